@@ -1,0 +1,46 @@
+# `make demo` and `make test` are the two commands; both set everything up first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup demo test check lint types contracts lock clean
+.DEFAULT_GOAL := help
+
+help:            ## what can be made here
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(STAMP)  ## a .venv with the locked dependencies and the `subledger` command in it
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup      ## a small company's year: recorded, expired, closed, exported, verified
+	$(BIN)/subledger demo
+
+test: setup      ## every test, on a real PostgreSQL
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+lint: setup      ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup     ## strict types
+	$(BIN)/mypy
+
+contracts: setup ## api -> projections -> subledger
+	$(BIN)/lint-imports
+
+check: lint types contracts test  ## everything CI checks
+
+lock:            ## resolve the newest allowed versions into requirements.lock (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --group dev --output-file requirements.lock pyproject.toml
+
+clean:           ## forget the environment and the embedded database
+	-$(BIN)/subledger database --stop
+	rm -rf $(VENV) .subledger

@@ -1,0 +1,21 @@
+"""Runs the migrations on the database that ``subledger init`` names, as its owner."""
+
+from alembic import context
+from sqlalchemy import create_engine
+
+from subledger.store.database import engine_url
+from subledger.store.tables import metadata
+
+url = context.config.attributes.get("url") or context.get_x_argument(as_dictionary=True).get("url")
+if not url:
+    raise SystemExit("say which database: alembic -x url=postgresql://… upgrade head (or: subledger init)")
+
+engine = create_engine(engine_url(url))
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=metadata)
+    with context.begin_transaction():
+        # Two starting at once: the second waits here and then finds nothing to do.
+        context.execute("SELECT pg_advisory_xact_lock(hashtext('subledger migrations'))")
+        context.run_migrations()
+    connection.commit()
+engine.dispose()

@@ -1,0 +1,81 @@
+"""Day totals: what the trial balance and the exports are summed from.
+
+Owns: the table ``ledger_days``, kept in the commit of every batch. Reading it is in ``balances``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Final
+
+from subledger.journal import Dimensions, Entry
+from subledger.store.database import WriteConnection
+from subledger.store.log import Batch
+
+ADD_TOTALS: Final = """
+INSERT INTO ledger_days (ledger, accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit,
+                         written_minor, mirrored_minor, functional_written_minor, functional_mirrored_minor,
+                         credits, entries)
+SELECT %s, * FROM unnest(
+    %s::date[], %s::date[], %s::int[], %s::text[], %s::smallint[], %s::text[], %s::int[], %s::text[],
+    %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::bigint[])
+ON CONFLICT (ledger, accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit) DO UPDATE
+SET written_minor = ledger_days.written_minor + excluded.written_minor,
+    mirrored_minor = ledger_days.mirrored_minor + excluded.mirrored_minor,
+    functional_written_minor = ledger_days.functional_written_minor + excluded.functional_written_minor,
+    functional_mirrored_minor = ledger_days.functional_mirrored_minor + excluded.functional_mirrored_minor,
+    credits = ledger_days.credits + excluded.credits,
+    entries = ledger_days.entries + excluded.entries
+"""
+
+DayKey = tuple[date, date, int, str, int, str, int, str]
+"""accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit."""
+
+
+class DayTotals:
+    """Sums of entries by kind, dimensions and day."""
+
+    def __init__(self) -> None:
+        self.totals: dict[DayKey, list[int | Decimal]] = {}
+
+    def add(
+        self, entries: Iterable[Entry], recorded_at: datetime, dimension_sets: dict[Dimensions, int]
+    ) -> None:
+        recorded_date = recorded_at.astimezone(UTC).date()
+        for entry in entries:
+            key = (
+                entry.accounting_date,
+                recorded_date,
+                entry.cut,
+                entry.currency,
+                entry.policy,
+                entry.kind,
+                dimension_sets[entry.dimensions],
+                entry.unit or "",
+            )
+            total = self.totals.get(key)
+            if total is None:
+                total = self.totals[key] = [0, 0, 0, 0, Decimal(0), 0]
+            mirrored = entry.amount_minor < 0 or (entry.amount_minor == 0 and entry.functional_minor < 0)
+            total[mirrored] += abs(entry.amount_minor)
+            total[2 + mirrored] += abs(entry.functional_minor)
+            total[4] += entry.credits
+            total[5] += 1
+
+    def write(self, connection: WriteConnection, ledger: str) -> None:
+        if not self.totals:
+            return
+        rows = sorted((*key, *total) for key, total in self.totals.items())
+        connection.execute(ADD_TOTALS, (ledger, *(list(column) for column in zip(*rows, strict=True))))
+
+
+class DayTotalsProjector:
+    """Adds each batch's entries to the day totals, in its commit."""
+
+    def project(self, connection: WriteConnection, batch: Batch) -> None:
+        totals = DayTotals()
+        for recorded in batch.events:
+            totals.add(recorded.entries, batch.recorded_at, batch.dimension_sets)
+        totals.write(connection, batch.ledger)

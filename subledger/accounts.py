@@ -1,0 +1,106 @@
+"""The chart of accounts: the roles that entries post to.
+
+A role is not a GL account. Which account number of the ERP a role becomes is decided by the ledger's account
+mapping, at export.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class AccountClass(StrEnum):
+    """The five elements of financial statements, with the contra accounts told apart."""
+
+    ASSET = "asset"
+    LIABILITY = "liability"
+    CONTRA_LIABILITY = "contra_liability"
+    REVENUE = "revenue"
+    CONTRA_REVENUE = "contra_revenue"
+    EXPENSE = "expense"
+
+
+class Side(StrEnum):
+    """Debit or credit. *Credit* alone is always this side; prepaid units are *credits*."""
+
+    DEBIT = "debit"
+    CREDIT = "credit"
+
+    @property
+    def opposite(self) -> Side:
+        return Side.CREDIT if self is Side.DEBIT else Side.DEBIT
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """One account role: its name, class, normal side, and a sentence that says what its balance means."""
+
+    name: str
+    account_class: AccountClass
+    meaning: str
+
+    @property
+    def normal_side(self) -> Side:
+        debit_classes = (
+            AccountClass.ASSET,
+            AccountClass.EXPENSE,
+            AccountClass.CONTRA_LIABILITY,
+            AccountClass.CONTRA_REVENUE,
+        )
+        return Side.DEBIT if self.account_class in debit_classes else Side.CREDIT
+
+
+def _roles(account_class: AccountClass, **meanings: str) -> tuple[Role, ...]:
+    return tuple(
+        Role(name=name, account_class=account_class, meaning=meaning) for name, meaning in meanings.items()
+    )
+
+
+ROLES: Final[tuple[Role, ...]] = (
+    *_roles(
+        AccountClass.ASSET,
+        cash="money in the bank",
+        processor_clearing="money a payment processor holds for us",
+        disputes_receivable="money withdrawn for disputes that are not decided",
+        accounts_receivable="invoiced and not paid; consumption passes through it to exactly zero",
+        unbilled_receivable="overage that has been used and not been invoiced",
+        credits_clearing="credits outstanding; clears against customer_deposits, block by block",
+    ),
+    *_roles(
+        AccountClass.LIABILITY,
+        deferred_revenue="on the way from invoice to prepaid liability; under customer_deposits_arm what the "
+        "ERP's revenue module has been handed",
+        prepaid_liability="credits sold or granted for value and not consumed (contract liability, ASC 606-10-45-2)",
+        customer_deposits="deposits behind the credits outstanding; clears against credits_clearing",
+        refunds_payable="owed back to customers",
+        customer_balance="payments not applied to anything",
+        tax_payable="sales tax, VAT or GST collected",
+        unclaimed_property="escheated remainders owed to a state",
+        transfer_clearing="credits on their way from one customer to another",
+    ),
+    *_roles(
+        AccountClass.CONTRA_LIABILITY,
+        breakage_recognized="breakage taken before expiry, by pool",
+    ),
+    *_roles(
+        AccountClass.REVENUE,
+        usage_revenue="credits consumed",
+        overage_revenue="usage beyond the credits",
+        breakage_revenue="credits that expired unused (ASC 606-10-55-48)",
+    ),
+    *_roles(
+        AccountClass.CONTRA_REVENUE,
+        contra_revenue="credit memos, goodwill, lost disputes",
+    ),
+    *_roles(
+        AccountClass.EXPENSE,
+        processing_fees="what payment processors keep",
+        dispute_fees="what payment processors charge for disputes",
+        bad_debt="receivables written off",
+        fx_gain_loss="exchange gains and losses",
+    ),
+)
+
+ROLE_BY_NAME: Final[dict[str, Role]] = {role.name: role for role in ROLES}

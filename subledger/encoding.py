@@ -1,0 +1,97 @@
+"""The canonical encoding of a recorded event, and the hashes made from it.
+
+One version byte, a fixed order of columns, lengths before texts, NULL distinct from empty, times as microseconds
+since 1970 in 64 bits, credits as their shortest text, decisions in canonical JSON. Every column of the event and of
+its entries is covered, so that no change behind the ledger's back goes unseen. The bytes are pinned by golden
+tests: a new layout is a new version byte, never a change of this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime, timedelta
+from struct import Struct
+from typing import Final
+
+from subledger.events import Event
+from subledger.journal import Entry
+from subledger.money import format_credits
+
+VERSION: Final = b"\x01"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_MICROSECOND = timedelta(microseconds=1)
+_int64 = Struct(">q").pack
+_length = Struct(">I").pack
+_entry_head = Struct(">HHqqiii").pack
+
+NULL: Final = b"\x00"
+
+
+def microseconds(moment: datetime) -> int:
+    """A moment as whole microseconds since 1970-01-01T00:00:00Z."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _text(value: str | None) -> bytes:
+    if value is None:
+        return NULL
+    encoded = value.encode()
+    return b"\x01" + _length(len(encoded)) + encoded
+
+
+def encode(ledger: str, position: int, event: Event, decision_text: str, entries: tuple[Entry, ...]) -> bytes:
+    """The bytes that the leaf hash is made of."""
+    parts = [
+        VERSION,
+        _text(ledger),
+        _int64(position),
+        _text(event.source),
+        _text(event.event_id),
+        _text(event.type),
+        _text(event.customer),
+        _int64(microseconds(event.occurred_at)),
+        _text(event.data_text),
+        _text(event.attributes_text),
+        _text(decision_text),
+        _length(len(entries)),
+    ]
+    for entry in entries:
+        parts += (
+            _entry_head(
+                entry.number,
+                entry.policy,
+                entry.amount_minor,
+                entry.functional_minor,
+                entry.accounting_date.toordinal() - _EPOCH_DAY,
+                entry.effective_date.toordinal() - _EPOCH_DAY,
+                entry.cut,
+            ),
+            _text(entry.kind),
+            _text(entry.customer),
+            _text(entry.block_id),
+            _text(entry.unit),
+            _text(format_credits(entry.credits)),
+            _text(entry.currency),
+            _text(entry.dimensions.product),
+            _text(entry.dimensions.credit_kind),
+            _text(entry.dimensions.pool),
+            _text(entry.dimensions.processor),
+        )
+    return b"".join(parts)
+
+
+def batch_hash(
+    ledger: str, first_position: int, last_position: int, recorded_at: datetime, root: bytes, previous: bytes
+) -> bytes:
+    """The hash of a batch: it names its place, its moment, the tree after it, and the batch before it."""
+    return hashlib.sha256(
+        b"\x02"
+        + VERSION
+        + _text(ledger)
+        + _int64(first_position)
+        + _int64(last_position)
+        + _int64(microseconds(recorded_at))
+        + root
+        + previous
+    ).digest()

@@ -1,0 +1,391 @@
+"""Every error the ledger raises on purpose, as one tree.
+
+    SubledgerError
+    ├── InvalidInput            what was sent cannot be read as what it should be; nothing else was looked at
+    │   ├── InvalidJson  InvalidEvent  MissingField  UnknownField  WrongType  InvalidValue  NaiveTime
+    │   ├── TooManyDecimals  UnknownCurrency  UnknownEventType  ReservedEventType  NotSupportedYet
+    │   └── InvalidMapping  InvalidPolicy  InvalidCursor
+    ├── Refused                 well-formed, but the books do not allow it as they stand
+    │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
+    │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  UnknownInvoice  NoCreditsLeft  NotAPurchase
+    │   ├── InsufficientCredits  NotYetExpired
+    │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
+    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole
+    │   └── KnownAtInFuture
+    ├── Conflict                the same name already stands for something else
+    │   ├── EventConflict  LedgerExists
+    ├── NotFound
+    │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat
+    ├── Unavailable             nothing was done; the same call may succeed later (retryable)
+    │   └── DatabaseUnavailable  EmbeddedServerFailed
+    └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
+
+An error's ``code`` is stable: callers branch on it. ``field`` names the offending member, ``expected`` and
+``found`` say what it should have been and what it was, ``facts`` carries the ids. Which HTTP status an error
+becomes is decided in ``api``; which SQLSTATE becomes an error, in ``store``.
+
+When several things are wrong with one event the first of this order is reported: JSON, envelope, type, fields in
+the order of the contract, references (block, invoice, original), currency, amounts, credits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class SubledgerError(Exception):
+    """Something the ledger refuses or cannot do, with a stable code."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.expected = expected
+        self.found = found
+        self.facts: Mapping[str, Any] = facts
+
+    @property
+    def title(self) -> str:
+        """One sentence that is the same for every error of this code."""
+        return (type(self).__doc__ or "").strip().splitlines()[0]
+
+    def as_document(self) -> dict[str, Any]:
+        """The error as the members of an RFC 9457 problem document, without the HTTP status."""
+        document: dict[str, Any] = {
+            "type": f"urn:subledger:error:{self.code}",
+            "title": self.title,
+            "code": self.code,
+            "detail": self.message,
+            "retryable": self.retryable,
+        }
+        for name in ("field", "expected", "found"):
+            value = getattr(self, name)
+            if value is not None:
+                document[name] = value
+        document.update(self.facts)
+        return document
+
+
+# --- what was sent cannot be read ---------------------------------------------------------------------------
+
+
+class InvalidInput(SubledgerError):
+    """The input is not what this call takes."""
+
+    code = "invalid_input"
+
+
+class InvalidJson(InvalidInput):
+    """The text is not JSON."""
+
+    code = "invalid_json"
+
+
+class InvalidEvent(InvalidInput):
+    """The JSON is not a CloudEvent 1.0."""
+
+    code = "invalid_event"
+
+
+class MissingField(InvalidInput):
+    """A required field is missing."""
+
+    code = "missing_field"
+
+
+class UnknownField(InvalidInput):
+    """A field is not part of this event type."""
+
+    code = "unknown_field"
+
+
+class WrongType(InvalidInput):
+    """A field has the wrong JSON type; amounts and credits are strings."""
+
+    code = "wrong_type"
+
+
+class InvalidValue(InvalidInput):
+    """A field's value is outside what is allowed."""
+
+    code = "invalid_value"
+
+
+class NaiveTime(InvalidInput):
+    """A time has no UTC offset."""
+
+    code = "naive_time"
+
+
+class TooManyDecimals(InvalidInput):
+    """An amount has more decimals than its currency, or a quantity more than nine."""
+
+    code = "too_many_decimals"
+
+
+class UnknownCurrency(InvalidInput):
+    """The currency is not an ISO 4217 code."""
+
+    code = "unknown_currency"
+
+
+class UnknownEventType(InvalidInput):
+    """The event type is not one of the contract's."""
+
+    code = "unknown_event_type"
+
+
+class ReservedEventType(InvalidInput):
+    """Events of this type are written only by their own command."""
+
+    code = "reserved_event_type"
+
+
+class NotSupportedYet(InvalidInput):
+    """The contract has this, but it is not built yet."""
+
+    code = "not_supported_yet"
+
+
+class InvalidMapping(InvalidInput):
+    """The account mapping cannot be read or contradicts itself."""
+
+    code = "invalid_mapping"
+
+
+class InvalidPolicy(InvalidInput):
+    """The posting policy cannot be read or is incomplete."""
+
+    code = "invalid_policy"
+
+
+class InvalidCursor(InvalidInput):
+    """The cursor was not made by this list."""
+
+    code = "invalid_cursor"
+
+
+# --- the books do not allow it ------------------------------------------------------------------------------
+
+
+class Refused(SubledgerError):
+    """The books do not allow this as they stand."""
+
+    code = "refused"
+
+
+class WrongCurrency(Refused):
+    """The amount's currency is not that of what it refers to."""
+
+    code = "wrong_currency"
+
+
+class ExchangeRateMissing(Refused):
+    """No exchange rate to the ledger's functional currency is known."""
+
+    code = "exchange_rate_missing"
+
+
+class OveragePriceMissing(Refused):
+    """The usage exceeds the credits, and the event names no overage price."""
+
+    code = "overage_price_missing"
+
+
+class BlockExists(Refused):
+    """A credit block with this id is already in the ledger."""
+
+    code = "block_exists"
+
+
+class UnknownBlock(Refused):
+    """No credit block with this id is in the ledger."""
+
+    code = "unknown_block"
+
+
+class BlockOfAnotherCustomer(Refused):
+    """The credit block belongs to another customer."""
+
+    code = "block_of_another_customer"
+
+
+class UnknownInvoice(Refused):
+    """No credit block was bought on this invoice."""
+
+    code = "unknown_invoice"
+
+
+class NoCreditsLeft(Refused):
+    """The credit block has no credits left."""
+
+    code = "no_credits_left"
+
+
+class InsufficientCredits(Refused):
+    """The customer has fewer credits than the usage, and the shortfall setting is to reject."""
+
+    code = "insufficient_credits"
+
+
+class NotYetExpired(Refused):
+    """The expiry does not match the credit block's expires_at."""
+
+    code = "not_yet_expired"
+
+
+class UnknownOriginal(Refused):
+    """The event to be reversed is not in the ledger."""
+
+    code = "unknown_original"
+
+
+class NotReversible(Refused):
+    """The event to be reversed is not usage of this customer."""
+
+    code = "not_reversible"
+
+
+class ReversalExceedsOriginal(Refused):
+    """More would be reversed than is left of the original."""
+
+    code = "reversal_exceeds_original"
+
+
+class OverageSettled(Refused):
+    """The overage has been paid for meanwhile; a credit memo is the way."""
+
+    code = "overage_settled"
+
+
+class NotAPurchase(Refused):
+    """The credit block was granted, not bought."""
+
+    code = "not_a_purchase"
+
+
+class PeriodOutOfOrder(Refused):
+    """Periods close in order."""
+
+    code = "period_out_of_order"
+
+
+class PeriodNotClosed(Refused):
+    """The period is not closed."""
+
+    code = "period_not_closed"
+
+
+class UnmappedRole(Refused):
+    """The account mapping has no GL account for a role that has a balance."""
+
+    code = "unmapped_role"
+
+
+class KnownAtInFuture(Refused):
+    """What will be known in the future cannot be answered."""
+
+    code = "known_at_in_future"
+
+
+# --- the name is taken --------------------------------------------------------------------------------------
+
+
+class Conflict(SubledgerError):
+    """The same name already stands for something else."""
+
+    code = "conflict"
+
+
+class EventConflict(Conflict):
+    """An event with this source and id was recorded with other content."""
+
+    code = "event_conflict"
+
+
+class LedgerExists(Conflict):
+    """A ledger with this id exists with other settings."""
+
+    code = "ledger_exists"
+
+
+# --- there is no such thing ---------------------------------------------------------------------------------
+
+
+class NotFound(SubledgerError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class UnknownLedger(NotFound):
+    """There is no ledger with this id."""
+
+    code = "unknown_ledger"
+
+
+class UnknownCustomer(NotFound):
+    """The ledger has no event of this customer."""
+
+    code = "unknown_customer"
+
+
+class UnknownPosition(NotFound):
+    """The ledger has no event at this position."""
+
+    code = "unknown_position"
+
+
+class UnknownExport(NotFound):
+    """The ledger has no such journal export, or the export no such line."""
+
+    code = "unknown_export"
+
+
+class UnknownFormat(NotFound):
+    """There is no journal format of this name."""
+
+    code = "unknown_format"
+
+
+# --- not now ------------------------------------------------------------------------------------------------
+
+
+class Unavailable(SubledgerError):
+    """The service cannot answer now; nothing was done."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer."""
+
+    code = "database_unavailable"
+
+
+class EmbeddedServerFailed(Unavailable):
+    """The embedded PostgreSQL server did not start; its log says why."""
+
+    code = "embedded_server_failed"
+
+
+# --- the books are wrong ------------------------------------------------------------------------------------
+
+
+class IntegrityFault(SubledgerError):
+    """An invariant of the books does not hold."""
+
+    code = "integrity_fault"

@@ -1,0 +1,95 @@
+"""Calendar months as accounting periods, and the date the books give to a fact.
+
+Owns: the arithmetic of periods, effective dates and accounting dates. Does not own: which periods are closed.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from subledger.errors import InvalidValue
+
+_PERIOD = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
+_ONE_DAY = timedelta(days=1)
+
+
+class Period(msgspec.Struct, frozen=True, order=True):
+    """A calendar month of the books. Periods are ordered by time."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def parse(cls, text: str, *, field: str = "period") -> Period:
+        """``2026-01``. Raises InvalidValue."""
+        match = _PERIOD.fullmatch(text)
+        if not match or not 1900 <= int(match[1]) <= 8999:
+            raise InvalidValue(
+                f"{field} is not a month", field=field, expected="YYYY-MM, such as 2026-01", found=text[:40]
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def of(cls, day: date) -> Period:
+        """The period that a day lies in."""
+        return cls(day.year, day.month)
+
+    @property
+    def first_day(self) -> date:
+        return date(self.year, self.month, 1)
+
+    @property
+    def last_day(self) -> date:
+        return self.next.first_day - _ONE_DAY
+
+    @property
+    def next(self) -> Period:
+        return Period(self.year + self.month // 12, self.month % 12 + 1)
+
+    def end(self, timezone: ZoneInfo) -> datetime:
+        """The first moment after the period, in the ledger's time zone."""
+        following = self.next.first_day
+        return datetime(following.year, following.month, 1, tzinfo=timezone).astimezone(UTC)
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+
+@lru_cache(maxsize=128)
+def time_zone(name: str) -> ZoneInfo:
+    """The IANA time zone of this name. Raises InvalidValue."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidValue(
+            f"{name!r} is not a time zone of the IANA database",
+            field="timezone",
+            expected="a name such as UTC or Europe/Berlin",
+            found=name,
+        ) from None
+
+
+def effective_date(occurred_at: datetime, timezone: ZoneInfo) -> date:
+    """The day on which something happened, where the ledger lives."""
+    return occurred_at.astimezone(timezone).date()
+
+
+def accounting_date(effective: date, closed_through: date | None, *others: date | None) -> date:
+    """The date of the books: the latest of the effective date, the first open day, and what an entry depends on.
+
+    ``others``: the latest accounting date at which an affected block gained credits or money, and the accounting
+    date of the entry being reversed. With them every point-in-time view shows a block's gains before its draws, so
+    a carrying amount is never negative and a block without credits has no value, in any view.
+    """
+    latest = effective
+    if closed_through is not None and closed_through >= latest:
+        latest = closed_through + _ONE_DAY
+    for other in others:
+        if other is not None and other > latest:
+            latest = other
+    return latest

@@ -1,0 +1,147 @@
+"""Posting: policies as data, and a decision's movements as journal entries.
+
+Owns: reading and checking policy files, ``post``. Pure, but for reading the shipped files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+import rfc8785
+
+from subledger.accounts import ROLE_BY_NAME
+from subledger.errors import IntegrityFault, InvalidPolicy
+from subledger.events import Event
+from subledger.journal import KIND_BY_NAME, KINDS, Dimensions, Entry, Pair, Rules
+from subledger.ledger import LedgerState
+from subledger.periods import effective_date
+from subledger.wallet import Decision, Movement, Wallet
+
+DEFAULT_POLICY: Final = "customer_deposits"
+SHIPPED_POLICIES: Final = ("contract_liability", "customer_deposits", "customer_deposits_arm")
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A posting policy: for every entry kind the account pairs it moves through."""
+
+    name: str
+    version: int
+    description: str
+    rules: Mapping[str, tuple[Pair, ...]]
+
+    @property
+    def rules_document(self) -> dict[str, list[list[str]]]:
+        """The rules as plain JSON, kinds and pairs in order."""
+        return {kind: [[pair.debit, pair.credit] for pair in pairs] for kind, pairs in self.rules.items()}
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the rules in canonical JSON: what ``policy.adopted`` names."""
+        return hashlib.sha256(rfc8785.dumps(self.rules_document)).hexdigest()
+
+
+def rules_from(document: Mapping[str, list[list[str]]]) -> Rules:
+    """Rules as they stand in a ``policy.adopted`` event."""
+    return {kind: tuple(Pair(debit, credit) for debit, credit in pairs) for kind, pairs in document.items()}
+
+
+def parse_policy(text: str) -> Policy:
+    """A policy file: TOML with name, version, description and one list of ``debit / credit`` texts per entry kind.
+
+    Raises InvalidPolicy naming the kind or role that is unknown or missing.
+    """
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+        entries: dict[str, list[str]] = document["entries"]
+        rules = {kind: tuple(_pair(kind, pair) for pair in entries[kind]) for kind in entries}
+        policy = Policy(
+            name=document["name"],
+            version=document["version"],
+            description=document["description"],
+            rules=rules,
+        )
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidPolicy(f"the policy file cannot be read: {error}") from None
+    for kind in KINDS:
+        if kind.name not in rules:
+            raise InvalidPolicy(
+                f"the policy has no rule for {kind.name}", field=kind.name, expected="a list of pairs"
+            )
+    for name in rules:
+        if name not in KIND_BY_NAME:
+            raise InvalidPolicy(f"there is no entry kind {name}", field=name, found=name)
+    return policy
+
+
+def _pair(kind: str, text: str) -> Pair:
+    debit, _, credit = (part.strip() for part in text.partition("/"))
+    for role in (debit, credit):
+        if role not in ROLE_BY_NAME:
+            raise InvalidPolicy(f"{kind}: there is no account role {role!r}", field=kind, found=role)
+    return Pair(debit, credit)
+
+
+def shipped_policy(name: str) -> Policy:
+    """One of the policies that ship. Raises InvalidPolicy."""
+    if name not in SHIPPED_POLICIES:
+        raise InvalidPolicy(
+            f"no policy {name} ships", field="policy", expected=", ".join(SHIPPED_POLICIES), found=name
+        )
+    return parse_policy((resources.files("subledger") / "policies" / f"{name}.toml").read_text("utf-8"))
+
+
+def post(event: Event, decision: Decision, *, before: LedgerState, wallet: Wallet) -> tuple[Entry, ...]:
+    """The journal entries of a decision: one per movement, in order.
+
+    ``before`` is the ledger when the event was decided, ``wallet`` the customer's wallet after it: headers of
+    blocks and overages never change, so either moment would do.
+    """
+    if not decision.movements:
+        return ()
+    effective = effective_date(event.occurred_at, before.zone)
+    return tuple(
+        _entry(number, movement, event, decision, before, wallet, effective)
+        for number, movement in enumerate(decision.movements, start=1)
+    )
+
+
+def _entry(
+    number: int, movement: Movement, event: Event, decision: Decision, before: LedgerState, wallet: Wallet, effective: Any
+) -> Entry:  # fmt: skip
+    currency, unit, credit_kind = before.functional_currency, None, ""
+    if movement.block is not None:
+        block = wallet.block(movement.block)
+        if block is None:
+            raise IntegrityFault(f"block {movement.block} of {wallet.customer} has no state")
+        currency, credit_kind = block.currency, block.credit_kind
+        unit = block.unit if movement.credits else None
+    elif movement.kind == "overage":
+        held = wallet.overage(movement.overage) if movement.overage is not None else None
+        currency = held.currency if held is not None else event.data.currency
+        unit = held.unit if held is not None else event.data.unit
+    elif event.type == "payment.received":
+        currency = event.data.currency
+    product = movement.product or (event.data.product if event.type == "credits.consumed" else None)
+    processor = event.data.processor if event.type == "payment.received" else None
+    return Entry(
+        number=number,
+        policy=movement.policy or decision.policy,
+        kind=movement.kind,
+        customer=event.customer,
+        block_id=movement.block,
+        unit=unit,
+        credits=movement.credits,
+        amount_minor=movement.amount,
+        currency=currency,
+        # Every amount is in the functional currency until exchange rates are events.
+        functional_minor=movement.amount,
+        accounting_date=movement.on,
+        effective_date=effective,
+        cut=before.open_cut,
+        dimensions=Dimensions(product or "", credit_kind, "", processor or ""),
+    )

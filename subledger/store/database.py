@@ -1,0 +1,99 @@
+"""Connections: who we are in the database, and what a transaction of ours looks like.
+
+Everything but migrations works as the role ``subledger_app``, which may add to the log and never change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+
+from subledger.errors import DatabaseUnavailable, InvalidInput
+from subledger.store.tables import APP_ROLE
+
+# SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; and
+# serialization failures and deadlocks.
+_RETRYABLE: Final = ("08", "53", "57", "40")
+
+WriteConnection = psycopg.Connection[tuple[Any, ...]]
+
+
+def engine_url(url: str) -> sa.URL:
+    """A libpq URL as SQLAlchemy wants it. Raises InvalidInput for another database than PostgreSQL."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise InvalidInput(
+            f"the database URL cannot be read: {error}", field="SUBLEDGER_DATABASE_URL"
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise InvalidInput(
+            "the database must be PostgreSQL 15 or later",
+            field="SUBLEDGER_DATABASE_URL",
+            expected="postgresql://…",
+            found=parsed.get_backend_name(),
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """A PostgreSQL database with our tables, used as the application role."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.engine = sa.create_engine(
+            engine_url(url),
+            pool_size=pool_size,
+            max_overflow=20,
+            pool_pre_ping=True,
+            connect_args={
+                "options": f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO",
+                "connect_timeout": 10,
+            },
+        )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[WriteConnection]:
+        """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception."""
+        with _translated():
+            pooled = self.engine.raw_connection()
+            connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
+            try:
+                yield connection
+                # Not connection.transaction(): were a transaction open already, that would be a savepoint in it,
+                # and giving the connection back would roll back what we have just called durable.
+                connection.commit()
+            except BaseException:
+                if not connection.closed:
+                    connection.rollback()
+                raise
+            finally:
+                pooled.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One snapshot: everything read in it is of the same moment."""
+        with _translated(), self.engine.connect() as connection:
+            connection = connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, sa.exc.DBAPIError) as error:
+        original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        state = getattr(original, "sqlstate", None)
+        if state is None or state.startswith(_RETRYABLE):
+            raise DatabaseUnavailable(f"the database did not answer: {str(original).strip()}") from error
+        raise

@@ -1,0 +1,41 @@
+"""Bringing a database to the schema of this version: what ``subledger init`` does.
+
+Owns: running Alembic from code. Does not own: the migrations themselves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import migrations
+from subledger.store.database import engine_url
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.attributes["url"] = url
+    return config
+
+
+def is_current(url: str) -> bool:
+    """Whether the database has this version's schema."""
+    engine = sa.create_engine(engine_url(url))
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return False
+            found = set(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars())
+    finally:
+        engine.dispose()
+    return found == set(ScriptDirectory.from_config(_config(url)).get_heads())
+
+
+def migrate(url: str) -> None:
+    """Applies what is missing, as the owner that ``url`` names. Safe to repeat and to run twice at once."""
+    command.upgrade(_config(url), "head")

@@ -1,0 +1,324 @@
+"""Every table, in one place. The migrations build them; a test compares the two.
+
+Every key begins with the ledger and nothing but reports crosses ledgers, so that ledgers can be spread over servers.
+Texts, not surrogate keys, name customers, blocks and events: they are the billing system's own ids.
+
+    the log, append-only     batches, events, entries
+    the writer's memory      ledgers (the lock), wallets, blocks, documents, dimension_sets, merkle_nodes
+    settings, from the log   posting_policies, posting_rules, account_mappings
+    totals                   ledger_days
+    handed over              journals, journal_lines_exported (in ``journals``), journal_exports
+    access                   api_keys
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+APP_ROLE = "subledger_app"
+APPEND_ONLY = ("batches", "events", "entries")
+
+
+def _ledger() -> Column[str]:
+    return Column("ledger", Text, primary_key=True)
+
+
+def _moment(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+ledgers = Table(
+    "ledgers",
+    metadata,
+    _ledger(),
+    Column("entity", Text, nullable=False),
+    Column("functional_currency", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("on_shortfall", Text, nullable=False),
+    Column("late_usage", Text, nullable=False),
+    Column("policy", SmallInteger, nullable=False),
+    Column("mapping", Integer, nullable=False),
+    Column("closed_through", Date),
+    Column("open_cut", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False, comment="of the last event; 0 before the first"),
+    _moment("recorded_at", nullable=True),
+    Column("batch_hash", LargeBinary, nullable=False),
+    Column(
+        "frontier", LargeBinary, nullable=False, comment="complete subtrees of the Merkle tree, largest first"
+    ),
+    _moment("answered_through", nullable=True),
+    CheckConstraint("position >= 0 AND open_cut >= 1", name="counts_up"),
+    CheckConstraint("on_shortfall IN ('reject', 'overage', 'backfill')", name="shortfall"),
+    comment="One row per ledger: its head and its settings. Locking it is the right to write.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _ledger(),
+    Column("last_position", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_position", BigInteger, nullable=False),
+    _moment("recorded_at"),
+    Column("root", LargeBinary, nullable=False),
+    Column("previous_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("first_position BETWEEN 1 AND last_position", name="in_order"),
+    Index("ux_batches_recorded_at", "ledger", "recorded_at", unique=True),
+    comment="One row per commit: the hash chain.",
+)
+
+events = Table(
+    "events",
+    metadata,
+    _ledger(),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("customer", Text),
+    _moment("occurred_at"),
+    Column("data", Text, nullable=False, comment="as received, in canonical JSON"),
+    Column("attributes", Text, comment="other CloudEvents attributes as received, in canonical JSON"),
+    Column("decision", Text, nullable=False, comment="what was decided, in canonical JSON; never recomputed"),
+    Column("leaf", LargeBinary, nullable=False),
+    Index("ux_events_key", "ledger", "source", "event_id", unique=True),
+    comment="The log. Append-only.",
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    _ledger(),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", SmallInteger, primary_key=True, autoincrement=False),
+    Column("policy", SmallInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("customer", Text),
+    Column("block_id", Text),
+    Column("unit", Text),
+    Column("credits", Numeric, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("functional_minor", BigInteger, nullable=False),
+    Column("accounting_date", Date, nullable=False),
+    Column("effective_date", Date, nullable=False),
+    Column("cut", Integer, nullable=False),
+    Column("dimension_set", Integer, nullable=False),
+    CheckConstraint("accounting_date >= effective_date", name="dates"),
+    CheckConstraint("credits = 0 OR unit IS NOT NULL", name="unit"),
+    Index(
+        "ix_entries_customer",
+        "ledger",
+        "customer",
+        "position",
+        postgresql_include=[
+            "accounting_date", "policy", "kind", "block_id", "unit", "credits", "currency", "amount_minor",
+            "functional_minor",
+        ],
+    ),
+    comment="Journal entries: a kind and an amount. Append-only; part of the log.",
+)  # fmt: skip
+
+dimension_sets = Table(
+    "dimension_sets",
+    metadata,
+    _ledger(),
+    Column("dimension_set", Integer, primary_key=True, autoincrement=False),
+    Column("product", Text, nullable=False),
+    Column("credit_kind", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("processor", Text, nullable=False),
+    Index("ux_dimension_sets_values", "ledger", "product", "credit_kind", "pool", "processor", unique=True),
+    comment="The combinations of dimensions that entries carry, numbered in the order of their first use.",
+)
+
+posting_policies = Table(
+    "posting_policies",
+    metadata,
+    _ledger(),
+    Column("policy", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    comment="The policies a ledger has adopted, numbered in order.",
+)
+
+posting_rules = Table(
+    "posting_rules",
+    metadata,
+    _ledger(),
+    Column("policy", SmallInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("pair", SmallInteger, primary_key=True, autoincrement=False),
+    Column("debit", Text, nullable=False),
+    Column("credit", Text, nullable=False),
+    comment="The account pairs of every entry kind under every adopted policy.",
+)
+
+account_mappings = Table(
+    "account_mappings",
+    metadata,
+    _ledger(),
+    Column("mapping", Integer, primary_key=True, autoincrement=False),
+    Column("content_hash", Text, nullable=False),
+    Column("rows", Text, nullable=False, comment="the mapping's rows, in canonical JSON"),
+    Column("position", BigInteger, nullable=False),
+    comment="The account mappings a ledger has adopted, numbered in order.",
+)
+
+wallets = Table(
+    "wallets",
+    metadata,
+    _ledger(),
+    Column("customer", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False, comment="of the last event it includes"),
+    Column("state", Text, nullable=False),
+    comment="One row per customer: open blocks and overages. Rebuildable.",
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    _ledger(),
+    Column("block_id", Text, primary_key=True),
+    Column("customer", Text, nullable=False),
+    Column("invoice_id", Text),
+    Column("opened_at_position", BigInteger, nullable=False),
+    _moment("expires_at", nullable=True),
+    Column("is_open", Boolean, nullable=False),
+    Column("state", Text, comment="of a finished block; NULL while it is open, for then its wallet has it"),
+    Index("ix_blocks_customer", "ledger", "customer", "block_id"),
+    Index(
+        "ix_blocks_due", "ledger", "expires_at", postgresql_where=text("is_open AND expires_at IS NOT NULL")
+    ),
+    Index("ix_blocks_invoice", "ledger", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
+    comment="One row per credit block: to find it by. Rebuildable.",
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _ledger(),
+    Column("kind", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("customer", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    comment="What later events refer to: finished overages, corrections of usage. Rebuildable.",
+)
+
+ledger_days = Table(
+    "ledger_days",
+    metadata,
+    _ledger(),
+    Column("accounting_date", Date, primary_key=True),
+    Column("recorded_date", Date, primary_key=True, comment="of recorded_at, in UTC"),
+    Column("cut", Integer, primary_key=True, autoincrement=False),
+    Column("currency", Text, primary_key=True),
+    Column("policy", SmallInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("dimension_set", Integer, primary_key=True, autoincrement=False),
+    Column("unit", Text, primary_key=True),
+    Column("written_minor", Numeric, nullable=False, comment="sum of the entries written as they are"),
+    Column(
+        "mirrored_minor",
+        Numeric,
+        nullable=False,
+        comment="sum of the entries written as the mirror, positive",
+    ),
+    Column("functional_written_minor", Numeric, nullable=False),
+    Column("functional_mirrored_minor", Numeric, nullable=False),
+    Column("credits", Numeric, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    comment="Totals by kind, dimensions and day: trial balances and exports. Rebuildable.",
+)
+
+merkle_nodes = Table(
+    "merkle_nodes",
+    metadata,
+    _ledger(),
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    comment="Roots of complete subtrees of 256, 65,536 … events, so that a proof rehashes little. Rebuildable.",
+)
+
+journals = Table(
+    "journals",
+    metadata,
+    _ledger(),
+    Column("period", Text, primary_key=True),
+    Column(
+        "number", Integer, primary_key=True, autoincrement=False, comment="1 is the first, later ones adjust"
+    ),
+    Column("from_cut", Integer, nullable=False, comment="exclusive"),
+    Column("to_cut", Integer, nullable=False, comment="inclusive"),
+    Column("mapping", Integer, nullable=False),
+    Column(
+        "lines",
+        Text,
+        nullable=False,
+        comment="the journal's lines with their accounts resolved, in canonical JSON",
+    ),
+    Column("content_hash", Text, nullable=False),
+    CheckConstraint("from_cut <= to_cut", name="cuts"),
+    comment="Journals handed over: the entries of a period in an interval of cuts, summarised.",
+)
+
+journal_exports = Table(
+    "journal_exports",
+    metadata,
+    _ledger(),
+    Column("export_id", Text, primary_key=True),
+    Column("period", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("detail", Boolean, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("content", LargeBinary, comment="NULL for detail, which is rendered anew from the log"),
+    Column("content_hash", Text, nullable=False),
+    _moment("created_at"),
+    Index("ux_journal_exports_rendering", "ledger", "period", "number", "format", "detail", unique=True),
+    comment="A journal rendered in a format, byte by byte.",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column(
+        "key_hash",
+        LargeBinary,
+        primary_key=True,
+        comment="SHA-256 of the key; the key itself is kept nowhere",
+    ),
+    Column("ledger", Text, nullable=False, comment="* for every ledger"),
+    Column("role", Text, nullable=False),
+    _moment("created_at"),
+    CheckConstraint("role IN ('reader', 'writer', 'controller', 'admin')", name="role"),
+    comment="Who may call the HTTP API.",
+)
