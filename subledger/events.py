@@ -67,7 +67,7 @@ def parse_time(text: object, *, field: str = "time") -> datetime:
 
 def _custom(error: InvalidInput) -> PydanticCustomError:
     context = {"message": error.message, "expected": error.expected or "", "found": error.found or ""}
-    return PydanticCustomError(error.code, "{message}", context)  # type: ignore[arg-type]
+    return PydanticCustomError(error.code, "{message}", context)
 
 
 def _checked(parse: Any) -> BeforeValidator:

@@ -48,7 +48,7 @@ def exponent(currency: str) -> int:
     Raises UnknownCurrency, also for codes that are no money (XAU, XXX).
     """
     try:
-        places = iso4217.Currency(currency).exponent
+        places: int | None = iso4217.Currency(currency).exponent
     except ValueError:
         places = None
     if places is None:

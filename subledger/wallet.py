@@ -167,7 +167,8 @@ def price_overage(wallet: Wallet, credits: Decimal, price: Decimal, currency: st
 
 
 def _exact_minor(credits: Decimal, price: Decimal, currency: str) -> int:
-    return nano(credits) * int(price.scaleb(12)) * 10 ** exponent(currency)
+    minor_units: int = 10 ** exponent(currency)
+    return nano(credits) * int(price.scaleb(12)) * minor_units
 
 
 def _carry(wallet: Wallet, currency: str) -> int:

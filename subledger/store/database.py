@@ -13,6 +13,7 @@ import psycopg
 import sqlalchemy as sa
 
 from subledger.errors import DatabaseUnavailable, InvalidInput
+from subledger.journal import Rules
 from subledger.store.tables import APP_ROLE
 
 # SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; and
@@ -45,6 +46,8 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
+        # Posting rules by ledger and policy, kept for readers: an adopted policy's rules never change.
+        self.rules: dict[str, dict[int, Rules]] = {}
         self.engine = sa.create_engine(
             engine_url(url),
             pool_size=pool_size,

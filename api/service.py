@@ -1,0 +1,137 @@
+"""The service: database, recorder, projections and settings put together, once, for every way in.
+
+Owns: what a command does from end to end. Does not own: how it is asked (HTTP, command line) or answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from projections.journals.mapping import Mapping, default_mapping
+from projections.trial_balance import DayTotalsProjector
+from subledger.errors import InvalidInput, InvalidValue, LedgerExists, NotSupportedYet
+from subledger.events import Event, own_event, read_event
+from subledger.money import exponent
+from subledger.periods import time_zone
+from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
+from subledger.store.database import Database
+from subledger.store.recorder import OWN_SOURCE, Input, Outcome, Recorder
+
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger is created with."""
+
+    currency: str
+    policy: str = DEFAULT_POLICY
+    entity: str | None = None
+    timezone: str = "UTC"
+    on_shortfall: str = "reject"
+    late_usage: str = "new"
+
+
+class Subledger:
+    """Every command and question, on one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.recorder = Recorder(database, [DayTotalsProjector()])
+
+    def create_ledger(self, ledger: str, settings: LedgerSettings) -> bool:
+        """A new ledger. False where it exists with these very settings; LedgerExists where with others."""
+        check_settings(ledger, settings)
+        policy = shipped_policy(settings.policy)
+        mapping = default_mapping()
+
+        def founding(at: datetime) -> Sequence[Event]:
+            return founding_events(ledger, settings, policy, mapping, at)
+
+        if self.recorder.create_ledger(ledger, founding):
+            return True
+        self._same_or_refuse(ledger, settings)
+        return False
+
+    def _same_or_refuse(self, ledger: str, settings: LedgerSettings) -> None:
+        raise LedgerExists(f"ledger {ledger} exists", field="ledger", found=ledger)
+
+    def record(self, ledger: str, documents: Sequence[object]) -> list[Outcome]:
+        """Records decoded JSON values as events; one outcome each, in order."""
+        return self.recorder.record(ledger, [read_input(document) for document in documents])
+
+
+def read_input(document: object) -> Input:
+    """An event, or the reason why the document is none, with the id it gave itself."""
+    try:
+        return read_event(document)
+    except InvalidInput as error:
+        event_id = document.get("id") if isinstance(document, dict) else None
+        error.facts = {**error.facts, "event_id": event_id if isinstance(event_id, str) else None}
+        return error
+
+
+def check_settings(ledger: str, settings: LedgerSettings) -> None:
+    """Raises InvalidInput naming the first setting that is not allowed."""
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    if not (1 <= len(ledger) <= 64 and set(ledger) <= allowed and ledger[0].isalnum()):
+        raise InvalidValue(
+            "a ledger id is 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or digit",
+            field="ledger",
+            expected="such as acme-us",
+            found=ledger[:80],
+        )
+    exponent(settings.currency)
+    time_zone(settings.timezone)
+    if settings.on_shortfall not in ("reject", "overage", "backfill"):
+        raise InvalidValue(
+            "no such shortfall setting",
+            field="on_shortfall",
+            expected="reject, overage or backfill",
+            found=settings.on_shortfall,
+        )
+    if settings.late_usage == "reclassify":
+        raise NotSupportedYet("late_usage reclassify is not built yet", field="late_usage", found="reclassify")
+    if settings.late_usage != "new":
+        raise InvalidValue(
+            "no such late-usage setting", field="late_usage", expected="new", found=settings.late_usage
+        )
+
+
+def founding_events(
+    ledger: str, settings: LedgerSettings, policy: Policy, mapping: Mapping, at: datetime
+) -> list[Event]:
+    """The events that make a ledger what it is: its settings, its posting policy, its account mapping."""
+
+    def event(type: str, data: dict[str, Any]) -> Event:
+        return own_event(
+            source=OWN_SOURCE, event_id=f"{type}/1", type=type, customer=None, occurred_at=at, data=data
+        )
+
+    return [
+        event(
+            "ledger.configured",
+            {
+                "entity": settings.entity or ledger,
+                "functional_currency": settings.currency,
+                "timezone": settings.timezone,
+                "on_shortfall": settings.on_shortfall,
+                "late_usage": settings.late_usage,
+            },
+        ),
+        event(
+            "policy.adopted",
+            {
+                "policy": 1,
+                "name": policy.name,
+                "version": policy.version,
+                "content_hash": policy.content_hash,
+                "rules": policy.rules_document,
+            },
+        ),
+        event(
+            "mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
+        ),
+    ]

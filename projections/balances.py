@@ -1,0 +1,149 @@
+"""Balances at a point in time: of one customer from its entries, of the whole ledger from the day totals.
+
+Each answers for (as-of, known-at); a trial balance debits what it credits, in every view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import text
+
+from subledger.accounts import ROLE_BY_NAME, ROLES, Side
+from subledger.blocks import ZERO
+from subledger.errors import UnknownCustomer
+from subledger.journal import CREDIT_COLUMNS, KIND_BY_NAME
+from subledger.store.database import Database
+from subledger.store.reader import View, rules_of
+
+
+class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything debited and credited to an account in one currency, in minor units."""
+
+    account: str
+    currency: str
+    debit_minor: int
+    credit_minor: int
+
+    @property
+    def balance_minor(self) -> int:
+        """On the account's normal side."""
+        debit = self.debit_minor - self.credit_minor
+        return debit if ROLE_BY_NAME[self.account].normal_side is Side.DEBIT else -debit
+
+
+class CreditBalance(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to a customer's credits of one unit: purchased + granted − the rest + other = remaining."""
+
+    unit: str
+    columns: dict[str, Decimal]
+
+    @property
+    def remaining(self) -> Decimal:
+        """Columns after ``granted`` count what left the blocks."""
+        gained = self.columns["purchased"] + self.columns["granted"] + self.columns["other"]
+        return gained - sum((self.columns[c] for c in CREDIT_COLUMNS if c not in _GAINS), ZERO)
+
+
+_GAINS: Final = ("purchased", "granted", "other")
+
+CUSTOMER_TOTALS: Final = """
+-- One customer's entries by kind, from the covering index alone.
+SELECT policy, kind, currency, unit, sum(greatest(amount_minor, 0)) AS written, sum(greatest(-amount_minor, 0)) AS mirrored,
+       sum(credits) AS credits
+FROM entries
+WHERE ledger = :ledger AND customer = :customer AND position <= :position AND accounting_date <= :as_of
+GROUP BY policy, kind, currency, unit
+"""
+LEDGER_TOTALS: Final = """
+-- The day totals of what was recorded before a day.
+SELECT policy, kind, currency, sum(written_minor) AS written, sum(mirrored_minor) AS mirrored
+FROM ledger_days
+WHERE ledger = :ledger AND accounting_date <= :as_of AND recorded_date < :before
+GROUP BY policy, kind, currency
+"""
+PART_OF_A_DAY: Final = """
+-- The entries of one recorded day up to a position.
+SELECT policy, kind, currency, sum(greatest(amount_minor, 0)) AS written, sum(greatest(-amount_minor, 0)) AS mirrored
+FROM entries
+WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position
+  AND position >= (SELECT first_position FROM batches WHERE ledger = :ledger AND recorded_at >= :day_start
+                   ORDER BY recorded_at LIMIT 1)
+GROUP BY policy, kind, currency
+"""
+RECORDED_AT: Final = """
+SELECT recorded_at FROM batches WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1
+"""
+
+
+def customer_balances(
+    database: Database, view: View, customer: str
+) -> tuple[list[AccountBalance], list[CreditBalance]]:
+    """A customer's accounts and credits. Raises UnknownCustomer where no event of the customer is recorded at all."""
+    rows = view.connection.execute(
+        text(CUSTOMER_TOTALS),
+        {"ledger": view.ledger, "customer": customer, "position": view.position, "as_of": view.as_of},
+    ).all()
+    if not rows:
+        _must_exist(view, customer)
+    credits: dict[str, dict[str, Decimal]] = {}
+    for row in rows:
+        kind = KIND_BY_NAME[row.kind]
+        if kind.column is not None and row.unit is not None:
+            columns = credits.setdefault(row.unit, dict.fromkeys(CREDIT_COLUMNS, ZERO))
+            gained = row.credits if kind.sign > 0 else -row.credits
+            columns[kind.column] += gained if kind.column in _GAINS else -gained
+    return (
+        _accounts(database, view, rows),
+        [CreditBalance(unit=unit, columns=columns) for unit, columns in sorted(credits.items())],
+    )
+
+
+def _must_exist(view: View, customer: str) -> None:
+    query = text("SELECT 1 FROM wallets WHERE ledger = :ledger AND customer = :customer")
+    if view.connection.execute(query, {"ledger": view.ledger, "customer": customer}).one_or_none() is None:
+        raise UnknownCustomer(
+            f"ledger {view.ledger} has no customer {customer}", field="customer", found=customer
+        )
+
+
+def trial_balance(database: Database, view: View) -> list[AccountBalance]:
+    """Every account of the ledger in chart order; the debits equal the credits in each currency."""
+    parameters: dict[str, Any] = {"ledger": view.ledger, "as_of": view.as_of, "position": view.position}
+    if view.at_head:
+        rows = view.connection.execute(text(LEDGER_TOTALS), {**parameters, "before": "infinity"}).all()
+        return _accounts(database, view, rows)
+    if view.position == 0:
+        return []
+    recorded_at: datetime = view.connection.execute(text(RECORDED_AT), parameters).scalar_one()
+    day = recorded_at.astimezone(UTC).date()
+    day_start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    rows = [
+        *view.connection.execute(text(LEDGER_TOTALS), {**parameters, "before": day}),
+        *view.connection.execute(text(PART_OF_A_DAY), {**parameters, "day_start": day_start}),
+    ]
+    return _accounts(database, view, rows)
+
+
+def _accounts(database: Database, view: View, rows: Iterable[Any]) -> list[AccountBalance]:
+    rules = rules_of(database, view.connection, view.ledger)
+    totals: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        written, mirrored = int(row.written), int(row.mirrored)
+        for pair in rules[row.policy][row.kind]:
+            debited = totals.setdefault((pair.debit, row.currency), [0, 0])
+            credited = totals.setdefault((pair.credit, row.currency), [0, 0])
+            debited[0] += written
+            debited[1] += mirrored
+            credited[1] += written
+            credited[0] += mirrored
+    return [
+        AccountBalance(account=role.name, currency=currency, debit_minor=total[0], credit_minor=total[1])
+        for role in ROLES
+        for (account, currency), total in sorted(totals.items())
+        if account == role.name and (total[0] or total[1])
+    ]

@@ -1,0 +1,164 @@
+"""Credit blocks at a point in time: their terms, their figures, their status.
+
+Figures are sums of entries, so that a block can be asked for at any (as-of, known-at); its terms come from the
+writer's rows, its expiry from the log where the question lies before the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import text
+
+from subledger.blocks import ZERO, Block, BlockStatus
+from subledger.errors import UnknownBlock
+from subledger.events import parse_time
+from subledger.journal import KIND_BY_NAME
+from subledger.store.memory import decode_block, decode_wallet
+from subledger.store.reader import View
+
+
+class BlockView(msgspec.Struct, frozen=True, kw_only=True):
+    """A block in a view. ``columns`` has (credits, minor units) of each thing that happened to it."""
+
+    customer: str
+    block: Block
+    expires_at: datetime | None
+    columns: dict[str, tuple[Decimal, int]]
+    moment: datetime
+
+    def _column(self, name: str) -> tuple[Decimal, int]:
+        return self.columns.get(name, (ZERO, 0))
+
+    @property
+    def used(self) -> Decimal:
+        return self._column("consumed")[0]
+
+    @property
+    def drawn_minor(self) -> int:
+        return self._column("consumed")[1]
+
+    @property
+    def remaining(self) -> Decimal:
+        left = self.block.credits
+        for name in ("consumed", "expired", "voided"):
+            left -= self._column(name)[0]
+        return left
+
+    @property
+    def carrying_minor(self) -> int:
+        left = self.block.price_minor
+        for name in ("consumed", "expired", "voided"):
+            left -= self._column(name)[1]
+        return left
+
+    @property
+    def status(self) -> BlockStatus:
+        figures = msgspec.structs.replace(
+            self.block,
+            expires_at=self.expires_at,
+            used=self.used,
+            broken=self._column("expired")[0],
+            voided=self._column("voided")[0],
+        )
+        return figures.status(self.moment)
+
+
+FIND: Final = """
+-- Blocks in order of id, with the wallet of their customer for the open ones.
+SELECT b.block_id, b.customer, b.is_open, b.state, CASE WHEN b.is_open THEN w.state END AS wallet
+FROM blocks b LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer
+WHERE b.ledger = :ledger AND b.opened_at_position <= :position
+"""
+FIGURES: Final = """
+-- What happened to some blocks of some customers in a view.
+SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor
+FROM entries
+WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
+  AND position <= :position AND accounting_date <= :as_of
+GROUP BY block_id, kind
+"""
+EXPIRIES: Final = """
+-- The openings and expiry changes of some blocks, as recorded, up to a position.
+SELECT n.block_id, e.data FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
+WHERE n.ledger = :ledger AND n.customer = ANY(:customers) AND n.block_id = ANY(:blocks) AND n.position <= :position
+  AND n.kind IN ('purchase', 'promotional_grant', 'goodwill', 'allocation', 'expiry_changed')
+ORDER BY n.position
+"""
+
+
+def customer_blocks(
+    view: View, customer: str | None = None, *, after: str = "", limit: int = 100
+) -> list[BlockView]:
+    """Blocks of a customer, or of all, in order of block id, after an id."""
+    condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
+    parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
+    return _views(view, _find(view, condition + " ORDER BY b.block_id LIMIT :limit", parameters))
+
+
+def one_block(view: View, block_id: str) -> BlockView:
+    """Raises UnknownBlock, also where the view does not know the block yet."""
+    found = _views(view, _find(view, " AND b.block_id = :block", {"block": block_id}))
+    if not found:
+        raise UnknownBlock(
+            f"no credit block {block_id} in this view",
+            field="block_id",
+            expected="a known block",
+            found=block_id,
+        )
+    return found[0]
+
+
+def _find(view: View, condition: str, parameters: dict[str, Any]) -> Sequence[Any]:
+    query = text(FIND + condition)
+    rows: Sequence[Any] = view.connection.execute(
+        query, {"ledger": view.ledger, "position": view.position, **parameters}
+    ).all()
+    return rows
+
+
+def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
+    if not rows:
+        return []
+    blocks: dict[str, tuple[str, Block]] = {}
+    for row in rows:
+        block = decode_wallet(row.wallet).block(row.block_id) if row.is_open else decode_block(row.state)
+        if block is not None:
+            blocks[row.block_id] = (row.customer, block)
+    parameters = {
+        "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "blocks": list(blocks),
+        "customers": sorted({customer for customer, _ in blocks.values()}),
+    }  # fmt: skip
+    columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
+    for row in view.connection.execute(text(FIGURES), parameters):
+        kind = KIND_BY_NAME[row.kind]
+        if kind.column is not None:
+            of_block = columns.setdefault(row.block_id, {})
+            credits, amount = of_block.get(kind.column, (ZERO, 0))
+            # Gains count up, losses count up in their own column; a reinstatement counts down what expired.
+            sign = kind.sign if kind.column in ("purchased", "granted") else -kind.sign
+            of_block[kind.column] = (credits + sign * row.credits, amount + sign * int(row.amount_minor))
+    expiries = _expiries(view, parameters) if not view.at_head else {}
+    return [
+        BlockView(
+            customer=customer,
+            block=block,
+            expires_at=expiries.get(block_id, block.expires_at),
+            columns=columns[block_id],
+            moment=view.moment,
+        )
+        for block_id, (customer, block) in blocks.items()
+        if "purchased" in columns.get(block_id, {}) or "granted" in columns.get(block_id, {})
+    ]
+
+
+def _expiries(view: View, parameters: dict[str, Any]) -> dict[str, datetime | None]:
+    expiries: dict[str, datetime | None] = {}
+    for row in view.connection.execute(text(EXPIRIES), parameters):
+        expires_at = msgspec.json.decode(row.data).get("expires_at")
+        expiries[row.block_id] = None if expires_at is None else parse_time(expires_at)
+    return expiries

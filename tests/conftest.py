@@ -1,0 +1,108 @@
+"""What the tests share: one embedded server for the run, one migrated database per worker, a new ledger per test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import make_url
+
+from api.service import LedgerSettings, Subledger
+from subledger.store import embedded
+from subledger.store.database import Database
+from subledger.store.migrate import migrate
+
+settings.register_profile(
+    "default",
+    deadline=None,
+    max_examples=int(os.environ.get("SUBLEDGER_TEST_EXAMPLES", "100")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
+settings.load_profile("default")
+
+DATA = Path(os.environ.get("SUBLEDGER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def data_file(name: str) -> Path:
+    """A file of the shared test data; the test is skipped, visibly, where it is absent."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in SUBLEDGER_TEST_DATA ({DATA})")
+    return path
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+    """The owner's URL of an embedded server that all workers of this run share; it ends by itself when unused."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker_id == "master" else base.parent) / "shared-server"
+    return embedded.ensure_running(home, idle_timeout_s=60.0)
+
+
+@pytest.fixture
+def fresh_database_url(server_url: str) -> Iterator[str]:
+    """The owner's URL of an empty database of its own, dropped at the end."""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def owner_url(server_url: str, worker_id: str) -> str:
+    """The owner's URL of this worker's migrated database."""
+    name = f"worker_{worker_id}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def database(owner_url: str) -> Iterator[Database]:
+    database = Database(owner_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def service(database: Database) -> Subledger:
+    return Subledger(database)
+
+
+NewLedger = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def new_ledger(service: Subledger) -> NewLedger:
+    """Creates a ledger with an id of its own and returns the id: ``new_ledger(policy="contract_liability")``."""
+
+    def create(**changes: Any) -> str:
+        ledger = f"t-{uuid.uuid4().hex[:10]}"
+        service.create_ledger(ledger, LedgerSettings(**{"currency": "USD", **changes}))
+        return ledger
+
+    return create
+
+
+def cloud_event(
+    event_id: str, type: str, customer: str | None, time: str, *, source: str = "billing", **data: Any
+) -> dict[str, Any]:
+    """A CloudEvent as a billing system would send it."""
+    envelope: dict[str, Any] = {
+        "specversion": "1.0", "id": event_id, "source": source, "type": type, "time": time, "data": data,
+    }  # fmt: skip
+    if customer is not None:
+        envelope["subject"] = customer
+    return envelope
