@@ -6,7 +6,8 @@ Owns: what a command does from end to end. Does not own: how it is asked (HTTP, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import AbstractContextManager
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,9 +19,9 @@ from subledger.events import Event, own_event, read_event
 from subledger.money import exponent
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
+from subledger.store import reader
 from subledger.store.database import Database
 from subledger.store.recorder import OWN_SOURCE, Input, Outcome, Recorder
-
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,8 @@ class Subledger:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
 
+    # --- ledgers and events ---------------------------------------------------------------------------------
+
     def create_ledger(self, ledger: str, settings: LedgerSettings) -> bool:
         """A new ledger. False where it exists with these very settings; LedgerExists where with others."""
         check_settings(ledger, settings)
@@ -56,11 +59,45 @@ class Subledger:
         return False
 
     def _same_or_refuse(self, ledger: str, settings: LedgerSettings) -> None:
-        raise LedgerExists(f"ledger {ledger} exists", field="ledger", found=ledger)
+        with self.database.read() as connection:
+            state = reader.ledger_head(connection, ledger).state
+            policy = reader.policy_name(connection, ledger, state.policy)
+        found = LedgerSettings(
+            currency=state.functional_currency,
+            policy=policy,
+            entity=state.entity,
+            timezone=state.timezone,
+            on_shortfall=state.on_shortfall,
+            late_usage=state.late_usage,
+        )
+        wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger)
+        differs = [name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(found, name)]
+        if differs:
+            raise LedgerExists(
+                f"ledger {ledger} exists with another {', '.join(differs)}",
+                field=differs[0],
+                expected=str(getattr(found, differs[0])),
+                found=str(getattr(wanted, differs[0])),
+                differs=differs,
+            )
 
     def record(self, ledger: str, documents: Sequence[object]) -> list[Outcome]:
         """Records decoded JSON values as events; one outcome each, in order."""
         return self.recorder.record(ledger, [read_input(document) for document in documents])
+
+    def expire(self, ledger: str, through: date) -> int:
+        """The expiry sweep through the end of a day, where the ledger lives. Returns how many blocks expired."""
+        with self.database.read() as connection:
+            zone = reader.ledger_head(connection, ledger).state.zone
+        following = through + timedelta(days=1)
+        until = datetime(following.year, following.month, following.day, tzinfo=zone)
+        return self.recorder.sweep(ledger, until)
+
+    def view(
+        self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None
+    ) -> AbstractContextManager[reader.View]:
+        """A point in time of a ledger; see ``store.reader.view``."""
+        return reader.view(self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at)
 
 
 def read_input(document: object) -> Input:
@@ -95,9 +132,7 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
     if settings.late_usage == "reclassify":
         raise NotSupportedYet("late_usage reclassify is not built yet", field="late_usage", found="reclassify")
     if settings.late_usage != "new":
-        raise InvalidValue(
-            "no such late-usage setting", field="late_usage", expected="new", found=settings.late_usage
-        )
+        raise InvalidValue("no such late-usage setting", field="late_usage", expected="new", found=settings.late_usage)
 
 
 def founding_events(
@@ -106,9 +141,7 @@ def founding_events(
     """The events that make a ledger what it is: its settings, its posting policy, its account mapping."""
 
     def event(type: str, data: dict[str, Any]) -> Event:
-        return own_event(
-            source=OWN_SOURCE, event_id=f"{type}/1", type=type, customer=None, occurred_at=at, data=data
-        )
+        return own_event(source=OWN_SOURCE, event_id=f"{type}/1", type=type, customer=None, occurred_at=at, data=data)
 
     return [
         event(
@@ -131,7 +164,5 @@ def founding_events(
                 "rules": policy.rules_document,
             },
         ),
-        event(
-            "mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
-        ),
+        event("mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}),
     ]

@@ -106,9 +106,7 @@ def customer_balances(
 def _must_exist(view: View, customer: str) -> None:
     query = text("SELECT 1 FROM wallets WHERE ledger = :ledger AND customer = :customer")
     if view.connection.execute(query, {"ledger": view.ledger, "customer": customer}).one_or_none() is None:
-        raise UnknownCustomer(
-            f"ledger {view.ledger} has no customer {customer}", field="customer", found=customer
-        )
+        raise UnknownCustomer(f"ledger {view.ledger} has no customer {customer}", field="customer", found=customer)
 
 
 def trial_balance(database: Database, view: View) -> list[AccountBalance]:

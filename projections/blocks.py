@@ -93,11 +93,15 @@ ORDER BY n.position
 
 def customer_blocks(
     view: View, customer: str | None = None, *, after: str = "", limit: int = 100
-) -> list[BlockView]:
-    """Blocks of a customer, or of all, in order of block id, after an id."""
+) -> tuple[list[BlockView], str | None]:
+    """Blocks of a customer, or of all, in order of block id, after an id; and the id that the next page goes after.
+
+    Blocks that the view does not show yet are left out, so a page may be shorter than the next one.
+    """
     condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
     parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
-    return _views(view, _find(view, condition + " ORDER BY b.block_id LIMIT :limit", parameters))
+    rows = _find(view, condition + " ORDER BY b.block_id LIMIT :limit", parameters)
+    return _views(view, rows), rows[-1].block_id if len(rows) == limit else None
 
 
 def one_block(view: View, block_id: str) -> BlockView:

@@ -40,9 +40,7 @@ class DayTotals:
     def __init__(self) -> None:
         self.totals: dict[DayKey, list[int | Decimal]] = {}
 
-    def add(
-        self, entries: Iterable[Entry], recorded_at: datetime, dimension_sets: dict[Dimensions, int]
-    ) -> None:
+    def add(self, entries: Iterable[Entry], recorded_at: datetime, dimension_sets: dict[Dimensions, int]) -> None:
         recorded_date = recorded_at.astimezone(UTC).date()
         for entry in entries:
             key = (

@@ -97,7 +97,8 @@ def to_minor(amount: Decimal, currency: str, *, field: str) -> int:
     """A decimal amount in minor units. Raises TooManyDecimals, UnknownCurrency, InvalidValue when too large."""
     places = exponent(currency)
     numerator, denominator = amount.as_integer_ratio()
-    minor, rest = divmod(numerator * 10**places, denominator)
+    scale: int = 10**places
+    minor, rest = divmod(numerator * scale, denominator)
     if rest:
         raise TooManyDecimals(
             f"{field} has more decimals than {currency} has",

@@ -129,9 +129,7 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
                     return url
                 time.sleep(0.03)
     except OSError as error:
-        raise EmbeddedServerFailed(
-            f"the embedded PostgreSQL did not start: {error}", home=str(home)
-        ) from error
+        raise EmbeddedServerFailed(f"the embedded PostgreSQL did not start: {error}", home=str(home)) from error
     raise _failure(folder, f"the embedded PostgreSQL is not ready after {START_TIMEOUT_S:.0f} s")
 
 
@@ -175,9 +173,7 @@ def running_url(home: Path) -> str | None:
 
 def _folder(home: Path) -> Path:
     if sys.platform == "win32":
-        raise EmbeddedServerFailed(
-            "the embedded PostgreSQL needs Linux or macOS; give the URL of a server instead"
-        )
+        raise EmbeddedServerFailed("the embedded PostgreSQL needs Linux or macOS; give the URL of a server instead")
     return Path(home).absolute() / "postgres"
 
 
@@ -371,9 +367,7 @@ def _report(failure: str | None) -> None:
 
 
 def _log(message: str) -> None:
-    print(
-        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid(), message, file=sys.stderr, flush=True
-    )
+    print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getpid(), message, file=sys.stderr, flush=True)
 
 
 def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subprocess.Popen[bytes], str]:
@@ -430,9 +424,7 @@ def _says_ready(data: Path, pid: int) -> bool:
     return False
 
 
-def _watch(
-    folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout_s: float, wakeups: _Wakeups
-) -> str:
+def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout_s: float, wakeups: _Wakeups) -> str:
     """Returns, with the reason in words, when the server has ended or should."""
     poll_s = max(min(LONGEST_POLL_S, idle_timeout_s / 4), 0.05)
     trace, used_at = None, time.monotonic()
@@ -621,9 +613,7 @@ def _password(folder: Path) -> str:
     path = folder / "password"
     if not path.exists():
         if (folder / "data").exists():
-            raise EmbeddedServerFailed(
-                f"{path} is missing; without it nobody can log in to {folder / 'data'}"
-            )
+            raise EmbeddedServerFailed(f"{path} is missing; without it nobody can log in to {folder / 'data'}")
         _write(path, secrets.token_urlsafe(24))
     return path.read_text()
 
@@ -717,9 +707,7 @@ def _system_folders() -> Iterator[Path]:
     packaged = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
     yield from sorted(packaged, key=_version_in_path, reverse=True)
     with suppress(OSError, subprocess.SubprocessError):
-        answer = subprocess.run(
-            ["pg_config", "--bindir"], capture_output=True, text=True, check=True, timeout=10
-        )
+        answer = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True, timeout=10)
         yield Path(answer.stdout.strip())
 
 

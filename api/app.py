@@ -1,0 +1,116 @@
+"""The HTTP API: put together here, answered in ``routes``.
+
+Owns: how errors become responses, who is let in, what the OpenAPI document says of itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException
+
+from api.access import NotAllowed, NotAuthenticated
+from api.routes import events, exports, ledgers, operations, periods, reads
+from api.routes.dependencies import Guard
+from api.service import Subledger
+from subledger import errors
+
+_STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
+    (NotAuthenticated, 401),
+    (NotAllowed, 403),
+    (errors.InvalidJson, 400),
+    (errors.NotFound, 404),
+    (errors.UnknownBlock, 404),
+    (errors.Conflict, 409),
+    (errors.PeriodOutOfOrder, 409),
+    (errors.PeriodNotClosed, 409),
+    (errors.InvalidInput, 422),
+    (errors.Refused, 422),
+    (errors.Unavailable, 503),
+)
+
+DESCRIPTION = """
+The prepaid-credit sub-ledger: record what a billing system knows, read balances at any point in time, close months,
+export journals. Money and credits are strings, never numbers. Errors are RFC 9457 problem documents with a stable
+`code`. Lists are `{"items": […], "next": cursor-or-null}`.
+"""
+
+log = structlog.get_logger("subledger.http")
+
+
+def status_of(error: errors.SubledgerError) -> int:
+    """The HTTP status of an error; 500 for what is nobody's input."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem(document: dict[str, Any], status: int) -> JSONResponse:
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if document.get("retryable"):
+        headers["Retry-After"] = "1"
+    return JSONResponse(
+        {**document, "status": status}, status_code=status, media_type="application/problem+json", headers=headers
+    )
+
+
+def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI:
+    """The application. ``open_on_loopback``: while no key exists, calls from this machine need none."""
+    app = FastAPI(title="subledger", version="1", description=DESCRIPTION, license_info={"name": "Apache-2.0"})
+    app.state.service = service
+    app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
+    for module in (ledgers, events, reads, periods, exports, operations):
+        app.include_router(module.router)
+
+    @app.get("/", include_in_schema=False)
+    def front_door() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    @app.middleware("http")
+    async def observe(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.perf_counter()
+        response = await call_next(request)
+        route = request.scope.get("route")
+        path = getattr(route, "path", "unmatched")
+        operations.REQUESTS.labels(request.method, path, str(response.status_code)).inc()
+        operations.LATENCY.labels(request.method, path).observe(time.perf_counter() - started)
+        return response
+
+    @app.exception_handler(errors.SubledgerError)
+    async def refused(_: Request, error: errors.SubledgerError) -> JSONResponse:
+        status = status_of(error)
+        if status >= 500:
+            log.error("failed", code=error.code, detail=error.message)
+        return problem(error.as_document(), status)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        fault = error.errors()[0]
+        missing = fault["type"] == "missing"
+        kind = errors.MissingField if missing else errors.InvalidValue
+        field = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
+        if fault["type"] == "json_invalid":
+            return problem(errors.InvalidJson("the body is not JSON", expected="JSON").as_document(), 400)
+        return problem(kind(f"{field}: {fault['msg']}", field=field, expected=fault["msg"]).as_document(), 422)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        document = {
+            "type": "about:blank",
+            "title": str(error.detail),
+            "code": {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}.get(
+                error.status_code, "http_error"
+            ),
+            "detail": str(error.detail),
+        }
+        response = problem(document, error.status_code)
+        response.headers.update(error.headers or {})
+        return response
+
+    return app

@@ -1,0 +1,369 @@
+"""The command line: ``subledger``. Each command does what the HTTP API does, on the same service.
+
+Exit codes: 0 done; 1 a check found a difference; 2 wrong usage; 3 some input rejected; 4 the database is unavailable.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from api import access, documents, terminal
+from api.commands import maintenance, months
+from api.service import LedgerSettings, Subledger, read_input
+from api.settings import connect, home, is_embedded, owner_url
+from api.terminal import Json, LedgerOption, err, out, print_json, table
+from projections import balances as balance_reads
+from projections import blocks as block_reads
+from subledger.errors import InvalidInput, SubledgerError
+from subledger.events import loads, parse_time
+from subledger.store import embedded, reader
+from subledger.store.migrate import migrate
+from subledger.store.recorder import DUPLICATE, RECORDED, Input
+
+app = typer.Typer(
+    help="The prepaid-credit sub-ledger: from usage-based billing to the general ledger.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ledger_app = typer.Typer(help="Ledgers and their settings.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys to the HTTP API.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(keys_app, name="keys")
+months.register(app)
+maintenance.register(app)
+
+BATCH = 2_000
+
+AsOf = Annotated[str | None, typer.Option("--as-of", help="The books through the end of this day.", metavar="D")]
+KnownAt = Annotated[str | None, typer.Option("--known-at", help="As known at this moment.", metavar="T")]
+
+
+def main() -> None:
+    """Runs one command; our own errors end it with their text and exit code."""
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except SubledgerError as error:
+        terminal.fail(error, as_json=as_json)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        raise SystemExit(terminal.DONE) from None
+
+
+def parse_day(text: str | None, name: str) -> date | None:
+    """A day as YYYY-MM-DD. Raises InvalidInput."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        day = date.fromisoformat(text)
+        if 1900 <= day.year <= 8999:
+            return day
+    raise InvalidInput(f"{name} is not a day", field=name, expected="YYYY-MM-DD", found=text)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else parse_time(text, field="known-at")
+
+
+# --- set-up -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(json_: Json = False) -> None:
+    """Applies the migrations. The embedded database does that by itself; another one needs it once a version."""
+    url = owner_url()
+    migrate(url)
+    if json_:
+        print_json({"migrated": True})
+    else:
+        out.print("The database has this version's schema.")
+
+
+@app.command()
+def database(
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the embedded server.")] = False, json_: Json = False
+) -> None:
+    """Prints the owner's database URL, for psql. The embedded server ends by itself 10 minutes after its last client.
+
+    Example: psql "$(subledger database)"
+    """
+    if stop:
+        stopped = embedded.stop(home()) if is_embedded() else False
+        if json_:
+            print_json({"stopped": stopped})
+        else:
+            out.print("The embedded server has stopped." if stopped else "No embedded server was running.")
+        return
+    url = owner_url()
+    if json_:
+        print_json({"url": url})
+    else:
+        sys.stdout.write(url + "\n")
+
+
+@ledger_app.command("create")
+def ledger_create(
+    ledger: Annotated[str, typer.Argument(help="The ledger's id.")],
+    currency: Annotated[str, typer.Option(help="Functional currency, ISO 4217.")],
+    policy: Annotated[
+        str, typer.Option(help="contract_liability, customer_deposits or customer_deposits_arm.")
+    ] = "customer_deposits",
+    entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code.")] = None,
+    timezone: Annotated[str, typer.Option(help="IANA time zone of the books.")] = "UTC",
+    on_shortfall: Annotated[str, typer.Option(help="reject, overage or backfill.")] = "reject",
+    late_usage: Annotated[str, typer.Option(help="new (reclassify is not built yet).")] = "new",
+    json_: Json = False,
+) -> None:
+    """Creates a ledger. The same again changes nothing.
+
+    Example: subledger ledger create acme --currency USD
+    """
+    service = connect()
+    settings = LedgerSettings(
+        currency=currency, policy=policy, entity=entity, timezone=timezone, on_shortfall=on_shortfall,
+        late_usage=late_usage,
+    )  # fmt: skip
+    created = service.create_ledger(ledger, settings)
+    with service.database.read() as connection:
+        head = reader.ledger_head(connection, ledger)
+        document = documents.ledger(head, reader.policy_name(connection, ledger, head.state.policy))
+    if json_:
+        print_json({**document, "created": created})
+    else:
+        out.print(f"Ledger {ledger}: {'created' if created else 'existed already'}.")
+
+
+@ledger_app.command("list")
+def ledger_list(json_: Json = False) -> None:
+    """Lists the ledgers."""
+    service = connect()
+    with service.database.read() as connection:
+        items = [documents.ledger(h, p) for h, p in reader.ledger_heads(connection, after="", limit=100_000)]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("ledger", "currency", "policy", "timezone", "closed_through", "position")
+    table(None, names, [[item[name] for name in names] for item in items], right=(5,))
+
+
+@keys_app.command("create")
+def keys_create(
+    ledger: LedgerOption,
+    role: Annotated[str, typer.Option(help="reader, writer, controller or admin.")],
+    json_: Json = False,
+) -> None:
+    """Prints a new key, once. `--ledger '*'` is good for every ledger."""
+    service = connect()
+    if ledger != access.EVERY_LEDGER:
+        with service.database.read() as connection:
+            reader.ledger_head(connection, ledger)
+    key = access.create_key(service.database, ledger=ledger, role=role)
+    if json_:
+        print_json({"key": key, "ledger": ledger, "role": role})
+    else:
+        sys.stdout.write(key + "\n")
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def record(
+    file: Annotated[str, typer.Argument(help="JSON Lines of CloudEvents; - for standard input.")],
+    ledger: LedgerOption,
+    json_: Json = False,
+) -> None:
+    """Records a file of events, one CloudEvent a line. Safe to repeat: what is recorded already is a duplicate.
+
+    Rejected lines go to FILE.rejected.jsonl with their reason.
+
+    Example: subledger record events.jsonl --ledger acme
+    """
+    service = connect()
+    rejected_path = Path("stdin.rejected.jsonl" if file == "-" else f"{file}.rejected.jsonl")
+    if file == "-":
+        counts = _record_lines(service, ledger, sys.stdin.buffer, rejected_path, None)
+    else:
+        path = Path(file)
+        if not path.is_file():
+            raise InvalidInput(f"there is no file {file}", field="FILE", expected="a file, or -", found=file)
+        with path.open("rb") as lines:
+            counts = _record_lines(service, ledger, lines, rejected_path, path.stat().st_size)
+    if json_:
+        print_json(counts)
+    else:
+        out.print(f"recorded {counts['recorded']}, duplicates {counts['duplicates']}, rejected {counts['rejected']}")
+    if counts["rejected"]:
+        err.print(f"rejected lines and their reasons: {rejected_path}")
+        raise typer.Exit(terminal.SOME_REJECTED)
+
+
+def _record_lines(
+    service: Subledger, ledger: str, lines: IO[bytes], rejected_path: Path, size: int | None
+) -> dict[str, int]:
+    counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
+    rejected_path.unlink(missing_ok=True)
+    done = 0
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+    with terminal.progress("recording", size) as show:
+        for batch in _batches(enumerate(lines, start=1)):
+            kept = [(number, line) for number, line in batch if line.strip()]
+            outcomes = service.recorder.record(ledger, [_read_line(line) for _, line in kept])
+            rejected = []
+            for (number, line), outcome in zip(kept, outcomes, strict=True):
+                if outcome.status == RECORDED:
+                    counts["recorded"] += 1
+                elif outcome.status == DUPLICATE:
+                    counts["duplicates"] += 1
+                else:
+                    counts["rejected"] += 1
+                    assert outcome.error is not None
+                    text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+                    rejected.append({"line": number, "event": text, "error": outcome.error.as_document()})
+            if rejected:
+                with rejected_path.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
+            done += sum(len(line) for _, line in batch)
+            show(done)
+    return counts
+
+
+def _batches(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    iterator = iter(lines)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _read_line(line: bytes) -> Input:
+    try:
+        return read_input(loads(line))
+    except InvalidInput as error:
+        return error
+
+
+@app.command()
+def events(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
+    block: Annotated[str | None, typer.Option(help="Only those that touched this block.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only of this type.")] = None,
+    after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    json_: Json = False,
+) -> None:
+    """Lists recorded events, oldest first."""
+    service = connect()
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        rules = reader.rules_of(service.database, connection, ledger)
+        found = reader.events_page(
+            connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit
+        )
+    _print_events([documents.event(stored, rules) for stored in found], limit, json_)
+
+
+@app.command()
+def history(
+    ledger: LedgerOption,
+    block: Annotated[str, typer.Option("--block", help="The credit block.", metavar="B")],
+    json_: Json = False,
+) -> None:
+    """Every event that touched a block, with its journal lines."""
+    service = connect()
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        rules = reader.rules_of(service.database, connection, ledger)
+        found = reader.events_page(connection, ledger, block=block, limit=10_000)
+    _print_events([documents.event(stored, rules) for stored in found], 10_000, json_)
+
+
+def _print_events(items: list[dict[str, Any]], limit: int, json_: bool) -> None:
+    if json_:
+        print_json(documents.page(items, [items[-1]["position"]] if len(items) == limit else None))
+        return
+    for item in items:
+        out.print(
+            f"[bold]{item['position']}[/] {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
+        )
+        for entry in item["entries"]:
+            credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
+            out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")
+            for line in entry["lines"]:
+                indent = "" if line["side"] == "debit" else "    "
+                out.print(f"        {indent}{line['account']:<28} {line['amount']:>14} {line['side']}")
+
+
+# --- reads --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def balances(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="One customer; default the whole ledger.", metavar="C")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Balances of a customer, or the trial balance.
+
+    Example: subledger balances --ledger acme --customer cust-42 --as-of 2026-01-31
+    """
+    service = connect()
+    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
+        if customer is None:
+            document = documents.trial_balance(view, balance_reads.trial_balance(service.database, view))
+        else:
+            found = balance_reads.customer_balances(service.database, view, customer)
+            document = documents.customer_balances(view, customer, *found)
+    if json_:
+        print_json(document)
+        return
+    names = ("account", "currency", "debit", "credit", "balance")
+    rows = [[item[name] for name in names] for item in document["accounts"]]
+    rows += [["total", item["currency"], item["debit"], item["credit"], ""] for item in document.get("totals", ())]
+    title = f"{customer or ledger} as of {document['as_of']}, known at {document['known_at']}"
+    table(title, names, rows, right=(2, 3, 4))
+    if document.get("credits"):
+        columns = list(document["credits"][0])
+        table(None, columns, [list(item.values()) for item in document["credits"]], right=range(1, len(columns)))
+
+
+@app.command()
+def blocks(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's.", metavar="C")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Credit blocks with their figures."""
+    service = connect()
+    items: list[dict[str, Any]] = []
+    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
+        after: str | None = ""
+        while after is not None:
+            found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
+            items += [documents.block(block) for block in found]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = (
+        "block_id", "customer", "credit_kind", "credits", "used", "remaining", "price", "drawn", "carrying_amount",
+        "currency", "expires_at", "status",
+    )  # fmt: skip
+    table(None, names, [[item[name] for name in names] for item in items], right=range(3, 9))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The JSON shapes that HTTP and the command line share. Money and credits are strings, always."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from projections.balances import AccountBalance, CreditBalance
+from projections.blocks import BlockView
+from subledger.errors import InvalidCursor
+from subledger.events import format_time
+from subledger.journal import Rules
+from subledger.money import format_credits, format_minor
+from subledger.store.reader import JournalLine, LedgerHead, StoredEvent, View, lines_of
+from subledger.store.recorder import Outcome
+
+Document = dict[str, Any]
+
+
+def money(amount_minor: int, currency: str) -> Document:
+    return {"amount": format_minor(amount_minor, currency), "currency": currency}
+
+
+def page(items: list[Document], following: Any) -> Document:
+    """A list with the cursor of the next page, or null at its end."""
+    return {"items": items, "next": None if following is None else encode_cursor(following)}
+
+
+def encode_cursor(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | None:
+    """The values of a cursor made by ``encode_cursor``. Raises InvalidCursor."""
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        value = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
+        if not isinstance(value, list) or len(value) != len(shape):
+            raise ValueError
+        for part, kind in zip(value, shape, strict=True):
+            if type(part) is not kind:
+                raise ValueError
+            if isinstance(part, int) and not 0 <= part < 2**62:
+                raise ValueError
+            if isinstance(part, str) and "\x00" in part:
+                raise ValueError
+    except (ValueError, UnicodeError, RecursionError):
+        raise InvalidCursor("the cursor was not made by this list", field="cursor", found=cursor[:80]) from None
+    return value
+
+
+def outcome(result: Outcome) -> Document:
+    document: Document = {"id": result.event_id, "status": result.status}
+    if result.position is not None:
+        document["position"] = result.position
+    if result.error is not None:
+        document["error"] = result.error.as_document()
+    return document
+
+
+def ledger(head: LedgerHead, policy: str) -> Document:
+    state = head.state
+    return {
+        "ledger": state.ledger,
+        "entity": state.entity,
+        "currency": state.functional_currency,
+        "policy": policy,
+        "timezone": state.timezone,
+        "on_shortfall": state.on_shortfall,
+        "late_usage": state.late_usage,
+        "closed_through": state.closed_through.isoformat() if state.closed_through else None,
+        "open_cut": state.open_cut,
+        "position": head.position,
+        "recorded_at": format_time(head.recorded_at),
+    }
+
+
+def moment(view: View) -> Document:
+    """What a point-in-time answer says about itself."""
+    return {"as_of": view.as_of.isoformat(), "known_at": format_time(view.known_at), "position": view.position}
+
+
+def account(balance: AccountBalance) -> Document:
+    return {
+        "account": balance.account,
+        "currency": balance.currency,
+        "debit": format_minor(balance.debit_minor, balance.currency),
+        "credit": format_minor(balance.credit_minor, balance.currency),
+        "balance": format_minor(balance.balance_minor, balance.currency),
+    }
+
+
+def credit(balance: CreditBalance) -> Document:
+    return {
+        "unit": balance.unit,
+        **{column: format_credits(quantity) for column, quantity in balance.columns.items()},
+        "remaining": format_credits(balance.remaining),
+    }
+
+
+def customer_balances(
+    view: View, customer: str, accounts: Iterable[AccountBalance], credits: Iterable[CreditBalance]
+) -> Document:
+    return {
+        "ledger": view.ledger,
+        "customer": customer,
+        **moment(view),
+        "accounts": [account(balance) for balance in accounts],
+        "credits": [credit(balance) for balance in credits],
+    }
+
+
+def trial_balance(view: View, accounts: list[AccountBalance]) -> Document:
+    currencies = sorted({balance.currency for balance in accounts})
+    return {
+        "ledger": view.ledger,
+        **moment(view),
+        "accounts": [account(balance) for balance in accounts],
+        "totals": [
+            {
+                "currency": currency,
+                "debit": format_minor(sum(b.debit_minor for b in accounts if b.currency == currency), currency),
+                "credit": format_minor(sum(b.credit_minor for b in accounts if b.currency == currency), currency),
+            }
+            for currency in currencies
+        ],
+    }
+
+
+def block(view: BlockView) -> Document:
+    header = view.block
+    return {
+        "block_id": header.block_id,
+        "customer": view.customer,
+        "credit_kind": header.credit_kind,
+        "unit": header.unit,
+        "credits": format_credits(header.credits),
+        "used": format_credits(view.used),
+        "remaining": format_credits(view.remaining),
+        "price": format_minor(header.price_minor, header.currency),
+        "currency": header.currency,
+        "drawn": format_minor(view.drawn_minor, header.currency),
+        "carrying_amount": format_minor(view.carrying_minor, header.currency),
+        "starts_at": format_time(header.starts_at),
+        "expires_at": None if view.expires_at is None else format_time(view.expires_at),
+        "priority": header.priority,
+        "scope": None if header.scope is None else list(header.scope),
+        "invoice_id": header.invoice_id,
+        "status": view.status.value,
+    }
+
+
+def line(item: JournalLine) -> Document:
+    entry = item.entry
+    amount = format_minor(item.amount_minor, entry.currency)
+    debit = item.side.value == "debit"
+    return {
+        "position": entry.position,
+        "entry": entry.number,
+        "line": item.line,
+        "kind": entry.kind,
+        "account": item.account,
+        "side": item.side.value,
+        "debit": amount if debit else format_minor(0, entry.currency),
+        "credit": format_minor(0, entry.currency) if debit else amount,
+        "currency": entry.currency,
+        "customer": entry.customer,
+        "block_id": entry.block_id,
+        "accounting_date": entry.accounting_date.isoformat(),
+        "effective_date": entry.effective_date.isoformat(),
+        "cut": entry.cut,
+        "product": entry.product or None,
+        "credit_kind": entry.credit_kind or None,
+        "processor": entry.processor or None,
+    }
+
+
+def event(stored: StoredEvent, rules: dict[int, Rules]) -> Document:
+    """A recorded event whole: as received, what was decided, its entries and lines, its leaf hash."""
+    row = stored.row
+    received: Document = {
+        "specversion": "1.0",
+        "id": row.event_id,
+        "source": row.source,
+        "type": row.type,
+        "time": format_time(row.occurred_at),
+    }
+    if row.customer is not None:
+        received["subject"] = row.customer
+    if row.attributes is not None:
+        received |= json.loads(row.attributes)
+    received["data"] = json.loads(row.data)
+    return {
+        "position": row.position,
+        "recorded_at": format_time(row.recorded_at),
+        "event": received,
+        "id": row.event_id,
+        "source": row.source,
+        "type": row.type,
+        "customer": row.customer,
+        "occurred_at": format_time(row.occurred_at),
+        "decision": json.loads(row.decision),
+        "entries": [_entry(entry, rules) for entry in stored.entries],
+        "leaf": bytes(row.leaf).hex(),
+    }
+
+
+def _entry(entry: Any, rules: dict[int, Rules]) -> Document:
+    return {
+        "number": entry.number,
+        "kind": entry.kind,
+        "policy": entry.policy,
+        "block_id": entry.block_id,
+        "unit": entry.unit,
+        "credits": format_credits(Decimal(entry.credits)),
+        "amount": money(entry.amount_minor, entry.currency),
+        "accounting_date": entry.accounting_date.isoformat(),
+        "effective_date": entry.effective_date.isoformat(),
+        "lines": [
+            {
+                "account": item.account,
+                "side": item.side.value,
+                "amount": format_minor(item.amount_minor, entry.currency),
+            }
+            for item in lines_of([entry], rules)
+        ],
+    }

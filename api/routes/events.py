@@ -1,0 +1,201 @@
+"""Events in, and the log out."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from api import documents
+from api.access import Access
+from api.checkpoint import sign_checkpoint
+from api.routes.dependencies import Cursor, LedgerId, Limit, Service, Text, needs
+from api.service import Subledger
+from subledger.errors import EventConflict, InvalidInput
+from subledger.events import EVENT_TYPES, CloudEvent, loads
+from subledger.store import reader
+from subledger.store.recorder import REJECTED, Outcome
+
+router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["events"])
+
+MAX_BODY = 32 * 1024 * 1024
+MAX_EVENTS = 10_000
+_MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json", "application/json")
+
+_PURCHASE = {
+    "specversion": "1.0",
+    "id": "inv-1001/line-3",
+    "source": "billing",
+    "type": "credits.purchased",
+    "subject": "cust-42",
+    "time": "2026-01-15T10:00:00Z",
+    "data": {
+        "block_id": "blk-7",
+        "credits": "1000",
+        "unit": "credit",
+        "price": "100.00",
+        "currency": "USD",
+        "expires_at": "2027-01-15T00:00:00Z",
+    },
+}
+_USAGE = {
+    "specversion": "1.0",
+    "id": "use-1",
+    "source": "metering",
+    "type": "credits.consumed",
+    "subject": "cust-42",
+    "time": "2026-01-20T10:00:00Z",
+    "data": {"credits": "250", "product": "api"},
+}
+
+
+def _event_schema() -> dict[str, Any]:
+    schema = CloudEvent.model_json_schema()
+    schema["properties"]["type"] = {"type": "string", "enum": list(EVENT_TYPES)}
+    schema["properties"]["time"] = {"type": "string", "format": "date-time"}
+    schema["properties"]["data"] = {
+        "type": "object",
+        "description": "\n".join(f"{name}: {model.__doc__}" for name, model in EVENT_TYPES.items()),
+    }
+    return schema
+
+
+def _request_body() -> dict[str, Any]:
+    one, many = _event_schema(), {"type": "array", "items": _event_schema(), "maxItems": MAX_EVENTS}
+    examples = {"purchase": {"value": _PURCHASE}, "usage": {"value": _USAGE}}
+    batch = {"batch": {"value": [_PURCHASE, _USAGE]}}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"anyOf": [one, many]}, "examples": {**examples, **batch}},
+            "application/cloudevents+json": {"schema": one, "examples": examples},
+            "application/cloudevents-batch+json": {"schema": many, "examples": batch},
+        },
+    }
+
+
+@router.post(
+    "/events",
+    dependencies=[needs(Access.WRITER)],
+    openapi_extra={"requestBody": _request_body()},
+    responses={
+        207: {"description": "Some events are rejected, the others recorded"},
+        409: {"description": "The one event conflicts: same key, other content"},
+        422: {"description": "The one event is rejected"},
+    },
+)
+async def record(request: Request, service: Service, ledger: LedgerId) -> JSONResponse:
+    """Records one CloudEvent or a list of them: one result each, in order.
+
+    `source` + `id` is the idempotency key: sending again is safe. What is recorded is durable before the answer,
+    and a read that follows sees it.
+    """
+    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if media_type not in _MEDIA_TYPES:
+        raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
+    body = loads(await _bounded_body(request))
+    return await run_in_threadpool(_record, service, ledger, body)
+
+
+async def _bounded_body(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise HTTPException(413, f"a request has at most {MAX_BODY} bytes; send several")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _record(service: Subledger, ledger: str, body: Any) -> JSONResponse:
+    single = not isinstance(body, list)
+    sent = [body] if single else body
+    if len(sent) > MAX_EVENTS:
+        raise InvalidInput(
+            f"a request has at most {MAX_EVENTS} events; send several",
+            expected=f"at most {MAX_EVENTS}",
+            found=str(len(sent)),
+        )
+    if not sent:
+        with service.database.read() as connection:
+            reader.ledger_head(connection, ledger)
+    outcomes = service.record(ledger, sent)
+    return JSONResponse({"results": [documents.outcome(o) for o in outcomes]}, status_code=_status(outcomes, single))
+
+
+def _status(outcomes: list[Outcome], single: bool) -> int:
+    rejected = [outcome for outcome in outcomes if outcome.status == REJECTED]
+    if not rejected:
+        return 200
+    if single:
+        return 409 if isinstance(rejected[0].error, EventConflict) else 422
+    return 207
+
+
+Position = Annotated[int, Path(ge=1, le=2**62)]
+
+
+@router.get("/events", dependencies=[needs(Access.READER)])
+def page(
+    service: Service,
+    ledger: LedgerId,
+    customer: Text = None,
+    block: Text = None,
+    type: Text = None,
+    after: Annotated[int | None, Query(ge=0, le=2**62, description="events after this position")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """Recorded events, whole, oldest first."""
+    start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        rules = reader.rules_of(service.database, connection, ledger)
+        found = reader.events_page(
+            connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit
+        )
+    items = [documents.event(stored, rules) for stored in found]
+    return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+
+
+@router.get("/events/{position}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
+    """One recorded event: as received, what was decided, its entries, its leaf hash."""
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        rules = reader.rules_of(service.database, connection, ledger)
+        return documents.event(reader.event_at(connection, ledger, position), rules)
+
+
+@router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])
+def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
+    """The path from an event's leaf to the root of the ledger's Merkle tree (RFC 6962)."""
+    with service.database.read() as connection:
+        head = reader.ledger_head(connection, ledger)
+        leaf, path = reader.inclusion(connection, ledger, position, head.position)
+    return {
+        "ledger": ledger,
+        "position": position,
+        "leaf_index": position - 1,
+        "tree_size": head.position,
+        "leaf": leaf.hex(),
+        "path": [sibling.hex() for sibling in path],
+        "root": head.root.hex(),
+    }
+
+
+@router.get(
+    "/checkpoint",
+    dependencies=[needs(Access.READER)],
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"example": "subledger/acme\n12\n…base64 root…\n\n— subledger …\n"}}}},
+)
+def checkpoint(service: Service, ledger: LedgerId) -> Response:
+    """The latest signed tree head, as a C2SP checkpoint: origin, size, root, signature."""
+    with service.database.read() as connection:
+        head = reader.ledger_head(connection, ledger)
+    signed = sign_checkpoint(ledger, head.position, head.root)
+    return PlainTextResponse(signed.text, headers={"X-Public-Key": base64.b64encode(signed.public_key).decode()})

@@ -1,0 +1,40 @@
+"""Operations: is it alive, is it ready, how is it doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import prometheus_client
+from fastapi import APIRouter, Response
+from sqlalchemy import text
+
+from api.routes.dependencies import Service
+
+router = APIRouter(tags=["operations"])
+
+REQUESTS = prometheus_client.Counter(
+    "subledger_http_requests_total", "HTTP requests answered", ["method", "path", "status"]
+)
+LATENCY = prometheus_client.Histogram(
+    "subledger_http_request_seconds", "Time to answer an HTTP request", ["method", "path"]
+)
+
+
+@router.get("/healthz")
+def healthy() -> dict[str, str]:
+    """Answers while the process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "The database does not answer"}})
+def ready(service: Service) -> dict[str, str]:
+    """Answers when the database does; 503 otherwise."""
+    with service.database.read() as connection:
+        connection.execute(text("SELECT 1 FROM ledgers LIMIT 1"))
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics() -> Any:
+    """Prometheus metrics."""
+    return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)

@@ -1,0 +1,82 @@
+"""How the command line speaks: tables and progress for people, one JSON document for programs, exit codes.
+
+Progress and remarks go to standard error; with ``--json`` standard output holds one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from subledger import errors
+
+DONE: Final = 0
+DIFFERENCE: Final = 1
+WRONG_USAGE: Final = 2
+SOME_REJECTED: Final = 3
+UNAVAILABLE: Final = 4
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+LedgerOption = Annotated[str, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")]
+
+_EXITS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
+    (errors.IntegrityFault, DIFFERENCE),
+    (errors.Unavailable, UNAVAILABLE),
+    (errors.Refused, SOME_REJECTED),
+    (errors.Conflict, SOME_REJECTED),
+)
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def fail(error: errors.SubledgerError, *, as_json: bool) -> NoReturn:
+    """Says what is wrong and what to do, and leaves with the exit code of its kind."""
+    if as_json:
+        print_json(error.as_document())
+    err.print(f"[bold red]{error.code}[/]: {_plain(error.message)}", highlight=False)
+    if error.expected is not None:
+        err.print(f"  expected: {_plain(error.expected)}")
+    if error.found is not None:
+        err.print(f"  found:    {_plain(error.found)}")
+    raise SystemExit(next((code for kind, code in _EXITS if isinstance(error, kind)), WRONG_USAGE))
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def table(
+    title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()
+) -> None:
+    """A table for people; ``right`` numbers the columns that hold amounts."""
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_plain("" if cell is None else str(cell)) for cell in row))
+    out.print(grid)
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, where that is a terminal. Yields the function that sets how much is done."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=err, transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)
