@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -219,7 +220,7 @@ def _reads(service: Subledger, repeats: int, customers: int) -> list[Measure]:
     for number in range(repeats + 5):
         limit_ms = _timed(select_one)
         for name, question in questions:
-            ms = _timed(lambda question=question: question(number))  # type: ignore[misc]
+            ms = _timed(partial(question, number))
             if number >= 5:
                 timings[name].append(ms)
         if number >= 5:

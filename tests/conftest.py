@@ -27,6 +27,7 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 DATA = Path(os.environ.get("SUBLEDGER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -39,10 +40,10 @@ def data_file(name: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The owner's URL of an embedded server that all workers of this run share; it ends by itself when unused."""
     base = tmp_path_factory.getbasetemp()
-    home = (base if worker_id == "master" else base.parent) / "shared-server"
+    home = (base.parent if WORKER else base) / "shared-server"
     return embedded.ensure_running(home, idle_timeout_s=60.0)
 
 
@@ -58,9 +59,9 @@ def fresh_database_url(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def owner_url(server_url: str, worker_id: str) -> str:
+def owner_url(server_url: str) -> str:
     """The owner's URL of this worker's migrated database."""
-    name = f"worker_{worker_id}"
+    name = f"worker_{WORKER or 'master'}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
             connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from datetime import date, datetime
 from ipaddress import ip_address
 from typing import Annotated, Any

@@ -1,0 +1,1 @@
+"""``subledger demo``: a year from the first purchase to a verified ledger."""

@@ -1,0 +1,186 @@
+"""A real year: the invoices of an online shop, read as a wallet of prepaid credits.
+
+A sale first draws min(amount, what the customer has left), then opens its own credit block of that amount, which
+expires after 90 days. A cancellation voids an undrawn block of equal amount (the newest, where there are several),
+otherwise reverses the customer's newest usage up to its amount; the rest is an orphan. One credit is one pound.
+
+Data: Chen, D. (2015), Online Retail, UCI Machine Learning Repository, doi:10.24432/C5BW33, summed by invoice.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from subledger.blocks import ZERO
+from subledger.deciding import Context, Original, decide
+from subledger.errors import InvalidInput
+from subledger.events import Event, format_time, read_event
+from subledger.ledger import LedgerState
+from subledger.money import format_credits
+from subledger.periods import Period, time_zone
+from subledger.wallet import Wallet, evolve
+
+ZONE: Final = "Europe/London"
+LIFE: Final = timedelta(days=90)
+_COLUMNS: Final = {"invoice_no", "kind", "customer_id", "first_at", "amount_gbp"}
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice, or the part of a cancellation, that becomes no event, and why."""
+
+    invoice_no: str
+    amount: str
+    reason: str
+
+
+class Retail:
+    """Turns invoices, in order of time, into events. What is rejected is kept with its reason."""
+
+    def __init__(self) -> None:
+        self.rejected: list[Rejected] = []
+        self.reasons: Counter[str] = Counter()
+        self._wallets: dict[str, Wallet] = {}
+        self._usage: dict[str, list[Original]] = {}
+        self._state = LedgerState(ledger="retail", functional_currency="GBP", timezone=ZONE, policy=1)
+        self._position = 0
+
+    def months(self, path: Path) -> Iterator[tuple[Period, list[dict[str, Any]]]]:
+        """The events of each month. Raises InvalidInput for a file of another shape."""
+        month: Period | None = None
+        events: list[dict[str, Any]] = []
+        for row in sorted(read_invoices(path), key=lambda row: row["first_at"]):
+            moment = datetime.fromisoformat(row["first_at"]).replace(tzinfo=time_zone(ZONE))
+            period = Period(moment.year, moment.month)
+            if month is not None and period != month:
+                yield month, events
+                events = []
+            month = period
+            events += self._invoice(row, moment)
+        if month is not None:
+            yield month, events
+
+    def _invoice(self, row: dict[str, str], moment: datetime) -> list[dict[str, Any]]:
+        amount = Decimal(row["amount_gbp"])
+        number, customer, kind = row["invoice_no"], row["customer_id"], row["kind"]
+        if kind not in ("sale", "cancellation"):
+            return self._reject(number, amount, "not_a_sale_or_cancellation")
+        if not customer:
+            return self._reject(number, amount, "no_customer")
+        if amount == 0:
+            return self._reject(number, amount, "zero_amount")
+        if amount != amount.quantize(Decimal("0.01")):
+            return self._reject(number, amount, "sub_penny_amount")
+        if (kind == "sale") != (amount > 0):
+            return self._reject(number, amount, "wrong_sign")
+        if kind == "sale":
+            return self._sale(number, customer, amount, moment)
+        return self._cancellation(number, customer, -amount, moment)
+
+    def _reject(self, number: str, amount: Decimal, reason: str) -> list[dict[str, Any]]:
+        self.rejected.append(Rejected(invoice_no=number, amount=f"{amount:f}", reason=reason))
+        self.reasons[reason] += 1
+        return []
+
+    def _sale(self, number: str, customer: str, amount: Decimal, moment: datetime) -> list[dict[str, Any]]:
+        wallet = self._wallets.get(customer, Wallet(customer=customer))
+        left = sum(
+            (block.left for block in wallet.blocks if block.admits(unit="credit", product=None, at=moment)), ZERO
+        )
+        events = []
+        if left:
+            drawn = format_credits(min(amount, left))
+            events.append(self._take(f"{number}/use", "credits.consumed", customer, moment, credits=drawn))
+        events.append(
+            self._take(
+                number, "credits.purchased", customer, moment,
+                block_id=f"OR-{number}", credits=format_credits(amount), price=f"{amount:.2f}", currency="GBP",
+                expires_at=format_time(moment + LIFE), invoice_id=number,
+            )
+        )  # fmt: skip
+        return events
+
+    def _cancellation(self, number: str, customer: str, amount: Decimal, moment: datetime) -> list[dict[str, Any]]:
+        wallet = self._wallets.get(customer, Wallet(customer=customer))
+        undrawn = [
+            block
+            for block in wallet.blocks
+            if block.left == block.credits == amount and (block.expires_at is None or moment < block.expires_at)
+        ]
+        if undrawn:
+            newest = max(undrawn, key=lambda block: block.opened_at_position)
+            return [
+                self._take(number, "purchase.voided", customer, moment, block_id=newest.block_id, reason="cancellation")
+            ]
+        events = []
+        for usage in reversed(self._usage.get(customer, [])):
+            taken_back = self._wallets[customer].correction(usage.position)
+            open_ = sum((m.credits - taken_back.of(m.block)[0] for m in usage.decision.movements), ZERO)
+            credits = min(open_, amount)
+            if credits > 0:
+                events.append(
+                    self._take(
+                        f"{number}/{usage.event.event_id}", "consumption.reversed", customer, moment,
+                        event_id=usage.event.event_id, credits=format_credits(credits), reason="cancellation",
+                    )
+                )  # fmt: skip
+                amount -= credits
+            if not amount:
+                break
+        if amount:
+            self._reject(number, -amount, "orphan_cancellation")
+        return events
+
+    def _take(self, event_id: str, type: str, customer: str, moment: datetime, /, **data: Any) -> dict[str, Any]:
+        """An event, taken into our own wallets too: the next invoice depends on what this one leaves."""
+        document = {
+            "specversion": "1.0", "id": event_id, "source": "online-retail", "type": type, "subject": customer,
+            "time": format_time(moment), "data": data,
+        }  # fmt: skip
+        event = read_event(document)
+        wallet = self._wallets.get(customer, Wallet(customer=customer))
+        context = Context(
+            state=self._state,
+            owners={block.block_id: customer for block in wallet.blocks},
+            original=self._original(event),
+        )
+        decision = decide(wallet, event, context)
+        self._position += 1
+        # Nothing leaves these wallets: blocks stay to be reversed onto, corrections to be counted.
+        self._wallets[customer] = evolve(wallet, event, decision, position=self._position, functional_currency="GBP")
+        if type == "credits.consumed":
+            original = Original(position=self._position, event=event, decision=decision)
+            self._usage.setdefault(customer, []).append(original)
+        return document
+
+    def _original(self, event: Event) -> Original | None:
+        if event.type != "consumption.reversed":
+            return None
+        usage = self._usage[event.customer or ""]
+        return next(original for original in usage if original.event.event_id == event.data.event_id)
+
+
+def read_invoices(path: Path) -> list[dict[str, str]]:
+    """The rows of an invoice file, plain or gzipped. Raises InvalidInput where it is not one."""
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}", field="--data") from None
+    reader = csv.DictReader(text.splitlines())
+    if not _COLUMNS <= set(reader.fieldnames or ()):
+        raise InvalidInput(
+            f"{path.name} is not an invoice file",
+            field="--data",
+            expected=f"columns {', '.join(sorted(_COLUMNS))}",
+            found=", ".join(reader.fieldnames or ())[:200],
+        )
+    return list(reader)

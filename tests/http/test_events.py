@@ -1,0 +1,144 @@
+"""Events in over HTTP: statuses, results, errors; and out again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from subledger import merkle
+from tests.conftest import NewLedger, cloud_event
+
+BUY = {"block_id": "blk-7", "credits": "1000", "price": "100.00", "currency": "USD"}
+
+
+def buy(event_id: str = "buy-1", **changes: Any) -> dict[str, Any]:
+    return cloud_event(event_id, "credits.purchased", "cust-42", "2026-01-15T10:00:00Z", **{**BUY, **changes})
+
+
+def use(event_id: str, credits: str, **changes: Any) -> dict[str, Any]:
+    return cloud_event(event_id, "credits.consumed", "cust-42", "2026-01-20T10:00:00Z", credits=credits, **changes)
+
+
+def test_one_event_is_recorded_and_a_read_that_follows_sees_it(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    answer = client.post(f"/v1/ledgers/{ledger}/events", json=buy())
+    assert answer.status_code == 200
+    [result] = answer.json()["results"]
+    assert (result["id"], result["status"]) == ("buy-1", "recorded")
+    event = client.get(f"/v1/ledgers/{ledger}/events/{result['position']}").json()
+    assert event["event"]["data"] == BUY
+    assert event["entries"][0]["lines"][0] == {"account": "accounts_receivable", "side": "debit", "amount": "100.00"}
+
+
+def test_the_same_event_again_is_a_duplicate_with_its_first_position(client: TestClient, new_ledger: NewLedger) -> None:
+    url = f"/v1/ledgers/{new_ledger()}/events"
+    first = client.post(url, json=buy()).json()["results"][0]
+    again = client.post(url, json={**buy(), "time": "2026-01-15T11:00:00+01:00"})
+    assert again.status_code == 200
+    assert again.json()["results"][0] == {**first, "status": "duplicate"}
+
+
+def test_other_content_under_the_same_key_conflicts_and_names_what_differs(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    url = f"/v1/ledgers/{new_ledger()}/events"
+    client.post(url, json=buy())
+    answer = client.post(url, json=buy(price="101.00"))
+    assert answer.status_code == 409
+    error = answer.json()["results"][0]["error"]
+    assert (error["code"], error["differs"]) == ("event_conflict", ["data.price"])
+
+
+def test_one_bad_event_does_not_spoil_its_batch(client: TestClient, new_ledger: NewLedger) -> None:
+    batch = [buy(), use("use-1", "400"), use("use-2", "700"), {"id": "no-event"}, use("use-3", "600")]
+    answer = client.post(
+        f"/v1/ledgers/{new_ledger()}/events",
+        content=json.dumps(batch),
+        headers={"content-type": "application/cloudevents-batch+json"},
+    )
+    assert answer.status_code == 207
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == ["recorded", "recorded", "rejected", "rejected", "recorded"]
+    assert results[2]["error"]["code"] == "insufficient_credits"
+    assert results[2]["error"]["available"] == "600"
+    assert results[3]["id"] == "no-event"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"price": 100}, "wrong_type", "data.price"),
+        ({"price": "100.001"}, "too_many_decimals", "data.price"),
+        ({"colour": "red"}, "unknown_field", "data.colour"),
+        ({"pool": "p"}, "not_supported_yet", "data.pool"),
+        ({"currency": "EUR"}, "exchange_rate_missing", "data.currency"),
+        ({"currency": "XXX"}, "unknown_currency", "data.currency"),
+        ({"expires_at": "2027-01-15T00:00:00"}, "naive_time", "data.expires_at"),
+        ({"credits": "-1"}, "invalid_value", "data.credits"),
+    ],
+)
+def test_bad_input_is_refused_with_a_code_and_the_field(
+    client: TestClient, new_ledger: NewLedger, change: dict[str, Any], code: str, field: str
+) -> None:
+    answer = client.post(f"/v1/ledgers/{new_ledger()}/events", json=buy(**change))
+    assert answer.status_code == 422
+    error = answer.json()["results"][0]["error"]
+    assert (error["code"], error["field"]) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status", "code"),
+    [
+        (b"{not json", "application/json", 400, "invalid_json"),
+        (b"\xff\xfe", "application/json", 400, "invalid_json"),
+        (b"{}", "text/csv", 415, "unsupported_media_type"),
+        (b'"text"', "application/json", 422, None),
+    ],
+)
+def test_what_is_no_event_at_all(
+    client: TestClient, new_ledger: NewLedger, content: bytes, content_type: str, status: int, code: str | None
+) -> None:
+    answer = client.post(f"/v1/ledgers/{new_ledger()}/events", content=content, headers={"content-type": content_type})
+    assert answer.status_code == status
+    if code is not None:
+        assert answer.json()["code"] == code
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_unknown_ledger_is_not_found(client: TestClient) -> None:
+    answer = client.post("/v1/ledgers/nowhere/events", json=buy())
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_ledger")
+
+
+def test_every_event_is_proved_to_be_in_the_signed_tree(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    client.post(f"/v1/ledgers/{ledger}/events", json=[buy(), *(use(f"use-{n}", "1") for n in range(300))])
+    for position in (1, 5, 256, 257, 304):
+        proof = client.get(f"/v1/ledgers/{ledger}/events/{position}/proof").json()
+        root = merkle.root_from_inclusion(
+            bytes.fromhex(proof["leaf"]),
+            proof["leaf_index"],
+            proof["tree_size"],
+            [bytes.fromhex(sibling) for sibling in proof["path"]],
+        )
+        assert root.hex() == proof["root"]
+    checkpoint = client.get(f"/v1/ledgers/{ledger}/checkpoint").text.splitlines()
+    assert checkpoint[:2] == [f"subledger/{ledger}", str(proof["tree_size"])]
+
+
+def test_pages_of_events_join_without_gap_or_overlap(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    client.post(f"/v1/ledgers/{ledger}/events", json=[buy(), *(use(f"use-{n}", "1") for n in range(20))])
+    seen, cursor = [], None
+    while True:
+        parameters = {"limit": 4, "customer": "cust-42"} | ({"cursor": cursor} if cursor else {})
+        page = client.get(f"/v1/ledgers/{ledger}/events", params=parameters).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert seen == ["buy-1", *(f"use-{n}" for n in range(20))]
+    assert client.get(f"/v1/ledgers/{ledger}/events", params={"cursor": "x"}).json()["code"] == "invalid_cursor"
