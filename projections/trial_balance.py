@@ -19,8 +19,8 @@ INSERT INTO ledger_days (ledger, accounting_date, recorded_date, cut, currency, 
                          written_minor, mirrored_minor, functional_written_minor, functional_mirrored_minor,
                          credits, entries)
 SELECT %s, * FROM unnest(
-    %s::date[], %s::date[], %s::int[], %s::text[], %s::smallint[], %s::text[], %s::int[], %s::text[],
-    %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::bigint[])
+    %b::date[], %b::date[], %b::int[], %b::text[], %b::smallint[], %b::text[], %b::int[], %b::text[],
+    %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[], %b::bigint[])
 ON CONFLICT (ledger, accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit) DO UPDATE
 SET written_minor = ledger_days.written_minor + excluded.written_minor,
     mirrored_minor = ledger_days.mirrored_minor + excluded.mirrored_minor,

@@ -77,11 +77,11 @@ VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
 ADD_NODES: Final = """
 INSERT INTO merkle_nodes (ledger, level, index, hash)
-SELECT %s, * FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[])
+SELECT %s, * FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[])
 """
 ADD_DIMENSION_SETS: Final = """
 INSERT INTO dimension_sets (ledger, dimension_set, product, credit_kind, pool, processor)
-SELECT %s, * FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
+SELECT %s, * FROM unnest(%b::int[], %b::text[], %b::text[], %b::text[], %b::text[])
 """
 
 

@@ -28,10 +28,11 @@ _correction = msgspec.json.Decoder(Correction)
 _decision = msgspec.json.Decoder(Decision)
 _encoder = msgspec.json.Encoder(order="sorted")
 
+# Arrays go in binary (%b): as text every quote in a wallet's JSON would be escaped, a third of a batch's time.
 FIND_EVENTS = """
 -- The events recorded under these keys, for duplicates and for what a reversal refers to.
 SELECT e.source, e.event_id, e.position, e.type, e.customer, e.occurred_at, e.data, e.attributes, e.decision
-FROM unnest(%s::text[], %s::text[]) AS wanted (source, event_id)
+FROM unnest(%b::text[], %b::text[]) AS wanted (source, event_id)
 JOIN events e ON e.ledger = %s AND e.source = wanted.source AND e.event_id = wanted.event_id
 """
 FIND_BLOCKS = """
@@ -49,19 +50,19 @@ SELECT kind, customer, state FROM documents WHERE ledger = %s AND document_id = 
 FIND_WALLETS = "SELECT customer, state FROM wallets WHERE ledger = %s AND customer = ANY(%s)"
 SAVE_WALLETS = """
 INSERT INTO wallets (ledger, customer, position, state)
-SELECT %s, * FROM unnest(%s::text[], %s::bigint[], %s::text[])
+SELECT %s, * FROM unnest(%b::text[], %b::bigint[], %b::text[])
 ON CONFLICT (ledger, customer) DO UPDATE SET position = excluded.position, state = excluded.state
 """
 SAVE_BLOCKS = """
 INSERT INTO blocks (ledger, block_id, customer, invoice_id, opened_at_position, expires_at, is_open, state)
 SELECT %s, * FROM unnest(
-    %s::text[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[], %s::boolean[], %s::text[])
+    %b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[], %b::boolean[], %b::text[])
 ON CONFLICT (ledger, block_id) DO UPDATE
 SET expires_at = excluded.expires_at, is_open = excluded.is_open, state = excluded.state
 """
 SAVE_DOCUMENTS = """
 INSERT INTO documents (ledger, kind, document_id, customer, state)
-SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[])
 ON CONFLICT (ledger, kind, document_id) DO UPDATE SET state = excluded.state
 """
 

@@ -393,6 +393,8 @@ def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
         embedded.stop(home)
     (cache,) = private_folder.parent.glob("subledger-postgres-*")
     assert stat.S_IMODE(cache.stat().st_mode) == 0o755
+    initdb = cache / "pg" / "pginstall" / "bin" / "initdb"  # needs the libraries beside the package
+    assert subprocess.run([initdb, "--version"], user="nobody", check=False).returncode == 0
 
     next(cache.rglob("*.sql")).unlink()  # as a cleaner of temporary folders does
     assert ensure_in_process(home, env=environment).returncode == 0

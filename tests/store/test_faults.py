@@ -1,0 +1,135 @@
+"""Two writers at once, writers killed, the server killed: what was acknowledged is there, the rest whole or absent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from api.service import LedgerSettings, Subledger
+from projections.integrity import verify
+from subledger.store import embedded
+from subledger.store.database import Database
+from subledger.store.migrate import migrate
+from tests.conftest import NewLedger, cloud_event
+
+SIZE = 400
+
+
+def _fund(service: Subledger, ledger: str) -> None:
+    events = [
+        cloud_event(
+            f"buy-{n}", "credits.purchased", f"c-{n}", "2026-01-01T00:00:00Z",
+            block_id=f"b-{n}", credits="1000000", price="9999.99", currency="USD",
+        )
+        for n in range(7)
+    ]  # fmt: skip
+    assert {outcome.status for outcome in service.record(ledger, events)} == {"recorded"}
+
+
+def _writer(url: str, ledger: str, name: str, batches: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.store.writer", url, ledger, name, str(batches), str(SIZE)],
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+
+
+def _acknowledged(writer: subprocess.Popen[str]) -> list[int]:
+    assert writer.stdout is not None
+    return [int(line) for line in writer.stdout if line.strip().isdigit()]
+
+
+def _batches_in_log(url: str, ledger: str, name: str) -> dict[int, int]:
+    """How many events of each of a writer's batches are in the log."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT split_part(event_id, '-', 2)::int, count(*) FROM events "
+            "WHERE ledger = %s AND event_id LIKE %s GROUP BY 1",
+            (ledger, f"{name}-%"),
+        ).fetchall()
+    return dict(rows)
+
+
+def _assert_whole(service: Subledger, url: str, ledger: str, name: str, acknowledged: list[int]) -> None:
+    found = _batches_in_log(url, ledger, name)
+    assert set(acknowledged) <= set(found), "what was acknowledged is there"
+    assert set(found.values()) <= {SIZE}, "a batch is whole or absent"
+    assert verify(service.database, ledger).differences == []
+
+
+def test_two_processes_write_one_ledger_without_gap_or_loss(
+    service: Subledger, owner_url: str, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    _fund(service, ledger)
+    writers = {name: _writer(owner_url, ledger, name, 6) for name in ("left", "right")}
+    for name, writer in writers.items():
+        assert _acknowledged(writer) == list(range(6))
+        assert writer.wait() == 0
+        _assert_whole(service, owner_url, ledger, name, list(range(6)))
+    with psycopg.connect(owner_url) as connection:
+        positions = connection.execute("SELECT position FROM events WHERE ledger = %s ORDER BY 1", (ledger,)).fetchall()
+        owners = connection.execute(
+            "SELECT split_part(event_id, '-', 1) FROM events WHERE ledger = %s AND event_id ~ '-0$' ORDER BY position",
+            (ledger,),
+        ).fetchall()
+    assert [position for (position,) in positions] == list(range(1, len(positions) + 1))
+    assert len(positions) == 3 + 7 + 12 * SIZE
+    assert owners
+
+
+def test_a_writer_killed_in_the_middle_loses_nothing_it_acknowledged(
+    service: Subledger, owner_url: str, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    _fund(service, ledger)
+    for attempt, delay_s in enumerate((0.0, 0.03, 0.06, 0.09)):
+        name = f"killed{attempt}"
+        writer = _writer(owner_url, ledger, name, 1000)
+        assert writer.stdout is not None
+        first = [int(writer.stdout.readline()), int(writer.stdout.readline())]
+        time.sleep(delay_s)  # somewhere inside a later batch
+        writer.kill()
+        _assert_whole(service, owner_url, ledger, name, first + _acknowledged(writer))
+        writer.wait()
+    again = _writer(owner_url, ledger, "after", 1)
+    assert _acknowledged(again) == [0]
+    again.wait()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Path]:
+    home = tmp_path / "home"
+    yield home
+    embedded.stop(home)
+
+
+@pytest.mark.xdist_group("embedded")
+def test_a_server_killed_in_the_middle_loses_nothing_it_acknowledged(own_server: Path) -> None:
+    url = embedded.ensure_running(own_server, idle_timeout_s=60.0)
+    migrate(url)
+    database = Database(url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    _fund(service, "acme")
+    writer = _writer(url, "acme", "w", 1000)
+    assert writer.stdout is not None
+    first = [int(writer.stdout.readline()), int(writer.stdout.readline())]
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+    assert row is not None
+    os.kill(int(row[0].splitlines()[0]), signal.SIGKILL)
+    acknowledged = first + _acknowledged(writer)
+    writer.wait()
+    database.close()
+    url = embedded.ensure_running(own_server, idle_timeout_s=60.0)
+    restarted = Database(url)
+    _assert_whole(Subledger(restarted), url, "acme", "w", acknowledged)
+    restarted.close()
