@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from datetime import date, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -20,7 +19,7 @@ from api import access, documents, terminal
 from api.commands import maintenance, months
 from api.service import LedgerSettings, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url
-from api.terminal import Json, LedgerOption, err, out, print_json, table
+from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from projections import balances as balance_reads
 from projections import blocks as block_reads
 from subledger.errors import InvalidInput, SubledgerError
@@ -58,17 +57,6 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         raise SystemExit(terminal.DONE) from None
-
-
-def parse_day(text: str | None, name: str) -> date | None:
-    """A day as YYYY-MM-DD. Raises InvalidInput."""
-    if text is None:
-        return None
-    with suppress(ValueError):
-        day = date.fromisoformat(text)
-        if 1900 <= day.year <= 8999:
-            return day
-    raise InvalidInput(f"{name} is not a day", field=name, expected="YYYY-MM-DD", found=text)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -8,8 +8,18 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
+from api.benchmark import Result
 from projections.balances import AccountBalance, CreditBalance
 from projections.blocks import BlockView
+from projections.integrity import Report
+from projections.journals.close import ClosedPeriod, PeriodState
+from projections.journals.exports import Export
+from projections.journals.summary import EntryBehind
+from projections.journals.summary import JournalLine as ExportedLine
+from projections.rebuild import Counts
+from subledger.accounts import Side
 from subledger.errors import InvalidCursor
 from subledger.events import format_time
 from subledger.journal import Rules
@@ -230,3 +240,104 @@ def _entry(entry: Any, rules: dict[int, Rules]) -> Document:
             for item in lines_of([entry], rules)
         ],
     }
+
+
+def period(state: PeriodState) -> Document:
+    return {
+        "period": str(state.period),
+        "state": state.state,
+        "entries": state.entries,
+        "journals": state.journals,
+    }
+
+
+def closed_period(closed: ClosedPeriod) -> Document:
+    return {
+        "ledger": closed.ledger,
+        "period": str(closed.period),
+        "state": "closed",
+        "expired": closed.expired,
+        "cut": closed.cut,
+        "position": closed.position,
+    }
+
+
+def export(made: Export) -> Document:
+    return {
+        "id": made.export_id,
+        "ledger": made.ledger,
+        "period": str(made.period),
+        "number": made.number,
+        "format": made.format,
+        "detail": made.detail,
+        "filename": made.filename,
+        "media_type": made.media_type,
+        "content_hash": made.content_hash,
+        "created_at": format_time(made.created_at),
+    }
+
+
+def exported_line(line: ExportedLine) -> Document:
+    amount, zero = format_minor(line.amount_minor, line.currency), format_minor(0, line.currency)
+    debit = line.side is Side.DEBIT
+    return {
+        "line": line.number,
+        "role": line.role,
+        "account": line.account.number,
+        "account_name": line.account.name,
+        "dimensions": dict(line.account.dimensions),
+        "side": line.side.value,
+        "debit": amount if debit else zero,
+        "credit": zero if debit else amount,
+        "currency": line.currency,
+        "product": line.product or None,
+        "credit_kind": line.credit_kind or None,
+        "processor": line.processor or None,
+        "entries": line.entries,
+    }
+
+
+def entry_behind(entry: EntryBehind) -> Document:
+    return {
+        "position": entry.position,
+        "entry": entry.number,
+        "source": entry.source,
+        "event_id": entry.event_id,
+        "event_type": entry.event_type,
+        "kind": entry.kind,
+        "customer": entry.customer,
+        "block_id": entry.block_id,
+        "accounting_date": entry.accounting_date.isoformat(),
+        "effective_date": entry.effective_date.isoformat(),
+        "amount": format_minor(int(entry.amount_minor), entry.currency),
+        "currency": entry.currency,
+    }
+
+
+def report(found: Report) -> Document:
+    return {
+        "ledger": found.ledger,
+        "clean": not found.differences,
+        "events": found.events,
+        "entries": found.entries,
+        "differences": [
+            {
+                "check": difference.check,
+                "position": difference.position,
+                "subject": difference.subject,
+                "expected": difference.expected,
+                "found": difference.found,
+                "message": difference.message,
+            }
+            for difference in found.differences
+        ],
+    }
+
+
+def benchmark(result: Result) -> Document:
+    document: Document = msgspec.to_builtins(result)
+    return document
+
+
+def counts(ledger: str, made: Counts) -> Document:
+    return {"ledger": ledger, "rows": dict(made.rows)}

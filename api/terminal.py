@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import date
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -24,7 +25,8 @@ WRONG_USAGE: Final = 2
 SOME_REJECTED: Final = 3
 UNAVAILABLE: Final = 4
 
-out = Console(soft_wrap=True, highlight=False)
+# Where the output is no terminal, tables are as wide as they need to be, within reason.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 180)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -54,6 +56,17 @@ def fail(error: errors.SubledgerError, *, as_json: bool) -> NoReturn:
     raise SystemExit(next((code for kind, code in _EXITS if isinstance(error, kind)), WRONG_USAGE))
 
 
+def parse_day(text: str | None, name: str) -> date | None:
+    """A day as YYYY-MM-DD. Raises InvalidInput."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        day = date.fromisoformat(text)
+        if 1900 <= day.year <= 8999:
+            return day
+    raise errors.InvalidInput(f"{name} is not a day", field=name, expected="YYYY-MM-DD", found=text)
+
+
 def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
@@ -64,7 +77,8 @@ def table(
     """A table for people; ``right`` numbers the columns that hold amounts."""
     grid = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        amounts = index in right
+        grid.add_column(column, justify="right" if amounts else "left", no_wrap=amounts, overflow="fold")
     for row in rows:
         grid.add_row(*(_plain("" if cell is None else str(cell)) for cell in row))
     out.print(grid)

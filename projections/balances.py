@@ -53,8 +53,8 @@ _GAINS: Final = ("purchased", "granted", "other")
 
 CUSTOMER_TOTALS: Final = """
 -- One customer's entries by kind, from the covering index alone.
-SELECT policy, kind, currency, unit, sum(greatest(amount_minor, 0)) AS written, sum(greatest(-amount_minor, 0)) AS mirrored,
-       sum(credits) AS credits
+SELECT policy, kind, currency, unit, sum(greatest(amount_minor, 0)) AS written,
+       sum(greatest(-amount_minor, 0)) AS mirrored, sum(credits) AS credits
 FROM entries
 WHERE ledger = :ledger AND customer = :customer AND position <= :position AND accounting_date <= :as_of
 GROUP BY policy, kind, currency, unit

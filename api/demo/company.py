@@ -132,9 +132,7 @@ class _Company:
         for _ in range(chance.randint(1, 3)):
             start = self._moment(period, chance.randint(4, 26))
             for call in range(chance.randint(4, 9)):
-                credits = chance.choice(
-                    ("0.25", "1", "3.5", "12", "40", str(chance.randint(100, 900) * (1 + number % 9)))
-                )
+                credits = chance.choice(("0.25", "3.5", "12", str(chance.randint(40, 900) * self._appetite(customer))))
                 data: dict[str, Any] = {"credits": credits, "product": chance.choice(PRODUCTS)}
                 if number % 4 == 0:
                     data |= {"on_shortfall": "backfill", "overage_price": "0.0051", "currency": "USD"}
@@ -150,6 +148,11 @@ class _Company:
                         )
                     )  # fmt: skip
         return events
+
+    def _appetite(self, customer: str) -> int:
+        """How much bigger this customer's calls are than a starter's: by the last plan bought."""
+        credits = [plan.credits for owner, _, plan in self._blocks if owner == customer]
+        return max(1, credits[-1] // 12_000) if credits else 1
 
     def _void(self, customer: str, period: Period) -> list[dict[str, Any]]:
         own = [block_id for owner, block_id, _ in self._blocks if owner == customer]

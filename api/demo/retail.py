@@ -176,7 +176,7 @@ def read_invoices(path: Path) -> list[dict[str, str]]:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}", field="--data") from None
     reader = csv.DictReader(text.splitlines())
-    if not _COLUMNS <= set(reader.fieldnames or ()):
+    if not set(reader.fieldnames or ()) >= _COLUMNS:
         raise InvalidInput(
             f"{path.name} is not an invoice file",
             field="--data",

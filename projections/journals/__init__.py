@@ -1,0 +1,1 @@
+"""Periods, account mappings, and the journals that are handed over to the general ledger."""

@@ -1,0 +1,90 @@
+"""The formats a journal can be written down in. A rendering adds nothing and leaves nothing out.
+
+Owns: the list of formats. Does not own: what a journal says (summary), what was handed over (exports).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from projections.journals.detail import DetailEntry
+from projections.journals.formats import neutral, plaintext
+from projections.journals.summary import Journal
+from subledger.errors import NotSupportedYet, UnknownFormat
+
+Render = Callable[[Journal], str]
+RenderDetail = Callable[[Journal, Iterable[DetailEntry]], Iterator[str]]
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """One format: its name in the contract, how its files are labelled, how a journal becomes text (in UTF-8).
+
+    ``render_detail`` writes every entry of a journal, as a stream of pieces of text; None where the format has no
+    such rendering.
+    """
+
+    name: str
+    media_type: str
+    extension: str
+    render: Render
+    render_detail: RenderDetail | None = None
+
+    @property
+    def supports_detail(self) -> bool:
+        return self.render_detail is not None
+
+
+FORMATS: Final[dict[str, Format]] = {
+    form.name: form
+    for form in (
+        Format(name="csv", media_type="text/csv", extension="csv", render=neutral.csv_text),
+        Format(name="json", media_type="application/json", extension="json", render=neutral.json_text),
+        Format(
+            name="beancount",
+            media_type="text/plain",
+            extension="beancount",
+            render=plaintext.beancount_text,
+            render_detail=plaintext.beancount_detail,
+        ),
+        Format(
+            name="hledger",
+            media_type="text/plain",
+            extension="journal",
+            render=plaintext.hledger_text,
+            render_detail=plaintext.hledger_detail,
+        ),
+    )
+}
+
+NOT_YET_FORMATS: Final = (
+    "netsuite-csv", "netsuite-json", "intacct-csv", "intacct-xml", "quickbooks-csv", "quickbooks-json", "sap-csv",
+    "sap-xml", "oracle-fbdi", "dynamics-csv", "dynamics-json",
+)  # fmt: skip
+
+
+def format_named(name: str, *, detail: bool = False) -> Format:
+    """The format of this name. Raises UnknownFormat, and NotSupportedYet for one that is not built yet.
+
+    With ``detail``, raises NotSupportedYet too where the format has no rendering of single entries.
+    """
+    if name in NOT_YET_FORMATS:
+        raise NotSupportedYet(
+            f"the format {name} is not built yet", field="format", expected=", ".join(FORMATS), found=name
+        )
+    if name not in FORMATS:
+        raise UnknownFormat(
+            f"there is no format {name[:60]}", field="format",
+            expected=", ".join((*FORMATS, *NOT_YET_FORMATS)), found=name[:60],
+        )  # fmt: skip
+    form = FORMATS[name]
+    if detail and not form.supports_detail:
+        raise NotSupportedYet(
+            f"the format {name} has no detail rendering",
+            field="detail",
+            expected=", ".join(other.name for other in FORMATS.values() if other.supports_detail),
+            found=name,
+        )
+    return form

@@ -1,0 +1,124 @@
+"""Looking after a ledger on the command line: verify, rebuild, serve, demo, bench."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from api import access, benchmark, documents, terminal
+from api.app import create_app
+from api.demo.run import run_demo
+from api.settings import connect, home, is_embedded, owner_url
+from api.terminal import Json, LedgerOption, err, out, print_json, table
+from projections import integrity
+from projections import rebuild as rebuilding
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.command()(verify)
+    app.command()(rebuild)
+    app.command()(serve)
+    app.command()(demo)
+    app.command()(bench)
+
+
+def verify(ledger: LedgerOption, json_: Json = False) -> None:
+    """Proves the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 where it differs."""
+    service = connect()
+    with terminal.progress("verifying", None) as show:
+        report = integrity.verify(service.database, ledger, lambda done, _total: show(done))
+    document = documents.report(report)
+    if json_:
+        print_json(document)
+    else:
+        for difference in report.differences:
+            out.print(f"[bold red]{difference.check}[/] {difference.message}", markup=True)
+        verdict = "clean" if not report.differences else f"{len(report.differences)} differences"
+        out.print(f"{ledger}: {document['events']} events, {document['entries']} entries: {verdict}")
+    if report.differences:
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def rebuild(ledger: LedgerOption, json_: Json = False) -> None:
+    """Makes every projection anew from the events, beside the live ones, then swaps them."""
+    service = connect()
+    with terminal.progress("rebuilding", None) as show:
+        counts = rebuilding.rebuild(service.database, ledger, lambda done, _total: show(done))
+    document = documents.counts(ledger, counts)
+    if json_:
+        print_json(document)
+    else:
+        out.print(f"{ledger}: rebuilt " + ", ".join(f"{n} {name}" for name, n in document["rows"].items()))
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+) -> None:
+    """Serves the HTTP API; its description is at /docs and /openapi.json.
+
+    With the embedded database and while no key exists, calls from this machine need none. In every other case a key
+    is needed: subledger keys create --ledger L --role writer.
+    """
+    service = connect()
+    open_ = is_embedded()
+    if not access.any_key_exists(service.database):
+        if open_ and _is_loopback(host):
+            err.print("No key exists: calls from this machine are served without one.")
+        else:
+            err.print("No key exists, and every call needs one: subledger keys create --ledger '*' --role admin")
+    uvicorn.run(create_app(service, open_on_loopback=open_), host=host, port=port, log_level="info")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Replay this invoice file instead of the invented company.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """A year through the whole cycle: record, expire, close, export, verify. Ends by saying what to open."""
+    service = connect()
+    result = run_demo(service, data=data, directory=home() / "demo", say=err.print)
+    if json_:
+        print_json(result.document)
+    else:
+        result.show()
+    if not result.clean:
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def bench(
+    batches: Annotated[int, typer.Option(min=1, help="Batches to measure.")] = 7,
+    batch_size: Annotated[int, typer.Option(min=10, max=100_000, help="Events a batch.")] = 5_000,
+    customers: Annotated[int, typer.Option(min=1, help="Customers, drawn uniformly.")] = 10_000,
+    reads: Annotated[int, typer.Option(min=1, help="Repeats of each read.")] = 200,
+    json_: Json = False,
+) -> None:
+    """The benchmarks, as ratios to limits measured in the same run. Works in a database of its own, dropped after."""
+    result = benchmark.run(
+        owner_url(), batches=batches, batch_size=batch_size, customers=customers, reads=reads, progress=err.print
+    )
+    if json_:
+        print_json(documents.benchmark(result))
+        return
+    table(
+        f"{result.machine}; {result.server}; {result.events} events",
+        ("measure", "median", "unit", "limit", "median", "ratio", "from", "to"),
+        [
+            (m.name, f"{m.value:,.2f}", m.unit, m.limit_name, f"{m.limit:,.2f}", f"{m.ratio:.2f}", *m.spread)
+            for m in result.measures
+        ],
+        right=(1, 4, 5, 6, 7),
+    )

@@ -1,0 +1,167 @@
+"""The month's end on the command line: expire, close, reopen, export, mapping, periods."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api import documents
+from api.settings import connect
+from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
+from projections.journals import close as closing
+from projections.journals import exports, mapping
+from projections.journals.formats import FORMATS
+from subledger.errors import InvalidInput, InvalidMapping
+from subledger.periods import Period
+
+mapping_app = typer.Typer(help="The account mapping: role → GL account.", no_args_is_help=True)
+
+PeriodArgument = Annotated[str, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.command()(expire)
+    app.command()(close)
+    app.command()(reopen)
+    app.command()(periods)
+    app.command()(export)
+    app.add_typer(mapping_app, name="mapping")
+
+
+def expire(
+    ledger: LedgerOption,
+    through: Annotated[str, typer.Option(help="The last day, inclusive.", metavar="D")],
+    json_: Json = False,
+) -> None:
+    """The expiry sweep: what credit blocks have left at their expiry becomes breakage.
+
+    Example: subledger expire --ledger acme --through 2026-01-31
+    """
+    day = parse_day(through, "through")
+    assert day is not None
+    expired = connect().expire(ledger, day)
+    if json_:
+        print_json({"ledger": ledger, "through": day.isoformat(), "expired": expired})
+    else:
+        out.print(f"{expired} credit block{'s' if expired != 1 else ''} expired through {day}.")
+
+
+def close(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order.
+
+    Example: subledger close --ledger acme 2026-01
+    """
+    closed = closing.close_period(connect().recorder, ledger, Period.parse(period))
+    if json_:
+        print_json(documents.closed_period(closed))
+    else:
+        out.print(f"{closed.period} is closed; {closed.expired} credit blocks expired in it.")
+
+
+def reopen(
+    period: PeriodArgument,
+    ledger: LedgerOption,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    json_: Json = False,
+) -> None:
+    """Opens a closed month again, and every later one."""
+    reopened = closing.reopen_period(connect().recorder, ledger, Period.parse(period), reason)
+    if json_:
+        print_json({"ledger": ledger, "period": str(reopened.period), "state": "open", "position": reopened.position})
+    else:
+        out.print(f"{reopened.period} and every later month are open.")
+
+
+def periods(ledger: LedgerOption, json_: Json = False) -> None:
+    """Lists the months and whether they are closed."""
+    service = connect()
+    with service.database.read() as connection:
+        items = [documents.period(state) for state in closing.periods(connection, ledger)]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("period", "state", "entries", "journals")
+    table(None, names, [[item[name] for name in names] for item in items], right=(2, 3))
+
+
+def export(
+    period: Annotated[str | None, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")] = None,
+    ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
+    format: Annotated[str | None, typer.Option("--format", "-f", help="One of --formats.", metavar="F")] = None,
+    directory: Annotated[Path, typer.Option("--out", "-o", help="Where the files go.", metavar="DIR")] = Path(),
+    detail: Annotated[bool, typer.Option("--detail", help="Entry by entry (beancount, hledger).")] = False,
+    formats: Annotated[bool, typer.Option("--formats", help="List the formats and leave.")] = False,
+    json_: Json = False,
+) -> None:
+    """Writes the journal files of a month: one a journal, the same bytes whenever asked.
+
+    Example: subledger export --ledger acme 2026-01 --format csv --out journals
+    """
+    if formats:
+        if json_:
+            print_json({"formats": list(FORMATS)})
+        else:
+            sys.stdout.write("\n".join(FORMATS) + "\n")
+        return
+    for name, value in (("PERIOD", period), ("--ledger", ledger), ("--format", format)):
+        if value is None:
+            raise InvalidInput(
+                f"{name} is missing", field=name, expected="subledger export --ledger L 2026-01 --format F"
+            )
+    assert period is not None
+    assert ledger is not None
+    assert format is not None
+    service = connect()
+    made = exports.export(service.recorder, service.database, ledger, Period.parse(period), format, detail=detail)
+    directory.mkdir(parents=True, exist_ok=True)
+    items = []
+    for item in made:
+        path = directory / item.filename
+        unfinished = path.with_name(path.name + ".part")
+        with unfinished.open("wb") as file:
+            for piece in exports.content_of(service.database, item):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        items.append({**documents.export(item), "file": str(path)})
+    if json_:
+        print_json({"items": items})
+    else:
+        for item_document in items:
+            out.print(item_document["file"])
+
+
+@mapping_app.command("show")
+def mapping_show(ledger: LedgerOption, json_: Json = False) -> None:
+    """The account mapping in force."""
+    service = connect()
+    with service.database.read() as connection:
+        rows = list(mapping.current_mapping(connection, ledger).rows)
+    if json_:
+        print_json({"ledger": ledger, "rows": rows})
+        return
+    table(None, list(rows[0]), [list(row.values()) for row in rows])
+
+
+@mapping_app.command("adopt")
+def mapping_adopt(
+    file: Annotated[Path, typer.Argument(help="CSV: role, product, credit_kind, currency, account, name, dimensions.")],
+    ledger: LedgerOption,
+    json_: Json = False,
+) -> None:
+    """Adopts an account mapping for the journals made from here on."""
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidMapping(f"{file} cannot be read: {error}", field="FILE") from None
+    adopted = mapping.adopt_mapping(connect().recorder, ledger, mapping.parse_mapping(text))
+    if json_:
+        print_json({"ledger": ledger, "adopted": adopted})
+    else:
+        out.print("The mapping is adopted." if adopted else "The mapping was in force already.")

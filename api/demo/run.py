@@ -1,0 +1,187 @@
+"""Running the demo: record, expire, close month by month, export, verify; then say what was done and what to open."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from api.demo.company import year
+from api.demo.retail import ZONE, Retail
+from api.service import LedgerSettings, Subledger
+from api.terminal import out, table
+from projections import balances, integrity
+from projections.journals import close, exports
+from subledger.money import format_minor
+from subledger.periods import Period
+
+Say = Callable[[str], None]
+SHOWN = ("prepaid_liability", "usage_revenue", "overage_revenue", "breakage_revenue", "accounts_receivable")
+FORMATS = (("csv", False), ("beancount", False), ("beancount", True), ("hledger", True))
+BATCH = 2_000
+
+
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo did, as a JSON document and for people."""
+
+    document: dict[str, Any]
+    clean: bool
+
+    def show(self) -> None:
+        d = self.document
+        months = [[month["period"], *(month["balances"][a] for a in SHOWN), month["expired"]] for month in d["months"]]
+        table(
+            f"Ledger {d['ledger']}: balances at each month's close ({d['currency']})",
+            ("month", *(name.replace("_", " ") for name in SHOWN), "blocks expired"),
+            months,
+            right=range(1, 7),
+        )
+        rejected = ", ".join(f"{n} {reason}" for reason, n in d["rejected"].items()) or "nothing"
+        out.print(f"recorded {d['recorded']} events, {d['duplicates']} duplicates; rejected: {rejected}")
+        out.print(f"verify: {'clean' if self.clean else 'DIFFERENCES'}; {d['seconds']} s in all")
+        out.print(
+            f"\nWhat to open next (subledger is .venv/bin/subledger):\n  {d['directory']}  the journals of every month"
+        )
+        for command in d["next"]:
+            out.print(f"  {command}")
+
+
+class _Run:
+    def __init__(self, service: Subledger, ledger: str, currency: str, directory: Path, say: Say) -> None:
+        self.service, self.ledger, self.currency, self.say = service, ledger, currency, say
+        self.directory = directory / ledger
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.counts: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.months: list[dict[str, Any]] = []
+
+    def record(self, events: list[dict[str, Any]]) -> None:
+        for start in range(0, len(events), BATCH):
+            for outcome in self.service.record(self.ledger, events[start : start + BATCH]):
+                self.counts[outcome.status] += 1
+                if outcome.error is not None:
+                    self.rejected[outcome.error.code] += 1
+
+    def close(self, period: Period) -> None:
+        closed = close.close_period(self.service.recorder, self.ledger, period)
+        for format, detail in FORMATS:
+            for export in exports.export(
+                self.service.recorder, self.service.database, self.ledger, period, format, detail=detail
+            ):
+                with (self.directory / export.filename).open("wb") as file:
+                    file.writelines(exports.content_of(self.service.database, export))
+        self.months.append(
+            {"period": str(period), "expired": closed.expired, "balances": self._balances(period.last_day)}
+        )
+        self.say(f"{period}: recorded, expired, closed, exported")
+
+    def _balances(self, as_of: date) -> dict[str, str]:
+        with self.service.view(self.ledger, as_of=as_of) as view:
+            found = {b.account: b.balance_minor for b in balances.trial_balance(self.service.database, view)}
+        return {name: format_minor(found.get(name, 0), self.currency) for name in SHOWN}
+
+    def finish(self, started: float, next_commands: list[str]) -> DemoResult:
+        report = integrity.verify(self.service.database, self.ledger)
+        clean = not report.differences
+        return DemoResult(
+            clean=clean,
+            document={
+                "ledger": self.ledger,
+                "currency": self.currency,
+                "recorded": self.counts["recorded"],
+                "duplicates": self.counts["duplicate"],
+                "rejected": dict(sorted(self.rejected.items())),
+                "months": self.months,
+                "verified": clean,
+                "differences": [difference.message for difference in report.differences[:20]],
+                "directory": str(self.directory),
+                "next": next_commands,
+                "seconds": round(time.monotonic() - started, 1),
+            },
+        )
+
+
+def run_demo(service: Subledger, *, data: Path | None, directory: Path, say: Say) -> DemoResult:
+    """Runs the invented company's year, or replays an invoice file, in a new ledger."""
+    started = time.monotonic()
+    return (
+        _company(service, directory, say, started) if data is None else _retail(service, data, directory, say, started)
+    )
+
+
+def _company(service: Subledger, directory: Path, say: Say, started: float) -> DemoResult:
+    ledger = _free_name(service, "demo")
+    service.create_ledger(ledger, LedgerSettings(currency="USD"))
+    run = _Run(service, ledger, "USD", directory, say)
+    previous: Period | None = None
+    for month in year():
+        run.record(month.events)
+        if previous is not None:
+            run.close(previous)
+            run.record(month.late)  # usage of the month that has just been closed: booked on the first open day
+        previous = month.period
+    if previous is not None:
+        run.close(previous)
+    return run.finish(
+        started,
+        [
+            f"subledger balances --ledger {ledger} --as-of 2025-06-30",
+            f"subledger balances --ledger {ledger} --customer customer-07 --as-of 2025-06-30",
+            f"subledger blocks --ledger {ledger} --customer customer-07",
+            f"subledger history --ledger {ledger} --block block-customer-07-2025-03",
+            f"subledger verify --ledger {ledger}",
+            "subledger serve   # then http://127.0.0.1:8000/docs",
+        ],
+    )
+
+
+def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: float) -> DemoResult:
+    retail = Retail()
+    months = retail.months(path)
+    first = next(months, None)  # a file of another shape is refused before a ledger is made
+    ledger = _free_name(service, "retail")
+    service.create_ledger(ledger, LedgerSettings(currency="GBP", timezone=ZONE))
+    run = _Run(service, ledger, "GBP", directory, say)
+    period = None
+    while first is not None:
+        period, events = first
+        run.record(events)
+        run.close(period)
+        first = next(months, None)
+    for _ in range(4 if period is not None else 0):  # until the last block has expired
+        assert period is not None
+        period = period.next
+        run.close(period)
+    run.rejected.update(retail.reasons)
+    rejected_path = run.directory / "rejected.csv"
+    with rejected_path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("invoice_no", "amount_gbp", "reason"))
+        writer.writerows((item.invoice_no, item.amount, item.reason) for item in retail.rejected)
+    return run.finish(
+        started,
+        [
+            f"{rejected_path}  every invoice that became no event, and why",
+            f"subledger balances --ledger {ledger} --as-of 2011-06-30",
+            f"subledger balances --ledger {ledger} --customer 17850 --as-of 2011-06-30",
+            f"subledger verify --ledger {ledger}",
+        ],
+    )
+
+
+def _free_name(service: Subledger, base: str) -> str:
+    """``demo``, or ``demo-2`` where that exists: a ledger is append-only, so a new run is a new ledger."""
+    with service.database.read() as connection:
+        taken = set(connection.execute(sa.text("SELECT ledger FROM ledgers")).scalars())
+    number, name = 1, base
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    return name

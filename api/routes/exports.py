@@ -1,0 +1,103 @@
+"""Journal exports: made once, handed over byte by byte, and led back to the events behind them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+
+from api import documents
+from api.access import Access
+from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs
+from projections.journals import exports, summary
+from subledger.periods import Period
+from subledger.store import reader
+
+router = APIRouter(prefix="/v1/ledgers/{ledger}/exports", tags=["exports"])
+
+ExportId = Annotated[str, Path(description="The export", examples=["acme-2026-01-1-csv"], pattern=r"^[^\x00]+$")]
+
+
+class NewExport(BaseModel):
+    """A period to hand over, in a format."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    period: str
+    format: str
+    detail: bool = False
+
+
+@router.post("", status_code=201, dependencies=[needs(Access.CONTROLLER)])
+def create(
+    service: Service,
+    ledger: LedgerId,
+    body: Annotated[NewExport, Body(examples=[{"period": "2026-01", "format": "csv"}])],
+) -> dict[str, Any]:
+    """Exports a period: all its journals in the format, the newest of them in the answer.
+
+    Asking again gives the same bytes. What was recorded into the period since is a further journal, an adjustment.
+    """
+    made = exports.export(
+        service.recorder, service.database, ledger, Period.parse(body.period), body.format, detail=body.detail
+    )
+    return {**documents.export(made[-1]), "journals": [documents.export(export) for export in made]}
+
+
+@router.get("", dependencies=[needs(Access.READER)])
+def every(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
+    """Exports in order of id."""
+    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        found = exports.list_exports(connection, ledger, after=after, limit=limit)
+    items = [documents.export(export) for export in found]
+    return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
+
+
+@router.get("/{export_id}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, Any]:
+    """An export, with the lines of its journal."""
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        export = exports.get_export(connection, ledger, export_id)
+        journal = exports.journal_behind(connection, export)
+    return {**documents.export(export), "lines": [documents.exported_line(line) for line in journal.lines]}
+
+
+@router.get("/{export_id}/file", dependencies=[needs(Access.READER)], response_class=StreamingResponse)
+def file(service: Service, ledger: LedgerId, export_id: ExportId) -> StreamingResponse:
+    """The file, byte by byte as it was handed over."""
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        export = exports.get_export(connection, ledger, export_id)
+    return StreamingResponse(
+        exports.content_of(service.database, export),
+        media_type=export.media_type,
+        headers={
+            "Content-Disposition": f'attachment; filename="{export.filename}"',
+            "ETag": f'"{export.content_hash}"',
+        },
+    )
+
+
+@router.get("/{export_id}/lines/{line}/entries", dependencies=[needs(Access.READER)])
+def entries(
+    service: Service,
+    ledger: LedgerId,
+    export_id: ExportId,
+    line: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
+    values = documents.decode_cursor(cursor, (int, int)) or [0, 0]
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
+        journal = exports.journal_behind(connection, exports.get_export(connection, ledger, export_id))
+        found = summary.entries_behind(connection, journal, line, after=(values[0], values[1]), limit=limit)
+    items = [documents.entry_behind(entry) for entry in found]
+    following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
+    return documents.page(items, following)

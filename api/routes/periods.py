@@ -1,0 +1,99 @@
+"""Periods: their states, closing, reopening; and the account mapping that their journals are resolved with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import documents
+from api.access import Access
+from api.routes.dependencies import LedgerId, Service, needs
+from api.service import Subledger
+from projections.journals import close, mapping
+from subledger.errors import InvalidMapping
+from subledger.periods import Period
+from subledger.store import reader
+
+router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["periods"])
+
+PeriodId = Annotated[str, Path(description="A month", examples=["2026-01"])]
+
+
+class Reopening(BaseModel):
+    """Why a closed period is opened again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+@router.get("/periods", dependencies=[needs(Access.READER)])
+def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """Every month with entries, in order, and whether it is closed."""
+    with service.database.read() as connection:
+        return documents.page([documents.period(state) for state in close.periods(connection, ledger)], None)
+
+
+@router.post("/periods/{period}/close", dependencies=[needs(Access.CONTROLLER)])
+def close_period(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
+    """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order."""
+    closed = close.close_period(service.recorder, ledger, Period.parse(period))
+    return documents.closed_period(closed)
+
+
+@router.post("/periods/{period}/reopen", dependencies=[needs(Access.CONTROLLER)])
+def reopen_period(
+    service: Service,
+    ledger: LedgerId,
+    period: PeriodId,
+    body: Annotated[Reopening, Body(examples=[{"reason": "an invoice of January was missing"}])],
+) -> dict[str, Any]:
+    """Opens a closed month again, and every later one. What is recorded then is its next, adjustment, journal."""
+    reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason)
+    return {"ledger": ledger, "period": str(reopened.period), "state": "open", "position": reopened.position}
+
+
+@router.get("/mapping", dependencies=[needs(Access.READER)])
+def current_mapping(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """The account mapping in force."""
+    with service.database.read() as connection:
+        head = reader.ledger_head(connection, ledger)
+        found = mapping.current_mapping(connection, ledger)
+    return {"ledger": ledger, "mapping": head.state.mapping, "rows": list(found.rows)}
+
+
+@router.put(
+    "/mapping",
+    dependencies=[needs(Access.CONTROLLER)],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": "role,product,credit_kind,currency,account,name\ncash,,,,1010,Cash\n",
+                }
+            },
+        }
+    },
+)
+async def adopt_mapping(request: Request, service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > 1024 * 1024:
+            raise InvalidMapping("a mapping has at most 1 MiB", expected="at most 1048576 bytes")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidMapping("the mapping is not UTF-8", expected="CSV in UTF-8") from None
+    return await run_in_threadpool(_adopt, service, ledger, text)
+
+
+def _adopt(service: Subledger, ledger: str, text: str) -> dict[str, Any]:
+    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text))
+    return {**current_mapping(service, ledger), "adopted": adopted}

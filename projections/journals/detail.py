@@ -1,0 +1,106 @@
+"""The entries of a journal one by one, for the detail renderings: read as a stream, never whole into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from projections.journals.mapping import GLAccount, mapping_of
+from projections.journals.summary import Journal
+from subledger.accounts import Side
+from subledger.journal import expand
+from subledger.store.database import Database
+from subledger.store.reader import rules_of
+
+_CHUNK: Final = 2_000
+
+ENTRIES_OF_JOURNAL: Final = """
+-- The entries of a period and an interval of cuts that move money, with their events and dimensions, by date.
+SELECT e.position, e.number, e.policy, e.kind, e.customer, e.block_id, e.unit, e.credits, e.amount_minor, e.currency,
+       e.functional_minor, e.accounting_date, e.effective_date, v.source, v.event_id, v.type AS event_type,
+       s.product, s.credit_kind, s.pool, s.processor
+FROM entries e
+JOIN events v ON v.ledger = e.ledger AND v.position = e.position
+JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
+WHERE e.ledger = :ledger AND e.accounting_date BETWEEN :first_day AND :last_day
+  AND e.cut > :from_cut AND e.cut <= :to_cut AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
+ORDER BY e.accounting_date, e.position, e.number
+"""
+
+
+class DetailLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an entry. Amounts are positive minor units."""
+
+    role: str
+    account: GLAccount
+    side: Side
+    amount_minor: int
+    functional_minor: int
+
+
+class DetailEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry with its event, its dimensions and its lines, debit before credit, pair by pair."""
+
+    position: int
+    number: int
+    kind: str
+    source: str
+    event_id: str
+    event_type: str
+    customer: str | None
+    block_id: str | None
+    unit: str | None
+    credits: Decimal
+    currency: str
+    accounting_date: date
+    effective_date: date
+    product: str = ""
+    credit_kind: str = ""
+    pool: str = ""
+    processor: str = ""
+    lines: tuple[DetailLine, ...]
+
+
+def entries_of(database: Database, connection: Connection, journal: Journal) -> Iterator[DetailEntry]:
+    """The entries of a journal that move money, by accounting date, position and number.
+
+    Accounts are those of the mapping the journal was made with. The snapshot stays open while it is read.
+    """
+    rules = rules_of(database, connection, journal.ledger)
+    resolve = lru_cache(maxsize=4096)(mapping_of(connection, journal.ledger, journal.mapping).resolve)
+    result = connection.execute(
+        text(ENTRIES_OF_JOURNAL),
+        {
+            "ledger": journal.ledger,
+            "first_day": journal.period.first_day,
+            "last_day": journal.period.last_day,
+            "from_cut": journal.from_cut,
+            "to_cut": journal.to_cut,
+        },
+        execution_options={"stream_results": True, "yield_per": _CHUNK},
+    )
+    for row in result:
+        lines = expand(row.kind, row.amount_minor, row.functional_minor, rules[row.policy])
+        yield DetailEntry(
+            position=row.position, number=row.number, kind=row.kind, source=row.source, event_id=row.event_id,
+            event_type=row.event_type, customer=row.customer, block_id=row.block_id, unit=row.unit,
+            credits=row.credits, currency=row.currency, accounting_date=row.accounting_date,
+            effective_date=row.effective_date, product=row.product, credit_kind=row.credit_kind, pool=row.pool,
+            processor=row.processor,
+            lines=tuple(
+                DetailLine(
+                    role=line.account,
+                    account=resolve(line.account, row.product, row.credit_kind, row.currency),
+                    side=line.side,
+                    amount_minor=line.amount_minor,
+                    functional_minor=line.functional_minor,
+                )
+                for line in lines
+            ),
+        )  # fmt: skip

@@ -1,0 +1,198 @@
+"""Exports: journals written down in a format, kept byte by byte.
+
+A summary is kept with its bytes. A detail rendering may be as large as the log: only its hash is kept, and it is
+rendered anew from the log each time it is asked for, and must come out the same.
+
+Owns: the table ``journal_exports``. Does not own: making journals (summary), the formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.journals.detail import entries_of
+from projections.journals.formats import Format, format_named
+from projections.journals.rows import AnyConnection, rows
+from projections.journals.summary import Journal, ensure_journals, journal_of
+from subledger.errors import IntegrityFault, UnknownExport
+from subledger.periods import Period
+from subledger.store.database import Database
+from subledger.store.recorder import Recorder
+
+_CHUNK_BYTES: Final = 1 << 16
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """One journal in one format. ``content_hash`` is the SHA-256 of the file."""
+
+    ledger: str
+    export_id: str
+    period: Period
+    number: int
+    format: str
+    detail: bool
+    filename: str
+    media_type: str
+    content_hash: str
+    created_at: datetime
+
+
+_COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at"
+ADD_EXPORT: Final = """
+INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
+                             content_hash, created_at)
+VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
+        %(content)s, %(content_hash)s, now())
+ON CONFLICT (ledger, export_id) DO NOTHING
+"""
+FIND_EXPORT: Final = f"""
+-- One export of a ledger, without its bytes.
+SELECT {_COLUMNS} FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
+"""
+LIST_EXPORTS: Final = f"""
+-- The exports of a ledger after one of them, in the order of their ids.
+SELECT {_COLUMNS} FROM journal_exports
+WHERE ledger = %(ledger)s AND export_id > %(after)s AND (%(period)s::text IS NULL OR period = %(period)s)
+ORDER BY export_id LIMIT %(limit)s
+"""
+EXPORT_CONTENT: Final = """
+-- The bytes of an export; NULL for detail.
+SELECT content FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
+"""
+
+
+def export(
+    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False
+) -> tuple[Export, ...]:
+    """Every journal of a period in a format, after making the journal of what is new.
+
+    Asking again gives the same exports with the same bytes; what was recorded meanwhile is one more. Raises
+    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole.
+    """
+    form = format_named(format, detail=detail)
+    return tuple(
+        _exported(database, journal, form, detail) for journal in ensure_journals(recorder, database, ledger, period)
+    )
+
+
+def export_id(journal: Journal, format: str, *, detail: bool) -> str:
+    """``acme-us-2026-01-1-beancount-detail``."""
+    return f"{journal.name}-{format}" + ("-detail" if detail else "")
+
+
+def _exported(database: Database, journal: Journal, form: Format, detail: bool) -> Export:
+    name = export_id(journal, form.name, detail=detail)
+    with database.read() as connection:
+        found = _find(connection, journal.ledger, name)
+    if found is not None:
+        return found
+    content: bytes | None = None
+    if detail:
+        digest = hashlib.sha256()
+        for piece in _render_detail(database, journal, form):
+            digest.update(piece)
+        content_hash = digest.hexdigest()
+    else:
+        content = form.render(journal).encode()
+        content_hash = hashlib.sha256(content).hexdigest()
+    with database.write() as writing:
+        # Two callers render the same bytes: the second finds the first's row.
+        writing.execute(
+            ADD_EXPORT,
+            {
+                "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
+                "number": journal.number, "format": form.name, "detail": detail,
+                "filename": f"{name}.{form.extension}", "media_type": form.media_type, "content": content,
+                "content_hash": content_hash,
+            },
+        )  # fmt: skip
+        found = _find(writing, journal.ledger, name)
+    if found is None or found.content_hash != content_hash:
+        raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
+    return found
+
+
+def _render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:
+    if form.render_detail is None:  # format_named has refused it
+        raise IntegrityFault(f"the format {form.name} has no detail rendering")
+    with database.read() as connection:
+        buffer = bytearray()
+        for piece in form.render_detail(journal, entries_of(database, connection, journal)):
+            buffer += piece.encode()
+            if len(buffer) >= _CHUNK_BYTES:
+                yield bytes(buffer)
+                buffer.clear()
+        yield bytes(buffer)
+
+
+def _export(row: Any) -> Export:
+    ledger, name, period, number, format, detail, filename, media_type, content_hash, created_at = row
+    return Export(
+        ledger=ledger, export_id=name, period=Period.parse(period), number=number, format=format, detail=detail,
+        filename=filename, media_type=media_type, content_hash=content_hash, created_at=created_at,
+    )  # fmt: skip
+
+
+def _find(connection: AnyConnection, ledger: str, name: str) -> Export | None:
+    found = rows(connection, FIND_EXPORT, {"ledger": ledger, "export_id": name})
+    return _export(found[0]) if found else None
+
+
+def get_export(connection: Connection, ledger: str, export_id: str) -> Export:
+    """Raises UnknownExport."""
+    found = _find(connection, ledger, export_id)
+    if found is None:
+        raise UnknownExport(
+            f"ledger {ledger} has no export {export_id[:300]}", field="export_id", found=export_id[:300]
+        )
+    return found
+
+
+def list_exports(
+    connection: Connection, ledger: str, *, period: Period | None = None, after: str = "", limit: int = 100
+) -> list[Export]:
+    """Exports of a ledger, or of one period, in the order of their ids, after one of them."""
+    parameters = {
+        "ledger": ledger, "period": None if period is None else str(period), "after": after, "limit": limit,
+    }  # fmt: skip
+    return [_export(row) for row in rows(connection, LIST_EXPORTS, parameters)]
+
+
+def journal_behind(connection: Connection, export: Export) -> Journal:
+    """The journal that an export writes down, to drill from."""
+    return journal_of(connection, export.ledger, export.period, export.number)
+
+
+def content_of(database: Database, export: Export) -> Iterator[bytes]:
+    """The file, piece by piece.
+
+    Raises IntegrityFault where it is not what was handed over; for detail only after the last piece, so a caller
+    that writes a file should give it its name afterwards.
+    """
+    digest = hashlib.sha256()
+    for piece in _pieces(database, export):
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != export.content_hash:
+        raise IntegrityFault(
+            f"export {export.export_id} is not what was handed over",
+            expected=export.content_hash,
+            found=digest.hexdigest(),
+            export_id=export.export_id,
+        )
+
+
+def _pieces(database: Database, export: Export) -> Iterator[bytes]:
+    with database.read() as connection:
+        if not export.detail:
+            where = {"ledger": export.ledger, "export_id": export.export_id}
+            yield bytes(rows(connection, EXPORT_CONTENT, where)[0][0])
+            return
+        journal = journal_behind(connection, export)
+    yield from _render_detail(database, journal, format_named(export.format, detail=True))

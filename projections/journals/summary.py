@@ -1,0 +1,423 @@
+"""Journals: what is handed over to the general ledger, and the way back from each of its lines to the entries.
+
+A journal is the entries of one period whose cut lies in an interval, summed by account and dimensions; debit and
+credit are not netted. The first journal of a period is number 1, what is recorded for the period after it is the
+next, an adjustment. So every entry belongs to exactly one journal, and the journals of all periods add up to the
+trial balance. Lines are summed from the day totals: a few hundred rows, however many events the month had.
+
+Owns: making journals, keeping them, drilling down. Does not own: how they are written down (formats, exports).
+Drilling stands beside summing, past the usual length of a file, because both must choose exactly the same entries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.journals.close import cut_event
+from projections.journals.mapping import GLAccount, Mapping, mapping_of
+from projections.journals.rows import AnyConnection, rows
+from subledger.accounts import ROLES, Side
+from subledger.errors import IntegrityFault, UnknownExport
+from subledger.events import Event, canonical
+from subledger.ledger import LedgerState, is_closed
+from subledger.periods import Period
+from subledger.store.database import Database, WriteConnection
+from subledger.store.reader import ledger_head
+from subledger.store.recorder import Recorder
+
+
+class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line: a side of a role, in one currency and with one set of dimensions, and the GL account it goes to.
+
+    Amounts are positive minor units. ``entries`` counts the entries of the totals the line is summed from; among
+    them are those whose own amount rounds to nothing.
+    """
+
+    number: int
+    role: str
+    side: Side
+    currency: str
+    amount_minor: int
+    functional_minor: int
+    account: GLAccount
+    product: str = ""
+    credit_kind: str = ""
+    pool: str = ""
+    processor: str = ""
+    entries: int = 0
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries of ``period`` in the cuts after ``from_cut`` through ``to_cut``, summarised.
+
+    ``mapping`` is the number of the account mapping its accounts were resolved with.
+    """
+
+    ledger: str
+    entity: str
+    functional_currency: str
+    period: Period
+    number: int
+    from_cut: int
+    to_cut: int
+    mapping: int
+    lines: tuple[JournalLine, ...]
+
+    @property
+    def name(self) -> str:
+        """Unique over all ledgers: ``acme-us-2026-01-1``."""
+        return f"{self.ledger}-{self.period}-{self.number}"
+
+    @property
+    def posting_date(self) -> date:
+        """The day it is posted on: the period's last."""
+        return self.period.last_day
+
+    @property
+    def lines_text(self) -> str:
+        """The lines in canonical JSON, as they are kept."""
+        return canonical(self._plain_lines())
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of what the journal says: its place, its interval and its lines, in canonical JSON."""
+        document = {
+            "ledger": self.ledger,
+            "period": str(self.period),
+            "number": self.number,
+            "from_cut": self.from_cut,
+            "to_cut": self.to_cut,
+            "mapping": self.mapping,
+            "functional_currency": self.functional_currency,
+            "lines": self._plain_lines(),
+        }
+        return hashlib.sha256(canonical(document).encode()).hexdigest()
+
+    def _plain_lines(self) -> list[dict[str, Any]]:
+        # Amounts as strings: a month's sum may exceed the integers that JSON carries safely (2^53).
+        amounts = ("amount_minor", "functional_minor")
+        return [
+            {name: str(value) if name in amounts else value for name, value in msgspec.to_builtins(line).items()}
+            for line in self.lines
+        ]
+
+    def line(self, number: int) -> JournalLine:
+        """Raises UnknownExport."""
+        if not 1 <= number <= len(self.lines):
+            raise UnknownExport(
+                f"journal {self.name} has no line {number}", field="line",
+                expected=f"1 to {len(self.lines)}", found=str(number),
+            )  # fmt: skip
+        return self.lines[number - 1]
+
+
+# --- summing --------------------------------------------------------------------------------------------------
+
+JOURNAL_TOTALS: Final = """
+-- What the day totals of a period and an interval of cuts come to, by kind and dimensions, with the kind's pairs.
+SELECT d.currency, s.product, s.credit_kind, s.pool, s.processor, r.debit, r.credit,
+       sum(d.written_minor), sum(d.functional_written_minor),
+       sum(d.entries) FILTER (WHERE d.written_minor <> 0 OR d.functional_written_minor <> 0),
+       sum(d.mirrored_minor), sum(d.functional_mirrored_minor),
+       sum(d.entries) FILTER (WHERE d.mirrored_minor <> 0 OR d.functional_mirrored_minor <> 0)
+FROM ledger_days d
+JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
+JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
+WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND d.cut > %(from_cut)s AND d.cut <= %(to_cut)s
+GROUP BY d.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.kind, r.pair, r.debit, r.credit
+"""
+
+_ROLE_ORDER: Final = {role.name: place for place, role in enumerate(ROLES)}
+_SIDE_ORDER: Final = {Side.DEBIT: 0, Side.CREDIT: 1}
+_LineKey = tuple[str, str, str, str, str, str, Side]
+"""currency, role, product, credit kind, pool, processor, side."""
+
+
+def summarise(totals: Iterable[Sequence[Any]], mapping: Mapping) -> tuple[JournalLine, ...]:
+    """Journal lines of rows of JOURNAL_TOTALS, ordered by currency, chart, side and dimensions, numbered from 1.
+
+    Raises UnmappedRole where a line has no account, IntegrityFault where debit is not credit.
+    """
+    sums: dict[_LineKey, list[int]] = {}
+    for currency, product, credit_kind, pool, processor, debit, credit, *written_and_mirrored in totals:
+        written, mirrored = written_and_mirrored[:3], written_and_mirrored[3:]
+        for (first, second), amounts in (((debit, credit), written), ((credit, debit), mirrored)):
+            for role, side in ((first, Side.DEBIT), (second, Side.CREDIT)):
+                key = (currency, role, product, credit_kind, pool, processor, side)
+                total = sums.setdefault(key, [0, 0, 0])
+                for place, amount in enumerate(amounts):
+                    total[place] += int(amount or 0)
+    lines: list[JournalLine] = []
+    for key in sorted(sums, key=_line_order):
+        amount, functional, entries = sums[key]
+        if amount == 0 and functional == 0:
+            continue
+        currency, role, product, credit_kind, pool, processor, side = key
+        lines.append(
+            JournalLine(
+                number=len(lines) + 1,
+                role=role,
+                side=side,
+                currency=currency,
+                amount_minor=amount,
+                functional_minor=functional,
+                account=mapping.resolve(role, product, credit_kind, currency),
+                product=product,
+                credit_kind=credit_kind,
+                pool=pool,
+                processor=processor,
+                entries=entries,
+            )
+        )
+    check_balanced(lines)
+    return tuple(lines)
+
+
+def _line_order(key: _LineKey) -> tuple[Any, ...]:
+    currency, role, product, credit_kind, pool, processor, side = key
+    return (currency, _ROLE_ORDER[role], _SIDE_ORDER[side], product, credit_kind, pool, processor)
+
+
+def check_balanced(lines: Iterable[JournalLine]) -> None:
+    """Debit equals credit in every currency, and in the functional currency over the same lines.
+
+    Raises IntegrityFault. Checked here because a reader of the export may round and not notice.
+    """
+    net: dict[str, list[int]] = {}
+    for line in lines:
+        sign = 1 if line.side is Side.DEBIT else -1
+        total = net.setdefault(line.currency, [0, 0])
+        total[0] += sign * line.amount_minor
+        total[1] += sign * line.functional_minor
+    for currency, (amount, functional) in sorted(net.items()):
+        if amount or functional:
+            raise IntegrityFault(
+                f"the journal is out of balance by {amount} minor units of {currency} ({functional} functional)",
+                currency=currency,
+            )
+
+
+# --- making journals ------------------------------------------------------------------------------------------
+
+LAST_JOURNAL: Final = """
+-- The number and the last cut of a period's latest journal.
+SELECT number, to_cut FROM journals WHERE ledger = %(ledger)s AND period = %(period)s ORDER BY number DESC LIMIT 1
+"""
+ENTRIES_AFTER: Final = """
+-- Whether a period has entries after a cut.
+SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(from_cut)s
+               AND accounting_date BETWEEN %(first_day)s AND %(last_day)s)
+"""
+ADD_JOURNAL: Final = """
+INSERT INTO journals (ledger, period, number, from_cut, to_cut, mapping, lines, content_hash)
+VALUES (%(ledger)s, %(period)s, %(number)s, %(from_cut)s, %(to_cut)s, %(mapping)s, %(lines)s, %(content_hash)s)
+"""
+JOURNALS: Final = """
+-- The journals of a ledger, or of one of its periods, in order.
+SELECT j.period, j.number, j.from_cut, j.to_cut, j.mapping, j.lines, j.content_hash, l.entity, l.functional_currency
+FROM journals j JOIN ledgers l ON l.ledger = j.ledger
+WHERE j.ledger = %(ledger)s AND (%(period)s::text IS NULL OR j.period = %(period)s)
+ORDER BY j.period, j.number
+"""
+
+_lines_decoder = msgspec.json.Decoder(tuple[JournalLine, ...], strict=False)
+
+
+class _Next(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a period needs another journal: its number, the cut it starts after, whether it has entries."""
+
+    number: int
+    from_cut: int
+    has_entries: bool
+
+    @property
+    def is_due(self) -> bool:
+        return self.has_entries or self.number == 1
+
+
+def _next(connection: AnyConnection, ledger: str, period: Period) -> _Next:
+    last = rows(connection, LAST_JOURNAL, {"ledger": ledger, "period": str(period)})
+    number, from_cut = (last[0][0] + 1, last[0][1]) if last else (1, 0)
+    (has_entries,) = rows(connection, ENTRIES_AFTER, _interval(ledger, period, from_cut=from_cut))[0]
+    return _Next(number=number, from_cut=from_cut, has_entries=has_entries)
+
+
+def _interval(ledger: str, period: Period, **cuts: int) -> dict[str, Any]:
+    return {"ledger": ledger, "first_day": period.first_day, "last_day": period.last_day, **cuts}
+
+
+def ensure_journals(recorder: Recorder, database: Database, ledger: str, period: Period) -> tuple[Journal, ...]:
+    """Every journal of a period, after making the next one where entries wait for it.
+
+    The journal of a closed period ends with the last cut; that of an open one takes a cut of its own. A month
+    without entries has one empty journal. Nothing new makes nothing, and two callers at once make one journal:
+    it is made under the ledger's lock. Raises UnknownLedger, UnmappedRole; then nothing was made and nothing cut.
+    """
+    with database.read() as connection:
+        ledger_head(connection, ledger)
+        if not _next(connection, ledger, period).is_due:
+            return journals_of(connection, ledger, period)
+    due: list[_Next] = []
+
+    def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+        following = _next(connection, ledger, period)
+        if not following.is_due:
+            return []
+        due.append(following)
+        if is_closed(state, period) or not following.has_entries:
+            return []
+        return [cut_event(connection, position, period)]
+
+    def make(connection: WriteConnection, state: LedgerState) -> None:
+        for following in due:
+            _add(connection, state, period, following)
+
+    for outcome in recorder.transact(ledger, plan, make):
+        if outcome.error is not None:
+            raise outcome.error
+    with database.read() as connection:
+        return journals_of(connection, ledger, period)
+
+
+def _add(connection: WriteConnection, state: LedgerState, period: Period, following: _Next) -> None:
+    to_cut = state.open_cut - 1
+    totals = rows(
+        connection,
+        JOURNAL_TOTALS,
+        _interval(state.ledger, period, from_cut=following.from_cut, to_cut=to_cut),
+    )
+    journal = Journal(
+        ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
+        number=following.number, from_cut=following.from_cut, to_cut=to_cut, mapping=state.mapping,
+        lines=summarise(totals, mapping_of(connection, state.ledger, state.mapping)),
+    )  # fmt: skip
+    connection.execute(
+        ADD_JOURNAL,
+        {
+            "ledger": journal.ledger, "period": str(period), "number": journal.number,
+            "from_cut": journal.from_cut, "to_cut": to_cut, "mapping": journal.mapping,
+            "lines": journal.lines_text, "content_hash": journal.content_hash,
+        },
+    )  # fmt: skip
+
+
+def journals_of(connection: AnyConnection, ledger: str, period: Period | None = None) -> tuple[Journal, ...]:
+    """The journals of a period, or of every period, in order. Raises IntegrityFault where one was changed."""
+    result = []
+    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, functional_currency in rows(
+        connection, JOURNALS, {"ledger": ledger, "period": None if period is None else str(period)}
+    ):
+        journal = Journal(
+            ledger=ledger, entity=entity, functional_currency=functional_currency, period=Period.parse(name),
+            number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping, lines=_lines_decoder.decode(lines),
+        )  # fmt: skip
+        if journal.content_hash != content_hash:
+            raise IntegrityFault(
+                f"journal {journal.name} is not what it was when it was made",
+                expected=content_hash,
+                found=journal.content_hash,
+            )
+        result.append(journal)
+    return tuple(result)
+
+
+def journal_of(connection: AnyConnection, ledger: str, period: Period, number: int) -> Journal:
+    """One journal. Raises UnknownExport."""
+    for journal in journals_of(connection, ledger, period):
+        if journal.number == number:
+            return journal
+    raise UnknownExport(f"ledger {ledger} has no journal {period}-{number}", field="number", found=f"{period}-{number}")
+
+
+# --- drilling down --------------------------------------------------------------------------------------------
+
+
+class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that a journal line is summed from, the event that made it, and what it adds to the line.
+
+    Amounts are positive minor units: those of the line's side.
+    """
+
+    position: int
+    number: int
+    source: str
+    event_id: str
+    event_type: str
+    kind: str
+    customer: str | None
+    block_id: str | None
+    accounting_date: date
+    effective_date: date
+    amount_minor: int
+    currency: str
+    functional_minor: int
+
+
+RECORDED_BETWEEN: Final = """
+-- The positions between which the entries of a period and an interval of cuts were recorded, from the day totals.
+WITH days AS (
+    SELECT min(recorded_date) AS first, max(recorded_date) AS last FROM ledger_days
+    WHERE ledger = %(ledger)s AND accounting_date BETWEEN %(first_day)s AND %(last_day)s
+      AND cut > %(from_cut)s AND cut <= %(to_cut)s
+)
+SELECT coalesce((SELECT first_position FROM batches WHERE ledger = %(ledger)s
+                 AND recorded_at >= (SELECT first FROM days)::timestamp AT TIME ZONE 'UTC'
+                 ORDER BY recorded_at LIMIT 1), 1),
+       coalesce((SELECT last_position FROM batches WHERE ledger = %(ledger)s
+                 AND recorded_at < ((SELECT last FROM days) + 1)::timestamp AT TIME ZONE 'UTC'
+                 ORDER BY recorded_at DESC LIMIT 1), 0)
+"""
+ENTRIES_BEHIND: Final = """
+-- The entries that move a role on one side, with one set of dimensions, in a period and an interval of cuts.
+SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
+       e.effective_date, abs(e.amount_minor) * moves.times, e.currency, abs(e.functional_minor) * moves.times
+FROM entries e
+JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
+JOIN events v ON v.ledger = e.ledger AND v.position = e.position
+CROSS JOIN LATERAL (
+    SELECT count(*) AS times FROM posting_rules r
+    WHERE r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind
+      AND CASE WHEN (e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0) = %(debit)s
+               THEN r.debit ELSE r.credit END = %(role)s
+) AS moves
+WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND e.currency = %(currency)s
+  AND s.product = %(product)s AND s.credit_kind = %(credit_kind)s AND s.pool = %(pool)s
+  AND s.processor = %(processor)s
+  AND (e.amount_minor <> 0 OR e.functional_minor <> 0) AND moves.times > 0
+  AND e.position BETWEEN %(first_position)s AND %(last_position)s
+  AND (e.position, e.number) > (%(after_position)s, %(after_number)s)
+ORDER BY e.position, e.number LIMIT %(limit)s
+"""
+
+
+def entries_behind(
+    connection: Connection,
+    journal: Journal,
+    line_number: int,
+    *,
+    after: tuple[int, int] | None = None,
+    limit: int = 100,
+) -> list[EntryBehind]:
+    """The entries a line is summed from, after (position, number), in that order: their amounts add up to the line's.
+
+    Raises UnknownExport where the journal has no such line.
+    """
+    line = journal.line(line_number)
+    interval = _interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
+    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
+    parameters = {
+        **interval, "role": line.role, "debit": line.side is Side.DEBIT, "currency": line.currency,
+        "product": line.product, "credit_kind": line.credit_kind, "pool": line.pool,
+        "processor": line.processor, "first_position": first, "last_position": last,
+        "after_position": after[0] if after else 0, "after_number": after[1] if after else 0, "limit": limit,
+    }  # fmt: skip
+    names = EntryBehind.__struct_fields__
+    return [EntryBehind(**dict(zip(names, row, strict=True))) for row in rows(connection, ENTRIES_BEHIND, parameters)]

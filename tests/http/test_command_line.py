@@ -1,0 +1,128 @@
+"""The command line from the outside: its own embedded server, exit codes, one JSON document on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from subledger.store import embedded
+from tests.conftest import cloud_event
+
+pytestmark = pytest.mark.xdist_group("embedded")
+
+COMMAND = str(Path(sys.executable).with_name("subledger"))
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    work = tmp_path_factory.mktemp("command line")
+    home = work / ".subledger"
+    environment = {**os.environ, "SUBLEDGER_HOME": str(home), "COLUMNS": "200"}
+    environment.pop("SUBLEDGER_DATABASE_URL", None)
+
+    def call(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments], input=stdin, capture_output=True, text=True, cwd=work, env=environment, timeout=120
+        )
+
+    yield call
+    embedded.stop(home)
+
+
+def _json(result: subprocess.CompletedProcess[str], code: int = 0) -> Any:
+    assert result.returncode == code, result.stderr + result.stdout
+    return json.loads(result.stdout)
+
+
+def _lines(*events: dict[str, Any]) -> str:
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+BUY = cloud_event(
+    "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z",
+    block_id="b1", credits="1000", price="100.00", currency="USD", expires_at="2026-03-01T00:00:00Z",
+)  # fmt: skip
+USE = cloud_event("use", "credits.consumed", "c1", "2026-01-20T10:00:00Z", credits="400")
+
+
+def test_from_a_purchase_to_a_journal_file(run: Run, tmp_path: Path) -> None:
+    created = _json(run("ledger", "create", "acme", "--currency", "USD", "--json"))
+    assert (created["ledger"], created["created"]) == ("acme", True)
+    assert _json(run("ledger", "create", "acme", "--currency", "USD", "--json"))["created"] is False
+    recorded = _json(run("record", "-", "--ledger", "acme", "--json", stdin=_lines(BUY, USE, USE)))
+    assert recorded == {"recorded": 2, "duplicates": 1, "rejected": 0}
+    january = _json(run("balances", "--ledger", "acme", "--customer", "c1", "--as-of", "2026-01-31", "--json"))
+    balance = {item["account"]: item["balance"] for item in january["accounts"]}
+    assert (balance["prepaid_liability"], balance["usage_revenue"]) == ("60.00", "40.00")
+    assert _json(run("close", "--ledger", "acme", "2026-01", "--json"))["state"] == "closed"
+    assert _json(run("close", "--ledger", "acme", "2026-01", "--json"), 3)["code"] == "period_out_of_order"
+    assert _json(run("expire", "--ledger", "acme", "--through", "2026-03-01", "--json"))["expired"] == 1
+    [block] = _json(run("blocks", "--ledger", "acme", "--json"))["items"]
+    assert (block["status"], block["carrying_amount"]) == ("expired", "0.00")
+    for format in run("export", "--formats").stdout.split():
+        exported = _json(
+            run("export", "--ledger", "acme", "2026-01", "--format", format, "--out", str(tmp_path), "--json")
+        )
+        assert Path(exported["items"][0]["file"]).stat().st_size > 0
+    assert _json(run("reopen", "--ledger", "acme", "2026-01", "--reason", "a test", "--json"))["state"] == "open"
+    assert _json(run("verify", "--ledger", "acme", "--json"))["clean"] is True
+    assert run("rebuild", "--ledger", "acme").returncode == 0
+    assert run("verify", "--ledger", "acme").returncode == 0
+    assert "credits.purchased" in run("history", "--ledger", "acme", "--block", "b1").stdout
+    assert _json(run("events", "--ledger", "acme", "--customer", "c1", "--json"))["items"][0]["id"] == "buy"
+
+
+def test_rejected_lines_are_kept_with_their_reason(run: Run, tmp_path: Path) -> None:
+    run("ledger", "create", "rejects", "--currency", "USD")
+    file = tmp_path / "events.jsonl"
+    file.write_text(_lines(BUY) + "{broken\n\n" + _lines({**USE, "data": {"credits": 400}}, USE))
+    counts = _json(run("record", str(file), "--ledger", "rejects", "--json"), 3)
+    assert counts == {"recorded": 2, "duplicates": 0, "rejected": 2}
+    rejected = [json.loads(line) for line in Path(f"{file}.rejected.jsonl").read_text().splitlines()]
+    assert [(item["line"], item["error"]["code"]) for item in rejected] == [(2, "invalid_json"), (4, "wrong_type")]
+    file.write_text(_lines(BUY, USE))
+    assert _json(run("record", str(file), "--ledger", "rejects", "--json"))["duplicates"] == 2
+    assert not Path(f"{file}.rejected.jsonl").exists()
+
+
+def test_exit_codes_say_what_kind_of_failure(run: Run) -> None:
+    unknown = run("balances", "--ledger", "nowhere", "--json")
+    assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (2, "unknown_ledger")
+    assert run("balances").returncode == 2
+    assert run("close", "--ledger", "acme", "January").returncode == 2
+    assert run("record", "no-such-file", "--ledger", "acme").returncode == 2
+    assert run("export", "--ledger", "acme", "2026-01", "--format", "nonsense").returncode == 2
+    later = run("ledger", "create", "later", "--currency", "USD", "--late-usage", "reclassify", "--json")
+    assert json.loads(later.stdout)["code"] == "not_supported_yet"
+
+
+def test_every_command_has_help(run: Run) -> None:
+    listed = run("--help").stdout
+    for command in (
+        "init", "database", "ledger", "keys", "record", "events", "history", "balances", "blocks", "expire", "close",
+        "reopen", "periods", "export", "mapping", "verify", "rebuild", "serve", "demo", "bench",
+    ):  # fmt: skip
+        assert command in listed
+        assert run(command, "--help").returncode == 0
+
+
+def test_a_key_is_printed_once_and_the_database_url_is_for_psql(run: Run) -> None:
+    run("ledger", "create", "keyed", "--currency", "USD")
+    assert run("keys", "create", "--ledger", "keyed", "--role", "reader").stdout.startswith("sl_")
+    assert run("keys", "create", "--ledger", "keyed", "--role", "king").returncode == 2
+    assert run("database").stdout.startswith("postgresql://")
+    assert run("init").returncode == 0
+
+
+def test_the_server_stops_when_told(run: Run) -> None:
+    run("database")
+    assert _json(run("database", "--stop", "--json"))["stopped"] is True
+    assert _json(run("database", "--stop", "--json"))["stopped"] is False

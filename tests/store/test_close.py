@@ -1,0 +1,556 @@
+"""Closing, reopening, cuts, and the journals that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.service import Subledger
+from projections.journals import close as closing
+from projections.journals.close import close_period, periods, reopen_period, take_cut
+from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
+from projections.journals.mapping import adopt_mapping, parse_mapping
+from projections.journals.summary import (
+    Journal,
+    check_balanced,
+    ensure_journals,
+    entries_behind,
+    journal_of,
+    journals_of,
+)
+from subledger.accounts import Side
+from subledger.errors import (
+    IntegrityFault,
+    InvalidValue,
+    NotSupportedYet,
+    PeriodNotClosed,
+    PeriodOutOfOrder,
+    UnknownExport,
+    UnknownFormat,
+    UnknownLedger,
+    UnmappedRole,
+)
+from subledger.periods import Period
+from subledger.store.database import Database
+from tests.conftest import NewLedger, cloud_event
+
+JANUARY, FEBRUARY, MARCH, APRIL = (Period(2026, month) for month in (1, 2, 3, 4))
+
+
+@pytest.fixture
+def ledger(new_ledger: NewLedger) -> str:
+    return new_ledger()
+
+
+def record(service: Subledger, ledger: str, *documents: dict[str, Any]) -> None:
+    outcomes = service.record(ledger, list(documents))
+    assert [outcome.error for outcome in outcomes] == [None] * len(documents)
+
+
+def purchase(block: str, time: str, price: str = "100.00", customer: str = "cust-1", **data: Any) -> dict[str, Any]:
+    data = {"block_id": block, "credits": "1000", "price": price, "currency": "USD"} | data
+    return cloud_event(f"buy-{block}", "credits.purchased", customer, time, **data)
+
+
+def usage(event_id: str, time: str, credits: str, customer: str = "cust-1", **data: Any) -> dict[str, Any]:
+    return cloud_event(event_id, "credits.consumed", customer, time, credits=credits, **data)
+
+
+def journals(service: Subledger, ledger: str, period: Period) -> tuple[Journal, ...]:
+    return ensure_journals(service.recorder, service.database, ledger, period)
+
+
+def sums(*several: Journal) -> dict[tuple[str, str], int]:
+    """Role and side → minor units, over some journals."""
+    total: Counter[tuple[str, str]] = Counter()
+    for journal in several:
+        for line in journal.lines:
+            total[line.role, line.side.value] += line.amount_minor
+    return dict(total)
+
+
+def query(database: Database, sql: str, ledger: str) -> list[tuple[Any, ...]]:
+    with database.write() as connection:
+        return connection.execute(sql, {"ledger": ledger}).fetchall()  # type: ignore[arg-type]
+
+
+def state(database: Database, ledger: str) -> tuple[date | None, int]:
+    return query(database, "SELECT closed_through, open_cut FROM ledgers WHERE ledger = %(ledger)s", ledger)[0]  # type: ignore[return-value]
+
+
+# --- the order of periods -------------------------------------------------------------------------------------
+
+
+def test_periods_close_in_order_and_the_refusal_names_the_month_that_is_next(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z", expires_at="2026-02-10T00:00:00Z"))
+    with pytest.raises(PeriodOutOfOrder) as caught:
+        close_period(service.recorder, ledger, FEBRUARY)
+    assert caught.value.expected == "2026-01"
+    with database.read() as connection:  # a month whose turn has not come expires nothing
+        assert [(p.period, p.entries) for p in periods(connection, ledger)] == [(JANUARY, 1)]
+    close_period(service.recorder, ledger, JANUARY)
+    for wrong in (JANUARY, MARCH):
+        with pytest.raises(PeriodOutOfOrder) as caught:
+            close_period(service.recorder, ledger, wrong)
+        assert caught.value.expected == "2026-02"
+    closed = close_period(service.recorder, ledger, FEBRUARY)
+    assert (closed.period, closed.cut, closed.expired) == (FEBRUARY, 2, 1)
+    assert state(database, ledger) == (date(2026, 2, 28), 3)
+
+
+def test_an_unknown_ledger_has_no_periods(service: Subledger, database: Database) -> None:
+    with pytest.raises(UnknownLedger):
+        close_period(service.recorder, "no-such-ledger", JANUARY)
+    with pytest.raises(UnknownLedger):
+        journals(service, "no-such-ledger", JANUARY)
+    with database.read() as connection, pytest.raises(UnknownLedger):
+        periods(connection, "no-such-ledger")
+
+
+def test_closing_expires_what_ended_in_the_period_where_the_ledger_lives(
+    service: Subledger, database: Database, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(timezone="America/New_York")
+    record(
+        service,
+        ledger,
+        purchase("in", "2026-01-10T00:00:00Z", expires_at="2026-02-01T04:59:59Z"),
+        purchase("at-the-end", "2026-01-10T00:00:00Z", expires_at="2026-02-01T05:00:00Z"),
+    )
+    assert close_period(service.recorder, ledger, JANUARY).expired == 1
+    found = query(
+        database,
+        "SELECT e.block_id, e.accounting_date::text, v.occurred_at, e.cut "
+        "FROM entries e JOIN events v USING (ledger, position) WHERE e.ledger = %(ledger)s AND e.kind = 'breakage'",
+        ledger,
+    )
+    assert found == [("in", "2026-01-31", datetime(2026, 2, 1, 4, 59, 59, tzinfo=UTC), 1)]
+    event = query(
+        database,
+        "SELECT source, event_id, occurred_at, data FROM events WHERE ledger = %(ledger)s AND type = 'period.closed'",
+        ledger,
+    )[0]
+    assert event[0] == "subledger"
+    assert re.fullmatch(r"period\.closed/2026-01/\d+", event[1])
+    assert event[2] == datetime(2026, 2, 1, 4, 59, 59, 999_999, tzinfo=UTC)
+    assert event[3] == '{"period":"2026-01"}'
+
+
+def test_a_late_fact_keeps_its_effective_date_and_gets_the_first_open_day(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    close_period(service.recorder, ledger, JANUARY)
+    record(service, ledger, usage("late", "2026-01-20T00:00:00Z", "10"))
+    assert query(
+        database,
+        "SELECT effective_date::text, accounting_date::text, cut FROM entries "
+        "WHERE ledger = %(ledger)s AND kind = 'consumption'",
+        ledger,
+    ) == [("2026-01-20", "2026-02-01", 2)]
+
+
+def test_reopening_a_period_reopens_the_later_ones_and_each_closes_again(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    for period in (JANUARY, FEBRUARY, MARCH):
+        close_period(service.recorder, ledger, period)
+    with pytest.raises(PeriodNotClosed):
+        reopen_period(service.recorder, ledger, APRIL, "a correction")
+    with pytest.raises(InvalidValue):
+        reopen_period(service.recorder, ledger, FEBRUARY, "  ")
+    reopen_period(service.recorder, ledger, FEBRUARY, "a correction")
+    with database.read() as connection:
+        assert [(str(p.period), p.state) for p in periods(connection, ledger)] == [("2026-01", "closed")]
+    record(service, ledger, usage("late", "2026-02-20T00:00:00Z", "10"))
+    with database.read() as connection:
+        assert [(str(p.period), p.state) for p in periods(connection, ledger)] == [
+            ("2026-01", "closed"), ("2026-02", "open"),
+        ]  # fmt: skip
+    with pytest.raises(PeriodOutOfOrder):
+        close_period(service.recorder, ledger, MARCH)
+    close_period(service.recorder, ledger, FEBRUARY)
+    close_period(service.recorder, ledger, MARCH)
+    assert state(database, ledger)[0] == date(2026, 3, 31)
+    assert query(
+        database,
+        "SELECT data FROM events WHERE ledger = %(ledger)s AND type = 'period.reopened'",
+        ledger,
+    ) == [('{"period":"2026-02","reason":"a correction"}',)]
+
+
+# --- journals -------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_period_has_one_journal_and_asking_again_makes_none(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"), usage("u1", "2026-01-11T00:00:00Z", "250"))
+    close_period(service.recorder, ledger, JANUARY)
+    (journal,) = journals(service, ledger, JANUARY)
+    assert (journal.number, journal.from_cut, journal.to_cut, journal.mapping) == (1, 0, 1, 1)
+    assert [(x.number, x.role, x.side.value, x.amount_minor, x.account.number) for x in journal.lines] == [
+        (1, "accounts_receivable", "debit", 12500, "1100"),
+        (2, "accounts_receivable", "credit", 2500, "1100"),
+        (3, "credits_clearing", "debit", 10000, "1300"),
+        (4, "credits_clearing", "credit", 2500, "1300"),
+        (5, "deferred_revenue", "debit", 10000, "2100"),
+        (6, "deferred_revenue", "credit", 10000, "2100"),
+        (7, "prepaid_liability", "debit", 2500, "2150"),
+        (8, "prepaid_liability", "credit", 10000, "2150"),
+        (9, "customer_deposits", "debit", 2500, "2000"),
+        (10, "customer_deposits", "credit", 10000, "2000"),
+        (11, "usage_revenue", "credit", 2500, "4000"),
+    ]
+    assert journals(service, ledger, JANUARY) == (journal,)
+    assert state(database, ledger)[1] == 2
+
+
+def test_a_journal_of_an_open_period_takes_a_cut_and_the_rest_is_its_adjustment(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    (first,) = journals(service, ledger, JANUARY)
+    assert (first.from_cut, first.to_cut, state(database, ledger)[1]) == (0, 1, 2)
+    assert journals(service, ledger, JANUARY) == (first,)  # nothing new: no cut
+    assert state(database, ledger)[1] == 2
+    record(service, ledger, usage("u1", "2026-01-20T00:00:00Z", "100"), usage("u2", "2026-02-02T00:00:00Z", "50"))
+    close_period(service.recorder, ledger, JANUARY)
+    again, adjustment = journals(service, ledger, JANUARY)
+    assert again == first
+    assert (adjustment.number, adjustment.from_cut, adjustment.to_cut) == (2, 1, 2)
+    assert sums(adjustment)["usage_revenue", "credit"] == 1000
+    assert adjustment.posting_date == date(2026, 1, 31)
+    reopen_period(service.recorder, ledger, JANUARY, "one more")
+    record(service, ledger, usage("u3", "2026-01-30T00:00:00Z", "1"))
+    close_period(service.recorder, ledger, JANUARY)
+    assert [(j.number, j.from_cut, j.to_cut) for j in journals(service, ledger, JANUARY)] == [
+        (1, 0, 1), (2, 1, 2), (3, 2, 3),
+    ]  # fmt: skip
+
+
+def test_a_month_without_entries_has_one_empty_journal_and_cuts_nothing(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    for _ in range(2):
+        (journal,) = journals(service, ledger, JANUARY)
+        assert (journal.lines, journal.from_cut, journal.to_cut) == ((), 0, 0)
+    assert state(database, ledger)[1] == 1
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    assert [len(j.lines) for j in journals(service, ledger, JANUARY)] == [0, 6]
+    close_period(service.recorder, ledger, JANUARY)
+    close_period(service.recorder, ledger, FEBRUARY)
+    assert [len(j.lines) for j in journals(service, ledger, FEBRUARY)] == [0]
+
+
+def test_mirrored_entries_are_not_netted(service: Subledger, ledger: str) -> None:
+    record(
+        service,
+        ledger,
+        purchase("b1", "2026-01-10T00:00:00Z"),
+        usage("u1", "2026-01-11T00:00:00Z", "100"),
+        cloud_event("r1", "consumption.reversed", "cust-1", "2026-01-12T00:00:00Z")
+        | {"data": {"event_id": "u1", "credits": "40", "reason": "counted twice"}},
+    )
+    (journal,) = journals(service, ledger, JANUARY)
+    assert sums(journal)["usage_revenue", "credit"] == 1000
+    assert sums(journal)["usage_revenue", "debit"] == 400
+
+
+def _a_quarter(service: Subledger, ledger: str) -> None:
+    """Three months with late facts, a reopening and interim exports."""
+    record(
+        service,
+        ledger,
+        purchase("b1", "2026-01-10T00:00:00Z", expires_at="2026-02-15T00:00:00Z", tax="7.00"),
+        purchase("b2", "2026-01-11T00:00:00Z", "33.33", customer="cust-2"),
+        cloud_event(
+            "g1", "credits.granted", "cust-2", "2026-01-12T00:00:00Z", block_id="g1", credits="5",
+            reason="promotional",
+        ),
+        cloud_event(
+            "p1", "payment.received", "cust-1", "2026-01-20T00:00:00Z", amount="107.00", currency="USD",
+            block_id="b1", processor="stripe", fee="3.40",
+        ),
+        usage("u1", "2026-01-21T00:00:00Z", "333"),
+        usage("u2", "2026-01-22T00:00:00Z", "7", customer="cust-2", product="api"),
+    )  # fmt: skip
+    journals(service, ledger, JANUARY)
+    record(service, ledger, usage("u3", "2026-01-23T00:00:00Z", "1"), usage("u4", "2026-02-01T00:00:00Z", "2"))
+    close_period(service.recorder, ledger, JANUARY)
+    journals(service, ledger, JANUARY)
+    record(
+        service,
+        ledger,
+        usage("u5", "2026-01-30T00:00:00Z", "3"),
+        cloud_event("v1", "purchase.voided", "cust-2", "2026-02-20T00:00:00Z", block_id="b2", reason="returned"),
+    )
+    close_period(service.recorder, ledger, FEBRUARY)
+    reopen_period(service.recorder, ledger, JANUARY, "late invoice")
+    record(service, ledger, purchase("b3", "2026-01-31T00:00:00Z", "9.99", customer="cust-3"))
+    for period in (JANUARY, FEBRUARY, MARCH):
+        close_period(service.recorder, ledger, period)
+
+
+def test_every_entry_is_in_one_journal_and_the_journals_are_the_trial_balance(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    _a_quarter(service, ledger)
+    every = [journal for period in (JANUARY, FEBRUARY, MARCH) for journal in journals(service, ledger, period)]
+    assert [(str(j.period), j.number) for j in every] == [
+        ("2026-01", 1), ("2026-01", 2), ("2026-01", 3), ("2026-02", 1), ("2026-03", 1),
+    ]  # fmt: skip
+    lines = query(
+        database,
+        "SELECT account, side, sum(amount_minor)::bigint FROM journal_lines WHERE ledger = %(ledger)s GROUP BY 1, 2",
+        ledger,
+    )
+    assert sums(*every) == {(account, side): amount for account, side, amount in lines}
+    entries = query(
+        database,
+        "SELECT position, number, accounting_date, cut FROM entries WHERE ledger = %(ledger)s",
+        ledger,
+    )
+    for _, _, on, cut in entries:
+        assert sum(j.period == Period.of(on) and j.from_cut < cut <= j.to_cut for j in every) == 1
+    with database.read() as connection:
+        assert journals_of(connection, ledger) == tuple(every)
+        assert [(str(p.period), p.state, p.journals) for p in periods(connection, ledger)] == [
+            ("2026-01", "closed", 3), ("2026-02", "closed", 1), ("2026-03", "closed", 1),
+        ]  # fmt: skip
+        assert sum(p.entries for p in periods(connection, ledger)) == len(entries)
+
+
+def test_the_entries_behind_a_line_add_up_to_it(service: Subledger, database: Database, ledger: str) -> None:
+    _a_quarter(service, ledger)
+    for period in (JANUARY, FEBRUARY, MARCH):
+        for journal in journals(service, ledger, period):
+            for line in journal.lines:
+                with database.read() as connection:
+                    found = entries_behind(connection, journal, line.number, limit=1000)
+                    paged, after = [], None
+                    while page := entries_behind(connection, journal, line.number, after=after, limit=2):
+                        paged += page
+                        after = (page[-1].position, page[-1].number)
+                assert paged == found
+                assert sum(entry.amount_minor for entry in found) == line.amount_minor
+                assert sum(entry.functional_minor for entry in found) == line.functional_minor
+                assert 0 < len(found) <= line.entries
+    january = journals(service, ledger, JANUARY)[0]
+    number = next(line.number for line in january.lines if line.role == "tax_payable")
+    with database.read() as connection:
+        (entry,) = entries_behind(connection, january, number)
+        assert (entry.event_id, entry.source, entry.event_type) == ("buy-b1", "billing", "credits.purchased")
+        assert (entry.customer, entry.block_id, entry.kind, entry.amount_minor) == ("cust-1", "b1", "purchase_tax", 700)
+        for absent in (0, len(january.lines) + 1):
+            with pytest.raises(UnknownExport):
+                entries_behind(connection, january, absent)
+        with pytest.raises(UnknownExport):
+            journal_of(connection, ledger, JANUARY, 9)
+
+
+def test_two_callers_at_once_make_one_journal(service: Subledger, database: Database, ledger: str) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    others = [Subledger(database).recorder, service.recorder]
+    results: list[tuple[Journal, ...]] = []
+    threads = [
+        threading.Thread(target=lambda r=recorder: results.append(ensure_journals(r, database, ledger, JANUARY)))
+        for recorder in others * 3
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 6
+    assert all(result == results[0] for result in results)
+    assert len(results[0]) == 1
+    assert state(database, ledger)[1] == 2
+
+
+def test_a_cut_can_be_taken_by_itself(service: Subledger, database: Database, ledger: str) -> None:
+    assert take_cut(service.recorder, ledger, JANUARY) == 1
+    assert take_cut(service.recorder, ledger, JANUARY) == 2
+    assert state(database, ledger) == (None, 3)
+
+
+def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    adopt_mapping(
+        service.recorder, ledger, parse_mapping("role,product,credit_kind,currency,account,name\ncash,,,,1000,Cash\n")
+    )
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    with pytest.raises(UnmappedRole):
+        journals(service, ledger, JANUARY)
+    with database.read() as connection:
+        assert journals_of(connection, ledger, JANUARY) == ()
+    assert state(database, ledger)[1] == 1
+    record(service, ledger, usage("u1", "2026-01-11T00:00:00Z", "1"))  # the writer goes on
+
+
+def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledger: str) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    before = journals(service, ledger, JANUARY)
+    rows = "".join(f"{line.role},,,,9999,\n" for line in before[0].lines if line.side is Side.CREDIT)
+    more = "".join(f"{role},,,,9998,\n" for role in ("accounts_receivable", "credits_clearing", "usage_revenue"))
+    adopt_mapping(
+        service.recorder, ledger, parse_mapping(f"role,product,credit_kind,currency,account,name\n{rows}{more}")
+    )
+    record(service, ledger, usage("u1", "2026-01-11T00:00:00Z", "100"))
+    first, second = journals(service, ledger, JANUARY)
+    assert (first,) == before
+    assert {line.account.number for line in second.lines} == {"9999", "9998"}
+    assert second.mapping == 2
+
+
+@pytest.mark.parametrize("policy", ["contract_liability", "customer_deposits", "customer_deposits_arm"])
+def test_a_quarter_closes_under_every_policy(
+    service: Subledger, database: Database, new_ledger: NewLedger, policy: str
+) -> None:
+    ledger = new_ledger(policy=policy)
+    _a_quarter(service, ledger)
+    accounts = {
+        line.role for period in (JANUARY, FEBRUARY) for j in journals(service, ledger, period) for line in j.lines
+    }
+    assert ("customer_deposits" in accounts) == (policy != "contract_liability")
+    assert ("usage_revenue" in accounts) == (policy != "customer_deposits_arm")
+    assert state(database, ledger)[0] == date(2026, 3, 31)
+
+
+# --- the proofs before the commit -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tamper", "says"),
+    [
+        ("UPDATE ledger_days SET credits = credits + 1 WHERE ledger = %s AND kind = 'purchase'", "day totals"),
+        ("UPDATE ledger_days SET mirrored_minor = 1 WHERE ledger = %s AND kind = 'purchase'", "day totals"),
+        ("UPDATE ledger_days SET entries = entries + 1 WHERE ledger = %s AND kind = 'consumption'", "day totals"),
+        ("DELETE FROM ledger_days WHERE ledger = %s AND kind = 'consumption'", "day totals"),
+        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'consumption'", "has no rule"),
+        (
+            "UPDATE posting_rules SET credit = 'suspense' WHERE ledger = %s AND kind = 'consumption' AND pair = 1",
+            "trial balance",
+        ),
+        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'consumption' AND pair = 2", "block b1"),
+        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'purchase' AND pair = 2", "block b1"),
+    ],
+)  # fmt: skip
+def test_books_that_do_not_hold_are_not_closed(
+    service: Subledger, database: Database, ledger: str, tamper: str, says: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"), usage("u1", "2026-01-11T00:00:00Z", "100"))
+    with database.write() as connection:
+        connection.execute(tamper, (ledger,))  # type: ignore[arg-type]
+    with pytest.raises(IntegrityFault, match=says):
+        close_period(service.recorder, ledger, JANUARY)
+    assert state(database, ledger) == (None, 1)
+
+
+def test_an_expiry_that_is_refused_keeps_the_period_open(
+    service: Subledger, database: Database, ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z", expires_at="2026-01-20T00:00:00Z"))
+    monkeypatch.setattr(closing, "_LATE_EXPIRIES", 0)
+    monkeypatch.setattr(service.recorder, "sweep", lambda *_: 0)
+    with pytest.raises(IntegrityFault, match="an expiry of 2026-01"):
+        close_period(service.recorder, ledger, JANUARY)
+    assert state(database, ledger) == (None, 1)
+
+
+def test_a_journal_that_was_changed_is_refused(service: Subledger, database: Database, ledger: str) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    (journal,) = journals(service, ledger, JANUARY)
+    with pytest.raises(IntegrityFault, match="out of balance by 10000 minor units of USD"):
+        check_balanced(journal.lines[:-1])
+    with database.write() as connection:
+        connection.execute("UPDATE journals SET lines = replace(lines, '10000', '10001') WHERE ledger = %s", (ledger,))
+    with database.read() as connection, pytest.raises(IntegrityFault, match="is not what it was"):
+        journals_of(connection, ledger, JANUARY)
+
+
+# --- exports --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format", "detail"),
+    [("csv", False), ("json", False), ("beancount", False), ("hledger", False), ("beancount", True), ("hledger", True)],
+)
+def test_asking_again_gives_the_same_export_and_the_same_bytes(
+    service: Subledger, database: Database, ledger: str, format: str, detail: bool
+) -> None:
+    _a_quarter(service, ledger)
+    first = export(service.recorder, database, ledger, JANUARY, format, detail=detail)
+    contents = [b"".join(content_of(database, one)) for one in first]
+    record(
+        service, ledger, usage("u9", "2026-01-31T00:00:00Z", "3", customer="cust-3")
+    )  # goes into April: no change to January
+    again = export(service.recorder, database, ledger, JANUARY, format, detail=detail)
+    assert again == first
+    assert [b"".join(content_of(database, one)) for one in again] == contents
+    assert [hashlib.sha256(content).hexdigest() for content in contents] == [one.content_hash for one in first]
+    extension = {"csv": "csv", "json": "json", "beancount": "beancount", "hledger": "journal"}[format]
+    suffix = "-detail" if detail else ""
+    assert [one.export_id for one in first] == [f"{ledger}-2026-01-{n}-{format}{suffix}" for n in (1, 2, 3)]
+    assert [one.filename for one in first] == [f"{one.export_id}.{extension}" for one in first]
+    with database.read() as connection:
+        assert get_export(connection, ledger, first[1].export_id) == first[1]
+        assert list_exports(connection, ledger, period=JANUARY) == list(first)
+        assert list_exports(connection, ledger, after=first[0].export_id, limit=1) == [first[1]]
+        assert list_exports(connection, ledger, period=MARCH) == []
+        assert journal_behind(connection, first[2]).number == 3
+    kept = query(database, "SELECT content IS NULL FROM journal_exports WHERE ledger = %(ledger)s", ledger)
+    assert kept == [(detail,)] * 3
+
+
+def test_an_unknown_or_unfinished_format_is_told_before_anything_is_cut(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    with pytest.raises(UnknownFormat):
+        export(service.recorder, database, ledger, JANUARY, "pdf")
+    with pytest.raises(NotSupportedYet):
+        export(service.recorder, database, ledger, JANUARY, "netsuite-csv")
+    with pytest.raises(NotSupportedYet):
+        export(service.recorder, database, ledger, JANUARY, "csv", detail=True)
+    assert state(database, ledger)[1] == 1
+    with database.read() as connection, pytest.raises(UnknownExport):
+        get_export(connection, ledger, "nothing")
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_an_export_that_is_not_what_was_handed_over_is_refused(
+    service: Subledger, database: Database, ledger: str, detail: bool
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    (one,) = export(service.recorder, database, ledger, JANUARY, "hledger", detail=detail)
+    changed = "content_hash = 'x'" if detail else "content = content || '\\x20'"
+    with database.write() as connection:
+        connection.execute(f"UPDATE journal_exports SET {changed} WHERE ledger = %s", (ledger,))  # type: ignore[arg-type]
+    with database.read() as connection:
+        one = get_export(connection, ledger, one.export_id)
+    with pytest.raises(IntegrityFault, match="is not what was handed over"):
+        list(content_of(database, one))
+
+
+def test_the_database_keeps_a_second_journal_of_the_same_number_out(
+    service: Subledger, database: Database, ledger: str
+) -> None:
+    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    journals(service, ledger, JANUARY)
+    with pytest.raises(psycopg.errors.UniqueViolation), database.write() as connection:
+        connection.execute(
+            "INSERT INTO journals SELECT ledger, period, number, 7, 8, mapping, lines, content_hash FROM journals "
+            "WHERE ledger = %s",
+            (ledger,),
+        )

@@ -1,0 +1,146 @@
+"""Account mappings: what a file may say, which row wins, and what a ledger has adopted."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.mapping import (
+    FIXED_COLUMNS,
+    GLAccount,
+    Mapping,
+    adopt_mapping,
+    current_mapping,
+    default_mapping,
+    mapping_of,
+    parse_mapping,
+)
+from subledger.accounts import ROLES, AccountClass
+from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
+from subledger.store.database import Database
+from tests.conftest import NewLedger
+
+HEADER = ",".join(FIXED_COLUMNS)
+
+
+def mapping(*rows: str, header: str = HEADER) -> Mapping:
+    return parse_mapping("\n".join((header, *rows)) + "\n")
+
+
+def test_the_shipped_chart_has_an_account_of_the_right_class_for_every_role() -> None:
+    first_digit = {
+        AccountClass.ASSET: "1",
+        AccountClass.LIABILITY: "2",
+        AccountClass.CONTRA_LIABILITY: "2",
+        AccountClass.REVENUE: "4",
+        AccountClass.CONTRA_REVENUE: "4",
+        AccountClass.EXPENSE: "6",
+    }
+    chart = default_mapping()
+    accounts = {role.name: chart.resolve(role.name, "", "", "USD") for role in ROLES}
+    assert {name: account.number[0] for name, account in accounts.items()} == {
+        role.name: first_digit[role.account_class] for role in ROLES
+    }
+    assert len({account.number for account in accounts.values()}) == len(ROLES)
+    assert all(account.name for account in accounts.values())
+
+
+def test_the_most_specific_row_wins_product_before_credit_kind_before_currency() -> None:
+    rows = mapping(
+        "usage_revenue,,,,any,",
+        "usage_revenue,,,EUR,currency,",
+        "usage_revenue,,paid,,kind,",
+        "usage_revenue,,paid,EUR,kind and currency,",
+        "usage_revenue,api,,,product,",
+        "usage_revenue,api,,EUR,product and currency,",
+        "usage_revenue,api,paid,,product and kind,",
+        "usage_revenue,api,paid,EUR,all three,",
+    )
+
+    def found(product: str, kind: str, currency: str) -> str:
+        return rows.resolve("usage_revenue", product, kind, currency).number
+
+    assert found("", "", "USD") == "any"
+    assert found("other", "goodwill", "EUR") == "currency"
+    assert found("other", "paid", "USD") == "kind"
+    assert found("other", "paid", "EUR") == "kind and currency"
+    assert found("api", "goodwill", "USD") == "product"
+    assert found("api", "goodwill", "EUR") == "product and currency"
+    assert found("api", "paid", "USD") == "product and kind"
+    assert found("api", "paid", "EUR") == "all three"
+
+
+def test_a_role_without_a_row_is_refused_naming_the_combination() -> None:
+    with pytest.raises(UnmappedRole, match="role cash, product api, credit_kind paid, currency USD") as caught:
+        mapping("usage_revenue,,,,4000,").resolve("cash", "api", "paid", "USD")
+    assert caught.value.code == "unmapped_role"
+    assert caught.value.facts == {"product": "api", "credit_kind": "paid", "currency": "USD"}
+
+
+def test_own_dimensions_go_with_the_account_in_order_of_name_and_empty_ones_do_not() -> None:
+    rows = mapping("usage_revenue,,,,4000,Usage,R&D,EMEA", "cash,,,,1000,Cash,,US", header=f"{HEADER},department,class")
+    assert rows.resolve("usage_revenue", "", "", "USD") == GLAccount(
+        number="4000", name="Usage", dimensions=(("class", "EMEA"), ("department", "R&D"))
+    )
+    assert rows.resolve("cash", "", "", "USD").dimensions == (("class", "US"),)
+    assert rows.dimensions == ("class", "department")
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "says"),
+    [
+        ("", "role", "line 1: the column role is missing"),
+        (f"{HEADER}\n", "rows", "the mapping has no rows"),
+        ("role,product,credit_kind,currency,name\n", "account", "line 1: the column account is missing"),
+        (f"{HEADER},Cost Center\n", "Cost Center", "line 1: 'Cost Center' is not a column name"),
+        (f"{HEADER},class,class\n", "class", "line 1: the column class stands twice"),
+        (f"{HEADER}\ncash,,,,1000\n", "line 2", "line 2: 5 cells under 6 columns"),
+        (f"{HEADER}\ncash,,,,,Cash\n", "account", "line 2: account is missing"),
+        (f"{HEADER}\n,,,,1000,Cash\n", "role", "line 2: role is missing"),
+        (f"{HEADER}\ncash,,,,1000,\nmoney,,,,1000,\n", "role", "line 3: there is no account role 'money'"),
+        (f"{HEADER}\ncash,,free,,1000,\n", "credit_kind", "line 2: there is no credit kind 'free'"),
+        (f"{HEADER}\ncash,,,usd,1000,\n", "currency", "line 2: 'usd' is not a currency code"),
+        (f"{HEADER}\ncash,,,,{'9' * 201},\n", "account", "line 2: account is not a text of at most 200"),
+        (f'{HEADER}\ncash,,,,"10\n00",\n', "account", "line 3: account is not a text"),
+        (f'{HEADER}\ncash,,,,"1000,\n', "line 2", "not CSV"),
+        (f"{HEADER}\ncash,a,,,1,\ncash,b,,,2,\n\ncash,a,,,3,\n", "line 5", "line 2 and line 5 both map cash / a / any"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_right_is_refused_with_its_line(text: str, field: str, says: str) -> None:
+    with pytest.raises(InvalidMapping) as caught:
+        parse_mapping(text)
+    assert says in caught.value.message
+    assert caught.value.field == field
+
+
+def test_rows_are_checked_like_a_file() -> None:
+    assert Mapping.from_rows([{"role": "cash", "account": "1000"}]).rows == ({"account": "1000", "role": "cash"},)
+    with pytest.raises(InvalidMapping, match="row 1 and row 2 both map cash"):
+        Mapping.from_rows([{"role": "cash", "account": "1"}, {"role": "cash", "account": "2", "product": ""}])
+    with pytest.raises(InvalidMapping, match="row 1: 'Own' is not a column name"):
+        Mapping.from_rows([{"role": "cash", "account": "1", "Own": "x"}])
+
+
+def test_the_content_hash_depends_on_what_the_rows_say_alone() -> None:
+    one = mapping("cash,,,,1000,Cash", "usage_revenue,,,,4000,")
+    same = mapping("usage_revenue,,,,4000,,", "", " cash ,,,,1000, Cash,", header=f"{HEADER},class")
+    assert one.content_hash == same.content_hash
+    assert one.content_hash != mapping("cash,,,,1001,Cash", "usage_revenue,,,,4000,").content_hash
+    assert len(one.content_hash) == 64
+
+
+def test_adopting_the_same_mapping_again_records_nothing(
+    service: Subledger, database: Database, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    other = mapping(*(f"{role.name},,,,9{number:03d}," for number, role in enumerate(ROLES)))
+    assert adopt_mapping(service.recorder, ledger, default_mapping()) is False
+    assert adopt_mapping(service.recorder, ledger, other) is True
+    assert adopt_mapping(service.recorder, ledger, other) is False
+    assert adopt_mapping(service.recorder, ledger, default_mapping()) is True
+    with database.read() as connection:
+        assert mapping_of(connection, ledger, 1) == default_mapping()
+        assert mapping_of(connection, ledger, 2) == other
+        assert current_mapping(connection, ledger) == default_mapping()
+        with pytest.raises(IntegrityFault):
+            mapping_of(connection, ledger, 4)
