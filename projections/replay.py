@@ -43,7 +43,7 @@ STREAMED: Final = {"yield_per": 2_000}
 
 
 class Logged(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of the log with its stored entries."""
+    """One event of the log with its stored entries, as stored: its data is text that has not been read yet."""
 
     position: int
     batch: int
@@ -70,9 +70,9 @@ def read_log(connection: sa.Connection, ledger: str, after: int = 0) -> Iterator
         yield Logged(
             position=row.position,
             batch=row.batch,
-            event=stored_event(
+            event=Event(
                 source=row.source, event_id=row.event_id, type=row.type, customer=row.customer,
-                occurred_at=row.occurred_at, data_text=row.data, attributes_text=row.attributes,
+                occurred_at=row.occurred_at, data=None, data_text=row.data, attributes_text=row.attributes,
             ),
             decision_text=row.decision,
             leaf=bytes(row.leaf),
@@ -107,9 +107,18 @@ class Replayer:
         self.frontier = merkle.Frontier()
         self.nodes: list[tuple[int, int, bytes]] = []
 
-    def take(self, logged: Logged, recorded_at: datetime) -> tuple[Decision, tuple[Entry, ...]]:
-        """Folds one event in. Returns its decision and the entries that follow from it."""
-        event, decision = logged.event, decode_decision(logged.decision_text)
+    def take(self, logged: Logged, recorded_at: datetime) -> tuple[Event, tuple[Entry, ...]]:
+        """Folds one event in. Returns it, read, and the entries that follow from its decision."""
+        stored, decision = logged.event, decode_decision(logged.decision_text)
+        event = stored_event(
+            source=stored.source,
+            event_id=stored.event_id,
+            type=stored.type,
+            customer=stored.customer,
+            occurred_at=stored.occurred_at,
+            data_text=stored.data_text,
+            attributes_text=stored.attributes_text,
+        )
         before = self.state
         wallet = Wallet(customer=event.customer or "")
         if event.customer is not None:
@@ -124,7 +133,7 @@ class Replayer:
         for entry in entries:
             self.dimension_sets.setdefault(entry.dimensions, len(self.dimension_sets) + 1)
         self.days.add(entries, recorded_at, self.dimension_sets)
-        return decision, entries
+        return event, entries
 
     def _recalled(self, wallet: Wallet, decision: Decision) -> Wallet:
         blocks = tuple(

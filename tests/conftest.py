@@ -98,7 +98,7 @@ def new_ledger(service: Subledger) -> NewLedger:
 
 
 def cloud_event(
-    event_id: str, type: str, customer: str | None, time: str, *, source: str = "billing", **data: Any
+    event_id: str, type: str, customer: str | None, time: str, /, *, source: str = "billing", **data: Any
 ) -> dict[str, Any]:
     """A CloudEvent as a billing system would send it."""
     envelope: dict[str, Any] = {

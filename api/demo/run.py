@@ -17,7 +17,8 @@ from api.demo.company import year
 from api.demo.retail import ZONE, Retail
 from api.service import LedgerSettings, Subledger
 from api.terminal import out, table
-from projections import balances, integrity
+from projections import balances
+from projections.integrity import verify
 from projections.journals import close, exports
 from subledger.money import format_minor
 from subledger.periods import Period
@@ -88,7 +89,7 @@ class _Run:
         return {name: format_minor(found.get(name, 0), self.currency) for name in SHOWN}
 
     def finish(self, started: float, next_commands: list[str]) -> DemoResult:
-        report = integrity.verify(self.service.database, self.ledger)
+        report = verify(self.service.database, self.ledger)
         clean = not report.differences
         return DemoResult(
             clean=clean,
