@@ -53,9 +53,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _roles(account_class: AccountClass, **meanings: str) -> tuple[Role, ...]:
-    return tuple(
-        Role(name=name, account_class=account_class, meaning=meaning) for name, meaning in meanings.items()
-    )
+    return tuple(Role(name=name, account_class=account_class, meaning=meaning) for name, meaning in meanings.items())
 
 
 ROLES: Final[tuple[Role, ...]] = (

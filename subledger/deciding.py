@@ -160,9 +160,7 @@ def _backfill(wallet: Wallet, block: Block, dates: _Dates) -> list[Movement]:
         movements.append(Movement(kind="overage_backfilled", credits=credits, amount=owed, **place))  # type: ignore[arg-type]
         if basis != owed:
             movements.append(Movement(kind="backfill_difference", amount=basis - owed, **place))  # type: ignore[arg-type]
-        block = msgspec.structs.replace(
-            block, used=block.used + credits, drawn_minor=block.drawn_minor + basis
-        )
+        block = msgspec.structs.replace(block, used=block.used + credits, drawn_minor=block.drawn_minor + basis)
     return movements
 
 
@@ -236,9 +234,7 @@ def _overage(wallet: Wallet, event: Event, context: Context, dates: _Dates, miss
         raise errors.InvalidValue(
             "the overage is too large an amount", field="data.overage_price", expected="a smaller price"
         )
-    return Movement(
-        kind="overage", credits=missing, amount=amount, on=dates.on(), backfill=setting == "backfill"
-    )
+    return Movement(kind="overage", credits=missing, amount=amount, on=dates.on(), backfill=setting == "backfill")
 
 
 def _reverse(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
@@ -280,12 +276,13 @@ def _reverse(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> D
         wanted -= credits
         given_back = share(draw.amount, restored + credits, draw.credits) - restored_minor
         mirror = _mirror_overage if draw.kind == "overage" else _mirror_draw
-        movements += mirror(wallet, draw, credits, given_back, original, dates, context.state.policy)
+        movements += mirror(wallet, draw, credits, given_back, original, event, context, dates)
     return _decision(context, movements, original=original.position)
 
 
 def _mirror_overage(
-    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, dates: _Dates, policy: int
+    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, _event: Event,
+    context: Context, dates: _Dates,
 ) -> list[Movement]:  # fmt: skip
     overage = wallet.overage(original.position)
     if overage is None:
@@ -308,13 +305,14 @@ def _mirror_overage(
             on=dates.on(draw.on),
             overage=original.position,
             product=original.event.data.product,
-            policy=_other(original.decision.policy, policy),
+            policy=_other(original.decision.policy, context.state.policy),
         )
     ]
 
 
 def _mirror_draw(
-    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, dates: _Dates, policy: int
+    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, event: Event,
+    context: Context, dates: _Dates,
 ) -> list[Movement]:  # fmt: skip
     block = wallet.block(draw.block or "")
     if block is None:
@@ -328,13 +326,12 @@ def _mirror_draw(
             amount=-given_back,
             on=on,
             product=original.event.data.product,
-            policy=_other(original.decision.policy, policy),
+            policy=_other(original.decision.policy, context.state.policy),
         )
     ]
-    if block.expired:  # it expired meanwhile: what comes back is breakage at once
-        movements.append(
-            Movement(kind="breakage", block=draw.block, credits=credits, amount=given_back, on=on)
-        )
+    passed = block.expires_at is not None and block.expires_at <= event.occurred_at
+    if block.expired or passed:  # it expired meanwhile: what comes back is breakage at once
+        movements.append(Movement(kind="breakage", block=draw.block, credits=credits, amount=given_back, on=on))
     return movements
 
 
@@ -479,9 +476,7 @@ def _payment(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> D
         amount = min(left, block.receivable_minor)
         if amount > 0:
             movements.append(
-                Movement(
-                    kind=f"payment_{way}", block=block.block_id, amount=amount, on=dates.on(block.gained_on)
-                )
+                Movement(kind=f"payment_{way}", block=block.block_id, amount=amount, on=dates.on(block.gained_on))
             )
             left -= amount
     if left:

@@ -93,9 +93,7 @@ Credits = Annotated[
     Field(json_schema_extra={"type": "string", "examples": ["1000"]}),
 ]
 Amount = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="amount", places=30))]
-UnitPrice = Annotated[
-    Decimal, _checked(lambda value: parse_decimal(value, field="price", places=PRICE_PLACES))
-]
+UnitPrice = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="price", places=PRICE_PLACES))]
 Time = Annotated[datetime, _checked(parse_time)]
 Shortfall = Literal["reject", "overage", "backfill"]
 
@@ -442,9 +440,7 @@ def read_data(model: type[EventData], event_type: str, data: object) -> EventDat
     try:
         checked = model.model_validate(data)
     except ValidationError as error:
-        raise _first_fault(
-            error, prefix="data.", not_yet=NOT_YET_FIELDS.get(event_type, frozenset())
-        ) from None
+        raise _first_fault(error, prefix="data.", not_yet=NOT_YET_FIELDS.get(event_type, frozenset())) from None
     checked.check()
     return checked
 
@@ -482,9 +478,7 @@ def own_event(
     )
 
 
-def differences(
-    event: Event, *, type: str, customer: str | None, occurred_at: datetime, data_text: str
-) -> list[str]:
+def differences(event: Event, *, type: str, customer: str | None, occurred_at: datetime, data_text: str) -> list[str]:
     """Which members differ between an event and what is recorded under its key, by name; empty for a duplicate."""
     different = []
     if event.type != type:
@@ -583,9 +577,7 @@ def _first_fault(error: ValidationError, *, prefix: str, not_yet: frozenset[str]
         name = str(fault["loc"][-1])
         if name in not_yet:
             return errors.NotSupportedYet(f"{field} is not built yet", field=field)
-        return errors.UnknownField(
-            f"{field} is not a field of this event type", field=field[:200], found=name[:100]
-        )
+        return errors.UnknownField(f"{field} is not a field of this event type", field=field[:200], found=name[:100])
     if kind in _WRONG_TYPE:
         return WrongType(f"{field}: {fault['msg']}", field=field, expected=fault["msg"], found=found)
     shown = str(fault["input"])[:60]

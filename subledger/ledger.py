@@ -58,9 +58,7 @@ def evolve_ledger(state: LedgerState, event: events.Event) -> LedgerState:
         case events.MappingAdopted():
             return replace(state, mapping=data.mapping)
         case events.PeriodClosed():
-            return replace(
-                state, closed_through=Period.parse(data.period).last_day, open_cut=state.open_cut + 1
-            )
+            return replace(state, closed_through=Period.parse(data.period).last_day, open_cut=state.open_cut + 1)
         case events.PeriodReopened():
             return replace(state, closed_through=Period.parse(data.period).first_day - timedelta(days=1))
         case events.PeriodCut():
@@ -101,6 +99,4 @@ def check_may_close(state: LedgerState, period: Period, first_entry_on: date | N
 def check_may_reopen(state: LedgerState, period: Period) -> None:
     """Only a closed period can be reopened; the later ones reopen with it. Raises PeriodNotClosed."""
     if not is_closed(state, period):
-        raise PeriodNotClosed(
-            f"{period} is not closed", field="period", expected="a closed period", found=str(period)
-        )
+        raise PeriodNotClosed(f"{period} is not closed", field="period", expected="a closed period", found=str(period))

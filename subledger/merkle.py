@@ -140,9 +140,7 @@ def consistency_proof(old_size: int, new_size: int, subtree: SubtreeHash) -> lis
     return path[::-1]
 
 
-def is_consistent(
-    old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]
-) -> bool:
+def is_consistent(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
     """Whether a proof shows that the new tree only appended to the old one (RFC 9162, 2.1.4.2)."""
     if old_size == new_size:
         return not proof and old_root == new_root

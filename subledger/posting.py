@@ -69,9 +69,7 @@ def parse_policy(text: str) -> Policy:
         raise InvalidPolicy(f"the policy file cannot be read: {error}") from None
     for kind in KINDS:
         if kind.name not in rules:
-            raise InvalidPolicy(
-                f"the policy has no rule for {kind.name}", field=kind.name, expected="a list of pairs"
-            )
+            raise InvalidPolicy(f"the policy has no rule for {kind.name}", field=kind.name, expected="a list of pairs")
     for name in rules:
         if name not in KIND_BY_NAME:
             raise InvalidPolicy(f"there is no entry kind {name}", field=name, found=name)
@@ -89,9 +87,7 @@ def _pair(kind: str, text: str) -> Pair:
 def shipped_policy(name: str) -> Policy:
     """One of the policies that ship. Raises InvalidPolicy."""
     if name not in SHIPPED_POLICIES:
-        raise InvalidPolicy(
-            f"no policy {name} ships", field="policy", expected=", ".join(SHIPPED_POLICIES), found=name
-        )
+        raise InvalidPolicy(f"no policy {name} ships", field="policy", expected=", ".join(SHIPPED_POLICIES), found=name)
     return parse_policy((resources.files("subledger") / "policies" / f"{name}.toml").read_text("utf-8"))
 
 

@@ -179,9 +179,7 @@ def _as_carry(scaled: int) -> Decimal:
     return Decimal(scaled).scaleb(-21)
 
 
-def evolve(
-    wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str
-) -> Wallet:
+def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
     """The wallet after a decision. Total: any decision that ``decide`` can make is applied without looking again."""
     for movement in decision.movements:
         wallet = _apply(wallet, event, movement, position, functional_currency)
@@ -190,9 +188,7 @@ def evolve(
     return wallet
 
 
-def _apply(
-    wallet: Wallet, event: Event, movement: Movement, position: int, functional_currency: str
-) -> Wallet:
+def _apply(wallet: Wallet, event: Event, movement: Movement, position: int, functional_currency: str) -> Wallet:
     kind, amount, credits = movement.kind, movement.amount, movement.credits
     if kind in ("purchase", "promotional_grant", "goodwill", "allocation"):
         return _with_block(wallet, _new_block(event, movement, position, functional_currency))
@@ -312,16 +308,12 @@ def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: i
             booked_on=movement.on,
             backfill=movement.backfill,
         )
-        return replace(
-            wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry}
-        )
+        return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
     held = wallet.overage(movement.overage or 0)
     if held is None:
         raise LookupError(f"the overage of position {movement.overage} is not at hand")
     restored = -movement.credits
-    changed = replace(
-        held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount
-    )
+    changed = replace(held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount)
     exact = _carry(wallet, held.currency) - _exact_minor(restored, held.price, held.currency)
     carry = _as_carry(exact - movement.amount * _CARRY_SCALE)
     return replace(_with_overage(wallet, changed), carry={**wallet.carry, held.currency: carry})

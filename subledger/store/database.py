@@ -28,9 +28,7 @@ def engine_url(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise InvalidInput(
-            f"the database URL cannot be read: {error}", field="SUBLEDGER_DATABASE_URL"
-        ) from None
+        raise InvalidInput(f"the database URL cannot be read: {error}", field="SUBLEDGER_DATABASE_URL") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise InvalidInput(
             "the database must be PostgreSQL 15 or later",
@@ -84,9 +82,7 @@ class Database:
     def read(self) -> Iterator[sa.Connection]:
         """One snapshot: everything read in it is of the same moment."""
         with _translated(), self.engine.connect() as connection:
-            connection = connection.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
 
 

@@ -109,9 +109,7 @@ def number_dimensions(
         known.update(new)
 
 
-def append(
-    connection: WriteConnection, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes
-) -> bytes:
+def append(connection: WriteConnection, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes) -> bytes:
     """Writes a batch to the log and grows the tree. Returns the batch's hash."""
     texts = [decision_text(recorded.decision) for recorded in batch.events]
     leaves = [

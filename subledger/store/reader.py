@@ -117,9 +117,7 @@ def ledger_head(connection: Connection, ledger: str) -> LedgerHead:
 def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tuple[LedgerHead, str]]:
     """Ledgers in order of id, each with the name of its posting policy."""
     query = text(HEADS + " WHERE l.ledger > :after ORDER BY l.ledger LIMIT :limit")
-    return [
-        (_head(row), row.policy_name) for row in connection.execute(query, {"after": after, "limit": limit})
-    ]
+    return [(_head(row), row.policy_name) for row in connection.execute(query, {"after": after, "limit": limit})]
 
 
 def policy_name(connection: Connection, ledger: str, policy: int) -> str:

@@ -121,9 +121,7 @@ class Recorder:
             if created is None:
                 return False
             head = self._lock(connection, ledger)
-            outcomes = self._write(
-                connection, head, LedgerMemory(ledger, 0, NO_HASH), founding(head.recorded_at)
-            )
+            outcomes = self._write(connection, head, LedgerMemory(ledger, 0, NO_HASH), founding(head.recorded_at))
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
@@ -138,9 +136,7 @@ class Recorder:
         while True:
             outcomes = self.transact(
                 ledger,
-                lambda connection, state, position: due_expiries(
-                    connection, state, position, until, batch_size
-                ),
+                lambda connection, state, position: due_expiries(connection, state, position, until, batch_size),
             )
             swept += sum(outcome.status == RECORDED for outcome in outcomes)
             for outcome in outcomes:
@@ -241,9 +237,7 @@ class Recorder:
         except (Refused, InvalidInput) as error:
             return Outcome(event_id=item.event_id, status=REJECTED, error=error)
         position = head.position + 1
-        after = evolve(
-            wallet, item, decision, position=position, functional_currency=head.state.functional_currency
-        )
+        after = evolve(wallet, item, decision, position=position, functional_currency=head.state.functional_currency)
         entries = post(item, decision, before=head.state, wallet=after)
         head.position = position
         head.state = evolve_ledger(head.state, item)

@@ -67,9 +67,7 @@ ledgers = Table(
     Column("position", BigInteger, nullable=False, comment="of the last event; 0 before the first"),
     _moment("recorded_at", nullable=True),
     Column("batch_hash", LargeBinary, nullable=False),
-    Column(
-        "frontier", LargeBinary, nullable=False, comment="complete subtrees of the Merkle tree, largest first"
-    ),
+    Column("frontier", LargeBinary, nullable=False, comment="complete subtrees of the Merkle tree, largest first"),
     _moment("answered_through", nullable=True),
     CheckConstraint("position >= 0 AND open_cut >= 1", name="counts_up"),
     CheckConstraint("on_shortfall IN ('reject', 'overage', 'backfill')", name="shortfall"),
@@ -213,9 +211,7 @@ blocks = Table(
     Column("is_open", Boolean, nullable=False),
     Column("state", Text, comment="of a finished block; NULL while it is open, for then its wallet has it"),
     Index("ix_blocks_customer", "ledger", "customer", "block_id"),
-    Index(
-        "ix_blocks_due", "ledger", "expires_at", postgresql_where=text("is_open AND expires_at IS NOT NULL")
-    ),
+    Index("ix_blocks_due", "ledger", "expires_at", postgresql_where=text("is_open AND expires_at IS NOT NULL")),
     Index("ix_blocks_invoice", "ledger", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
     comment="One row per credit block: to find it by. Rebuildable.",
 )
@@ -272,9 +268,7 @@ journals = Table(
     metadata,
     _ledger(),
     Column("period", Text, primary_key=True),
-    Column(
-        "number", Integer, primary_key=True, autoincrement=False, comment="1 is the first, later ones adjust"
-    ),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="1 is the first, later ones adjust"),
     Column("from_cut", Integer, nullable=False, comment="exclusive"),
     Column("to_cut", Integer, nullable=False, comment="inclusive"),
     Column("mapping", Integer, nullable=False),

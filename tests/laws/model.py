@@ -242,7 +242,8 @@ class Model:
                 block = draw.block
                 block.gained = self.on(moment, block.gained, draw.on)
                 block.draw(-part, -money)
-                if block.expired:
+                if block.expired or (block.expires is not None and block.expires <= moment):
+                    block.expired = True
                     block.broken += part
                     block.broken_money += money
                     block.broken_on = block.gained
