@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from importlib import resources
 from typing import Any, Final
 
@@ -107,7 +108,8 @@ def post(event: Event, decision: Decision, *, before: LedgerState, wallet: Walle
 
 
 def _entry(
-    number: int, movement: Movement, event: Event, decision: Decision, before: LedgerState, wallet: Wallet, effective: Any
+    number: int, movement: Movement, event: Event, decision: Decision, before: LedgerState, wallet: Wallet,
+    effective: date,
 ) -> Entry:  # fmt: skip
     currency, unit, credit_kind = before.functional_currency, None, ""
     if movement.block is not None:

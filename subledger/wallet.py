@@ -126,7 +126,8 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Correction(position=position, restored={})
 
     def recall(
-        self, blocks: tuple[Block, ...] = (), overages: tuple[Overage, ...] = (), corrections: tuple[Correction, ...] = ()
+        self, blocks: tuple[Block, ...] = (), overages: tuple[Overage, ...] = (),
+        corrections: tuple[Correction, ...] = (),
     ) -> Wallet:  # fmt: skip
         """The wallet with finished things brought back; what it already holds wins."""
         held = {block.block_id for block in self.blocks}

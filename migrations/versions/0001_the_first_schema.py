@@ -41,9 +41,7 @@ def upgrade() -> None:
         sa.Column("ledger", sa.Text(), nullable=False, comment="* for every ledger"),
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "role IN ('reader', 'writer', 'controller', 'admin')", name=op.f("ck_api_keys_role")
-        ),
+        sa.CheckConstraint("role IN ('reader', 'writer', 'controller', 'admin')", name=op.f("ck_api_keys_role")),
         sa.PrimaryKeyConstraint("key_hash", name=op.f("pk_api_keys")),
         comment="Who may call the HTTP API.",
     )
@@ -251,9 +249,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("dimension_set", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("unit", sa.Text(), nullable=False),
-        sa.Column(
-            "written_minor", sa.Numeric(), nullable=False, comment="sum of the entries written as they are"
-        ),
+        sa.Column("written_minor", sa.Numeric(), nullable=False, comment="sum of the entries written as they are"),
         sa.Column(
             "mirrored_minor",
             sa.Numeric(),
@@ -290,9 +286,7 @@ def upgrade() -> None:
         sa.Column("mapping", sa.Integer(), nullable=False),
         sa.Column("closed_through", sa.Date(), nullable=True),
         sa.Column("open_cut", sa.Integer(), nullable=False),
-        sa.Column(
-            "position", sa.BigInteger(), nullable=False, comment="of the last event; 0 before the first"
-        ),
+        sa.Column("position", sa.BigInteger(), nullable=False, comment="of the last event; 0 before the first"),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("batch_hash", sa.LargeBinary(), nullable=False),
         sa.Column(
@@ -302,9 +296,7 @@ def upgrade() -> None:
             comment="complete subtrees of the Merkle tree, largest first",
         ),
         sa.Column("answered_through", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "on_shortfall IN ('reject', 'overage', 'backfill')", name=op.f("ck_ledgers_shortfall")
-        ),
+        sa.CheckConstraint("on_shortfall IN ('reject', 'overage', 'backfill')", name=op.f("ck_ledgers_shortfall")),
         sa.CheckConstraint("position >= 0 AND open_cut >= 1", name=op.f("ck_ledgers_counts_up")),
         sa.PrimaryKeyConstraint("ledger", name=op.f("pk_ledgers")),
         comment="One row per ledger: its head and its settings. Locking it is the right to write.",

@@ -21,7 +21,8 @@ def _ledger(client: TestClient, new_ledger: NewLedger, **settings: Any) -> str:
             ),
             cloud_event("use", "credits.consumed", "c/1", "2026-02-10T10:00:00Z", credits="250", product="api"),
             cloud_event(
-                "pay", "payment.received", "c/1", "2026-02-11T10:00:00Z", amount="119.00", currency="USD", invoice_id="i1",
+                "pay", "payment.received", "c/1", "2026-02-11T10:00:00Z",
+                amount="119.00", currency="USD", invoice_id="i1",
             ),
         ],
     )  # fmt: skip

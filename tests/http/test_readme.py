@@ -1,0 +1,90 @@
+"""The README's commands, run as they stand there, by a stranger with a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from subledger.store import embedded
+
+pytestmark = pytest.mark.xdist_group("embedded")
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    work = tmp_path_factory.mktemp("readme")
+    yield work
+    embedded.stop(work / ".subledger")
+
+
+def _environment(work: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SUBLEDGER_")}
+    return {**kept, "PATH": path, "SUBLEDGER_HOME": str(work / ".subledger"), "COLUMNS": "180"}
+
+
+def _block(with_text: str) -> str:
+    return next(block for block in BLOCKS if with_text in block)
+
+
+def test_the_tour_prints_what_the_readme_shows(work: Path) -> None:
+    tour = _block("ledger create acme")
+    done = subprocess.run(
+        ["bash", "-e", "-c", tour], capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    shown = [
+        line
+        for line in README.splitlines()
+        if line.startswith("│ ") and "events/s" not in line and "SELECT 1" not in line
+    ]
+    assert len(shown) > 6
+    for line in shown:
+        assert line in done.stdout, line
+    assert "acme: 7 events, 3 entries: clean" in done.stdout
+    assert {path.suffix for path in (work / "journals").iterdir()} == {".csv", ".beancount"}
+
+
+def test_the_http_examples_are_answered(work: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    environment = _environment(work)
+    server = subprocess.Popen(
+        ["subledger", "serve", "--port", "8765"], cwd=work, env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen("http://127.0.0.1:8765/readyz", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.1)
+        script = _block("curl -s").replace("127.0.0.1:8000", "127.0.0.1:8765")
+        done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=environment)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert '"status":"recorded"' in done.stdout
+    assert '"prepaid_liability"' in done.stdout
+
+
+def test_the_benchmark_runs(work: Path) -> None:
+    done = subprocess.run(
+        ["subledger", "bench", "--batches", "2", "--batch-size", "200", "--customers", "100", "--reads", "3", "--json"],
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"ratio"') == 5
