@@ -580,5 +580,6 @@ def _first_fault(error: ValidationError, *, prefix: str, not_yet: frozenset[str]
         return errors.UnknownField(f"{field} is not a field of this event type", field=field[:200], found=name[:100])
     if kind in _WRONG_TYPE:
         return WrongType(f"{field}: {fault['msg']}", field=field, expected=fault["msg"], found=found)
-    shown = str(fault["input"])[:60]
+    # Only a scalar is shown: the text of a list nested a thousand deep cannot be made.
+    shown = str(fault["input"])[:60] if isinstance(fault["input"], str | int | float) else found
     return InvalidValue(f"{field}: {fault['msg']}", field=field, expected=fault["msg"], found=shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -39,12 +40,17 @@ def _block(with_text: str) -> str:
     return next(block for block in BLOCKS if with_text in block)
 
 
-def test_the_tour_prints_what_the_readme_shows(work: Path) -> None:
-    tour = _block("ledger create acme")
-    done = subprocess.run(
-        ["bash", "-e", "-c", tour], capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300
+@pytest.fixture(scope="module")
+def tour(work: Path) -> subprocess.CompletedProcess[str]:
+    """The tour, run once: what comes after it goes on from its ledger."""
+    script = _block("ledger create acme")
+    return subprocess.run(
+        ["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300
     )
-    assert done.returncode == 0, done.stderr
+
+
+def test_the_tour_prints_what_the_readme_shows(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
+    assert tour.returncode == 0, tour.stderr
     shown = [
         line
         for line in README.splitlines()
@@ -52,26 +58,30 @@ def test_the_tour_prints_what_the_readme_shows(work: Path) -> None:
     ]
     assert len(shown) > 6
     for line in shown:
-        assert line in done.stdout, line
-    assert "acme: 7 events, 3 entries: clean" in done.stdout
+        assert line in tour.stdout, line
+    assert "acme: 7 events, 3 entries: clean" in tour.stdout
     assert {path.suffix for path in (work / "journals").iterdir()} == {".csv", ".beancount"}
 
 
-def test_the_http_examples_are_answered(work: Path) -> None:
+def test_the_http_examples_are_answered(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
+    assert tour.returncode == 0
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     environment = _environment(work)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     server = subprocess.Popen(
-        ["subledger", "serve", "--port", "8765"], cwd=work, env=environment, stderr=subprocess.DEVNULL
+        ["subledger", "serve", "--port", str(port)], cwd=work, env=environment, stderr=subprocess.DEVNULL
     )
     try:
         for _ in range(100):
             try:
-                urllib.request.urlopen("http://127.0.0.1:8765/readyz", timeout=5)
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
                 break
             except OSError:
                 time.sleep(0.1)
-        script = _block("curl -s").replace("127.0.0.1:8000", "127.0.0.1:8765")
+        script = _block("curl -s").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
         done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=environment)
     finally:
         server.terminate()
