@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
+import subprocess
+from collections import Counter
+from decimal import Decimal
 from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from beancount import loader
+from beancount.core.data import Transaction
 
 from api.demo.run import DemoResult, run_demo
 from api.service import Subledger
+from projections.journals.formats.plaintext import beancount_account, hledger_account
+from subledger.accounts import ROLES
+from subledger.periods import Period
 from tests.conftest import data_file
 from tests.examples.retail_by_hand import totals
 
@@ -45,3 +56,58 @@ def test_every_month_of_the_retail_replay_has_the_totals_worked_out_by_hand(repl
 def test_the_retail_ledger_verifies(replay: DemoResult) -> None:
     assert replay.document["differences"] == []
     assert replay.clean
+
+
+def _of_each_customer(service: Subledger, ledger: str, month: Period) -> dict[tuple[str, str], int]:
+    """What each customer's accounts changed by in a month, in pence, debit less credit, by SQL."""
+    with service.database.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT customer, account, sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END)"
+            " FROM journal_lines WHERE ledger = %s AND accounting_date BETWEEN %s AND %s GROUP BY 1, 2",
+            (ledger, month.first_day, month.last_day),
+        ).all()
+    return {(customer, account): int(pence) for customer, account, pence in rows if pence}
+
+
+def _months(replay: DemoResult) -> list[Period]:
+    return [Period.parse(month["period"]) for month in replay.document["months"]]
+
+
+def _detail_files(replay: DemoResult, month: Period, extension: str) -> list[Path]:
+    folder = Path(replay.document["directory"])
+    return sorted(folder.glob(f"*-{month}-*-detail.{extension}"))
+
+
+def test_beancount_finds_every_customers_balance_at_every_month_end(service: Subledger, replay: DemoResult) -> None:
+    """Equal changes in every month, from nothing: so the balances at every month's end are equal too."""
+    roles = {beancount_account(role.name): role.name for role in ROLES}
+    for month in _months(replay):
+        found: Counter[tuple[str, str]] = Counter()
+        for path in _detail_files(replay, month, "beancount"):
+            entries, errors, _ = loader.load_file(str(path))
+            assert errors == []
+            for entry in entries:
+                if isinstance(entry, Transaction):
+                    for posting in entry.postings:
+                        role = roles[posting.account.rpartition(":")[0]]
+                        found[entry.meta["customer"], role] += int(posting.units.number * 100)
+        assert {key: pence for key, pence in found.items() if pence} == _of_each_customer(
+            service, replay.document["ledger"], month
+        ), month
+
+
+@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+def test_hledger_finds_every_customers_balance_at_every_month_end(service: Subledger, replay: DemoResult) -> None:
+    names = {hledger_account(role.name): role.name for role in ROLES}
+    for month in _months(replay):
+        files = [part for path in _detail_files(replay, month, "journal") for part in ("-f", str(path))]
+        done = subprocess.run(
+            ["hledger", *files, "bal", "--flat", "--no-total", "-O", "csv", "--layout=bare"],
+            capture_output=True, text=True, env={"LANG": "C.UTF-8"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = {}
+        for row in csv.DictReader(io.StringIO(done.stdout)):
+            account, _, customer = row["account"].rpartition(":")
+            found[customer, names[account]] = round(Decimal(row["balance"]) * 100)
+        assert found == _of_each_customer(service, replay.document["ledger"], month), month
