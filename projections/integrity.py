@@ -1,33 +1,66 @@
 """Verifying a ledger: the hash chain, a replay against everything derived, the invariants of the books.
 
-Reads one snapshot, so it is right while writers go on. Owns: the checks. Does not own: the fold (replay).
+Reads one snapshot, so it is right while writers go on. Owns: the checks, in the order in which they are reported:
+the log (``log``, ``chain``, ``entries``), its head (``head``), every derived table (by its name), the invariants of
+the books (``invariant``). Does not own: the fold (replay), mending (rebuild).
+
+The events, their leaves and the chain are taken at their word only as far as they agree with each other: who can
+rewrite all of them, to the head, is found by a signed checkpoint kept elsewhere, not here.
 """
 
 from __future__ import annotations
 
+import hashlib
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+import rfc8785
 import sqlalchemy as sa
 
-from projections.replay import STREAMED, Logged, Replayer, read_log
+from projections.replay import DERIVED, STREAMED, Key, Logged, Replayer, read_batches, read_log, stored_entry
 from subledger import merkle
-from subledger.blocks import ZERO
+from subledger.accounts import ROLE_BY_NAME
+from subledger.blocks import ZERO, Block
 from subledger.encoding import batch_hash, encode
-from subledger.journal import KIND_BY_NAME, Entry, Rules, effect
+from subledger.errors import UnknownLedger
+from subledger.events import Event, PolicyAdopted
+from subledger.journal import KIND_BY_NAME, KINDS, Dimensions, Entry, Rules, effect
+from subledger.ledger import LedgerState
 from subledger.posting import rules_from
 from subledger.store.database import Database
-from subledger.store.reader import ledger_head
 
-MAX_DIFFERENCES: Final = 1_000
+MAX_A_CHECK: Final = 200
+"""Differences of one check that are listed; the rest are counted. One wrong leaf makes every later root wrong."""
+
 CONTROL: Final = ("prepaid_liability", "customer_deposits", "credits_clearing")
+_SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
+_SHOWN: Final = 300  # characters of a value
+
+HEAD: Final = f"""
+-- The ledger's row as it is: unlike a reader's head it is there even where the log behind it is not.
+SELECT position, recorded_at, batch_hash, frontier, {", ".join(_SETTINGS)} FROM ledgers WHERE ledger = :ledger
+"""
+TRIAL_BALANCE: Final = """
+-- The trial balance as the view of journal lines has it: stored entries through stored rules.
+SELECT account, currency,
+       coalesce(sum(amount_minor) FILTER (WHERE side = 'debit'), 0),
+       coalesce(sum(amount_minor) FILTER (WHERE side = 'credit'), 0),
+       coalesce(sum(functional_minor) FILTER (WHERE side = 'debit'), 0),
+       coalesce(sum(functional_minor) FILTER (WHERE side = 'credit'), 0)
+FROM journal_lines WHERE ledger = :ledger GROUP BY account, currency
+"""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is not as it must be: which check, where, what was expected and found."""
+    """Something that is not as it must be: which check, where, what was expected and found.
+
+    ``subject`` names what it is about: the key of a row, a column of the head, a block, an account.
+    """
 
     check: str
     message: str
@@ -47,28 +80,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Progress = Callable[[int, int], None]
-
-# What the tables hold, with the key first, so that a row can be compared with the replay's.
-TABLES: Final[dict[str, tuple[int, str]]] = {
-    "wallets": (1, "SELECT customer, position, state FROM wallets WHERE ledger = :ledger"),
-    "blocks": (
-        1,
-        "SELECT block_id, customer, invoice_id, opened_at_position, expires_at, is_open, state FROM blocks"
-        " WHERE ledger = :ledger",
-    ),
-    "documents": (2, "SELECT kind, document_id, customer, state FROM documents WHERE ledger = :ledger"),
-    "dimension_sets": (
-        1,
-        "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = :ledger",
-    ),
-    "ledger_days": (
-        8,
-        "SELECT accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit, written_minor,"
-        " mirrored_minor, functional_written_minor, functional_mirrored_minor, credits, entries FROM ledger_days"
-        " WHERE ledger = :ledger",
-    ),
-    "merkle_nodes": (2, "SELECT level, index, hash FROM merkle_nodes WHERE ledger = :ledger"),
-}
+"""Events done, events in all."""
 
 
 def verify(database: Database, ledger: str, progress: Progress | None = None) -> Report:
@@ -83,192 +95,450 @@ class _Verification:
         self._ledger = ledger
         self._progress = progress
         self._differences: list[Difference] = []
+        self._found: Counter[str] = Counter()
         self._replay = Replayer(ledger)
+        self._replayable = True
+        self._frontier = merkle.Frontier()
         self._books = _Books()
         self._entries = 0
-        self._replayable = True
+        self._stored_dimensions: dict[int, Dimensions] = {}
+        # The chain as far as it has been followed.
+        self._last = 0
+        self._chained = 0
+        self._hash = bytes(32)
+        self._moment: datetime | None = None
 
     def run(self) -> Report:
-        head = ledger_head(self._connection, self._ledger)
-        done = self._log(head.position)
-        if done != head.position:
-            self._differ(
-                "head", "the ledger's head is not its last event", expected=str(done), found=str(head.position)
-            )
-        if self._replayable and self._replay.state != head.state:
-            self._differ("settings", "the ledger's settings are not those of its events", subject=self._ledger)
-        if not any(difference.check in ("log", "chain") for difference in self._differences):
+        head = self._connection.execute(sa.text(HEAD), {"ledger": self._ledger}).one_or_none()
+        if head is None:
+            raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
+        self._load_dimensions()
+        self._log(head.position)
+        self._head(head)
+        if self._replayable:
             self._tables()
-            for message, subject in self._books.faults():
-                self._differ("invariant", message, subject=subject)
-        return Report(ledger=self._ledger, events=done, entries=self._entries, differences=self._differences)
+            self._totals()
+        self._progress(self._last, self._last)
+        for check, found in self._found.items():
+            if found > MAX_A_CHECK:
+                message = f"{found - MAX_A_CHECK} more differences of this check are not listed"
+                self._differences.append(Difference(check=check, message=message))
+        return Report(ledger=self._ledger, events=self._last, entries=self._entries, differences=self._differences)
 
-    def _differ(self, check: str, message: str, **facts: Any) -> None:
-        if len(self._differences) < MAX_DIFFERENCES:
-            self._differences.append(Difference(check=check, message=message, **facts))
+    def _differ(
+        self, check: str, message: str, *, position: int | None = None, subject: str | None = None,
+        expected: object = None, found: object = None,
+    ) -> None:  # fmt: skip
+        self._found[check] += 1
+        if self._found[check] <= MAX_A_CHECK:
+            self._differences.append(
+                Difference(
+                    check=check, message=message, position=position, subject=subject,
+                    expected=_shown(expected), found=_shown(found),
+                )
+            )  # fmt: skip
+
+    def _load_dimensions(self) -> None:
+        """What the table says the numbers stand for: needed only where the log cannot be replayed."""
+        query = "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = :ledger"
+        for number, *values in self._connection.execute(sa.text(query), {"ledger": self._ledger}):
+            self._stored_dimensions[number] = Dimensions(*values)
 
     # --- the log ---------------------------------------------------------------------------------------------
 
-    def _log(self, head_position: int) -> int:
-        batches = self._batches()
-        batch, previous, last_moment, expected = next(batches, None), bytes(32), None, 1
-        for logged in read_log(self._connection, self._ledger):
-            if logged.position != expected:
-                self._differ(
-                    "log", f"position {expected} is missing", position=expected, expected=str(expected),
-                    found=str(logged.position),
-                )  # fmt: skip
-                return expected - 1
-            if batch is None:
-                self._differ("chain", f"no batch holds position {expected}", position=expected)
-                return expected
-            self._event(logged, batch.recorded_at)
-            if logged.position == batch.last_position:
-                previous, last_moment = self._batch(batch, previous, last_moment), batch.recorded_at
-                following = next(batches, None)
-                if following is not None and following.first_position != batch.last_position + 1:
-                    self._differ(
-                        "chain", f"the batch after position {batch.last_position} does not follow it",
-                        position=batch.last_position + 1, found=str(following.first_position),
-                    )  # fmt: skip
-                batch = following
-            expected += 1
-            if logged.position % 1000 == 0:
-                self._progress(logged.position, head_position)
-        if batch is not None:
-            self._differ("log", f"the events of a batch are missing from {expected} on", position=expected)
-        return expected - 1
-
-    def _batches(self) -> Iterator[Any]:
-        yield from self._connection.execute(
-            sa.text(
-                "SELECT first_position, last_position, recorded_at, root, previous_hash, hash FROM batches"
-                " WHERE ledger = :ledger ORDER BY last_position"
-            ),
-            {"ledger": self._ledger},
-            execution_options=STREAMED,
-        )
-
-    def _event(self, logged: Logged, recorded_at: datetime) -> None:
-        leaf = merkle.leaf_hash(
-            encode(self._ledger, logged.position, logged.event, logged.decision_text, logged.entries)
-        )
-        if leaf != logged.leaf:
-            self._differ(
-                "log", f"position {logged.position} has been changed: its hash is another", position=logged.position,
-                expected=logged.leaf.hex(), found=leaf.hex(),
-            )  # fmt: skip
-        self._replay.nodes += self._replay.frontier.append(leaf)
-        self._entries += len(logged.entries)
-        if self._replayable:
-            try:
-                self._follow(logged, recorded_at)
-            except Exception as error:  # a changed log may fail in any way; the rest of it is still hashed
+    def _log(self, total: int) -> None:
+        batches = read_batches(self._connection, self._ledger)
+        batch = next(batches, None)
+        for logged in read_log(self._connection, self._ledger, self._stray_entries):
+            position = logged.position
+            if position != self._last + 1:
                 self._replayable = False
                 self._differ(
-                    "log", f"position {logged.position} cannot be replayed: {error!r}"[:500], position=logged.position
+                    "log", f"the events from position {self._last + 1} to {position - 1} are missing",
+                    position=self._last + 1, expected=self._last + 1, found=position,
                 )  # fmt: skip
-
-    def _follow(self, logged: Logged, recorded_at: datetime) -> None:
-        closed_through = self._replay.state.closed_through
-        event, entries = self._replay.take(logged, recorded_at)
-        if entries != logged.entries:
+            while batch is not None and batch.last_position < position:
+                self._batch(batch)
+                batch = next(batches, None)
+            held = batch is not None and batch.first_position <= position
+            if not held:
+                self._replayable = False
+                self._differ("chain", f"no batch holds position {position}", position=position)
+            self._event(logged, batch.recorded_at if batch is not None else None)
+            self._last = position
+            if batch is not None and position == batch.last_position:
+                self._batch(batch)
+                batch = next(batches, None)
+            if position % 1000 == 0:
+                self._progress(position, max(position, total))
+        while batch is not None:
+            self._replayable = False
             self._differ(
-                "entries", f"the entries of position {logged.position} do not follow from its decision",
-                position=logged.position, expected=str(entries)[:500], found=str(logged.entries)[:500],
+                "log", f"the events from position {max(self._last + 1, batch.first_position)} to {batch.last_position}"
+                " are missing: their batch is there",
+                position=max(self._last + 1, batch.first_position),
             )  # fmt: skip
-        if event.type == "policy.adopted":
-            self._books.adopt(event.data.policy, rules_from(event.data.rules))
-        for entry in logged.entries:
+            self._batch(batch)
+            batch = next(batches, None)
+
+    def _stray_entries(self, position: int) -> None:
+        self._differ("log", f"position {position} has entries and no event", position=position)
+
+    def _event(self, logged: Logged, recorded_at: datetime | None) -> None:
+        """One event: that it is what was hashed, that its entries follow from it, what it does to the books."""
+        closed_through, open_cut = self._replay.state.closed_through, self._replay.state.open_cut
+        event, posted, failure = self._replayed(logged, recorded_at)
+        entries = tuple(stored_entry(row, self._dimensions(row.dimension_set)) for row in logged.entries)
+        position = logged.position
+        leaf = merkle.leaf_hash(encode(self._ledger, position, logged.event, logged.decision_text, entries))
+        if leaf != logged.leaf:
+            self._differ(
+                "log", f"position {position} has been changed: its hash is another", position=position,
+                expected=logged.leaf, found=leaf,
+            )  # fmt: skip
+        # The stored leaf, so that one changed event is one difference and not every root after it.
+        self._frontier.append(logged.leaf)
+        self._entries += len(entries)
+        if failure is not None:
+            self._differ(
+                "log", f"position {position} cannot be replayed, nor what follows: what is derived was not compared",
+                position=position, found=repr(failure),
+            )  # fmt: skip
+        if event is None:
+            return
+        if entries != posted:
+            self._wrong_entries(position, posted, entries)
+        if isinstance(event.data, PolicyAdopted):
+            for message in self._books.adopt(event.data):
+                self._differ("invariant", message, position=position, subject=f"policy {event.data.policy}")
+        for entry in entries:
             if closed_through is not None and entry.accounting_date <= closed_through:
                 self._differ(
-                    "invariant", f"position {logged.position} posts into a closed period", position=logged.position
-                )
-            self._books.add(entry)
-
-    def _batch(self, batch: Any, previous: bytes, last_moment: datetime | None) -> bytes:
-        root = self._replay.frontier.root()
-        digest = batch_hash(self._ledger, batch.first_position, batch.last_position, batch.recorded_at, root, previous)
-        for name, expected, found in (
-            ("previous_hash", previous, bytes(batch.previous_hash)),
-            ("root", root, bytes(batch.root)),
-            ("hash", digest, bytes(batch.hash)),
-        ):
-            if expected != found:
-                self._differ(
-                    "chain", f"the {name} of the batch that ends at position {batch.last_position} is another",
-                    position=batch.last_position, expected=expected.hex(), found=found.hex(),
+                    "invariant", f"position {position} posts into a closed period", position=position,
+                    expected=f"after {closed_through}", found=entry.accounting_date,
                 )  # fmt: skip
-        if last_moment is not None and batch.recorded_at <= last_moment:
-            self._differ("chain", "recorded_at runs backwards", position=batch.last_position)
-        return bytes(batch.hash)
+            if entry.cut > open_cut:
+                self._differ(
+                    "invariant", f"position {position} is in a cut that was not open yet", position=position,
+                    expected=open_cut, found=entry.cut,
+                )  # fmt: skip
+        for message, subject in self._books.add(entries):
+            self._differ("invariant", f"{message}, from position {position} on", position=position, subject=subject)
 
-    # --- what is derived -------------------------------------------------------------------------------------
+    def _replayed(
+        self, logged: Logged, recorded_at: datetime | None
+    ) -> tuple[Event | None, tuple[Entry, ...], Exception | None]:
+        if not self._replayable or recorded_at is None:
+            return None, (), None
+        try:
+            event, entries = self._replay.take(logged, recorded_at)
+        except Exception as error:  # a changed log may fail in any way; the rest of it is still hashed
+            self._replayable = False
+            return None, (), error
+        return event, entries, None
+
+    def _dimensions(self, number: int) -> Dimensions:
+        """What a dimension set's number stands for: the log says so by its order, the table only repeats it.
+
+        So a changed row of ``dimension_sets`` is a difference of that table, and not of every event that used it.
+        """
+        numbered = self._replay.dimensions
+        if self._replayable and 1 <= number <= len(numbered):
+            return numbered[number - 1]
+        return self._stored_dimensions.get(number, Dimensions("?", "?", "?", "?"))
+
+    def _wrong_entries(self, position: int, posted: tuple[Entry, ...], entries: tuple[Entry, ...]) -> None:
+        if len(posted) != len(entries):
+            self._differ(
+                "entries", f"position {position} has other entries than follow from its decision", position=position,
+                expected=f"{len(posted)} entries", found=f"{len(entries)} entries",
+            )  # fmt: skip
+        for expected, found in zip(posted, entries, strict=False):
+            for name in Entry.__struct_fields__:
+                if getattr(expected, name) != getattr(found, name):
+                    self._differ(
+                        "entries", f"{name} of entry {expected.number} of position {position} does not follow from"
+                        " its decision", position=position, subject=f"{expected.number}.{name}",
+                        expected=getattr(expected, name), found=getattr(found, name),
+                    )  # fmt: skip
+
+    def _batch(self, batch: Any) -> None:
+        """One link of the chain, when the events it holds have gone by."""
+        last = batch.last_position
+
+        def wrong(message: str, expected: object = None, found: object = None) -> None:
+            self._differ("chain", message, position=last, expected=expected, found=found)
+
+        if batch.first_position != self._chained + 1:
+            wrong("a batch does not follow the one before it", self._chained + 1, batch.first_position)
+        if self._moment is not None and batch.recorded_at <= self._moment:
+            wrong("recorded_at does not increase", f"after {self._moment}", batch.recorded_at)
+        root, stored_root = self._frontier.root(), bytes(batch.root)
+        whole = self._frontier.size == last
+        if whole and root != stored_root:
+            wrong(f"the root of the batch that ends at position {last} is another", root, stored_root)
+        if self._hash != bytes(batch.previous_hash):
+            wrong(
+                f"the previous_hash of the batch that ends at position {last} is another",
+                self._hash, batch.previous_hash,
+            )  # fmt: skip
+        # With either root: a changed root is one difference, not two, and so is a changed leaf.
+        digests = [
+            batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, r, bytes(batch.previous_hash))
+            for r in (root, stored_root)
+        ]
+        digests.append(batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, root, self._hash))
+        if bytes(batch.hash) not in digests:
+            wrong(f"the hash of the batch that ends at position {last} is another", digests[0], batch.hash)
+        self._chained, self._hash, self._moment = last, bytes(batch.hash), batch.recorded_at
+
+    # --- the head and what is derived ------------------------------------------------------------------------
+
+    def _head(self, head: Any) -> None:
+        expected = {
+            "position": self._last, "recorded_at": self._moment, "batch_hash": self._hash,
+            "frontier": self._frontier.to_bytes(),
+        }  # fmt: skip
+        if self._replayable:
+            expected |= {name: getattr(self._replay.state, name) for name in _SETTINGS}
+        for name, value in expected.items():
+            found = _plain(getattr(head, name))
+            if found != value:
+                self._differ(
+                    "head" if name not in _SETTINGS else "ledgers",
+                    f"{name} of the ledger is not what its log makes it",
+                    position=head.position, subject=name, expected=value, found=found,
+                )  # fmt: skip
 
     def _tables(self) -> None:
-        for name, expected in self._replay.tables().items():
-            key_size, query = TABLES[name]
-            rows = self._connection.execute(sa.text(query), {"ledger": self._ledger}, execution_options=STREAMED)
-            self._compare(name, expected, ((_plain(row[:key_size]), _plain(row[key_size:])) for row in rows))
+        for derived, expected in zip(DERIVED, self._replay.changed_rows().values(), strict=True):
+            rows = self._connection.execute(
+                sa.text(derived.query), {"ledger": self._ledger}, execution_options=STREAMED
+            )
+            size = len(derived.key)
+            found = ((tuple(row[:size]), tuple(_plain(value) for value in row[size:])) for row in rows)
+            self._compare(derived.name, expected, found)
 
-    def _compare(self, name: str, expected: Mapping[Any, Any], found: Iterator[tuple[Any, Any]]) -> None:
-        seen = set()
-        for key, values in found:
-            seen.add(key)
-            if key not in expected:
-                self._differ(name, f"{name} has a row that no event made: {key}", subject=str(key))
-            elif values != _plain(expected[key]):
+    def _compare(self, name: str, expected: dict[Key, Any], rows: Iterator[tuple[Key, Any]]) -> None:
+        for key, found in rows:
+            values = expected.pop(key, None)
+            subject = ", ".join(str(part) for part in key)
+            if values is None:
+                self._differ(name, f"{name} has a row that no event made: {subject}", subject=subject, found=found)
+            elif values != found:
                 self._differ(
-                    name, f"{name} {key} is not what the events make it", subject=str(key),
-                    expected=str(expected[key])[:500], found=str(values)[:500],
+                    name, f"{name} {subject} is not what the events make it", subject=subject,
+                    expected=_first_other(values, found), found=_first_other(found, values),
                 )  # fmt: skip
-        for key in expected:
-            if key not in seen:
-                self._differ(name, f"{name} lacks the row {key}", subject=str(key))
+        for key, values in expected.items():
+            subject = ", ".join(str(part) for part in key)
+            self._differ(name, f"{name} lacks the row {subject}", subject=subject, expected=values)
+
+    def _totals(self) -> None:
+        """The books as a whole: block by block against the wallets, in sum against the control account."""
+        for message, subject in self._books.disagreements(self._replay.blocks):
+            self._differ("invariant", message, subject=subject)
+        expected = self._books.trial_balance(self._replay)
+        rows = self._connection.execute(sa.text(TRIAL_BALANCE), {"ledger": self._ledger})
+        found = {(row[0], row[1]): tuple(int(value) for value in row[2:]) for row in rows}
+        for key in sorted(expected.keys() | found.keys()):
+            if expected.get(key) != found.get(key):
+                self._differ(
+                    "invariant", f"the trial balance of {key[0]} is not that of the journal lines", subject=key[0],
+                    expected=expected.get(key), found=found.get(key),
+                )  # fmt: skip
+        sides = Counter[str]()
+        for (_, currency), (debit, credit, *_functional) in found.items():
+            sides[currency] += debit - credit
+        for currency, rest in sides.items():
+            if rest:
+                self._differ("invariant", f"the trial balance in {currency} is out by {rest}", subject=currency)
 
 
-def _plain(row: Any) -> tuple[Any, ...]:
-    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+def _shown(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.hex() if isinstance(value, bytes | memoryview) else str(value)[:_SHOWN]
+
+
+def _first_other(values: tuple[Any, ...], others: tuple[Any, ...]) -> str:
+    """The first of the values that differs; of a long text the part from just before it differs on."""
+    value, other = next((a, b) for a, b in zip(values, others, strict=True) if a != b)
+    if isinstance(value, str) and isinstance(other, str):
+        start = next((i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b), 0)
+        return value[max(start - 40, 0) :]
+    return str(value)
+
+
+# --- the invariants of the books ------------------------------------------------------------------------------
+
+
+class _BlockBooks(msgspec.Struct):
+    """One block in the books: after each accounting date the credits left and the three balances, net debit.
+
+    ``paired`` says that all of its entries were posted under policies that keep the deposit pair.
+    """
+
+    currency: str
+    days: list[date] = []
+    balances: list[tuple[Decimal, int, int, int]] = []
+    columns: dict[str, tuple[Decimal, int]] = {}
+    paired: bool = True
 
 
 class _Books:
-    """The invariants, summed while the log goes by: per block at every accounting date, and over the ledger."""
+    """The invariants, held against every (as-of, known-at) while the log goes by.
+
+    After each event only the blocks it touched can have changed, and only from its accounting date on: so every
+    view of every block is looked at, mostly by looking at one day. Each breach is told once a block.
+    """
 
     def __init__(self) -> None:
         self._rules: dict[int, Rules] = {}
         self._effects: dict[tuple[int, str], tuple[int, int, int]] = {}
-        # block → accounting date → (credits, prepaid_liability, customer_deposits, credits_clearing), net debit
-        self._blocks: dict[str, dict[date, list[Any]]] = {}
+        self._blocks: dict[str, _BlockBooks] = {}
+        self._control: Counter[str] = Counter()
+        self._told: set[tuple[str, str]] = set()
 
-    def adopt(self, policy: int, rules: Rules) -> None:
-        self._rules[policy] = rules
+    def adopt(self, adopted: PolicyAdopted) -> Iterator[str]:
+        """Takes a policy's rules, and says what of them could unbalance the books."""
+        rules = self._rules[adopted.policy] = rules_from(adopted.rules)
+        if hashlib.sha256(rfc8785.dumps(adopted.rules)).hexdigest() != adopted.content_hash:
+            yield f"the rules of policy {adopted.policy} are not those of its content hash"
+        for kind in KINDS:
+            if kind.name not in rules:
+                yield f"policy {adopted.policy} has no rule for {kind.name}"
+        for name, pairs in rules.items():
+            for pair in pairs:
+                if pair.debit not in ROLE_BY_NAME or pair.credit not in ROLE_BY_NAME:
+                    yield f"{name} under policy {adopted.policy} names an account that is not in the chart"
+            liability, deposits, clearing = (effect(account, name, rules) for account in CONTROL)
+            if _keeps_the_pair(rules) and not liability == deposits == -clearing:
+                yield f"{name} under policy {adopted.policy} moves prepaid_liability without its companion"
 
-    def add(self, entry: Entry) -> None:
-        if entry.block_id is None or entry.policy not in self._rules or entry.kind not in KIND_BY_NAME:
-            return
+    def add(self, entries: tuple[Entry, ...]) -> list[tuple[str, str]]:
+        """Takes the entries of one event. Returns what no longer holds, as (message, block)."""
+        touched: dict[str, int] = {}
+        for entry in entries:
+            effects = self._effect(entry)
+            self._control[entry.currency] -= effects[0] * entry.amount_minor
+            if entry.block_id is not None:
+                index = self._move(entry, effects)
+                touched[entry.block_id] = min(index, touched.get(entry.block_id, index))
+        faults = []
+        for block_id, index in touched.items():
+            for message in self._breaches(block_id, index):
+                if (block_id, message) not in self._told:
+                    self._told.add((block_id, message))
+                    faults.append((f"block {block_id} {message}", block_id))
+        return faults
+
+    def _effect(self, entry: Entry) -> tuple[int, int, int]:
         key = (entry.policy, entry.kind)
-        effects = self._effects.get(key)
-        if effects is None:
-            rules = self._rules[entry.policy]
-            first, second, third = (effect(account, entry.kind, rules) for account in CONTROL)
-            effects = self._effects[key] = (first, second, third)
-        day = self._blocks.setdefault(entry.block_id, {}).setdefault(entry.accounting_date, [ZERO, 0, 0, 0])
-        day[0] += KIND_BY_NAME[entry.kind].sign * entry.credits
-        for place, times in enumerate(effects, start=1):
-            day[place] += times * entry.amount_minor
+        held = self._effects.get(key)
+        if held is None:
+            rules = self._rules.get(entry.policy, {})
+            known = entry.kind in rules
+            first, second, third = (effect(a, entry.kind, rules) if known else 0 for a in CONTROL)
+            held = self._effects[key] = (first, second, third)
+        return held
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """What does not hold in some view of a block, as (message, block)."""
-        for block_id, days in self._blocks.items():
-            left: Decimal = ZERO
-            liability = deposits = clearing = 0
-            for day in sorted(days):
-                credits, d_liability, d_deposits, d_clearing = days[day]
-                left, liability = left + credits, liability + d_liability
-                deposits, clearing = deposits + d_deposits, clearing + d_clearing
-                if left < 0 or -liability < 0:
-                    yield f"block {block_id} is overdrawn as of {day}: {left} credits, {-liability}", block_id
-                if left == 0 and (liability or deposits or clearing):
-                    yield f"block {block_id} has no credits and a balance as of {day}: {-liability}", block_id
-                if (deposits or clearing) and not (liability == deposits == -clearing):
-                    yield f"the three balances of block {block_id} differ as of {day}", block_id
+    def _move(self, entry: Entry, effects: tuple[int, int, int]) -> int:
+        """Books an entry on its block; the index of the first day that it changed."""
+        assert entry.block_id is not None
+        block = self._blocks.get(entry.block_id)
+        if block is None:
+            block = self._blocks[entry.block_id] = _BlockBooks(currency=entry.currency)
+        block.paired &= _keeps_the_pair(self._rules.get(entry.policy, {}))
+        kind = KIND_BY_NAME.get(entry.kind)
+        sign = kind.sign if kind is not None else 0
+        if kind is not None and kind.column is not None:
+            credits, amount = block.columns.get(kind.column, (ZERO, 0))
+            block.columns[kind.column] = (credits + sign * entry.credits, amount + sign * entry.amount_minor)
+        index = bisect_left(block.days, entry.accounting_date)
+        if index == len(block.days) or block.days[index] != entry.accounting_date:
+            block.days.insert(index, entry.accounting_date)
+            block.balances.insert(index, block.balances[index - 1] if index else (ZERO, 0, 0, 0))
+        for later in range(index, len(block.days)):
+            left, liability, deposits, clearing = block.balances[later]
+            block.balances[later] = (
+                left + sign * entry.credits,
+                liability + effects[0] * entry.amount_minor,
+                deposits + effects[1] * entry.amount_minor,
+                clearing + effects[2] * entry.amount_minor,
+            )
+        return index
+
+    def _breaches(self, block_id: str, index: int) -> Iterator[str]:
+        block = self._blocks[block_id]
+        for day, (left, liability, deposits, clearing) in zip(block.days[index:], block.balances[index:], strict=True):
+            if left < 0 or liability > 0:
+                yield f"is overdrawn as of {day}"
+            if left == 0 and (liability or deposits or clearing):
+                yield f"has no credits and a balance as of {day}"
+            if block.paired and not liability == deposits == -clearing:
+                yield f"has three balances that differ as of {day}"
+
+    def disagreements(self, blocks: Mapping[str, tuple[str, Block]]) -> Iterator[tuple[str, str]]:
+        """Where the entries and the wallets tell different stories, at the head."""
+        carrying: Counter[str] = Counter()
+        for block_id, (_, block) in blocks.items():
+            carrying[block.currency] += block.carrying_minor
+            books = self._blocks.get(block_id, _BlockBooks(currency=block.currency))
+            for name, expected in _roll_forward(block).items():
+                columns = ("purchased", "granted") if name == "gained" else (name,)
+                credits = sum((books.columns.get(column, (ZERO, 0))[0] for column in columns), ZERO)
+                amount = sum(books.columns.get(column, (ZERO, 0))[1] for column in columns)
+                if (credits, amount) != expected:
+                    yield (
+                        f"block {block_id} is not what its entries say: {name} {expected}, {(credits, amount)}",
+                        block_id,
+                    )
+            left, liability = books.balances[-1][:2] if books.balances else (ZERO, 0)
+            if (left, -liability) != (block.left, block.carrying_minor):
+                found = f"{block.left} for {block.carrying_minor}, its entries leave {left} for {-liability}"
+                yield f"block {block_id} has {found}", block_id
+        for block_id in self._blocks.keys() - blocks.keys():
+            yield f"block {block_id} has entries and no wallet", block_id
+        for currency in self._control.keys() | carrying.keys():
+            if self._control[currency] != carrying[currency]:
+                yield (
+                    f"prepaid_liability in {currency} is {self._control[currency]}, the blocks carry"
+                    f" {carrying[currency]}", "prepaid_liability",
+                )  # fmt: skip
+
+    def trial_balance(self, replay: Replayer) -> dict[tuple[str, str], tuple[int, ...]]:
+        """Account and currency → debits, credits, and both in the functional currency, from the day totals."""
+        balances: dict[tuple[str, str], list[int]] = {}
+        for (_, _, _, currency, policy, kind, _, _), total in replay.days.items():
+            written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
+            for pair in (
+                self._rules.get(policy, {}).get(kind, ()) if written or mirrored or f_written or f_mirrored else ()
+            ):
+                for account, amounts in (
+                    (pair.debit, (written, mirrored, f_written, f_mirrored)),
+                    (pair.credit, (mirrored, written, f_mirrored, f_written)),
+                ):
+                    balance = balances.setdefault((account, currency), [0, 0, 0, 0])
+                    for place, amount in enumerate(amounts):
+                        balance[place] += amount
+        return {key: tuple(balance) for key, balance in balances.items()}
+
+
+def _keeps_the_pair(rules: Rules) -> bool:
+    """Whether a policy keeps customer_deposits and credits_clearing beside prepaid_liability."""
+    return "purchase" in rules and effect("customer_deposits", "purchase", rules) != 0
+
+
+def _roll_forward(block: Block) -> dict[str, tuple[Decimal, int]]:
+    """A block's figures as the columns of its roll-forward, signed: what it gained and where it went."""
+    return {
+        "gained": (block.credits, block.price_minor),
+        "consumed": (-block.used, -block.drawn_minor),
+        "expired": (-block.broken, -block.broken_minor),
+        "voided": (-block.voided, -block.voided_minor),
+    }

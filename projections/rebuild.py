@@ -1,8 +1,17 @@
 """Rebuilding: every derived row of a ledger from its events, made beside the live ones, then swapped.
 
-The replay runs in a snapshot, without the lock. Then the ledger's lock is taken, what was recorded meanwhile is
-replayed too, and the rows are replaced in one commit. A writer's memory stays right: rows are replaced by what its
-own events make them, and the head by which a memory is trusted does not move.
+The replay runs in a snapshot, without the lock, into temporary tables. Then the ledger's lock is taken, what was
+recorded meanwhile is replayed too, and the live rows that differ are replaced, in one commit. Rows that are right are
+not touched: a healthy ledger is left byte for byte as it was, and the lock is held for a comparison.
+
+Nothing is ever made from a log that is not whole: each event must be what was hashed, the tree must have the root of
+the last batch, and the head must be that batch. Owns: the swap. Does not own: the fold (replay), the proof (integrity).
+
+The head by which a writer trusts its memory (position and batch hash) does not move. A memory that came from the
+events, or from rows that were right, equals the rows written here, for both are the same fold; it stays right. One
+case is not covered: a writer that had *loaded* a damaged row before it was mended holds the damage, and would write
+it back with that customer's next event. After a rebuild that mended wallets, blocks, documents or dimension_sets, the
+writers that ran meanwhile must be restarted, and ``verify`` asked again.
 """
 
 from __future__ import annotations
@@ -11,73 +20,185 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import sqlalchemy as sa
+import psycopg
+from psycopg import sql
 
-from projections.replay import Replayer, read_log
-from subledger.errors import UnknownLedger
-from subledger.store.database import Database
+from projections.replay import DERIVED, Derived, Replayer, Rows, read_batches, read_events
+from subledger import merkle
+from subledger.encoding import encode
+from subledger.errors import IntegrityFault, UnknownLedger
+from subledger.ledger import LedgerState
+from subledger.store.database import Database, WriteConnection
 
-BATCH_TIMES: Final = """
--- The moments of the batches after a position.
-SELECT last_position, recorded_at FROM batches WHERE ledger = :ledger AND last_position > :after
+_SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
+
+LOCK: Final = "SELECT position, recorded_at, batch_hash FROM ledgers WHERE ledger = %s FOR UPDATE"
+
+STAGE: Final = """
+-- An empty copy of a derived table, seen by this connection alone, until the commit.
+CREATE TEMP TABLE {staged} (LIKE {live}) ON COMMIT DROP;
+ALTER TABLE {staged} ADD PRIMARY KEY ({key})
 """
-_COLUMNS: Final = {
-    "wallets": "customer, position, state",
-    "blocks": "block_id, customer, invoice_id, opened_at_position, expires_at, is_open, state",
-    "documents": "kind, document_id, customer, state",
-    "dimension_sets": "dimension_set, product, credit_kind, pool, processor",
-    "ledger_days": "accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit, written_minor,"
-    " mirrored_minor, functional_written_minor, functional_mirrored_minor, credits, entries",
-    "merkle_nodes": "level, index, hash",
-}
+# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes.
+REMOVE: Final = """
+-- Live rows that are not, byte for byte, among the rebuilt ones.
+DELETE FROM {live} l WHERE l.ledger = %s AND NOT EXISTS (
+    SELECT FROM {staged} s WHERE {same_key} AND ROW({staged_columns})::text = ROW({live_columns})::text)
+"""
+WRITE: Final = """
+-- Rebuilt rows that are not live.
+INSERT INTO {live} (ledger, {columns})
+SELECT s.ledger, {staged_columns} FROM {staged} s
+WHERE NOT EXISTS (SELECT FROM {live} l WHERE l.ledger = s.ledger AND {same_key})
+"""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows each table was given."""
+    """How many rows each table holds now; how many were taken out of it, and put into it, to get there.
+
+    A row that was changed counts in both. A healthy ledger has nothing but zeros in ``removed`` and ``written``.
+    """
 
     ledger: str
     rows: dict[str, int]
+    removed: dict[str, int] = {}
+    written: dict[str, int] = {}
 
 
-def rebuild(database: Database, ledger: str, progress: Callable[[int, int], None] | None = None) -> Counts:
-    """Replaces the ledger's derived rows by what its events make them. Raises UnknownLedger."""
+Progress = Callable[[int, int], None]
+"""Events done, events in all."""
+
+
+def rebuild(database: Database, ledger: str, progress: Progress | None = None) -> Counts:
+    """Replaces the ledger's derived rows by what its events make them. Needs the right to make temporary tables.
+
+    Raises UnknownLedger; IntegrityFault, naming the position, where the log itself is damaged: then nothing is changed.
+    """
     replay = Replayer(ledger)
-    with database.read() as connection:
-        position = _advance(connection, replay, 0, progress)
-    with database.engine.begin() as connection:
-        locked = connection.execute(
-            sa.text("SELECT position FROM ledgers WHERE ledger = :ledger FOR UPDATE"), {"ledger": ledger}
-        ).one_or_none()
-        if locked is None:
+    _follow(database, replay, progress)
+    with database.write() as connection:
+        for derived in DERIVED:
+            connection.execute(_compose(STAGE, derived))
+        rows = _stage(connection, ledger, replay)
+        head = connection.execute(LOCK, (ledger,)).fetchone()
+        if head is None:
             raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
-        _advance(connection, replay, position, progress)
-        counts = {}
-        for table, rows in replay.tables().items():
-            connection.execute(sa.text(f"DELETE FROM {table} WHERE ledger = :ledger"), {"ledger": ledger})
-            copied = [(ledger, *key, *values) for key, values in rows.items()]
-            _copy(connection, table, copied)
-            counts[table] = len(copied)
-    return Counts(ledger=ledger, rows=counts)
+        # A snapshot taken now sees every commit there is, and under the lock there will be no other.
+        last = _follow(database, replay, progress)
+        _check_head(replay, last, head)
+        rows = _stage(connection, ledger, replay)
+        removed, written = {}, {}
+        for derived in DERIVED:
+            connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
+            removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
+            written[derived.name] = connection.execute(_compose(WRITE, derived)).rowcount
+        _mend_settings(connection, replay)
+    return Counts(ledger=ledger, rows=rows, removed=removed, written=written)
 
 
-def _advance(
-    connection: sa.Connection, replay: Replayer, after: int, progress: Callable[[int, int], None] | None
-) -> int:
-    """Replays what comes after a position. Returns the last one."""
-    batches = connection.execute(sa.text(BATCH_TIMES), {"ledger": replay.state.ledger, "after": after})
-    moments = {row.last_position: row.recorded_at for row in batches}
-    last = max(moments, default=after)
-    for logged in read_log(connection, replay.state.ledger, after):
-        replay.nodes += replay.frontier.append(logged.leaf)
-        replay.take(logged, moments[logged.batch])
-        if progress is not None and logged.position % 1000 == 0:
-            progress(logged.position, last)
+def _follow(database: Database, replay: Replayer, progress: Progress | None) -> Any:
+    """Replays what is recorded after the replayer's position. Returns the last batch of it, or None."""
+    ledger, last = replay.state.ledger, None
+    with database.read() as connection:
+        total = connection.exec_driver_sql("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).scalar() or 0
+        batches = read_batches(connection, ledger, replay.position)
+        for logged in read_events(connection, ledger, replay.position):
+            if last is None or logged.position > last.last_position:
+                last = next(batches, None)
+            if logged.position != replay.position + 1 or last is None or logged.position < last.first_position:
+                raise _damaged(replay.position + 1, "the log is not whole: an event or its batch is missing")
+            try:
+                _, entries = replay.take(logged, last.recorded_at)
+            except Exception as error:  # whatever a changed log may lead to
+                raise _damaged(logged.position, f"position {logged.position} cannot be replayed: {error!r}") from error
+            encoding = encode(ledger, logged.position, logged.event, logged.decision_text, entries)
+            if merkle.leaf_hash(encoding) != logged.leaf:
+                raise _damaged(logged.position, f"position {logged.position} has been changed: its hash is another")
+            if progress is not None and logged.position % 1000 == 0:
+                progress(logged.position, max(logged.position, total))
+        if last is None:
+            last = connection.exec_driver_sql(
+                "SELECT last_position, recorded_at, root, hash FROM batches WHERE ledger = %s"
+                " ORDER BY last_position DESC LIMIT 1", (ledger,),
+            ).one_or_none()  # fmt: skip
+    if progress is not None:
+        progress(replay.position, replay.position)
     return last
 
 
-def _copy(connection: sa.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
-    cursor = connection.connection.cursor()
-    with cursor.copy(f"COPY {table} (ledger, {_COLUMNS[table]}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
-    cursor.close()
+def _damaged(position: int, message: str) -> IntegrityFault:
+    return IntegrityFault(f"{message}; verify says more, and a backup mends it", position=position)
+
+
+def _check_head(replay: Replayer, last: Any, head: tuple[Any, ...]) -> None:
+    """The log must end where the head says it does: rows made from less would hide what is missing."""
+    if last is None or bytes(last.root) != replay.frontier.root() or last.last_position != replay.position:
+        raise _damaged(replay.position, "the tree over the events has another root than the last batch")
+    if (last.last_position, last.recorded_at, bytes(last.hash)) != (head[0], head[1], bytes(head[2])):
+        raise _damaged(replay.position, f"the ledger's head at position {head[0]} is not its last batch")
+
+
+# --- the swap -------------------------------------------------------------------------------------------------
+
+
+def _staged(derived: Derived) -> sql.Identifier:
+    return sql.Identifier(f"rebuilt_{derived.name}")
+
+
+def _list(names: tuple[str, ...], of: str | None = None) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(of, name) if of else sql.Identifier(name) for name in names)
+
+
+def _compose(query: str, derived: Derived) -> sql.Composed:
+    return sql.SQL(query).format(
+        live=sql.Identifier(derived.name),
+        staged=_staged(derived),
+        key=_list(derived.key),
+        columns=_list(derived.columns),
+        staged_columns=_list(derived.columns, "s"),
+        live_columns=_list(derived.columns, "l"),
+        same_key=sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier("s", name), sql.Identifier("l", name)) for name in derived.key
+        ),
+    )
+
+
+def _stage(connection: WriteConnection, ledger: str, replay: Replayer) -> dict[str, int]:
+    """Puts the rows that are new or other since the last time beside the live ones. Returns how many there are."""
+    counts = {}
+    for derived, rows in zip(DERIVED, replay.changed_rows().values(), strict=True):
+        _replace(connection, ledger, derived, rows)
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(_staged(derived))).fetchone()
+        counts[derived.name] = row[0] if row is not None else 0
+    return counts
+
+
+def _replace(connection: WriteConnection, ledger: str, derived: Derived, rows: Rows) -> None:
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        # On the second time, what was recorded meanwhile: a few rows, that may be there already.
+        same = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in derived.key)
+        gone = sql.SQL("DELETE FROM {} WHERE {}").format(_staged(derived), same)
+        if _any_row(cursor, derived):
+            cursor.executemany(gone, list(rows))
+        into = sql.SQL("COPY {} (ledger, {}) FROM STDIN").format(_staged(derived), _list(derived.columns))
+        with cursor.copy(into) as copy:
+            for key, values in rows.items():
+                copy.write_row((ledger, *key, *values))
+
+
+def _any_row(cursor: psycopg.Cursor[tuple[Any, ...]], derived: Derived) -> bool:
+    return cursor.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(_staged(derived))).fetchone() is not None
+
+
+def _mend_settings(connection: WriteConnection, replay: Replayer) -> None:
+    """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
+    names = (*_SETTINGS, "frontier")
+    values = [getattr(replay.state, name) for name in _SETTINGS] + [replay.frontier.to_bytes()]
+    query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
+        sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
+        _list(names),
+        sql.SQL(", ").join(sql.Placeholder() for _ in names),
+    )
+    connection.execute(query, (*values, replay.state.ledger, *values))

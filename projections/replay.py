@@ -1,128 +1,193 @@
 """Replaying a log: the pure folds over the stored decisions, and the rows that every derived table should hold.
 
-Nothing is decided again. Owns: the fold in memory. Does not own: comparing (integrity), replacing (rebuild).
+Nothing is decided again. The log is streamed, so that its length costs no memory; what it leaves behind (wallets,
+blocks, documents, totals) is held. Owns: the fold in memory. Does not own: comparing (integrity), replacing (rebuild).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from decimal import Decimal
 from itertools import groupby
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from projections.trial_balance import DayTotals
+from projections.trial_balance import DayKey, DayTotals
 from subledger import merkle
 from subledger.blocks import Block
-from subledger.events import Event, stored_event
+from subledger.events import Event, MappingAdopted, PolicyAdopted, canonical, stored_event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.posting import post
 from subledger.store.memory import decode_decision, encode_state
 from subledger.wallet import Correction, Decision, Overage, Wallet, evolve
 
-LOG: Final = """
--- The whole log in order, up to a position, with the batch of each event.
-SELECT e.position, b.last_position AS batch, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data,
-       e.attributes, e.decision, e.leaf
-FROM batches b JOIN events e ON e.ledger = b.ledger AND e.position BETWEEN b.first_position AND b.last_position
-WHERE b.ledger = :ledger AND b.last_position > :after ORDER BY e.position
+EVENTS: Final = """
+-- The events of a ledger after a position, in order, whether or not a batch holds them.
+SELECT position, source, event_id, type, customer, occurred_at, data, attributes, decision, leaf
+FROM events WHERE ledger = :ledger AND position > :after ORDER BY position
 """
-LOG_ENTRIES: Final = """
--- Every entry in order, with its dimensions.
-SELECT n.*, d.product, d.credit_kind, d.pool, d.processor
-FROM entries n LEFT JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
-WHERE n.ledger = :ledger AND n.position > :after ORDER BY n.position, n.number
+ENTRIES: Final = """
+-- The entries of a ledger in order, whether or not there is an event behind them.
+SELECT position, number, policy, kind, customer, block_id, unit, credits, amount_minor, currency, functional_minor,
+       accounting_date, effective_date, cut, dimension_set
+FROM entries WHERE ledger = :ledger ORDER BY position, number
 """
-
+BATCHES: Final = """
+-- The batches of a ledger that end after a position, in order.
+SELECT first_position, last_position, recorded_at, root, previous_hash, hash
+FROM batches WHERE ledger = :ledger AND last_position > :after ORDER BY last_position
+"""
 
 # A server-side cursor, so that memory stays bounded; an option of the statement, for a connection would keep it.
 STREAMED: Final = {"yield_per": 2_000}
 
+# What a row of a derived table is, without the ledger: its key and its other values.
+Key = tuple[Any, ...]
+Rows = dict[Key, tuple[Any, ...]]
+
+
+class Derived(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that follows from the log: its key (after the ledger) and its other columns."""
+
+    name: str
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.key + self.values
+
+    @property
+    def query(self) -> str:
+        """A ledger's rows, key first."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} WHERE ledger = :ledger"
+
+
+DERIVED: Final[tuple[Derived, ...]] = (
+    Derived(
+        name="posting_policies", key=("policy",), values=("name", "version", "content_hash", "position")
+    ),
+    Derived(name="posting_rules", key=("policy", "kind", "pair"), values=("debit", "credit")),
+    Derived(name="account_mappings", key=("mapping",), values=("content_hash", "rows", "position")),
+    Derived(
+        name="dimension_sets", key=("dimension_set",), values=("product", "credit_kind", "pool", "processor")
+    ),
+    Derived(name="wallets", key=("customer",), values=("position", "state")),
+    Derived(
+        name="blocks",
+        key=("block_id",),
+        values=("customer", "invoice_id", "opened_at_position", "expires_at", "is_open", "state"),
+    ),
+    Derived(name="documents", key=("kind", "document_id"), values=("customer", "state")),
+    Derived(
+        name="ledger_days",
+        key=(
+            "accounting_date", "recorded_date", "cut", "currency", "policy", "kind", "dimension_set", "unit",
+        ),
+        values=(
+            "written_minor", "mirrored_minor", "functional_written_minor", "functional_mirrored_minor",
+            "credits", "entries",
+        ),
+    ),
+    Derived(name="merkle_nodes", key=("level", "index"), values=("hash",)),
+)  # fmt: skip
+
 
 class Logged(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of the log with its stored entries, as stored: its data is text that has not been read yet."""
+    """One event of the log as stored: its data is text that has not been read. ``entries`` are rows."""
 
     position: int
-    batch: int
     event: Event
     decision_text: str
     leaf: bytes
-    entries: tuple[Entry, ...]
-    dimension_sets: tuple[int, ...]
+    entries: tuple[Any, ...] = ()
 
 
-def read_log(connection: sa.Connection, ledger: str, after: int = 0) -> Iterator[Logged]:
-    """The log in order, streamed: bounded memory however long it is."""
-    parameters = {"ledger": ledger, "after": after}
-    entries = groupby(
-        connection.execute(sa.text(LOG_ENTRIES), parameters, execution_options=STREAMED), key=lambda row: row.position
-    )
-    position, group = next(entries, (None, iter(())))
-    for row in connection.execute(sa.text(LOG), parameters, execution_options=STREAMED):
-        own: list[Any] = []
-        while position is not None and position <= row.position:
-            if position == row.position:
-                own = list(group)
-            position, group = next(entries, (None, iter(())))
+def read_events(connection: sa.Connection, ledger: str, after: int = 0) -> Iterator[Logged]:
+    """The events after a position, in order, without their entries."""
+    rows = connection.execute(sa.text(EVENTS), {"ledger": ledger, "after": after}, execution_options=STREAMED)
+    for row in rows:
         yield Logged(
             position=row.position,
-            batch=row.batch,
             event=Event(
                 source=row.source, event_id=row.event_id, type=row.type, customer=row.customer,
                 occurred_at=row.occurred_at, data=None, data_text=row.data, attributes_text=row.attributes,
             ),
             decision_text=row.decision,
             leaf=bytes(row.leaf),
-            entries=tuple(_entry(entry) for entry in own),
-            dimension_sets=tuple(entry.dimension_set for entry in own),
         )  # fmt: skip
 
 
-def _entry(row: Any) -> Entry:
+def read_log(connection: sa.Connection, ledger: str, stray: Callable[[int], None]) -> Iterator[Logged]:
+    """The whole log, each event with its entries. ``stray`` is told a position that has entries and no event."""
+    rows = connection.execute(sa.text(ENTRIES), {"ledger": ledger}, execution_options=STREAMED)
+    groups = groupby(rows, key=lambda row: row.position)
+    position, group = next(groups, (None, iter(())))
+    for logged in read_events(connection, ledger):
+        own: tuple[Any, ...] = ()
+        while position is not None and position <= logged.position:
+            if position == logged.position:
+                own = tuple(group)
+            else:
+                stray(position)
+            position, group = next(groups, (None, iter(())))
+        yield msgspec.structs.replace(logged, entries=own)
+    while position is not None:
+        stray(position)
+        position, group = next(groups, (None, iter(())))
+
+
+def read_batches(connection: sa.Connection, ledger: str, after: int = 0) -> Iterator[Any]:
+    """The batches that end after a position, in order."""
+    parameters = {"ledger": ledger, "after": after}
+    yield from connection.execute(sa.text(BATCHES), parameters, execution_options=STREAMED)
+
+
+def stored_entry(row: Any, dimensions: Dimensions) -> Entry:
+    """A row of ``entries`` as an entry, given what its dimension set stands for."""
     return Entry(
         number=row.number, policy=row.policy, kind=row.kind, customer=row.customer, block_id=row.block_id,
         unit=row.unit, credits=row.credits, amount_minor=row.amount_minor, currency=row.currency,
         functional_minor=row.functional_minor, accounting_date=row.accounting_date,
-        effective_date=row.effective_date, cut=row.cut,
-        dimensions=Dimensions(row.product or "", row.credit_kind or "", row.pool or "", row.processor or ""),
+        effective_date=row.effective_date, cut=row.cut, dimensions=dimensions,
     )  # fmt: skip
 
 
 class Replayer:
-    """The state of a ledger after the events taken so far, as the recorder would have it."""
+    """A ledger after the events taken so far, as the recorder would have left it, however it had batched them."""
 
     def __init__(self, ledger: str) -> None:
         self.state = LedgerState(ledger=ledger)
-        self.wallets: dict[str, Wallet] = {}
-        self.positions: dict[str, int] = {}
-        self.finished: dict[str, tuple[str, Block]] = {}
-        self.opened: dict[str, tuple[str, Block]] = {}
-        self.overages: dict[int, tuple[str, Overage]] = {}
-        self.corrections: dict[int, tuple[str, Correction]] = {}
-        self.dimension_sets: dict[Dimensions, int] = {}
-        self.days = DayTotals()
+        self.position = 0
         self.frontier = merkle.Frontier()
-        self.nodes: list[tuple[int, int, bytes]] = []
+        self.dimensions: list[Dimensions] = []
+        self.blocks: dict[str, tuple[str, Block]] = {}
+        self._wallets: dict[str, Wallet] = {}
+        self._positions: dict[str, int] = {}
+        self._overages: dict[int, tuple[str, Overage]] = {}
+        self._corrections: dict[int, tuple[str, Correction]] = {}
+        self._numbers: dict[Dimensions, int] = {}
+        self.days: dict[DayKey, list[int | Decimal]] = {}
+        self._forget_changes()
+
+    def _forget_changes(self) -> None:
+        self._new_days = DayTotals()
+        self._changed: dict[str, dict[Key, Any]] = {derived.name: {} for derived in DERIVED}
 
     def take(self, logged: Logged, recorded_at: datetime) -> tuple[Event, tuple[Entry, ...]]:
-        """Folds one event in. Returns it, read, and the entries that follow from its decision."""
-        stored, decision = logged.event, decode_decision(logged.decision_text)
-        event = stored_event(
-            source=stored.source,
-            event_id=stored.event_id,
-            type=stored.type,
-            customer=stored.customer,
-            occurred_at=stored.occurred_at,
-            data_text=stored.data_text,
-            attributes_text=stored.attributes_text,
-        )
+        """Folds one event in. Returns it, read, and the entries that follow from its decision.
+
+        Raises whatever a changed log may lead to; the replayer is of no use after that.
+        """
+        event, decision = _read(logged.event), decode_decision(logged.decision_text)
         before = self.state
         wallet = Wallet(customer=event.customer or "")
         if event.customer is not None:
-            wallet = self._recalled(self.wallets.get(event.customer, wallet), decision)
+            wallet = self._recalled(self._wallets.get(event.customer, wallet), decision)
         after = evolve(
             wallet, event, decision, position=logged.position, functional_currency=before.functional_currency
         )
@@ -130,75 +195,101 @@ class Replayer:
         if event.customer is not None:
             self._keep(event.customer, after, logged.position)
         self.state = evolve_ledger(before, event)
+        self._adopt(event, logged.position)
         for entry in entries:
-            self.dimension_sets.setdefault(entry.dimensions, len(self.dimension_sets) + 1)
-        self.days.add(entries, recorded_at, self.dimension_sets)
+            self._number(entry.dimensions)
+        self._new_days.add(entries, recorded_at, self._numbers)
+        for level, index, digest in self.frontier.append(logged.leaf):
+            self._changed["merkle_nodes"][(level, index)] = (digest,)
+        self.position = logged.position
         return event, entries
 
+    # --- the fold ---------------------------------------------------------------------------------------------
+
     def _recalled(self, wallet: Wallet, decision: Decision) -> Wallet:
-        blocks = tuple(
-            self.finished[m.block][1] for m in decision.movements if m.block is not None and m.block in self.finished
-        )
-        overages = tuple(
-            self.overages[m.overage][1]
-            for m in decision.movements
-            if m.overage is not None and m.overage in self.overages
-        )
-        correction = self.corrections.get(decision.original) if decision.original is not None else None
+        """The wallet with what is finished and named by the decision brought back; what is open it holds."""
+        named = {m.block: self.blocks[m.block][1] for m in decision.movements if m.block in self.blocks}
+        blocks = tuple(block for block in named.values() if not block.left)
+        overages = {m.overage: self._overages[m.overage][1] for m in decision.movements if m.overage in self._overages}
+        correction = self._corrections.get(decision.original) if decision.original is not None else None
         if not (blocks or overages or correction):
             return wallet
-        unique = {block.block_id: block for block in blocks}
-        return wallet.recall(
-            tuple(unique.values()),
-            tuple({o.position: o for o in overages}.values()),
-            (correction[1],) if correction else (),
-        )
+        return wallet.recall(blocks, tuple(overages.values()), () if correction is None else (correction[1],))
 
     def _keep(self, customer: str, wallet: Wallet, position: int) -> None:
         for block in wallet.blocks:
-            if block.left:
-                self.finished.pop(block.block_id, None)
-                self.opened[block.block_id] = (customer, block)
-            else:
-                self.opened.pop(block.block_id, None)
-                self.finished[block.block_id] = (customer, block)
+            held = self.blocks.get(block.block_id)
+            if held is None or held[1] is not block:
+                self.blocks[block.block_id] = (customer, block)
+                self._changed["blocks"][(block.block_id,)] = None
         for overage in wallet.overages:
             if not overage.open:
-                self.overages[overage.position] = (customer, overage)
+                self._overages[overage.position] = (customer, overage)
+                self._changed["documents"][("overage", str(overage.position))] = (customer, overage)
         for correction in wallet.corrections:
-            self.corrections[correction.position] = (customer, correction)
-        self.wallets[customer] = wallet.without_finished()
-        self.positions[customer] = position
+            self._corrections[correction.position] = (customer, correction)
+            self._changed["documents"][("correction", str(correction.position))] = (customer, correction)
+        self._wallets[customer] = wallet.without_finished()
+        self._positions[customer] = position
+        self._changed["wallets"][(customer,)] = None
 
-    # --- the rows that the tables should hold ----------------------------------------------------------------
+    def _adopt(self, event: Event, position: int) -> None:
+        data = event.data
+        if isinstance(data, PolicyAdopted):
+            policy = (data.name, data.version, data.content_hash, position)
+            self._changed["posting_policies"][(data.policy,)] = policy
+            for kind, rule in data.rules.items():
+                for pair, (debit, credit) in enumerate(rule, start=1):
+                    self._changed["posting_rules"][(data.policy, kind, pair)] = (debit, credit)
+        elif isinstance(data, MappingAdopted):
+            mapping = (data.content_hash, canonical(data.rows), position)
+            self._changed["account_mappings"][(data.mapping,)] = mapping
 
-    def tables(self) -> dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]:
-        """Per derived table: key (without the ledger) → the other columns."""
-        blocks = {
-            (block_id,): (
-                customer, block.invoice_id, block.opened_at_position, block.expires_at, bool(block.left),
-                None if block.left else encode_state(block),
-            )
-            for held in (self.opened, self.finished)
-            for block_id, (customer, block) in held.items()
-        }  # fmt: skip
-        documents = {
-            ("overage", str(position)): (customer, encode_state(overage))
-            for position, (customer, overage) in self.overages.items()
-        } | {
-            ("correction", str(position)): (customer, encode_state(correction))
-            for position, (customer, correction) in self.corrections.items()
+    def _number(self, dimensions: Dimensions) -> None:
+        if dimensions not in self._numbers:
+            self.dimensions.append(dimensions)
+            self._numbers[dimensions] = len(self.dimensions)
+            self._changed["dimension_sets"][(len(self.dimensions),)] = (
+                dimensions.product, dimensions.credit_kind, dimensions.pool, dimensions.processor,
+            )  # fmt: skip
+
+    # --- the rows that the tables should hold -----------------------------------------------------------------
+
+    def changed_rows(self) -> dict[str, Rows]:
+        """Per derived table, the rows that became new or other since this was last asked; at first, all of them."""
+        changed: dict[str, Rows] = {**self._changed}
+        changed["wallets"] = {
+            (customer,): (self._positions[customer], encode_state(self._wallets[customer]))
+            for (customer,) in changed["wallets"]
         }
-        return {
-            "wallets": {
-                (customer,): (self.positions[customer], encode_state(wallet))
-                for customer, wallet in self.wallets.items()
-            },
-            "blocks": blocks,
-            "documents": documents,
-            "dimension_sets": {
-                (number,): (d.product, d.credit_kind, d.pool, d.processor) for d, number in self.dimension_sets.items()
-            },
-            "ledger_days": {key: tuple(total) for key, total in self.days.totals.items()},
-            "merkle_nodes": {(level, index): (digest,) for level, index, digest in self.nodes},
+        changed["blocks"] = {(block_id,): _block_row(*self.blocks[block_id]) for (block_id,) in changed["blocks"]}
+        changed["documents"] = {
+            key: (customer, encode_state(document)) for key, (customer, document) in changed["documents"].items()
         }
+        changed["ledger_days"] = {key: tuple(total) for key, total in self._added_days()}
+        self._forget_changes()
+        return changed
+
+    def _added_days(self) -> Iterable[tuple[DayKey, list[int | Decimal]]]:
+        for key, total in self._new_days.totals.items():
+            held = self.days.get(key)
+            self.days[key] = total if held is None else [a + b for a, b in zip(held, total, strict=True)]
+            yield key, self.days[key]
+
+
+def _read(stored: Event) -> Event:
+    return stored_event(
+        source=stored.source,
+        event_id=stored.event_id,
+        type=stored.type,
+        customer=stored.customer,
+        occurred_at=stored.occurred_at,
+        data_text=stored.data_text,
+        attributes_text=stored.attributes_text,
+    )
+
+
+def _block_row(customer: str, block: Block) -> tuple[Any, ...]:
+    # The figures of an open block are in its wallet alone, so that a draw updates one row.
+    state = None if block.left else encode_state(block)
+    return (customer, block.invoice_id, block.opened_at_position, block.expires_at, bool(block.left), state)

@@ -40,7 +40,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``expires_at`` is exclusive; None means never. ``scope`` lists the products it may pay for; None means any.
 
     ``used`` and ``drawn_minor`` are net of reversals. ``gained_on`` is the latest accounting date at which the
-    block gained credits or money, ``broken_on`` that of its latest breakage. ``receivable_minor`` is what is still
+    block gained credits or money, ``broken_on`` the latest of its breakages. ``receivable_minor`` is what is still
     to be paid of its price and tax. ``expired`` says that its expiry has been recorded and not been undone.
     """
 

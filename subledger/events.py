@@ -576,7 +576,7 @@ def _first_fault(error: ValidationError, *, prefix: str, not_yet: frozenset[str]
     if kind == "extra_forbidden":
         name = str(fault["loc"][-1])
         if name in not_yet:
-            return errors.NotSupportedYet(f"{field} is not built yet", field=field)
+            return errors.NotSupportedYet(f"{field} is not built yet", field=field, found=name)
         return errors.UnknownField(f"{field} is not a field of this event type", field=field[:200], found=name[:100])
     if kind in _WRONG_TYPE:
         return WrongType(f"{field}: {fault['msg']}", field=field, expected=fault["msg"], found=found)

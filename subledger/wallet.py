@@ -217,7 +217,8 @@ def _apply(wallet: Wallet, event: Event, movement: Movement, position: int, func
                 block,
                 broken=block.broken + credits,
                 broken_minor=block.broken_minor + amount,
-                broken_on=movement.on,
+                # A later breakage may be dated earlier; a reinstatement follows all of them.
+                broken_on=max(block.broken_on or movement.on, movement.on),
                 expired=True,
             )
         case "reinstatement":

@@ -7,7 +7,7 @@ are afterwards. Slow, simple, and independent of ``subledger``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from fractions import Fraction
 from typing import Any
 
@@ -37,6 +37,7 @@ class Block:
     order: int
     gained: date
     owed: int
+    unit: str = "credit"
     used: Fraction = Fraction(0)
     drawn: int = 0
     broken: Fraction = Fraction(0)
@@ -82,6 +83,7 @@ class Usage:
     customer: str
     product: str | None
     draws: list[Draw]
+    unit: str = "credit"
     price: Fraction = Fraction(0)
     backfill: bool = False
     settled: Fraction = Fraction(0)
@@ -102,9 +104,10 @@ class Usage:
 
 @dataclass
 class Model:
-    """The whole ledger: one functional currency with two decimals, UTC."""
+    """The whole ledger: one functional currency with two decimals, one time zone."""
 
     shortfall: str = "reject"
+    zone: tzinfo = UTC
     blocks: dict[str, Block] = field(default_factory=dict)
     usage: dict[str, Usage] = field(default_factory=dict)
     carry: dict[str, Fraction] = field(default_factory=dict)
@@ -113,7 +116,7 @@ class Model:
     event_id: str = ""
 
     def on(self, moment: datetime, *others: date | None) -> date:
-        days = [moment.date(), *(day for day in others if day is not None)]
+        days = [moment.astimezone(self.zone).date(), *(day for day in others if day is not None)]
         if self.closed is not None:
             days.append(self.closed + timedelta(days=1))
         return max(days)
@@ -143,10 +146,12 @@ class Model:
             raise Refusal("invalid_value")
         if data["block_id"] in self.blocks:
             raise Refusal("block_exists")
+        if data.get("currency", "USD") != "USD":
+            raise Refusal("exchange_rate_missing")
         return Block(
             data["block_id"], customer, credits, price, 0, starts, expires, data.get("priority", 50),
             tuple(data["scope"]) if data.get("scope") else None, data.get("reason") == "promotional",
-            data.get("invoice_id"), self.order, self.on(moment), 0,
+            data.get("invoice_id"), self.order, self.on(moment), 0, data.get("unit", "credit"),
         )  # fmt: skip
 
     def credits_purchased(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
@@ -156,7 +161,7 @@ class Model:
         block.owed = block.price + block.tax
         self.blocks[block.name] = block
         for usage in self.usage.values():
-            fits = block.scope is None or usage.product in block.scope
+            fits = block.unit == usage.unit and (block.scope is None or usage.product in block.scope)
             if usage.customer == customer and usage.backfill and usage.open > 0 and fits and block.left > 0:
                 part = min(block.left, usage.open)
                 assert usage.overage is not None
@@ -175,7 +180,7 @@ class Model:
         self.blocks[block.name] = block
 
     def credits_consumed(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
-        product, need = data.get("product"), Fraction(data["credits"])
+        product, unit, need = data.get("product"), data.get("unit", "credit"), Fraction(data["credits"])
         if "block_id" in data:
             candidates = [self._own(customer, data["block_id"])]
         else:
@@ -183,7 +188,8 @@ class Model:
         candidates = [
             block
             for block in candidates
-            if block.starts <= moment
+            if block.unit == unit
+            and block.starts <= moment
             and (block.expires is None or moment < block.expires)
             and (block.scope is None or product in block.scope)
             and block.left > 0
@@ -196,13 +202,15 @@ class Model:
             if part:
                 plan.append((block, part))
                 need -= part
-        usage = Usage(self.event_id, customer, product, [])
+        usage = Usage(self.event_id, customer, product, [], unit)
         if need:
             setting = data.get("on_shortfall", self.shortfall)
             if setting == "reject":
                 raise Refusal("insufficient_credits")
             if "overage_price" not in data:
                 raise Refusal("overage_price_missing")
+            if data["currency"] != "USD":
+                raise Refusal("exchange_rate_missing")
             usage.backfill, usage.price = setting == "backfill", Fraction(data["overage_price"])
         for block, part in plan:
             money = block.cost(part)
@@ -246,7 +254,7 @@ class Model:
                     block.expired = True
                     block.broken += part
                     block.broken_money += money
-                    block.broken_on = block.gained
+                    block.broken_on = max(block.broken_on or block.gained, block.gained)
             draw.restored += part
             draw.restored_money += money
 
@@ -257,7 +265,8 @@ class Model:
         if not block.left:
             raise Refusal("no_credits_left")
         value = block.carrying
-        tax = min(half_up(Fraction(block.tax * value, block.price)), block.tax - block.tax_back) if value else 0
+        cancelled = block.voided_money + value
+        tax = half_up(Fraction(block.tax * cancelled, block.price)) - block.tax_back if value else 0
         unpaid = min(value, block.owed)
         tax_unpaid = min(tax, block.owed - unpaid)
         block.voided += block.left
@@ -293,7 +302,8 @@ class Model:
         due = [b for b in self.blocks.values() if b.left and b.expires is not None and b.expires < until]
         for block in due:
             assert block.expires is not None
-            block.broken_on = self.on(block.expires, block.gained)
+            on = self.on(block.expires, block.gained)
+            block.broken_on = max(block.broken_on or on, on)
             block.broken_money += block.carrying
             block.broken += block.left
             block.expired = True
