@@ -7,11 +7,8 @@ not touched: a healthy ledger is left byte for byte as it was, and the lock is h
 Nothing is ever made from a log that is not whole: each event must be what was hashed, the tree must have the root of
 the last batch, and the head must be that batch. Owns: the swap. Does not own: the fold (replay), the proof (integrity).
 
-The head by which a writer trusts its memory (position and batch hash) does not move. A memory that came from the
-events, or from rows that were right, equals the rows written here, for both are the same fold; it stays right. One
-case is not covered: a writer that had *loaded* a damaged row before it was mended holds the damage, and would write
-it back with that customer's next event. After a rebuild that mended wallets, blocks, documents or dimension_sets, the
-writers that ran meanwhile must be restarted, and ``verify`` asked again.
+A writer trusts its memory while the head is the one it was true at. The head's position and batch hash do not move
+here; its count of rebuilds does when a row was mended, so that every writer forgets what it may have loaded damaged.
 """
 
 from __future__ import annotations
@@ -32,6 +29,10 @@ from subledger.store.database import Database, WriteConnection
 
 _SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
 
+FORGET: Final = """
+-- Makes every writer forget what it has loaded: a memory is trusted only while the head is the one it was true at.
+UPDATE ledgers SET rebuilds = rebuilds + 1 WHERE ledger = %s
+"""
 LOCK: Final = "SELECT position, recorded_at, batch_hash FROM ledgers WHERE ledger = %s FOR UPDATE"
 
 STAGE: Final = """
@@ -93,6 +94,8 @@ def rebuild(database: Database, ledger: str, progress: Progress | None = None) -
             removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
             written[derived.name] = connection.execute(_compose(WRITE, derived)).rowcount
         _mend_settings(connection, replay)
+        if any(removed.values()) or any(written.values()):
+            connection.execute(FORGET, (ledger,))
     return Counts(ledger=ledger, rows=rows, removed=removed, written=written)
 
 

@@ -296,6 +296,7 @@ def upgrade() -> None:
             comment="complete subtrees of the Merkle tree, largest first",
         ),
         sa.Column("answered_through", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("rebuilds", sa.Integer(), nullable=False, comment="how often its derived rows were replaced"),
         sa.CheckConstraint("on_shortfall IN ('reject', 'overage', 'backfill')", name=op.f("ck_ledgers_shortfall")),
         sa.CheckConstraint("position >= 0 AND open_cut >= 1", name=op.f("ck_ledgers_counts_up")),
         sa.PrimaryKeyConstraint("ledger", name=op.f("pk_ledgers")),

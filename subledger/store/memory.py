@@ -155,13 +155,17 @@ def rows_of_change(before: Wallet, after: Wallet, position: int) -> Rows:
     )
 
 
+TrueAt = tuple[int, bytes, int]
+"""Position, batch hash and rebuilds of a head: after a restore a position may hold other content, and after a rebuild
+the same content other rows."""
+
+
 class LedgerMemory:
     """What the writer remembers of one ledger between batches, and the references of the batch at hand."""
 
-    def __init__(self, ledger: str, position: int, batch_hash: bytes) -> None:
+    def __init__(self, ledger: str) -> None:
         self.ledger = ledger
-        self.position = position
-        self.batch_hash = batch_hash
+        self.true_at: TrueAt | None = None
         self._wallets: OrderedDict[str, Wallet] = OrderedDict()
         self.dimension_sets: dict[Dimensions, int] | None = None
         self._forget_batch()
@@ -290,13 +294,13 @@ class LedgerMemory:
             ],
         )
 
-    def settle(self, position: int, batch_hash: bytes) -> None:
+    def settle(self, true_at: TrueAt) -> None:
         """After the commit: finished things leave, and the memory is true at this head."""
         for customer in self._before:
             self._wallets[customer] = self._wallets[customer].without_finished()
         while len(self._wallets) > MAX_WALLETS:
             self._wallets.popitem(last=False)
-        self.position, self.batch_hash = position, batch_hash
+        self.true_at = true_at
         self._forget_batch()
 
 

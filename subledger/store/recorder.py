@@ -59,7 +59,7 @@ Check = Callable[[WriteConnection, LedgerState], None]
 LOCK_LEDGER = """
 -- The right to write: one writer a ledger. recorded_at is taken after the lock, so it never runs backwards.
 SELECT entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping, closed_through, open_cut,
-       position, batch_hash, frontier,
+       position, batch_hash, frontier, rebuilds,
        greatest(clock_timestamp(), recorded_at + interval '1 microsecond',
                 answered_through + interval '1 microsecond')
 FROM ledgers WHERE ledger = %s FOR UPDATE
@@ -72,8 +72,8 @@ WHERE ledger = %s
 """
 NEW_LEDGER = """
 INSERT INTO ledgers (ledger, entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping,
-                     open_cut, position, recorded_at, batch_hash, frontier)
-VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, 0, NULL, %s, '')
+                     open_cut, position, recorded_at, batch_hash, frontier, rebuilds)
+VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, 0, NULL, %s, '', 0)
 ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 """
 DUE_BLOCKS = """
@@ -89,6 +89,7 @@ class _Head(msgspec.Struct, kw_only=True):
     state: LedgerState
     position: int
     batch_hash: bytes
+    rebuilds: int
     frontier: merkle.Frontier
     recorded_at: datetime
 
@@ -121,7 +122,7 @@ class Recorder:
             if created is None:
                 return False
             head = self._lock(connection, ledger)
-            outcomes = self._write(connection, head, LedgerMemory(ledger, 0, NO_HASH), founding(head.recorded_at))
+            outcomes = self._write(connection, head, LedgerMemory(ledger), founding(head.recorded_at))
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
@@ -159,7 +160,7 @@ class Recorder:
             except BaseException:
                 self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
                 raise
-            memory.settle(head.position, head.batch_hash)
+            memory.settle((head.position, head.batch_hash, head.rebuilds))
             self._memories[ledger] = memory
             return outcomes
 
@@ -178,19 +179,20 @@ class Recorder:
             "closed_through", "open_cut",
         )  # fmt: skip
         state = LedgerState(ledger=ledger, **dict(zip(names, row[:9], strict=True)))
-        position, batch_hash, frontier, recorded_at = row[9:]
+        position, batch_hash, frontier, rebuilds, recorded_at = row[9:]
         return _Head(
             state=state,
             position=position,
             batch_hash=bytes(batch_hash),
             frontier=merkle.Frontier.from_bytes(position, bytes(frontier)),
             recorded_at=recorded_at,
+            rebuilds=rebuilds,
         )
 
     def _memory(self, head: _Head) -> LedgerMemory:
         memory = self._memories.get(head.state.ledger)
-        if memory is None or (memory.position, memory.batch_hash) != (head.position, head.batch_hash):
-            memory = LedgerMemory(head.state.ledger, head.position, head.batch_hash)
+        if memory is None or memory.true_at != (head.position, head.batch_hash, head.rebuilds):
+            memory = LedgerMemory(head.state.ledger)
         return memory
 
     def _write(

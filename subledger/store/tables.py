@@ -69,6 +69,7 @@ ledgers = Table(
     Column("batch_hash", LargeBinary, nullable=False),
     Column("frontier", LargeBinary, nullable=False, comment="complete subtrees of the Merkle tree, largest first"),
     _moment("answered_through", nullable=True),
+    Column("rebuilds", Integer, nullable=False, comment="how often its derived rows were replaced"),
     CheckConstraint("position >= 0 AND open_cut >= 1", name="counts_up"),
     CheckConstraint("on_shortfall IN ('reject', 'overage', 'backfill')", name="shortfall"),
     comment="One row per ledger: its head and its settings. Locking it is the right to write.",

@@ -114,6 +114,7 @@ class Model:
     closed: date | None = None
     order: int = 0
     event_id: str = ""
+    recorded: set[str] = field(default_factory=set)
 
     def on(self, moment: datetime, *others: date | None) -> date:
         days = [moment.astimezone(self.zone).date(), *(day for day in others if day is not None)]
@@ -128,6 +129,7 @@ class Model:
         method = getattr(self, event["type"].replace(".", "_"))
         self.order += 1
         method(event["subject"], moment, event["data"])
+        self.recorded.add(self.event_id)
 
     def _own(self, customer: str, name: str) -> Block:
         block = self.blocks.get(name)
@@ -226,7 +228,7 @@ class Model:
     def consumption_reversed(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
         usage = self.usage.get(data["event_id"])
         if usage is None:
-            raise Refusal("unknown_original" if data["event_id"].startswith("nothing") else "not_reversible")
+            raise Refusal("not_reversible" if data["event_id"] in self.recorded else "unknown_original")
         if usage.customer != customer:
             raise Refusal("not_reversible")
         remaining = sum((draw.credits - draw.restored for draw in usage.draws), Fraction(0))

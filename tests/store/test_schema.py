@@ -10,7 +10,8 @@ from alembic.migration import MigrationContext
 from subledger.store.database import engine_url
 from subledger.store.tables import APP_ROLE, APPEND_ONLY, metadata
 
-WITHOUT_LEDGER = {"api_keys"}
+# They stay in one place when ledgers are spread over servers.
+WITHOUT_LEDGER = {"api_keys", "alembic_version"}
 
 
 def test_the_tables_in_code_are_those_of_the_migrated_database(owner_url: str) -> None:
@@ -42,25 +43,66 @@ def test_the_log_is_guarded_by_triggers_that_always_fire(owner_url: str) -> None
     assert set(rows) == expected
 
 
-def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> None:
+def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
     with psycopg.connect(owner_url) as connection:
         rows = connection.execute(
-            "SELECT table_name, privilege_type FROM information_schema.role_table_grants WHERE grantee = %s",
+            "SELECT trigger_name, event_manipulation, action_timing, action_orientation, event_object_table"
+            " FROM information_schema.triggers WHERE trigger_schema = 'public'"
+        ).fetchall()
+    # The information schema does not know TRUNCATE; that it is refused is tried in test_integrity.
+    assert set(rows) == {
+        ("append_only", change, "BEFORE", "ROW", table) for table in APPEND_ONLY for change in ("UPDATE", "DELETE")
+    }
+
+
+PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+
+
+def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> None:
+    # What the role can do, however it came by it: granted, by PUBLIC, or by being a member of something.
+    with psycopg.connect(owner_url) as connection:
+        for table in (*metadata.tables, "alembic_version"):
+            held = {
+                privilege
+                for privilege in PRIVILEGES
+                for (has,) in connection.execute("SELECT has_table_privilege(%s, %s, %s)", (APP_ROLE, table, privilege))
+                if has
+            }
+            changing = {"SELECT"} if table == "alembic_version" else {"SELECT", "INSERT", "UPDATE", "DELETE"}
+            assert held == ({"SELECT", "INSERT"} if table in APPEND_ONLY else changing), table
+        columns = connection.execute(
+            "SELECT DISTINCT table_name FROM information_schema.column_privileges"
+            " WHERE grantee IN (%s, 'PUBLIC') AND privilege_type = 'UPDATE' AND table_schema = 'public'",
             (APP_ROLE,),
         ).fetchall()
-    granted: dict[str, set[str]] = {}
-    for table, privilege in rows:
-        granted.setdefault(table, set()).add(privilege)
-    for table in metadata.tables:
-        changing = {"SELECT", "INSERT", "UPDATE", "DELETE"}
-        assert granted[table] == ({"SELECT", "INSERT"} if table in APPEND_ONLY else changing), table
+    assert not {name for (name,) in columns} & set(APPEND_ONLY), "not by a single column either"
 
 
-def test_every_key_begins_with_the_ledger() -> None:
+def test_the_application_owns_nothing_and_is_no_superuser(owner_url: str) -> None:
+    with psycopg.connect(owner_url) as connection:
+        owned = connection.execute(
+            "SELECT relname FROM pg_class WHERE relowner = %s::regrole AND relpersistence <> 't'", (APP_ROLE,)
+        ).fetchall()
+        powers = connection.execute(
+            "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls, rolcanlogin FROM pg_roles"
+            " WHERE rolname = %s",
+            (APP_ROLE,),
+        ).fetchone()
+    assert owned == []
+    assert powers == (False,) * 6
+
+
+def test_every_key_begins_with_the_ledger(owner_url: str) -> None:
+    with psycopg.connect(owner_url) as connection:
+        keys = connection.execute(
+            "SELECT c.relname, a.attname FROM pg_class c"
+            " LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary"
+            " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]"
+            " WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace"
+        ).fetchall()
+    assert {name for name, _ in keys} == {*metadata.tables, "alembic_version"}
+    assert {name for name, column in keys if column != "ledger"} == WITHOUT_LEDGER
     for name, table in metadata.tables.items():
-        if name in WITHOUT_LEDGER:
-            continue
-        assert next(iter(table.primary_key.columns)).name == "ledger", name
-        for index in table.indexes:
-            assert next(iter(index.columns)).name == "ledger", index.name
         assert not table.foreign_keys, f"{name}: nothing references across tables"
+        for index in table.indexes if name not in WITHOUT_LEDGER else ():
+            assert next(iter(index.columns)).name == "ledger", index.name
