@@ -19,7 +19,7 @@ from subledger import errors
 from subledger.blocks import PAID, PROMOTIONAL, ZERO, Block
 from subledger.events import Event, format_time
 from subledger.ledger import LedgerState
-from subledger.money import MAX_MINOR, format_credits, share
+from subledger.money import MAX_MINOR, format_credits, round_half_up, share
 from subledger.periods import accounting_date, effective_date
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
@@ -390,8 +390,9 @@ def _void(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Deci
     _has_credits_left(block)
     on = dates.on(block.gained_on)
     value = block.carrying_minor
-    tax_left = block.tax_minor - block.tax_reversed_minor
-    tax = min(share(block.tax_minor, Decimal(value), Decimal(block.price_minor)), tax_left) if value else 0
+    # Cumulative like every division: usage taken back later comes to a cancelled block and is cancelled in turn.
+    cancelled = block.voided_minor + value
+    tax = round_half_up(block.tax_minor * cancelled, block.price_minor) - block.tax_reversed_minor if value else 0
     unpaid = min(value, block.receivable_minor)
     tax_unpaid = min(tax, block.receivable_minor - unpaid)
     movements: list[Movement] = []

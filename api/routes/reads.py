@@ -11,7 +11,7 @@ from sqlalchemy import text
 from api import documents
 from api.access import Access
 from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
-from projections import balances, blocks
+from projections import balances, blocks, integrity
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
 from subledger.store import reader
@@ -139,3 +139,9 @@ def journal_lines(
     ]
     last = entries[-1] if len(entries) == limit else None
     return documents.page(items, None if last is None else [last.position, last.number])
+
+
+@router.get("/reports/integrity")
+def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """Verifies the ledger: hash chain, replay, invariants. No differences is a clean ledger. Reads the whole log."""
+    return documents.report(integrity.verify(service.database, ledger))

@@ -110,3 +110,10 @@ def test_a_ledger_is_created_once(client: TestClient) -> None:
     assert (other.status_code, other.json()["code"]) == (409, "ledger_exists")
     assert client.post("/v1/ledgers", json={"ledger": "x y", "currency": "USD"}).json()["field"] == "ledger"
     assert "made-over-http" in [item["ledger"] for item in client.get("/v1/ledgers?limit=1000").json()["items"]]
+
+
+def test_the_integrity_report_of_a_sound_ledger_is_clean(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = _ledger(client, new_ledger)
+    report = client.get(f"/v1/ledgers/{ledger}/reports/integrity").json()
+    assert (report["clean"], report["differences"], report["events"]) == (True, [], 6)
+    assert client.get("/v1/ledgers/nowhere/reports/integrity").status_code == 404

@@ -58,7 +58,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, service: Subledger, new_ledger: NewLedger) -> None:
         super().__init__()
         self.service, self.new_ledger = service, new_ledger
-        self.count = 0
+        self.count, self.sound = 0, False
         self.sent: list[tuple[dict[str, Any], int]] = []
         self.waiting: list[dict[str, Any]] = []
         self.answers: list[tuple[date, datetime, Any]] = []
@@ -101,11 +101,12 @@ class Machine(RuleBasedStateMachine):
         if not self.waiting:
             return
         events, self.waiting = self.waiting, []
-        before = self.position
+        before, self.sound = self.position, False
         for event, outcome in zip(events, self.service.record(self.ledger, events), strict=True):
             self.expect(event, outcome)
         self.nothing_is_dated_into_a_closed_month(before)
         self.check_books()
+        self.sound = True
 
     def expect(self, event: dict[str, Any], outcome: Outcome) -> None:
         expected = None
@@ -489,8 +490,8 @@ class Machine(RuleBasedStateMachine):
             assert after[2] > before[2]
 
     def teardown(self) -> None:
-        if not hasattr(self, "ledger"):
-            return
+        if not self.sound:
+            return  # a step has failed: what is told is that
         self.flush()
         self.the_log_is_gapless_and_its_clock_never_stands_still()
         for as_of, known_at, answer in self.answers:
@@ -503,6 +504,10 @@ def test_the_recorder_does_what_the_model_says(service: Subledger, new_ledger: N
     run_state_machine_as_test(
         lambda: Machine(service, new_ledger),
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES,
+            stateful_step_count=30,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
         ),
     )

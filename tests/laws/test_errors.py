@@ -1,0 +1,269 @@
+"""The gallery of errors: each has a name, something that triggers it, and this page lists them.
+
+Faults in the text of an event are listed in ``test_events.py``; what another test triggers is named below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from api.documents import decode_cursor
+from api.service import LedgerSettings, Subledger
+from projections import balances
+from projections.journals.close import close_period, reopen_period
+from projections.journals.exports import export
+from projections.journals.mapping import parse_mapping
+from subledger import errors
+from subledger.errors import Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
+from subledger.periods import Period
+from subledger.posting import shipped_policy
+from subledger.store import reader
+from subledger.store.database import Database
+from tests.conftest import NewLedger, cloud_event
+from tests.laws.test_events import FAULTS
+
+ROOT = Path(__file__).parents[2]
+JANUARY, MARCH = Period(2026, 1), Period(2026, 3)
+GROUPS = (SubledgerError, InvalidInput, Refused, Conflict, NotFound, Unavailable)
+
+
+def all_errors(above: type[SubledgerError] = SubledgerError) -> list[type[SubledgerError]]:
+    """Every error that is written in ``errors.py``."""
+    return [above] + [error for below in above.__subclasses__() if below.__module__ == errors.__name__
+                      for error in all_errors(below)]  # fmt: skip
+
+
+# --- refused events: what is sent, when the books stand as below ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ledger(service: Subledger, new_ledger: NewLedger) -> str:
+    """Ann bought A and used some of it, and all of B; her overage o1 was paid by C. G is goodwill of hers."""
+    ledger = new_ledger()
+    outcomes = service.record(
+        ledger,
+        [
+            purchase("A", credits="10", expires_at="2026-12-31T00:00:00Z", invoice_id="I1"),
+            purchase("B", credits="5", unit="token"),
+            event("u1", "credits.consumed", credits="4"),
+            event("u2", "credits.consumed", credits="5", unit="token"),
+            event("o1", "credits.consumed", credits="3", unit="token", overage_price="0.10", currency="USD",
+                  on_shortfall="backfill"),
+            purchase("C", credits="20", unit="token"),
+            event("g", "credits.granted", block_id="G", credits="1", unit="thing", reason="goodwill", value="1.00",
+                  currency="USD"),
+        ],
+    )  # fmt: skip
+    assert [outcome.status for outcome in outcomes] == ["recorded"] * 7
+    return ledger
+
+
+def event(event_id: str, type: str, customer: str = "ann", time: str = "2026-02-01T12:00:00Z", **data: Any) -> Any:
+    return cloud_event(event_id, type, customer, time, **data)
+
+
+def purchase(block_id: str, customer: str = "ann", **changes: Any) -> Any:
+    data = {"block_id": block_id, "credits": "10", "price": "5.00", "currency": "USD", **changes}
+    return event(f"buy-{block_id}-{customer}", "credits.purchased", customer, "2026-01-10T12:00:00Z", **data)
+
+
+def use(customer: str = "ann", **data: Any) -> Any:
+    return event("use", "credits.consumed", customer, **{"credits": "1", **data})
+
+
+def reverse(event_id: str, customer: str = "ann", **data: Any) -> Any:
+    return event("reverse", "consumption.reversed", customer, event_id=event_id, reason="r", **data)
+
+
+def pay(customer: str = "ann", **data: Any) -> Any:
+    return event("pay", "payment.received", customer, **{"amount": "1.00", "currency": "USD", **data})
+
+
+def void(block_id: str, customer: str = "ann") -> Any:
+    return event("void", "purchase.voided", customer, block_id=block_id, reason="r")
+
+
+# error · what is sent · the field it names
+REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
+    (errors.BlockExists, purchase("A", customer="bob"), "data.block_id"),
+    (errors.UnknownBlock, use(block_id="Z"), "data.block_id"),
+    (errors.UnknownBlock, void("Z"), "data.block_id"),
+    (errors.BlockOfAnotherCustomer, use("bob", block_id="A"), "data.block_id"),
+    (errors.BlockOfAnotherCustomer, pay("bob", block_id="A"), "data.block_id"),
+    (errors.UnknownInvoice, pay(invoice_id="I9"), "data.invoice_id"),
+    (errors.UnknownInvoice, pay("bob", invoice_id="I1"), "data.invoice_id"),
+    (errors.UnknownInvoice, pay(block_id="C", invoice_id="I1"), "data.invoice_id"),
+    (errors.WrongCurrency, pay(block_id="A", currency="EUR"), "data.currency"),
+    (errors.ExchangeRateMissing, pay(currency="EUR"), "data.currency"),
+    (errors.ExchangeRateMissing, purchase("D", currency="EUR"), "data.currency"),
+    (errors.ExchangeRateMissing, use(credits="99", overage_price="1", currency="EUR", on_shortfall="overage"),
+     "data.currency"),
+    (errors.OveragePriceMissing, use(credits="99", on_shortfall="overage"), "data.overage_price"),
+    (errors.InvalidValue, use(credits="999999999999", overage_price="999999999", currency="USD",
+                              on_shortfall="overage"), "data.overage_price"),
+    (errors.InsufficientCredits, use(credits="6.000000001"), "data.credits"),
+    (errors.InsufficientCredits, use("nobody"), "data.credits"),
+    (errors.NoCreditsLeft, void("B"), "data.block_id"),
+    (errors.NotAPurchase, void("G"), "data.block_id"),
+    (errors.NotYetExpired, event("x", "credits.expired", block_id="A"), "time"),
+    (errors.NotYetExpired, event("x", "credits.expired", block_id="C"), "time"),
+    (errors.NoCreditsLeft, event("x", "credits.expired", time="2026-12-31T00:00:00Z", block_id="B"), "time"),
+    (errors.InvalidValue, purchase("E", expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
+    (errors.InvalidValue, event("x", "block.expiry_changed", block_id="A", reason="r",
+                                expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
+    (errors.UnknownOriginal, reverse("u9"), "data.event_id"),
+    (errors.UnknownOriginal, reverse("u1", event_source="elsewhere"), "data.event_id"),
+    (errors.NotReversible, reverse("buy-A-ann"), "data.event_id"),
+    (errors.NotReversible, reverse("u1", "bob"), "data.event_id"),
+    (errors.ReversalExceedsOriginal, reverse("u1", credits="4.000000001"), "data.credits"),
+    (errors.OverageSettled, reverse("o1"), "data.credits"),
+    (errors.EventConflict, event("u1", "credits.consumed", credits="5"), "data.credits"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "document", "field"), [pytest.param(*row, id=f"{row[0].code}-{n}") for n, row in enumerate(REFUSALS)]
+)
+def test_a_refused_event_says_why_and_leaves_no_trace(
+    error: type[SubledgerError], document: Any, field: str, service: Subledger, ledger: str
+) -> None:
+    with service.view(ledger) as before:
+        pass
+    [outcome] = service.record(ledger, [document])
+    if error is errors.NoCreditsLeft and document["type"] == "credits.expired":
+        error = errors.NotYetExpired  # B never expires: that is said first
+    assert type(outcome.error) is error, outcome
+    assert outcome.error.field == field
+    assert outcome.error.expected
+    assert (outcome.status, outcome.event_id) == ("rejected", document["id"])
+    with service.view(ledger) as after:
+        assert (after.head.position, after.head.batch_hash) == (before.head.position, before.head.batch_hash)
+
+
+def test_what_is_wrong_first_in_the_documented_order_is_what_is_told(service: Subledger, ledger: str) -> None:
+    """References, then currency, then amounts and credits."""
+    attempts = [
+        pay("bob", block_id="Z", invoice_id="I9", currency="EUR"),
+        pay("bob", block_id="A", invoice_id="I9", currency="EUR"),
+        pay("ann", block_id="A", invoice_id="I9", currency="EUR"),
+        pay("ann", block_id="A", invoice_id="I1", currency="EUR"),
+    ]
+    outcomes = service.record(ledger, attempts)
+    assert [outcome.error.code if outcome.error else None for outcome in outcomes] == [
+        "unknown_block", "block_of_another_customer", "unknown_invoice", "wrong_currency",
+    ]  # fmt: skip
+
+
+# --- everything else that can be asked ------------------------------------------------------------------------
+
+
+def _known_tomorrow(service: Subledger, ledger: str) -> None:
+    with service.view(ledger, known_at=datetime.now(UTC) + timedelta(days=1)):
+        pass
+
+
+def _nobodys_balances(service: Subledger, ledger: str) -> None:
+    with service.view(ledger) as view:
+        balances.customer_balances(service.database, view, "nobody")
+
+
+def _position_never_reached(service: Subledger, ledger: str) -> None:
+    with service.database.read() as connection:
+        reader.event_at(connection, ledger, 10**6)
+
+
+def _database_that_is_not_there(_service: Subledger, _ledger: str) -> None:
+    database = Database("postgresql://nobody@127.0.0.1:1/none")
+    try:
+        with database.read():
+            pass
+    finally:
+        database.close()
+
+
+CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
+    (errors.UnknownLedger, lambda service, _: service.record("no-such-ledger", [use()])),
+    (errors.UnknownLedger, lambda service, _: service.view("no-such-ledger").__enter__()),
+    (errors.UnknownCustomer, _nobodys_balances),
+    (errors.UnknownPosition, _position_never_reached),
+    (errors.KnownAtInFuture, _known_tomorrow),
+    (errors.LedgerExists, lambda service, ledger: service.create_ledger(ledger, LedgerSettings(currency="EUR"))),
+    (errors.UnknownCurrency, lambda service, _: service.create_ledger("new", LedgerSettings(currency="XXX"))),
+    (errors.InvalidValue, lambda service, _: service.create_ledger("../new", LedgerSettings(currency="USD"))),
+    (errors.InvalidValue, lambda service, _: service.create_ledger("n", LedgerSettings(currency="USD", timezone="x"))),
+    (errors.InvalidPolicy, lambda _service, _ledger: shipped_policy("mine")),
+    (errors.InvalidCursor, lambda _service, _ledger: decode_cursor("not-ours", (str,))),
+    (errors.InvalidMapping, lambda _service, _ledger: parse_mapping("role,account\n")),
+    (errors.PeriodOutOfOrder, lambda service, ledger: close_period(service.recorder, ledger, MARCH)),
+    (errors.PeriodNotClosed, lambda service, ledger: reopen_period(service.recorder, ledger, JANUARY, "r")),
+    (errors.UnknownFormat, lambda service, ledger: export(service.recorder, service.database, ledger, JANUARY, "xls")),
+    (errors.DatabaseUnavailable, _database_that_is_not_there),
+    (errors.InvalidInput, lambda _service, _ledger: Database("mysql://localhost/books")),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "call"), [pytest.param(*row, id=f"{row[0].code}-{n}") for n, row in enumerate(CALLS)]
+)
+def test_a_call_that_cannot_be_answered_says_why(
+    error: type[SubledgerError], call: Callable[[Subledger, str], object], service: Subledger, ledger: str
+) -> None:
+    with pytest.raises(SubledgerError) as caught:
+        call(service, ledger)
+    assert type(caught.value) is error, caught.value
+    assert caught.value.retryable == issubclass(error, Unavailable)
+
+
+# What takes more to trigger than a line → the file of the test that does.
+ELSEWHERE: dict[type[SubledgerError], str] = {
+    errors.UnmappedRole: "tests/store/test_mapping.py",
+    errors.UnknownExport: "tests/store/test_close.py",
+    errors.IntegrityFault: "tests/store/test_close.py",
+    errors.EmbeddedServerFailed: "tests/store/test_embedded.py",
+}
+
+
+# --- the tree itself --------------------------------------------------------------------------------------------
+
+
+def test_every_error_is_triggered_by_a_test() -> None:
+    shown = {error for error, *_ in (*FAULTS, *REFUSALS, *CALLS)} | set(ELSEWHERE)
+    assert [error.__name__ for error in all_errors() if error not in shown and error not in GROUPS] == []
+
+
+@pytest.mark.parametrize(("error", "path"), [pytest.param(*row, id=row[0].code) for row in ELSEWHERE.items()])
+def test_what_is_said_to_be_triggered_elsewhere_is(error: type[SubledgerError], path: str) -> None:
+    assert f"pytest.raises({error.__name__}" in (ROOT / path).read_text("utf-8")
+
+
+def test_codes_are_the_names_and_each_stands_for_one_error() -> None:
+    codes = {error.code: error for error in all_errors()}
+    assert len(codes) == len(all_errors())
+    for code, error in codes.items():
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", error.__name__).lower()
+        assert code == name.removeprefix("subledger_")
+
+
+def test_the_tree_that_is_drawn_is_the_tree() -> None:
+    drawn = set(re.findall(r"\b[A-Z][a-z]+[A-Za-z]*\b", (errors.__doc__ or "").split("An error's")[0]))
+    names = {error.__name__ for error in all_errors()}
+    assert names <= drawn
+
+
+@pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.code)
+def test_every_error_makes_a_problem_document_of_the_same_shape(error: type[SubledgerError]) -> None:
+    document = error("what happened", field="data.x", expected="this", found="that", position=7).as_document()
+    assert orjson.loads(orjson.dumps(document)) == document
+    assert document == {
+        "type": f"urn:subledger:error:{error.code}", "title": error("").title, "code": error.code,
+        "detail": "what happened", "retryable": issubclass(error, Unavailable), "field": "data.x", "expected": "this",
+        "found": "that", "position": 7,
+    }  # fmt: skip
+    assert document["title"].endswith(".")
