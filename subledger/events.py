@@ -387,6 +387,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return (self.source, self.event_id)
 
 
+OWN_SOURCE: Final = "subledger"
+"""The source of what the ledger itself records. Nobody else may use it: a foreign event under the key of a coming
+expiry would keep the sweep, and with it the close, from being recorded."""
+
 _ENVELOPE_COLUMNS = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
 _LEDGER_WIDE: Final[frozenset[str]] = frozenset(RESERVED_TYPES)
 
@@ -409,6 +413,10 @@ def read_event(document: object) -> Event:
         envelope = CloudEvent.model_validate(document)
     except ValidationError as error:
         raise _first_fault(error, prefix="", not_yet=frozenset()) from None
+    if envelope.source == OWN_SOURCE:
+        raise InvalidValue(
+            f"the source {OWN_SOURCE} is the ledger's own", field="source", expected="another source", found=OWN_SOURCE
+        )
     model = EVENT_TYPES.get(envelope.type)
     if model is None:
         raise _unknown_type(envelope.type)

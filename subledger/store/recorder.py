@@ -17,6 +17,7 @@ import msgspec
 from subledger import merkle
 from subledger.deciding import Context, decide
 from subledger.errors import EventConflict, InvalidInput, Refused, SubledgerError, UnknownLedger
+from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, MappingAdopted, PolicyAdopted, canonical, differences, own_event
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.posting import post
@@ -26,7 +27,6 @@ from subledger.store.log import Batch, RecordedEvent
 from subledger.store.memory import LedgerMemory, Recorded
 from subledger.wallet import evolve
 
-OWN_SOURCE: Final = "subledger"
 NO_HASH: Final = bytes(32)
 
 RECORDED, DUPLICATE, REJECTED = "recorded", "duplicate", "rejected"

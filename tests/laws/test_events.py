@@ -302,6 +302,7 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
     (errors.InvalidValue, _envelope(id=""), "id"),
     (errors.InvalidValue, _envelope(id="x" * 201), "id"),
     (errors.InvalidValue, _envelope(source="a\nb"), "source"),
+    (errors.InvalidValue, _envelope(source="subledger"), "source"),
     (errors.WrongType, _envelope(id=7), "id"),
     (errors.WrongType, _envelope(data=[]), "data"),
     (errors.WrongType, _envelope(time=1768478400), "time"),

