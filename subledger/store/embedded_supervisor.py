@@ -294,7 +294,7 @@ def _major_of(data: Path) -> int | None:
 def _create_data(folder: Path, binaries: Binaries, account: Account | None, password: str) -> None:
     """initdb beside the final place and a rename: killed at any moment, it leaves no half data directory."""
     for leftover in folder.glob("initdb-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
     work = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
     try:
         (work / "data").mkdir(mode=0o700)
@@ -316,7 +316,16 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
         os.fsync(handle)
         os.close(handle)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _remove(work)
+
+
+def _remove(leftover: Path, *, patience_s: float = 10.0) -> None:
+    """Remove a folder although a server that lost its initdb may still be writing its last files into it."""
+    give_up_at = time.monotonic() + patience_s
+    while leftover.exists() and time.monotonic() < give_up_at:
+        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.exists():
+            time.sleep(0.05)
 
 
 if __name__ == "__main__":
