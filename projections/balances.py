@@ -16,7 +16,7 @@ from sqlalchemy import text
 from subledger.accounts import ROLE_BY_NAME, ROLES, Side
 from subledger.blocks import ZERO
 from subledger.errors import UnknownCustomer
-from subledger.journal import CREDIT_COLUMNS, KIND_BY_NAME
+from subledger.journal import CREDIT_COLUMN, CREDIT_COLUMNS, GAINS, KIND_BY_NAME
 from subledger.store.database import Database
 from subledger.store.reader import View, rules_of
 
@@ -44,12 +44,12 @@ class CreditBalance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def remaining(self) -> Decimal:
-        """Columns after ``granted`` count what left the blocks."""
-        gained = self.columns["purchased"] + self.columns["granted"] + self.columns["other"]
-        return gained - sum((self.columns[c] for c in CREDIT_COLUMNS if c not in _GAINS), ZERO)
+        """What was gained less what left the blocks."""
+        gained = sum((self.columns[c] for c in _GAINED), ZERO)
+        return gained - sum((self.columns[c] for c in CREDIT_COLUMNS if c not in _GAINED), ZERO)
 
 
-_GAINS: Final = ("purchased", "granted", "other")
+_GAINED: Final = ("purchased", "granted", "other")
 
 CUSTOMER_TOTALS: Final = """
 -- One customer's entries by kind, from the covering index alone.
@@ -95,8 +95,9 @@ def customer_balances(
         kind = KIND_BY_NAME[row.kind]
         if kind.column is not None and row.unit is not None:
             columns = credits.setdefault(row.unit, dict.fromkeys(CREDIT_COLUMNS, ZERO))
-            gained = row.credits if kind.sign > 0 else -row.credits
-            columns[kind.column] += gained if kind.column in _GAINS else -gained
+            column, sign = CREDIT_COLUMN[kind.column]
+            # A column of losses counts up what its kinds take from a block.
+            columns[column] += sign * row.credits * (kind.sign if kind.column in GAINS else -kind.sign)
     return (
         _accounts(database, view, rows),
         [CreditBalance(unit=unit, columns=columns) for unit, columns in sorted(credits.items())],

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from subledger.blocks import ZERO, Block, BlockStatus
 from subledger.errors import UnknownBlock
 from subledger.events import parse_time
-from subledger.journal import KIND_BY_NAME
+from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
 from subledger.store.memory import decode_block, decode_wallet
 from subledger.store.reader import View
 
@@ -43,18 +43,22 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
         return self._column("consumed")[1]
 
     @property
+    def credits(self) -> Decimal:
+        """Everything the block gained: bought or granted, taken over, added."""
+        return sum((self._column(name)[0] for name in GAINS), ZERO)
+
+    @property
+    def price_minor(self) -> int:
+        """The value of everything the block gained."""
+        return sum(self._column(name)[1] for name in GAINS)
+
+    @property
     def remaining(self) -> Decimal:
-        left = self.block.credits
-        for name in ("consumed", "expired", "voided"):
-            left -= self._column(name)[0]
-        return left
+        return self.credits - sum((self._column(name)[0] for name in LOSSES), ZERO)
 
     @property
     def carrying_minor(self) -> int:
-        left = self.block.price_minor
-        for name in ("consumed", "expired", "voided"):
-            left -= self._column(name)[1]
-        return left
+        return self.price_minor - sum(self._column(name)[1] for name in LOSSES)
 
     @property
     def status(self) -> BlockStatus:
@@ -144,7 +148,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             of_block = columns.setdefault(row.block_id, {})
             credits, amount = of_block.get(kind.column, (ZERO, 0))
             # Gains count up, losses count up in their own column; a reinstatement counts down what expired.
-            sign = kind.sign if kind.column in ("purchased", "granted") else -kind.sign
+            sign = kind.sign if kind.column in GAINS else -kind.sign
             of_block[kind.column] = (credits + sign * row.credits, amount + sign * int(row.amount_minor))
     expiries = _expiries(view, parameters) if not view.at_head else {}
     return [
@@ -156,7 +160,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             moment=view.moment,
         )
         for block_id, (customer, block) in blocks.items()
-        if "purchased" in columns.get(block_id, {}) or "granted" in columns.get(block_id, {})
+        if not columns.get(block_id, {}).keys().isdisjoint(GAINS)
     ]
 
 

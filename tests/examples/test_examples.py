@@ -114,7 +114,7 @@ class Example:
         with self.service.view(self.ledger, as_of=as_of) as view:
             found = blocks.one_block(view, name)
         return {
-            "credits": format_credits(found.block.credits),
+            "credits": format_credits(found.credits),
             "used": format_credits(found.used),
             "left": format_credits(found.remaining),
             "drawn": format_minor(found.drawn_minor, self.currency),

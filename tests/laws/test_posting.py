@@ -20,7 +20,19 @@ from subledger.blocks import Block
 from subledger.deciding import Context, Original, decide
 from subledger.errors import InvalidPolicy, Refused
 from subledger.events import Event, own_event, read_event
-from subledger.journal import CREDIT_COLUMNS, KIND_BY_NAME, KINDS, Pair, Rules, effect, expand
+from subledger.journal import (
+    CREDIT_COLUMN,
+    CREDIT_COLUMNS,
+    GAINS,
+    KIND_BY_NAME,
+    KINDS,
+    LOSSES,
+    MONETARY_ROLES,
+    Pair,
+    Rules,
+    effect,
+    expand,
+)
 from subledger.ledger import LedgerState
 from subledger.posting import SHIPPED_POLICIES, parse_policy, post, rules_from, shipped_policy
 from subledger.store.log import decision_text
@@ -162,10 +174,23 @@ def test_a_reinstatement_is_the_mirror_of_its_breakage(rules: Rules) -> None:
 @every_kind
 def test_the_roll_forward_column_of_a_kind_is_what_it_does_to_the_liability(rules: Rules, kind: str) -> None:
     described = KIND_BY_NAME[kind]
-    assert described.column is None or described.column in CREDIT_COLUMNS
+    assert described.column is None or described.column in GAINS + LOSSES
     assert (described.column is None) == (described.sign == 0)
-    if kind != "promotional_grant":  # credits without money
+    if kind != "promotional_grant" and not kind.startswith("fx_"):  # credits without money; money without credits
         assert effect("prepaid_liability", kind, rules) == -described.sign
+
+
+@all_policies
+@every_kind
+def test_what_a_kind_does_to_money_owed_or_held_is_the_same_under_every_policy(rules: Rules, kind: str) -> None:
+    described = KIND_BY_NAME[kind]
+    for role in MONETARY_ROLES:
+        assert effect(role, kind, rules) == (described.debits == role) - (described.credits == role)
+
+
+def test_every_column_of_a_block_is_counted_among_a_customers_credits() -> None:
+    assert set(CREDIT_COLUMN) == {*GAINS, *LOSSES}
+    assert {column for column, _ in CREDIT_COLUMN.values()} == set(CREDIT_COLUMNS)
 
 
 @pytest.mark.parametrize("name", SHIPPED_POLICIES)
