@@ -16,7 +16,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from api import access, documents, terminal
-from api.commands import maintenance, months
+from api.commands import maintenance, months, reports
 from api.service import LedgerSettings, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
@@ -40,6 +40,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
 months.register(app)
 maintenance.register(app)
+reports.register(app)
 
 BATCH = 2_000
 

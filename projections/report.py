@@ -1,19 +1,26 @@
 """What a report is: tables of figures, and how they tie to the trial balance.
 
-Owns: the shape that every report has, so that HTTP, the command line and CSV render all of them alike.
-Does not own: any figure. A report is a function from a view of the books and what was asked to a ``Report``.
+Owns: the shape that every report has, so that HTTP, the command line and CSV render all of them alike; and what
+reports are made from: entries added up by month and kind, and the balances they tie to.
+Does not own: any report. A report is a function from a view of the books and what was asked to a ``Report``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 import msgspec
+from sqlalchemy import text
 
+from projections import balances
+from subledger.accounts import ROLE_BY_NAME, Side
+from subledger.journal import effect
+from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.reader import View
+from subledger.store.reader import View, rules_of
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -78,3 +85,159 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MakeReport = Callable[[Database, View, Asked], Report]
+
+
+def closing(view: View, asked: Asked) -> View:
+    """The view at the end of what was asked for: the books through ``to_date``."""
+    return view if asked.to_date is None else msgspec.structs.replace(view, as_of=asked.to_date)
+
+
+# --- what reports are made from -----------------------------------------------------------------------------------
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries of one kind, currency and unit of a month, added up; signed as entries are.
+
+    ``month`` is None for everything before the range; ``key`` is what the total is told apart by, empty where the
+    entries do not say or nothing was asked; ``unit`` is empty where no credits move.
+    """
+
+    month: Period | None
+    key: str
+    policy: int
+    kind: str
+    currency: str
+    unit: str
+    amount_minor: int
+    functional_minor: int
+    credits: Decimal
+
+
+KEYS: Final = {
+    None: "''",
+    "product": "d.product",
+    "credit_kind": "d.credit_kind",
+    "pool": "d.pool",
+    "customer": "coalesce(t.customer, '')",
+}
+"""What totals can be told apart by."""
+
+_FROM_DAYS: Final = """
+    SELECT accounting_date, policy, kind, currency, unit, dimension_set, NULL AS customer, credits,
+           written_minor - mirrored_minor AS amount_minor,
+           functional_written_minor - functional_mirrored_minor AS functional_minor
+    FROM ledger_days WHERE ledger = :ledger AND accounting_date <= :as_of AND recorded_date < :day
+    UNION ALL
+    SELECT accounting_date, policy, kind, currency, coalesce(unit, ''), dimension_set, NULL, credits,
+           amount_minor, functional_minor
+    FROM entries
+    WHERE ledger = :ledger AND accounting_date <= :as_of AND position BETWEEN :first AND :position
+"""
+_FROM_ENTRIES: Final = """
+    SELECT accounting_date, policy, kind, currency, coalesce(unit, '') AS unit, dimension_set, customer, credits,
+           amount_minor, functional_minor
+    FROM entries
+    WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position
+"""
+TOTALS: Final = """
+-- Entries added up by month and kind; what lies before a day is one month of its own.
+SELECT CASE WHEN t.accounting_date >= :from_date THEN date_trunc('month', t.accounting_date)::date END AS month,
+       {key} AS key, t.policy, t.kind, t.currency, t.unit, sum(t.amount_minor) AS amount_minor,
+       sum(t.functional_minor) AS functional_minor, sum(t.credits) AS credits
+FROM ({source}) t JOIN dimension_sets d ON d.ledger = :ledger AND d.dimension_set = t.dimension_set
+GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+"""
+LAST_DAY: Final = """
+-- The recorded day that a position lies in, and the first position of that day.
+SELECT d.day, (SELECT first_position FROM batches
+               WHERE ledger = :ledger AND recorded_at >= d.day::timestamp AT TIME ZONE 'UTC'
+               ORDER BY recorded_at LIMIT 1) AS first
+FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
+      WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1) d
+"""
+
+
+def totals(
+    view: View, *, from_date: date | None = None, by: str | None = None, customer: str | None = None
+) -> list[Total]:
+    """Everything in the view, added up by month from ``from_date`` on (default: from the beginning).
+
+    From the day totals, with the part of the last recorded day that ``known_at`` cuts; from the entries where a
+    customer is asked for or told apart.
+    """
+    parameters: dict[str, Any] = {
+        "ledger": view.ledger, "as_of": view.as_of, "position": view.position, "from_date": from_date or date.min,
+    }  # fmt: skip
+    if customer is not None or by == "customer":
+        source = _FROM_ENTRIES + (" AND customer = :customer" if customer is not None else "")
+        parameters |= {"customer": customer} if customer is not None else {}
+    else:
+        source = _FROM_DAYS
+        day, first = _recorded_before(view)
+        parameters |= {"day": day, "first": first}
+    rows = view.connection.execute(text(TOTALS.format(key=KEYS[by], source=source)), parameters)
+    return [
+        Total(
+            month=None if row.month is None else Period.of(row.month),
+            key=row.key,
+            policy=row.policy,
+            kind=row.kind,
+            currency=row.currency,
+            unit=row.unit,
+            amount_minor=int(row.amount_minor),
+            functional_minor=int(row.functional_minor),
+            credits=Decimal(row.credits),
+        )
+        for row in rows
+    ]
+
+
+def _recorded_before(view: View) -> tuple[str | date, int]:
+    """The recorded day whose totals do not count whole any more, and its first position."""
+    if view.at_head or view.position == 0:
+        return ("infinity" if view.position else "-infinity"), view.position + 1
+    parameters = {"ledger": view.ledger, "position": view.position}
+    day, first = view.connection.execute(text(LAST_DAY), parameters).one()
+    return day, first
+
+
+Balances = dict[tuple[str, str], int]
+"""Account and currency → balance in minor units, on the account's normal side."""
+
+
+def control_balances(database: Database, view: View, customer: str | None = None) -> Balances:
+    """The trial balance, or a customer's balances: what reports tie to. Raises UnknownCustomer."""
+    accounts = (
+        balances.trial_balance(database, view)
+        if customer is None
+        else balances.customer_balances(database, view, customer)[0]
+    )
+    return {(account.account, account.currency): account.balance_minor for account in accounts}
+
+
+def functional_balances(database: Database, view: View, made_of: Iterable[Total], accounts: Iterable[str]) -> Balances:
+    """Accounts by transaction currency, in functional minor units, by the posting rules."""
+    rules = rules_of(database, view.connection, view.ledger)
+    found: Balances = {}
+    for total in made_of:
+        for account in accounts:
+            debits = effect(account, total.kind, rules[total.policy])
+            if debits:
+                sign = 1 if ROLE_BY_NAME[account].normal_side is Side.DEBIT else -1
+                key = (account, total.currency)
+                found[key] = found.get(key, 0) + sign * debits * total.functional_minor
+    return found
+
+
+def ties_of(what: str, report: dict[str, int], account: str, books: Balances) -> tuple[Tie, ...]:
+    """One tie per currency: a report's figures beside an account's balances."""
+    of_account = {currency: balance for (name, currency), balance in books.items() if name == account}
+    return tuple(
+        Tie(
+            what=what,
+            currency=currency,
+            report_minor=report.get(currency, 0),
+            trial_balance_minor=of_account.get(currency, 0),
+        )
+        for currency in sorted({*report, *of_account})
+    )

@@ -1,0 +1,112 @@
+"""Reports on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api import reports, terminal
+from api.settings import connect
+from api.terminal import Json, out, parse_day, print_json, table
+from projections.report import Asked, Report
+from subledger.errors import InvalidInput
+from subledger.events import parse_time
+from subledger.store.reader import View
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(report)
+
+
+def report(
+    name: Annotated[str | None, typer.Argument(help="One of --list.", metavar="NAME")] = None,
+    ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="First day, or month.", metavar="D")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Last day or month, inclusive.", metavar="D")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="The books through this day.", metavar="D")] = None,
+    known_at: Annotated[str | None, typer.Option("--known-at", help="As known at this moment.", metavar="T")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's.", metavar="C")] = None,
+    by: Annotated[str | None, typer.Option(help="What rows are told apart by; see --list.")] = None,
+    months: Annotated[int | None, typer.Option(min=1, max=600, help="How far a forecast looks.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    table_: Annotated[str | None, typer.Option("--table", help="The table that --csv prints.")] = None,
+    file: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the reports and leave.")] = False,
+    json_: Json = False,
+) -> None:
+    """A report, tied to the trial balance. Exit 1 where it does not tie.
+
+    Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
+    """
+    if list_:
+        _list(json_)
+        return
+    for field, value in (("NAME", name), ("--ledger", ledger)):
+        if value is None:
+            raise InvalidInput(f"{field} is missing", field=field, expected="subledger report NAME --ledger L")
+    assert name is not None
+    assert ledger is not None
+    format = _format(json_, csv, file)
+    question = reports.Question(
+        from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
+        known_at=None if known_at is None else parse_time(known_at, field="known-at"),
+    )  # fmt: skip
+    with reports.answer(connect(), ledger, name, question) as (found, view, asked):
+        if format is None:
+            reports.show(found, view)
+        else:
+            _write(_pieces(format, found, view, asked, table_), file)
+    if not found.ties_out:
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def _list(json_: bool) -> None:
+    items = [reports.listing(name) for name in reports.REPORTS]
+    if json_:
+        print_json({"items": items, "next": None})
+        return
+    rows = [[item["report"], item["description"], ", ".join(item["by"])] for item in items]
+    table(None, ("report", "what it shows", "by"), rows)
+
+
+def _format(json_: bool, csv: bool, file: Path | None) -> str | None:
+    """The format asked for, or that the file's name says; None is a table for people."""
+    asked = [format for format, wanted in (("json", json_), ("csv", csv)) if wanted]
+    if len(asked) > 1:
+        raise InvalidInput("one format at a time", field="--csv", expected="one of --json and --csv")
+    if asked or file is None:
+        return asked[0] if asked else None
+    format = file.suffix.removeprefix(".").lower()
+    if format not in reports.FORMATS:
+        raise InvalidInput(
+            "the file's name says no format",
+            field="--out",
+            expected="a name that ends in " + ", ".join(f".{format}" for format in reports.FORMATS) + ", or a format",
+            found=file.name,
+        )
+    return format
+
+
+def _pieces(format: str, found: Report, view: View, asked: Asked, table: str | None) -> Iterator[str]:
+    if format == "csv":
+        yield from reports.csv_lines(reports.table_of(found, table), view.head.state.functional_currency)
+    else:
+        document: dict[str, Any] = reports.document(found, view, asked)
+        yield json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _write(pieces: Iterable[str], file: Path | None) -> None:
+    if file is None:
+        sys.stdout.writelines(pieces)
+        return
+    unfinished = file.with_name(file.name + ".part")
+    with unfinished.open("w", encoding="utf-8", newline="") as opened:
+        opened.writelines(pieces)
+    unfinished.replace(file)
+    out.print(str(file))
