@@ -23,7 +23,8 @@ from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, ta
 from projections import balances as balance_reads
 from projections import blocks as block_reads
 from subledger.errors import InvalidInput, SubledgerError
-from subledger.events import loads, parse_time
+from subledger.event_data import parse_time
+from subledger.events import loads
 from subledger.store import embedded, reader
 from subledger.store.migrate import migrate
 from subledger.store.recorder import DUPLICATE, RECORDED, Input
@@ -110,7 +111,9 @@ def ledger_create(
     entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code.")] = None,
     timezone: Annotated[str, typer.Option(help="IANA time zone of the books.")] = "UTC",
     on_shortfall: Annotated[str, typer.Option(help="reject, overage or backfill.")] = "reject",
-    late_usage: Annotated[str, typer.Option(help="new (reclassify is not built yet).")] = "new",
+    late_usage: Annotated[
+        str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
+    ] = "new",
     json_: Json = False,
 ) -> None:
     """Creates a ledger. The same again changes nothing.

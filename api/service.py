@@ -14,7 +14,7 @@ import msgspec
 
 from projections.journals.mapping import Mapping, default_mapping
 from projections.trial_balance import DayTotalsProjector
-from subledger.errors import InvalidInput, InvalidValue, LedgerExists, NotSupportedYet
+from subledger.errors import InvalidInput, InvalidValue, LedgerExists
 from subledger.events import Event, own_event, read_event
 from subledger.money import exponent
 from subledger.periods import time_zone
@@ -129,10 +129,10 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
             expected="reject, overage or backfill",
             found=settings.on_shortfall,
         )
-    if settings.late_usage == "reclassify":
-        raise NotSupportedYet("late_usage reclassify is not built yet", field="late_usage", found="reclassify")
-    if settings.late_usage != "new":
-        raise InvalidValue("no such late-usage setting", field="late_usage", expected="new", found=settings.late_usage)
+    if settings.late_usage not in ("new", "reclassify"):
+        raise InvalidValue(
+            "no such late-usage setting", field="late_usage", expected="new or reclassify", found=settings.late_usage
+        )
 
 
 def founding_events(

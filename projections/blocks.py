@@ -16,19 +16,21 @@ from sqlalchemy import text
 
 from subledger.blocks import ZERO, Block, BlockStatus
 from subledger.errors import UnknownBlock
-from subledger.events import parse_time
+from subledger.event_data import parse_time
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
 from subledger.store.memory import decode_block, decode_wallet
 from subledger.store.reader import View
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
-    """A block in a view. ``columns`` has (credits, minor units) of each thing that happened to it."""
+    """A block in a view. ``columns`` has (credits, minor units) of each thing that happened to it;
+    ``disputed_minor`` is what open disputes are about."""
 
     customer: str
     block: Block
     expires_at: datetime | None
     columns: dict[str, tuple[Decimal, int]]
+    disputed_minor: int
     moment: datetime
 
     def _column(self, name: str) -> tuple[Decimal, int]:
@@ -65,9 +67,10 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
         figures = msgspec.structs.replace(
             self.block,
             expires_at=self.expires_at,
+            credits=self.credits,
             used=self.used,
-            broken=self._column("expired")[0],
-            voided=self._column("voided")[0],
+            gone={name: (*self._column(name), 0) for name in LOSSES if name != "consumed"},
+            disputes=int(self.disputed_minor > 0),
         )
         return figures.status(self.moment)
 
@@ -142,8 +145,12 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
         "customers": sorted({customer for customer, _ in blocks.values()}),
     }  # fmt: skip
     columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
+    disputed: dict[str, int] = {}
     for row in view.connection.execute(text(FIGURES), parameters):
         kind = KIND_BY_NAME[row.kind]
+        if "disputes_receivable" in (kind.debits, kind.credits):
+            sign = 1 if kind.debits == "disputes_receivable" else -1
+            disputed[row.block_id] = disputed.get(row.block_id, 0) + sign * int(row.amount_minor)
         if kind.column is not None:
             of_block = columns.setdefault(row.block_id, {})
             credits, amount = of_block.get(kind.column, (ZERO, 0))
@@ -157,6 +164,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             block=block,
             expires_at=expiries.get(block_id, block.expires_at),
             columns=columns[block_id],
+            disputed_minor=disputed.get(block_id, 0),
             moment=view.moment,
         )
         for block_id, (customer, block) in blocks.items()

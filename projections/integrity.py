@@ -28,8 +28,9 @@ from subledger.accounts import ROLE_BY_NAME
 from subledger.blocks import ZERO, Block
 from subledger.encoding import batch_hash, encode
 from subledger.errors import UnknownLedger
-from subledger.events import Event, PolicyAdopted
-from subledger.journal import KIND_BY_NAME, KINDS, Dimensions, Entry, Rules, effect
+from subledger.event_data import PolicyAdopted
+from subledger.events import Event
+from subledger.journal import GAINS, KIND_BY_NAME, KINDS, Dimensions, Entry, Rules, effect
 from subledger.ledger import LedgerState
 from subledger.posting import rules_from
 from subledger.store.database import Database
@@ -490,7 +491,7 @@ class _Books:
             carrying[block.currency] += block.carrying_minor
             books = self._blocks.get(block_id, _BlockBooks(currency=block.currency))
             for name, expected in _roll_forward(block).items():
-                columns = ("purchased", "granted") if name == "gained" else (name,)
+                columns = GAINS if name == "gained" else (name,)
                 credits = sum((books.columns.get(column, (ZERO, 0))[0] for column in columns), ZERO)
                 amount = sum(books.columns.get(column, (ZERO, 0))[1] for column in columns)
                 if (credits, amount) != expected:
@@ -539,6 +540,5 @@ def _roll_forward(block: Block) -> dict[str, tuple[Decimal, int]]:
     return {
         "gained": (block.credits, block.price_minor),
         "consumed": (-block.used, -block.drawn_minor),
-        "expired": (-block.broken, -block.broken_minor),
-        "voided": (-block.voided, -block.voided_minor),
+        **{column: (-gone[0], -gone[1]) for column, gone in block.gone.items()},
     }

@@ -16,14 +16,19 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.trial_balance import DayKey, DayTotals
-from subledger import merkle
+from subledger import merkle, references
 from subledger.blocks import Block
-from subledger.events import Event, MappingAdopted, PolicyAdopted, canonical, stored_event
+from subledger.books import Books, evolve_books
+from subledger.documents import Correction, Document, Overage
+from subledger.event_data import MappingAdopted, PolicyAdopted
+from subledger.events import Event, canonical, stored_event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState, evolve_ledger
+from subledger.periods import effective_date
 from subledger.posting import post
-from subledger.store.memory import decode_decision, encode_state
-from subledger.wallet import Correction, Decision, Overage, Wallet, evolve
+from subledger.references import DocumentKey
+from subledger.store.memory import decode_decision, encode_state, rows_of_books
+from subledger.wallet import Decision, Wallet, evolve
 
 EVENTS: Final = """
 -- The events of a ledger after a position, in order, whether or not a batch holds them.
@@ -170,6 +175,8 @@ class Replayer:
         self._positions: dict[str, int] = {}
         self._overages: dict[int, tuple[str, Overage]] = {}
         self._corrections: dict[int, tuple[str, Correction]] = {}
+        self._documents: dict[DocumentKey, tuple[str, Document]] = {}
+        self.books = Books()
         self._numbers: dict[Dimensions, int] = {}
         self.days: dict[DayKey, list[int | Decimal]] = {}
         self._forget_changes()
@@ -185,15 +192,15 @@ class Replayer:
         """
         event, decision = _read(logged.event), decode_decision(logged.decision_text)
         before = self.state
-        wallet = Wallet(customer=event.customer or "")
-        if event.customer is not None:
-            wallet = self._recalled(self._wallets.get(event.customer, wallet), decision)
-        after = evolve(
-            wallet, event, decision, position=logged.position, functional_currency=before.functional_currency
-        )
-        entries = post(event, decision, before=before, wallet=after)
-        if event.customer is not None:
-            self._keep(event.customer, after, logged.position)
+        home = before.functional_currency
+        wallets = {}
+        for customer in references.customers_of(event, decision):
+            wallet = self._recalled(self._wallets.get(customer, Wallet(customer=customer)), event, decision)
+            wallets[customer] = evolve(wallet, event, decision, position=logged.position, functional_currency=home)
+        entries = post(event, decision, before=before, wallets=wallets)
+        for customer, wallet in wallets.items():
+            self._keep(customer, wallet, logged.position)
+        self._keep_books(event, decision)
         self.state = evolve_ledger(before, event)
         self._adopt(event, logged.position)
         for entry in entries:
@@ -206,15 +213,19 @@ class Replayer:
 
     # --- the fold ---------------------------------------------------------------------------------------------
 
-    def _recalled(self, wallet: Wallet, decision: Decision) -> Wallet:
+    def _recalled(self, wallet: Wallet, event: Event, decision: Decision) -> Wallet:
         """The wallet with what is finished and named by the decision brought back; what is open it holds."""
-        named = {m.block: self.blocks[m.block][1] for m in decision.movements if m.block in self.blocks}
-        blocks = tuple(block for block in named.values() if not block.left)
+        named = {m.block: self.blocks[m.block] for m in decision.movements if m.block in self.blocks}
+        blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.left)
         overages = {m.overage: self._overages[m.overage][1] for m in decision.movements if m.overage in self._overages}
         correction = self._corrections.get(decision.original) if decision.original is not None else None
-        if not (blocks or overages or correction):
+        keys = {*references.documents(event), *(("invoice", m.invoice) for m in decision.movements if m.invoice)}
+        held = [self._documents[key] for key in keys if key in self._documents]
+        documents = tuple(document for owner, document in held if owner == wallet.customer)
+        if not (blocks or overages or correction or documents):
             return wallet
-        return wallet.recall(blocks, tuple(overages.values()), () if correction is None else (correction[1],))
+        corrections = () if correction is None else (correction[1],)
+        return wallet.recall(blocks, tuple(overages.values()), corrections, documents)
 
     def _keep(self, customer: str, wallet: Wallet, position: int) -> None:
         for block in wallet.blocks:
@@ -229,9 +240,24 @@ class Replayer:
         for correction in wallet.corrections:
             self._corrections[correction.position] = (customer, correction)
             self._changed["documents"][("correction", str(correction.position))] = (customer, correction)
+        for document in wallet.documents:
+            key = (document.document_kind, document.document_id)
+            if key not in self._documents or self._documents[key][1] is not document:
+                self._documents[key] = (customer, document)
+                self._changed["documents"][key] = (customer, document)
         self._wallets[customer] = wallet.without_finished()
         self._positions[customer] = position
         self._changed["wallets"][(customer,)] = None
+
+    def _keep_books(self, event: Event, decision: Decision) -> None:
+        effective = effective_date(event.occurred_at, self.state.zone)
+        home = self.state.functional_currency
+        before, self.books = (
+            self.books,
+            evolve_books(self.books, event, decision, effective=effective, functional_currency=home),
+        )
+        for kind, document_id, customer, state in rows_of_books(before, self.books):
+            self._changed["documents"][(kind, document_id)] = (customer, state)
 
     def _adopt(self, event: Event, position: int) -> None:
         data = event.data
@@ -264,7 +290,8 @@ class Replayer:
         }
         changed["blocks"] = {(block_id,): _block_row(*self.blocks[block_id]) for (block_id,) in changed["blocks"]}
         changed["documents"] = {
-            key: (customer, encode_state(document)) for key, (customer, document) in changed["documents"].items()
+            key: (customer, document if isinstance(document, str) else encode_state(document))
+            for key, (customer, document) in changed["documents"].items()
         }
         changed["ledger_days"] = {key: tuple(total) for key, total in self._added_days()}
         self._forget_changes()
@@ -292,4 +319,4 @@ def _read(stored: Event) -> Event:
 def _block_row(customer: str, block: Block) -> tuple[Any, ...]:
     # The figures of an open block are in its wallet alone, so that a draw updates one row.
     state = None if block.left else encode_state(block)
-    return (customer, block.invoice_id, block.opened_at_position, block.expires_at, bool(block.left), state)
+    return (customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.left), state)

@@ -26,22 +26,52 @@ class BlockStatus(StrEnum):
 
     SCHEDULED = "scheduled"
     ACTIVE = "active"
+    DISPUTED = "disputed"
     EXHAUSTED = "exhausted"
     EXPIRED = "expired"
     VOIDED = "voided"
     REFUNDED = "refunded"
+    TRANSFERRED = "transferred"
+    ESCHEATED = "escheated"
+    CHARGED_BACK = "charged_back"
+    WRITTEN_OFF = "written_off"
+
+
+# What a block without credits is called: by the first of these that took credits from it.
+_ENDINGS = ("voided", "refunded", "charged_back", "written_off", "transferred", "escheated", "expired")
+
+Gone = tuple[Decimal, int, int]
+"""Credits, minor units of the block's currency, minor units of the functional currency."""
+
+NOTHING_GONE: Gone = (ZERO, 0, 0)
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A block since it was last repriced: its price and credits from there on, and what had been drawn before."""
+
+    credits: Decimal
+    price_minor: int
+    price_functional: int = 0
+    used: Decimal
+    drawn_minor: int
+    drawn_functional: int = 0
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A credit block as the writer knows it.
 
     Amounts are minor units of ``currency``; ``price_minor`` is the basis to be recognised (0 for a promotional
-    grant) and ``credits`` counts paid and bonus credits alike, so that bonus credits share the price.
+    grant) and ``credits`` counts paid, bonus and added credits alike, so that bonus credits share the price.
     ``expires_at`` is exclusive; None means never. ``scope`` lists the products it may pay for; None means any.
+    ``rate`` is the exchange rate it was bought at, None in the functional currency, where the ``…_functional``
+    figures stay 0.
 
-    ``used`` and ``drawn_minor`` are net of reversals. ``gained_on`` is the latest accounting date at which the
-    block gained credits or money, ``broken_on`` the latest of its breakages. ``receivable_minor`` is what is still
-    to be paid of its price and tax. ``expired`` says that its expiry has been recorded and not been undone.
+    ``used`` and ``drawn_minor`` are net of reversals; ``gone`` says what else became of the block, by column of its
+    roll-forward. ``gained_on`` is the latest accounting date at which the block gained credits or money,
+    ``broken_on`` the latest of its breakages. ``receivable_minor`` is what is still to be paid of its price and tax;
+    ``cancelled_minor`` the value whose tax was reversed with it, ``tax_taken_minor`` what memos,
+    disputes and write-offs took of the tax. ``expired`` says that its expiry has been recorded
+    and not been undone, ``disputes`` how many disputes freeze it.
     """
 
     block_id: str
@@ -50,43 +80,77 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     credits: Decimal
     price_minor: int
     currency: str
+    rate: Decimal | None = None
+    price_functional: int = 0
     starts_at: datetime
     expires_at: datetime | None = None
     priority: int = 50
     scope: tuple[str, ...] | None = None
+    refundable: bool = False
+    pool: str | None = None
+    escheat_class: str | None = None
     invoice_id: str | None = None
     opened_at_position: int
     gained_on: date
     tax_minor: int = 0
+    taxed_minor: int = 0
     receivable_minor: int = 0
     used: Decimal = ZERO
     drawn_minor: int = 0
-    broken: Decimal = ZERO
-    broken_minor: int = 0
+    drawn_functional: int = 0
+    gone: dict[str, Gone] = {}
     broken_on: date | None = None
-    voided: Decimal = ZERO
-    voided_minor: int = 0
+    cancelled_minor: int = 0
     tax_reversed_minor: int = 0
+    tax_taken_minor: int = 0
+    conceded_minor: int = 0
+    claimed_minor: int = 0
     expired: bool = False
+    disputes: int = 0
+    segment: Segment | None = None
 
     @property
     def left(self) -> Decimal:
-        """Credits that can still be drawn, broken or voided."""
-        return self.credits - self.used - self.broken - self.voided
+        """Credits that can still be drawn, broken, voided."""
+        left = self.credits - self.used
+        if self.gone:
+            for credits, _, _ in self.gone.values():
+                left -= credits
+        return left
 
     @property
     def carrying_minor(self) -> int:
-        """What of the price is not recognised, broken or voided: the block's part of prepaid_liability."""
-        return self.price_minor - self.drawn_minor - self.broken_minor - self.voided_minor
+        """What of the price is not recognised or cancelled: the block's part of prepaid_liability."""
+        return self.price_minor - self.drawn_minor - sum(amount for _, amount, _ in self.gone.values())
+
+    @property
+    def carrying_functional(self) -> int:
+        """The carrying amount in the functional currency; meaningful where ``rate`` is set."""
+        gone = sum(functional for _, _, functional in self.gone.values())
+        return self.price_functional - self.drawn_functional - gone
+
+    @property
+    def broken(self) -> Decimal:
+        """Credits that expired."""
+        return self.gone.get("expired", NOTHING_GONE)[0]
+
+    @property
+    def broken_minor(self) -> int:
+        return self.gone.get("expired", NOTHING_GONE)[1]
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When its expiry is to be recorded. A disputed block waits for the end of the dispute."""
+        return None if self.disputes else self.expires_at
 
     def admits(self, *, unit: str, product: str | None, at: datetime) -> bool:
-        """Whether usage of ``unit`` for ``product`` that happened ``at`` may draw on this block."""
+        """Whether usage of ``unit`` for ``product`` that happened ``at`` may draw on this block, were credits left."""
         return (
             self.unit == unit
             and self.starts_at <= at
             and (self.expires_at is None or at < self.expires_at)
             and (self.scope is None or product in self.scope)
-            and self.left > 0
+            and not self.disputes
         )
 
     def amount_for(self, credits: Decimal) -> int:
@@ -94,22 +158,45 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         The amount is round(price × used after / credits) − drawn so far, never negative and never more than is
         left; the last credit takes what is left. So sub-cent usage posts a cent when half a cent has accumulated,
-        and a block ends at exactly zero.
+        and a block ends at exactly zero. Since a repricing the count begins anew, with what was left then.
         """
         if credits == self.left:
             return self.carrying_minor
-        target = share(self.price_minor, self.used + credits, self.credits)
-        return min(max(target - self.drawn_minor, 0), self.carrying_minor)
+        s = self.segment
+        if s is None:
+            target = share(self.price_minor, self.used + credits, self.credits) - self.drawn_minor
+        else:
+            target = share(s.price_minor, self.used - s.used + credits, s.credits) - (self.drawn_minor - s.drawn_minor)
+        return min(max(target, 0), self.carrying_minor)
+
+    def functional_for(self, credits: Decimal) -> int:
+        """The same rule in the functional currency."""
+        if credits == self.left:
+            return self.carrying_functional
+        s = self.segment
+        if s is None:
+            target = share(self.price_functional, self.used + credits, self.credits) - self.drawn_functional
+        else:
+            drawn = self.drawn_functional - s.drawn_functional
+            target = share(s.price_functional, self.used - s.used + credits, s.credits) - drawn
+        return min(max(target, 0), self.carrying_functional)
+
+    def value_of(self, credits: Decimal) -> int:
+        """The part of the carrying amount that ``credits`` of what is left stand for; all of them, all of it."""
+        return self.carrying_minor if credits == self.left else share(self.carrying_minor, credits, self.left)
 
     def status(self, at: datetime) -> BlockStatus:
         """Where the block stands at a moment, given what has been recorded."""
         if self.left > 0:
+            if self.disputes:
+                return BlockStatus.DISPUTED
             if self.expires_at is not None and at >= self.expires_at:
                 return BlockStatus.EXPIRED
             return BlockStatus.SCHEDULED if at < self.starts_at else BlockStatus.ACTIVE
-        if self.voided > 0:
-            return BlockStatus.VOIDED
-        return BlockStatus.EXPIRED if self.broken > 0 else BlockStatus.EXHAUSTED
+        for column in _ENDINGS:
+            if self.gone.get(column, NOTHING_GONE)[0] > 0:
+                return BlockStatus(column)
+        return BlockStatus.EXHAUSTED
 
 
 def draw_order(block: Block) -> tuple[bool, int, datetime, bool, datetime, str]:

@@ -1,7 +1,8 @@
 """Deciding: what an event does, given the customer's wallet and the ledger as they stand.
 
-Owns: every rule of ACCOUNTING that needs judgement: draws, shortfall, dates, what a void takes first. Pure: the
-result depends on the arguments alone. What is decided is stored with the event and never decided again.
+Owns: ``decide``, and what purchases, usage and expiry do: draws, shortfall, dates. What else becomes of a block is in
+``ending``, what happens to money in ``settling``. Pure: the result depends on the arguments alone. What is decided is
+stored with the event and never decided again.
 
 Refusals come in this order: references, currency, credits.
 """
@@ -9,122 +10,126 @@ Refusals come in this order: references, currency, credits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from subledger import errors
+from subledger import ending, errors, settling
 from subledger.blocks import PAID, PROMOTIONAL, ZERO, Block
+from subledger.books import Books, apply_to_books, with_estimate
+from subledger.context import (
+    Context,
+    Dates,
+    Original,
+    breakage_kind,
+    decision,
+    has_credits_left,
+    new_block_id,
+    own_block,
+    same_currency,
+    starts_before_it_expires,
+)
+from subledger.currencies import StandingKey, measure, remeasure
+from subledger.documents import Position
 from subledger.events import Event, format_time
-from subledger.ledger import LedgerState
-from subledger.money import MAX_MINOR, format_credits, round_half_up, share
-from subledger.periods import accounting_date, effective_date
+from subledger.journal import LEDGER_ROLES
+from subledger.money import MAX_MINOR, format_credits, share
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
-
-class Original(msgspec.Struct, frozen=True, kw_only=True):
-    """The recorded event that another one refers to."""
-
-    position: int
-    event: Event
-    decision: Decision
-
-
-class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a decision may depend on besides the wallet.
-
-    ``owners`` tells the customer of every block id the event names, as far as it is in the ledger.
-    """
-
-    state: LedgerState
-    owners: dict[str, str] = {}
-    original: Original | None = None
-
-
-class _Dates(msgspec.Struct, frozen=True):
-    """Accounting dates for one event: its effective date, moved to the first open day and past what it follows."""
-
-    effective: date
-    closed_through: date | None
-
-    def on(self, *others: date | None) -> date:
-        return accounting_date(self.effective, self.closed_through, *others)
+__all__ = ["Context", "Original", "decide"]
 
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     """What to record for ``event``. Raises Refused, and then nothing has happened."""
     state = context.state
-    dates = _Dates(effective_date(event.occurred_at, state.zone), state.closed_through)
-    return _DECIDE[event.type](wallet, event, context, dates)
+    dates = Dates.of(event, state)
+    draft = _DECIDE[event.type](wallet, event, context, dates)
+    movements = [_complete(movement, wallet, event, context) for movement in draft.movements]
+    draft = msgspec.structs.replace(draft, movements=tuple(movements))
+    if any(movement.currency is not None for movement in movements):
+        draft = measure(
+            wallet, context.books, event, draft,
+            effective=dates.effective, functional_currency=state.functional_currency,
+        )  # fmt: skip
+    return _with_pools(draft, event, context, dates)
 
 
-def _decision(context: Context, movements: list[Movement], original: int | None = None) -> Decision:
-    return Decision(policy=context.state.policy, movements=tuple(movements), original=original)
+def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context) -> Movement:
+    """A movement with the pool of its block, and its currency where that is not the functional one."""
+    currency, pool, data = movement.currency, movement.pool, event.data
+    if movement.block is not None:
+        block = wallet.block(movement.block)
+        if block is not None:
+            currency, pool = block.currency, block.pool
+        elif movement.pool is None and movement.customer is None:
+            currency, pool = data.currency, getattr(data, "pool", None)  # a new block
+    home = context.state.functional_currency
+    currency = None if currency == home else currency
+    if (currency, pool) == (movement.currency, movement.pool):
+        return movement
+    return msgspec.structs.replace(movement, pool=pool, currency=currency)
 
 
-def _own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
-    """The block an event names. Raises UnknownBlock, BlockOfAnotherCustomer."""
-    owner = context.owners.get(block_id)
-    if owner is None:
-        raise errors.UnknownBlock(
-            f"no credit block {block_id}", field="data.block_id", expected="a recorded block", found=block_id
+def _with_pools(draft: Decision, event: Event, context: Context, dates: Dates) -> Decision:
+    """A decision with what its movements make due of the breakage of their pools."""
+    books, home = context.books, context.state.functional_currency
+    touched = {m.pool: m.on for m in draft.movements if m.pool is not None}
+    if event.type == "breakage.estimated":
+        touched[event.data.pool] = dates.on()
+        books = _estimated(books, event)
+    if not touched:
+        return draft
+    for movement in draft.movements:
+        if movement.pool is not None:
+            touched[movement.pool] = max(touched[movement.pool], movement.on)
+            books = apply_to_books(books, movement, home)
+    estimates = []
+    for name, on in touched.items():
+        pool = books.pools[name]
+        amount = pool.due_minor() - pool.recognised_minor
+        foreign = pool.currency != home
+        functional = pool.due_functional() - pool.recognised_functional if foreign else None
+        if amount or functional:
+            estimates.append(
+                Movement(
+                    kind="breakage_estimate", on=on, amount=amount, pool=name, functional=functional,
+                    currency=pool.currency if foreign else None,
+                )
+            )  # fmt: skip
+    return msgspec.structs.replace(draft, movements=draft.movements + tuple(estimates))
+
+
+def _estimated(books: Books, event: Event) -> Books:
+    """The books with a pool's new estimate. Raises WrongCurrency, EstimateTooHigh."""
+    data = event.data
+    held = books.pools.get(data.pool)
+    if held is not None:
+        same_currency(data.currency, held.currency, f"pool {data.pool}")
+    pool = with_estimate(held, data)
+    assert pool.estimate is not None
+    rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
+    breakage, escheat = pool.estimate.of(pool.issued_minor)
+    amounts = data.expected_breakage is not None or data.expected_escheat is not None
+    if sum(rates) >= 1 or ((amounts or pool.issued_minor > 0) and breakage + escheat >= pool.issued_minor):
+        raise errors.EstimateTooHigh(
+            f"the expected breakage and escheat leave nothing of pool {data.pool} to be redeemed",
+            field="data.expected_breakage" if data.expected_breakage is not None else "data.expected_breakage_rate",
+            expected="together less than what is issued",
+            found=str(data.expected_breakage or data.expected_breakage_rate),
         )
-    if owner != wallet.customer:
-        raise errors.BlockOfAnotherCustomer(
-            f"block {block_id} belongs to another customer than {wallet.customer}",
-            field="data.block_id",
-            expected=f"a block of {wallet.customer}",
-            found=block_id,
-        )
-    block = wallet.block(block_id)
-    if block is None:
-        raise errors.IntegrityFault(f"block {block_id} has an owner but no state", block_id=block_id)
-    return block
-
-
-def _functional(context: Context, currency: str) -> None:
-    if currency != context.state.functional_currency:
-        raise errors.ExchangeRateMissing(
-            f"no exchange rate from {currency} to {context.state.functional_currency} is known",
-            field="data.currency",
-            expected=context.state.functional_currency,
-            found=currency,
-        )
-
-
-def _new_id(context: Context, block_id: str) -> None:
-    owner = context.owners.get(block_id)
-    if owner is not None:
-        raise errors.BlockExists(
-            f"a credit block {block_id} is already in the ledger",
-            field="data.block_id",
-            expected="a new block id",
-            found=block_id,
-        )
+    return msgspec.structs.replace(books, pools={**books.pools, data.pool: pool})
 
 
 # --- purchases and grants -----------------------------------------------------------------------------------
 
 
-def _starts_before_it_expires(event: Event) -> None:
+def _purchase(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     data = event.data
-    starts_at = data.starts_at or event.occurred_at
-    if data.expires_at is not None and data.expires_at <= starts_at:
-        raise errors.InvalidValue(
-            "data.expires_at is not after the block's start",
-            field="data.expires_at",
-            expected=f"later than {format_time(starts_at)}",
-            found=format_time(data.expires_at),
-        )
-
-
-def _purchase(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
-    data = event.data
-    _starts_before_it_expires(event)
-    _new_id(context, data.block_id)
-    _functional(context, data.currency)
+    starts_before_it_expires(event)
+    new_block_id(context, data.block_id)
+    _in_the_pools_currency(data, context)
     on = dates.on()
     price = data.minor("price", data.currency)
     tax = data.minor("tax", data.currency) if data.tax is not None else 0
@@ -137,10 +142,16 @@ def _purchase(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> 
         currency=data.currency, starts_at=data.starts_at or event.occurred_at,
         scope=None if data.scope is None else tuple(data.scope), opened_at_position=0, gained_on=on,
     )  # fmt: skip
-    return _decision(context, movements + _backfill(wallet, block, dates))
+    return decision(context, movements + _backfill(wallet, block, dates))
 
 
-def _backfill(wallet: Wallet, block: Block, dates: _Dates) -> list[Movement]:
+def _in_the_pools_currency(data: Any, context: Context) -> None:
+    pool = context.books.pools.get(data.pool) if data.pool is not None else None
+    if pool is not None:
+        same_currency(data.currency, pool.currency, f"pool {data.pool}")
+
+
+def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
     """A new block pays first what is still unbilled of earlier usage, oldest first, at the overage's own price."""
     movements: list[Movement] = []
     for overage in wallet.overages:
@@ -164,16 +175,15 @@ def _backfill(wallet: Wallet, block: Block, dates: _Dates) -> list[Movement]:
     return movements
 
 
-def _grant(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _grant(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     data = event.data
-    _starts_before_it_expires(event)
-    _new_id(context, data.block_id)
+    starts_before_it_expires(event)
+    new_block_id(context, data.block_id)
     value = 0
     if data.reason != PROMOTIONAL:
-        _functional(context, data.currency)
         value = data.minor("value", data.currency)
     kind = "promotional_grant" if data.reason == PROMOTIONAL else data.reason
-    return _decision(
+    return decision(
         context,
         [Movement(kind=kind, block=data.block_id, credits=data.credits, amount=value, on=dates.on())],
     )
@@ -182,32 +192,50 @@ def _grant(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Dec
 # --- usage --------------------------------------------------------------------------------------------------
 
 
-def _consume(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
+def _consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     data = event.data
-    blocks = (_own_block(wallet, data.block_id, context),) if data.block_id is not None else wallet.blocks
+    blocks = (own_block(wallet, data.block_id, context),) if data.block_id is not None else wallet.blocks
+    late = context.state.late_usage == "reclassify"
     need: Decimal = data.credits
     movements: list[Movement] = []
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        credits = min(block.left, need)
+        on = dates.on(block.gained_on)
+        if block.left:
+            credits = min(block.left, need)
+        elif late and block.expired and block.broken:
+            # It expired before this usage was known, but after it happened: so much was no breakage.
+            credits = min(block.broken, need)
+            on = dates.on(block.gained_on, block.broken_on)
+            movements.append(_unbroken(block, credits, on))
+            block = _with_back(block, movements[-1])
+        else:
+            continue
         movements.append(
-            Movement(
-                kind="consumption",
-                block=block.block_id,
-                credits=credits,
-                amount=block.amount_for(credits),
-                on=dates.on(block.gained_on),
-            )
+            Movement(kind="consumption", block=block.block_id, credits=credits, amount=block.amount_for(credits), on=on)
         )
         need -= credits
         if not need:
-            return _decision(context, movements)
+            return decision(context, movements)
     movements.append(_overage(wallet, event, context, dates, need))
-    return _decision(context, movements)
+    return decision(context, movements)
 
 
-def _overage(wallet: Wallet, event: Event, context: Context, dates: _Dates, missing: Decimal) -> Movement:
+def _unbroken(block: Block, credits: Decimal, on: date) -> Movement:
+    """A part of a block's breakage taken back."""
+    whole = credits == block.broken
+    amount = block.broken_minor if whole else share(block.broken_minor, credits, block.broken)
+    return Movement(kind=breakage_kind(block), block=block.block_id, credits=-credits, amount=-amount, on=on)
+
+
+def _with_back(block: Block, movement: Movement) -> Block:
+    broken = block.gone["expired"]
+    back = (broken[0] + movement.credits, broken[1] + movement.amount, broken[2])
+    return msgspec.structs.replace(block, gone={**block.gone, "expired": back})
+
+
+def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missing: Decimal) -> Movement:
     """What the credits do not cover: refused or priced, as the event or else the ledger says."""
     data = event.data
     setting = data.on_shortfall or context.state.on_shortfall
@@ -228,16 +256,18 @@ def _overage(wallet: Wallet, event: Event, context: Context, dates: _Dates, miss
             expected="the price of one credit",
             missing=format_credits(missing),
         )
-    _functional(context, data.currency)
     amount, _ = price_overage(wallet, missing, data.overage_price, data.currency)
     if amount > MAX_MINOR:
         raise errors.InvalidValue(
             "the overage is too large an amount", field="data.overage_price", expected="a smaller price"
         )
-    return Movement(kind="overage", credits=missing, amount=amount, on=dates.on(), backfill=setting == "backfill")
+    return Movement(
+        kind="overage", credits=missing, amount=amount, on=dates.on(), backfill=setting == "backfill",
+        currency=data.currency,
+    )  # fmt: skip
 
 
-def _reverse(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
+def _reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     """Usage taken back: what was drawn last is restored first, at the money that was stored, cumulatively."""
     data = event.data
     original = context.original
@@ -256,7 +286,7 @@ def _reverse(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> D
             found=original.event.type,
         )
     correction = wallet.correction(original.position)
-    draws = original.decision.movements
+    draws = [m for m in original.decision.movements if m.kind in ("consumption", "overage")]
     remaining = sum((d.credits - correction.of(d.block)[0] for d in draws), ZERO)
     wanted = data.credits if data.credits is not None else remaining
     if wanted > remaining or not remaining:
@@ -269,20 +299,24 @@ def _reverse(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> D
         )
     movements: list[Movement] = []
     for draw in reversed(draws):
-        restored, restored_minor = correction.of(draw.block)
+        restored, restored_minor, restored_functional = correction.of(draw.block)
         credits = min(draw.credits - restored, wanted)
         if credits <= 0:
             continue
         wanted -= credits
         given_back = share(draw.amount, restored + credits, draw.credits) - restored_minor
         mirror = _mirror_overage if draw.kind == "overage" else _mirror_draw
-        movements += mirror(wallet, draw, credits, given_back, original, event, context, dates)
-    return _decision(context, movements, original=original.position)
+        mirrored = mirror(wallet, draw, credits, given_back, original, event, context, dates)
+        if draw.functional is not None:
+            back = share(draw.functional, restored + credits, draw.credits) - restored_functional
+            mirrored[0] = msgspec.structs.replace(mirrored[0], functional=-back)
+        movements += mirrored
+    return decision(context, movements, original=original.position)
 
 
 def _mirror_overage(
     wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, _event: Event,
-    context: Context, dates: _Dates,
+    context: Context, dates: Dates,
 ) -> list[Movement]:  # fmt: skip
     overage = wallet.overage(original.position)
     if overage is None:
@@ -306,13 +340,14 @@ def _mirror_overage(
             overage=original.position,
             product=original.event.data.product,
             policy=_other(original.decision.policy, context.state.policy),
+            currency=overage.currency,
         )
     ]
 
 
 def _mirror_draw(
     wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, event: Event,
-    context: Context, dates: _Dates,
+    context: Context, dates: Dates,
 ) -> list[Movement]:  # fmt: skip
     block = wallet.block(draw.block or "")
     if block is None:
@@ -330,8 +365,10 @@ def _mirror_draw(
         )
     ]
     passed = block.expires_at is not None and block.expires_at <= event.occurred_at
-    if block.expired or passed:  # it expired meanwhile: what comes back is breakage at once
-        movements.append(Movement(kind="breakage", block=draw.block, credits=credits, amount=given_back, on=on))
+    if (block.expired or passed) and not block.disputes:  # it expired meanwhile: what comes back is breakage at once
+        movements.append(
+            Movement(kind=breakage_kind(block), block=draw.block, credits=credits, amount=given_back, on=on)
+        )
     return movements
 
 
@@ -339,25 +376,25 @@ def _other(policy: int, current: int) -> int | None:
     return policy if policy != current else None
 
 
-# --- the end of a block -------------------------------------------------------------------------------------
+# --- expiry -------------------------------------------------------------------------------------------------
 
 
-def _expire(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
-    block = _own_block(wallet, event.data.block_id, context)
-    if block.expires_at != event.occurred_at:
-        expires = "never" if block.expires_at is None else format_time(block.expires_at)
+def _expire(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+    block = own_block(wallet, event.data.block_id, context)
+    if block.due_at != event.occurred_at:
+        expires = "not now" if block.due_at is None else format_time(block.due_at)
         raise errors.NotYetExpired(
             f"block {block.block_id} expires {expires}",
             field="time",
             expected=expires,
             found=format_time(event.occurred_at),
         )
-    _has_credits_left(block)
-    return _decision(
+    has_credits_left(block)
+    return decision(
         context,
         [
             Movement(
-                kind="breakage",
+                kind=breakage_kind(block),
                 block=block.block_id,
                 credits=block.left,
                 amount=block.carrying_minor,
@@ -367,142 +404,77 @@ def _expire(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> De
     )
 
 
-def _has_credits_left(block: Block) -> None:
-    if not block.left:
-        raise errors.NoCreditsLeft(
-            f"block {block.block_id} has no credits left",
-            field="data.block_id",
-            expected="a block with credits left",
-            found=block.block_id,
-        )
+# --- the ledger itself --------------------------------------------------------------------------------------
 
 
-def _void(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
-    """What is left is cancelled with its tax pro rata; the open receivable is taken first, the rest is owed back."""
-    block = _own_block(wallet, event.data.block_id, context)
-    if block.credit_kind not in (PAID, PROMOTIONAL):
-        raise errors.NotAPurchase(
-            f"block {block.block_id} was granted for {block.credit_kind}, not bought",
-            field="data.block_id",
-            expected="a bought block",
-            found=block.credit_kind,
-        )
-    _has_credits_left(block)
-    on = dates.on(block.gained_on)
-    value = block.carrying_minor
-    # Cumulative like every division: usage taken back later comes to a cancelled block and is cancelled in turn.
-    cancelled = block.voided_minor + value
-    tax = round_half_up(block.tax_minor * cancelled, block.price_minor) - block.tax_reversed_minor if value else 0
-    unpaid = min(value, block.receivable_minor)
-    tax_unpaid = min(tax, block.receivable_minor - unpaid)
-    movements: list[Movement] = []
-    credits = block.left
-    for kind, amount in (("void_unpaid", unpaid), ("void_paid", value - unpaid)):
-        if amount or (kind == "void_unpaid" and not value):
-            movements.append(Movement(kind=kind, block=block.block_id, credits=credits, amount=amount, on=on))
-            credits = ZERO  # the credits go once, with the first of the two
-    for kind, amount in (("tax_reversed_unpaid", tax_unpaid), ("tax_reversed_paid", tax - tax_unpaid)):
-        if amount:
-            movements.append(Movement(kind=kind, block=block.block_id, amount=amount, on=on))
-    return _decision(context, movements)
-
-
-def _change_expiry(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
-    block = _own_block(wallet, event.data.block_id, context)
-    expires_at = event.data.expires_at
-    if expires_at is not None and expires_at <= block.starts_at:
-        raise errors.InvalidValue(
-            "data.expires_at is not after the block's start",
-            field="data.expires_at",
-            expected=f"later than {format_time(block.starts_at)}",
-            found=format_time(expires_at),
-        )
-    on = dates.on(block.gained_on)
-    movements = [Movement(kind="expiry_changed", block=block.block_id, on=on)]
-    if block.broken and (expires_at is None or expires_at > event.occurred_at):
-        movements.append(
-            Movement(
-                kind="reinstatement",
-                block=block.block_id,
-                credits=block.broken,
-                amount=block.broken_minor,
-                on=dates.on(block.gained_on, block.broken_on),
-            )
-        )
-    return _decision(context, movements)
-
-
-# --- money --------------------------------------------------------------------------------------------------
-
-
-def _payment(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:
-    """A payment relieves the receivable of its block, or of its invoice's blocks in order; the rest is unapplied."""
-    data = event.data
-    blocks: tuple[Block, ...] = ()
-    if data.block_id is not None:
-        blocks = (_own_block(wallet, data.block_id, context),)
-        if data.invoice_id is not None and blocks[0].invoice_id != data.invoice_id:
-            raise errors.UnknownInvoice(
-                f"block {data.block_id} is not on invoice {data.invoice_id}",
-                field="data.invoice_id",
-                expected=str(blocks[0].invoice_id),
-                found=data.invoice_id,
-            )
-    elif data.invoice_id is not None:
-        blocks = tuple(
-            sorted(
-                (block for block in wallet.blocks if block.invoice_id == data.invoice_id),
-                key=lambda block: block.opened_at_position,
-            )
-        )
-        if not blocks:
-            raise errors.UnknownInvoice(
-                f"no credit block of {wallet.customer} was bought on invoice {data.invoice_id}",
-                field="data.invoice_id",
-                expected="the invoice of a purchase",
-                found=data.invoice_id,
-            )
-    if blocks and blocks[0].currency != data.currency:
+def _set_rate(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+    home = context.state.functional_currency
+    if event.data.quote != home:
         raise errors.WrongCurrency(
-            f"the receivable is in {blocks[0].currency}",
-            field="data.currency",
-            expected=blocks[0].currency,
-            found=data.currency,
+            f"rates are quoted in {home}", field="data.quote", expected=home, found=event.data.quote
         )
-    _functional(context, data.currency)
-    way = "processor" if data.processor is not None else "cash"
-    left = data.minor("amount", data.currency)
-    movements: list[Movement] = []
-    for block in blocks:
-        amount = min(left, block.receivable_minor)
-        if amount > 0:
-            movements.append(
-                Movement(kind=f"payment_{way}", block=block.block_id, amount=amount, on=dates.on(block.gained_on))
-            )
-            left -= amount
-    if left:
-        movements.append(Movement(kind=f"unapplied_{way}", amount=left, on=dates.on()))
-    fee = data.minor("fee", data.currency) if data.fee is not None else 0
-    if fee:
-        movements.append(Movement(kind="processing_fee", amount=fee, on=dates.on()))
-    return _decision(context, movements)
+    return decision(context, [])
 
 
-def _nothing(wallet: Wallet, event: Event, context: Context, dates: _Dates) -> Decision:  # noqa: ARG001 - one shape for all
+def _remeasure(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+    """What stands in other currencies at a period's end, of one customer or of the ledger itself."""
+
+    def now(key: StandingKey) -> Position:
+        role, currency, place = key
+        if role in LEDGER_ROLES:
+            return context.books.position(role, currency, place)
+        block = wallet.block(place)
+        if role == "prepaid_liability" and block is not None:
+            return -block.carrying_minor, -block.carrying_functional
+        return wallet.position(role, currency, place)
+
+    standing = {key: position for key, position in context.standing.items() if _is_monetary(key, wallet)}
+    movements = remeasure(
+        standing, now, context.books, on=dates.on(), following=dates.on(dates.effective + timedelta(days=1)),
+        functional_currency=context.state.functional_currency,
+    )  # fmt: skip
+    return decision(context, movements)
+
+
+def _is_monetary(key: StandingKey, wallet: Wallet) -> bool:
+    """Whether a position is money owed or held; a liability only where its block is refundable."""
+    block = wallet.block(key[2])
+    return key[0] != "prepaid_liability" or (block is not None and block.refundable)
+
+
+def _nothing(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     """Events of the ledger itself move no credits and no money."""
-    return _decision(context, [])
+    return decision(context, [])
 
 
-_Decide = Callable[[Wallet, Event, Context, _Dates], Decision]
+_Decide = Callable[[Wallet, Event, Context, Dates], Decision]
 _DECIDE: Final[dict[str, _Decide]] = {
     "credits.purchased": _purchase,
     "credits.granted": _grant,
     "credits.consumed": _consume,
     "credits.expired": _expire,
     "consumption.reversed": _reverse,
-    "purchase.voided": _void,
-    "block.expiry_changed": _change_expiry,
-    "payment.received": _payment,
+    "purchase.voided": ending.void,
+    "credits.refunded": ending.refund,
+    "block.expiry_changed": ending.change_expiry,
+    "block.repriced": ending.reprice,
+    "credits.transferred": ending.transfer,
+    "credits.escheated": ending.escheat,
+    "escheat.reclaimed": ending.reclaim_escheat,
+    "escheat.remitted": ending.remit_escheat,
+    "payment.received": settling.receive,
+    "payment.applied": settling.apply,
+    "payment.refunded": settling.pay_back,
+    "payout.settled": settling.pay_out,
+    "overage.billed": settling.bill_overage,
+    "credit_memo.issued": settling.issue_memo,
+    "receivable.written_off": settling.write_off,
+    "dispute.opened": settling.open_dispute,
+    "dispute.won": settling.win_dispute,
+    "dispute.lost": settling.lose_dispute,
+    "exchange_rate.set": _set_rate,
+    "breakage.estimated": _nothing,
+    "balances.remeasured": _remeasure,
     "ledger.configured": _nothing,
     "policy.adopted": _nothing,
     "mapping.adopted": _nothing,
@@ -510,10 +482,3 @@ _DECIDE: Final[dict[str, _Decide]] = {
     "period.reopened": _nothing,
     "period.cut": _nothing,
 }
-
-
-def blocks_named(event: Event) -> tuple[str, ...]:
-    """The block ids an event names itself, for the writer to look up."""
-    data: Any = event.data
-    block_id = getattr(data, "block_id", None)
-    return (block_id,) if block_id is not None else ()

@@ -7,8 +7,10 @@
     │   └── InvalidMapping  InvalidPolicy  InvalidCursor
     ├── Refused                 well-formed, but the books do not allow it as they stand
     │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
-    │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  UnknownInvoice  NoCreditsLeft  NotAPurchase
-    │   ├── InsufficientCredits  NotYetExpired
+    │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
+    │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
+    │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
+    │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole
     │   └── KnownAtInFuture
@@ -274,6 +276,72 @@ class NotAPurchase(Refused):
     """The credit block was granted, not bought."""
 
     code = "not_a_purchase"
+
+
+class BlockDisputed(Refused):
+    """The credit block is disputed, and frozen until the dispute ends."""
+
+    code = "block_disputed"
+
+
+class UnknownPayment(Refused):
+    """No payment with this id is recorded for the customer."""
+
+    code = "unknown_payment"
+
+
+class UnknownDispute(Refused):
+    """No dispute with this id is recorded for the customer."""
+
+    code = "unknown_dispute"
+
+
+class DocumentExists(Refused):
+    """A payment, invoice or dispute with this id is already in the ledger."""
+
+    code = "document_exists"
+
+
+class DisputeDecided(Refused):
+    """The dispute has been decided."""
+
+    code = "dispute_decided"
+
+
+class ExceedsValue(Refused):
+    """The amount is more than the value it is taken from."""
+
+    code = "exceeds_value"
+
+
+class ExceedsReceivable(Refused):
+    """The amount is more than what is still to be paid."""
+
+    code = "exceeds_receivable"
+
+
+class ExceedsPayment(Refused):
+    """The amount is more than what the payment has left."""
+
+    code = "exceeds_payment"
+
+
+class NothingOwed(Refused):
+    """The amount is more than what is owed to the customer."""
+
+    code = "nothing_owed"
+
+
+class ExceedsOverage(Refused):
+    """The amount is more than the overage that has not been billed."""
+
+    code = "exceeds_overage"
+
+
+class EstimateTooHigh(Refused):
+    """The expected breakage and escheat leave nothing of the pool to be redeemed."""
+
+    code = "estimate_too_high"
 
 
 class PeriodOutOfOrder(Refused):

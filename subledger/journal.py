@@ -30,6 +30,13 @@ REMEASURED_ROLES: Final = (*MONETARY_ROLES, "prepaid_liability")
 """The monetary roles, and the liability of refundable blocks, which is owed back in money."""
 
 
+LEDGER_ROLES: Final = ("cash", "processor_clearing", "tax_payable")
+"""Monetary roles that are carried for the ledger as a whole: one balance a currency (and processor)."""
+
+BLOCK_ROLES: Final = ("accounts_receivable", "disputes_receivable", "unclaimed_property", "processor_clearing")
+"""Monetary roles that are carried block by block (or processor by processor), and only else for the customer."""
+
+
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """An entry kind: which column of a block's roll-forward it fills, and in which direction.
 

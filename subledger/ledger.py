@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from subledger import events
+from subledger import event_data as events
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
+from subledger.events import Event
 from subledger.periods import Period, time_zone
 
 
@@ -39,7 +40,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
         return time_zone(self.timezone)
 
 
-def evolve_ledger(state: LedgerState, event: events.Event) -> LedgerState:
+def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
     """The ledger after one of its own events; any other event leaves it as it is."""
     data: Any = event.data
     replace = msgspec.structs.replace

@@ -88,6 +88,13 @@ def parse_decimal(text: object, *, field: str, places: int) -> Decimal:
     return Decimal(text)
 
 
+def parse_signed(text: object, *, field: str, places: int) -> Decimal:
+    """As ``parse_decimal``, with an optional minus sign; never ``-0``."""
+    negative = isinstance(text, str) and text.startswith("-")
+    magnitude = parse_decimal(text[1:] if negative and isinstance(text, str) else text, field=field, places=places)
+    return -magnitude if negative and magnitude else magnitude
+
+
 def parse_minor(text: object, currency: str, *, field: str) -> int:
     """An amount of ``currency`` as text, in minor units: ``"12.50"`` USD is 1250."""
     return to_minor(parse_decimal(text, field=field, places=30), currency, field=field)
@@ -106,7 +113,7 @@ def to_minor(amount: Decimal, currency: str, *, field: str) -> int:
             expected=f"at most {places} decimals",
             found=str(amount),
         )
-    if minor > MAX_MINOR:
+    if abs(minor) > MAX_MINOR:
         raise InvalidValue(
             f"{field} is too large",
             field=field,

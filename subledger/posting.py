@@ -92,54 +92,51 @@ def shipped_policy(name: str) -> Policy:
     return parse_policy((resources.files("subledger") / "policies" / f"{name}.toml").read_text("utf-8"))
 
 
-def post(event: Event, decision: Decision, *, before: LedgerState, wallet: Wallet) -> tuple[Entry, ...]:
+def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapping[str, Wallet]) -> tuple[Entry, ...]:
     """The journal entries of a decision: one per movement, in order.
 
-    ``before`` is the ledger when the event was decided, ``wallet`` the customer's wallet after it: headers of
+    ``before`` is the ledger when the event was decided, ``wallets`` those of the customers after it: headers of
     blocks and overages never change, so either moment would do.
     """
     if not decision.movements:
         return ()
     effective = effective_date(event.occurred_at, before.zone)
     return tuple(
-        _entry(number, movement, event, decision, before, wallet, effective)
+        _entry(number, movement, event, decision, before, wallets, effective)
         for number, movement in enumerate(decision.movements, start=1)
     )
 
 
 def _entry(
-    number: int, movement: Movement, event: Event, decision: Decision, before: LedgerState, wallet: Wallet,
-    effective: date,
+    number: int, movement: Movement, event: Event, decision: Decision, before: LedgerState,
+    wallets: Mapping[str, Wallet], effective: date,
 ) -> Entry:  # fmt: skip
-    currency, unit, credit_kind = before.functional_currency, None, ""
-    if movement.block is not None:
+    customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
+    wallet = wallets.get(customer) if customer is not None else None
+    unit, credit_kind = None, ""
+    if movement.block is not None and wallet is not None:
         block = wallet.block(movement.block)
         if block is None:
-            raise IntegrityFault(f"block {movement.block} of {wallet.customer} has no state")
-        currency, credit_kind = block.currency, block.credit_kind
+            raise IntegrityFault(f"block {movement.block} of {customer} has no state")
+        credit_kind = block.credit_kind
         unit = block.unit if movement.credits else None
-    elif movement.kind == "overage":
+    elif movement.credits and wallet is not None:
         held = wallet.overage(movement.overage) if movement.overage is not None else None
-        currency = held.currency if held is not None else event.data.currency
         unit = held.unit if held is not None else event.data.unit
-    elif event.type == "payment.received":
-        currency = event.data.currency
     product = movement.product or (event.data.product if event.type == "credits.consumed" else None)
-    processor = event.data.processor if event.type == "payment.received" else None
     return Entry(
         number=number,
         policy=movement.policy or decision.policy,
         kind=movement.kind,
-        customer=event.customer,
+        customer=customer,
         block_id=movement.block,
         unit=unit,
         credits=movement.credits,
         amount_minor=movement.amount,
-        currency=currency,
-        # Every amount is in the functional currency until exchange rates are events.
-        functional_minor=movement.amount,
+        currency=movement.currency or before.functional_currency,
+        functional_minor=movement.amount if movement.functional is None else movement.functional,
         accounting_date=movement.on,
         effective_date=effective,
         cut=before.open_cut,
-        dimensions=Dimensions(product or "", credit_kind, "", processor or ""),
+        dimensions=Dimensions(product or "", credit_kind, movement.pool or "", movement.processor or ""),
     )

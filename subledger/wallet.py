@@ -1,10 +1,12 @@
 """The wallet: one customer's credits as the writer knows them, and how a decision changes them.
 
-Owns: the open blocks and overages of a customer, and ``evolve``. Does not own: what to do about an event (deciding).
-Everything here is pure: no clock, no database. Replaying a log through ``evolve`` gives the same wallets.
+Owns: the open blocks and overages of a customer, and ``evolve``. Does not own: what to do about an event (deciding),
+what belongs to the ledger as a whole (books). Everything here is pure: no clock, no database. Replaying a log through
+``evolve`` gives the same wallets.
 
 A block without credits, and an overage with nothing open, are *finished*: they leave the wallet and are kept with
-the ledger's finished blocks and documents, from where they are recalled when a later event refers to them.
+the ledger's finished blocks and documents, from where they are recalled when a later event refers to them. Payments,
+invoices and disputes are always recalled.
 """
 
 from __future__ import annotations
@@ -16,9 +18,24 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from subledger.blocks import PAID, ZERO, Block, draw_order
-from subledger.events import CreditsGranted, CreditsPurchased, Event
-from subledger.money import MAX_MINOR, exponent, nano, round_half_up, share
+from subledger.blocks import NOTHING_GONE, PAID, ZERO, Block, Segment, draw_order
+from subledger.documents import (
+    Applied,
+    Correction,
+    Dispute,
+    Document,
+    Invoice,
+    Overage,
+    Payment,
+    Position,
+    Positions,
+    moved,
+    position_key,
+)
+from subledger.event_data import CreditsGranted, CreditsPurchased
+from subledger.events import Event
+from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
+from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
@@ -26,10 +43,12 @@ _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happens to a block or a customer: an entry kind and its amount, with the date it is booked on.
 
-    ``credits`` and ``amount`` (minor units) are negative where the entry is written as the mirror. ``overage`` is
-    the position of the usage whose overage is meant; ``backfill`` marks overage that the next purchase pays first
-    (stored, because the ledger's setting may change later). ``policy`` is set where it is not the decision's own: a
-    reversal mirrors what was stored, under the policy of that day.
+    ``credits`` and ``amount`` (minor units) are negative where the entry is written as the mirror. ``customer`` is
+    set where it is not the event's; ``currency`` where it is not the functional one, and then ``functional`` is the
+    amount in that. ``overage`` is the position of the usage whose overage is meant, ``invoice`` the invoice whose
+    receivable; ``backfill`` marks overage that the next purchase pays first (stored, because the ledger's setting
+    may change later). ``policy`` is set where it is not the decision's own: a reversal mirrors what was stored,
+    under the policy of that day.
     """
 
     kind: str
@@ -41,71 +60,50 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backfill: bool = False
     product: str | None = None
     policy: int | None = None
+    customer: str | None = None
+    currency: str | None = None
+    functional: int | None = None
+    pool: str | None = None
+    processor: str | None = None
+    invoice: str | None = None
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asked for what a person decides, and who else allowed it."""
+
+    approval_id: str
+    maker: str
+    checker: str
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was decided about an event when it was recorded; stored with it and never recomputed."""
+    """What was decided about an event when it was recorded; stored with it and never recomputed.
+
+    ``rate`` is the exchange rate that was used; ``taken_over`` the block that a transfer makes for its new customer.
+    """
 
     policy: int
     movements: tuple[Movement, ...] = ()
     original: int | None = None
-
-
-class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Usage beyond the credits, recorded at ``position``. ``settled`` has been paid by later purchases."""
-
-    position: int
-    unit: str
-    product: str | None = None
-    price: Decimal
-    currency: str
-    credits: Decimal
-    amount_minor: int
-    booked_on: date
-    backfill: bool = False
-    restored: Decimal = ZERO
-    restored_minor: int = 0
-    settled: Decimal = ZERO
-    settled_minor: int = 0
-    settled_by: tuple[str, ...] = ()
-
-    @property
-    def open(self) -> Decimal:
-        return self.credits - self.restored - self.settled
-
-    @property
-    def open_minor(self) -> int:
-        return self.amount_minor - self.restored_minor - self.settled_minor
-
-    def settle_amount(self, credits: Decimal) -> int:
-        """The part of the overage's price that ``credits`` of it carry; the last credit takes what is left."""
-        if credits == self.open:
-            return self.open_minor
-        target = share(self.amount_minor, self.settled + credits, self.credits)
-        return min(max(target - self.settled_minor, 0), self.open_minor)
-
-
-class Correction(msgspec.Struct, frozen=True, kw_only=True):
-    """What has been reversed so far of the usage at ``position``: per block ("" for overage) credits and money."""
-
-    position: int
-    restored: dict[str, tuple[Decimal, int]]
-
-    def of(self, block_id: str | None) -> tuple[Decimal, int]:
-        return self.restored.get(block_id or "", (ZERO, 0))
+    rate: Decimal | None = None
+    taken_over: Block | None = None
+    approval: Approval | None = None
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One customer's blocks in draw order, overages in order of position, and recalled corrections.
+    """One customer's blocks in draw order, overages in order of position, and what was recalled for an event.
 
     ``carry`` holds, per currency, the fraction of a minor unit by which overage is priced but not posted yet.
+    ``positions`` holds what is owed to the customer, and everything owed either way in another currency.
     """
 
     customer: str
     blocks: tuple[Block, ...] = ()
     overages: tuple[Overage, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    documents: tuple[Document, ...] = ()
     carry: dict[str, Decimal] = {}
+    positions: Positions = {}
 
     def block(self, block_id: str) -> Block | None:
         for block in self.blocks:
@@ -125,14 +123,27 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return correction
         return Correction(position=position, restored={})
 
+    def document(self, kind: str, document_id: str) -> Any:
+        """A payment, an invoice or a dispute at hand, else None."""
+        for document in self.documents:
+            if (document.document_kind, document.document_id) == (kind, document_id):
+                return document
+        return None
+
+    def position(self, role: str, currency: str, block: str | None = None) -> Position:
+        """What stands on a role, debits positive: minor units of the currency, and of the functional one."""
+        return self.positions.get(position_key(role, currency, block), (0, 0))
+
     def recall(
         self, blocks: tuple[Block, ...] = (), overages: tuple[Overage, ...] = (),
-        corrections: tuple[Correction, ...] = (),
+        corrections: tuple[Correction, ...] = (), documents: tuple[Document, ...] = (),
     ) -> Wallet:  # fmt: skip
         """The wallet with finished things brought back; what it already holds wins."""
         held = {block.block_id for block in self.blocks}
         held_overages = {overage.position for overage in self.overages}
         held_corrections = {correction.position for correction in self.corrections}
+        held_documents = {(d.document_kind, d.document_id) for d in self.documents}
+        new = [d for d in documents if (d.document_kind, d.document_id) not in held_documents]
         return replace(
             self,
             blocks=_in_draw_order((*self.blocks, *(b for b in blocks if b.block_id not in held))),
@@ -143,17 +154,20 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 )
             ),
             corrections=(*self.corrections, *(c for c in corrections if c.position not in held_corrections)),
+            documents=(*self.documents, *new),
         )
 
     def without_finished(self) -> Wallet:
-        """The wallet as it is kept: open blocks and overages only, no corrections."""
-        if not self.corrections and all(b.left for b in self.blocks) and all(o.open for o in self.overages):
+        """The wallet as it is kept: open blocks and overages only, nothing that is always recalled."""
+        recalled = self.corrections or self.documents
+        if not recalled and all(b.left for b in self.blocks) and all(o.open for o in self.overages):
             return self
         return replace(
             self,
             blocks=tuple(block for block in self.blocks if block.left),
             overages=tuple(overage for overage in self.overages if overage.open),
             corrections=(),
+            documents=(),
         )
 
 
@@ -183,79 +197,132 @@ def _as_carry(scaled: int) -> Decimal:
 def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
     """The wallet after a decision. Total: any decision that ``decide`` can make is applied without looking again."""
     for movement in decision.movements:
-        wallet = _apply(wallet, event, movement, position, functional_currency)
-    if decision.original is not None:
-        wallet = _remember_correction(wallet, decision, decision.original)
+        if (movement.customer or event.customer) == wallet.customer:
+            wallet = _apply(wallet, event, decision, movement, position, functional_currency)
+    if event.customer == wallet.customer:
+        if decision.original is not None:
+            wallet = _remember_correction(wallet, decision, decision.original)
+        wallet = _remember_document(wallet, event, decision, functional_currency)
     return wallet
 
 
-def _apply(wallet: Wallet, event: Event, movement: Movement, position: int, functional_currency: str) -> Wallet:
-    kind, amount, credits = movement.kind, movement.amount, movement.credits
-    if kind in ("purchase", "promotional_grant", "goodwill", "allocation"):
-        return _with_block(wallet, _new_block(event, movement, position, functional_currency))
-    if kind == "overage":
+def apply_movement(
+    wallet: Wallet, event: Event, decision: Decision, movement: Movement, functional_currency: str
+) -> Wallet:
+    """The wallet after one movement, for a decision that is still being made."""
+    return _apply(wallet, event, decision, movement, 0, functional_currency)
+
+
+def _apply(
+    wallet: Wallet, event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str
+) -> Wallet:
+    kind = KIND_BY_NAME[movement.kind]
+    if kind.debits is not None or kind.credits is not None:
+        wallet = _with_positions(wallet, movement, kind, functional_currency)
+    if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
+    if movement.kind == "overage_billed":
+        return _settle(wallet, event, movement)
     if movement.block is None:
         return wallet
+    if kind.column in GAINS and movement.kind != "repricing":
+        return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
     block = wallet.block(movement.block)
     if block is None:
         raise LookupError(f"block {movement.block} of customer {wallet.customer} is not at hand")
-    match kind:
-        case "consumption":
-            changed = replace(
+    if movement.kind == "overage_backfilled":
+        wallet = _settle(wallet, event, movement)
+    return _with_block(wallet, _changed(block, event, movement, kind))
+
+
+def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Block:
+    """A block after a movement on it."""
+    amount, credits, functional = movement.amount, movement.credits, movement.functional or 0
+    match kind.column:
+        case "consumed":
+            block = replace(
                 block,
                 used=block.used + credits,
                 drawn_minor=block.drawn_minor + amount,
-                gained_on=max(block.gained_on, movement.on) if credits < 0 else block.gained_on,
+                drawn_functional=block.drawn_functional + functional,
             )
-        case "overage_backfilled" | "backfill_difference":
-            changed = replace(block, used=block.used + credits, drawn_minor=block.drawn_minor + amount)
-            if kind == "overage_backfilled":
-                wallet = _settle(wallet, event, movement)
-        case "breakage":
-            changed = replace(
-                block,
-                broken=block.broken + credits,
-                broken_minor=block.broken_minor + amount,
-                # A later breakage may be dated earlier; a reinstatement follows all of them.
-                broken_on=max(block.broken_on or movement.on, movement.on),
-                expired=True,
-            )
-        case "reinstatement":
-            changed = replace(
-                block,
-                broken=block.broken - credits,
-                broken_minor=block.broken_minor - amount,
-                expired=False,
-                gained_on=max(block.gained_on, movement.on),
-            )
+        case "repriced":
+            block = _repriced(block, movement)
+        case str() as column:
+            gone = block.gone.get(column, NOTHING_GONE)
+            sign = -kind.sign
+            gone = (gone[0] + sign * credits, gone[1] + sign * amount, gone[2] + sign * functional)
+            block = replace(block, gone={**block.gone, column: gone})
+        case None:
+            block = _without_value(block, event, movement)
+    if kind.sign * credits > 0 or kind.sign * amount > 0:
+        block = replace(block, gained_on=max(block.gained_on, movement.on))
+    if kind.column == "expired" or movement.kind == "escheat":
+        block = _expired(block, event, movement, -kind.sign * credits)
+    if kind.column == "voided" or movement.kind == "refund":
+        block = replace(block, cancelled_minor=block.cancelled_minor + amount)
+    if movement.invoice is None:
+        if kind.debits == "accounts_receivable":
+            block = replace(block, receivable_minor=block.receivable_minor + amount)
+        if kind.credits == "accounts_receivable":
+            block = replace(block, receivable_minor=block.receivable_minor - amount)
+    return block
+
+
+def _repriced(block: Block, movement: Movement) -> Block:
+    """A new segment: what was left and what is added, counted anew."""
+    functional = movement.functional or 0
+    return replace(
+        block,
+        credits=block.credits + movement.credits,
+        price_minor=block.price_minor + movement.amount,
+        price_functional=block.price_functional + functional,
+        segment=Segment(
+            credits=block.left + movement.credits,
+            price_minor=block.carrying_minor + movement.amount,
+            price_functional=block.carrying_functional + functional,
+            used=block.used,
+            drawn_minor=block.drawn_minor,
+            drawn_functional=block.drawn_functional,
+        ),
+    )
+
+
+def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) -> Block:
+    """A block after breakage, which a later one may precede in date, or after its reinstatement, which follows all."""
+    if broken > 0 or (not broken and movement.amount > 0):
+        return replace(block, broken_on=max(block.broken_on or movement.on, movement.on), expired=True)
+    return replace(block, expired=block.expired if event.type != "block.expiry_changed" else False)
+
+
+def _without_value(block: Block, event: Event, movement: Movement) -> Block:
+    """A block after a movement that leaves its credits and value alone."""
+    amount = movement.amount
+    match movement.kind:
         case "expiry_changed":
-            changed = replace(block, expires_at=event.data.expires_at)
-        case "void_unpaid" | "void_paid":
-            changed = replace(
-                block,
-                voided=block.voided + credits,
-                voided_minor=block.voided_minor + amount,
-                receivable_minor=block.receivable_minor - (amount if kind == "void_unpaid" else 0),
-            )
-        case "tax_reversed_unpaid" | "tax_reversed_paid":
-            changed = replace(
-                block,
-                tax_reversed_minor=block.tax_reversed_minor + amount,
-                receivable_minor=block.receivable_minor - (amount if kind == "tax_reversed_unpaid" else 0),
-            )
+            return replace(block, expires_at=event.data.expires_at)
         case "purchase_tax":
-            changed = replace(
-                block, tax_minor=block.tax_minor + amount, receivable_minor=block.receivable_minor + amount
-            )
-        case "payment_cash" | "payment_processor":
-            changed = replace(block, receivable_minor=block.receivable_minor - amount)
-        case _:
-            raise LookupError(f"no entry kind {kind}")
-    return _with_block(wallet, changed)
+            return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
+        case "tax_reversed_unpaid" | "tax_reversed_paid" if event.type != "credit_memo.issued":
+            return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
+        case "tax_reversed_unpaid" | "tax_reversed_paid" | "dispute_lost_tax" | "write_off_tax" | "write_off_tax_borne":
+            return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
+        case "memo_unpaid" | "memo_paid":
+            return replace(block, conceded_minor=block.conceded_minor + amount)
+        case "escheat_reclaimed" | "escheat_remitted":
+            return replace(block, claimed_minor=block.claimed_minor + amount)
+        case "dispute_opened":
+            return replace(block, disputes=block.disputes + 1)
+        case "fx_remeasurement_prepaid_liability" | "fx_settlement_prepaid_liability":
+            return replace(block, price_functional=block.price_functional - (movement.functional or 0))
+    return block
 
 
-def _new_block(event: Event, movement: Movement, position: int, functional_currency: str) -> Block:
+def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
+    if movement.kind == "transfer_in":
+        if decision.taken_over is None:
+            raise LookupError(f"block {movement.block} has no terms")
+        return replace(decision.taken_over, opened_at_position=position, price_functional=movement.functional or 0)
     data: Any = event.data
     purchased = isinstance(data, CreditsPurchased)
     assert purchased or isinstance(data, CreditsGranted)
@@ -266,15 +333,33 @@ def _new_block(event: Event, movement: Movement, position: int, functional_curre
         credits=movement.credits,
         price_minor=movement.amount,
         currency=data.currency or functional_currency,
+        rate=decision.rate,
+        price_functional=movement.functional or 0,
         starts_at=data.starts_at or event.occurred_at,
         expires_at=data.expires_at,
         priority=data.priority,
         scope=None if data.scope is None else tuple(data.scope),
+        refundable=purchased and data.refundable,
+        pool=data.pool if purchased else None,
+        escheat_class=data.escheat_class if purchased else None,
         invoice_id=data.invoice_id if purchased else None,
         opened_at_position=position,
         gained_on=movement.on,
         receivable_minor=movement.amount if purchased else 0,
     )
+
+
+def _with_positions(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
+    positions = wallet.positions
+    for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+        if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
+            continue
+        if movement.currency is None and role not in ("customer_balance", "refunds_payable"):
+            continue
+        key = position_key(role, movement.currency or functional_currency, movement.block)
+        functional = movement.amount if movement.functional is None else movement.functional
+        positions = moved(positions, key, sign * movement.amount, sign * functional)
+    return wallet if positions is wallet.positions else replace(wallet, positions=positions)
 
 
 def _with_block(wallet: Wallet, changed: Block) -> Wallet:
@@ -283,7 +368,7 @@ def _with_block(wallet: Wallet, changed: Block) -> Wallet:
     for index, block in enumerate(blocks):
         if block.block_id == changed.block_id:
             blocks[index] = changed
-            if block.expires_at == changed.expires_at:
+            if block.expires_at == changed.expires_at:  # nothing else of the order ever changes
                 return replace(wallet, blocks=tuple(blocks))
             break
     else:
@@ -325,6 +410,7 @@ def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
     held = wallet.overage(movement.overage or 0)
     if held is None:
         raise LookupError(f"the overage of position {movement.overage} is not at hand")
+    # An entry without its credits, as the difference of a backfill has none, settles nothing.
     return _with_overage(
         wallet,
         replace(
@@ -347,8 +433,87 @@ def _remember_correction(wallet: Wallet, decision: Decision, original: int) -> W
     correction = wallet.correction(original)
     restored = dict(correction.restored)
     for movement in decision.movements:
-        if movement.credits < 0:  # the mirrored draws; a breakage that follows them is not a correction
-            credits, amount = restored.get(movement.block or "", (ZERO, 0))
-            restored[movement.block or ""] = (credits - movement.credits, amount - movement.amount)
+        if movement.kind in ("consumption", "overage"):  # a breakage that follows them is not a correction
+            credits, amount, functional = restored.get(movement.block or "", NOTHING_GONE)
+            back = movement.functional or 0
+            restored[movement.block or ""] = (credits - movement.credits, amount - movement.amount, functional - back)
     others = tuple(c for c in wallet.corrections if c.position != original)
     return replace(wallet, corrections=(*others, replace(correction, restored=restored)))
+
+
+# --- payments, invoices, disputes ---------------------------------------------------------------------------
+
+
+def _remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
+    """What later events may refer to, after this one."""
+    data: Any = event.data
+    movements = decision.movements
+    match event.type:
+        case "payment.received":
+            if data.payment_id is not None:
+                payment = Payment(
+                    payment_id=data.payment_id,
+                    currency=data.currency,
+                    processor=data.processor,
+                    applied=_applied(movements, "payment_cash", "payment_processor"),
+                    open_minor=_sum(movements, "unapplied_cash", "unapplied_processor"),
+                )
+                wallet = _with_document(wallet, payment)
+        case "payment.applied" | "payment.refunded":
+            held = wallet.document("payment", data.payment_id) if data.payment_id is not None else None
+            if held is not None:
+                applied = _applied(movements, "payment_applied")
+                spent = sum(part.amount for part in applied) + _sum(movements, "balance_refunded")
+                held = replace(held, applied=held.applied + applied, open_minor=held.open_minor - spent)
+                wallet = _with_document(wallet, held)
+        case "overage.billed":
+            wallet = _with_document(wallet, Invoice(invoice_id=data.invoice_id, currency=data.currency))
+        case "dispute.opened":
+            dispute = Dispute(
+                dispute_id=data.dispute_id,
+                currency=movements[0].currency or functional_currency,
+                processor=movements[0].processor,
+                parts=_applied(movements, "dispute_opened"),
+            )
+            wallet = _with_document(wallet, dispute)
+        case "dispute.won" | "dispute.lost":
+            dispute = wallet.document("dispute", data.dispute_id)
+            for part in dispute.parts:
+                block = wallet.block(part.block) if part.block is not None else None
+                if block is not None:
+                    wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
+            wallet = _with_document(wallet, replace(dispute, decided=event.type.removeprefix("dispute.")))
+    for movement in movements:
+        if movement.invoice is not None:
+            wallet = _with_document(wallet, _invoiced(wallet, movement))
+    return wallet
+
+
+def _applied(movements: tuple[Movement, ...], *kinds: str) -> tuple[Applied, ...]:
+    return tuple(Applied(block=m.block, invoice=m.invoice, amount=m.amount) for m in movements if m.kind in kinds)
+
+
+def _sum(movements: tuple[Movement, ...], *kinds: str) -> int:
+    return sum(movement.amount for movement in movements if movement.kind in kinds)
+
+
+def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
+    """The invoice of billed overage after a movement on it."""
+    invoice: Invoice | None = wallet.document("invoice", movement.invoice or "")
+    if invoice is None:
+        raise LookupError(f"invoice {movement.invoice} of customer {wallet.customer} is not at hand")
+    kind, amount = KIND_BY_NAME[movement.kind], movement.amount
+    owed = (kind.debits == "accounts_receivable") - (kind.credits == "accounts_receivable")
+    return replace(
+        invoice,
+        billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
+        tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
+        conceded_minor=invoice.conceded_minor + (amount if movement.kind in ("memo_unpaid", "memo_paid") else 0),
+        receivable_minor=invoice.receivable_minor + owed * amount,
+    )
+
+
+def _with_document(wallet: Wallet, changed: Document) -> Wallet:
+    key = (changed.document_kind, changed.document_id)
+    others = tuple(d for d in wallet.documents if (d.document_kind, d.document_id) != key)
+    return replace(wallet, documents=(*others, changed))

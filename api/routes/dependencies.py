@@ -11,7 +11,7 @@ from fastapi import Depends, Path, Query, Request
 from api.access import EVERY_LEDGER, Access, NotAuthenticated, any_key_exists, authorize
 from api.service import Subledger
 from subledger.errors import InvalidValue
-from subledger.events import parse_time
+from subledger.event_data import parse_time
 from subledger.store.database import Database
 
 

@@ -15,7 +15,8 @@ from api.checkpoint import sign_checkpoint
 from api.routes.dependencies import Cursor, LedgerId, Limit, Service, Text, needs
 from api.service import Subledger
 from subledger.errors import EventConflict, InvalidInput
-from subledger.events import EVENT_TYPES, CloudEvent, loads
+from subledger.event_data import EVENT_TYPES
+from subledger.events import CloudEvent, loads
 from subledger.store import reader
 from subledger.store.recorder import REJECTED, Outcome
 

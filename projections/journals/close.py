@@ -1,8 +1,8 @@
 """Closing a period, reopening one, and the cuts that say to which journal an entry belongs.
 
 Closing first records what expired by the period's end. Then, in one commit, it records what has become due since and
-the ``period.closed`` event, and proves the invariants of the books through the period's last day. Remeasurement joins
-in when exchange rates are events.
+what is owed and held in other currencies at the rates of the period's end, then the ``period.closed`` event, and
+proves the invariants of the books through the period's last day.
 
 Owns: the order of these steps and the proofs. Does not own: which date a late fact gets (periods), the journals
 (summary).
@@ -20,14 +20,17 @@ from sqlalchemy import Connection
 from projections.journals.mapping import CLOCK
 from projections.journals.rows import AnyConnection, rows
 from subledger.accounts import ROLE_BY_NAME
+from subledger.currencies import remeasure
 from subledger.errors import IntegrityFault, InvalidValue
 from subledger.events import Event, own_event
 from subledger.journal import KINDS
 from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_closed
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
+from subledger.store.memory import load_books
 from subledger.store.reader import ledger_head
 from subledger.store.recorder import OWN_SOURCE, RECORDED, Outcome, Recorder, due_expiries
+from subledger.store.standing import refundable_blocks, standing_at
 
 # Far above what can become due between the sweep and the lock that follows it.
 _LATE_EXPIRIES: Final = 1_000_000
@@ -83,6 +86,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
         ended.append(state.open_cut)
         return [
             *due_expiries(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
+            *_remeasurements(connection, state, position, period),
             _period_event("period.closed", position, period, at=period.end(state.zone) - _MICROSECOND),
         ]
 
@@ -94,8 +98,35 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
         prove(connection, ledger, period.last_day)
 
     outcomes = recorder.transact(ledger, plan, check)
-    late = sum(outcome.status == RECORDED for outcome in outcomes) - 1
+    late = sum(outcome.status == RECORDED and (outcome.event_id or "").startswith("expiry/") for outcome in outcomes)
     return ClosedPeriod(ledger=ledger, period=period, position=_position(outcomes), cut=ended[-1], expired=swept + late)
+
+
+def _remeasurements(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> list[Event]:
+    """One event a customer who owes or is owed something in another currency, and one of the ledger itself.
+
+    Not entries of ``period.closed``: so each is in its customer's history, and none grows with the ledger.
+    Raises ExchangeRateMissing.
+    """
+    home, on = state.functional_currency, period.last_day
+    books = load_books(connection, state.ledger)
+    standing = standing_at(connection, state.ledger, on, home)
+    refundable = refundable_blocks(connection, state.ledger, standing)
+    events = []
+    for customer, positions in sorted(standing.items(), key=lambda item: item[0] or ""):
+        monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
+        if remeasure(monetary, lambda _: (0, 0), books, on=on, following=on, functional_currency=home):
+            events.append(
+                own_event(
+                    source=OWN_SOURCE,
+                    event_id=f"balances.remeasured/{period}/{position}/{customer or ''}",
+                    type="balances.remeasured",
+                    customer=customer,
+                    occurred_at=period.end(state.zone) - _MICROSECOND,
+                    data={"period": str(period)},
+                )
+            )
+    return events
 
 
 def _state_that_may_close(recorder: Recorder, ledger: str, period: Period) -> LedgerState:

@@ -14,12 +14,15 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from subledger import merkle
-from subledger.deciding import Context, decide
+from subledger import merkle, references
+from subledger.books import evolve_books
+from subledger.deciding import decide
 from subledger.errors import EventConflict, InvalidInput, Refused, SubledgerError, UnknownLedger
+from subledger.event_data import MappingAdopted, PolicyAdopted
 from subledger.events import OWN_SOURCE as OWN_SOURCE
-from subledger.events import Event, MappingAdopted, PolicyAdopted, canonical, differences, own_event
+from subledger.events import Event, canonical, differences, own_event
 from subledger.ledger import LedgerState, evolve_ledger
+from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.store import log
 from subledger.store.database import Database, WriteConnection
@@ -199,7 +202,7 @@ class Recorder:
         self, connection: WriteConnection, head: _Head, memory: LedgerMemory, inputs: Sequence[Input]
     ) -> list[Outcome]:
         before = head.state
-        memory.load(connection, [item for item in inputs if isinstance(item, Event)])
+        memory.load(connection, before, [item for item in inputs if isinstance(item, Event)])
         recorded: list[RecordedEvent] = []
         outcomes = [self._take(head, memory, item, recorded) for item in inputs]
         if not recorded:
@@ -229,21 +232,21 @@ class Recorder:
         known = memory.recorded.get(item.key)
         if known is not None:
             return _repeated(item, known)
-        wallet = memory.wallet(item.customer)
-        original = None
-        if item.type == "consumption.reversed":
-            original = memory.original((item.data.event_source or item.source, item.data.event_id))
-        context = Context(state=head.state, owners=memory.owners, original=original)
         try:
-            decision = decide(wallet, item, context)
+            decision = decide(memory.wallet(item.customer), item, memory.context(head.state, item))
         except (Refused, InvalidInput) as error:
             return Outcome(event_id=item.event_id, status=REJECTED, error=error)
-        position = head.position + 1
-        after = evolve(wallet, item, decision, position=position, functional_currency=head.state.functional_currency)
-        entries = post(item, decision, before=head.state, wallet=after)
+        position, home = head.position + 1, head.state.functional_currency
+        wallets = {
+            customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)
+            for customer in references.customers_of(item, decision)
+        }
+        effective = effective_date(item.occurred_at, head.state.zone)
+        books = evolve_books(memory.books, item, decision, effective=effective, functional_currency=home)
+        entries = post(item, decision, before=head.state, wallets=wallets)
         head.position = position
         head.state = evolve_ledger(head.state, item)
-        memory.remember(item, decision, position, after)
+        memory.remember(item, decision, position, wallets, books)
         recorded.append(RecordedEvent(position=position, event=item, decision=decision, entries=entries))
         return Outcome(event_id=item.event_id, status=RECORDED, position=position)
 

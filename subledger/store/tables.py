@@ -208,7 +208,7 @@ blocks = Table(
     Column("customer", Text, nullable=False),
     Column("invoice_id", Text),
     Column("opened_at_position", BigInteger, nullable=False),
-    _moment("expires_at", nullable=True),
+    Column("expires_at", DateTime(timezone=True), comment="when its expiry is due; NULL: never, or disputed"),
     Column("is_open", Boolean, nullable=False),
     Column("state", Text, comment="of a finished block; NULL while it is open, for then its wallet has it"),
     Index("ix_blocks_customer", "ledger", "customer", "block_id"),
@@ -223,9 +223,10 @@ documents = Table(
     _ledger(),
     Column("kind", Text, primary_key=True),
     Column("document_id", Text, primary_key=True),
-    Column("customer", Text, nullable=False),
+    Column("customer", Text, comment="NULL for what belongs to the ledger as a whole"),
     Column("state", Text, nullable=False),
-    comment="What later events refer to: finished overages, corrections of usage. Rebuildable.",
+    comment="What later events refer to: finished overages, corrections, payments, invoices, disputes; exchange "
+    "rates, breakage pools, money held in other currencies. Rebuildable.",
 )
 
 ledger_days = Table(

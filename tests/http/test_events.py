@@ -73,7 +73,7 @@ def test_one_bad_event_does_not_spoil_its_batch(client: TestClient, new_ledger: 
         ({"price": 100}, "wrong_type", "data.price"),
         ({"price": "100.001"}, "too_many_decimals", "data.price"),
         ({"colour": "red"}, "unknown_field", "data.colour"),
-        ({"pool": "p"}, "not_supported_yet", "data.pool"),
+        ({"pool": "p", "refundable": True}, "invalid_value", "data.pool"),
         ({"currency": "EUR"}, "exchange_rate_missing", "data.currency"),
         ({"currency": "XXX"}, "unknown_currency", "data.currency"),
         ({"expires_at": "2027-01-15T00:00:00"}, "naive_time", "data.expires_at"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, draw_order
+from subledger.journal import LOSSES
 from subledger.money import MAX_MINOR
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -148,7 +149,7 @@ def test_a_block_is_drawn_from_its_start_until_before_its_expiry_for_its_product
     fits = not candidate.scope or product in candidate.scope
     assert candidate.admits(unit="credit", product=product, at=at) == (alive and fits)
     assert not candidate.admits(unit="token", product=product, at=at)
-    assert not replace(candidate, used=candidate.credits).admits(unit="credit", product=product, at=at)
+    assert not replace(candidate, disputes=1).admits(unit="credit", product=product, at=at)
 
 
 @given(candidate=BLOCKS, at=MOMENTS)
@@ -157,5 +158,7 @@ def test_a_block_has_one_status_at_every_moment(candidate: Block, at: datetime) 
     active = candidate.admits(unit="credit", product="api", at=at)
     assert (candidate.status(at) is BlockStatus.ACTIVE) == active
     assert replace(candidate, used=candidate.credits).status(at) is BlockStatus.EXHAUSTED
-    assert replace(candidate, broken=candidate.credits).status(at) is BlockStatus.EXPIRED
-    assert replace(candidate, voided=candidate.credits).status(at) is BlockStatus.VOIDED
+    assert replace(candidate, disputes=1).status(at) is BlockStatus.DISPUTED
+    for column in LOSSES:
+        if column != "consumed":
+            assert replace(candidate, gone={column: (candidate.credits, 0, 0)}).status(at).value == column

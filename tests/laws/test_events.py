@@ -14,18 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger import errors
-from subledger.events import (
-    EVENT_TYPES,
-    NOT_YET_FIELDS,
-    NOT_YET_TYPES,
-    RESERVED_TYPES,
-    differences,
-    format_time,
-    loads,
-    parse_time,
-    read_event,
-    stored_event,
-)
+from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, RESERVED_TYPES, parse_time
+from subledger.events import differences, format_time, loads, read_event, stored_event
 from tests.conftest import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
@@ -62,7 +52,7 @@ CURRENCY = st.sampled_from(("USD", "EUR", "KWD"))
 DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "credits.purchased": data_of(
         {"block_id": IDS, "credits": CREDITS, "price": MONEY, "currency": CURRENCY},
-        **LIFE, tax=MONEY, bonus_credits=CREDITS, refundable=st.booleans(), order_id=IDS, invoice_id=IDS,
+        **LIFE, tax=MONEY, bonus_credits=CREDITS, order_id=IDS, invoice_id=IDS, pool=IDS, escheat_class=IDS,
     ),
     "credits.granted": st.one_of(
         data_of({"block_id": IDS, "credits": CREDITS, "reason": st.just("promotional")}, **LIFE, currency=CURRENCY),
@@ -83,6 +73,30 @@ DATA: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         {"amount": MONEY, "currency": CURRENCY, "processor": IDS},
         block_id=IDS, invoice_id=IDS, fee=MONEY, payment_id=IDS,
     ),
+    "credits.refunded": data_of({"block_id": IDS, "currency": CURRENCY}, credits=CREDITS, amount=MONEY, reason=REASONS),
+    "block.repriced": data_of({"block_id": IDS, "add_credits": CREDITS, "reason": REASONS}, add_price=MONEY),
+    "credits.transferred": data_of({"block_id": IDS, "to_customer": IDS, "new_block_id": IDS}, credits=CREDITS),
+    "payment.applied": data_of({"payment_id": IDS, "block_id": IDS, "amount": MONEY, "currency": CURRENCY}),
+    "payout.settled": data_of({"amount": MONEY, "currency": CURRENCY, "processor": IDS, "payout_id": IDS}),
+    "payment.refunded": data_of(
+        {"amount": MONEY, "currency": CURRENCY}, block_id=IDS, payment_id=IDS, processor=IDS
+    ),
+    "dispute.opened": data_of({"dispute_id": IDS, "block_id": IDS, "currency": CURRENCY}, amount=MONEY, fee=MONEY),
+    "dispute.won": data_of({"dispute_id": IDS, "currency": CURRENCY}, fee=MONEY),
+    "dispute.lost": data_of({"dispute_id": IDS, "currency": CURRENCY}, payment_id=IDS, amount=MONEY, fee=MONEY),
+    "receivable.written_off": data_of({"block_id": IDS, "reason": REASONS}, amount=MONEY, tax_relief=st.booleans()),
+    "credit_memo.issued": data_of(
+        {"amount": MONEY, "currency": CURRENCY, "reason": REASONS}, invoice_id=IDS, tax=MONEY
+    ),
+    "overage.billed": data_of({"invoice_id": IDS, "amount": MONEY, "currency": CURRENCY}, tax=MONEY),
+    "breakage.estimated": data_of(
+        {"pool": IDS, "expected_breakage_rate": st.just("0.1"), "currency": CURRENCY, "evidence": REASONS},
+        expected_escheat=MONEY,
+    ),
+    "credits.escheated": data_of({"block_id": IDS}),
+    "escheat.reclaimed": data_of({"block_id": IDS, "amount": MONEY, "currency": CURRENCY}),
+    "escheat.remitted": data_of({"block_id": IDS, "amount": MONEY, "currency": CURRENCY}),
+    "exchange_rate.set": data_of({"base": st.just("EUR"), "quote": st.just("USD"), "rate": MONEY, "rate_source": IDS}),
 }  # fmt: skip
 
 
@@ -92,6 +106,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     customer = draw(IDS.filter(lambda text: text != "-"))
     document = cloud_event(draw(IDS), type, customer, draw(TIMES), source=draw(IDS))
     document["data"] = draw(DATA[type])
+    if type in LEDGER_WIDE:
+        document["subject"] = "-"
     if draw(st.booleans()):
         document["datacontenttype"] = draw(st.sampled_from(("application/json", "Application/JSON; charset=utf-8")))
     extensions = st.dictionaries(
@@ -109,7 +125,7 @@ def test_the_data_of_an_event_is_kept_in_canonical_json(document: dict[str, Any]
     event = read_event(document)
     assert event.data_text.encode() == rfc8785.dumps(document["data"])
     assert (event.source, event.event_id, event.type) == (document["source"], document["id"], document["type"])
-    assert event.customer == document["subject"]
+    assert event.customer == (None if event.type in LEDGER_WIDE else document["subject"])
     assert event.occurred_at == datetime.fromisoformat(document["time"])
 
 
@@ -130,7 +146,7 @@ def test_nothing_of_the_envelope_is_lost(document: dict[str, Any]) -> None:
     others = {} if event.attributes_text is None else orjson.loads(event.attributes_text)
     rebuilt = {
         "specversion": "1.0", "id": event.event_id, "source": event.source, "type": event.type,
-        "subject": event.customer, "time": format_time(event.occurred_at), "data": orjson.loads(event.data_text),
+        "subject": event.customer or "-", "time": format_time(event.occurred_at), "data": orjson.loads(event.data_text),
         **others,
     }  # fmt: skip
     assert rebuilt == document
@@ -270,9 +286,18 @@ def _with(type: str = "credits.purchased", /, **changes: Any) -> Callable[[], ob
         "credits.consumed": {"credits": "10"},
         "payment.received": {"amount": "5.00", "currency": "USD"},
         "block.expiry_changed": {"block_id": "B", "expires_at": NOON, "reason": "agreed"},
+        "credits.refunded": {"block_id": "B"},
+        "block.repriced": {"block_id": "B", "reason": "agreed"},
+        "payment.applied": {"payment_id": "P", "amount": "5.00", "currency": "USD"},
+        "dispute.opened": {"dispute_id": "D"},
+        "dispute.lost": {"dispute_id": "D"},
+        "credit_memo.issued": {"amount": "5.00", "currency": "USD", "reason": "agreed"},
+        "breakage.estimated": {"pool": "P", "expected_breakage_rate": "0.1", "currency": "USD", "evidence": "past"},
+        "exchange_rate.set": {"base": "EUR", "quote": "USD", "rate": "1.2", "rate_source": "ECB"},
     }
     data = {name: value for name, value in {**good[type], **changes}.items() if value is not ...}
-    return lambda: read_event(cloud_event("e", type, "ann", NOON, **data))
+    customer = "-" if type in LEDGER_WIDE else "ann"
+    return lambda: read_event(cloud_event("e", type, customer, NOON, **data))
 
 
 def _envelope(**changes: Any) -> Callable[[], object]:
@@ -310,9 +335,11 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
     (errors.NaiveTime, _envelope(time="2026-01-15T12:00:00"), "time"),
     (errors.UnknownEventType, _envelope(type="credits.minted"), "type"),
     (errors.ReservedEventType, _envelope(type="period.closed"), "type"),
-    (errors.NotSupportedYet, _envelope(type="credits.refunded"), "type"),
-    (errors.NotSupportedYet, _with(pool="gift-cards"), "data.pool"),
-    (errors.NotSupportedYet, _with(escheat_class="US-DE"), "data.escheat_class"),
+    (
+        errors.InvalidValue,
+        _envelope(type="payout.settled", data={"amount": "1", "currency": "USD", "processor": "p", "payout_id": "o"}),
+        "subject",
+    ),
     (errors.UnknownField, _with(colour="red"), "data.colour"),
     (errors.UnknownField, _with("credits.consumed", pool="p"), "data.pool"),
     (errors.MissingField, _with(price=...), "data.price"),
@@ -345,6 +372,52 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
     (errors.InvalidValue, _with("credits.consumed", on_shortfall="ignore"), "data.on_shortfall"),
     (errors.InvalidValue, _with("payment.received", amount="0.00"), "data.amount"),
     (errors.InvalidValue, _with("block.expiry_changed", reason=""), "data.reason"),
+    (errors.InvalidValue, _with(refundable=True, pool="gift-cards"), "data.pool"),
+    (errors.MissingField, _with("credits.refunded", block_id="b", amount="1.00"), "data.currency"),
+    (errors.MissingField, _with("block.repriced", block_id="b"), "data.add_credits"),
+    (errors.WrongType, _with("block.repriced", block_id="b", add_price=5), "data.add_price"),
+    (errors.InvalidValue, _with("block.repriced", block_id="b", add_price="--5"), "data.add_price"),
+    (errors.MissingField, _with("payment.applied", payment_id="p", amount="1", currency="USD"), "data.block_id"),
+    (
+        errors.InvalidValue,
+        _with("payment.applied", payment_id="p", block_id="b", invoice_id="i", amount="1", currency="USD"),
+        "data.invoice_id",
+    ),
+    (errors.MissingField, _with("dispute.opened", dispute_id="d"), "data.payment_id"),
+    (errors.MissingField, _with("dispute.opened", dispute_id="d", block_id="b", fee="15"), "data.currency"),
+    (errors.InvalidValue, _with("dispute.lost", dispute_id="d", amount="0", currency="USD"), "data.amount"),
+    (
+        errors.InvalidValue,
+        _with("credit_memo.issued", block_id="b", invoice_id="i", amount="1", currency="USD"),
+        "data.invoice_id",
+    ),
+    (
+        errors.MissingField,
+        _with("breakage.estimated", expected_breakage_rate=...),
+        "data.expected_breakage",
+    ),
+    (
+        errors.InvalidValue,
+        _with(
+            "breakage.estimated",
+            pool="p",
+            expected_breakage="1",
+            expected_breakage_rate="0.1",
+            currency="USD",
+            evidence="e",
+        ),
+        "data.expected_breakage_rate",
+    ),
+    (
+        errors.InvalidValue,
+        _with("exchange_rate.set", rate="0"),
+        "data.rate",
+    ),
+    (
+        errors.InvalidValue,
+        _with("exchange_rate.set", base="USD"),
+        "data.quote",
+    ),
     (errors.NaiveTime, _with(expires_at="2026-12-31T00:00:00"), "data.expires_at"),
     (errors.TooManyDecimals, _with(price="5.001"), "data.price"),
     (errors.TooManyDecimals, _with(price="5.1", currency="JPY"), "data.price"),
@@ -401,7 +474,5 @@ def test_the_first_fault_in_the_order_of_the_contract_is_the_one_reported() -> N
 
 
 def test_every_event_type_is_either_built_or_reserved_or_said_to_be_missing() -> None:
-    names = [*EVENT_TYPES, *RESERVED_TYPES, *NOT_YET_TYPES]
+    names = [*EVENT_TYPES, *RESERVED_TYPES]
     assert len(set(names)) == len(names)
-    for type, fields in NOT_YET_FIELDS.items():
-        assert not fields & set(EVENT_TYPES[type].model_fields)

@@ -363,8 +363,8 @@ def test_a_replay_of_what_was_decided_gives_the_same_wallet_and_entries_at_every
     for position, (event, decision) in enumerate(books.log, start=1):
         stored = decode_decision(decision_text(decision))
         wallet = books.after(event, stored, position, decode_wallet(encode_state(wallet)))
-        assert post(event, stored, before=books.state, wallet=wallet) == post(
-            event, decision, before=books.state, wallet=books.wallet
+        assert post(event, stored, before=books.state, wallets={"ann": wallet}) == post(
+            event, decision, before=books.state, wallets={"ann": books.wallet}
         ), "headers never change: either moment would do"
     assert wallet == books.wallet
     assert encode_state(wallet) == encode_state(books.wallet)
@@ -376,7 +376,7 @@ def test_the_entries_of_a_block_add_up_to_what_the_writer_remembers_of_it(rules:
     books = walk(steps)
     credits, liability = Counter[str](), Counter[str]()
     for event, decision in books.log:
-        for entry in post(event, decision, before=books.state, wallet=books.wallet):
+        for entry in post(event, decision, before=books.state, wallets={"ann": books.wallet}):
             lines = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules)
             if entry.block_id is None:
                 continue

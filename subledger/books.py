@@ -1,0 +1,111 @@
+"""What belongs to a ledger as a whole and not to one customer: rates, breakage pools, money held in other currencies.
+
+Owns: ``Books`` and how a decision changes them. Pure, like the wallet: replaying a log gives the same books.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from subledger.documents import Position, Positions, moved, position_key
+from subledger.event_data import BreakageEstimated, ExchangeRateSet
+from subledger.events import Event
+from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
+from subledger.pools import Estimate, Pool
+from subledger.wallet import Decision, Movement
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """What one unit of a currency is worth in the functional currency, from each of some days on; days ascending."""
+
+    days: tuple[date, ...] = ()
+    rates: tuple[Decimal, ...] = ()
+
+    def on(self, day: date) -> Decimal | None:
+        """The rate of a day: the latest that was set for it or for a day before."""
+        index = bisect_right(self.days, day)
+        return self.rates[index - 1] if index else None
+
+    def set(self, day: date, rate: Decimal) -> Rates:
+        """With the rate of a day set; the last one set for it holds."""
+        index = bisect_left(self.days, day)
+        after = index + (index < len(self.days) and self.days[index] == day)
+        return Rates(
+            days=(*self.days[:index], day, *self.days[after:]), rates=(*self.rates[:index], rate, *self.rates[after:])
+        )
+
+
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger's own books after some position. ``positions`` are those of cash, processors and tax in currencies."""
+
+    rates: Mapping[str, Rates] = {}
+    pools: Mapping[str, Pool] = {}
+    positions: Positions = {}
+
+    def rate(self, currency: str, day: date) -> Decimal | None:
+        return self.rates.get(currency, Rates()).on(day)
+
+    def position(self, role: str, currency: str, processor: str | None = None) -> Position:
+        """What stands on a role of the ledger, debits positive."""
+        return self.positions.get(position_key(role, currency, processor), (0, 0))
+
+
+def evolve_books(books: Books, event: Event, decision: Decision, *, effective: date, functional_currency: str) -> Books:
+    """The books after a decision; ``effective`` is the event's effective date."""
+    data: Any = event.data
+    if isinstance(data, ExchangeRateSet):
+        held = books.rates.get(data.base, Rates())
+        return replace(books, rates={**books.rates, data.base: held.set(effective, data.rate)})
+    if isinstance(data, BreakageEstimated):
+        pool = with_estimate(books.pools.get(data.pool), data)
+        books = replace(books, pools={**books.pools, data.pool: pool})
+    for movement in decision.movements:
+        if movement.currency is not None or movement.pool is not None:
+            books = apply_to_books(books, movement, functional_currency)
+    return books
+
+
+def with_estimate(pool: Pool | None, data: BreakageEstimated) -> Pool:
+    """A pool, maybe a new one, with the next version of its estimate."""
+    pool = pool or Pool(pool=data.pool, currency=data.currency)
+
+    def minor(field: str) -> int | None:
+        return None if getattr(data, field) is None else data.minor(field, data.currency)
+
+    return replace(
+        pool,
+        estimate=Estimate(
+            version=1 if pool.estimate is None else pool.estimate.version + 1,
+            breakage_minor=minor("expected_breakage"),
+            breakage_rate=data.expected_breakage_rate,
+            escheat_minor=minor("expected_escheat"),
+            escheat_rate=data.expected_escheat_rate,
+            issued_minor=pool.issued_minor,
+        ),
+    )
+
+
+def apply_to_books(books: Books, movement: Movement, functional_currency: str) -> Books:
+    """The books after one movement."""
+    kind = KIND_BY_NAME[movement.kind]
+    functional = movement.amount if movement.functional is None else movement.functional
+    if movement.pool is not None:
+        currency = movement.currency or functional_currency
+        pool = books.pools.get(movement.pool) or Pool(pool=movement.pool, currency=currency)
+        pool = pool.moved(kind, amount=movement.amount, functional=functional, credits=movement.credits)
+        books = replace(books, pools={**books.pools, movement.pool: pool})
+    if movement.currency is not None:
+        positions = books.positions
+        for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+            if role in LEDGER_ROLES:
+                key = position_key(role, movement.currency, movement.processor)
+                positions = moved(positions, key, sign * movement.amount, sign * functional)
+        books = books if positions is books.positions else replace(books, positions=positions)
+    return books

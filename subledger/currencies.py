@@ -1,0 +1,229 @@
+"""Several currencies: the functional amount of every movement, settlement differences, remeasurement.
+
+What a customer paid for credits stays at the rate of that day: a liability to provide service is not monetary
+(ASC 830-10-45-18). What is owed and held in money is monetary: it grows at the rate of the day, is relieved at what it
+is carried at, and the difference to the other side of the entry is an exchange gain or loss, in the same event. At a
+period's end it is remeasured (ASC 830-20-35-1, IAS 21.23).
+
+Owns: that arithmetic. Pure. Does not own: which movements there are (deciding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+from msgspec.structs import replace
+
+from subledger import errors
+from subledger.blocks import NOTHING_GONE, Block
+from subledger.books import Books, apply_to_books
+from subledger.documents import Position
+from subledger.events import Event
+from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
+from subledger.money import exponent, round_half_up
+from subledger.wallet import Decision, Movement, Wallet, apply_movement
+
+# What only changes its place: the side that grows takes over what the other was carried at.
+_CARRIED_OVER: Final = frozenset(
+    {"overage_billed", "balance_refunded", "escheat_reclaimed", "dispute_opened", "dispute_won", "payout"}
+)
+# Both sides are relieved: the entry is written at what its debit side was carried at.
+_BOTH_RELIEVED: Final = frozenset(
+    {
+        "payment_applied", "tax_reversed_unpaid", "refund_paid_processor", "refund_paid_cash", "dispute_lost_tax",
+        "write_off_tax", "escheat_remitted",
+    }
+)  # fmt: skip
+
+StandingKey = tuple[str, str, str]
+"""Role, currency, and the block or processor it is kept apart by ("" where it is not)."""
+
+
+def convert(amount_minor: int, rate: Decimal, currency: str, functional_currency: str) -> int:
+    """An amount of ``currency`` in minor units of the functional currency, half up; sign kept."""
+    numerator, denominator = rate.as_integer_ratio()
+    there: int = 10 ** exponent(functional_currency)
+    here: int = 10 ** exponent(currency)
+    return round_half_up(amount_minor * numerator * there, denominator * here)
+
+
+def rate_on(books: Books, currency: str, day: date, functional_currency: str) -> Decimal:
+    """Raises ExchangeRateMissing: a missing rate is never 1."""
+    rate = books.rate(currency, day)
+    if rate is None:
+        raise errors.ExchangeRateMissing(
+            f"no exchange rate from {currency} to {functional_currency} is known on {day}",
+            field="data.currency",
+            expected=f"an exchange_rate.set of base {currency} on or before {day}",
+            found=currency,
+        )
+    return rate
+
+
+def measure(
+    wallet: Wallet, books: Books, event: Event, draft: Decision, *, effective: date, functional_currency: str
+) -> Decision:
+    """A decision with the functional amounts of its movements, and the settlement differences they lead to."""
+    meter = _Meter(wallet, books, event, draft, effective, functional_currency)
+    for movement in draft.movements:
+        meter.take(movement)
+    return replace(draft, movements=tuple(meter.movements), rate=meter.rate)
+
+
+class _Meter:
+    """The wallet and the books as they move with each movement of one decision."""
+
+    def __init__(
+        self, wallet: Wallet, books: Books, event: Event, draft: Decision, effective: date, functional_currency: str
+    ) -> None:
+        self._wallet, self._books, self._event, self._draft = wallet, books, event, draft
+        self._effective, self._home = effective, functional_currency
+        self.rate: Decimal | None = None
+        self.movements: list[Movement] = []
+
+    def take(self, movement: Movement) -> None:
+        if movement.currency is None:
+            self._add(movement)
+            return
+        kind = KIND_BY_NAME[movement.kind]
+        functional = movement.functional if movement.functional is not None else self._functional(movement, kind)
+        settlements = [
+            self._settlement(movement, kind, role, sign, functional)
+            for role, sign in ((kind.debits, 1), (kind.credits, -1))
+            if role is not None and not kind.name.startswith("fx_")
+        ]
+        self._add(replace(movement, functional=functional))
+        for settlement in settlements:
+            if settlement is not None:
+                self._add(settlement)
+
+    def _add(self, movement: Movement) -> None:
+        self.movements.append(movement)
+        draft = replace(self._draft, rate=self.rate)
+        if movement.customer is None:
+            self._wallet = apply_movement(self._wallet, self._event, draft, movement, self._home)
+        self._books = apply_to_books(self._books, movement, self._home)
+
+    def _spot(self, amount: int, currency: str) -> int:
+        if self.rate is None:
+            self.rate = rate_on(self._books, currency, self._effective, self._home)
+        return convert(amount, self.rate, currency, self._home)
+
+    # --- the amount of the entry ------------------------------------------------------------------------------
+
+    def _functional(self, movement: Movement, kind: Kind) -> int:
+        assert movement.currency is not None
+        if kind.name == "transfer_in":
+            return next(m.functional or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
+        if kind.column is not None and kind.column not in GAINS:
+            block = self._wallet.block(movement.block or "")
+            if block is None:
+                raise LookupError(f"block {movement.block} is not at hand")
+            return _of_block(block, movement, kind)
+        if kind.name in _CARRIED_OVER or kind.name in _BOTH_RELIEVED:
+            # The debit side where both are relieved, else the side that is.
+            debit = kind.name in _BOTH_RELIEVED or kind.name in ("balance_refunded", "escheat_reclaimed")
+            role, sign = (kind.debits, 1) if debit else (kind.credits, -1)
+            assert role is not None
+            return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
+        return self._spot(movement.amount, movement.currency)
+
+    # --- what the sides are carried at ------------------------------------------------------------------------
+
+    def _settlement(self, movement: Movement, kind: Kind, role: str, sign: int, functional: int) -> Movement | None:
+        """The difference between what the entry moves a role by and what the role is to move by, if there is one."""
+
+        def grown(part: int) -> int:
+            if kind.name in _CARRIED_OVER or kind.column in GAINS:
+                return round_half_up(functional * abs(part), abs(movement.amount)) * (1 if part > 0 else -1)
+            return self._spot(part, movement.currency or "")
+
+        difference = self._moves(movement, role, sign, grown) - sign * functional
+        if not difference:
+            return None
+        return Movement(
+            kind=f"fx_settlement_{role}", on=movement.on, block=movement.block, customer=movement.customer,
+            currency=movement.currency, functional=difference, processor=movement.processor, invoice=movement.invoice,
+        )  # fmt: skip
+
+    def _moves(self, movement: Movement, role: str, sign: int, grown: Callable[[int], int]) -> int:
+        """By how much a role moves in the functional currency: relieved at what it is carried at, grown anew."""
+        amount = sign * movement.amount
+        held, carried = self._held(movement, role)
+        if not amount:
+            return 0
+        if not held or (held > 0) == (amount > 0):
+            return grown(amount)
+        if abs(amount) < abs(held):
+            return -round_half_up(carried * abs(amount), abs(held))
+        rest = amount + held
+        return -carried + (grown(rest) if rest else 0)
+
+    def _held(self, movement: Movement, role: str) -> Position:
+        assert movement.currency is not None
+        if role in LEDGER_ROLES:
+            return self._books.position(role, movement.currency, movement.processor)
+        return self._wallet.position(role, movement.currency, movement.block)
+
+
+def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
+    """The functional amount of a loss of a block: its own rate, never today's; the last takes what is left."""
+    amount = movement.amount
+    if amount < 0 or kind.sign > 0:  # what was lost comes back, at what it was lost at
+        _, lost, functional = block.gone.get(kind.column or "", NOTHING_GONE)
+        back = abs(amount)
+        whole = back == lost and abs(movement.credits) == block.gone.get(kind.column or "", NOTHING_GONE)[0]
+        returned = functional if whole or not lost else round_half_up(functional * back, lost)
+        return returned if amount >= 0 else -returned
+    if kind.name == "consumption" and not block.refundable:
+        return block.functional_for(movement.credits)
+    if amount == block.carrying_minor and (movement.credits == block.left or amount):
+        return block.carrying_functional
+    return round_half_up(block.carrying_functional * amount, block.carrying_minor) if block.carrying_minor else 0
+
+
+# --- a period's end -------------------------------------------------------------------------------------------
+
+
+def remeasure(
+    standing: Mapping[StandingKey, Position], now: Callable[[StandingKey], Position], books: Books, *, on: date,
+    following: date, functional_currency: str,
+) -> list[Movement]:  # fmt: skip
+    """What stands at a period's end, at the rate of that day.
+
+    ``standing`` are the positions of the books through ``on``; ``now`` those of the head, which may know of later
+    days. Of what has been settled since at the old amount, the settlement is put right on ``following``, so that
+    the difference falls into both periods as it should and nothing is left over.
+    """
+    movements = []
+    for key, (amount, carried) in sorted(standing.items()):
+        currency = key[1]
+        rate = rate_on(books, currency, on, functional_currency) if amount else None
+        target = 0 if rate is None else convert(amount, rate, currency, functional_currency)
+        difference = target - carried
+        if not difference:
+            continue
+        movements.append(_adjustment("fx_remeasurement", key, on, difference))
+        settled = _settled_since(amount, now(key))
+        back = round_half_up(-difference * settled, abs(amount)) if amount else 0
+        if back:
+            movements.append(_adjustment("fx_settlement", key, following, back))
+    return movements
+
+
+def _adjustment(name: str, key: StandingKey, on: date, functional: int) -> Movement:
+    role, currency, place = key
+    of_ledger = role in LEDGER_ROLES
+    return Movement(
+        kind=f"{name}_{role}", on=on, currency=currency, functional=functional,
+        block=None if of_ledger else place or None, processor=place or None if of_ledger else None,
+    )  # fmt: skip
+
+
+def _settled_since(standing: int, now: Position) -> int:
+    """How much of a standing amount has been settled since, never more than all of it."""
+    left = now[0] if (now[0] > 0) == (standing > 0) else 0
+    return max(abs(standing) - abs(left), 0)

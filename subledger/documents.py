@@ -1,0 +1,141 @@
+"""What later events refer to: overages, corrections, payments, invoices, disputes; and what stands in currencies.
+
+Owns: these values. Does not own: what changes them (wallet, books).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import msgspec
+
+from subledger.blocks import NOTHING_GONE, ZERO, Gone
+from subledger.journal import BLOCK_ROLES
+from subledger.money import share
+
+
+class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Usage beyond the credits, recorded at ``position``. ``settled`` has been invoiced, or paid by later purchases."""
+
+    position: int
+    unit: str
+    product: str | None = None
+    price: Decimal
+    currency: str
+    credits: Decimal
+    amount_minor: int
+    booked_on: date
+    backfill: bool = False
+    restored: Decimal = ZERO
+    restored_minor: int = 0
+    settled: Decimal = ZERO
+    settled_minor: int = 0
+    settled_by: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> Decimal:
+        return self.credits - self.restored - self.settled
+
+    @property
+    def open_minor(self) -> int:
+        return self.amount_minor - self.restored_minor - self.settled_minor
+
+    def settle_amount(self, credits: Decimal) -> int:
+        """The part of the overage's price that ``credits`` of it carry; the last credit takes what is left."""
+        if credits == self.open:
+            return self.open_minor
+        target = share(self.amount_minor, self.settled + credits, self.credits)
+        return min(max(target - self.settled_minor, 0), self.open_minor)
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been reversed so far of the usage at ``position``: per block ("" for overage) credits and money."""
+
+    position: int
+    restored: dict[str, Gone]
+
+    def of(self, block_id: str | None) -> Gone:
+        return self.restored.get(block_id or "", NOTHING_GONE)
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A part of a payment or of a dispute: the block or the invoice that it is for."""
+
+    block: str | None = None
+    invoice: str | None = None
+    amount: int
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="payment"):
+    """A payment that has an id: what it was applied to, and what of it is open (unapplied)."""
+
+    payment_id: str
+    currency: str
+    processor: str | None = None
+    applied: tuple[Applied, ...] = ()
+    open_minor: int = 0
+
+    document_kind = "payment"
+
+    @property
+    def document_id(self) -> str:
+        return self.payment_id
+
+
+class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):
+    """An invoice of overage: what was billed, its tax, what was conceded by memo, what is still to be paid."""
+
+    invoice_id: str
+    currency: str
+    billed_minor: int = 0
+    tax_minor: int = 0
+    conceded_minor: int = 0
+    receivable_minor: int = 0
+
+    document_kind = "invoice"
+
+    @property
+    def document_id(self) -> str:
+        return self.invoice_id
+
+
+class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dispute"):
+    """A dispute with its parts; ``decided`` is ``won`` or ``lost`` once it is."""
+
+    dispute_id: str
+    currency: str
+    processor: str | None = None
+    parts: tuple[Applied, ...]
+    decided: str | None = None
+
+    document_kind = "dispute"
+
+    @property
+    def document_id(self) -> str:
+        return self.dispute_id
+
+
+Document = Payment | Invoice | Dispute
+
+
+# --- what stands in a currency ------------------------------------------------------------------------------
+
+Position = tuple[int, int]
+"""What stands on a role, debits positive: minor units of the currency, and of the functional currency."""
+
+Positions = dict[str, Position]
+
+
+def position_key(role: str, currency: str, place: str | None = None) -> str:
+    """The name of a position: its role, its currency, and the block (or processor) it is kept apart by."""
+    return f"{role} {currency} {place or ''}" if role in BLOCK_ROLES else f"{role} {currency} "
+
+
+def moved(positions: Positions, key: str, amount: int, functional: int) -> Positions:
+    """Positions after one of them moved; one at zero in both currencies is gone."""
+    held = positions.get(key, (0, 0))
+    after = (held[0] + amount, held[1] + functional)
+    if after == (0, 0):
+        return {other: value for other, value in positions.items() if other != key}
+    return {**positions, key: after}

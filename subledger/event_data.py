@@ -1,0 +1,590 @@
+"""The data of every event type: which fields there are, and what one event must satisfy by itself.
+
+Owns: the event types with their models. Does not own: the envelope and reading (events), whether the books allow it
+(deciding). Type names are chosen strings that can never change: they are in every log.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from subledger import errors
+from subledger.errors import InvalidInput, InvalidValue, NaiveTime, WrongType
+from subledger.money import CREDIT_PLACES, PRICE_PLACES, exponent, parse_credits, parse_decimal, parse_signed, to_minor
+
+# --- fields -------------------------------------------------------------------------------------------------
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,12})?([Zz]|[+-][0-9]{2}:[0-9]{2})?",
+    re.ASCII,
+)
+
+
+def parse_time(text: object, *, field: str = "time") -> datetime:
+    """An RFC 3339 time with its offset, as UTC. Digits beyond the microsecond do not count.
+
+    Raises WrongType, InvalidValue, and NaiveTime where the offset is missing.
+    """
+    if not isinstance(text, str):
+        raise WrongType(
+            f"{field} must be a string", field=field, expected="an RFC 3339 time", found=type(text).__name__
+        )
+    match = _RFC3339.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        if match[1] is None:
+            raise NaiveTime(
+                f"{field} has no UTC offset",
+                field=field,
+                expected="an offset, such as 2026-01-15T10:00:00Z",
+                found=text,
+            )
+        if not 1900 <= moment.year <= 8999:
+            raise ValueError
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidValue(
+            f"{field} is not a time",
+            field=field,
+            expected="RFC 3339 between 1900 and 8999, such as 2026-01-15T10:00:00Z",
+            found=text[:60],
+        ) from None
+
+
+def _custom(error: InvalidInput) -> PydanticCustomError:
+    context = {"message": error.message, "expected": error.expected or "", "found": error.found or ""}
+    return PydanticCustomError(error.code, "{message}", context)
+
+
+def _checked(parse: Any) -> BeforeValidator:
+    """A validator that reports our own errors through pydantic, which adds the place."""
+
+    def validate(value: object) -> Any:
+        try:
+            return parse(value)
+        except InvalidInput as error:
+            raise _custom(error) from None
+
+    return BeforeValidator(validate)
+
+
+Identifier = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"),
+]
+Reason = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000, pattern=r"^[^\x00]+$")]
+Credits = Annotated[
+    Decimal,
+    _checked(lambda value: parse_credits(value, field="credits")),
+    Field(json_schema_extra={"type": "string", "examples": ["1000"]}),
+]
+Amount = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="amount", places=30))]
+SignedAmount = Annotated[Decimal, _checked(lambda value: parse_signed(value, field="amount", places=30))]
+SignedCredits = Annotated[Decimal, _checked(lambda value: parse_signed(value, field="credits", places=CREDIT_PLACES))]
+Rate = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="rate", places=PRICE_PLACES))]
+UnitPrice = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="price", places=PRICE_PLACES))]
+Time = Annotated[datetime, _checked(parse_time)]
+Shortfall = Literal["reject", "overage", "backfill"]
+
+
+def _known_currency(value: object) -> object:
+    if isinstance(value, str):
+        exponent(value)
+    return value
+
+
+Currency = Annotated[str, StringConstraints(strict=True), _checked(_known_currency)]
+
+
+class EventData(BaseModel):
+    """The ``data`` of an event. Unknown keys are refused; amounts and credits are strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def minor(self, field: str, currency: str) -> int:
+        """The amount in ``field`` as minor units of ``currency``."""
+        return to_minor(getattr(self, field), currency, field=f"data.{field}")
+
+    def check(self) -> None:
+        """What the fields must satisfy together. Raises InvalidInput."""
+
+
+def _positive(value: int, field: str) -> None:
+    if value <= 0:
+        raise InvalidValue(
+            f"data.{field} must be more than 0", field=f"data.{field}", expected="more than 0", found="0"
+        )
+
+
+def _needs(present: bool, field: str, why: str) -> None:
+    if not present:
+        raise errors.MissingField(f"data.{field} is missing: {why}", field=f"data.{field}", expected=why)
+
+
+def _refuse_with(present: bool, field: str, why: str) -> None:
+    if present:
+        raise InvalidValue(f"data.{field} does not go here: {why}", field=f"data.{field}", expected=why)
+
+
+def _one_of(data: EventData, first: str, second: str) -> None:
+    given = [name for name in (first, second) if getattr(data, name) is not None]
+    _needs(bool(given), first, f"{first} or {second} says what is meant")
+    _refuse_with(len(given) > 1, second, f"{first} says it already")
+
+
+def _check_disputed(data: Any) -> None:
+    """The amount and the fee of a dispute's event need their currency."""
+    for name in ("amount", "fee"):
+        if getattr(data, name) is not None:
+            _needs(data.currency is not None, "currency", "an amount needs its currency")
+            data.minor(name, data.currency)
+    if data.amount is not None:
+        _positive(data.minor("amount", data.currency), "amount")
+
+
+def _starts_before_it_expires(starts_at: datetime | None, expires_at: datetime | None) -> None:
+    if starts_at is not None and expires_at is not None and expires_at <= starts_at:
+        raise InvalidValue(
+            "data.expires_at is not after data.starts_at",
+            field="data.expires_at",
+            expected=f"later than {starts_at.isoformat()}",
+            found=expires_at.isoformat(),
+        )
+
+
+class CreditsPurchased(EventData):
+    """A customer bought a credit block: the right is unconditional or paid (ASC 606-10-45-4)."""
+
+    block_id: Identifier
+    credits: Credits
+    unit: Identifier = "credit"
+    price: Amount
+    currency: Currency
+    tax: Amount | None = None
+    starts_at: Time | None = None
+    expires_at: Time | None = None
+    priority: int = Field(default=50, ge=0, le=1000)
+    scope: list[Identifier] | None = Field(default=None, min_length=1, max_length=100)
+    bonus_credits: Credits | None = None
+    refundable: bool = False
+    order_id: Identifier | None = None
+    invoice_id: Identifier | None = None
+    pool: Identifier | None = None
+    escheat_class: Identifier | None = None
+
+    def check(self) -> None:
+        price = self.minor("price", self.currency)
+        if self.refundable:
+            _refuse_with(self.pool is not None, "pool", "a refundable block cannot be pooled")
+        if self.tax is not None and self.minor("tax", self.currency) > 0 and price == 0:
+            raise InvalidValue(
+                "data.tax on a price of 0", field="data.tax", expected="0 or absent", found=str(self.tax)
+            )
+        _starts_before_it_expires(self.starts_at, self.expires_at)
+
+
+class CreditsGranted(EventData):
+    """Credits given: promotional (no value), goodwill (for past service), or a share of another plan's price."""
+
+    block_id: Identifier
+    credits: Credits
+    unit: Identifier = "credit"
+    expires_at: Time | None = None
+    starts_at: Time | None = None
+    priority: int = Field(default=50, ge=0, le=1000)
+    scope: list[Identifier] | None = Field(default=None, min_length=1, max_length=100)
+    reason: Literal["promotional", "goodwill", "allocation"]
+    value: Amount | None = None
+    currency: Currency | None = None
+
+    def check(self) -> None:
+        if self.reason == "promotional":
+            _refuse_with(self.value is not None, "value", "a promotional grant has no value")
+        else:
+            _needs(self.value is not None, "value", f"a grant for {self.reason} has a value")
+            _needs(self.currency is not None, "currency", "an amount needs its currency")
+            assert self.currency is not None  # for the type checker; _needs has raised
+            _positive(self.minor("value", self.currency), "value")
+        _starts_before_it_expires(self.starts_at, self.expires_at)
+
+
+class CreditsConsumed(EventData):
+    """Usage: credits drawn down."""
+
+    credits: Credits
+    unit: Identifier = "credit"
+    product: Identifier | None = None
+    block_id: Identifier | None = None
+    invoice_id: Identifier | None = None
+    overage_price: UnitPrice | None = None
+    currency: Currency | None = None
+    on_shortfall: Shortfall | None = None
+
+    def check(self) -> None:
+        if self.overage_price is not None:
+            _needs(self.currency is not None, "currency", "an overage price needs its currency")
+
+
+class CreditsExpired(EventData):
+    """A block's remaining credits expired. Recorded by the expiry sweep; occurs at the block's expires_at."""
+
+    block_id: Identifier
+
+
+class ConsumptionReversed(EventData):
+    """Usage is taken back, whole or in part: what was drawn last is restored first."""
+
+    event_id: Identifier
+    event_source: Identifier | None = None
+    credits: Credits | None = None
+    reason: Reason
+
+
+class PurchaseVoided(EventData):
+    """What is left of a block is cancelled, with its tax pro rata."""
+
+    block_id: Identifier
+    reason: Reason
+
+
+class BlockExpiryChanged(EventData):
+    """A block's expiry is moved; null means never. What had expired before comes back to life."""
+
+    block_id: Identifier
+    expires_at: Time | None
+    reason: Reason
+
+
+class PaymentReceived(EventData):
+    """Money came in, for a block, for an invoice, or not yet for anything."""
+
+    amount: Amount
+    currency: Currency
+    block_id: Identifier | None = None
+    invoice_id: Identifier | None = None
+    processor: Identifier | None = None
+    fee: Amount | None = None
+    payment_id: Identifier | None = None
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+        if self.fee is not None:
+            self.minor("fee", self.currency)
+            _needs(self.processor is not None, "processor", "a fee is kept by a processor")
+
+
+class CreditsRefunded(EventData):
+    """Unused credits are taken back; what is not paid back of their value is kept, as revenue."""
+
+    block_id: Identifier
+    credits: Credits | None = None
+    amount: Amount | None = None
+    currency: Currency | None = None
+    reason: Reason | None = None
+
+    def check(self) -> None:
+        if self.amount is not None:
+            _needs(self.currency is not None, "currency", "an amount needs its currency")
+            assert self.currency is not None  # for the type checker; _needs has raised
+            self.minor("amount", self.currency)
+
+
+class BlockRepriced(EventData):
+    """Credits or price are added to what a block has left, from here on (ASC 606-10-25-13(a))."""
+
+    block_id: Identifier
+    add_credits: SignedCredits | None = None
+    add_price: SignedAmount | None = None
+    reason: Reason
+
+    def check(self) -> None:
+        _needs(bool(self.add_credits or self.add_price), "add_credits", "credits or a price are added")
+
+
+class CreditsTransferred(EventData):
+    """Credits go to another customer at their basis: no profit, no loss."""
+
+    block_id: Identifier
+    to_customer: Identifier
+    new_block_id: Identifier
+    credits: Credits | None = None
+
+
+class PaymentApplied(EventData):
+    """What a payment left unapplied is applied to a block or an invoice."""
+
+    payment_id: Identifier
+    block_id: Identifier | None = None
+    invoice_id: Identifier | None = None
+    amount: Amount
+    currency: Currency
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+        _one_of(self, "block_id", "invoice_id")
+
+
+class PayoutSettled(EventData):
+    """A processor paid what it held into the bank."""
+
+    amount: Amount
+    currency: Currency
+    processor: Identifier
+    payout_id: Identifier
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+
+
+class PaymentRefunded(EventData):
+    """Money was paid back: what is owed to the customer, or an unapplied payment."""
+
+    amount: Amount
+    currency: Currency
+    block_id: Identifier | None = None
+    payment_id: Identifier | None = None
+    processor: Identifier | None = None
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+
+
+class DisputeOpened(EventData):
+    """A payment is disputed: the processor withdraws it until the dispute is decided."""
+
+    dispute_id: Identifier
+    payment_id: Identifier | None = None
+    block_id: Identifier | None = None
+    amount: Amount | None = None
+    currency: Currency | None = None
+    fee: Amount | None = None
+
+    def check(self) -> None:
+        _one_of(self, "payment_id", "block_id")
+        _check_disputed(self)
+
+
+class DisputeClosed(EventData):
+    """A dispute is decided. ``amount`` (of a loss) is what is lost; the rest comes back."""
+
+    dispute_id: Identifier
+    payment_id: Identifier | None = None
+    block_id: Identifier | None = None
+    amount: Amount | None = None
+    currency: Currency | None = None
+    fee: Amount | None = None
+
+    def check(self) -> None:
+        _check_disputed(self)
+
+
+class ReceivableWrittenOff(EventData):
+    """A receivable is given up: its tax, its unused value and its used value, in this order."""
+
+    block_id: Identifier
+    amount: Amount | None = None
+    tax_relief: bool = True
+    reason: Reason
+
+
+class CreditMemoIssued(EventData):
+    """A price concession on what was consumed (ASC 606-10-32-6); the liability is untouched."""
+
+    block_id: Identifier | None = None
+    invoice_id: Identifier | None = None
+    amount: Amount
+    currency: Currency
+    tax: Amount | None = None
+    reason: Reason
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+        if self.tax is not None:
+            self.minor("tax", self.currency)
+        if self.block_id is not None:
+            _refuse_with(self.invoice_id is not None, "invoice_id", "the block says it already")
+
+
+class OverageBilled(EventData):
+    """Overage that was used is invoiced."""
+
+    invoice_id: Identifier
+    amount: Amount
+    currency: Currency
+    tax: Amount | None = None
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+        if self.tax is not None:
+            self.minor("tax", self.currency)
+
+
+class BreakageEstimated(EventData):
+    """What is expected to expire of a pool over its life, with its evidence (ASC 606-10-55-48, IFRS 15 B46)."""
+
+    pool: Identifier
+    expected_breakage: Amount | None = None
+    expected_breakage_rate: Rate | None = None
+    expected_escheat: Amount | None = None
+    expected_escheat_rate: Rate | None = None
+    currency: Currency
+    evidence: Reason
+
+    def check(self) -> None:
+        _one_of(self, "expected_breakage", "expected_breakage_rate")
+        if self.expected_breakage is not None:
+            self.minor("expected_breakage", self.currency)
+        if self.expected_escheat is not None:
+            self.minor("expected_escheat", self.currency)
+            _refuse_with(self.expected_escheat_rate is not None, "expected_escheat_rate", "an amount is given")
+
+
+class CreditsEscheated(EventData):
+    """What a block has left goes to a state as unclaimed property."""
+
+    block_id: Identifier
+
+
+class EscheatPaid(EventData):
+    """An escheated amount is claimed back by the customer, or paid to the state."""
+
+    block_id: Identifier
+    amount: Amount
+    currency: Currency
+
+    def check(self) -> None:
+        _positive(self.minor("amount", self.currency), "amount")
+
+
+class ExchangeRateSet(EventData):
+    """What one unit of ``base`` is worth in ``quote``, the ledger's functional currency, from this day on."""
+
+    base: Currency
+    quote: Currency
+    rate: UnitPrice
+    rate_source: Identifier
+
+    def check(self) -> None:
+        if not self.rate:
+            raise InvalidValue("data.rate must be more than 0", field="data.rate", expected="more than 0", found="0")
+        if self.base == self.quote:
+            raise InvalidValue(
+                "data.quote is data.base", field="data.quote", expected="another currency", found=self.quote
+            )
+
+
+# --- events that only their own command writes: what a decision depends on is in the log ------------------------
+
+
+class Approvals(EventData):
+    """What needs a second person. Grants above the limits do: in credits, or in value (functional currency)."""
+
+    breakage_estimates: bool = False
+    write_offs: bool = False
+    reopening: bool = False
+    grant_credits_above: Credits | None = None
+    grant_value_above: Amount | None = None
+
+
+class LedgerConfigured(EventData):
+    """The ledger's entity and settings from here on."""
+
+    entity: Identifier
+    functional_currency: Currency
+    timezone: Identifier
+    on_shortfall: Shortfall
+    late_usage: Literal["reclassify", "new"]
+    approvals: Approvals = Approvals()
+
+
+class PolicyAdopted(EventData):
+    """The posting policy from here on, whole, with the hash of its content."""
+
+    policy: int
+    name: Identifier
+    version: int
+    content_hash: Identifier
+    rules: dict[str, list[list[str]]]
+
+
+class MappingAdopted(EventData):
+    """The account mapping from here on, whole, with the hash of its content."""
+
+    mapping: int
+    content_hash: Identifier
+    rows: list[dict[str, str]]
+
+
+class BalancesRemeasured(EventData):
+    """Money owed and held in other currencies, at the rates of a period's end."""
+
+    period: Identifier
+
+
+class PeriodClosed(EventData):
+    """A month is closed: nothing is posted into it any more."""
+
+    period: Identifier
+
+
+class PeriodReopened(EventData):
+    """A closed month, and every later one, is open again."""
+
+    period: Identifier
+    reason: Reason
+
+
+class PeriodCut(EventData):
+    """An open period was exported: what is recorded from here on belongs to its next journal."""
+
+    period: Identifier
+
+
+EVENT_TYPES: Final[dict[str, type[EventData]]] = {
+    "credits.purchased": CreditsPurchased,
+    "credits.granted": CreditsGranted,
+    "credits.consumed": CreditsConsumed,
+    "credits.expired": CreditsExpired,
+    "consumption.reversed": ConsumptionReversed,
+    "purchase.voided": PurchaseVoided,
+    "credits.refunded": CreditsRefunded,
+    "block.expiry_changed": BlockExpiryChanged,
+    "block.repriced": BlockRepriced,
+    "credits.transferred": CreditsTransferred,
+    "payment.received": PaymentReceived,
+    "payment.applied": PaymentApplied,
+    "payout.settled": PayoutSettled,
+    "payment.refunded": PaymentRefunded,
+    "dispute.opened": DisputeOpened,
+    "dispute.won": DisputeClosed,
+    "dispute.lost": DisputeClosed,
+    "receivable.written_off": ReceivableWrittenOff,
+    "credit_memo.issued": CreditMemoIssued,
+    "overage.billed": OverageBilled,
+    "breakage.estimated": BreakageEstimated,
+    "credits.escheated": CreditsEscheated,
+    "escheat.reclaimed": EscheatPaid,
+    "escheat.remitted": EscheatPaid,
+    "exchange_rate.set": ExchangeRateSet,
+}
+
+RESERVED_TYPES: Final[dict[str, type[EventData]]] = {
+    "ledger.configured": LedgerConfigured,
+    "policy.adopted": PolicyAdopted,
+    "mapping.adopted": MappingAdopted,
+    "balances.remeasured": BalancesRemeasured,
+    "period.closed": PeriodClosed,
+    "period.reopened": PeriodReopened,
+    "period.cut": PeriodCut,
+}
+
+LEDGER_WIDE: Final = frozenset({"payout.settled", "breakage.estimated", "exchange_rate.set"})
+"""Events of the ledger as a whole: they have no customer."""
