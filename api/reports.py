@@ -19,7 +19,7 @@ import msgspec
 
 from api import documents, terminal
 from api.service import Subledger
-from projections import rollforward
+from projections import clearing, rollforward, statement, waterfall
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
@@ -51,6 +51,22 @@ REPORTS: Final[dict[str, Offered]] = {
         description="Liability roll-forward: what the month opened with, gained and lost, in value and in credits.",
         takes=("from", "to", "customer", "by"),
         by=rollforward.TOLD_APART_BY,
+    ),
+    "waterfall": Offered(
+        make=waterfall.waterfall,
+        description="Revenue waterfall: in which months what was sold in a month became revenue, and what is left.",
+        takes=("from", "to", "customer"),
+    ),
+    "clearing": Offered(
+        make=clearing.clearing,
+        description="Clearing accounts: every item that is not zero, its age, and why it is open.",
+        takes=("to",),
+    ),
+    "statement": Offered(
+        make=statement.statement,
+        description="A customer's credit blocks: opening, every movement, closing; overage; what is due. Printable.",
+        takes=("from", "to", "customer"),
+        needs=("customer",),
     ),
 }
 
@@ -276,7 +292,7 @@ def _csv_line(cells: list[Any]) -> str:
     return line.getvalue()
 
 
-FORMATS: Final = ("json", "csv")
+FORMATS: Final = ("json", "csv", "html")
 
 
 def show(report: Report, view: View) -> None:
@@ -284,7 +300,8 @@ def show(report: Report, view: View) -> None:
     functional = view.head.state.functional_currency
     for number, table in enumerate(report.tables):
         title = f"{report.title}, {view.ledger} as of {view.as_of}" if number == 0 else table.name.replace("_", " ")
-        _show_table(title, table, functional)
+        if number == 0 or table.rows:
+            _show_table(title, table, functional)
     for tie in report.ties:
         verdict = "ties" if tie.holds else "[bold red]DIFFERS[/]"
         figures = _tie(tie)
@@ -296,13 +313,23 @@ def show(report: Report, view: View) -> None:
 
 
 def _show_table(title: str, table: Table, functional: str) -> None:
-    told = [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
+    told = told_columns(table, functional)
     terminal.table(
         title,
         [table.columns[at].name.replace("_", " ") for at in told],
         [[cells[at] for at in told] for cells in cells_of(table, functional)],
-        right=[place for place, at in enumerate(told) if table.columns[at].holds not in ("text", "date")],
+        right=[place for place, at in enumerate(told) if is_figure(table.columns[at])],
     )
+
+
+def is_figure(column: Column) -> bool:
+    """Whether a column stands on the right."""
+    return column.holds not in ("text", "date")
+
+
+def told_columns(table: Table, functional: str) -> list[int]:
+    """The columns that people are shown: those with something to say."""
+    return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
 
 
 def _says_something(table: Table, at: int, functional: str) -> bool:
@@ -313,4 +340,4 @@ def _says_something(table: Table, at: int, functional: str) -> bool:
         places = [names.index(name) for name in ("currency",) if name in names]
         if all(row[place] == functional for row in table.rows for place in places):
             return False
-    return column.name in ("opening", "closing") or not table.rows or any(row[at] for row in table.rows)
+    return column.name.startswith(("opening", "closing")) or not table.rows or any(row[at] for row in table.rows)

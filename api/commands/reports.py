@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from api import reports, terminal
+from api import report_pages, reports, terminal
 from api.settings import connect
 from api.terminal import Json, out, parse_day, print_json, table
 from projections.report import Asked, Report
 from subledger.errors import InvalidInput
-from subledger.event_data import parse_time
+from subledger.events import parse_time
 from subledger.store.reader import View
 
 
@@ -35,6 +35,7 @@ def report(
     by: Annotated[str | None, typer.Option(help="What rows are told apart by; see --list.")] = None,
     months: Annotated[int | None, typer.Option(min=1, max=600, help="How far a forecast looks.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print a page to print.")] = False,
     table_: Annotated[str | None, typer.Option("--table", help="The table that --csv prints.")] = None,
     file: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the reports and leave.")] = False,
@@ -43,6 +44,7 @@ def report(
     """A report, tied to the trial balance. Exit 1 where it does not tie.
 
     Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
+    Example: subledger report statement --ledger acme --customer cust-42 --out statement.html
     """
     if list_:
         _list(json_)
@@ -52,7 +54,9 @@ def report(
             raise InvalidInput(f"{field} is missing", field=field, expected="subledger report NAME --ledger L")
     assert name is not None
     assert ledger is not None
-    format = _format(json_, csv, file)
+    format = _format({"json": json_, "csv": csv, "html": html}, file)
+    if table_ is not None and format != "csv":
+        raise InvalidInput("--table goes with --csv", field="--table", expected="--csv", found=table_)
     question = reports.Question(
         from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
         known_at=None if known_at is None else parse_time(known_at, field="known-at"),
@@ -75,11 +79,11 @@ def _list(json_: bool) -> None:
     table(None, ("report", "what it shows", "by"), rows)
 
 
-def _format(json_: bool, csv: bool, file: Path | None) -> str | None:
+def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
     """The format asked for, or that the file's name says; None is a table for people."""
-    asked = [format for format, wanted in (("json", json_), ("csv", csv)) if wanted]
+    asked = [format for format, is_wanted in wanted.items() if is_wanted]
     if len(asked) > 1:
-        raise InvalidInput("one format at a time", field="--csv", expected="one of --json and --csv")
+        raise InvalidInput("one format at a time", field=f"--{asked[1]}", expected=f"--{asked[0]} alone")
     if asked or file is None:
         return asked[0] if asked else None
     format = file.suffix.removeprefix(".").lower()
@@ -96,6 +100,8 @@ def _format(json_: bool, csv: bool, file: Path | None) -> str | None:
 def _pieces(format: str, found: Report, view: View, asked: Asked, table: str | None) -> Iterator[str]:
     if format == "csv":
         yield from reports.csv_lines(reports.table_of(found, table), view.head.state.functional_currency)
+    elif format == "html":
+        yield report_pages.page(found, view, asked)
     else:
         document: dict[str, Any] = reports.document(found, view, asked)
         yield json.dumps(document, ensure_ascii=False, indent=2) + "\n"
