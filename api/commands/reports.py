@@ -15,7 +15,7 @@ from api.settings import connect
 from api.terminal import Json, out, parse_day, print_json, table
 from projections.report import Asked, Report
 from subledger.errors import InvalidInput
-from subledger.events import parse_time
+from subledger.event_data import parse_time
 from subledger.store.reader import View
 
 

@@ -1,0 +1,325 @@
+"""Every report ties to the trial balance, at any date, as known at any moment, under every policy; and stays as it was.
+
+The books are the demo company's year: purchases, grants, usage with overage and backfill, reversals, voids, expiries,
+late facts, a month's close after each month.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api import reports
+from api.demo.company import year
+from api.service import Subledger
+from projections.clearing import CLEARING, open_lots
+from projections.journals.close import close_period
+from projections.report import Report, Table
+from projections.rollforward import TOLD_APART_BY
+from projections.statement import WORDS
+from projections.waterfall import CONCESSIONS, RECOGNITION, REVENUE
+from subledger.journal import GAINS, KINDS, LOSSES, effect
+from subledger.posting import SHIPPED_POLICIES, shipped_policy
+from tests.conftest import NewLedger
+
+MINE = ("rollforward", "waterfall", "clearing", "statement")
+CUSTOMERS = tuple(f"customer-{number:02d}" for number in range(1, 25))
+
+
+class Books(msgspec.Struct, frozen=True):
+    """A ledger and the moments at which something was recorded in it."""
+
+    ledger: str
+    moments: tuple[datetime, ...]
+
+
+@pytest.fixture(scope="module")
+def every_policy(service: Subledger, new_ledger: NewLedger) -> dict[str, Books]:
+    """The year under each policy."""
+    return {policy: _recorded(service, new_ledger(policy=policy)) for policy in SHIPPED_POLICIES}
+
+
+def _recorded(service: Subledger, ledger: str) -> Books:
+    late: list[dict[str, Any]] = []
+    for month in year():
+        # In parts, so that known_at cuts months in the middle.
+        for start in range(0, len(month.events), 60):
+            service.record(ledger, month.events[start : start + 60])
+        service.record(ledger, late)
+        late = month.late
+        if month.period.month < 12:
+            close_period(service.recorder, ledger, month.period)
+    with service.database.read() as connection:
+        query = sa.text("SELECT recorded_at FROM batches WHERE ledger = :ledger ORDER BY recorded_at")
+        moments = connection.execute(query, {"ledger": ledger}).scalars().all()
+    return Books(ledger, tuple(moments))
+
+
+def _ask(service: Subledger, ledger: str, name: str, **asked: Any) -> Report:
+    with reports.answer(service, ledger, name, reports.Question(**asked)) as (report, _, _):
+        return report
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [dict(zip((column.name for column in table.columns), row, strict=True)) for row in table.rows]
+
+
+def _table(report: Report, name: str) -> list[dict[str, Any]]:
+    return next(_rows(table) for table in report.tables if table.name == name)
+
+
+DAYS = st.dates(date(2024, 12, 30), date(2026, 2, 1))
+QUESTIONS = st.fixed_dictionaries(
+    {"to": DAYS, "back": st.none() | st.integers(0, 200), "moment": st.none() | st.floats(0, 1)}
+)
+
+
+def _of(question: dict[str, Any], books: Books) -> dict[str, Any]:
+    """``known_at`` is one of the ledger's own moments: between two, nothing is recorded."""
+    to, back, moment = question["to"], question["back"], question["moment"]
+    asked: dict[str, Any] = {"to": to.isoformat()}
+    if moment is not None:
+        asked["known_at"] = books.moments[round(moment * (len(books.moments) - 1))]
+    if back is not None:
+        asked["from_"] = (to - timedelta(days=back)).isoformat()
+    return asked
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", SHIPPED_POLICIES)
+def test_a_report_of_the_whole_ledger_ties_in_every_view(
+    service: Subledger, every_policy: dict[str, Books], policy: str
+) -> None:
+    books = every_policy[policy]
+
+    @settings(max_examples=settings().max_examples // 2)
+    @given(QUESTIONS, st.sampled_from(("none", *TOLD_APART_BY)))
+    def ties(question: dict[str, Any], by: str) -> None:
+        asked = _of(question, books)
+        for name in ("rollforward", "waterfall"):
+            report = _ask(service, books.ledger, name, **asked, **({"by": by} if name == "rollforward" else {}))
+            assert report.ties_out, report.ties
+        report = _ask(service, books.ledger, "clearing", to=asked["to"], known_at=asked.get("known_at"))
+        assert report.ties_out, report.ties
+
+    ties()
+
+
+@pytest.mark.parametrize("policy", SHIPPED_POLICIES)
+def test_a_report_of_a_customer_ties_in_every_view(
+    service: Subledger, every_policy: dict[str, Books], policy: str
+) -> None:
+    books = every_policy[policy]
+
+    @settings(max_examples=settings().max_examples // 2)
+    @given(QUESTIONS, st.sampled_from(CUSTOMERS))
+    def ties(question: dict[str, Any], customer: str) -> None:
+        for name in ("rollforward", "waterfall", "statement"):
+            report = _ask(service, books.ledger, name, **_of(question, books), customer=customer)
+            assert report.ties_out, report.ties
+
+    ties()
+
+
+def test_the_year_has_figures_to_tie(service: Subledger, every_policy: dict[str, Books]) -> None:
+    for policy, books in every_policy.items():
+        for name, accounts in (("rollforward", 2), ("waterfall", 2), ("clearing", 3)):
+            ties = _ask(service, books.ledger, name, to="2025-12").ties
+            assert sum(tie.trial_balance_minor != 0 for tie in ties) >= accounts, (policy, ties)
+
+
+# --- what the rows say ----------------------------------------------------------------------------------------------
+
+
+def test_opening_plus_gains_less_losses_is_closing_and_the_next_opening(
+    service: Subledger, every_policy: dict[str, Books]
+) -> None:
+    books = every_policy["customer_deposits"]
+    for by in ("none", *TOLD_APART_BY):
+        report = _ask(service, books.ledger, "rollforward", to="2025-12", by=by)
+        for table, what in (("rollforward", "currency"), ("credits", "unit")):
+            periods: dict[str, dict[str, Any]] = {}
+            for row in _table(report, table):
+                sums = periods.setdefault(f"{row[what]} {row['period']}", {})
+                for column in ("opening", *GAINS, *LOSSES, "closing"):
+                    sums[column] = sums.get(column, 0) + (row[column] or 0)
+                if by != "product":
+                    assert _closes(row)
+            assert len(periods) == 12
+            assert all(_closes(sums) for sums in periods.values())
+            in_order = [periods[period] for period in sorted(periods)]
+            for earlier, later in pairwise(in_order):
+                assert earlier["closing"] == later["opening"]
+
+
+def _closes(row: dict[str, Any]) -> bool:
+    gained = sum(row[column] for column in GAINS) - sum(row[column] for column in LOSSES)
+    return bool(row["opening"] + gained == row["closing"])
+
+
+def test_the_rows_of_a_roll_forward_add_up_however_they_are_told_apart(
+    service: Subledger, every_policy: dict[str, Books]
+) -> None:
+    books = every_policy["customer_deposits_arm"]
+    moment = books.moments[len(books.moments) // 2]
+    whole = _ask(service, books.ledger, "rollforward", to="2025-12", known_at=moment)
+    for by in TOLD_APART_BY:
+        parts = _ask(service, books.ledger, "rollforward", to="2025-12", known_at=moment, by=by)
+        for table in ("rollforward", "credits"):
+            assert _by_period(_table(parts, table)) == _by_period(_table(whole, table))
+
+
+def _by_period(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
+    sums: dict[tuple[str, str], Any] = {}
+    for row in rows:
+        for column, value in row.items():
+            if isinstance(value, int | Decimal) and value:
+                key = (row["period"], column)
+                sums[key] = sums.get(key, 0) + value
+    return {key: value for key, value in sums.items() if value}
+
+
+def test_what_is_lost_over_a_range_is_the_sum_of_its_months(service: Subledger, every_policy: dict[str, Books]) -> None:
+    """A range that cuts a month has the days of the range alone, and its two parts make the month."""
+    books = every_policy["contract_liability"]
+    first = _table(_ask(service, books.ledger, "rollforward", from_="2025-06-01", to="2025-06-14"), "rollforward")
+    second = _table(_ask(service, books.ledger, "rollforward", from_="2025-06-15", to="2025-06-30"), "rollforward")
+    [whole] = _table(_ask(service, books.ledger, "rollforward", from_="2025-06", to="2025-06"), "rollforward")
+    assert first[0]["closing"] == second[0]["opening"]
+    for column in (*GAINS, *LOSSES):
+        assert first[0][column] + second[0][column] == whole[column]
+
+
+def test_a_cohort_is_recognised_cancelled_or_still_deferred(service: Subledger, every_policy: dict[str, Books]) -> None:
+    for books in every_policy.values():
+        report = _ask(service, books.ledger, "waterfall", to="2025-12")
+        recognised: dict[str, int] = {}
+        for row in _table(report, "waterfall"):
+            assert row["recognised_in"] >= row["cohort"] or not row["cohort"].startswith("2")
+            assert row["usage"] + row["breakage"] + row["other"] == row["recognised"]
+            recognised[row["cohort"]] = recognised.get(row["cohort"], 0) + row["recognised"]
+        for row in _table(report, "cohorts"):
+            assert row["recognised"] == recognised.get(row["cohort"], 0)
+            if row["deferred"] is not None:
+                gained = row["sold"] + row["granted"] + row["repriced"] + row["transferred"]
+                lost = row["recognised"] + row["voided"] + row["refunded"] + row["charged_back"] + row["escheated"]
+                assert gained - lost - row["written_off"] == row["deferred"] >= 0
+
+
+def test_the_ageing_of_an_item_adds_up_to_it(service: Subledger, every_policy: dict[str, Books]) -> None:
+    for books in every_policy.values():
+        report = _ask(service, books.ledger, "clearing", to="2025-11-15")
+        items = _table(report, "items")
+        assert items
+        for row in items:
+            assert sum(row[c] for c in ("days_0_30", "days_31_60", "days_61_90", "days_over_90")) == row["amount"] != 0
+            assert row["age_days"] == (date(2025, 11, 15) - row["open_since"]).days >= 0
+            assert row["reason"]
+        assert all(block["difference"] == 0 < block["credits"] for block in _table(report, "blocks"))
+
+
+def test_a_statement_opens_plus_moves_to_its_closing(service: Subledger, every_policy: dict[str, Books]) -> None:
+    books = every_policy["customer_deposits"]
+    moved = 0
+    for customer in CUSTOMERS:
+        report = _ask(service, books.ledger, "statement", customer=customer, from_="2025-03-10", to="2025-09-20")
+        movements = _table(report, "movements")
+        moved += len(movements)
+        for block in _table(report, "blocks"):
+            own = [row for row in movements if row["block_id"] == block["block_id"]]
+            assert block["opening_credits"] + sum(row["credits"] for row in own) == block["closing_credits"]
+            assert block["opening_value"] + sum(row["value"] for row in own) == block["closing_value"]
+    assert moved > 500
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_once_given_never_changes(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    months = list(year(11))[:3]
+    for month in months[:2]:
+        service.record(ledger, month.events)
+    given: dict[str, Any] = {}
+    with service.view(ledger) as view:
+        moment = view.known_at
+
+    def answers() -> dict[str, Any]:
+        found = {}
+        for name in MINE:
+            asked: dict[str, Any] = {"customer": "customer-04"} if name == "statement" else {}
+            report = _ask(service, ledger, name, to="2025-03-31", known_at=moment, **asked)
+            found[name] = msgspec.structs.replace(report, title="")
+        return found
+
+    given = answers()
+    close_period(service.recorder, ledger, months[0].period)
+    service.record(ledger, months[2].events + months[1].late)
+    assert answers() == given
+    assert _ask(service, ledger, "rollforward", to="2025-03-31") != given["rollforward"]
+
+
+# --- the kinds ------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_that_moves_revenue_is_recognised_in_the_waterfall() -> None:
+    for name in SHIPPED_POLICIES:
+        rules = shipped_policy(name).rules
+        accounts = REVENUE if name != "customer_deposits_arm" else ("deferred_revenue",)
+        for kind in KINDS:
+            credited = -sum(effect(account, kind.name, rules) for account in accounts)
+            recognised = sum(sign for _, _, sign in RECOGNITION.get(kind.name, ()))
+            if name == "customer_deposits_arm" and kind.name in (*CONCESSIONS, "allocation"):
+                assert (credited, recognised) == (-1, 0)
+            else:
+                assert credited == recognised, (name, kind.name)
+
+
+def test_what_leaves_a_block_by_use_or_expiry_is_recognised_in_its_month_of_sale() -> None:
+    for kind in KINDS:
+        own = sum(sign for whose, _, sign in RECOGNITION.get(kind.name, ()) if whose == "block")
+        if kind.column in ("consumed", "expired"):
+            assert own == -kind.sign, kind.name
+        else:
+            assert own == 0 or kind.name == "refund_retained"
+
+
+def test_every_kind_that_touches_a_block_has_words_for_its_customer() -> None:
+    assert {kind.name for kind in KINDS if kind.column is not None} <= set(WORDS)
+
+
+def test_every_clearing_account_is_moved_by_some_kind() -> None:
+    rules = shipped_policy("customer_deposits").rules
+    for account in CLEARING:
+        assert any(pair.debit == account or pair.credit == account for pairs in rules.values() for pair in pairs)
+
+
+# --- first in, first out --------------------------------------------------------------------------------------------
+
+AMOUNTS = st.lists(st.tuples(st.dates(date(2026, 1, 1), date(2026, 6, 30)), st.integers(-50, 50)), max_size=12)
+
+
+@given(AMOUNTS.map(sorted))
+def test_open_parts_add_up_to_the_balance_and_are_of_one_sign(flows: list[tuple[date, int]]) -> None:
+    lots = open_lots(flows)
+    assert sum(amount for _, amount in lots) == sum(amount for _, amount in flows)
+    assert len({amount > 0 for _, amount in lots}) <= 1
+    assert [day for day, _ in lots] == sorted(day for day, _ in lots)
+    assert all(amount for _, amount in lots)
+
+
+def test_what_came_in_first_is_cleared_first() -> None:
+    first, second, third, fourth = (date(2026, month, 1) for month in (1, 2, 3, 4))
+    assert open_lots([(first, 30), (second, 20), (third, -40)]) == [(second, 10)]
+    assert open_lots([(first, 30), (second, -50), (third, 5)]) == [(second, -15)]
+    assert open_lots([(first, 30), (second, -30), (third, 5), (fourth, 6)]) == [(third, 5), (fourth, 6)]
