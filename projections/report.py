@@ -133,11 +133,18 @@ _FROM_DAYS: Final = """
     FROM entries
     WHERE ledger = :ledger AND accounting_date <= :as_of AND position BETWEEN :first AND :position
 """
+# An entry of a block that names no customer (remeasurement is of the ledger as a whole) is its owner's.
 _FROM_ENTRIES: Final = """
     SELECT accounting_date, policy, kind, currency, coalesce(unit, '') AS unit, dimension_set, customer, credits,
            amount_minor, functional_minor
     FROM entries
-    WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position
+    WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position AND {owned}
+    UNION ALL
+    SELECT n.accounting_date, n.policy, n.kind, n.currency, coalesce(n.unit, ''), n.dimension_set, b.customer,
+           n.credits, n.amount_minor, n.functional_minor
+    FROM entries n LEFT JOIN blocks b ON b.ledger = n.ledger AND b.block_id = n.block_id
+    WHERE n.ledger = :ledger AND n.accounting_date <= :as_of AND n.position <= :position AND n.customer IS NULL
+      AND {of_owner}
 """
 TOTALS: Final = """
 -- Entries added up by month and kind; what lies before a day is one month of its own.
@@ -169,8 +176,9 @@ def totals(
         "ledger": view.ledger, "as_of": view.as_of, "position": view.position, "from_date": from_date or date.min,
     }  # fmt: skip
     if customer is not None or by == "customer":
-        source = _FROM_ENTRIES + (" AND customer = :customer" if customer is not None else "")
-        parameters |= {"customer": customer} if customer is not None else {}
+        owned, of_owner = ("customer = :customer", "b.customer = :customer") if customer else ("customer <> ''", "true")
+        source = _FROM_ENTRIES.format(owned=owned, of_owner=of_owner)
+        parameters |= {"customer": customer} if customer else {}
     else:
         source = _FROM_DAYS
         day, first = _recorded_before(view)

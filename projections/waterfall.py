@@ -18,7 +18,18 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
+from projections.report import (
+    Asked,
+    Column,
+    Report,
+    Table,
+    Tie,
+    closing,
+    control_balances,
+    functional_balances,
+    ties_of,
+    totals,
+)
 from subledger.journal import KIND_BY_NAME, KINDS, Rules, effect
 from subledger.store.database import Database
 from subledger.store.reader import View, rules_of
@@ -118,7 +129,7 @@ def waterfall(database: Database, view: View, asked: Asked) -> Report:
         name="waterfall",
         title="Revenue waterfall",
         tables=(_waterfall_table(recognised, functional), _cohort_table(cohorts), _bridge_table(bridge)),
-        ties=_ties(recognised, cohorts, bridge, books),
+        ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(database, end, asked, flows, rules)),
         notes=(
             "cohort is the month of the sale or grant; a block taken over belongs to the month of the block it came "
             "from. overage is usage beyond the credits until a block pays for it, pool is breakage estimated before "
@@ -303,6 +314,29 @@ def _ties(
         *ties_of("estimated for blocks not expired = breakage_recognized", pooled, "breakage_recognized", books),
     )
     return tuple(tie for tie in ties if tie.report_minor or tie.trial_balance_minor)
+
+
+def _functional_ties(
+    database: Database, end: View, asked: Asked, flows: Iterable[Flow], rules: dict[int, Rules]
+) -> Iterator[Tie]:
+    """What was recognised of other currencies, in the functional one, as far as it is in the revenue accounts."""
+    home = end.head.state.functional_currency
+    found: dict[str, int] = {}
+    for flow in flows:
+        item = _bridge_item(flow.kind, rules[flow.policy])
+        if item is not None and item[0] == IN_REVENUE and flow.currency != home:
+            found[flow.currency] = found.get(flow.currency, 0) + item[1] * flow.functional_minor
+    if not found:
+        return
+    made_of = totals(end, customer=asked.customer)
+    books = functional_balances(database, end, made_of, REVENUE)
+    for currency, functional in sorted(found.items()):
+        yield Tie(
+            what=f"recognised in {currency} = revenue accounts, in {home}",
+            currency=home,
+            report_minor=functional,
+            trial_balance_minor=sum(books.get((account, currency), 0) for account in REVENUE),
+        )
 
 
 def _is_month(cohort: str) -> bool:

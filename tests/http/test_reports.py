@@ -240,6 +240,85 @@ def test_a_statement_opens_moves_and_closes_block_by_block(client: TestClient, l
     assert [(tie["report"], tie["trial_balance"]) for tie in found["ties"]] == [("2.00", "2.00"), ("20.00", "20.00")]
 
 
+def test_a_sale_that_is_refunded_handed_on_and_charged_back(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Of 100.00: 20.00 used, 15.00 paid back and 5.00 kept, 40.00 handed on, 20.00 charged back; then 10.00 used."""
+    ledger = new_ledger()
+
+    def event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dict[str, Any]:
+        return cloud_event(name, type, customer, f"2026-{day}T12:00:00Z", **data)
+
+    outcomes = service.record(ledger, [
+        event("1", "credits.purchased", "ann", "01-10", block_id="A", credits="100", price="100.00", currency="USD"),
+        event("2", "payment.received", "ann", "01-11", amount="100.00", currency="USD", block_id="A",
+              payment_id="P", processor="cards"),
+        event("3", "credits.consumed", "ann", "01-20", credits="20"),
+        event("4", "credits.refunded", "ann", "02-01", block_id="A", credits="20", amount="15.00", currency="USD"),
+        event("5", "credits.transferred", "ann", "02-02", block_id="A", to_customer="bob", new_block_id="B",
+              credits="40"),
+        event("6", "dispute.opened", "ann", "02-03", dispute_id="D", payment_id="P", amount="20.00", currency="USD"),
+        event("7", "dispute.lost", "ann", "03-01", dispute_id="D"),
+        event("8", "credits.consumed", "bob", "03-02", credits="10"),
+    ])  # fmt: skip
+    assert [outcome.error for outcome in outcomes] == [None] * 8
+    rolled = _get(client, ledger, "rollforward")
+    columns = ("period", "opening", "purchased", "transferred_in", "consumed", "refunded", "transferred",
+               "charged_back", "closing")  # fmt: skip
+    assert _table(rolled["items"], *columns) == _lines("""
+        2026-01    0.00  100.00   0.00  20.00   0.00   0.00   0.00  80.00
+        2026-02   80.00    0.00  40.00   0.00  20.00  40.00   0.00  60.00
+        2026-03   60.00    0.00   0.00  10.00   0.00   0.00  20.00  30.00
+    """)
+    fell = _get(client, ledger, "waterfall")
+    assert _table(fell["items"], "cohort", "recognised_in", "usage", "other") == _lines("""
+        2026-01  2026-01  20.00  0.00
+        2026-01  2026-02   0.00  5.00
+        2026-01  2026-03  10.00  0.00
+    """)
+    columns = ("cohort", "sold", "transferred", "recognised", "refunded", "charged_back", "deferred")
+    assert _table(fell["cohorts"], *columns) == "2026-01  100.00  0.00  35.00  15.00  20.00  30.00"
+    february = _get(client, ledger, "clearing", to="2026-02")
+    assert _table(february["items"][:3], "account", "customer", "amount", "reason") == (
+        "processor_clearing  -  80.00  payout not recorded\n"
+        "disputes_receivable  ann  20.00  dispute not decided\n"
+        "refunds_payable  ann  15.00  refund not paid"
+    )
+    bob = _get(client, ledger, "statement", customer="bob")
+    assert _table(bob["movements"], "what", "credits", "value") == (
+        "taken over from another customer  40  40.00\nused  -10  -10.00"
+    )
+
+
+def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """1,000.00 EUR at 1.20 is 1,200.00 USD; 40 % of it is used when the euro is at 1.10: 480.00 USD all the same."""
+    ledger = new_ledger()
+
+    def rate(name: str, day: str, rate: str) -> dict[str, Any]:
+        return cloud_event(name, "exchange_rate.set", None, f"2026-{day}T06:00:00Z", base="EUR", quote="USD",
+                           rate=rate, rate_source="ecb")  # fmt: skip
+
+    outcomes = service.record(ledger, [
+        rate("r1", "01-10", "1.20"),
+        cloud_event("b", "credits.purchased", "ann", "2026-01-10T12:00:00Z", block_id="B", credits="1000",
+                    price="1000.00", currency="EUR"),
+        rate("r2", "02-10", "1.10"),
+        cloud_event("u", "credits.consumed", "ann", "2026-02-10T12:00:00Z", credits="400"),
+    ])  # fmt: skip
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    rolled = _get(client, ledger, "rollforward", to="2026-02")
+    columns = ("currency", "opening", "consumed", "closing", "functional_currency", "opening_functional",
+               "consumed_functional", "fx_functional", "closing_functional")  # fmt: skip
+    assert _table(rolled["items"][1:], *columns) == _lines("""
+        EUR  1000.00  400.00  600.00  USD  1200.00  480.00  0.00  720.00
+    """)
+    assert [(tie["currency"], tie["trial_balance"]) for tie in rolled["ties"]] == [("EUR", "600.00"), ("USD", "720.00")]
+    [fell] = _get(client, ledger, "waterfall", to="2026-02")["items"]
+    assert (fell["recognised"], fell["currency"], fell["recognised_functional"]) == ("400.00", "EUR", "480.00")
+
+
 # --- shapes ---------------------------------------------------------------------------------------------------------
 
 
