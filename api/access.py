@@ -42,8 +42,9 @@ class NotAllowed(SubledgerError):
     code: ClassVar[str] = "not_allowed"
 
 
-def create_key(database: Database, *, ledger: str, role: str) -> str:
-    """A new key, shown once. Raises InvalidValue for an unknown role."""
+def create_key(database: Database, *, ledger: str, role: str, name: str | None = None) -> str:
+    """A new key, shown once. ``name`` says whose it is: keys of one name are one person, who cannot be the second
+    one for what they ask. Raises InvalidValue for an unknown role."""
     if role.upper() not in Access.__members__:
         raise InvalidValue(
             f"no role {role}", field="role", expected=", ".join(a.name.lower() for a in Access), found=role
@@ -52,7 +53,11 @@ def create_key(database: Database, *, ledger: str, role: str) -> str:
     with database.engine.begin() as connection:
         connection.execute(
             sa.insert(api_keys).values(
-                key_hash=_hash(key), ledger=ledger, role=role.lower(), created_at=datetime.now(UTC)
+                key_hash=_hash(key),
+                ledger=ledger,
+                role=role.lower(),
+                name=name or f"key-{_hash(key).hex()[:12]}",
+                created_at=datetime.now(UTC),
             )
         )
     return key
@@ -67,11 +72,14 @@ def any_key_exists(database: Database) -> bool:
         return connection.execute(sa.select(sa.literal(1)).select_from(api_keys).limit(1)).first() is not None
 
 
-def authorize(database: Database, key: str, *, ledger: str, needed: Access) -> None:
-    """Raises NotAuthenticated for an unknown key, NotAllowed where its ledger or role is another."""
+def authorize(database: Database, key: str, *, ledger: str, needed: Access) -> str:
+    """The name of the key's owner.
+
+    Raises NotAuthenticated for an unknown key, NotAllowed where its ledger or role is another.
+    """
     with database.engine.connect() as connection:
         row = connection.execute(
-            sa.select(api_keys.c.ledger, api_keys.c.role).where(api_keys.c.key_hash == _hash(key))
+            sa.select(api_keys.c.ledger, api_keys.c.role, api_keys.c.name).where(api_keys.c.key_hash == _hash(key))
         ).one_or_none()
     if row is None:
         raise NotAuthenticated("this key is not known", expected="Authorization: Bearer KEY")
@@ -79,3 +87,5 @@ def authorize(database: Database, key: str, *, ledger: str, needed: Access) -> N
         raise NotAllowed(f"this key is for ledger {row.ledger}", expected=row.ledger, found=ledger)
     if Access[row.role.upper()] < needed:
         raise NotAllowed(f"this needs the role {needed.name.lower()}", expected=needed.name.lower(), found=row.role)
+    name: str = row.name
+    return name

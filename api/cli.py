@@ -16,18 +16,19 @@ from typing import IO, Annotated, Any
 import typer
 
 from api import access, documents, terminal
-from api.commands import maintenance, months, reports
+from api.commands import approvals, maintenance, months, reports
+from api.commands.approvals import By, whoami
 from api.service import LedgerSettings, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from projections import balances as balance_reads
 from projections import blocks as block_reads
 from subledger.errors import InvalidInput, SubledgerError
-from subledger.event_data import parse_time
-from subledger.events import loads
+from subledger.event_data import Approvals, parse_time
+from subledger.events import loads, read_data
 from subledger.store import embedded, reader
 from subledger.store.migrate import migrate
-from subledger.store.recorder import DUPLICATE, RECORDED, Input
+from subledger.store.recorder import DUPLICATE, RECORDED, WAITING, Input
 
 app = typer.Typer(
     help="The prepaid-credit sub-ledger: from usage-based billing to the general ledger.",
@@ -42,6 +43,7 @@ app.add_typer(keys_app, name="keys")
 months.register(app)
 maintenance.register(app)
 reports.register(app)
+approvals.register(app)
 
 BATCH = 2_000
 
@@ -114,6 +116,11 @@ def ledger_create(
     late_usage: Annotated[
         str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
     ] = "new",
+    second_person_for: Annotated[
+        list[str] | None, typer.Option(help="breakage_estimates, write_offs, reopening; may be repeated.")
+    ] = None,
+    grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person.")] = None,
+    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,
     json_: Json = False,
 ) -> None:
     """Creates a ledger. The same again changes nothing.
@@ -123,7 +130,7 @@ def ledger_create(
     service = connect()
     settings = LedgerSettings(
         currency=currency, policy=policy, entity=entity, timezone=timezone, on_shortfall=on_shortfall,
-        late_usage=late_usage,
+        late_usage=late_usage, approvals=_approvals(second_person_for, grant_credits_above, grant_value_above),
     )  # fmt: skip
     created = service.create_ledger(ledger, settings)
     with service.database.read() as connection:
@@ -133,6 +140,13 @@ def ledger_create(
         print_json({**document, "created": created})
     else:
         out.print(f"Ledger {ledger}: {'created' if created else 'existed already'}.")
+
+
+def _approvals(named: list[str] | None, credits: str | None, value: str | None) -> Approvals:
+    """Raises InvalidInput."""
+    asked: dict[str, Any] = dict.fromkeys(named or (), True)
+    asked |= {name: text for name, text in (("grant_credits_above", credits), ("grant_value_above", value)) if text}
+    return read_data(Approvals, asked, prefix="")
 
 
 @ledger_app.command("list")
@@ -152,6 +166,7 @@ def ledger_list(json_: Json = False) -> None:
 def keys_create(
     ledger: LedgerOption,
     role: Annotated[str, typer.Option(help="reader, writer, controller or admin.")],
+    name: Annotated[str | None, typer.Option(help="Whose it is: keys of one name are one person.")] = None,
     json_: Json = False,
 ) -> None:
     """Prints a new key, once. `--ledger '*'` is good for every ledger."""
@@ -159,7 +174,7 @@ def keys_create(
     if ledger != access.EVERY_LEDGER:
         with service.database.read() as connection:
             reader.ledger_head(connection, ledger)
-    key = access.create_key(service.database, ledger=ledger, role=role)
+    key = access.create_key(service.database, ledger=ledger, role=role, name=name)
     if json_:
         print_json({"key": key, "ledger": ledger, "role": role})
     else:
@@ -173,36 +188,38 @@ def keys_create(
 def record(
     file: Annotated[str, typer.Argument(help="JSON Lines of CloudEvents; - for standard input.")],
     ledger: LedgerOption,
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """Records a file of events, one CloudEvent a line. Safe to repeat: what is recorded already is a duplicate.
 
-    Rejected lines go to FILE.rejected.jsonl with their reason.
+    Rejected lines go to FILE.rejected.jsonl with their reason. What needs a second person waits: `approvals list`.
 
     Example: subledger record events.jsonl --ledger acme
     """
     service = connect()
     rejected_path = Path("stdin.rejected.jsonl" if file == "-" else f"{file}.rejected.jsonl")
     if file == "-":
-        counts = _record_lines(service, ledger, sys.stdin.buffer, rejected_path, None)
+        counts = _record_lines(service, ledger, by, sys.stdin.buffer, rejected_path, None)
     else:
         path = Path(file)
         if not path.is_file():
             raise InvalidInput(f"there is no file {file}", field="FILE", expected="a file, or -", found=file)
         with path.open("rb") as lines:
-            counts = _record_lines(service, ledger, lines, rejected_path, path.stat().st_size)
+            counts = _record_lines(service, ledger, by, lines, rejected_path, path.stat().st_size)
     if json_:
         print_json(counts)
     else:
-        out.print(f"recorded {counts['recorded']}, duplicates {counts['duplicates']}, rejected {counts['rejected']}")
+        out.print(", ".join(f"{name} {count}" for name, count in counts.items()))
     if counts["rejected"]:
         err.print(f"rejected lines and their reasons: {rejected_path}")
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
 def _record_lines(
-    service: Subledger, ledger: str, lines: IO[bytes], rejected_path: Path, size: int | None
+    service: Subledger, ledger: str, by: str, lines: IO[bytes], rejected_path: Path, size: int | None
 ) -> dict[str, int]:
+    """How many became what; ``waiting`` only where something waits for a second person."""
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
     rejected_path.unlink(missing_ok=True)
     done = 0
@@ -211,13 +228,15 @@ def _record_lines(
     with terminal.progress("recording", size) as show:
         for batch in _batches(enumerate(lines, start=1)):
             kept = [(number, line) for number, line in batch if line.strip()]
-            outcomes = service.recorder.record(ledger, [_read_line(line) for _, line in kept])
+            outcomes = service.recorder.record(ledger, [_read_line(line) for _, line in kept], by=by)
             rejected = []
             for (number, line), outcome in zip(kept, outcomes, strict=True):
                 if outcome.status == RECORDED:
                     counts["recorded"] += 1
                 elif outcome.status == DUPLICATE:
                     counts["duplicates"] += 1
+                elif outcome.status == WAITING:
+                    counts["waiting"] = counts.get("waiting", 0) + 1
                 else:
                     counts["rejected"] += 1
                     assert outcome.error is not None

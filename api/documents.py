@@ -14,7 +14,7 @@ from api.benchmark import Result
 from projections.balances import AccountBalance, CreditBalance
 from projections.blocks import BlockView
 from projections.integrity import Report
-from projections.journals.close import ClosedPeriod, PeriodState
+from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
 from projections.journals.exports import Export
 from projections.journals.summary import EntryBehind
 from projections.journals.summary import JournalLine as ExportedLine
@@ -24,6 +24,7 @@ from subledger.errors import InvalidCursor
 from subledger.events import format_time
 from subledger.journal import Rules
 from subledger.money import format_credits, format_minor
+from subledger.store.approvals import Asked
 from subledger.store.reader import JournalLine, LedgerHead, StoredEvent, View, lines_of
 from subledger.store.recorder import Outcome
 
@@ -68,9 +69,37 @@ def outcome(result: Outcome) -> Document:
     document: Document = {"id": result.event_id, "status": result.status}
     if result.position is not None:
         document["position"] = result.position
+    if result.approval_id is not None:
+        document["approval_id"] = result.approval_id
     if result.error is not None:
         document["error"] = result.error.as_document()
     return document
+
+
+def reopened_period(reopened: ReopenedPeriod) -> Document:
+    document: Document = {"ledger": reopened.ledger, "period": str(reopened.period)}
+    if reopened.position is None:
+        return {**document, "state": "waiting", "approval_id": reopened.approval_id}
+    return {**document, "state": "open", "position": reopened.position}
+
+
+def approval(asked: Asked) -> Document:
+    """What waits for a second person, or how it was decided: the event as it was sent, and who asked."""
+    event: Document = {"id": asked.event_id, "source": asked.source, "type": asked.type}
+    if asked.customer is not None:
+        event["subject"] = asked.customer
+    event |= {"time": format_time(asked.occurred_at), "data": json.loads(asked.data_text)}
+    return {
+        "approval_id": asked.approval_id,
+        "state": asked.state,
+        "reason": asked.reason,
+        "event": event,
+        "maker": asked.maker,
+        "requested_at": format_time(asked.requested_at),
+        "checker": asked.checker,
+        "decided_at": None if asked.decided_at is None else format_time(asked.decided_at),
+        "note": asked.note,
+    }
 
 
 def ledger(head: LedgerHead, policy: str) -> Document:
@@ -83,6 +112,7 @@ def ledger(head: LedgerHead, policy: str) -> Document:
         "timezone": state.timezone,
         "on_shortfall": state.on_shortfall,
         "late_usage": state.late_usage,
+        "approvals": state.approvals.document,
         "closed_through": state.closed_through.isoformat() if state.closed_through else None,
         "open_cut": state.open_cut,
         "position": head.position,

@@ -15,13 +15,14 @@ import msgspec
 from projections.journals.mapping import Mapping, default_mapping
 from projections.trial_balance import DayTotalsProjector
 from subledger.errors import InvalidInput, InvalidValue, LedgerExists
+from subledger.event_data import Approvals
 from subledger.events import Event, own_event, read_event
 from subledger.money import exponent
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import reader
 from subledger.store.database import Database
-from subledger.store.recorder import OWN_SOURCE, Input, Outcome, Recorder
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     on_shortfall: str = "reject"
     late_usage: str = "new"
+    approvals: Approvals = Approvals()
 
 
 class Subledger:
@@ -69,6 +71,7 @@ class Subledger:
             timezone=state.timezone,
             on_shortfall=state.on_shortfall,
             late_usage=state.late_usage,
+            approvals=state.approvals,
         )
         wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger)
         differs = [name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(found, name)]
@@ -81,9 +84,9 @@ class Subledger:
                 differs=differs,
             )
 
-    def record(self, ledger: str, documents: Sequence[object]) -> list[Outcome]:
-        """Records decoded JSON values as events; one outcome each, in order."""
-        return self.recorder.record(ledger, [read_input(document) for document in documents])
+    def record(self, ledger: str, documents: Sequence[object], *, by: str = NOBODY) -> list[Outcome]:
+        """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks."""
+        return self.recorder.record(ledger, [read_input(document) for document in documents], by=by)
 
     def expire(self, ledger: str, through: date) -> int:
         """The expiry sweep through the end of a day, where the ledger lives. Returns how many blocks expired."""
@@ -152,6 +155,7 @@ def founding_events(
                 "timezone": settings.timezone,
                 "on_shortfall": settings.on_shortfall,
                 "late_usage": settings.late_usage,
+                **({"approvals": settings.approvals.document} if settings.approvals != Approvals() else {}),
             },
         ),
         event(

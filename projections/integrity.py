@@ -301,7 +301,7 @@ class _Verification:
             "frontier": self._frontier.to_bytes(),
         }  # fmt: skip
         if self._replayable:
-            expected |= {name: getattr(self._replay.state, name) for name in _SETTINGS}
+            expected |= {name: self._replay.state.stored(name) for name in _SETTINGS}
         for name, value in expected.items():
             found = _plain(getattr(head, name))
             if found != value:

@@ -198,7 +198,7 @@ def _any_row(cursor: psycopg.Cursor[tuple[Any, ...]], derived: Derived) -> bool:
 def _mend_settings(connection: WriteConnection, replay: Replayer) -> None:
     """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
     names = (*_SETTINGS, "frontier")
-    values = [getattr(replay.state, name) for name in _SETTINGS] + [replay.frontier.to_bytes()]
+    values = [replay.state.stored(name) for name in _SETTINGS] + [replay.frontier.to_bytes()]
     query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
         _list(names),

@@ -11,13 +11,14 @@
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  EstimateTooHigh
+    │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole
     │   └── KnownAtInFuture
     ├── Conflict                the same name already stands for something else
     │   ├── EventConflict  LedgerExists
     ├── NotFound
-    │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat
+    │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   └── DatabaseUnavailable  EmbeddedServerFailed
     └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
@@ -344,6 +345,24 @@ class EstimateTooHigh(Refused):
     code = "estimate_too_high"
 
 
+class SamePerson(Refused):
+    """Who asked for something cannot be the second person who decides about it."""
+
+    code = "same_person"
+
+
+class ApprovalDecided(Refused):
+    """A second person has decided about this."""
+
+    code = "approval_decided"
+
+
+class ApprovalRefused(Refused):
+    """A second person has refused this."""
+
+    code = "approval_refused"
+
+
 class PeriodOutOfOrder(Refused):
     """Periods close in order."""
 
@@ -420,6 +439,12 @@ class UnknownExport(NotFound):
     """The ledger has no such journal export, or the export no such line."""
 
     code = "unknown_export"
+
+
+class UnknownApproval(NotFound):
+    """Nothing of this id waits, or has waited, for a second person."""
+
+    code = "unknown_approval"
 
 
 class UnknownFormat(NotFound):

@@ -493,6 +493,11 @@ class Approvals(EventData):
     grant_credits_above: Credits | None = None
     grant_value_above: Amount | None = None
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """The settings that differ from asking for nothing, as plain JSON."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
 
 class LedgerConfigured(EventData):
     """The ledger's entity and settings from here on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -20,6 +20,9 @@ from subledger.errors import InvalidEvent, InvalidInput, InvalidJson, InvalidVal
 from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, RESERVED_TYPES, EventData, Identifier, Time
 
 # --- the envelope -------------------------------------------------------------------------------------------
+
+
+_Data = TypeVar("_Data", bound=EventData)
 
 
 class CloudEvent(BaseModel):
@@ -119,12 +122,12 @@ def read_event(document: object) -> Event:
     )
 
 
-def read_data(model: type[EventData], data: object) -> EventData:
-    """The data of one event type, checked. Raises InvalidInput."""
+def read_data(model: type[_Data], data: object, *, prefix: str = "data.") -> _Data:
+    """The data of one event type, checked; ``prefix`` goes before the names of fields. Raises InvalidInput."""
     try:
         checked = model.model_validate(data)
     except ValidationError as error:
-        raise _first_fault(error, prefix="data.") from None
+        raise _first_fault(error, prefix=prefix) from None
     checked.check()
     return checked
 

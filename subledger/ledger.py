@@ -13,7 +13,7 @@ import msgspec
 
 from subledger import event_data as events
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
-from subledger.events import Event
+from subledger.events import Event, canonical
 from subledger.periods import Period, time_zone
 
 
@@ -33,7 +33,12 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     policy: int = 0
     mapping: int = 0
     closed_through: date | None = None
+    approvals: events.Approvals = events.Approvals()
     open_cut: int = 1
+
+    def stored(self, name: str) -> Any:
+        """A setting as its column holds it: what needs a second person as canonical JSON."""
+        return canonical(self.approvals.document) if name == "approvals" else getattr(self, name)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -53,6 +58,7 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 timezone=data.timezone,
                 on_shortfall=data.on_shortfall,
                 late_usage=data.late_usage,
+                approvals=data.approvals,
             )
         case events.PolicyAdopted():
             return replace(state, policy=data.policy)

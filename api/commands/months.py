@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from api import documents
+from api.commands.approvals import By, whoami
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
 from projections.journals import close as closing
@@ -67,12 +68,15 @@ def reopen(
     period: PeriodArgument,
     ledger: LedgerOption,
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Opens a closed month again, and every later one."""
-    reopened = closing.reopen_period(connect().recorder, ledger, Period.parse(period), reason)
+    """Opens a closed month again, and every later one; or asks a second person, where the ledger wants one."""
+    reopened = closing.reopen_period(connect().recorder, ledger, Period.parse(period), reason, by=by)
     if json_:
-        print_json({"ledger": ledger, "period": str(reopened.period), "state": "open", "position": reopened.position})
+        print_json(documents.reopened_period(reopened))
+    elif reopened.position is None:
+        out.print(f"Reopening {reopened.period} waits for a second person: {reopened.approval_id}")
     else:
         out.print(f"{reopened.period} and every later month are open.")
 

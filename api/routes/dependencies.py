@@ -13,10 +13,11 @@ from api.service import Subledger
 from subledger.errors import InvalidValue
 from subledger.event_data import parse_time
 from subledger.store.database import Database
+from subledger.store.recorder import NOBODY
 
 
 class Guard:
-    """Lets calls in, or raises NotAuthenticated or NotAllowed."""
+    """Lets calls in and remembers whose they are, or raises NotAuthenticated or NotAllowed."""
 
     def __init__(self, database: Database, *, open_on_loopback: bool) -> None:
         self._database = database
@@ -26,7 +27,7 @@ class Guard:
         header = request.headers.get("authorization", "")
         scheme, _, key = header.partition(" ")
         if scheme.lower() == "bearer" and key.strip():
-            authorize(self._database, key.strip(), ledger=ledger, needed=needed)
+            request.state.caller = authorize(self._database, key.strip(), ledger=ledger, needed=needed)
         elif not (self._open_on_loopback and _from_this_machine(request) and not any_key_exists(self._database)):
             raise NotAuthenticated("this call needs a key", expected="Authorization: Bearer KEY")
 
@@ -46,6 +47,13 @@ def _service(request: Request) -> Subledger:
     return service
 
 
+def _caller(request: Request) -> str:
+    """Whose key it is. Without keys everybody is the same nobody, who can ask and never be a second person."""
+    name: str = getattr(request.state, "caller", NOBODY)
+    return name
+
+
+Caller = Annotated[str, Depends(_caller)]
 Service = Annotated[Subledger, Depends(_service)]
 LedgerId = Annotated[str, Path(description="The ledger", examples=["acme"], max_length=64, pattern=r"^[^\x00]+$")]
 

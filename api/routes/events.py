@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from api import documents
 from api.access import Access
 from api.checkpoint import sign_checkpoint
-from api.routes.dependencies import Cursor, LedgerId, Limit, Service, Text, needs
+from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, needs
 from api.service import Subledger
 from subledger.errors import EventConflict, InvalidInput
 from subledger.event_data import EVENT_TYPES
 from subledger.events import CloudEvent, loads
 from subledger.store import reader
-from subledger.store.recorder import REJECTED, Outcome
+from subledger.store.recorder import REJECTED, WAITING, Outcome
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["events"])
 
@@ -83,12 +83,13 @@ def _request_body() -> dict[str, Any]:
     dependencies=[needs(Access.WRITER)],
     openapi_extra={"requestBody": _request_body()},
     responses={
-        207: {"description": "Some events are rejected, the others recorded"},
+        202: {"description": "The one event waits for a second person: see /approvals"},
+        207: {"description": "Some events are rejected or wait, the others are recorded"},
         409: {"description": "The one event conflicts: same key, other content"},
         422: {"description": "The one event is rejected"},
     },
 )
-async def record(request: Request, service: Service, ledger: LedgerId) -> JSONResponse:
+async def record(request: Request, service: Service, ledger: LedgerId, caller: Caller) -> JSONResponse:
     """Records one CloudEvent or a list of them: one result each, in order.
 
     `source` + `id` is the idempotency key: sending again is safe. What is recorded is durable before the answer,
@@ -98,7 +99,7 @@ async def record(request: Request, service: Service, ledger: LedgerId) -> JSONRe
     if media_type not in _MEDIA_TYPES:
         raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
     body = loads(await _bounded_body(request))
-    return await run_in_threadpool(_record, service, ledger, body)
+    return await run_in_threadpool(_record, service, ledger, body, caller)
 
 
 async def _bounded_body(request: Request) -> bytes:
@@ -111,7 +112,7 @@ async def _bounded_body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _record(service: Subledger, ledger: str, body: Any) -> JSONResponse:
+def _record(service: Subledger, ledger: str, body: Any, caller: str) -> JSONResponse:
     single = not isinstance(body, list)
     sent = [body] if single else body
     if len(sent) > MAX_EVENTS:
@@ -123,14 +124,15 @@ def _record(service: Subledger, ledger: str, body: Any) -> JSONResponse:
     if not sent:
         with service.database.read() as connection:
             reader.ledger_head(connection, ledger)
-    outcomes = service.record(ledger, sent)
+    outcomes = service.record(ledger, sent, by=caller)
     return JSONResponse({"results": [documents.outcome(o) for o in outcomes]}, status_code=_status(outcomes, single))
 
 
 def _status(outcomes: list[Outcome], single: bool) -> int:
     rejected = [outcome for outcome in outcomes if outcome.status == REJECTED]
+    waiting = any(outcome.status == WAITING for outcome in outcomes)
     if not rejected:
-        return 200
+        return 200 if not waiting else 202 if single else 207
     if single:
         return 409 if isinstance(rejected[0].error, EventConflict) else 422
     return 207

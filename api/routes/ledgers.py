@@ -11,6 +11,7 @@ from api import documents
 from api.access import Access
 from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.service import LedgerSettings
+from subledger.event_data import Approvals
 from subledger.store import reader
 
 router = APIRouter(prefix="/v1/ledgers", tags=["ledgers"])
@@ -28,6 +29,7 @@ class NewLedger(BaseModel):
     timezone: str = "UTC"
     on_shortfall: Literal["reject", "overage", "backfill"] = "reject"
     late_usage: Literal["reclassify", "new"] = "new"
+    approvals: Approvals = Approvals()
 
 
 @router.post("", status_code=201, dependencies=[needs_everywhere(Access.ADMIN)])
@@ -37,7 +39,7 @@ def create(
     body: Annotated[NewLedger, Body(examples=[{"ledger": "acme", "currency": "USD"}])],
 ) -> dict[str, Any]:
     """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
-    settings = LedgerSettings(**body.model_dump(exclude={"ledger"}))
+    settings = LedgerSettings(**body.model_dump(exclude={"ledger", "approvals"}), approvals=body.approvals)
     if not service.create_ledger(body.ledger, settings):
         response.status_code = 200
     response.headers["Location"] = f"/v1/ledgers/{body.ledger}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import APIRouter, Body, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents
 from api.access import Access
-from api.routes.dependencies import LedgerId, Service, needs
+from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.service import Subledger
 from projections.journals import close, mapping
 from subledger.errors import InvalidMapping
@@ -44,16 +44,24 @@ def close_period(service: Service, ledger: LedgerId, period: PeriodId) -> dict[s
     return documents.closed_period(closed)
 
 
-@router.post("/periods/{period}/reopen", dependencies=[needs(Access.CONTROLLER)])
+@router.post(
+    "/periods/{period}/reopen",
+    dependencies=[needs(Access.CONTROLLER)],
+    responses={202: {"description": "It waits for a second person: see /approvals"}},
+)
 def reopen_period(
     service: Service,
     ledger: LedgerId,
     period: PeriodId,
+    caller: Caller,
+    response: Response,
     body: Annotated[Reopening, Body(examples=[{"reason": "an invoice of January was missing"}])],
 ) -> dict[str, Any]:
     """Opens a closed month again, and every later one. What is recorded then is its next, adjustment, journal."""
-    reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason)
-    return {"ledger": ledger, "period": str(reopened.period), "state": "open", "position": reopened.position}
+    reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason, by=caller)
+    if reopened.position is None:
+        response.status_code = 202
+    return documents.reopened_period(reopened)
 
 
 @router.get("/mapping", dependencies=[needs(Access.READER)])

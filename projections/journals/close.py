@@ -29,7 +29,7 @@ from subledger.periods import Period
 from subledger.store.database import WriteConnection
 from subledger.store.memory import load_books
 from subledger.store.reader import ledger_head
-from subledger.store.recorder import OWN_SOURCE, RECORDED, Outcome, Recorder, due_expiries
+from subledger.store.recorder import NOBODY, OWN_SOURCE, RECORDED, Outcome, Recorder, due_expiries
 from subledger.store.standing import refundable_blocks, standing_at
 
 # Far above what can become due between the sweep and the lock that follows it.
@@ -48,11 +48,12 @@ class ClosedPeriod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """A period that is open again, and with it every later one."""
+    """A period that is open again, and with it every later one; or that waits for a second person, and is not yet."""
 
     ledger: str
     period: Period
-    position: int
+    position: int | None
+    approval_id: str | None = None
 
 
 class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +147,13 @@ def _check_may_close(connection: WriteConnection, state: LedgerState, period: Pe
     check_may_close(state, period, first)
 
 
-def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str) -> ReopenedPeriod:
-    """Opens a closed month again, and every later one. Raises PeriodNotClosed, InvalidValue for an empty reason."""
+def reopen_period(
+    recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str = NOBODY
+) -> ReopenedPeriod:
+    """Opens a closed month again, and every later one; or asks for a second person where the ledger does.
+
+    Raises PeriodNotClosed, InvalidValue for an empty reason.
+    """
     if not 1 <= len(reason.strip()) <= 2000 or "\x00" in reason:
         raise InvalidValue(
             "reopening a period needs a reason", field="reason", expected="1 to 2000 characters", found=reason[:60]
@@ -157,7 +163,10 @@ def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str) 
         check_may_reopen(state, period)
         return [_period_event("period.reopened", position, period, at=_now(connection), reason=reason)]
 
-    return ReopenedPeriod(ledger=ledger, period=period, position=_position(recorder.transact(ledger, plan)))
+    outcomes = recorder.transact(ledger, plan, by=by)
+    waiting = outcomes[-1].approval_id
+    position = _position(outcomes) if waiting is None else None
+    return ReopenedPeriod(ledger=ledger, period=period, position=position, approval_id=waiting)
 
 
 def take_cut(recorder: Recorder, ledger: str, period: Period) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import references
+from subledger.approvals import may_ask
 from subledger.blocks import Block
 from subledger.books import Books, Rates
 from subledger.context import Context, Original
@@ -24,6 +25,7 @@ from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.pools import Pool
 from subledger.references import DocumentKey
+from subledger.store.approvals import Asked, find_asked
 from subledger.store.database import WriteConnection
 from subledger.store.standing import standing_at
 from subledger.wallet import Decision, Wallet
@@ -229,6 +231,7 @@ class LedgerMemory:
         self.recorded: dict[tuple[str, str], Recorded | Original] = {}
         self.owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
+        self.asked: dict[tuple[str, str], Asked | Event] = {}
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
         self._before: dict[str, Wallet] = {}
         self._books_before: Books | None = None
@@ -248,6 +251,8 @@ class LedgerMemory:
             if event.type == "consumption.reversed"
         }
         self._load_recorded(connection, keys | usage)
+        if may_ask(state):
+            self.asked.update(find_asked(connection, self.ledger, keys))
         block_ids = {block_id for event in events for block_id in references.blocks(event)}
         wanted: set[DocumentKey] = {key for event in events for key in references.documents(event)}
         for key in usage:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from subledger import merkle
 from subledger.accounts import Side
 from subledger.errors import KnownAtInFuture, UnknownBlock, UnknownLedger, UnknownPosition
+from subledger.event_data import Approvals
 from subledger.events import format_time
 from subledger.journal import Rules, expand
 from subledger.ledger import LedgerState
@@ -67,7 +68,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 HEADS: Final = """
 -- Ledgers with their settings and their heads.
 SELECT l.ledger, l.entity, l.functional_currency, l.timezone, l.on_shortfall, l.late_usage, l.policy, l.mapping,
-       l.closed_through, l.open_cut, l.position, l.recorded_at, b.root, l.batch_hash, p.name AS policy_name
+       l.closed_through, l.approvals, l.open_cut, l.position, l.recorded_at, b.root, l.batch_hash, p.name AS policy_name
 FROM ledgers l
 JOIN batches b ON b.ledger = l.ledger AND b.last_position = l.position
 JOIN posting_policies p ON p.ledger = l.ledger AND p.policy = l.policy
@@ -95,6 +96,7 @@ def _head(row: Any) -> LedgerHead:
         policy=row.policy,
         mapping=row.mapping,
         closed_through=row.closed_through,
+        approvals=Approvals.model_validate_json(row.approvals),
         open_cut=row.open_cut,
     )
     return LedgerHead(

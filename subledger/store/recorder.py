@@ -15,33 +15,46 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from subledger import merkle, references
+from subledger.approvals import needs_second_person
 from subledger.books import evolve_books
 from subledger.deciding import decide
-from subledger.errors import EventConflict, InvalidInput, Refused, SubledgerError, UnknownLedger
-from subledger.event_data import MappingAdopted, PolicyAdopted
+from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError, UnknownLedger
+from subledger.event_data import Approvals, MappingAdopted, PeriodReopened, PolicyAdopted
 from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, canonical, differences, own_event
-from subledger.ledger import LedgerState, evolve_ledger
-from subledger.periods import effective_date
+from subledger.ledger import LedgerState, check_may_reopen, evolve_ledger
+from subledger.periods import Period, effective_date
 from subledger.posting import post
-from subledger.store import log
+from subledger.store import approvals, log
 from subledger.store.database import Database, WriteConnection
 from subledger.store.log import Batch, RecordedEvent
 from subledger.store.memory import LedgerMemory, Recorded
-from subledger.wallet import evolve
+from subledger.wallet import Approval, evolve
 
 NO_HASH: Final = bytes(32)
+NOBODY: Final = "nobody"
 
-RECORDED, DUPLICATE, REJECTED = "recorded", "duplicate", "rejected"
+RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event: recorded or a duplicate, at a position, or rejected with its error."""
+    """What became of one event: recorded or a duplicate, at a position, or rejected with its error.
+
+    Or it waits for a second person, under an approval's id.
+    """
 
     event_id: str | None
     status: str
     position: int | None = None
     error: SubledgerError | None = None
+    approval_id: str | None = None
+
+
+class Approved(msgspec.Struct, frozen=True):
+    """An event that a second person has allowed."""
+
+    event: Event
+    approval: Approval
 
 
 class Projector(Protocol):
@@ -50,7 +63,7 @@ class Projector(Protocol):
     def project(self, connection: WriteConnection, batch: Batch) -> None: ...
 
 
-Input = Event | SubledgerError
+Input = Event | Approved | SubledgerError
 """An event, or why what was sent is none: it keeps its place among the results."""
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
@@ -62,21 +75,21 @@ Check = Callable[[WriteConnection, LedgerState], None]
 LOCK_LEDGER = """
 -- The right to write: one writer a ledger. recorded_at is taken after the lock, so it never runs backwards.
 SELECT entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping, closed_through, open_cut,
-       position, batch_hash, frontier, rebuilds,
+       approvals, position, batch_hash, frontier, rebuilds,
        greatest(clock_timestamp(), recorded_at + interval '1 microsecond',
                 answered_through + interval '1 microsecond')
 FROM ledgers WHERE ledger = %s FOR UPDATE
 """
 SAVE_HEAD = """
 UPDATE ledgers SET entity = %s, functional_currency = %s, timezone = %s, on_shortfall = %s, late_usage = %s,
-       policy = %s, mapping = %s, closed_through = %s, open_cut = %s, position = %s, recorded_at = %s,
+       policy = %s, mapping = %s, closed_through = %s, open_cut = %s, approvals = %s, position = %s, recorded_at = %s,
        batch_hash = %s, frontier = %s
 WHERE ledger = %s
 """
 NEW_LEDGER = """
 INSERT INTO ledgers (ledger, entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping,
-                     open_cut, position, recorded_at, batch_hash, frontier, rebuilds)
-VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, 0, NULL, %s, '', 0)
+                     open_cut, approvals, position, recorded_at, batch_hash, frontier, rebuilds)
+VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, '{}', 0, NULL, %s, '', 0)
 ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 """
 DUE_BLOCKS = """
@@ -109,14 +122,15 @@ class Recorder:
 
     # --- what callers do ----------------------------------------------------------------------------------
 
-    def record(self, ledger: str, inputs: Sequence[Input]) -> list[Outcome]:
+    def record(self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY) -> list[Outcome]:
         """Records a batch; one outcome an input, in order. What is recorded is durable on return.
 
+        ``by`` is who asks, for what needs a second person.
         Raises UnknownLedger, DatabaseUnavailable; then nothing was recorded.
         """
         if not inputs:
             return []
-        return self.transact(ledger, lambda _connection, _state, _position: inputs)
+        return self.transact(ledger, lambda _connection, _state, _position: inputs, by=by)
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
         """A new ledger with the events that configure it. False where it existed: then nothing is written."""
@@ -149,7 +163,31 @@ class Recorder:
             if len(outcomes) < batch_size:
                 return swept
 
-    def transact(self, ledger: str, plan: Plan, check: Check | None = None) -> list[Outcome]:
+    def decide_approval(
+        self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None
+    ) -> Outcome:
+        """A second person allows what waits, and it is recorded with both names, or refuses it.
+
+        Raises UnknownApproval, ApprovalDecided, SamePerson. What the books do not allow any more is told as the
+        outcome's error, and goes on waiting.
+        """
+        found: list[tuple[Event, Approval]] = []
+
+        def plan(connection: WriteConnection, state: LedgerState, _position: int) -> Sequence[Input]:
+            found.append(approvals.allowed(connection, ledger, approval_id, by))
+            event, approval = found[-1]
+            if not allow:
+                approvals.settle(connection, ledger, approval, approvals.REFUSED, now_of(connection), note)
+                return []
+            if isinstance(event.data, PeriodReopened):
+                check_may_reopen(state, Period.parse(event.data.period))
+            return [Approved(event, approval)]
+
+        outcomes = self.transact(ledger, plan, by=by)
+        event = found[-1][0]
+        return outcomes[0] if outcomes else Outcome(event_id=event.event_id, status=approvals.REFUSED)
+
+    def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:
         """One batch whose events are planned under the lock, and checked before the commit."""
         with self._turn(ledger):
             try:
@@ -157,7 +195,7 @@ class Recorder:
                     head = self._lock(connection, ledger)
                     memory = self._memory(head)
                     inputs = plan(connection, head.state, head.position)
-                    outcomes = self._write(connection, head, memory, inputs)
+                    outcomes = self._write(connection, head, memory, inputs, by)
                     if check is not None:
                         check(connection, head.state)
             except BaseException:
@@ -181,8 +219,9 @@ class Recorder:
             "entity", "functional_currency", "timezone", "on_shortfall", "late_usage", "policy", "mapping",
             "closed_through", "open_cut",
         )  # fmt: skip
-        state = LedgerState(ledger=ledger, **dict(zip(names, row[:9], strict=True)))
-        position, batch_hash, frontier, rebuilds, recorded_at = row[9:]
+        approvals = Approvals.model_validate_json(row[9])
+        state = LedgerState(ledger=ledger, approvals=approvals, **dict(zip(names, row[:9], strict=True)))
+        position, batch_hash, frontier, rebuilds, recorded_at = row[10:]
         return _Head(
             state=state,
             position=position,
@@ -199,12 +238,13 @@ class Recorder:
         return memory
 
     def _write(
-        self, connection: WriteConnection, head: _Head, memory: LedgerMemory, inputs: Sequence[Input]
+        self, connection: WriteConnection, head: _Head, memory: LedgerMemory, inputs: Sequence[Input], by: str = NOBODY
     ) -> list[Outcome]:
         before = head.state
-        memory.load(connection, before, [item for item in inputs if isinstance(item, Event)])
+        events = [item.event if isinstance(item, Approved) else item for item in inputs]
+        memory.load(connection, before, [event for event in events if isinstance(event, Event)])
         recorded: list[RecordedEvent] = []
-        outcomes = [self._take(head, memory, item, recorded) for item in inputs]
+        outcomes = [self._take(connection, head, memory, item, recorded, by) for item in inputs]
         if not recorded:
             return outcomes
         known = memory.load_dimension_sets(connection)
@@ -225,8 +265,15 @@ class Recorder:
         _save_head(connection, head)
         return outcomes
 
-    def _take(self, head: _Head, memory: LedgerMemory, item: Input, recorded: list[RecordedEvent]) -> Outcome:
+    def _take(
+        self, connection: WriteConnection, head: _Head, memory: LedgerMemory, item: Input,
+        recorded: list[RecordedEvent], by: str,
+    ) -> Outcome:  # fmt: skip
         """Decides one event and takes it into memory, or says why not."""
+        approval = None
+        if isinstance(item, Approved):
+            approval = item.approval
+            item = item.event
         if isinstance(item, SubledgerError):
             return Outcome(event_id=item.facts.get("event_id"), status=REJECTED, error=item)
         known = memory.recorded.get(item.key)
@@ -236,6 +283,11 @@ class Recorder:
             decision = decide(memory.wallet(item.customer), item, memory.context(head.state, item))
         except (Refused, InvalidInput) as error:
             return Outcome(event_id=item.event_id, status=REJECTED, error=error)
+        if approval is not None:
+            decision = msgspec.structs.replace(decision, approval=approval)
+            approvals.settle(connection, head.state.ledger, approval, approvals.APPROVED, head.recorded_at)
+        elif (reason := needs_second_person(item, head.state)) is not None:
+            return _asked(connection, head, memory, item, reason, by)
         position, home = head.position + 1, head.state.functional_currency
         wallets = {
             customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)
@@ -249,6 +301,47 @@ class Recorder:
         memory.remember(item, decision, position, wallets, books)
         recorded.append(RecordedEvent(position=position, event=item, decision=decision, entries=entries))
         return Outcome(event_id=item.event_id, status=RECORDED, position=position)
+
+
+def _asked(
+    connection: WriteConnection, head: _Head, memory: LedgerMemory, event: Event, reason: str, by: str
+) -> Outcome:
+    """An event that waits for a second person; asked for again, it goes on waiting, or stays refused."""
+    approval_id = approvals.approval_id_of(event)
+    known = memory.asked.get(event.key)
+    if known is None:
+        approvals.ask(connection, head.state.ledger, event, reason, by, head.recorded_at)
+        memory.asked[event.key] = event
+        return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
+    stored = known if isinstance(known, Event) else known.event
+    different = differences(
+        event, type=stored.type, customer=stored.customer, occurred_at=stored.occurred_at, data_text=stored.data_text
+    )
+    error: SubledgerError | None = None
+    if different and event.source != OWN_SOURCE:  # a month that is asked for again is asked for at another time
+        error = EventConflict(
+            f"{event.event_id} from {event.source} waits as {approval_id} with other content: {', '.join(different)}",
+            field=different[0],
+            expected="the content first sent, or a new id",
+            differs=different,
+        )
+    elif not isinstance(known, Event) and known.state == approvals.REFUSED:
+        error = ApprovalRefused(
+            f"{known.checker} has refused it: {known.note or 'no reason given'}",
+            expected="another event, under a new id",
+            found=approval_id,
+        )
+    if error is not None:
+        return Outcome(event_id=event.event_id, status=REJECTED, error=error, approval_id=approval_id)
+    return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
+
+
+def now_of(connection: WriteConnection) -> datetime:
+    """The database's clock."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
 
 
 def _repeated(event: Event, known: Any) -> Outcome:
@@ -329,7 +422,8 @@ def _save_head(connection: WriteConnection, head: _Head) -> None:
         SAVE_HEAD,
         (
             state.entity, state.functional_currency, state.timezone, state.on_shortfall, state.late_usage,
-            state.policy, state.mapping, state.closed_through, state.open_cut, head.position, head.recorded_at,
+            state.policy, state.mapping, state.closed_through, state.open_cut,
+            state.stored("approvals"), head.position, head.recorded_at,
             head.batch_hash, head.frontier.to_bytes(), state.ledger,
         ),
     )  # fmt: skip

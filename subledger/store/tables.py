@@ -9,6 +9,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     totals                   ledger_days
     handed over              journals, journal_lines_exported (in ``journals``), journal_exports
     access                   api_keys
+    waiting                  approvals
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ ledgers = Table(
     Column("policy", SmallInteger, nullable=False),
     Column("mapping", Integer, nullable=False),
     Column("closed_through", Date),
+    Column("approvals", Text, nullable=False, comment="what needs a second person, in canonical JSON"),
     Column("open_cut", Integer, nullable=False),
     Column("position", BigInteger, nullable=False, comment="of the last event; 0 before the first"),
     _moment("recorded_at", nullable=True),
@@ -303,6 +305,31 @@ journal_exports = Table(
     comment="A journal rendered in a format, byte by byte.",
 )
 
+approvals = Table(
+    "approvals",
+    metadata,
+    _ledger(),
+    Column("approval_id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("customer", Text),
+    _moment("occurred_at"),
+    Column("data", Text, nullable=False),
+    Column("attributes", Text),
+    Column("maker", Text, nullable=False),
+    _moment("requested_at"),
+    Column("state", Text, nullable=False),
+    Column("checker", Text),
+    _moment("decided_at", nullable=True),
+    Column("note", Text),
+    CheckConstraint("state IN ('waiting', 'approved', 'refused')", name="state"),
+    CheckConstraint("checker IS NULL OR checker <> maker", name="two_persons"),
+    Index("ux_approvals_event", "ledger", "source", "event_id", unique=True),
+    comment="Events that wait for a second person, and how it was decided. Not part of the log.",
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -314,6 +341,7 @@ api_keys = Table(
     ),
     Column("ledger", Text, nullable=False, comment="* for every ledger"),
     Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False, comment="whose key it is: maker or checker"),
     _moment("created_at"),
     CheckConstraint("role IN ('reader', 'writer', 'controller', 'admin')", name="role"),
     comment="Who may call the HTTP API.",

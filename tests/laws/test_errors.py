@@ -6,6 +6,7 @@ Faults in the text of an event are listed in ``test_events.py``; what another te
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from projections.journals.exports import export
 from projections.journals.mapping import parse_mapping
 from subledger import errors
 from subledger.errors import Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
+from subledger.event_data import Approvals
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store import reader
@@ -229,12 +231,49 @@ def _database_that_is_not_there(_service: Subledger, _ledger: str) -> None:
         database.close()
 
 
+def _waiting(service: Subledger) -> tuple[str, Any, str]:
+    """A ledger in which ann asked for a grant, the event, and the approval it waits for."""
+    ledger = f"asking-{uuid.uuid4().hex[:8]}"
+    approvals = Approvals.model_validate({"grant_credits_above": "1"})
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=approvals))
+    document = event("g", "credits.granted", block_id="G", credits="2", reason="promotional")
+    [outcome] = service.record(ledger, [document], by="ann")
+    assert outcome.approval_id is not None
+    return ledger, document, outcome.approval_id
+
+
+def _own_approval(service: Subledger, _ledger: str) -> None:
+    ledger, _, approval = _waiting(service)
+    service.recorder.decide_approval(ledger, approval, by="ann", allow=True)
+
+
+def _approved_twice(service: Subledger, _ledger: str) -> None:
+    ledger, _, approval = _waiting(service)
+    for _ in range(2):
+        service.recorder.decide_approval(ledger, approval, by="bob", allow=True)
+
+
+def _refused_and_sent_again(service: Subledger, _ledger: str) -> None:
+    ledger, document, approval = _waiting(service)
+    service.recorder.decide_approval(ledger, approval, by="bob", allow=False)
+    [outcome] = service.record(ledger, [document], by="ann")
+    assert outcome.error is not None
+    raise outcome.error
+
+
 CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.UnknownLedger, lambda service, _: service.record("no-such-ledger", [use()])),
     (errors.UnknownLedger, lambda service, _: service.view("no-such-ledger").__enter__()),
     (errors.UnknownCustomer, _nobodys_balances),
     (errors.UnknownPosition, _position_never_reached),
     (errors.KnownAtInFuture, _known_tomorrow),
+    (
+        errors.UnknownApproval,
+        lambda service, ledger: service.recorder.decide_approval(ledger, "apr-none", by="bob", allow=True),
+    ),
+    (errors.SamePerson, _own_approval),
+    (errors.ApprovalDecided, _approved_twice),
+    (errors.ApprovalRefused, _refused_and_sent_again),
     (errors.LedgerExists, lambda service, ledger: service.create_ledger(ledger, LedgerSettings(currency="EUR"))),
     (errors.UnknownCurrency, lambda service, _: service.create_ledger("new", LedgerSettings(currency="XXX"))),
     (errors.InvalidValue, lambda service, _: service.create_ledger("../new", LedgerSettings(currency="USD"))),

@@ -1,0 +1,140 @@
+"""What waits for a second person: asked for by one, allowed or refused by another.
+
+Owns: the table ``approvals``. It is no part of the log: what is allowed is recorded as an event, with both names in
+its decision; what waits or was refused has not happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from subledger.errors import ApprovalDecided, SamePerson, UnknownApproval
+from subledger.events import Event, stored_event
+from subledger.store.database import WriteConnection
+from subledger.wallet import Approval
+
+WAITING, APPROVED, REFUSED = "waiting", "approved", "refused"
+
+_COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
+       requested_at, state, checker, decided_at, note"""
+FIND_ASKED: Final = f"""
+-- What has been asked for under these keys.
+SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
+JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
+"""
+FIND_ONE: Final = f"SELECT {_COLUMNS} FROM approvals WHERE ledger = %s AND approval_id = %s"
+ADD: Final = """
+INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes,
+                       maker, requested_at, state)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'waiting')
+"""
+DECIDE: Final = """
+-- A decision is final; approved is what has become an event.
+UPDATE approvals SET state = %s, checker = %s, decided_at = %s, note = %s
+WHERE ledger = %s AND approval_id = %s AND state = 'waiting'
+"""
+PAGE: Final = f"""
+-- What was asked for, in order of id of the request.
+SELECT {_COLUMNS} FROM approvals
+WHERE ledger = :ledger AND (CAST(:state AS text) IS NULL OR state = :state) AND (requested_at, approval_id) > (:at, :id)
+ORDER BY requested_at, approval_id LIMIT :limit
+"""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Something that a second person is, or was, to allow."""
+
+    approval_id: str
+    reason: str
+    source: str
+    event_id: str
+    type: str
+    customer: str | None
+    occurred_at: datetime
+    data_text: str
+    attributes_text: str | None
+    maker: str
+    requested_at: datetime
+    state: str
+    checker: str | None
+    decided_at: datetime | None
+    note: str | None
+
+    @property
+    def event(self) -> Event:
+        return stored_event(
+            source=self.source,
+            event_id=self.event_id,
+            type=self.type,
+            customer=self.customer,
+            occurred_at=self.occurred_at,
+            data_text=self.data_text,
+            attributes_text=self.attributes_text,
+        )
+
+
+def approval_id_of(event: Event) -> str:
+    """The id of what is asked for with an event: the same event, the same id."""
+    return "apr-" + hashlib.sha256(f"{event.source}\x00{event.event_id}".encode()).hexdigest()[:20]
+
+
+def find_asked(connection: WriteConnection, ledger: str, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Asked]:
+    """What has been asked for under some keys of events."""
+    sources, ids = [source for source, _ in keys], [event_id for _, event_id in keys]
+    rows = [Asked(*row) for row in connection.execute(FIND_ASKED, (sources, ids, ledger))]
+    return {(asked.source, asked.event_id): asked for asked in rows}
+
+
+def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, maker: str, at: datetime) -> None:
+    """Keeps an event that waits."""
+    connection.execute(
+        ADD,
+        (
+            ledger, approval_id_of(event), reason, event.source, event.event_id, event.type, event.customer,
+            event.occurred_at, event.data_text, event.attributes_text, maker, at,
+        ),
+    )  # fmt: skip
+
+
+def allowed(connection: WriteConnection, ledger: str, approval_id: str, checker: str) -> tuple[Event, Approval]:
+    """What a second person may decide about. Raises UnknownApproval, ApprovalDecided, SamePerson."""
+    row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
+    if row is None:
+        raise UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
+    asked = Asked(*row)
+    if asked.state != WAITING:
+        raise ApprovalDecided(
+            f"{approval_id} was {asked.state} by {asked.checker}",
+            field="approval",
+            expected="something that waits",
+            found=asked.state,
+        )
+    if asked.maker == checker:
+        raise SamePerson(
+            f"{checker} asked for it, so somebody else has to decide",
+            field="by",
+            expected=f"somebody other than {asked.maker}",
+            found=checker,
+        )
+    return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
+
+
+def settle(
+    connection: WriteConnection, ledger: str, approval: Approval, state: str, at: datetime, note: str | None = None
+) -> None:
+    """Writes down how it was decided."""
+    connection.execute(DECIDE, (state, approval.checker, at, note, ledger, approval.approval_id))
+
+
+def approvals_page(
+    connection: sa.Connection, ledger: str, *, state: str | None, after: tuple[datetime, str], limit: int
+) -> Sequence[Asked]:
+    """What was asked for, oldest first, after a (moment, id)."""
+    parameters: dict[str, Any] = {"ledger": ledger, "state": state, "at": after[0], "id": after[1], "limit": limit}
+    return [Asked(*row) for row in connection.execute(sa.text(PAGE), parameters)]

@@ -1,0 +1,171 @@
+"""A second person: what waits, who may allow it, and that both names are in the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api import access
+from api.app import create_app
+from api.service import Subledger
+from projections import integrity
+from subledger.event_data import Approvals
+from tests.conftest import NewLedger, cloud_event
+
+ASKING = {
+    "breakage_estimates": True, "write_offs": True, "reopening": True, "grant_credits_above": "100",
+    "grant_value_above": "10.00",
+}  # fmt: skip
+NOON = "2026-01-15T12:00:00Z"
+
+
+class Person:
+    """Somebody with a key, at the HTTP API."""
+
+    def __init__(self, service: Subledger, name: str, role: str = "controller") -> None:
+        key = access.create_key(service.database, ledger="*", role=role, name=name)
+        self._client = TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
+
+    def post(self, path: str, body: Any = None) -> tuple[int, Any]:
+        answer = self._client.post(path, json=body)
+        return answer.status_code, answer.json()
+
+    def get(self, path: str) -> Any:
+        return self._client.get(path).json()
+
+
+@pytest.fixture(scope="module")
+def ann(service: Subledger) -> Person:
+    return Person(service, "ann")
+
+
+@pytest.fixture(scope="module")
+def bob(service: Subledger) -> Person:
+    return Person(service, "bob")
+
+
+@pytest.fixture
+def books(new_ledger: NewLedger, ann: Person) -> str:
+    """A ledger that asks for a second person, with a purchase and its January closed."""
+    ledger = new_ledger(approvals=Approvals.model_validate(ASKING))
+    url = f"/v1/ledgers/{ledger}"
+    block = {"block_id": "B", "credits": "10", "price": "5.00", "currency": "USD", "pool": "P"}
+    assert ann.post(f"{url}/events", cloud_event("buy", "credits.purchased", "cust", NOON, **block))[0] == 200
+    assert ann.post(f"{url}/periods/2026-01/close")[0] == 200
+    return ledger
+
+
+def grant(id: str, credits: str = "101", **data: Any) -> dict[str, Any]:
+    data = {"block_id": id, "credits": credits, "reason": "promotional", **data}
+    return cloud_event(id, "credits.granted", "cust", NOON, **data)
+
+
+ESTIMATE = cloud_event(
+    "est", "breakage.estimated", None, NOON, pool="P", expected_breakage_rate="0.1", currency="USD", evidence="2025"
+)
+WRITE_OFF = cloud_event("off", "receivable.written_off", "cust", NOON, block_id="B", reason="insolvent")
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (ESTIMATE, "breakage_estimate"),
+        (WRITE_OFF, "write_off"),
+        (grant("large"), "grant"),
+        (grant("dear", "1", reason="goodwill", value="10.01", currency="USD"), "grant"),
+    ],
+)
+def test_what_a_person_decides_waits_until_another_allows_it(
+    event: Any, reason: str, books: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    url = f"/v1/ledgers/{books}"
+    position = ann.get(url)["position"]
+    status, answer = ann.post(f"{url}/events", event)
+    [result] = answer["results"]
+    assert (status, result["status"]) == (202, "waiting")
+    assert ann.get(url)["position"] == position, "what waits has not happened"
+    assert ann.post(f"{url}/events", event)[1]["results"] == [result], "sent again, it goes on waiting"
+    approval = result["approval_id"]
+    [waiting] = ann.get(f"{url}/approvals?state=waiting")["items"]
+    assert (waiting["approval_id"], waiting["reason"], waiting["maker"]) == (approval, reason, "ann")
+    assert waiting["event"]["data"] == event["data"]
+
+    status, problem = ann.post(f"{url}/approvals/{approval}/approve")
+    assert (status, problem["code"], problem["expected"]) == (422, "same_person", "somebody other than ann")
+    status, answer = bob.post(f"{url}/approvals/{approval}/approve")
+    assert (status, answer["state"], answer["position"]) == (200, "approved", position + 1)
+    recorded = ann.get(f"{url}/events/{position + 1}")
+    assert recorded["decision"]["approval"] == {"approval_id": approval, "maker": "ann", "checker": "bob"}
+    status, problem = bob.post(f"{url}/approvals/{approval}/refuse")
+    assert (status, problem["code"]) == (422, "approval_decided")
+    assert ann.post(f"{url}/events", event)[1]["results"][0]["status"] == "duplicate"
+    assert ann.get(f"{url}/approvals?state=waiting")["items"] == []
+    assert integrity.verify(service.database, books).differences == []
+
+
+def test_what_is_refused_is_never_recorded_and_its_id_is_spent(books: str, ann: Person, bob: Person) -> None:
+    url = f"/v1/ledgers/{books}"
+    approval = ann.post(f"{url}/events", WRITE_OFF)[1]["results"][0]["approval_id"]
+    assert bob.post(f"{url}/approvals/{approval}/refuse", {"note": "they paid"})[0] == 200
+    status, answer = ann.post(f"{url}/events", WRITE_OFF)
+    error = answer["results"][0]["error"] if "results" in answer else answer
+    assert (status, error["code"]) == (422, "approval_refused")
+    assert "they paid" in error["detail"]
+    [refused] = ann.get(f"{url}/approvals")["items"]
+    assert (refused["state"], refused["checker"], refused["note"]) == ("refused", "bob", "they paid")
+
+
+def test_small_grants_and_everything_else_need_nobody(books: str, ann: Person) -> None:
+    url = f"/v1/ledgers/{books}"
+    small = [grant("small", "100"), grant("cheap", "1", reason="goodwill", value="10.00", currency="USD")]
+    status, answer = ann.post(f"{url}/events", [*small, ESTIMATE])
+    assert (status, [result["status"] for result in answer["results"]]) == (207, ["recorded", "recorded", "waiting"])
+
+
+def test_other_content_under_the_id_of_what_waits_is_a_conflict(books: str, ann: Person) -> None:
+    url = f"/v1/ledgers/{books}"
+    ann.post(f"{url}/events", ESTIMATE)
+    other = {**ESTIMATE, "data": {**ESTIMATE["data"], "expected_breakage_rate": "0.2"}}
+    status, answer = ann.post(f"{url}/events", other)
+    error = answer["results"][0]["error"]
+    assert (status, error["code"], error["differs"]) == (409, "event_conflict", ["data.expected_breakage_rate"])
+
+
+def test_what_the_books_refuse_does_not_wait_and_what_they_come_to_refuse_says_so(
+    books: str, ann: Person, bob: Person
+) -> None:
+    url = f"/v1/ledgers/{books}"
+    too_much = {**WRITE_OFF, "id": "off-2", "data": {**WRITE_OFF["data"], "amount": "5.01"}}
+    status, answer = ann.post(f"{url}/events", too_much)
+    assert (status, answer["results"][0]["error"]["code"]) == (422, "exceeds_receivable")
+    approval = ann.post(f"{url}/events", WRITE_OFF)[1]["results"][0]["approval_id"]
+    paid = cloud_event("paid", "payment.received", "cust", NOON, block_id="B", amount="5.00", currency="USD")
+    assert ann.post(f"{url}/events", paid)[0] == 200
+    status, problem = bob.post(f"{url}/approvals/{approval}/approve")
+    assert (status, problem["code"]) == (422, "exceeds_receivable")
+    assert bob.get(f"{url}/approvals?state=waiting")["items"][0]["approval_id"] == approval
+
+
+def test_reopening_a_month_waits_too(books: str, ann: Person, bob: Person) -> None:
+    url = f"/v1/ledgers/{books}"
+    status, answer = ann.post(f"{url}/periods/2026-01/reopen", {"reason": "a late invoice"})
+    assert (status, answer["state"]) == (202, "waiting")
+    assert ann.get(url)["closed_through"] == "2026-01-31"
+    assert bob.post(f"{url}/approvals/{answer['approval_id']}/approve")[0] == 200
+    assert ann.get(url)["closed_through"] == "2025-12-31"
+
+
+def test_a_writer_may_ask_and_not_decide(books: str, ann: Person, service: Subledger) -> None:
+    url = f"/v1/ledgers/{books}"
+    approval = ann.post(f"{url}/events", ESTIMATE)[1]["results"][0]["approval_id"]
+    status, problem = Person(service, "wil", "writer").post(f"{url}/approvals/{approval}/approve")
+    assert (status, problem["code"]) == (403, "not_allowed")
+    assert ann.post(f"{url}/approvals/apr-none/approve")[1]["code"] == "unknown_approval"
+
+
+def test_a_ledger_that_asks_for_nobody_records_at_once(new_ledger: NewLedger, ann: Person) -> None:
+    url = f"/v1/ledgers/{new_ledger()}"
+    assert ann.post(f"{url}/events", grant("large", "1000000"))[0] == 200
+    assert ann.get(url)["approvals"] == {}
