@@ -22,13 +22,14 @@ from subledger.books import Books, evolve_books
 from subledger.documents import Correction, Document, Overage
 from subledger.event_data import MappingAdopted, PolicyAdopted
 from subledger.events import Event, canonical, stored_event
+from subledger.evolving import evolve
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.references import DocumentKey
 from subledger.store.memory import decode_decision, encode_state, rows_of_books
-from subledger.wallet import Decision, Wallet, evolve
+from subledger.wallet import Decision, Wallet
 
 EVENTS: Final = """
 -- The events of a ledger after a position, in order, whether or not a batch holds them.

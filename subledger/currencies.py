@@ -22,9 +22,10 @@ from subledger.blocks import NOTHING_GONE, Block
 from subledger.books import Books, apply_to_books
 from subledger.documents import Position
 from subledger.events import Event
+from subledger.evolving import apply_movement
 from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
 from subledger.money import exponent, round_half_up
-from subledger.wallet import Decision, Movement, Wallet, apply_movement
+from subledger.wallet import Decision, Movement, Wallet
 
 # What only changes its place: the side that grows takes over what the other was carried at.
 _CARRIED_OVER: Final = frozenset(

@@ -38,8 +38,6 @@ from subledger.journal import LEDGER_ROLES
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
-__all__ = ["Context", "Original", "decide"]
-
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     """What to record for ``event``. Raises Refused, and then nothing has happened."""

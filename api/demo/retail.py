@@ -21,13 +21,15 @@ from typing import Any, Final
 import msgspec
 
 from subledger.blocks import ZERO
-from subledger.deciding import Context, Original, decide
+from subledger.context import Context, Original
+from subledger.deciding import decide
 from subledger.errors import InvalidInput
 from subledger.events import Event, format_time, read_event
+from subledger.evolving import evolve
 from subledger.ledger import LedgerState
 from subledger.money import format_credits
 from subledger.periods import Period, time_zone
-from subledger.wallet import Wallet, evolve
+from subledger.wallet import Wallet
 
 ZONE: Final = "Europe/London"
 LIFE: Final = timedelta(days=90)

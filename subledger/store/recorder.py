@@ -22,6 +22,7 @@ from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refus
 from subledger.event_data import Approvals, MappingAdopted, PeriodReopened, PolicyAdopted
 from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, canonical, differences, own_event
+from subledger.evolving import evolve
 from subledger.ledger import LedgerState, check_may_reopen, evolve_ledger
 from subledger.periods import Period, effective_date
 from subledger.posting import post
@@ -29,7 +30,7 @@ from subledger.store import approvals, log
 from subledger.store.database import Database, WriteConnection
 from subledger.store.log import Batch, RecordedEvent
 from subledger.store.memory import LedgerMemory, Recorded
-from subledger.wallet import Approval, evolve
+from subledger.wallet import Approval
 
 NO_HASH: Final = bytes(32)
 NOBODY: Final = "nobody"

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.blocks import Block
-from subledger.deciding import Context, Original, decide
+from subledger.context import Context, Original
+from subledger.deciding import decide
+from subledger.documents import Overage
 from subledger.errors import InvalidPolicy, Refused
 from subledger.events import Event, own_event, read_event
+from subledger.evolving import evolve
 from subledger.journal import (
     CREDIT_COLUMN,
     CREDIT_COLUMNS,
@@ -37,7 +40,7 @@ from subledger.ledger import LedgerState
 from subledger.posting import SHIPPED_POLICIES, parse_policy, post, rules_from, shipped_policy
 from subledger.store.log import decision_text
 from subledger.store.memory import decode_decision, decode_wallet, encode_state
-from subledger.wallet import Decision, Movement, Overage, Wallet, evolve
+from subledger.wallet import Decision, Movement, Wallet
 from tests.conftest import cloud_event
 
 RULES: dict[str, Rules] = {name: shipped_policy(name).rules for name in SHIPPED_POLICIES}

@@ -22,9 +22,11 @@ from projections.journals.close import close_period, reopen_period
 from projections.journals.mapping import default_mapping
 from projections.rebuild import rebuild
 from projections.replay import DERIVED
-from subledger.deciding import Context, decide
+from subledger.context import Context
+from subledger.deciding import decide
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.events import Event
+from subledger.evolving import evolve
 from subledger.journal import Pair
 from subledger.periods import Period
 from subledger.posting import shipped_policy
@@ -32,7 +34,7 @@ from subledger.store import recorder
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from subledger.store.tables import APP_ROLE, APPEND_ONLY
-from subledger.wallet import Decision, Wallet, evolve
+from subledger.wallet import Decision, Wallet
 from tests.conftest import NewLedger, cloud_event
 
 LEDGER = "acme"

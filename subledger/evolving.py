@@ -1,0 +1,340 @@
+"""Evolving: how a decision changes a wallet, movement by movement.
+
+Owns: ``evolve``, and what each kind of movement does to a block, an overage, a document. Does not own: the values
+(wallet, documents), what is decided (deciding), the ledger's own books (books). Pure and total: replaying a log gives
+the same wallets.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from msgspec.structs import replace
+
+from subledger.blocks import NOTHING_GONE, PAID, Block, Segment
+from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Payment, moved, position_key
+from subledger.event_data import CreditsGranted, CreditsPurchased
+from subledger.events import Event
+from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
+from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, in_draw_order, price_overage
+
+
+def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
+    """The wallet after a decision. Total: any decision that ``decide`` can make is applied without looking again."""
+    for movement in decision.movements:
+        if (movement.customer or event.customer) == wallet.customer:
+            wallet = _apply(wallet, event, decision, movement, position, functional_currency)
+    if event.customer == wallet.customer:
+        if decision.original is not None:
+            wallet = _remember_correction(wallet, decision, decision.original)
+        wallet = _remember_document(wallet, event, decision, functional_currency)
+    return wallet
+
+
+def apply_movement(
+    wallet: Wallet, event: Event, decision: Decision, movement: Movement, functional_currency: str
+) -> Wallet:
+    """The wallet after one movement, for a decision that is still being made."""
+    return _apply(wallet, event, decision, movement, 0, functional_currency)
+
+
+def _apply(
+    wallet: Wallet, event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str
+) -> Wallet:
+    kind = KIND_BY_NAME[movement.kind]
+    if kind.debits is not None or kind.credits is not None:
+        wallet = _with_positions(wallet, movement, kind, functional_currency)
+    if movement.kind == "overage":
+        return _apply_overage(wallet, event, movement, position)
+    if movement.kind == "overage_billed":
+        return _settle(wallet, event, movement)
+    if movement.block is None:
+        return wallet
+    if kind.column in GAINS and movement.kind != "repricing":
+        return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
+    block = wallet.block(movement.block)
+    if block is None:
+        raise LookupError(f"block {movement.block} of customer {wallet.customer} is not at hand")
+    if movement.kind == "overage_backfilled":
+        wallet = _settle(wallet, event, movement)
+    return _with_block(wallet, _changed(block, event, movement, kind))
+
+
+def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Block:
+    """A block after a movement on it."""
+    amount, credits, functional = movement.amount, movement.credits, movement.functional or 0
+    match kind.column:
+        case "consumed":
+            block = replace(
+                block,
+                used=block.used + credits,
+                drawn_minor=block.drawn_minor + amount,
+                drawn_functional=block.drawn_functional + functional,
+            )
+        case "repriced":
+            block = _repriced(block, movement)
+        case str() as column:
+            gone = block.gone.get(column, NOTHING_GONE)
+            sign = -kind.sign
+            gone = (gone[0] + sign * credits, gone[1] + sign * amount, gone[2] + sign * functional)
+            block = replace(block, gone={**block.gone, column: gone})
+        case None:
+            block = _without_value(block, event, movement)
+    if kind.sign * credits > 0 or kind.sign * amount > 0:
+        block = replace(block, gained_on=max(block.gained_on, movement.on))
+    if kind.column == "expired" or movement.kind == "escheat":
+        block = _expired(block, event, movement, -kind.sign * credits)
+    if kind.column == "voided" or movement.kind == "refund":
+        block = replace(block, cancelled_minor=block.cancelled_minor + amount)
+    if movement.invoice is None:
+        if kind.debits == "accounts_receivable":
+            block = replace(block, receivable_minor=block.receivable_minor + amount)
+        if kind.credits == "accounts_receivable":
+            block = replace(block, receivable_minor=block.receivable_minor - amount)
+    return block
+
+
+def _repriced(block: Block, movement: Movement) -> Block:
+    """A new segment: what was left and what is added, counted anew."""
+    functional = movement.functional or 0
+    return replace(
+        block,
+        credits=block.credits + movement.credits,
+        price_minor=block.price_minor + movement.amount,
+        price_functional=block.price_functional + functional,
+        segment=Segment(
+            credits=block.left + movement.credits,
+            price_minor=block.carrying_minor + movement.amount,
+            price_functional=block.carrying_functional + functional,
+            used=block.used,
+            drawn_minor=block.drawn_minor,
+            drawn_functional=block.drawn_functional,
+        ),
+    )
+
+
+def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) -> Block:
+    """A block after breakage, which a later one may precede in date, or after its reinstatement, which follows all."""
+    if broken > 0 or (not broken and movement.amount > 0):
+        return replace(block, broken_on=max(block.broken_on or movement.on, movement.on), expired=True)
+    return replace(block, expired=block.expired if event.type != "block.expiry_changed" else False)
+
+
+def _without_value(block: Block, event: Event, movement: Movement) -> Block:
+    """A block after a movement that leaves its credits and value alone."""
+    amount = movement.amount
+    match movement.kind:
+        case "expiry_changed":
+            return replace(block, expires_at=event.data.expires_at)
+        case "purchase_tax":
+            return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
+        case "tax_reversed_unpaid" | "tax_reversed_paid" if event.type != "credit_memo.issued":
+            return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
+        case "tax_reversed_unpaid" | "tax_reversed_paid" | "dispute_lost_tax" | "write_off_tax" | "write_off_tax_borne":
+            return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
+        case "memo_unpaid" | "memo_paid":
+            return replace(block, conceded_minor=block.conceded_minor + amount)
+        case "escheat_reclaimed" | "escheat_remitted":
+            return replace(block, claimed_minor=block.claimed_minor + amount)
+        case "dispute_opened":
+            return replace(block, disputes=block.disputes + 1)
+        case "fx_remeasurement_prepaid_liability" | "fx_settlement_prepaid_liability":
+            return replace(block, price_functional=block.price_functional - (movement.functional or 0))
+    return block
+
+
+def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
+    if movement.kind == "transfer_in":
+        if decision.taken_over is None:
+            raise LookupError(f"block {movement.block} has no terms")
+        return replace(decision.taken_over, opened_at_position=position, price_functional=movement.functional or 0)
+    data: Any = event.data
+    purchased = isinstance(data, CreditsPurchased)
+    assert purchased or isinstance(data, CreditsGranted)
+    return Block(
+        block_id=data.block_id,
+        credit_kind=PAID if purchased else data.reason,
+        unit=data.unit,
+        credits=movement.credits,
+        price_minor=movement.amount,
+        currency=data.currency or functional_currency,
+        rate=decision.rate,
+        price_functional=movement.functional or 0,
+        starts_at=data.starts_at or event.occurred_at,
+        expires_at=data.expires_at,
+        priority=data.priority,
+        scope=None if data.scope is None else tuple(data.scope),
+        refundable=purchased and data.refundable,
+        pool=data.pool if purchased else None,
+        escheat_class=data.escheat_class if purchased else None,
+        invoice_id=data.invoice_id if purchased else None,
+        opened_at_position=position,
+        gained_on=movement.on,
+        receivable_minor=movement.amount if purchased else 0,
+    )
+
+
+def _with_positions(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
+    positions = wallet.positions
+    for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+        if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
+            continue
+        if movement.currency is None and role not in ("customer_balance", "refunds_payable"):
+            continue
+        key = position_key(role, movement.currency or functional_currency, movement.block)
+        functional = movement.amount if movement.functional is None else movement.functional
+        positions = moved(positions, key, sign * movement.amount, sign * functional)
+    return wallet if positions is wallet.positions else replace(wallet, positions=positions)
+
+
+def _with_block(wallet: Wallet, changed: Block) -> Wallet:
+    """The wallet with one block replaced or added, still in draw order."""
+    blocks = list(wallet.blocks)
+    for index, block in enumerate(blocks):
+        if block.block_id == changed.block_id:
+            blocks[index] = changed
+            if block.expires_at == changed.expires_at:  # nothing else of the order ever changes
+                return replace(wallet, blocks=tuple(blocks))
+            break
+    else:
+        blocks.append(changed)
+    return replace(wallet, blocks=in_draw_order(tuple(blocks)))
+
+
+def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
+    if movement.credits > 0:
+        data = event.data
+        _, carry = price_overage(wallet, movement.credits, data.overage_price, data.currency)
+        overage = Overage(
+            position=position,
+            unit=data.unit,
+            product=data.product,
+            price=data.overage_price,
+            currency=data.currency,
+            credits=movement.credits,
+            amount_minor=movement.amount,
+            booked_on=movement.on,
+            backfill=movement.backfill,
+        )
+        return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
+    held = wallet.overage(movement.overage or 0)
+    if held is None:
+        raise LookupError(f"the overage of position {movement.overage} is not at hand")
+    restored = -movement.credits
+    changed = replace(held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount)
+    carry = carry_after_restoring(wallet, restored, held.price, held.currency, -movement.amount)
+    return replace(_with_overage(wallet, changed), carry={**wallet.carry, held.currency: carry})
+
+
+def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
+    held = wallet.overage(movement.overage or 0)
+    if held is None:
+        raise LookupError(f"the overage of position {movement.overage} is not at hand")
+    # An entry without its credits, as the difference of a backfill has none, settles nothing.
+    return _with_overage(
+        wallet,
+        replace(
+            held,
+            settled=held.settled + movement.credits,
+            settled_minor=held.settled_minor + movement.amount,
+            settled_by=(*held.settled_by, event.event_id),
+        ),
+    )
+
+
+def _with_overage(wallet: Wallet, changed: Overage) -> Wallet:
+    return replace(
+        wallet,
+        overages=tuple(changed if o.position == changed.position else o for o in wallet.overages),
+    )
+
+
+def _remember_correction(wallet: Wallet, decision: Decision, original: int) -> Wallet:
+    correction = wallet.correction(original)
+    restored = dict(correction.restored)
+    for movement in decision.movements:
+        if movement.kind in ("consumption", "overage"):  # a breakage that follows them is not a correction
+            credits, amount, functional = restored.get(movement.block or "", NOTHING_GONE)
+            back = movement.functional or 0
+            restored[movement.block or ""] = (credits - movement.credits, amount - movement.amount, functional - back)
+    others = tuple(c for c in wallet.corrections if c.position != original)
+    return replace(wallet, corrections=(*others, replace(correction, restored=restored)))
+
+
+# --- payments, invoices, disputes ---------------------------------------------------------------------------
+
+
+def _remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
+    """What later events may refer to, after this one."""
+    data: Any = event.data
+    movements = decision.movements
+    match event.type:
+        case "payment.received":
+            if data.payment_id is not None:
+                payment = Payment(
+                    payment_id=data.payment_id,
+                    currency=data.currency,
+                    processor=data.processor,
+                    applied=_applied(movements, "payment_cash", "payment_processor"),
+                    open_minor=_sum(movements, "unapplied_cash", "unapplied_processor"),
+                )
+                wallet = _with_document(wallet, payment)
+        case "payment.applied" | "payment.refunded":
+            held = wallet.document("payment", data.payment_id) if data.payment_id is not None else None
+            if held is not None:
+                applied = _applied(movements, "payment_applied")
+                spent = sum(part.amount for part in applied) + _sum(movements, "balance_refunded")
+                held = replace(held, applied=held.applied + applied, open_minor=held.open_minor - spent)
+                wallet = _with_document(wallet, held)
+        case "overage.billed":
+            wallet = _with_document(wallet, Invoice(invoice_id=data.invoice_id, currency=data.currency))
+        case "dispute.opened":
+            dispute = Dispute(
+                dispute_id=data.dispute_id,
+                currency=movements[0].currency or functional_currency,
+                processor=movements[0].processor,
+                parts=_applied(movements, "dispute_opened"),
+            )
+            wallet = _with_document(wallet, dispute)
+        case "dispute.won" | "dispute.lost":
+            dispute = wallet.document("dispute", data.dispute_id)
+            for part in dispute.parts:
+                block = wallet.block(part.block) if part.block is not None else None
+                if block is not None:
+                    wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
+            wallet = _with_document(wallet, replace(dispute, decided=event.type.removeprefix("dispute.")))
+    for movement in movements:
+        if movement.invoice is not None:
+            wallet = _with_document(wallet, _invoiced(wallet, movement))
+    return wallet
+
+
+def _applied(movements: tuple[Movement, ...], *kinds: str) -> tuple[Applied, ...]:
+    return tuple(Applied(block=m.block, invoice=m.invoice, amount=m.amount) for m in movements if m.kind in kinds)
+
+
+def _sum(movements: tuple[Movement, ...], *kinds: str) -> int:
+    return sum(movement.amount for movement in movements if movement.kind in kinds)
+
+
+def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
+    """The invoice of billed overage after a movement on it."""
+    invoice: Invoice | None = wallet.document("invoice", movement.invoice or "")
+    if invoice is None:
+        raise LookupError(f"invoice {movement.invoice} of customer {wallet.customer} is not at hand")
+    kind, amount = KIND_BY_NAME[movement.kind], movement.amount
+    owed = (kind.debits == "accounts_receivable") - (kind.credits == "accounts_receivable")
+    return replace(
+        invoice,
+        billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
+        tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
+        conceded_minor=invoice.conceded_minor + (amount if movement.kind in ("memo_unpaid", "memo_paid") else 0),
+        receivable_minor=invoice.receivable_minor + owed * amount,
+    )
+
+
+def _with_document(wallet: Wallet, changed: Document) -> Wallet:
+    key = (changed.document_kind, changed.document_id)
+    others = tuple(d for d in wallet.documents if (d.document_kind, d.document_id) != key)
+    return replace(wallet, documents=(*others, changed))
