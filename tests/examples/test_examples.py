@@ -1,13 +1,16 @@
 """Worked examples as an accountant writes them: every ``*.txt`` file here, read and checked line by line.
 
 A file says in words what happened, day by day, and then, in tables, what the books must show. ``README.md`` beside
-it explains the few words there are. Each file runs under every posting policy that it does not rule out.
+it explains the words. Each file runs under every posting policy that it does not rule out. Balances in the functional
+currency are added up here from the stored entries and the stored rules, independently of any projection.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +18,48 @@ import pytest
 
 from api.service import Subledger
 from projections import balances, blocks, integrity
-from projections.journals.close import close_period
+from projections.journals.close import close_period, reopen_period
+from subledger.accounts import ROLE_BY_NAME, Side
+from subledger.errors import Refused
+from subledger.event_data import EVENT_TYPES
+from subledger.journal import KINDS, LOSSES
 from subledger.money import format_credits, format_minor
 from subledger.periods import Period
-from subledger.posting import SHIPPED_POLICIES
-from tests.conftest import NewLedger, cloud_event
+from subledger.posting import DEFAULT_POLICY, SHIPPED_POLICIES
+from tests.conftest import NewLedger
+from tests.examples.grammar import FORMS, read_line
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.txt"))
-NOON = "T12:00:00Z"
+SETTINGS = {"title": "", "currency": "USD", "policies": " ".join(SHIPPED_POLICIES), "late usage": "new"}
 
-_BUY = re.compile(
-    r"(?P<day>\S+) (?P<who>\S+) buys (?P<block>\S+): (?P<credits>\S+)(?: \+ (?P<bonus>\S+) bonus)? credits"
-    r" for (?P<price>\S+)(?: tax (?P<tax>\S+))?(?: expires (?P<expires>\S+))?(?: for (?P<scope>\S+) only)?"
-)
-_GRANT = re.compile(
-    r"(?P<day>\S+) (?P<who>\S+) is granted (?P<block>\S+): (?P<credits>\S+) credits as (?P<reason>promotional|goodwill)"
-    r"(?: worth (?P<value>\S+))?(?: expires (?P<expires>\S+))?"
-)
-_USE = re.compile(
-    r"(?P<day>\S+) (?P<who>\S+) uses (?P<credits>\S+)(?: of (?P<product>\S+))?(?: \((?P<id>\S+)\))?"
-    r"(?:, (?P<shortfall>overage|backfill) at (?P<price>\S+))?"
-)
-_BACK = re.compile(r"(?P<day>\S+) (?P<who>\S+) takes back (?P<credits>\S+) of (?P<id>\S+)")
-_VOID = re.compile(r"(?P<day>\S+) (?P<who>\S+) cancels (?P<block>\S+)")
-_PAY = re.compile(r"(?P<day>\S+) (?P<who>\S+) pays (?P<amount>\S+) for (?P<block>\S+)")
-_EXTEND = re.compile(r"(?P<day>\S+) (?P<who>\S+) gets (?P<block>\S+) extended to (?P<expires>\S+)")
 _SWEEP = re.compile(r"(?P<day>\S+) expiries are swept")
 _CLOSE = re.compile(r"(?P<month>\d{4}-\d{2}) is closed")
+_REOPEN = re.compile(r"(?P<month>\d{4}-\d{2}) is reopened")
+_MARK = re.compile(r"call this moment (?P<mark>\S+)")
 _REFUSED = re.compile(r"(?P<line>.*\S)\s+-> refused: (?P<code>\w+)")
+_DREW = re.compile(r"(?P<id>\S+) drew (?P<draws>.*)")
+_UNDER = re.compile(r"under (?P<policies>.+)")
+_AS_OF = re.compile(r"as of(?: for (?P<customer>\S+))?(?:, (?P<all>all )?in (?P<currency>[A-Z]{3}))?")
+_COMMANDS = (_SWEEP, _CLOSE, _REOPEN, _MARK)
+
+BALANCES = """
+-- Every account's debits less its credits, in a currency and in the functional one, from the stored rules.
+SELECT account, currency, sum(side * amount_minor), sum(side * functional_minor) FROM (
+    SELECT r.debit AS account, 1 AS side, e.* FROM entries e JOIN posting_rules r USING (ledger, policy, kind)
+    UNION ALL
+    SELECT r.credit, -1, e.* FROM entries e JOIN posting_rules r USING (ledger, policy, kind)
+) AS sides
+WHERE ledger = %s AND accounting_date <= %s AND position <= %s AND coalesce(customer = %s, true)
+GROUP BY account, currency
+"""
+DRAWS = """
+SELECT n.block_id, n.credits, n.amount_minor, n.currency FROM entries n JOIN events e USING (ledger, position)
+WHERE n.ledger = %s AND e.event_id = %s AND n.kind IN ('consumption', 'overage') ORDER BY n.number
+"""
+PRODUCED = """
+SELECT e.type, n.kind FROM events e LEFT JOIN entries n USING (ledger, position) WHERE e.ledger = %s
+"""
 
 
 class Example:
@@ -52,104 +68,117 @@ class Example:
     def __init__(self, service: Subledger, ledger: str, currency: str) -> None:
         self.service, self.ledger, self.currency = service, ledger, currency
         self.count = 0
-        self.customers: dict[str, None] = {}
+        self.marks: dict[str, datetime] = {}
 
     def happen(self, line: str) -> None:
+        """Something happened, or was refused."""
         refused = _REFUSED.fullmatch(line)
         line = refused["line"] if refused else line
-        if match := _SWEEP.fullmatch(line):
-            self.service.expire(self.ledger, date.fromisoformat(match["day"]))
-            return
-        if match := _CLOSE.fullmatch(line):
-            close_period(self.service.recorder, self.ledger, Period.parse(match["month"]))
-            return
-        [outcome] = self.service.record(self.ledger, [self.event(line)])
-        code = None if outcome.error is None else outcome.error.code
-        assert code == (refused["code"] if refused else None), (line, outcome)
+        if any(command.fullmatch(line) for command in _COMMANDS):
+            code = self._command(line)
+        else:
+            self.count += 1
+            [outcome] = self.service.record(self.ledger, [read_line(line, self.count, self.currency)])
+            code = None if outcome.error is None else outcome.error.code
+            assert code == (refused["code"] if refused else None), (line, outcome)
+        assert code == (refused["code"] if refused else None), line
 
-    def event(self, line: str) -> dict[str, Any]:
-        self.count += 1
-        if match := _BUY.fullmatch(line):
-            data = {"block_id": match["block"], "credits": match["credits"], "price": match["price"]}
-            data |= {"currency": self.currency, "invoice_id": match["block"]}
-            data |= _given(bonus_credits=match["bonus"], tax=match["tax"], expires_at=_moment(match["expires"]))
-            if match["scope"]:
-                data["scope"] = match["scope"].split(",")
-            return self.cloud(match, "credits.purchased", data)
-        if match := _GRANT.fullmatch(line):
-            data = {"block_id": match["block"], "credits": match["credits"], "reason": match["reason"]}
-            data |= _given(value=match["value"], expires_at=_moment(match["expires"]))
-            data |= _given(currency=self.currency if match["value"] else None)
-            return self.cloud(match, "credits.granted", data)
-        if match := _USE.fullmatch(line):
-            data = {"credits": match["credits"], **_given(product=match["product"])}
-            if match["shortfall"]:
-                data |= {"on_shortfall": match["shortfall"], "overage_price": match["price"], "currency": self.currency}
-            return self.cloud(match, "credits.consumed", data, match["id"])
-        if match := _BACK.fullmatch(line):
-            data = {"event_id": match["id"], "reason": "correction"}
-            data |= {} if match["credits"] == "all" else {"credits": match["credits"]}
-            return self.cloud(match, "consumption.reversed", data)
-        if match := _VOID.fullmatch(line):
-            return self.cloud(match, "purchase.voided", {"block_id": match["block"], "reason": "cancelled"})
-        if match := _PAY.fullmatch(line):
-            data = {"amount": match["amount"], "currency": self.currency, "block_id": match["block"]}
-            return self.cloud(match, "payment.received", data)
-        if match := _EXTEND.fullmatch(line):
-            expires = None if match["expires"] == "never" else _moment(match["expires"])
-            data = {"block_id": match["block"], "expires_at": expires, "reason": "agreed"}
-            return self.cloud(match, "block.expiry_changed", data)
-        raise AssertionError(f"nobody knows what this means: {line}")
+    def _command(self, line: str) -> str | None:
+        """What the controller does; the code of why it cannot be done."""
+        try:
+            if match := _SWEEP.fullmatch(line):
+                self.service.expire(self.ledger, date.fromisoformat(match["day"]))
+            elif match := _CLOSE.fullmatch(line):
+                close_period(self.service.recorder, self.ledger, Period.parse(match["month"]))
+            elif match := _REOPEN.fullmatch(line):
+                reopen_period(self.service.recorder, self.ledger, Period.parse(match["month"]), "a correction")
+            elif match := _MARK.fullmatch(line):
+                with self.service.view(self.ledger) as view:
+                    self.marks[match["mark"]] = view.head.recorded_at
+        except Refused as refused:
+            return refused.code
+        return None
 
-    def cloud(self, match: re.Match[str], type: str, data: dict[str, Any], id: str | None = None) -> dict[str, Any]:
-        self.customers[match["who"]] = None
-        return cloud_event(id or f"e{self.count}", type, match["who"], match["day"] + NOON, **data)
+    def moment(self, text: str) -> dict[str, Any]:
+        """``2026-01-31``, or ``2026-01-31 known at K``: the arguments of a view."""
+        day, _, mark = text.partition(" known at ")
+        return {"as_of": date.fromisoformat(day)} | ({"known_at": self.marks[mark]} if mark else {})
 
-    def accounts(self, as_of: date) -> dict[str, str]:
-        with self.service.view(self.ledger, as_of=as_of) as view:
-            found = balances.trial_balance(self.service.database, view)
-        return {balance.account: format_minor(balance.balance_minor, self.currency) for balance in found}
+    def accounts(self, moment: str, header: re.Match[str]) -> dict[str, str]:
+        """Balances on the accounts' normal side: in one currency, or of all currencies in the functional one."""
+        with self.service.view(self.ledger, **self.moment(moment)) as view:
+            of_projection = (
+                balances.trial_balance(self.service.database, view)
+                if header["customer"] is None
+                else balances.customer_balances(self.service.database, view, header["customer"])[0]
+            )
+            added_up = view.connection.exec_driver_sql(
+                BALANCES, (self.ledger, view.as_of, view.position, header["customer"])
+            ).all()
+        currency = header["currency"] or self.currency
+        index = 3 if header["all"] else 2
+        found: dict[str, int] = {}
+        for row in added_up:
+            if header["all"] or row[1] == currency:
+                found[row[0]] = found.get(row[0], 0) + _on_normal_side(row[0], int(row[index]))
+        if not header["all"]:
+            projected = {b.account: b.balance_minor for b in of_projection if b.currency == currency}
+            assert {a: m for a, m in found.items() if m} == {a: m for a, m in projected.items() if m}, moment
+        found["net liability"] = found.get("prepaid_liability", 0) - found.get("breakage_recognized", 0)
+        return {account: format_minor(minor, currency) for account, minor in found.items()}
 
-    def block(self, name: str, as_of: date) -> dict[str, str]:
-        with self.service.view(self.ledger, as_of=as_of) as view:
+    def block(self, text: str) -> dict[str, str]:
+        """``B1`` at the end of time, or ``B1 at 2026-01-31``: its figures, and each column with and without value."""
+        name, _, moment = text.partition(" at ")
+        with self.service.view(self.ledger, **self.moment(moment or "2100-01-01")) as view:
             found = blocks.one_block(view, name)
-        return {
+        columns: dict[str, str] = {}
+        for column in LOSSES:
+            credits, amount = found.columns.get(column, (Decimal(0), 0))
+            columns |= {column: format_credits(credits), f"{column} value": format_minor(amount, found.block.currency)}
+        return columns | {
             "credits": format_credits(found.credits),
+            "price": format_minor(found.price_minor, found.block.currency),
             "used": format_credits(found.used),
             "left": format_credits(found.remaining),
-            "drawn": format_minor(found.drawn_minor, self.currency),
-            "carrying": format_minor(found.carrying_minor, self.currency),
+            "drawn": format_minor(found.drawn_minor, found.block.currency),
+            "carrying": format_minor(found.carrying_minor, found.block.currency),
             "status": found.status.value,
         }
+
+    def credits(self, text: str) -> dict[str, str]:
+        """``ann at 2026-01-31``: a customer's credits, by what became of them."""
+        customer, _, moment = text.partition(" at ")
+        with self.service.view(self.ledger, **self.moment(moment)) as view:
+            [found] = balances.customer_balances(self.service.database, view, customer)[1]
+        columns = {name: format_credits(value) for name, value in found.columns.items()}
+        return columns | {"remaining": format_credits(found.remaining)}
 
     def draws(self, id: str) -> list[str]:
         """What usage drew: ``B1 500 0.00``, block by block."""
         with self.service.database.read() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT n.block_id, n.credits, n.amount_minor FROM entries n JOIN events e USING (ledger, position)"
-                " WHERE n.ledger = %s AND e.event_id = %s ORDER BY n.number",
-                (self.ledger, id),
-            ).all()
+            rows = connection.exec_driver_sql(DRAWS, (self.ledger, id)).all()
         return [
-            f"{block or 'overage'} {format_credits(credits)} {format_minor(amount, self.currency)}"
-            for block, credits, amount in rows
+            f"{block or 'overage'} {format_credits(credits)} {format_minor(amount, currency)}"
+            for block, credits, amount, currency in rows
         ]
 
+    def produced(self) -> Iterator[tuple[str, str | None]]:
+        """Every event type in the log with the kind of each of its entries."""
+        with self.service.database.read() as connection:
+            yield from (tuple(row) for row in connection.exec_driver_sql(PRODUCED, (self.ledger,)))
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
-
-def _moment(day: str | None) -> str | None:
-    return None if day is None else f"{day}T00:00:00Z"
+def _on_normal_side(account: str, debits: int) -> int:
+    return debits if ROLE_BY_NAME[account].normal_side is Side.DEBIT else -debits
 
 
 def read(path: Path) -> tuple[dict[str, str], list[str]]:
     """The settings in the file's head, and its other lines."""
-    settings, lines = {}, []
+    settings, lines = dict(SETTINGS), []
     for raw in path.read_text("utf-8").splitlines():
         line = raw.split("#")[0].rstrip()
-        if match := re.fullmatch(r"(currency|policies|title): (.*)", line):
+        if match := re.fullmatch(rf"({'|'.join(SETTINGS)}): (.*)", line):
             settings[match[1]] = match[2]
         elif line:
             lines.append(line)
@@ -157,49 +186,85 @@ def read(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _cases() -> list[Any]:
-    cases = []
-    for path in FILES:
-        named = read(path)[0].get("policies", " ".join(SHIPPED_POLICIES)).split()
-        cases += [pytest.param(path, policy, id=f"{path.stem}-{policy}") for policy in named]
-    return cases
+    return [
+        pytest.param(path, policy, id=f"{path.stem}-{policy}")
+        for path in FILES
+        for policy in read(path)[0]["policies"].split()
+    ]
+
+
+def _begin(path: Path, policy: str, service: Subledger, new_ledger: NewLedger) -> tuple[Example, list[str]]:
+    settings, lines = read(path)
+    currency = settings["currency"]
+    ledger = new_ledger(currency=currency, policy=policy, late_usage=settings["late usage"])
+    return Example(service, ledger, currency), lines
 
 
 @pytest.mark.parametrize(("path", "policy"), _cases())
 def test_the_books_show_what_the_example_says(
     path: Path, policy: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    settings, lines = read(path)
-    currency = settings.get("currency", "USD")
-    example = Example(service, new_ledger(currency=currency, policy=policy), currency)
+    example, lines = _begin(path, policy, service, new_ledger)
     columns: list[str] = []
+    policies = SHIPPED_POLICIES  # that the table that comes next is for
+    wrong: list[str] = []
     for line in lines:
-        if line.startswith(("as of", "block ")):
+        if line.startswith(("as of", "block ", "credits of ")):
             columns = re.split(r"\s{2,}", line)
         elif columns and line.startswith("  "):
-            check(example, columns, re.split(r"\s{2,}", line.strip()))
-        elif match := re.fullmatch(r"(\S+) drew (.*)", line):
-            assert example.draws(match[1]) == [" ".join(part.split()) for part in match[2].split(" · ")], line
+            if policy in policies:
+                wrong += check(example, columns, re.split(r"\s{2,}", line.strip()))
+        elif match := _UNDER.fullmatch(line):
+            columns, policies = [], tuple(match["policies"].split(", "))
+            assert set(policies) <= set(SHIPPED_POLICIES), line
+        elif match := _DREW.fullmatch(line):
+            drew, expected = example.draws(match["id"]), [" ".join(d.split()) for d in match["draws"].split(" · ")]
+            wrong += [] if drew == expected else [f"{line}: it drew {' · '.join(drew)}"]
         else:
-            columns = []
+            columns, policies = [], SHIPPED_POLICIES
             example.happen(" ".join(line.split()))
+    assert wrong == []
     assert integrity.verify(service.database, example.ledger).differences == []
 
 
-def check(example: Example, columns: list[str], row: list[str]) -> None:
-    """One row of a table: the first cell names the day or the block, the others what must stand there."""
+def check(example: Example, columns: list[str], row: list[str]) -> list[str]:
+    """What is wrong in one row of a table: its first cell says of what and when, the others what must stand there."""
     assert len(row) == len(columns), (columns, row)
-    if columns[0] == "as of":
-        found = example.accounts(date.fromisoformat(row[0]))
-        for account, expected in zip(columns[1:], row[1:], strict=True):
-            nothing = format_minor(0, example.currency)
-            assert found.get(account, nothing) == expected, (row[0], account)
-        return
-    name, _, day = row[0].partition(" at ")
-    block = example.block(name, date.fromisoformat(day) if day else date(2030, 1, 1))
-    assert [block[column] for column in columns[1:]] == row[1:], row[0]
+    if header := _AS_OF.fullmatch(columns[0]):
+        found = example.accounts(row[0], header)
+        nothing = format_minor(0, header["currency"] or example.currency)
+        unknown = set(columns[1:]) - ROLE_BY_NAME.keys() - {"net liability"}
+        assert not unknown, f"no such account: {unknown}"
+    else:
+        found, nothing = (example.block if columns[0] == "block" else example.credits)(row[0]), "no such column"
+    return [
+        f"{columns[0]} {row[0]}: {column} is {found.get(column, nothing)}, not {expected}"
+        for column, expected in zip(columns[1:], row[1:], strict=True)
+        if found.get(column, nothing) != expected
+    ]
 
 
-def test_there_is_an_example_for_every_event_type() -> None:
-    words = "\n".join(path.read_text("utf-8") for path in FILES)
-    for word in (" buys ", " is granted ", " uses ", " takes back ", " cancels ", " pays ", " extended to ", " swept"):
-        assert word in words
+WITHOUT_EXAMPLE: dict[str, str] = {}
+"""Entry kinds that no example shows, with the reason."""
+
+
+def test_the_examples_show_every_event_type_and_every_entry_kind(service: Subledger, new_ledger: NewLedger) -> None:
+    types: set[str] = set()
+    kinds: set[str | None] = set()
+    for path in FILES:
+        example, lines = _begin(path, DEFAULT_POLICY, service, new_ledger)
+        for line in lines:
+            told = line.startswith((" ", "as of", "block ", "credits of ")) or _UNDER.fullmatch(line)
+            if not told and not _DREW.fullmatch(line):
+                example.happen(" ".join(line.split()))
+        for type, kind in example.produced():
+            types.add(type)
+            kinds.add(kind)
+    assert EVENT_TYPES.keys() - types == set()
+    assert {kind.name for kind in KINDS} - kinds == WITHOUT_EXAMPLE.keys()
+
+
+def test_the_readme_explains_every_form_of_a_line() -> None:
+    readme = (HERE / "README.md").read_text("utf-8")
+    missing = [form for form, _, _ in FORMS if f"`{form}`" not in readme]
+    assert missing == []

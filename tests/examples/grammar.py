@@ -1,0 +1,203 @@
+"""The words of the worked examples: each form of a line, and the event that it means.
+
+A form is written as the line is read: ``{name}`` stands for one word, ``[…]`` may be left out. ``README.md`` explains
+each form to who reads the examples; a test holds the two together. Owns: lines into events. Does not own: running
+them, tables (test_examples).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+NOON = "T12:00:00Z"
+
+Words = dict[str, str | None]
+"""What stands for each name of a form; None where its part was left out."""
+
+_CURRENCIES: Final = ("currency", "base")
+_NUMBERS: Final = ("amount", "credits", "price")
+
+
+def compiled(form: str) -> re.Pattern[str]:
+    """The pattern of a form."""
+    pattern = re.escape(form).replace(r"\ ", " ").replace(r"\[", "(?:").replace(r"\]", ")?")
+
+    def word(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"(?P<{name}>{'[A-Z]{3}' if name in _CURRENCIES else '[^ ]*[^ :,)]'})"
+
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", word, pattern))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _moment(day: str | None) -> str | None:
+    return None if day is None else f"{day}T00:00:00Z"
+
+
+def _of(*names: str) -> Callable[[Words], dict[str, Any]]:
+    """The data of an event that takes these words as they are."""
+    return lambda words: _given(**{name: words.get(name) for name in names})
+
+
+def _list(words: str | None) -> list[str] | None:
+    return None if words is None else words.split(",")
+
+
+def _bought(words: Words) -> dict[str, Any]:
+    return {
+        "invoice_id": words["invoice"] or words["block_id"],
+        **({"refundable": True} if words["refundable"] is not None else {}),
+        **_of("block_id", "credits", "price", "currency", "tax", "pool", "escheat_class")(words),
+        **_given(bonus_credits=words["bonus"], scope=_list(words["scope"])),
+        **_given(starts_at=_moment(words["starts"]), expires_at=_moment(words["expires"])),
+    }
+
+
+def _granted(words: Words) -> dict[str, Any]:
+    data = _of("block_id", "credits", "reason", "value")(words) | _given(expires_at=_moment(words["expires"]))
+    return data | (_of("currency")(words) if words["value"] is not None else {})
+
+
+def _used(words: Words) -> dict[str, Any]:
+    data = _of("credits", "product", "block_id")(words)
+    if words["on_shortfall"] is not None:
+        data |= _of("on_shortfall", "overage_price", "currency")(words)
+    return data
+
+
+def _taken_back(words: Words) -> dict[str, Any]:
+    return {"event_id": words["used"], "reason": "correction", **_not_all(words)}
+
+
+def _not_all(words: Words) -> dict[str, Any]:
+    return {} if words["credits"] == "all" else {"credits": words["credits"]}
+
+
+def _with_amount(*names: str) -> Callable[[Words], dict[str, Any]]:
+    """The data of an event whose currency goes with an amount or a fee, and is absent without either."""
+
+    def build(words: Words) -> dict[str, Any]:
+        data = _of(*names, "amount", "fee")(words)
+        return data | (_of("currency")(words) if data.keys() & {"amount", "fee"} else {})
+
+    return build
+
+
+def _extended(words: Words) -> dict[str, Any]:
+    expires = None if words["expires"] == "never" else _moment(words["expires"])
+    return {"block_id": words["block_id"], "expires_at": expires, "reason": "agreed"}
+
+
+def _repriced(words: Words) -> dict[str, Any]:
+    added = {name: words[name].removeprefix("+") for name in ("add_credits", "add_price") if words.get(name)}  # type: ignore[union-attr]
+    return {"block_id": words["block_id"], "reason": "agreed", **added}
+
+
+def _written_off(words: Words) -> dict[str, Any]:
+    data = _of("block_id", "amount")(words) | {"reason": "bankrupt"}
+    return data | ({"tax_relief": False} if words["relief"] is not None else {})
+
+
+def _memo(words: Words) -> dict[str, Any]:
+    return _of("block_id", "invoice_id", "amount", "currency", "tax")(words) | {"reason": "an outage"}
+
+
+def _estimated(words: Words) -> dict[str, Any]:
+    data = _of("pool", "currency")(words) | {"evidence": "the redemption study"}
+    for name in ("breakage", "escheat"):
+        text = words[name]
+        if text is not None and text.endswith("%"):
+            data[f"expected_{name}_rate"] = str(Decimal(text[:-1]) / 100)
+        elif text is not None:
+            data[f"expected_{name}"] = text
+    return data
+
+
+def _paid_out(words: Words) -> dict[str, Any]:
+    return _of("amount", "currency", "processor")(words) | {"payout_id": f"payout of {words['day']}"}
+
+
+def _rated(words: Words) -> dict[str, Any]:
+    return {"base": words["base"], "quote": words["home"], "rate": words["rate"], "rate_source": "central bank"}
+
+
+Form = tuple[str, str, Callable[[Words], dict[str, Any]]]
+
+FORMS: Final[tuple[Form, ...]] = (
+    ("{day} {who} buys {block_id}: {credits}[ + {bonus} bonus] credits for {price}[ {currency}][ tax {tax}]"
+     "[ starts {starts}][ expires {expires}][ for {scope} only][ in pool {pool}][ escheat class {escheat_class}]"
+     "[ on invoice {invoice}][, {refundable}]", "credits.purchased", _bought),
+    ("{day} {who} is granted {block_id}: {credits} credits as {reason}[ worth {value}][ {currency}]"
+     "[ expires {expires}]", "credits.granted", _granted),
+    ("{day} {who} uses {credits}[ of {product}][ from {block_id}][ ({id})]"
+     "[, {on_shortfall} at {overage_price}[ {currency}]]", "credits.consumed", _used),
+    ("{day} {who} takes back {credits} of {used}", "consumption.reversed", _taken_back),
+    ("{day} {who} cancels {block_id}", "purchase.voided", lambda w: {**_of("block_id")(w), "reason": "cancelled"}),
+    ("{day} {who} gives back[ {credits} of] {block_id}[ for {amount}[ {currency}]]", "credits.refunded",
+     _with_amount("block_id", "credits")),
+    ("{day} {who} gets {block_id} extended to {expires}", "block.expiry_changed", _extended),
+    ("{day} {who} gets {block_id} repriced by {add_credits} credits[ and {add_price}]", "block.repriced", _repriced),
+    ("{day} {who} gets {block_id} repriced by {add_price}", "block.repriced", _repriced),
+    ("{day} {who} hands[ {credits} of] {block_id} to {to_customer} as {new_block_id}", "credits.transferred",
+     _of("block_id", "credits", "to_customer", "new_block_id")),
+    ("{day} {who} pays {amount}[ {currency}][ for {block_id}][ on invoice {invoice_id}][ through {processor}]"
+     "[ less {fee}][ ({payment_id})]", "payment.received",
+     _of("amount", "currency", "block_id", "invoice_id", "processor", "fee", "payment_id")),
+    ("{day} {who} applies {amount}[ {currency}] of {payment_id} to {block_id}", "payment.applied",
+     _of("amount", "currency", "payment_id", "block_id")),
+    ("{day} {who} applies {amount}[ {currency}] of {payment_id} to invoice {invoice_id}", "payment.applied",
+     _of("amount", "currency", "payment_id", "invoice_id")),
+    ("{day} {processor} pays out {amount}[ {currency}]", "payout.settled", _paid_out),
+    ("{day} {who} is paid back {amount}[ {currency}][ of {payment_id}][ for {block_id}][ through {processor}]",
+     "payment.refunded", _of("amount", "currency", "payment_id", "block_id", "processor")),
+    ("{day} {who} disputes[ {amount}[ {currency}] of] {block_id} ({dispute_id})[, fee {fee}]", "dispute.opened",
+     _with_amount("dispute_id", "block_id")),
+    ("{day} {who} disputes[ {amount}[ {currency}] of] payment {payment_id} ({dispute_id})[, fee {fee}]",
+     "dispute.opened", _with_amount("dispute_id", "payment_id")),
+    ("{day} dispute {dispute_id} of {who} is won[, fee {fee}[ {currency}]]", "dispute.won",
+     _with_amount("dispute_id")),
+    ("{day} dispute {dispute_id} of {who} is lost[ for {amount}[ {currency}]][, fee {fee}]", "dispute.lost",
+     _with_amount("dispute_id")),
+    ("{day} [{amount} of ]what {who} owes for {block_id} is written off[, without {relief} relief]",
+     "receivable.written_off", _written_off),
+    ("{day} {who} gets a credit memo of {amount}[ {currency}][ tax {tax}][ for {block_id}][ on invoice {invoice_id}]",
+     "credit_memo.issued", _memo),
+    ("{day} {who} is billed {amount}[ {currency}][ tax {tax}] of overage on invoice {invoice_id}", "overage.billed",
+     _of("invoice_id", "amount", "currency", "tax")),
+    ("{day} pool {pool} expects {breakage}[ {currency}] of breakage[ and {escheat} of escheat]", "breakage.estimated",
+     _estimated),
+    ("{day} what {who} has left of {block_id} goes to the state", "credits.escheated", _of("block_id")),
+    ("{day} {who} reclaims {amount}[ {currency}] of {block_id} from the state", "escheat.reclaimed",
+     _of("block_id", "amount", "currency")),
+    ("{day} {amount}[ {currency}] of {block_id} of {who} are remitted to the state", "escheat.remitted",
+     _of("block_id", "amount", "currency")),
+    ("{day} 1 {base} is worth {rate}", "exchange_rate.set", _rated),
+)  # fmt: skip
+
+_PATTERNS: Final = tuple((compiled(form), type, build) for form, type, build in FORMS)
+
+
+class Unreadable(AssertionError):
+    """A line that no form fits."""
+
+
+def read_line(line: str, number: int, currency: str) -> dict[str, Any]:
+    """The CloudEvent a line means; ``currency`` is meant where the line names none. Raises Unreadable."""
+    for pattern, type, build in _PATTERNS:
+        match = pattern.fullmatch(line)
+        if match is None:
+            continue
+        words: Words = match.groupdict()
+        words |= {"currency": words.get("currency") or currency, "home": currency}
+        event: dict[str, Any] = {
+            "specversion": "1.0", "id": words.get("id") or f"e{number}", "source": "billing", "type": type,
+            "time": f"{words['day']}{NOON}", "data": build(words),
+        }  # fmt: skip
+        return event | _given(subject=words.get("who"))
+    raise Unreadable(f"no form of tests/examples/README.md fits: {line}")
