@@ -109,17 +109,15 @@ def _notes(by: str | None) -> tuple[str, ...]:
 
 
 def _months(found: Iterable[Total], asked: Asked, end: View) -> list[Period]:
-    recorded = [total.month for total in found if total.month is not None]
-    if asked.from_date is not None:
-        month = Period.of(asked.from_date)
-    elif recorded:
-        month = min(recorded)
-    else:
+    """The months of the range; without ``to_date`` they end with the last that anything was booked in."""
+    booked = [total.month for total in found if total.month is not None]
+    first = Period.of(asked.from_date) if asked.from_date is not None else min(booked, default=None)
+    if first is None:
         return []
-    months = []
-    while month.first_day <= end.as_of:
-        months.append(month)
-        month = month.next
+    last = max(booked, default=first) if asked.to_date is None else Period.of(end.as_of)
+    months = [first]
+    while months[-1] < last:
+        months.append(months[-1].next)
     return months
 
 

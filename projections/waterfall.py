@@ -147,7 +147,11 @@ def _flows(end: View, asked: Asked) -> Iterator[Flow]:
     if asked.customer is not None:
         parameters["customer"] = asked.customer
     query = text(FLOWS.format(customer="" if asked.customer is None else "AND n.customer = :customer"))
-    for row in end.connection.execute(query, parameters):
+    # Of rows that were recorded just now the planner has no statistics: it would loop over the sales for each entry.
+    end.connection.execute(text("SET LOCAL enable_nestloop = off"))
+    rows = end.connection.execute(query, parameters).all()
+    end.connection.execute(text("SET LOCAL enable_nestloop = DEFAULT"))
+    for row in rows:
         yield Flow(
             cohort=_month(row.cohort) or "",
             month=_month(row.month) or EARLIER,
