@@ -117,7 +117,7 @@ def ledger_create(
         str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
     ] = "new",
     second_person_for: Annotated[
-        list[str] | None, typer.Option(help="breakage_estimates, write_offs, reopening; may be repeated.")
+        list[str] | None, typer.Option(help="breakage_estimates, voids, write_offs, reopening; may be repeated.")
     ] = None,
     grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person.")] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,

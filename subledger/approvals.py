@@ -1,7 +1,7 @@
 """What needs a second person: where a person decides, the one who asks is not the one who allows.
 
 Owns: which events those are, by the ledger's settings. Does not own: what waits (store), who somebody is (api).
-Preparer and approver differ on estimates, write-offs, large grants and reopening, where the ledger asks for it
+Preparer and approver differ on estimates, voids, write-offs, large grants and reopening, where the ledger asks for it
 (COSO principle 10, segregation of duties).
 """
 
@@ -13,7 +13,8 @@ from subledger.event_data import CreditsGranted
 from subledger.events import Event
 from subledger.ledger import LedgerState
 
-BREAKAGE_ESTIMATE, WRITE_OFF, GRANT, REOPENING = "breakage_estimate", "write_off", "grant", "reopening"
+BREAKAGE_ESTIMATE, WRITE_OFF, VOID = "breakage_estimate", "write_off", "void"
+GRANT, REOPENING = "grant", "reopening"
 
 
 def needs_second_person(event: Event, state: LedgerState) -> str | None:
@@ -24,6 +25,8 @@ def needs_second_person(event: Event, state: LedgerState) -> str | None:
             return BREAKAGE_ESTIMATE
         case "receivable.written_off" if asked.write_offs:
             return WRITE_OFF
+        case "purchase.voided" if asked.voids:
+            return VOID
         case "period.reopened" if asked.reopening:
             return REOPENING
         case "credits.granted" if _is_large(data, state):

@@ -489,6 +489,7 @@ class Approvals(EventData):
 
     breakage_estimates: bool = False
     write_offs: bool = False
+    voids: bool = False
     reopening: bool = False
     grant_credits_above: Credits | None = None
     grant_value_above: Amount | None = None

@@ -238,7 +238,7 @@ def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
             held,
             settled=held.settled + movement.credits,
             settled_minor=held.settled_minor + movement.amount,
-            settled_by=(*held.settled_by, event.event_id),
+            settled_by=(*held.settled_by, movement.invoice or event.event_id),
         ),
     )
 

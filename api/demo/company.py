@@ -1,7 +1,8 @@
 """A small company's year, made from a seed: the same seed gives the same events.
 
 Twenty-four customers of a metered API buy credit blocks of several kinds, use them in bursts of less than a cent,
-take some of it back, pay, cancel, and let some expire. Some facts arrive after their month has been closed.
+take some of it back, pay, cancel, and let some expire. Some facts arrive after their month has been closed. Beside
+them, one customer a story, happens what else a year brings (``incidents``).
 Invented throughout; no customer of anybody's.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from api.demo.incidents import incidents
 from subledger.periods import Period
 
 YEAR: Final = 2025
@@ -67,6 +69,7 @@ class _Company:
         events: list[dict[str, Any]] = []
         for number in range(1, CUSTOMERS + 1):
             events += self._customer(f"customer-{number:02d}", number, period)
+        events += incidents(period)
         events.sort(key=lambda event: (event["time"], event["id"]))
         again = self._chance.sample(events, len(events) // 50)  # a billing system sends some things twice
         return Month(period=period, events=events + again, late=late)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from api import reports
 from api.demo.company import year
 from api.demo.retail import ZONE, Retail
 from api.service import LedgerSettings, Subledger
@@ -44,12 +46,17 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
             months,
             right=range(1, 7),
         )
+        table(
+            "Reports, each beside the trial balance",
+            ("report", "rows", "ties"),
+            [[r["report"], r["rows"], "ties out" if r["ties_out"] else "DIFFERS"] for r in d["reports"]],
+            right=(1,),
+        )
         rejected = ", ".join(f"{n} {reason}" for reason, n in d["rejected"].items()) or "nothing"
         out.print(f"recorded {d['recorded']} events, {d['duplicates']} duplicates; rejected: {rejected}")
         out.print(f"verify: {'clean' if self.clean else 'DIFFERENCES'}; {d['seconds']} s in all")
-        out.print(
-            f"\nWhat to open next (subledger is .venv/bin/subledger):\n  {d['directory']}  the journals of every month"
-        )
+        out.print("\nWhat to open next (subledger is .venv/bin/subledger):")
+        out.print(f"  {d['directory']}  the journals of every month, and reports/")
         for command in d["next"]:
             out.print(f"  {command}")
 
@@ -62,6 +69,7 @@ class _Run:
         self.counts: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.months: list[dict[str, Any]] = []
+        self.reports: list[dict[str, Any]] = []
 
     def record(self, events: list[dict[str, Any]]) -> None:
         for start in range(0, len(events), BATCH):
@@ -88,9 +96,34 @@ class _Run:
             found = {b.account: b.balance_minor for b in balances.trial_balance(self.service.database, view)}
         return {name: format_minor(found.get(name, 0), self.currency) for name in SHOWN}
 
+    def report(self, name: str, as_of: date, file: str) -> None:
+        """Writes a report as JSON, and its tables as CSV."""
+        folder = self.directory / "reports"
+        folder.mkdir(exist_ok=True)
+        question = reports.Question(as_of=as_of)
+        with reports.answer(self.service, self.ledger, name, question) as (report, view, asked):
+            (folder / f"{file}.json").write_text(
+                json.dumps(reports.document(report, view, asked), ensure_ascii=False, indent=2) + "\n", "utf-8"
+            )
+            home = view.head.state.functional_currency
+            for number, part in enumerate(report.tables):
+                path = folder / (f"{file}.csv" if number == 0 else f"{file}-{part.name}.csv")
+                path.write_text("".join(reports.csv_lines(part, home)), "utf-8")
+            rows = sum(len(part.rows) for part in report.tables)
+            self.reports.append({"report": file, "rows": rows, "ties_out": report.ties_out})
+
+    def every_report(self) -> None:
+        """Every report that is asked for without a customer, as of the last close."""
+        as_of = Period.parse(self.months[-1]["period"]).last_day
+        for name, offered in reports.REPORTS.items():
+            if not offered.needs:
+                self.report(name, as_of, name)
+        self.say("every report written")
+
     def finish(self, started: float, next_commands: list[str]) -> DemoResult:
+        self.every_report()
         report = verify(self.service.database, self.ledger)
-        clean = not report.differences
+        clean = not report.differences and all(report["ties_out"] for report in self.reports)
         return DemoResult(
             clean=clean,
             document={
@@ -100,7 +133,8 @@ class _Run:
                 "duplicates": self.counts["duplicate"],
                 "rejected": dict(sorted(self.rejected.items())),
                 "months": self.months,
-                "verified": clean,
+                "reports": self.reports,
+                "verified": not report.differences,
                 "differences": [difference.message for difference in report.differences[:20]],
                 "directory": str(self.directory),
                 "next": next_commands,
@@ -137,6 +171,8 @@ def _company(service: Subledger, directory: Path, say: Say, started: float) -> D
             f"subledger balances --ledger {ledger} --customer customer-07 --as-of 2025-06-30",
             f"subledger blocks --ledger {ledger} --customer customer-07",
             f"subledger history --ledger {ledger} --block block-customer-07-2025-03",
+            f"subledger report rollforward --ledger {ledger} --from 2025-01 --to 2025-12",
+            f"subledger report statement --ledger {ledger} --customer bistro --html --out bistro.html",
             f"subledger verify --ledger {ledger}",
             "subledger serve   # then http://127.0.0.1:8000/docs",
         ],
@@ -172,6 +208,7 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
             f"{rejected_path}  every invoice that became no event, and why",
             f"subledger balances --ledger {ledger} --as-of 2011-06-30",
             f"subledger balances --ledger {ledger} --customer 17850 --as-of 2011-06-30",
+            f"subledger report waterfall --ledger {ledger} --as-of 2011-12-31",
             f"subledger verify --ledger {ledger}",
         ],
     )

@@ -20,7 +20,7 @@ from subledger.context import Context, Original
 from subledger.currencies import StandingKey
 from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment, Position
 from subledger.events import Event, stored_event
-from subledger.journal import Dimensions
+from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.pools import Pool
@@ -263,7 +263,8 @@ class LedgerMemory:
                 wanted |= {("overage", str(original.position)), ("correction", str(original.position))}
                 block_ids |= {m.block for m in original.decision.movements if m.block is not None}
         self._load_standing(connection, state, events)
-        block_ids |= {key[2] for held in self._standing.values() for key in held if key[0] == "prepaid_liability"}
+        for held in self._standing.values():
+            block_ids |= {place for role, _, place in held if place and role not in LEDGER_ROLES}
         invoices = {name for event in events if (name := references.invoice(event)) is not None}
         self._load_wallets(connection, {customer for event in events for customer in references.customers(event)})
         documents = self._find_documents(connection, wanted)

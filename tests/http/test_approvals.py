@@ -15,7 +15,7 @@ from subledger.event_data import Approvals
 from tests.conftest import NewLedger, cloud_event
 
 ASKING = {
-    "breakage_estimates": True, "write_offs": True, "reopening": True, "grant_credits_above": "100",
+    "breakage_estimates": True, "write_offs": True, "voids": True, "reopening": True, "grant_credits_above": "100",
     "grant_value_above": "10.00",
 }  # fmt: skip
 NOON = "2026-01-15T12:00:00Z"
@@ -73,6 +73,7 @@ WRITE_OFF = cloud_event("off", "receivable.written_off", "cust", NOON, block_id=
     [
         (ESTIMATE, "breakage_estimate"),
         (WRITE_OFF, "write_off"),
+        (cloud_event("void", "purchase.voided", "cust", NOON, block_id="B", reason="cancelled"), "void"),
         (grant("large"), "grant"),
         (grant("dear", "1", reason="goodwill", value="10.01", currency="USD"), "grant"),
     ],
