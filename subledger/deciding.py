@@ -34,7 +34,7 @@ from subledger.context import (
 from subledger.currencies import StandingKey, measure, remeasure
 from subledger.documents import Position
 from subledger.events import Event, format_time
-from subledger.journal import LEDGER_ROLES
+from subledger.journal import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
@@ -480,3 +480,38 @@ _DECIDE: Final[dict[str, _Decide]] = {
     "period.reopened": _nothing,
     "period.cut": _nothing,
 }
+
+POSTS: Final[dict[str, tuple[str, ...]]] = {
+    "credits.purchased": ("purchase", "purchase_tax", "overage_backfilled", "backfill_difference"),
+    "credits.granted": ("promotional_grant", "goodwill", "allocation"),
+    "credits.consumed": ("breakage", "pooled_breakage", "consumption", "overage"),
+    "credits.expired": ("breakage", "pooled_breakage", "escheat"),
+    "consumption.reversed": ("overage", "consumption", "breakage", "pooled_breakage", "escheat"),
+    "purchase.voided": ("void_unpaid", "void_paid", "tax_reversed_unpaid", "tax_reversed_paid"),
+    "credits.refunded": ("refund", "refund_retained", "tax_reversed_paid"),
+    "block.expiry_changed": ("expiry_changed", "reinstatement", "pooled_breakage"),
+    "block.repriced": ("repricing",),
+    "credits.transferred": ("transfer_out", "transfer_in"),
+    "payment.received": (
+        "payment_processor", "payment_cash", "unapplied_processor", "unapplied_cash", "processing_fee",
+    ),
+    "payment.applied": ("payment_applied",),
+    "payment.refunded": ("balance_refunded", "refund_paid_processor", "refund_paid_cash"),
+    "payout.settled": ("payout",),
+    "overage.billed": ("overage_billed", "overage_tax"),
+    "credit_memo.issued": ("memo_unpaid", "memo_paid", "tax_reversed_unpaid", "tax_reversed_paid"),
+    "receivable.written_off": ("write_off_unused", "write_off_used", "write_off_tax", "write_off_tax_borne"),
+    "dispute.opened": ("dispute_opened", "dispute_fee"),
+    "dispute.won": ("dispute_won", "dispute_fee"),
+    "dispute.lost": (
+        "dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax", "dispute_won", "dispute_fee",
+    ),
+    "credits.escheated": ("escheat",),
+    "escheat.reclaimed": ("escheat_reclaimed",),
+    "escheat.remitted": ("escheat_remitted",),
+    "breakage.estimated": (),
+    "exchange_rate.set": (),
+    "balances.remeasured": (*REMEASUREMENTS, *SETTLEMENTS),
+}  # fmt: skip
+"""The entry kinds that each event may post, in order. Any event may be followed by what its movements make due:
+``fx_settlement_…`` of money in another currency, ``breakage_estimate`` of a pool. Other events post nothing."""

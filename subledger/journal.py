@@ -37,6 +37,10 @@ BLOCK_ROLES: Final = ("accounts_receivable", "disputes_receivable", "unclaimed_p
 """Monetary roles that are carried block by block (or processor by processor), and only else for the customer."""
 
 
+REMEASUREMENTS: Final = tuple(f"fx_remeasurement_{role}" for role in REMEASURED_ROLES)
+SETTLEMENTS: Final = tuple(f"fx_settlement_{role}" for role in REMEASURED_ROLES)
+
+
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """An entry kind: which column of a block's roll-forward it fills, and in which direction.
 

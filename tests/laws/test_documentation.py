@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from subledger.accounts import ROLES
-from subledger.journal import KINDS, Rules
+from subledger.deciding import POSTS
+from subledger.event_data import EVENT_TYPES
+from subledger.journal import KINDS, REMEASUREMENTS, SETTLEMENTS, Rules
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 
 README = Path(__file__).parents[2] / "subledger" / "README.md"
@@ -42,6 +44,20 @@ def kind_table() -> list[str]:
     rows = ["| entry kind | what it means | column |", "|---|---|---|"]
     rows += [f"| {kind.name} | {kind.meaning} | {kind.column or '–'} |" for kind in KINDS]
     return rows
+
+
+def event_cells(type: str) -> list[str]:
+    """The first two cells of an event's row; a kind per role is told once."""
+    posted = [kind for kind in POSTS[type] if kind not in (*REMEASUREMENTS, *SETTLEMENTS)]
+    posted += [f"{family}_…" for family in ("fx_remeasurement", "fx_settlement") if f"{family}_cash" in POSTS[type]]
+    return [type, " · ".join(posted) or "none"]
+
+
+def test_the_table_of_events_is_what_the_code_says_each_may_post() -> None:
+    rows = [line.strip("| ").split(" | ") for line in README.read_text("utf-8").splitlines() if line.startswith("| ")]
+    told = {row[0]: row[:2] for row in rows if row[0] in POSTS}
+    assert told == {type: event_cells(type) for type in POSTS}
+    assert set(POSTS) - {"balances.remeasured"} == set(EVENT_TYPES)
 
 
 def test_the_event_to_entry_table_of_the_documentation_is_that_of_the_policies() -> None:
