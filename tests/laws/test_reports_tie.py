@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -274,6 +275,38 @@ def test_an_answer_once_given_never_changes(service: Subledger, new_ledger: NewL
     service.record(ledger, months[2].events + months[1].late)
     assert answers() == given
     assert _ask(service, ledger, "rollforward", to="2025-03-31") != given["rollforward"]
+
+
+def test_what_was_recorded_on_earlier_days_and_part_of_a_day_is_all_there(
+    service: Subledger, new_ledger: NewLedger, owner_url: str
+) -> None:
+    """Day totals of whole recorded days, and the entries of the one that known_at cuts."""
+    ledger, months = new_ledger(), list(year(5))[:3]
+    for month in months:
+        half = len(month.events) // 2
+        service.record(ledger, month.events[:half])
+        service.record(ledger, month.events[half:])
+        with psycopg.connect(owner_url) as connection:  # the next batch is recorded a day later
+            connection.execute(
+                "UPDATE ledgers SET recorded_at = recorded_at + interval '1 day' WHERE ledger = %s", (ledger,)
+            )
+    with service.database.read() as connection:
+        batches = sa.text("SELECT recorded_at, last_position FROM batches WHERE ledger = :ledger ORDER BY 1")
+        moments = connection.execute(batches, {"ledger": ledger}).all()
+    assert len({moment.date() for moment, _ in moments}) == 3
+    for moment, position in moments[1:]:
+        report = _ask(service, ledger, "rollforward", to="2025-12", known_at=moment)
+        assert report.ties_out, report.ties
+        with service.database.read() as connection:
+            bought = connection.execute(
+                sa.text(
+                    "SELECT coalesce(sum(amount_minor), 0) FROM entries WHERE ledger = :ledger AND kind = 'purchase'"
+                    " AND currency = 'USD' AND position <= :position"
+                ),
+                {"ledger": ledger, "position": position},
+            ).scalar_one()
+        rows = [row for row in _table(report, "rollforward") if row["currency"] == "USD"]
+        assert sum(row["purchased"] for row in rows) == bought
 
 
 # --- the kinds ------------------------------------------------------------------------------------------------------
