@@ -19,7 +19,7 @@ from api import access, documents, terminal
 from api.commands import approvals, maintenance, months, reports
 from api.commands.approvals import By, whoami
 from api.service import LedgerSettings, Subledger, read_input
-from api.settings import connect, home, is_embedded, owner_url
+from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from projections import balances as balance_reads
 from projections import blocks as block_reads
@@ -27,7 +27,6 @@ from subledger.errors import InvalidInput, SubledgerError
 from subledger.event_data import Approvals, parse_time
 from subledger.events import loads, read_data
 from subledger.store import embedded, reader
-from subledger.store.migrate import migrate
 from subledger.store.recorder import DUPLICATE, RECORDED, WAITING, Input
 
 app = typer.Typer(
@@ -74,7 +73,7 @@ def _moment(text: str | None) -> datetime | None:
 def init(json_: Json = False) -> None:
     """Applies the migrations. The embedded database does that by itself; another one needs it once a version."""
     url = owner_url()
-    migrate(url)
+    upgrade(url)
     if json_:
         print_json({"migrated": True})
     else:

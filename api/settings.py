@@ -10,10 +10,14 @@ import os
 from pathlib import Path
 
 from api.service import Subledger
+from projections.rebuild import rebuild
 from subledger.errors import Refused
-from subledger.store import embedded
+from subledger.store import embedded, reader
 from subledger.store.database import Database
-from subledger.store.migrate import is_current, migrate
+from subledger.store.migrate import is_current, migrate, revision
+
+# Schemas before which what is derived from the log was stored in another form.
+_REBUILT_AFTER = ("0001",)
 
 
 class SchemaOutOfDate(Refused):
@@ -41,5 +45,20 @@ def connect() -> Subledger:
     if not is_current(url):
         if not is_embedded():
             raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
-        migrate(url)
+        upgrade(url)
     return Subledger(Database(url))
+
+
+def upgrade(url: str) -> None:
+    """Applies the migrations, and makes what is derived from the log anew where its form has changed."""
+    before = revision(url)
+    migrate(url)
+    if before in _REBUILT_AFTER:
+        database = Database(url)
+        try:
+            with database.read() as connection:
+                heads = reader.ledger_heads(connection, after="", limit=1_000_000)
+            for head, _ in heads:
+                rebuild(database, head.state.ledger)
+        finally:
+            database.close()

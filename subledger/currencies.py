@@ -82,6 +82,7 @@ class _Meter:
     ) -> None:
         self._wallet, self._books, self._event, self._draft = wallet, books, event, draft
         self._effective, self._home = effective, functional_currency
+        self._basis: dict[int | None, int] = {}
         self.rate: Decimal | None = None
         self.movements: list[Movement] = []
 
@@ -117,6 +118,10 @@ class _Meter:
 
     def _functional(self, movement: Movement, kind: Kind) -> int:
         assert movement.currency is not None
+        if kind.name == "overage_backfilled":
+            return self._backfilled(movement)
+        if kind.name == "backfill_difference":
+            return self._basis.pop(movement.overage)
         if kind.name == "transfer_in":
             return next(m.functional or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
         if kind.column is not None and kind.column not in GAINS:
@@ -131,6 +136,19 @@ class _Meter:
             assert role is not None
             return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
         return self._spot(movement.amount, movement.currency)
+
+    def _backfilled(self, movement: Movement) -> int:
+        """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
+        block = self._wallet.block(movement.block or "")
+        if block is None:
+            raise LookupError(f"block {movement.block} is not at hand")
+        others = [m for m in self._draft.movements if (m.overage, m.block) == (movement.overage, movement.block)]
+        drawn = sum(m.amount for m in others)  # at the block's basis: the overage's price and the difference
+        basis = _drawn(block, movement.credits, drawn)
+        # In proportion to the amounts, so that neither part has another sign than its amount.
+        owed = round_half_up(basis * movement.amount, drawn) if drawn else self._spot(movement.amount, block.currency)
+        self._basis[movement.overage] = basis - owed
+        return owed if len(others) > 1 else basis
 
     # --- what the sides are carried at ------------------------------------------------------------------------
 
@@ -179,9 +197,19 @@ def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
         whole = back == lost and abs(movement.credits) == block.gone.get(kind.column or "", NOTHING_GONE)[0]
         returned = functional if whole or not lost else round_half_up(functional * back, lost)
         return returned if amount >= 0 else -returned
-    if kind.name == "consumption" and not block.refundable:
-        return block.functional_for(movement.credits)
-    if amount == block.carrying_minor and (movement.credits == block.left or amount):
+    if kind.name == "consumption":
+        return _drawn(block, movement.credits, amount)
+    return _part(block, movement.credits, amount)
+
+
+def _drawn(block: Block, credits: Decimal, amount: int) -> int:
+    """What a draw moves: by the rule of cumulative rounding, or of what is left where that is remeasured."""
+    return _part(block, credits, amount) if block.refundable else block.functional_for(credits)
+
+
+def _part(block: Block, credits: Decimal, amount: int) -> int:
+    """A part of what the block carries, in proportion to the amount; all of it with the last credit."""
+    if amount == block.carrying_minor and (credits == block.left or amount):
         return block.carrying_functional
     return round_half_up(block.carrying_functional * amount, block.carrying_minor) if block.carrying_minor else 0
 

@@ -89,13 +89,17 @@ def _with_pools(draft: Decision, event: Event, context: Context, dates: Dates) -
         amount = pool.due_minor() - pool.recognised_minor
         foreign = pool.currency != home
         functional = pool.due_functional() - pool.recognised_functional if foreign else None
-        if amount or functional:
-            estimates.append(
-                Movement(
-                    kind="breakage_estimate", on=on, amount=amount, pool=name, functional=functional,
-                    currency=pool.currency if foreign else None,
-                )
-            )  # fmt: skip
+        # An average rate that moves may turn the functional side: an entry has one direction, so it takes two.
+        turned = functional is not None and amount * functional < 0
+        parts = ((amount, 0), (0, functional)) if turned else ((amount, functional),)
+        estimates += [
+            Movement(
+                kind="breakage_estimate", on=on, amount=part, pool=name, functional=part_functional,
+                currency=pool.currency if foreign else None,
+            )
+            for part, part_functional in parts
+            if part or part_functional
+        ]  # fmt: skip
     return msgspec.structs.replace(draft, movements=draft.movements + tuple(estimates))
 
 

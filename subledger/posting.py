@@ -123,6 +123,9 @@ def _entry(
     elif movement.credits and wallet is not None:
         held = wallet.overage(movement.overage) if movement.overage is not None else None
         unit = held.unit if held is not None else event.data.unit
+    functional = movement.amount if movement.functional is None else movement.functional
+    if movement.amount * functional < 0:
+        raise IntegrityFault(f"{movement.kind} of {movement.amount} cannot be {functional} in the functional currency")
     product = movement.product or (event.data.product if event.type == "credits.consumed" else None)
     return Entry(
         number=number,
@@ -134,7 +137,7 @@ def _entry(
         credits=movement.credits,
         amount_minor=movement.amount,
         currency=movement.currency or before.functional_currency,
-        functional_minor=movement.amount if movement.functional is None else movement.functional,
+        functional_minor=functional,
         accounting_date=movement.on,
         effective_date=effective,
         cut=before.open_cut,

@@ -23,17 +23,22 @@ def _config(url: str) -> Config:
     return config
 
 
-def is_current(url: str) -> bool:
-    """Whether the database has this version's schema."""
+def revision(url: str) -> str | None:
+    """The schema that the database has; None where it has none."""
     engine = sa.create_engine(engine_url(url))
     try:
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
-                return False
-            found = set(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars())
+                return None
+            found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     finally:
         engine.dispose()
-    return found == set(ScriptDirectory.from_config(_config(url)).get_heads())
+    return found
+
+
+def is_current(url: str) -> bool:
+    """Whether the database has this version's schema."""
+    return revision(url) == ScriptDirectory.from_config(_config(url)).get_current_head()
 
 
 def migrate(url: str) -> None:
