@@ -120,15 +120,14 @@ class _Meter:
         assert movement.currency is not None
         if kind.name == "overage_backfilled":
             return self._backfilled(movement)
+        if kind.name == "repricing" and movement.amount < 0:  # what a block loses is at its own rate, never today's
+            return -_part(self._block(movement), movement.credits, -movement.amount)
         if kind.name == "backfill_difference":
             return self._basis.pop(movement.overage)
         if kind.name == "transfer_in":
             return next(m.functional or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
         if kind.column is not None and kind.column not in GAINS:
-            block = self._wallet.block(movement.block or "")
-            if block is None:
-                raise LookupError(f"block {movement.block} is not at hand")
-            return _of_block(block, movement, kind)
+            return _of_block(self._block(movement), movement, kind)
         if kind.name in _CARRIED_OVER or kind.name in _BOTH_RELIEVED:
             # The debit side where both are relieved, else the side that is.
             debit = kind.name in _BOTH_RELIEVED or kind.name in ("balance_refunded", "escheat_reclaimed")
@@ -137,11 +136,15 @@ class _Meter:
             return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
         return self._spot(movement.amount, movement.currency)
 
-    def _backfilled(self, movement: Movement) -> int:
-        """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
+    def _block(self, movement: Movement) -> Block:
         block = self._wallet.block(movement.block or "")
         if block is None:
             raise LookupError(f"block {movement.block} is not at hand")
+        return block
+
+    def _backfilled(self, movement: Movement) -> int:
+        """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
+        block = self._block(movement)
         others = [m for m in self._draft.movements if (m.overage, m.block) == (movement.overage, movement.block)]
         drawn = sum(m.amount for m in others)  # at the block's basis: the overage's price and the difference
         basis = _drawn(block, movement.credits, drawn)
@@ -237,7 +240,8 @@ def remeasure(
             continue
         movements.append(_adjustment("fx_remeasurement", key, on, difference))
         settled = _settled_since(amount, now(key))
-        back = round_half_up(-difference * settled, abs(amount)) if amount else 0
+        # Where nothing stands but a functional cent, the head is rid of it already: it is put back there.
+        back = round_half_up(-difference * settled, abs(amount)) if amount else -difference
         if back:
             movements.append(_adjustment("fx_settlement", key, following, back))
     return movements

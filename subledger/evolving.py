@@ -140,7 +140,9 @@ def _without_value(block: Block, event: Event, movement: Movement) -> Block:
         case "dispute_opened":
             return replace(block, disputes=block.disputes + 1)
         case "fx_remeasurement_prepaid_liability" | "fx_settlement_prepaid_liability":
-            return replace(block, price_functional=block.price_functional - (movement.functional or 0))
+            # It counts as money gained or lost: what is recorded later is not dated before it.
+            worth = block.price_functional - (movement.functional or 0)
+            return replace(block, price_functional=worth, gained_on=max(block.gained_on, movement.on))
     return block
 
 
