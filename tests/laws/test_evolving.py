@@ -1,0 +1,286 @@
+"""Laws of wallets after any walk: what the writer remembers of blocks and documents is what the entries say."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+
+from subledger.blocks import ZERO, Block
+from subledger.documents import position_key
+from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
+from subledger.money import exponent
+from tests.laws.walk import HOME, Step, Walk, for_every_walk, monetary_sides
+from tests.laws.walk import long_walks as long_walks
+
+
+def blocks_of(step: Step) -> Iterator[Block]:
+    for wallet in step.wallets.values():
+        yield from wallet.blocks
+
+
+def value(entry: object) -> tuple[Decimal, int, int]:
+    """What an entry adds to its block: credits, money, money in the functional currency."""
+    sign = KIND_BY_NAME[entry.kind].sign  # type: ignore[attr-defined]
+    functional = sum(-side for role, side in monetary_sides(entry) if role == "prepaid_liability")  # type: ignore[arg-type]
+    return sign * entry.credits, sign * entry.amount_minor, functional * entry.functional_minor  # type: ignore[attr-defined]
+
+
+# --- blocks ---------------------------------------------------------------------------------------------------
+
+
+@for_every_walk
+def test_a_block_is_what_its_entries_gained_less_what_they_took(ledger: Walk) -> None:
+    credits, money, functional = Counter[str](), Counter[str](), Counter[str]()
+    for step in ledger.steps:
+        for entry in step.entries:
+            if entry.block_id is not None:
+                gained = value(entry)
+                credits[entry.block_id] += gained[0]  # type: ignore[assignment]
+                money[entry.block_id] += gained[1]
+                functional[entry.block_id] += gained[2]
+        for block in blocks_of(step):
+            assert block.left == credits[block.block_id] >= 0
+            assert block.carrying_minor == money[block.block_id] >= 0
+            if block.currency != HOME:
+                assert block.carrying_functional == functional[block.block_id] >= 0
+            if not block.left:
+                assert (block.carrying_minor, functional[block.block_id]) == (0, 0)
+
+
+@for_every_walk
+def test_in_every_view_a_block_carries_no_less_than_nothing_and_nothing_without_credits(ledger: Walk) -> None:
+    days: dict[str, dict[date, tuple[Decimal, int, int]]] = defaultdict(dict)
+    for entry in ledger.entries:
+        if entry.block_id is not None:
+            held = days[entry.block_id].get(entry.accounting_date, (ZERO, 0, 0))
+            gained = value(entry)
+            after = (held[0] + gained[0], held[1] + gained[1], held[2] + gained[2])
+            days[entry.block_id][entry.accounting_date] = after
+    for block_id, moved in days.items():
+        credits, money, functional = ZERO, 0, 0
+        for day in sorted(moved):
+            credits, money, functional = credits + moved[day][0], money + moved[day][1], functional + moved[day][2]
+            assert credits >= 0, (block_id, day)
+            assert money >= 0, (block_id, day)
+            assert credits or (money, functional) == (0, 0), (block_id, day)
+
+
+@for_every_walk
+def test_a_block_remembers_when_it_last_gained_or_was_remeasured_and_when_it_last_broke(ledger: Walk) -> None:
+    gained: dict[str, date] = {}
+    broken: dict[str, date] = {}
+    for step in ledger.steps:
+        for movement, entry in step.moves:
+            if movement.block is None:
+                continue
+            kind = KIND_BY_NAME[entry.kind]
+            remeasured = entry.kind in ("fx_remeasurement_prepaid_liability", "fx_settlement_prepaid_liability")
+            if kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0 or remeasured:
+                gained[movement.block] = max(gained.get(movement.block, movement.on), movement.on)
+            elif kind.sign:
+                assert movement.on >= gained[movement.block], "nothing is lost before it was gained"
+            if entry.kind in ("breakage", "pooled_breakage", "escheat") and entry.credits > 0:
+                broken[movement.block] = max(broken.get(movement.block, movement.on), movement.on)
+        for block in blocks_of(step):
+            assert block.gained_on == gained[block.block_id]
+            assert block.broken_on == broken.get(block.block_id)
+
+
+@for_every_walk
+def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: Walk) -> None:
+    expired: set[str] = set()
+    for step in ledger.steps:
+        for movement in step.decision.movements:
+            if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
+                expired.add(movement.block or "")
+            if movement.kind in ("reinstatement", "pooled_breakage") and step.event.type == "block.expiry_changed":
+                expired.discard(movement.block or "")
+        assert {block.block_id for block in blocks_of(step) if block.expired} == expired
+
+
+@for_every_walk
+def test_what_is_still_to_be_paid_is_what_the_receivable_entries_left(ledger: Walk) -> None:
+    owed: Counter[tuple[str | None, str | None]] = Counter()
+    for step in ledger.steps:
+        for movement, entry in step.moves:
+            for role, sign in monetary_sides(entry):
+                if role == "accounts_receivable":
+                    owed[movement.block, movement.invoice] += sign * entry.amount_minor
+        for block in blocks_of(step):
+            assert block.receivable_minor == owed[block.block_id, None] >= 0
+        for wallet in step.wallets.values():
+            for document in wallet.documents:
+                if document.document_kind == "invoice":
+                    assert document.receivable_minor == owed[None, document.document_id] >= 0
+
+
+@for_every_walk
+def test_no_more_tax_is_taken_back_than_there_was(ledger: Walk) -> None:
+    tax: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
+    for step in ledger.steps:
+        for movement, entry in step.moves:
+            if movement.block is None:
+                continue
+            if entry.kind == "purchase_tax":
+                tax[movement.block] += entry.amount_minor
+            elif "tax" in entry.kind and not entry.kind.startswith("fx_"):
+                taken[movement.block] += entry.amount_minor
+        for block in blocks_of(step):
+            assert block.tax_minor == tax[block.block_id]
+            assert block.tax_reversed_minor + block.tax_taken_minor == taken[block.block_id] <= tax[block.block_id]
+            assert block.tax_reversed_minor >= 0
+            assert block.tax_taken_minor >= 0
+
+
+@for_every_walk
+def test_a_state_holds_what_escheated_and_was_not_claimed(ledger: Walk) -> None:
+    held: Counter[str] = Counter()
+    for step in ledger.steps:
+        for entry in step.entries:
+            for role, sign in monetary_sides(entry):
+                if role == "unclaimed_property":
+                    held[entry.block_id or ""] -= sign * entry.amount_minor
+        for block in blocks_of(step):
+            escheated = block.gone["escheated"][1] if "escheated" in block.gone else 0
+            assert escheated - block.claimed_minor == held[block.block_id] >= 0
+
+
+# --- overage --------------------------------------------------------------------------------------------------
+
+
+@for_every_walk
+def test_open_overage_is_what_is_unbilled(ledger: Walk) -> None:
+    unbilled: Counter[tuple[str | None, str]] = Counter()
+    for step in ledger.steps:
+        for entry in step.entries:
+            for role, sign in monetary_sides(entry):
+                if role == "unbilled_receivable":
+                    unbilled[entry.customer, entry.currency] += sign * entry.amount_minor
+        for customer, wallet in step.wallets.items():
+            open_minor: Counter[tuple[str | None, str]] = Counter()
+            for overage in wallet.overages:
+                open_minor[customer, overage.currency] += overage.open_minor
+                assert overage.open >= 0
+                assert overage.open_minor >= 0
+                assert overage.open or not overage.open_minor
+            for key in {*open_minor, *(key for key in unbilled if key[0] == customer)}:
+                assert open_minor[key] == unbilled[key]
+
+
+@for_every_walk
+def test_the_fraction_carried_is_what_the_price_of_all_overage_exceeds_its_entries_by(ledger: Walk) -> None:
+    prices: dict[int, tuple[Decimal, str]] = {}
+    exact: defaultdict[tuple[str, str], Fraction] = defaultdict(Fraction)
+    for step in ledger.steps:
+        for movement, entry in step.moves:
+            if entry.kind != "overage":
+                continue
+            data = step.event.data
+            if entry.credits > 0:
+                prices[step.position] = (data.overage_price, data.currency)
+            price, currency = prices[movement.overage or step.position]
+            minor = Fraction(entry.credits) * Fraction(price) * 10 ** exponent(currency)
+            exact[entry.customer or "", currency] += minor - entry.amount_minor
+        for customer, wallet in step.wallets.items():
+            for currency, carry in wallet.carry.items():
+                assert Fraction(carry) == exact[customer, currency]
+
+
+# --- what is referred to ----------------------------------------------------------------------------------------
+
+
+@for_every_walk
+def test_disputed_money_is_that_of_the_open_disputes_and_freezes_its_blocks(ledger: Walk) -> None:
+    disputed: Counter[tuple[str | None, str]] = Counter()
+    for step in ledger.steps:
+        for entry in step.entries:
+            for role, sign in monetary_sides(entry):
+                if role == "disputes_receivable":
+                    disputed[entry.customer, entry.currency] += sign * entry.amount_minor
+        for customer, wallet in step.wallets.items():
+            open_minor: Counter[tuple[str | None, str]] = Counter()
+            frozen: Counter[str | None] = Counter()
+            for document in wallet.documents:
+                if document.document_kind == "dispute" and document.decided is None:
+                    for part in document.parts:
+                        open_minor[customer, document.currency] += part.amount
+                        frozen[part.block] += 1
+            for key in {*open_minor, *(key for key in disputed if key[0] == customer)}:
+                assert open_minor[key] == disputed[key]
+            for block in wallet.blocks:
+                assert block.disputes == frozen[block.block_id]
+
+
+@for_every_walk
+def test_nobody_is_paid_back_or_applied_more_than_is_owed(ledger: Walk) -> None:
+    for step in ledger.steps:
+        for wallet in step.wallets.values():
+            for key, (amount, _) in wallet.positions.items():
+                if key.startswith(("customer_balance", "refunds_payable")):
+                    assert amount <= 0, "never a debit"
+            for document in wallet.documents:
+                if document.document_kind == "payment":
+                    assert document.open_minor >= 0
+
+
+@for_every_walk
+def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: Walk) -> None:
+    received: Counter[str] = Counter()
+    applied: Counter[tuple[str, str | None, str | None]] = Counter()
+    for step in ledger.steps:
+        name = getattr(step.event.data, "payment_id", None)
+        if name is None or not step.event.type.startswith("payment."):
+            continue
+        for movement in step.decision.movements:
+            match movement.kind:
+                case "unapplied_cash" | "unapplied_processor":
+                    received[name] += movement.amount
+                case "payment_cash" | "payment_processor":
+                    applied[name, movement.block, movement.invoice] += movement.amount
+                case "payment_applied":
+                    received[name] -= movement.amount
+                    applied[name, movement.block, movement.invoice] += movement.amount
+                case "balance_refunded":
+                    received[name] -= movement.amount
+        [payment] = [
+            d for w in step.wallets.values() for d in w.documents
+            if (d.document_kind, d.document_id) == ("payment", name)
+        ]  # fmt: skip
+        assert payment.open_minor == received[name]
+        found: Counter[tuple[str, str | None, str | None]] = Counter()
+        for part in payment.applied:
+            found[name, part.block, part.invoice] += part.amount
+        assert found == Counter({key: amount for key, amount in applied.items() if key[0] == name and amount})
+
+
+# --- what stands in currencies ----------------------------------------------------------------------------------
+
+
+@for_every_walk
+def test_positions_of_a_wallet_are_the_sums_of_its_entries(ledger: Walk) -> None:
+    amounts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for step in ledger.steps:
+        for movement, entry in step.moves:
+            for role, sign in monetary_sides(entry):
+                if role in LEDGER_ROLES or role == "prepaid_liability":
+                    continue
+                if movement.currency is None and role not in ("customer_balance", "refunds_payable"):
+                    continue
+                held = amounts[entry.customer or "", position_key(role, entry.currency, entry.block_id)]
+                held[0] += sign * entry.amount_minor
+                held[1] += sign * entry.functional_minor
+        for customer, wallet in step.wallets.items():
+            expected = {key: tuple(held) for (whose, key), held in amounts.items() if whose == customer and any(held)}
+            assert wallet.positions == expected
+
+
+@for_every_walk
+def test_what_is_settled_in_its_currency_is_settled_in_the_functional_one(ledger: Walk) -> None:
+    for step in ledger.steps:
+        for wallet in step.wallets.values():
+            assert not [key for key, (amount, functional) in wallet.positions.items() if functional and not amount]
+        assert not [key for key, (amount, functional) in step.books.positions.items() if functional and not amount]
