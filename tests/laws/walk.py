@@ -625,4 +625,5 @@ def for_every_walk(law: Callable[[Walk], None]) -> Callable[[list[Walk]], None]:
         any_other()
 
     test.__name__, test.__doc__, test.__module__ = law.__name__, law.__doc__, law.__module__
+    test.law = law  # type: ignore[attr-defined]  # for a search over many seeds
     return test
