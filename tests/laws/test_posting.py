@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from collections import Counter, defaultdict
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.blocks import Block
-from subledger.context import Context, Original
-from subledger.deciding import decide
+from subledger.books import Books, evolve_books
 from subledger.documents import Overage
-from subledger.errors import InvalidPolicy, Refused
-from subledger.events import Event, own_event, read_event
+from subledger.errors import IntegrityFault, InvalidPolicy
 from subledger.evolving import evolve
 from subledger.journal import (
     CREDIT_COLUMN,
@@ -31,17 +29,21 @@ from subledger.journal import (
     KINDS,
     LOSSES,
     MONETARY_ROLES,
+    Dimensions,
     Pair,
     Rules,
     effect,
     expand,
 )
-from subledger.ledger import LedgerState
+from subledger.ledger import evolve_ledger
+from subledger.periods import effective_date
 from subledger.posting import SHIPPED_POLICIES, parse_policy, post, rules_from, shipped_policy
+from subledger.references import customers_of
 from subledger.store.log import decision_text
 from subledger.store.memory import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
-from tests.conftest import cloud_event
+from tests.laws.walk import HOME, PEOPLE, WALKS, Walk, for_every_walk
+from tests.laws.walk import long_walks as long_walks
 
 RULES: dict[str, Rules] = {name: shipped_policy(name).rules for name in SHIPPED_POLICIES}
 PLAIN, DEPOSITS, ARM = (RULES[name] for name in SHIPPED_POLICIES)
@@ -291,106 +293,188 @@ def test_a_wallet_is_stored_in_canonical_json_and_reads_back(wallet: Wallet) -> 
     assert encode_state(decode_wallet(text)) == text
 
 
-# --- decide, evolve, post: a walk without a database ------------------------------------------------------------
+# --- decide, evolve, post: any walk, without a database ---------------------------------------------------------
+
+EVERY_RULES = tuple(RULES.values())
 
 
-@dataclasses.dataclass
-class Books:
-    """One customer's books, kept by the pure functions alone."""
+@for_every_walk
+def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(ledger: Walk) -> None:
+    """Between its events a wallet forgets what is finished, and is read back from its stored text."""
+    kept = {customer: Wallet(customer=customer) for customer in PEOPLE}
+    archive, books, state = dict(kept), Books(), Walk().state
+    for step in ledger.steps:
+        event, position = step.event, step.position
+        stored = decode_decision(decision_text(step.decision))
+        assert stored == step.decision
+        recalled = {}
+        for customer in customers_of(event, stored):
+            old = archive[customer]
+            wallet = decode_wallet(encode_state(kept[customer]))
+            wallet = wallet.recall(old.blocks, old.overages, old.corrections, old.documents)
+            wallet = evolve(wallet, event, stored, position=position, functional_currency=HOME)
+            expected = step.wallets[customer]
+            assert (wallet.blocks, wallet.overages) == (expected.blocks, expected.overages)
+            assert (wallet.carry, wallet.positions) == (expected.carry, expected.positions)
+            assert sorted(wallet.documents, key=repr) == sorted(expected.documents, key=repr)
+            assert sorted(wallet.corrections, key=repr) == sorted(expected.corrections, key=repr)
+            recalled[customer] = archive[customer] = wallet
+            kept[customer] = wallet.without_finished()
+            assert all(block.left for block in kept[customer].blocks)
+            assert all(overage.open for overage in kept[customer].overages)
+            assert (kept[customer].corrections, kept[customer].documents) == ((), ())
+        effective = effective_date(event.occurred_at, state.zone)
+        books = evolve_books(books, event, stored, effective=effective, functional_currency=HOME)
+        assert books == step.books
+        assert state == step.before
+        assert post(event, stored, before=state, wallets=recalled) == step.entries
+        assert post(event, stored, before=state, wallets=ledger.wallets) == step.entries, (
+            "headers never change: any later moment would do"
+        )
+        state = evolve_ledger(state, event)
+    assert state == ledger.state
 
-    state: LedgerState = LedgerState(ledger="L", functional_currency="USD", on_shortfall="backfill", policy=1)  # noqa: RUF009 - frozen
-    wallet: Wallet = Wallet(customer="ann")  # noqa: RUF009 - frozen
-    log: list[tuple[Event, Decision]] = dataclasses.field(default_factory=list)
 
-    def take(self, event: Event) -> None:
-        owners = {block.block_id: "ann" for block in self.wallet.blocks}
-        original = None
-        for position, (known, decision) in enumerate(self.log, start=1):
-            if event.type == "consumption.reversed" and known.event_id == event.data.event_id:
-                original = Original(position=position, event=known, decision=decision)
-        try:
-            decision = decide(self.wallet, event, Context(state=self.state, owners=owners, original=original))
-        except Refused:
-            return
-        self.log.append((event, decision))
-        self.wallet = self.after(event, decision, len(self.log), self.wallet)
-
-    def after(self, event: Event, decision: Decision, position: int, wallet: Wallet) -> Wallet:
-        return evolve(wallet, event, decision, position=position, functional_currency="USD")
-
-
-def walk(steps: list[tuple[str, int, int, int]]) -> Books:
-    books = Books()
-    for number, (what, day, block, size) in enumerate(steps):
-        moment = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=day)
-        name, credits = f"b{block}", f"{size / 4:.2f}"
-        known = books.wallet.block(name)
-        if what == "expire":
-            if known is None or known.expires_at is None:
-                continue
-            books.take(
-                own_event(
-                    source="subledger", event_id=f"e{number}", type="credits.expired", customer="ann",
-                    occurred_at=known.expires_at, data={"block_id": name},
-                )
+@for_every_walk
+def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
+    units: dict[str, tuple[str, str]] = {}
+    for step in ledger.steps:
+        for block in (block for wallet in step.wallets.values() for block in wallet.blocks):
+            units[block.block_id] = (block.unit, block.credit_kind)
+        effective = step.event.occurred_at.astimezone(step.before.zone).date()
+        assert [entry.number for entry in step.entries] == list(range(1, len(step.decision.movements) + 1))
+        for movement, entry in step.moves:
+            of_nobody = entry.kind == "breakage_estimate" or (step.event.customer is None and not movement.customer)
+            assert entry.customer == (None if of_nobody else movement.customer or step.event.customer)
+            assert (entry.kind, entry.block_id, entry.credits) == (movement.kind, movement.block, movement.credits)
+            assert entry.amount_minor == movement.amount
+            assert entry.currency == movement.currency or HOME
+            assert (movement.functional is None) == (entry.currency == HOME)
+            assert entry.functional_minor == (movement.amount if entry.currency == HOME else movement.functional)
+            assert entry.amount_minor * entry.functional_minor >= 0, "an entry has one direction"
+            assert entry.policy == (movement.policy or step.before.policy)
+            assert entry.cut == step.before.open_cut
+            unit, credit_kind = units.get(entry.block_id or "", ("credit", ""))
+            assert entry.unit == (unit if entry.credits else None)
+            product = movement.product
+            if step.event.type == "credits.consumed":
+                product = product or step.event.data.product
+            assert entry.dimensions == Dimensions(
+                product=product or "", credit_kind=credit_kind, pool=movement.pool or "",
+                processor=movement.processor or "",
             )  # fmt: skip
-            continue
-        type, data = {
-            "buy": ("credits.purchased", {
-                "block_id": name, "credits": credits, "price": f"{size * 7 % 100}.37", "currency": "USD", "tax": "1.11",
-                "expires_at": (moment + timedelta(days=size)).isoformat(),
-            }),
-            "use": ("credits.consumed", {"credits": credits, "overage_price": "0.0123", "currency": "USD"}),
-            "reverse": ("consumption.reversed", {"event_id": f"e{size % (number + 1)}", "reason": "r"}),
-            "void": ("purchase.voided", {"block_id": name, "reason": "r"}),
-            "extend": ("block.expiry_changed", {"block_id": name, "expires_at": None, "reason": "r"}),
-            "pay": ("payment.received", {"amount": f"{size}.01", "currency": "USD", "block_id": name}),
-        }[what]  # fmt: skip
-        books.take(read_event(cloud_event(f"e{number}", type, "ann", moment.isoformat(), **data)))
-    return books
+            assert entry.effective_date == effective
+            assert entry.accounting_date == movement.on >= effective
+            assert step.before.closed_through is None or entry.accounting_date > step.before.closed_through
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(("buy", "buy", "use", "use", "use", "reverse", "reverse", "void", "extend", "pay", "expire")),
-        st.integers(0, 60), st.integers(1, 4), st.integers(1, 90),
-    ),
-    max_size=25,
-)  # fmt: skip
-
-
-@given(STEPS)
-def test_a_replay_of_what_was_decided_gives_the_same_wallet_and_entries_at_every_position(steps: Any) -> None:
-    books = walk(steps)
-    wallet = Wallet(customer="ann")
-    for position, (event, decision) in enumerate(books.log, start=1):
-        stored = decode_decision(decision_text(decision))
-        wallet = books.after(event, stored, position, decode_wallet(encode_state(wallet)))
-        assert post(event, stored, before=books.state, wallets={"ann": wallet}) == post(
-            event, decision, before=books.state, wallets={"ann": books.wallet}
-        ), "headers never change: either moment would do"
-    assert wallet == books.wallet
-    assert encode_state(wallet) == encode_state(books.wallet)
+@for_every_walk
+def test_nothing_moves_a_block_before_it_gained_and_a_reversal_not_before_what_it_reverses(ledger: Walk) -> None:
+    booked: dict[tuple[int, str | None], date] = {}
+    for step in ledger.steps:
+        for movement in step.decision.movements:
+            if step.event.type == "credits.consumed":
+                key = (step.position, movement.block)
+                booked[key] = max(booked.get(key, movement.on), movement.on)
+            elif step.decision.original is not None and movement.kind in ("consumption", "overage"):
+                assert movement.on >= booked[step.decision.original, movement.block]
 
 
 @all_policies
-@given(steps=STEPS)
-def test_the_entries_of_a_block_add_up_to_what_the_writer_remembers_of_it(rules: Rules, steps: Any) -> None:
-    books = walk(steps)
-    credits, liability = Counter[str](), Counter[str]()
-    for event, decision in books.log:
-        for entry in post(event, decision, before=books.state, wallets={"ann": books.wallet}):
-            lines = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules)
-            if entry.block_id is None:
+@given(ledger=WALKS)
+def test_the_liability_of_a_block_is_what_it_carries_under_every_policy(rules: Rules, ledger: Walk) -> None:
+    accounts = ("prepaid_liability", "customer_deposits", "credits_clearing")
+    balances: Counter[tuple[str | None, str, str]] = Counter()
+    for entry in ledger.entries:
+        for line in expand(entry.kind, entry.amount_minor, entry.functional_minor, rules):
+            sign = 1 if line.side is Side.CREDIT else -1
+            balances[entry.block_id, line.account, "own"] += sign * line.amount_minor
+            balances[entry.block_id, line.account, "functional"] += sign * line.functional_minor
+    for block in ledger.blocks:
+        functional = block.carrying_minor if block.currency == HOME else block.carrying_functional
+        liability, deposits, clearing = (
+            (balances[block.block_id, account, "own"], balances[block.block_id, account, "functional"])
+            for account in accounts
+        )
+        assert liability == (block.carrying_minor, functional)
+        if rules is not PLAIN:
+            assert deposits == liability
+            assert clearing == (-liability[0], -liability[1])
+
+
+# --- reversals --------------------------------------------------------------------------------------------------
+
+
+@for_every_walk
+def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledger: Walk) -> None:
+    drawn: dict[int, list[Movement]] = {}
+    restored: defaultdict[tuple[int, str | None], list[Any]] = defaultdict(lambda: [Decimal(0), 0, 0])
+    for step in ledger.steps:
+        if step.event.type == "credits.consumed":
+            drawn[step.position] = [m for m in step.decision.movements if m.kind in ("consumption", "overage")]
+        original = step.decision.original
+        if original is None:
+            continue
+        for movement in step.decision.movements:
+            if movement.kind not in ("consumption", "overage"):
                 continue
-            credits[entry.block_id] += KIND_BY_NAME[entry.kind].sign * entry.credits
-            for line in lines:
-                if line.account == "prepaid_liability":
-                    liability[entry.block_id] += line.amount_minor * (1 if line.side is Side.CREDIT else -1)
-    for block in books.wallet.blocks:
-        assert credits[block.block_id] == block.left
-        assert liability[block.block_id] == block.carrying_minor
-        assert block.left > 0 or block.carrying_minor == 0
-        assert block.carrying_minor >= 0
-        assert block.receivable_minor >= 0
-        assert 0 <= block.tax_reversed_minor <= block.tax_minor
+            back = restored[original, movement.block]
+            back[0] -= movement.credits
+            back[1] -= movement.amount
+            back[2] -= movement.functional or 0
+            [draw] = [m for m in drawn[original] if m.block == movement.block]
+            assert movement.kind == draw.kind
+            assert back[0] <= draw.credits
+            if back[0] == draw.credits or draw.kind == "consumption":
+                part = Fraction(back[0]) / Fraction(draw.credits)
+                assert back[1] == half_up(draw.amount * part)
+                assert back[2] == half_up((draw.functional or 0) * part)
+        pending = False
+        for draw in drawn[original]:  # once something is whole, nothing before it has been touched
+            credits = restored[original, draw.block][0]
+            assert not (pending and credits < draw.credits)
+            pending = pending or credits > 0
+
+
+def half_up(value: Fraction) -> int:
+    return ((value * 2 + 1) / 2).__floor__()
+
+
+@for_every_walk
+def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> None:
+    """Under the policy each was posted under; what passed its expiry meanwhile is breakage in the same event."""
+    lines: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
+    left: Counter[int] = Counter()
+    broken: Counter[str | None] = Counter()
+    for step in ledger.steps:
+        usage = step.decision.original or step.position
+        if step.event.type not in ("credits.consumed", "consumption.reversed"):
+            continue
+        for entry in step.entries:
+            if entry.kind in ("consumption", "overage"):
+                left[usage] += entry.credits  # type: ignore[assignment]
+                for line in expand(
+                    entry.kind, entry.amount_minor, entry.functional_minor, EVERY_RULES[entry.policy - 1]
+                ):
+                    sign = 1 if line.side is Side.DEBIT else -1
+                    lines[usage][line.account, "own"] += sign * line.amount_minor
+                    lines[usage][line.account, "functional"] += sign * line.functional_minor
+        assert left[usage] >= 0
+        if not left[usage]:
+            assert not +lines[usage]
+            assert not -lines[usage]
+        if step.decision.original is None:
+            continue
+        broken.clear()
+        for entry in step.entries:
+            if entry.kind in ("consumption", "breakage", "pooled_breakage", "escheat"):
+                broken[entry.block_id] += entry.credits  # type: ignore[assignment]
+        for block in step.wallets[step.event.customer or ""].blocks:
+            if block.block_id in broken and block.expired and not block.disputes:
+                assert not broken[block.block_id], "nothing comes back to a block that expired meanwhile"
+
+
+def test_an_entry_without_its_block_at_hand_is_an_integrity_fault(long_walks: list[Walk]) -> None:
+    [step, *_] = [step for step in long_walks[0].steps if step.event.type == "credits.purchased"]
+    with pytest.raises(IntegrityFault):
+        post(step.event, step.decision, before=step.before, wallets={step.event.customer or "": Wallet(customer="x")})
