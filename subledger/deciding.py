@@ -114,7 +114,8 @@ def _estimated(books: Books, event: Event) -> Books:
     rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
     breakage, escheat = pool.estimate.of(pool.issued_minor)
     amounts = data.expected_breakage is not None or data.expected_escheat is not None
-    if sum(rates) >= 1 or ((amounts or pool.issued_minor > 0) and breakage + escheat >= pool.issued_minor):
+    escheat = max(escheat, pool.escheated_minor)
+    if sum(rates) >= 1 or (amounts and breakage + escheat >= pool.issued_minor):
         raise errors.EstimateTooHigh(
             f"the expected breakage and escheat leave nothing of pool {data.pool} to be redeemed",
             field="data.expected_breakage" if data.expected_breakage is not None else "data.expected_breakage_rate",
