@@ -31,6 +31,7 @@ from tests.examples.grammar import FORMS, read_line
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.txt"))
+TABLES = ("as of", "block ", "credits of ")
 SETTINGS = {"title": "", "currency": "USD", "policies": " ".join(SHIPPED_POLICIES), "late usage": "new"}
 
 _SWEEP = re.compile(r"(?P<day>\S+) expiries are swept")
@@ -44,14 +45,26 @@ _AS_OF = re.compile(r"as of(?: for (?P<customer>\S+))?(?:, (?P<all>all )?in (?P<
 _COMMANDS = (_SWEEP, _CLOSE, _REOPEN, _MARK)
 
 BALANCES = """
--- Every account's debits less its credits, in a currency and in the functional one, from the stored rules.
-SELECT account, currency, sum(side * amount_minor), sum(side * functional_minor) FROM (
+-- Every account's debits less its credits, in a currency and in the functional one: from signed entries and rules.
+SELECT account, currency, sum(side * amount_minor) AS amount, sum(side * functional_minor) AS functional FROM (
     SELECT r.debit AS account, 1 AS side, e.* FROM entries e JOIN posting_rules r USING (ledger, policy, kind)
     UNION ALL
     SELECT r.credit, -1, e.* FROM entries e JOIN posting_rules r USING (ledger, policy, kind)
 ) AS sides
 WHERE ledger = %s AND accounting_date <= %s AND position <= %s AND coalesce(customer = %s, true)
+GROUP BY account, currency HAVING sum(side * amount_minor) <> 0 OR sum(side * functional_minor) <> 0
+ORDER BY account, currency
+"""
+LINES = """
+-- The same from the journal lines, which have a side and positive amounts.
+SELECT account, currency, sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END) AS amount,
+       sum(CASE side WHEN 'debit' THEN functional_minor ELSE -functional_minor END) AS functional
+FROM journal_lines
+WHERE ledger = %s AND accounting_date <= %s AND position <= %s AND coalesce(customer = %s, true)
 GROUP BY account, currency
+HAVING sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END) <> 0
+    OR sum(CASE side WHEN 'debit' THEN functional_minor ELSE -functional_minor END) <> 0
+ORDER BY account, currency
 """
 DRAWS = """
 SELECT n.block_id, n.credits, n.amount_minor, n.currency FROM entries n JOIN events e USING (ledger, position)
@@ -112,15 +125,15 @@ class Example:
                 if header["customer"] is None
                 else balances.customer_balances(self.service.database, view, header["customer"])[0]
             )
-            added_up = view.connection.exec_driver_sql(
-                BALANCES, (self.ledger, view.as_of, view.position, header["customer"])
-            ).all()
+            where = (self.ledger, view.as_of, view.position, header["customer"])
+            of_entries = view.connection.exec_driver_sql(BALANCES, where).all()
+            assert of_entries == view.connection.exec_driver_sql(LINES, where).all(), moment
         currency = header["currency"] or self.currency
-        index = 3 if header["all"] else 2
         found: dict[str, int] = {}
-        for row in added_up:
-            if header["all"] or row[1] == currency:
-                found[row[0]] = found.get(row[0], 0) + _on_normal_side(row[0], int(row[index]))
+        for row in of_entries:
+            if header["all"] or row.currency == currency:
+                amount = int(row.functional if header["all"] else row.amount)
+                found[row.account] = found.get(row.account, 0) + _on_normal_side(row.account, amount)
         if not header["all"]:
             projected = {b.account: b.balance_minor for b in of_projection if b.currency == currency}
             assert {a: m for a, m in found.items() if m} == {a: m for a, m in projected.items() if m}, moment
@@ -206,10 +219,11 @@ def test_the_books_show_what_the_example_says(
 ) -> None:
     example, lines = _begin(path, policy, service, new_ledger)
     columns: list[str] = []
-    policies = SHIPPED_POLICIES  # that the table that comes next is for
+    policies = SHIPPED_POLICIES  # that the table is for, or the next one after ``under``
     wrong: list[str] = []
     for line in lines:
-        if line.startswith(("as of", "block ", "credits of ")):
+        if line.startswith(TABLES):
+            policies = SHIPPED_POLICIES if columns else policies
             columns = re.split(r"\s{2,}", line)
         elif columns and line.startswith("  "):
             if policy in policies:
@@ -254,8 +268,7 @@ def test_the_examples_show_every_event_type_and_every_entry_kind(service: Subled
     for path in FILES:
         example, lines = _begin(path, DEFAULT_POLICY, service, new_ledger)
         for line in lines:
-            told = line.startswith((" ", "as of", "block ", "credits of ")) or _UNDER.fullmatch(line)
-            if not told and not _DREW.fullmatch(line):
+            if not line.startswith((" ", *TABLES)) and not _UNDER.fullmatch(line) and not _DREW.fullmatch(line):
                 example.happen(" ".join(line.split()))
         for type, kind in example.produced():
             types.add(type)
