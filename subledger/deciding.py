@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
@@ -114,7 +115,7 @@ def _estimated(books: Books, event: Event) -> Books:
     rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
     breakage, escheat = pool.estimate.of(pool.issued_minor)
     amounts = data.expected_breakage is not None or data.expected_escheat is not None
-    escheat = max(escheat, pool.escheated_minor)
+    escheat = max(escheat, Fraction(pool.escheated_minor))
     if sum(rates) >= 1 or (amounts and breakage + escheat >= pool.issued_minor):
         raise errors.EstimateTooHigh(
             f"the expected breakage and escheat leave nothing of pool {data.pool} to be redeemed",

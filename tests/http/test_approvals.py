@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import make_url
 
 from api import access
 from api.app import create_app
-from api.service import Subledger
+from api.service import LedgerSettings, Subledger
 from projections import integrity
 from subledger.event_data import Approvals
-from tests.conftest import NewLedger, cloud_event
+from subledger.store.database import Database
+from subledger.store.migrate import migrate
+from tests.conftest import cloud_event
 
 ASKING = {
     "breakage_estimates": True, "write_offs": True, "voids": True, "reopening": True, "grant_credits_above": "100",
@@ -37,6 +43,21 @@ class Person:
 
 
 @pytest.fixture(scope="module")
+def service(server_url: str) -> Iterator[Subledger]:
+    """On a database of its own: where a key exists, every call needs one."""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    migrate(url)
+    database = Database(url)
+    yield Subledger(database)
+    database.close()
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
 def ann(service: Subledger) -> Person:
     return Person(service, "ann")
 
@@ -47,9 +68,10 @@ def bob(service: Subledger) -> Person:
 
 
 @pytest.fixture
-def books(new_ledger: NewLedger, ann: Person) -> str:
+def books(service: Subledger, ann: Person) -> str:
     """A ledger that asks for a second person, with a purchase and its January closed."""
-    ledger = new_ledger(approvals=Approvals.model_validate(ASKING))
+    ledger = f"asking-{uuid.uuid4().hex[:8]}"
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(ASKING)))
     url = f"/v1/ledgers/{ledger}"
     block = {"block_id": "B", "credits": "10", "price": "5.00", "currency": "USD", "pool": "P"}
     assert ann.post(f"{url}/events", cloud_event("buy", "credits.purchased", "cust", NOON, **block))[0] == 200
@@ -166,7 +188,8 @@ def test_a_writer_may_ask_and_not_decide(books: str, ann: Person, service: Suble
     assert ann.post(f"{url}/approvals/apr-none/approve")[1]["code"] == "unknown_approval"
 
 
-def test_a_ledger_that_asks_for_nobody_records_at_once(new_ledger: NewLedger, ann: Person) -> None:
-    url = f"/v1/ledgers/{new_ledger()}"
+def test_a_ledger_that_asks_for_nobody_records_at_once(service: Subledger, ann: Person) -> None:
+    service.create_ledger("trusting", LedgerSettings(currency="USD"))
+    url = "/v1/ledgers/trusting"
     assert ann.post(f"{url}/events", grant("large", "1000000"))[0] == 200
     assert ann.get(url)["approvals"] == {}
