@@ -70,7 +70,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     roll-forward. ``gained_on`` is the latest accounting date at which the block gained credits or money,
     ``broken_on`` the latest of its breakages. ``receivable_minor`` is what is still to be paid of its price and tax;
     ``cancelled_minor`` the value whose tax was reversed with it, ``tax_taken_minor`` what memos,
-    disputes and write-offs took of the tax. ``expired`` says that its expiry has been recorded
+    disputes and write-offs took of the tax; ``given_up_minor`` is what disputes and write-offs took of price and tax,
+    ``disputed_minor`` what is in dispute or was lost in one. ``expired`` says that its expiry has been recorded
     and not been undone, ``disputes`` how many disputes freeze it.
     """
 
@@ -103,6 +104,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cancelled_minor: int = 0
     tax_reversed_minor: int = 0
     tax_taken_minor: int = 0
+    given_up_minor: int = 0
+    disputed_minor: int = 0
     conceded_minor: int = 0
     claimed_minor: int = 0
     expired: bool = False
@@ -162,24 +165,37 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         if credits == self.left:
             return self.carrying_minor
-        s = self.segment
-        if s is None:
-            target = share(self.price_minor, self.used + credits, self.credits) - self.drawn_minor
-        else:
-            target = share(s.price_minor, self.used - s.used + credits, s.credits) - (self.drawn_minor - s.drawn_minor)
-        return min(max(target, 0), self.carrying_minor)
+        return min(max(self._due_for(credits), 0), self.carrying_minor)
 
     def functional_for(self, credits: Decimal) -> int:
         """The same rule in the functional currency."""
         if credits == self.left:
             return self.carrying_functional
+        return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
+
+    def broken_amount_for(self, credits: Decimal) -> int:
+        """Money that usage known only after the expiry takes of what was broken: the same rule, within that."""
+        if credits == self.broken:
+            return self.broken_minor
+        return min(max(self._due_for(credits), 0), self.broken_minor)
+
+    def broken_functional_for(self, credits: Decimal) -> int:
+        """The same in the functional currency."""
+        broken = self.gone.get("expired", NOTHING_GONE)[2]
+        return broken if credits == self.broken else min(max(self._functional_due_for(credits), 0), broken)
+
+    def _due_for(self, credits: Decimal) -> int:
         s = self.segment
         if s is None:
-            target = share(self.price_functional, self.used + credits, self.credits) - self.drawn_functional
-        else:
-            drawn = self.drawn_functional - s.drawn_functional
-            target = share(s.price_functional, self.used - s.used + credits, s.credits) - drawn
-        return min(max(target, 0), self.carrying_functional)
+            return share(self.price_minor, self.used + credits, self.credits) - self.drawn_minor
+        return share(s.price_minor, self.used - s.used + credits, s.credits) - (self.drawn_minor - s.drawn_minor)
+
+    def _functional_due_for(self, credits: Decimal) -> int:
+        s = self.segment
+        if s is None:
+            return share(self.price_functional, self.used + credits, self.credits) - self.drawn_functional
+        drawn = self.drawn_functional - s.drawn_functional
+        return share(s.price_functional, self.used - s.used + credits, s.credits) - drawn
 
     def value_of(self, credits: Decimal) -> int:
         """The part of the carrying amount that ``credits`` of what is left stand for; all of them, all of it."""

@@ -203,7 +203,10 @@ def tax_of(block: Block, value: int) -> int:
 
 
 def breakage_kind(block: Block) -> str:
-    """What becomes of a block's remainder at its expiry: escheat, pooled or plain breakage."""
-    if block.escheat_class is not None:
+    """What becomes of a block's remainder at its expiry: escheat, pooled or plain breakage.
+
+    A block of which something has escheated is a state's, whether or not its purchase named a class.
+    """
+    if block.escheat_class is not None or "escheated" in block.gone:
         return "escheat"
     return "pooled_breakage" if block.pool is not None else "breakage"

@@ -134,6 +134,8 @@ class _Meter:
             role, sign = (kind.debits, 1) if debit else (kind.credits, -1)
             assert role is not None
             return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
+        if not movement.amount and kind.column in (None, "repriced"):
+            return 0  # credits alone, or a date: no rate is needed
         return self._spot(movement.amount, movement.currency)
 
     def _block(self, movement: Movement) -> Block:
@@ -227,8 +229,9 @@ def remeasure(
     """What stands at a period's end, at the rate of that day.
 
     ``standing`` are the positions of the books through ``on``; ``now`` those of the head, which may know of later
-    days. Of what has been settled since at the old amount, the settlement is put right on ``following``, so that
-    the difference falls into both periods as it should and nothing is left over.
+    days. Of what has been settled since at the old amount, the settlement is put right on ``following``: what is left
+    at the head is then carried at this rate too, the difference falls into both periods as it should, and however
+    many months are closed after the facts, nothing is left over.
     """
     movements = []
     for key, (amount, carried) in sorted(standing.items()):
@@ -239,9 +242,13 @@ def remeasure(
         if not difference:
             continue
         movements.append(_adjustment("fx_remeasurement", key, on, difference))
-        settled = _settled_since(amount, now(key))
-        # Where nothing stands but a functional cent, the head is rid of it already: it is put back there.
-        back = round_half_up(-difference * settled, abs(amount)) if amount else -difference
+        kept, held = _kept(amount, now(key))
+        if not kept or rate is None:
+            back = -difference
+        elif abs(kept) >= abs(amount):
+            back = 0
+        else:
+            back = convert(kept, rate, currency, functional_currency) - held - difference
         if back:
             movements.append(_adjustment("fx_settlement", key, following, back))
     return movements
@@ -256,7 +263,6 @@ def _adjustment(name: str, key: StandingKey, on: date, functional: int) -> Movem
     )  # fmt: skip
 
 
-def _settled_since(standing: int, now: Position) -> int:
-    """How much of a standing amount has been settled since, never more than all of it."""
-    left = now[0] if (now[0] > 0) == (standing > 0) else 0
-    return max(abs(standing) - abs(left), 0)
+def _kept(standing: int, now: Position) -> Position:
+    """What is left of a standing amount, or nothing where it has been settled and turned."""
+    return now if (now[0] > 0) == (standing > 0) else (0, 0)

@@ -1,8 +1,8 @@
 """Deciding: what an event does, given the customer's wallet and the ledger as they stand.
 
-Owns: ``decide``, and what purchases, usage and expiry do: draws, shortfall, dates. What else becomes of a block is in
-``ending``, what happens to money in ``settling``. Pure: the result depends on the arguments alone. What is decided is
-stored with the event and never decided again.
+Owns: ``decide``, what each event type may post, and what purchases, grants and expiry do. Usage is in ``drawing``, what
+else becomes of a block in ``ending``, what happens to money in ``settling`` and ``disputing``. Pure: the result depends
+on the arguments alone. What is decided is stored with the event and never decided again.
 
 Refusals come in this order: references, currency, credits.
 """
@@ -10,20 +10,18 @@ Refusals come in this order: references, currency, credits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
 
-from subledger import ending, errors, settling
+from subledger import disputing, drawing, ending, errors, settling
 from subledger.blocks import PAID, PROMOTIONAL, ZERO, Block
 from subledger.books import Books, apply_to_books, with_estimate
 from subledger.context import (
     Context,
     Dates,
-    Original,
     breakage_kind,
     decision,
     has_credits_left,
@@ -36,8 +34,7 @@ from subledger.currencies import StandingKey, measure, remeasure
 from subledger.documents import Position
 from subledger.events import Event, format_time
 from subledger.journal import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
-from subledger.money import MAX_MINOR, format_credits, share
-from subledger.wallet import Decision, Movement, Wallet, price_overage
+from subledger.wallet import Decision, Movement, Wallet
 
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
@@ -193,193 +190,6 @@ def _grant(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     )
 
 
-# --- usage --------------------------------------------------------------------------------------------------
-
-
-def _consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    data = event.data
-    blocks = (own_block(wallet, data.block_id, context),) if data.block_id is not None else wallet.blocks
-    late = context.state.late_usage == "reclassify"
-    need: Decimal = data.credits
-    movements: list[Movement] = []
-    for block in blocks:
-        if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
-            continue
-        on = dates.on(block.gained_on)
-        if block.left:
-            credits = min(block.left, need)
-        elif late and block.expired and block.broken:
-            # It expired before this usage was known, but after it happened: so much was no breakage.
-            credits = min(block.broken, need)
-            on = dates.on(block.gained_on, block.broken_on)
-            movements.append(_unbroken(block, credits, on))
-            block = _with_back(block, movements[-1])
-        else:
-            continue
-        movements.append(
-            Movement(kind="consumption", block=block.block_id, credits=credits, amount=block.amount_for(credits), on=on)
-        )
-        need -= credits
-        if not need:
-            return decision(context, movements)
-    movements.append(_overage(wallet, event, context, dates, need))
-    return decision(context, movements)
-
-
-def _unbroken(block: Block, credits: Decimal, on: date) -> Movement:
-    """A part of a block's breakage taken back."""
-    whole = credits == block.broken
-    amount = block.broken_minor if whole else share(block.broken_minor, credits, block.broken)
-    return Movement(kind=breakage_kind(block), block=block.block_id, credits=-credits, amount=-amount, on=on)
-
-
-def _with_back(block: Block, movement: Movement) -> Block:
-    broken = block.gone["expired"]
-    back = (broken[0] + movement.credits, broken[1] + movement.amount, broken[2])
-    return msgspec.structs.replace(block, gone={**block.gone, "expired": back})
-
-
-def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missing: Decimal) -> Movement:
-    """What the credits do not cover: refused or priced, as the event or else the ledger says."""
-    data = event.data
-    setting = data.on_shortfall or context.state.on_shortfall
-    if setting == "reject":
-        available = data.credits - missing
-        raise errors.InsufficientCredits(
-            f"{format_credits(data.credits)} {data.unit} asked, {format_credits(available)} available",
-            field="data.credits",
-            expected=f"at most {format_credits(available)}",
-            found=format_credits(data.credits),
-            available=format_credits(available),
-            missing=format_credits(missing),
-        )
-    if data.overage_price is None:
-        raise errors.OveragePriceMissing(
-            f"{format_credits(missing)} {data.unit} exceed the credits, and the event names no price for them",
-            field="data.overage_price",
-            expected="the price of one credit",
-            missing=format_credits(missing),
-        )
-    amount, _ = price_overage(wallet, missing, data.overage_price, data.currency)
-    if amount > MAX_MINOR:
-        raise errors.InvalidValue(
-            "the overage is too large an amount", field="data.overage_price", expected="a smaller price"
-        )
-    return Movement(
-        kind="overage", credits=missing, amount=amount, on=dates.on(), backfill=setting == "backfill",
-        currency=data.currency,
-    )  # fmt: skip
-
-
-def _reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Usage taken back: what was drawn last is restored first, at the money that was stored, cumulatively."""
-    data = event.data
-    original = context.original
-    if original is None:
-        raise errors.UnknownOriginal(
-            f"no event {data.event_id} from {data.event_source or event.source} is recorded",
-            field="data.event_id",
-            expected="a recorded credits.consumed",
-            found=data.event_id,
-        )
-    if original.event.type != "credits.consumed" or original.event.customer != wallet.customer:
-        raise errors.NotReversible(
-            f"{data.event_id} is {original.event.type} of {original.event.customer}",
-            field="data.event_id",
-            expected=f"a credits.consumed of {wallet.customer}",
-            found=original.event.type,
-        )
-    correction = wallet.correction(original.position)
-    draws = [m for m in original.decision.movements if m.kind in ("consumption", "overage")]
-    remaining = sum((d.credits - correction.of(d.block)[0] for d in draws), ZERO)
-    wanted = data.credits if data.credits is not None else remaining
-    if wanted > remaining or not remaining:
-        raise errors.ReversalExceedsOriginal(
-            f"{format_credits(remaining)} of {data.event_id} are left to reverse",
-            field="data.credits",
-            expected=f"at most {format_credits(remaining)}",
-            found=format_credits(wanted),
-            remaining=format_credits(remaining),
-        )
-    movements: list[Movement] = []
-    for draw in reversed(draws):
-        restored, restored_minor, restored_functional = correction.of(draw.block)
-        credits = min(draw.credits - restored, wanted)
-        if credits <= 0:
-            continue
-        wanted -= credits
-        given_back = share(draw.amount, restored + credits, draw.credits) - restored_minor
-        mirror = _mirror_overage if draw.kind == "overage" else _mirror_draw
-        mirrored = mirror(wallet, draw, credits, given_back, original, event, context, dates)
-        if draw.functional is not None:
-            back = share(draw.functional, restored + credits, draw.credits) - restored_functional
-            mirrored[0] = msgspec.structs.replace(mirrored[0], functional=-back)
-        movements += mirrored
-    return decision(context, movements, original=original.position)
-
-
-def _mirror_overage(
-    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, _event: Event,
-    context: Context, dates: Dates,
-) -> list[Movement]:  # fmt: skip
-    overage = wallet.overage(original.position)
-    if overage is None:
-        raise errors.IntegrityFault(f"the overage of position {original.position} has no state")
-    if credits > overage.open:
-        raise errors.OverageSettled(
-            f"only {format_credits(overage.open)} of the overage are unbilled; the rest was paid for by "
-            f"{', '.join(overage.settled_by)}",
-            field="data.credits",
-            expected=f"at most {format_credits(overage.open)} of overage",
-            found=format_credits(credits),
-            settled_by=list(overage.settled_by),
-        )
-    amount = overage.open_minor if credits == overage.open else min(given_back, overage.open_minor)
-    return [
-        Movement(
-            kind="overage",
-            credits=-credits,
-            amount=-amount,
-            on=dates.on(draw.on),
-            overage=original.position,
-            product=original.event.data.product,
-            policy=_other(original.decision.policy, context.state.policy),
-            currency=overage.currency,
-        )
-    ]
-
-
-def _mirror_draw(
-    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, event: Event,
-    context: Context, dates: Dates,
-) -> list[Movement]:  # fmt: skip
-    block = wallet.block(draw.block or "")
-    if block is None:
-        raise errors.IntegrityFault(f"block {draw.block} was drawn and has no state")
-    on = dates.on(block.gained_on, draw.on)
-    movements = [
-        Movement(
-            kind="consumption",
-            block=draw.block,
-            credits=-credits,
-            amount=-given_back,
-            on=on,
-            product=original.event.data.product,
-            policy=_other(original.decision.policy, context.state.policy),
-        )
-    ]
-    passed = block.expires_at is not None and block.expires_at <= event.occurred_at
-    if (block.expired or passed) and not block.disputes:  # it expired meanwhile: what comes back is breakage at once
-        movements.append(
-            Movement(kind=breakage_kind(block), block=draw.block, credits=credits, amount=given_back, on=on)
-        )
-    return movements
-
-
-def _other(policy: int, current: int) -> int | None:
-    return policy if policy != current else None
-
-
 # --- expiry -------------------------------------------------------------------------------------------------
 
 
@@ -455,9 +265,9 @@ _Decide = Callable[[Wallet, Event, Context, Dates], Decision]
 _DECIDE: Final[dict[str, _Decide]] = {
     "credits.purchased": _purchase,
     "credits.granted": _grant,
-    "credits.consumed": _consume,
+    "credits.consumed": drawing.consume,
     "credits.expired": _expire,
-    "consumption.reversed": _reverse,
+    "consumption.reversed": drawing.reverse,
     "purchase.voided": ending.void,
     "credits.refunded": ending.refund,
     "block.expiry_changed": ending.change_expiry,
@@ -472,10 +282,10 @@ _DECIDE: Final[dict[str, _Decide]] = {
     "payout.settled": settling.pay_out,
     "overage.billed": settling.bill_overage,
     "credit_memo.issued": settling.issue_memo,
-    "receivable.written_off": settling.write_off,
-    "dispute.opened": settling.open_dispute,
-    "dispute.won": settling.win_dispute,
-    "dispute.lost": settling.lose_dispute,
+    "receivable.written_off": disputing.write_off,
+    "dispute.opened": disputing.open_dispute,
+    "dispute.won": disputing.win_dispute,
+    "dispute.lost": disputing.lose_dispute,
     "exchange_rate.set": _set_rate,
     "breakage.estimated": _nothing,
     "balances.remeasured": _remeasure,

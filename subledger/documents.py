@@ -84,13 +84,18 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):
-    """An invoice of overage: what was billed, its tax, what was conceded by memo, what is still to be paid."""
+    """An invoice of overage: what was billed, its tax, what was conceded by memo, what is still to be paid.
+
+    ``tax_taken_minor`` is the tax taken back by memos and disputes, ``disputed_minor`` what is or was lost in dispute.
+    """
 
     invoice_id: str
     currency: str
     billed_minor: int = 0
     tax_minor: int = 0
     conceded_minor: int = 0
+    tax_taken_minor: int = 0
+    disputed_minor: int = 0
     receivable_minor: int = 0
 
     document_kind = "invoice"

@@ -1,6 +1,6 @@
 """What becomes of a block besides being used or expiring: void, refund, transfer, repricing, extension, escheat.
 
-Owns: these decisions. Does not own: payments, disputes and write-offs (settling). Pure, like all of deciding.
+Owns: these decisions. Does not own: payments (settling), disputes and write-offs (disputing). Pure, like all of deciding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from subledger.context import (
     Context,
     Dates,
     at_most,
-    breakage_kind,
     credits_of,
     decision,
     has_credits_left,
@@ -96,7 +95,7 @@ def change_expiry(wallet: Wallet, event: Event, context: Context, dates: Dates) 
         )
     movements = [Movement(kind="expiry_changed", block=block.block_id, on=dates.on(block.gained_on))]
     if block.broken and (expires_at is None or expires_at > event.occurred_at):
-        pooled = breakage_kind(block) == "pooled_breakage"
+        pooled = block.pool is not None
         sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
         movements.append(
             Movement(

@@ -8,7 +8,7 @@ the same wallets.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -18,6 +18,13 @@ from subledger.event_data import CreditsGranted, CreditsPurchased
 from subledger.events import Event
 from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, in_draw_order, price_overage
+
+_GIVEN_UP: Final = frozenset(
+    {f"{how}_{what}" for how in ("dispute_lost", "write_off") for what in ("unused", "used", "tax")}
+    | {"write_off_tax_borne"}
+)
+_TAX_TAKEN: Final = frozenset({"tax_reversed_unpaid", "tax_reversed_paid", "dispute_lost_tax"})
+_DISPUTED: Final = {"dispute_opened": 1, "dispute_won": -1}
 
 
 def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
@@ -81,10 +88,14 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
             block = replace(block, gone={**block.gone, column: gone})
         case None:
             block = _without_value(block, event, movement)
-    if kind.sign * credits > 0 or kind.sign * amount > 0:
+    # Once its price has moved without its credits, no draw is dated before that: the two would not end together.
+    without_credits = kind.column in ("charged_back", "written_off") and amount > 0 and not credits
+    if kind.sign * credits > 0 or kind.sign * amount > 0 or kind.column == "repriced" or without_credits:
         block = replace(block, gained_on=max(block.gained_on, movement.on))
     if kind.column == "expired" or movement.kind == "escheat":
         block = _expired(block, event, movement, -kind.sign * credits)
+    if movement.kind in _GIVEN_UP:
+        block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.column == "voided" or movement.kind == "refund":
         block = replace(block, cancelled_minor=block.cancelled_minor + amount)
     if movement.invoice is None:
@@ -103,6 +114,7 @@ def _repriced(block: Block, movement: Movement) -> Block:
         credits=block.credits + movement.credits,
         price_minor=block.price_minor + movement.amount,
         price_functional=block.price_functional + functional,
+        taxed_minor=block.taxed_minor + movement.amount if block.tax_minor else 0,
         segment=Segment(
             credits=block.left + movement.credits,
             price_minor=block.carrying_minor + movement.amount,
@@ -117,7 +129,9 @@ def _repriced(block: Block, movement: Movement) -> Block:
 def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) -> Block:
     """A block after breakage, which a later one may precede in date, or after its reinstatement, which follows all."""
     if broken > 0 or (not broken and movement.amount > 0):
-        return replace(block, broken_on=max(block.broken_on or movement.on, movement.on), expired=True)
+        early = event.type == "credits.escheated"  # the block lives on, should usage of it be taken back
+        broken_on = max(block.broken_on or movement.on, movement.on)
+        return replace(block, broken_on=broken_on, expired=block.expired or not early)
     return replace(block, expired=block.expired if event.type != "block.expiry_changed" else False)
 
 
@@ -126,7 +140,9 @@ def _without_value(block: Block, event: Event, movement: Movement) -> Block:
     amount = movement.amount
     match movement.kind:
         case "expiry_changed":
-            return replace(block, expires_at=event.data.expires_at)
+            expires_at = event.data.expires_at
+            passed = expires_at is not None and expires_at <= event.occurred_at
+            return replace(block, expires_at=expires_at, expired=block.expired and passed)
         case "purchase_tax":
             return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
         case "tax_reversed_unpaid" | "tax_reversed_paid" if event.type != "credit_memo.issued":
@@ -138,7 +154,9 @@ def _without_value(block: Block, event: Event, movement: Movement) -> Block:
         case "escheat_reclaimed" | "escheat_remitted":
             return replace(block, claimed_minor=block.claimed_minor + amount)
         case "dispute_opened":
-            return replace(block, disputes=block.disputes + 1)
+            return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
+        case "dispute_won":
+            return replace(block, disputed_minor=block.disputed_minor - amount)
         case "fx_remeasurement_prepaid_liability" | "fx_settlement_prepaid_liability":
             # It counts as money gained or lost: what is recorded later is not dated before it.
             worth = block.price_functional - (movement.functional or 0)
@@ -332,6 +350,8 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
         billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
         tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
         conceded_minor=invoice.conceded_minor + (amount if movement.kind in ("memo_unpaid", "memo_paid") else 0),
+        tax_taken_minor=invoice.tax_taken_minor + (amount if movement.kind in _TAX_TAKEN else 0),
+        disputed_minor=invoice.disputed_minor + amount * _DISPUTED.get(movement.kind, 0),
         receivable_minor=invoice.receivable_minor + owed * amount,
     )
 

@@ -168,6 +168,11 @@ def share(amount_minor: int, part: Decimal, whole: Decimal) -> int:
     return round_half_up(amount_minor * nano(part), nano(whole))
 
 
+def credits_share(credits: Decimal, part_minor: int, whole_minor: int) -> Decimal:
+    """``credits × part_minor / whole_minor`` to the nearest billionth, half up."""
+    return Decimal(round_half_up(nano(credits) * part_minor, whole_minor)).scaleb(-CREDIT_PLACES)
+
+
 def nano(quantity: Decimal) -> int:
     """Credits as an integer of billionths; exact, because a quantity has at most nine decimals."""
     return int(quantity * _NANO)

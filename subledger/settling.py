@@ -1,6 +1,7 @@
-"""What happens to money: payments, payouts, refunds paid, billed overage, credit memos, write-offs, disputes.
+"""What happens to money: payments, payouts, refunds paid, billed overage, credit memos.
 
-Owns: these decisions. Does not own: what becomes of credits by themselves (deciding, ending). Pure.
+Owns: these decisions. Does not own: what is not had after all (disputing), what becomes of credits by themselves
+(deciding, ending). Pure.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from subledger.context import (
     own_document,
     same_currency,
 )  # fmt: skip
-from subledger.documents import Applied, Dispute, Invoice, Overage, Payment
+from subledger.documents import Invoice, Overage, Payment
 from subledger.events import Event
-from subledger.money import CREDIT_PLACES, format_minor, round_half_up
+from subledger.money import CREDIT_PLACES, credits_share
 from subledger.wallet import Decision, Movement, Wallet
 
 _NANO = Decimal(1).scaleb(-CREDIT_PLACES)
@@ -133,8 +134,9 @@ def apply(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decis
     data = event.data
     payment: Payment = own_document(wallet, "payment", data.payment_id, context)
     receivables = _receivables(wallet, data, context)
-    for currency, what in ((payment.currency, "the payment"), (receivables[0].currency, "the receivable")):
-        same_currency(data.currency, currency, what)
+    same_currency(data.currency, payment.currency, "the payment")
+    for receivable in receivables:
+        same_currency(data.currency, receivable.currency, "the receivable")
     amount = data.minor("amount", data.currency)
     unapplied = min(payment.open_minor, -wallet.position("customer_balance", data.currency)[0])
     at_most(amount, unapplied, data.currency, errors.ExceedsPayment, "what the payment has left unapplied")
@@ -207,8 +209,7 @@ def bill_overage(wallet: Wallet, event: Event, context: Context, dates: Dates) -
 def _billed(overage: Overage, amount: int, data: Any, dates: Dates) -> Movement:
     credits = overage.open
     if amount < overage.open_minor:
-        credits = min((credits * amount / overage.open_minor).quantize(_NANO), overage.open - _NANO)
-        credits = max(credits, ZERO)
+        credits = max(min(credits_share(credits, amount, overage.open_minor), overage.open - _NANO), ZERO)
     return Movement(
         kind="overage_billed", amount=amount, credits=credits, on=dates.on(overage.booked_on),
         overage=overage.position, product=overage.product, invoice=data.invoice_id, currency=data.currency,
@@ -251,149 +252,4 @@ def _consumed(receivable: _Receivable) -> tuple[int, int]:
         tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
         return max(block.drawn_minor - block.conceded_minor, 0), max(tax, 0)
     assert invoice is not None
-    return invoice.billed_minor - invoice.conceded_minor, invoice.tax_minor
-
-
-# --- write-offs and disputes --------------------------------------------------------------------------------
-
-
-def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """A receivable is given up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
-    data = event.data
-    block = own_block(wallet, data.block_id, context)
-    amount = block.receivable_minor if data.amount is None else data.minor("amount", block.currency)
-    what = f"what is still to be paid for {block.block_id}"
-    at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, what)
-    if amount <= 0:
-        raise errors.ExceedsReceivable(
-            f"nothing is still to be paid for {block.block_id}", field="data.block_id", expected="an open receivable",
-            found=format_minor(block.receivable_minor, block.currency),
-        )  # fmt: skip
-    tax_kind = "write_off_tax" if data.tax_relief else "write_off_tax_borne"
-    return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
-
-
-def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates, **others: Any) -> list[Movement]:
-    """An amount of a block's price and tax that will not be had: its tax pro rata, then unused, then used value."""
-    left_tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
-    total = block.taxed_minor + block.tax_minor
-    tax = min(round_half_up(amount * block.tax_minor, total), left_tax, amount) if total else 0
-    unused = min(amount - tax, block.carrying_minor)
-    credits = ZERO
-    if unused:
-        whole = unused == block.carrying_minor
-        credits = block.left if whole else (block.left * unused / block.carrying_minor).quantize(_NANO)
-        credits = min(credits, block.left if whole else block.left - _NANO)
-    on = dates.on(block.gained_on)
-    parts = ((kinds[0], unused, credits), (kinds[1], amount - tax - unused, ZERO), (kinds[2], tax, ZERO))
-    return [
-        Movement(kind=kind, block=block.block_id, amount=part, credits=gone, on=on, currency=block.currency, **others)
-        for kind, part, gone in parts
-        if part
-    ]
-
-
-def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """The processor withdraws what is disputed; the blocks behind it are frozen until the dispute ends."""
-    data = event.data
-    parts, currency, processor = _disputable(wallet, data, context)
-    new_document_id("dispute", data.dispute_id, context)
-    same_currency(data.currency, currency, "what is disputed")
-    total = sum(part.amount for part in parts)
-    amount = total if data.amount is None else data.minor("amount", currency)
-    at_most(amount, total, currency, errors.ExceedsPayment, "what can be disputed")
-    if amount <= 0:
-        raise errors.ExceedsPayment(
-            "nothing can be disputed", field="data.amount", expected="more than 0", found=format_minor(0, currency)
-        )
-    movements = []
-    for part in parts:
-        piece = min(amount, part.amount)
-        if piece:
-            movements.append(_disputed("dispute_opened", part, piece, wallet, currency, processor, dates))
-            amount -= piece
-    return decision(context, movements + _dispute_fee(data, currency, processor, dates))
-
-
-def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[Applied, ...], str, str | None]:
-    """What a dispute's payment was applied to, or its block; the currency; the processor."""
-    if data.payment_id is not None:
-        payment: Payment = own_document(wallet, "payment", data.payment_id, context)
-        return payment.applied, payment.currency, payment.processor
-    block = own_block(wallet, data.block_id, context)
-    return (Applied(block=block.block_id, amount=block.price_minor + block.tax_minor),), block.currency, None
-
-
-def _disputed(
-    kind: str, part: Applied, amount: int, wallet: Wallet, currency: str, processor: str | None, dates: Dates
-) -> Movement:
-    block = wallet.block(part.block) if part.block is not None else None
-    return Movement(
-        kind=kind, amount=amount, on=dates.on(None if block is None else block.gained_on), block=part.block,
-        invoice=part.invoice, currency=currency, processor=processor,
-    )  # fmt: skip
-
-
-def _dispute_fee(data: Any, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
-    fee = data.minor("fee", currency) if data.fee is not None else 0
-    return [Movement(kind="dispute_fee", amount=fee, on=dates.on(), currency=currency, processor=processor)] * bool(fee)
-
-
-def win_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """The money comes back, the fee does not. A block whose expiry has passed meanwhile is due at the next sweep."""
-    dispute = _open_dispute(wallet, event, context)
-    movements = [
-        _disputed("dispute_won", part, part.amount, wallet, dispute.currency, dispute.processor, dates)
-        for part in dispute.parts
-    ]
-    return decision(context, movements + _dispute_fee(event.data, dispute.currency, dispute.processor, dates))
-
-
-def lose_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """What is lost: tax pro rata, then unused value, then used value. What is not lost comes back."""
-    data = event.data
-    dispute = _open_dispute(wallet, event, context)
-    lost = sum(part.amount for part in dispute.parts)
-    if data.amount is not None:
-        amount = data.minor("amount", dispute.currency)
-        at_most(amount, lost, dispute.currency, errors.ExceedsPayment, "what is disputed")
-        lost = amount
-    movements: list[Movement] = []
-    for part in dispute.parts:
-        piece = min(lost, part.amount)
-        movements += _lost(part, piece, wallet, dispute, dates) if piece else []
-        if part.amount > piece:
-            rest = part.amount - piece
-            movements.append(_disputed("dispute_won", part, rest, wallet, dispute.currency, dispute.processor, dates))
-        lost -= piece
-    return decision(context, movements + _dispute_fee(data, dispute.currency, dispute.processor, dates))
-
-
-def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
-    data = event.data
-    dispute: Dispute = own_document(wallet, "dispute", data.dispute_id, context)
-    if dispute.decided is not None:
-        raise errors.DisputeDecided(
-            f"dispute {data.dispute_id} was {dispute.decided}",
-            field="data.dispute_id",
-            expected="an open dispute",
-            found=data.dispute_id,
-        )
-    same_currency(data.currency, dispute.currency, "what is disputed")
-    return dispute
-
-
-def _lost(part: Applied, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
-    kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
-    block = wallet.block(part.block) if part.block is not None else None
-    if block is not None:
-        return _given_up(block, amount, kinds, dates)
-    invoice: Invoice | None = wallet.document("invoice", part.invoice or "")
-    tax = 0
-    if invoice is not None:
-        tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
-    return [
-        Movement(kind=kind, amount=piece, on=dates.on(), currency=dispute.currency, invoice=part.invoice)
-        for kind, piece in ((kinds[1], amount - tax), (kinds[2], tax))
-        if piece
-    ]
+    return invoice.billed_minor - invoice.conceded_minor, invoice.tax_minor - invoice.tax_taken_minor

@@ -147,9 +147,7 @@ def _check_may_close(connection: WriteConnection, state: LedgerState, period: Pe
     check_may_close(state, period, first)
 
 
-def reopen_period(
-    recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str = NOBODY
-) -> ReopenedPeriod:
+def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str = NOBODY) -> ReopenedPeriod:
     """Opens a closed month again, and every later one; or asks for a second person where the ledger does.
 
     Raises PeriodNotClosed, InvalidValue for an empty reason.

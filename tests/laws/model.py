@@ -1,192 +1,111 @@
 """A plain model of the accounting, from the specification and not from the code: dictionaries and fractions.
 
-It says what each event must do: recorded or refused with which code, and what the blocks, receivables and overages
-are afterwards. Slow, simple, and independent of ``subledger``.
+It says what each event must do: recorded or refused with which code, and what the blocks, receivables, overages,
+payments, disputes, pools and everything owed or held are afterwards, in each currency and in the functional one.
+Slow, simple, and independent of ``subledger``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+import copy
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
+from tests.laws.model_blocks import HOME, Block, Draw, Pool, Refusal, Usage, half_up
+from tests.laws.model_ending import Ending
+from tests.laws.model_money import Money
+from tests.laws.model_pools import Pools
 
-def half_up(value: Fraction) -> int:
-    """To the nearest integer, a half upwards; the model rounds nothing negative."""
-    return int((value * 2 + 1) // 2)
-
-
-class Refusal(Exception):
-    """An event that the books do not allow; the argument is the code."""
+__all__ = ["Model", "Refusal"]
 
 
-@dataclass
-class Block:
-    name: str
-    customer: str
-    total: Fraction
-    price: int
-    tax: int
-    starts: datetime
-    expires: datetime | None
-    priority: int
-    scope: tuple[str, ...] | None
-    free: bool
-    invoice: str | None
-    order: int
-    gained: date
-    owed: int
-    unit: str = "credit"
-    used: Fraction = Fraction(0)
-    drawn: int = 0
-    broken: Fraction = Fraction(0)
-    broken_money: int = 0
-    broken_on: date | None = None
-    voided: Fraction = Fraction(0)
-    voided_money: int = 0
-    tax_back: int = 0
-    expired: bool = False
-
-    @property
-    def left(self) -> Fraction:
-        return self.total - self.used - self.broken - self.voided
-
-    @property
-    def carrying(self) -> int:
-        return self.price - self.drawn - self.broken_money - self.voided_money
-
-    def cost(self, credits: Fraction) -> int:
-        if credits == self.left:
-            return self.carrying
-        due = half_up(self.price * (self.used + credits) / self.total) - self.drawn
-        return min(max(due, 0), self.carrying)
-
-    def draw(self, credits: Fraction, money: int) -> None:
-        self.used += credits
-        self.drawn += money
-
-
-@dataclass
-class Draw:
-    block: Block | None
-    credits: Fraction
-    money: int
-    on: date
-    restored: Fraction = Fraction(0)
-    restored_money: int = 0
-
-
-@dataclass
-class Usage:
-    name: str
-    customer: str
-    product: str | None
-    draws: list[Draw]
-    unit: str = "credit"
-    price: Fraction = Fraction(0)
-    backfill: bool = False
-    settled: Fraction = Fraction(0)
-    settled_money: int = 0
-
-    @property
-    def overage(self) -> Draw | None:
-        return next((draw for draw in self.draws if draw.block is None), None)
-
-    @property
-    def open(self) -> Fraction:
-        return self.overage.credits - self.overage.restored - self.settled if self.overage else Fraction(0)
-
-    @property
-    def open_money(self) -> int:
-        return self.overage.money - self.overage.restored_money - self.settled_money if self.overage else 0
-
-
-@dataclass
-class Model:
+class Model(Ending, Money, Pools):
     """The whole ledger: one functional currency with two decimals, one time zone."""
-
-    shortfall: str = "reject"
-    zone: tzinfo = UTC
-    blocks: dict[str, Block] = field(default_factory=dict)
-    usage: dict[str, Usage] = field(default_factory=dict)
-    carry: dict[str, Fraction] = field(default_factory=dict)
-    closed: date | None = None
-    order: int = 0
-    event_id: str = ""
-    recorded: set[str] = field(default_factory=set)
-
-    def on(self, moment: datetime, *others: date | None) -> date:
-        days = [moment.astimezone(self.zone).date(), *(day for day in others if day is not None)]
-        if self.closed is not None:
-            days.append(self.closed + timedelta(days=1))
-        return max(days)
 
     def apply(self, event: dict[str, Any]) -> None:
         """Raises Refusal; then nothing has changed."""
+        before = copy.deepcopy(self.__dict__)
         moment = datetime.fromisoformat(event["time"])
-        self.event_id = event["id"]
-        method = getattr(self, event["type"].replace(".", "_"))
+        self.event_id, self.customer, self.day = event["id"], event.get("subject", ""), self.effective(moment)
         self.order += 1
-        method(event["subject"], moment, event["data"])
+        try:
+            getattr(self, event["type"].replace(".", "_"))(moment, event["data"])
+        except Refusal:
+            self.__dict__ = before
+            raise
         self.recorded.add(self.event_id)
 
-    def _own(self, customer: str, name: str) -> Block:
-        block = self.blocks.get(name)
-        if block is None:
-            raise Refusal("unknown_block")
-        if block.customer != customer:
-            raise Refusal("block_of_another_customer")
-        return block
+    # --- purchases and grants -------------------------------------------------------------------------------
 
-    # --- events ---------------------------------------------------------------------------------------------
-
-    def _open(self, customer: str, moment: datetime, data: dict[str, Any], credits: Fraction, price: int) -> Block:
+    def _open(self, moment: datetime, data: dict[str, Any], kind: str, credits: Fraction, price: int) -> Block:
         starts = datetime.fromisoformat(data["starts_at"]) if data.get("starts_at") else moment
         expires = datetime.fromisoformat(data["expires_at"]) if data.get("expires_at") else None
-        if expires is not None and expires <= starts:
-            raise Refusal("invalid_value")
-        if data["block_id"] in self.blocks:
-            raise Refusal("block_exists")
-        if data.get("currency", "USD") != "USD":
-            raise Refusal("exchange_rate_missing")
-        return Block(
-            data["block_id"], customer, credits, price, 0, starts, expires, data.get("priority", 50),
-            tuple(data["scope"]) if data.get("scope") else None, data.get("reason") == "promotional",
-            data.get("invoice_id"), self.order, self.on(moment), 0, data.get("unit", "credit"),
+        self.allow(expires is None or expires > starts, "invalid_value")
+        self.allow(data["block_id"] not in self.blocks, "block_exists")
+        currency, pool = data.get("currency", HOME), data.get("pool")
+        if pool is not None:
+            self.allow(self.pools.setdefault(pool, Pool(pool, currency)).currency == currency, "wrong_currency")
+        block = Block(
+            name=data["block_id"], customer=self.customer, kind=kind, currency=currency,
+            gains=(credits, price, self.spot(price, currency)), starts=starts, expires=expires, order=self.order,
+            gained=self.on(), unit=data.get("unit", "credit"), priority=data.get("priority", 50),
+            scope=tuple(data["scope"]) if data.get("scope") else None, refundable=data.get("refundable", False),
+            pool=pool, escheat_class=data.get("escheat_class"), invoice=data.get("invoice_id"),
         )  # fmt: skip
+        self.blocks[block.name] = block
+        return block
 
-    def credits_purchased(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
+    def credits_purchased(self, moment: datetime, data: dict[str, Any]) -> None:
         credits = Fraction(data["credits"]) + Fraction(data.get("bonus_credits", 0))
-        block = self._open(customer, moment, data, credits, int(Fraction(data["price"]) * 100))
-        block.tax = int(Fraction(data.get("tax", 0)) * 100)
-        block.owed = block.price + block.tax
-        self.blocks[block.name] = block
+        price, tax = self.amount(data, "price"), self.amount(data, "tax")
+        block = self._open(moment, data, "paid", credits, price)
+        receivable = "accounts_receivable"
+        if price:
+            self.book(receivable, None, price, block.currency, block=block, how="gain", functional=block.gains[2])
+        if tax:
+            self.book(receivable, "tax_payable", tax, block.currency, block=block)
+            block.tax, block.taxed = tax, price
+        block.owed = price + tax
         for usage in self.usage.values():
-            fits = block.unit == usage.unit and (block.scope is None or usage.product in block.scope)
-            if usage.customer == customer and usage.backfill and usage.open > 0 and fits and block.left > 0:
-                part = min(block.left, usage.open)
-                assert usage.overage is not None
-                if part == usage.open:
-                    owed = usage.open_money
-                else:
-                    due = half_up(usage.overage.money * (usage.settled + part) / usage.overage.credits)
-                    owed = min(max(due - usage.settled_money, 0), usage.open_money)
-                block.draw(part, block.cost(part))
-                usage.settled += part
-                usage.settled_money += owed
+            self._backfill(usage, block)
 
-    def credits_granted(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
-        value = int(Fraction(data.get("value", 0)) * 100)
-        block = self._open(customer, moment, data, Fraction(data["credits"]), value)
-        self.blocks[block.name] = block
+    def _backfill(self, usage: Usage, block: Block) -> None:
+        """The credits of a purchase go first to what was used before there were any, at the usage's own price."""
+        fits = block.unit == usage.unit and (block.scope is None or usage.product in block.scope)
+        mine = usage.customer == self.customer and usage.backfill and usage.currency == block.currency
+        if not (mine and fits and usage.open > 0 and block.left > 0):
+            return
+        part = min(block.left, usage.open)
+        assert usage.overage is not None
+        if part == usage.open:
+            owed = usage.open_money
+        else:
+            due = half_up(usage.overage.money * (usage.settled + part) / usage.overage.credits)
+            owed = min(max(due - usage.settled_money, 0), usage.open_money)
+        basis = block.cost(part)
+        block.lose("consumed", part, basis, block.cost_functional(part, basis))
+        if owed:
+            self.book(None, "unbilled_receivable", owed, block.currency, how="both")
+        usage.settled += part
+        usage.settled_money += owed
 
-    def credits_consumed(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
+    def credits_granted(self, moment: datetime, data: dict[str, Any]) -> None:
+        value = self.amount(data, "value")
+        self._open(moment, data, data["reason"], Fraction(data["credits"]), value)
+
+    # --- usage ----------------------------------------------------------------------------------------------
+
+    def _to_be_had(self, block: Block) -> Fraction:
+        """Credits left, and where late usage is reclassified, those that expired."""
+        return block.left + (block.of("expired")[0] if self.late_usage == "reclassify" else 0)
+
+    def credits_consumed(self, moment: datetime, data: dict[str, Any]) -> None:
         product, unit, need = data.get("product"), data.get("unit", "credit"), Fraction(data["credits"])
         if "block_id" in data:
-            candidates = [self._own(customer, data["block_id"])]
+            candidates = [self.own(data["block_id"])]
         else:
-            candidates = [block for block in self.blocks.values() if block.customer == customer]
+            candidates = [block for block in self.blocks.values() if block.customer == self.customer]
         candidates = [
             block
             for block in candidates
@@ -194,119 +113,100 @@ class Model:
             and block.starts <= moment
             and (block.expires is None or moment < block.expires)
             and (block.scope is None or product in block.scope)
-            and block.left > 0
+            and not block.disputes
+            and self._to_be_had(block) > 0
         ]
         never = datetime.max.replace(tzinfo=moment.tzinfo)
-        candidates.sort(key=lambda b: (b.scope is None, b.priority, b.expires or never, not b.free, b.starts, b.name))
-        plan = []
+        candidates.sort(
+            key=lambda b: (
+                b.scope is None, b.priority, b.expires or never, b.kind != "promotional", b.starts, b.name,
+            )
+        )  # fmt: skip
+        usage = Usage(self.event_id, self.customer, product, [], unit)
         for block in candidates:
-            part = min(block.left, need)
+            part = min(self._to_be_had(block), need)
             if part:
-                plan.append((block, part))
+                usage.draws.append(self._draw(block, part))
                 need -= part
-        usage = Usage(self.event_id, customer, product, [], unit)
         if need:
-            setting = data.get("on_shortfall", self.shortfall)
-            if setting == "reject":
-                raise Refusal("insufficient_credits")
-            if "overage_price" not in data:
-                raise Refusal("overage_price_missing")
-            if data["currency"] != "USD":
-                raise Refusal("exchange_rate_missing")
-            usage.backfill, usage.price = setting == "backfill", Fraction(data["overage_price"])
-        for block, part in plan:
-            money = block.cost(part)
-            usage.draws.append(Draw(block, part, money, self.on(moment, block.gained)))
-            block.draw(part, money)
-        if need:
-            exact = self.carry.get(customer, Fraction(0)) + need * usage.price * 100
-            money = max(half_up(exact), 0) if exact > 0 else 0
-            self.carry[customer] = exact - money
-            usage.draws.append(Draw(None, need, money, self.on(moment)))
+            self._overage(usage, data, need)
         self.usage[usage.name] = usage
 
-    def consumption_reversed(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
+    def _draw(self, block: Block, part: Fraction) -> Draw:
+        on = self.on(block.gained)
+        if part > block.left:
+            on = block.gained = self.on(block.gained, block.broken_on)
+            block.unbreak(part - block.left)
+        money = block.cost(part)
+        functional = block.lose("consumed", part, money, block.cost_functional(part, money))
+        return Draw(block, part, money, on, functional)
+
+    def _overage(self, usage: Usage, data: dict[str, Any], need: Fraction) -> None:
+        setting = data.get("on_shortfall", self.shortfall)
+        self.allow(setting != "reject", "insufficient_credits")
+        self.allow("overage_price" in data, "overage_price_missing")
+        usage.backfill, usage.price = setting == "backfill", Fraction(data["overage_price"])
+        usage.currency = data["currency"]
+        key = (self.customer, usage.currency)
+        exact = self.carry.get(key, Fraction(0)) + need * usage.price * 10 ** self.places(usage.currency)
+        money = max(half_up(exact), 0)
+        self.carry[key] = exact - money
+        if money:
+            self.book("unbilled_receivable", None, money, usage.currency)
+        usage.draws.append(Draw(None, need, money, self.on()))
+
+    def consumption_reversed(self, moment: datetime, data: dict[str, Any]) -> None:
         usage = self.usage.get(data["event_id"])
         if usage is None:
             raise Refusal("not_reversible" if data["event_id"] in self.recorded else "unknown_original")
-        if usage.customer != customer:
-            raise Refusal("not_reversible")
+        self.allow(usage.customer == self.customer, "not_reversible")
         remaining = sum((draw.credits - draw.restored for draw in usage.draws), Fraction(0))
         wanted = Fraction(data["credits"]) if "credits" in data else remaining
-        if wanted > remaining or not remaining:
-            raise Refusal("reversal_exceeds_original")
+        self.allow(0 < wanted <= remaining, "reversal_exceeds_original")
         overage = usage.overage
-        if overage is not None and min(overage.credits - overage.restored, wanted) > usage.open:
-            raise Refusal("overage_settled")
+        if overage is not None:
+            self.allow(min(overage.credits - overage.restored, wanted) <= usage.open, "overage_settled")
         for draw in reversed(usage.draws):
             part = min(draw.credits - draw.restored, wanted)
-            if part <= 0:
-                continue
-            wanted -= part
-            money = half_up(draw.money * (draw.restored + part) / draw.credits) - draw.restored_money
-            if draw.block is None:
-                money = usage.open_money if part == usage.open else min(money, usage.open_money)
-                carried = self.carry.get(customer, Fraction(0))
-                self.carry[customer] = carried - part * usage.price * 100 + money
-            else:
-                block = draw.block
-                block.gained = self.on(moment, block.gained, draw.on)
-                block.draw(-part, -money)
-                if block.expired or (block.expires is not None and block.expires <= moment):
-                    block.expired = True
-                    block.broken += part
-                    block.broken_money += money
-                    block.broken_on = max(block.broken_on or block.gained, block.gained)
-            draw.restored += part
-            draw.restored_money += money
+            if part > 0:
+                wanted -= part
+                self._restore(usage, draw, part, moment)
 
-    def purchase_voided(self, customer: str, _moment: datetime, data: dict[str, Any]) -> None:
-        block = self._own(customer, data["block_id"])
-        if block.invoice is None and not block.free:
-            raise Refusal("not_a_purchase")
-        if not block.left:
-            raise Refusal("no_credits_left")
-        value = block.carrying
-        cancelled = block.voided_money + value
-        tax = half_up(Fraction(block.tax * cancelled, block.price)) - block.tax_back if value else 0
-        unpaid = min(value, block.owed)
-        tax_unpaid = min(tax, block.owed - unpaid)
-        block.voided += block.left
-        block.voided_money += value
-        block.tax_back += tax
-        block.owed -= unpaid + tax_unpaid
-
-    def block_expiry_changed(self, customer: str, moment: datetime, data: dict[str, Any]) -> None:
-        block = self._own(customer, data["block_id"])
-        expires = datetime.fromisoformat(data["expires_at"]) if data["expires_at"] else None
-        if expires is not None and expires <= block.starts:
-            raise Refusal("invalid_value")
-        block.expires = expires
-        if block.broken and (expires is None or expires > moment):
-            block.gained = self.on(moment, block.gained, block.broken_on)
-            block.broken, block.broken_money, block.expired = Fraction(0), 0, False
-
-    def payment_received(self, customer: str, _moment: datetime, data: dict[str, Any]) -> None:
-        left = int(Fraction(data["amount"]) * 100)
-        if "block_id" in data:
-            blocks = [self._own(customer, data["block_id"])]
+    def _restore(self, usage: Usage, draw: Draw, part: Fraction, moment: datetime) -> None:
+        after = draw.restored + part
+        money = half_up(draw.money * after / draw.credits) - draw.restored_money
+        functional = half_up(draw.functional * after / draw.credits) - draw.restored_functional
+        block = draw.block
+        if block is None:
+            money = usage.open_money if part == usage.open else min(money, usage.open_money)
+            key = (self.customer, usage.currency)
+            carried = self.carry.get(key, Fraction(0))
+            self.carry[key] = carried - part * usage.price * 10 ** self.places(usage.currency) + money
+            if money:
+                self.book(None, "unbilled_receivable", money, usage.currency, how="both")
         else:
-            blocks = [b for b in self.blocks.values() if b.customer == customer and b.invoice == data["invoice_id"]]
-            if not blocks:
-                raise Refusal("unknown_invoice")
-        for block in sorted(blocks, key=lambda block: block.order):
-            part = min(left, block.owed)
-            block.owed -= part
-            left -= part
+            block.gained = self.on(block.gained, draw.on)
+            block.lose("consumed", -part, -money, -functional)
+            passed = block.expired or (block.expires is not None and block.expires <= moment)
+            if passed and not block.disputes:
+                self.expire(block, part, money, block.gained)
+        draw.restored, draw.restored_money, draw.restored_functional = (
+            after, draw.restored_money + money, draw.restored_functional + functional,
+        )  # fmt: skip
+
+    # --- the ledger itself ----------------------------------------------------------------------------------
+
+    def exchange_rate_set(self, _moment: datetime, data: dict[str, Any]) -> None:
+        self.allow(data["quote"] == HOME, "wrong_currency")
+        self.rates.setdefault(data["base"], {})[self.day] = Fraction(data["rate"])
 
     def sweep(self, until: datetime) -> int:
         """Everything that expired before a moment is breakage, dated when it expired or later."""
-        due = [b for b in self.blocks.values() if b.left and b.expires is not None and b.expires < until]
+        due = [
+            b for b in self.blocks.values() if b.left and b.expires is not None and b.expires < until and not b.disputes
+        ]
         for block in due:
             assert block.expires is not None
-            on = self.on(block.expires, block.gained)
-            block.broken_on = max(block.broken_on or on, on)
-            block.broken_money += block.carrying
-            block.broken += block.left
-            block.expired = True
+            self.customer, self.day = block.customer, self.effective(block.expires)
+            self.expire(block, block.left, block.carrying, self.on(block.gained))
         return len(due)

@@ -73,15 +73,20 @@ def test_a_block_remembers_when_it_last_gained_or_was_remeasured_and_when_it_las
     gained: dict[str, date] = {}
     broken: dict[str, date] = {}
     for step in ledger.steps:
+        before = dict(gained)
         for movement, entry in step.moves:
             if movement.block is None:
                 continue
             kind = KIND_BY_NAME[entry.kind]
             remeasured = entry.kind in ("fx_remeasurement_prepaid_liability", "fx_settlement_prepaid_liability")
-            if kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0 or remeasured:
+            # What moves money without credits counts too: what is drawn later is priced anew.
+            priced = kind.column == "repriced" or (
+                kind.column in ("charged_back", "written_off") and entry.amount_minor > 0 and not entry.credits
+            )
+            if kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0 or remeasured or priced:
                 gained[movement.block] = max(gained.get(movement.block, movement.on), movement.on)
             elif kind.sign:
-                assert movement.on >= gained[movement.block], "nothing is lost before it was gained"
+                assert movement.on >= before.get(movement.block, date.min), "nothing is lost before it was gained"
             if entry.kind in ("breakage", "pooled_breakage", "escheat") and entry.credits > 0:
                 broken[movement.block] = max(broken.get(movement.block, movement.on), movement.on)
         for block in blocks_of(step):
@@ -94,10 +99,13 @@ def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: 
     expired: set[str] = set()
     for step in ledger.steps:
         for movement in step.decision.movements:
-            if movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0:
+            broken = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
+            if broken and step.event.type != "credits.escheated":
                 expired.add(movement.block or "")
-            if movement.kind in ("reinstatement", "pooled_breakage") and step.event.type == "block.expiry_changed":
-                expired.discard(movement.block or "")
+            if movement.kind == "expiry_changed":
+                until = step.event.data.expires_at
+                if until is None or until > step.event.occurred_at:
+                    expired.discard(movement.block or "")
         assert {block.block_id for block in blocks_of(step) if block.expired} == expired
 
 

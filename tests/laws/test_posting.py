@@ -373,7 +373,7 @@ def test_nothing_moves_a_block_before_it_gained_and_a_reversal_not_before_what_i
     booked: dict[tuple[int, str | None], date] = {}
     for step in ledger.steps:
         for movement in step.decision.movements:
-            if step.event.type == "credits.consumed":
+            if step.event.type == "credits.consumed" and movement.kind in ("consumption", "overage"):
                 key = (step.position, movement.block)
                 booked[key] = max(booked.get(key, movement.on), movement.on)
             elif step.decision.original is not None and movement.kind in ("consumption", "overage"):

@@ -1,0 +1,297 @@
+"""What the plain model remembers: blocks, usage, documents, estimates. Dictionaries and fractions, no rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from fractions import Fraction
+
+HOME = "USD"
+PLACES = {"USD": 2, "EUR": 2, "GBP": 2, "JPY": 0, "KWD": 3}
+NANO = Fraction(1, 10**9)
+
+
+class Refusal(Exception):
+    """An event that the books do not allow; the argument is the code."""
+
+
+def half_up(value: Fraction | int) -> int:
+    """To the nearest integer, a half away from zero."""
+    magnitude = int((abs(value) * 2 + 1) // 2)
+    return magnitude if value >= 0 else -magnitude
+
+
+def to_nine_places(credits: Fraction) -> Fraction:
+    """Credits in proportion to money, to the places credits have."""
+    return half_up(credits / NANO) * NANO
+
+
+def minor(text: str, currency: str) -> int:
+    return int(Fraction(text) * 10 ** PLACES[currency])
+
+
+def amount_text(amount: int, currency: str) -> str:
+    sign, digits, places = "-" * (amount < 0), str(abs(amount)), PLACES[currency]
+    digits = digits.rjust(places + 1, "0")
+    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
+
+
+def credits_text(credits: Fraction) -> str:
+    billionths = int(credits * 10**9)
+    sign = "-" * (billionths < 0)
+    return f"{sign}{abs(billionths) // 10**9}.{abs(billionths) % 10**9:09d}"
+
+
+Figures = tuple[Fraction, int, int]
+"""Credits, minor units of the block's currency, minor units of the functional currency."""
+
+NOTHING: Figures = (Fraction(0), 0, 0)
+
+
+def plus(a: Figures, b: Figures) -> Figures:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+@dataclass
+class Segment:
+    """What a block was when it was bought or last repriced, and what had been drawn before."""
+
+    credits: Fraction
+    price: int
+    price_functional: int
+    used: Fraction = Fraction(0)
+    drawn: int = 0
+    drawn_functional: int = 0
+
+
+@dataclass
+class Block:
+    name: str
+    customer: str
+    kind: str
+    currency: str
+    gains: Figures
+    starts: datetime
+    expires: datetime | None
+    order: int
+    gained: date
+    unit: str = "credit"
+    priority: int = 50
+    scope: tuple[str, ...] | None = None
+    refundable: bool = False
+    pool: str | None = None
+    escheat_class: str | None = None
+    invoice: str | None = None
+    tax: int = 0
+    taxed: int = 0
+    owed: int = 0
+    lost: dict[str, Figures] = field(default_factory=dict)
+    cancelled: int = 0
+    tax_back: int = 0
+    tax_taken: int = 0
+    given_up: int = 0
+    disputed: int = 0
+    conceded: int = 0
+    claimed: int = 0
+    broken_on: date | None = None
+    expired: bool = False
+    disputes: int = 0
+    segment: Segment = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.segment = Segment(*self.gains)
+
+    def of(self, column: str) -> Figures:
+        return self.lost.get(column, NOTHING)
+
+    @property
+    def left(self) -> Fraction:
+        return self.gains[0] - sum((lost[0] for lost in self.lost.values()), Fraction(0))
+
+    @property
+    def carrying(self) -> int:
+        return self.gains[1] - sum(lost[1] for lost in self.lost.values())
+
+    @property
+    def carrying_functional(self) -> int:
+        return self.gains[2] - sum(lost[2] for lost in self.lost.values())
+
+    def due(self, credits: Fraction) -> int:
+        """Cumulative rounding: what drawing so many credits takes, since the block was last priced."""
+        used, drawn, _ = self.of("consumed")
+        s = self.segment
+        return max(half_up(s.price * (used - s.used + credits) / s.credits) - (drawn - s.drawn), 0)
+
+    def due_functional(self, credits: Fraction) -> int:
+        used, _, drawn = self.of("consumed")
+        s = self.segment
+        due = half_up(s.price_functional * (used - s.used + credits) / s.credits) - (drawn - s.drawn_functional)
+        return max(due, 0)
+
+    def cost(self, credits: Fraction) -> int:
+        """What a draw takes; the last credit takes what is left."""
+        return self.carrying if credits == self.left else min(self.due(credits), self.carrying)
+
+    def cost_functional(self, credits: Fraction, money: int) -> int:
+        """The same rule at the block's rate; what a refundable block was remeasured to goes pro rata."""
+        if self.currency == HOME:
+            return money
+        if credits == self.left:
+            return self.carrying_functional
+        if self.refundable:
+            return self.share_functional(money, credits)
+        return min(self.due_functional(credits), self.carrying_functional)
+
+    def value(self, credits: Fraction) -> int:
+        """The part of the carrying amount that so many of the credits left stand for."""
+        return self.carrying if credits == self.left else half_up(self.carrying * credits / self.left)
+
+    def share_functional(self, money: int, credits: Fraction) -> int:
+        """What a part of the carrying amount is carried at."""
+        if self.currency == HOME:
+            return money
+        if money == self.carrying and (money or credits == self.left):
+            return self.carrying_functional
+        return half_up(Fraction(self.carrying_functional * money, self.carrying)) if self.carrying else 0
+
+    def lose(self, column: str, credits: Fraction, money: int, functional: int | None = None) -> int:
+        """Credits and value leave the block. Returns the functional amount."""
+        if functional is None:
+            functional = self.share_functional(money, credits)
+        self.lost[column] = plus(self.of(column), (credits, money, functional))
+        return functional
+
+    def unbreak(self, credits: Fraction) -> None:
+        """Of what expired, as much comes back as a draw of so many credits will take."""
+        broken, money, functional = self.of("expired")
+        if credits == broken:
+            self.lost["expired"] = NOTHING
+            return
+        back = min(self.due(credits), money)
+        if self.currency == HOME:
+            back_functional = back
+        elif self.refundable:
+            back_functional = half_up(Fraction(functional * back, money)) if money else functional
+        else:
+            back_functional = min(self.due_functional(credits), functional)
+        self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
+
+    def tax_of(self, value: int) -> int:
+        """The tax of value that is cancelled, cumulatively."""
+        if not value or not self.tax:
+            return 0
+        due = half_up(Fraction(self.tax * min(self.cancelled + value, self.taxed), self.taxed)) - self.tax_back
+        return min(max(due, 0), self.tax - self.tax_back - self.tax_taken)
+
+    def tax_given_up(self, amount: int) -> int:
+        """The tax in an amount of price and tax that will not be had, cumulatively."""
+        total = self.taxed + self.tax
+        if not total:
+            return 0
+        before, after = (
+            half_up(Fraction(min(n, total) * self.tax, total)) for n in (self.given_up, self.given_up + amount)
+        )
+        return max(min(after - before, self.tax - self.tax_back - self.tax_taken, amount), 0)
+
+
+@dataclass
+class Draw:
+    block: Block | None
+    credits: Fraction
+    money: int
+    on: date
+    functional: int = 0
+    restored: Fraction = Fraction(0)
+    restored_money: int = 0
+    restored_functional: int = 0
+
+
+@dataclass
+class Usage:
+    name: str
+    customer: str
+    product: str | None
+    draws: list[Draw]
+    unit: str = "credit"
+    currency: str = HOME
+    price: Fraction = Fraction(0)
+    backfill: bool = False
+    settled: Fraction = Fraction(0)
+    settled_money: int = 0
+
+    @property
+    def overage(self) -> Draw | None:
+        return next((draw for draw in self.draws if draw.block is None), None)
+
+    @property
+    def open(self) -> Fraction:
+        return self.overage.credits - self.overage.restored - self.settled if self.overage else Fraction(0)
+
+    @property
+    def open_money(self) -> int:
+        return self.overage.money - self.overage.restored_money - self.settled_money if self.overage else 0
+
+
+@dataclass
+class Invoice:
+    """An invoice of overage."""
+
+    name: str
+    customer: str
+    currency: str
+    billed: int
+    tax: int
+    owed: int
+    conceded: int = 0
+    tax_back: int = 0
+    disputed: int = 0
+
+
+Part = tuple[Block | None, Invoice | None, int]
+"""What a payment was applied to, or what a dispute is about, and how much of it."""
+
+
+@dataclass
+class Payment:
+    name: str
+    customer: str
+    currency: str
+    processor: str | None
+    parts: list[Part]
+    unapplied: int
+
+
+@dataclass
+class Dispute:
+    name: str
+    customer: str
+    currency: str
+    processor: str | None
+    parts: list[Part]
+    decided: bool = False
+
+
+@dataclass
+class Estimate:
+    """What is expected of a pool: amounts, as of what was issued then, or rates."""
+
+    issued: int
+    breakage: int | None
+    breakage_rate: Fraction | None
+    escheat: int | None
+    escheat_rate: Fraction | None
+
+    def at(self, issued: int) -> tuple[Fraction, Fraction]:
+        def scaled(amount: int | None, rate: Fraction | None) -> Fraction:
+            if rate is not None:
+                return rate * issued
+            return Fraction((amount or 0) * issued, self.issued) if self.issued else Fraction(0)
+
+        return scaled(self.breakage, self.breakage_rate), scaled(self.escheat, self.escheat_rate)
+
+
+@dataclass
+class Pool:
+    name: str
+    currency: str
+    estimate: Estimate | None = None

@@ -1,0 +1,156 @@
+"""The plain model: what becomes of a block besides being used."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from fractions import Fraction
+from typing import Any
+
+from tests.laws.model_blocks import PLACES, Block, Segment, minor, plus
+from tests.laws.model_positions import Positions
+
+RECEIVABLE, REFUNDS, TAX = "accounts_receivable", "refunds_payable", "tax_payable"
+
+
+class Ending(Positions):
+    """Expiry, void, refund, repricing, transfer, escheat."""
+
+    @staticmethod
+    def places(currency: str) -> int:
+        return PLACES[currency]
+
+    def expire(self, block: Block, credits: Fraction, money: int, on: date) -> None:
+        """An expiry, or what comes back to a block that has expired: breakage, or what belongs to a state."""
+        if block.escheat_class is not None or block.of("escheated")[0]:
+            self._escheat(block, credits, money, on)
+        else:
+            block.lose("expired", credits, money)
+        block.broken_on = max(block.broken_on or on, on)
+        block.expired = True
+
+    def _escheat(self, block: Block, credits: Fraction, money: int, on: date) -> None:
+        block.lose("escheated", credits, money)
+        if money:
+            self.book(None, "unclaimed_property", money, block.currency, block=block, how="both")
+        block.broken_on = max(block.broken_on or on, on)
+
+    def _tax_back(self, block: Block, unpaid: int, paid: int) -> None:
+        if unpaid:
+            self.book(TAX, RECEIVABLE, unpaid, block.currency, block=block, how="both")
+        if paid:
+            self.book(TAX, REFUNDS, paid, block.currency, block=block)
+        block.owed -= unpaid
+
+    def purchase_voided(self, _moment: datetime, data: dict[str, Any]) -> None:
+        """What is left is cancelled with its tax: first of what is still to be paid, the rest is owed back."""
+        block = self.own(data["block_id"])
+        self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
+        self.must_be_live(block)
+        value = block.carrying
+        tax = block.tax_of(value)
+        unpaid = min(value, block.owed)
+        tax_unpaid = min(tax, block.owed - unpaid)
+        block.lose("voided", block.left, unpaid) if unpaid == value else self._void_both(block, unpaid)
+        if unpaid:
+            self.book(None, RECEIVABLE, unpaid, block.currency, block=block, how="both")
+        if value - unpaid:
+            self.book(None, REFUNDS, value - unpaid, block.currency, how="both")
+        block.cancelled += value
+        block.owed -= unpaid
+        self._tax_back(block, tax_unpaid, tax - tax_unpaid)
+        block.tax_back += tax
+
+    def _void_both(self, block: Block, unpaid: int) -> None:
+        if unpaid:
+            block.lose("voided", block.left, unpaid)
+        block.lose("voided", block.left, block.carrying)
+
+    def credits_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
+        block = self.live(data["block_id"])
+        self.allow(data.get("currency", block.currency) == block.currency, "wrong_currency")
+        credits = Fraction(data["credits"]) if "credits" in data else block.left
+        self.allow(credits <= block.left, "insufficient_credits")
+        value = block.value(credits)
+        amount = minor(data["amount"], block.currency) if "amount" in data else value
+        self.allow(amount <= value, "exceeds_value")
+        if amount or not value:
+            block.lose("refunded", credits, amount)
+            credits = Fraction(0)
+        if value - amount:
+            block.lose("refunded", credits, value - amount)
+        if amount:
+            self.book(None, REFUNDS, amount, block.currency, how="both")
+        tax = block.tax_of(amount)
+        block.cancelled += amount
+        self._tax_back(block, 0, tax)
+        block.tax_back += tax
+
+    def block_expiry_changed(self, moment: datetime, data: dict[str, Any]) -> None:
+        block = self.own(data["block_id"])
+        expires = datetime.fromisoformat(data["expires_at"]) if data["expires_at"] else None
+        self.allow(expires is None or expires > block.starts, "invalid_value")
+        block.expires = expires
+        if expires is None or expires > moment:
+            block.expired = False
+            if block.of("expired")[0]:
+                block.gained = self.on(block.gained, block.broken_on)
+                block.unbreak(block.of("expired")[0])
+
+    def block_repriced(self, _moment: datetime, data: dict[str, Any]) -> None:
+        """A new segment. Less can be asked for only as far as it is neither recognised nor paid."""
+        block = self.live(data["block_id"])
+        credits = Fraction(data.get("add_credits", 0))
+        amount = minor(data["add_price"], block.currency) if "add_price" in data else 0
+        self.allow(not amount or block.kind != "promotional", "not_a_purchase")
+        self.allow(block.left + credits > 0, "insufficient_credits")
+        self.allow(-amount <= min(block.carrying, block.owed), "exceeds_receivable")
+        functional = self.spot(amount, block.currency) if amount > 0 else -block.share_functional(-amount, Fraction(0))
+        used, drawn, drawn_functional = block.of("consumed")
+        block.segment = Segment(
+            block.left + credits, block.carrying + amount, block.carrying_functional + functional,
+            used, drawn, drawn_functional,
+        )  # fmt: skip
+        if amount:
+            self.book(RECEIVABLE, None, amount, block.currency, block=block, how="gain", functional=functional)
+        block.gains = plus(block.gains, (credits, amount, functional))
+        block.owed += amount
+        block.taxed += amount if block.tax else 0
+        block.gained = self.on(block.gained)  # later draws are priced anew, and must not be dated before that
+
+    def credits_transferred(self, _moment: datetime, data: dict[str, Any]) -> None:
+        """To another customer at the same basis: every other term is inherited, nothing is to be paid."""
+        block = self.own(data["block_id"])
+        self.allow(data["new_block_id"] not in self.blocks, "block_exists")
+        self.must_be_live(block)
+        credits = Fraction(data["credits"]) if "credits" in data else block.left
+        self.allow(credits <= block.left, "insufficient_credits")
+        money = block.value(credits)
+        functional = block.lose("transferred", credits, money)
+        self.blocks[data["new_block_id"]] = Block(
+            name=data["new_block_id"], customer=data["to_customer"], kind=block.kind, currency=block.currency,
+            gains=(credits, money, functional), starts=block.starts, expires=block.expires, order=self.order,
+            gained=self.on(block.gained), unit=block.unit, priority=block.priority, scope=block.scope,
+            refundable=block.refundable, pool=block.pool, escheat_class=block.escheat_class,
+        )  # fmt: skip
+
+    # --- unclaimed property ---------------------------------------------------------------------------------
+
+    def credits_escheated(self, _moment: datetime, data: dict[str, Any]) -> None:
+        block = self.live(data["block_id"])
+        self._escheat(block, block.left, block.carrying, self.on(block.gained))
+
+    def _from_the_state(self, data: dict[str, Any]) -> tuple[Block, int]:
+        block = self.own(data["block_id"])
+        self.allow(data["currency"] == block.currency, "wrong_currency")
+        amount = self.amount(data)
+        self.allow(amount <= block.of("escheated")[1] - block.claimed, "exceeds_value")
+        block.claimed += amount
+        return block, amount
+
+    def escheat_reclaimed(self, _moment: datetime, data: dict[str, Any]) -> None:
+        block, amount = self._from_the_state(data)
+        self.book("unclaimed_property", REFUNDS, amount, block.currency, block=block, how="from_debit")
+
+    def escheat_remitted(self, _moment: datetime, data: dict[str, Any]) -> None:
+        block, amount = self._from_the_state(data)
+        self.book("unclaimed_property", "cash", amount, block.currency, block=block, how="both")

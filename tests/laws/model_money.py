@@ -1,0 +1,326 @@
+"""The plain model: payments, billed overage, credit memos, write-offs, disputes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+from tests.laws.model_blocks import NANO, Block, Dispute, Invoice, Part, Payment, half_up, minor, to_nine_places
+from tests.laws.model_ending import RECEIVABLE, REFUNDS, TAX
+from tests.laws.model_positions import Positions
+
+CLEARING, BALANCE, DISPUTED = "processor_clearing", "customer_balance", "disputes_receivable"
+Receivable = tuple[Block | None, Invoice | None]
+
+
+def merged(parts: list[Part]) -> list[Part]:
+    """What was paid of one block or invoice in several times is one part."""
+    found: dict[str, Part] = {}
+    for block, invoice, amount in parts:
+        paper = block or invoice
+        assert paper is not None
+        key = f"{block is None} {paper.name}"
+        found[key] = (block, invoice, amount + (found[key][2] if key in found else 0))
+    return list(found.values())
+
+
+class Money(Positions):
+    """What happens to money that is owed or held."""
+
+    def _receivables(self, data: dict[str, Any]) -> list[Receivable]:
+        """The block named; or everything on the invoice named, oldest first, its overage last."""
+        if "block_id" in data:
+            return [(self.own(data["block_id"]), None)]
+        if "invoice_id" not in data:
+            return []
+        name = data["invoice_id"]
+        blocks = [b for b in self.blocks.values() if b.customer == self.customer and b.invoice == name]
+        found: list[Receivable] = [(block, None) for block in sorted(blocks, key=lambda block: block.order)]
+        invoice = self.invoices.get(name)
+        if invoice is not None and invoice.customer == self.customer:
+            found.append((None, invoice))
+        self.allow(bool(found), "unknown_invoice")
+        return found
+
+    def _same_currency(self, data: dict[str, Any], receivables: list[Receivable]) -> None:
+        for block, invoice in receivables:
+            paper = block or invoice
+            assert paper is not None
+            self.allow(paper.currency == data["currency"], "wrong_currency")
+
+    def _settle(self, receivables: list[Receivable], amount: int, **sides: Any) -> list[Part]:
+        """An amount that pays receivables in order, as far as they are open."""
+        parts: list[Part] = []
+        for block, invoice in receivables:
+            paper = block or invoice
+            assert paper is not None
+            part = min(amount, paper.owed)
+            if part > 0:
+                self.book(credit=RECEIVABLE, amount=part, currency=paper.currency, block=block, **sides)
+                paper.owed -= part
+                amount -= part
+                parts.append((block, invoice, part))
+        return parts
+
+    # --- payments -------------------------------------------------------------------------------------------
+
+    def payment_received(self, _moment: datetime, data: dict[str, Any]) -> None:
+        receivables = self._receivables(data)
+        self.allow(data.get("payment_id") not in self.payments, "document_exists")
+        self._same_currency(data, receivables)
+        amount, fee, currency = self.amount(data), self.amount(data, "fee"), data["currency"]
+        processor = data.get("processor")
+        into = "cash" if processor is None else CLEARING
+        parts = self._settle(receivables, amount, debit=into, processor=processor)
+        rest = amount - sum(part for _, _, part in parts)
+        if rest:
+            self.book(into, BALANCE, rest, currency, processor=processor)
+        if fee:
+            self.book(None, CLEARING, fee, currency, processor=processor)
+        if "payment_id" in data:
+            name = data["payment_id"]
+            self.payments[name] = Payment(name, self.customer, currency, processor, parts, rest)
+
+    def _payment(self, data: dict[str, Any]) -> Payment:
+        payment = self.payments.get(data["payment_id"])
+        self.allow(payment is not None and payment.customer == self.customer, "unknown_payment")
+        assert payment is not None
+        return payment
+
+    def payment_applied(self, _moment: datetime, data: dict[str, Any]) -> None:
+        payment = self._payment(data)
+        receivables = self._receivables(data)
+        self.allow(payment.currency == data["currency"], "wrong_currency")
+        self._same_currency(data, receivables)
+        amount = self.amount(data)
+        unapplied = min(payment.unapplied, -self.stands(BALANCE, payment.currency))
+        self.allow(amount <= unapplied, "exceeds_payment")
+        self.allow(amount <= sum((b or i).owed for b, i in receivables), "exceeds_receivable")  # type: ignore[union-attr]
+        payment.parts += self._settle(receivables, amount, debit=BALANCE, how="both")
+        payment.unapplied -= amount
+
+    def payment_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
+        """Paid back: first what is owed, then what was never applied to anything."""
+        currency, payment = data["currency"], None
+        if "payment_id" in data:
+            payment = self._payment(data)
+            self.allow(payment.currency == currency, "wrong_currency")
+        if "block_id" in data:
+            self.allow(self.own(data["block_id"]).currency == currency, "wrong_currency")
+        amount, owed = self.amount(data), max(-self.stands(REFUNDS, currency), 0)
+        unapplied = max(-self.stands(BALANCE, currency), 0)
+        if payment is not None:
+            unapplied = min(unapplied, payment.unapplied)
+        self.allow(amount <= owed + unapplied, "nothing_owed")
+        from_balance = max(amount - owed, 0)
+        if from_balance:
+            self.book(BALANCE, REFUNDS, from_balance, currency, how="from_debit")
+            if payment is not None:
+                payment.unapplied -= from_balance
+        processor = data.get("processor", payment.processor if payment is not None else None)
+        source = "cash" if processor is None else CLEARING
+        self.book(REFUNDS, source, amount, currency, processor=processor, how="both")
+
+    def payout_settled(self, _moment: datetime, data: dict[str, Any]) -> None:
+        self.book("cash", CLEARING, self.amount(data), data["currency"], processor=data["processor"], how="from_credit")
+
+    # --- overage and concessions ----------------------------------------------------------------------------
+
+    def overage_billed(self, _moment: datetime, data: dict[str, Any]) -> None:
+        name, currency, amount = data["invoice_id"], data["currency"], self.amount(data)
+        self.allow(name not in self.invoices, "document_exists")
+        overages = [u for u in self.usage.values() if u.customer == self.customer and u.currency == currency and u.open]
+        self.allow(amount <= sum(usage.open_money for usage in overages), "exceeds_overage")
+        tax = self.amount(data, "tax")
+        self.invoices[name] = Invoice(name, self.customer, currency, amount, tax, amount + tax)
+        for usage in overages:
+            if not amount:
+                break
+            part = min(amount, usage.open_money)
+            credits = usage.open
+            if part < usage.open_money:
+                credits = min(to_nine_places(credits * part / usage.open_money), credits - NANO)
+            if part:
+                self.book(RECEIVABLE, "unbilled_receivable", part, currency, how="from_credit")
+            usage.settled += credits
+            usage.settled_money += part
+            amount -= part
+        if tax:
+            self.book(RECEIVABLE, TAX, tax, currency)
+
+    def credit_memo_issued(self, _moment: datetime, data: dict[str, Any]) -> None:
+        """A concession on what was consumed: off what is still to be paid, the rest is owed back."""
+        receivables = self._receivables(data)
+        self._same_currency(data, receivables)
+        amount, tax, currency = self.amount(data), self.amount(data, "tax"), data["currency"]
+        if not receivables:
+            self.book(None, REFUNDS, amount, currency)
+            if tax:
+                self.book(TAX, REFUNDS, tax, currency)
+            return
+        self.allow(amount <= sum(map(self._consumed, receivables)), "exceeds_value")
+        self.allow(tax <= sum(map(self._tax_left, receivables)), "exceeds_value")
+        for receivable in receivables:
+            part, part_tax = min(amount, self._consumed(receivable)), min(tax, self._tax_left(receivable))
+            self._concede(receivable, part, part_tax, currency)
+            amount, tax = amount - part, tax - part_tax
+
+    @staticmethod
+    def _consumed(receivable: Receivable) -> int:
+        block, invoice = receivable
+        if block is not None:
+            return max(block.of("consumed")[1] - block.conceded, 0)
+        assert invoice is not None
+        return invoice.billed - invoice.conceded
+
+    @staticmethod
+    def _tax_left(receivable: Receivable) -> int:
+        block, invoice = receivable
+        if block is not None:
+            return block.tax - block.tax_back - block.tax_taken
+        assert invoice is not None
+        return invoice.tax - invoice.tax_back
+
+    def _concede(self, receivable: Receivable, amount: int, tax: int, currency: str) -> None:
+        block, invoice = receivable
+        paper = block or invoice
+        assert paper is not None
+        for debit, part in ((None, amount), (TAX, tax)):
+            unpaid = min(part, paper.owed)
+            if unpaid:
+                self.book(debit, RECEIVABLE, unpaid, currency, block=block, how="both" if debit else "spot")
+                paper.owed -= unpaid
+            if part - unpaid:
+                self.book(debit, REFUNDS, part - unpaid, currency)
+        paper.conceded += amount
+        if block is not None:
+            block.tax_taken += tax
+        elif invoice is not None:
+            invoice.tax_back += tax
+
+    # --- write-offs and disputes ----------------------------------------------------------------------------
+
+    def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
+        block = self.own(data["block_id"])
+        amount = minor(data["amount"], block.currency) if "amount" in data else block.owed
+        self.allow(0 < amount <= block.owed, "exceeds_receivable")
+        self._give_up(block, amount, "written_off", RECEIVABLE, data.get("tax_relief", True))
+        block.owed -= amount
+
+    def _give_up(self, block: Block, amount: int, column: str, credit: str, relief: bool = True) -> None:
+        """Its tax pro rata, then what was not used (and its credits in proportion), then what was."""
+        tax = block.tax_given_up(amount)
+        block.given_up += amount
+        unused = min(amount - tax, block.carrying)
+        used = amount - tax - unused
+        if unused:
+            credits = block.left
+            if unused < block.carrying:
+                credits = min(to_nine_places(block.left * unused / block.carrying), block.left - NANO)
+            block.lose(column, credits, unused)
+            if not credits:  # later draws must not be dated before the value left
+                block.gained = self.on(block.gained)
+            self.book(None, credit, unused, block.currency, block=block, how="both")
+        if used:
+            self.book(None, credit, used, block.currency, block=block)
+        if tax:
+            side, how = (TAX, "both") if relief else (None, "spot")
+            self.book(side, credit, tax, block.currency, block=block, how=how)
+        block.tax_taken += tax
+
+    def dispute_opened(self, _moment: datetime, data: dict[str, Any]) -> None:
+        processor = None
+        if "payment_id" in data:
+            payment = self._payment(data)
+            parts, currency, processor = merged(payment.parts), payment.currency, payment.processor
+        else:
+            block = self.own(data["block_id"])
+            parts, currency = [(block, None, block.gains[1] + block.tax)], block.currency
+        parts = [(b, i, min(whole, self._not_disputed((b, i)))) for b, i, whole in parts]
+        self.allow(data["dispute_id"] not in self.disputes, "document_exists")
+        self.allow(data.get("currency", currency) == currency, "wrong_currency")
+        total = sum(part for _, _, part in parts)
+        amount = minor(data["amount"], currency) if "amount" in data else total
+        self.allow(0 < amount <= total, "exceeds_payment")
+        disputed: list[Part] = []
+        for block_, invoice, whole in parts:
+            part = min(amount, whole)
+            if part:
+                self.book(DISPUTED, CLEARING, part, currency, block=block_, processor=processor, how="from_credit")
+                disputed.append((block_, invoice, part))
+                amount -= part
+                self._dispute((block_, invoice), part)
+                if block_ is not None:
+                    block_.disputes += 1
+        name = data["dispute_id"]
+        self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed)
+        self._fee(data, self.disputes[name])
+
+    @staticmethod
+    def _not_disputed(receivable: Receivable) -> int:
+        """What is or was lost in dispute cannot be disputed again."""
+        block, invoice = receivable
+        if block is not None:
+            return max(block.gains[1] + block.tax - block.disputed, 0)
+        assert invoice is not None
+        return invoice.billed + invoice.tax - invoice.disputed
+
+    @staticmethod
+    def _dispute(receivable: Receivable, amount: int) -> None:
+        paper = receivable[0] or receivable[1]
+        assert paper is not None
+        paper.disputed += amount
+
+    def _fee(self, data: dict[str, Any], dispute: Dispute) -> None:
+        fee = minor(data["fee"], dispute.currency) if "fee" in data else 0
+        if fee:
+            self.book(None, CLEARING, fee, dispute.currency, processor=dispute.processor)
+
+    def _decide(self, data: dict[str, Any]) -> Dispute:
+        dispute = self.disputes.get(data["dispute_id"])
+        self.allow(dispute is not None and dispute.customer == self.customer, "unknown_dispute")
+        assert dispute is not None
+        self.allow(not dispute.decided, "dispute_decided")
+        self.allow(data.get("currency", dispute.currency) == dispute.currency, "wrong_currency")
+        dispute.decided = True
+        for block, _, _ in dispute.parts:
+            if block is not None:
+                block.disputes -= 1
+        return dispute
+
+    def _won(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
+        self._dispute((block, invoice), -amount)
+        self.book(
+            CLEARING, DISPUTED, amount, dispute.currency, block=block, processor=dispute.processor, how="from_credit"
+        )
+
+    def dispute_won(self, _moment: datetime, data: dict[str, Any]) -> None:
+        dispute = self._decide(data)
+        for block, invoice, amount in dispute.parts:
+            self._won(dispute, block, invoice, amount)
+        self._fee(data, dispute)
+
+    def dispute_lost(self, _moment: datetime, data: dict[str, Any]) -> None:
+        dispute = self._decide(data)
+        lost = sum(part for _, _, part in dispute.parts)
+        if "amount" in data:
+            self.allow(minor(data["amount"], dispute.currency) <= lost, "exceeds_payment")
+            lost = minor(data["amount"], dispute.currency)
+        for block, invoice, amount in dispute.parts:
+            part = min(lost, amount)
+            if part and block is not None:
+                self._give_up(block, part, "charged_back", DISPUTED)
+            elif part:
+                assert invoice is not None
+                tax = half_up(Fraction(part * invoice.tax, invoice.billed + invoice.tax))
+                tax = min(tax, invoice.tax - invoice.tax_back)
+                if part - tax:
+                    self.book(None, DISPUTED, part - tax, dispute.currency)
+                if tax:
+                    self.book(TAX, DISPUTED, tax, dispute.currency, how="both")
+                invoice.tax_back += tax
+            if amount - part:
+                self._won(dispute, block, invoice, amount - part)
+            lost -= part
+        self._fee(data, dispute)

@@ -1,0 +1,165 @@
+"""The plain model's money: what stands on each monetary role, rates, and how entries move both.
+
+Growing is at the rate of the day, relieving at what is carried (an average per block, customer, processor or ledger),
+and what only changes its place takes over what it was carried at. What remains between the two sides is a gain or a
+loss, which the model does not follow: the trial balance has it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from fractions import Fraction
+from typing import Any
+
+from tests.laws.model_blocks import (
+    HOME,
+    PLACES,
+    Block,
+    Dispute,
+    Invoice,
+    Payment,
+    Pool,
+    Refusal,
+    Usage,
+    half_up,
+    minor,
+)
+
+OF_LEDGER = ("cash", "tax_payable", "processor_clearing")
+OF_BLOCK = ("accounts_receivable", "disputes_receivable", "unclaimed_property")
+
+Place = tuple[str, str, str, str]
+"""Role, currency, customer ("" for the ledger's own), and the block or the processor."""
+
+
+class Positions:
+    """The state of a ledger, and the arithmetic of its money."""
+
+    def __init__(self, *, shortfall: str = "reject", late_usage: str = "new", zone: tzinfo = UTC) -> None:
+        self.shortfall, self.late_usage, self.zone = shortfall, late_usage, zone
+        self.blocks: dict[str, Block] = {}
+        self.usage: dict[str, Usage] = {}
+        self.carry: dict[tuple[str, str], Fraction] = {}
+        self.invoices: dict[str, Invoice] = {}
+        self.payments: dict[str, Payment] = {}
+        self.disputes: dict[str, Dispute] = {}
+        self.pools: dict[str, Pool] = {}
+        self.rates: dict[str, dict[date, Fraction]] = {}
+        self.standing: dict[Place, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        self.closed: date | None = None
+        self.order = 0
+        self.event_id = ""
+        self.customer = ""
+        self.day = date.min
+        self.recorded: set[str] = set()
+
+    # --- references -----------------------------------------------------------------------------------------
+
+    def own(self, name: str) -> Block:
+        block = self.blocks.get(name)
+        if block is None:
+            raise Refusal("unknown_block")
+        if block.customer != self.customer:
+            raise Refusal("block_of_another_customer")
+        return block
+
+    def live(self, name: str) -> Block:
+        """A block that something may be done with besides using it."""
+        block = self.own(name)
+        self.must_be_live(block)
+        return block
+
+    def must_be_live(self, block: Block) -> None:
+        if not block.left:
+            raise Refusal("no_credits_left")
+        if block.disputes:
+            raise Refusal("block_disputed")
+
+    @staticmethod
+    def allow(condition: bool, code: str) -> None:
+        if not condition:
+            raise Refusal(code)
+
+    @staticmethod
+    def amount(data: dict[str, Any], name: str = "amount") -> int:
+        return minor(data[name], data["currency"]) if name in data else 0
+
+    # --- dates and rates ------------------------------------------------------------------------------------
+
+    def effective(self, moment: datetime) -> date:
+        return moment.astimezone(self.zone).date()
+
+    def on(self, *others: date | None) -> date:
+        """The accounting date of an entry of the event at hand."""
+        days = [self.day, *(day for day in others if day is not None)]
+        if self.closed is not None:
+            days.append(self.closed + timedelta(days=1))
+        return max(days)
+
+    def rate(self, currency: str, day: date) -> Fraction:
+        known = [since for since in self.rates.get(currency, {}) if since <= day]
+        if not known:
+            raise Refusal("exchange_rate_missing")
+        return self.rates[currency][max(known)]
+
+    def spot(self, amount: int, currency: str, day: date | None = None) -> int:
+        if currency == HOME:
+            return amount
+        rate = self.rate(currency, day or self.day)
+        return half_up(amount * rate * Fraction(10 ** PLACES[HOME], 10 ** PLACES[currency]))
+
+    # --- what stands ----------------------------------------------------------------------------------------
+
+    def place(self, role: str, currency: str, block: str | None, processor: str | None) -> Place:
+        if role in OF_LEDGER:
+            return role, currency, "", (processor or "") if role == "processor_clearing" else ""
+        return role, currency, self.customer, (block or "") if role in OF_BLOCK else ""
+
+    def stands(self, role: str, currency: str) -> int:
+        """What stands on a role of the customer at hand, debits positive."""
+        return self.standing[self.place(role, currency, None, None)][0]
+
+    def _move(self, place: Place, change: int, grow: Callable[[int], int]) -> int:
+        """Debits positive. Returns the functional amount that the role moved by."""
+        held, carried = self.standing[place]
+        if not change:
+            moved = 0
+        elif not held or (held > 0) == (change > 0):
+            moved = grow(change)
+        elif abs(change) < abs(held):
+            moved = -half_up(Fraction(carried * abs(change), abs(held)))
+        else:
+            rest = change + held
+            moved = -carried + (grow(rest) if rest else 0)
+        self.standing[place] = (held + change, carried + moved)
+        return moved
+
+    def book(
+        self, debit: str | None, credit: str | None, amount: int, currency: str, *, block: Block | None = None,
+        processor: str | None = None, how: str = "spot", functional: int = 0,
+    ) -> None:  # fmt: skip
+        """An entry between two monetary roles, or between one and something that is none.
+
+        ``how`` is ``spot`` (the other side is at the rate of the day), ``gain`` (of a block, at ``functional``),
+        ``both`` (both sides are relieved), ``from_debit`` or ``from_credit`` (that side only changes its place).
+        """
+        if how == "spot":
+            self.spot(amount, currency)  # a missing rate is an error
+        name = block.name if block is not None else None
+
+        def at_spot(part: int) -> int:
+            return self.spot(part, currency)
+
+        def taken_over(part: int) -> int:
+            return half_up(Fraction(functional * abs(part), abs(amount))) * (1 if part > 0 else -1)
+
+        sides = [(role, sign) for role, sign in ((debit, 1), (credit, -1)) if role is not None]
+        if how == "from_credit":
+            sides.reverse()
+        grow = taken_over if how == "gain" else at_spot
+        for role, sign in sides:
+            moved = self._move(self.place(role, currency, name, processor), sign * amount, grow)
+            if how.startswith("from_"):
+                functional, grow = sign * moved, taken_over
