@@ -88,9 +88,7 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
             block = replace(block, gone={**block.gone, column: gone})
         case None:
             block = _without_value(block, event, movement)
-    # Once its price has moved without its credits, no draw is dated before that: the two would not end together.
-    without_credits = kind.column in ("charged_back", "written_off") and amount > 0 and not credits
-    if kind.sign * credits > 0 or kind.sign * amount > 0 or kind.column == "repriced" or without_credits:
+    if _gains(kind, credits, amount):
         block = replace(block, gained_on=max(block.gained_on, movement.on))
     if kind.column == "expired" or movement.kind == "escheat":
         block = _expired(block, event, movement, -kind.sign * credits)
@@ -104,6 +102,19 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
         if kind.credits == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor - amount)
     return block
+
+
+def _gains(kind: Kind, credits: Decimal, amount: int) -> bool:
+    """Whether what is recorded later must not be dated before this.
+
+    It must not where credits or money come to the block; nor where money moves without its credits, as draws are
+    priced anew from there on: else a view in between would have no credits and a value, or the reverse.
+    """
+    if kind.name == "backfill_difference":
+        return False  # a part of a draw, whatever its sign
+    if kind.column in ("charged_back", "written_off") and amount > 0 and not credits:
+        return True
+    return kind.column == "repriced" or kind.sign * credits > 0 or kind.sign * amount > 0
 
 
 def _repriced(block: Block, movement: Movement) -> Block:

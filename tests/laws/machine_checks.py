@@ -121,10 +121,10 @@ class Checks(State):
                 found[entry.event].append(
                     (entry.block, Fraction(entry.credits), entry.amount, functional, entry.on)
                 )  # fmt: skip
-        assert found == {
-            usage.name: [(d.block and d.block.name, d.credits, d.money, d.functional, d.on) for d in usage.draws]
-            for usage in self.model.usage.values()
-        }
+        for usage in self.model.usage.values():
+            draws = [(d.block and d.block.name, d.credits, d.money, d.functional, d.on) for d in usage.draws]
+            assert found.pop(usage.name) == draws, (usage.name, draws)
+        assert found == {}
 
     def what_is_taken_back_is_zero_line_by_line(self, entries: list[Entry]) -> None:
         """Wholly reversed usage and its reversals: no side of any account of any block is left over."""

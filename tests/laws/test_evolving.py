@@ -83,7 +83,8 @@ def test_a_block_remembers_when_it_last_gained_or_was_remeasured_and_when_it_las
             priced = kind.column == "repriced" or (
                 kind.column in ("charged_back", "written_off") and entry.amount_minor > 0 and not entry.credits
             )
-            if kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0 or remeasured or priced:
+            comes = kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0
+            if (comes and entry.kind != "backfill_difference") or remeasured or priced:
                 gained[movement.block] = max(gained.get(movement.block, movement.on), movement.on)
             elif kind.sign:
                 assert movement.on >= before.get(movement.block, date.min), "nothing is lost before it was gained"
