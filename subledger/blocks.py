@@ -174,15 +174,17 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
 
     def broken_amount_for(self, credits: Decimal) -> int:
-        """Money that usage known only after the expiry takes of what was broken: the same rule, within that."""
+        """Money that usage known only after the expiry takes of what was broken, beyond what is left: the same rule."""
         if credits == self.broken:
             return self.broken_minor
-        return min(max(self._due_for(credits), 0), self.broken_minor)
+        return min(max(self._due_for(self.left + credits) - self.carrying_minor, 0), self.broken_minor)
 
     def broken_functional_for(self, credits: Decimal) -> int:
         """The same in the functional currency."""
         broken = self.gone.get("expired", NOTHING_GONE)[2]
-        return broken if credits == self.broken else min(max(self._functional_due_for(credits), 0), broken)
+        if credits == self.broken:
+            return broken
+        return min(max(self._functional_due_for(self.left + credits) - self.carrying_functional, 0), broken)
 
     def _due_for(self, credits: Decimal) -> int:
         s = self.segment

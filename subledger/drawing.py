@@ -28,16 +28,14 @@ def consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
         on = dates.on(block.gained_on)
-        if block.left:
-            credits = min(block.left, need)
-        elif late and block.expired and block.broken:
-            # It expired before this usage was known, but after it happened: so much was no breakage.
-            credits = min(block.broken, need)
-            on = dates.on(block.gained_on, block.broken_on)
-            movements.append(_unbroken(block, credits, on))
-            block = _with_back(block, movements[-1])
-        else:
+        credits = min(block.left + (block.broken if late else ZERO), need)
+        if not credits:
             continue
+        if credits > block.left:
+            # What expired before this usage was known, but after it happened, was no breakage.
+            on = dates.on(block.gained_on, block.broken_on)
+            movements.append(_unbroken(block, credits - block.left, on))
+            block = _with_back(block, movements[-1])
         movements.append(
             Movement(kind="consumption", block=block.block_id, credits=credits, amount=block.amount_for(credits), on=on)
         )

@@ -1,6 +1,6 @@
 """What becomes of a block besides being used or expiring: void, refund, transfer, repricing, extension, escheat.
 
-Owns: these decisions. Does not own: payments (settling), disputes and write-offs (disputing). Pure, like all of deciding.
+Owns: these decisions. Does not own: payments (settling), write-offs and disputes (disputing). Pure, like deciding.
 """
 
 from __future__ import annotations

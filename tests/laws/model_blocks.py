@@ -162,18 +162,19 @@ class Block:
         return functional
 
     def unbreak(self, credits: Fraction) -> None:
-        """Of what expired, as much comes back as a draw of so many credits will take."""
+        """Of what expired, as much comes back as a draw of it and of all that is left will take."""
         broken, money, functional = self.of("expired")
         if credits == broken:
             self.lost["expired"] = NOTHING
             return
-        back = min(self.due(credits), money)
+        back = min(max(self.due(self.left + credits) - self.carrying, 0), money)
         if self.currency == HOME:
             back_functional = back
         elif self.refundable:
             back_functional = half_up(Fraction(functional * back, money)) if money else functional
         else:
-            back_functional = min(self.due_functional(credits), functional)
+            due = self.due_functional(self.left + credits)
+            back_functional = min(max(due - self.carrying_functional, 0), functional)
         self.lost["expired"] = plus(self.of("expired"), (-credits, -back, -back_functional))
 
     def tax_of(self, value: int) -> int:
