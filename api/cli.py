@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -16,15 +15,13 @@ from typing import IO, Annotated, Any
 import typer
 
 from api import access, documents, terminal
-from api.commands import approvals, maintenance, months, reports
+from api.commands import approvals, maintenance, months, reads, reports
 from api.commands.approvals import By, whoami
 from api.service import LedgerSettings, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url, upgrade
-from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
-from projections import balances as balance_reads
-from projections import blocks as block_reads
+from api.terminal import Json, LedgerOption, err, out, print_json, table
 from subledger.errors import InvalidInput, SubledgerError
-from subledger.event_data import Approvals, parse_time
+from subledger.event_data import Approvals
 from subledger.events import loads, read_data
 from subledger.store import embedded, reader
 from subledger.store.recorder import DUPLICATE, RECORDED, WAITING, Input
@@ -39,15 +36,13 @@ ledger_app = typer.Typer(help="Ledgers and their settings.", no_args_is_help=Tru
 keys_app = typer.Typer(help="Keys to the HTTP API.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(keys_app, name="keys")
+reads.register(app)
 months.register(app)
 maintenance.register(app)
 reports.register(app)
 approvals.register(app)
 
 BATCH = 2_000
-
-AsOf = Annotated[str | None, typer.Option("--as-of", help="The books through the end of this day.", metavar="D")]
-KnownAt = Annotated[str | None, typer.Option("--known-at", help="As known at this moment.", metavar="T")]
 
 
 def main() -> None:
@@ -60,10 +55,6 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         raise SystemExit(terminal.DONE) from None
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else parse_time(text, field="known-at")
 
 
 # --- set-up -------------------------------------------------------------------------------------------------
@@ -260,119 +251,6 @@ def _read_line(line: bytes) -> Input:
         return read_input(loads(line))
     except InvalidInput as error:
         return error
-
-
-@app.command()
-def events(
-    ledger: LedgerOption,
-    customer: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
-    block: Annotated[str | None, typer.Option(help="Only those that touched this block.")] = None,
-    type: Annotated[str | None, typer.Option(help="Only of this type.")] = None,
-    after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
-    json_: Json = False,
-) -> None:
-    """Lists recorded events, oldest first."""
-    service = connect()
-    with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
-        rules = reader.rules_of(service.database, connection, ledger)
-        found = reader.events_page(
-            connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit
-        )
-    _print_events([documents.event(stored, rules) for stored in found], limit, json_)
-
-
-@app.command()
-def history(
-    ledger: LedgerOption,
-    block: Annotated[str, typer.Option("--block", help="The credit block.", metavar="B")],
-    json_: Json = False,
-) -> None:
-    """Every event that touched a block, with its journal lines."""
-    service = connect()
-    with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
-        rules = reader.rules_of(service.database, connection, ledger)
-        found = reader.events_page(connection, ledger, block=block, limit=10_000)
-    _print_events([documents.event(stored, rules) for stored in found], 10_000, json_)
-
-
-def _print_events(items: list[dict[str, Any]], limit: int, json_: bool) -> None:
-    if json_:
-        print_json(documents.page(items, [items[-1]["position"]] if len(items) == limit else None))
-        return
-    for item in items:
-        out.print(
-            f"[bold]{item['position']}[/] {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
-        )
-        for entry in item["entries"]:
-            credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
-            out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")
-            for line in entry["lines"]:
-                indent = "" if line["side"] == "debit" else "    "
-                out.print(f"        {indent}{line['account']:<28} {line['amount']:>14} {line['side']}")
-
-
-# --- reads --------------------------------------------------------------------------------------------------
-
-
-@app.command()
-def balances(
-    ledger: LedgerOption,
-    customer: Annotated[str | None, typer.Option(help="One customer; default the whole ledger.", metavar="C")] = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    json_: Json = False,
-) -> None:
-    """Balances of a customer, or the trial balance.
-
-    Example: subledger balances --ledger acme --customer cust-42 --as-of 2026-01-31
-    """
-    service = connect()
-    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
-        if customer is None:
-            document = documents.trial_balance(view, balance_reads.trial_balance(service.database, view))
-        else:
-            found = balance_reads.customer_balances(service.database, view, customer)
-            document = documents.customer_balances(view, customer, *found)
-    if json_:
-        print_json(document)
-        return
-    names = ("account", "currency", "debit", "credit", "balance")
-    rows = [[item[name] for name in names] for item in document["accounts"]]
-    rows += [["total", item["currency"], item["debit"], item["credit"], ""] for item in document.get("totals", ())]
-    title = f"{customer or ledger} as of {document['as_of']}, known at {document['known_at']}"
-    table(title, names, rows, right=(2, 3, 4))
-    if document.get("credits"):
-        columns = list(document["credits"][0])
-        table(None, columns, [list(item.values()) for item in document["credits"]], right=range(1, len(columns)))
-
-
-@app.command()
-def blocks(
-    ledger: LedgerOption,
-    customer: Annotated[str | None, typer.Option(help="Only this customer's.", metavar="C")] = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    json_: Json = False,
-) -> None:
-    """Credit blocks with their figures."""
-    service = connect()
-    items: list[dict[str, Any]] = []
-    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
-        after: str | None = ""
-        while after is not None:
-            found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
-            items += [documents.block(block) for block in found]
-    if json_:
-        print_json(documents.page(items, None))
-        return
-    names = (
-        "block_id", "customer", "credit_kind", "credits", "used", "remaining", "price", "drawn", "carrying_amount",
-        "currency", "expires_at", "status",
-    )  # fmt: skip
-    table(None, names, [[item[name] for name in names] for item in items], right=range(3, 9))
 
 
 if __name__ == "__main__":

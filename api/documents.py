@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from api.benchmark import Result
-from projections.balances import AccountBalance, CreditBalance
+from projections.balances import AccountBalance, CreditBalance, FunctionalBalance, in_functional_currency
 from projections.blocks import BlockView
 from projections.integrity import Report
 from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
@@ -125,13 +125,28 @@ def moment(view: View) -> Document:
     return {"as_of": view.as_of.isoformat(), "known_at": format_time(view.known_at), "position": view.position}
 
 
-def account(balance: AccountBalance) -> Document:
+def account(balance: AccountBalance, functional_currency: str) -> Document:
     return {
         "account": balance.account,
         "currency": balance.currency,
         "debit": format_minor(balance.debit_minor, balance.currency),
         "credit": format_minor(balance.credit_minor, balance.currency),
         "balance": format_minor(balance.balance_minor, balance.currency),
+        "functional": {
+            "currency": functional_currency,
+            "debit": format_minor(balance.functional_debit_minor, functional_currency),
+            "credit": format_minor(balance.functional_credit_minor, functional_currency),
+            "balance": format_minor(balance.functional_minor, functional_currency),
+        },
+    }
+
+
+def functional_account(balance: FunctionalBalance, functional_currency: str) -> Document:
+    return {
+        "account": balance.account,
+        "debit": format_minor(balance.debit_minor, functional_currency),
+        "credit": format_minor(balance.credit_minor, functional_currency),
+        "balance": format_minor(balance.balance_minor, functional_currency),
     }
 
 
@@ -150,17 +165,18 @@ def customer_balances(
         "ledger": view.ledger,
         "customer": customer,
         **moment(view),
-        "accounts": [account(balance) for balance in accounts],
+        "accounts": [account(balance, view.head.state.functional_currency) for balance in accounts],
         "credits": [credit(balance) for balance in credits],
     }
 
 
 def trial_balance(view: View, accounts: list[AccountBalance]) -> Document:
-    currencies = sorted({balance.currency for balance in accounts})
+    currencies, home = sorted({balance.currency for balance in accounts}), view.head.state.functional_currency
+    functional = in_functional_currency(accounts)
     return {
         "ledger": view.ledger,
         **moment(view),
-        "accounts": [account(balance) for balance in accounts],
+        "accounts": [account(balance, home) for balance in accounts],
         "totals": [
             {
                 "currency": currency,
@@ -169,10 +185,17 @@ def trial_balance(view: View, accounts: list[AccountBalance]) -> Document:
             }
             for currency in currencies
         ],
+        "functional": {
+            "currency": home,
+            "accounts": [functional_account(balance, home) for balance in functional],
+            "debit": format_minor(sum(balance.debit_minor for balance in functional), home),
+            "credit": format_minor(sum(balance.credit_minor for balance in functional), home),
+        },
     }
 
 
-def block(view: BlockView) -> Document:
+def block(view: BlockView, functional_currency: str) -> Document:
+    """``rate`` is the exchange rate it was bought at, null in the functional currency."""
     header = view.block
     return {
         "block_id": header.block_id,
@@ -186,19 +209,32 @@ def block(view: BlockView) -> Document:
         "currency": header.currency,
         "drawn": format_minor(view.drawn_minor, header.currency),
         "carrying_amount": format_minor(view.carrying_minor, header.currency),
+        "rate": None if header.rate is None else format_credits(header.rate),
+        "functional": {
+            "currency": functional_currency,
+            "carrying_amount": format_minor(view.carrying_functional, functional_currency),
+        },
         "starts_at": format_time(header.starts_at),
         "expires_at": None if view.expires_at is None else format_time(view.expires_at),
         "priority": header.priority,
         "scope": None if header.scope is None else list(header.scope),
         "invoice_id": header.invoice_id,
+        "refundable": header.refundable,
+        "pool": header.pool,
+        "escheat_class": header.escheat_class,
         "status": view.status.value,
     }
 
 
-def line(item: JournalLine) -> Document:
+def _sides(side: Side, amount_minor: int, currency: str) -> Document:
+    """An amount as the two columns of a journal; the other one is 0."""
+    amount, zero = format_minor(amount_minor, currency), format_minor(0, currency)
+    debit = side is Side.DEBIT
+    return {"debit": amount if debit else zero, "credit": zero if debit else amount}
+
+
+def line(item: JournalLine, functional_currency: str) -> Document:
     entry = item.entry
-    amount = format_minor(item.amount_minor, entry.currency)
-    debit = item.side.value == "debit"
     return {
         "position": entry.position,
         "entry": entry.number,
@@ -206,9 +242,12 @@ def line(item: JournalLine) -> Document:
         "kind": entry.kind,
         "account": item.account,
         "side": item.side.value,
-        "debit": amount if debit else format_minor(0, entry.currency),
-        "credit": format_minor(0, entry.currency) if debit else amount,
+        **_sides(item.side, item.amount_minor, entry.currency),
         "currency": entry.currency,
+        "functional": {
+            "currency": functional_currency,
+            **_sides(item.side, item.functional_minor, functional_currency),
+        },
         "customer": entry.customer,
         "block_id": entry.block_id,
         "accounting_date": entry.accounting_date.isoformat(),
@@ -216,11 +255,12 @@ def line(item: JournalLine) -> Document:
         "cut": entry.cut,
         "product": entry.product or None,
         "credit_kind": entry.credit_kind or None,
+        "pool": entry.pool or None,
         "processor": entry.processor or None,
     }
 
 
-def event(stored: StoredEvent, rules: dict[int, Rules]) -> Document:
+def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> Document:
     """A recorded event whole: as received, what was decided, its entries and lines, its leaf hash."""
     row = stored.row
     received: Document = {
@@ -245,12 +285,12 @@ def event(stored: StoredEvent, rules: dict[int, Rules]) -> Document:
         "customer": row.customer,
         "occurred_at": format_time(row.occurred_at),
         "decision": json.loads(row.decision),
-        "entries": [_entry(entry, rules) for entry in stored.entries],
+        "entries": [_entry(entry, rules, functional_currency) for entry in stored.entries],
         "leaf": bytes(row.leaf).hex(),
     }
 
 
-def _entry(entry: Any, rules: dict[int, Rules]) -> Document:
+def _entry(entry: Any, rules: dict[int, Rules], functional_currency: str) -> Document:
     return {
         "number": entry.number,
         "kind": entry.kind,
@@ -259,6 +299,8 @@ def _entry(entry: Any, rules: dict[int, Rules]) -> Document:
         "unit": entry.unit,
         "credits": format_credits(Decimal(entry.credits)),
         "amount": money(entry.amount_minor, entry.currency),
+        "functional": money(entry.functional_minor, functional_currency),
+        "pool": entry.pool or None,
         "accounting_date": entry.accounting_date.isoformat(),
         "effective_date": entry.effective_date.isoformat(),
         "lines": [
@@ -266,6 +308,7 @@ def _entry(entry: Any, rules: dict[int, Rules]) -> Document:
                 "account": item.account,
                 "side": item.side.value,
                 "amount": format_minor(item.amount_minor, entry.currency),
+                "functional": money(item.functional_minor, functional_currency),
             }
             for item in lines_of([entry], rules)
         ],
@@ -307,9 +350,7 @@ def export(made: Export) -> Document:
     }
 
 
-def exported_line(line: ExportedLine) -> Document:
-    amount, zero = format_minor(line.amount_minor, line.currency), format_minor(0, line.currency)
-    debit = line.side is Side.DEBIT
+def exported_line(line: ExportedLine, functional_currency: str) -> Document:
     return {
         "line": line.number,
         "role": line.role,
@@ -317,17 +358,21 @@ def exported_line(line: ExportedLine) -> Document:
         "account_name": line.account.name,
         "dimensions": dict(line.account.dimensions),
         "side": line.side.value,
-        "debit": amount if debit else zero,
-        "credit": zero if debit else amount,
+        **_sides(line.side, line.amount_minor, line.currency),
         "currency": line.currency,
+        "functional": {
+            "currency": functional_currency,
+            **_sides(line.side, line.functional_minor, functional_currency),
+        },
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,
+        "pool": line.pool or None,
         "processor": line.processor or None,
         "entries": line.entries,
     }
 
 
-def entry_behind(entry: EntryBehind) -> Document:
+def entry_behind(entry: EntryBehind, functional_currency: str) -> Document:
     return {
         "position": entry.position,
         "entry": entry.number,
@@ -341,6 +386,7 @@ def entry_behind(entry: EntryBehind) -> Document:
         "effective_date": entry.effective_date.isoformat(),
         "amount": format_minor(int(entry.amount_minor), entry.currency),
         "currency": entry.currency,
+        "functional": money(int(entry.functional_minor), functional_currency),
     }
 
 

@@ -1,6 +1,7 @@
 """Balances at a point in time: of one customer from its entries, of the whole ledger from the day totals.
 
-Each answers for (as-of, known-at); a trial balance debits what it credits, in every view.
+Each answers for (as-of, known-at); a trial balance debits what it credits, in every view, in each currency and in the
+functional currency over all of them.
 """
 
 from __future__ import annotations
@@ -22,18 +23,45 @@ from subledger.store.reader import View, rules_of
 
 
 class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything debited and credited to an account in one currency, in minor units."""
+    """Everything debited and credited to an account in one currency, in minor units.
+
+    The functional amounts are those of the same entries, in minor units of the ledger's functional currency. They may
+    stand where the others are 0: what remeasurement, settlement and rounding move is in no other currency.
+    """
 
     account: str
     currency: str
+    debit_minor: int
+    credit_minor: int
+    functional_debit_minor: int
+    functional_credit_minor: int
+
+    @property
+    def balance_minor(self) -> int:
+        """On the account's normal side."""
+        return _on_normal_side(self.account, self.debit_minor - self.credit_minor)
+
+    @property
+    def functional_minor(self) -> int:
+        """The balance in the functional currency, on the account's normal side."""
+        return _on_normal_side(self.account, self.functional_debit_minor - self.functional_credit_minor)
+
+
+class FunctionalBalance(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything debited and credited to an account over all currencies, in functional minor units."""
+
+    account: str
     debit_minor: int
     credit_minor: int
 
     @property
     def balance_minor(self) -> int:
         """On the account's normal side."""
-        debit = self.debit_minor - self.credit_minor
-        return debit if ROLE_BY_NAME[self.account].normal_side is Side.DEBIT else -debit
+        return _on_normal_side(self.account, self.debit_minor - self.credit_minor)
+
+
+def _on_normal_side(account: str, debit_minor: int) -> int:
+    return debit_minor if ROLE_BY_NAME[account].normal_side is Side.DEBIT else -debit_minor
 
 
 class CreditBalance(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,21 +82,25 @@ _GAINED: Final = ("purchased", "granted", "other")
 CUSTOMER_TOTALS: Final = """
 -- One customer's entries by kind, from the covering index alone.
 SELECT policy, kind, currency, unit, sum(greatest(amount_minor, 0)) AS written,
-       sum(greatest(-amount_minor, 0)) AS mirrored, sum(credits) AS credits
+       sum(greatest(-amount_minor, 0)) AS mirrored, sum(greatest(functional_minor, 0)) AS functional_written,
+       sum(greatest(-functional_minor, 0)) AS functional_mirrored, sum(credits) AS credits
 FROM entries
 WHERE ledger = :ledger AND customer = :customer AND position <= :position AND accounting_date <= :as_of
 GROUP BY policy, kind, currency, unit
 """
 LEDGER_TOTALS: Final = """
 -- The day totals of what was recorded before a day.
-SELECT policy, kind, currency, sum(written_minor) AS written, sum(mirrored_minor) AS mirrored
+SELECT policy, kind, currency, sum(written_minor) AS written, sum(mirrored_minor) AS mirrored,
+       sum(functional_written_minor) AS functional_written, sum(functional_mirrored_minor) AS functional_mirrored
 FROM ledger_days
 WHERE ledger = :ledger AND accounting_date <= :as_of AND recorded_date < :before
 GROUP BY policy, kind, currency
 """
 PART_OF_A_DAY: Final = """
 -- The entries of one recorded day up to a position.
-SELECT policy, kind, currency, sum(greatest(amount_minor, 0)) AS written, sum(greatest(-amount_minor, 0)) AS mirrored
+SELECT policy, kind, currency, sum(greatest(amount_minor, 0)) AS written, sum(greatest(-amount_minor, 0)) AS mirrored,
+       sum(greatest(functional_minor, 0)) AS functional_written,
+       sum(greatest(-functional_minor, 0)) AS functional_mirrored
 FROM entries
 WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position
   AND position >= (SELECT first_position FROM batches WHERE ledger = :ledger AND recorded_at >= :day_start
@@ -77,6 +109,10 @@ GROUP BY policy, kind, currency
 """
 RECORDED_AT: Final = """
 SELECT recorded_at FROM batches WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1
+"""
+OTHER_CURRENCIES: Final = """
+-- Whether a ledger has entries in another currency than its functional one.
+SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = :ledger AND currency <> :home)
 """
 
 
@@ -111,7 +147,10 @@ def _must_exist(view: View, customer: str) -> None:
 
 
 def trial_balance(database: Database, view: View) -> list[AccountBalance]:
-    """Every account of the ledger in chart order; the debits equal the credits in each currency."""
+    """Every account of the ledger in chart order.
+
+    The debits equal the credits in each currency, and in the functional currency over the rows of each.
+    """
     parameters: dict[str, Any] = {"ledger": view.ledger, "as_of": view.as_of, "position": view.position}
     if view.at_head:
         rows = view.connection.execute(text(LEDGER_TOTALS), {**parameters, "before": "infinity"}).all()
@@ -128,21 +167,56 @@ def trial_balance(database: Database, view: View) -> list[AccountBalance]:
     return _accounts(database, view, rows)
 
 
+def in_functional_currency(accounts: Iterable[AccountBalance]) -> list[FunctionalBalance]:
+    """One row per account, over all currencies, in the order of the accounts."""
+    totals: dict[str, list[int]] = {}
+    for balance in accounts:
+        total = totals.setdefault(balance.account, [0, 0])
+        total[0] += balance.functional_debit_minor
+        total[1] += balance.functional_credit_minor
+    return [
+        FunctionalBalance(account=account, debit_minor=debit, credit_minor=credit)
+        for account, (debit, credit) in totals.items()
+    ]
+
+
+def has_other_currencies(view: View) -> bool:
+    """Whether the ledger, as recorded today, has entries in another currency than its functional one."""
+    parameters = {"ledger": view.ledger, "home": view.head.state.functional_currency}
+    found: bool = view.connection.execute(text(OTHER_CURRENCIES), parameters).scalar_one()
+    return found
+
+
 def _accounts(database: Database, view: View, rows: Iterable[Any]) -> list[AccountBalance]:
+    """By account in chart order and currency, as the rules say; accounts that nothing has moved are left out.
+
+    An entry has one direction in both currencies, so its functional amount goes to the same sides.
+    """
     rules = rules_of(database, view.connection, view.ledger)
     totals: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         written, mirrored = int(row.written), int(row.mirrored)
+        functional_written, functional_mirrored = int(row.functional_written), int(row.functional_mirrored)
         for pair in rules[row.policy][row.kind]:
-            debited = totals.setdefault((pair.debit, row.currency), [0, 0])
-            credited = totals.setdefault((pair.credit, row.currency), [0, 0])
-            debited[0] += written
-            debited[1] += mirrored
-            credited[1] += written
-            credited[0] += mirrored
+            for account, debits, credits, functional_debits, functional_credits in (
+                (pair.debit, written, mirrored, functional_written, functional_mirrored),
+                (pair.credit, mirrored, written, functional_mirrored, functional_written),
+            ):
+                total = totals.setdefault((account, row.currency), [0, 0, 0, 0])
+                total[0] += debits
+                total[1] += credits
+                total[2] += functional_debits
+                total[3] += functional_credits
     return [
-        AccountBalance(account=role.name, currency=currency, debit_minor=total[0], credit_minor=total[1])
+        AccountBalance(
+            account=role.name,
+            currency=currency,
+            debit_minor=total[0],
+            credit_minor=total[1],
+            functional_debit_minor=total[2],
+            functional_credit_minor=total[3],
+        )
         for role in ROLES
         for (account, currency), total in sorted(totals.items())
-        if account == role.name and (total[0] or total[1])
+        if account == role.name and any(total)
     ]

@@ -24,12 +24,14 @@ from subledger.store.reader import View
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
     """A block in a view. ``columns`` has (credits, minor units) of each thing that happened to it;
-    ``disputed_minor`` is what open disputes are about."""
+    ``carrying_functional`` is the carrying amount in functional minor units: at the block's own rate, or where it is
+    refundable as last remeasured; ``disputed_minor`` is what open disputes are about."""
 
     customer: str
     block: Block
     expires_at: datetime | None
     columns: dict[str, tuple[Decimal, int]]
+    carrying_functional: int
     disputed_minor: int
     moment: datetime
 
@@ -83,7 +85,8 @@ WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
 FIGURES: Final = """
 -- What happened to some blocks of some customers in a view.
-SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor
+SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor,
+       sum(functional_minor) AS functional_minor
 FROM entries
 WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
   AND position <= :position AND accounting_date <= :as_of
@@ -146,13 +149,17 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
     }  # fmt: skip
     columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
     disputed: dict[str, int] = {}
+    functional: dict[str, int] = {}
     for row in view.connection.execute(text(FIGURES), parameters):
         kind = KIND_BY_NAME[row.kind]
         if "disputes_receivable" in (kind.debits, kind.credits):
             sign = 1 if kind.debits == "disputes_receivable" else -1
             disputed[row.block_id] = disputed.get(row.block_id, 0) + sign * int(row.amount_minor)
+        if kind.debits == "prepaid_liability":  # remeasured, or settled at another rate: only refundable blocks are
+            functional[row.block_id] = functional.get(row.block_id, 0) - int(row.functional_minor)
         if kind.column is not None:
             of_block = columns.setdefault(row.block_id, {})
+            functional[row.block_id] = functional.get(row.block_id, 0) + kind.sign * int(row.functional_minor)
             credits, amount = of_block.get(kind.column, (ZERO, 0))
             # Gains count up, losses count up in their own column; a reinstatement counts down what expired.
             sign = kind.sign if kind.column in GAINS else -kind.sign
@@ -164,6 +171,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             block=block,
             expires_at=expiries.get(block_id, block.expires_at),
             columns=columns[block_id],
+            carrying_functional=functional[block_id],
             disputed_minor=disputed.get(block_id, 0),
             moment=view.moment,
         )

@@ -41,7 +41,7 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
         d = self.document
         months = [[month["period"], *(month["balances"][a] for a in SHOWN), month["expired"]] for month in d["months"]]
         table(
-            f"Ledger {d['ledger']}: balances at each month's close ({d['currency']})",
+            f"Ledger {d['ledger']}: balances at each month's close, all currencies in {d['currency']}",
             ("month", *(name.replace("_", " ") for name in SHOWN), "blocks expired"),
             months,
             right=range(1, 7),
@@ -92,8 +92,10 @@ class _Run:
         self.say(f"{period}: recorded, expired, closed, exported")
 
     def _balances(self, as_of: date) -> dict[str, str]:
+        """The shown accounts over all currencies, in the functional one."""
         with self.service.view(self.ledger, as_of=as_of) as view:
-            found = {b.account: b.balance_minor for b in balances.trial_balance(self.service.database, view)}
+            accounts = balances.trial_balance(self.service.database, view)
+        found = {b.account: b.balance_minor for b in balances.in_functional_currency(accounts)}
         return {name: format_minor(found.get(name, 0), self.currency) for name in SHOWN}
 
     def report(self, name: str, as_of: date, file: str) -> None:

@@ -155,12 +155,12 @@ def page(
     """Recorded events, whole, oldest first."""
     start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        home = reader.ledger_head(connection, ledger).state.functional_currency
         rules = reader.rules_of(service.database, connection, ledger)
         found = reader.events_page(
             connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit
         )
-    items = [documents.event(stored, rules) for stored in found]
+    items = [documents.event(stored, rules, home) for stored in found]
     return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
@@ -168,9 +168,9 @@ def page(
 def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
     """One recorded event: as received, what was decided, its entries, its leaf hash."""
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        home = reader.ledger_head(connection, ledger).state.functional_currency
         rules = reader.rules_of(service.database, connection, ledger)
-        return documents.event(reader.event_at(connection, ledger, position), rules)
+        return documents.event(reader.event_at(connection, ledger, position), rules, home)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])

@@ -64,7 +64,10 @@ def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, An
         reader.ledger_head(connection, ledger)
         export = exports.get_export(connection, ledger, export_id)
         journal = exports.journal_behind(connection, export)
-    return {**documents.export(export), "lines": [documents.exported_line(line) for line in journal.lines]}
+    return {
+        **documents.export(export),
+        "lines": [documents.exported_line(line, journal.functional_currency) for line in journal.lines],
+    }
 
 
 @router.get("/{export_id}/file", dependencies=[needs(Access.READER)], response_class=StreamingResponse)
@@ -98,6 +101,6 @@ def entries(
         reader.ledger_head(connection, ledger)
         journal = exports.journal_behind(connection, exports.get_export(connection, ledger, export_id))
         found = summary.entries_behind(connection, journal, line, after=(values[0], values[1]), limit=limit)
-    items = [documents.entry_behind(entry) for entry in found]
+    items = [documents.entry_behind(entry, journal.functional_currency) for entry in found]
     following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
     return documents.page(items, following)

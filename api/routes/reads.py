@@ -24,7 +24,7 @@ BlockId = Annotated[str, Path(description="The credit block", examples=["blk-7"]
 
 @router.get("/trial-balance")
 def trial_balance(service: Service, ledger: LedgerId, known_at: KnownAt, as_of: AsOf = None) -> dict[str, Any]:
-    """Every account of the ledger; the debits equal the credits."""
+    """Every account of the ledger; the debits equal the credits, in every currency and in the functional one."""
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
         return documents.trial_balance(view, balances.trial_balance(service.database, view))
 
@@ -74,7 +74,8 @@ def customer_blocks(
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
         found, following = blocks.customer_blocks(view, customer, after=after, limit=limit)
-    return documents.page([documents.block(block) for block in found], None if following is None else [following])
+        items = [documents.block(block, view.head.state.functional_currency) for block in found]
+    return documents.page(items, None if following is None else [following])
 
 
 @router.get("/blocks/{block_id:path}/history")
@@ -84,10 +85,10 @@ def history(
     """Every event that touched a block, with its lines, oldest first."""
     after = (documents.decode_cursor(cursor, (int,)) or [0])[0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        home = reader.ledger_head(connection, ledger).state.functional_currency
         rules = reader.rules_of(service.database, connection, ledger)
         found = reader.events_page(connection, ledger, block=block_id, after=after, limit=limit)
-    items = [documents.event(stored, rules) for stored in found]
+    items = [documents.event(stored, rules, home) for stored in found]
     return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
 
@@ -97,7 +98,7 @@ def block(
 ) -> dict[str, Any]:
     """One credit block."""
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
-        return documents.block(blocks.one_block(view, block_id))
+        return documents.block(blocks.one_block(view, block_id), view.head.state.functional_currency)
 
 
 @router.get("/journal-lines")
@@ -118,7 +119,7 @@ def journal_lines(
         raise InvalidValue(f"no account {account}", field="account", expected=", ".join(ROLE_BY_NAME), found=account)
     after = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        home = reader.ledger_head(connection, ledger).state.functional_currency
         rules = reader.rules_of(service.database, connection, ledger)
         kinds = None
         if account is not None:
@@ -135,7 +136,9 @@ def journal_lines(
             to_date=check_day(to, "to"), position=position, after=(after[0], after[1]), limit=limit,
         )  # fmt: skip
     items = [
-        documents.line(line) for line in reader.lines_of(entries, rules) if account is None or line.account == account
+        documents.line(line, home)
+        for line in reader.lines_of(entries, rules)
+        if account is None or line.account == account
     ]
     last = entries[-1] if len(entries) == limit else None
     return documents.page(items, None if last is None else [last.position, last.number])

@@ -1,0 +1,174 @@
+"""The command line's reads: events, a block's history, balances, blocks; at a point in time where it matters.
+
+Tables show functional amounts only where the ledger has entries in another currency than its functional one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from api import documents
+from api.settings import connect
+from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
+from projections import balances as balance_reads
+from projections import blocks as block_reads
+from subledger.event_data import parse_time
+from subledger.store import reader
+
+Document = dict[str, Any]
+
+AsOf = Annotated[str | None, typer.Option("--as-of", help="The books through the end of this day.", metavar="D")]
+KnownAt = Annotated[str | None, typer.Option("--known-at", help="As known at this moment.", metavar="T")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (events, history, balances, blocks):
+        app.command()(command)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else parse_time(text, field="known-at")
+
+
+def events(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
+    block: Annotated[str | None, typer.Option(help="Only those that touched this block.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only of this type.")] = None,
+    after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    json_: Json = False,
+) -> None:
+    """Lists recorded events, oldest first."""
+    service = connect()
+    with service.database.read() as connection:
+        home = reader.ledger_head(connection, ledger).state.functional_currency
+        rules = reader.rules_of(service.database, connection, ledger)
+        found = reader.events_page(
+            connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit
+        )
+    _print_events([documents.event(stored, rules, home) for stored in found], limit, json_)
+
+
+def history(
+    ledger: LedgerOption,
+    block: Annotated[str, typer.Option("--block", help="The credit block.", metavar="B")],
+    json_: Json = False,
+) -> None:
+    """Every event that touched a block, with its journal lines."""
+    service = connect()
+    with service.database.read() as connection:
+        home = reader.ledger_head(connection, ledger).state.functional_currency
+        rules = reader.rules_of(service.database, connection, ledger)
+        found = reader.events_page(connection, ledger, block=block, limit=10_000)
+    _print_events([documents.event(stored, rules, home) for stored in found], 10_000, json_)
+
+
+def _print_events(items: list[Document], limit: int, json_: bool) -> None:
+    if json_:
+        print_json(documents.page(items, [items[-1]["position"]] if len(items) == limit else None))
+        return
+    for item in items:
+        out.print(
+            f"[bold]{item['position']}[/] {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
+        )
+        for entry in item["entries"]:
+            credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
+            out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")
+            for line in entry["lines"]:
+                indent = "" if line["side"] == "debit" else "    "
+                amounts = f"{line['amount']:>14} {line['side']}{_functional(entry, line)}"
+                out.print(f"        {indent}{line['account']:<28} {amounts}")
+
+
+def _functional(entry: Document, line: Document) -> str:
+    """The functional amount of a line, where its entry is in another currency."""
+    home = line["functional"]["currency"]
+    currency = entry["amount"]["currency"]
+    return "" if currency == home else f" {currency} ({line['functional']['amount']} {home})"
+
+
+def balances(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="One customer; default the whole ledger.", metavar="C")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Balances of a customer, or the trial balance.
+
+    Example: subledger balances --ledger acme --customer cust-42 --as-of 2026-01-31
+    """
+    service = connect()
+    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
+        if customer is None:
+            document = documents.trial_balance(view, balance_reads.trial_balance(service.database, view))
+        else:
+            found = balance_reads.customer_balances(service.database, view, customer)
+            document = documents.customer_balances(view, customer, *found)
+        functional = balance_reads.has_other_currencies(view)
+    if json_:
+        print_json(document)
+        return
+    _print_balances(document, customer or ledger, functional=functional)
+
+
+def _print_balances(document: Document, whose: str, *, functional: bool) -> None:
+    """The accounts, with their functional amounts where the ledger has other currencies; a customer's credits."""
+    sides = ("debit", "credit", "balance")
+    rows = [[item["account"], item["currency"], *_cells(item, sides)] for item in document["accounts"]]
+    rows += [["total", item["currency"], *_cells(item, sides)] for item in document.get("totals", ())]
+    columns = ["account", "currency", *sides]
+    if functional:
+        columns += [f"functional {side}" for side in sides]
+        for row, item in zip(rows, document["accounts"], strict=False):
+            row += _cells(item["functional"], sides)
+        if all_currencies := document.get("functional"):
+            home = f"all, in {all_currencies['currency']}"
+            rows.append(["total", home, *_cells({}, sides), *_cells(all_currencies, sides)])
+        rows = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
+    title = f"{whose} as of {document['as_of']}, known at {document['known_at']}"
+    table(title, columns, rows, right=range(2, len(columns)))
+    if document.get("credits"):
+        units = list(document["credits"][0])
+        table(None, units, [list(item.values()) for item in document["credits"]], right=range(1, len(units)))
+
+
+def _cells(item: Document, names: Iterable[str]) -> list[str]:
+    return [item.get(name, "") for name in names]
+
+
+def blocks(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's.", metavar="C")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Credit blocks with their figures."""
+    service = connect()
+    items: list[Document] = []
+    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
+        home, functional = view.head.state.functional_currency, balance_reads.has_other_currencies(view)
+        after: str | None = ""
+        while after is not None:
+            found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
+            items += [documents.block(block, home) for block in found]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = [
+        "block_id", "customer", "credit_kind", "credits", "used", "remaining", "price", "drawn", "carrying_amount",
+        "currency", "expires_at", "status",
+    ]  # fmt: skip
+    rows = [_cells(item, names) for item in items]
+    if functional:
+        names += ["rate", f"carrying_amount in {home}"]
+        for row, item in zip(rows, items, strict=True):
+            row += [item["rate"] or "", item["functional"]["carrying_amount"]]
+    table(None, names, rows, right=(*range(3, 9), *range(12, len(names))))
