@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import subprocess
+from collections import defaultdict
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from beancount import loader
+from beancount.core.convert import get_weight
 from beancount.core.data import Open, Transaction
 
 from projections.journals.detail import DetailEntry, DetailLine
@@ -63,16 +65,47 @@ JOURNAL = Journal(
     ledger="acme-us", entity="US01", functional_currency="USD", period=Period(2026, 2), number=2, from_cut=3, to_cut=5,
     mapping=4, lines=_lines(),
 )  # fmt: skip
+ONE_CURRENCY = msgspec.structs.replace(JOURNAL, lines=tuple(line for line in _lines() if line.currency == "USD"))
 EMPTY = Journal(
     ledger="acme-us", entity="US01", functional_currency="USD", period=Period(2026, 3), number=1, from_cut=0, to_cut=5,
     mapping=4, lines=(),
 )  # fmt: skip
 
 
+GAIN = GLAccount(number="7100", name="Exchange gains and losses")
+
+
+def _remeasured() -> tuple[JournalLine, ...]:
+    """Euros bought at 1.20 and remeasured at 1.233; a yen that rounds to no cent; dinars; and dollars."""
+    lines = (
+        ("accounts_receivable", DEBIT, RECEIVABLE, "EUR", 100000, 123300),
+        ("prepaid_liability", CREDIT, PREPAID, "EUR", 100000, 120000),
+        ("fx_gain_loss", CREDIT, GAIN, "EUR", 0, 3300),
+        ("accounts_receivable", DEBIT, RECEIVABLE, "JPY", 1, 0),
+        ("prepaid_liability", CREDIT, PREPAID, "JPY", 1, 0),
+        ("accounts_receivable", DEBIT, RECEIVABLE, "KWD", 7, 2),
+        ("prepaid_liability", CREDIT, PREPAID, "KWD", 7, 2),
+        ("accounts_receivable", DEBIT, RECEIVABLE, "USD", 500, 500),
+        ("prepaid_liability", CREDIT, PREPAID, "USD", 500, 500),
+    )
+    return tuple(
+        JournalLine(
+            number=number, role=role, side=side, account=account, currency=currency, amount_minor=amount,
+            functional_minor=functional, entries=1,
+        )
+        for number, (role, side, account, currency, amount, functional) in enumerate(lines, start=1)
+    )  # fmt: skip
+
+
+CURRENCIES = msgspec.structs.replace(JOURNAL, lines=_remeasured())
+
+
 def _entry(
     position: int, kind: str, event: str, amount: int, functional: int, currency: str, debit: str, credit: str
 ) -> DetailEntry:  # fmt: skip
-    accounts = {"accounts_receivable": RECEIVABLE, "prepaid_liability": PREPAID, "usage_revenue": USAGE}
+    accounts = {
+        "accounts_receivable": RECEIVABLE, "prepaid_liability": PREPAID, "usage_revenue": USAGE, "fx_gain_loss": GAIN,
+    }  # fmt: skip
     return DetailEntry(
         position=position, number=1, kind=kind, source="billing", event_id=event, customer='cus_42 "Ü", -1',
         event_type="credits.purchased" if kind == "purchase" else "credits.consumed", block_id="blk/7:é",
@@ -92,12 +125,28 @@ ENTRIES = (
 )
 
 
-def rendered(name: str, *, detail: bool = False) -> str:
+REMEASURED = (
+    _entry(17, "purchase", "inv-1", 100000, 120000, "EUR", "accounts_receivable", "prepaid_liability"),
+    _entry(18, "purchase", "inv-2", 1, 0, "JPY", "accounts_receivable", "prepaid_liability"),
+    _entry(19, "purchase", "inv-3", 7, 2, "KWD", "accounts_receivable", "prepaid_liability"),
+    _entry(20, "purchase", "inv-4", 500, 500, "USD", "accounts_receivable", "prepaid_liability"),
+    _entry(21, "fx_remeasurement_accounts_receivable", "r", 0, 3300, "EUR", "accounts_receivable", "fx_gain_loss"),
+)
+GOLDENS = {
+    "": (JOURNAL, ENTRIES),
+    "one-currency-": (ONE_CURRENCY, tuple(entry for entry in ENTRIES if entry.currency == "USD")),
+    "currencies-": (CURRENCIES, REMEASURED),
+}
+"""The journals that were agreed on, by the beginning of their files' names."""
+
+
+def rendered(name: str, *, detail: bool = False, golden: str = "") -> str:
     form = format_named(name, detail=detail)
+    journal, entries = GOLDENS[golden]
     if not detail:
-        return form.render(JOURNAL)
+        return form.render(journal)
     assert form.render_detail is not None
-    return "".join(form.render_detail(JOURNAL, iter(ENTRIES)))
+    return "".join(form.render_detail(journal, iter(entries)))
 
 
 CASES = [
@@ -110,10 +159,11 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("golden", GOLDENS)
 @pytest.mark.parametrize(("name", "detail"), CASES)
-def test_a_rendering_is_the_agreed_file_to_the_byte(name: str, detail: bool) -> None:
-    path = GOLDEN / f"{'detail' if detail else 'summary'}.{FORMATS[name].extension}"
-    assert rendered(name, detail=detail).encode() == path.read_bytes()
+def test_a_rendering_is_the_agreed_file_to_the_byte(name: str, detail: bool, golden: str) -> None:
+    path = GOLDEN / f"{golden}{'detail' if detail else 'summary'}.{FORMATS[name].extension}"
+    assert rendered(name, detail=detail, golden=golden).encode() == path.read_bytes()
 
 
 def test_the_journal_itself_has_the_agreed_hash() -> None:
@@ -134,6 +184,19 @@ def test_csv_amounts_are_numbers_with_their_currencys_places_and_balance() -> No
     for currency in ("EUR", "JPY", "USD"):
         own = [row for row in rows if row["currency"] == currency]
         assert sum(Decimal(row["debit"]) for row in own) == sum(Decimal(row["credit"]) for row in own) > 0
+
+
+def test_a_line_of_functional_amounts_alone_is_in_csv_and_json_with_its_functional_amount() -> None:
+    row = list(csv.DictReader(io.StringIO(rendered("csv", golden="currencies-"))))[2]
+    line = json.loads(rendered("json", golden="currencies-"))["lines"][2]
+    for found in (row, line):
+        assert [found[name] for name in ("role", "currency", "debit", "credit")] == [
+            "fx_gain_loss", "EUR", "0.00", "0.00",
+        ]  # fmt: skip
+        assert [found[f"functional_{side}"] for side in ("debit", "credit")] == ["0.00", "33.00"]
+    rows = list(csv.DictReader(io.StringIO(rendered("csv", golden="currencies-"))))
+    debit, credit = (sum(Decimal(row[f"functional_{side}"]) for row in rows) for side in ("debit", "credit"))
+    assert debit == credit == Decimal("1238.02")
 
 
 def test_csv_texts_are_no_formulas() -> None:
@@ -167,14 +230,72 @@ def test_beancount_reads_every_text_back_as_it_was() -> None:
     assert loader.load_string(rendered("beancount"))[1] == []
 
 
+# Euros bought at 1.20 and remeasured at 1.233, a yen that rounds to no cent, dinars, dollars: by account and currency,
+# and by account in dollars over all currencies.
+OWED = {"EUR": Decimal("1000.00"), "JPY": Decimal(1), "KWD": Decimal("0.007"), "USD": Decimal("5.00")}
+IN_DOLLARS = {
+    "accounts_receivable": Decimal("1238.02"), "prepaid_liability": Decimal("-1205.02"), "fx_gain_loss": Decimal("-33"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_beancount_finds_the_balances_in_every_currency_and_in_the_functional_one(detail: bool) -> None:
+    entries, errors, options = loader.load_string(rendered("beancount", detail=detail, golden="currencies-"))
+    assert errors == []
+    roles = {entry.account: entry.meta["role"] for entry in entries if isinstance(entry, Open)}
+    quantities: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    weights: dict[str, Decimal] = defaultdict(Decimal)
+    told: dict[str, Decimal] = defaultdict(Decimal)
+    for posting in (posting for entry in entries if isinstance(entry, Transaction) for posting in entry.postings):
+        role, weight = roles[posting.account], get_weight(posting)
+        assert weight.currency == "USD" == options["operating_currency"][0]
+        weights[role] += round(weight.number, 2)
+        told[role] += posting.meta.get("functional", posting.units).number
+        if "functional-of" not in posting.meta:
+            quantities[role, posting.units.currency] += posting.units.number
+    assert weights == told == IN_DOLLARS
+    assert quantities == {
+        **{("accounts_receivable", currency): amount for currency, amount in OWED.items()},
+        **{("prepaid_liability", currency): -amount for currency, amount in OWED.items()},
+    }
+
+
+@pytest.mark.parametrize("wrong", ["1200.01 USD", "1199.99 USD"])
+def test_a_functional_amount_that_is_a_cent_off_is_seen_by_beancount(wrong: str) -> None:
+    """The tolerance that division asks for is far below a cent, where no posting is in the functional currency."""
+    text = rendered("beancount", detail=True, golden="currencies-")
+    assert loader.load_string(text)[1] == []
+    [error] = loader.load_string(text.replace("-1000.00 EUR @@ 1200.00 USD", f"-1000.00 EUR @@ {wrong}"))[1]
+    assert "does not balance" in error.message
+
+
+@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+@pytest.mark.parametrize("golden", GOLDENS)
+@pytest.mark.parametrize("detail", [False, True])
+def test_hledger_finds_nothing_to_complain_about(detail: bool, golden: str) -> None:
+    hledger(rendered("hledger", detail=detail, golden=golden), "check", "--strict", "accounts", "commodities")
+
+
 @pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
 @pytest.mark.parametrize("detail", [False, True])
-def test_hledger_finds_nothing_to_complain_about(detail: bool) -> None:
+def test_hledger_finds_the_balances_in_every_currency_and_in_the_functional_one(detail: bool) -> None:
+    text = rendered("hledger", detail=detail, golden="currencies-")
+    asked = ("bal", "--no-total", "--depth", "2", "-O", "csv", "--layout=bare")
+    at_cost = csv.DictReader(io.StringIO(hledger(text, *asked, "-B")))
+    assert {row["account"].split(":")[1]: Decimal(row["balance"]) for row in at_cost} == IN_DOLLARS
+    own = csv.DictReader(io.StringIO(hledger(text, *asked, "not:tag:functional-of")))
+    assert {(row["account"].split(":")[1], row["commodity"]): Decimal(row["balance"]) for row in own} == {
+        **{("accounts_receivable", currency): amount for currency, amount in OWED.items()},
+        **{("prepaid_liability", currency): -amount for currency, amount in OWED.items()},
+    }
+
+
+def hledger(journal: str, *arguments: str) -> str:
     done = subprocess.run(
-        ["hledger", "-f", "-", "check", "--strict", "accounts", "commodities"],
-        input=rendered("hledger", detail=detail), capture_output=True, text=True, env={"LANG": "C.UTF-8"},
-    )  # fmt: skip
+        ["hledger", "-f", "-", *arguments], input=journal, capture_output=True, text=True, env={"LANG": "C.UTF-8"}
+    )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @pytest.mark.parametrize("name", FORMATS)

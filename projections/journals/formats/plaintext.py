@@ -4,8 +4,15 @@ A debit is positive, a credit negative. The account is the role under its class,
 name; the GL account stands beside it. In detail every customer has a sub-account, whose name is made of the
 customer's id so that two ids never share one, and the id itself stands in the metadata.
 
+In another currency than the ledger's functional one a posting carries its functional amount as its total price: the
+tools balance it in the functional currency and recompute both. The sum of quantities is an account's balance in the
+currency; the sum at cost (``hledger bal -B``, Beancount's ``weight``) is its functional balance over all currencies.
+What moves the functional amount alone (remeasurement, settlement, a cent of rounding) has no quantity to price, and
+both tools take 0 at any price for 0: it is a posting in the functional currency, marked ``functional-of``. Without the
+marked ones, the quantities in the functional currency are the balances of what was posted in it.
+
 Beancount lets an entry pass that is off by less than half a unit of its last digit: that a journal balances exactly is
-proved before it is written down.
+proved before it is written down. It keeps a total price by unit, to 28 digits: round its weights to the minor unit.
 """
 
 from __future__ import annotations
@@ -13,11 +20,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
+from decimal import Decimal
 from typing import Final
 from urllib.parse import quote
 
-from projections.journals.detail import DetailEntry
-from projections.journals.summary import Journal
+from projections.journals.detail import DetailEntry, DetailLine
+from projections.journals.summary import Journal, JournalLine
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.money import exponent, format_credits, format_minor
 
@@ -35,6 +43,32 @@ _HLEDGER_TYPES: Final = {"assets": "A", "liabilities": "L", "revenues": "R", "ex
 
 def _signed(amount_minor: int, side: Side, currency: str) -> str:
     return format_minor(amount_minor if side is Side.DEBIT else -amount_minor, currency)
+
+
+def _amount(line: JournalLine | DetailLine, currency: str, home: str) -> str:
+    """What a posting moves: ``-5.00 USD``; in another currency than the books' ``-5.00 EUR @@ 6.00 USD``, or where it
+    moves the functional amount alone ``-6.00 USD``."""
+    amount = f"{_signed(line.amount_minor, line.side, currency)} {currency}"
+    if currency == home:
+        return amount
+    if line.amount_minor == 0:
+        return f"{_signed(line.functional_minor, line.side, home)} {home}"
+    return f"{amount} @@ {format_minor(line.functional_minor, home)} {home}"
+
+
+def _currencies(journal: Journal) -> list[str]:
+    """Those of the lines, with the functional one where their functional amounts are told."""
+    used = {line.currency for line in journal.lines}
+    return sorted(used | {journal.functional_currency} if _is_priced(journal) else used)
+
+
+def _is_priced(journal: Journal) -> bool:
+    return any(line.currency != journal.functional_currency for line in journal.lines)
+
+
+_PRICES_EXPLAINED: Final = (
+    "; after @@: the amount in the ledger's currency; postings marked functional-of move nothing in their own"
+)
 
 
 # --- Beancount ------------------------------------------------------------------------------------------------
@@ -69,6 +103,11 @@ def _beancount_head(journal: Journal, what: str) -> str:
         f'option "title" {_string(f"{journal.entity} prepaid credits {journal.period}")}',
         f'option "operating_currency" "{journal.functional_currency}"',
     ]
+    if _is_priced(journal):
+        # Far below a minor unit: for what division leaves of a total price.
+        home = journal.functional_currency
+        lines.insert(2, _PRICES_EXPLAINED)
+        lines.append(f'option "inferred_tolerance_default" "{home}:{Decimal(1).scaleb(-exponent(home) - 3):f}"')
     return "\n".join(lines) + "\n"
 
 
@@ -95,10 +134,11 @@ class _Opened:
 
 def beancount_text(journal: Journal) -> str:
     """The summary: one transaction a currency on the period's last day, one posting a line."""
+    home = journal.functional_currency
     opened = _Opened(journal.period.first_day)
     pieces = [_beancount_head(journal, "summary"), "\n"]
     currencies = sorted({line.currency for line in journal.lines})
-    pieces += [opened.commodity(currency) for currency in currencies]
+    pieces += [opened.commodity(currency) for currency in _currencies(journal)]
     pieces += [opened.account(beancount_account(line.role), role=line.role) for line in journal.lines]
     for currency in currencies:
         pieces.append(
@@ -109,7 +149,7 @@ def beancount_text(journal: Journal) -> str:
             if line.currency != currency:
                 continue
             pieces.append(
-                f"  {beancount_account(line.role)}  {_signed(line.amount_minor, line.side, currency)} {currency}\n"
+                f"  {beancount_account(line.role)}  {_amount(line, currency, home)}\n"
                 f"    line: {line.number}\n"
                 f"    gl-account: {_string(line.account.number)}\n"
             )
@@ -118,19 +158,27 @@ def beancount_text(journal: Journal) -> str:
                 "processor": line.processor, **{f"dim-{name}": value for name, value in line.account.dimensions},
             }  # fmt: skip
             pieces += [f"    {name}: {_string(value)}\n" for name, value in facts.items() if value]
-            if currency != journal.functional_currency:
-                functional = _signed(line.functional_minor, line.side, journal.functional_currency)
-                pieces.append(f"    functional: {functional} {journal.functional_currency}\n")
+            pieces += _beancount_functional(line, currency, home)
     return "".join(pieces)
+
+
+def _beancount_functional(line: JournalLine | DetailLine, currency: str, home: str) -> list[str]:
+    if currency == home:
+        return []
+    pieces = [f"    functional: {_signed(line.functional_minor, line.side, home)} {home}\n"]
+    return pieces if line.amount_minor else [*pieces, f"    functional-of: {_string(currency)}\n"]
 
 
 def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
     """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
+    home = journal.functional_currency
     opened = _Opened(journal.period.first_day)
     yield _beancount_head(journal, "every entry")
     for entry in entries:
         names = [beancount_account(line.role, entry.customer) for line in entry.lines]
-        new = opened.commodity(entry.currency) + "".join(
+        priced = entry.currency != home
+        new = opened.commodity(entry.currency) + (opened.commodity(home) if priced else "")
+        new += "".join(
             opened.account(name, role=line.role, customer=entry.customer)
             for name, line in zip(names, entry.lines, strict=True)
         )
@@ -145,12 +193,9 @@ def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterat
         pieces.append(f"  effective-date: {entry.effective_date}\n")
         for name, line in zip(names, entry.lines, strict=True):
             pieces.append(
-                f"  {name}  {_signed(line.amount_minor, line.side, entry.currency)} {entry.currency}\n"
-                f"    gl-account: {_string(line.account.number)}\n"
+                f"  {name}  {_amount(line, entry.currency, home)}\n    gl-account: {_string(line.account.number)}\n"
             )
-            if entry.currency != journal.functional_currency:
-                functional = _signed(line.functional_minor, line.side, journal.functional_currency)
-                pieces.append(f"    functional: {functional} {journal.functional_currency}\n")
+            pieces += _beancount_functional(line, entry.currency, home)
         yield "".join(pieces)
 
 
@@ -195,6 +240,8 @@ def _hledger_head(journal: Journal, what: str) -> str:
         "decimal-mark .",
         *(f"account {root}  ; type:{letter}" for root, letter in _HLEDGER_TYPES.items()),
     ]
+    if _is_priced(journal):
+        lines.insert(2, _PRICES_EXPLAINED)
     return "\n".join(lines) + "\n"
 
 
@@ -224,10 +271,11 @@ def _tags(facts: Iterable[tuple[str, str]], indent: str) -> list[str]:
 
 def hledger_text(journal: Journal) -> str:
     """The summary: one transaction a currency on the period's last day, one posting a line."""
+    home = journal.functional_currency
     declared = _Declared()
     pieces = [_hledger_head(journal, "summary")]
     currencies = sorted({line.currency for line in journal.lines})
-    pieces += [declared.commodity(currency) for currency in currencies]
+    pieces += [declared.commodity(currency) for currency in _currencies(journal)]
     pieces += [declared.account(hledger_account(line.role)) for line in journal.lines]
     for currency in currencies:
         pieces.append(f"\n{journal.posting_date} * ({journal.name}) Journal {journal.name} {currency}\n")
@@ -239,32 +287,36 @@ def hledger_text(journal: Journal) -> str:
                 ("credit-kind", line.credit_kind), ("pool", line.pool), ("processor", line.processor),
                 *((f"dim-{name}", value) for name, value in line.account.dimensions),
             ]  # fmt: skip
-            if currency != journal.functional_currency:
-                functional = _signed(line.functional_minor, line.side, journal.functional_currency)
-                facts += [("functional", functional), ("functional-currency", journal.functional_currency)]
-            pieces.append(
-                f"    {hledger_account(line.role)}  {_signed(line.amount_minor, line.side, currency)} {currency}\n"
-            )
+            facts += _hledger_functional(line, currency, home)
+            pieces.append(f"    {hledger_account(line.role)}  {_amount(line, currency, home)}\n")
             pieces += _tags(facts, "    ")
     return "".join(pieces)
 
 
+def _hledger_functional(line: JournalLine | DetailLine, currency: str, home: str) -> list[tuple[str, str]]:
+    if currency == home:
+        return []
+    facts = [("functional", _signed(line.functional_minor, line.side, home)), ("functional-currency", home)]
+    return facts if line.amount_minor else [*facts, ("functional-of", currency)]
+
+
 def hledger_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
     """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
+    home = journal.functional_currency
     declared = _Declared()
     yield _hledger_head(journal, "every entry")
     for entry in entries:
         names = [hledger_account(line.role, entry.customer) for line in entry.lines]
-        new = declared.commodity(entry.currency) + "".join(declared.account(name) for name in names)
+        priced = entry.currency != home
+        new = declared.commodity(entry.currency) + (declared.commodity(home) if priced else "")
+        new += "".join(declared.account(name) for name in names)
         pieces = ["\n", f"{new}\n" if new else ""]
         pieces.append(f"{entry.accounting_date} * ({journal.ledger}/{entry.position}/{entry.number}) {entry.kind}\n")
         place = [("position", str(entry.position)), ("number", str(entry.number))]
         pieces += _tags([*_facts(entry), *place, ("effective", entry.effective_date.isoformat())], "    ")
         for name, line in zip(names, entry.lines, strict=True):
-            pieces.append(f"    {name}  {_signed(line.amount_minor, line.side, entry.currency)} {entry.currency}\n")
+            pieces.append(f"    {name}  {_amount(line, entry.currency, home)}\n")
             facts = [("gl-account", line.account.number)]
-            if entry.currency != journal.functional_currency:
-                functional = _signed(line.functional_minor, line.side, journal.functional_currency)
-                facts += [("functional", functional), ("functional-currency", journal.functional_currency)]
+            facts += _hledger_functional(line, entry.currency, home)
             pieces += _tags(facts, "    ")
         yield "".join(pieces)
