@@ -1,16 +1,19 @@
 """Independent programs recompute every balance: Beancount and hledger read the detail exports, month by month.
 
-What they find for every customer and account at the end of every month must be what the log says.
+What they find for every customer and account at the end of every month must be what the log says: in every currency,
+and in the functional currency over all of them.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 import shutil
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 
 import pytest
 from beancount import loader
+from beancount.core.convert import get_weight
 from beancount.core.data import Transaction
 
 from api.service import Subledger
@@ -28,6 +32,7 @@ from subledger.accounts import ROLES
 from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.reader import ledger_head
 from tests.conftest import NewLedger, cloud_event
 
 MONTHS = tuple(Period(2026, month) for month in range(1, 6))
@@ -36,72 +41,106 @@ CUSTOMERS = (
     "cust-42", "cust--42", "Cust-42", "cus_ABC", "a:b", "a b", "a  b", 'say "hi"', "back\\slash", "émile", "客户",
     "-2d-", "%2C,;|", "1", ":", " x ", "=1+1", "(x)", "C-1", "[2026-03-01]", "date:2026-03-01",
 )  # fmt: skip
-Balances = dict[tuple[str, str, Period], Decimal]
-"""Customer, role, month → debit less credit at its end."""
+RATES = {"EUR": "1.15", "JPY": "0.0066", "KWD": "3.26"}
+ALL = "all"
+"""Stands for the balance in the functional currency, over all currencies."""
+Place = tuple[str, str, str]
+"""Customer (empty: of the ledger as a whole), role, currency or ALL."""
+Balances = dict[tuple[Place, Period], Decimal]
+"""Debit less credit at a month's end."""
 
 
-def random_events(rng: random.Random, count: int, currency: str, tag: str) -> list[dict[str, Any]]:
-    """Purchases, grants, usage, reversals, voids, payments and moved expiries in order of time, some of them late."""
-    places = exponent(currency)
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    blocks: dict[str, list[str]] = defaultdict(list)
-    usages: dict[str, list[str]] = defaultdict(list)
-    events: list[dict[str, Any]] = []
+class World:
+    """Purchases, grants, usage, reversals, voids, refunds, payments, moved expiries in order of time, some of them late.
 
-    def money(most: int) -> str:
-        return f"{Decimal(rng.randint(1, most)).scaleb(-places):f}"
+    In several currencies also their rates in dollars, refundable blocks, and pools with what is expected to break.
+    """
 
-    for number in range(count):
-        customer = rng.choice(CUSTOMERS)
-        moment = start + timedelta(days=150 * number / count, seconds=rng.randint(0, 9999))
-        if rng.random() < 0.1:
-            moment -= timedelta(days=rng.randint(1, 40))
-        time = max(moment, start).isoformat()
-        name = f"{tag}-{number}"
-        kind = rng.choices(("buy", "grant", "use", "reverse", "void", "pay", "move"), weights=(12, 4, 50, 8, 3, 10, 2))[
-            0
-        ]
-        if kind == "buy" or not blocks[customer]:
-            data: dict[str, Any] = {
-                "block_id": f"{name} \"é'", "credits": str(rng.randint(1, 400)), "price": money(20_000),
+    def __init__(self, rng: random.Random, currencies: tuple[str, ...], tag: str) -> None:
+        self.rng, self.currencies, self.tag = rng, currencies, tag
+        self.blocks: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.usages: dict[str, list[str]] = defaultdict(list)
+
+    def events(self, count: int) -> list[dict[str, Any]]:
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        events = self.of_the_ledger() if len(self.currencies) > 1 else []
+        for number in range(count):
+            moment = start + timedelta(days=150 * number / count, seconds=self.rng.randint(0, 9999))
+            if self.rng.random() < 0.1:
+                moment -= timedelta(days=self.rng.randint(1, 40))
+            customer, name = self.rng.choice(CUSTOMERS), f"{self.tag}-{number}"
+            moment = max(moment, start + timedelta(hours=1))
+            event_type, data = self.event(customer, name, moment)
+            events.append(cloud_event(name, event_type, customer, moment.isoformat()) | {"data": data})
+        return sorted(events, key=lambda event: event["time"][:7])
+
+    def of_the_ledger(self) -> list[dict[str, Any]]:
+        events = []
+        for month in MONTHS:
+            for day in (1, 12, 24):
+                for base, around in RATES.items():
+                    rate = f"{Decimal(around) * self.rng.randint(900, 1100) / 1000:f}"
+                    name, time = f"{base}-{month}-{day}", f"{month}-{day:02d}T00:00:00Z"
+                    data = {"base": base, "quote": "USD", "rate": rate, "rate_source": "chance"}
+                    events.append(cloud_event(name, "exchange_rate.set", None, time, **data))
+            for currency in self.currencies:
+                data = {"pool": f"pool-{currency}", "currency": currency, "evidence": "chance"}
+                data["expected_breakage_rate"] = f"0.{self.rng.randint(10, 30)}"
+                name = f"pool-{currency}-{month}"
+                events.append(cloud_event(name, "breakage.estimated", None, f"{month}-01T00:30:00Z", **data))
+        return events
+
+    def money(self, most: int, currency: str) -> str:
+        return f"{Decimal(self.rng.randint(1, most)).scaleb(-exponent(currency)):f}"
+
+    def event(self, customer: str, name: str, moment: datetime) -> tuple[str, dict[str, Any]]:
+        rng, blocks, usages = self.rng, self.blocks[customer], self.usages[customer]
+        kinds = ("buy", "grant", "use", "reverse", "void", "refund", "pay", "move")
+        kind = rng.choices(kinds, weights=(12, 4, 50, 8, 3, 2, 10, 2))[0]
+        if kind == "buy" or not blocks:
+            return "credits.purchased", self.purchase(customer, name, moment)
+        block, currency = rng.choice(blocks)
+        if kind == "grant":
+            return "credits.granted", {
+                "block_id": f"{name}-g", "credits": str(rng.randint(1, 50)), "reason": "promotional",
+            }  # fmt: skip
+        if kind == "use":
+            usages.append(name)
+            return "credits.consumed", {
+                "credits": f"{rng.randint(1, 90)}" + (f".{rng.randint(0, 999)}" if rng.random() < 0.3 else ""),
+                "product": rng.choice(("api", "storage")), "overage_price": self.money(30, currency),
                 "currency": currency,
             }  # fmt: skip
-            if rng.random() < 0.5:
-                data["expires_at"] = (moment + timedelta(days=rng.randint(1, 90))).isoformat()
-            if rng.random() < 0.4:
-                data["tax"] = money(500)
-            blocks[customer].append(data["block_id"])
-            event_type = "credits.purchased"
-        elif kind == "grant":
-            data = {"block_id": f"{name}-g", "credits": str(rng.randint(1, 50)), "reason": "promotional"}
-            event_type = "credits.granted"
-        elif kind == "use":
-            data = {
-                "credits": f"{rng.randint(1, 90)}" + (f".{rng.randint(0, 999)}" if rng.random() < 0.3 else ""),
-                "product": rng.choice(("api", "storage")), "overage_price": money(30), "currency": currency,
-            }  # fmt: skip
-            usages[customer].append(name)
-            event_type = "credits.consumed"
-        elif kind == "reverse" and usages[customer]:
-            data = {"event_id": rng.choice(usages[customer]), "reason": "a correction"}
-            if rng.random() < 0.6:
-                data["credits"] = str(rng.randint(1, 20))
-            event_type = "consumption.reversed"
-        elif kind == "void":
-            data = {"block_id": rng.choice(blocks[customer]), "reason": "returned"}
-            event_type = "purchase.voided"
-        elif kind == "move":
-            data = {"block_id": rng.choice(blocks[customer]), "expires_at": None, "reason": "goodwill"}
-            event_type = "block.expiry_changed"
-        else:
-            data = {"amount": money(9_000), "currency": currency}
-            if rng.random() < 0.7:
-                data["block_id"] = rng.choice(blocks[customer])
-            if rng.random() < 0.5:
-                data |= {"processor": "stripe", "fee": money(100)}
-            event_type = "payment.received"
-        events.append(cloud_event(name, event_type, customer, time) | {"data": data})
-    return events
+        if kind == "reverse" and usages:
+            data = {"event_id": rng.choice(usages), "reason": "a correction"}
+            return "consumption.reversed", data | ({"credits": str(rng.randint(1, 20))} if rng.random() < 0.6 else {})
+        if kind == "void":
+            return "purchase.voided", {"block_id": block, "reason": "returned"}
+        if kind == "refund":
+            return "credits.refunded", {"block_id": block, "reason": "returned"}
+        if kind == "move":
+            return "block.expiry_changed", {"block_id": block, "expires_at": None, "reason": "goodwill"}
+        data = {"amount": self.money(9_000, currency), "currency": currency}
+        if rng.random() < 0.7:
+            data["block_id"] = block
+        if rng.random() < 0.5:
+            data |= {"processor": "stripe", "fee": self.money(100, currency)}
+        return "payment.received", data
+
+    def purchase(self, customer: str, name: str, moment: datetime) -> dict[str, Any]:
+        rng, currency = self.rng, self.rng.choice(self.currencies)
+        data: dict[str, Any] = {
+            "block_id": f"{name} \"é'", "credits": str(rng.randint(1, 400)), "price": self.money(20_000, currency),
+            "currency": currency,
+        }  # fmt: skip
+        if rng.random() < 0.5:
+            data["expires_at"] = (moment + timedelta(days=rng.randint(1, 90))).isoformat()
+        if rng.random() < 0.4:
+            data["tax"] = self.money(500, currency)
+        if len(self.currencies) > 1 and rng.random() < 0.6:
+            data |= {"refundable": True} if rng.random() < 0.5 else {"pool": f"pool-{currency}"}
+        self.blocks[customer].append((data["block_id"], currency))
+        return data
 
 
 def fill(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> None:
@@ -124,13 +163,20 @@ def fill(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> None:
     assert recorded > len(events) // 2
 
 
-@pytest.fixture(
-    scope="module", params=[("USD", "customer_deposits"), ("KWD", "contract_liability")], ids=["USD", "KWD"]
-)
+LEDGERS = {
+    "USD": ("USD", "customer_deposits", ("USD",)),
+    "KWD": ("KWD", "contract_liability", ("KWD",)),
+    "several": ("USD", "customer_deposits", ("USD", "EUR", "JPY", "KWD")),
+}
+"""Functional currency, policy, currencies."""
+
+
+@pytest.fixture(scope="module", params=LEDGERS.values(), ids=LEDGERS)
 def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
-    currency, policy = request.param
-    ledger = new_ledger(currency=currency, policy=policy, on_shortfall="backfill")
-    fill(service, ledger, random_events(random.Random(f"judges {currency}"), 400, currency, currency))
+    home, policy, currencies = request.param
+    ledger = new_ledger(currency=home, policy=policy, on_shortfall="backfill")
+    rng = random.Random(f"judges {' '.join(currencies)}")
+    fill(service, ledger, World(rng, currencies, home).events(400 if len(currencies) == 1 else 600))
     return ledger
 
 
@@ -149,39 +195,78 @@ def files(service: Subledger, ledger: str, format: str, folder: Path) -> dict[Pe
 def expected(database: Database, ledger: str) -> Balances:
     """The same balances from the journal lines, by SQL."""
     query = """
-        SELECT customer, account, currency, to_char(accounting_date, 'YYYY-MM'),
-               sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END)
+        SELECT coalesce(customer, ''), account, currency, to_char(accounting_date, 'YYYY-MM'),
+               sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END),
+               sum(CASE side WHEN 'debit' THEN functional_minor ELSE -functional_minor END)
         FROM journal_lines WHERE ledger = %s GROUP BY 1, 2, 3, 4
     """
+    home = home_of(database, ledger)
     with database.write() as connection:
         rows = connection.execute(query, (ledger,)).fetchall()
-    changes = {
-        (customer, role, Period.parse(month)): Decimal(minor).scaleb(-exponent(currency))
-        for customer, role, currency, month, minor in rows
-    }
-    assert {customer for customer, _, _ in changes} == set(CUSTOMERS)
+    changes: dict[tuple[Place, Period], Decimal] = defaultdict(Decimal)
+    for customer, role, currency, month, minor, functional in rows:
+        period = Period.parse(month)
+        changes[(customer, role, currency), period] += Decimal(minor).scaleb(-exponent(currency))
+        changes[(customer, role, ALL), period] += Decimal(functional).scaleb(-exponent(home))
+    assert {customer for (customer, _, _), _ in changes} - {""} == set(CUSTOMERS)
     return cumulated(changes)
 
 
-def cumulated(changes: dict[tuple[str, str, Period], Decimal]) -> Balances:
+def home_of(database: Database, ledger: str) -> str:
+    with database.read() as connection:
+        return ledger_head(connection, ledger).state.functional_currency
+
+
+def cumulated(changes: dict[tuple[Place, Period], Decimal]) -> Balances:
     """Balances at the end of every month from what each month changed; accounts that are at zero left out."""
     balances: Balances = {}
-    for customer, role in {key[:2] for key in changes}:
+    for place in {place for place, _ in changes}:
         total = Decimal(0)
         for month in MONTHS:
-            total += changes.get((customer, role, month), Decimal(0))
+            total += changes.get((place, month), Decimal(0))
             if total:
-                balances[customer, role, month] = total
+                balances[place, month] = total
     return balances
+
+
+def by_role(balances: Balances) -> Balances:
+    """The same of the ledger as a whole."""
+    totals: dict[tuple[Place, Period], Decimal] = defaultdict(Decimal)
+    for ((_, role, currency), month), balance in balances.items():
+        totals[("", role, currency), month] += balance
+    return {key: total for key, total in totals.items() if total}
+
+
+def moved(transaction: Transaction, home: str) -> Iterator[tuple[str, str, Decimal]]:
+    """Account, currency or ALL, and how much, of each posting: quantities and weights as Beancount has them."""
+    for posting in transaction.postings:
+        weight = get_weight(posting)
+        assert weight.currency == home
+        yield posting.account, ALL, round(weight.number, exponent(home))
+        if "functional-of" not in posting.meta:
+            yield posting.account, posting.units.currency, posting.units.number
+
+
+def test_the_ledger_in_several_currencies_moves_functional_amounts_alone(database: Database, ledger: str) -> None:
+    query = "SELECT DISTINCT kind FROM entries WHERE ledger = %s AND amount_minor = 0 AND functional_minor <> 0"
+    with database.write() as connection:
+        alone = {kind for (kind,) in connection.execute(query, (ledger,)).fetchall()}
+        currencies = connection.execute("SELECT count(DISTINCT currency) FROM entries WHERE ledger = %s", (ledger,))
+        assert currencies.fetchall() == [(4 if alone else 1,)]
+    if alone:
+        for role in ("accounts_receivable", "prepaid_liability", "cash", "processor_clearing"):
+            assert f"fx_remeasurement_{role}" in alone
+        assert {"fx_settlement_accounts_receivable", "breakage_estimate"} <= alone
 
 
 def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_month_end(
     service: Subledger, database: Database, ledger: str, tmp_path: Path
 ) -> None:
-    changes: dict[tuple[str, str, Period], Decimal] = defaultdict(Decimal)
-    names = {beancount_account(role.name, customer): (customer, role.name) for customer in CUSTOMERS for role in ROLES}
-    assert len(names) == len(CUSTOMERS) * len(ROLES)
-    months = files(service, ledger, "beancount", tmp_path)
+    changes: dict[tuple[Place, Period], Decimal] = defaultdict(Decimal)
+    whose = ("", *CUSTOMERS)
+    names = {beancount_account(role.name, who or None): (who, role.name) for who in whose for role in ROLES}
+    assert len(names) == len(whose) * len(ROLES)
+    home, months = home_of(database, ledger), files(service, ledger, "beancount", tmp_path)
     assert max(len(paths) for paths in months.values()) > 1
     for month, paths in months.items():
         for path in paths:
@@ -191,12 +276,13 @@ def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_mont
                 if not isinstance(entry, Transaction):
                     continue
                 assert Period.of(entry.date) == month
-                assert {posting.units.currency for posting in entry.postings} <= {"USD", "KWD"}
-                assert sum(posting.units.number for posting in entry.postings) == 0  # exactly, not nearly
-                for posting in entry.postings:
-                    customer, role = names[posting.account]
-                    assert entry.meta["customer"] == customer
-                    changes[customer, role, month] += posting.units.number
+                sums: dict[str, Decimal] = defaultdict(Decimal)
+                for account, currency, amount in moved(entry, home):
+                    customer, role = names[account]
+                    assert entry.meta.get("customer", "") == customer
+                    changes[(customer, role, currency), month] += amount
+                    sums[currency] += amount
+                assert not any(sums.values())  # exactly, not nearly
     assert cumulated(changes) == expected(database, ledger)
 
 
@@ -204,8 +290,9 @@ def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_mont
 def test_hledger_finds_the_balance_of_every_customer_and_account_at_every_month_end(
     service: Subledger, database: Database, ledger: str, tmp_path: Path
 ) -> None:
-    names = {hledger_account(role.name, customer): (customer, role.name) for customer in CUSTOMERS for role in ROLES}
-    assert len(names) == len(CUSTOMERS) * len(ROLES)
+    whose = ("", *CUSTOMERS)
+    names = {hledger_account(role.name, who or None): (who, role.name) for who in whose for role in ROLES}
+    assert len(names) == len(whose) * len(ROLES)
     months = files(service, ledger, "hledger", tmp_path)
     everything = [argument for paths in months.values() for path in paths for argument in ("-f", str(path))]
     for paths in months.values():
@@ -213,12 +300,12 @@ def test_hledger_finds_the_balance_of_every_customer_and_account_at_every_month_
             hledger("-f", str(path), "check", "--strict", "accounts", "commodities")
     found: Balances = {}
     for month in MONTHS:
-        text = hledger(
-            *everything, "bal", "--flat", "--no-total", "-e", str(month.next.first_day), "-O", "csv", "--layout=bare"
-        )
-        for row in csv.DictReader(io.StringIO(text)):
-            customer, role = names[row["account"]]
-            found[customer, role, month] = Decimal(row["balance"])
+        asked = ("bal", "--flat", "--no-total", "-e", str(month.next.first_day), "-O", "csv", "--layout=bare")
+        for at_cost in (False, True):
+            how = "-B" if at_cost else "not:tag:functional-of"
+            for row in csv.DictReader(io.StringIO(hledger(*everything, *asked, how))):
+                if balance := Decimal(row["balance"]):
+                    found[(*names[row["account"]], ALL if at_cost else row["commodity"]), month] = balance
     assert found == expected(database, ledger)
 
 
@@ -231,8 +318,9 @@ def hledger(*arguments: str) -> str:
 def test_the_summaries_add_up_to_the_same_balances(
     service: Subledger, database: Database, ledger: str, tmp_path: Path
 ) -> None:
-    changes: dict[tuple[str, str, Period], Decimal] = defaultdict(Decimal)
+    changes: dict[tuple[Place, Period], Decimal] = defaultdict(Decimal)
     roles = {beancount_account(role.name): role.name for role in ROLES}
+    home = home_of(database, ledger)
     for month in MONTHS:
         for one in export(service.recorder, service.database, ledger, month, "beancount"):
             entries, errors, _ = loader.load_string(b"".join(content_of(service.database, one)).decode())
@@ -240,14 +328,44 @@ def test_the_summaries_add_up_to_the_same_balances(
             for entry in entries:
                 if isinstance(entry, Transaction):
                     assert entry.date == month.last_day
-                    for posting in entry.postings:
-                        changes["", roles[posting.account], month] += posting.units.number
+                    for account, currency, amount in moved(entry, home):
+                        changes[("", roles[account], currency), month] += amount
+    assert cumulated(changes) == by_role(expected(database, ledger))
+
+
+@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+def test_hledger_adds_the_summaries_up_to_the_same_balances(
+    service: Subledger, database: Database, ledger: str, tmp_path: Path
+) -> None:
+    roles = {hledger_account(role.name): role.name for role in ROLES}
+    everything = []
+    for month in MONTHS:
         for one in export(service.recorder, service.database, ledger, month, "hledger"):
             path = tmp_path / one.filename
             path.write_bytes(b"".join(content_of(service.database, one)))
-            if shutil.which("hledger") is not None:
-                hledger("-f", str(path), "check", "--strict", "accounts", "commodities")
-    totals: dict[tuple[str, str, Period], Decimal] = defaultdict(Decimal)
-    for (_, role, month), balance in expected(database, ledger).items():
-        totals["", role, month] += balance
-    assert cumulated(changes) == {key: total for key, total in totals.items() if total}
+            hledger("-f", str(path), "check", "--strict", "accounts", "commodities")
+            everything += ["-f", str(path)]
+    found: Balances = {}
+    for how, at_cost in (("-B", True), ("not:tag:functional-of", False)):
+        text = hledger(*everything, "bal", "--flat", "--no-total", "-O", "csv", "--layout=bare", how)
+        for row in csv.DictReader(io.StringIO(text)):
+            if balance := Decimal(row["balance"]):
+                found[("", roles[row["account"]], ALL if at_cost else row["commodity"]), MONTHS[-1]] = balance
+    totals = by_role(expected(database, ledger))
+    assert found == {key: balance for key, balance in totals.items() if key[1] == MONTHS[-1]}
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_the_neutral_formats_tell_the_same_lines(
+    service: Subledger, database: Database, ledger: str, format: str
+) -> None:
+    changes: dict[tuple[Place, Period], Decimal] = defaultdict(Decimal)
+    for month in MONTHS:
+        for one in export(service.recorder, service.database, ledger, month, format):
+            text = b"".join(content_of(service.database, one)).decode()
+            lines = csv.DictReader(io.StringIO(text)) if format == "csv" else json.loads(text)["lines"]
+            for line in lines:
+                for currency, prefix in ((line["currency"], ""), (ALL, "functional_")):
+                    amount = Decimal(line[f"{prefix}debit"]) - Decimal(line[f"{prefix}credit"])
+                    changes[("", line["role"], currency), month] += amount
+    assert cumulated(changes) == by_role(expected(database, ledger))
