@@ -126,3 +126,40 @@ def test_the_server_stops_when_told(run: Run) -> None:
     run("database")
     assert _json(run("database", "--stop", "--json"))["stopped"] is True
     assert _json(run("database", "--stop", "--json"))["stopped"] is False
+
+
+def test_functional_amounts_are_shown_only_where_the_ledger_has_another_currency(run: Run) -> None:
+    _json(run("ledger", "create", "two", "--currency", "USD", "--json"))
+    bought = {"block_id": "B", "credits": "10", "price": "50.00"}
+    dollars = cloud_event("buy-1", "credits.purchased", "ann", "2026-01-15T10:00:00Z", currency="USD", **bought)
+    _json(run("record", "-", "--ledger", "two", "--json", stdin=_lines(dollars)))
+    shown = (("balances",), ("balances", "--customer", "ann"), ("blocks",), ("history", "--block", "B"))
+    for command in shown:
+        assert "functional" not in (told := run(*command, "--ledger", "two").stdout), command
+        assert "carrying_amount in USD" not in told
+        assert "50.00" in told
+    rate = cloud_event("r", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.20",
+                       rate_source="ecb")  # fmt: skip
+    euros = cloud_event("buy-2", "credits.purchased", "bob", "2026-01-16T10:00:00Z", currency="EUR",
+                        **{**bought, "block_id": "E"})  # fmt: skip
+    assert _json(run("record", "-", "--ledger", "two", "--json", stdin=_lines(rate, euros)))["recorded"] == 2
+    total = run("balances", "--ledger", "two").stdout
+    assert "functional balance" in total
+    # Three pairs of 50.00 USD and of 50.00 EUR at 1.20.
+    assert _row(total, "total", "all, in USD") == ["total", "all, in USD", "", "", "", "330.00", "330.00", ""]
+    assert _row(total, "prepaid_liability", "EUR")[2:] == ["0.00", "50.00", "50.00", "0.00", "60.00", "60.00"]
+    assert (
+        _row(run("balances", "--ledger", "two", "--customer", "ann").stdout, "prepaid_liability", "USD")[-1] == "50.00"
+    )
+    blocks = run("blocks", "--ledger", "two").stdout
+    assert "carrying_amount in USD" in blocks
+    assert [_row(blocks, name)[-2:] for name in ("B", "E")] == [["", "50.00"], ["1.2", "60.00"]]
+    assert "50.00 debit EUR (60.00 USD)" in run("history", "--ledger", "two", "--block", "E").stdout
+    assert "(" not in run("history", "--ledger", "two", "--block", "B").stdout
+
+
+def _row(table: str, *first: str) -> list[str]:
+    """The cells of the row that begins with these."""
+    rows = [[cell.strip() for cell in line.strip()[1:-1].split("│")] for line in table.splitlines() if "│" in line]
+    [found] = [row for row in rows if row[: len(first)] == list(first)]
+    return found

@@ -51,7 +51,7 @@ Balances = dict[tuple[Place, Period], Decimal]
 
 
 class World:
-    """Purchases, grants, usage, reversals, voids, refunds, payments, moved expiries in order of time, some of them late.
+    """Purchases, grants, usage, reversals, voids, refunds, payments, moved expiries by time, some of them late.
 
     In several currencies also their rates in dollars, refundable blocks, and pools with what is expected to break.
     """

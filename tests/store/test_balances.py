@@ -1,0 +1,159 @@
+"""Balances from the day totals and from the index are what the journal lines add up to, in every view and currency."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from api.service import Subledger
+from projections import balances
+from projections.journals.close import close_period
+from projections.rebuild import rebuild
+from subledger.accounts import ROLE_BY_NAME, Side
+from subledger.errors import UnknownCustomer
+from subledger.store.reader import View
+from tests.conftest import NewLedger
+from tests.laws.test_judges import CUSTOMERS, MONTHS, World
+
+Figures = dict[tuple[str, str], tuple[int, int, int, int]]
+"""Account, currency → debit, credit, functional debit, functional credit, in minor units."""
+
+OF_LINES = """
+    SELECT account, currency,
+           coalesce(sum(amount_minor) FILTER (WHERE side = 'debit'), 0) AS debit,
+           coalesce(sum(amount_minor) FILTER (WHERE side = 'credit'), 0) AS credit,
+           coalesce(sum(functional_minor) FILTER (WHERE side = 'debit'), 0) AS functional_debit,
+           coalesce(sum(functional_minor) FILTER (WHERE side = 'credit'), 0) AS functional_credit
+    FROM journal_lines
+    WHERE ledger = :ledger AND accounting_date <= :as_of AND position <= :position
+      AND (CAST(:customer AS text) IS NULL OR customer = :customer)
+    GROUP BY account, currency
+"""
+
+
+@pytest.fixture(scope="module")
+def ledger(service: Subledger, new_ledger: NewLedger) -> str:
+    """Five months in four currencies, all but the last closed: remeasured, settled, pooled."""
+    ledger = new_ledger(on_shortfall="backfill")
+    events = World(random.Random(11), ("USD", "EUR", "JPY", "KWD"), "b").events(400)
+    for month in MONTHS:
+        part = [event for event in events if event["time"][:7] == str(month)]
+        for start in range(0, len(part), 40):
+            service.record(ledger, part[start : start + 40])
+        if month != MONTHS[-1]:
+            close_period(service.recorder, ledger, month)
+    return ledger
+
+
+def of_lines(view: View, customer: str | None = None) -> Figures:
+    parameters = {"ledger": view.ledger, "as_of": view.as_of, "position": view.position, "customer": customer}
+    return {
+        (row.account, row.currency): (row.debit, row.credit, row.functional_debit, row.functional_credit)
+        for row in view.connection.execute(text(OF_LINES), parameters)
+    }
+
+
+def figures(found: list[balances.AccountBalance]) -> Figures:
+    result = {
+        (b.account, b.currency): (b.debit_minor, b.credit_minor, b.functional_debit_minor, b.functional_credit_minor)
+        for b in found
+    }
+    assert len(result) == len(found)
+    return result
+
+
+def moments(service: Subledger, ledger: str) -> list[Any]:
+    with service.database.read() as connection:
+        query = text("SELECT recorded_at FROM batches WHERE ledger = :ledger ORDER BY 1")
+        return list(connection.execute(query, {"ledger": ledger}).scalars())
+
+
+def test_balances_are_the_lines_added_up_in_every_view(service: Subledger, ledger: str) -> None:
+    chance, known = random.Random(1), moments(service, ledger)
+    alone = 0
+    for _ in range(40):
+        as_of = date(2026, chance.randint(1, 6), chance.randint(1, 28))
+        with service.view(ledger, as_of=as_of, known_at=chance.choice((None, *known))) as view:
+            found = balances.trial_balance(service.database, view)
+            assert figures(found) == of_lines(view)
+            check_ties(found)
+            alone += sum(b.debit_minor == b.credit_minor == 0 for b in found)
+            customer = chance.choice(CUSTOMERS)
+            try:
+                own = balances.customer_balances(service.database, view, customer)[0]
+            except UnknownCustomer:
+                own = []
+            assert figures(own) == of_lines(view, customer)
+            check_ties(own)
+    assert alone, "accounts that nothing but functional amounts have moved"
+
+
+def check_ties(found: list[balances.AccountBalance]) -> None:
+    """Debit is credit in each currency, in the functional currency within each, and over all of them."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for b in found:
+        sums[b.currency][0] += b.debit_minor - b.credit_minor
+        sums[b.currency][1] += b.functional_debit_minor - b.functional_credit_minor
+    assert all(total == [0, 0] for total in sums.values())
+    over_all = balances.in_functional_currency(found)
+    assert sum(b.debit_minor for b in over_all) == sum(b.credit_minor for b in over_all)
+    for each in over_all:
+        of_account = [b for b in found if b.account == each.account]
+        assert each.balance_minor == sum(b.functional_minor for b in of_account)
+        debit = ROLE_BY_NAME[each.account].normal_side is Side.DEBIT
+        assert each.balance_minor == (each.debit_minor - each.credit_minor) * (1 if debit else -1)
+    assert [b.account for b in over_all] == [name for name in ROLE_BY_NAME if name in {b.account for b in found}]
+
+
+def test_the_exchange_gains_of_a_ledger_are_in_its_trial_balance(service: Subledger, ledger: str) -> None:
+    with service.view(ledger, as_of=date(2026, 12, 31)) as view:
+        assert balances.has_other_currencies(view)
+        [gains] = [
+            b
+            for b in balances.in_functional_currency(balances.trial_balance(service.database, view))
+            if b.account == "fx_gain_loss"
+        ]
+        of_entries = view.connection.execute(
+            text("SELECT -sum(functional_minor) FROM entries WHERE ledger = :l AND kind LIKE 'fx\\_%'"), {"l": ledger}
+        ).scalar_one()
+    assert gains.balance_minor == of_entries != 0
+
+
+def test_a_rebuild_leaves_the_functional_balances_as_they_were(service: Subledger, ledger: str) -> None:
+    def found() -> list[balances.AccountBalance]:
+        with service.view(ledger, as_of=date(2026, 12, 31)) as view:
+            return balances.trial_balance(service.database, view)
+
+    before = found()
+    rebuild(service.database, ledger)
+    assert found() == before
+
+
+def test_a_ledger_in_one_currency_has_no_others(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger(currency="EUR")
+    service.record(ledger, World(random.Random(1), ("EUR",), "o").events(20))
+    with service.view(ledger, as_of=date(2026, 12, 31)) as view:
+        assert not balances.has_other_currencies(view)
+        for b in balances.trial_balance(service.database, view):
+            assert (b.debit_minor, b.credit_minor) == (b.functional_debit_minor, b.functional_credit_minor)
+
+
+def test_a_customers_balance_is_read_from_the_index_alone(service: Subledger, ledger: str) -> None:
+    alone = "Index Only Scan using ix_entries_customer on entries"
+    assert alone in plan(service, ledger, balances.CUSTOMER_TOTALS)
+    more = balances.CUSTOMER_TOTALS.replace("sum(credits)", "max(effective_date)")  # which the index does not have
+    assert alone not in plan(service, ledger, more)
+
+
+def plan(service: Subledger, ledger: str, query: str) -> str:
+    with service.database.read() as connection:
+        # Whether the index has every column is what is asked, not what the planner thinks of a table this small.
+        for way in ("seqscan", "indexscan", "bitmapscan"):
+            connection.execute(text(f"SET LOCAL enable_{way} = off"))
+        parameters = {"ledger": ledger, "customer": CUSTOMERS[0], "position": 10_000, "as_of": date(2026, 12, 31)}
+        return "\n".join(connection.execute(text(f"EXPLAIN {query}"), parameters).scalars())
