@@ -90,7 +90,7 @@ def _functional(entry: Document, line: Document) -> str:
     """The functional amount of a line, where its entry is in another currency."""
     home = line["functional"]["currency"]
     currency = entry["amount"]["currency"]
-    return "" if currency == home else f" {currency} ({line['functional']['amount']} {home})"
+    return "" if currency == home else f" in {currency} ({line['functional']['amount']} {home})"
 
 
 def balances(

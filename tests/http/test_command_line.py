@@ -154,7 +154,7 @@ def test_functional_amounts_are_shown_only_where_the_ledger_has_another_currency
     blocks = run("blocks", "--ledger", "two").stdout
     assert "carrying_amount in USD" in blocks
     assert [_row(blocks, name)[-2:] for name in ("B", "E")] == [["", "50.00"], ["1.2", "60.00"]]
-    assert "50.00 debit EUR (60.00 USD)" in run("history", "--ledger", "two", "--block", "E").stdout
+    assert "50.00 debit in EUR (60.00 USD)" in run("history", "--ledger", "two", "--block", "E").stdout
     assert "(" not in run("history", "--ledger", "two", "--block", "B").stdout
 
 

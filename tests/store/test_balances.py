@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from api.service import Subledger
 from projections import balances
+from projections.blocks import BlockView, customer_blocks
 from projections.journals.close import close_period
 from projections.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME, Side
@@ -122,6 +123,26 @@ def test_the_exchange_gains_of_a_ledger_are_in_its_trial_balance(service: Subled
             text("SELECT -sum(functional_minor) FROM entries WHERE ledger = :l AND kind LIKE 'fx\\_%'"), {"l": ledger}
         ).scalar_one()
     assert gains.balance_minor == of_entries != 0
+
+
+def test_what_a_block_carries_in_the_functional_currency_is_what_the_writer_remembers(
+    service: Subledger, ledger: str
+) -> None:
+    """At the head; blocks at their own rate, refundable ones as last remeasured. Their sum is the control balance."""
+    found: list[BlockView] = []
+    with service.view(ledger, as_of=date(2026, 12, 31)) as view:
+        after: str | None = ""
+        while after is not None:
+            page, after = customer_blocks(view, after=after, limit=50)
+            found += page
+        books = balances.in_functional_currency(balances.trial_balance(service.database, view))
+    for each in found:
+        held = each.block.carrying_functional if each.block.rate is not None else each.block.carrying_minor
+        assert each.carrying_functional == held, each.block.block_id
+    remeasured = [b for b in found if b.block.refundable and b.block.rate is not None and b.carrying_functional]
+    assert len(remeasured) > 5
+    [control] = [b.balance_minor for b in books if b.account == "prepaid_liability"]
+    assert sum(each.carrying_functional for each in found) == control > 0
 
 
 def test_a_rebuild_leaves_the_functional_balances_as_they_were(service: Subledger, ledger: str) -> None:
