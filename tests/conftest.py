@@ -40,11 +40,16 @@ def data_file(name: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The owner's URL of an embedded server that all workers of this run share; it ends by itself when unused."""
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The owner's URL of an embedded server that all workers of this run share; it ends by itself when unused.
+
+    One connection is held as long as the tests run: a slow test of something else must not make it look unused.
+    """
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if WORKER else base) / "shared-server"
-    return embedded.ensure_running(home, idle_timeout_s=60.0)
+    url = embedded.ensure_running(home, idle_timeout_s=60.0)
+    with psycopg.connect(url, autocommit=True):
+        yield url
 
 
 @pytest.fixture
