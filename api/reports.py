@@ -19,7 +19,7 @@ import msgspec
 
 from api import documents, terminal
 from api.service import Subledger
-from projections import clearing, rollforward, statement, waterfall
+from projections import clearing, receivables, rollforward, statement, waterfall
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
@@ -61,6 +61,11 @@ REPORTS: Final[dict[str, Offered]] = {
         make=clearing.clearing,
         description="Clearing accounts: every item that is not zero, its age, and why it is open.",
         takes=("to",),
+    ),
+    "receivables": Offered(
+        make=receivables.receivables,
+        description="Receivables by age: what each customer owes, since when, and what is paid but not applied.",
+        takes=("to", "customer"),
     ),
     "statement": Offered(
         make=statement.statement,

@@ -1,0 +1,167 @@
+"""The receivables report from the outside: what is owed since when, told apart from what is disputed, unbilled or paid.
+
+The ledger of the example, in USD; everything happens at noon:
+
+    2026-01-01  ann buys A: 100 credits for 100.00, tax 10.00, on invoice inv-1
+    2026-01-31  ann pays 50.00 for A                               60.00 are left, from January 1
+                January is closed
+    2026-01-20  dora buys D for 40.00                              recorded late: booked on February 1
+    2026-02-15  A is repriced by 20.00
+    2026-03-01  bob buys B for 30.00, and pays it on March 2 through cards
+    2026-03-10  carl uses 10 credits beyond his at 1.00            10.00
+    2026-03-12  carl is billed 4.00 of it on invoice v1            6.00 are left unbilled
+    2026-03-11  carl pays 4.00 on v1                               recorded after the invoice
+    2026-03-15  ann pays 7.00, for nothing yet
+    2026-03-20  bob disputes his payment
+    2026-03-31  carl uses 5 more                                   5.00
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.service import Subledger
+from projections.journals.close import close_period
+from subledger.periods import Period
+from tests.conftest import NewLedger, cloud_event
+from tests.http.test_reports import POLICIES, _get, _lines, _table
+
+AGED = ("current", "days_1_30", "days_31_60", "days_61_90", "days_over_90", "credit_balances")
+
+
+def _sent(name: str, type: str, customer: str | None, day: str, /, **data: Any) -> dict[str, Any]:
+    return cloud_event(name, type, customer, f"2026-{day}T12:00:00Z", **data)
+
+
+@pytest.fixture(scope="module", params=POLICIES)
+def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
+    made = new_ledger(policy=request.param, on_shortfall="overage")
+    usd = {"currency": "USD"}
+    january = [
+        _sent("1", "credits.purchased", "ann", "01-01", block_id="A", credits="100", price="100.00", tax="10.00",
+              invoice_id="inv-1", **usd),
+        _sent("2", "payment.received", "ann", "01-31", block_id="A", amount="50.00", **usd),
+    ]  # fmt: skip
+    rest = [
+        _sent("3", "credits.purchased", "dora", "01-20", block_id="D", credits="40", price="40.00", **usd),
+        _sent("4", "block.repriced", "ann", "02-15", block_id="A", add_price="20.00", reason="r"),
+        _sent("5", "credits.purchased", "bob", "03-01", block_id="B", credits="30", price="30.00", **usd),
+        _sent("6", "payment.received", "bob", "03-02", block_id="B", amount="30.00", payment_id="p1",
+              processor="cards", **usd),
+        _sent("7", "credits.consumed", "ann", "03-09", credits="30"),
+        _sent("8", "credits.consumed", "carl", "03-10", credits="10", overage_price="1.00", **usd),
+        _sent("9", "overage.billed", "carl", "03-12", invoice_id="v1", amount="4.00", **usd),
+        _sent("10", "payment.received", "carl", "03-11", invoice_id="v1", amount="4.00", **usd),
+        _sent("11", "payment.received", "ann", "03-15", amount="7.00", **usd),
+        _sent("12", "dispute.opened", "bob", "03-20", dispute_id="d1", payment_id="p1"),
+        _sent("13", "credits.consumed", "carl", "03-31", credits="5", overage_price="1.00", **usd),
+    ]  # fmt: skip
+    assert [outcome.error for outcome in service.record(made, january)] == [None] * len(january)
+    close_period(service.recorder, made, Period(2026, 1))
+    assert [outcome.error for outcome in service.record(made, rest)] == [None] * len(rest)
+    return made
+
+
+def test_what_is_owed_is_as_old_as_its_oldest_open_part(client: TestClient, ledger: str) -> None:
+    found = _get(client, ledger, "receivables")
+    columns = ("customer", "account", "balance", *AGED, "oldest_on", "oldest_days")
+    assert _table(found["items"], *columns) == _lines("""
+        ann   accounts_receivable  80.00  0.00  0.00   20.00  60.00  0.00  0.00  2026-01-01  89
+        bob   disputes_receivable  30.00  0.00  30.00   0.00   0.00  0.00  0.00  2026-03-20  11
+        carl  unbilled_receivable  11.00  5.00  6.00    0.00   0.00  0.00  0.00  2026-03-10  21
+        dora  accounts_receivable  40.00  0.00  0.00    0.00  40.00  0.00  0.00  2026-01-20  70
+    """)
+    later = _get(client, ledger, "receivables", to="2026-04-02", customer="ann")
+    assert _table(later["items"], "balance", *AGED) == "80.00  0.00  0.00  20.00  0.00  60.00  0.00"
+
+
+def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str) -> None:
+    found = _get(client, ledger, "receivables")
+    columns = ("customer", "account", "block_id", "invoice_id", "balance", "oldest_days")
+    assert _table(found["open_items"], *columns) == _lines("""
+        ann   accounts_receivable  A  inv-1  80.00  89
+        bob   disputes_receivable  B  -      30.00  11
+        carl  unbilled_receivable  -  -      11.00  21
+        dora  accounts_receivable  D  -      40.00  70
+    """)
+    early = _get(client, ledger, "receivables", to="2026-03-11", customer="carl")
+    assert _table(early["open_items"], *columns) == _lines("""
+        carl  accounts_receivable  -  v1  -4.00  -
+        carl  unbilled_receivable  -  -   10.00  1
+    """)
+
+
+def test_what_is_paid_too_early_is_a_credit_and_not_netted(client: TestClient, ledger: str) -> None:
+    """On March 11 the payment is in the books and the invoice is not: carl has a credit of 4.00, and owes 10.00."""
+    found = _get(client, ledger, "receivables", to="2026-03-11")
+    carl = [row for row in found["items"] if row["customer"] == "carl"]
+    columns = ("account", "balance", "days_1_30", "credit_balances", "oldest_days")
+    assert _table(carl, *columns) == _lines("""
+        accounts_receivable  -4.00   0.00  -4.00  -
+        unbilled_receivable  10.00  10.00   0.00  1
+    """)
+    columns = ("account", "balance", "days_31_60", "days_61_90", "credit_balances")
+    assert _table(found["totals"], *columns) == _lines("""
+        accounts_receivable  116.00  40.00  60.00  -4.00
+        unbilled_receivable   10.00   0.00   0.00   0.00
+    """)
+
+
+def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger: str) -> None:
+    found = _get(client, ledger, "receivables")
+    columns = ("customer", "accounts_receivable", "unbilled_receivable", "disputes_receivable", "unapplied_payments",
+               "net")  # fmt: skip
+    assert _table(found["customers"], *columns) == _lines("""
+        ann   80.00   0.00   0.00  7.00  73.00
+        bob    0.00   0.00  30.00  0.00  30.00
+        carl   0.00  11.00   0.00  0.00  11.00
+        dora  40.00   0.00   0.00  0.00  40.00
+    """)
+    ties = {tie["what"].rpartition(" = ")[2]: tie["trial_balance"] for tie in found["ties"]}
+    assert ties == {
+        "accounts_receivable": "120.00", "unbilled_receivable": "11.00", "disputes_receivable": "30.00",
+        "customer_balance": "7.00",
+    }  # fmt: skip
+
+
+def test_revenue_that_passes_through_the_receivable_is_nobodys_debt(client: TestClient, ledger: str) -> None:
+    """Ann's 30 credits are revenue through accounts_receivable under the deposit policies; she owes what she owed."""
+    before = _get(client, ledger, "receivables", to="2026-03-08", customer="ann")
+    after = _get(client, ledger, "receivables", to="2026-03-09", customer="ann")
+    assert [row["balance"] for row in before["items"]] == [row["balance"] for row in after["items"]] == ["80.00"]
+
+
+def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """EUR 100.00, invoices of 30.00 and 10.00, and 10.00 unbilled, all at 1.20; when January closes it is 1.10."""
+    ledger = new_ledger(on_shortfall="overage")
+
+    def rate(name: str, day: str, rate: str) -> dict[str, Any]:
+        return _sent(name, "exchange_rate.set", None, day, base="EUR", quote="USD", rate=rate, rate_source="ecb")
+
+    euro = {"currency": "EUR"}
+    events = [
+        rate("r1", "01-01", "1.20"),
+        _sent("1", "credits.purchased", "ann", "01-02", block_id="A", credits="100", price="100.00", **euro),
+        _sent("2", "credits.consumed", "bob", "01-03", credits="50", overage_price="1.00", **euro),
+        _sent("3", "overage.billed", "bob", "01-04", invoice_id="v1", amount="30.00", **euro),
+        _sent("4", "overage.billed", "bob", "01-05", invoice_id="v2", amount="10.00", **euro),
+        rate("r2", "01-31", "1.10"),
+    ]
+    assert [outcome.error for outcome in service.record(ledger, events)] == [None] * len(events)
+    close_period(service.recorder, ledger, Period(2026, 1))
+    found = _get(client, ledger, "receivables", to="2026-01")
+    columns = ("customer", "block_id", "invoice_id", "balance", "balance_functional")
+    assert _table(found["open_items"], *columns) == _lines("""
+        ann  A  -   100.00  110.00
+        bob  -  v1   30.00   33.00
+        bob  -  v2   10.00   11.00
+        bob  -  -    10.00   11.00
+    """)
+    ties = {(tie["what"], tie["currency"]): tie["report"] for tie in found["ties"]}
+    assert ties["customers' items in EUR = accounts_receivable, in USD", "USD"] == "154.00"
+    assert ties["customers' items in EUR = unbilled_receivable, in USD", "USD"] == "11.00"
