@@ -19,7 +19,7 @@ import msgspec
 
 from api import documents, terminal
 from api.service import Subledger
-from projections import clearing, receivables, rollforward, statement, waterfall
+from projections import breakage_pools, clearing, receivables, rollforward, statement, waterfall
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
@@ -66,6 +66,11 @@ REPORTS: Final[dict[str, Offered]] = {
         make=receivables.receivables,
         description="Receivables by age: what each customer owes, since when, and what is paid but not applied.",
         takes=("to", "customer"),
+    ),
+    "pools": Offered(
+        make=breakage_pools.breakage_pools,
+        description="Breakage pools: issued, redeemed, expected, recognised; every estimate and what it changed.",
+        takes=("from", "to"),
     ),
     "statement": Offered(
         make=statement.statement,

@@ -23,6 +23,7 @@ from projections.report import Report, Table
 from subledger.documents import Invoice
 from subledger.events import EVENT_TYPES
 from subledger.periods import Period
+from subledger.pools import Pool
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.memory import decode_wallet
 from tests.conftest import NewLedger, cloud_event
@@ -91,7 +92,7 @@ def test_every_report_ties_whatever_was_recorded(service: Subledger, books: list
             asked: dict[str, Any] = {"to": f"2026-0{chance.randint(1, 6)}-{chance.randint(1, 28):02d}"}
             if chance.random() < 0.7:
                 asked["known_at"] = chance.choice(each.moments)
-            for name in ("rollforward", "waterfall", "clearing", "receivables"):
+            for name in ("rollforward", "waterfall", "clearing", "receivables", "pools"):
                 report = _ask(service, each.ledger, name, **asked)
                 assert report.ties_out, report.ties
             report = _ask(service, each.ledger, "receivables", **asked, customer=chance.choice(CUSTOMERS))
@@ -136,6 +137,52 @@ def _remembered(service: Subledger, ledger: str) -> dict[tuple[Any, ...], int]:
             invoice = msgspec.json.decode(row.state, type=Invoice)
             found[row.customer, invoice.currency, invoice.invoice_id] = invoice.receivable_minor
     return {item: amount for item, amount in found.items() if amount}
+
+
+def test_a_pool_is_what_the_writer_remembers_and_what_the_formula_says(service: Subledger, books: list[Books]) -> None:
+    """With everything in the view, the formula on a pool's own figures is what was recognised, to the cent."""
+    pools = 0
+    for each in books:
+        remembered = _remembered_pools(service, each.ledger)
+        rows = _rows(_ask(service, each.ledger, "pools", to="2026-12-31"), "pools")
+        assert [row["pool"] for row in rows] == sorted(remembered)
+        for row in rows:
+            pool = remembered[row["pool"]]
+            assert (row["net_issued"], row["redeemed"], row["expired"], row["escheated"], row["credits_left"]) == (
+                pool.issued_minor, pool.redeemed_minor, pool.expired_minor, pool.escheated_minor, pool.credits
+            )  # fmt: skip
+            assert row["due_by_formula"] == row["recognised"] == pool.recognised_minor
+            assert row["recognised_functional"] == pool.recognised_functional
+            assert row["estimate_version"] == (pool.estimate and pool.estimate.version)
+            assert row["net_liability"] == row["prepaid_liability"] - row["breakage_recognized"] >= 0
+            pools += row["recognised"] != 0
+    assert pools
+
+
+def _remembered_pools(service: Subledger, ledger: str) -> dict[str, Pool]:
+    with service.view(ledger) as view:
+        query = sa.text("SELECT document_id, state FROM documents WHERE ledger = :ledger AND kind = 'pool'")
+        rows = view.connection.execute(query, {"ledger": ledger})
+        return {row.document_id: msgspec.json.decode(row.state, type=Pool) for row in rows}
+
+
+def test_breakage_of_a_pool_is_due_by_the_formula_month_by_month(service: Subledger, books: list[Books]) -> None:
+    """In the books as they are, and as they were known at any moment, however late an event was recorded."""
+    chance = random.Random(2)
+    for each in books:
+        for moment in (None, *chance.sample(each.moments, 3)):
+            asked = {} if moment is None else {"known_at": moment}
+            report = _ask(service, each.ledger, "pools", to=f"2026-0{chance.randint(3, 6)}-15", **asked)
+            held: dict[str, int] = {}
+            for row in _rows(report, "rollforward"):
+                assert row["recognised"] == row["due_by_formula"], row
+                assert row["opening"] == held.get(row["pool"], 0)
+                assert row["opening"] + row["recognised"] - row["expired"] == row["closing"]
+                held[row["pool"]] = row["closing"]
+            for row in _rows(report, "pools"):
+                assert row["breakage_recognized"] == held.get(row["pool"], 0)
+            for row in _rows(report, "estimates"):
+                assert row["recognised_before"] + row["changed_by"] == row["recognised_after"], row
 
 
 def test_every_block_ends_with_its_three_accounts_at_zero(service: Subledger, books: list[Books]) -> None:
