@@ -343,6 +343,8 @@ def test_csv_says_what_json_says(client: TestClient, ledgers: dict[str, str]) ->
         ("rollforward", ("credits",), {}),
         ("waterfall", ("cohorts", "bridge"), {}),
         ("clearing", ("accounts", "blocks"), {}),
+        ("receivables", ("open_items", "customers", "totals"), {}),
+        ("pools", ("estimates", "rollforward", "liability"), {}),
         ("statement", ("movements", "overage", "due"), {"customer": "bob"}),
     ):
         document = _get(client, ledger, name, **asked)
@@ -384,7 +386,7 @@ def test_a_currency_has_its_own_decimals(client: TestClient, service: Subledger,
 
 def test_an_empty_ledger_has_empty_reports(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    for name in ("rollforward", "waterfall", "clearing"):
+    for name in ("rollforward", "waterfall", "clearing", "receivables", "pools"):
         document = _get(client, ledger, name)
         assert (document["items"], document["ties"]) == ([], [])
 
@@ -397,6 +399,9 @@ def test_an_empty_ledger_has_empty_reports(client: TestClient, new_ledger: NewLe
     [
         ("nonsense", 404, "unknown_report", "name"),
         ("rollforward?by=colour", 422, "invalid_value", "by"),
+        ("pools?customer=ann", 422, "invalid_value", "customer"),
+        ("receivables?from=2026-01", 422, "invalid_value", "from"),
+        ("receivables?customer=nobody", 404, "unknown_customer", "customer"),
         ("clearing?by=customer", 422, "invalid_value", "by"),
         ("clearing?customer=ann", 422, "invalid_value", "customer"),
         ("rollforward?months=3", 422, "invalid_value", "months"),

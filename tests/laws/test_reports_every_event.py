@@ -269,7 +269,8 @@ class _World:
             "block_id": block, "credits": str(self.chance.randint(10, 900)), "price": self._amount(),
             "currency": currency, "tax": self._maybe(self._amount(900)), "pool": pool,
             "refundable": None if pool else self._maybe(True, 0.3),
-            "bonus_credits": self._maybe("7.5", 0.2), "invoice_id": self._maybe(f"i-{block}"),
+            "bonus_credits": self._maybe("7.5", 0.2), "escheat_class": self._maybe("CA", 0.15),
+            "invoice_id": self._maybe(f"i-{block}"),
             "expires_at": self._maybe((self.now + timedelta(days=self.chance.randint(5, 90))).isoformat()),
         }  # fmt: skip
 
@@ -375,8 +376,12 @@ class _World:
 
     def _breakage_estimated(self) -> Any:
         currency = self.chance.choice(self.currencies)
-        rate = f"0.{self.chance.randint(5, 20):02d}"
-        return None, {"pool": f"pool-{currency}", "expected_breakage_rate": rate, "currency": currency, "evidence": "e"}
+        expected = {"expected_breakage_rate": f"0.{self.chance.randint(5, 20):02d}"}
+        if self.chance.random() < 0.4:
+            expected = {"expected_breakage": self._amount(4000), "expected_escheat": self._amount(900)}
+        elif self.chance.random() < 0.5:
+            expected["expected_escheat_rate"] = "0.04"
+        return None, {"pool": f"pool-{currency}", **expected, "currency": currency, "evidence": "e"}
 
     def _credits_escheated(self) -> Any:
         self.escheated.append(self._block())

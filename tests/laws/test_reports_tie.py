@@ -31,7 +31,7 @@ from subledger.journal import GAINS, KINDS, LOSSES, effect
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.conftest import NewLedger
 
-MINE = ("rollforward", "waterfall", "clearing", "statement")
+MINE = ("rollforward", "waterfall", "clearing", "receivables", "pools", "statement")
 CUSTOMERS = tuple(f"customer-{number:02d}" for number in range(1, 25))
 
 
@@ -110,7 +110,10 @@ def test_a_report_of_the_whole_ledger_ties_in_every_view(
         for name in ("rollforward", "waterfall"):
             report = _ask(service, books.ledger, name, **asked, **({"by": by} if name == "rollforward" else {}))
             assert report.ties_out, report.ties
-        report = _ask(service, books.ledger, "clearing", to=asked["to"], known_at=asked.get("known_at"))
+        for name in ("clearing", "receivables"):
+            report = _ask(service, books.ledger, name, to=asked["to"], known_at=asked.get("known_at"))
+            assert report.ties_out, report.ties
+        report = _ask(service, books.ledger, "pools", **asked)
         assert report.ties_out, report.ties
 
     ties()
@@ -125,16 +128,20 @@ def test_a_report_of_a_customer_ties_in_every_view(
     @settings(max_examples=settings().max_examples // 2)
     @given(QUESTIONS, st.sampled_from(CUSTOMERS))
     def ties(question: dict[str, Any], customer: str) -> None:
+        asked = _of(question, books)
         for name in ("rollforward", "waterfall", "statement"):
-            report = _ask(service, books.ledger, name, **_of(question, books), customer=customer)
+            report = _ask(service, books.ledger, name, **asked, customer=customer)
             assert report.ties_out, report.ties
+        asked.pop("from_", None)
+        report = _ask(service, books.ledger, "receivables", **asked, customer=customer)
+        assert report.ties_out, report.ties
 
     ties()
 
 
 def test_the_year_has_figures_to_tie(service: Subledger, every_policy: dict[str, Books]) -> None:
     for policy, books in every_policy.items():
-        for name, accounts in (("rollforward", 2), ("waterfall", 2), ("clearing", 3)):
+        for name, accounts in (("rollforward", 2), ("waterfall", 2), ("clearing", 3), ("receivables", 2), ("pools", 3)):
             ties = _ask(service, books.ledger, name, to="2025-12").ties
             assert sum(tie.trial_balance_minor != 0 for tie in ties) >= accounts, (policy, ties)
 

@@ -1,0 +1,231 @@
+"""The report of breakage pools from the outside: the proportional method as an accountant checks it.
+
+The pool of the example is the one of tests/examples/32-proportional-pool.txt: 100,000 issued, breakage expected at 10 %
+and then at 8 %, 27,000 redeemed each quarter; 7,000 expire in the end.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.service import LedgerSettings, Subledger
+from projections.journals.close import close_period
+from subledger.event_data import Approvals
+from subledger.periods import Period
+from tests.conftest import NewLedger, cloud_event
+from tests.http.test_reports import POLICIES, _get, _lines, _table
+
+USD = {"currency": "USD"}
+
+
+def _sent(name: str, type: str, customer: str | None, day: str, /, **data: Any) -> dict[str, Any]:
+    return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
+
+
+def _record(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
+    assert [outcome.error for outcome in service.record(ledger, list(events))] == [None] * len(events)
+
+
+def _bought(name: str, customer: str, day: str, credits: str, **data: Any) -> dict[str, Any]:
+    data = {"credits": credits, "price": f"{credits}.00", "pool": "year", **USD, **data}
+    return _sent(f"buy {name}", "credits.purchased", customer, day, block_id=name, **data)
+
+
+def _used(name: str, customer: str, day: str, credits: str) -> dict[str, Any]:
+    return _sent(name, "credits.consumed", customer, day, credits=credits)
+
+
+def _expects(name: str, day: str, pool: str = "year", **data: Any) -> dict[str, Any]:
+    return _sent(name, "breakage.estimated", None, day, pool=pool, evidence=f"study {name}", **{**USD, **data})
+
+
+@pytest.fixture(scope="module", params=POLICIES)
+def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
+    made = new_ledger(policy=request.param)
+    until = {"expires_at": "2027-01-01T00:00:00Z"}
+    _record(
+        service, made,
+        _bought("A", "ann", "2026-01-01", "60000", **until), _bought("B", "bob", "2026-01-01", "40000", **until),
+        _bought("C", "ann", "2026-01-01", "500", pool=None, priority=99),
+        _expects("one", "2026-01-02", expected_breakage="10000.00"), _used("u1", "ann", "2026-03-31", "27000"),
+        _expects("two", "2026-06-30", expected_breakage="8000.00"), _used("u2", "bob", "2026-06-30", "27000"),
+        _used("u3", "ann", "2026-09-30", "27000"), _used("u4", "bob", "2026-12-31", "12000"),
+    )  # fmt: skip
+    assert service.recorder.sweep(made, datetime.fromisoformat("2027-01-01T00:00:01Z")) == 2
+    return made
+
+
+def _told(document: dict[str, Any], table: str, *columns: str) -> str:
+    return _table(document[table], *columns)
+
+
+def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient, ledger: str) -> None:
+    found = _get(client, ledger, "pools", to="2027-01")
+    columns = ("period", "opening", "recognised", "expired", "closing", "due_by_formula")
+    # June: 633.33 are taken back when the estimate falls, then 2,328.98 follow what is redeemed: 1,695.65.
+    assert _told(found, "rollforward", *columns) == _lines("""
+        2026-03     0.00  3000.00     0.00  3000.00  3000.00
+        2026-06  3000.00  1695.65     0.00  4695.65  1695.65
+        2026-09  4695.65  2347.83     0.00  7043.48  2347.83
+        2026-12  7043.48   -43.48     0.00  7000.00   -43.48
+        2027-01  7000.00     0.00  7000.00     0.00     0.00
+    """)
+    since = _get(client, ledger, "pools", **{"from": "2026-09"}, to="2026-12")
+    assert _told(since, "rollforward", *columns) == _lines("""
+        2026-09  4695.65  2347.83     0.00  7043.48  2347.83
+        2026-12  7043.48   -43.48     0.00  7000.00   -43.48
+    """)
+
+
+@pytest.mark.parametrize(
+    ("day", "redeemed", "recognised", "liability", "recognized", "net"),
+    [
+        ("2026-03-31", "27000.00", "3000.00", "73000.00", "3000.00", "70000.00"),
+        ("2026-06-30", "54000.00", "4695.65", "46000.00", "4695.65", "41304.35"),
+        ("2026-09-30", "81000.00", "7043.48", "19000.00", "7043.48", "11956.52"),
+        ("2027-01-31", "93000.00", "7000.00", "0.00", "0.00", "0.00"),
+    ],
+)
+def test_the_net_liability_is_what_is_left_to_be_redeemed(
+    client: TestClient, ledger: str, day: str, redeemed: str, recognised: str, liability: str, recognized: str, net: str
+) -> None:
+    found = _get(client, ledger, "pools", to=day)
+    [pool] = found["items"]
+    assert (pool["issued"], pool["net_issued"], pool["redeemed"]) == ("100000.00", "100000.00", redeemed)
+    assert (pool["due_by_formula"], pool["recognised"], pool["breakage_recognized"]) == (
+        recognised, recognised, recognized
+    )  # fmt: skip
+    assert (pool["prepaid_liability"], pool["net_liability"]) == (liability, net)
+    [row] = found["liability"]
+    assert (row["pooled"], row["unpooled"], row["breakage_recognized"]) == (liability, "500.00", recognized)
+    tied = {tie["what"]: tie["trial_balance"] for tie in found["ties"]}
+    assert tied["breakage of pool year by the formula = its breakage_estimate entries"] == recognised
+    assert tied["pooled + unpooled = prepaid_liability"] == row["prepaid_liability"]
+
+
+def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, ledger: str) -> None:
+    found = _get(client, ledger, "pools", to="2027-01")
+    columns = ("version", "date", "expected_breakage", "recognised_before", "changed_by", "recognised_after")
+    # 27,000 × 8,000 / 92,000 = 2,347.83: 652.17 less than at 10 %.
+    assert _told(found, "estimates", *columns) == _lines("""
+        1  2026-01-02  10000.00     0.00     0.00     0.00
+        2  2026-06-30   8000.00  3000.00  -652.17  2347.83
+    """)
+    assert [row["evidence"] for row in found["estimates"]] == ["study one", "study two"]
+    [pool] = found["items"]
+    assert (pool["estimate_version"], pool["evidence"], pool["expected_breakage"]) == (2, "study two", "8000.00")
+    assert pool["estimate_position"] == found["estimates"][1]["position"]
+    [before] = _get(client, ledger, "pools", to="2026-06-29")["items"]
+    assert (before["estimate_version"], before["expected_breakage"]) == (1, "10000.00")
+
+
+def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
+    """Usage of February is recorded after March's: each posts what it changes T by, on its own date."""
+    ledger = new_ledger()
+    _record(
+        service, ledger, _bought("A", "ann", "2026-01-01", "1000"),
+        _expects("one", "2026-01-02", expected_breakage="100.00"), _used("u1", "ann", "2026-03-10", "450"),
+        _expects("two", "2026-03-20", expected_breakage="200.00"),
+    )  # fmt: skip
+    with service.view(ledger) as view:
+        known_at = view.known_at.isoformat()
+    _record(service, ledger, _used("u2", "ann", "2026-02-10", "40"))
+    columns = ("period", "recognised", "due_by_formula", "closing")
+    before = _get(client, ledger, "pools", to="2026-03", known_at=known_at)
+    # 450 × 100 / 900 = 50.00; at 200: 450 × 200 / 800 = 112.50.
+    assert _told(before, "rollforward", *columns) == "2026-03  112.50  112.50  112.50"
+    after = _get(client, ledger, "pools", to="2026-03")
+    # 490 × 200 / 800 = 122.50: 10.00 more, which is February's.
+    assert _told(after, "rollforward", *columns) == "2026-02  10.00  10.00  10.00\n2026-03  112.50  112.50  122.50"
+    assert len(after["notes"]) == len(before["notes"]) == 1
+    february = _get(client, ledger, "pools", to="2026-02")
+    # By February's own figures 40 × 100 / 900 = 4.44 would be due: the report says why 10.00 were posted.
+    [pool] = february["items"]
+    assert (pool["redeemed"], pool["due_by_formula"], pool["recognised"]) == ("40.00", "4.44", "10.00")
+    assert "recorded after others" in february["notes"][1]
+
+
+def test_a_late_estimate_is_booked_on_the_first_open_day(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    _record(service, ledger, _bought("A", "ann", "2026-01-01", "1000"))
+    close_period(service.recorder, ledger, Period(2026, 1))
+    _record(service, ledger, _expects("one", "2026-01-20", expected_breakage_rate="0.1", expected_escheat_rate="0.05"))
+    assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []
+    [made] = _get(client, ledger, "pools", to="2026-02")["estimates"]
+    assert (made["date"], made["expected_breakage"], made["expected_breakage_rate"], made["expected_escheat_rate"]) == (
+        "2026-02-01", None, "0.1", "0.05",
+    )  # fmt: skip
+    [pool] = _get(client, ledger, "pools", to="2026-02")["items"]
+    assert (pool["expected_breakage"], pool["expected_escheat"]) == ("100.00", "50.00")
+
+
+def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
+    """Of 400.00: 100.00 voided, 60.00 charged back, 80.00 written off; the estimate shrinks with what is issued."""
+    ledger = new_ledger()
+    _record(
+        service, ledger,
+        *(_bought(block, who, "2026-01-01", "100") for block, who in zip("ABCD", ("a", "b", "c", "d"), strict=True)),
+        _sent("pay", "payment.received", "c", "2026-01-01", block_id="C", amount="100.00", payment_id="p", **USD),
+        _expects("one", "2026-01-02", expected_breakage="80.00"), _used("u1", "a", "2026-01-10", "50"),
+        _sent("void", "purchase.voided", "b", "2026-02-10", block_id="B", reason="r"),
+        _used("u2", "c", "2026-03-10", "40"),
+        _sent("open", "dispute.opened", "c", "2026-03-20", dispute_id="d", payment_id="p"),
+        _sent("lost", "dispute.lost", "c", "2026-04-10", dispute_id="d"), _used("u3", "d", "2026-05-10", "20"),
+        _sent("off", "receivable.written_off", "d", "2026-06-10", block_id="D", reason="r"),
+    )  # fmt: skip
+    [pool] = _get(client, ledger, "pools", to="2026-06")["items"]
+    columns = ("issued", "voided", "charged_back", "written_off", "net_issued", "redeemed", "expected_breakage",
+               "due_by_formula", "recognised", "net_liability", "credits_left")  # fmt: skip
+    # 80 × 160 / 400 = 32.00; 32 × 110 / (160 − 32) = 27.50.
+    assert _table([pool], *columns) == (
+        "400.00  100.00  60.00  80.00  160.00  110.00  32.00  27.50  27.50  22.50  50"
+    )  # fmt: skip
+
+
+def test_a_pool_in_another_currency_stands_in_both(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """100 euro at 1.20 and 100 at 1.10: 8.89 are 10.22 at 1.15, 18.89 are 21.72, and 30.00 expire as 35.00."""
+    ledger, euro = new_ledger(), {"currency": "EUR", "expires_at": "2026-07-01T00:00:00Z"}
+
+    def rate(name: str, day: str, rate: str) -> dict[str, Any]:
+        return _sent(name, "exchange_rate.set", None, day, base="EUR", quote="USD", rate=rate, rate_source="ecb")
+
+    _record(
+        service, ledger, rate("r1", "2026-01-05", "1.20"), _bought("A", "ann", "2026-01-05", "100", **euro),
+        rate("r2", "2026-02-05", "1.10"), _bought("B", "bob", "2026-02-05", "100", **euro),
+        _expects("one", "2026-02-06", expected_breakage="20.00", currency="EUR"),
+        _used("u1", "ann", "2026-03-01", "80"), _used("u2", "bob", "2026-04-01", "90"),
+    )  # fmt: skip
+    service.recorder.sweep(ledger, datetime.fromisoformat("2026-07-01T00:00:01Z"))
+    found = _get(client, ledger, "pools", to="2026-07")
+    columns = ("period", "recognised", "expired", "closing", "recognised_functional", "expired_functional",
+               "closing_functional")  # fmt: skip
+    assert _told(found, "rollforward", *columns) == _lines("""
+        2026-03   8.89   0.00   8.89  10.22   0.00  10.22
+        2026-04  10.00   0.00  18.89  11.50   0.00  21.72
+        2026-07  11.11  30.00   0.00  13.28  35.00   0.00
+    """)
+    [april] = _get(client, ledger, "pools", to="2026-04")["items"]
+    assert (april["net_liability"], april["net_liability_functional"]) == ("11.11", "13.28")
+    tied = {(tie["what"], tie["currency"]): tie["report"] for tie in found["ties"]}
+    assert tied["breakage of pool year by the formula = its breakage_estimate entries", "USD"] == "35.00"
+
+
+def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClient, service: Subledger) -> None:
+    ledger = "pools-of-two-persons"
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(breakage_estimates=True)))
+    _record(service, ledger, _bought("A", "ann", "2026-01-01", "1000"), _used("u1", "ann", "2026-01-02", "450"))
+    [waiting] = service.record(ledger, [_expects("one", "2026-01-31", expected_breakage="100.00")], by="mary")
+    assert waiting.status == "waiting"
+    assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []
+    [asked] = client.get(f"/v1/ledgers/{ledger}/approvals").json()["items"]
+    assert service.recorder.decide_approval(ledger, asked["approval_id"], by="ken", allow=True).error is None
+    [made] = _get(client, ledger, "pools", to="2026-01")["estimates"]
+    assert (made["maker"], made["checker"], made["changed_by"]) == ("mary", "ken", "50.00")
