@@ -188,6 +188,29 @@ def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subl
     )  # fmt: skip
 
 
+def test_breakage_that_has_no_room_left_counts_as_nothing(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Expected at 40 %; when 60 of 100 have gone to a state, exactly nothing is left to be redeemed."""
+    ledger = new_ledger()
+    _record(
+        service, ledger, _bought("A", "ann", "2026-01-01", "40"),
+        _bought("B", "bob", "2026-01-01", "60", escheat_class="CA"),
+        _expects("one", "2026-01-02", expected_breakage_rate="0.4"), _used("u1", "ann", "2026-01-10", "30"),
+        _sent("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),
+    )  # fmt: skip
+    found = _get(client, ledger, "pools", to="2026-02")
+    # 30 × 40 / 60 = 20.00, all taken back.
+    assert _told(found, "rollforward", "period", "recognised", "due_by_formula") == _lines("""
+        2026-01   20.00   20.00
+        2026-02  -20.00  -20.00
+    """)
+    [pool] = found["items"]
+    assert (pool["escheated"], pool["expected_breakage"], pool["expected_escheat"], pool["recognised"]) == (
+        "60.00", "0.00", "60.00", "0.00"
+    )  # fmt: skip
+
+
 def test_a_pool_in_another_currency_stands_in_both(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
