@@ -5,12 +5,13 @@ Owns: the pages. Everything that is put into one is escaped here, in ``_text``; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Final
 
 from api.documents import moment
-from api.reports import cells_of, document, is_figure, told_columns
+from api.reports import FEW_ROWS, REPORTS, cells_of, document, heading, is_figure, told_columns
 from projections.report import Asked, Report, Table
 from subledger.store.reader import View
 
@@ -30,28 +31,43 @@ table { border-collapse: collapse; width: 100%; font-size: 9.5pt; }
 th { text-align: left; font-weight: 600; color: #57606a; font-size: 8.5pt; border-bottom: 1px solid #8c959f;
      padding: .25rem .6rem .25rem 0; vertical-align: bottom; }
 td { padding: .22rem .6rem .22rem 0; border-bottom: 1px solid #e4e8ec; vertical-align: top; overflow-wrap: anywhere; }
-th.figure, td.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.figure, td.figure { text-align: right; font-variant-numeric: tabular-nums; }
+td.figure, td.day { white-space: nowrap; }
+td.zero { color: #8c959f; } tr.balance td.zero { color: inherit; }
+.figure + :not(.figure) { padding-left: .5rem; }
 th:last-child, td:last-child { padding-right: 0; }
 tr.balance td { font-weight: 600; border-bottom: 1px solid #8c959f; }
+tr.differs td { color: #b3261e; font-weight: 600; }
 td.id { color: #57606a; font-size: 8.5pt; }
+section.wide table { font-size: 8.5pt; } section.wide th { font-size: 7.5pt; }
+section.turned table { width: auto; } section.turned td:first-child { color: #57606a; padding-right: 2rem; }
+section.turned td { text-align: right; } section.turned td:first-child { text-align: left; }
 tr { break-inside: avoid; } thead { display: table-header-group; }
 footer { margin-top: 2.4rem; padding-top: .6rem; border-top: 1px solid #d0d7de; color: #57606a; font-size: 8.5pt; }
 @media screen and (max-width: 45rem) {
   body { padding: 0 1rem; } section { overflow-x: auto; } header { display: block; } dl { margin-top: .8rem; }
+  td:not(.figure) { min-width: 5rem; }
 }
+@media screen { section.wide { overflow-x: auto; } }
 @page { size: A4; margin: 16mm 14mm; }
-@media print { body { margin: 0; padding: 0; max-width: none; } }
+@media print {
+  body { margin: 0; padding: 0; max-width: none; }
+  td.zero { color: inherit; } section.wide td, section.wide th { padding-right: .4rem; }
+}
 """
+ACROSS: Final = "@page { size: A4 landscape; }"
+"""Added where a table is too wide for a page upright: one such table turns them all, so that none begins a new page."""
 
 
 def page(report: Report, view: View, asked: Asked) -> str:
     """The page of a report: a layout of its own where it has one, else its tables one below the other."""
     body = LAYOUTS.get(report.name, _tables)(report, view, asked)
     title = _text(f"{report.title}: {asked.customer or view.ledger}")
+    style = STYLE + (ACROSS if '<section class="wide">' in body else "")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -63,6 +79,8 @@ def _header(report: Report, view: View, asked: Asked, of: str) -> str:
     said = moment(view)
     first = "the beginning" if asked.from_date is None else asked.from_date.isoformat()
     facts = {"From": first, "Through": asked.to_date or view.as_of, "Known at": said["known_at"]}
+    if report.name in REPORTS and "from" not in REPORTS[report.name].takes:
+        del facts["From"]
     listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
     return f'<header><div><h1>{_text(report.title)}</h1><p class="of">{_text(of)}</p></div><dl>{listed}</dl></header>'
 
@@ -73,7 +91,7 @@ def _footer(report: Report, view: View) -> str:
 
 
 Cell = tuple[str, Any]
-"""A class (``figure``, ``id`` or none) and what stands in the cell."""
+"""A class (``figure``, ``figure count`` for what is no amount, ``id`` or none) and what stands in the cell."""
 
 
 def _grid(head: Sequence[Cell], rows: Iterable[tuple[str, Sequence[Cell]]]) -> str:
@@ -85,7 +103,18 @@ def _grid(head: Sequence[Cell], rows: Iterable[tuple[str, Sequence[Cell]]]) -> s
 
 def _cell(cell: Cell) -> str:
     kind, value = cell
-    return f"<td{_class(kind)}>{_grouped(_text(value)) if kind == 'figure' else _text(value)}</td>"
+    text = _text(value)
+    if kind in ("figure", "figure count"):
+        zero = text and not text.strip("0.")
+        return f"<td{_class(kind + ' zero' if zero else kind)}>{_grouped(text) if kind == 'figure' else text}</td>"
+    if not kind and _DAY.fullmatch(text):
+        kind = "day"
+    # Account names and ids may be parted after their underscores rather than in the middle of a word.
+    return f"<td{_class(kind)}>{text.replace('_', '_<wbr>')}</td>"
+
+
+_DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
+"""A day or a month, which is not parted at its hyphens."""
 
 
 def _grouped(figure: str) -> str:
@@ -102,29 +131,60 @@ def _class(name: str) -> str:
 # --- any report -----------------------------------------------------------------------------------------------------
 
 
+TOO_WIDE: Final = 13
+"""How many columns stand on a page upright."""
+
+
 def _tables(report: Report, view: View, asked: Asked) -> str:
     functional = view.head.state.functional_currency
     parts = [_header(report, view, asked, asked.customer or view.head.state.entity)]
     for number, table in enumerate(report.tables):
         if table.rows or number == 0:
-            heading = "" if number == 0 else f"<h2>{_text(table.name.replace('_', ' ').capitalize())}</h2>"
-            parts.append(f"<section>{heading}{_table(table, functional)}</section>")
+            parts += _sections("" if number == 0 else table.name.replace("_", " ").capitalize(), table, functional)
     ties = document(report, view, asked)["ties"]
     parts.append(f"<section><h2>Ties to the trial balance</h2>{_ties(ties)}</section>")
     return "\n".join([*parts, _footer(report, view)])
 
 
-def _table(table: Table, functional: str) -> str:
+def _sections(title: str, table: Table, functional: str) -> list[str]:
+    """A table; where it is too wide, with what it says in the functional currency below it."""
     told = told_columns(table, functional)
-    kinds = ["figure" if is_figure(column) else "" for column in table.columns]
-    head = [(kinds[at], table.columns[at].name.replace("_", " ")) for at in told]
-    return _grid(head, (("", [(kinds[at], cells[at]) for at in told]) for cells in cells_of(table, functional)))
+    converted = [at for at in told if table.columns[at].holds == "functional"]
+    others = [at for at in told if at not in converted]
+    if not converted or len(told) <= TOO_WIDE or len(table.rows) <= FEW_ROWS:
+        return [_section(title, table, told, functional)]
+    keys = [at for at in others if not is_figure(table.columns[at])]
+    below = f"{title}, in {functional}" if title else f"In {functional}"
+    return [_section(title, table, others, functional), _section(below, table, keys + converted, functional, bare=True)]
+
+
+def _section(title: str, table: Table, told: Sequence[int], functional: str, *, bare: bool = False) -> str:
+    """Some columns of a table: upright; turned where wide and short, across the page where wide and long."""
+    if not table.rows:
+        return '<section><p class="terms">There is nothing to show.</p></section>'
+    kinds = ["" if not is_figure(c) else "figure count" if c.holds == "integer" else "figure" for c in table.columns]
+    names = [column.name.removesuffix("_functional") if bare else column.name for column in table.columns]
+    head: list[Cell] = [(kinds[at], heading(names[at], functional)) for at in told]
+    rows: list[list[Cell]] = [[(kinds[at], cells[at]) for at in told] for cells in cells_of(table, functional)]
+    layout = "" if len(told) <= TOO_WIDE else "wide"
+    if layout and len(rows) <= FEW_ROWS:
+        layout = "turned"
+        head, *rows = [[("", name), *(row[place] for row in rows)] for place, (_, name) in enumerate(head)]
+        head = [("", name) for _, name in head[:1]] + [("figure", name) for _, name in head[1:]]
+    heading_of = f"<h2>{_text(title)}</h2>" if title else ""
+    return f"<section{_class(layout)}>{heading_of}{_grid(head, (('', row) for row in rows))}</section>"
 
 
 def _ties(ties: Iterable[dict[str, Any]]) -> str:
     figures = ("report", "trial_balance", "difference")
     head = [("", "what"), *(("figure", name.replace("_", " ")) for name in figures), ("", "currency")]
-    rows = [("", [("", tie["what"]), *(("figure", tie[f]) for f in figures), ("", tie["currency"])]) for tie in ties]
+    rows = [
+        (
+            "differs" if tie["difference"].strip("-0.") else "",
+            [("", tie["what"]), *(("figure", tie[figure]) for figure in figures), ("", tie["currency"])],
+        )
+        for tie in ties
+    ]
     return _grid(head, rows)
 
 

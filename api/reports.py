@@ -324,12 +324,31 @@ def show(report: Report, view: View) -> None:
 
 def _show_table(title: str, table: Table, functional: str) -> None:
     told = told_columns(table, functional)
-    terminal.table(
-        title,
-        [table.columns[at].name.replace("_", " ") for at in told],
-        [[cells[at] for at in told] for cells in cells_of(table, functional)],
-        right=[place for place, at in enumerate(told) if is_figure(table.columns[at])],
-    )
+    heads = [heading(table.columns[at].name, functional) for at in told]
+    rows = [["" if cells[at] is None else str(cells[at]) for at in told] for cells in cells_of(table, functional)]
+    right = [place for place, at in enumerate(told) if is_figure(table.columns[at])]
+    widths = [max(map(len, cells)) + 3 for cells in zip(heads, *rows, strict=True)]
+    if sum(widths) >= terminal.out.width and len(rows) <= FEW_ROWS:
+        heads, *rows = [list(cells) for cells in zip(heads, *rows, strict=True)]
+        right = list(range(1, len(heads)))
+    terminal.table(title, heads, rows, right=right)
+
+
+FEW_ROWS: Final = 4
+"""A table that is too wide is turned, its figures one below the other, where it has no more rows than this."""
+
+
+def heading(name: str, functional: str) -> str:
+    """A column's name as people read it: ``days_1_30`` is "1-30 days", ``net_functional`` is "net, USD"."""
+    match name.split("_"):
+        case ["days", "over", last]:
+            return f"over {last} days"
+        case ["days", first, last]:
+            return f"{first}-{last} days"
+        case [*words, "functional"]:
+            return f"{' '.join(words)}, {functional}"
+        case words:
+            return " ".join(words)
 
 
 def is_figure(column: Column) -> bool:
@@ -338,7 +357,7 @@ def is_figure(column: Column) -> bool:
 
 
 def told_columns(table: Table, functional: str) -> list[int]:
-    """The columns that people are shown: those with something to say."""
+    """The columns that people are shown: those with something to say that no heading says."""
     return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
 
 
@@ -346,8 +365,14 @@ def _says_something(table: Table, at: int, functional: str) -> bool:
     """Whether a column has a figure, and not merely one that the column in the row's own currency has already."""
     column = table.columns[at]
     names = [each.name for each in table.columns]
-    if column.holds == "functional" or column.name == "functional_currency":
+    if column.name == "functional_currency":
+        return False
+    if column.holds == "functional":
         places = [names.index(name) for name in ("currency",) if name in names]
         if all(row[place] == functional for row in table.rows for place in places):
             return False
-    return column.name.startswith(("opening", "closing")) or not table.rows or any(row[at] for row in table.rows)
+    return (
+        column.name.startswith(("opening", "closing", "current", "days_"))
+        or not table.rows
+        or any(row[at] for row in table.rows)
+    )
