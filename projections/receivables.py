@@ -55,31 +55,47 @@ BUCKETS: Final = (
 
 MOVED: Final = """
 -- What moved each open item of each receivable, day by day, debits positive; what was settled in full is left out.
-WITH moved AS (
-    SELECT r.account, n.customer, n.currency, n.effective_date,
-           CASE WHEN r.told_apart_by = 'document' THEN n.block_id END AS block_id,
-           CASE WHEN r.told_apart_by = 'document' AND n.block_id IS NULL
-                THEN m.movement ->> 'invoice' END AS invoice_id,
-           CASE WHEN r.told_apart_by = 'usage' AND n.amount_minor <> 0
-                THEN coalesce((m.movement ->> 'overage')::bigint, n.position) END AS used_at,
-           sum(r.sign * n.amount_minor) AS amount_minor, sum(r.sign * n.functional_minor) AS functional_minor
+WITH moving AS MATERIALIZED (
+    SELECT r.account, r.told_apart_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
+           r.sign * n.amount_minor AS amount_minor, r.sign * n.functional_minor AS functional_minor,
+           r.told_apart_by = 'usage' AND NOT (n.kind = 'overage' AND n.amount_minor > 0)
+               OR r.told_apart_by = 'document' AND n.block_id IS NULL AS is_said_elsewhere
     FROM unnest(CAST(:accounts AS text[]), CAST(:policies AS smallint[]), CAST(:kinds AS text[]),
                 CAST(:told AS text[]), CAST(:signs AS int[])) AS r (account, policy, kind, told_apart_by, sign)
     JOIN entries n ON n.policy = r.policy AND n.kind = r.kind
-    -- Only the decision says which invoice or usage is meant; where the entry says enough, it is not read.
-    LEFT JOIN events e ON e.ledger = n.ledger AND e.position = n.position
-        AND (r.told_apart_by = 'usage' AND NOT (n.kind = 'overage' AND n.amount_minor > 0)
-             OR r.told_apart_by = 'document' AND n.block_id IS NULL)
-    LEFT JOIN LATERAL (SELECT e.decision::jsonb -> 'movements' -> (n.number - 1)) AS m (movement) ON true
     WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date <= :as_of
       AND (n.amount_minor <> 0 OR n.functional_minor <> 0) {customer}
+), said AS MATERIALIZED (
+    -- Only the decision says which invoice or usage is meant. Each is read once: one may bill thousands of usages.
+    SELECT p.position, m.number, m.movement ->> 'invoice' AS invoice_id, (m.movement ->> 'overage')::bigint AS used_at
+    FROM (SELECT DISTINCT position FROM moving WHERE is_said_elsewhere) p
+    CROSS JOIN LATERAL (SELECT decision FROM events WHERE ledger = :ledger AND position = p.position LIMIT 1) e
+    CROSS JOIN LATERAL jsonb_array_elements(e.decision::jsonb -> 'movements') WITH ORDINALITY AS m (movement, number)
+), moved AS (
+    SELECT n.account, n.customer, n.currency, n.effective_date,
+           CASE WHEN n.told_apart_by = 'document' THEN n.block_id END AS block_id,
+           CASE WHEN n.told_apart_by = 'document' AND n.block_id IS NULL THEN s.invoice_id END AS invoice_id,
+           CASE WHEN n.told_apart_by = 'usage' AND n.amount_minor <> 0
+                THEN coalesce(s.used_at, n.position) END AS used_at,
+           sum(n.amount_minor) AS amount_minor, sum(n.functional_minor) AS functional_minor
+    FROM moving n LEFT JOIN said s ON s.position = n.position AND s.number = n.number AND n.is_said_elsewhere
     GROUP BY 1, 2, 3, 4, 5, 6, 7
-), balances AS (
+), of_items AS (
     SELECT *, sum(amount_minor) OVER item AS balance_minor, sum(functional_minor) OVER item AS carried_minor
-    FROM moved WINDOW item AS (PARTITION BY account, customer, currency, block_id, invoice_id, used_at)
+    FROM moved WHERE used_at IS NULL
+    WINDOW item AS (PARTITION BY account, customer, currency, block_id, invoice_id)
+), of_usage AS (
+    SELECT account, customer, currency, min(effective_date) AS effective_date, sum(amount_minor) AS amount_minor,
+           sum(functional_minor) AS functional_minor
+    FROM moved WHERE used_at IS NOT NULL GROUP BY account, customer, currency, used_at
 )
-SELECT * FROM balances WHERE balance_minor <> 0 OR carried_minor <> 0
-ORDER BY account, customer, currency, block_id, invoice_id, used_at, effective_date
+SELECT account, customer, currency, block_id, invoice_id, effective_date, amount_minor, functional_minor
+FROM of_items WHERE balance_minor <> 0 OR carried_minor <> 0
+UNION ALL
+SELECT account, customer, currency, NULL, NULL, effective_date, sum(amount_minor), sum(functional_minor)
+FROM of_usage WHERE amount_minor <> 0 OR functional_minor <> 0
+GROUP BY account, customer, currency, effective_date
+ORDER BY account, customer, currency, block_id, invoice_id, effective_date
 """
 INVOICES: Final = """
 -- The invoices that blocks were billed on.
@@ -152,7 +168,10 @@ def _items(database: Database, end: View, customer: str | None) -> list[Item]:
     parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
     parameters |= {} if customer is None else {"customer": customer}
     query = text(MOVED.format(customer="" if customer is None else "AND n.customer = :customer"))
+    # Of rows that were recorded just now the planner has no statistics: it would loop over all that is said for each.
+    end.connection.execute(text("SET LOCAL enable_nestloop = off"))
     rows = end.connection.execute(query, parameters).all()
+    end.connection.execute(text("SET LOCAL enable_nestloop = DEFAULT"))
     items = [item for _, of_position in groupby(rows, key=_position) for item in _items_of(list(of_position))]
     return _with_invoices(end, items)
 
@@ -170,11 +189,10 @@ def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
     """
     first = rows[0]
     found: dict[str | None, tuple[list[tuple[date, int]], int]] = {}
-    for (invoice_id, _), of_item in groupby(rows, key=lambda row: (row.invoice_id, row.used_at)):
+    for invoice_id, of_item in groupby(rows, key=lambda row: row.invoice_id):
         moved = list(of_item)
-        lots, carried = found.setdefault(invoice_id, ([], 0))
-        lots += open_lots((row.effective_date, int(row.amount_minor)) for row in moved)
-        found[invoice_id] = (lots, carried + sum(int(row.functional_minor) for row in moved))
+        lots = open_lots((row.effective_date, int(row.amount_minor)) for row in moved)
+        found[invoice_id] = (lots, sum(int(row.functional_minor) for row in moved))
     if not any(lots for lots, _ in found.values()):
         found = {None: ([], sum(carried for _, carried in found.values()))}
     still_open = {invoice_id: kept for invoice_id, kept in found.items() if kept[0] or len(found) == 1}
