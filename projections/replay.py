@@ -28,8 +28,9 @@ from subledger.ledger import LedgerState, evolve_ledger
 from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.references import DocumentKey
+from subledger.store.approvals import APPROVED
 from subledger.store.memory import decode_decision, encode_state, rows_of_books
-from subledger.wallet import Decision, Wallet
+from subledger.wallet import Approval, Decision, Wallet
 
 EVENTS: Final = """
 -- The events of a ledger after a position, in order, whether or not a batch holds them.
@@ -164,7 +165,10 @@ def stored_entry(row: Any, dimensions: Dimensions) -> Entry:
 
 
 class Replayer:
-    """A ledger after the events taken so far, as the recorder would have left it, however it had batched them."""
+    """A ledger after the events taken so far, as the recorder would have left it, however it had batched them.
+
+    ``allowed`` holds what a second person allowed, by the id of the approval, as its row must say it.
+    """
 
     def __init__(self, ledger: str) -> None:
         self.state = LedgerState(ledger=ledger)
@@ -172,12 +176,13 @@ class Replayer:
         self.frontier = merkle.Frontier()
         self.dimensions: list[Dimensions] = []
         self.blocks: dict[str, tuple[str, Block]] = {}
-        self._wallets: dict[str, Wallet] = {}
+        self.wallets: dict[str, Wallet] = {}
         self._positions: dict[str, int] = {}
         self._overages: dict[int, tuple[str, Overage]] = {}
         self._corrections: dict[int, tuple[str, Correction]] = {}
-        self._documents: dict[DocumentKey, tuple[str, Document]] = {}
+        self.documents: dict[DocumentKey, tuple[str, Document]] = {}
         self.books = Books()
+        self.allowed: dict[str, tuple[Any, ...]] = {}
         self._numbers: dict[Dimensions, int] = {}
         self.days: dict[DayKey, list[int | Decimal]] = {}
         self._forget_changes()
@@ -196,7 +201,7 @@ class Replayer:
         home = before.functional_currency
         wallets = {}
         for customer in references.customers_of(event, decision):
-            wallet = self._recalled(self._wallets.get(customer, Wallet(customer=customer)), event, decision)
+            wallet = self._recalled(self.wallets.get(customer, Wallet(customer=customer)), event, decision)
             wallets[customer] = evolve(wallet, event, decision, position=logged.position, functional_currency=home)
         entries = post(event, decision, before=before, wallets=wallets)
         for customer, wallet in wallets.items():
@@ -204,6 +209,8 @@ class Replayer:
         self._keep_books(event, decision)
         self.state = evolve_ledger(before, event)
         self._adopt(event, logged.position)
+        if decision.approval is not None:
+            self.allowed[decision.approval.approval_id] = _approved(logged.event, decision.approval, recorded_at)
         for entry in entries:
             self._number(entry.dimensions)
         self._new_days.add(entries, recorded_at, self._numbers)
@@ -221,7 +228,7 @@ class Replayer:
         overages = {m.overage: self._overages[m.overage][1] for m in decision.movements if m.overage in self._overages}
         correction = self._corrections.get(decision.original) if decision.original is not None else None
         keys = {*references.documents(event), *(("invoice", m.invoice) for m in decision.movements if m.invoice)}
-        held = [self._documents[key] for key in keys if key in self._documents]
+        held = [self.documents[key] for key in keys if key in self.documents]
         documents = tuple(document for owner, document in held if owner == wallet.customer)
         if not (blocks or overages or correction or documents):
             return wallet
@@ -243,10 +250,10 @@ class Replayer:
             self._changed["documents"][("correction", str(correction.position))] = (customer, correction)
         for document in wallet.documents:
             key = (document.document_kind, document.document_id)
-            if key not in self._documents or self._documents[key][1] is not document:
-                self._documents[key] = (customer, document)
+            if key not in self.documents or self.documents[key][1] is not document:
+                self.documents[key] = (customer, document)
                 self._changed["documents"][key] = (customer, document)
-        self._wallets[customer] = wallet.without_finished()
+        self.wallets[customer] = wallet.without_finished()
         self._positions[customer] = position
         self._changed["wallets"][(customer,)] = None
 
@@ -286,7 +293,7 @@ class Replayer:
         """Per derived table, the rows that became new or other since this was last asked; at first, all of them."""
         changed: dict[str, Rows] = {**self._changed}
         changed["wallets"] = {
-            (customer,): (self._positions[customer], encode_state(self._wallets[customer]))
+            (customer,): (self._positions[customer], encode_state(self.wallets[customer]))
             for (customer,) in changed["wallets"]
         }
         changed["blocks"] = {(block_id,): _block_row(*self.blocks[block_id]) for (block_id,) in changed["blocks"]}
@@ -303,6 +310,13 @@ class Replayer:
             held = self.days.get(key)
             self.days[key] = total if held is None else [a + b for a, b in zip(held, total, strict=True)]
             yield key, self.days[key]
+
+
+def _approved(event: Event, approval: Approval, recorded_at: datetime) -> tuple[Any, ...]:
+    return (
+        event.source, event.event_id, event.type, event.customer, event.occurred_at, event.data_text,
+        event.attributes_text, approval.maker, APPROVED, approval.checker, recorded_at,
+    )  # fmt: skip
 
 
 def _read(stored: Event) -> Event:

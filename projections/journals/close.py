@@ -4,26 +4,24 @@ Closing first records what expired by the period's end. Then, in one commit, it 
 what is owed and held in other currencies at the rates of the period's end, then the ``period.closed`` event, and
 proves the invariants of the books through the period's last day.
 
-Owns: the order of these steps and the proofs. Does not own: which date a late fact gets (periods), the journals
-(summary).
+Owns: the order of these steps. Does not own: what is proved (proofs), which date a late fact gets (periods), the
+journals (summary).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
 
 from projections.journals.mapping import CLOCK
-from projections.journals.rows import AnyConnection, rows
-from subledger.accounts import ROLE_BY_NAME
+from projections.journals.proofs import prove
+from projections.journals.rows import rows
 from subledger.currencies import remeasure
 from subledger.errors import IntegrityFault, InvalidValue
 from subledger.events import Event, own_event
-from subledger.journal import KINDS
 from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_closed
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
@@ -96,7 +94,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
         if due_expiries(connection, state, 0, period.end(state.zone), 1):
             raise IntegrityFault(f"an expiry of {period} was refused", ledger=ledger, period=str(period))
-        prove(connection, ledger, period.last_day)
+        prove(connection, ledger, state.functional_currency, period.last_day)
 
     outcomes = recorder.transact(ledger, plan, check)
     late = sum(outcome.status == RECORDED and (outcome.event_id or "").startswith("expiry/") for outcome in outcomes)
@@ -209,111 +207,6 @@ def _position(outcomes: list[Outcome]) -> int:
     if last.position is None:
         raise IntegrityFault(f"{last.event_id} has no position")
     return last.position
-
-
-# --- proofs ---------------------------------------------------------------------------------------------------
-
-TOTALS_WITHOUT_RULE: Final = """
--- Kinds in the day totals that their policy has no rule for; kinds that move nothing have none.
-SELECT d.policy, d.kind FROM ledger_days d
-WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
-  AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
-       OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
-  AND NOT EXISTS (SELECT FROM posting_rules r
-                  WHERE r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind)
-LIMIT 1
-"""
-TOTALS_AGAINST_ENTRIES: Final = """
--- Where the day totals do not say what the entries say, by kind and currency.
-SELECT policy, kind, currency FROM (
-    SELECT policy, kind, currency, written_minor AS written, mirrored_minor AS mirrored,
-           functional_written_minor - functional_mirrored_minor AS functional, credits, entries
-    FROM ledger_days WHERE ledger = %(ledger)s AND accounting_date <= %(through)s
-    UNION ALL
-    SELECT policy, kind, currency, -sum(greatest(amount_minor, 0)), -sum(greatest(-amount_minor, 0)),
-           -sum(functional_minor), -sum(credits), -count(*)
-    FROM entries WHERE ledger = %(ledger)s AND accounting_date <= %(through)s
-    GROUP BY policy, kind, currency
-) AS both_sides
-GROUP BY policy, kind, currency
-HAVING sum(written) <> 0 OR sum(mirrored) <> 0 OR sum(functional) <> 0 OR sum(credits) <> 0 OR sum(entries) <> 0
-ORDER BY policy, kind, currency LIMIT 1
-"""
-TRIAL_BALANCE: Final = """
--- Debits and credits over the accounts of the chart, by currency. A rule that names another account unbalances them.
-SELECT d.currency,
-       sum((d.written_minor + d.mirrored_minor) * (r.debit = ANY(%(roles)s))::int) AS debit,
-       sum((d.written_minor + d.mirrored_minor) * (r.credit = ANY(%(roles)s))::int) AS credit
-FROM ledger_days d
-JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
-WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
-GROUP BY d.currency
-"""
-BLOCK_FAULTS: Final = """
--- Blocks whose liability is negative, is not what their deposit and clearing are, or is left without credits.
-WITH effects AS (
-    SELECT k.kind, p.policy, k.sign,
-           coalesce(sum((r.credit = 'prepaid_liability')::int - (r.debit = 'prepaid_liability')::int), 0) AS liability,
-           coalesce(sum((r.credit = 'customer_deposits')::int - (r.debit = 'customer_deposits')::int), 0) AS deposits,
-           coalesce(sum((r.debit = 'credits_clearing')::int - (r.credit = 'credits_clearing')::int), 0) AS clearing
-    FROM unnest(%(kinds)s::text[], %(signs)s::int[]) AS k (kind, sign)
-    CROSS JOIN posting_policies p
-    LEFT JOIN posting_rules r ON r.ledger = p.ledger AND r.policy = p.policy AND r.kind = k.kind
-    WHERE p.ledger = %(ledger)s
-    GROUP BY k.kind, p.policy, k.sign
-), blocks AS (
-    SELECT e.block_id, sum(e.credits * f.sign) AS left_credits, sum(e.amount_minor * f.liability) AS liability,
-           sum(e.amount_minor * f.deposits) AS deposits, sum(e.amount_minor * f.clearing) AS clearing
-    FROM entries e
-    JOIN effects f ON f.policy = e.policy AND f.kind = e.kind
-    WHERE e.ledger = %(ledger)s AND e.accounting_date <= %(through)s AND e.block_id IS NOT NULL
-    GROUP BY e.block_id
-)
-SELECT block_id, left_credits, liability, deposits, clearing FROM blocks
-WHERE liability < 0 OR left_credits < 0 OR (left_credits = 0 AND liability <> 0)
-   OR (%(deposits)s AND (liability <> deposits OR liability <> clearing))
-ORDER BY block_id LIMIT 1
-"""
-DEPOSIT_POLICIES: Final = """
--- Whether every policy of the ledger is one of customer deposits.
-SELECT coalesce(bool_and(EXISTS (SELECT FROM posting_rules r WHERE r.ledger = p.ledger AND r.policy = p.policy
-                                 AND 'customer_deposits' IN (r.debit, r.credit))), false)
-FROM posting_policies p WHERE p.ledger = %(ledger)s
-"""
-
-
-def prove(connection: AnyConnection, ledger: str, through: date) -> None:
-    """The invariants of the books through a day. Raises IntegrityFault naming the first that does not hold.
-
-    Totals tell what the entries tell; the trial balance balances; a block's liability is never negative, is zero
-    where no credits are left, and under the deposit policies equals its deposit and its clearing (so their sums,
-    the control balances, are equal too).
-    """
-    where: dict[str, Any] = {"ledger": ledger, "through": through}
-    for policy, kind in rows(connection, TOTALS_WITHOUT_RULE, where):
-        raise _broken(f"policy {policy} has no rule for {kind}", where)
-    for policy, kind, currency in rows(connection, TOTALS_AGAINST_ENTRIES, where):
-        raise _broken(f"the day totals of {kind} ({currency}, policy {policy}) are not its entries", where)
-    for currency, debit, credit in rows(connection, TRIAL_BALANCE, {**where, "roles": list(ROLE_BY_NAME)}):
-        if debit != credit:
-            raise _broken(f"the trial balance in {currency} debits {debit} and credits {credit}", where)
-    (deposits,) = rows(connection, DEPOSIT_POLICIES, where)[0]
-    kinds = {"kinds": [kind.name for kind in KINDS], "signs": [kind.sign for kind in KINDS]}
-    for block_id, left, liability, deposit, clearing in rows(
-        connection, BLOCK_FAULTS, {**where, **kinds, "deposits": deposits}
-    ):
-        raise _broken(
-            f"block {block_id}: {left} credits left, liability {liability}, deposits {deposit}, clearing {clearing}",
-            where,
-        )
-
-
-def _broken(message: str, where: Mapping[str, Any]) -> IntegrityFault:
-    return IntegrityFault(
-        f"ledger {where['ledger']} through {where['through']}: {message}",
-        ledger=where["ledger"],
-        through=str(where["through"]),
-    )
 
 
 # --- the list of periods --------------------------------------------------------------------------------------

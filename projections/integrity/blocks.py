@@ -1,0 +1,174 @@
+"""Does every block hold, in every view: is nothing overdrawn, nothing left without credits, nothing unpaired?
+
+After each event only the blocks it touched can have changed, and only from its accounting date on: so every view
+(as-of, known-at) of every block is looked at, mostly by looking at one day. At the head its columns are held against
+what the writer remembers of it. Owns: the invariants of one block. Does not own: what is owed for it (positions).
+
+A block may be posted under several policies, where the ledger changed its own. What it carries is prepaid_liability
+under each of them. customer_deposits and credits_clearing always answer each other; they answer the liability, and
+end at nothing, where all of its entries were posted with them, or none.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from projections.integrity.findings import Breach
+from projections.integrity.policies import Moves, Policies
+from subledger.blocks import ZERO, Block
+from subledger.journal import GAINS, Entry
+
+_Day = tuple[Decimal, int, int, int]
+"""Credits left; prepaid_liability, customer_deposits, credits_clearing (net debits)."""
+
+_Column = tuple[Decimal, int, int]
+"""Credits, money, functional money."""
+
+_EMPTY: Final = (ZERO, 0, 0, 0)
+_NONE: Final = (ZERO, 0, 0)
+_PAIRED, _PLAIN = 1, 2
+
+
+class _Balances(msgspec.Struct):
+    """One block in the books: its balances after each accounting date, its columns, and how it was posted.
+
+    ``functional`` is prepaid_liability at the head in the functional currency, net debit. ``posted`` is _PAIRED where
+    what it carries was moved under policies that keep the deposit pair, _PLAIN where without, both bits where both.
+    """
+
+    currency: str
+    days: list[date] = []
+    balances: list[_Day] = []
+    columns: dict[str, _Column] = {}
+    functional: int = 0
+    posted: int = 0
+
+
+class BlockLaws:
+    """The invariants of blocks, while the log goes by."""
+
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+        self._blocks: dict[str, _Balances] = {}
+
+    def take(self, entries: Iterable[Entry]) -> Iterator[Breach]:
+        """Takes the entries of one event. Says what no longer holds of the blocks they touch."""
+        touched: dict[str, int] = {}
+        for entry in entries:
+            moves = self._policies.moves(entry)
+            if entry.block_id is not None:
+                index = self._move(entry, moves)
+                touched[entry.block_id] = min(index, touched.get(entry.block_id, index))
+            elif moves.liability and (entry.amount_minor or entry.functional_minor):
+                yield Breach(
+                    check="block", message=f"an entry of kind {entry.kind} moves prepaid_liability of no block",
+                    subject=entry.kind, expected=0, found=entry.amount_minor,
+                )  # fmt: skip
+        for block_id, index in touched.items():
+            yield from self._breaches(block_id, index)
+
+    def _move(self, entry: Entry, moves: Moves) -> int:
+        """Books an entry on its block; the index of the first day that it changed."""
+        assert entry.block_id is not None
+        block = self._blocks.get(entry.block_id)
+        if block is None:
+            block = self._blocks[entry.block_id] = _Balances(currency=entry.currency)
+        if moves.liability:
+            block.posted |= _PAIRED if moves.paired else _PLAIN
+        block.functional += moves.liability * entry.functional_minor
+        credits, amount = moves.sign * entry.credits, moves.sign * entry.amount_minor
+        functional = moves.functional_sign * entry.functional_minor
+        column = moves.column or ("remeasured" if moves.functional_sign else None)
+        if column is not None:
+            held = block.columns.get(column, _NONE)
+            block.columns[column] = (held[0] + credits, held[1] + amount, held[2] + functional)
+        index = bisect_left(block.days, entry.accounting_date)
+        if index == len(block.days) or block.days[index] != entry.accounting_date:
+            block.days.insert(index, entry.accounting_date)
+            block.balances.insert(index, block.balances[index - 1] if index else _EMPTY)
+        for later in range(index, len(block.days)):
+            left, liability, deposits, clearing = block.balances[later]
+            block.balances[later] = (
+                left + credits,
+                liability + moves.liability * entry.amount_minor,
+                deposits + moves.deposits * entry.amount_minor,
+                clearing + moves.clearing * entry.amount_minor,
+            )
+        return index
+
+    def _breaches(self, block_id: str, index: int) -> Iterator[Breach]:
+        block = self._blocks[block_id]
+
+        def breach(says: str, day: date, expected: object, found: object) -> Breach:
+            message = f"block {block_id} {says} as of {day}"
+            return Breach(check="block", message=message, subject=block_id, expected=expected, found=found)
+
+        for day, balances in zip(block.days[index:], block.balances[index:], strict=True):
+            left, liability, deposits, clearing = balances
+            functional = block.functional if day == block.days[-1] else 0
+            if left < 0 or liability > 0 or functional > 0:
+                yield breach("is overdrawn", day, "nothing below 0", _said(balances, functional))
+            ends = block.posted != _PAIRED | _PLAIN and (deposits or clearing)
+            if left == 0 and (liability or functional or ends):
+                yield breach("has no credits and a balance", day, "0 on every account", _said(balances, functional))
+            if (block.posted == _PAIRED and liability != deposits) or deposits != -clearing:
+                yield breach("has three balances that differ", day, "the same on each", _said(balances, functional))
+
+    def at_head(self, blocks: Mapping[str, tuple[str, Block]], functional_currency: str) -> Iterator[Breach]:
+        """Where the entries and the wallets tell different stories of a block's columns."""
+        for block_id, (_, block) in blocks.items():
+            books = self._blocks.get(block_id, _Balances(currency=block.currency))
+            foreign = block.currency != functional_currency
+            told = {"gained": _sum(books, (*GAINS, "remeasured"))}
+            told |= {name: column for name, column in books.columns.items() if name not in (*GAINS, "remeasured")}
+            remembered = _columns(block)
+            for name in sorted(told.keys() | remembered.keys()):
+                expected, found = told.get(name, _NONE), remembered.get(name, _NONE)
+                # In the functional currency a block remembers one amount; that an entry has one too is its own check.
+                if expected[:2] != found[:2] or (foreign and expected[2] != found[2]):
+                    yield Breach(check="block", message=f"block {block_id} is not what its entries say: {name}",
+                                 subject=block_id, expected=_figures(expected), found=_figures(found))  # fmt: skip
+            left, liability, _, _ = books.balances[-1] if books.balances else _EMPTY
+            carried = block.carrying_functional if foreign else block.carrying_minor
+            if (left, -liability, -books.functional) != (block.left, block.carrying_minor, carried):
+                yield Breach(
+                    check="block", message=f"block {block_id} does not carry what prepaid_liability says of it",
+                    subject=block_id, expected=_figures((left, -liability, -books.functional)),
+                    found=_figures((block.left, block.carrying_minor, carried)),
+                )  # fmt: skip
+        for block_id in self._blocks.keys() - blocks.keys():
+            yield Breach(check="block", message=f"block {block_id} has entries and no wallet", subject=block_id)
+
+
+def _sum(books: _Balances, columns: Iterable[str]) -> _Column:
+    found = [books.columns.get(column, _NONE) for column in columns]
+    return sum((f[0] for f in found), ZERO), sum(f[1] for f in found), sum(f[2] for f in found)
+
+
+def _columns(block: Block) -> dict[str, _Column]:
+    """A block's figures as the columns of its roll-forward, signed: what it gained and where it went."""
+    return {
+        "gained": (block.credits, block.price_minor, block.price_functional),
+        "consumed": (-block.used, -block.drawn_minor, -block.drawn_functional),
+        **{name: (-credits, -amount, -functional) for name, (credits, amount, functional) in block.gone.items()},
+    }
+
+
+def _figures(column: _Column) -> str:
+    credits, amount, functional = column
+    return f"{credits:f} credits, {amount} ({functional} functional)"
+
+
+def _said(balances: _Day, functional: int) -> str:
+    left, liability, deposits, clearing = balances
+    also = f" ({-functional} functional)" if functional else ""
+    return (
+        f"{left:f} credits, prepaid_liability {-liability}{also}, customer_deposits {-deposits},"
+        f" credits_clearing {clearing}"
+    )

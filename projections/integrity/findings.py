@@ -1,0 +1,96 @@
+"""What a verification finds: differences, each with its check, its place, what was expected and what was found.
+
+Owns: these values, and that one fault is told once. Does not own: any check.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+MAX_A_CHECK: Final = 200
+"""Differences of one check that are listed; the rest are counted. One wrong leaf makes every later root wrong."""
+
+_SHOWN: Final = 300  # characters of a value
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it must be: which check, where, what was expected and found.
+
+    ``subject`` names what it is about: the key of a row, a column of the head, a block, an account.
+    """
+
+    check: str
+    message: str
+    position: int | None = None
+    subject: str | None = None
+    expected: str | None = None
+    found: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What was looked at and what differs; no differences is a clean ledger."""
+
+    ledger: str
+    events: int
+    entries: int
+    differences: list[Difference]
+
+
+class Breach(msgspec.Struct, frozen=True, kw_only=True):
+    """What an invariant of the books has to say, not yet placed in the log."""
+
+    check: str
+    message: str
+    subject: str
+    expected: object = None
+    found: object = None
+
+
+class Findings:
+    """The differences found so far."""
+
+    def __init__(self) -> None:
+        self._differences: list[Difference] = []
+        self._found: Counter[str] = Counter()
+        self._told: set[tuple[str, str]] = set()
+
+    def differ(
+        self, check: str, message: str, *, position: int | None = None, subject: str | None = None,
+        expected: object = None, found: object = None,
+    ) -> None:  # fmt: skip
+        self._found[check] += 1
+        if self._found[check] <= MAX_A_CHECK:
+            self._differences.append(
+                Difference(
+                    check=check, message=message, position=position, subject=subject,
+                    expected=_shown(expected), found=_shown(found),
+                )
+            )  # fmt: skip
+
+    def breach(self, breach: Breach, position: int | None = None) -> None:
+        """A breach that lasts is told once, where it begins."""
+        if (breach.check, breach.message) in self._told:
+            return
+        self._told.add((breach.check, breach.message))
+        self.differ(
+            breach.check, breach.message if position is None else f"{breach.message}, from position {position} on",
+            position=position, subject=breach.subject, expected=breach.expected, found=breach.found,
+        )  # fmt: skip
+
+    def all(self) -> list[Difference]:
+        """Every difference in the order in which it was found, and how many were not listed."""
+        more = [
+            Difference(check=check, message=f"{found - MAX_A_CHECK} more differences of this check are not listed")
+            for check, found in self._found.items()
+            if found > MAX_A_CHECK
+        ]
+        return [*self._differences, *more]
+
+
+def _shown(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.hex() if isinstance(value, bytes | memoryview) else str(value)[:_SHOWN]

@@ -1,0 +1,165 @@
+"""Is what was handed over what the books say: journals, their files, and what two persons allowed?
+
+Every journal says what its entries say, and the journals of a period follow each other without a gap, so that every
+entry of a cut that has ended is in exactly one (ACCOUNTING section 8, number 9). Every file is what was handed over.
+What was allowed is the event it became. Owns: these tables against the log. A detail file is kept as its hash alone;
+it is rendered and compared whenever it is asked for, and not here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from projections.integrity.findings import Breach
+from projections.journals.exports import export_id
+from projections.journals.summary import Journal, journals_of
+from projections.replay import STREAMED, Replayer
+from projections.trial_balance import DayKey
+from subledger.errors import IntegrityFault
+from subledger.journal import Rules
+from subledger.periods import Period
+from subledger.store.approvals import APPROVED
+
+PERIODS: Final = "SELECT DISTINCT period FROM journals WHERE ledger = :ledger ORDER BY period"
+EXPORTS: Final = """
+-- Files that were handed over, with the hash of the bytes that are kept (NULL: detail, of which none are).
+SELECT export_id, period, number, format, detail, filename, content_hash, encode(sha256(content), 'hex') AS kept
+FROM journal_exports WHERE ledger = :ledger ORDER BY export_id
+"""
+APPROVALS: Final = """
+-- What was asked for, and how it was decided.
+SELECT approval_id, source, event_id, type, customer, occurred_at, data, attributes, maker, state, checker, decided_at
+FROM approvals WHERE ledger = :ledger ORDER BY approval_id
+"""
+
+_Line = tuple[str, str, str, str, str, str, str]
+"""Role, side, currency, product, credit kind, pool, processor."""
+
+
+def journal_faults(connection: sa.Connection, replay: Replayer, rules: dict[int, Rules]) -> Iterator[Breach]:
+    """Journals and their files that are not what the entries make them."""
+    ledger = replay.state.ledger
+    known: dict[tuple[str, int], Journal] = {}
+    broken = set()
+    months = _by_month(replay)
+    for name in connection.execute(sa.text(PERIODS), {"ledger": ledger}).scalars().all():
+        try:
+            period = Period.parse(name)
+            journals = journals_of(connection, ledger, period)
+        except IntegrityFault as fault:
+            broken.add(name)
+            yield _journal(name, str(fault), fault.expected, fault.found)
+            continue
+        except Exception as error:  # a changed row may fail in any way
+            broken.add(name)
+            yield _journal(name, f"the journals of {name} cannot be read", None, repr(error))
+            continue
+        known |= {(name, journal.number): journal for journal in journals}
+        yield from _intervals(name, journals, replay.state.open_cut)
+        for journal in journals:
+            yield from _lines(journal, _sums(journal, months[journal.period], replay, rules))
+    for row in connection.execute(sa.text(EXPORTS), {"ledger": ledger}, execution_options=STREAMED):
+        if row.period not in broken:
+            yield from _file(row, known.get((row.period, row.number)))
+
+
+def _journal(subject: str, message: str, expected: object, found: object) -> Breach:
+    return Breach(check="journals", message=message, subject=subject, expected=expected, found=found)
+
+
+def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Iterator[Breach]:
+    """One follows the other, from cut 0 on, and none holds a cut that has not ended."""
+    before = 0
+    for number, journal in enumerate(journals, start=1):
+        if (journal.number, journal.from_cut) != (number, before):
+            yield _journal(f"{period}-{journal.number}", f"journal {journal.name} does not follow the one before it",
+                           f"number {number} after cut {before}",
+                           f"number {journal.number} after cut {journal.from_cut}")  # fmt: skip
+        if journal.to_cut >= open_cut:
+            yield _journal(f"{period}-{journal.number}", f"journal {journal.name} holds a cut that has not ended",
+                           f"below {open_cut}", journal.to_cut)  # fmt: skip
+        before = journal.to_cut
+
+
+def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator[Breach]:
+    found: dict[_Line, tuple[int, int]] = {}
+    for line in journal.lines:
+        key = (line.role, line.side.value, line.currency, line.product, line.credit_kind, line.pool, line.processor)
+        held = found.get(key, (0, 0))
+        found[key] = (held[0] + line.amount_minor, held[1] + line.functional_minor)
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            what = " ".join(part for part in key if part)
+            yield _journal(f"{journal.period}-{journal.number}", f"journal {journal.name} is not its entries: {what}",
+                           expected.get(key), found.get(key))  # fmt: skip
+
+
+def _by_month(replay: Replayer) -> defaultdict[Period, list[DayKey]]:
+    months: defaultdict[Period, list[DayKey]] = defaultdict(list)
+    for key in replay.days:
+        months[Period.of(key[0])].append(key)
+    return months
+
+
+def _sums(
+    journal: Journal, month: list[DayKey], replay: Replayer, rules: dict[int, Rules]
+) -> dict[_Line, tuple[int, int]]:
+    """The lines of a month and an interval of cuts, from the log's own totals."""
+    sums: defaultdict[_Line, list[int]] = defaultdict(lambda: [0, 0])
+    for key in month:
+        (_, _, cut, currency, policy, kind, number, _), total = key, replay.days[key]
+        if not journal.from_cut < cut <= journal.to_cut:
+            continue
+        dimensions = replay.dimensions[number - 1]
+        apart = (currency, dimensions.product, dimensions.credit_kind, dimensions.pool, dimensions.processor)
+        written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
+        for pair in rules.get(policy, {}).get(kind, ()):
+            for role, side, amount, functional in (
+                (pair.debit, "debit", written, f_written), (pair.credit, "credit", written, f_written),
+                (pair.credit, "debit", mirrored, f_mirrored), (pair.debit, "credit", mirrored, f_mirrored),
+            ):  # fmt: skip
+                sums[role, side, *apart][0] += amount
+                sums[role, side, *apart][1] += functional
+    return {key: (amount, functional) for key, (amount, functional) in sums.items() if amount or functional}
+
+
+def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
+    def breach(message: str, expected: object, found: object) -> Breach:
+        return Breach(check="journal_exports", message=message, subject=row.export_id, expected=expected, found=found)
+
+    if journal is None:
+        yield breach(f"export {row.export_id} has no journal behind it", f"{row.period}-{row.number}", None)
+        return
+    name = export_id(journal, row.format, detail=row.detail)
+    if row.export_id != name or not row.filename.startswith(f"{name}."):
+        yield breach(f"export {row.export_id} is of another journal than its name says", name, row.filename)
+    if row.detail == (row.kept is not None):
+        yield breach(f"export {row.export_id} has bytes only where it is a summary", not row.detail, row.detail)
+    elif row.kept is not None and row.kept != row.content_hash:
+        yield breach(f"export {row.export_id} is not what was handed over", row.content_hash, row.kept)
+
+
+def approval_faults(connection: sa.Connection, replay: Replayer) -> Iterator[Breach]:
+    """What was allowed against the events it became. What waits, or was refused, has left nothing in the log."""
+    allowed = dict(replay.allowed)
+
+    def breach(subject: str, message: str, expected: object = None, found: object = None) -> Breach:
+        return Breach(check="approvals", message=message, subject=subject, expected=expected, found=found)
+
+    for row in connection.execute(sa.text(APPROVALS), {"ledger": replay.state.ledger}, execution_options=STREAMED):
+        name = row.approval_id
+        recorded = allowed.pop(name, None)
+        if recorded is None:
+            if row.state == APPROVED:
+                yield breach(name, f"{name} is approved and no event says so", None, row.state)
+            continue
+        found = tuple(row)[1:]
+        for column, expected, value in zip(row._fields[1:], recorded, found, strict=True):
+            if expected != value:
+                yield breach(name, f"{column} of approval {name} is not what was recorded", expected, value)
+    for name in allowed:
+        yield breach(name, f"the log says that {name} was allowed, and nothing asked for it", name)

@@ -1,0 +1,96 @@
+"""Does every breakage pool hold: is what was recognised the formula, and is nothing left at its end?
+
+Net liability of a pool is prepaid_liability less breakage_recognized (ASC 606-10-55-48); both are summed from the
+entries, under the policy of each, and held against the pool's figures after every event that touches it. Owns: the
+invariants of one pool. Does not own: the formula (subledger/pools).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from projections.integrity.findings import Breach
+from projections.integrity.policies import Policies
+from subledger.blocks import ZERO, Block
+from subledger.journal import Entry
+from subledger.pools import Pool
+
+
+class _Balance(msgspec.Struct):
+    """Two accounts of a pool, positive on their normal side, in money and in functional money."""
+
+    liability: int = 0
+    liability_functional: int = 0
+    recognised: int = 0
+    recognised_functional: int = 0
+
+
+class PoolLaws:
+    """The invariants of pools, while the log goes by."""
+
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+        self._balances: defaultdict[str, _Balance] = defaultdict(_Balance)
+        self._seen: Mapping[str, Pool] = {}
+
+    def take(self, entries: Iterable[Entry], pools: Mapping[str, Pool]) -> Iterator[Breach]:
+        """Takes the entries of one event, and the pools after it. Says what no longer holds of those it touched."""
+        for entry in entries:
+            if entry.dimensions.pool:
+                moves, balance = self._policies.moves(entry), self._balances[entry.dimensions.pool]
+                balance.liability -= moves.liability * entry.amount_minor
+                balance.liability_functional -= moves.liability * entry.functional_minor
+                balance.recognised += moves.recognised * entry.amount_minor
+                balance.recognised_functional += moves.recognised * entry.functional_minor
+        if pools is self._seen:
+            return
+        for name, pool in pools.items():
+            if self._seen.get(name) is not pool:
+                yield from self._breaches(pool, self._balances[name])
+        self._seen = pools
+
+    def _breaches(self, pool: Pool, balance: _Balance) -> Iterator[Breach]:
+        due, due_functional = pool.due_minor(), pool.due_functional()
+        home = pool.recognised_functional == pool.recognised_minor and due == due_functional
+
+        def breach(says: str, expected: object, found: object) -> Breach:
+            message = f"pool {pool.pool} {says}"
+            return Breach(check="pool", message=message, subject=pool.pool, expected=expected, found=found)
+
+        if pool.recognised_minor != due:
+            yield breach("has recognised other breakage than the formula's", due, pool.recognised_minor)
+        elif not home and pool.recognised_functional != due_functional:
+            yield breach("has recognised other breakage than the formula's in the functional currency",
+                         due_functional, pool.recognised_functional)  # fmt: skip
+        expected = (
+            pool.recognised_minor - pool.expired_minor, pool.recognised_functional - pool.expired_functional
+        )  # fmt: skip
+        if (balance.recognised, balance.recognised_functional) != expected:
+            yield breach("has another balance on breakage_recognized than was recognised and has not expired",
+                         expected, (balance.recognised, balance.recognised_functional))  # fmt: skip
+        if balance.liability < balance.recognised:
+            yield breach("has a negative net liability", f"at least {balance.recognised}", balance.liability)
+        ended = (balance.liability, balance.liability_functional, balance.recognised, balance.recognised_functional)
+        if not pool.credits and any(ended):
+            yield breach("has no credits and a balance: prepaid_liability, breakage_recognized", (0, 0, 0, 0), ended)
+
+    def at_head(self, pools: Mapping[str, Pool], blocks: Mapping[str, tuple[str, Block]]) -> Iterator[Breach]:
+        """Where a pool is not the sum of its blocks."""
+        credits: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
+        carried: defaultdict[str, int] = defaultdict(int)
+        for _, block in blocks.values():
+            if block.pool is not None:
+                credits[block.pool] += block.left
+                carried[block.pool] += block.carrying_minor
+        for name in sorted({*credits, *pools}):
+            held = pools[name].credits if name in pools else ZERO
+            if (held, self._balances[name].liability) != (credits[name], carried[name]):
+                yield Breach(
+                    check="pool", message=f"pool {name} is not the sum of its blocks", subject=name,
+                    expected=f"{credits[name]:f} credits, {carried[name]}",
+                    found=f"{held:f} credits, {self._balances[name].liability}",
+                )  # fmt: skip

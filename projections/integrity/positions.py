@@ -1,0 +1,175 @@
+"""Is what is owed and held what the entries say: receivables, disputes, unapplied payments, refunds, tax, cash?
+
+Summed from the monetary roles of every entry (the same under every policy, see policies), per block, customer,
+processor or ledger, and held at the head against what the writer remembers. Owns: monetary positions at the head.
+Does not own: what a block is worth (blocks), documents one by one (a replay compares those).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from projections.integrity.findings import Breach
+from projections.integrity.policies import Policies
+from projections.replay import Replayer
+from subledger.blocks import NOTHING_GONE
+from subledger.documents import Dispute, Invoice, Payment, Position, position_key
+from subledger.events import Event
+from subledger.journal import LEDGER_ROLES, Entry
+
+_Key = tuple[str | None, str, str, str]
+"""Customer (None: the ledger as a whole), role, currency, and the block or processor it is kept apart by, or ""."""
+
+_NEVER_CREDIT = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
+_NEVER_DEBIT = ("customer_balance", "refunds_payable", "unclaimed_property")
+_ALWAYS_KEPT = ("customer_balance", "refunds_payable")  # others in the functional currency are kept elsewhere
+
+
+class PositionLaws:
+    """What stands on every monetary role, debits positive, while the log goes by."""
+
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+        self._standing: dict[_Key, Position] = {}
+        self._unnamed: Counter[_Key] = Counter()
+
+    def take(self, event: Event, entries: Iterable[Entry]) -> None:
+        """Takes the entries of one event. What comes to nothing is forgotten, so that memory follows what is open."""
+        unnamed = event.type.startswith("payment.") and event.data.payment_id is None
+        for entry in entries:
+            for role, sign in self._policies.moves(entry).sides:
+                key = _key(role, entry)
+                amount, functional = self._standing.get(key, (0, 0))
+                after = (amount + sign * entry.amount_minor, functional + sign * entry.functional_minor)
+                if after == (0, 0):
+                    self._standing.pop(key, None)
+                else:
+                    self._standing[key] = after
+                if unnamed and role == "customer_balance":
+                    self._unnamed[key] -= sign * entry.amount_minor
+
+    def at_head(self, replay: Replayer) -> Iterator[Breach]:
+        """Every position, then what the writer remembers of each kind."""
+        for (customer, role, currency, place), (amount, functional) in sorted(self._standing.items(), key=str):
+            name = _named(customer, role, currency, place)
+            if not amount:
+                yield _breach(name, "is settled and has a functional amount", 0, functional)
+            if (role in _NEVER_CREDIT and amount < 0) or (role in _NEVER_DEBIT and amount > 0):
+                yield _breach(name, "is on the wrong side", None, amount)
+        yield from self._against("position", self._remembered(replay), self._kept(replay))
+        yield from self._against("receivable", _receivables(replay), self._amounts("accounts_receivable"))
+        yield from self._against("unbilled", _unbilled(replay), self._amounts("unbilled_receivable"))
+        yield from self._against("dispute", _disputed(replay), self._amounts("disputes_receivable"))
+        yield from self._against("unclaimed", _unclaimed(replay), self._amounts("unclaimed_property"))
+        yield from _freezes(replay)
+        yield from self._payments(replay)
+
+    def _against(self, check: str, remembered: dict[_Key, object], told: dict[_Key, object]) -> Iterator[Breach]:
+        for key in sorted(remembered.keys() | told.keys(), key=str):
+            expected, found = told.get(key), remembered.get(key)
+            if expected != found:
+                yield _breach(_named(*key), "is not what its entries say", expected or 0, found or 0, check)
+
+    def _amounts(self, role: str) -> dict[_Key, object]:
+        return {key: amount for key, (amount, _) in self._standing.items() if key[1] == role and amount}
+
+    def _kept(self, replay: Replayer) -> dict[_Key, object]:
+        home = replay.state.functional_currency
+        return {
+            key: position for key, position in self._standing.items()
+            if key[2] != home or key[1] in _ALWAYS_KEPT
+        }  # fmt: skip
+
+    def _remembered(self, replay: Replayer) -> dict[_Key, object]:
+        owners: list[tuple[str | None, dict[str, Position]]] = [(None, replay.books.positions)]
+        owners += [(customer, wallet.positions) for customer, wallet in replay.wallets.items()]
+        remembered: dict[_Key, object] = {}
+        for customer, positions in owners:
+            for name, position in positions.items():
+                role, currency, place = name.split(" ", 2)
+                remembered[customer, role, currency, place] = position
+        return remembered
+
+    def _payments(self, replay: Replayer) -> Iterator[Breach]:
+        """An unapplied balance is what identified payments have open, and what no payment is named for."""
+        unapplied = Counter(self._unnamed)
+        for customer, document in replay.documents.values():
+            if isinstance(document, Payment):
+                unapplied[customer, "customer_balance", document.currency, ""] += document.open_minor
+                if document.open_minor < 0:
+                    yield _breach(f"payment {document.payment_id}", "has less than nothing open", "0 or more",
+                                  document.open_minor, "payment")  # fmt: skip
+        owed: dict[_Key, object] = {key: -amount for key, amount in unapplied.items() if amount}
+        yield from self._against("payment", owed, self._amounts("customer_balance"))
+
+
+def _key(role: str, entry: Entry) -> _Key:
+    of_ledger = role in LEDGER_ROLES
+    place = entry.dimensions.processor if of_ledger else entry.block_id
+    kept = position_key(role, "", place).removeprefix(f"{role}  ")
+    return (None if of_ledger else entry.customer, role, entry.currency, kept)
+
+
+def _named(customer: str | None, role: str, currency: str, place: str) -> str:
+    return " ".join(part for part in (role, currency, place, f"of {customer}" if customer is not None else "") if part)
+
+
+def _breach(name: str, says: str, expected: object, found: object, check: str = "position") -> Breach:
+    return Breach(check=check, message=f"{name} {says}", subject=name, expected=expected, found=found)
+
+
+# --- what the writer remembers ----------------------------------------------------------------------------------
+
+
+def _receivables(replay: Replayer) -> dict[_Key, object]:
+    """Of each block; of a customer's invoices of overage together, for an entry does not name its invoice."""
+    owed: Counter[_Key] = Counter()
+    for block_id, (customer, block) in replay.blocks.items():
+        owed[customer, "accounts_receivable", block.currency, block_id] = block.receivable_minor
+    for customer, document in replay.documents.values():
+        if isinstance(document, Invoice):
+            owed[customer, "accounts_receivable", document.currency, ""] += document.receivable_minor
+    return {key: amount for key, amount in owed.items() if amount}
+
+
+def _unbilled(replay: Replayer) -> dict[_Key, object]:
+    unbilled: Counter[_Key] = Counter()
+    for customer, wallet in replay.wallets.items():
+        for overage in wallet.overages:
+            unbilled[customer, "unbilled_receivable", overage.currency, ""] += overage.open_minor
+    return {key: amount for key, amount in unbilled.items() if amount}
+
+
+def _disputed(replay: Replayer) -> dict[_Key, object]:
+    """What is in disputes that are not decided."""
+    disputed: Counter[_Key] = Counter()
+    for customer, document in replay.documents.values():
+        if isinstance(document, Dispute) and document.decided is None:
+            for part in document.parts:
+                disputed[customer, "disputes_receivable", document.currency, part.block or ""] += part.amount
+    return {key: amount for key, amount in disputed.items() if amount}
+
+
+def _unclaimed(replay: Replayer) -> dict[_Key, object]:
+    """What a state is owed of a block's remainder."""
+    held: dict[_Key, object] = {}
+    for block_id, (customer, block) in replay.blocks.items():
+        amount = block.gone.get("escheated", NOTHING_GONE)[1] - block.claimed_minor
+        if amount:
+            held[customer, "unclaimed_property", block.currency, block_id] = -amount
+    return held
+
+
+def _freezes(replay: Replayer) -> Iterator[Breach]:
+    """A block is frozen as often as an undecided dispute has a part of it."""
+    disputes = Counter(
+        part.block
+        for _, document in replay.documents.values()
+        if isinstance(document, Dispute) and document.decided is None
+        for part in document.parts
+    )
+    for block_id, (_, block) in replay.blocks.items():
+        if block.disputes != disputes[block_id]:
+            yield Breach(check="dispute", message=f"block {block_id} is frozen by other disputes than are open",
+                         subject=block_id, expected=disputes[block_id], found=block.disputes)  # fmt: skip

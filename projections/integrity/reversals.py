@@ -1,0 +1,59 @@
+"""Is every reversal the mirror of what it reverses, line by line?
+
+Entries against entries, in the database: nothing is recomputed but the share of a part. Owns: that one question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import sqlalchemy as sa
+
+from projections.integrity.findings import Breach
+from projections.replay import STREAMED
+
+FAULTS: Final = """
+-- Usage taken back otherwise than it was booked: more of it, under another policy, or at other money. A part of the
+-- credits of a block takes back round half up (money × part / whole); all of them, all of it, in both currencies.
+WITH taken_back AS (
+    SELECT (v.decision::jsonb ->> 'original')::bigint AS position, max(v.position) AS at, r.kind, r.block_id, r.policy,
+           -sum(r.credits) AS credits, -sum(r.amount_minor) AS amount, -sum(r.functional_minor) AS functional
+    FROM events v JOIN entries r ON r.ledger = v.ledger AND r.position = v.position
+    WHERE v.ledger = :ledger AND v.type = 'consumption.reversed' AND r.kind IN ('consumption', 'overage')
+    GROUP BY 1, r.kind, r.block_id, r.policy
+), both_sides AS (
+    SELECT t.*, o.credits AS drawn_credits, o.amount AS drawn, o.functional AS drawn_functional
+    FROM taken_back t
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(e.credits), 0) AS credits, coalesce(sum(e.amount_minor), 0) AS amount,
+               coalesce(sum(e.functional_minor), 0) AS functional
+        FROM entries e
+        WHERE e.ledger = :ledger AND e.position = t.position AND e.kind = t.kind AND e.policy = t.policy
+          AND e.block_id IS NOT DISTINCT FROM t.block_id
+    ) AS o
+)
+SELECT at, position, kind, block_id, credits, amount, functional, drawn_credits, drawn, drawn_functional
+FROM both_sides
+WHERE credits > drawn_credits OR credits < 0 OR amount NOT BETWEEN 0 AND drawn
+   OR (credits = drawn_credits AND (amount <> drawn OR functional <> drawn_functional))
+   OR (kind = 'consumption' AND drawn_credits > 0
+       AND amount <> div(2 * drawn * credits + drawn_credits, 2 * drawn_credits))
+ORDER BY at
+"""
+
+
+def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[int, Breach]]:
+    """Each with the position of the last reversal of the usage that is meant."""
+    for row in connection.execute(sa.text(FAULTS), {"ledger": ledger}, execution_options=STREAMED):
+        what = f"block {row.block_id}" if row.block_id is not None else "its overage"
+        yield (
+            row.at,
+            Breach(
+                check="reversal",
+                message=f"what was taken back of position {row.position} is not what it drew of {what}",
+                subject=row.block_id or f"position {row.position}",
+                expected=f"of {row.drawn_credits:f} credits for {row.drawn} ({row.drawn_functional} functional)",
+                found=f"{row.credits:f} credits for {row.amount} ({row.functional} functional)",
+            ),
+        )

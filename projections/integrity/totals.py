@@ -1,0 +1,104 @@
+"""Do the books tie as a whole: the trial balance, the control account, what only passes through?
+
+The totals by day, made anew from the log, are read through the rules that the log adopted, and held against the
+journal lines as the database has them. Owns: sums over the whole ledger. Does not own: single blocks and positions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import sqlalchemy as sa
+
+from projections.integrity.findings import Breach
+from projections.integrity.policies import LIABILITY
+from projections.replay import Replayer
+from subledger.journal import Rules
+
+TRIAL_BALANCE: Final = """
+-- The trial balance as the view of journal lines has it: stored entries through stored rules.
+SELECT account, currency,
+       coalesce(sum(amount_minor) FILTER (WHERE side = 'debit'), 0),
+       coalesce(sum(amount_minor) FILTER (WHERE side = 'credit'), 0),
+       coalesce(sum(functional_minor) FILTER (WHERE side = 'debit'), 0),
+       coalesce(sum(functional_minor) FILTER (WHERE side = 'credit'), 0)
+FROM journal_lines WHERE ledger = :ledger GROUP BY account, currency
+"""
+
+_Account = tuple[str, str]
+_Sides = tuple[int, ...]
+"""Debits, credits, and both in the functional currency."""
+
+
+def total_faults(connection: sa.Connection, replay: Replayer, rules: dict[int, Rules]) -> Iterator[Breach]:
+    """Every sum of the ledger that does not tie."""
+    expected = trial_balance(replay, rules)
+    rows = connection.execute(sa.text(TRIAL_BALANCE), {"ledger": replay.state.ledger})
+    found = {(row[0], row[1]): tuple(int(value) for value in row[2:]) for row in rows}
+    for account, currency in sorted(expected.keys() | found.keys()):
+        told, lines = expected.get((account, currency)), found.get((account, currency))
+        if told != lines:
+            yield _breach(account, f"the trial balance of {account} in {currency} is not that of the journal lines",
+                          told, lines)  # fmt: skip
+    yield from _out_of_balance(found)
+    yield from _control(replay, expected)
+    for (account, currency), (debit, credit, f_debit, f_credit) in sorted(expected.items()):
+        if account == "transfer_clearing" and (debit, f_debit) != (credit, f_credit):
+            yield _breach(account, f"transfer_clearing in {currency} does not come to nothing",
+                          (0, 0), (debit - credit, f_debit - f_credit))  # fmt: skip
+
+
+def trial_balance(replay: Replayer, rules: dict[int, Rules]) -> dict[_Account, _Sides]:
+    """Account and currency → debits, credits, and both in the functional currency, from the day totals."""
+    balances: dict[_Account, list[int]] = {}
+    for (_, _, _, currency, policy, kind, _, _), total in replay.days.items():
+        written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
+        if not (written or mirrored or f_written or f_mirrored):
+            continue
+        for pair in rules.get(policy, {}).get(kind, ()):
+            for account, amounts in (
+                (pair.debit, (written, mirrored, f_written, f_mirrored)),
+                (pair.credit, (mirrored, written, f_mirrored, f_written)),
+            ):
+                balance = balances.setdefault((account, currency), [0, 0, 0, 0])
+                for place, amount in enumerate(amounts):
+                    balance[place] += amount
+    return {key: tuple(balance) for key, balance in balances.items()}
+
+
+def _out_of_balance(found: dict[_Account, _Sides]) -> Iterator[Breach]:
+    """Debit and credit, in each currency and, of its lines, in the functional one."""
+    rest: Counter[tuple[str, str]] = Counter()
+    for (_, currency), (debit, credit, f_debit, f_credit) in found.items():
+        rest[currency, ""] += debit - credit
+        rest[currency, " (functional)"] += f_debit - f_credit
+    for (currency, which), amount in sorted(rest.items()):
+        if amount:
+            yield _breach(currency, f"the trial balance in {currency}{which} is out by {amount}", 0, amount)
+
+
+def _control(replay: Replayer, balances: dict[_Account, _Sides]) -> Iterator[Breach]:
+    """prepaid_liability is what the blocks carry, in each currency and in the functional one."""
+    home = replay.state.functional_currency
+    carried: Counter[str] = Counter()
+    functional: Counter[str] = Counter()
+    for _, block in replay.blocks.values():
+        carried[block.currency] += block.carrying_minor
+        functional[block.currency] += block.carrying_minor if block.currency == home else block.carrying_functional
+    currencies = carried.keys() | {currency for account, currency in balances if account == LIABILITY}
+    for currency in sorted(currencies):
+        debit, credit, f_debit, f_credit = balances.get((LIABILITY, currency), (0, 0, 0, 0))
+        for which, balance, blocks in (
+            ("", credit - debit, carried[currency]), (" (functional)", f_credit - f_debit, functional[currency])
+        ):  # fmt: skip
+            if balance != blocks:
+                yield Breach(
+                    check="control", subject=LIABILITY, expected=balance, found=blocks,
+                    message=f"prepaid_liability in {currency}{which} is {balance}, the blocks carry {blocks}",
+                )  # fmt: skip
+
+
+def _breach(subject: str, message: str, expected: object, found: object) -> Breach:
+    return Breach(check="trial_balance", message=message, subject=subject, expected=expected, found=found)

@@ -1,0 +1,198 @@
+"""What is proved before a period is closed: the books through its last day, in the currency and the functional one.
+
+Set by set in the database, in the close's own transaction, from the stored rows: a verification (integrity) looks at
+every view and at more, from the log. Owns: the proofs of a close. Does not own: when they are asked for (close).
+
+An entry is read under the policy that it was posted under, so that a ledger may change its policy: see
+integrity/blocks for what holds then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any, Final
+
+from projections.journals.rows import rows
+from subledger.accounts import ROLE_BY_NAME
+from subledger.currencies import remeasure
+from subledger.errors import IntegrityFault
+from subledger.journal import KINDS
+from subledger.store.database import WriteConnection
+from subledger.store.memory import load_books
+from subledger.store.standing import refundable_blocks, standing_at
+
+TOTALS_WITHOUT_RULE: Final = """
+-- Kinds in the day totals that their policy has no rule for; kinds that move nothing have none.
+SELECT d.policy, d.kind FROM ledger_days d
+WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
+  AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
+       OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
+  AND NOT EXISTS (SELECT FROM posting_rules r
+                  WHERE r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind)
+ORDER BY d.policy, d.kind LIMIT 1
+"""
+TOTALS_AGAINST_ENTRIES: Final = """
+-- Where the day totals do not say what the entries say, by kind and currency.
+SELECT policy, kind, currency, sum(written) - sum(mirrored) AS amount, sum(functional) AS functional,
+       sum(credits) AS credits, sum(entries) AS entries
+FROM (
+    SELECT policy, kind, currency, written_minor AS written, mirrored_minor AS mirrored,
+           functional_written_minor - functional_mirrored_minor AS functional, credits, entries
+    FROM ledger_days WHERE ledger = %(ledger)s AND accounting_date <= %(through)s
+    UNION ALL
+    SELECT policy, kind, currency, -sum(greatest(amount_minor, 0)), -sum(greatest(-amount_minor, 0)),
+           -sum(functional_minor), -sum(credits), -count(*)
+    FROM entries WHERE ledger = %(ledger)s AND accounting_date <= %(through)s
+    GROUP BY policy, kind, currency
+) AS both_sides
+GROUP BY policy, kind, currency
+HAVING sum(written) <> 0 OR sum(mirrored) <> 0 OR sum(functional) <> 0 OR sum(credits) <> 0 OR sum(entries) <> 0
+ORDER BY policy, kind, currency LIMIT 1
+"""
+TRIAL_BALANCE: Final = """
+-- Debits and credits over the accounts of the chart, by currency. A rule that names another account unbalances them.
+SELECT d.currency,
+       sum((d.written_minor + d.mirrored_minor) * (r.debit = ANY(%(roles)s))::int) AS debit,
+       sum((d.written_minor + d.mirrored_minor) * (r.credit = ANY(%(roles)s))::int) AS credit,
+       sum((d.functional_written_minor + d.functional_mirrored_minor) * (r.debit = ANY(%(roles)s))::int) AS f_debit,
+       sum((d.functional_written_minor + d.functional_mirrored_minor) * (r.credit = ANY(%(roles)s))::int) AS f_credit,
+       min(CASE WHEN r.debit <> ALL(%(roles)s) THEN r.debit WHEN r.credit <> ALL(%(roles)s) THEN r.credit END) AS other
+FROM ledger_days d
+JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
+WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
+GROUP BY d.currency ORDER BY d.currency
+"""
+HOME_AMOUNTS: Final = """
+-- Entries in the functional currency with another functional amount.
+SELECT position, number, kind, block_id, amount_minor, functional_minor FROM entries
+WHERE ledger = %(ledger)s AND accounting_date <= %(through)s AND currency = %(home)s
+  AND amount_minor <> functional_minor
+ORDER BY position, number LIMIT 1
+"""
+BLOCK_FAULTS: Final = """
+-- Blocks whose liability is negative, is not what their deposit and clearing are, is not their columns, or is left
+-- without credits; in the currency and the functional one. Entries of no block (NULL) may not move the liability.
+-- Under several policies deposit and clearing answer each other; only under policies of deposits, the liability too.
+WITH rules AS (
+    SELECT r.policy, r.kind,
+           sum((r.credit = 'prepaid_liability')::int - (r.debit = 'prepaid_liability')::int) AS liability,
+           sum((r.credit = 'customer_deposits')::int - (r.debit = 'customer_deposits')::int) AS deposits,
+           sum((r.debit = 'credits_clearing')::int - (r.credit = 'credits_clearing')::int) AS clearing
+    FROM posting_rules r WHERE r.ledger = %(ledger)s GROUP BY r.policy, r.kind
+), effects AS (
+    SELECT p.policy, k.kind, k.sign, k.value_sign, coalesce(r.liability, 0) AS liability,
+           coalesce(r.deposits, 0) AS deposits, coalesce(r.clearing, 0) AS clearing,
+           EXISTS (SELECT FROM rules o WHERE o.policy = p.policy AND o.kind = 'purchase' AND o.deposits <> 0) AS paired
+    FROM unnest(%(kinds)s::text[], %(signs)s::int[], %(value_signs)s::int[]) AS k (kind, sign, value_sign)
+    CROSS JOIN (SELECT DISTINCT policy FROM rules) AS p
+    LEFT JOIN rules r ON r.policy = p.policy AND r.kind = k.kind
+), blocks AS (
+    SELECT e.block_id, sum(e.credits * f.sign) AS left_credits,
+           sum(e.amount_minor * f.liability) AS liability, sum(e.functional_minor * f.liability) AS f_liability,
+           sum(e.amount_minor * f.sign) AS carried, sum(e.functional_minor * f.value_sign) AS f_carried,
+           sum(e.amount_minor * f.deposits) AS deposits, sum(e.functional_minor * f.deposits) AS f_deposits,
+           sum(e.amount_minor * f.clearing) AS clearing, sum(e.functional_minor * f.clearing) AS f_clearing,
+           coalesce(bool_and(f.paired) FILTER (WHERE f.liability <> 0), true) AS paired,
+           coalesce(bool_and(NOT f.paired) FILTER (WHERE f.liability <> 0), true) AS plain
+    FROM entries e
+    JOIN effects f ON f.policy = e.policy AND f.kind = e.kind
+    WHERE e.ledger = %(ledger)s AND e.accounting_date <= %(through)s
+    GROUP BY e.block_id
+)
+SELECT block_id, left_credits, liability, f_liability, carried, f_carried, deposits, f_deposits, clearing, f_clearing
+FROM blocks
+WHERE (block_id IS NULL AND (liability <> 0 OR f_liability <> 0))
+   OR (block_id IS NOT NULL AND (
+          liability < 0 OR f_liability < 0 OR left_credits < 0
+       OR (left_credits = 0 AND (liability <> 0 OR f_liability <> 0))
+       OR (left_credits = 0 AND (paired OR plain)
+           AND (deposits <> 0 OR clearing <> 0 OR f_deposits <> 0 OR f_clearing <> 0))
+       OR liability <> carried OR f_liability <> f_carried
+       OR deposits <> clearing OR f_deposits <> f_clearing
+       OR (paired AND (liability <> deposits OR f_liability <> f_deposits))))
+ORDER BY block_id NULLS FIRST LIMIT 1
+"""
+
+_Proof = Callable[[WriteConnection, dict[str, Any]], Iterator[str]]
+
+
+def prove(connection: WriteConnection, ledger: str, functional_currency: str, through: date) -> None:
+    """The invariants of the books through a day. Raises IntegrityFault naming the first that does not hold.
+
+    Totals tell what the entries tell; the trial balance balances; a block's liability is what its columns say, never
+    negative, zero where no credits are left, and under the deposit policies its deposit and its clearing (so their
+    sums, the control balances, are equal too); money owed and held is at the rate of the day; what pools have
+    recognised is the formula. All of it in the currency and in the functional one.
+    """
+    where: dict[str, Any] = {"ledger": ledger, "through": through, "home": functional_currency}
+    proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _home_amounts, _blocks, _remeasured, _pools)
+    for proof in proofs:
+        for message in proof(connection, where):
+            raise IntegrityFault(f"ledger {ledger} through {through}: {message}", ledger=ledger, through=str(through))
+
+
+def _totals(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+    for policy, kind in rows(connection, TOTALS_WITHOUT_RULE, where):
+        yield f"policy {policy} has no rule for {kind}"
+    for policy, kind, currency, amount, functional, credits, entries in rows(connection, TOTALS_AGAINST_ENTRIES, where):
+        yield (
+            f"the day totals of {kind} ({currency}, policy {policy}) are not its entries: they exceed them by {amount}"
+            f" ({functional} functional), {credits} credits, {entries} entries"
+        )
+
+
+def _trial_balance(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+    for currency, debit, credit, f_debit, f_credit, other in rows(
+        connection, TRIAL_BALANCE, {**where, "roles": list(ROLE_BY_NAME)}
+    ):
+        if (debit, f_debit) != (credit, f_credit):
+            yield (
+                f"the trial balance in {currency} debits {debit} ({f_debit} functional) and credits {credit}"
+                f" ({f_credit} functional): {other} is no account of the chart"
+            )
+
+
+def _home_amounts(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+    for position, number, kind, block_id, amount, functional in rows(connection, HOME_AMOUNTS, where):
+        of = f" of block {block_id}" if block_id is not None else ""
+        yield f"{kind}{of} (position {position}, entry {number}) is {amount}, and {functional} in the same currency"
+
+
+def _blocks(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+    kinds = {
+        "kinds": [kind.name for kind in KINDS],
+        "signs": [kind.sign for kind in KINDS],
+        "value_signs": [-1 if kind.debits == "prepaid_liability" else kind.sign for kind in KINDS],
+    }
+    for block_id, left, *figures in rows(connection, BLOCK_FAULTS, {**where, **kinds}):
+        pairs = zip(figures[::2], figures[1::2], strict=True)
+        liability, carried, deposits, clearing = (f"{amount} ({functional} functional)" for amount, functional in pairs)
+        name = f"block {block_id}" if block_id is not None else "entries of no block"
+        yield (
+            f"{name}: {left} credits left, prepaid_liability {liability}, carrying amount {carried},"
+            f" customer_deposits {deposits}, credits_clearing {clearing}"
+        )
+
+
+def _remeasured(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+    """What stands in other currencies is at the rate of the day; nothing functional is left of what is settled."""
+    ledger, on, home = where["ledger"], where["through"], where["home"]
+    books = load_books(connection, ledger)
+    standing = standing_at(connection, ledger, on, home)
+    refundable = refundable_blocks(connection, ledger, standing)
+    for customer, positions in sorted(standing.items(), key=lambda item: item[0] or ""):
+        monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
+        for movement in remeasure(monetary, lambda _: (0, 0), books, on=on, following=on, functional_currency=home):
+            role = movement.kind.removeprefix("fx_remeasurement_")
+            place = movement.block or movement.processor
+            of = f" of {place}" if place else "" if customer is None else f" of {customer}"
+            yield f"{role} in {movement.currency}{of} is {movement.functional} functional from the rate of {on}"
+
+
+def _pools(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
+    for name, pool in sorted(load_books(connection, where["ledger"]).pools.items()):
+        due = (pool.due_minor(), pool.due_functional())
+        recognised = (pool.recognised_minor, pool.recognised_functional)
+        if due[0] != recognised[0] or (pool.currency != where["home"] and due[1] != recognised[1]):
+            yield f"pool {name} has recognised {recognised}, and the formula is {due} (money, functional money)"

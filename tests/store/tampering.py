@@ -1,0 +1,129 @@
+"""Tampering: a busy little ledger, and what a superuser does to it behind the triggers' back."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from api.service import Subledger
+from projections.integrity import Difference, verify
+from projections.replay import DERIVED
+from tests.conftest import cloud_event
+
+LEDGER = "acme"
+
+
+def history(seed: int, size: int) -> list[dict[str, Any]]:
+    """A busy little history of seven customers: purchases, grants, usage, reversals, voids, payments, new expiries."""
+    chance = random.Random(seed)
+    events: list[dict[str, Any]] = []
+    used: list[tuple[str, str]] = []
+    for number in range(size):
+        customer = f"c{chance.randrange(7)}"
+        time = f"2026-0{chance.randint(1, 3)}-{chance.randint(10, 27)}T10:00:00Z"
+        pick = chance.random()
+        if number < 7 or pick < 0.15:
+            customer = f"c{number}" if number < 7 else customer
+            events.append(
+                cloud_event(
+                    f"e{number}", "credits.purchased", customer, "2026-01-02T00:00:00Z",
+                    block_id=f"b{number}", credits=str(chance.randint(3, 90)), price=f"{chance.randint(1, 99)}.37",
+                    tax="1.11", currency="USD", invoice_id=f"i{number}",
+                    expires_at=f"2026-0{chance.randint(2, 6)}-01T00:00:00Z",
+                )
+            )  # fmt: skip
+        elif pick < 0.6:
+            used.append((f"e{number}", customer))
+            events.append(
+                cloud_event(
+                    f"e{number}", "credits.consumed", customer, time,
+                    credits=f"{chance.randint(1, 60)}.{chance.randint(0, 99):02}", currency="USD",
+                    product=chance.choice(("api", "batch")), overage_price="0.0371",
+                    on_shortfall=chance.choice(("overage", "backfill")),
+                )
+            )  # fmt: skip
+        elif pick < 0.75 and used:
+            event_id, customer = chance.choice(used)
+            events.append(
+                cloud_event(
+                    f"e{number}", "consumption.reversed", customer, time, event_id=event_id, credits="0.7", reason="r"
+                )
+            )
+        elif pick < 0.8:
+            events.append(
+                cloud_event(f"e{number}", "purchase.voided", customer, time, block_id=f"b{number % 7}", reason="r")
+            )
+        elif pick < 0.83:
+            block = chance.randrange(7)
+            events.append(
+                cloud_event(
+                    f"e{number}", "block.expiry_changed", f"c{block}", time, block_id=f"b{block}", reason="r",
+                    expires_at=chance.choice((None, "2026-03-28T00:00:00Z", "2026-07-01T00:00:00Z")),
+                )
+            )  # fmt: skip
+        elif pick < 0.9:
+            events.append(
+                cloud_event(
+                    f"e{number}", "payment.received", customer, time, amount="40.00", currency="USD",
+                    invoice_id=f"i{customer[1:]}",
+                )
+            )  # fmt: skip
+        else:
+            events.append(
+                cloud_event(
+                    f"e{number}", "credits.granted", customer, time, block_id=f"g{number}", credits="5",
+                    reason="promotional",
+                )
+            )  # fmt: skip
+    return events
+
+
+def tamper(url: str, table: str, statement: str) -> None:
+    """A superuser goes behind the triggers' back, and puts everything back as it was."""
+    with psycopg.connect(url) as connection:
+        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        assert connection.execute(statement).rowcount >= 1  # type: ignore[arg-type]
+        for trigger in ("append_only", "never_truncated"):
+            connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")  # type: ignore[arg-type]
+
+
+def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:
+    return verify(service.database, ledger).differences
+
+
+def grant(event_id: str, customer: str = "c1", **data: Any) -> dict[str, Any]:
+    return cloud_event(
+        event_id, "credits.granted", customer, "2026-03-01T00:00:00Z",
+        **{"block_id": event_id, "credits": "1", "reason": "promotional", **data},
+    )  # fmt: skip
+
+
+def dump(service: Subledger, ledger: str) -> dict[str, list[str]]:
+    with service.database.read() as connection:
+        return {
+            derived.name: sorted(
+                str(tuple(row)) for row in connection.execute(sa.text(derived.query), {"ledger": ledger})
+            )
+            for derived in DERIVED
+        }
+
+
+def all_of(url: str) -> dict[str, list[str]]:
+    """Every table of the database, byte for byte, with the place on disk of every row."""
+    with psycopg.connect(url) as connection:
+        tables = [
+            name
+            for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+        ]
+        return {
+            table: [
+                row
+                for (row,) in connection.execute(
+                    f"SELECT ctid::text || t::text FROM {table} t ORDER BY 1"  # type: ignore[arg-type]
+                )
+            ]
+            for table in tables
+        }

@@ -1,0 +1,445 @@
+"""The invariants of the books ring, each at its place, where a faulty program wrote the log.
+
+A log that a faulty program wrote is whole, and so is every table that follows from it: the recorder and the replay
+fold alike. Only the invariants see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+
+from api.service import LedgerSettings, Subledger, founding_events
+from projections import replay
+from projections.integrity import Difference, verify
+from projections.journals.close import close_period
+from projections.journals.mapping import default_mapping
+from subledger.books import Books, evolve_books
+from subledger.context import Context
+from subledger.deciding import decide
+from subledger.events import Event
+from subledger.evolving import evolve
+from subledger.journal import Pair
+from subledger.periods import Period
+from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
+from subledger.store import recorder
+from subledger.wallet import Decision, Movement, Wallet
+from tests.conftest import NewLedger, cloud_event
+from tests.laws.walk import long_walk
+from tests.store.tampering import LEDGER, differences, grant
+from tests.store.walked import record_walk
+
+Document = dict[str, Any]
+DecisionFault = Callable[[Decision], Decision]
+USD: Document = {"currency": "USD"}
+EUR: Document = {"currency": "EUR"}
+
+
+def _at(day: str) -> str:
+    return f"2026-{day}T00:00:00Z"
+
+
+def _buy(day: str = "01-05", block: str = "b", currency: str = "USD", **data: Any) -> Document:
+    return cloud_event(
+        f"buy-{block}", "credits.purchased", "c", _at(day),
+        **{"block_id": block, "credits": "10", "price": "10.00", "currency": currency} | data,
+    )  # fmt: skip
+
+
+def _event(type: str, day: str, **data: Any) -> Document:
+    customer = None if type in ("exchange_rate.set", "breakage.estimated", "payout.settled") else "c"
+    return cloud_event(f"{type}-{day}", type, customer, _at(day), **data)
+
+
+def _use(day: str, credits: str = "4", **data: Any) -> Document:
+    return _event("credits.consumed", day, credits=credits, **data)
+
+
+def _rate(day: str, rate: str) -> Document:
+    return _event("exchange_rate.set", day, base="EUR", quote="USD", rate=rate, rate_source="ECB")
+
+
+def _pay(day: str, amount: str, **data: Any) -> Document:
+    return _event("payment.received", day, **{"amount": amount, "currency": "USD"} | data)
+
+
+def _recorded(service: Subledger, ledger: str, *events: Document) -> None:
+    for event in events:
+        [outcome] = service.record(ledger, [event])
+        assert outcome.error is None, (event, outcome.error)
+
+
+# --- nothing rings where nothing is wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [*SHIPPED_POLICIES, None])
+def test_whatever_happens_under_whatever_policies_verifies(service: Subledger, policy: str | None) -> None:
+    """None: the ledger changes its policy again and again, and blocks bought under one are used up under another."""
+    for seed in range(3):
+        ledger = f"t-walked-{policy}-{seed}".replace("_", "-").lower()
+        assert record_walk(service, ledger, long_walk(seed, 400), policy=policy) > 250
+        assert differences(service, ledger) == []
+
+
+# --- a faulty decision ----------------------------------------------------------------------------------------------
+
+
+def _changed(kind: str, change: Callable[[Movement], Movement | None]) -> DecisionFault:
+    """The first movement of a kind is another, or is missing."""
+
+    def fault(decision: Decision) -> Decision:
+        movements = list(decision.movements)
+        index = next((n for n, movement in enumerate(movements) if movement.kind == kind), None)
+        if index is not None:
+            changed = change(movements[index])
+            movements[index : index + 1] = [] if changed is None else [changed]
+        return replace(decision, movements=tuple(movements))
+
+    return fault
+
+
+def _more(kind: str, **by: Any) -> DecisionFault:
+    return _changed(kind, lambda m: replace(m, **{name: (getattr(m, name) or 0) + more for name, more in by.items()}))
+
+
+def _with(kind: str, **values: Any) -> DecisionFault:
+    return _changed(kind, lambda movement: replace(movement, **values))
+
+
+def _without(kind: str) -> DecisionFault:
+    return _changed(kind, lambda _: None)
+
+
+ESTIMATE = _event("breakage.estimated", "01-01", pool="p", expected_breakage_rate="0.1", evidence="r", **USD)
+IN_POOL = [ESTIMATE, _buy(pool="p", expires_at=_at("02-01")), _buy(block="b2", pool="p")]
+IN_EURO = [_rate("01-01", "1.20"), _buy(**EUR)]
+EURO_ESTIMATE = ESTIMATE | {"data": ESTIMATE["data"] | EUR}
+FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
+    "a cent too much": ([_buy(), _use("01-05", "10")], _more("consumption", amount=1), "block",
+                        "block b is overdrawn as of 2026-01-05"),
+    "a cent left over": ([_buy(), _use("01-05", "10")], _more("consumption", amount=-1), "block",
+                         "block b has no credits and a balance as of 2026-01-05"),
+    "a credit too much": ([_buy(), _use("01-05", "10")], _more("consumption", credits=Decimal(1)), "block",
+                          "block b is overdrawn as of 2026-01-05"),
+    "a day too soon": ([_buy(starts_at=_at("01-01")), _use("01-04", "10", block_id="b")],
+                       _more("consumption", on=timedelta(days=-1)), "block", "block b is overdrawn as of 2026-01-04"),
+    "a functional cent left over": ([*IN_EURO, _use("01-06", "10")], _more("consumption", functional=-1), "block",
+                                    "block b has no credits and a balance as of 2026-01-06"),
+    "of no block": ([_buy(), _use("01-06")], _with("consumption", block=None), "block",
+                    "an entry of kind consumption moves prepaid_liability of no block"),
+    "two functional amounts": ([_buy(), _use("01-06")], _with("consumption", functional=399), "entry",
+                               "an entry of kind consumption under policy 1 has another functional amount"),
+    "an amount on no account": ([grant("g")], _with("promotional_grant", amount=5), "entry",
+                                "an entry of kind promotional_grant under policy 1 has an amount, and moves no acc"),
+    "a policy that is none": ([_buy(), _use("01-06")], _with("consumption", policy=2), "entry",
+                              "there is no rule for an entry of kind consumption under policy 2"),
+    "no breakage estimated": ([*IN_POOL, _use("01-06")], _without("breakage_estimate"), "pool",
+                              "pool p has recognised other breakage than the formula's"),
+    "a functional cent of breakage": (
+        [_rate("01-01", "1.20"), EURO_ESTIMATE, _buy(pool="p", **EUR), _use("01-06")],
+        _more("breakage_estimate", functional=1), "pool",
+        "pool p has recognised other breakage than the formula's in the functional currency"),
+    "used outside of its pool": ([*IN_POOL, _use("01-06")], _with("consumption", pool=None), "pool",
+                                 "pool p is not the sum of its blocks"),
+    "a settlement forgotten": ([*IN_EURO, _rate("01-10", "1.10"), _pay("01-10", "10.00", block_id="b", **EUR)],
+                               _without("fx_settlement_accounts_receivable"), "position",
+                               "accounts_receivable EUR b of c is settled and has a functional amount"),
+    "more applied than was paid": (
+        [_buy(), _pay("01-06", "3.00", payment_id="p"),
+         _event("payment.applied", "01-07", payment_id="p", block_id="b", amount="3.00", **USD)],
+        _more("payment_applied", amount=1), "position", "customer_balance USD of c is on the wrong side"),
+    "a transfer that gains": (
+        [_buy(), _event("credits.transferred", "01-06", block_id="b", to_customer="d", new_block_id="n")],
+        _more("transfer_in", amount=1), "trial_balance", "transfer_clearing in USD does not come to nothing"),
+    "a reversal that keeps a cent": (
+        [_buy(), _use("01-06"), _event("consumption.reversed", "01-07", event_id="credits.consumed-01-06", reason="r")],
+        _more("consumption", amount=1), "reversal", "what was taken back of position 5 is not what it drew of block b"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_decision_breaks_an_invariant_that_names_its_place(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    events, fault, check, message = FAULTS[name]
+    ledger = new_ledger()
+    _recorded(service, ledger, *events[:-1])
+    assert differences(service, ledger) == []
+
+    def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
+        return fault(decide(wallet, event, context))
+
+    monkeypatch.setattr(recorder, "decide", faulty)
+    _recorded(service, ledger, events[-1])
+    position = verify(service.database, ledger).events
+    found = [d for d in differences(service, ledger) if message in d.message]
+    assert [d.check for d in found] == [check], differences(service, ledger)
+    at_head = check in ("position", "trial_balance") or "sum of its blocks" in message
+    assert found[0].position == (None if at_head else position)
+    assert found[0].subject
+    assert found[0].expected != found[0].found
+
+
+def test_the_end_of_a_pool_leaves_nothing_on_its_two_accounts(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger()
+    _recorded(service, ledger, ESTIMATE, _buy(pool="p", expires_at=_at("02-01")), _use("01-06"))
+
+    def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
+        return _without("breakage_estimate")(decide(wallet, event, context))
+
+    monkeypatch.setattr(recorder, "decide", faulty)
+    close_period(service.recorder, ledger, Period.parse("2026-01"))
+    with pytest.raises(Exception, match="pool p"):
+        close_period(service.recorder, ledger, Period.parse("2026-02"))
+    says = [d.message for d in differences(service, ledger)]
+    assert any("pool p has no credits and a balance: prepaid_liability, breakage_recognized" in each for each in says)
+
+
+def test_an_entry_in_a_closed_period_or_another_cut_is_found(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger()
+    _recorded(service, ledger, _buy())
+    close_period(service.recorder, ledger, Period.parse("2026-01"))
+
+    def earlier(*args: Any, **facts: Any) -> Any:
+        return tuple(replace(entry, cut=1) for entry in post(*args, **facts))
+
+    def sooner(wallet: Wallet, event: Event, context: Context) -> Decision:
+        return _more("consumption", on=timedelta(days=-1))(decide(wallet, event, context))
+
+    monkeypatch.setattr(recorder, "decide", sooner)
+    for module in (recorder, replay):
+        monkeypatch.setattr(module, "post", earlier)
+    _recorded(service, ledger, _use("01-31"))
+    position = verify(service.database, ledger).events
+    monkeypatch.setattr(replay, "post", lambda *args, **facts: earlier(*args, **facts) if args else ())
+    found = {d.check: d for d in differences(service, ledger) if d.position == position}
+    assert (found["closed_period"].expected, found["closed_period"].found) == ("after 2026-01-31", "2026-01-31")
+    assert (found["cut"].expected, found["cut"].found) == ("2", "1")
+
+
+# --- a faulty fold --------------------------------------------------------------------------------------------------
+
+WalletFault = Callable[[Wallet, Event], Wallet]
+
+
+def _block_fault(type: str, **by: int) -> WalletFault:
+    """After events of a type, each block at hand says more or less than happened to it."""
+
+    def fault(wallet: Wallet, event: Event) -> Wallet:
+        if event.type != type:
+            return wallet
+        blocks = (replace(b, **{name: getattr(b, name) + more for name, more in by.items()}) for b in wallet.blocks)
+        return replace(wallet, blocks=tuple(blocks))
+
+    return fault
+
+
+def _document_fault(type: str, **values: Any) -> WalletFault:
+    def fault(wallet: Wallet, event: Event) -> Wallet:
+        if event.type != type:
+            return wallet
+        return replace(wallet, documents=tuple(replace(d, **values) for d in wallet.documents))
+
+    return fault
+
+
+def _overage_fault(wallet: Wallet, event: Event) -> Wallet:
+    overages = (replace(o, amount_minor=o.amount_minor + (event.type == "credits.consumed")) for o in wallet.overages)
+    return replace(wallet, overages=tuple(overages))
+
+
+def _refund_fault(wallet: Wallet, event: Event) -> Wallet:
+    if event.type != "purchase.voided":
+        return wallet
+    return replace(wallet, positions={**wallet.positions, "refunds_payable USD ": (-1, -1)})
+
+
+PAID = [_buy(), _pay("01-06", "10.00", block_id="b", payment_id="p", processor="cards")]
+DISPUTED = [*PAID, _event("dispute.opened", "01-07", dispute_id="d", payment_id="p", **USD)]
+OVERAGE = _use("01-06", "5", overage_price="0.10", on_shortfall="overage", **USD)
+WALLET_FAULTS: dict[str, tuple[list[Document], WalletFault, str, str, str, str]] = {
+    "what was drawn": ([_buy(), _use("01-06")], _block_fault("credits.consumed", drawn_minor=-1), "block",
+                       "block b is not what its entries say: consumed", "-400", "-399"),
+    "what is carried": ([_buy(), _use("01-06")], _block_fault("credits.consumed", drawn_minor=-1), "control",
+                        "prepaid_liability in USD is 600, the blocks carry 601", "600", "601"),
+    "what was drawn, functional": (
+        [*IN_EURO, _use("01-06")], _block_fault("credits.consumed", drawn_functional=-1), "block",
+        "block b is not what its entries say: consumed", "-480 functional", "-479 functional"),
+    "what is carried, functional": (
+        [*IN_EURO, _use("01-06")], _block_fault("credits.consumed", drawn_functional=-1), "control",
+        "prepaid_liability in EUR (functional) is 720, the blocks carry 721", "720", "721"),
+    "what is to be paid": ([_buy()], _block_fault("credits.purchased", receivable_minor=1), "receivable",
+                           "accounts_receivable USD b of c is not what its entries say", "1000", "1001"),
+    "what an invoice is owed": (
+        [OVERAGE, _event("overage.billed", "01-07", invoice_id="i", amount="0.50", **USD)],
+        _document_fault("overage.billed", receivable_minor=49), "receivable",
+        "accounts_receivable USD of c is not what its entries say", "50", "49"),
+    "what is unbilled": ([OVERAGE], _overage_fault, "unbilled",
+                         "unbilled_receivable USD of c is not what its entries say", "50", "51"),
+    "a dispute that ended": (
+        [*DISPUTED, _event("dispute.won", "01-08", dispute_id="d")], _document_fault("dispute.won", decided=None),
+        "dispute", "disputes_receivable USD b of c is not what its entries say", "0", "1000"),
+    "a frozen block": (DISPUTED, _block_fault("dispute.opened", disputes=-1), "dispute",
+                       "block b is frozen by other disputes than are open", "1", "0"),
+    "what a state is owed": (
+        [_buy(escheat_class="DE-3y"), _event("credits.escheated", "01-06", block_id="b")],
+        _block_fault("credits.escheated", claimed_minor=1), "unclaimed",
+        "unclaimed_property USD b of c is not what its entries say", "-1000", "-999"),
+    "what a payment has open": ([_pay("01-06", "3.00", payment_id="p")],
+                                _document_fault("payment.received", open_minor=299), "payment",
+                                "customer_balance USD of c is not what its entries say", "-300", "-299"),
+    "a payment overdrawn": ([_pay("01-06", "3.00", payment_id="p")],
+                            _document_fault("payment.received", open_minor=-1), "payment",
+                            "payment p has less than nothing open", "0 or more", "-1"),
+    "what is to be paid back": ([*PAID, _event("purchase.voided", "01-07", block_id="b", reason="r")], _refund_fault,
+                                "position", "refunds_payable USD of c is not what its entries say", "-1000", "-1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WALLET_FAULTS)
+def test_a_wallet_that_remembers_something_else_disagrees_with_its_entries(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    events, fault, check, message, expected, found = WALLET_FAULTS[name]
+
+    def forgetful(wallet: Wallet, event: Event, decision: Decision, **facts: Any) -> Wallet:
+        return fault(evolve(wallet, event, decision, **facts), event)
+
+    for module in (recorder, replay):
+        monkeypatch.setattr(module, "evolve", forgetful)
+    _rings(service, new_ledger(), events, check, message, expected, found)
+
+
+def _rings(
+    service: Subledger, ledger: str, events: list[Document], check: str, message: str, expected: str, found: str
+) -> None:
+    _recorded(service, ledger, *events)
+    [difference] = [d for d in differences(service, ledger) if d.message.split(", from position")[0] == message]
+    assert difference.check == check
+    assert expected in (difference.expected or "")
+    assert found in (difference.found or "")
+
+
+def _cash_fault(books: Books) -> Books:
+    return replace(books, positions={key: (a + 1, f) for key, (a, f) in books.positions.items()})
+
+
+def _pool_fault(books: Books) -> Books:
+    pools = {name: replace(pool, recognised_minor=pool.due_minor() + 1) for name, pool in books.pools.items()}
+    return replace(books, pools=pools)
+
+
+@pytest.mark.parametrize(
+    ("events", "fault", "check", "message", "expected", "found"),
+    [
+        ([_rate("01-01", "1.20"), _pay("01-06", "3.00", **EUR)], _cash_fault, "position",
+         "cash EUR is not what its entries say", "(300, 360)", "(301, 360)"),
+        ([ESTIMATE, _buy(pool="p"), _use("01-06")], _pool_fault, "pool",
+         "pool p has another balance on breakage_recognized than was recognised and has not expired",
+         "(1, 0)", "(0, 0)"),
+    ],
+)  # fmt: skip
+def test_books_that_remember_something_else_disagree_with_their_entries(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, events: list[Document],
+    fault: Callable[[Books], Books], check: str, message: str, expected: str, found: str,
+) -> None:  # fmt: skip
+    def forgetful(books: Books, event: Event, decision: Decision, **facts: Any) -> Books:
+        after = evolve_books(books, event, decision, **facts)
+        return fault(after) if decision.movements else after
+
+    for module in (recorder, replay):
+        monkeypatch.setattr(module, "evolve_books", forgetful)
+    _rings(service, new_ledger(), events, check, message, expected, found)
+
+
+# --- a faulty policy ------------------------------------------------------------------------------------------------
+
+
+def _adopted(service: Subledger, ledger: str, policy: Policy) -> list[Difference]:
+    service.recorder.create_ledger(
+        ledger, lambda at: founding_events(ledger, LedgerSettings(currency="USD"), policy, default_mapping(), at)
+    )
+    return differences(service, ledger)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pairs", "message"),
+    [
+        ("memo_paid", (Pair("contra_revenue", "customer_balance"),),
+         "memo_paid under policy 1 does not move refunds_payable as it must"),
+        ("payment_cash", (Pair("cash", "tax_payable"),),
+         "payment_cash under policy 1 does not move accounts_receivable as it must"),
+        ("goodwill", (Pair("contra_revenue", "deferred_revenue"),),
+         "goodwill under policy 1 does not move prepaid_liability as its column says"),
+        ("goodwill", (Pair("contra_revenue", "prepaid_liability"),),
+         "goodwill under policy 1 moves prepaid_liability without its companion"),
+        ("processing_fee", (Pair("bank_charges", "processor_clearing"),),
+         "processing_fee under policy 1 names an account that is not in the chart"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_would_put_the_books_wrong_is_found(
+    service: Subledger, new_ledger: NewLedger, kind: str, pairs: tuple[Pair, ...], message: str
+) -> None:
+    policy = shipped_policy("customer_deposits")
+    policy = replace(policy, rules={**policy.rules, kind: pairs})
+    found = _adopted(service, new_ledger() + "-policy", policy)
+    assert {(d.check, d.position, d.subject) for d in found} == {("policy", 2, "policy 1")}
+    assert f"{message}, from position 2 on" in [d.message for d in found]
+
+
+def test_a_policy_without_a_rule_is_found(service: Subledger, new_ledger: NewLedger) -> None:
+    policy = shipped_policy("customer_deposits")
+    rules = {kind: pairs for kind, pairs in policy.rules.items() if kind != "payout"}
+    [found] = _adopted(service, new_ledger() + "-rule", replace(policy, rules=rules))
+    assert (found.check, found.message) == ("policy", "policy 1 has no rule for payout, from position 2 on")
+
+
+def test_blocks_under_a_policy_that_does_not_clear_its_deposits_are_found(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    policy = shipped_policy("customer_deposits")
+    [first, second, companion] = policy.rules["purchase"]
+    assert companion == Pair("credits_clearing", "customer_deposits")
+    # Deposited, and not cleared against the credits: every entry still balances.
+    rules = {**policy.rules, "purchase": (first, second, Pair("cash", "customer_deposits"))}
+    ledger = new_ledger() + "-deposits"
+    _adopted(service, ledger, replace(policy, rules=rules))
+    _recorded(service, ledger, _buy())
+    [found] = [d for d in differences(service, ledger) if d.check == "block"]
+    assert (found.position, found.subject) == (4, "b")
+    assert found.message == "block b has three balances that differ as of 2026-01-05, from position 4 on"
+
+
+# --- the sums of the whole ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("amount_minor", "the trial balance in USD is out by -"),
+        ("functional_minor", "the trial balance in USD (functional) is out by -"),
+    ],
+)
+def test_journal_lines_that_do_not_balance_are_found(own: tuple[Subledger, str], column: str, message: str) -> None:
+    service, url = own
+    with psycopg.connect(url) as connection:
+        [(view,)] = connection.execute("SELECT pg_get_viewdef('journal_lines'::regclass)").fetchall()
+        changed = view.replace(f"abs(e.{column})", f"abs(e.{column}) + (side.name = 'credit')::int")
+        assert changed != view
+        connection.execute(f"CREATE OR REPLACE VIEW journal_lines AS {changed}")
+    found = differences(service, LEDGER)
+    assert {d.check for d in found} == {"trial_balance"}
+    assert any(d.message.startswith(message) for d in found)
+    assert any(
+        d.message == "the trial balance of prepaid_liability in USD is not that of the journal lines" for d in found
+    )

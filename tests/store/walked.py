@@ -1,0 +1,70 @@
+"""Ledgers in which everything has happened: walks through every event type, recorded by the real recorder.
+
+The walk decides which events there are; the recorder decides each anew, with its own policies: every adoption of the
+walk becomes one of the shipped policies, so that blocks are bought, drawn and cancelled under different ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.service import LedgerSettings, Subledger
+from projections.journals.proofs import prove
+from subledger.events import Event, own_event, read_event
+from subledger.periods import Period
+from subledger.posting import SHIPPED_POLICIES, shipped_policy
+from subledger.store.recorder import Check
+from tests.conftest import cloud_event
+from tests.laws.walk import HOME, Step, Walk
+
+
+def policy_event(number: int, name: str, event: Event) -> Event:
+    """The adoption of a shipped policy, at the moment of another event."""
+    policy = shipped_policy(name)
+    data: dict[str, Any] = {
+        "policy": number, "name": policy.name, "version": policy.version, "content_hash": policy.content_hash,
+        "rules": policy.rules_document,
+    }  # fmt: skip
+    return own_event(
+        source=event.source, event_id=f"policy.adopted/{number}", type="policy.adopted", customer=None,
+        occurred_at=event.occurred_at, data=data,
+    )  # fmt: skip
+
+
+def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | None = None) -> int:
+    """Creates the ledger and records the walk in it, one event a batch; all of it under ``policy`` where one is named.
+
+    Every close is proved. Returns how many were recorded: what this recorder refuses is left out, as the walk leaves
+    out what was refused before.
+    """
+    settings = LedgerSettings(currency=HOME, policy=policy or SHIPPED_POLICIES[0], on_shortfall="backfill")
+    service.create_ledger(ledger, settings)
+    adopted, recorded = 1, 0
+    for step in walk.steps:
+        event = step.event
+        if event.type == "policy.adopted":
+            if policy is not None:
+                continue
+            adopted += 1
+            event = policy_event(adopted, SHIPPED_POLICIES[adopted % len(SHIPPED_POLICIES)], event)
+        if not _across_currencies(step):
+            check = _proof(ledger, event) if event.type == "period.closed" else None
+            outcomes = service.recorder.transact(ledger, lambda _connection, _state, _position, e=event: [e], check)
+            recorded += outcomes[0].error is None
+    return recorded
+
+
+def _proof(ledger: str, event: Event) -> Check:
+    last_day = Period.parse(event.data.period).last_day
+    return lambda connection, state: prove(connection, ledger, state.functional_currency, last_day)
+
+
+def _across_currencies(step: Step) -> bool:
+    """A payment of one currency applied to an invoice of blocks in several."""
+    currencies = {movement.currency or HOME for movement in step.decision.movements}
+    return step.event.type == "payment.applied" and currencies != {step.event.data.currency}
+
+
+def sent(event_id: str, type: str, customer: str | None, time: str, /, **data: Any) -> Event:
+    """An event from outside, read."""
+    return read_event(cloud_event(event_id, type, customer, time, **data))
