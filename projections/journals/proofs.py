@@ -187,7 +187,7 @@ def _remeasured(connection: WriteConnection, where: dict[str, Any]) -> Iterator[
             role = movement.kind.removeprefix("fx_remeasurement_")
             place = movement.block or movement.processor
             of = f" of {place}" if place else "" if customer is None else f" of {customer}"
-            yield f"{role} in {movement.currency}{of} is {movement.functional} functional from the rate of {on}"
+            yield f"{role} in {movement.currency}{of} is out by {movement.functional} functional at the rate of {on}"
 
 
 def _pools(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:

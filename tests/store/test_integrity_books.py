@@ -23,6 +23,7 @@ from projections.journals.mapping import default_mapping
 from subledger.books import Books, evolve_books
 from subledger.context import Context
 from subledger.deciding import decide
+from subledger.errors import IntegrityFault
 from subledger.events import Event
 from subledger.evolving import evolve
 from subledger.journal import Pair
@@ -197,7 +198,7 @@ def test_the_end_of_a_pool_leaves_nothing_on_its_two_accounts(
 
     monkeypatch.setattr(recorder, "decide", faulty)
     close_period(service.recorder, ledger, Period.parse("2026-01"))
-    with pytest.raises(Exception, match="pool p"):
+    with pytest.raises(IntegrityFault, match="pool p"):
         close_period(service.recorder, ledger, Period.parse("2026-02"))
     says = [d.message for d in differences(service, ledger)]
     assert any("pool p has no credits and a balance: prepaid_liability, breakage_recognized" in each for each in says)

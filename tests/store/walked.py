@@ -6,28 +6,28 @@ walk becomes one of the shipped policies, so that blocks are bought, drawn and c
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from api.service import LedgerSettings, Subledger
 from projections.journals.proofs import prove
-from subledger.events import Event, own_event, read_event
+from subledger.events import OWN_SOURCE, Event, own_event
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.recorder import Check
-from tests.conftest import cloud_event
 from tests.laws.walk import HOME, Step, Walk
 
 
-def policy_event(number: int, name: str, event: Event) -> Event:
-    """The adoption of a shipped policy, at the moment of another event."""
+def policy_event(number: int, name: str, at: datetime) -> Event:
+    """The adoption of a shipped policy; a ledger numbers its policies from 1."""
     policy = shipped_policy(name)
     data: dict[str, Any] = {
         "policy": number, "name": policy.name, "version": policy.version, "content_hash": policy.content_hash,
         "rules": policy.rules_document,
     }  # fmt: skip
     return own_event(
-        source=event.source, event_id=f"policy.adopted/{number}", type="policy.adopted", customer=None,
-        occurred_at=event.occurred_at, data=data,
+        source=OWN_SOURCE, event_id=f"policy.adopted/{number}", type="policy.adopted", customer=None,
+        occurred_at=at, data=data,
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | No
             if policy is not None:
                 continue
             adopted += 1
-            event = policy_event(adopted, SHIPPED_POLICIES[adopted % len(SHIPPED_POLICIES)], event)
+            event = policy_event(adopted, SHIPPED_POLICIES[adopted % len(SHIPPED_POLICIES)], event.occurred_at)
         if not _across_currencies(step):
             check = _proof(ledger, event) if event.type == "period.closed" else None
             outcomes = service.recorder.transact(ledger, lambda _connection, _state, _position, e=event: [e], check)
@@ -63,8 +63,3 @@ def _across_currencies(step: Step) -> bool:
     """A payment of one currency applied to an invoice of blocks in several."""
     currencies = {movement.currency or HOME for movement in step.decision.movements}
     return step.event.type == "payment.applied" and currencies != {step.event.data.currency}
-
-
-def sent(event_id: str, type: str, customer: str | None, time: str, /, **data: Any) -> Event:
-    """An event from outside, read."""
-    return read_event(cloud_event(event_id, type, customer, time, **data))

@@ -1,0 +1,184 @@
+"""What was handed over, and what two persons allowed, is what the log says: a changed row is found and named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+
+from api.service import LedgerSettings, Subledger
+from projections.journals.exports import export
+from projections.journals.summary import journals_of
+from subledger.event_data import Approvals
+from subledger.periods import Period
+from tests.conftest import NewLedger, cloud_event
+from tests.store.tampering import LEDGER, differences
+
+JANUARY, FEBRUARY = Period(2026, 1), Period(2026, 2)
+
+
+@pytest.fixture
+def handed_over(own: tuple[Subledger, str]) -> tuple[Subledger, str]:
+    """Two journals of an open month and one of a closed one, in two formats."""
+    service, url = own
+    for block in ("late-1", "late-2"):
+        service.record(LEDGER, [_bought(block, "c1", "2026-02-27")])
+        export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
+    for format in ("csv", "beancount"):
+        export(service.recorder, service.database, LEDGER, JANUARY, format)
+    export(service.recorder, service.database, LEDGER, JANUARY, "beancount", detail=True)
+    assert differences(service) == []
+    return service, url
+
+
+def _bought(block: str, customer: str, day: str) -> dict[str, Any]:
+    return cloud_event(
+        f"buy-{block}", "credits.purchased", customer, f"{day}T00:00:00Z", block_id=block, credits="3", price="9.99",
+        currency="USD",
+    )  # fmt: skip
+
+
+def _change(url: str, statement: str) -> None:
+    with psycopg.connect(url) as connection:
+        assert connection.execute(statement).rowcount >= 1  # type: ignore[arg-type]
+
+
+OF_FEBRUARY = "WHERE period = '2026-02' AND number = 2"
+
+
+@pytest.mark.parametrize(
+    ("statement", "subject"),
+    [
+        (f"UPDATE journals SET lines = replace(lines, '999', '998') {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET lines = '[]' {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET lines = 'x' {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET content_hash = 'x' {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET mapping = 2 {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET from_cut = from_cut - 1 {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET to_cut = to_cut + 1 {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET number = 3 {OF_FEBRUARY}", "2026-02"),
+        (f"UPDATE journals SET period = '2026-03' {OF_FEBRUARY}", "2026-03"),
+        (f"UPDATE journals SET period = 'x' {OF_FEBRUARY}", "x"),
+        ("DELETE FROM journals WHERE period = '2026-02' AND number = 1", "2026-02-2"),
+    ],
+)
+def test_a_journal_that_was_changed_is_found(handed_over: tuple[Subledger, str], statement: str, subject: str) -> None:
+    service, url = handed_over
+    _change(url, statement)
+    assert ("journals", subject) in [(d.check, d.subject) for d in differences(service)]
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("amount_minor", "is not its entries: prepaid_liability credit USD paid"),
+        ("functional_minor", "is not its entries: prepaid_liability credit USD paid"),
+        ("from_cut", "does not follow the one before it"),
+        ("to_cut", "holds a cut that has not ended"),
+    ],
+)
+def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
+    handed_over: tuple[Subledger, str], field: str, message: str
+) -> None:
+    """Who changes a journal can make its hash anew; what it says must still be what the entries say."""
+    service, url = handed_over
+    with service.database.read() as connection:
+        journal = journals_of(connection, LEDGER, FEBRUARY)[1]
+    if field.endswith("_cut"):
+        journal = replace(journal, **{field: getattr(journal, field) + (1 if field == "to_cut" else -1)})
+    else:
+        lines = [
+            replace(line, **{field: getattr(line, field) + (line.role == "prepaid_liability")})
+            for line in journal.lines
+        ]
+        journal = replace(journal, lines=tuple(lines))
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE journals SET lines = %s, content_hash = %s, from_cut = %s, to_cut = %s"
+            " WHERE period = '2026-02' AND number = 2",
+            (journal.lines_text, journal.content_hash, journal.from_cut, journal.to_cut),
+        )
+    [found] = [d for d in differences(service) if message in d.message]
+    assert (found.check, found.subject) == ("journals", "2026-02-2")
+    assert found.expected != found.found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("SET content = content || '\\x20'", "is not what was handed over"),
+        ("SET content_hash = 'x'", "is not what was handed over"),
+        ("SET content = NULL", "has bytes only where it is a summary"),
+        ("SET detail = true", "is of another journal than its name says"),
+        ("SET format = 'json'", "is of another journal than its name says"),
+        ("SET filename = 'x'", "is of another journal than its name says"),
+        ("SET number = 1, format = 'x'", "is of another journal"),
+        ("SET period = '2026-07'", "has no journal behind it"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_what_was_handed_over_is_found(
+    handed_over: tuple[Subledger, str], change: str, message: str
+) -> None:
+    service, url = handed_over
+    name = f"{LEDGER}-2026-02-2-csv"
+    _change(url, f"UPDATE journal_exports {change} WHERE export_id = '{name}'")
+    found = [d for d in differences(service) if message in d.message]
+    assert [(d.check, d.subject) for d in found] == [("journal_exports", name)]
+
+
+# --- what two persons allowed ---------------------------------------------------------------------------------------
+
+
+def _asked(service: Subledger, ledger: str, event_id: str, block: str) -> str:
+    event = cloud_event(event_id, "purchase.voided", "c", "2026-01-06T00:00:00Z", block_id=block, reason="r")
+    [outcome] = service.record(ledger, [event], by="ann")
+    assert outcome.approval_id is not None, outcome
+    return outcome.approval_id
+
+
+@pytest.fixture
+def allowed(service: Subledger, new_ledger: NewLedger) -> tuple[str, str]:
+    """A ledger in which one void was allowed, one was refused, and one waits; and the id of the first."""
+    ledger = new_ledger() + "-allowed"
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(voids=True)))
+    for block in ("b1", "b2", "b3"):
+        service.record(ledger, [_bought(block, "c", "2026-01-05")])
+    first, second, _ = (_asked(service, ledger, f"void-{block}", block) for block in ("b1", "b2", "b3"))
+    service.recorder.decide_approval(ledger, first, by="bob", allow=True, note="seen")
+    service.recorder.decide_approval(ledger, second, by="bob", allow=False)
+    assert differences(service, ledger) == []
+    return ledger, first
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("source", "'x'"), ("event_id", "'x'"), ("type", "'credits.granted'"), ("customer", "'d'"),
+        ("occurred_at", "occurred_at + interval '1 day'"), ("data", "'{}'"), ("attributes", "'{}'"),
+        ("maker", "'zoe'"), ("checker", "'zoe'"), ("state", "'refused'"),
+        ("decided_at", "decided_at + interval '1 second'"),
+    ],
+)  # fmt: skip
+def test_an_approval_that_is_not_the_event_it_became_is_found(
+    service: Subledger, owner_url: str, allowed: tuple[str, str], column: str, value: str
+) -> None:
+    ledger, name = allowed
+    _change(owner_url, f"UPDATE approvals SET {column} = {value} WHERE ledger = '{ledger}' AND approval_id = '{name}'")
+    [found] = differences(service, ledger)
+    assert (found.check, found.subject) == ("approvals", name)
+    assert found.message == f"{column} of approval {name} is not what was recorded"
+    assert found.expected != found.found
+
+
+def test_what_nobody_asked_for_and_what_never_happened_is_found(
+    service: Subledger, owner_url: str, allowed: tuple[str, str]
+) -> None:
+    ledger, name = allowed
+    _change(owner_url, f"UPDATE approvals SET state = 'approved' WHERE ledger = '{ledger}' AND state = 'waiting'")
+    _change(owner_url, f"DELETE FROM approvals WHERE ledger = '{ledger}' AND approval_id = '{name}'")
+    first, second = differences(service, ledger)
+    assert {first.check, second.check} == {"approvals"}
+    assert first.message.endswith("is approved and no event says so")
+    assert second.message == f"the log says that {name} was allowed, and nothing asked for it"

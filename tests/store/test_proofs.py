@@ -1,0 +1,150 @@
+"""A month whose books do not hold is not closed: each proof says which block, account and amount."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from api.service import Subledger
+from projections.journals import close as closing
+from projections.journals.close import close_period
+from subledger.context import Context
+from subledger.deciding import decide
+from subledger.errors import IntegrityFault
+from subledger.events import Event
+from subledger.periods import Period
+from subledger.posting import SHIPPED_POLICIES
+from subledger.store import recorder
+from subledger.wallet import Decision, Movement, Wallet
+from tests.conftest import NewLedger, cloud_event
+from tests.store.tampering import differences
+from tests.store.walked import policy_event
+
+JANUARY = Period(2026, 1)
+RATE = cloud_event("rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", base="EUR", quote="USD", rate="1.2",
+                   rate_source="ECB")  # fmt: skip
+
+
+def _buy(block: str = "b", currency: str = "USD", **data: Any) -> dict[str, Any]:
+    data = {"block_id": block, "credits": "10", "price": "10.00", "currency": currency} | data
+    return cloud_event(f"buy-{block}", "credits.purchased", "c", "2026-01-05T00:00:00Z", **data)
+
+
+def _use(credits: str, day: int = 6) -> dict[str, Any]:
+    return cloud_event(f"use-{day}", "credits.consumed", "c", f"2026-01-{day:02}T00:00:00Z", credits=credits)
+
+
+def _recorded(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
+    assert [outcome.error for outcome in service.record(ledger, list(events))] == [None] * len(events)
+
+
+def _refused(service: Subledger, ledger: str, message: str) -> None:
+    with pytest.raises(IntegrityFault) as caught:
+        close_period(service.recorder, ledger, JANUARY)
+    assert message in str(caught.value)
+    assert caught.value.facts["through"] == "2026-01-31"
+
+
+@pytest.mark.parametrize(
+    ("events", "change", "says"),
+    [
+        ([_buy(), _use("4")], {"functional": 399},
+         "consumption of block b (position 5, entry 1) is 400, and 399 in the same currency"),
+        ([_buy(), _use("4")], {"block": None},
+         "entries of no block: -4 credits left, prepaid_liability -400 (-400 functional)"),
+        ([_buy(), _use("10")], {"amount": 999, "functional": None},
+         "block b: 0 credits left, prepaid_liability 1 (1 functional), carrying amount 1 (1 functional),"
+         " customer_deposits 1 (1 functional), credits_clearing 1 (1 functional)"),
+        ([_buy(), _use("10")], {"amount": 1001, "functional": None},
+         "block b: 0 credits left, prepaid_liability -1 (-1 functional)"),
+        ([_buy(), _use("10")], {"credits": Decimal(11)},
+         "block b: -1 credits left, prepaid_liability 0 (0 functional)"),
+        ([RATE, _buy(currency="EUR"), _use("10")], {"functional": 1199},
+         "block b: 0 credits left, prepaid_liability 0 (1 functional), carrying amount 0 (1 functional)"),
+        ([RATE, _buy(currency="EUR"), _use("10")], {"functional": 1201},
+         "block b: 0 credits left, prepaid_liability 0 (-1 functional)"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("policy", SHIPPED_POLICIES)
+def test_books_that_a_faulty_decision_wrote_are_not_closed(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, policy: str,
+    events: list[dict[str, Any]], change: dict[str, Any], says: str,
+) -> None:  # fmt: skip
+    ledger = new_ledger(policy=policy)
+    _recorded(service, ledger, *events[:-1])
+    monkeypatch.setattr(recorder, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
+    _recorded(service, ledger, events[-1])
+    if policy == "contract_liability":
+        says = says.split(" customer_deposits")[0]
+    _refused(service, ledger, says)
+
+
+def _faulty(kind: str, change: Callable[[Movement], Movement]) -> Callable[[Wallet, Event, Context], Decision]:
+    def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
+        decision = decide(wallet, event, context)
+        return replace(
+            decision, movements=tuple(change(m) if m.kind == kind else m for m in decision.movements)
+        )  # fmt: skip
+
+    return faulty
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ([RATE, _buy(currency="EUR")],
+         "accounts_receivable in EUR of b is out by -100 functional at the rate of 2026-01-31"),
+        ([RATE, _buy(currency="EUR", tax="1.00")], "tax_payable in EUR is out by 10 functional at the rate"),
+        ([RATE, cloud_event("give", "credits.granted", "c", "2026-01-05T00:00:00Z", block_id="b", credits="1",
+                            reason="goodwill", value="10.00", currency="EUR"),
+          _buy("r", "EUR", refundable=True),
+          cloud_event("off", "receivable.written_off", "c", "2026-01-06T00:00:00Z", block_id="r", amount="4.00",
+                      reason="r")],
+         "accounts_receivable in EUR of r is out by -60 functional at the rate"),
+        ([RATE, cloud_event("pay", "payment.received", "c", "2026-01-05T00:00:00Z", amount="5.00", currency="EUR",
+                            processor="cards")],
+         "processor_clearing in EUR of cards is out by -50 functional at the rate of 2026-01-31"),
+    ],
+)  # fmt: skip
+def test_a_month_whose_money_was_not_remeasured_is_not_closed(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]], says: str
+) -> None:
+    ledger = new_ledger()
+    _recorded(service, ledger, *events)
+    later = RATE | {"id": "later", "time": "2026-01-20T00:00:00Z", "data": RATE["data"] | {"rate": "1.1"}}
+    _recorded(service, ledger, later)
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "_remeasurements", lambda *_: [])
+        _refused(service, ledger, says)
+    close_period(service.recorder, ledger, JANUARY)
+    assert differences(service, ledger) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [SHIPPED_POLICIES[:2], SHIPPED_POLICIES[1::-1], SHIPPED_POLICIES[1:]])
+def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_is_not(
+    service: Subledger, new_ledger: NewLedger, before: str, after: str
+) -> None:
+    """Bought under one policy, used up under another: the liability ends at nothing under both."""
+    ledger = new_ledger(policy=before)
+    _recorded(service, ledger, _buy(), _buy("b2"), _use("4"))
+
+    service.recorder.transact(ledger, lambda *_: [policy_event(2, after, datetime(2026, 1, 7, tzinfo=UTC))])
+    _recorded(service, ledger, _use("10", 7), _buy("b3"))
+    with service.database.write() as connection:
+        connection.execute(
+            "UPDATE posting_rules SET debit = 'refunds_payable' WHERE ledger = %s AND policy = 2"
+            " AND kind = 'consumption' AND debit = 'prepaid_liability'", (ledger,),
+        )  # fmt: skip
+    _refused(service, ledger, "block b: 0 credits left, prepaid_liability 600 (600 functional), carrying amount 0")
+    with service.database.write() as connection:
+        connection.execute(
+            "UPDATE posting_rules SET debit = 'prepaid_liability' WHERE ledger = %s AND policy = 2"
+            " AND kind = 'consumption' AND debit = 'refunds_payable'", (ledger,),
+        )  # fmt: skip
+    close_period(service.recorder, ledger, JANUARY)
+    assert differences(service, ledger) == []
