@@ -6,9 +6,11 @@ fold alike. Only the invariants see it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from api.service import LedgerSettings, Subledger, founding_events
-from projections import replay
+from projections import integrity, replay
 from projections.integrity import Difference, verify
 from projections.journals.close import close_period
 from projections.journals.mapping import default_mapping
@@ -74,6 +76,14 @@ def _recorded(service: Subledger, ledger: str, *events: Document) -> None:
     for event in events:
         [outcome] = service.record(ledger, [event])
         assert outcome.error is None, (event, outcome.error)
+
+
+def test_every_check_is_named_in_the_list_of_checks() -> None:
+    assert integrity.__doc__ is not None
+    listed = set(re.findall(r"[a-z_]+", integrity.__doc__))
+    written = "".join(path.read_text("utf-8") for path in Path(integrity.__file__).parent.glob("*.py"))
+    named = set(re.findall(r'(?:check="|check: str = "|differ\(\s*"|_against\(")([a-z_]+)"', written))
+    assert {"log", "chain", "block", "receivable", "approvals"} <= named <= listed
 
 
 # --- nothing rings where nothing is wrong ---------------------------------------------------------------------------

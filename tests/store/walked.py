@@ -15,7 +15,7 @@ from subledger.events import OWN_SOURCE, Event, own_event
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.recorder import Check
-from tests.laws.walk import HOME, Step, Walk
+from tests.laws.walk import HOME, Walk
 
 
 def policy_event(number: int, name: str, at: datetime) -> Event:
@@ -47,19 +47,12 @@ def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | No
                 continue
             adopted += 1
             event = policy_event(adopted, SHIPPED_POLICIES[adopted % len(SHIPPED_POLICIES)], event.occurred_at)
-        if not _across_currencies(step):
-            check = _proof(ledger, event) if event.type == "period.closed" else None
-            outcomes = service.recorder.transact(ledger, lambda _connection, _state, _position, e=event: [e], check)
-            recorded += outcomes[0].error is None
+        check = _proof(ledger, event) if event.type == "period.closed" else None
+        outcomes = service.recorder.transact(ledger, lambda _connection, _state, _position, e=event: [e], check)
+        recorded += outcomes[0].error is None
     return recorded
 
 
 def _proof(ledger: str, event: Event) -> Check:
     last_day = Period.parse(event.data.period).last_day
     return lambda connection, state: prove(connection, ledger, state.functional_currency, last_day)
-
-
-def _across_currencies(step: Step) -> bool:
-    """A payment of one currency applied to an invoice of blocks in several."""
-    currencies = {movement.currency or HOME for movement in step.decision.movements}
-    return step.event.type == "payment.applied" and currencies != {step.event.data.currency}
