@@ -7,6 +7,7 @@ chance from a seed. A superuser changes one value behind the triggers' back, and
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,9 +44,8 @@ COLUMNS = [
 @pytest.fixture(scope="module")
 def walked(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
     """The ledger in a database of its own, and a superuser whose triggers do not fire."""
-    name = "t_any_column"
+    name = f"t_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[arg-type]
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
     url = sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
     migrate(url)
