@@ -2,6 +2,8 @@
 
 A log that a faulty program wrote is whole, and so is every table that follows from it: the recorder and the replay
 fold alike. Only the invariants see it.
+
+Past the usual length of a file, so that every check of the books and what makes it ring stand side by side.
 """
 
 from __future__ import annotations
