@@ -19,7 +19,7 @@ import msgspec
 
 from api import documents, terminal
 from api.service import Subledger
-from projections import breakage_pools, clearing, receivables, rollforward, statement, waterfall
+from projections import breakage_pools, clearing, forecast, receivables, rollforward, statement, waterfall
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
@@ -77,6 +77,11 @@ REPORTS: Final[dict[str, Offered]] = {
         description="A customer's credit blocks: opening, every movement, closing; overage; what is due. Printable.",
         takes=("from", "to", "customer"),
         needs=("customer",),
+    ),
+    "forecast": Offered(
+        make=forecast.forecast,
+        description="Deferred-revenue forecast: expected consumption and breakage of what is open; its back-test.",
+        takes=("to", "months"),
     ),
 }
 
