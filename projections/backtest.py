@@ -27,13 +27,13 @@ import msgspec
 from projections.habits import Habits, Observation, Wallet, observe
 from projections.holdings import Holding, month_number, month_of
 from projections.report import Column, Table
-from projections.runoff import Lot, Lots, Outlook, lots_on, outlooks
+from projections.runoff import Lot, Lots, Outlook, currency_of, lots_on, outlooks
 
 HORIZON: Final = 3
 """How many months the trials look ahead."""
 TRIALS: Final = 12
 """At how many earlier month-ends forecasts are tried."""
-STEPS: Final = 90_000
+STEPS: Final = 180_000
 """How much work a trial may be (``runoff.STEPS``)."""
 LEVEL: Final = Fraction(4, 5)
 CONSUMPTION, BREAKAGE = "consumption", "breakage"
@@ -107,7 +107,8 @@ def trials(
         day = month_of(month).last_day
         lots = lots_on(holdings, day)
         became = became_of(holdings, month, min(HORIZON, last - month))
-        for currency, outlook in outlooks(lots, Habits(observed, month), day, HORIZON, steps=STEPS).items():
+        expected = outlooks(lots, Habits(observed, month), day, HORIZON, by=currency_of, steps=STEPS, ahead=HORIZON)
+        for currency, outlook in expected.items():
             if outlook.opening:
                 trial = Trial(
                     month=month,

@@ -47,7 +47,7 @@ from projections.report import (
     ties_of,
     totals,
 )
-from projections.runoff import Lots, Outlook, lots_on, outlooks
+from projections.runoff import Lots, Outlook, currency_of, lots_on, outlooks
 from subledger.store.database import Database
 from subledger.store.reader import View
 
@@ -79,7 +79,7 @@ def forecast(database: Database, view: View, asked: Asked) -> Report:
     last = last_whole_month(end.as_of)
     observed = observe(held, last)
     lots = lots_on(held, end.as_of)
-    expected = outlooks(lots, Habits(observed, last), end.as_of, months)
+    expected = outlooks(lots, Habits(observed, last), end.as_of, months, by=currency_of)
     tried = trials(held, last, observed)
     bands = Bands(tried, last)
     functional = end.head.state.functional_currency

@@ -132,7 +132,7 @@ class Lent(msgspec.Struct, frozen=True):
 
     def pick(self, chance: float) -> tuple[int, int]:
         """Credits drawn and held in one of the months, for a number from 0 to 1."""
-        return self.months[min(bisect_right(self.weights, int(chance * self.weights[-1])), len(self.months) - 1)]
+        return self.months[bisect_right(self.weights, int(chance * self.weights[-1]), 0, len(self.months) - 1)]
 
 
 class Habits:

@@ -14,9 +14,9 @@ integers throughout; a block's money follows its credits by cumulative rounding,
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,9 +25,11 @@ from projections.holdings import Holding, month_number, month_of
 from subledger.blocks import draw_order
 from subledger.money import round_half_up
 
-STEPS: Final = 400_000
-"""How many months of wallets a run-off may go through: with few wallets more futures are made of each."""
+STEPS: Final = 360_000
+"""How many months of wallets a run-off may go through, about: with few wallets more futures are made of each."""
 FEWEST, MOST = 4, 200
+AHEAD: Final = 24
+"""Futures go on for so many months at least, so that a longer look ahead says the same of the months nearby."""
 
 
 class Lot(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +44,8 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
     is_frozen: bool = False
     escheats: bool = False
     is_promotional: bool = False
+    is_refundable: bool = False
+    is_pooled: bool = False
 
 
 class Amounts(msgspec.Struct):
@@ -64,7 +68,7 @@ class Amounts(msgspec.Struct):
 
 
 class Outlook(msgspec.Struct, kw_only=True):
-    """What is expected of a currency's liability: the months in order, then what is left after them.
+    """What is expected of a liability in one currency: the months in order, then what is left after them.
 
     ``expiring`` is what becomes breakage in each month if nothing is used at all, ``usable`` what could be used in it
     if nothing was before; ``paths`` how many futures were made.
@@ -105,6 +109,8 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
             is_frozen=holding.disputed[at] > 0,
             escheats=holding.escheats,
             is_promotional=holding.is_promotional,
+            is_refundable=holding.block.refundable,
+            is_pooled=holding.block.pool is not None,
         )
         _, priority, _, *rest = draw_order(holding.block)
         found.setdefault(wallet_of(holding), []).append(((priority, expires_on, *rest), lot))
@@ -115,6 +121,10 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
 
 Calendar = list[tuple[int, int, int]]
 """Per month the ordinal of the day before it, its days, and how many of them have passed."""
+
+
+def currency_of(lot: Lot) -> str:
+    return lot.currency
 
 
 def months_after(day: date, months: int) -> Calendar:
@@ -128,23 +138,40 @@ def months_after(day: date, months: int) -> Calendar:
     return found
 
 
-def outlooks(lots: Lots, habits: Habits, day: date, months: int, *, steps: int = STEPS) -> dict[str, Outlook]:
-    """What is expected in the months after a day, per currency, in order of currency."""
-    calendar = months_after(day, months)
-    paths = max(FEWEST, min(MOST, steps // max(1, len(lots) * months)))
-    found: dict[str, Outlook] = {}
+Key = TypeVar("Key", bound=Any)
+
+
+def outlooks(
+    lots: Lots,
+    habits: Habits,
+    day: date,
+    months: int,
+    *,
+    by: Callable[[Lot], Key],
+    steps: int = STEPS,
+    ahead: int = AHEAD,
+) -> dict[Key, Outlook]:
+    """What is expected in the months after a day, told apart by a property of the lots, in its order."""
+    calendar = months_after(day, max(months, ahead))
+    paths = max(FEWEST, min(MOST, steps // (max(1, len(lots)) * max(12, months // 2))))
+    found: dict[Key, Outlook] = {}
     for wallet, own in lots.items():
-        for lot in own:
-            if lot.currency not in found:
-                found[lot.currency] = Outlook(
-                    opening=0, opening_functional=0, months=[Amounts() for _ in calendar], expiring=[0] * months,
-                    usable=[0] * months, paths=paths,
-                )  # fmt: skip
         cohort: Cohort = (wallet[1], wallet[2], any(not lot.is_promotional for lot in own))
         ran_off = _run_off(wallet, own, habits, cohort, calendar, paths)
         for lot, (drawn, lapsed) in zip(own, ran_off, strict=True):
-            _add(found[lot.currency], lot, drawn, lapsed, calendar, paths)
+            outlook = found.get(by(lot))
+            if outlook is None:
+                outlook = found[by(lot)] = _nothing(months, paths)
+            _add(outlook, lot, drawn, lapsed, paths)
+            _bound(outlook, lot, calendar)
     return dict(sorted(found.items()))
+
+
+def _nothing(months: int, paths: int) -> Outlook:
+    return Outlook(
+        opening=0, opening_functional=0, months=[Amounts() for _ in range(months)], expiring=[0] * months,
+        usable=[0] * months, paths=paths,
+    )  # fmt: skip
 
 
 def _run_off(
@@ -177,7 +204,7 @@ def _run_off(
                 wanted = own[int(pick / credibility * len(own))]
             elif lent is not None:
                 used, held = lent.pick((pick - credibility) / (1 - credibility))
-                wanted = sum(left[at] for at, *_ in running) * used // held
+                wanted = sum([left[each[0]] for each in running]) * used // held if used else 0
             else:
                 wanted = 0
             of_month = 1 + int(chance() * days)
@@ -197,15 +224,14 @@ def _run_off(
     return list(zip(drawn, lapsed, strict=True))
 
 
-def _add(outlook: Outlook, lot: Lot, drawn: list[int], lapsed: list[int], calendar: Calendar, paths: int) -> None:
-    """Adds a lot's money to its currency's: cumulative rounding over its months, usage before expiry."""
+def _add(outlook: Outlook, lot: Lot, drawn: list[int], lapsed: list[int], paths: int) -> None:
+    """Adds a lot's money: cumulative rounding over its months, usage before expiry."""
     outlook.opening += lot.value
     outlook.opening_functional += lot.functional
-    _bound(outlook, lot, calendar)
     whole, gone, told, told_functional = lot.credits * paths, 0, 0, 0
     if whole <= 0:
         return
-    for amounts, used, unused in zip(outlook.months, drawn, lapsed, strict=True):
+    for amounts, used, unused in zip(outlook.months, drawn, lapsed, strict=False):
         for column, credits in (("consumed", used), ("escheated" if lot.escheats else "expired", unused)):
             if credits:
                 gone += credits
@@ -223,7 +249,7 @@ def _bound(outlook: Outlook, lot: Lot, calendar: Calendar) -> None:
         return
     expires = lot.expires_on.toordinal()
     today = calendar[0][0] + calendar[0][2]
-    for month, (before, days, _) in enumerate(calendar):
+    for month, (before, days, _) in enumerate(calendar[: len(outlook.months)]):
         if expires > today + 1:
             outlook.usable[month] += lot.value
         if expires <= before + days:

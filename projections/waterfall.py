@@ -128,7 +128,7 @@ def waterfall(database: Database, view: View, asked: Asked) -> Report:
     return Report(
         name="waterfall",
         title="Revenue waterfall",
-        tables=(_waterfall_table(recognised, functional), _cohort_table(cohorts), _bridge_table(bridge)),
+        tables=(_waterfall_table(recognised, functional), _cohort_table(cohorts), bridge_table(bridge)),
         ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(database, end, asked, flows, rules)),
         notes=(
             "cohort is the month of the sale or grant; a block taken over belongs to the month of the block it came "
@@ -268,14 +268,15 @@ def _bridge(flows: Iterable[Flow], rules: dict[int, Rules]) -> Bridge:
     """Recognition by where its policy posts it: to revenue accounts, or to deferred_revenue for the ERP to release."""
     bridge: Bridge = {}
     for flow in flows:
-        item = _bridge_item(flow.kind, rules[flow.policy])
+        item = bridge_item(flow.kind, rules[flow.policy])
         if item is not None:
             name, sign = item
             bridge[flow.currency, name] = bridge.get((flow.currency, name), 0) + sign * flow.amount_minor
     return bridge
 
 
-def _bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
+def bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
+    """Where an entry of this kind leads from recognition to the accounts, and with which sign; None for no part."""
     sign = sum(sign for _, _, sign in RECOGNITION.get(kind, ()))
     if sign:
         revenue = any(effect(account, kind, rules) for account in REVENUE)
@@ -288,7 +289,8 @@ def _bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
     return None
 
 
-def _bridge_table(bridge: Bridge) -> Table:
+def bridge_table(bridge: Bridge) -> Table:
+    """The bridge, item by item."""
     order = (IN_REVENUE, RELEASED, CONCEDED, ALLOCATED)
     rows = tuple(
         (item, currency, bridge[currency, item])
@@ -327,7 +329,7 @@ def _functional_ties(
     home = end.head.state.functional_currency
     found: dict[str, int] = {}
     for flow in flows:
-        item = _bridge_item(flow.kind, rules[flow.policy])
+        item = bridge_item(flow.kind, rules[flow.policy])
         if item is not None and item[0] == IN_REVENUE and flow.currency != home:
             found[flow.currency] = found.get(flow.currency, 0) + item[1] * flow.functional_minor
     if not found:
