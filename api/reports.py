@@ -19,7 +19,7 @@ import msgspec
 
 from api import documents, terminal
 from api.service import Subledger
-from projections import breakage_pools, clearing, forecast, receivables, rollforward, statement, waterfall
+from projections import breakage_pools, clearing, forecast, performance, receivables, rollforward, statement, waterfall
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
@@ -82,6 +82,10 @@ REPORTS: Final[dict[str, Offered]] = {
         make=forecast.forecast,
         description="Deferred-revenue forecast: expected consumption and breakage of what is open; its back-test.",
         takes=("to", "months"),
+    ),
+    "performance": Offered(
+        make=performance.performance,
+        description="Contract balances, current and remaining by time band; revenue out of the opening (606-10-50).",
     ),
 }
 

@@ -27,7 +27,7 @@ from subledger.money import round_half_up
 
 STEPS: Final = 360_000
 """How many months of wallets a run-off may go through, about: with few wallets more futures are made of each."""
-FEWEST, MOST = 4, 200
+FEWEST, MOST = 4, 80
 AHEAD: Final = 24
 """Futures go on for so many months at least, so that a longer look ahead says the same of the months nearby."""
 

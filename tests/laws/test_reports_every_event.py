@@ -97,6 +97,10 @@ def test_every_report_ties_whatever_was_recorded(service: Subledger, books: list
                 assert report.ties_out, report.ties
             report = _ask(service, each.ledger, "receivables", **asked, customer=chance.choice(CUSTOMERS))
             assert report.ties_out, report.ties
+            for name, question in (("forecast", {"months": 5}), ("performance", {"from_": "2026-02-11"})):
+                if name == "forecast" or asked["to"] >= "2026-02-11":
+                    report = _ask(service, each.ledger, name, **asked, **question)
+                    assert report.ties_out, report.ties
             for name in ("rollforward", "waterfall", "statement"):
                 report = _ask(service, each.ledger, name, **asked, from_="2026-01", customer=chance.choice(CUSTOMERS))
                 assert report.ties_out, report.ties

@@ -31,7 +31,9 @@ from subledger.journal import GAINS, KINDS, LOSSES, effect
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.conftest import NewLedger
 
-MINE = ("rollforward", "waterfall", "clearing", "receivables", "pools", "statement")
+MINE = (
+    "rollforward", "waterfall", "clearing", "receivables", "pools", "statement", "forecast", "performance",
+)  # fmt: skip
 CUSTOMERS = tuple(f"customer-{number:02d}" for number in range(1, 25))
 
 
@@ -120,6 +122,26 @@ def test_a_report_of_the_whole_ledger_ties_in_every_view(
 
 
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
+def test_what_is_expected_and_what_remains_ties_in_every_view(
+    service: Subledger, every_policy: dict[str, Books], policy: str
+) -> None:
+    books = every_policy[policy]
+
+    @settings(max_examples=max(1, settings().max_examples // 8))
+    @given(QUESTIONS, st.integers(1, 40), st.integers(0, 120))
+    def ties(question: dict[str, Any], months: int, later: int) -> None:
+        asked = _of(question, books)
+        report = _ask(service, books.ledger, "performance", **asked)
+        assert report.ties_out, report.ties
+        asked.pop("from_", None)
+        as_of = question["to"] + timedelta(days=later)
+        report = _ask(service, books.ledger, "forecast", **asked, as_of=as_of, months=months)
+        assert report.ties_out, report.ties
+
+    ties()
+
+
+@pytest.mark.parametrize("policy", SHIPPED_POLICIES)
 def test_a_report_of_a_customer_ties_in_every_view(
     service: Subledger, every_policy: dict[str, Books], policy: str
 ) -> None:
@@ -141,7 +163,10 @@ def test_a_report_of_a_customer_ties_in_every_view(
 
 def test_the_year_has_figures_to_tie(service: Subledger, every_policy: dict[str, Books]) -> None:
     for policy, books in every_policy.items():
-        for name, accounts in (("rollforward", 2), ("waterfall", 2), ("clearing", 3), ("receivables", 2), ("pools", 3)):
+        for name, accounts in (
+            ("rollforward", 2), ("waterfall", 2), ("clearing", 3), ("receivables", 2), ("pools", 3), ("forecast", 2),
+            ("performance", 4),
+        ):  # fmt: skip
             ties = _ask(service, books.ledger, name, to="2025-12").ties
             assert sum(tie.trial_balance_minor != 0 for tie in ties) >= accounts, (policy, ties)
 
