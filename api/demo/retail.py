@@ -4,6 +4,8 @@ A sale first draws min(amount, what the customer has left), then opens its own c
 expires after 90 days. A cancellation voids an undrawn block of equal amount (the newest, where there are several),
 otherwise reverses the customer's newest usage up to its amount; the rest is an orphan. One credit is one pound.
 
+A forecast is made at the end of the ninth month, and in the end set beside what the three months after it brought.
+
 Data: Chen, D. (2015), Online Retail, UCI Machine Learning Repository, doi:10.24432/C5BW33, summed by invoice.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -20,6 +23,9 @@ from typing import Any, Final
 
 import msgspec
 
+from api import reports
+from api.service import Subledger
+from api.terminal import out, table
 from subledger.blocks import ZERO
 from subledger.context import Context, Original
 from subledger.deciding import decide
@@ -31,6 +37,8 @@ from subledger.money import format_credits
 from subledger.periods import Period, time_zone
 from subledger.wallet import Wallet
 
+FORECAST_AFTER: Final = 9
+"""The months after which a forecast is made."""
 ZONE: Final = "Europe/London"
 LIFE: Final = timedelta(days=90)
 _COLUMNS: Final = {"invoice_no", "kind", "customer_id", "first_at", "amount_gbp"}
@@ -186,3 +194,32 @@ def read_invoices(path: Path) -> list[dict[str, str]]:
             found=", ".join(reader.fieldnames or ())[:200],
         )
     return list(reader)
+
+
+def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder: Path) -> dict[str, Any]:
+    """The forecast as of the end of a month beside the three months after it; writes and returns the report."""
+    through = made_after.next.next.next
+    question = reports.Question(to=str(made_after), as_of=through.last_day, months=3)
+    with reports.answer(service, ledger, "forecast", question) as (report, view, asked):
+        document = reports.document(report, view, asked)
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    (folder / f"forecast-{made_after}-compared.json").write_text(text, "utf-8")
+    return document
+
+
+def show_comparison(document: dict[str, Any]) -> None:
+    """What was forecast, what happened, and how far off the forecast and the benchmarks were."""
+    names = ("period", "what", "forecast", "low", "high", "actual", "error", "run_rate", "nothing_used")
+    table(
+        f"Forecast as of {document['to']}, beside what the books say as of {document['as_of']}",
+        [name.replace("_", " ") for name in names],
+        [[row[name] for name in names] for row in document["compared"]],
+        right=range(2, len(names)),
+    )
+    for what in ("consumption", "breakage"):
+        errors = {row["method"]: row["wape"] for row in document["compared_accuracy"] if row["what"] == what}
+        said = ", ".join(
+            f"{method.replace('_', ' ')} {'-' if wape is None else f'{Decimal(wape):.1%}'}"
+            for method, wape in errors.items()
+        )
+        out.print(f"error of {what}, Σ |said - actual| / Σ |actual|: {said}")

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from api import reports
 from api.demo.company import year
-from api.demo.retail import ZONE, Retail
+from api.demo.retail import FORECAST_AFTER, ZONE, Retail, compare_forecast, show_comparison
 from api.service import LedgerSettings, Subledger
 from api.terminal import out, table
 from projections import balances
@@ -52,6 +52,8 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
             [[r["report"], r["rows"], "ties out" if r["ties_out"] else "DIFFERS"] for r in d["reports"]],
             right=(1,),
         )
+        if "forecast" in d:
+            show_comparison(d["forecast"])
         rejected = ", ".join(f"{n} {reason}" for reason, n in d["rejected"].items()) or "nothing"
         out.print(f"recorded {d['recorded']} events, {d['duplicates']} duplicates; rejected: {rejected}")
         out.print(f"verify: {'clean' if self.clean else 'DIFFERENCES'}; {d['seconds']} s in all")
@@ -193,6 +195,8 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
         period, events = first
         run.record(events)
         run.close(period)
+        if len(run.months) == FORECAST_AFTER:
+            run.report("forecast", period.last_day, f"forecast-{period}")
         first = next(months, None)
     for _ in range(4 if period is not None else 0):  # until the last block has expired
         assert period is not None
@@ -204,16 +208,21 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("invoice_no", "amount_gbp", "reason"))
         writer.writerows((item.invoice_no, item.amount, item.reason) for item in retail.rejected)
-    return run.finish(
+    result = run.finish(
         started,
         [
             f"{rejected_path}  every invoice that became no event, and why",
             f"subledger balances --ledger {ledger} --as-of 2011-06-30",
             f"subledger balances --ledger {ledger} --customer 17850 --as-of 2011-06-30",
             f"subledger report waterfall --ledger {ledger} --as-of 2011-12-31",
+            f"subledger report forecast --ledger {ledger} --to 2011-08 --as-of 2011-11-30",
             f"subledger verify --ledger {ledger}",
         ],
     )
+    if len(run.months) >= FORECAST_AFTER:
+        ninth = Period.parse(run.months[FORECAST_AFTER - 1]["period"])
+        result.document["forecast"] = compare_forecast(service, ledger, ninth, run.directory / "reports")
+    return result
 
 
 def _free_name(service: Subledger, base: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 from collections import Counter
 from decimal import Decimal
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pytest
 from beancount import loader
@@ -56,6 +58,59 @@ def test_every_month_of_the_retail_replay_has_the_totals_worked_out_by_hand(repl
 def test_the_retail_ledger_verifies(replay: DemoResult) -> None:
     assert replay.document["differences"] == []
     assert replay.clean
+
+
+def test_a_forecast_made_at_the_ninth_month_is_set_beside_what_happened(service: Subledger, replay: DemoResult) -> None:
+    """What it is compared with are the journal's own figures; the error is stated, and smaller than the benchmarks'."""
+    made = replay.document["months"][8]
+    found = replay.document["forecast"]
+    assert (found["to"], found["as_of"]) == ("2011-08-31", "2011-11-30")
+    assert found["ties_out"] is True
+    assert found["items"][0]["opening"] == made["balances"]["prepaid_liability"]
+    _is_what_was_written_then(replay, found)
+    for row in found["compared"]:
+        assert round(Decimal(row["actual"]) * 100) == _of_blocks_open_then(
+            service, replay.document["ledger"], Period.parse(made["period"]), Period.parse(row["period"]), row["what"]
+        ), row
+        assert Decimal(row["error"]) == Decimal(row["forecast"]) - Decimal(row["actual"])
+        assert Decimal(row["low"]) <= Decimal(row["forecast"]) <= Decimal(row["high"])
+    for what in ("consumption", "breakage"):
+        rows = [row for row in found["compared"] if row["what"] == what]
+        wape = {row["method"]: Decimal(row["wape"]) for row in found["compared_accuracy"] if row["what"] == what}
+        off = sum(abs(Decimal(row["error"])) for row in rows) / sum(Decimal(row["actual"]) for row in rows)
+        assert abs(wape["forecast"] - off) < Decimal("0.000001")
+        assert wape["forecast"] < Decimal("0.25") < min(wape["run_rate"], wape["nothing_used"])
+
+
+def _is_what_was_written_then(replay: DemoResult, found: dict[str, Any]) -> None:
+    """Made when the ninth month was closed and nothing of the next was known, and made again at the end: the same."""
+    then = json.loads((Path(replay.document["directory"]) / "reports" / "forecast-2011-08.json").read_text("utf-8"))
+    assert then["items"][:3] == found["items"][:3]
+    assert then["backtest"] == found["backtest"]
+    assert [row["forecast"] for row in found["compared"]] == [
+        row[what] for row in then["items"][:3] for what in ("consumption", "breakage")
+    ]
+
+
+def _of_blocks_open_then(service: Subledger, ledger: str, made: Period, month: Period, what: str) -> int:
+    """What a month's journal recognised of the blocks that had a balance at the end of another, in pence, by SQL."""
+    account = {"consumption": "usage_revenue", "breakage": "breakage_revenue"}[what]
+    query = """
+        WITH signed AS (
+            SELECT block_id, account, accounting_date,
+                   CASE side WHEN 'credit' THEN amount_minor ELSE -amount_minor END AS pence
+            FROM journal_lines WHERE ledger = %(ledger)s
+        ), open_then AS (
+            SELECT block_id FROM signed WHERE account = 'prepaid_liability' AND accounting_date <= %(made)s
+            GROUP BY block_id HAVING sum(pence) > 0
+        )
+        SELECT coalesce(sum(pence), 0) FROM signed JOIN open_then USING (block_id)
+        WHERE account = %(account)s AND accounting_date BETWEEN %(first)s AND %(last)s
+    """
+    parameters = {"ledger": ledger, "made": made.last_day, "account": account, "first": month.first_day,
+                  "last": month.last_day}  # fmt: skip
+    with service.database.read() as connection:
+        return int(connection.exec_driver_sql(query, parameters).scalar_one())
 
 
 def _of_each_customer(service: Subledger, ledger: str, month: Period) -> dict[tuple[str, str], int]:
