@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from projections.habits import Habits, Observation, Wallet, observe
+from projections.habits import Habits, Observation, Purse, observe
 from projections.holdings import Holding, month_number, month_of
 from projections.report import Column, Table
 from projections.runoff import Lot, Lots, Outlook, currency_of, lots_on, outlooks
@@ -92,7 +92,7 @@ def _expected(outlook: Outlook, measure: str, months: slice) -> int:
 
 
 def trials(
-    holdings: Sequence[Holding], last: int, observed: dict[Wallet, list[Observation]] | None = None
+    holdings: Sequence[Holding], last: int, observed: dict[Purse, list[Observation]] | None = None
 ) -> list[Trial]:
     """The trials up to a whole month, in order of time and currency. ``observed`` is ``observe(holdings, last)``.
 

@@ -53,7 +53,7 @@ WITH moved AS (
     HAVING count(month) > 0
         OR sum(CASE WHEN kind = ANY(:adding) THEN credits WHEN kind = ANY(:taking) THEN -credits ELSE 0 END) <> 0
 )
-SELECT m.* FROM moved m JOIN kept USING (block_id) ORDER BY m.block_id, m.month NULLS FIRST, m.kind
+SELECT m.* FROM moved m JOIN kept USING (block_id) ORDER BY m.block_id COLLATE "C", m.month NULLS FIRST, m.kind
 """
 FINISHED: Final = """
 -- The states of the blocks that are finished.

@@ -1,13 +1,13 @@
-"""How open credit blocks may run off: many possible futures of each wallet, each of them a future that could be.
+"""How open credit blocks may run off: many possible futures of each purse, each of them a future that could be.
 
-Owns: the simulation. A future goes month by month. What is used in a month is, as often as the wallet's credibility
-says, what the wallet used in one of its own months, and else the share that somebody of its cohort used in one of
+Owns: the simulation. A future goes month by month. What is used in a month is, as often as the purse's credibility
+says, what the purse used in one of its own months, and else the share that somebody of its cohort used in one of
 theirs (``habits``); on a day of the month by chance. It is drawn from the blocks in draw order, from those that have
 begun and not expired on that day, until they are empty; at the month's end lapses what expired in it. So no block
 yields more than it holds, and the average over the futures is what is expected. Monthly totals are drawn whole from
 the past, so that customers who come rarely and use everything are not mistaken for ones who use a little every month.
 
-Pure, and the same on every machine: the random numbers of a wallet follow from its name. Credits and money are
+Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are
 integers throughout; a block's money follows its credits by cumulative rounding, so that the parts are its value.
 """
 
@@ -20,13 +20,13 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from projections.habits import Cohort, Habits, Wallet, wallet_of
+from projections.habits import Cohort, Habits, Purse, purse_of
 from projections.holdings import Holding, month_number, month_of
 from subledger.blocks import draw_order
 from subledger.money import round_half_up
 
 STEPS: Final = 360_000
-"""How many months of wallets a run-off may go through, about: with few wallets more futures are made of each."""
+"""How many months of purses a run-off may go through, about: with few purses more futures are made of each."""
 FEWEST, MOST = 4, 80
 AHEAD: Final = 24
 """Futures go on for so many months at least, so that a longer look ahead says the same of the months nearby."""
@@ -86,14 +86,14 @@ class Outlook(msgspec.Struct, kw_only=True):
         return self.opening - sum(month.total for month in self.months[:months])
 
 
-Lots = dict[Wallet, list[Lot]]
+Lots = dict[Purse, list[Lot]]
 
 
 def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
-    """What every wallet held at the end of a day, by the terms of that day, its blocks in draw order. The day is
+    """What every purse held at the end of a day, by the terms of that day, its blocks in draw order. The day is
     that of the view, or the last of a month."""
     month = month_number(day)
-    found: dict[Wallet, list[tuple[Any, Lot]]] = {}
+    found: dict[Purse, list[tuple[Any, Lot]]] = {}
     for holding in holdings:
         at = holding.place(month)
         if at < 0 or not (holding.credits[at] or holding.value[at] or holding.functional[at]):
@@ -113,10 +113,8 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
             is_pooled=holding.block.pool is not None,
         )
         _, priority, _, *rest = draw_order(holding.block)
-        found.setdefault(wallet_of(holding), []).append(((priority, expires_on, *rest), lot))
-    return {
-        wallet: [lot for _, lot in sorted(lots, key=lambda each: each[0])] for wallet, lots in sorted(found.items())
-    }
+        found.setdefault(purse_of(holding), []).append(((priority, expires_on, *rest), lot))
+    return {purse: [lot for _, lot in sorted(lots, key=lambda each: each[0])] for purse, lots in sorted(found.items())}
 
 
 Calendar = list[tuple[int, int, int]]
@@ -155,9 +153,9 @@ def outlooks(
     calendar = months_after(day, max(months, ahead))
     paths = max(FEWEST, min(MOST, steps // (max(1, len(lots)) * max(12, months // 2))))
     found: dict[Key, Outlook] = {}
-    for wallet, own in lots.items():
-        cohort: Cohort = (wallet[1], wallet[2], any(not lot.is_promotional for lot in own))
-        ran_off = _run_off(wallet, own, habits, cohort, calendar, paths)
+    for purse, own in lots.items():
+        cohort: Cohort = (purse[1], purse[2], any(not lot.is_promotional for lot in own))
+        ran_off = run_off(purse, own, habits, cohort, calendar, paths)
         for lot, (drawn, lapsed) in zip(own, ran_off, strict=True):
             outlook = found.get(by(lot))
             if outlook is None:
@@ -174,8 +172,8 @@ def _nothing(months: int, paths: int) -> Outlook:
     )  # fmt: skip
 
 
-def _run_off(
-    wallet: Wallet,
+def run_off(
+    purse: Purse,
     lots: Sequence[Lot],
     habits: Habits,
     cohort: Cohort,
@@ -183,8 +181,8 @@ def _run_off(
     paths: int,
 ) -> list[tuple[list[int], list[int]]]:
     """Per lot the credits drawn and lapsed in each month, summed over the futures."""
-    chance = random.Random("/".join((wallet[0], wallet[1], *wallet[2]))).random
-    own, lent, credibility = habits.own(wallet), habits.lent(cohort), habits.credibility(wallet, cohort)
+    chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random
+    own, lent, credibility = habits.own(purse), habits.lent(cohort), habits.credibility(purse, cohort)
     drawn = [[0] * len(calendar) for _ in lots]
     lapsed = [[0] * len(calendar) for _ in lots]
     terms = [

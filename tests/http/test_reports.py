@@ -346,6 +346,9 @@ def test_csv_says_what_json_says(client: TestClient, ledgers: dict[str, str]) ->
         ("receivables", ("open_items", "customers", "totals"), {}),
         ("pools", ("estimates", "rollforward", "liability"), {}),
         ("statement", ("movements", "overage", "due"), {"customer": "bob"}),
+        ("forecast", ("backtest", "accuracy"), {}),
+        ("forecast", ("compared", "compared_accuracy"), {"to": "2026-02", "as_of": "2026-03-31"}),
+        ("performance", ("remaining", "revenue", "bridge"), {"from": "2026-03"}),
     ):
         document = _get(client, ledger, name, **asked)
         for table in (None, *others):
@@ -386,7 +389,7 @@ def test_a_currency_has_its_own_decimals(client: TestClient, service: Subledger,
 
 def test_an_empty_ledger_has_empty_reports(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    for name in ("rollforward", "waterfall", "clearing", "receivables", "pools"):
+    for name in ("rollforward", "waterfall", "clearing", "receivables", "pools", "forecast", "performance"):
         document = _get(client, ledger, name)
         assert (document["items"], document["ties"]) == ([], [])
 
@@ -404,6 +407,9 @@ def test_an_empty_ledger_has_empty_reports(client: TestClient, new_ledger: NewLe
         ("receivables?customer=nobody", 404, "unknown_customer", "customer"),
         ("clearing?by=customer", 422, "invalid_value", "by"),
         ("clearing?customer=ann", 422, "invalid_value", "customer"),
+        ("forecast?from=2026-03", 422, "invalid_value", "from"),
+        ("forecast?customer=ann", 422, "invalid_value", "customer"),
+        ("performance?months=3", 422, "invalid_value", "months"),
         ("rollforward?months=3", 422, "invalid_value", "months"),
         ("rollforward?months=0", 422, "invalid_value", "months"),
         ("rollforward?months=many", 422, "invalid_value", "months"),

@@ -1,0 +1,308 @@
+"""The forecast and the disclosures from the outside, on a ledger that an accountant can follow by hand.
+
+In USD; everything happens at noon:
+
+    2025-12-10  ann buys A: 100 credits for 100.00, until 2026-02-10
+    2025-12-20  bob buys R: 100 credits for 50.00, refundable, without expiry
+    2026-01-05  ann uses 30                            A → 30.00
+    2026-01-10  bob uses 20                            R → 10.00
+    2026-01-15  cid buys C: 400 credits for 400.00, until 2029-01-15
+    2026-01-20  cid uses 40                            C → 40.00
+    2026-01-25  dee uses 10 without credits, at 0.50   5.00 beyond
+    2026-02-10  A expires                              70 credits, 70.00
+    2026-02-20  5 of cid's 40 are taken back           C → −5.00
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.service import Subledger
+from subledger.posting import SHIPPED_POLICIES
+from tests.conftest import NewLedger, cloud_event
+
+USD = {"currency": "USD"}
+
+
+def _event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dict[str, Any]:
+    return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
+
+
+def _bought(block: str, customer: str, day: str, credits: str, price: str, **terms: Any) -> dict[str, Any]:
+    return _event(f"buy-{block}", "credits.purchased", customer, day, block_id=block, credits=credits, price=price,
+                  **USD, **terms)  # fmt: skip
+
+
+def _used(name: str, customer: str, day: str, credits: str, **terms: Any) -> dict[str, Any]:
+    return _event(name, "credits.consumed", customer, day, credits=credits, **terms)
+
+
+EVENTS = [
+    _bought("A", "ann", "2025-12-10", "100", "100.00", expires_at="2026-02-10T00:00:00Z"),
+    _bought("R", "bob", "2025-12-20", "100", "50.00", refundable=True),
+    _used("u1", "ann", "2026-01-05", "30"),
+    _used("u2", "bob", "2026-01-10", "20"),
+    _bought("C", "cid", "2026-01-15", "400", "400.00", expires_at="2029-01-15T00:00:00Z"),
+    _used("u3", "cid", "2026-01-20", "40"),
+    _used("u4", "dee", "2026-01-25", "10", on_shortfall="overage", overage_price="0.50", **USD),
+    _event("back", "consumption.reversed", "cid", "2026-02-20", event_id="u3", credits="5", reason="outage"),
+]
+
+
+def _recorded(service: Subledger, ledger: str, events: list[dict[str, Any]], swept: str = "2026-03-01") -> str:
+    assert [outcome.error for outcome in service.record(ledger, events)] == [None] * len(events)
+    service.recorder.sweep(ledger, datetime.fromisoformat(f"{swept}T00:00:00Z"))
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def ledgers(service: Subledger, new_ledger: NewLedger) -> dict[str, str]:
+    """The example under each policy."""
+    return {policy: _recorded(service, new_ledger(policy=policy), EVENTS) for policy in SHIPPED_POLICIES}
+
+
+def _get(client: TestClient, ledger: str, name: str, /, **asked: Any) -> dict[str, Any]:
+    answer = client.get(f"/v1/ledgers/{ledger}/reports/{name}", params=asked)
+    assert answer.status_code == 200, answer.text
+    document: dict[str, Any] = answer.json()
+    assert document["ties_out"] is True, document["ties"]
+    return document
+
+
+def _table(rows: list[dict[str, Any]], *columns: str) -> str:
+    return "\n".join("  ".join(str(row[name]) for name in columns) for row in rows)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(line.strip() for line in text.strip().splitlines())
+
+
+# --- performance ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", SHIPPED_POLICIES)
+def test_revenue_out_of_the_opening_liability(client: TestClient, ledgers: dict[str, str], policy: str) -> None:
+    january = _get(client, ledgers[policy], "performance", **{"from": "2026-01"}, to="2026-01")
+    assert _table(january["items"], "item", "opening", "closing") == _lines("""
+        contract liability  100.00  430.00
+        refund liability  50.00  40.00
+        accounts_receivable  150.00  550.00
+        unbilled_receivable  0.00  5.00
+    """)
+    assert _table(january["revenue"], "source", "recognised") == _lines("""
+        opening contract liability  30.00
+        opening refund liability  10.00
+        sold or granted in the period  40.00
+        usage beyond the credits  5.00
+    """)
+    february = _get(client, ledgers[policy], "performance", **{"from": "2026-02"}, to="2026-02")
+    assert _table(february["items"][:2], "item", "opening", "closing") == _lines("""
+        contract liability  430.00  365.00
+        refund liability  40.00  40.00
+    """)
+    assert _table(february["revenue"], "source", "recognised") == _lines("""
+        opening contract liability  70.00
+        revenue of earlier periods taken back  -5.00
+    """)
+    where = "released to the ERP's revenue module" if policy.endswith("_arm") else "recognised in the revenue accounts"
+    assert _table(january["bridge"], "item", "amount") == f"{where}  85.00"
+
+
+def test_what_remains_is_told_by_when_it_is_expected_and_by_when_it_must_be_at_the_latest(
+    client: TestClient, ledgers: dict[str, str]
+) -> None:
+    found = _get(client, ledgers["customer_deposits"], "performance", to="2026-02")
+    bands = {row["band"]: row for row in found["remaining"]}
+    assert list(bands) == ["within 12 months", "13 to 24 months", "later"]
+    assert sum(Decimal(row["remaining"]) for row in bands.values()) == Decimal("365.00")
+    assert [row["at_the_latest"] for row in bands.values()] == ["0.00", "0.00", "365.00"]
+    contract, refund = found["items"][:2]
+    assert contract["current"] == bands["within 12 months"]["remaining"]
+    assert Decimal(contract["current"]) + Decimal(contract["non_current"]) == Decimal("365.00")
+    assert (refund["current"], refund["non_current"]) == ("40.00", "0.00")
+
+
+def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """A carried 100.00; 50.00 are added for 100 more, 160 of 200 used: 100.00 out of the opening, 20.00 not.
+    B carried 80.00 and is handed on in January: what its new owner uses is out of the opening too."""
+    ledger = _recorded(service, new_ledger(), [
+        _bought("A", "ann", "2025-12-10", "100", "100.00"),
+        _bought("B", "bob", "2025-12-10", "80", "80.00"),
+        _event("more", "block.repriced", "ann", "2026-01-02", block_id="A", add_credits="100", add_price="50.00",
+               reason="top-up"),
+        _event("on", "credits.transferred", "bob", "2026-01-03", block_id="B", to_customer="cid", new_block_id="B2"),
+        _used("u1", "ann", "2026-01-05", "160"),
+        _used("u2", "cid", "2026-01-06", "60"),
+    ])  # fmt: skip
+    found = _get(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
+    assert _table(found["revenue"], "source", "recognised") == _lines("""
+        opening contract liability  160.00
+        sold or granted in the period  20.00
+    """)
+    assert _table(found["items"][:1], "opening", "closing") == "180.00  50.00"
+
+
+def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """A pool of 1,000.00, 10 % breakage expected, 450 used: 50.00 of the 100.00 are recognised; 500.00 remain."""
+    estimate = cloud_event("e", "breakage.estimated", None, "2026-01-01T12:00:00Z", pool="gifts",
+                           expected_breakage_rate="0.10", evidence="three years", **USD)  # fmt: skip
+    ledger = _recorded(service, new_ledger(), [
+        estimate,
+        _bought("G", "ann", "2026-01-02", "1000", "1000.00", pool="gifts", expires_at="2026-12-31T00:00:00Z"),
+        _used("u", "ann", "2026-01-20", "450"),
+    ])  # fmt: skip
+    found = _get(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
+    assert _table(found["remaining"], "band", "liability", "breakage_recognised", "remaining", "at_the_latest") == (
+        "within 12 months  550.00  50.00  500.00  550.00"
+    )
+    assert _table(found["revenue"], "source", "recognised") == _lines("""
+        sold or granted in the period  450.00
+        breakage estimated for pools  50.00
+    """)
+
+
+# --- forecast -------------------------------------------------------------------------------------------------------
+
+
+def test_a_forecast_ends_with_what_is_left_later(client: TestClient, ledgers: dict[str, str]) -> None:
+    found = _get(client, ledgers["customer_deposits"], "forecast", to="2026-02", months=3)
+    assert [row["period"] for row in found["items"]] == ["2026-03", "2026-04", "2026-05", "later"]
+    assert found["items"][0]["opening"] == "405.00"
+    assert sum(Decimal(row["expected"]) for row in found["items"]) == Decimal("405.00")
+    *months, later = found["items"]
+    for row, following in zip(months, found["items"][1:], strict=True):
+        assert row["closing"] == following["opening"]
+        assert Decimal(row["consumption_low"]) <= Decimal(row["consumption"]) <= Decimal(row["consumption_high"])
+        assert (row["breakage"], row["breakage_high"]) == ("0.00", "0.00"), "nothing expires before 2029"
+    assert (later["closing"], later["consumption"]) == ("0.00", None)
+    assert len(_get(client, ledgers["customer_deposits"], "forecast", to="2026-02")["items"]) == 13
+
+
+def test_a_month_in_progress_is_forecast_to_its_end(client: TestClient, ledgers: dict[str, str]) -> None:
+    found = _get(client, ledgers["customer_deposits"], "forecast", to="2026-02-09", months=1)
+    month, _ = found["items"]
+    assert (month["period"], month["opening"]) == ("2026-02", "470.00")
+    assert Decimal(month["breakage_high"]) == Decimal("70.00"), "A expires on the next day"
+    assert month["breakage"] == "70.00"
+
+
+def test_what_was_never_used_and_never_expires_stays_later_and_the_rest_lapses(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = _recorded(service, new_ledger(), [
+        _bought("A", "ann", "2025-06-10", "100", "100.00"),
+        _bought("B", "bob", "2025-06-10", "80", "80.00", expires_at="2026-04-10T00:00:00Z"),
+        _bought("S", "cid", "2025-06-10", "70", "70.00", expires_at="2026-05-10T00:00:00Z", escheat_class="US-DE"),
+        _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
+    ])  # fmt: skip
+    found = _get(client, ledger, "forecast", to="2026-02", months=4)
+    assert _table(found["items"], "period", "consumption", "breakage", "escheat", "closing") == _lines("""
+        2026-03  0.00  0.00  0.00  250.00
+        2026-04  0.00  80.00  0.00  170.00
+        2026-05  0.00  0.00  70.00  100.00
+        2026-06  0.00  0.00  0.00  100.00
+        later  None  None  None  0.00
+    """)
+    assert found["items"][-1]["expected"] == "100.00"
+    assert {(row["what"], row["method"], row["wape"]) for row in found["accuracy"]} >= {
+        ("consumption", "forecast", None), ("breakage", "forecast", None),
+    }, "nothing happened, nothing was forecast"  # fmt: skip
+    assert all(row["forecast"] == row["actual"] == "0.00" for row in found["backtest"] if row["what"] == "consumption")
+
+
+def test_a_ledger_where_everything_has_expired_has_nothing_to_forecast(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = _recorded(service, new_ledger(), [
+        _bought("A", "ann", "2025-12-10", "100", "100.00", expires_at="2026-02-10T00:00:00Z"),
+        _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
+    ])  # fmt: skip
+    found = _get(client, ledger, "forecast", to="2026-02")
+    assert found["items"] == []
+    assert {row["what"]: row["actual"] for row in found["backtest"] if row["made_on"] == "2026-01-31"} == {
+        "consumption": "0.00", "breakage": "100.00",
+    }  # fmt: skip
+
+
+def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = _recorded(service, new_ledger(), [
+        _bought("A", "ann", "2026-01-10", "100", "100.00", expires_at="2026-04-10T00:00:00Z"),
+        _event("pay", "payment.received", "ann", "2026-01-11", amount="100.00", block_id="A", payment_id="P",
+               processor="cards", **USD),
+        _used("u", "ann", "2026-02-05", "30"),
+        _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
+    ])  # fmt: skip
+    found = _get(client, ledger, "forecast", to="2026-02", months=3)
+    assert [row["expected"] for row in found["items"]] == ["0.00", "0.00", "0.00", "70.00"]
+
+
+def test_an_extension_of_a_block_is_known_from_its_day_on(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """As of February the block was to expire in March; that it was extended in March is no part of that forecast."""
+    ledger = _recorded(service, new_ledger(), [
+        _bought("A", "ann", "2026-01-10", "100", "100.00", expires_at="2026-03-20T00:00:00Z"),
+        _event("x", "block.expiry_changed", "ann", "2026-03-10", block_id="A", expires_at="2026-09-01T00:00:00Z",
+               reason="goodwill"),
+    ])  # fmt: skip
+    then = _get(client, ledger, "forecast", to="2026-02", as_of="2026-03-31", months=2)
+    assert [row["breakage"] for row in then["items"][:2]] == ["100.00", "0.00"]
+    assert _table(then["compared"], "period", "what", "forecast", "actual", "error") == _lines("""
+        2026-03  consumption  0.00  0.00  0.00
+        2026-03  breakage  100.00  0.00  100.00
+    """)
+    now = _get(client, ledger, "forecast", to="2026-03", months=6)
+    assert [row["breakage"] for row in now["items"][:6]] == ["0.00"] * 5 + ["100.00"]
+
+
+def test_a_forecast_is_beside_what_happened_and_all_of_it_ties(client: TestClient, ledgers: dict[str, str]) -> None:
+    found = _get(client, ledgers["customer_deposits"], "forecast", to="2025-12", as_of="2026-02-28", months=6)
+    assert found["title"].endswith("made as of 2025-12-31")
+    assert _table(found["compared"], "period", "what", "actual") == _lines("""
+        2026-01  consumption  40.00
+        2026-01  breakage  0.00
+        2026-02  consumption  0.00
+        2026-02  breakage  70.00
+    """)
+    assert {tie["what"]: tie["trial_balance"] for tie in found["ties"]} == {
+        "expected, later included = prepaid_liability": "150.00",
+        "open then, less what became of it, and gained since = prepaid_liability": "405.00",
+    }
+
+
+def test_each_currency_has_its_own_rows_and_its_functional_figures(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """1,000.00 EUR at 1.20; until April, never used: 1,200.00 USD of breakage."""
+    rate = cloud_event("r", "exchange_rate.set", None, "2026-01-10T06:00:00Z", base="EUR", quote="USD", rate="1.20",
+                       rate_source="ecb")  # fmt: skip
+    bought = _event("buy", "credits.purchased", "ann", "2026-01-10", block_id="E", credits="1000", price="1000.00",
+                    currency="EUR", expires_at="2026-04-10T00:00:00Z")  # fmt: skip
+    ledger = _recorded(service, new_ledger(), [rate, bought, _bought("U", "bob", "2026-01-11", "10", "10.00")])
+    found = _get(client, ledger, "forecast", to="2026-02", months=2)
+    assert _table(found["items"], "period", "currency", "breakage", "breakage_functional", "closing_functional") == (
+        _lines("""
+            2026-03  EUR  0.00  0.00  1200.00
+            2026-04  EUR  1000.00  1200.00  0.00
+            later  EUR  None  None  0.00
+            2026-03  USD  0.00  0.00  10.00
+            2026-04  USD  0.00  0.00  10.00
+            later  USD  None  None  0.00
+        """)
+    )
+    remaining = _get(client, ledger, "performance", to="2026-02")["remaining"]
+    assert _table(remaining, "currency", "band", "remaining", "remaining_functional", "at_the_latest") == _lines("""
+        EUR  within 12 months  1000.00  1200.00  1000.00
+        USD  later  10.00  10.00  10.00
+    """)
