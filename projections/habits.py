@@ -1,7 +1,9 @@
 """How customers use what they hold: their own months, and those of their cohort where they have few of their own.
 
 Owns: what is learnt from the past. A *purse* is what one customer holds of one unit and scope; a *cohort* is the
-purses of one unit and scope that hold paid credits, or none. Of each month in which a purse had credits two things
+purses of one unit and scope that hold paid credits, or none. (Cohorts by the month of a purse's first purchase were
+tried on a year of real invoices: they foretold it no better.) What a scope's blocks cannot cover is not carried over to
+blocks without one. Of each month in which a purse had credits two things
 are kept: how many credits it used (its own burn rate), and which share of what it opened with (which can be lent to
 a purse of another size). How far a purse is believed is its credibility
 

@@ -26,7 +26,7 @@ FROM_REFUND: Final = "opening refund liability"
 FROM_PERIOD: Final = "sold or granted in the period"
 TAKEN_BACK: Final = "revenue of earlier periods taken back"
 BEYOND: Final = "usage beyond the credits"
-ESTIMATED: Final = "breakage estimated for pools"
+ESTIMATED: Final = "breakage estimated for pools, less what expired"
 SOURCES: Final = (FROM_CONTRACT, FROM_REFUND, FROM_PERIOD, TAKEN_BACK, BEYOND, ESTIMATED)
 
 RECOGNISED: Final = """

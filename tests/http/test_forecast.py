@@ -166,7 +166,7 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
     )
     assert _table(found["revenue"], "source", "recognised") == _lines("""
         sold or granted in the period  450.00
-        breakage estimated for pools  50.00
+        breakage estimated for pools, less what expired  50.00
     """)
 
 

@@ -133,12 +133,42 @@ def test_what_is_expected_and_what_remains_ties_in_every_view(
         asked = _of(question, books)
         report = _ask(service, books.ledger, "performance", **asked)
         assert report.ties_out, report.ties
+        opened = _ask(service, books.ledger, "rollforward", **asked)
+        _no_more_than_was_there(report, opened)
         asked.pop("from_", None)
         as_of = question["to"] + timedelta(days=later)
         report = _ask(service, books.ledger, "forecast", **asked, as_of=as_of, months=months)
         assert report.ties_out, report.ties
+        _each_month_is_within_its_band(report)
 
     ties()
+
+
+def _no_more_than_was_there(performance: Report, rolled: Report) -> None:
+    opening: dict[str, int] = {}
+    for row in _table(rolled, "rollforward"):
+        if row["period"] == rolled.tables[0].rows[0][0]:
+            opening[row["currency"]] = row["opening"]
+    out: dict[str, int] = {}
+    for row in _table(performance, "revenue"):
+        if row["source"].startswith("opening"):
+            assert row["recognised"] >= 0
+            out[row["currency"]] = out.get(row["currency"], 0) + row["recognised"]
+    assert all(amount <= opening.get(currency, 0) for currency, amount in out.items())
+
+
+def _each_month_is_within_its_band(forecast: Report) -> None:
+    left: dict[str, int] = {}
+    for row in _table(forecast, "forecast"):
+        assert row["opening"] == left.get(row["currency"], row["opening"])
+        assert row["opening"] - row["expected"] == row["closing"] >= 0 <= row["expected"]
+        left[row["currency"]] = row["closing"] if row["period"] != "later" else 0
+        if row["period"] == "later":
+            assert row["closing"] == 0
+            continue
+        for what in ("consumption", "breakage"):
+            assert 0 <= row[f"{what}_low"] <= row[what] <= row[f"{what}_high"]
+        assert row["consumption"] + row["breakage"] + row["escheat"] == row["expected"]
 
 
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
