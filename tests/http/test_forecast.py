@@ -170,6 +170,26 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
     """)
 
 
+def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is_in_none(
+    client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = _recorded(service, new_ledger(), [
+        _bought("A", "ann", "2026-01-10", "10", "10.00", expires_at="2027-02-28T00:00:00Z"),
+        _bought("B", "ann", "2026-01-10", "20", "20.00", expires_at="2027-03-01T00:00:00Z"),
+        _bought("C", "ann", "2026-01-10", "40", "40.00", expires_at="2028-03-01T00:00:00Z"),
+        _bought("D", "ann", "2026-01-10", "80", "80.00", expires_at="2026-06-01T00:00:00Z"),
+        _event("pay", "payment.received", "ann", "2026-01-11", amount="80.00", block_id="D", payment_id="P",
+               processor="cards", **USD),
+        _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
+    ])  # fmt: skip
+    found = _get(client, ledger, "performance", to="2026-02")
+    assert _table(found["remaining"], "band", "remaining", "at_the_latest") == _lines("""
+        within 12 months  10.00  10.00
+        13 to 24 months  20.00  20.00
+        later  120.00  120.00
+    """)
+
+
 # --- forecast -------------------------------------------------------------------------------------------------------
 
 
