@@ -47,13 +47,14 @@ WITH moved AS (
     WHERE ledger = :ledger AND position <= :position AND accounting_date <= :as_of AND block_id IS NOT NULL
       AND kind = ANY(:kinds)
     GROUP BY 1, 2, 3
-), kept AS (
-    SELECT block_id FROM moved
-    GROUP BY block_id
-    HAVING count(month) > 0
-        OR sum(CASE WHEN kind = ANY(:adding) THEN credits WHEN kind = ANY(:taking) THEN -credits ELSE 0 END) <> 0
+), told AS (
+    SELECT *, count(month) OVER block AS months,
+           sum(CASE WHEN kind = ANY(:adding) THEN credits WHEN kind = ANY(:taking) THEN -credits ELSE 0 END)
+               OVER block AS held
+    FROM moved WINDOW block AS (PARTITION BY block_id)
 )
-SELECT m.* FROM moved m JOIN kept USING (block_id) ORDER BY m.block_id COLLATE "C", m.month NULLS FIRST, m.kind
+SELECT block_id, month, kind, credits, amount_minor, functional_minor FROM told
+WHERE months > 0 OR held <> 0 ORDER BY block_id COLLATE "C", month NULLS FIRST, kind
 """
 FINISHED: Final = """
 -- The states of the blocks that are finished.
@@ -66,13 +67,16 @@ SELECT w.customer, w.state FROM wallets w
 WHERE w.ledger = :ledger AND EXISTS (
     SELECT 1 FROM blocks b WHERE b.ledger = w.ledger AND b.customer = w.customer AND b.is_open)
 """
-EXPIRY_CHANGES: Final = """
--- The openings and expiry changes of the blocks whose expiry was ever changed, as recorded.
-SELECT n.block_id, n.position, n.kind, n.accounting_date, e.data, e.decision
+CHANGED: Final = """
+-- The blocks whose expiry was ever changed.
+SELECT DISTINCT block_id FROM entries WHERE ledger = :ledger AND kind = 'expiry_changed'
+"""
+EXPIRIES: Final = """
+-- The openings and expiry changes of some blocks, as recorded, up to a position.
+SELECT n.block_id, n.kind, n.accounting_date, e.data, e.decision
 FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
-WHERE n.ledger = :ledger AND n.position <= :position
+WHERE n.ledger = :ledger AND n.position <= :position AND n.block_id = ANY(:blocks)
   AND n.kind IN ('purchase', 'promotional_grant', 'goodwill', 'allocation', 'transfer_in', 'expiry_changed')
-  AND n.block_id IN (SELECT block_id FROM entries WHERE ledger = :ledger AND kind = 'expiry_changed')
 ORDER BY n.position, n.number
 """
 
@@ -228,8 +232,11 @@ def _expiry(expires_at: Any, view: View) -> date:
 def _expiry_changes(view: View) -> dict[str, list[tuple[date, date]]]:
     """Of blocks whose expiry was ever changed: from which accounting date it was which, in order."""
     found: dict[str, list[tuple[date, date]]] = {}
-    parameters = {"ledger": view.ledger, "position": view.position}
-    for row in view.connection.execute(text(EXPIRY_CHANGES), parameters):
+    blocks = view.connection.execute(text(CHANGED), {"ledger": view.ledger}).scalars().all()
+    if not blocks:
+        return found
+    parameters = {"ledger": view.ledger, "position": view.position, "blocks": list(blocks)}
+    for row in view.connection.execute(text(EXPIRIES), parameters):
         if row.kind == "transfer_in":
             taken_over = decode_decision(row.decision).taken_over
             expires_at = None if taken_over is None else taken_over.expires_at
