@@ -63,6 +63,26 @@ def test_the_tour_prints_what_the_readme_shows(work: Path, tour: subprocess.Comp
     assert {path.suffix for path in (work / "journals").iterdir()} == {".csv", ".beancount"}
 
 
+def test_the_reports_are_made_and_tie(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
+    assert tour.returncode == 0
+    done = subprocess.run(
+        ["bash", "-e", "-c", _block("report rollforward")],
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "ties: " in done.stdout
+    assert "DIFFERS" not in done.stdout
+    assert (work / "waterfall.csv").read_text("utf-8").count("\n") > 1
+    assert "cust-42" in (work / "statement.html").read_text("utf-8")
+
+
+def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
+    """In a database of its own: where a key exists, every call over HTTP needs one."""
+    for command in re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README):
+        subprocess.run(["bash", "-e", "-c", command], check=True, cwd=tmp_path, env=_environment(tmp_path), timeout=120)
+    subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
+
+
 def test_the_http_examples_are_answered(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
     assert tour.returncode == 0
     if shutil.which("curl") is None:
