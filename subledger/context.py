@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +19,7 @@ from subledger.currencies import StandingKey
 from subledger.documents import Position
 from subledger.events import Event, format_time
 from subledger.ledger import LedgerState
-from subledger.money import format_credits, format_minor, round_half_up
+from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up
 from subledger.periods import accounting_date, effective_date
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -143,6 +144,19 @@ def has_credits_left(block: Block) -> None:
         )
 
 
+def is_live(block: Block, event: Event) -> None:
+    """Raises NoCreditsLeft, BlockDisputed. What expired before the event has expired, whether or not it was swept."""
+    has_credits_left(block)
+    if block.due_at is not None and block.due_at <= event.occurred_at:
+        raise errors.NoCreditsLeft(
+            f"block {block.block_id} expired {format_time(block.due_at)}",
+            field="data.block_id",
+            expected="a block that has not expired; block.expiry_changed moves an expiry",
+            found=block.block_id,
+        )
+    is_not_disputed(block)
+
+
 def is_not_disputed(block: Block) -> None:
     """Raises BlockDisputed: a disputed block is frozen until the dispute ends."""
     if block.disputes:
@@ -163,6 +177,15 @@ def at_most(amount: int, limit: int, currency: str, error: type[errors.Refused],
             expected=f"at most {format_minor(limit, currency)}",
             found=format_minor(amount, currency),
         )
+
+
+def not_too_many(credits: Decimal, field: str) -> None:
+    """Raises InvalidValue where a block would have more credits than decimal arithmetic keeps exactly."""
+    if credits > MAX_CREDITS:
+        raise errors.InvalidValue(
+            f"{field} makes too many credits", field=field, expected=f"together at most {MAX_CREDITS:f}",
+            found=format_credits(credits),
+        )  # fmt: skip
 
 
 def credits_of(block: Block, wanted: Any) -> Any:

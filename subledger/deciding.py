@@ -26,6 +26,7 @@ from subledger.context import (
     decision,
     has_credits_left,
     new_block_id,
+    not_too_many,
     own_block,
     same_currency,
     starts_before_it_expires,
@@ -34,6 +35,7 @@ from subledger.currencies import StandingKey, measure, remeasure
 from subledger.documents import Position
 from subledger.events import Event, format_time
 from subledger.journal import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
+from subledger.money import MAX_MINOR
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -49,7 +51,20 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
             wallet, context.books, event, draft,
             effective=dates.effective, functional_currency=state.functional_currency,
         )  # fmt: skip
+    _within_bounds(draft)
     return _with_pools(draft, event, context, dates)
+
+
+def _within_bounds(draft: Decision) -> None:
+    """Raises InvalidValue where an amount, in either currency, is beyond all business: sums of it might not be kept."""
+    for movement in draft.movements:
+        if max(abs(movement.amount), abs(movement.functional or 0)) > 10 * MAX_MINOR:
+            raise errors.InvalidValue(
+                f"{movement.kind} would be too large an amount",
+                field="data" if movement.functional is None else "data.currency",
+                expected=f"at most {10 * MAX_MINOR} minor units, in the functional currency too",
+                found=str(movement.functional or movement.amount),
+            )
 
 
 def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context) -> Movement:
@@ -135,6 +150,7 @@ def _purchase(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
     price = data.minor("price", data.currency)
     tax = data.minor("tax", data.currency) if data.tax is not None else 0
     credits = data.credits + (data.bonus_credits or ZERO)
+    not_too_many(credits, "data.bonus_credits")
     movements = [Movement(kind="purchase", block=data.block_id, credits=credits, amount=price, on=on)]
     if tax:
         movements.append(Movement(kind="purchase_tax", block=data.block_id, amount=tax, on=on))

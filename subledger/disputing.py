@@ -15,6 +15,7 @@ from subledger.context import (
     Dates,
     at_most,
     decision,
+    is_not_disputed,
     new_document_id,
     own_block,
     own_document,
@@ -32,6 +33,7 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
     """A receivable is given up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
+    is_not_disputed(block)
     amount = block.receivable_minor if data.amount is None else data.minor("amount", block.currency)
     what = f"what is still to be paid for {block.block_id}"
     at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, what)

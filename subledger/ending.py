@@ -15,15 +15,15 @@ from subledger.context import (
     at_most,
     credits_of,
     decision,
-    has_credits_left,
-    is_not_disputed,
+    is_live,
     new_block_id,
+    not_too_many,
     own_block,
     same_currency,
     tax_of,
 )  # fmt: skip
 from subledger.events import Event, format_time
-from subledger.money import format_credits, format_minor
+from subledger.money import MAX_MINOR, format_credits, format_minor
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -37,8 +37,7 @@ def void(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decisi
             expected="a bought block",
             found=block.credit_kind,
         )
-    has_credits_left(block)
-    is_not_disputed(block)
+    is_live(block, event)
     on = dates.on(block.gained_on)
     value, tax = block.carrying_minor, tax_of(block, block.carrying_minor)
     unpaid = min(value, block.receivable_minor)
@@ -66,8 +65,7 @@ def refund(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     """Unused credits are taken back; of their value ``amount`` is owed to the customer, with its tax; the rest kept."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
-    has_credits_left(block)
-    is_not_disputed(block)
+    is_live(block, event)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     credits = credits_of(block, data.credits)
     value = block.value_of(credits)
@@ -113,8 +111,7 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     """Credits or price are added to what is left: a new segment, prospective (ASC 606-10-25-13(a))."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
-    has_credits_left(block)
-    is_not_disputed(block)
+    is_live(block, event)
     credits: Decimal = data.add_credits or ZERO
     amount = data.minor("add_price", block.currency) if data.add_price is not None else 0
     if amount and block.credit_kind == PROMOTIONAL:
@@ -132,9 +129,16 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             found=format_credits(credits),
             available=format_credits(block.left),
         )
+    not_too_many(block.credits + credits, "data.add_credits")
     # A lower price can only be had from what is neither recognised nor paid: the rest is a refund or a memo.
     limit = min(block.carrying_minor, block.receivable_minor)
     at_most(-amount, limit, block.currency, errors.ExceedsReceivable, "what is neither recognised nor paid")
+    if block.price_minor + amount > MAX_MINOR:
+        raise errors.InvalidValue(
+            f"block {block.block_id} would have too large a price", field="data.add_price",
+            expected=f"together at most {format_minor(MAX_MINOR, block.currency)}",
+            found=format_minor(amount, block.currency),
+        )  # fmt: skip
     movement = Movement(
         kind="repricing", block=block.block_id, credits=credits, amount=amount, on=dates.on(block.gained_on)
     )
@@ -146,8 +150,7 @@ def transfer(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     data = event.data
     block = own_block(wallet, data.block_id, context)
     new_block_id(context, data.new_block_id, "new_block_id")
-    has_credits_left(block)
-    is_not_disputed(block)
+    is_live(block, event)
     credits = credits_of(block, data.credits)
     amount = block.value_of(credits)
     on = dates.on(block.gained_on)
@@ -188,8 +191,7 @@ def taken_over(block: Block, block_id: str, credits: Decimal, amount: int, dates
 def escheat(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     """What is left goes to a state, before its expiry; never revenue (ASC 606-10-55-48, last sentence)."""
     block = own_block(wallet, event.data.block_id, context)
-    has_credits_left(block)
-    is_not_disputed(block)
+    is_live(block, event)
     movement = Movement(
         kind="escheat",
         block=block.block_id,

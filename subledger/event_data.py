@@ -16,7 +16,15 @@ from pydantic_core import PydanticCustomError
 
 from subledger import errors
 from subledger.errors import InvalidInput, InvalidValue, NaiveTime, WrongType
-from subledger.money import CREDIT_PLACES, PRICE_PLACES, exponent, parse_credits, parse_decimal, parse_signed, to_minor
+from subledger.money import (
+    PRICE_PLACES,
+    exponent,
+    parse_change,
+    parse_credits,
+    parse_decimal,
+    parse_signed,
+    to_minor,
+)
 
 # --- fields -------------------------------------------------------------------------------------------------
 
@@ -88,7 +96,7 @@ Credits = Annotated[
 ]
 Amount = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="amount", places=30))]
 SignedAmount = Annotated[Decimal, _checked(lambda value: parse_signed(value, field="amount", places=30))]
-SignedCredits = Annotated[Decimal, _checked(lambda value: parse_signed(value, field="credits", places=CREDIT_PLACES))]
+SignedCredits = Annotated[Decimal, _checked(lambda value: parse_change(value, field="credits"))]
 Rate = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="rate", places=PRICE_PLACES))]
 UnitPrice = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="price", places=PRICE_PLACES))]
 Time = Annotated[datetime, _checked(parse_time)]

@@ -23,6 +23,7 @@ _GIVEN_UP: Final = frozenset(
     {f"{how}_{what}" for how in ("dispute_lost", "write_off") for what in ("unused", "used", "tax")}
     | {"write_off_tax_borne"}
 )
+_CONCEDED: Final = frozenset({"memo_unpaid", "memo_paid", "dispute_lost_used"})
 _TAX_TAKEN: Final = frozenset({"tax_reversed_unpaid", "tax_reversed_paid", "dispute_lost_tax"})
 _DISPUTED: Final = {"dispute_opened": 1, "dispute_won": -1}
 
@@ -160,7 +161,7 @@ def _without_value(block: Block, event: Event, movement: Movement) -> Block:
             return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
         case "tax_reversed_unpaid" | "tax_reversed_paid" | "dispute_lost_tax" | "write_off_tax" | "write_off_tax_borne":
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
-        case "memo_unpaid" | "memo_paid":
+        case "memo_unpaid" | "memo_paid" | "dispute_lost_used" | "write_off_used":
             return replace(block, conceded_minor=block.conceded_minor + amount)
         case "escheat_reclaimed" | "escheat_remitted":
             return replace(block, claimed_minor=block.claimed_minor + amount)
@@ -360,7 +361,7 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
         invoice,
         billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
         tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
-        conceded_minor=invoice.conceded_minor + (amount if movement.kind in ("memo_unpaid", "memo_paid") else 0),
+        conceded_minor=invoice.conceded_minor + (amount if movement.kind in _CONCEDED else 0),
         tax_taken_minor=invoice.tax_taken_minor + (amount if movement.kind in _TAX_TAKEN else 0),
         disputed_minor=invoice.disputed_minor + amount * _DISPUTED.get(movement.kind, 0),
         receivable_minor=invoice.receivable_minor + owed * amount,

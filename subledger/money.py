@@ -144,6 +144,17 @@ def parse_credits(text: object, *, field: str) -> Decimal:
     return plain(quantity)
 
 
+def parse_change(text: object, *, field: str) -> Decimal:
+    """By how many credits a block changes: at most nine decimals, either way."""
+    change = parse_signed(text, field=field, places=CREDIT_PLACES)
+    if abs(change) > MAX_CREDITS:
+        raise InvalidValue(
+            f"{field} is at most {MAX_CREDITS:f} either way", field=field, expected="a smaller quantity",
+            found=str(text)[:60],
+        )  # fmt: skip
+    return change
+
+
 def plain(quantity: Decimal) -> Decimal:
     """The same quantity with its trailing zeros removed, so that equal quantities have equal text."""
     return Decimal(format_credits(quantity))

@@ -29,6 +29,7 @@ class Model(Ending, Money, Pools):
         moment = datetime.fromisoformat(event["time"])
         self.event_id, self.customer, self.day = event["id"], event.get("subject", ""), self.effective(moment)
         self.order += 1
+        self.moment = moment
         try:
             getattr(self, event["type"].replace(".", "_"))(moment, event["data"])
         except Refusal:

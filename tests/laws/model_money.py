@@ -204,6 +204,7 @@ class Money(Positions):
     def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
         block = self.own(data["block_id"])
         amount = minor(data["amount"], block.currency) if "amount" in data else block.owed
+        self.allow(not block.disputes, "block_disputed")
         self.allow(0 < amount <= block.owed, "exceeds_receivable")
         self._give_up(block, amount, "written_off", RECEIVABLE, data.get("tax_relief", True))
         block.owed -= amount
@@ -222,6 +223,7 @@ class Money(Positions):
             if not credits:  # later draws must not be dated before the value left
                 block.gained = self.on(block.gained)
             self.book(None, credit, unused, block.currency, block=block, how="both")
+        block.conceded += used
         if used:
             self.book(None, credit, used, block.currency, block=block)
         if tax:
@@ -320,6 +322,7 @@ class Money(Positions):
                 if tax:
                     self.book(TAX, DISPUTED, tax, dispute.currency, how="both")
                 invoice.tax_back += tax
+                invoice.conceded += part - tax
             if amount - part:
                 self._won(dispute, block, invoice, amount - part)
             lost -= part

@@ -51,6 +51,7 @@ class Positions:
         self.closed: date | None = None
         self.order = 0
         self.event_id = ""
+        self.moment = datetime.min.replace(tzinfo=UTC)
         self.customer = ""
         self.day = date.min
         self.recorded: set[str] = set()
@@ -72,7 +73,7 @@ class Positions:
         return block
 
     def must_be_live(self, block: Block) -> None:
-        if not block.left:
+        if not block.left or (block.expires is not None and block.expires <= self.moment and not block.disputes):
             raise Refusal("no_credits_left")
         if block.disputes:
             raise Refusal("block_disputed")

@@ -1,0 +1,57 @@
+"""Amounts beyond all business are refused with a code, and their neighbours recorded: nothing overflows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.service import Subledger
+from projections import integrity
+from tests.conftest import NewLedger, cloud_event
+
+NINES = "9999999999999.99"
+MANY = "1000000000000000"
+
+
+def send(service: Subledger, ledger: str, type: str, customer: str | None = "ann", **data: Any) -> str | None:
+    """The code of why an event was refused; None where it was recorded."""
+    send.count = getattr(send, "count", 0) + 1  # type: ignore[attr-defined]
+    event = cloud_event(f"e{send.count}", type, customer, "2026-01-10T12:00:00Z", **data)  # type: ignore[attr-defined]
+    neighbour = cloud_event(f"n{send.count}", "credits.granted", "bob", "2026-01-10T12:00:00Z",  # type: ignore[attr-defined]
+                            block_id=f"n{send.count}", credits="1", reason="promotional")  # type: ignore[attr-defined] # fmt: skip
+    outcome, other = service.record(ledger, [event, neighbour])
+    assert other.status == "recorded", "one bad event never spoils its batch"
+    return None if outcome.error is None else outcome.error.code
+
+
+def test_an_amount_too_large_in_the_functional_currency_is_refused(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    rate = {"base": "EUR", "quote": "USD", "rate_source": "ecb"}
+    assert send(service, ledger, "exchange_rate.set", None, rate="999999999999999999999999999999", **rate) is None
+    block = {"credits": "1", "currency": "EUR"}
+    assert send(service, ledger, "credits.purchased", block_id="a", price="100.00", **block) == "invalid_value"
+    assert send(service, ledger, "exchange_rate.set", None, rate="1000000", **rate) is None
+    assert send(service, ledger, "credits.purchased", block_id="a", price=NINES, **block) == "invalid_value"
+    assert send(service, ledger, "credits.purchased", block_id="a", price="100.00", **block) is None
+    assert integrity.verify(service.database, ledger).differences == []
+
+
+def test_a_block_never_has_more_credits_than_are_kept_exactly(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    data = {"price": "1.00", "currency": "USD"}
+    over = {"credits": MANY, "bonus_credits": "0.000000001"}
+    assert send(service, ledger, "credits.purchased", block_id="a", **over, **data) == "invalid_value"
+    assert send(service, ledger, "credits.purchased", block_id="a", credits="100", **data) is None
+    reprice = {"block_id": "a", "reason": "r"}
+    huge = "999999999999999999999999999999.999999999"
+    assert send(service, ledger, "block.repriced", add_credits=huge, **reprice) == "invalid_value"
+    assert send(service, ledger, "block.repriced", add_credits=f"-{huge}", **reprice) == "invalid_value"
+    assert send(service, ledger, "block.repriced", add_credits=MANY, **reprice) == "invalid_value"
+    assert send(service, ledger, "block.repriced", add_credits="999999999999900", **reprice) is None
+
+
+def test_a_block_never_has_a_larger_price_than_is_taken(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    purchase = {"block_id": "a", "credits": "1", "price": NINES, "currency": "USD"}
+    assert send(service, ledger, "credits.purchased", **purchase) is None
+    assert send(service, ledger, "block.repriced", block_id="a", add_price="0.02", reason="r") == "invalid_value"
+    assert send(service, ledger, "block.repriced", block_id="a", add_price="0.01", reason="r") is None
