@@ -302,7 +302,14 @@ def csv_lines(table: Table, functional: str) -> Iterator[str]:
     """The table as CSV (RFC 4180), its column names first; what there is nothing to say about is empty."""
     yield _csv_line([column.name for column in table.columns])
     for cells in cells_of(table, functional):
-        yield _csv_line(["" if cell is None else cell for cell in cells])
+        yield _csv_line([_harmless(cell, column) for cell, column in zip(cells, table.columns, strict=True)])
+
+
+def _harmless(cell: Any, column: Column) -> Any:
+    """A cell that no spreadsheet runs: a text that looks like a formula is kept from it by an apostrophe (CWE-1236)."""
+    if cell is None:
+        return ""
+    return f"'{cell}" if column.holds == "text" and str(cell)[:1] in "=+-@\t\r" and cell else cell
 
 
 def _csv_line(cells: list[Any]) -> str:

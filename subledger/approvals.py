@@ -7,6 +7,7 @@ Preparer and approver differ on estimates, voids, write-offs, large grants and r
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from subledger.event_data import CreditsGranted
@@ -31,14 +32,21 @@ def needs_second_person(event: Event, state: LedgerState) -> str | None:
             return REOPENING
         case "credits.granted" if _is_large(data, state):
             return GRANT
+        case "block.repriced" if not data.add_price and _are_many(data.add_credits, state):
+            return GRANT  # credits added for nothing
     return None
+
+
+def _are_many(credits: Decimal | None, state: LedgerState) -> bool:
+    limit = state.approvals.grant_credits_above
+    return limit is not None and credits is not None and credits > limit
 
 
 def _is_large(data: Any, state: LedgerState) -> bool:
     """Whether a grant is above a limit. A value in another currency than the limit's is, whatever it is."""
     assert isinstance(data, CreditsGranted)
-    credits, value = state.approvals.grant_credits_above, state.approvals.grant_value_above
-    if credits is not None and data.credits > credits:
+    value = state.approvals.grant_value_above
+    if _are_many(data.credits, state):
         return True
     if value is None or data.value is None:
         return False

@@ -134,7 +134,7 @@ class _Meter:
             role, sign = (kind.debits, 1) if debit else (kind.credits, -1)
             assert role is not None
             return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
-        if not movement.amount and kind.column in (None, "repriced"):
+        if not movement.amount and (kind.column in (None, "repriced") or kind.name == "promotional_grant"):
             return 0  # credits alone, or a date: no rate is needed
         return self._spot(movement.amount, movement.currency)
 

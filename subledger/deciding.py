@@ -334,7 +334,9 @@ POSTS: Final[dict[str, tuple[str, ...]]] = {
     "credit_memo.issued": ("memo_unpaid", "memo_paid", "tax_reversed_unpaid", "tax_reversed_paid"),
     "receivable.written_off": ("write_off_unused", "write_off_used", "write_off_tax", "write_off_tax_borne"),
     "dispute.opened": ("dispute_opened", "dispute_fee"),
-    "dispute.won": ("dispute_won", "dispute_fee"),
+    "dispute.won": (
+        "dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax", "dispute_won", "dispute_fee",
+    ),
     "dispute.lost": (
         "dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax", "dispute_won", "dispute_fee",
     ),

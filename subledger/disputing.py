@@ -143,24 +143,33 @@ def _dispute_fee(data: Any, currency: str, processor: str | None, dates: Dates) 
 
 
 def win_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """The money comes back, the fee does not. A block whose expiry has passed meanwhile is due at the next sweep."""
+    """The money comes back, the fee does not; where an ``amount`` is won, the rest is lost.
+
+    A block whose expiry has passed meanwhile is due at the next sweep.
+    """
     dispute = _open_dispute(wallet, event, context)
-    movements = [
-        _disputed("dispute_won", part, part.amount, wallet, dispute.currency, dispute.processor, dates)
-        for part in dispute.parts
-    ]
-    return decision(context, movements + _dispute_fee(event.data, dispute.currency, dispute.processor, dates))
+    return _end_dispute(dispute, wallet, event, context, dates, lost=dispute.amount_minor - _decided(event, dispute))
 
 
 def lose_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     """What is lost: tax pro rata, then unused value, then used value. What is not lost comes back."""
-    data = event.data
     dispute = _open_dispute(wallet, event, context)
-    lost = sum(part.amount for part in dispute.parts)
-    if data.amount is not None:
-        amount = data.minor("amount", dispute.currency)
-        at_most(amount, lost, dispute.currency, errors.ExceedsPayment, "what is disputed")
-        lost = amount
+    return _end_dispute(dispute, wallet, event, context, dates, lost=_decided(event, dispute))
+
+
+def _decided(event: Event, dispute: Dispute) -> int:
+    """How much of a dispute is won, or lost: what the event says, else all of it. Raises ExceedsPayment."""
+    data, total = event.data, dispute.amount_minor
+    if data.amount is None:
+        return total
+    amount: int = data.minor("amount", dispute.currency)
+    at_most(amount, total, dispute.currency, errors.ExceedsPayment, "what is disputed")
+    return amount
+
+
+def _end_dispute(
+    dispute: Dispute, wallet: Wallet, event: Event, context: Context, dates: Dates, *, lost: int
+) -> Decision:
     movements: list[Movement] = []
     for part in dispute.parts:
         piece = min(lost, part.amount)
@@ -169,7 +178,7 @@ def lose_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -
             rest = part.amount - piece
             movements.append(_disputed("dispute_won", part, rest, wallet, dispute.currency, dispute.processor, dates))
         lost -= piece
-    return decision(context, movements + _dispute_fee(data, dispute.currency, dispute.processor, dates))
+    return decision(context, movements + _dispute_fee(event.data, dispute.currency, dispute.processor, dates))
 
 
 def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
@@ -182,6 +191,15 @@ def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
             expected="an open dispute",
             found=data.dispute_id,
         )
+    for field, of in (("payment_id", {dispute.payment_id}), ("block_id", {part.block for part in dispute.parts})):
+        named = getattr(data, field)
+        if named is not None and named not in of:
+            raise errors.UnknownDispute(
+                f"dispute {data.dispute_id} is not about {field} {named}",
+                field=f"data.{field}",
+                expected="what was disputed, or nothing",
+                found=named,
+            )
     same_currency(data.currency, dispute.currency, "what is disputed")
     return dispute
 

@@ -111,10 +111,15 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     dispute_id: str
     currency: str
     processor: str | None = None
+    payment_id: str | None = None
     parts: tuple[Applied, ...]
     decided: str | None = None
 
     document_kind = "dispute"
+
+    @property
+    def amount_minor(self) -> int:
+        return sum(part.amount for part in self.parts)
 
     @property
     def document_id(self) -> str:

@@ -325,6 +325,12 @@ class CreditsTransferred(EventData):
     new_block_id: Identifier
     credits: Credits | None = None
 
+    def check(self) -> None:
+        if self.to_customer == "-":
+            raise InvalidValue(
+                "data.to_customer is no customer", field="data.to_customer", expected="a customer id", found="-"
+            )
+
 
 class PaymentApplied(EventData):
     """What a payment left unapplied is applied to a block or an invoice."""
@@ -381,7 +387,7 @@ class DisputeOpened(EventData):
 
 
 class DisputeClosed(EventData):
-    """A dispute is decided. ``amount`` (of a loss) is what is lost; the rest comes back."""
+    """A dispute is decided. ``amount`` is what is won, or lost; the rest goes the other way."""
 
     dispute_id: Identifier
     payment_id: Identifier | None = None

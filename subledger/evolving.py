@@ -326,6 +326,7 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 dispute_id=data.dispute_id,
                 currency=movements[0].currency or functional_currency,
                 processor=movements[0].processor,
+                payment_id=data.payment_id,
                 parts=_applied(movements, "dispute_opened"),
             )
             wallet = _with_document(wallet, dispute)

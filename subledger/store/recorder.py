@@ -287,8 +287,8 @@ class Recorder:
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
             approvals.settle(connection, head.state.ledger, approval, approvals.APPROVED, head.recorded_at)
-        elif (reason := needs_second_person(item, head.state)) is not None:
-            return _asked(connection, head, memory, item, reason, by)
+        elif (reason := needs_second_person(item, head.state)) is not None or item.key in memory.asked:
+            return _asked(connection, head, memory, item, reason or "", by)
         position, home = head.position + 1, head.state.functional_currency
         wallets = {
             customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)

@@ -160,7 +160,7 @@ FORMS: Final[tuple[Form, ...]] = (
      _with_amount("dispute_id", "block_id")),
     ("{day} {who} disputes[ {amount}[ {currency}] of] payment {payment_id} ({dispute_id})[, fee {fee}]",
      "dispute.opened", _with_amount("dispute_id", "payment_id")),
-    ("{day} dispute {dispute_id} of {who} is won[, fee {fee}[ {currency}]]", "dispute.won",
+    ("{day} dispute {dispute_id} of {who} is won[ for {amount}][, fee {fee}[ {currency}]]", "dispute.won",
      _with_amount("dispute_id")),
     ("{day} dispute {dispute_id} of {who} is lost[ for {amount}[ {currency}]][, fee {fee}]", "dispute.lost",
      _with_amount("dispute_id")),

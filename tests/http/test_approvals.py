@@ -193,3 +193,29 @@ def test_a_ledger_that_asks_for_nobody_records_at_once(service: Subledger, ann: 
     url = "/v1/ledgers/trusting"
     assert ann.post(f"{url}/events", grant("large", "1000000"))[0] == 200
     assert ann.get(url)["approvals"] == {}
+
+
+def test_what_waits_or_was_refused_under_an_id_is_not_recorded_with_other_content(
+    books: str, ann: Person, bob: Person
+) -> None:
+    url = f"/v1/ledgers/{books}"
+    assert ann.post(f"{url}/events", grant("waits"))[0] == 202
+    status, answer = ann.post(f"{url}/events", grant("waits", "10"))
+    assert (status, answer["results"][0]["error"]["code"]) == (409, "event_conflict")
+    status, answer = ann.post(f"{url}/events", grant("refused"))
+    approval = answer["results"][0]["approval_id"]
+    assert bob.post(f"{url}/approvals/{approval}/refuse")[0] == 200
+    _, answer = ann.post(f"{url}/events", grant("refused", "10"))
+    assert answer["results"][0]["status"] == "rejected"
+
+
+def test_credits_added_to_a_block_for_nothing_are_a_grant(books: str, ann: Person) -> None:
+    url = f"/v1/ledgers/{books}"
+
+    def more(id: str, **data: Any) -> int:
+        event = cloud_event(id, "block.repriced", "cust", NOON, block_id="B", reason="a gift", **data)
+        return ann.post(f"{url}/events", event)[0]
+
+    assert more("few", add_credits="100") == 200
+    assert more("sold", add_credits="101", add_price="5.00") == 200
+    assert more("given", add_credits="101") == 202

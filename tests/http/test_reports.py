@@ -496,3 +496,11 @@ def test_a_report_that_does_not_tie_ends_with_1(
     assert command("wrong", "--ledger", ledger).exit_code == 1
     document = client.get(f"/v1/ledgers/{ledger}/reports/wrong").json()
     assert (document["ties_out"], document["ties"][0]["difference"]) == (False, "0.01")
+
+
+def test_no_cell_of_a_csv_is_run_by_a_spreadsheet() -> None:
+    columns = (Column("block_id"), Column("currency"), Column("amount", "money"))
+    table = Table(name="t", columns=columns, rows=(('=HYPERLINK("http://x")', "USD", -125), ("-", "USD", 5)))
+    assert list(csv.reader(reports.csv_lines(table, "USD")))[1:] == [
+        ["'=HYPERLINK(\"http://x\")", "USD", "-1.25"], ["'-", "USD", "0.05"],
+    ]  # fmt: skip

@@ -228,7 +228,7 @@ class MoneyRules(Checks):
         dispute = held[pick % len(held)]
         limit = sum(part for _, _, part in dispute.parts)
         amount: Any = ...
-        if share is not None and not won:
+        if share is not None:
             amount = self.money(limit, share, dispute.currency)
         self.send(
             "dispute.won" if won else "dispute.lost", "carol" if stranger else dispute.customer, day, together,

@@ -299,16 +299,21 @@ class Money(Positions):
 
     def dispute_won(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
-        for block, invoice, amount in dispute.parts:
-            self._won(dispute, block, invoice, amount)
-        self._fee(data, dispute)
+        self._end(dispute, data, sum(part for _, _, part in dispute.parts) - self._decided(dispute, data))
 
     def dispute_lost(self, _moment: datetime, data: dict[str, Any]) -> None:
         dispute = self._decide(data)
-        lost = sum(part for _, _, part in dispute.parts)
-        if "amount" in data:
-            self.allow(minor(data["amount"], dispute.currency) <= lost, "exceeds_payment")
-            lost = minor(data["amount"], dispute.currency)
+        self._end(dispute, data, self._decided(dispute, data))
+
+    def _decided(self, dispute: Dispute, data: dict[str, Any]) -> int:
+        total = sum(part for _, _, part in dispute.parts)
+        if "amount" not in data:
+            return total
+        amount = minor(data["amount"], dispute.currency)
+        self.allow(amount <= total, "exceeds_payment")
+        return amount
+
+    def _end(self, dispute: Dispute, data: dict[str, Any], lost: int) -> None:
         for block, invoice, amount in dispute.parts:
             part = min(lost, amount)
             if part and block is not None:
