@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+MUTATION := $(VENV)/.mutation
 
-.PHONY: setup demo test check lint types contracts lock clean
+.PHONY: setup demo test check lint types contracts mutation lock clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -37,10 +38,19 @@ contracts: setup ## api -> projections -> subledger
 
 check: lint types contracts test  ## everything CI checks
 
-lock:            ## resolve the newest allowed versions into requirements.lock (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --group dev --output-file requirements.lock pyproject.toml
+mutation: $(MUTATION)  ## does a law fail where the pure core is wrong? (tests/MUTATION.md; not part of check)
+	nice -n 10 $(BIN)/python -P tests/mutate.py run --max-children 1
+
+$(MUTATION): requirements-mutation.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutation.lock
+	@touch $@
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+lock:            ## resolve the newest allowed versions into requirements*.lock (needs uv)
+	$(LOCK) --group dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --group mutation --constraints requirements.lock --output-file requirements-mutation.lock
 
 clean:           ## forget the environment and the embedded database
 	-$(BIN)/subledger database --stop
-	rm -rf $(VENV) .subledger
+	rm -rf $(VENV) .subledger mutants

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from sqlalchemy import make_url
 
 from api.service import LedgerSettings, Subledger
@@ -24,6 +24,15 @@ settings.register_profile(
     max_examples=int(os.environ.get("SUBLEDGER_TEST_EXAMPLES", "100")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     print_blob=True,
+)
+# For `make mutation`: the same examples on every run, and none made smaller, as it only asks whether a law fails.
+settings.register_profile(
+    "mutation",
+    settings.get_profile("default"),
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("default")
 

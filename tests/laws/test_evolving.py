@@ -13,7 +13,6 @@ from subledger.documents import position_key
 from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
 from subledger.money import exponent
 from tests.laws.walk import HOME, Step, Walk, for_every_walk, monetary_sides
-from tests.laws.walk import long_walks as long_walks
 
 
 def blocks_of(step: Step) -> Iterator[Block]:

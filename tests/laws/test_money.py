@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
+from typing import Any
 
 import iso4217
 import pytest
@@ -15,6 +16,7 @@ from subledger.money import (
     MAX_CREDITS,
     MAX_MINOR,
     Money,
+    credits_share,
     exponent,
     format_credits,
     format_minor,
@@ -22,9 +24,11 @@ from subledger.money import (
     parse_credits,
     parse_decimal,
     parse_minor,
+    parse_signed,
     plain,
     round_half_up,
     share,
+    to_minor,
 )
 
 CURRENCIES = sorted(currency.code for currency in iso4217.Currency if currency.exponent is not None)
@@ -100,7 +104,91 @@ def test_an_amount_beyond_the_bound_is_refused() -> None:
         parse_minor(format_minor(MAX_MINOR + 1, "USD"), "USD", field="amount")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("-12.5", "-12.5"), ("12.5", "12.5"), ("-0.01", "-0.01"), ("0", "0"), ("-0", "0"), ("-0.0", "0.0")],
+)
+def test_a_signed_decimal_may_be_negative_and_is_never_minus_zero(text: str, value: str) -> None:
+    assert str(parse_signed(text, field="data.add_price", places=2)) == value
+
+
+# What is read · the text · class, field, expected, found of the refusal
+REFUSED = [
+    (parse_signed, "--1", InvalidValue, "digits with an optional point, such as 10.50", "-1"),
+    (parse_signed, "-", InvalidValue, "digits with an optional point, such as 10.50", ""),
+    (parse_signed, "-0.123", TooManyDecimals, "at most 2 decimals", "0.123"),
+    (parse_signed, -1, WrongType, "a decimal in a string", "int"),
+    (parse_decimal, "1e3", InvalidValue, "digits with an optional point, such as 10.50", "1e3"),
+    (parse_decimal, "9" * 61, InvalidValue, "digits with an optional point, such as 10.50", "9" * 60),
+    (parse_decimal, "0.123", TooManyDecimals, "at most 2 decimals", "0.123"),
+    (parse_decimal, "9" * 30 + "." + "1" * 30, TooManyDecimals, "at most 2 decimals", "9" * 30 + "." + "1" * 29),
+    (parse_decimal, 1.5, WrongType, "a decimal in a string", "float"),
+]
+
+
+@pytest.mark.parametrize(("read", "text", "error", "expected", "found"), REFUSED)
+def test_what_is_no_decimal_is_refused_with_what_was_expected_and_found(
+    read: Any, text: object, error: type[InvalidInput], expected: str, found: str
+) -> None:
+    with pytest.raises(error) as caught:
+        read(text, field="data.price", places=2)
+    assert (caught.value.field, caught.value.expected, caught.value.found) == ("data.price", expected, found)
+    assert str(caught.value).startswith("data.price ")
+
+
+def test_decimals_at_the_bound_are_kept_and_zeros_after_it_count_for_nothing() -> None:
+    assert parse_decimal("0.12", field="f", places=2) == Decimal("0.12")
+    assert parse_decimal("0.12000", field="f", places=2) == Decimal("0.12")
+    assert parse_decimal("100", field="f", places=0) == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "error", "expected", "found"),
+    [
+        (7, "USD", WrongType, "a decimal in a string", "int"),
+        ("0.001", "USD", TooManyDecimals, "at most 2 decimals", "0.001"),
+        ("0.5", "JPY", TooManyDecimals, "at most 0 decimals", "0.5"),
+        ("10000000000000.01", "USD", InvalidValue, "at most 10000000000000.00", "10000000000000.01"),
+        ("1", "usd", UnknownCurrency, "a code such as USD, EUR or JPY", "usd"),
+    ],
+)
+def test_what_is_no_amount_of_its_currency_is_refused_with_what_was_expected_and_found(
+    text: object, currency: str, error: type[InvalidInput], expected: str, found: str
+) -> None:
+    with pytest.raises(error) as caught:
+        parse_minor(text, currency, field="data.price")
+    field = "currency" if error is UnknownCurrency else "data.price"
+    assert (caught.value.field, caught.value.expected, caught.value.found) == (field, expected, found)
+    assert str(caught.value).startswith("'usd' " if error is UnknownCurrency else "data.price ")
+
+
+def test_a_negative_amount_is_bounded_like_a_positive_one() -> None:
+    assert to_minor(Decimal("-10000000000000.00"), "USD", field="f") == -MAX_MINOR
+    with pytest.raises(InvalidValue):
+        to_minor(Decimal("-10000000000000.01"), "USD", field="f")
+
+
 # --- credits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["0", "1000000000000000.000000001", "1" * 30])
+def test_a_quantity_out_of_bounds_is_refused_with_what_was_expected_and_found(text: str) -> None:
+    assert parse_credits("1000000000000000", field="data.credits") == MAX_CREDITS
+    assert parse_credits("0.000000001", field="data.credits") == Decimal("1E-9")
+    with pytest.raises(InvalidValue) as caught:
+        parse_credits(text, field="data.credits")
+    assert (caught.value.field, caught.value.expected) == ("data.credits", "a positive quantity")
+    assert caught.value.found == text
+    assert str(caught.value) == "data.credits must be more than 0 and at most 1000000000000000"
+
+
+def test_a_quantity_that_is_no_text_is_refused_by_its_field() -> None:
+    with pytest.raises(WrongType) as caught:
+        parse_credits(5, field="data.credits")
+    assert caught.value.field == "data.credits"
+    with pytest.raises(TooManyDecimals) as too_fine:
+        parse_credits("0.0000000001", field="data.credits")
+    assert too_fine.value.expected == "at most 9 decimals"
 
 
 @given(QUANTITIES)
@@ -161,3 +249,12 @@ def test_cumulative_shares_add_up_to_the_whole_and_no_piece_is_a_unit_off(amount
         for part, piece in zip(parts, pieces, strict=True):
             assert piece >= 0
             assert abs(piece - Fraction(amount) * Fraction(part) / Fraction(whole)) <= 1
+
+
+@given(credits=QUANTITIES, whole=st.integers(1, MAX_MINOR), data=st.data())
+def test_credits_follow_money_to_the_nearest_billionth(credits: Decimal, whole: int, data: st.DataObject) -> None:
+    part = data.draw(st.integers(0, whole))
+    found = credits_share(credits, part, whole)
+    assert abs(Fraction(found) - Fraction(credits) * part / whole) <= Fraction(1, 2 * 10**9)
+    assert credits_share(credits, whole, whole) == credits
+    assert credits_share(credits, 0, whole) == 0

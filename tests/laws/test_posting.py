@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -43,7 +44,6 @@ from subledger.store.log import decision_text
 from subledger.store.memory import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
 from tests.laws.walk import HOME, PEOPLE, WALKS, Walk, for_every_walk
-from tests.laws.walk import long_walks as long_walks
 
 RULES: dict[str, Rules] = {name: shipped_policy(name).rules for name in SHIPPED_POLICIES}
 PLAIN, DEPOSITS, ARM = (RULES[name] for name in SHIPPED_POLICIES)
@@ -240,10 +240,46 @@ def test_a_policy_file_that_is_not_whole_is_refused_by_the_name_of_what_is_wrong
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "found", "said"),
+    [
+        ("name = ", None, None, "the policy file cannot be read: "),
+        (HEAD, "a list of pairs", None, f"the policy has no rule for {NAMES[0]}"),
+        (HEAD + EVERY + 'tip = ["cash / cash"]\n', None, "tip", "there is no entry kind tip"),
+        (HEAD + EVERY.replace("cash", "purse"), None, "purse", f"{NAMES[0]}: there is no account role 'purse'"),
+        (
+            HEAD + EVERY.replace(" / customer_balance", " / a / b"),
+            None,
+            "a / b",
+            f"{NAMES[0]}: there is no account role 'a",
+        ),
+    ],
+)
+def test_a_refused_policy_file_says_what_was_expected_and_found(
+    text: str, expected: str | None, found: str | None, said: str
+) -> None:
+    with pytest.raises(InvalidPolicy) as caught:
+        parse_policy(text)
+    assert (caught.value.expected, caught.value.found) == (expected, found)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_policy_file_reads_as_it_is_written() -> None:
+    policy = parse_policy((HEAD + EVERY).replace("overage = [", 'overage = ["refunds_payable / cash", '))
+    assert (policy.name, policy.version, policy.description) == ("mine", 1, "d")
+    paid = Pair("cash", "customer_balance")
+    assert policy.rules == dict.fromkeys(NAMES, (paid,)) | {"overage": (Pair("refunds_payable", "cash"), paid)}
+
+
 def test_only_shipped_policies_ship() -> None:
     with pytest.raises(InvalidPolicy) as caught:
         shipped_policy("../accounts")
-    assert caught.value.expected == ", ".join(SHIPPED_POLICIES)
+    assert caught.value.as_document().items() >= {
+        "detail": "no policy ../accounts ships", "field": "policy", "expected": ", ".join(SHIPPED_POLICIES),
+        "found": "../accounts",
+    }.items()  # fmt: skip
+    for name in SHIPPED_POLICIES:
+        assert shipped_policy(name).rules == RULES[name]
 
 
 # --- what is stored -------------------------------------------------------------------------------------------
@@ -474,7 +510,7 @@ def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> Non
                 assert not broken[block.block_id], "nothing comes back to a block that expired meanwhile"
 
 
-def test_an_entry_without_its_block_at_hand_is_an_integrity_fault(long_walks: list[Walk]) -> None:
+def test_an_entry_without_its_block_at_hand_is_an_integrity_fault(long_walks: Sequence[Walk]) -> None:
     [step, *_] = [step for step in long_walks[0].steps if step.event.type == "credits.purchased"]
     with pytest.raises(IntegrityFault):
         post(step.event, step.decision, before=step.before, wallets={step.event.customer or "": Wallet(customer="x")})

@@ -15,7 +15,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -606,20 +605,14 @@ WALKS = st.lists(
 ).map(walk)  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def long_walks() -> list[Walk]:
-    """Long walks that are the same every time: between them they meet every event type and every entry kind."""
-    return [long_walk(seed, 400) for seed in range(10)]
-
-
-def for_every_walk(law: Callable[[Walk], None]) -> Callable[[list[Walk]], None]:
-    """A law of a ledger, after the long walks and after any other. Its module imports ``long_walks`` too."""
+def for_every_walk(law: Callable[[Walk], None]) -> Callable[[Sequence[Walk]], None]:
+    """A law of a ledger, after the long walks (``conftest.py``) and after any other."""
 
     @given(WALKS)
     def any_other(ledger: Walk) -> None:
         law(ledger)
 
-    def test(long_walks: list[Walk]) -> None:
+    def test(long_walks: Sequence[Walk]) -> None:
         for ledger in long_walks:
             law(ledger)
         any_other()

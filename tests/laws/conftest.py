@@ -1,0 +1,32 @@
+"""What the laws of any walk share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.laws.walk import Walk, long_walk
+
+SEEDS, LENGTH = range(10), 400
+
+
+class LongWalks(Sequence[Walk]):
+    """Long walks, each made when it is first asked for: a law that fails after one does not wait for the others."""
+
+    def __init__(self) -> None:
+        self._made: list[Walk] = []
+
+    def __len__(self) -> int:
+        return len(SEEDS)
+
+    def __getitem__(self, index: int) -> Walk:  # type: ignore[override]  # no slices
+        while len(self._made) <= index:
+            self._made.append(long_walk(SEEDS[len(self._made)], LENGTH))
+        return self._made[index]
+
+
+@pytest.fixture(scope="session")
+def long_walks() -> Sequence[Walk]:
+    """Long walks that are the same every time: between them they meet every event type and every entry kind."""
+    return LongWalks()
