@@ -2,92 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
 from subledger import errors
 from subledger.context import Context, Dates, Original
 from subledger.drawing import reverse
-from subledger.ledger import LedgerState
 from subledger.wallet import Movement, Wallet
-from tests.laws.walk import Step, Walk
-
-JANUARY = datetime(2026, 1, 1, 12, tzinfo=UTC)
-EXPIRY = datetime(2026, 2, 1, tzinfo=UTC)
-
-
-STATE = {"ledger": "L", "functional_currency": "USD", "policy": 1, "late_usage": "reclassify"}
-
-
-def on(day: int) -> datetime:
-    """Noon of a day of January, or of a later month: 32 is the first of February."""
-    return JANUARY + timedelta(days=day - 1)
-
-
-class Case(Walk):
-    """A ledger for ann, told in a few words; what is sent is recorded."""
-
-    def __init__(self, **changes: Any) -> None:
-        super().__init__(state=LedgerState(**{**STATE, **changes}))
-        self.sent = 0
-
-    def does(self, type: str, day: int, customer: str | None = "ann", /, **data: Any) -> Step:
-        self.sent += 1
-        step = self.send(f"e{self.sent}", type, customer, on(day), **data)
-        assert step is not None, self.refused
-        return step
-
-    def is_refused(self, type: str, day: int, /, **data: Any) -> errors.SubledgerError:
-        self.sent += 1
-        assert self.send(f"e{self.sent}", type, "ann", on(day), **data) is None
-        error = self.refused[-1]
-        assert isinstance(error, errors.SubledgerError)
-        return error
-
-    def buys(self, block_id: str, day: int = 1, /, **changes: Any) -> Step:
-        data = {"block_id": block_id, "credits": "7", "price": "10.00", "currency": "USD", **changes}
-        return self.does("credits.purchased", day, **data)
-
-    def uses(self, credits: str, day: int, /, **changes: Any) -> Step:
-        return self.does("credits.consumed", day, credits=credits, **changes)
-
-    def takes_back(self, step: Step, day: int, /, **changes: Any) -> Step:
-        return self.does("consumption.reversed", day, event_id=step.event.event_id, reason="r", **changes)
-
-    def expires(self, block_id: str) -> Step:
-        step = self.own(f"x-{block_id}", "credits.expired", "ann", EXPIRY, block_id=block_id)
-        assert step is not None, self.refused
-        return step
-
-    def adopts(self, policy: int, day: int) -> None:
-        self.own(
-            f"a{policy}",
-            "policy.adopted",
-            None,
-            on(day),
-            policy=policy,
-            name="p",
-            version=1,
-            content_hash="h",
-            rules={},
-        )
-
-
-def in_euro(**changes: Any) -> Case:
-    case = Case(**changes)
-    case.does("exchange_rate.set", 1, None, base="EUR", quote="USD", rate="1.2", rate_source="ECB")
-    return case
-
-
-def moves(step: Step) -> list[tuple[str, str | None, str, int, int | None]]:
-    """Kind, block, credits, money, functional money of each movement."""
-    return [(m.kind, m.block, str(m.credits), m.amount, m.functional) for m in step.decision.movements]
-
-
-UNTIL_FEBRUARY = {"expires_at": EXPIRY.isoformat()}
+from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, moves, on
 
 # --- late usage ---------------------------------------------------------------------------------------------------
 

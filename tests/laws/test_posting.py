@@ -15,6 +15,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.blocks import Block
@@ -43,6 +44,7 @@ from subledger.references import customers_of
 from subledger.store.log import decision_text
 from subledger.store.memory import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
+from tests.laws.case import Case
 from tests.laws.walk import HOME, PEOPLE, WALKS, Walk, for_every_walk
 
 RULES: dict[str, Rules] = {name: shipped_policy(name).rules for name in SHIPPED_POLICIES}
@@ -514,3 +516,14 @@ def test_an_entry_without_its_block_at_hand_is_an_integrity_fault(long_walks: Se
     [step, *_] = [step for step in long_walks[0].steps if step.event.type == "credits.purchased"]
     with pytest.raises(IntegrityFault):
         post(step.event, step.decision, before=step.before, wallets={step.event.customer or "": Wallet(customer="x")})
+
+
+def test_what_cannot_be_posted_is_named() -> None:
+    case = Case()
+    bought = case.buys("A")
+    with pytest.raises(IntegrityFault, match=r"^block A of ann has no state$"):
+        post(bought.event, bought.decision, before=bought.before, wallets={"ann": Wallet(customer="ann")})
+    [movement] = bought.decision.movements
+    torn = replace(bought.decision, movements=(replace(movement, functional=-1),))
+    with pytest.raises(IntegrityFault, match=r"^purchase of 1000 cannot be -1 in the functional currency$"):
+        post(bought.event, torn, before=bought.before, wallets=bought.wallets)
