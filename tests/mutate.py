@@ -8,6 +8,7 @@ says what survives and why. Arguments are mutmut's own: ``run "subledger.money*"
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from typing import Any
@@ -71,6 +72,9 @@ class SharedWalks:
 
 
 def executes(self: Any, params: list[str], **options: Any) -> int:
+    """pytest in a process forked from a warm one, where going through all that is in memory would cost the most."""
+    gc.freeze()
+    params = [*params, "-p", "no:unraisableexception"]
     return _executes(self, params, plugins=[*options.pop("plugins", ()), SharedWalks()], **options)
 
 
