@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from subledger import errors
 from subledger.ledger import LedgerState
 from tests.laws.walk import Step, Walk
@@ -81,3 +83,13 @@ def in_euro(**changes: Any) -> Case:
 def moves(step: Step) -> list[tuple[str, str | None, str, int, int | None]]:
     """Kind, block, credits, money, functional money of each movement."""
     return [(m.kind, m.block, str(m.credits), m.amount, m.functional) for m in step.decision.movements]
+
+
+def told(step: Step) -> list[str]:
+    """The movements of a step in full: day, kind, amount, and every other field that is not left out."""
+    lines = []
+    for movement in step.decision.movements:
+        fields = msgspec.to_builtins(movement)
+        first = [fields.pop("on")[5:], fields.pop("kind"), str(fields.pop("amount", 0))]
+        lines.append(" ".join([*first, *(f"{name}={fields[name]}" for name in sorted(fields))]))
+    return lines

@@ -71,6 +71,16 @@ def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> N
     assert moves(case.uses("5", 20)) == [("breakage", "A", "-2", -285, None), ("consumption", "A", "5", 714, None)]
 
 
+def test_late_usage_of_all_there_was_takes_all_that_is_carried() -> None:
+    """A refund of two credits rounded so that the rule alone would leave a cent behind."""
+    case = Case()
+    case.buys("A", credits="6", price="0.23", **UNTIL_FEBRUARY)
+    case.uses("3", 3)
+    case.does("credits.refunded", 5, block_id="A", credits="2")
+    case.expires("A")
+    assert moves(case.uses("1", 6)) == [("breakage", "A", "-1", -4, None), ("consumption", "A", "1", 4, None)]
+
+
 def test_usage_is_late_only_where_the_ledger_reclassifies() -> None:
     case = Case(late_usage="new", on_shortfall="overage")
     case.buys("A", **UNTIL_FEBRUARY)
@@ -180,7 +190,10 @@ def test_overage_is_taken_back_as_far_as_it_is_unbilled() -> None:
         "detail": "only 1.5 of the overage are unbilled; the rest was paid for by I",
     }.items()  # fmt: skip
     assert moves(case.takes_back(usage, 8, credits="1")) == [("overage", None, "-1", -33, None)]
-    assert moves(case.takes_back(usage, 8, credits="0.5")) == [("overage", None, "-0.5", -17, None)]
+    case.does("overage.billed", 9, invoice_id="J", amount="0.07", currency="USD")
+    error = case.is_refused("consumption.reversed", 9, event_id=usage.event.event_id, reason="r")
+    assert error.message.endswith("the rest was paid for by I, J")
+    assert error.facts == {"settled_by": ["I", "J"]}
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -171,14 +171,26 @@ def test_a_negative_amount_is_bounded_like_a_positive_one() -> None:
 # --- credits ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["0", "1000000000000000.000000001", "1" * 30])
+@pytest.mark.parametrize(
+    ("quantity", "text"),
+    [
+        ("10", "10"), ("10.0", "10"), ("1E+3", "1000"), ("0.50", "0.5"), ("-3.250", "-3.25"), ("100.0", "100"),
+        ("0", "0"), ("-0", "0"), ("0.000", "0"), ("-0.00", "0"), ("0E-9", "0"), ("0E+3", "0"), ("1E-9", "0.000000001"),
+    ],
+)  # fmt: skip
+def test_credits_are_written_in_the_shortest_plain_text(quantity: str, text: str) -> None:
+    assert format_credits(Decimal(quantity)) == text
+    assert plain(Decimal(quantity)).as_tuple() == Decimal(text).as_tuple()
+
+
+@pytest.mark.parametrize("text", ["0", "1000000000000000.000000001", "1" * 30, "1" * 30 + "." + "0" * 30])
 def test_a_quantity_out_of_bounds_is_refused_with_what_was_expected_and_found(text: str) -> None:
     assert parse_credits("1000000000000000", field="data.credits") == MAX_CREDITS
     assert parse_credits("0.000000001", field="data.credits") == Decimal("1E-9")
     with pytest.raises(InvalidValue) as caught:
         parse_credits(text, field="data.credits")
     assert (caught.value.field, caught.value.expected) == ("data.credits", "a positive quantity")
-    assert caught.value.found == text
+    assert caught.value.found == text[:60]
     assert str(caught.value) == "data.credits must be more than 0 and at most 1000000000000000"
 
 

@@ -1,0 +1,317 @@
+"""Payments, memos, disputes, write-offs, and what ends a block: every movement in full, in ledgers made for the case."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on, told
+
+# --- payments -----------------------------------------------------------------------------------------------------
+
+
+def test_a_payment_of_an_invoice_pays_its_blocks_in_order_then_its_overage_and_the_rest_is_unapplied() -> None:
+    case = Case(on_shortfall="overage")
+    case.buys("Z", 1, price="3.00", invoice_id="I")
+    case.buys("A", 3, price="2.00", invoice_id="I", tax="0.40")
+    case.buys("O", 3, price="9.00", invoice_id="J")
+    case.uses("1", 4, unit="other", overage_price="1.00", currency="USD")
+    case.does("overage.billed", 5, invoice_id="I", amount="1.00", currency="USD", tax="0.20")
+    part = case.does(
+        "payment.received", 2, amount="3.50", currency="USD", invoice_id="I", processor="cards", fee="0.07"
+    )
+    assert told(part) == [
+        "01-02 payment_processor 300 block=Z processor=cards",
+        "01-03 payment_processor 50 block=A processor=cards",
+        "01-02 processing_fee 7 processor=cards",
+    ]
+    rest = case.does("payment.received", 6, amount="4.00", currency="USD", invoice_id="I")
+    assert told(rest) == [
+        "01-06 payment_cash 190 block=A", "01-06 payment_cash 120 invoice=I", "01-06 unapplied_cash 90",
+    ]  # fmt: skip
+    more = case.does("payment.received", 7, amount="1.00", currency="USD", invoice_id="I", processor="cards")
+    assert told(more) == ["01-07 unapplied_processor 100 processor=cards"]
+    named = case.does("payment.received", 7, amount="8.00", currency="USD", block_id="O", invoice_id="J")
+    assert told(named) == ["01-07 payment_cash 800 block=O"]
+
+
+def test_what_is_unapplied_is_applied_in_order_and_booked_no_earlier_than_the_block() -> None:
+    case = Case()
+    case.does("payment.received", 1, amount="10.00", currency="USD", payment_id="P", processor="cards")
+    case.buys("A", 5, price="3.00", invoice_id="I")
+    case.buys("B", 6, price="4.00", invoice_id="I")
+    applied = case.does("payment.applied", 2, payment_id="P", amount="5.00", currency="USD", invoice_id="I")
+    assert told(applied) == ["01-05 payment_applied 300 block=A", "01-06 payment_applied 200 block=B"]
+    rest = case.does("payment.applied", 7, payment_id="P", amount="2.00", currency="USD", invoice_id="I")
+    assert told(rest) == ["01-07 payment_applied 200 block=B"]
+    other = case.does("payment.refunded", 8, amount="2.00", currency="USD")
+    assert told(other) == ["01-08 balance_refunded 200", "01-08 refund_paid_cash 200"]
+    error = case.is_refused("payment.applied", 9, payment_id="P", amount="1.01", currency="USD", invoice_id="I")
+    assert error.expected == "at most 1.00", "what was paid back is not there any more"
+
+
+def test_money_is_paid_back_of_refunds_first_then_of_the_balance_the_way_it_came() -> None:
+    case = Case()
+    case.does("payment.received", 1, amount="5.00", currency="USD", payment_id="P", processor="cards")
+    case.does("payment.received", 1, amount="4.00", currency="USD")
+    case.buys("A", 1, price="3.00")
+    case.does("payment.received", 2, amount="3.00", currency="USD", block_id="A")
+    case.does("credits.refunded", 3, block_id="A")
+    assert told(case.does("payment.refunded", 4, payment_id="P", amount="1.00", currency="USD", block_id="A")) == [
+        "01-04 refund_paid_processor 100 block=A processor=cards"
+    ]
+    assert told(case.does("payment.refunded", 5, payment_id="P", amount="2.50", currency="USD", processor="other")) == [
+        "01-05 balance_refunded 50", "01-05 refund_paid_processor 250 processor=other",
+    ]  # fmt: skip
+    error = case.is_refused("payment.refunded", 6, payment_id="P", amount="4.51", currency="USD")
+    assert error.expected == "at most 4.50"
+    assert told(case.does("payment.refunded", 6, amount="8.50", currency="USD")) == [
+        "01-06 balance_refunded 850", "01-06 refund_paid_cash 850",
+    ]  # fmt: skip
+
+
+def test_a_payout_comes_from_its_processor() -> None:
+    step = in_euro().does("payout.settled", 3, None, amount="2.00", currency="EUR", processor="cards", payout_id="O")
+    assert told(step) == ["01-03 payout 200 currency=EUR functional=240 processor=cards"]
+
+
+# --- billed overage and concessions -------------------------------------------------------------------------------
+
+
+def test_overage_is_billed_oldest_first_and_a_part_takes_its_credits_pro_rata() -> None:
+    case = in_euro(on_shortfall="overage")
+    for day, price, currency in ((3, "1.00", "USD"), (4, "2.00", "EUR"), (6, "3.00", "USD")):
+        case.uses("3", day, overage_price=price, currency=currency, product="api")
+    part = case.does("overage.billed", 5, invoice_id="V", amount="4.00", currency="USD", tax="0.80")
+    assert told(part) == [
+        "01-05 overage_billed 300 credits=3 invoice=V overage=2 product=api",
+        "01-06 overage_billed 100 credits=0.333333333 invoice=V overage=4 product=api",
+        "01-05 overage_tax 80 invoice=V",
+    ]
+    rest = case.does("overage.billed", 7, invoice_id="W", amount="8.00", currency="USD")
+    assert told(rest) == ["01-07 overage_billed 800 credits=2.666666667 invoice=W overage=4 product=api"]
+
+
+def test_a_bill_never_takes_the_last_credit_without_the_last_of_the_price() -> None:
+    case = Case(on_shortfall="overage")
+    case.uses("0.000000002", 3, overage_price="1000000000", currency="USD")
+    step = case.does("overage.billed", 4, invoice_id="V", amount="1.99", currency="USD")
+    assert told(step) == ["01-04 overage_billed 199 credits=1E-9 invoice=V overage=1"]
+
+
+def test_a_memo_takes_of_the_open_receivable_first_value_before_tax_and_the_rest_is_owed_back() -> None:
+    case = Case(on_shortfall="overage")
+    case.buys("A", 1, price="7.00", tax="1.40", invoice_id="I")
+    case.buys("B", 5, price="7.00", tax="1.40", invoice_id="I", unit="token")
+    case.uses("4", 2)
+    case.uses("3", 5, unit="token")
+    case.does("payment.received", 5, amount="6.40", currency="USD", block_id="A")
+    case.does("payment.received", 5, amount="8.30", currency="USD", block_id="B")
+    memo = case.does("credit_memo.issued", 4, invoice_id="I", amount="5.00", currency="USD", tax="1.50", reason="r")
+    assert told(memo) == [
+        "01-04 memo_unpaid 200 block=A", "01-04 memo_paid 200 block=A", "01-04 tax_reversed_paid 140 block=A",
+        "01-05 memo_unpaid 10 block=B", "01-05 memo_paid 90 block=B", "01-05 tax_reversed_paid 10 block=B",
+    ]  # fmt: skip
+    again = case.does("credit_memo.issued", 6, block_id="B", amount="2.00", currency="USD", tax="1.30", reason="r")
+    assert told(again) == ["01-06 memo_paid 200 block=B", "01-06 tax_reversed_paid 130 block=B"]
+    assert case.is_refused(
+        "credit_memo.issued", 7, block_id="B", amount="0.01", currency="USD", reason="r"
+    ).expected == "at most 0.00"  # fmt: skip
+
+
+def test_tax_is_conceded_of_what_the_value_left_of_the_receivable() -> None:
+    case = Case()
+    case.buys("A", 1, price="7.00", tax="1.40")
+    case.uses("4", 2)
+    case.does("payment.received", 3, amount="5.00", currency="USD", block_id="A")
+    memo = case.does("credit_memo.issued", 4, block_id="A", amount="3.00", currency="USD", tax="0.60", reason="r")
+    assert told(memo) == [
+        "01-04 memo_unpaid 300 block=A", "01-04 tax_reversed_unpaid 40 block=A", "01-04 tax_reversed_paid 20 block=A",
+    ]  # fmt: skip
+
+
+def test_a_memo_about_nothing_in_particular_is_owed_back() -> None:
+    case = Case()
+    said = {"amount": "3.00", "currency": "USD", "reason": "r"}
+    assert told(case.does("credit_memo.issued", 4, tax="0.60", **said)) == [
+        "01-04 memo_paid 300", "01-04 tax_reversed_paid 60",
+    ]  # fmt: skip
+    assert told(case.does("credit_memo.issued", 4, **said)) == ["01-04 memo_paid 300"]
+
+
+# --- what is not had after all --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("relief", "tax"), [(True, "write_off_tax"), (False, "write_off_tax_borne")])
+def test_a_write_off_takes_its_tax_pro_rata_then_unused_then_used_value(relief: bool, tax: str) -> None:
+    """10.00 and 1.00 tax, 7 credits of which 4.2 are used: 4.00 unused, 6.00 used."""
+    case = Case()
+    case.buys("A", 2, price="10.00", tax="1.00")
+    case.uses("4.2", 3)
+    gives_up = {"block_id": "A", "reason": "r", "tax_relief": relief}
+    assert told(case.does("receivable.written_off", 1, amount="2.75", **gives_up)) == [
+        "01-02 write_off_unused 250 block=A credits=1.750000000", f"01-02 {tax} 25 block=A",
+    ]  # fmt: skip
+    assert told(case.does("receivable.written_off", 4, amount="2.75", **gives_up)) == [
+        "01-04 write_off_unused 150 block=A credits=1.050000000", "01-04 write_off_used 100 block=A",
+        f"01-04 {tax} 25 block=A",
+    ]  # fmt: skip
+    assert told(case.does("receivable.written_off", 5, **gives_up)) == [
+        "01-05 write_off_used 500 block=A", f"01-05 {tax} 50 block=A",
+    ]  # fmt: skip
+    assert case.is_refused("receivable.written_off", 6, **gives_up).field == "data.block_id"
+
+
+def test_pieces_written_off_take_together_the_tax_of_the_whole() -> None:
+    case = Case()
+    case.buys("A", 1, credits="1", price="0.10", tax="0.01")
+    pieces = [told(case.does("receivable.written_off", 2, block_id="A", amount="0.03", reason="r")) for _ in range(3)]
+    assert [line for lines in pieces for line in lines if "tax" in line] == ["01-02 write_off_tax 1 block=A"]
+    assert "tax" in pieces[1][1], "half of eleven is five and a half: with the sixth cent"
+
+
+def test_a_dispute_withdraws_what_a_payment_paid_one_part_a_block_or_invoice() -> None:
+    case = Case(on_shortfall="overage")
+    case.buys("A", 5, price="3.00", invoice_id="I")
+    case.buys("B", 6, price="4.00", tax="0.50", invoice_id="I")
+    case.uses("1", 6, unit="other", overage_price="2.00", currency="USD")
+    case.does("overage.billed", 6, invoice_id="V", amount="2.00", currency="USD")
+    case.does("payment.received", 7, amount="8.50", currency="USD", invoice_id="I", payment_id="P", processor="cards")
+    case.does("payment.applied", 8, payment_id="P", amount="1.00", currency="USD", invoice_id="V")
+    opened = case.does("dispute.opened", 5, dispute_id="D", payment_id="P", amount="8.20", currency="USD", fee="15.00")
+    assert told(opened) == [
+        "01-05 dispute_opened 300 block=A processor=cards", "01-06 dispute_opened 450 block=B processor=cards",
+        "01-05 dispute_opened 70 invoice=V processor=cards", "01-05 dispute_fee 1500 processor=cards",
+    ]  # fmt: skip
+    lost = case.does("dispute.lost", 10, dispute_id="D", amount="5.00", currency="USD", fee="1.00")
+    assert told(lost) == [
+        "01-10 dispute_lost_unused 300 block=A credits=7",
+        "01-10 dispute_lost_unused 178 block=B credits=3.115000000", "01-10 dispute_lost_tax 22 block=B",
+        "01-10 dispute_won 250 block=B processor=cards", "01-10 dispute_won 70 invoice=V processor=cards",
+        "01-10 dispute_fee 100 processor=cards",
+    ]  # fmt: skip
+
+
+def test_a_won_dispute_gives_every_part_back_and_a_lost_one_of_an_invoice_takes_its_tax_pro_rata() -> None:
+    case = Case(on_shortfall="overage")
+    case.uses("1", 6, overage_price="2.00", currency="USD")
+    case.does("overage.billed", 6, invoice_id="V", amount="2.00", currency="USD", tax="0.50")
+    case.does("payment.received", 7, amount="2.50", currency="USD", invoice_id="V", payment_id="P")
+    case.does("dispute.opened", 8, dispute_id="D", payment_id="P")
+    won = case.does("dispute.won", 9, dispute_id="D", fee="1.00", currency="USD")
+    assert told(won) == ["01-09 dispute_won 250 invoice=V", "01-09 dispute_fee 100"]
+    case.does("credit_memo.issued", 9, invoice_id="V", amount="0.10", tax="0.40", currency="USD", reason="r")
+    case.does("dispute.opened", 10, dispute_id="E", payment_id="P", amount="1.00", currency="USD")
+    lost = case.does("dispute.lost", 11, dispute_id="E")
+    assert told(lost) == ["01-11 dispute_lost_used 90 invoice=V", "01-11 dispute_lost_tax 10 invoice=V"]
+
+
+def test_a_block_is_disputed_by_itself_with_its_tax_and_no_processor() -> None:
+    case = Case()
+    case.buys("A", 5, price="10.00", tax="1.00")
+    assert told(case.does("dispute.opened", 6, dispute_id="D", block_id="A")) == ["01-06 dispute_opened 1100 block=A"]
+    assert told(case.does("dispute.won", 6, dispute_id="D")) == ["01-06 dispute_won 1100 block=A"]
+    part = case.does("dispute.opened", 7, dispute_id="E", block_id="A", amount="4.00", currency="USD")
+    assert told(part) == ["01-07 dispute_opened 400 block=A"]
+    assert told(case.does("dispute.opened", 7, dispute_id="F", block_id="A")) == ["01-07 dispute_opened 700 block=A"]
+    assert case.is_refused("dispute.opened", 8, dispute_id="G", block_id="A").message == "nothing can be disputed"
+
+
+# --- what becomes of a block ----------------------------------------------------------------------------------------
+
+
+def test_a_void_takes_the_open_receivable_first_value_before_tax_and_the_credits_go_once() -> None:
+    case = Case()
+    case.buys("A", 5, price="10.00", tax="1.00")
+    case.uses("4.2", 5)
+    case.does("payment.received", 6, amount="9.00", currency="USD", block_id="A")
+    assert told(case.does("purchase.voided", 1, block_id="A", reason="r")) == [
+        "01-05 void_unpaid 200 block=A credits=2.8", "01-05 void_paid 200 block=A",
+        "01-05 tax_reversed_paid 40 block=A",
+    ]  # fmt: skip
+    case.buys("B", 7, price="10.00", tax="1.00")
+    assert told(case.does("purchase.voided", 7, block_id="B", reason="r")) == [
+        "01-07 void_unpaid 1000 block=B credits=7", "01-07 tax_reversed_unpaid 100 block=B",
+    ]  # fmt: skip
+    case.buys("C", 7, price="10.00")
+    case.does("payment.received", 7, amount="10.00", currency="USD", block_id="C")
+    assert told(case.does("purchase.voided", 8, block_id="C", reason="r")) == ["01-08 void_paid 1000 block=C credits=7"]
+    case.does("credits.granted", 8, block_id="P", credits="4", reason="promotional")
+    assert told(case.does("purchase.voided", 9, block_id="P", reason="r")) == ["01-09 void_unpaid 0 block=P credits=4"]
+
+
+def test_a_refund_pays_its_part_back_with_the_tax_of_that_and_keeps_the_rest() -> None:
+    case = Case()
+    case.buys("A", 5, price="10.00", tax="1.00")
+    kept = case.does("credits.refunded", 4, block_id="A", credits="3.5", amount="2.00", currency="USD")
+    assert told(kept) == [
+        "01-05 refund 200 block=A credits=3.5", "01-05 refund_retained 300 block=A",
+        "01-05 tax_reversed_paid 20 block=A",
+    ]  # fmt: skip
+    assert told(case.does("credits.refunded", 6, block_id="A", amount="0", currency="USD", credits="1")) == [
+        "01-06 refund_retained 143 block=A credits=1"
+    ]
+    whole = case.does("credits.refunded", 7, block_id="A")
+    assert told(whole) == ["01-07 refund 357 block=A credits=2.5", "01-07 tax_reversed_paid 36 block=A"]
+    case.does("credits.granted", 8, block_id="P", credits="4", reason="promotional")
+    assert told(case.does("credits.refunded", 9, block_id="P")) == ["01-09 refund 0 block=P credits=4"]
+
+
+def test_a_changed_expiry_brings_back_what_does_not_expire_by_it() -> None:
+    case = Case()
+    case.buys("A", **UNTIL_FEBRUARY)
+    case.buys("B", pool="p", price="3.50", unit="token", **UNTIL_FEBRUARY)
+    for block_id, back in (
+        ("A", "02-02 reinstatement 1000 block=A credits=7"),
+        ("B", "02-02 pooled_breakage -350 block=B credits=-7 pool=p"),
+    ):
+        case.expires(block_id)
+        pool = " pool=p" if block_id == "B" else ""
+        moment = on(33).isoformat()
+        still = case.does("block.expiry_changed", 33, block_id=block_id, expires_at=moment, reason="r")
+        assert told(still) == [f"02-02 expiry_changed 0 block={block_id}{pool}"]
+        step = case.does("block.expiry_changed", 33, block_id=block_id, expires_at=None, reason="r")
+        assert told(step)[:2] == [f"02-02 expiry_changed 0 block={block_id}{pool}", back]
+
+
+def test_what_comes_back_is_booked_no_earlier_than_it_broke() -> None:
+    case = Case()
+    case.buys("A", **UNTIL_FEBRUARY)
+    case.expires("A")
+    step = case.does("block.expiry_changed", 20, block_id="A", expires_at=on(90).isoformat(), reason="r")
+    assert told(step) == ["01-20 expiry_changed 0 block=A", "02-01 reinstatement 1000 block=A credits=7"]
+
+
+def test_a_repricing_adds_credits_and_price_with_their_signs() -> None:
+    case = Case()
+    case.buys("A", 5)
+    more = case.does("block.repriced", 4, block_id="A", add_credits="2", add_price="5.00", reason="r")
+    assert told(more) == ["01-05 repricing 500 block=A credits=2"]
+    assert told(case.does("block.repriced", 6, block_id="A", add_credits="-1", reason="r")) == [
+        "01-06 repricing 0 block=A credits=-1"
+    ]
+    assert told(case.does("block.repriced", 7, block_id="A", add_price="-15.00", reason="r")) == [
+        "01-07 repricing -1500 block=A"
+    ]
+
+
+def test_a_transfer_moves_a_part_at_its_basis_to_the_other_customer() -> None:
+    case = in_euro()
+    case.buys("A", 5, currency="EUR", pool="p")
+    step = case.does("credits.transferred", 4, block_id="A", to_customer="bob", new_block_id="N", credits="3")
+    assert told(step) == [
+        "01-05 transfer_out 429 block=A credits=3 currency=EUR functional=515 pool=p",
+        "01-05 transfer_in 429 block=N credits=3 currency=EUR customer=bob functional=515 pool=p",
+    ]
+    whole = case.does("credits.transferred", 6, block_id="A", to_customer="bob", new_block_id="M")
+    assert told(whole)[1] == "01-06 transfer_in 571 block=M credits=4 currency=EUR customer=bob functional=685 pool=p"
+
+
+def test_what_escheats_is_reclaimed_and_remitted_of_what_is_held() -> None:
+    case = Case()
+    case.buys("A", 5)
+    case.uses("3", 5)
+    assert told(case.does("credits.escheated", 4, block_id="A")) == ["01-05 escheat 571 block=A credits=4"]
+    about = {"block_id": "A", "currency": "USD"}
+    assert told(case.does("escheat.reclaimed", 3, amount="2.00", **about)) == ["01-05 escheat_reclaimed 200 block=A"]
+    assert told(case.does("escheat.remitted", 7, amount="3.00", **about)) == ["01-07 escheat_remitted 300 block=A"]
+    assert case.is_refused("escheat.remitted", 8, amount="0.72", **about).expected == "at most 0.71"
