@@ -13,6 +13,23 @@ from subledger.drawing import reverse
 from subledger.wallet import Movement, Wallet
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, moves, on
 
+# --- draws -------------------------------------------------------------------------------------------------------
+
+
+def test_usage_passes_by_what_is_used_up_or_for_other_products() -> None:
+    case = Case()
+    case.buys("A", priority=1)
+    case.buys("B", scope=["api"])
+    case.buys("C")
+    assert moves(case.uses("9", 2, product="chat")) == [
+        ("consumption", "A", "7", 1000, None), ("consumption", "C", "2", 286, None),
+    ]  # fmt: skip
+    assert moves(case.uses("8", 3, product="api")) == [
+        ("consumption", "B", "7", 1000, None), ("consumption", "C", "1", 143, None),
+    ]  # fmt: skip
+    assert moves(case.uses("1", 4)) == [("consumption", "C", "1", 142, None)]
+
+
 # --- late usage ---------------------------------------------------------------------------------------------------
 
 
@@ -68,7 +85,9 @@ def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> N
     case.does("dispute.opened", 35, dispute_id="D", block_id="A")
     case.takes_back(usage, 36)
     case.does("dispute.won", 37, dispute_id="D")
-    assert moves(case.uses("5", 20)) == [("breakage", "A", "-2", -285, None), ("consumption", "A", "5", 714, None)]
+    late = case.uses("5", 20)
+    assert moves(late) == [("breakage", "A", "-2", -285, None), ("consumption", "A", "5", 714, None)]
+    assert {m.on for m in late.decision.movements} == {date(2026, 2, 5)}, "when credits last came back to it"
 
 
 def test_late_usage_of_all_there_was_takes_all_that_is_carried() -> None:

@@ -1,4 +1,4 @@
-"""Payments, memos, disputes, write-offs, and what ends a block: every movement in full, in ledgers made for the case."""
+"""Payments, memos, disputes, write-offs, and what ends a block: every movement in full."""
 
 from __future__ import annotations
 
