@@ -228,6 +228,8 @@ class Replayer:
         overages = {m.overage: self._overages[m.overage][1] for m in decision.movements if m.overage in self._overages}
         correction = self._corrections.get(decision.original) if decision.original is not None else None
         keys = {*references.documents(event), *(("invoice", m.invoice) for m in decision.movements if m.invoice)}
+        named_documents = [self.documents[key][1] for key in keys if key in self.documents]
+        keys |= references.behind(named_documents)[1]  # the payment of a dispute
         held = [self.documents[key] for key in keys if key in self.documents]
         documents = tuple(document for owner, document in held if owner == wallet.customer)
         if not (blocks or overages or correction or documents):

@@ -142,6 +142,11 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.gone.get("expired", NOTHING_GONE)[1]
 
     @property
+    def tax_left_minor(self) -> int:
+        """Its tax, less what was taken back of it."""
+        return self.tax_minor - self.tax_reversed_minor - self.tax_taken_minor
+
+    @property
     def due_at(self) -> datetime | None:
         """When its expiry is to be recorded. A disputed block waits for the end of the dispute."""
         return None if self.disputes else self.expires_at

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from subledger.documents import Position, Positions, moved, position_key
+from subledger.documents import Position, Positions, position_key
 from subledger.event_data import BreakageEstimated, ExchangeRateSet
 from subledger.events import Event
 from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
@@ -106,6 +106,8 @@ def apply_to_books(books: Books, movement: Movement, functional_currency: str) -
         for role, sign in ((kind.debits, 1), (kind.credits, -1)):
             if role in LEDGER_ROLES:
                 key = position_key(role, movement.currency, movement.processor)
-                positions = moved(positions, key, sign * movement.amount, sign * functional)
+                amount, carried = positions.get(key, (0, 0))
+                # One at zero stays: what once stood has a row, whether or not a batch ended in between.
+                positions = {**positions, key: (amount + sign * movement.amount, carried + sign * functional)}
         books = books if positions is books.positions else replace(books, positions=positions)
     return books

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
-from subledger.blocks import Block
+from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
 from subledger.currencies import StandingKey
 from subledger.documents import Position
@@ -120,7 +120,7 @@ def new_document_id(kind: str, document_id: str, context: Context) -> None:
     """Raises DocumentExists where a payment, invoice or dispute of this id is recorded."""
     if (kind, document_id) in context.document_owners:
         raise errors.DocumentExists(
-            f"a {kind} {document_id} is already in the ledger",
+            f"the {kind} {document_id} is already in the ledger",
             field=f"data.{kind}_id",
             expected=f"a new {kind} id",
             found=document_id,
@@ -141,6 +141,17 @@ def has_credits_left(block: Block) -> None:
             field="data.block_id",
             expected="a block with credits left",
             found=block.block_id,
+        )
+
+
+def was_bought(block: Block) -> None:
+    """Raises NotAPurchase for goodwill and allocations: nobody paid for them, so nothing of them is paid back."""
+    if block.credit_kind not in (PAID, PROMOTIONAL):
+        raise errors.NotAPurchase(
+            f"block {block.block_id} was granted for {block.credit_kind}, not bought",
+            field="data.block_id",
+            expected="a bought block",
+            found=block.credit_kind,
         )
 
 
@@ -168,12 +179,14 @@ def is_not_disputed(block: Block) -> None:
         )
 
 
-def at_most(amount: int, limit: int, currency: str, error: type[errors.Refused], what: str) -> None:
+def at_most(
+    amount: int, limit: int, currency: str, error: type[errors.Refused], what: str, field: str = "amount"
+) -> None:
     """Raises ``error`` where an amount is more than what there is of it."""
     if amount > limit:
         raise error(
             f"{what}: {format_minor(limit, currency)} {currency}",
-            field="data.amount",
+            field=f"data.{field}",
             expected=f"at most {format_minor(limit, currency)}",
             found=format_minor(amount, currency),
         )
@@ -222,7 +235,7 @@ def tax_of(block: Block, value: int) -> int:
         return 0
     cancelled = min(block.cancelled_minor + value, block.taxed_minor)
     due = round_half_up(block.tax_minor * cancelled, block.taxed_minor) - block.tax_reversed_minor
-    return min(max(due, 0), block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor)
+    return min(max(due, 0), block.tax_left_minor)
 
 
 def breakage_kind(block: Block) -> str:

@@ -20,6 +20,7 @@ from subledger.context import (
     own_block,
     own_document,
     same_currency,
+    was_bought,
 )  # fmt: skip
 from subledger.documents import Applied, Dispute, Invoice, Payment
 from subledger.events import Event
@@ -48,8 +49,7 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
 
 def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates, **others: Any) -> list[Movement]:
     """An amount of a block's price and tax that will not be had: its tax pro rata, then unused, then used value."""
-    left_tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
-    tax = max(min(_tax_given_up(block, amount), left_tax, amount), 0)
+    tax = max(min(_tax_given_up(block, amount), block.tax_left_minor, amount), 0)
     unused = min(amount - tax, block.carrying_minor)
     credits = ZERO
     if unused:
@@ -100,18 +100,20 @@ def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[Appl
     """What can be disputed of a payment, one part a block or invoice, or of a block; the currency; the processor."""
     if data.payment_id is not None:
         payment: Payment = own_document(wallet, "payment", data.payment_id, context)
-        return _parts(wallet, payment.applied), payment.currency, payment.processor
+        return _parts(wallet, payment.applied, payment.disputed), payment.currency, payment.processor
     block = own_block(wallet, data.block_id, context)
+    was_bought(block)
     whole = Applied(block=block.block_id, amount=block.price_minor + block.tax_minor)
     return _parts(wallet, (whole,)), block.currency, None
 
 
-def _parts(wallet: Wallet, applied: tuple[Applied, ...]) -> tuple[Applied, ...]:
+def _parts(wallet: Wallet, applied: tuple[Applied, ...], disputed: tuple[Applied, ...] = ()) -> tuple[Applied, ...]:
     """A payment may have been applied to a block more than once; what is or was disputed cannot be again."""
     amounts: dict[tuple[str | None, str | None], int] = {}
-    for part in applied:
-        key = (part.block, part.invoice)
-        amounts[key] = amounts.get(key, 0) + part.amount
+    for sign, parts in ((1, applied), (-1, disputed)):
+        for part in parts:
+            key = (part.block, part.invoice)
+            amounts[key] = amounts.get(key, 0) + sign * part.amount
     return tuple(
         Applied(block=block, invoice=invoice, amount=min(amount, _not_disputed(wallet, block, invoice)))
         for (block, invoice), amount in amounts.items()

@@ -68,12 +68,16 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="payment"):
-    """A payment that has an id: what it was applied to, and what of it is open (unapplied)."""
+    """A payment that has an id: what it was applied to, and what of it is open (unapplied).
+
+    ``disputed`` are the parts in dispute or lost in one; what was won back stands there as a negative amount.
+    """
 
     payment_id: str
     currency: str
     processor: str | None = None
     applied: tuple[Applied, ...] = ()
+    disputed: tuple[Applied, ...] = ()
     open_minor: int = 0
 
     document_kind = "payment"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from subledger import errors
-from subledger.blocks import NOTHING_GONE, PAID, PROMOTIONAL, ZERO, Block
+from subledger.blocks import NOTHING_GONE, PROMOTIONAL, ZERO, Block
 from subledger.context import (
     Context,
     Dates,
@@ -21,6 +21,7 @@ from subledger.context import (
     own_block,
     same_currency,
     tax_of,
+    was_bought,
 )  # fmt: skip
 from subledger.events import Event, format_time
 from subledger.money import MAX_MINOR, format_credits, format_minor
@@ -30,16 +31,12 @@ from subledger.wallet import Decision, Movement, Wallet
 def void(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     """What is left is cancelled with its tax pro rata; the open receivable is taken first, the rest is owed back."""
     block = own_block(wallet, event.data.block_id, context)
-    if block.credit_kind not in (PAID, PROMOTIONAL):
-        raise errors.NotAPurchase(
-            f"block {block.block_id} was granted for {block.credit_kind}, not bought",
-            field="data.block_id",
-            expected="a bought block",
-            found=block.credit_kind,
-        )
+    was_bought(block)
     is_live(block, event)
     on = dates.on(block.gained_on)
-    value, tax = block.carrying_minor, tax_of(block, block.carrying_minor)
+    value = block.carrying_minor
+    # Of a block that was repriced to nothing, the tax goes with its credits.
+    tax = tax_of(block, value) if block.taxed_minor else block.tax_left_minor
     unpaid = min(value, block.receivable_minor)
     tax_unpaid = min(tax, block.receivable_minor - unpaid)
     movements: list[Movement] = []
@@ -65,6 +62,7 @@ def refund(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     """Unused credits are taken back; of their value ``amount`` is owed to the customer, with its tax; the rest kept."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
+    was_bought(block)
     is_live(block, event)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     credits = credits_of(block, data.credits)
@@ -132,7 +130,9 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     not_too_many(block.credits + credits, "data.add_credits")
     # A lower price can only be had from what is neither recognised nor paid: the rest is a refund or a memo.
     limit = min(block.carrying_minor, block.receivable_minor)
-    at_most(-amount, limit, block.currency, errors.ExceedsReceivable, "what is neither recognised nor paid")
+    at_most(
+        -amount, limit, block.currency, errors.ExceedsReceivable, "what is neither recognised nor paid", "add_price"
+    )
     if block.price_minor + amount > MAX_MINOR:
         raise errors.InvalidValue(
             f"block {block.block_id} would have too large a price", field="data.add_price",

@@ -34,6 +34,11 @@ _RFC3339 = re.compile(
 )
 
 
+# With a day to spare, so that no time zone leaves these years.
+_FIRST_MOMENT: Final = datetime(1900, 1, 2, tzinfo=UTC)
+_LAST_MOMENT: Final = datetime(8999, 12, 30, tzinfo=UTC)
+
+
 def parse_time(text: object, *, field: str = "time") -> datetime:
     """An RFC 3339 time with its offset, as UTC. Digits beyond the microsecond do not count.
 
@@ -55,9 +60,10 @@ def parse_time(text: object, *, field: str = "time") -> datetime:
                 expected="an offset, such as 2026-01-15T10:00:00Z",
                 found=text,
             )
-        if not 1900 <= moment.year <= 8999:
+        moment = moment.astimezone(UTC)
+        if not _FIRST_MOMENT <= moment <= _LAST_MOMENT:
             raise ValueError
-        return moment.astimezone(UTC)
+        return moment
     except (ValueError, OverflowError):
         raise InvalidValue(
             f"{field} is not a time",

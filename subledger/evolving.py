@@ -80,6 +80,9 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
                 drawn_minor=block.drawn_minor + amount,
                 drawn_functional=block.drawn_functional + functional,
             )
+            if block.segment is not None and block.used < block.segment.used:
+                # Usage of before the repricing came back: what is left now is priced together, from here on.
+                block = replace(block, segment=_segment_of_what_is_left(block))
         case "repriced":
             block = _repriced(block, movement)
         case str() as column:
@@ -120,31 +123,34 @@ def _gains(kind: Kind, credits: Decimal, amount: int) -> bool:
 
 def _repriced(block: Block, movement: Movement) -> Block:
     """A new segment: what was left and what is added, counted anew."""
-    functional = movement.functional or 0
-    return replace(
+    block = replace(
         block,
         credits=block.credits + movement.credits,
         price_minor=block.price_minor + movement.amount,
-        price_functional=block.price_functional + functional,
+        price_functional=block.price_functional + (movement.functional or 0),
         taxed_minor=block.taxed_minor + movement.amount if block.tax_minor else 0,
-        segment=Segment(
-            credits=block.left + movement.credits,
-            price_minor=block.carrying_minor + movement.amount,
-            price_functional=block.carrying_functional + functional,
-            used=block.used,
-            drawn_minor=block.drawn_minor,
-            drawn_functional=block.drawn_functional,
-        ),
+    )
+    return replace(block, segment=_segment_of_what_is_left(block))
+
+
+def _segment_of_what_is_left(block: Block) -> Segment:
+    return Segment(
+        credits=block.left,
+        price_minor=block.carrying_minor,
+        price_functional=block.carrying_functional,
+        used=block.used,
+        drawn_minor=block.drawn_minor,
+        drawn_functional=block.drawn_functional,
     )
 
 
 def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) -> Block:
     """A block after breakage, which a later one may precede in date, or after its reinstatement, which follows all."""
-    if broken > 0 or (not broken and movement.amount > 0):
-        early = event.type == "credits.escheated"  # the block lives on, should usage of it be taken back
-        broken_on = max(block.broken_on or movement.on, movement.on)
-        return replace(block, broken_on=broken_on, expired=block.expired or not early)
-    return replace(block, expired=block.expired if event.type != "block.expiry_changed" else False)
+    if broken <= 0:
+        return block  # the expiry that was moved before it has said whether the block is expired
+    early = event.type == "credits.escheated"  # the block lives on, should usage of it be taken back
+    broken_on = max(block.broken_on or movement.on, movement.on)
+    return replace(block, broken_on=broken_on, expired=block.expired or not early)
 
 
 def _without_value(block: Block, event: Event, movement: Movement) -> Block:
@@ -329,18 +335,28 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 payment_id=data.payment_id,
                 parts=_applied(movements, "dispute_opened"),
             )
-            wallet = _with_document(wallet, dispute)
+            wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
         case "dispute.won" | "dispute.lost":
             dispute = wallet.document("dispute", data.dispute_id)
             for part in dispute.parts:
                 block = wallet.block(part.block) if part.block is not None else None
                 if block is not None:
                     wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
+            won = tuple(replace(part, amount=-part.amount) for part in _applied(movements, "dispute_won"))
+            wallet = _with_disputed(wallet, dispute, won)
             wallet = _with_document(wallet, replace(dispute, decided=event.type.removeprefix("dispute.")))
     for movement in movements:
         if movement.invoice is not None:
             wallet = _with_document(wallet, _invoiced(wallet, movement))
     return wallet
+
+
+def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[Applied, ...]) -> Wallet:
+    """The wallet whose disputed payment, where one was named, knows of these parts."""
+    payment = wallet.document("payment", dispute.payment_id) if dispute.payment_id is not None else None
+    if payment is None:
+        return wallet
+    return _with_document(wallet, replace(payment, disputed=payment.disputed + parts))
 
 
 def _applied(movements: tuple[Movement, ...], *kinds: str) -> tuple[Applied, ...]:

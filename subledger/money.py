@@ -165,7 +165,7 @@ def format_credits(quantity: Decimal) -> str:
     text = f"{quantity:f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
+    return "0" if text == "-0" else text
 
 
 def round_half_up(numerator: int, denominator: int) -> int:

@@ -56,14 +56,16 @@ def documents(event: Event) -> tuple[DocumentKey, ...]:
 
 
 def behind(found: Iterable[Document]) -> tuple[set[str], set[DocumentKey]]:
-    """The blocks, and the invoices, that payments were applied to and disputes are about."""
+    """The blocks, invoices and payments that payments were applied to and disputes are about."""
     parts: list[Applied] = []
+    more: set[DocumentKey] = set()
     for document in found:
         if isinstance(document, Payment):
             parts += document.applied
         elif isinstance(document, Dispute):
             parts += document.parts
+            more |= {("payment", document.payment_id)} if document.payment_id is not None else set()
     return (
         {part.block for part in parts if part.block is not None},
-        {("invoice", part.invoice) for part in parts if part.invoice is not None},
+        more | {("invoice", part.invoice) for part in parts if part.invoice is not None},
     )

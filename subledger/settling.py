@@ -229,7 +229,7 @@ def issue_memo(wallet: Wallet, event: Event, context: Context, dates: Dates) -> 
         return decision(context, movements + ([_money("tax_reversed_paid", tax, data, dates)] if tax else []))
     consumed = [_consumed(receivable) for receivable in receivables]
     at_most(amount, sum(c for c, _ in consumed), data.currency, errors.ExceedsValue, "what was consumed of it")
-    at_most(tax, sum(t for _, t in consumed), data.currency, errors.ExceedsValue, "the tax of it")
+    at_most(tax, sum(t for _, t in consumed), data.currency, errors.ExceedsValue, "the tax of it", "tax")
     movements = []
     for receivable, (value, value_tax) in zip(receivables, consumed, strict=True):
         part, part_tax = min(amount, value), min(tax, value_tax)
@@ -249,7 +249,6 @@ def _consumed(receivable: _Receivable) -> tuple[int, int]:
     """What was consumed and not conceded yet, and the tax that can be taken back with it."""
     block, invoice = receivable.block, receivable.invoice
     if block is not None:
-        tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
-        return max(block.drawn_minor - block.conceded_minor, 0), max(tax, 0)
+        return max(block.drawn_minor - block.conceded_minor, 0), max(block.tax_left_minor, 0)
     assert invoice is not None
     return invoice.billed_minor - invoice.conceded_minor, invoice.tax_minor - invoice.tax_taken_minor

@@ -88,7 +88,8 @@ class PositionLaws:
         for customer, positions in owners:
             for name, position in positions.items():
                 role, currency, place = name.split(" ", 2)
-                remembered[customer, role, currency, place] = position
+                if position != (0, 0):
+                    remembered[customer, role, currency, place] = position
         return remembered
 
     def _payments(self, replay: Replayer) -> Iterator[Breach]:

@@ -202,11 +202,10 @@ def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
     if after.pools is not before.pools:
         rows += [("pool", n, None, encode_state(p)) for n, p in after.pools.items() if before.pools.get(n) is not p]
     if after.positions is not before.positions:
-        changed = {*before.positions, *after.positions}
         rows += [
-            ("positions", key, None, encode_state(after.positions.get(key, (0, 0))))
-            for key in sorted(changed)
-            if before.positions.get(key) != after.positions.get(key)
+            ("positions", key, None, encode_state(position))
+            for key, position in sorted(after.positions.items())
+            if before.positions.get(key) != position
         ]
     return rows
 
@@ -440,8 +439,8 @@ def load_books(connection: WriteConnection, ledger: str) -> Books:
             rates[document_id] = _rates.decode(state)
         elif kind == "pool":
             pools[document_id] = _pool.decode(state)
-        elif (position := _position.decode(state)) != (0, 0):
-            positions[document_id] = position
+        else:
+            positions[document_id] = _position.decode(state)
     return Books(rates=rates, pools=pools, positions=positions)
 
 

@@ -159,7 +159,13 @@ class Block:
         if functional is None:
             functional = self.share_functional(money, credits)
         self.lost[column] = plus(self.of(column), (credits, money, functional))
+        if self.of("consumed")[0] < self.segment.used:  # used before the last repricing, and taken back since
+            self.price_what_is_left()
         return functional
+
+    def price_what_is_left(self) -> None:
+        used, drawn, drawn_functional = self.of("consumed")
+        self.segment = Segment(self.left, self.carrying, self.carrying_functional, used, drawn, drawn_functional)
 
     def unbreak(self, credits: Fraction) -> None:
         """Of what expired, as much comes back as a draw of it and of all that is left will take."""
@@ -260,6 +266,7 @@ class Payment:
     processor: str | None
     parts: list[Part]
     unapplied: int
+    disputed: list[Part] = field(default_factory=list)
 
 
 @dataclass
@@ -269,6 +276,7 @@ class Dispute:
     currency: str
     processor: str | None
     parts: list[Part]
+    payment: str | None = None
     decided: bool = False
 
 

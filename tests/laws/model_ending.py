@@ -6,7 +6,7 @@ from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 
-from tests.laws.model_blocks import PLACES, Block, Segment, minor, plus
+from tests.laws.model_blocks import PLACES, Block, minor, plus
 from tests.laws.model_positions import Positions
 
 RECEIVABLE, REFUNDS, TAX = "accounts_receivable", "refunds_payable", "tax_payable"
@@ -47,7 +47,7 @@ class Ending(Positions):
         self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
         self.must_be_live(block)
         value = block.carrying
-        tax = block.tax_of(value)
+        tax = block.tax_of(value) if block.taxed else block.tax - block.tax_back - block.tax_taken
         unpaid = min(value, block.owed)
         tax_unpaid = min(tax, block.owed - unpaid)
         block.lose("voided", block.left, unpaid) if unpaid == value else self._void_both(block, unpaid)
@@ -66,7 +66,9 @@ class Ending(Positions):
         block.lose("voided", block.left, block.carrying)
 
     def credits_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
-        block = self.live(data["block_id"])
+        block = self.own(data["block_id"])
+        self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
+        self.must_be_live(block)
         self.allow(data.get("currency", block.currency) == block.currency, "wrong_currency")
         credits = Fraction(data["credits"]) if "credits" in data else block.left
         self.allow(credits <= block.left, "insufficient_credits")
@@ -105,14 +107,10 @@ class Ending(Positions):
         self.allow(block.left + credits > 0, "insufficient_credits")
         self.allow(-amount <= min(block.carrying, block.owed), "exceeds_receivable")
         functional = self.spot(amount, block.currency) if amount > 0 else -block.share_functional(-amount, Fraction(0))
-        used, drawn, drawn_functional = block.of("consumed")
-        block.segment = Segment(
-            block.left + credits, block.carrying + amount, block.carrying_functional + functional,
-            used, drawn, drawn_functional,
-        )  # fmt: skip
         if amount:
             self.book(RECEIVABLE, None, amount, block.currency, block=block, how="gain", functional=functional)
         block.gains = plus(block.gains, (credits, amount, functional))
+        block.price_what_is_left()
         block.owed += amount
         block.taxed += amount if block.tax else 0
         block.gained = self.on(block.gained)  # later draws are priced anew, and must not be dated before that

@@ -235,9 +235,11 @@ class Money(Positions):
         processor = None
         if "payment_id" in data:
             payment = self._payment(data)
-            parts, currency, processor = merged(payment.parts), payment.currency, payment.processor
+            undisputed = payment.parts + [(b, i, -part) for b, i, part in payment.disputed]
+            parts, currency, processor = merged(undisputed), payment.currency, payment.processor
         else:
             block = self.own(data["block_id"])
+            self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
             parts, currency = [(block, None, block.gains[1] + block.tax)], block.currency
         parts = [(b, i, min(whole, self._not_disputed((b, i)))) for b, i, whole in parts]
         self.allow(data["dispute_id"] not in self.disputes, "document_exists")
@@ -256,7 +258,9 @@ class Money(Positions):
                 if block_ is not None:
                     block_.disputes += 1
         name = data["dispute_id"]
-        self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed)
+        self.disputes[name] = Dispute(name, self.customer, currency, processor, disputed, data.get("payment_id"))
+        if "payment_id" in data:
+            self.payments[data["payment_id"]].disputed += disputed
         self._fee(data, self.disputes[name])
 
     @staticmethod
@@ -293,6 +297,8 @@ class Money(Positions):
 
     def _won(self, dispute: Dispute, block: Block | None, invoice: Invoice | None, amount: int) -> None:
         self._dispute((block, invoice), -amount)
+        if dispute.payment is not None:
+            self.payments[dispute.payment].disputed.append((block, invoice, -amount))
         self.book(
             CLEARING, DISPUTED, amount, dispute.currency, block=block, processor=dispute.processor, how="from_credit"
         )

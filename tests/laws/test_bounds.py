@@ -49,6 +49,33 @@ def test_a_block_never_has_more_credits_than_are_kept_exactly(service: Subledger
     assert send(service, ledger, "block.repriced", add_credits="999999999999900", **reprice) is None
 
 
+def test_a_position_that_comes_and_goes_within_a_batch_leaves_the_rows_of_one_that_did_not(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    rate = {"base": "EUR", "quote": "USD", "rate": "1.2", "rate_source": "ecb"}
+    block = {"block_id": "a", "credits": "10", "price": "10.00", "tax": "1.00", "currency": "EUR"}
+    events = [
+        cloud_event("r", "exchange_rate.set", None, "2026-01-09T12:00:00Z", **rate),
+        cloud_event("p", "credits.purchased", "ann", "2026-01-10T12:00:00Z", **block),
+        cloud_event("v", "purchase.voided", "ann", "2026-01-11T12:00:00Z", block_id="a", reason="cancelled"),
+    ]
+    together, apart = new_ledger(), new_ledger()
+    service.record(together, events)
+    for event in events:
+        service.record(apart, [event])
+    for ledger in (together, apart):
+        assert integrity.verify(service.database, ledger).differences == []
+
+
+def test_no_time_zone_takes_a_moment_out_of_the_years_that_are_taken(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger(timezone="Pacific/Kiritimati")
+    for moment in ("1900-01-01T00:00:00+14:00", "8999-12-31T23:59:59Z"):
+        event = cloud_event(
+            moment, "credits.granted", "ann", moment, block_id=moment, credits="1", reason="promotional"
+        )
+        assert service.record(ledger, [event])[0].error is not None
+
+
 def test_a_block_never_has_a_larger_price_than_is_taken(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     purchase = {"block_id": "a", "credits": "1", "price": NINES, "currency": "USD"}

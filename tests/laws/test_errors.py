@@ -157,7 +157,7 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.ExceedsReceivable, event("x", "receivable.written_off", block_id="A", amount="5.01", reason="r"),
      "data.amount"),
     (errors.ExceedsReceivable, event("x", "block.repriced", block_id="A", add_price="-3.01", reason="r"),
-     "data.amount"),
+     "data.add_price"),
     (errors.ExceedsPayment, event("x", "payment.applied", payment_id="P1", block_id="A", amount="1.01",
                                   currency="USD"), "data.amount"),
     (errors.ExceedsPayment, event("x", "dispute.opened", dispute_id="D3", block_id="A", amount="5.01",

@@ -184,9 +184,15 @@ class Machine(BlockRules, MoneyRules):
             answer = balances.trial_balance(self.service.database, view)
             assert view.position == position
         lines = self.brute_force(as_of, view.position)
-        assert {(b.account, b.currency): (b.debit_minor, b.credit_minor) for b in answer} == {
-            key: figures[:2] for key, figures in lines.items() if any(figures[:2])
-        }
+        assert {
+            (b.account, b.currency): (
+                b.debit_minor,
+                b.credit_minor,
+                b.functional_debit_minor,
+                b.functional_credit_minor,
+            )
+            for b in answer
+        } == {key: figures for key, figures in lines.items() if any(figures)}
         self.answers.append((as_of, known_at, answer))
 
     def teardown(self) -> None:

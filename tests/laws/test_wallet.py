@@ -318,7 +318,7 @@ def test_an_invoice_of_overage_remembers_what_was_billed_taxed_paid_conceded_and
     assert after(paid).document("invoice", "V") == invoice
     disputed = case.does("dispute.opened", 9, dispute_id="D", payment_id="P")
     assert after(disputed).document("invoice", "V") == replace(invoice, disputed_minor=400)
-    dispute = Dispute(dispute_id="D", currency="USD", parts=(Applied(invoice="V", amount=400),))
+    dispute = Dispute(dispute_id="D", currency="USD", payment_id="P", parts=(Applied(invoice="V", amount=400),))
     assert after(disputed).document("dispute", "D") == dispute
     won = case.does("dispute.won", 10, dispute_id="D")
     assert after(won).document("invoice", "V") == invoice
@@ -334,7 +334,7 @@ def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_giv
     [now] = after(opened).blocks
     assert (now.disputes, now.disputed_minor, now.receivable_minor) == (1, 1100, 0)
     dispute = Dispute(
-        dispute_id="D", currency="EUR", processor="cards", parts=(Applied(block="A", amount=1100),)
+        dispute_id="D", currency="EUR", processor="cards", payment_id="P", parts=(Applied(block="A", amount=1100),)
     )  # fmt: skip
     assert after(opened).document("dispute", "D") == dispute
     lost = case.does("dispute.lost", 8, dispute_id="D")

@@ -261,7 +261,10 @@ def _document_fault(type: str, **values: Any) -> WalletFault:
     def fault(wallet: Wallet, event: Event) -> Wallet:
         if event.type != type:
             return wallet
-        return replace(wallet, documents=tuple(replace(d, **values) for d in wallet.documents))
+        changed = (
+            replace(d, **values) if values.keys() <= set(d.__struct_fields__) else d for d in wallet.documents
+        )  # fmt: skip
+        return replace(wallet, documents=tuple(changed))
 
     return fault
 
