@@ -128,11 +128,9 @@ class _Meter:
             return next(m.functional or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
         if kind.column is not None and kind.column not in GAINS:
             return _of_block(self._block(movement), movement, kind)
-        if kind.name in _CARRIED_OVER or kind.name in _BOTH_RELIEVED:
-            # The debit side where both are relieved, else the side that is.
-            debit = kind.name in _BOTH_RELIEVED or kind.name in ("balance_refunded", "escheat_reclaimed")
-            role, sign = (kind.debits, 1) if debit else (kind.credits, -1)
-            assert role is not None
+        measured = _measured(kind)
+        if measured is not None:
+            role, sign = measured
             return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
         if not movement.amount and (kind.column in (None, "repriced") or kind.name == "promotional_grant"):
             return 0  # credits alone, or a date: no rate is needed
@@ -160,8 +158,10 @@ class _Meter:
     def _settlement(self, movement: Movement, kind: Kind, role: str, sign: int, functional: int) -> Movement | None:
         """The difference between what the entry moves a role by and what the role is to move by, if there is one."""
 
+        carried_over = kind.name in _CARRIED_OVER and _measured(kind) != (role, sign)
+
         def grown(part: int) -> int:
-            if kind.name in _CARRIED_OVER or kind.column in GAINS:
+            if carried_over or kind.column in GAINS:
                 return round_half_up(functional * abs(part), abs(movement.amount)) * (1 if part > 0 else -1)
             return self._spot(part, movement.currency or "")
 
@@ -191,6 +191,19 @@ class _Meter:
         if role in LEDGER_ROLES:
             return self._books.position(role, movement.currency, movement.processor)
         return self._wallet.position(role, movement.currency, movement.block)
+
+
+def _measured(kind: Kind) -> tuple[str, int] | None:
+    """The role by which an entry between two monetary roles is measured, and its sign: it is relieved by it exactly.
+
+    The debit side where both are relieved, else the one that the other takes over from.
+    """
+    if kind.name not in _CARRIED_OVER and kind.name not in _BOTH_RELIEVED:
+        return None
+    debit = kind.name in _BOTH_RELIEVED or kind.name in ("balance_refunded", "escheat_reclaimed")
+    role = kind.debits if debit else kind.credits
+    assert role is not None
+    return role, 1 if debit else -1
 
 
 def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
