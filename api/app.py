@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from api.access import NotAllowed, NotAuthenticated
-from api.routes import approvals, events, exports, ledgers, operations, periods, reads, reports
+from api.routes import approvals, events, exports, ledgers, operations, periods, policies, reads, reports
 from api.routes.dependencies import Guard
 from api.service import Subledger
 from subledger import errors
@@ -65,7 +65,7 @@ def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI
     app = FastAPI(title="subledger", version="1", description=DESCRIPTION, license_info={"name": "Apache-2.0"})
     app.state.service = service
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
-    for module in (ledgers, approvals, events, reads, reports, periods, exports, operations):
+    for module in (ledgers, policies, approvals, events, reads, reports, periods, exports, operations):
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

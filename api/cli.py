@@ -15,14 +15,16 @@ from typing import IO, Annotated, Any
 import typer
 
 from api import access, documents, terminal
-from api.commands import approvals, maintenance, months, reads, reports
+from api.commands import approvals, maintenance, months, policies, reads, reports
 from api.commands.approvals import By, whoami
-from api.service import LedgerSettings, Subledger, read_input
+from api.commands.policies import policy_named
+from api.service import LedgerSettings, SettingsChange, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
 from subledger.errors import InvalidInput, SubledgerError
 from subledger.event_data import Approvals
 from subledger.events import loads, read_data
+from subledger.posting import SHIPPED_POLICIES
 from subledger.store import embedded, reader
 from subledger.store.recorder import DUPLICATE, RECORDED, WAITING, Input
 
@@ -41,6 +43,7 @@ months.register(app)
 maintenance.register(app)
 reports.register(app)
 approvals.register(app)
+policies.register(app)
 
 BATCH = 2_000
 
@@ -98,7 +101,7 @@ def ledger_create(
     ledger: Annotated[str, typer.Argument(help="The ledger's id.")],
     currency: Annotated[str, typer.Option(help="Functional currency, ISO 4217.")],
     policy: Annotated[
-        str, typer.Option(help="contract_liability, customer_deposits or customer_deposits_arm.")
+        str, typer.Option(help="contract_liability, customer_deposits, customer_deposits_arm, or FILE.toml.")
     ] = "customer_deposits",
     entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code.")] = None,
     timezone: Annotated[str, typer.Option(help="IANA time zone of the books.")] = "UTC",
@@ -119,8 +122,9 @@ def ledger_create(
     """
     service = connect()
     settings = LedgerSettings(
-        currency=currency, policy=policy, entity=entity, timezone=timezone, on_shortfall=on_shortfall,
-        late_usage=late_usage, approvals=_approvals(second_person_for, grant_credits_above, grant_value_above),
+        currency=currency, policy=policy if policy in SHIPPED_POLICIES else policy_named(policy), entity=entity,
+        timezone=timezone, on_shortfall=on_shortfall, late_usage=late_usage,
+        approvals=_approvals(second_person_for, grant_credits_above, grant_value_above),
     )  # fmt: skip
     created = service.create_ledger(ledger, settings)
     with service.database.read() as connection:
@@ -137,6 +141,61 @@ def _approvals(named: list[str] | None, credits: str | None, value: str | None) 
     asked: dict[str, Any] = dict.fromkeys(named or (), True)
     asked |= {name: text for name, text in (("grant_credits_above", credits), ("grant_value_above", value)) if text}
     return read_data(Approvals, asked, prefix="")
+
+
+@ledger_app.command("configure")
+def ledger_configure(
+    ledger: Annotated[str, typer.Argument(help="The ledger's id.")],
+    entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code.")] = None,
+    on_shortfall: Annotated[str | None, typer.Option(help="reject, overage or backfill.")] = None,
+    late_usage: Annotated[str | None, typer.Option(help="new or reclassify.")] = None,
+    second_person_for: Annotated[
+        list[str] | None,
+        typer.Option(help="All that needs one: breakage_estimates, voids, write_offs, reopening; or none."),
+    ] = None,
+    grant_credits_above: Annotated[
+        str | None, typer.Option(help="Larger grants need a second person; none takes the limit away.")
+    ] = None,
+    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,
+    currency: Annotated[str | None, typer.Option(hidden=True)] = None,
+    timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Changes settings for what is recorded from now on. What is not named stays; who asked is recorded.
+
+    Currency and time zone are for a ledger's life.
+
+    Example: subledger ledger configure acme --on-shortfall overage --second-person-for voids
+    """
+    change = SettingsChange(
+        currency=currency, timezone=timezone, entity=entity, on_shortfall=on_shortfall, late_usage=late_usage,
+        approvals=_approvals_change(second_person_for, grant_credits_above, grant_value_above),
+    )  # fmt: skip
+    service = connect()
+    configured = service.configure_ledger(ledger, change, by=by)
+    with service.database.read() as connection:
+        head = reader.ledger_head(connection, ledger)
+        document = documents.ledger(head, reader.policy_name(connection, ledger, head.state.policy))
+    if json_:
+        print_json({**document, "status": "configured" if configured else "unchanged"})
+    else:
+        out.print(f"Ledger {ledger}: {'configured' if configured else 'unchanged'}.")
+
+
+_NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopening")
+
+
+def _approvals_change(named: list[str] | None, credits: str | None, value: str | None) -> dict[str, Any]:
+    """What is named needs a second person, and nothing else does; where nothing is named, nothing changes."""
+    change: dict[str, Any] = {}
+    if named:
+        wanted = [] if named == ["none"] else named
+        change |= dict.fromkeys(_NEEDING_A_SECOND_PERSON, False) | dict.fromkeys(wanted, True)
+    for name, text in (("grant_credits_above", credits), ("grant_value_above", value)):
+        if text is not None:
+            change[name] = None if text == "none" else text
+    return change
 
 
 @ledger_app.command("list")

@@ -5,36 +5,61 @@ Owns: what a command does from end to end. Does not own: how it is asked (HTTP, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from projections.journals.mapping import Mapping, default_mapping
+from projections.journals.mapping import Mapping as AccountMapping
+from projections.journals.mapping import default_mapping
+from projections.policies import (
+    Adoption,
+    adopt_policy,
+    adopted_policy,
+    check_person,
+    check_policy,
+    policy_data,
+    raise_first,
+)
 from projections.trial_balance import DayTotalsProjector
-from subledger.errors import InvalidInput, InvalidValue, LedgerExists
+from subledger.errors import InvalidInput, InvalidValue, LedgerExists, SettingFixed
 from subledger.event_data import Approvals
-from subledger.events import Event, own_event, read_event
+from subledger.events import Event, own_event, read_data, read_event
+from subledger.ledger import LedgerState
 from subledger.money import exponent
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import reader
-from subledger.store.database import Database
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder
+from subledger.store.database import Database, WriteConnection
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder, now_of
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ledger is created with."""
+    """What a ledger is created with. ``policy`` is the name of one that ships, or a company's own."""
 
     currency: str
-    policy: str = DEFAULT_POLICY
+    policy: str | Policy = DEFAULT_POLICY
     entity: str | None = None
     timezone: str = "UTC"
     on_shortfall: str = "reject"
     late_usage: str = "new"
     approvals: Approvals = Approvals()
+
+
+class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a ledger's settings is to be another; None where it stays.
+
+    ``approvals`` holds the members of ``Approvals`` that change, as plain JSON: None takes a limit away.
+    """
+
+    currency: str | None = None
+    timezone: str | None = None
+    entity: str | None = None
+    on_shortfall: str | None = None
+    late_usage: str | None = None
+    approvals: Mapping[str, Any] = {}
 
 
 class Subledger:
@@ -49,7 +74,8 @@ class Subledger:
     def create_ledger(self, ledger: str, settings: LedgerSettings) -> bool:
         """A new ledger. False where it exists with these very settings; LedgerExists where with others."""
         check_settings(ledger, settings)
-        policy = shipped_policy(settings.policy)
+        policy = shipped_policy(settings.policy) if isinstance(settings.policy, str) else settings.policy
+        check_policy(policy)
         mapping = default_mapping()
 
         def founding(at: datetime) -> Sequence[Event]:
@@ -63,10 +89,10 @@ class Subledger:
     def _same_or_refuse(self, ledger: str, settings: LedgerSettings) -> None:
         with self.database.read() as connection:
             state = reader.ledger_head(connection, ledger).state
-            policy = reader.policy_name(connection, ledger, state.policy)
+            held = adopted_policy(connection, ledger, state.policy)
         found = LedgerSettings(
             currency=state.functional_currency,
-            policy=policy,
+            policy=held.name,
             entity=state.entity,
             timezone=state.timezone,
             on_shortfall=state.on_shortfall,
@@ -74,6 +100,10 @@ class Subledger:
             approvals=state.approvals,
         )
         wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger)
+        if isinstance(settings.policy, Policy):
+            of_ours = (settings.policy.name, settings.policy.version, settings.policy.content_hash)
+            same = of_ours == (held.name, held.version, held.content_hash)
+            wanted = msgspec.structs.replace(wanted, policy=held.name if same else "a file with other rules")
         differs = [name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(found, name)]
         if differs:
             raise LedgerExists(
@@ -83,6 +113,36 @@ class Subledger:
                 found=str(getattr(wanted, differs[0])),
                 differs=differs,
             )
+
+    def configure_ledger(self, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> bool:
+        """Other settings for what is recorded from now on. False where they are in force: nothing is recorded.
+
+        Raises SettingFixed for the currency and the time zone, InvalidInput, UnknownLedger.
+        """
+        check_person(by)
+
+        def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+            after = changed_settings(state, change)
+            if after == state:
+                return []
+            return [
+                own_event(
+                    source=OWN_SOURCE,
+                    event_id=f"ledger.configured/{position + 1}",
+                    type="ledger.configured",
+                    customer=None,
+                    occurred_at=now_of(connection),
+                    data={**configured(after), "by": by},
+                )
+            ]
+
+        outcomes = self.recorder.transact(ledger, plan)
+        raise_first(outcomes)
+        return bool(outcomes)
+
+    def adopt_policy(self, ledger: str, policy: Policy, *, by: str = NOBODY) -> Adoption:
+        """Another posting policy for what is recorded from now on; see ``projections.policies``."""
+        return adopt_policy(self.recorder, ledger, policy, by=by)
 
     def record(self, ledger: str, documents: Sequence[object], *, by: str = NOBODY) -> list[Outcome]:
         """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks."""
@@ -125,48 +185,84 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
         )
     exponent(settings.currency)
     time_zone(settings.timezone)
-    if settings.on_shortfall not in ("reject", "overage", "backfill"):
+    check_behaviour(settings.entity or ledger, settings.on_shortfall, settings.late_usage)
+
+
+def check_behaviour(entity: str, on_shortfall: str, late_usage: str) -> None:
+    """The settings that may change during the life of a ledger. Raises InvalidValue naming the first at fault."""
+    if not (1 <= len(entity) <= 200 and entity.isprintable()):
+        raise InvalidValue(
+            "no such entity", field="entity", expected="1 to 200 characters that can be printed", found=entity[:60]
+        )
+    if on_shortfall not in ("reject", "overage", "backfill"):
         raise InvalidValue(
             "no such shortfall setting",
             field="on_shortfall",
             expected="reject, overage or backfill",
-            found=settings.on_shortfall,
+            found=on_shortfall,
         )
-    if settings.late_usage not in ("new", "reclassify"):
+    if late_usage not in ("new", "reclassify"):
         raise InvalidValue(
-            "no such late-usage setting", field="late_usage", expected="new or reclassify", found=settings.late_usage
+            "no such late-usage setting", field="late_usage", expected="new or reclassify", found=late_usage
         )
+
+
+def configured(state: LedgerState) -> dict[str, Any]:
+    """The settings in force as the data of a ``ledger.configured`` event."""
+    return {
+        "entity": state.entity,
+        "functional_currency": state.functional_currency,
+        "timezone": state.timezone,
+        "on_shortfall": state.on_shortfall,
+        "late_usage": state.late_usage,
+        **({"approvals": state.approvals.document} if state.approvals != Approvals() else {}),
+    }
+
+
+def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
+    """The ledger with what is to be another. Raises SettingFixed, InvalidInput."""
+    fixed = (("currency", state.functional_currency, change.currency), ("timezone", state.timezone, change.timezone))
+    for name, held, wanted in fixed:
+        if wanted is not None and wanted != held:
+            raise SettingFixed(
+                f"the {name} of ledger {state.ledger} is {held} for its life: another one needs another ledger",
+                field=name, expected=held, found=wanted[:60],
+            )  # fmt: skip
+    approvals = state.approvals
+    if change.approvals:
+        members = {**approvals.model_dump(mode="json"), **change.approvals}
+        given = {name: value for name, value in members.items() if value is not None}
+        approvals = read_data(Approvals, given, prefix="approvals.")
+    after = msgspec.structs.replace(
+        state,
+        entity=state.entity if change.entity is None else change.entity,
+        on_shortfall=change.on_shortfall or state.on_shortfall,
+        late_usage=change.late_usage or state.late_usage,
+        approvals=approvals,
+    )
+    check_behaviour(after.entity, after.on_shortfall, after.late_usage)
+    return after
 
 
 def founding_events(
-    ledger: str, settings: LedgerSettings, policy: Policy, mapping: Mapping, at: datetime
+    ledger: str, settings: LedgerSettings, policy: Policy, mapping: AccountMapping, at: datetime
 ) -> list[Event]:
     """The events that make a ledger what it is: its settings, its posting policy, its account mapping."""
 
     def event(type: str, data: dict[str, Any]) -> Event:
         return own_event(source=OWN_SOURCE, event_id=f"{type}/1", type=type, customer=None, occurred_at=at, data=data)
 
+    founded = LedgerState(
+        ledger=ledger,
+        entity=settings.entity or ledger,
+        functional_currency=settings.currency,
+        timezone=settings.timezone,
+        on_shortfall=settings.on_shortfall,
+        late_usage=settings.late_usage,
+        approvals=settings.approvals,
+    )
     return [
-        event(
-            "ledger.configured",
-            {
-                "entity": settings.entity or ledger,
-                "functional_currency": settings.currency,
-                "timezone": settings.timezone,
-                "on_shortfall": settings.on_shortfall,
-                "late_usage": settings.late_usage,
-                **({"approvals": settings.approvals.document} if settings.approvals != Approvals() else {}),
-            },
-        ),
-        event(
-            "policy.adopted",
-            {
-                "policy": 1,
-                "name": policy.name,
-                "version": policy.version,
-                "content_hash": policy.content_hash,
-                "rules": policy.rules_document,
-            },
-        ),
+        event("ledger.configured", configured(founded)),
+        event("policy.adopted", policy_data(policy, number=1)),
         event("mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}),
     ]

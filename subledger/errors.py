@@ -14,11 +14,12 @@
     │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole
-    │   └── KnownAtInFuture
+    │   └── KnownAtInFuture  SettingFixed
     ├── Conflict                the same name already stands for something else
-    │   ├── EventConflict  LedgerExists
+    │   ├── EventConflict  LedgerExists  PolicyExists
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
+    │   └── UnknownPolicy
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   └── DatabaseUnavailable  EmbeddedServerFailed
     └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
@@ -387,6 +388,12 @@ class KnownAtInFuture(Refused):
     code = "known_at_in_future"
 
 
+class SettingFixed(Refused):
+    """This setting is for the life of the ledger."""
+
+    code = "setting_fixed"
+
+
 # --- the name is taken --------------------------------------------------------------------------------------
 
 
@@ -406,6 +413,12 @@ class LedgerExists(Conflict):
     """A ledger with this id exists with other settings."""
 
     code = "ledger_exists"
+
+
+class PolicyExists(Conflict):
+    """A posting policy of this name and version has other rules; a change is a new version."""
+
+    code = "policy_exists"
 
 
 # --- there is no such thing ---------------------------------------------------------------------------------
@@ -445,6 +458,12 @@ class UnknownApproval(NotFound):
     """Nothing of this id waits, or has waited, for a second person."""
 
     code = "unknown_approval"
+
+
+class UnknownPolicy(NotFound):
+    """The ledger has adopted no posting policy under this number."""
+
+    code = "unknown_policy"
 
 
 class UnknownFormat(NotFound):

@@ -521,7 +521,7 @@ class Approvals(EventData):
 
 
 class LedgerConfigured(EventData):
-    """The ledger's entity and settings from here on."""
+    """The ledger's entity and settings from here on, and who asked for a change of them."""
 
     entity: Identifier
     functional_currency: Currency
@@ -529,16 +529,19 @@ class LedgerConfigured(EventData):
     on_shortfall: Shortfall
     late_usage: Literal["reclassify", "new"]
     approvals: Approvals = Approvals()
+    by: Identifier | None = None
 
 
 class PolicyAdopted(EventData):
-    """The posting policy from here on, whole, with the hash of its content."""
+    """The posting policy from here on, whole, with the hash of its content, and who asked for a change of it."""
 
     policy: int
     name: Identifier
     version: int
+    description: str | None = None
     content_hash: Identifier
     rules: dict[str, list[list[str]]]
+    by: Identifier | None = None
 
 
 class MappingAdopted(EventData):

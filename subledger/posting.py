@@ -6,8 +6,9 @@ Owns: reading and checking policy files, ``post``. Pure, but for reading the shi
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib import resources
 from typing import Any, Final
@@ -54,34 +55,74 @@ def rules_from(document: Mapping[str, list[list[str]]]) -> Rules:
 def parse_policy(text: str) -> Policy:
     """A policy file: TOML with name, version, description and one list of ``debit / credit`` texts per entry kind.
 
-    Raises InvalidPolicy naming the kind or role that is unknown or missing.
+    Raises InvalidPolicy naming the member, kind or role that is unknown, missing or of another type.
     """
     try:
         document: dict[str, Any] = tomllib.loads(text)
-        entries: dict[str, list[str]] = document["entries"]
-        rules = {kind: tuple(_pair(kind, pair) for pair in entries[kind]) for kind in entries}
-        policy = Policy(
-            name=document["name"],
-            version=document["version"],
-            description=document["description"],
-            rules=rules,
-        )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidPolicy(f"the policy file cannot be read: {error}") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidPolicy(f"the policy file cannot be read: {error}", expected="TOML") from None
+    for member, (allowed, expected) in _MEMBERS.items():
+        if member not in document or not allowed(document[member]):
+            raise _invalid_member(member, expected, document.get(member))
+    for member in document:
+        if member not in _MEMBERS:
+            raise InvalidPolicy(
+                f"{member[:60]} is no member of a policy", field=member[:60], expected=", ".join(_MEMBERS)
+            )
+    rules = {kind: _pairs(kind, texts) for kind, texts in document["entries"].items()}
     for kind in KINDS:
         if kind.name not in rules:
             raise InvalidPolicy(f"the policy has no rule for {kind.name}", field=kind.name, expected="a list of pairs")
     for name in rules:
         if name not in KIND_BY_NAME:
-            raise InvalidPolicy(f"there is no entry kind {name}", field=name, found=name)
-    return policy
+            raise InvalidPolicy(
+                f"there is no entry kind {name[:60]}", field=name[:60], expected="an entry kind of subledger/README.md",
+                found=name[:60],
+            )  # fmt: skip
+    return Policy(
+        name=document["name"], version=document["version"], description=document["description"].strip(), rules=rules
+    )
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_PAIRS: Final = 12
+_MEMBERS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "name": (
+        lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+        "1 to 64 letters, digits, dots, dashes and underscores",
+    ),
+    "version": (lambda value: type(value) is int and 1 <= value < 2**31, "a whole number, from 1"),
+    "description": (
+        lambda value: isinstance(value, str) and len(value) <= 2000 and "\x00" not in value,
+        "text of at most 2000 characters",
+    ),
+    "entries": (lambda value: isinstance(value, dict), "a table: one list of pairs for each entry kind"),
+}
+"""The members of a policy file: what each may be, and that in words."""
+
+
+def _invalid_member(member: str, expected: str, found: object) -> InvalidPolicy:
+    what = "nothing" if found is None else str(found)[:60] if isinstance(found, str | int) else type(found).__name__
+    return InvalidPolicy(f"the policy's {member} is not {expected}", field=member, expected=expected, found=what)
+
+
+def _pairs(kind: str, texts: Any) -> tuple[Pair, ...]:
+    if not (isinstance(texts, list) and len(texts) <= _MAX_PAIRS and all(isinstance(text, str) for text in texts)):
+        expected = f"a list of at most {_MAX_PAIRS} texts, debit / credit"
+        raise InvalidPolicy(
+            f"{kind[:60]} is not {expected}", field=kind[:60], expected=expected, found=type(texts).__name__
+        )
+    return tuple(_pair(kind, text) for text in texts)
 
 
 def _pair(kind: str, text: str) -> Pair:
     debit, _, credit = (part.strip() for part in text.partition("/"))
     for role in (debit, credit):
         if role not in ROLE_BY_NAME:
-            raise InvalidPolicy(f"{kind}: there is no account role {role!r}", field=kind, found=role)
+            raise InvalidPolicy(
+                f"{kind[:60]}: there is no account role {role[:60]!r}", field=kind[:60],
+                expected="debit / credit, two roles", found=text[:120],
+            )  # fmt: skip
     return Pair(debit, credit)
 
 

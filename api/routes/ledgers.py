@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from api import documents
 from api.access import Access
-from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs, needs_everywhere
-from api.service import LedgerSettings
+from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
+from api.service import LedgerSettings, SettingsChange
 from subledger.event_data import Approvals
 from subledger.store import reader
 
@@ -30,6 +30,41 @@ class NewLedger(BaseModel):
     on_shortfall: Literal["reject", "overage", "backfill"] = "reject"
     late_usage: Literal["reclassify", "new"] = "new"
     approvals: Approvals = Approvals()
+
+
+class ApprovalsChange(BaseModel):
+    """What of the second person's settings is to be another; null takes a limit away."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    breakage_estimates: bool | None = None
+    write_offs: bool | None = None
+    voids: bool | None = None
+    reopening: bool | None = None
+    grant_credits_above: str | None = None
+    grant_value_above: str | None = None
+
+
+class LedgerChange(BaseModel):
+    """What of a ledger's settings is to be another. Currency and time zone are for its life."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    currency: str | None = None
+    timezone: str | None = None
+    entity: str | None = None
+    on_shortfall: Literal["reject", "overage", "backfill"] | None = None
+    late_usage: Literal["reclassify", "new"] | None = None
+    approvals: ApprovalsChange = ApprovalsChange()
+
+
+_CHANGES: Any = {
+    "usage beyond the credits becomes overage": {"value": {"on_shortfall": "overage"}},
+    "write-offs and large grants need a second person": {
+        "value": {"approvals": {"write_offs": True, "grant_credits_above": "1000"}}
+    },
+    "large grants no longer do": {"value": {"approvals": {"grant_credits_above": None}}},
+}
 
 
 @router.post("", status_code=201, dependencies=[needs_everywhere(Access.ADMIN)])
@@ -62,3 +97,18 @@ def one(service: Service, ledger: LedgerId) -> dict[str, Any]:
     with service.database.read() as connection:
         head = reader.ledger_head(connection, ledger)
         return documents.ledger(head, reader.policy_name(connection, ledger, head.state.policy))
+
+
+@router.patch("/{ledger}", dependencies=[needs(Access.ADMIN)])
+def configure(
+    service: Service, ledger: LedgerId, caller: Caller, body: Annotated[LedgerChange, Body(openapi_examples=_CHANGES)]
+) -> dict[str, Any]:
+    """Other settings for what is recorded from now on, told in a `ledger.configured` event with who asked.
+
+    What is not named stays. Settings that are in force are `unchanged`, and nothing is recorded.
+    """
+    change = SettingsChange(
+        **body.model_dump(exclude={"approvals"}), approvals=body.approvals.model_dump(exclude_unset=True)
+    )
+    configured = service.configure_ledger(ledger, change, by=caller)
+    return {**one(service, ledger), "status": "configured" if configured else "unchanged"}

@@ -2,7 +2,8 @@
 
 An entry is read under the policy that it was posted under, so that a ledger may change its policy. Whatever the
 policy, a kind moves prepaid_liability by its column and money owed or held by its roles: then what the entries say of
-blocks and positions is what the accounts say, in every view. Owns: these rules about rules.
+blocks and positions is what the accounts say, in every view. What is earned, conceded or lost may go where the reports
+look for it. The same rules are asked before a policy is adopted (projections/policies). Owns: these rules about rules.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import msgspec
 import rfc8785
 
 from projections.integrity.findings import Breach
-from subledger.accounts import ROLE_BY_NAME
+from subledger.accounts import ROLE_BY_NAME, ROLES, AccountClass
 from subledger.event_data import PolicyAdopted
-from subledger.journal import KIND_BY_NAME, KINDS, MONETARY_ROLES, Entry, Kind, Rules, effect
+from subledger.journal import KIND_BY_NAME, KINDS, MONETARY_ROLES, Entry, Kind, Pair, Rules, effect
 from subledger.posting import rules_from
 
 LIABILITY: Final = "prepaid_liability"
 CONTROL: Final = (LIABILITY, "customer_deposits", "credits_clearing")
 RECOGNISED: Final = "breakage_recognized"
+TRANSFERS: Final = "transfer_clearing"
 
 
 class Moves(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,15 +72,8 @@ class Policies:
         for kind in KINDS:
             if kind.name not in rules:
                 yield _breach(name, f"{name} has no rule for {kind.name}")
-        for kind_name, pairs in rules.items():
-            for pair in pairs:
-                for role in (pair.debit, pair.credit):
-                    if role not in ROLE_BY_NAME:
-                        yield _breach(name, f"{kind_name} under {name} names an account that is not in the chart",
-                                      None, role)  # fmt: skip
-            kind_or_none = KIND_BY_NAME.get(kind_name)
-            if kind_or_none is not None and pairs:
-                yield from _faults(name, kind_or_none, rules)
+        for fault in rule_faults(rules):
+            yield _breach(name, f"{fault.kind} under {name} {fault.says}", fault.expected, fault.found)
 
     def entry_faults(self, entry: Entry, functional_currency: str) -> Iterator[Breach]:
         """What is wrong with an entry by itself. Its lines balance: each pair debits what it credits."""
@@ -106,18 +101,141 @@ def _breach(policy: str, message: str, expected: object = None, found: object = 
     return Breach(check="policy", message=message, subject=policy, expected=expected, found=found)
 
 
-def _faults(policy: str, kind: Kind, rules: Rules) -> Iterator[Breach]:
-    liability, deposits, clearing = (effect(account, kind.name, rules) for account in CONTROL)
-    if keeps_the_pair(rules) and not liability == deposits == -clearing:
-        yield _breach(policy, f"{kind.name} under {policy} moves prepaid_liability without its companion",
-                      (liability, liability, -liability), (liability, deposits, clearing))  # fmt: skip
-    if liability != -_functional_sign(kind):
-        yield _breach(policy, f"{kind.name} under {policy} does not move prepaid_liability as its column says",
-                      -_functional_sign(kind), liability)  # fmt: skip
-    for role in MONETARY_ROLES:
-        expected, found = (kind.debits == role) - (kind.credits == role), effect(role, kind.name, rules)
-        if expected != found:
-            yield _breach(policy, f"{kind.name} under {policy} does not move {role} as it must", expected, found)
+# --- what a policy's rules must be -------------------------------------------------------------------------------
+
+WITHOUT_AMOUNT: Final = ("promotional_grant", "expiry_changed")
+"""Kinds that move units, or nothing, and never money."""
+
+_RECOGNISING: Final = ("consumption", "overage", "backfill_difference", "breakage", "reinstatement",
+                       "breakage_estimate", "refund_retained")  # fmt: skip
+_CONCEDING: Final = ("goodwill", "memo_unpaid", "memo_paid", "dispute_lost_used")
+_GIVEN_UP: Final = ("write_off_used", "write_off_tax_borne")
+
+
+def _of_class(*classes: AccountClass) -> tuple[str, ...]:
+    return tuple(role.name for role in ROLES if role.account_class in classes)
+
+
+_RELEASED: Final = ("deferred_revenue",)
+_REVENUE: Final = _of_class(AccountClass.REVENUE)
+_CONTRA: Final = _of_class(AccountClass.CONTRA_REVENUE)
+_EXPENSES: Final = _of_class(AccountClass.EXPENSE)
+_RESULT: Final = (*_REVENUE, *_CONTRA, *_EXPENSES, *_RELEASED)
+"""Where a policy has a choice: what is earned, conceded or lost, and what is handed to the ERP's revenue module."""
+
+
+class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the rule of one kind, as the rest of a sentence that begins with the kind."""
+
+    kind: str
+    says: str
+    expected: str | None = None
+    found: str | None = None
+
+
+def rule_faults(rules: Rules) -> Iterator[RuleFault]:
+    """What of a policy's rules could put the books wrong, kind by kind in their order; nothing for a sound policy."""
+    paired = keeps_the_pair(rules)
+    for name, pairs in rules.items():
+        strangers = [role for pair in pairs for role in (pair.debit, pair.credit) if role not in ROLE_BY_NAME]
+        for role in strangers:
+            yield RuleFault(kind=name, says="names an account that is not in the chart", found=role)
+        kind = KIND_BY_NAME.get(name)
+        if kind is not None:
+            found = list(_faults(kind, rules, paired))
+            yield from found
+            if not found and not strangers:
+                yield from _result_faults(kind, rules, paired)
+
+
+def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
+    """Where a kind does not move the accounts that the books rely on as it must."""
+    pairs = rules[kind.name]
+    if kind.name in WITHOUT_AMOUNT or not pairs:
+        if bool(pairs) == (kind.name in WITHOUT_AMOUNT):
+            says = "never has an amount and moves an account" if pairs else "has an amount and moves no account"
+            yield RuleFault(kind=kind.name, says=says, expected="no pair" if pairs else "a list of pairs",
+                            found=_written(pairs))  # fmt: skip
+        return
+    expected = _expected(kind, paired)
+    found = {role: effect(role, kind.name, rules) for role in expected}
+
+    def fault(says: str, *roles: str) -> RuleFault:
+        return RuleFault(
+            kind=kind.name, says=says,
+            expected=", ".join(_moved(role, expected[role]) for role in roles),
+            found=", ".join(_moved(role, found[role]) for role in roles),
+        )  # fmt: skip
+
+    liability, deposits, clearing = (found[role] for role in CONTROL)
+    if paired and not liability == deposits == -clearing:
+        yield fault("moves prepaid_liability without its companion", *CONTROL)
+    elif not paired and (deposits or clearing):
+        yield fault("moves the deposit accounts, and purchase does not", *CONTROL[1:])
+    if liability != expected[LIABILITY]:
+        yield fault("does not move prepaid_liability as its column says", LIABILITY)
+    for role in (*MONETARY_ROLES, RECOGNISED, TRANSFERS):
+        if found[role] != expected[role]:
+            yield fault(f"does not move {role} as it must", role)
+
+
+def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
+    """Where what is left for revenue, concessions and expenses is not what the kind stands for."""
+    if kind.name in WITHOUT_AMOUNT:
+        return
+    moved = {role: times for role in _RESULT if (times := effect(role, kind.name, rules))}
+    due = -sum(_expected(kind, paired).values())
+    allowed = _result_roles(kind.name) if due else ()
+    if moved and not due:
+        yield RuleFault(kind=kind.name, says="moves what is earned or lost, and must not", expected="none of it moved",
+                        found=_moved_all(moved))  # fmt: skip
+    elif due and (len(moved) != 1 or set(moved.values()) != {due} or not set(moved) <= set(allowed)):
+        yield RuleFault(kind=kind.name, says="does not end on one account of the kinds it may end on",
+                        expected=f"{_side(due)} one of {', '.join(allowed)}", found=_moved_all(moved))  # fmt: skip
+    elif kind.name == "reinstatement" and "breakage" in rules:
+        taken = {role: times for role in _RESULT if (times := -effect(role, "breakage", rules))}
+        if moved != taken:
+            yield RuleFault(kind=kind.name, says="is not the mirror of breakage", expected=_moved_all(taken),
+                            found=_moved_all(moved))  # fmt: skip
+
+
+def _expected(kind: Kind, paired: bool) -> dict[str, int]:
+    """Debits less credits of every account in which a policy has no choice; a mirror for a negative amount."""
+    liability = -_functional_sign(kind)
+    pair = liability if paired else 0
+    return {
+        LIABILITY: liability, "customer_deposits": pair, "credits_clearing": -pair,
+        **{role: (kind.debits == role) - (kind.credits == role) for role in MONETARY_ROLES},
+        RECOGNISED: (kind.name == "breakage_estimate") - (kind.name == "pooled_breakage"),
+        TRANSFERS: (kind.name == "transfer_in") - (kind.name == "transfer_out"),
+    }  # fmt: skip
+
+
+def _result_roles(kind: str) -> tuple[str, ...]:
+    """Where a kind may end, of the accounts in which a policy has a choice: the reports tell them apart so."""
+    if kind in _RECOGNISING:
+        return (*_REVENUE, *_RELEASED)
+    if kind == "allocation":
+        return _RELEASED
+    if kind in _CONCEDING:
+        return (*_CONTRA, *_RELEASED, *_EXPENSES)
+    return (*_CONTRA, *_EXPENSES) if kind in _GIVEN_UP else _EXPENSES
+
+
+def _moved(role: str, times: int) -> str:
+    return f"{role} {_side(times)}" + (f" {abs(times)} times" if abs(times) > 1 else "")
+
+
+def _side(times: int) -> str:
+    return "debited" if times > 0 else "credited" if times < 0 else "not moved"
+
+
+def _moved_all(moved: dict[str, int]) -> str:
+    return ", ".join(_moved(role, times) for role, times in moved.items()) or "none of them moved"
+
+
+def _written(pairs: tuple[Pair, ...]) -> str:
+    return ", ".join(f"{pair.debit} / {pair.credit}" for pair in pairs) or "no pair"
 
 
 def _functional_sign(kind: Kind) -> int:

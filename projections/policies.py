@@ -1,0 +1,212 @@
+"""The posting policies of a ledger: which it has adopted, and adopting another one.
+
+A policy holds for what is recorded after its adoption. What is recorded already keeps the policy it was posted under,
+and a reversal mirrors what is stored; so a policy that has been adopted is never edited, a change is a new version.
+
+Owns: what a policy must be to be adopted, when there is nothing to record. Does not own: the text of a policy file
+(posting), what its rules must move (integrity/policies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.integrity.policies import keeps_the_pair, rule_faults
+from projections.journals.mapping import CLOCK
+from projections.journals.rows import rows
+from subledger.errors import InvalidPolicy, InvalidValue, PolicyExists, UnknownPolicy
+from subledger.events import Event, own_event
+from subledger.journal import Rules
+from subledger.ledger import LedgerState
+from subledger.posting import SHIPPED_POLICIES, Policy, rules_from, shipped_policy
+from subledger.store.database import WriteConnection
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Outcome, Recorder
+
+_MOST_FAULTS: Final = 20
+_MOST_POLICIES: Final = 32_767  # an entry names its policy in two bytes
+
+
+class AdoptedPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy as a ledger has adopted it, at a position: its ``number`` there, from 1, is what entries name.
+
+    ``by`` is who asked; None for the policy that the ledger was created with.
+    """
+
+    number: int
+    name: str
+    version: int
+    description: str | None
+    content_hash: str
+    rules: Rules
+    position: int
+    occurred_at: datetime
+    recorded_at: datetime
+    by: str | None
+    in_force: bool
+
+
+class Adoption(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a wish to adopt: under which number the policy holds, and whether that is new.
+
+    ``left_open`` counts the open blocks whose customer_deposits and credits_clearing will answer each other, and end
+    at nothing no more: those that stood when the ledger went to a policy with the deposit pair from one without, or
+    back.
+    """
+
+    number: int
+    adopted: bool
+    left_open: int = 0
+
+
+HELD: Final = """
+-- Every adoption of a policy of this name and version: an adoption never changes.
+SELECT policy, content_hash FROM posting_policies
+WHERE ledger = %(ledger)s AND name = %(name)s AND version = %(version)s
+"""
+PURCHASE_RULE: Final = """
+-- The pairs that a purchase moves through under one policy.
+SELECT debit, credit FROM posting_rules
+WHERE ledger = %(ledger)s AND policy = %(policy)s AND kind = 'purchase' ORDER BY pair
+"""
+OPEN_BLOCKS: Final = """
+-- How many blocks are open.
+SELECT count(*) FROM blocks WHERE ledger = %(ledger)s AND is_open
+"""
+ADOPTED: Final = """
+-- The policies that a ledger has adopted, in order, as their events tell them.
+SELECT p.policy, p.position, e.data, e.occurred_at, b.recorded_at, p.policy = l.policy
+FROM posting_policies p
+JOIN ledgers l ON l.ledger = p.ledger
+JOIN events e ON e.ledger = p.ledger AND e.position = p.position
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = e.ledger AND b.last_position >= e.position
+              ORDER BY b.last_position LIMIT 1) b ON true
+WHERE p.ledger = %(ledger)s AND p.policy > %(after)s ORDER BY p.policy LIMIT %(limit)s
+"""
+
+
+def adopted_policies(connection: Connection, ledger: str, *, after: int = 0, limit: int = 100) -> list[AdoptedPolicy]:
+    """The policies that a ledger has adopted, in order, from the one after a number on."""
+    found = rows(connection, ADOPTED, {"ledger": ledger, "after": after, "limit": limit})
+    return [_adopted(*row) for row in found]
+
+
+def adopted_policy(connection: Connection, ledger: str, number: int) -> AdoptedPolicy:
+    """One policy that a ledger has adopted. Raises UnknownPolicy."""
+    for policy in adopted_policies(connection, ledger, after=number - 1, limit=1):
+        if policy.number == number:
+            return policy
+    raise UnknownPolicy(
+        f"ledger {ledger} has adopted no policy {number}", field="policy", expected="a number that policies lists",
+        found=str(number),
+    )  # fmt: skip
+
+
+def _adopted(
+    number: int, position: int, data: str, occurred_at: datetime, recorded_at: datetime, in_force: bool
+) -> AdoptedPolicy:
+    told: Mapping[str, Any] = msgspec.json.decode(data)
+    return AdoptedPolicy(
+        number=number, name=told["name"], version=told["version"], description=told.get("description"),
+        content_hash=told["content_hash"], rules=rules_from(told["rules"]), position=position,
+        occurred_at=occurred_at, recorded_at=recorded_at, by=told.get("by"), in_force=in_force,
+    )  # fmt: skip
+
+
+# --- adopting -----------------------------------------------------------------------------------------------------
+
+
+def check_policy(policy: Policy) -> None:
+    """A policy that could put the books wrong is refused before anything is posted under it.
+
+    Raises InvalidPolicy naming the first kind at fault and what its rule was expected to move; ``faults`` has them all.
+    """
+    faults = list(rule_faults(policy.rules))
+    if faults:
+        first = faults[0]
+        raise InvalidPolicy(
+            f"{first.kind} {first.says}", field=first.kind, expected=first.expected, found=first.found,
+            kind=first.kind, faults=[f"{fault.kind} {fault.says}" for fault in faults[:_MOST_FAULTS]],
+        )  # fmt: skip
+    if policy.name in SHIPPED_POLICIES:
+        shipped = shipped_policy(policy.name)
+        if shipped.version == policy.version and shipped.content_hash != policy.content_hash:
+            raise _other_rules(policy, shipped.content_hash, "ships")
+
+
+def policy_data(policy: Policy, *, number: int, by: str | None = None) -> dict[str, Any]:
+    """The data of the ``policy.adopted`` event."""
+    data: dict[str, Any] = {
+        "policy": number, "name": policy.name, "version": policy.version, "content_hash": policy.content_hash,
+        "rules": policy.rules_document,
+    }  # fmt: skip
+    if policy.description:
+        data["description"] = policy.description
+    return data if by is None else {**data, "by": by}
+
+
+def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = NOBODY) -> Adoption:
+    """Makes this the policy of what is recorded from now on. Where it is in force already, nothing is recorded.
+
+    Raises InvalidPolicy, PolicyExists where its name and version stand for other rules, UnknownLedger.
+    """
+    check_policy(policy)
+    check_person(by)
+    left_open = 0
+
+    def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
+        nonlocal left_open
+        where = {"ledger": ledger, "policy": state.policy, "name": policy.name, "version": policy.version}
+        for number, content_hash in rows(connection, HELD, where):
+            if content_hash != policy.content_hash:
+                raise _other_rules(policy, content_hash, "was adopted before")
+            if number == state.policy:
+                return []
+        if state.policy == _MOST_POLICIES:
+            raise InvalidPolicy("this ledger has adopted as many policies as can be", field="policy")
+        purchase = {"purchase": [list(pair) for pair in rows(connection, PURCHASE_RULE, where)]}
+        if keeps_the_pair(rules_from(purchase)) != keeps_the_pair(policy.rules):
+            left_open = rows(connection, OPEN_BLOCKS, where)[0][0]
+        number = state.policy + 1
+        return [
+            own_event(
+                source=OWN_SOURCE,
+                event_id=f"policy.adopted/{number}",
+                type="policy.adopted",
+                customer=None,
+                occurred_at=rows(connection, CLOCK, {})[0][0],
+                data=policy_data(policy, number=number, by=by),
+            )
+        ]
+
+    numbers: list[int] = []
+    outcomes = recorder.transact(ledger, plan, lambda _connection, state: numbers.append(state.policy))
+    raise_first(outcomes)
+    return Adoption(number=numbers[-1], adopted=bool(outcomes), left_open=left_open)
+
+
+def _other_rules(policy: Policy, content_hash: str, what: str) -> PolicyExists:
+    return PolicyExists(
+        f"{policy.name} version {policy.version} {what}, with other rules: a change is a new version", field="version",
+        expected="another version, or the same rules", found=str(policy.version), content_hash=content_hash,
+    )  # fmt: skip
+
+
+# --- what the ledger's own commands share -------------------------------------------------------------------------
+
+
+def check_person(by: str) -> None:
+    """Who asks is told in the event. Raises InvalidValue for what is no name."""
+    if not (1 <= len(by) <= 200 and by.isprintable()):
+        raise InvalidValue("who asks has a name", field="by", expected="1 to 200 characters", found=by[:60])
+
+
+def raise_first(outcomes: list[Outcome]) -> None:
+    """Raises the error of the first event that was not recorded."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
