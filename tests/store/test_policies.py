@@ -1,0 +1,488 @@
+"""Posting policies and settings during the life of a ledger: what is adopted, when, and that the books bear it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import tomllib
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api import policy_documents, reports
+from api.demo.company import year
+from api.service import LedgerSettings, SettingsChange, Subledger
+from projections import balances
+from projections.integrity.policies import WITHOUT_AMOUNT, rule_faults
+from projections.journals.close import close_period
+from projections.journals.exports import content_of, export
+from projections.policies import adopted_policies, adopted_policy, check_policy
+from projections.rebuild import rebuild
+from subledger.accounts import ROLE_BY_NAME
+from subledger.errors import (
+    InvalidInput,
+    InvalidPolicy,
+    InvalidValue,
+    LedgerExists,
+    PolicyExists,
+    SettingFixed,
+    UnknownPolicy,
+)
+from subledger.event_data import Approvals
+from subledger.journal import KINDS, Pair
+from subledger.periods import Period
+from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
+from subledger.store import reader
+from subledger.store.database import Database
+from tests.conftest import NewLedger, cloud_event
+from tests.laws.walk import HOME, long_walk
+from tests.store.tampering import differences
+
+NAMES = [kind.name for kind in KINDS]
+
+
+def of_name(name: str, *, version: int = 1, based_on: str = "contract_liability", **rules: str) -> Policy:
+    """A company's own policy: a shipped one, with other pairs for some kinds (``debit / credit, …``)."""
+    pairs = {
+        kind: tuple(Pair(*(role.strip() for role in pair.split("/"))) for pair in text.split(",") if pair.strip())
+        for kind, text in rules.items()
+    }
+    base = shipped_policy(based_on)
+    return msgspec.structs.replace(base, name=name, version=version, rules={**base.rules, **pairs})
+
+
+def file_of(policy: Policy) -> str:
+    """A policy as a company would write it, with what JSON and TOML have in common."""
+    lines = [f'name = "{policy.name}"', f"version = {policy.version}", 'description = "of our own"', "[entries]"]
+    for kind, pairs in policy.rules.items():
+        lines.append(f"{kind} = {[f'{pair.debit} / {pair.credit}' for pair in pairs]}")
+    return "\n".join(lines) + "\n"
+
+
+def record(service: Subledger, ledger: str, *documents: dict[str, Any]) -> None:
+    outcomes = service.record(ledger, list(documents))
+    assert [outcome.error for outcome in outcomes] == [None] * len(documents)
+
+
+def numbers(service: Subledger, ledger: str) -> list[tuple[int, str, int, bool]]:
+    with service.database.read() as connection:
+        return [(p.number, p.name, p.version, p.in_force) for p in adopted_policies(connection, ledger)]
+
+
+def position(service: Subledger, ledger: str) -> int:
+    with service.database.read() as connection:
+        return reader.ledger_head(connection, ledger).position
+
+
+def balance(service: Subledger, ledger: str) -> dict[str, str]:
+    """The balances of the only customer, on their normal sides, of the accounts that have one."""
+    with service.view(ledger) as view:
+        found = balances.customer_balances(service.database, view, "c")
+        return {a.account: f"{a.balance_minor / 100:.2f}" for a in found[0] if a.balance_minor}
+
+
+def buy(block: str, price: str = "100.00", day: str = "2026-01-05", **data: Any) -> dict[str, Any]:
+    data = {"block_id": block, "credits": "100", "price": price, "currency": "USD", **data}
+    return cloud_event(f"buy-{block}", "credits.purchased", "c", f"{day}T10:00:00Z", **data)
+
+
+def use(name: str, block: str, credits: str, day: str = "2026-01-20") -> dict[str, Any]:
+    return cloud_event(name, "credits.consumed", "c", f"{day}T10:00:00Z", credits=credits, block_id=block)
+
+
+def of_block(name: str, type: str, block: str, **data: Any) -> dict[str, Any]:
+    return cloud_event(name, type, "c", "2026-01-25T10:00:00Z", block_id=block, **data)
+
+
+def back(name: str, credits: str | None = None) -> dict[str, Any]:
+    part = {} if credits is None else {"credits": credits}
+    return cloud_event(
+        f"back-{name}", "consumption.reversed", "c", "2026-01-26T10:00:00Z", event_id=name, reason="r", **part
+    )
+
+
+# --- what an adoption does ----------------------------------------------------------------------------------------
+
+
+def test_a_policy_holds_for_what_is_recorded_after_it_and_a_reversal_mirrors_what_is_stored(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(policy="contract_liability")
+    record(service, ledger, buy("A"), use("u1", "A", "30"))
+    renamed = of_name("acme", consumption="prepaid_liability / overage_revenue")
+    adoption = service.adopt_policy(ledger, renamed, by="maria")
+    assert (adoption.number, adoption.adopted, adoption.left_open) == (2, True, 0)
+    record(service, ledger, use("u2", "A", "20"))
+    assert balance(service, ledger)["usage_revenue"] == "30.00"
+    assert balance(service, ledger)["overage_revenue"] == "20.00"
+    record(service, ledger, back("u1"))
+    assert "usage_revenue" not in balance(service, ledger)  # back where it was, though the policy is another
+    assert balance(service, ledger)["overage_revenue"] == "20.00"
+    assert numbers(service, ledger) == [(1, "contract_liability", 1, False), (2, "acme", 1, True)]
+    with service.database.read() as connection:
+        found = adopted_policy(connection, ledger, 2)
+        event = reader.event_at(connection, ledger, found.position)
+    assert (found.by, found.position, event.row.type) == ("maria", 6, "policy.adopted")
+    assert found.rules == renamed.rules
+    assert differences(service, ledger) == []
+
+
+def test_adopting_what_is_in_force_records_nothing_and_going_back_is_another_adoption(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    before = position(service, ledger)
+    assert service.adopt_policy(ledger, shipped_policy("customer_deposits")).adopted is False
+    assert position(service, ledger) == before
+    assert service.adopt_policy(ledger, shipped_policy("customer_deposits_arm")).number == 2
+    assert service.adopt_policy(ledger, shipped_policy("customer_deposits_arm")).adopted is False
+    assert service.adopt_policy(ledger, shipped_policy("customer_deposits")).number == 3
+    assert position(service, ledger) == before + 2
+    assert [number for number, *_ in numbers(service, ledger)] == [1, 2, 3]
+
+
+def test_the_same_name_and_version_never_stand_for_two_policies(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    first = of_name("acme", refund_retained="prepaid_liability / breakage_revenue")
+    service.adopt_policy(ledger, first)
+    service.adopt_policy(ledger, shipped_policy("customer_deposits"))
+    before = position(service, ledger)
+    for other in (
+        of_name("acme", refund_retained="prepaid_liability / overage_revenue"),  # another file, the same version
+        of_name("customer_deposits", refund_retained="prepaid_liability / overage_revenue"),  # in the name of ours
+    ):
+        with pytest.raises(PolicyExists) as caught:
+            service.adopt_policy(ledger, other)
+        assert (caught.value.field, caught.value.expected) == ("version", "another version, or the same rules")
+    assert position(service, ledger) == before
+    second = of_name("acme", version=2, refund_retained="prepaid_liability / overage_revenue")
+    assert service.adopt_policy(ledger, second).adopted
+    assert service.adopt_policy(ledger, first).number == 5  # back to version 1, as it was
+
+
+def test_two_who_adopt_at_once_adopt_once(database: Database, service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    policy, results = shipped_policy("contract_liability"), []
+    services = [Subledger(database) for _ in range(6)]
+    change = SettingsChange(on_shortfall="overage")
+
+    def both(each: Subledger) -> None:
+        results.append((each.adopt_policy(ledger, policy).adopted, each.configure_ledger(ledger, change)))
+
+    threads = [threading.Thread(target=both, args=(each,)) for each in services]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(adopted for adopted, _ in results) == [False] * 5 + [True]
+    assert sorted(configured for _, configured in results) == [False] * 5 + [True]
+    assert position(service, ledger) == 5
+    assert differences(service, ledger) == []
+
+
+def test_a_policy_is_printed_as_a_file_that_reads_back_the_same(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    text = 'With "quotes", a \\ and\na second line: ü \x7f'
+    own = msgspec.structs.replace(of_name("a.b-c_1"), description=text)
+    for policy in (shipped_policy("customer_deposits_arm"), own):
+        adoption = service.adopt_policy(ledger, policy)
+        with service.database.read() as connection:
+            found = adopted_policy(connection, ledger, adoption.number)
+        read = parse_policy(policy_documents.policy_file(found))
+        assert (read.name, read.version, read.description) == (policy.name, policy.version, policy.description.strip())
+        assert (read.rules, read.content_hash) == (policy.rules, policy.content_hash)
+        assert list(tomllib.loads(policy_documents.policy_file(found))["entries"]) == NAMES
+    with service.database.read() as connection, pytest.raises(UnknownPolicy):
+        adopted_policy(connection, ledger, 4)
+
+
+def test_a_ledger_is_created_under_a_policy_of_the_companys_own(service: Subledger, new_ledger: NewLedger) -> None:
+    policy = parse_policy(file_of(of_name("acme", consumption="prepaid_liability / overage_revenue")))
+    ledger = new_ledger() + "-own"
+    created = LedgerSettings(currency="USD", policy=policy)
+    assert service.create_ledger(ledger, created) is True
+    assert service.create_ledger(ledger, created) is False
+    for other in (shipped_policy("contract_liability"), of_name("acme")):
+        with pytest.raises(LedgerExists) as caught:
+            service.create_ledger(ledger, LedgerSettings(currency="USD", policy=other))
+        assert caught.value.field == "policy"
+    record(service, ledger, buy("A"), use("u", "A", "100"))
+    assert balance(service, ledger) == {"accounts_receivable": "100.00", "overage_revenue": "100.00"}
+    assert differences(service, ledger) == []
+    with pytest.raises(InvalidPolicy):
+        service.create_ledger(ledger + "2", LedgerSettings(currency="USD", policy=of_name("x", consumption="")))
+
+
+# --- the books after it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", SHIPPED_POLICIES)
+@pytest.mark.parametrize("after", SHIPPED_POLICIES)
+def test_what_was_bought_under_the_former_policy_can_be_used_up_cancelled_and_taken_back(
+    service: Subledger, new_ledger: NewLedger, before: str, after: str
+) -> None:
+    ledger = new_ledger(policy=before)
+    record(service, ledger, *(buy(block) for block in "ABCDEF"), buy("P", pool="P"))
+    record(service, ledger, buy("X", expires_at="2026-01-28T00:00:00Z"))
+    record(service, ledger, *(use(f"u{block}", block, "40") for block in "ABCDEFX"))
+    adoption = service.adopt_policy(ledger, shipped_policy(after))
+    assert adoption.adopted == (before != after)
+    assert adoption.left_open == (8 if (before == "contract_liability") != (after == "contract_liability") else 0)
+    record(
+        service, ledger,
+        of_block("void", "purchase.voided", "A", reason="r"),
+        of_block("refund", "credits.refunded", "B", credits="50", amount="40.00", currency="USD"),
+        back("uC"), back("uD", "15"),
+        of_block("transfer", "credits.transferred", "E", to_customer="d", new_block_id="E2", credits="10"),
+        of_block("repriced", "block.repriced", "F", add_credits="10", add_price="5.00", reason="r"),
+        use("rest", "C", "100"), use("again", "F", "70"), use("pool", "P", "30"), buy("N"), use("new", "N", "100"),
+        back("rest", "5"),
+    )  # fmt: skip
+    assert differences(service, ledger) == []
+    close_period(service.recorder, ledger, Period(2026, 1))
+    record(service, ledger, use("feb", "D", "10", "2026-02-03"))
+    rebuild(service.database, ledger)
+    assert differences(service, ledger) == []
+    [journal] = export(service.recorder, service.database, ledger, Period(2026, 1), "csv")
+    lines = list(csv.DictReader(io.StringIO(b"".join(content_of(service.database, journal)).decode())))
+    debit, credit = (sum(Decimal(line[side] or 0) for line in lines) for side in ("debit", "credit"))
+    assert debit == credit > 0
+    for name in ("rollforward", "waterfall", "clearing", "receivables", "pools", "performance"):
+        with reports.answer(service, ledger, name, reports.Question(as_of=date(2026, 2, 28))) as (report, _, _):
+            assert report.ties_out, (name, report.ties)
+
+
+@pytest.mark.parametrize("after", ["customer_deposits_arm", "acme"])
+def test_between_policies_with_the_deposit_pair_every_block_still_ends_at_zero(
+    service: Subledger, new_ledger: NewLedger, after: str
+) -> None:
+    ledger = new_ledger(policy="customer_deposits")
+    record(service, ledger, buy("A"), use("u1", "A", "40"))
+    kept = "prepaid_liability / breakage_revenue, customer_deposits / credits_clearing"
+    own = of_name("acme", based_on="customer_deposits", refund_retained=kept)
+    adoption = service.adopt_policy(ledger, own if after == "acme" else shipped_policy(after))
+    assert (adoption.adopted, adoption.left_open) == (True, 0)
+    record(service, ledger, use("u2", "A", "50"), of_block("r", "credits.refunded", "A", amount="4.00", currency="USD"))
+    assert not {"prepaid_liability", "customer_deposits", "credits_clearing"} & balance(service, ledger).keys()
+    assert differences(service, ledger) == []
+
+
+def test_a_year_in_which_the_policy_changes_every_month_is_clean(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger(policy="contract_liability")
+    policies = [shipped_policy(name) for name in SHIPPED_POLICIES] + [FAR]
+    late: list[dict[str, Any]] = []
+    for number, month in enumerate(year(), start=1):
+        service.record(ledger, month.events)
+        service.record(ledger, late)
+        late = month.late
+        close_period(service.recorder, ledger, month.period)
+        service.adopt_policy(ledger, policies[number % len(policies)])
+    assert len(numbers(service, ledger)) == 13
+    assert differences(service, ledger) == []
+
+
+# --- what is refused before it is adopted ---------------------------------------------------------------------------
+
+
+FAR = of_name(
+    "as_far_as_it_goes", version=7,
+    consumption="prepaid_liability / overage_revenue",
+    overage="unbilled_receivable / usage_revenue",
+    breakage="prepaid_liability / usage_revenue",
+    reinstatement="usage_revenue / prepaid_liability",
+    backfill_difference="prepaid_liability / deferred_revenue",
+    breakage_estimate="breakage_recognized / usage_revenue",
+    refund_retained="prepaid_liability / breakage_revenue",
+    goodwill="processing_fees / prepaid_liability",
+    memo_unpaid="deferred_revenue / accounts_receivable",
+    memo_paid="bad_debt / refunds_payable",
+    dispute_lost_used="dispute_fees / disputes_receivable",
+    write_off_used="contra_revenue / accounts_receivable",
+    write_off_tax_borne="contra_revenue / accounts_receivable",
+    processing_fee="dispute_fees / processor_clearing",
+    fx_remeasurement_cash="cash / bad_debt",
+    purchase="accounts_receivable / deferred_revenue, deferred_revenue / prepaid_liability",
+)  # fmt: skip
+"""A policy that chooses otherwise wherever it may."""
+
+
+def test_a_policy_that_chooses_otherwise_wherever_it_may_keeps_the_books_right(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger() + "-far"
+    service.create_ledger(ledger, LedgerSettings(currency=HOME, policy=FAR, on_shortfall="backfill"))
+    kinds = 0
+    for step in long_walk(3, 400).steps:
+        if step.event.type not in ("policy.adopted", "ledger.configured"):
+            [outcome] = service.recorder.transact(ledger, lambda _c, _s, _p, e=step.event: [e])
+            kinds += outcome.error is None
+    assert kinds > 150
+    assert differences(service, ledger) == []
+    for name in ("rollforward", "waterfall", "clearing", "receivables", "pools", "performance"):
+        with reports.answer(service, ledger, name, reports.Question()) as (report, _, _):
+            assert report.ties_out, (name, report.ties)
+
+
+# the rule · what is said of it · what was expected, and found
+REFUSED = [
+    (of_name("m", memo_paid="contra_revenue / customer_balance"), "memo_paid does not move refunds_payable as it must",
+     "refunds_payable credited", "refunds_payable not moved"),
+    (of_name("m", goodwill="contra_revenue / deferred_revenue"),
+     "goodwill does not move prepaid_liability as its column says", "prepaid_liability credited",
+     "prepaid_liability not moved"),
+    (of_name("m", based_on="customer_deposits", goodwill="contra_revenue / prepaid_liability"),
+     "goodwill moves prepaid_liability without its companion",
+     "prepaid_liability credited, customer_deposits credited, credits_clearing debited",
+     "prepaid_liability credited, customer_deposits not moved, credits_clearing not moved"),
+    (of_name("m", refund="prepaid_liability / refunds_payable, customer_deposits / credits_clearing"),
+     "refund moves the deposit accounts, and purchase does not", "customer_deposits not moved, credits_clearing not "
+     "moved", "customer_deposits debited, credits_clearing credited"),
+    (of_name("m", consumption=""), "consumption has an amount and moves no account", "a list of pairs", "no pair"),
+    (of_name("m", promotional_grant="contra_revenue / prepaid_liability"),
+     "promotional_grant never has an amount and moves an account", "no pair", "contra_revenue / prepaid_liability"),
+    (of_name("m", breakage_estimate="bad_debt / breakage_revenue"),
+     "breakage_estimate does not move breakage_recognized as it must", "breakage_recognized debited",
+     "breakage_recognized not moved"),
+    (of_name("m", transfer_out="prepaid_liability / deferred_revenue"),
+     "transfer_out does not move transfer_clearing as it must", "transfer_clearing credited",
+     "transfer_clearing not moved"),
+    (of_name("m", purchase="accounts_receivable / prepaid_liability, contra_revenue / usage_revenue"),
+     "purchase moves what is earned or lost, and must not", "none of it moved",
+     "usage_revenue credited, contra_revenue debited"),
+    (of_name("m", consumption="prepaid_liability / contra_revenue"),
+     "consumption does not end on one account of the kinds it may end on",
+     "credited one of usage_revenue, overage_revenue, breakage_revenue, deferred_revenue", "contra_revenue credited"),
+    (of_name("m", breakage="prepaid_liability / usage_revenue"), "reinstatement is not the mirror of breakage",
+     "usage_revenue debited", "breakage_revenue debited"),
+    (of_name("m", payment_cash="cash / accounts_receivable, cash / accounts_receivable"),
+     "payment_cash does not move cash as it must", "cash debited", "cash debited 2 times"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "says", "expected", "found"), REFUSED, ids=[row[1] for row in REFUSED])
+def test_what_would_put_the_books_wrong_is_refused_naming_the_kind_and_what_was_expected(
+    service: Subledger, new_ledger: NewLedger, policy: Policy, says: str, expected: str, found: str
+) -> None:
+    ledger = new_ledger()
+    before = position(service, ledger)
+    with pytest.raises(InvalidPolicy) as caught:
+        service.adopt_policy(ledger, parse_policy(file_of(policy)))
+    error = caught.value
+    assert (error.message, error.expected, error.found) == (says, expected, found)
+    assert error.field == error.facts["kind"] == says.split(" ", maxsplit=1)[0]
+    assert error.facts["faults"][0] == says
+    assert position(service, ledger) == before
+
+
+ROLES = st.sampled_from(sorted(ROLE_BY_NAME))
+PAIRS = st.lists(st.builds(Pair, ROLES, ROLES), max_size=3).map(tuple)
+
+
+@settings(max_examples=400)
+@given(kind=st.sampled_from(NAMES), pairs=PAIRS, base=st.sampled_from(SHIPPED_POLICIES))
+def test_a_rule_is_sound_exactly_if_it_moves_what_the_shipped_one_does_but_for_where_it_has_a_choice(
+    kind: str, pairs: tuple[Pair, ...], base: str
+) -> None:
+    shipped = shipped_policy(base)
+    faults = list(rule_faults({**shipped.rules, kind: pairs}))
+    result = ("revenue", "contra_revenue", "expense")
+    choice = {role.name for role in ROLE_BY_NAME.values() if role.account_class in result} | {"deferred_revenue"}
+
+    def moved(rule: tuple[Pair, ...]) -> dict[str, int]:
+        net = dict.fromkeys(ROLE_BY_NAME, 0)
+        for pair in rule:
+            net[pair.debit] += 1
+            net[pair.credit] -= 1
+        return {role: times for role, times in net.items() if times}
+
+    ours, theirs = moved(shipped.rules[kind]), moved(pairs)
+    if {r: t for r, t in ours.items() if r not in choice} != {r: t for r, t in theirs.items() if r not in choice}:
+        assert faults
+    if not faults:
+        assert sum(role in choice for role in ours) == sum(role in choice for role in theirs)
+    if ours == theirs and (pairs or kind in WITHOUT_AMOUNT) and not (kind in WITHOUT_AMOUNT and pairs):
+        assert not faults
+
+
+def test_the_policies_that_ship_may_be_adopted() -> None:
+    for name in SHIPPED_POLICIES:
+        check_policy(shipped_policy(name))
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    over = cloud_event("o", "credits.consumed", "c", "2026-01-20T10:00:00Z", credits="1", overage_price="0.10",
+                       currency="USD")  # fmt: skip
+    assert service.record(ledger, [over])[0].status == "rejected"
+    changed = SettingsChange(on_shortfall="overage", late_usage="reclassify", entity="US01",
+                             approvals={"voids": True, "grant_credits_above": "10"})  # fmt: skip
+    assert service.configure_ledger(ledger, changed, by="ann") is True
+    assert service.configure_ledger(ledger, changed, by="bob") is False
+    assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": "10.00"})) is False
+    assert service.configure_ledger(ledger, SettingsChange(currency="USD", timezone="UTC")) is False
+    record(service, ledger, over, buy("A"))
+    [waiting] = service.record(ledger, [of_block("v", "purchase.voided", "A", reason="r")], by="ann")
+    assert waiting.status == "waiting"
+    # Protection is lowered by an event that names who asked; what waits goes on waiting.
+    assert service.configure_ledger(ledger, SettingsChange(approvals={"voids": False}), by="ann") is True
+    with service.database.read() as connection:
+        head = reader.ledger_head(connection, ledger)
+        data = msgspec.json.decode(reader.event_at(connection, ledger, head.position).row.data)
+    assert (data["by"], data["approvals"], data["entity"]) == ("ann", {"grant_credits_above": "10"}, "US01")
+    assert head.state.approvals == Approvals.model_validate({"grant_credits_above": "10"})
+    assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": None})) is True
+    record(service, ledger, of_block("v2", "purchase.voided", "A", reason="r"))
+    rebuild(service.database, ledger)
+    assert differences(service, ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "field"),
+    [
+        (SettingsChange(currency="EUR"), SettingFixed, "currency"),
+        (SettingsChange(timezone="Asia/Tokyo"), SettingFixed, "timezone"),
+        (SettingsChange(on_shortfall="maybe"), InvalidValue, "on_shortfall"),
+        (SettingsChange(late_usage="maybe"), InvalidValue, "late_usage"),
+        (SettingsChange(entity=""), InvalidValue, "entity"),
+        (SettingsChange(entity="a\nb"), InvalidValue, "entity"),
+        (SettingsChange(approvals={"void": True}), InvalidInput, "approvals.void"),
+        (SettingsChange(approvals={"grant_credits_above": "-1"}), InvalidInput, "approvals.grant_credits_above"),
+    ],
+)
+def test_a_setting_that_is_fixed_or_not_allowed_is_refused_and_leaves_no_trace(
+    service: Subledger, new_ledger: NewLedger, call: SettingsChange, error: type[Exception], field: str
+) -> None:
+    ledger = new_ledger()
+    before = position(service, ledger)
+    with pytest.raises(error) as caught:
+        service.configure_ledger(ledger, call)
+    assert caught.value.field == field  # type: ignore[attr-defined]
+    assert position(service, ledger) == before
+
+
+@pytest.mark.parametrize("by", ["", "a\nb", "x" * 201])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda service, ledger, by: service.configure_ledger(ledger, SettingsChange(entity="E"), by=by),
+        lambda service, ledger, by: service.adopt_policy(ledger, shipped_policy("contract_liability"), by=by),
+    ],
+)
+def test_who_asks_has_a_name(
+    service: Subledger, new_ledger: NewLedger, call: Callable[[Subledger, str, str], object], by: str
+) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        call(service, new_ledger(), by)
+    assert caught.value.field == "by"
