@@ -36,7 +36,7 @@ def adoption(found: Adoption, adopted: AdoptedPolicy) -> Document:
     remarks = []
     if found.left_open:
         remarks.append(
-            f"{found.left_open} open credit blocks stood under a policy that treats customer deposits otherwise: their "
+            f"{found.left_open} open credit block{'s' if found.left_open > 1 else ''} stood under a policy that treats customer deposits otherwise: their "
             "customer_deposits and credits_clearing answer each other from now on, and do not end at zero one by one"
         )
     return {"status": "adopted" if found.adopted else "unchanged", **adopted_policy(adopted), "remarks": remarks}

@@ -104,11 +104,58 @@ def test_exit_codes_say_what_kind_of_failure(run: Run) -> None:
     assert (later.returncode, json.loads(later.stdout)["code"]) == (2, "invalid_value")
 
 
+def test_a_policy_is_printed_edited_and_adopted(run: Run, tmp_path: Path) -> None:
+    run("ledger", "create", "ours", "--currency", "USD", "--policy", "contract_liability")
+    file = tmp_path / "ours.toml"
+    printed = run("policy", "show", "--ledger", "ours").stdout
+    file.write_text(printed.replace("contract_liability", "ours", 1).replace("/ usage_revenue", "/ overage_revenue"))
+    adopted = _json(run("policy", "adopt", str(file), "--ledger", "ours", "--by", "maria", "--json"))
+    assert (adopted["status"], adopted["policy"], adopted["by"]) == ("adopted", 2, "maria")
+    assert _json(run("policy", "adopt", str(file), "--ledger", "ours", "--json"))["status"] == "unchanged"
+    assert "in force already" in run("policy", "adopt", str(file), "--ledger", "ours").stdout
+    [first, second] = _json(run("policy", "list", "--ledger", "ours", "--json"))["items"]
+    assert (first["name"], second["name"], second["in_force"]) == ("contract_liability", "ours", True)
+    assert run("policy", "show", "1", "--ledger", "ours").stdout == printed
+    assert "maria" in run("policy", "list", "--ledger", "ours").stdout
+    assert _json(run("policy", "show", "--ledger", "ours", "--json"))["entries"]["promotional_grant"] == []
+    file.write_text(file.read_text() + 'tip = ["cash / cash"]\n')
+    refused = run("policy", "adopt", str(file), "--ledger", "ours", "--json")
+    assert (refused.returncode, json.loads(refused.stdout)["code"]) == (2, "invalid_policy")
+    absent = run("policy", "adopt", "absent.toml", "--ledger", "ours")
+    assert (absent.returncode, "invalid_policy" in absent.stderr) == (2, True)
+    assert "FILE.toml" in run("policy", "adopt", "mine", "--ledger", "ours").stderr
+    file.write_text(printed)
+    created = ("ledger", "create", "ours-2", "--currency", "USD", "--policy", str(file), "--json")
+    assert _json(run(*created))["policy"] == "contract_liability"
+    assert _json(run(*created))["created"] is False
+
+
+def test_a_ledger_is_configured_and_what_is_not_named_stays(run: Run) -> None:
+    run("ledger", "create", "set", "--currency", "USD", "--second-person-for", "voids", "--entity", "US01")
+    configure = ("ledger", "configure", "set", "--json")
+    first = _json(run(*configure, "--on-shortfall", "overage", "--grant-credits-above", "10"))
+    assert (first["status"], first["entity"], first["on_shortfall"]) == ("configured", "US01", "overage")
+    assert first["approvals"] == {"voids": True, "grant_credits_above": "10"}
+    assert _json(run(*configure, "--on-shortfall", "overage"))["status"] == "unchanged"
+    named = ("--second-person-for", "write_offs", "--second-person-for", "reopening")
+    assert _json(run(*configure, *named))["approvals"] == {
+        "write_offs": True, "reopening": True, "grant_credits_above": "10",
+    }  # fmt: skip
+    lowered = _json(run(*configure, "--second-person-for", "none", "--grant-credits-above", "none", "--by", "maria"))
+    assert lowered["approvals"] == {}
+    [*_, last] = _json(run("events", "--ledger", "set", "--json"))["items"]
+    assert (last["type"], last["event"]["data"]["by"]) == ("ledger.configured", "maria")
+    assert _json(run(*configure, "--currency", "EUR"), 3)["code"] == "setting_fixed"
+    assert _json(run(*configure, "--timezone", "Asia/Tokyo"), 3)["code"] == "setting_fixed"
+    assert _json(run(*configure, "--late-usage", "sometimes"), 2)["code"] == "invalid_value"
+    assert run("verify", "--ledger", "set").returncode == 0
+
+
 def test_every_command_has_help(run: Run) -> None:
     listed = run("--help").stdout
     for command in (
         "init", "database", "ledger", "keys", "record", "events", "history", "balances", "blocks", "expire", "close",
-        "reopen", "periods", "export", "mapping", "verify", "rebuild", "serve", "demo", "bench",
+        "reopen", "periods", "export", "mapping", "policy", "verify", "rebuild", "serve", "demo", "bench",
     ):  # fmt: skip
         assert command in listed
         assert run(command, "--help").returncode == 0

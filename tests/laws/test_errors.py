@@ -12,20 +12,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from api.documents import decode_cursor
-from api.service import LedgerSettings, Subledger
+from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import balances
 from projections.journals.close import close_period, reopen_period
 from projections.journals.exports import export
 from projections.journals.mapping import parse_mapping
+from projections.policies import adopted_policy
 from subledger import errors
 from subledger.errors import Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
 from subledger.event_data import Approvals
+from subledger.journal import Pair
 from subledger.periods import Period
-from subledger.posting import shipped_policy
+from subledger.posting import Policy, shipped_policy
 from subledger.store import reader
 from subledger.store.database import Database
 from tests.conftest import NewLedger, cloud_event
@@ -261,6 +264,20 @@ def _refused_and_sent_again(service: Subledger, _ledger: str) -> None:
     raise outcome.error
 
 
+SOUND = (Pair("accounts_receivable", "cash"), Pair("cash", "tax_payable"))
+
+
+def _policy(**rules: tuple[Pair, ...]) -> Policy:
+    """A shipped policy with another rule for some kind, under the shipped name and version."""
+    shipped = shipped_policy("customer_deposits")
+    return msgspec.structs.replace(shipped, rules={**shipped.rules, **rules})
+
+
+def _policy_never_adopted(service: Subledger, ledger: str) -> None:
+    with service.database.read() as connection:
+        adopted_policy(connection, ledger, 9)
+
+
 CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.UnknownLedger, lambda service, _: service.record("no-such-ledger", [use()])),
     (errors.UnknownLedger, lambda service, _: service.view("no-such-ledger").__enter__()),
@@ -279,6 +296,11 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.InvalidValue, lambda service, _: service.create_ledger("../new", LedgerSettings(currency="USD"))),
     (errors.InvalidValue, lambda service, _: service.create_ledger("n", LedgerSettings(currency="USD", timezone="x"))),
     (errors.InvalidPolicy, lambda _service, _ledger: shipped_policy("mine")),
+    (errors.InvalidPolicy, lambda service, ledger: service.adopt_policy(ledger, _policy(payout=()))),
+    (errors.PolicyExists, lambda service, ledger: service.adopt_policy(ledger, _policy(overage_tax=SOUND))),
+    (errors.UnknownPolicy, _policy_never_adopted),
+    (errors.SettingFixed, lambda service, ledger: service.configure_ledger(ledger, SettingsChange(currency="EUR"))),
+    (errors.InvalidValue, lambda service, ledger: service.configure_ledger(ledger, SettingsChange(late_usage="x"))),
     (errors.InvalidCursor, lambda _service, _ledger: decode_cursor("not-ours", (str,))),
     (errors.InvalidMapping, lambda _service, _ledger: parse_mapping("role,account\n")),
     (errors.PeriodOutOfOrder, lambda service, ledger: close_period(service.recorder, ledger, MARCH)),
