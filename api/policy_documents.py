@@ -35,9 +35,10 @@ def adoption(found: Adoption, adopted: AdoptedPolicy) -> Document:
     """What became of a wish to adopt a policy, and that policy."""
     remarks = []
     if found.left_open:
+        blocks = "1 open credit block" if found.left_open == 1 else f"{found.left_open} open credit blocks"
         remarks.append(
-            f"{found.left_open} open credit block{'s' if found.left_open > 1 else ''} stood under a policy that treats customer deposits otherwise: their "
-            "customer_deposits and credits_clearing answer each other from now on, and do not end at zero one by one"
+            f"{blocks} stood under a policy that treats customer deposits otherwise: their customer_deposits and "
+            "credits_clearing answer each other from now on, and do not end at zero one by one"
         )
     return {"status": "adopted" if found.adopted else "unchanged", **adopted_policy(adopted), "remarks": remarks}
 
