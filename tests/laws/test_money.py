@@ -21,6 +21,7 @@ from subledger.money import (
     format_credits,
     format_minor,
     nano,
+    parse_change,
     parse_credits,
     parse_decimal,
     parse_minor,
@@ -229,6 +230,24 @@ def test_credits_are_positive_with_nine_decimals_at_most(text: str) -> None:
 @given(QUANTITIES)
 def test_credits_are_whole_billionths(quantity: Decimal) -> None:
     assert Fraction(nano(quantity), 10**9) == Fraction(quantity)
+
+
+@pytest.mark.parametrize("text", ["1000000000000000", "-1000000000000000", "-0.000000001", "0", "2.5"])
+def test_a_change_of_credits_goes_either_way_within_bounds(text: str) -> None:
+    assert parse_change(text, field="data.add_credits") == Decimal(text)
+
+
+@pytest.mark.parametrize("text", ["1000000000000000.1", "-1000000000000001", "1" * 30 + "." + "0" * 30])
+def test_a_change_of_credits_out_of_bounds_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        parse_change(text, field="data.add_credits")
+    document = caught.value.as_document()
+    assert (document["field"], document["expected"]) == ("data.add_credits", "a smaller quantity")
+    assert document["found"] == text[:60]
+    assert document["detail"] == "data.add_credits is at most 1000000000000000 either way"
+    with pytest.raises(TooManyDecimals) as too_fine:
+        parse_change("-0.0000000001", field="data.add_credits")
+    assert (too_fine.value.field, too_fine.value.expected) == ("data.add_credits", "at most 9 decimals")
 
 
 # --- rounding -----------------------------------------------------------------------------------------------

@@ -214,3 +214,59 @@ def test_a_block_expires_at_its_expiry_and_never_while_it_is_disputed(books: Cas
             "code": "not_yet_expired", "field": "time", "expected": expires, "found": at.isoformat()[:19] + "Z",
             "detail": f"block {block_id} expires {expires}",
         }.items()  # fmt: skip
+
+
+def test_what_has_expired_is_not_given_back_moved_or_changed_whether_or_not_it_was_swept() -> None:
+    case = Case()
+    case.buys("A", expires_at=on(20).isoformat())
+    for type, data in (
+        ("purchase.voided", {"reason": "r"}), ("credits.refunded", {}), ("credits.escheated", {}),
+        ("block.repriced", {"add_credits": "1", "reason": "r"}),
+        ("credits.transferred", {"to_customer": "bob", "new_block_id": "N"}),
+    ):  # fmt: skip
+        error = case.is_refused(type, 20, block_id="A", **data)
+        assert error.as_document().items() >= {
+            "code": "no_credits_left", "field": "data.block_id", "found": "A",
+            "expected": "a block that has not expired; block.expiry_changed moves an expiry",
+            "detail": "block A expired 2026-01-20T12:00:00Z",
+        }.items()  # fmt: skip
+    assert case.does("credits.refunded", 19, block_id="A", credits="1")
+
+
+def test_a_dispute_is_ended_by_naming_what_it_is_about_or_nothing() -> None:
+    case = Case()
+    case.buys("A")
+    case.buys("B")
+    case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", payment_id="P")
+    case.does("payment.received", 2, amount="10.00", currency="USD", block_id="B", payment_id="Q")
+    case.does("dispute.opened", 3, dispute_id="D", payment_id="P", amount="1.00", currency="USD")
+    for type in ("dispute.won", "dispute.lost"):
+        for field, name in (("payment_id", "Q"), ("block_id", "B")):
+            error = case.is_refused(type, 4, dispute_id="D", **{field: name})
+            assert (error.code, error.field, error.expected, error.found, error.message) == (
+                "unknown_dispute", f"data.{field}", "what was disputed, or nothing", name,
+                f"dispute D is not about {field} {name}",
+            )  # fmt: skip
+    error = case.is_refused("dispute.won", 4, dispute_id="D", amount="1.01", currency="USD")
+    assert (error.code, error.message) == ("exceeds_payment", "what is disputed: 1.00 USD")
+    error = case.is_refused("receivable.written_off", 4, block_id="A", reason="r")
+    assert error.code == "block_disputed"
+    assert case.does("dispute.won", 4, dispute_id="D", payment_id="P", block_id="A")
+
+
+def test_a_block_is_not_repriced_beyond_all_business() -> None:
+    case = Case()
+    most, price = "1000000000000000", "10000000000000.00"
+    case.buys("A", credits=most, price=price)
+    error = case.is_refused("block.repriced", 2, block_id="A", add_credits="0.5", reason="r")
+    assert error.as_document().items() >= {
+        "code": "invalid_value", "field": "data.add_credits", "expected": f"together at most {most}", "found": f"{most}.5",
+        "detail": "data.add_credits makes too many credits",
+    }.items()  # fmt: skip
+    error = case.is_refused("block.repriced", 2, block_id="A", add_price="0.01", reason="r")
+    assert error.as_document().items() >= {
+        "code": "invalid_value", "field": "data.add_price", "expected": f"together at most {price}", "found": "0.01",
+        "detail": "block A would have too large a price",
+    }.items()  # fmt: skip
+    case.buys("B", credits="1", price="9999999999999.99")
+    assert case.does("block.repriced", 2, block_id="B", add_price="0.01", add_credits="999999999999999", reason="r")

@@ -315,3 +315,15 @@ def test_what_escheats_is_reclaimed_and_remitted_of_what_is_held() -> None:
     assert told(case.does("escheat.reclaimed", 3, amount="2.00", **about)) == ["01-05 escheat_reclaimed 200 block=A"]
     assert told(case.does("escheat.remitted", 7, amount="3.00", **about)) == ["01-07 escheat_remitted 300 block=A"]
     assert case.is_refused("escheat.remitted", 8, amount="0.72", **about).expected == "at most 0.71"
+
+
+def test_what_is_won_of_a_dispute_is_said_and_the_rest_is_lost() -> None:
+    case = Case()
+    case.buys("A", 5, price="10.00", tax="1.00")
+    case.uses("4.2", 5)
+    case.does("dispute.opened", 6, dispute_id="D", block_id="A")
+    step = case.does("dispute.won", 7, dispute_id="D", amount="5.50", currency="USD", fee="1.00")
+    assert told(step) == [
+        "01-07 dispute_lost_unused 400 block=A credits=2.8", "01-07 dispute_lost_used 100 block=A",
+        "01-07 dispute_lost_tax 50 block=A", "01-07 dispute_won 550 block=A", "01-07 dispute_fee 100",
+    ]  # fmt: skip
