@@ -260,8 +260,8 @@ def test_a_block_is_not_repriced_beyond_all_business() -> None:
     case.buys("A", credits=most, price=price)
     error = case.is_refused("block.repriced", 2, block_id="A", add_credits="0.5", reason="r")
     assert error.as_document().items() >= {
-        "code": "invalid_value", "field": "data.add_credits", "expected": f"together at most {most}", "found": f"{most}.5",
-        "detail": "data.add_credits makes too many credits",
+        "code": "invalid_value", "field": "data.add_credits", "expected": f"together at most {most}",
+        "found": f"{most}.5", "detail": "data.add_credits makes too many credits",
     }.items()  # fmt: skip
     error = case.is_refused("block.repriced", 2, block_id="A", add_price="0.01", reason="r")
     assert error.as_document().items() >= {
