@@ -10,13 +10,14 @@ from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from subledger.blocks import ZERO
 from subledger.books import Books, Rates
 from subledger.documents import moved, position_key
 from subledger.event_data import EVENT_TYPES
 from subledger.journal import KIND_BY_NAME, KINDS, LEDGER_ROLES
-from subledger.pools import Pool
+from subledger.pools import Estimate, Pool
 from tests.laws.walk import HOME, Walk, for_every_walk, monetary_sides
 
 # Kind of movement → the letter of the specification that it changes, and how; by hand, apart from the code's columns.
@@ -91,6 +92,45 @@ def test_a_pools_figures_are_the_sums_of_its_entries_and_its_breakage_is_the_for
             else:
                 average = Fraction(functional[name]["F"], found["F"])
                 assert abs(functional[name]["T"] - found["T"] * average) <= Fraction(1, 2)
+
+
+AMOUNT = st.none() | st.integers(0, 60)
+SHARE = st.none() | st.integers(0, 60).map(lambda hundredths: Decimal(hundredths).scaleb(-2))
+
+
+@given(
+    st.builds(
+        Estimate, version=st.just(1), breakage_minor=AMOUNT, breakage_rate=SHARE, escheat_minor=AMOUNT,
+        escheat_rate=SHARE, issued_minor=st.integers(0, 120),
+    ),
+    st.booleans(), st.tuples(*[st.integers(0, 60)] * 4), st.booleans(),
+)  # fmt: skip
+def test_a_pool_recognises_what_the_formula_says_whatever_became_of_what_was_issued(
+    estimate: Estimate, estimated: bool, parts: tuple[int, int, int, int], credits: bool
+) -> None:
+    """Of what is issued parts were redeemed, expired, escheated; it may have fallen below what was expected."""
+    redeemed, expired, escheated, left = parts
+    figures = Counter(F=sum(parts), R=redeemed, A=expired, escheated=escheated)
+    pool = Pool(
+        pool="p", currency="USD", estimate=estimate if estimated else None, issued_minor=sum(parts),
+        redeemed_minor=redeemed, expired_minor=expired, escheated_minor=escheated,
+        credits=Decimal(left if credits else 0), issued_functional=sum(parts) * 2, expired_functional=expired + 1,
+    )  # fmt: skip
+    assert pool.due_minor() == due(pool, figures)
+    kept = pool.due_minor() == expired
+    assert pool.due_functional() == (expired + 1 if kept else pool.due_minor() * 2)
+
+
+def test_breakage_that_has_no_room_left_counts_as_nothing() -> None:
+    pool = Pool(
+        pool="p", currency="USD", estimate=Estimate(version=1, breakage_rate=Decimal("0.5")), issued_minor=100,
+        redeemed_minor=20, escheated_minor=50, credits=Decimal(1),
+    )  # fmt: skip
+    assert pool.expected() == (0, 50), "expected and escheated leave nothing to be redeemed"
+    assert pool.due_minor() == 0
+    assert replace(pool, escheated_minor=49).expected() == (50, 49)
+    assert replace(pool, estimate=None).expected() == (0, 50)
+    assert replace(pool, estimate=None, escheated_minor=0).expected() == (0, 0)
 
 
 @for_every_walk

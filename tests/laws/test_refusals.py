@@ -21,7 +21,7 @@ def test_every_refusal_names_its_field_and_says_what_was_expected_and_found(long
         assert document["detail"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def books() -> Case:
     """A is bought in EUR, B partly used in USD, U used up, F frozen, G goodwill, P promotional; V is billed overage."""
     case = in_euro(on_shortfall="overage")

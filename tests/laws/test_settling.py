@@ -327,3 +327,136 @@ def test_what_is_won_of_a_dispute_is_said_and_the_rest_is_lost() -> None:
         "01-07 dispute_lost_unused 400 block=A credits=2.8", "01-07 dispute_lost_used 100 block=A",
         "01-07 dispute_lost_tax 50 block=A", "01-07 dispute_won 550 block=A", "01-07 dispute_fee 100",
     ]  # fmt: skip
+
+
+# --- in another currency, by the smallest unit, and what is left of what -----------------------------------------
+
+
+def test_an_invoice_in_another_currency_is_paid_disputed_and_lost_in_it() -> None:
+    case = in_euro(on_shortfall="overage")
+    case.uses("1", 3, overage_price="2.00", currency="EUR")
+    case.does("overage.billed", 4, invoice_id="V", amount="2.00", currency="EUR", tax="0.50")
+    paid = case.does("payment.received", 5, amount="2.50", currency="EUR", invoice_id="V", payment_id="P")
+    assert told(paid) == ["01-05 payment_cash 250 currency=EUR functional=300 invoice=V"]
+    opened = case.does("dispute.opened", 6, dispute_id="D", payment_id="P", amount="1.00", fee="0.30", currency="EUR")
+    assert told(opened) == [
+        "01-06 dispute_opened 100 currency=EUR functional=120 invoice=V",
+        "01-06 dispute_fee 30 currency=EUR functional=36",
+    ]
+    assert case.is_refused(
+        "dispute.opened", 6, dispute_id="E", payment_id="P", amount="1.51", currency="EUR"
+    ).expected == "at most 1.50"  # fmt: skip
+    lost = case.does("dispute.lost", 7, dispute_id="D")
+    assert told(lost) == [
+        "01-07 dispute_lost_used 80 currency=EUR functional=96 invoice=V",
+        "01-07 dispute_lost_tax 20 currency=EUR functional=24 invoice=V",
+    ]
+
+
+def test_a_block_that_a_payment_paid_twice_is_one_part_of_its_dispute() -> None:
+    case = Case()
+    case.buys("A")
+    case.does("payment.received", 2, amount="6.00", currency="USD", payment_id="P")
+    for amount in ("2.00", "3.00"):
+        case.does("payment.applied", 3, payment_id="P", amount=amount, currency="USD", block_id="A")
+    assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == ["01-04 dispute_opened 500 block=A"]
+
+
+def test_a_cent_is_applied_disputed_and_written_off_like_any_amount() -> None:
+    case = Case()
+    case.buys("A")
+    case.does("payment.received", 2, amount="0.01", currency="USD", payment_id="P")
+    applied = case.does("payment.applied", 3, payment_id="P", amount="0.01", currency="USD", block_id="A")
+    assert told(applied) == ["01-03 payment_applied 1 block=A"]
+    assert told(case.does("dispute.opened", 4, dispute_id="D", payment_id="P")) == ["01-04 dispute_opened 1 block=A"]
+    case.does("dispute.won", 5, dispute_id="D")
+    written = case.does("receivable.written_off", 6, block_id="A", amount="0.01", reason="r")
+    assert told(written) == ["01-06 write_off_unused 1 block=A credits=0.007000000"]
+
+
+def test_a_part_of_the_value_never_takes_the_last_billionth_of_a_credit() -> None:
+    case = Case()
+    case.buys("A", credits="0.000000001", price="1.00")
+    assert told(case.does("receivable.written_off", 2, block_id="A", amount="0.99", reason="r")) == [
+        "01-02 write_off_unused 99 block=A credits=0E-9"
+    ]
+    assert told(case.does("receivable.written_off", 3, block_id="A", amount="0.01", reason="r")) == [
+        "01-03 write_off_unused 1 block=A credits=1E-9"
+    ]
+
+
+def test_what_is_unapplied_in_another_currency_is_counted_in_it() -> None:
+    case = in_euro()
+    case.buys("A", 1, currency="EUR")
+    case.does("payment.received", 2, amount="10.00", currency="EUR", payment_id="P")
+    case.does("payment.refunded", 3, amount="2.00", currency="EUR")
+    said = {"payment_id": "P", "currency": "EUR", "block_id": "A"}
+    assert case.is_refused("payment.applied", 4, amount="8.01", **said).expected == "at most 8.00"
+    applied = case.does("payment.applied", 4, amount="8.00", **said)
+    assert told(applied) == ["01-04 payment_applied 800 block=A currency=EUR functional=960"]
+
+
+def test_no_tax_is_conceded_that_was_reversed_or_taken_before() -> None:
+    case = Case(on_shortfall="overage")
+    case.buys("A", price="10.00", tax="1.00")
+    case.uses("3.5", 2)
+    case.does("credits.refunded", 3, block_id="A", credits="1.4")
+    memo = {"amount": "0.10", "currency": "USD", "reason": "r"}
+    assert case.is_refused("credit_memo.issued", 4, block_id="A", tax="0.81", **memo).expected == "at most 0.80"
+    case.does("credit_memo.issued", 4, block_id="A", tax="0.30", **memo)
+    assert case.is_refused("credit_memo.issued", 5, block_id="A", tax="0.51", **memo).expected == "at most 0.50"
+    case.buys("B", price="10.00", unit="token")
+    case.uses("7", 5, unit="token")
+    assert case.is_refused("credit_memo.issued", 6, block_id="B", tax="0.01", **memo).expected == "at most 0.00"
+    case.uses("1", 6, unit="other", overage_price="2.00", currency="USD")
+    case.does("overage.billed", 7, invoice_id="V", amount="2.00", currency="USD", tax="0.50")
+    case.does("credit_memo.issued", 8, invoice_id="V", tax="0.20", **memo)
+    assert case.is_refused("credit_memo.issued", 9, invoice_id="V", tax="0.31", **memo).expected == "at most 0.30"
+    most = {"amount": "1.91", "currency": "USD", "reason": "r"}
+    assert case.is_refused("credit_memo.issued", 9, invoice_id="V", **most).expected == "at most 1.90"
+
+
+def test_a_block_may_be_repriced_to_less_than_a_credit() -> None:
+    case = Case()
+    case.buys("A")
+    error = case.is_refused("block.repriced", 2, block_id="A", add_credits="-7", reason="r")
+    assert error.facts == {"available": "7"}
+    step = case.does("block.repriced", 2, block_id="A", add_credits="-6.999999999", reason="r")
+    assert told(step) == ["01-02 repricing 0 block=A credits=-6.999999999"]
+
+
+def test_a_transferred_block_inherits_that_it_is_refundable_and_whose_it_is_when_nobody_claims_it() -> None:
+    case = Case()
+    case.buys("A", refundable=True, escheat_class="DE-3y")
+    step = case.does("credits.transferred", 2, block_id="A", to_customer="bob", new_block_id="N")
+    taken = step.decision.taken_over
+    assert taken is not None
+    assert (taken.refundable, taken.escheat_class, taken.opened_at_position) == (True, "DE-3y", 0)
+
+
+# --- dates ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_booked_before_what_the_block_last_gained_or_before_it_broke() -> None:
+    """Three credits come back in February, on the fifth, to a block that expired on the first and was disputed."""
+    case = Case()
+    case.buys("A", 5, **UNTIL_FEBRUARY)
+    early = case.does("block.expiry_changed", 3, block_id="A", reason="r", **UNTIL_FEBRUARY)
+    assert told(early) == ["01-05 expiry_changed 0 block=A"]
+    usage = case.uses("3", 5)
+    case.expires("A")
+    case.does("dispute.opened", 35, dispute_id="D", block_id="A")
+    case.takes_back(usage, 36)
+    moved = case.does("block.expiry_changed", 20, block_id="A", expires_at=None, reason="r")
+    assert told(moved) == ["02-05 expiry_changed 0 block=A", "02-05 reinstatement 571 block=A credits=4"]
+
+
+def test_what_is_claimed_is_booked_after_the_escheat_and_after_what_came_back_since() -> None:
+    case = Case()
+    case.buys("A", 5)
+    usage = case.uses("3", 5)
+    case.does("credits.escheated", 8, block_id="A")
+    about = {"block_id": "A", "amount": "1.00", "currency": "USD"}
+    assert told(case.does("escheat.reclaimed", 6, **about)) == ["01-08 escheat_reclaimed 100 block=A"]
+    case.takes_back(usage, 10)
+    assert told(case.does("escheat.remitted", 6, **about)) == ["01-10 escheat_remitted 100 block=A"]

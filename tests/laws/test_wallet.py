@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from subledger.blocks import PAID, Block, Segment
 from subledger.documents import Applied, Correction, Dispute, Invoice, Overage, Payment
-from subledger.evolving import evolve
+from subledger.evolving import apply_movement, evolve
 from subledger.money import MAX_MINOR, exponent
 from subledger.wallet import Wallet, carry_after_restoring, price_overage
-from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on
+from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on, told
 from tests.laws.walk import Step
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -342,7 +342,13 @@ def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_giv
     assert (now.disputes, now.disputed_minor, now.given_up_minor) == (0, 1100, 1100)
     assert (now.tax_taken_minor, now.tax_reversed_minor) == (100, 0)
     assert now.gone == {"charged_back": (Decimal("2.8"), 400, 480)}
+    assert (now.conceded_minor, now.gained_on) == (600, date(2026, 1, 1))
     assert after(lost).document("dispute", "D") == replace(dispute, decided="lost")
+    case.buys("B", 9, unit="token", currency="EUR")
+    case.does("dispute.opened", 9, dispute_id="E", block_id="B")
+    won = after(case.does("dispute.won", 10, dispute_id="E")).block("B")
+    assert won is not None
+    assert (won.disputes, won.disputed_minor) == (0, 0)
 
 
 def test_a_write_off_gives_value_and_tax_up_and_takes_them_from_the_receivable() -> None:
@@ -354,7 +360,58 @@ def test_a_write_off_gives_value_and_tax_up_and_takes_them_from_the_receivable()
         [now] = after(written).blocks
         assert (now.receivable_minor, now.given_up_minor, now.tax_taken_minor) == (0, 1100, 100)
         assert now.gone == {"written_off": (Decimal("2.8"), 400, 0)}
-        assert now.gained_on == date(2026, 1, 1)
+        assert (now.gained_on, now.conceded_minor) == (date(2026, 1, 1), 600)
+
+
+def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_later() -> None:
+    """Of two billionths of a credit a cent is given up: no billionth is worth so little."""
+    for disputed in (False, True):
+        case = Case()
+        case.buys("A", 5, credits="0.000000002", price="1.00")
+        if disputed:
+            case.does("dispute.opened", 6, dispute_id="D", block_id="A")
+            step = case.does("dispute.lost", 7, dispute_id="D", amount="0.01", currency="USD")
+        else:
+            step = case.does("receivable.written_off", 7, block_id="A", amount="0.01", reason="r")
+        [now] = after(step).blocks
+        assert (now.left, now.carrying_minor, now.gained_on) == (Decimal("2E-9"), 99, date(2026, 1, 7))
+
+
+def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
+    case = Case(on_shortfall="backfill")
+    case.uses("2", 10, overage_price="5.00", currency="USD")
+    step = case.buys("A", 5)
+    assert told(step) == [
+        "01-05 purchase 1000 block=A credits=7", "01-10 overage_backfilled 1000 block=A credits=2 overage=1",
+        "01-10 backfill_difference -714 block=A overage=1",
+    ]  # fmt: skip
+    [now] = after(step).blocks
+    assert (now.gained_on, now.used, now.drawn_minor) == (date(2026, 1, 5), 2, 286)
+    [usage] = after(step).overages
+    assert (usage.open, usage.open_minor, usage.settled_by) == (0, 0, ("e2",))
+
+
+def test_a_movement_of_a_decision_in_the_making_is_at_no_position_yet() -> None:
+    case = Case()
+    step = case.does("credits.granted", 5, block_id="G", credits="4", reason="promotional")
+    [movement] = step.decision.movements
+    [block] = apply_movement(Wallet(customer="ann"), step.event, step.decision, movement, "USD").blocks
+    assert (block.block_id, block.opened_at_position, block.currency) == ("G", 0, "USD")
+    case.does("payment.received", 6, amount="5.00", currency="USD")
+    paid = case.steps[-1]
+    wallet = apply_movement(Wallet(customer="ann"), paid.event, paid.decision, paid.decision.movements[0], "USD")
+    assert wallet.positions == {"customer_balance USD ": (-500, -500)}
+
+
+def test_overage_remembers_what_was_taken_back_of_it() -> None:
+    case = Case(on_shortfall="overage")
+    usage = case.uses("3", 5, overage_price="0.333", currency="USD")
+    for times in (1, 2, 3):
+        [held] = after(case.takes_back(usage, 6, credits="1")).overages
+        assert (held.restored, held.restored_minor) == (times, (33, 67, 100)[times - 1])
+        [correction] = case.wallets["ann"].corrections
+        assert correction.of(None) == (times, held.restored_minor, 0)
+    assert case.wallets["ann"].carry == {"USD": 0}
 
 
 def test_a_void_and_a_refund_leave_what_was_cancelled_and_its_tax() -> None:
@@ -365,6 +422,10 @@ def test_a_void_and_a_refund_leave_what_was_cancelled_and_its_tax() -> None:
     [voided] = after(case.does("purchase.voided", 7, block_id="A", reason="r")).blocks
     assert (voided.cancelled_minor, voided.tax_reversed_minor, voided.receivable_minor) == (400, 40, 0)
     assert (voided.tax_taken_minor, voided.gone) == (0, {"voided": (Decimal("2.8"), 400, 0)})
+    case.buys("C", price="10.00", tax="1.00", unit="unpaid")
+    unpaid = after(case.does("purchase.voided", 7, block_id="C", reason="r")).block("C")
+    assert unpaid is not None
+    assert (unpaid.cancelled_minor, unpaid.tax_reversed_minor, unpaid.tax_taken_minor) == (1000, 100, 0)
     case.buys("B", price="10.00", tax="1.00", unit="token")
     step = case.does("credits.refunded", 8, block_id="B", credits="3.5", amount="2.00", currency="USD")
     refunded = after(step).block("B")
@@ -383,6 +444,9 @@ def test_a_memo_concedes_value_and_takes_tax_of_the_block() -> None:
     ).blocks
     assert (now.conceded_minor, now.tax_taken_minor, now.tax_reversed_minor) == (200, 20, 0)
     assert (now.receivable_minor, now.given_up_minor) == (880, 0)
+    case.does("payment.received", 7, amount="8.80", currency="USD", block_id="A")
+    [now] = after(case.does("credit_memo.issued", 8, block_id="A", amount="1.00", currency="USD", reason="r")).blocks
+    assert (now.conceded_minor, now.receivable_minor) == (300, 0)
 
 
 def test_a_remeasured_block_is_worth_what_the_rate_of_the_day_says_and_gained_then() -> None:
