@@ -460,3 +460,12 @@ def test_what_is_claimed_is_booked_after_the_escheat_and_after_what_came_back_si
     assert told(case.does("escheat.reclaimed", 6, **about)) == ["01-08 escheat_reclaimed 100 block=A"]
     case.takes_back(usage, 10)
     assert told(case.does("escheat.remitted", 6, **about)) == ["01-10 escheat_remitted 100 block=A"]
+
+
+def test_a_void_of_what_was_repriced_to_nothing_takes_the_tax_with_its_credits() -> None:
+    case = Case()
+    case.buys("A", price="10.00", tax="1.00")
+    case.does("block.repriced", 2, block_id="A", add_price="-10.00", reason="r")
+    assert told(case.does("purchase.voided", 3, block_id="A", reason="r")) == [
+        "01-03 void_unpaid 0 block=A credits=7", "01-03 tax_reversed_unpaid 100 block=A",
+    ]  # fmt: skip

@@ -482,3 +482,46 @@ def test_what_an_event_refers_to_and_a_wallet_lacks_is_named() -> None:
     ):
         with pytest.raises(LookupError, match=f"^{lacking}$"):
             evolve(Wallet(customer=customer), step.event, decision, position=9, functional_currency="USD")
+
+
+def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:
+    case = Case()
+    case.buys("A")
+    case.buys("B")
+    case.does("payment.received", 2, amount="4.00", currency="USD", block_id="A", payment_id="P")
+    case.does("payment.received", 2, amount="9.00", currency="USD", payment_id="Q")
+    case.does("dispute.opened", 3, dispute_id="D", payment_id="P")
+    lost = Applied(block="A", amount=400)
+    assert case.wallets["ann"].document("payment", "P").disputed == (lost,)
+    error = case.is_refused("dispute.opened", 4, dispute_id="E", payment_id="P")
+    assert error.message == "nothing can be disputed", "however much of the block another payment paid"
+    ended = case.does("dispute.lost", 5, dispute_id="D", amount="3.00", currency="USD")
+    won = Applied(block="A", amount=-100)
+    assert after(ended).document("payment", "P").disputed == (lost, won)
+    assert after(ended).document("payment", "Q").disputed == ()
+    again = case.does("dispute.opened", 6, dispute_id="F", payment_id="P")
+    assert told(again) == ["01-06 dispute_opened 100 block=A"]
+    case.does("dispute.opened", 7, dispute_id="G", block_id="B")
+    by_itself = case.does("dispute.won", 8, dispute_id="G")
+    assert after(by_itself).document("payment", "P").disputed == (lost, won, Applied(block="A", amount=100))
+
+
+def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left() -> None:
+    case = in_euro()
+    case.buys("A", currency="EUR")
+    usage = case.uses("3", 2)
+    case.does("block.repriced", 3, block_id="A", add_price="5.00", reason="r")
+    since = case.uses("2", 4)
+    [now] = after(since).blocks
+    before = Segment(
+        credits=Decimal(4), price_minor=1071, price_functional=1286, used=Decimal(3), drawn_minor=429,
+        drawn_functional=514,
+    )  # fmt: skip
+    assert now.segment == before
+    [now] = after(case.takes_back(since, 5)).blocks
+    assert (now.used, now.segment) == (3, before), "what was used since comes back at its own price"
+    [now] = after(case.takes_back(usage, 6, credits="1")).blocks
+    assert now.segment == Segment(
+        credits=Decimal(5), price_minor=1214, price_functional=1457, used=Decimal(2), drawn_minor=286,
+        drawn_functional=343,
+    )  # fmt: skip
