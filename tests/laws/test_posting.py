@@ -257,13 +257,23 @@ def test_a_policy_file_that_is_not_whole_is_refused_by_the_name_of_what_is_wrong
 @pytest.mark.parametrize(
     ("text", "expected", "found", "said"),
     [
-        ("name = ", None, None, "the policy file cannot be read: "),
+        ("name = ", "TOML", None, "the policy file cannot be read: "),
         (HEAD, "a list of pairs", None, f"the policy has no rule for {NAMES[0]}"),
-        (HEAD + EVERY + 'tip = ["cash / cash"]\n', None, "tip", "there is no entry kind tip"),
-        (HEAD + EVERY.replace("cash", "purse"), None, "purse", f"{NAMES[0]}: there is no account role 'purse'"),
+        (
+            HEAD + EVERY + 'tip = ["cash / cash"]\n',
+            "an entry kind of subledger/README.md",
+            "tip",
+            "there is no entry kind tip",
+        ),
+        (
+            HEAD + EVERY.replace("cash", "purse"),
+            "debit / credit, two roles",
+            "purse",
+            f"{NAMES[0]}: there is no account role 'purse'",
+        ),
         (
             HEAD + EVERY.replace(" / customer_balance", " / a / b"),
-            None,
+            "debit / credit, two roles",
             "a / b",
             f"{NAMES[0]}: there is no account role 'a",
         ),
