@@ -22,8 +22,8 @@ from api.service import LedgerSettings, SettingsChange, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
 from subledger.errors import InvalidInput, SubledgerError
-from subledger.event_data import Approvals
 from subledger.events import loads, read_data
+from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store import embedded, reader
 from subledger.store.recorder import DUPLICATE, RECORDED, WAITING, Input

@@ -25,10 +25,10 @@ from projections.policies import (
 )
 from projections.trial_balance import DayTotalsProjector
 from subledger.errors import InvalidInput, InvalidValue, LedgerExists, SettingFixed
-from subledger.event_data import Approvals
 from subledger.events import Event, own_event, read_data, read_event
 from subledger.ledger import LedgerState
 from subledger.money import exponent
+from subledger.own_event_data import Approvals
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import reader

@@ -20,11 +20,11 @@ from subledger import merkle, references
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
 from subledger.documents import Correction, Document, Overage
-from subledger.event_data import MappingAdopted, PolicyAdopted
 from subledger.events import Event, canonical, stored_event
 from subledger.evolving import evolve
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState, evolve_ledger
+from subledger.own_event_data import MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.references import DocumentKey

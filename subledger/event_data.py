@@ -501,82 +501,6 @@ class ExchangeRateSet(EventData):
             )
 
 
-# --- events that only their own command writes: what a decision depends on is in the log ------------------------
-
-
-class Approvals(EventData):
-    """What needs a second person. Grants above the limits do: in credits, or in value (functional currency)."""
-
-    breakage_estimates: bool = False
-    write_offs: bool = False
-    voids: bool = False
-    reopening: bool = False
-    grant_credits_above: Credits | None = None
-    grant_value_above: Amount | None = None
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The settings that differ from asking for nothing, as plain JSON."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
-
-class LedgerConfigured(EventData):
-    """The ledger's entity and settings from here on, and who asked for a change of them."""
-
-    entity: Identifier
-    functional_currency: Currency
-    timezone: Identifier
-    on_shortfall: Shortfall
-    late_usage: Literal["reclassify", "new"]
-    approvals: Approvals = Approvals()
-    by: Identifier | None = None
-
-
-class PolicyAdopted(EventData):
-    """The posting policy from here on, whole, with the hash of its content, and who asked for a change of it."""
-
-    policy: int
-    name: Identifier
-    version: int
-    description: str | None = None
-    content_hash: Identifier
-    rules: dict[str, list[list[str]]]
-    by: Identifier | None = None
-
-
-class MappingAdopted(EventData):
-    """The account mapping from here on, whole, with the hash of its content."""
-
-    mapping: int
-    content_hash: Identifier
-    rows: list[dict[str, str]]
-
-
-class BalancesRemeasured(EventData):
-    """Money owed and held in other currencies, at the rates of a period's end."""
-
-    period: Identifier
-
-
-class PeriodClosed(EventData):
-    """A month is closed: nothing is posted into it any more."""
-
-    period: Identifier
-
-
-class PeriodReopened(EventData):
-    """A closed month, and every later one, is open again."""
-
-    period: Identifier
-    reason: Reason
-
-
-class PeriodCut(EventData):
-    """An open period was exported: what is recorded from here on belongs to its next journal."""
-
-    period: Identifier
-
-
 EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "credits.purchased": CreditsPurchased,
     "credits.granted": CreditsGranted,
@@ -603,16 +527,6 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "escheat.reclaimed": EscheatPaid,
     "escheat.remitted": EscheatPaid,
     "exchange_rate.set": ExchangeRateSet,
-}
-
-RESERVED_TYPES: Final[dict[str, type[EventData]]] = {
-    "ledger.configured": LedgerConfigured,
-    "policy.adopted": PolicyAdopted,
-    "mapping.adopted": MappingAdopted,
-    "balances.remeasured": BalancesRemeasured,
-    "period.closed": PeriodClosed,
-    "period.reopened": PeriodReopened,
-    "period.cut": PeriodCut,
 }
 
 LEDGER_WIDE: Final = frozenset({"payout.settled", "breakage.estimated", "exchange_rate.set"})

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidJson, InvalidValue, WrongType
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, RESERVED_TYPES, EventData, Identifier, Time
+from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, EventData, Identifier, Time
+from subledger.own_event_data import RESERVED_TYPES
 
 # --- the envelope -------------------------------------------------------------------------------------------
 

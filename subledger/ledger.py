@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from subledger import event_data as events
+from subledger import own_event_data as events
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
 from subledger.events import Event, canonical
 from subledger.periods import Period, time_zone

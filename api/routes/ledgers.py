@@ -11,7 +11,7 @@ from api import documents
 from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.service import LedgerSettings, SettingsChange
-from subledger.event_data import Approvals
+from subledger.own_event_data import Approvals
 from subledger.store import reader
 
 router = APIRouter(prefix="/v1/ledgers", tags=["ledgers"])

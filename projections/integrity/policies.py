@@ -17,8 +17,8 @@ import rfc8785
 
 from projections.integrity.findings import Breach
 from subledger.accounts import ROLE_BY_NAME, ROLES, AccountClass
-from subledger.event_data import PolicyAdopted
 from subledger.journal import KIND_BY_NAME, KINDS, MONETARY_ROLES, Entry, Kind, Pair, Rules, effect
+from subledger.own_event_data import PolicyAdopted
 from subledger.posting import rules_from
 
 LIABILITY: Final = "prepaid_liability"

@@ -25,9 +25,9 @@ from projections.replay import Logged, Replayer, read_batches, read_log, stored_
 from subledger import merkle
 from subledger.encoding import encode
 from subledger.errors import UnknownLedger
-from subledger.event_data import PolicyAdopted
 from subledger.events import Event
 from subledger.journal import Dimensions, Entry
+from subledger.own_event_data import PolicyAdopted
 from subledger.store.database import Database
 
 Progress = Callable[[int, int], None]

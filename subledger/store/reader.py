@@ -18,10 +18,10 @@ from sqlalchemy import Connection, text
 from subledger import merkle
 from subledger.accounts import Side
 from subledger.errors import KnownAtInFuture, UnknownBlock, UnknownLedger, UnknownPosition
-from subledger.event_data import Approvals
 from subledger.events import format_time
 from subledger.journal import Rules, expand
 from subledger.ledger import LedgerState
+from subledger.own_event_data import Approvals
 from subledger.posting import rules_from
 from subledger.store.database import Database
 

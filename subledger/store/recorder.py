@@ -3,6 +3,8 @@
 A batch takes the ledger's row lock, decides each event in turn, writes the log and everything that follows from it,
 and commits. Who waits for the lock follows; so positions are gapless and in commit order, ``recorded_at`` never runs
 backwards, and nothing derived is ever behind. One bad event never spoils its batch: it is rejected with its reason.
+
+Long, because the way of a batch is one story, in one file, from the lock to the commit.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from subledger.approvals import needs_second_person
 from subledger.books import evolve_books
 from subledger.deciding import decide
 from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError, UnknownLedger
-from subledger.event_data import Approvals, MappingAdopted, PeriodReopened, PolicyAdopted
 from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, canonical, differences, own_event
 from subledger.evolving import evolve
 from subledger.ledger import LedgerState, check_may_reopen, evolve_ledger
+from subledger.own_event_data import Approvals, MappingAdopted, PeriodReopened, PolicyAdopted
 from subledger.periods import Period, effective_date
 from subledger.posting import post
 from subledger.store import approvals, log

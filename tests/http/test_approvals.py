@@ -15,7 +15,7 @@ from api import access
 from api.app import create_app
 from api.service import LedgerSettings, Subledger
 from projections import integrity
-from subledger.event_data import Approvals
+from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from tests.conftest import cloud_event

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
-from subledger.event_data import Approvals
+from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from tests.conftest import NewLedger, cloud_event
 from tests.http.test_reports import POLICIES, _get, _lines, _table

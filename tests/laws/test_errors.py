@@ -25,8 +25,8 @@ from projections.journals.mapping import parse_mapping
 from projections.policies import adopted_policy
 from subledger import errors
 from subledger.errors import Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
-from subledger.event_data import Approvals
 from subledger.journal import Pair
+from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.posting import Policy, shipped_policy
 from subledger.store import reader

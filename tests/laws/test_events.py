@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger import errors
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, RESERVED_TYPES, parse_time
+from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, parse_time
 from subledger.events import differences, format_time, loads, read_event, stored_event
+from subledger.own_event_data import RESERVED_TYPES
 from tests.conftest import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"

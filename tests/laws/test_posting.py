@@ -268,13 +268,13 @@ def test_a_policy_file_that_is_not_whole_is_refused_by_the_name_of_what_is_wrong
         (
             HEAD + EVERY.replace("cash", "purse"),
             "debit / credit, two roles",
-            "purse",
+            "purse / customer_balance",
             f"{NAMES[0]}: there is no account role 'purse'",
         ),
         (
             HEAD + EVERY.replace(" / customer_balance", " / a / b"),
             "debit / credit, two roles",
-            "a / b",
+            "cash / a / b",
             f"{NAMES[0]}: there is no account role 'a",
         ),
     ],

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from api.service import LedgerSettings, Subledger
 from projections.journals.exports import export
 from projections.journals.summary import journals_of
-from subledger.event_data import Approvals
+from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from tests.conftest import NewLedger, cloud_event
 from tests.store.tampering import LEDGER, differences

@@ -35,8 +35,8 @@ from subledger.errors import (
     SettingFixed,
     UnknownPolicy,
 )
-from subledger.event_data import Approvals
 from subledger.journal import KINDS, Pair
+from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
 from subledger.store import reader
