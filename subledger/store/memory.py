@@ -1,7 +1,7 @@
 """The writer's memory: wallets, and everything an event may refer to, loaded before a batch and kept after it.
 
 Owns: loading and saving of wallets, finished blocks and documents. Does not own: what changes them (wallet).
-Long, because what is loaded, changed and saved for an event must be seen together: each part is wrong without the others.
+Long, because what is loaded, changed and saved for an event must be seen together.
 A cache: it is trusted only while the ledger's head is exactly what this writer left, and dropped on any failure.
 """
 
