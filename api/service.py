@@ -32,6 +32,7 @@ from subledger.own_event_data import Approvals
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import reader
+from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
 from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder, now_of
 
@@ -146,7 +147,8 @@ class Subledger:
 
     def record(self, ledger: str, documents: Sequence[object], *, by: str = NOBODY) -> list[Outcome]:
         """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks."""
-        return self.recorder.record(ledger, [read_input(document) for document in documents], by=by)
+        with collection_held_off():
+            return self.recorder.record(ledger, [read_input(document) for document in documents], by=by)
 
     def expire(self, ledger: str, through: date) -> int:
         """The expiry sweep through the end of a day, where the ledger lives. Returns how many blocks expired."""

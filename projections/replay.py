@@ -7,7 +7,7 @@ blocks, documents, totals) is held. Owns: the fold in memory. Does not own: comp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import Any, Final
@@ -213,7 +213,7 @@ class Replayer:
             self.allowed[decision.approval.approval_id] = _approved(logged.event, decision.approval, recorded_at)
         for entry in entries:
             self._number(entry.dimensions)
-        self._new_days.add(entries, recorded_at, self._numbers)
+        self._new_days.add(entries, recorded_at.astimezone(UTC).date(), self._numbers)
         for level, index, digest in self.frontier.append(logged.leaf):
             self._changed["merkle_nodes"][(level, index)] = (digest,)
         self.position = logged.position

@@ -6,7 +6,7 @@ Owns: the table ``ledger_days``, kept in the commit of every batch. Reading it i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from decimal import Decimal
 from typing import Final
 
@@ -40,8 +40,8 @@ class DayTotals:
     def __init__(self) -> None:
         self.totals: dict[DayKey, list[int | Decimal]] = {}
 
-    def add(self, entries: Iterable[Entry], recorded_at: datetime, dimension_sets: dict[Dimensions, int]) -> None:
-        recorded_date = recorded_at.astimezone(UTC).date()
+    def add(self, entries: Iterable[Entry], recorded_date: date, dimension_sets: dict[Dimensions, int]) -> None:
+        """``recorded_date`` is that of ``recorded_at``, in UTC."""
         for entry in entries:
             key = (
                 entry.accounting_date,
@@ -73,7 +73,7 @@ class DayTotalsProjector:
     """Adds each batch's entries to the day totals, in its commit."""
 
     def project(self, connection: WriteConnection, batch: Batch) -> None:
-        totals = DayTotals()
+        totals, recorded_date = DayTotals(), batch.recorded_at.astimezone(UTC).date()
         for recorded in batch.events:
-            totals.add(recorded.entries, batch.recorded_at, batch.dimension_sets)
+            totals.add(recorded.entries, recorded_date, batch.dimension_sets)
         totals.write(connection, batch.ledger)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -26,6 +27,7 @@ _length = Struct(">I").pack
 _entry_head = Struct(">HHqqiii").pack
 
 NULL: Final = b"\x00"
+_PRESENT: Final = tuple(b"\x01" + _length(size) for size in range(512))
 
 
 def microseconds(moment: datetime) -> int:
@@ -37,18 +39,23 @@ def _text(value: str | None) -> bytes:
     if value is None:
         return NULL
     encoded = value.encode()
-    return b"\x01" + _length(len(encoded)) + encoded
+    size = len(encoded)
+    return (_PRESENT[size] if size < 512 else b"\x01" + _length(size)) + encoded
+
+
+# Types, kinds, units, currencies, products … are few, and come again and again.
+_word = lru_cache(maxsize=4_096)(_text)
 
 
 def encode(ledger: str, position: int, event: Event, decision_text: str, entries: tuple[Entry, ...]) -> bytes:
     """The bytes that the leaf hash is made of."""
     parts = [
         VERSION,
-        _text(ledger),
+        _word(ledger),
         _int64(position),
-        _text(event.source),
+        _word(event.source),
         _text(event.event_id),
-        _text(event.type),
+        _word(event.type),
         _text(event.customer),
         _int64(microseconds(event.occurred_at)),
         _text(event.data_text),
@@ -67,16 +74,16 @@ def encode(ledger: str, position: int, event: Event, decision_text: str, entries
                 entry.effective_date.toordinal() - _EPOCH_DAY,
                 entry.cut,
             ),
-            _text(entry.kind),
+            _word(entry.kind),
             _text(entry.customer),
             _text(entry.block_id),
-            _text(entry.unit),
+            _word(entry.unit),
             _text(format_credits(entry.credits)),
-            _text(entry.currency),
-            _text(entry.dimensions.product),
-            _text(entry.dimensions.credit_kind),
-            _text(entry.dimensions.pool),
-            _text(entry.dimensions.processor),
+            _word(entry.currency),
+            _word(entry.dimensions.product),
+            _word(entry.dimensions.credit_kind),
+            _word(entry.dimensions.pool),
+            _word(entry.dimensions.processor),
         )
     return b"".join(parts)
 

@@ -47,6 +47,8 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
 
 def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
     """The ledger after one of its own events; any other event leaves it as it is."""
+    if event.type not in events.RESERVED_TYPES:
+        return state
     data: Any = event.data
     replace = msgspec.structs.replace
     match data:

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import lru_cache
 from importlib import resources
 from typing import Any, Final
 
@@ -133,6 +134,9 @@ def shipped_policy(name: str) -> Policy:
     return parse_policy((resources.files("subledger") / "policies" / f"{name}.toml").read_text("utf-8"))
 
 
+_dimensions = lru_cache(maxsize=4_096)(Dimensions)  # few, and the same again and again
+
+
 def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapping[str, Wallet]) -> tuple[Entry, ...]:
     """The journal entries of a decision: one per movement, in order.
 
@@ -182,5 +186,5 @@ def _entry(
         accounting_date=movement.on,
         effective_date=effective,
         cut=before.open_cut,
-        dimensions=Dimensions(product or "", credit_kind, movement.pool or "", movement.processor or ""),
+        dimensions=_dimensions(product or "", credit_kind, movement.pool or "", movement.processor or ""),
     )

@@ -169,24 +169,28 @@ def rows_of_change(before: Wallet, after: Wallet, position: int) -> Rows:
             continue
         if known is None or not (block.left and known.left) or known.due_at != block.due_at:
             blocks.append((after.customer, block))
-    old_overages = {overage.position: overage for overage in before.overages}
-    documents: list[DocumentRow] = [
-        ("overage", str(overage.position), after.customer, encode_state(overage))
-        for overage in after.overages
-        if not overage.open and old_overages.get(overage.position) is not overage
-    ]
-    old_corrections = {correction.position: correction for correction in before.corrections}
-    documents += [
-        ("correction", str(correction.position), after.customer, encode_state(correction))
-        for correction in after.corrections
-        if old_corrections.get(correction.position) is not correction
-    ]
-    old_documents = {(d.document_kind, d.document_id): d for d in before.documents}
-    documents += [
-        (document.document_kind, document.document_id, after.customer, encode_state(document))
-        for document in after.documents
-        if old_documents.get((document.document_kind, document.document_id)) is not document
-    ]
+    documents: list[DocumentRow] = []
+    if after.overages is not before.overages:
+        old_overages = {overage.position: overage for overage in before.overages}
+        documents += [
+            ("overage", str(overage.position), after.customer, encode_state(overage))
+            for overage in after.overages
+            if not overage.open and old_overages.get(overage.position) is not overage
+        ]
+    if after.corrections is not before.corrections:
+        old_corrections = {correction.position: correction for correction in before.corrections}
+        documents += [
+            ("correction", str(correction.position), after.customer, encode_state(correction))
+            for correction in after.corrections
+            if old_corrections.get(correction.position) is not correction
+        ]
+    if after.documents is not before.documents:
+        old_documents = {(d.document_kind, d.document_id): d for d in before.documents}
+        documents += [
+            (document.document_kind, document.document_id, after.customer, encode_state(document))
+            for document in after.documents
+            if old_documents.get((document.document_kind, document.document_id)) is not document
+        ]
     return Rows(
         position=position,
         wallet=after.without_finished(),

@@ -29,6 +29,7 @@ from subledger.own_event_data import Approvals, MappingAdopted, PeriodReopened, 
 from subledger.periods import Period, effective_date
 from subledger.posting import post
 from subledger.store import approvals, log
+from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
 from subledger.store.log import Batch, RecordedEvent
 from subledger.store.memory import LedgerMemory, Recorded
@@ -133,7 +134,8 @@ class Recorder:
         """
         if not inputs:
             return []
-        return self.transact(ledger, lambda _connection, _state, _position: inputs, by=by)
+        with collection_held_off():
+            return self.transact(ledger, lambda _connection, _state, _position: inputs, by=by)
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
         """A new ledger with the events that configure it. False where it existed: then nothing is written."""
