@@ -155,13 +155,12 @@ def _one_of(data: EventData, first: str, second: str) -> None:
 
 
 def _check_disputed(data: Any) -> None:
-    """The amount and the fee of a dispute's event need their currency."""
+    """The amount and the fee of a dispute's event: in the currency named, or else in that of what is disputed."""
     for name in ("amount", "fee"):
-        if getattr(data, name) is not None:
-            _needs(data.currency is not None, "currency", "an amount needs its currency")
+        if getattr(data, name) is not None and data.currency is not None:
             data.minor(name, data.currency)
     if data.amount is not None:
-        _positive(data.minor("amount", data.currency), "amount")
+        _positive(data.amount, "amount")
 
 
 def _starts_before_it_expires(starts_at: datetime | None, expires_at: datetime | None) -> None:
@@ -305,9 +304,7 @@ class CreditsRefunded(EventData):
     reason: Reason | None = None
 
     def check(self) -> None:
-        if self.amount is not None:
-            _needs(self.currency is not None, "currency", "an amount needs its currency")
-            assert self.currency is not None  # for the type checker; _needs has raised
+        if self.amount is not None and self.currency is not None:
             self.minor("amount", self.currency)
 
 

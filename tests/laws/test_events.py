@@ -375,7 +375,6 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
     (errors.InvalidValue, _with("payment.received", amount="0.00"), "data.amount"),
     (errors.InvalidValue, _with("block.expiry_changed", reason=""), "data.reason"),
     (errors.InvalidValue, _with(refundable=True, pool="gift-cards"), "data.pool"),
-    (errors.MissingField, _with("credits.refunded", block_id="b", amount="1.00"), "data.currency"),
     (errors.InvalidValue, _with("credits.transferred", to_customer="-"), "data.to_customer"),
     (errors.MissingField, _with("block.repriced", block_id="b"), "data.add_credits"),
     (errors.WrongType, _with("block.repriced", block_id="b", add_price=5), "data.add_price"),
@@ -387,7 +386,6 @@ FAULTS: list[tuple[type[errors.InvalidInput], Callable[[], object], str | None]]
         "data.invoice_id",
     ),
     (errors.MissingField, _with("dispute.opened", dispute_id="d"), "data.payment_id"),
-    (errors.MissingField, _with("dispute.opened", dispute_id="d", block_id="b", fee="15"), "data.currency"),
     (errors.InvalidValue, _with("dispute.lost", dispute_id="d", amount="0", currency="USD"), "data.amount"),
     (
         errors.InvalidValue,

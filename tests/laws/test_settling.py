@@ -469,3 +469,22 @@ def test_a_void_of_what_was_repriced_to_nothing_takes_the_tax_with_its_credits()
     assert told(case.does("purchase.voided", 3, block_id="A", reason="r")) == [
         "01-03 void_unpaid 0 block=A credits=7", "01-03 tax_reversed_unpaid 100 block=A",
     ]  # fmt: skip
+
+
+def test_an_amount_without_a_currency_is_in_that_of_its_block_or_dispute() -> None:
+    case = Case()
+    case.does("exchange_rate.set", 1, None, base="JPY", quote="USD", rate="0.01", rate_source="ecb")
+    case.buys("Y", price="700", currency="JPY")
+    case.does("payment.received", 2, amount="700", currency="JPY", block_id="Y", payment_id="P", processor="cards")
+    refund = case.does("credits.refunded", 3, block_id="Y", credits="3.5", amount="300")
+    assert told(refund)[:2] == [
+        "01-03 refund 300 block=Y credits=3.5 currency=JPY functional=300",
+        "01-03 refund_retained 50 block=Y currency=JPY functional=50",
+    ]
+    opened = case.does("dispute.opened", 4, dispute_id="D", payment_id="P", amount="70", fee="15")
+    assert told(opened) == [
+        "01-04 dispute_opened 70 block=Y currency=JPY functional=70 processor=cards",
+        "01-04 dispute_fee 15 currency=JPY functional=15 processor=cards",
+    ]
+    error = case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="P", amount="0.5")
+    assert (error.code, error.facts["field"]) == ("too_many_decimals", "data.amount")
