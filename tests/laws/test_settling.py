@@ -487,4 +487,4 @@ def test_an_amount_without_a_currency_is_in_that_of_its_block_or_dispute() -> No
         "01-04 dispute_fee 15 currency=JPY functional=15 processor=cards",
     ]
     error = case.is_refused("dispute.opened", 5, dispute_id="E", payment_id="P", amount="0.5")
-    assert (error.code, error.facts["field"]) == ("too_many_decimals", "data.amount")
+    assert (error.code, error.field) == ("too_many_decimals", "data.amount")
