@@ -121,6 +121,14 @@ def test_a_pool_recognises_what_the_formula_says_whatever_became_of_what_was_iss
     assert pool.due_functional() == (expired + 1 if kept else pool.due_minor() * 2)
 
 
+def test_amounts_estimated_are_scaled_with_what_is_issued_and_rates_are_of_it() -> None:
+    amounts = Estimate(version=1, breakage_minor=40, escheat_minor=10, issued_minor=100)
+    assert (amounts.of(100), amounts.of(50), amounts.of(25)) == ((40, 10), (20, 5), (10, Fraction(5, 2)))
+    rates = Estimate(version=1, breakage_rate=Decimal("0.4"), escheat_rate=Decimal("0.1"), issued_minor=100)
+    assert (rates.of(100), rates.of(50)) == ((40, 10), (20, 5))
+    assert Estimate(version=1, breakage_minor=40).of(50) == (0, 0), "nothing was issued when it was made"
+
+
 def test_breakage_that_has_no_room_left_counts_as_nothing() -> None:
     pool = Pool(
         pool="p", currency="USD", estimate=Estimate(version=1, breakage_rate=Decimal("0.5")), issued_minor=100,

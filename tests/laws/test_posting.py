@@ -254,38 +254,87 @@ def test_a_policy_file_that_is_not_whole_is_refused_by_the_name_of_what_is_wrong
     assert caught.value.field == field
 
 
+ROLES_EXPECTED = "debit / credit, two roles"
+PAIRS_EXPECTED = "a list of at most 12 texts, debit / credit"
+NAME_EXPECTED = "1 to 64 letters, digits, dots, dashes and underscores"
+VERSION_EXPECTED = "a whole number, from 1"
+DESCRIPTION_EXPECTED = "text of at most 2000 characters"
+LONG = "k" * 70
+
+
+def changed(old: str, new: str) -> str:
+    assert old in HEAD + EVERY
+    return (HEAD + EVERY).replace(old, new)
+
+
 @pytest.mark.parametrize(
-    ("text", "expected", "found", "said"),
+    ("text", "field", "expected", "found", "said"),
     [
-        ("name = ", "TOML", None, "the policy file cannot be read: "),
-        (HEAD, "a list of pairs", None, f"the policy has no rule for {NAMES[0]}"),
-        (
-            HEAD + EVERY + 'tip = ["cash / cash"]\n',
-            "an entry kind of subledger/README.md",
-            "tip",
-            "there is no entry kind tip",
+        ("name = ", None, "TOML", None, "the policy file cannot be read: "),
+        ("a = " + "[" * 5000, None, "TOML", None, "the policy file cannot be read: "),
+        (HEAD, NAMES[0], "a list of pairs", None, f"the policy has no rule for {NAMES[0]}"),
+        *(
+            (changed('name = "mine"', f"name = {value}"), "name", NAME_EXPECTED, found,
+             f"the policy's name is not {NAME_EXPECTED}")
+            for value, found in (
+                ("7", "7"), ('""', ""), ('"-x"', "-x"), ('"a b"', "a b"), (f'"{LONG}"', LONG[:60]), ("[]", "list"))
         ),
-        (
-            HEAD + EVERY.replace("cash", "purse"),
-            "debit / credit, two roles",
-            "purse / customer_balance",
-            f"{NAMES[0]}: there is no account role 'purse'",
+        *(
+            (changed("version = 1\n", f"{value}\n"), "version", VERSION_EXPECTED, found,
+             f"the policy's version is not {VERSION_EXPECTED}")
+            for value, found in (
+                ("", "nothing"), ("version = 0", "0"), ("version = true", "True"), ("version = 1.0", "float"),
+                ('version = "1"', "1"), ("version = 2147483648", "2147483648"))
         ),
-        (
-            HEAD + EVERY.replace(" / customer_balance", " / a / b"),
-            "debit / credit, two roles",
-            "cash / a / b",
-            f"{NAMES[0]}: there is no account role 'a",
+        *(
+            (changed('description = "d"', f"description = {value}"), "description", DESCRIPTION_EXPECTED, found,
+             f"the policy's description is not {DESCRIPTION_EXPECTED}")
+            for value, found in (('"' + "d" * 2001 + '"', "d" * 60), ('"a\\u0000"', "a\x00"), ("1", "1"))
         ),
+        ('name = "mine"\nversion = 1\ndescription = "d"\nentries = 7\n', "entries",
+         "a table: one list of pairs for each entry kind", "7",
+         "the policy's entries is not a table: one list of pairs for each entry kind"),
+        ('colour = "red"\n' + HEAD + EVERY, "colour", "name, version, description, entries", None,
+         "colour is no member of a policy"),
+        (f"{LONG} = 1\n" + HEAD + EVERY, LONG[:60], "name, version, description, entries", None,
+         f"{LONG[:60]} is no member of a policy"),
+        (HEAD + EVERY + 'tip = ["cash / cash"]\n', "tip", "an entry kind of subledger/README.md", "tip",
+         "there is no entry kind tip"),
+        (HEAD + EVERY + f'{LONG} = ["cash / cash"]\n', LONG[:60], "an entry kind of subledger/README.md", LONG[:60],
+         f"there is no entry kind {LONG[:60]}"),
+        *(
+            (HEAD + f"{kind} = {value}\n", kind[:60], PAIRS_EXPECTED, found, f"{kind[:60]} is not {PAIRS_EXPECTED}")
+            for kind in ("overage", LONG)
+            for value, found in (
+                ("7", "int"), ("[7]", "list"), ('["cash / cash", 7]', "list"), (str(["cash / cash"] * 13), "list"),
+                ('"cash"', "str"))
+        ),
+        (changed("cash", "purse"), NAMES[0], ROLES_EXPECTED, "purse / customer_balance",
+         f"{NAMES[0]}: there is no account role 'purse'"),
+        (changed(" / customer_balance", " / a / b"), NAMES[0], ROLES_EXPECTED, "cash / a / b",
+         f"{NAMES[0]}: there is no account role 'a / b'"),
+        (HEAD + f'{LONG} = ["{LONG} / {LONG}"]\n', LONG[:60], ROLES_EXPECTED, f"{LONG} / {LONG}"[:120],
+         f"{LONG[:60]}: there is no account role '{LONG[:60]}'"),
     ],
-)
+)  # fmt: skip
 def test_a_refused_policy_file_says_what_was_expected_and_found(
-    text: str, expected: str | None, found: str | None, said: str
+    text: str, field: str | None, expected: str | None, found: str | None, said: str
 ) -> None:
     with pytest.raises(InvalidPolicy) as caught:
         parse_policy(text)
-    assert (caught.value.expected, caught.value.found) == (expected, found)
-    assert str(caught.value).startswith(said)
+    assert (caught.value.field, caught.value.expected, caught.value.found) == (field, expected, found)
+    assert str(caught.value).startswith(said) if said.endswith(": ") else str(caught.value) == said
+
+
+def test_a_policy_file_at_its_bounds_is_read() -> None:
+    name, description = "a" * 64, "d" * 2000
+    text = (
+        changed('"mine"', f'"{name}"').replace("version = 1", "version = 2147483647").replace('"d"', f'"{description}"')
+    )
+    policy = parse_policy(text.replace("overage = [", "overage = [" + '"cash / cash", ' * 11))
+    assert (policy.name, policy.version, policy.description) == (name, 2147483647, description)
+    assert len(policy.rules["overage"]) == 12
+    assert parse_policy(changed('"d"', '" d "')).description == "d"
 
 
 def test_a_policy_file_reads_as_it_is_written() -> None:

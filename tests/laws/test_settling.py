@@ -365,6 +365,8 @@ def test_a_block_that_a_payment_paid_twice_is_one_part_of_its_dispute() -> None:
 def test_a_cent_is_applied_disputed_and_written_off_like_any_amount() -> None:
     case = Case()
     case.buys("A")
+    received = case.does("payment.received", 2, amount="0.01", currency="USD", block_id="A")
+    assert told(received) == ["01-02 payment_cash 1 block=A"]
     case.does("payment.received", 2, amount="0.01", currency="USD", payment_id="P")
     applied = case.does("payment.applied", 3, payment_id="P", amount="0.01", currency="USD", block_id="A")
     assert told(applied) == ["01-03 payment_applied 1 block=A"]
@@ -390,6 +392,8 @@ def test_what_is_unapplied_in_another_currency_is_counted_in_it() -> None:
     case.buys("A", 1, currency="EUR")
     case.does("payment.received", 2, amount="10.00", currency="EUR", payment_id="P")
     case.does("payment.refunded", 3, amount="2.00", currency="EUR")
+    error = case.is_refused("payment.refunded", 4, amount="8.01", currency="EUR")
+    assert error.expected == "at most 8.00"
     said = {"payment_id": "P", "currency": "EUR", "block_id": "A"}
     assert case.is_refused("payment.applied", 4, amount="8.01", **said).expected == "at most 8.00"
     applied = case.does("payment.applied", 4, amount="8.00", **said)

@@ -520,7 +520,14 @@ def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left
     assert now.segment == before
     [now] = after(case.takes_back(since, 5)).blocks
     assert (now.used, now.segment) == (3, before), "what was used since comes back at its own price"
-    [now] = after(case.takes_back(usage, 6, credits="1")).blocks
+    case.buys("B", 1, unit="token")
+    case.does("block.repriced", 5, block_id="B", add_price="5.00", reason="r")
+    used = case.uses("2", 5, unit="token")
+    case.does("credits.refunded", 5, block_id="B", credits="1")
+    other = after(case.takes_back(used, 5)).block("B")
+    assert other is not None
+    assert other.segment == Segment(credits=Decimal(7), price_minor=1500, used=Decimal(0), drawn_minor=0)
+    [now, _] = sorted(after(case.takes_back(usage, 6, credits="1")).blocks, key=lambda block: block.block_id)
     assert now.segment == Segment(
         credits=Decimal(5), price_minor=1214, price_functional=1457, used=Decimal(2), drawn_minor=286,
         drawn_functional=343,
