@@ -47,7 +47,7 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
     return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
 
 
-def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates, **others: Any) -> list[Movement]:
+def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates) -> list[Movement]:
     """An amount of a block's price and tax that will not be had: its tax pro rata, then unused, then used value."""
     tax = max(min(_tax_given_up(block, amount), block.tax_left_minor, amount), 0)
     unused = min(amount - tax, block.carrying_minor)
@@ -59,7 +59,7 @@ def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dat
     on = dates.on(block.gained_on)
     parts = ((kinds[0], unused, credits), (kinds[1], amount - tax - unused, ZERO), (kinds[2], tax, ZERO))
     return [
-        Movement(kind=kind, block=block.block_id, amount=part, credits=gone, on=on, currency=block.currency, **others)
+        Movement(kind=kind, block=block.block_id, amount=part, credits=gone, on=on, currency=block.currency)
         for kind, part, gone in parts
         if part
     ]
