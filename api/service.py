@@ -21,7 +21,6 @@ from projections.policies import (
     check_person,
     check_policy,
     policy_data,
-    raise_first,
 )
 from projections.trial_balance import DayTotalsProjector
 from subledger.errors import InvalidInput, InvalidValue, LedgerExists, SettingFixed
@@ -34,7 +33,7 @@ from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import reader
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder, now_of
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder, now_of, raise_first
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ from projections.report import (
     closing,
     control_balances,
     functional_balances,
+    functional_ties_of,
     ties_of,
     totals,
 )
@@ -318,12 +319,9 @@ def _ties(database: Database, end: View, pools: Mapping[str, Pool], found: Seque
     recognized = _added((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
-        for currency in foreign:
-            figure, control = report.get(currency, 0), in_functional.get((account, currency), 0)
-            if figure or control:
-                yield Tie(
-                    what=f"{what}, of {currency}", currency=home, report_minor=figure, trial_balance_minor=control
-                )
+        for tie in functional_ties_of(f"{what}, of {{currency}}", report, account, in_functional, home, foreign):
+            if tie.report_minor or tie.trial_balance_minor:
+                yield tie
 
 
 FROM_POOLS: Final = "pools' recognised - expired = breakage_recognized"

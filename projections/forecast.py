@@ -44,6 +44,7 @@ from projections.report import (
     closing,
     control_balances,
     functional_balances,
+    functional_ties_of,
     ties_of,
     totals,
 )
@@ -212,14 +213,11 @@ def _ties(database: Database, end: View, expected: dict[str, Outlook]) -> Iterat
     yield from ties_of("expected, later included = prepaid_liability", sums, LIABILITY, control_balances(database, end))
     home = end.head.state.functional_currency
     books = functional_balances(database, end, totals(end), (LIABILITY,))
-    for currency in sorted({*sums, *(currency for _, currency in books)}):
-        if currency != home:
-            yield Tie(
-                what=f"expected of {currency}, later included = prepaid_liability, in {home}",
-                currency=home,
-                report_minor=expected[currency].opening_functional if currency in expected else 0,
-                trial_balance_minor=books.get((LIABILITY, currency), 0),
-            )
+    yield from functional_ties_of(
+        f"expected of {{currency}}, later included = prepaid_liability, in {home}",
+        {currency: outlook.opening_functional for currency, outlook in expected.items()}, LIABILITY, books, home,
+        sorted({*sums, *(currency for _, currency in books)} - {home}),
+    )  # fmt: skip
 
 
 def _ties_since(

@@ -17,7 +17,6 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.integrity.policies import keeps_the_pair, rule_faults
-from projections.journals.mapping import CLOCK
 from projections.journals.rows import rows
 from subledger.errors import InvalidPolicy, InvalidValue, PolicyExists, UnknownPolicy
 from subledger.events import Event, own_event
@@ -25,7 +24,7 @@ from subledger.journal import Rules
 from subledger.ledger import LedgerState
 from subledger.posting import SHIPPED_POLICIES, Policy, rules_from, shipped_policy
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Outcome, Recorder
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, now_of, raise_first
 
 _MOST_FAULTS: Final = 20
 _MOST_POLICIES: Final = 32_767  # an entry names its policy in two bytes
@@ -178,7 +177,7 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
                 event_id=f"policy.adopted/{number}",
                 type="policy.adopted",
                 customer=None,
-                occurred_at=rows(connection, CLOCK, {})[0][0],
+                occurred_at=now_of(connection),
                 data=policy_data(policy, number=number, by=by),
             )
         ]
@@ -203,10 +202,3 @@ def check_person(by: str) -> None:
     """Who asks is told in the event. Raises InvalidValue for what is no name."""
     if not (1 <= len(by) <= 200 and by.isprintable()):
         raise InvalidValue("who asks has a name", field="by", expected="1 to 200 characters", found=by[:60])
-
-
-def raise_first(outcomes: list[Outcome]) -> None:
-    """Raises the error of the first event that was not recorded."""
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error

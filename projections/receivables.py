@@ -32,6 +32,7 @@ from projections.report import (
     closing,
     control_balances,
     functional_balances,
+    functional_ties_of,
     ties_of,
     totals,
 )
@@ -356,12 +357,7 @@ def _functional_ties(database: Database, end: View, asked: Asked, customers: Cus
     books = functional_balances(database, end, found, TOLD_APART_BY) if foreign else {}
     for account in TOLD_APART_BY:
         carried = _sums(customers, account, 1)
-        for currency in foreign:
-            report, control = carried.get(currency, 0), books.get((account, currency), 0)
-            if report or control:
-                yield Tie(
-                    what=f"customers' items in {currency} = {account}, in {home}",
-                    currency=home,
-                    report_minor=report,
-                    trial_balance_minor=control,
-                )
+        what = f"customers' items in {{currency}} = {account}, in {home}"
+        for tie in functional_ties_of(what, carried, account, books, home, foreign):
+            if tie.report_minor or tie.trial_balance_minor:
+                yield tie

@@ -237,6 +237,24 @@ def functional_balances(database: Database, view: View, made_of: Iterable[Total]
     return found
 
 
+def functional_ties_of(
+    what: str, report: dict[str, int], account: str, books: Balances, home: str, currencies: Iterable[str]
+) -> tuple[Tie, ...]:
+    """One tie per transaction currency, in the functional currency ``home``; ``{currency}`` of ``what`` is named.
+
+    ``books`` are ``functional_balances``.
+    """
+    return tuple(
+        Tie(
+            what=what.format(currency=currency),
+            currency=home,
+            report_minor=report.get(currency, 0),
+            trial_balance_minor=books.get((account, currency), 0),
+        )
+        for currency in currencies
+    )
+
+
 def ties_of(what: str, report: dict[str, int], account: str, books: Balances) -> tuple[Tie, ...]:
     """One tie per currency: a report's figures beside an account's balances."""
     of_account = {currency: balance for (name, currency), balance in books.items() if name == account}

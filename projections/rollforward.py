@@ -22,6 +22,7 @@ from projections.report import (
     closing,
     control_balances,
     functional_balances,
+    functional_ties_of,
     ties_of,
     totals,
 )
@@ -212,14 +213,13 @@ def _ties(
     in_functional = functional_balances(database, end, found, (LIABILITY,))
     return (
         *ties_of("closing = prepaid_liability", closings, LIABILITY, books),
-        *(
-            Tie(
-                what=f"closing of {currency} = prepaid_liability, in {functional}",
-                currency=functional,
-                report_minor=converted.get(currency, 0),
-                trial_balance_minor=in_functional.get((LIABILITY, currency), 0),
-            )
-            for currency in sorted({*converted, *(currency for _, currency in in_functional)})
+        *functional_ties_of(
+            f"closing of {{currency}} = prepaid_liability, in {functional}",
+            converted,
+            LIABILITY,
+            in_functional,
+            functional,
+            sorted({*converted, *(currency for _, currency in in_functional)}),
         ),
     )
 

@@ -184,10 +184,12 @@ def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
         credits = min(block.left, overage.open)
         owed, basis = overage.settle_amount(credits), block.amount_for(credits)
         on = dates.on(block.gained_on, overage.booked_on)
-        place = {"block": block.block_id, "overage": overage.position, "product": overage.product, "on": on}
-        movements.append(Movement(kind="overage_backfilled", credits=credits, amount=owed, **place))  # type: ignore[arg-type]
+        place: dict[str, Any] = {
+            "block": block.block_id, "overage": overage.position, "product": overage.product, "on": on,
+        }  # fmt: skip
+        movements.append(Movement(kind="overage_backfilled", credits=credits, amount=owed, **place))
         if basis != owed:
-            movements.append(Movement(kind="backfill_difference", amount=basis - owed, **place))  # type: ignore[arg-type]
+            movements.append(Movement(kind="backfill_difference", amount=basis - owed, **place))
         block = msgspec.structs.replace(block, used=block.used + credits, drawn_minor=block.drawn_minor + basis)
     return movements
 

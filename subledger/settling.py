@@ -34,18 +34,23 @@ _NANO = Decimal(1).scaleb(-CREDIT_PLACES)
 class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
     """Something that can be paid: a block, or an invoice of overage."""
 
-    block: Block | None = None
-    invoice: Invoice | None = None
+    paper: Block | Invoice
+
+    @property
+    def block(self) -> Block | None:
+        return self.paper if isinstance(self.paper, Block) else None
+
+    @property
+    def invoice(self) -> Invoice | None:
+        return self.paper if isinstance(self.paper, Invoice) else None
 
     @property
     def open_minor(self) -> int:
-        if self.block is not None:
-            return max(self.block.receivable_minor, 0)
-        return self.invoice.receivable_minor if self.invoice is not None else 0
+        return max(self.paper.receivable_minor, 0)
 
     @property
     def currency(self) -> str:
-        return self.block.currency if self.block is not None else self.invoice.currency  # type: ignore[union-attr]
+        return self.paper.currency
 
     def movement(self, kind: str, amount: int, dates: Dates, **others: Any) -> Movement:
         """A movement on it."""
@@ -75,17 +80,17 @@ def _receivables(wallet: Wallet, data: Any, context: Context) -> tuple[_Receivab
                 expected=str(block.invoice_id),
                 found=data.invoice_id,
             )
-        return (_Receivable(block=block),)
+        return (_Receivable(paper=block),)
     if data.invoice_id is None:
         return ()
     blocks = sorted(
         (block for block in wallet.blocks if block.invoice_id == data.invoice_id),
         key=lambda block: block.opened_at_position,
     )
-    found = tuple(_Receivable(block=block) for block in blocks)
+    found = tuple(_Receivable(paper=block) for block in blocks)
     invoice = wallet.document("invoice", data.invoice_id)
     if invoice is not None:
-        found += (_Receivable(invoice=invoice),)
+        found += (_Receivable(paper=invoice),)
     if not found:
         raise errors.UnknownInvoice(
             f"nothing of {wallet.customer} was invoiced on {data.invoice_id}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,10 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 DATA = Path(os.environ.get("SUBLEDGER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+# An independent judge that pip cannot install (CI takes it from Debian): skipped, visibly, where it is absent.
+needs_hledger = pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+
+
 def data_file(name: str) -> Path:
     """A file of the shared test data; the test is skipped, visibly, where it is absent."""
     path = DATA / name
@@ -66,10 +71,10 @@ def fresh_database_url(server_url: str) -> Iterator[str]:
     """The owner's URL of an empty database of its own, dropped at the end."""
     name = f"t_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
     yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +83,7 @@ def owner_url(server_url: str) -> str:
     name = f"worker_{WORKER or 'master'}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name}")
     url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
     migrate(url)
     return url

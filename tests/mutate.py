@@ -100,9 +100,9 @@ def row(name: str, states: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    file_mutation.MutationVisitor._skip_node_and_children = skips  # type: ignore[method-assign]
-    file_mutation.function_trampoline_arrangement = arranges  # type: ignore[assignment]
-    PytestRunner.execute_pytest = executes  # type: ignore[method-assign]
+    file_mutation.MutationVisitor._skip_node_and_children = skips
+    file_mutation.function_trampoline_arrangement = arranges
+    PytestRunner.execute_pytest = executes
     # No test here touches the environment; asking it at every call was half of the time.
     trampoline.get_mutant_under_test = lambda: trampoline._mutant_under_test or ""
     cli(standalone_mode=sys.argv[1:2] != ["run"])

@@ -16,7 +16,6 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals.mapping import CLOCK
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
 from subledger.currencies import remeasure
@@ -27,7 +26,7 @@ from subledger.periods import Period
 from subledger.store.database import WriteConnection
 from subledger.store.memory import load_books
 from subledger.store.reader import ledger_head
-from subledger.store.recorder import NOBODY, OWN_SOURCE, RECORDED, Outcome, Recorder, due_expiries
+from subledger.store.recorder import NOBODY, OWN_SOURCE, RECORDED, Outcome, Recorder, due_expiries, now_of
 from subledger.store.standing import refundable_blocks, standing_at
 
 # Far above what can become due between the sweep and the lock that follows it.
@@ -157,7 +156,7 @@ def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, 
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         check_may_reopen(state, period)
-        return [_period_event("period.reopened", position, period, at=_now(connection), reason=reason)]
+        return [_period_event("period.reopened", position, period, at=now_of(connection), reason=reason)]
 
     outcomes = recorder.transact(ledger, plan, by=by)
     waiting = outcomes[-1].approval_id
@@ -179,7 +178,7 @@ def take_cut(recorder: Recorder, ledger: str, period: Period) -> int:
 
 def cut_event(connection: WriteConnection, position: int, period: Period) -> Event:
     """The event that ends the open cut of the locked ledger."""
-    return _period_event("period.cut", position, period, at=_now(connection))
+    return _period_event("period.cut", position, period, at=now_of(connection))
 
 
 def _period_event(type: str, position: int, period: Period, *, at: datetime, **data: str) -> Event:
@@ -192,11 +191,6 @@ def _period_event(type: str, position: int, period: Period, *, at: datetime, **d
         occurred_at=at,
         data={"period": str(period), **data},
     )
-
-
-def _now(connection: WriteConnection) -> datetime:
-    moment: datetime = rows(connection, CLOCK, {})[0][0]
-    return moment
 
 
 def _position(outcomes: list[Outcome]) -> int:

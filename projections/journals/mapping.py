@@ -29,7 +29,7 @@ from subledger.events import Event, canonical, own_event
 from subledger.ledger import LedgerState
 from subledger.money import exponent
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import OWN_SOURCE, Recorder
+from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
 
 KEY_COLUMNS: Final = ("role", "product", "credit_kind", "currency")
 FIXED_COLUMNS: Final = (*KEY_COLUMNS, "account", "name")
@@ -212,7 +212,6 @@ CURRENT_MAPPING: Final = """
 -- The number of the mapping that journals are made with now.
 SELECT mapping FROM ledgers WHERE ledger = %(ledger)s
 """
-CLOCK: Final = "SELECT clock_timestamp()"
 
 
 def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
@@ -242,13 +241,11 @@ def adopt_mapping(recorder: Recorder, ledger: str, mapping: Mapping) -> bool:
                 event_id=f"mapping.adopted/{number}",
                 type="mapping.adopted",
                 customer=None,
-                occurred_at=rows(connection, CLOCK, {})[0][0],
+                occurred_at=now_of(connection),
                 data={"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)},
             )
         ]
 
     outcomes = recorder.transact(ledger, plan)
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
+    raise_first(outcomes)
     return bool(outcomes)

@@ -29,7 +29,7 @@ from subledger.ledger import LedgerState, is_closed
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.reader import ledger_head
-from subledger.store.recorder import Recorder
+from subledger.store.recorder import Recorder, raise_first
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,9 +279,7 @@ def ensure_journals(recorder: Recorder, database: Database, ledger: str, period:
         for following in due:
             _add(connection, state, period, following)
 
-    for outcome in recorder.transact(ledger, plan, make):
-        if outcome.error is not None:
-            raise outcome.error
+    raise_first(recorder.transact(ledger, plan, make))
     with database.read() as connection:
         return journals_of(connection, ledger, period)
 

@@ -10,7 +10,7 @@ Long, because the way of a batch is one story, in one file, from the lock to the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -145,9 +145,7 @@ class Recorder:
                 return False
             head = self._lock(connection, ledger)
             outcomes = self._write(connection, head, LedgerMemory(ledger), founding(head.recorded_at))
-            for outcome in outcomes:
-                if outcome.error is not None:
-                    raise outcome.error
+            raise_first(outcomes)
         return True
 
     def sweep(self, ledger: str, until: datetime, *, batch_size: int = 2_000) -> int:
@@ -162,9 +160,7 @@ class Recorder:
                 lambda connection, state, position: due_expiries(connection, state, position, until, batch_size),
             )
             swept += sum(outcome.status == RECORDED for outcome in outcomes)
-            for outcome in outcomes:
-                if outcome.error is not None:
-                    raise outcome.error
+            raise_first(outcomes)
             if len(outcomes) < batch_size:
                 return swept
 
@@ -339,6 +335,13 @@ def _asked(
     if error is not None:
         return Outcome(event_id=event.event_id, status=REJECTED, error=error, approval_id=approval_id)
     return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
+
+
+def raise_first(outcomes: Iterable[Outcome]) -> None:
+    """Raises the error of the first event that was not recorded: of the ledger's own, none may be refused."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
 
 
 def now_of(connection: WriteConnection) -> datetime:

@@ -95,7 +95,7 @@ def _extended(words: Words) -> dict[str, Any]:
 
 
 def _repriced(words: Words) -> dict[str, Any]:
-    added = {name: words[name].removeprefix("+") for name in ("add_credits", "add_price") if words.get(name)}  # type: ignore[union-attr]
+    added = {name: text.removeprefix("+") for name in ("add_credits", "add_price") if (text := words.get(name))}
     return {"block_id": words["block_id"], "reason": "agreed", **added}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 import subprocess
 from collections import Counter
 from decimal import Decimal
@@ -22,7 +21,7 @@ from api.service import Subledger
 from projections.journals.formats.plaintext import beancount_account, hledger_account
 from subledger.accounts import ROLES
 from subledger.periods import Period
-from tests.conftest import data_file
+from tests.conftest import data_file, needs_hledger
 from tests.examples.retail_by_hand import totals
 
 pytestmark = pytest.mark.xdist_group("retail")
@@ -151,7 +150,7 @@ def test_beancount_finds_every_customers_balance_at_every_month_end(service: Sub
         ), month
 
 
-@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+@needs_hledger
 def test_hledger_finds_every_customers_balance_at_every_month_end(service: Subledger, replay: DemoResult) -> None:
     names = {hledger_account(role.name): role.name for role in ROLES}
     for month in _months(replay):

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import subprocess
 from collections import defaultdict
 from datetime import date
@@ -33,6 +32,7 @@ from subledger.accounts import Side
 from subledger.errors import NotSupportedYet, UnknownFormat
 from subledger.events import canonical
 from subledger.periods import Period
+from tests.conftest import needs_hledger
 
 GOLDEN = Path(__file__).parent
 DEBIT, CREDIT = Side.DEBIT, Side.CREDIT
@@ -269,14 +269,14 @@ def test_a_functional_amount_that_is_a_cent_off_is_seen_by_beancount(wrong: str)
     assert "does not balance" in error.message
 
 
-@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+@needs_hledger
 @pytest.mark.parametrize("golden", GOLDENS)
 @pytest.mark.parametrize("detail", [False, True])
 def test_hledger_finds_nothing_to_complain_about(detail: bool, golden: str) -> None:
     hledger(rendered("hledger", detail=detail, golden=golden), "check", "--strict", "accounts", "commodities")
 
 
-@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+@needs_hledger
 @pytest.mark.parametrize("detail", [False, True])
 def test_hledger_finds_the_balances_in_every_currency_and_in_the_functional_one(detail: bool) -> None:
     text = rendered("hledger", detail=detail, golden="currencies-")

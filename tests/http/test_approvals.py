@@ -6,18 +6,16 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import make_url
 
 from api import access
 from api.app import create_app
+from api.benchmark import scratch_database
 from api.service import LedgerSettings, Subledger
 from projections import integrity
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
 
 ASKING = {
@@ -45,16 +43,10 @@ class Person:
 @pytest.fixture(scope="module")
 def service(server_url: str) -> Iterator[Subledger]:
     """On a database of its own: where a key exists, every call needs one."""
-    name = f"t_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    migrate(url)
-    database = Database(url)
-    yield Subledger(database)
-    database.close()
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with scratch_database(server_url) as url:
+        database = Database(url)
+        yield Subledger(database)
+        database.close()
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,9 @@ def test_the_reports_are_made_and_tie(work: Path, tour: subprocess.CompletedProc
 
 def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
     """In a database of its own: where a key exists, every call over HTTP needs one."""
-    for command in re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README):
+    commands = re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README)
+    assert len(commands) == 2
+    for command in commands:
         subprocess.run(["bash", "-e", "-c", command], check=True, cwd=tmp_path, env=_environment(tmp_path), timeout=120)
     subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
 

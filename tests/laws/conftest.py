@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.laws.walk import Walk, long_walk
+from tests.laws.walk import Walk
+from tests.laws.walks import long_walk
 
 SEEDS, LENGTH = range(10), 400
 
@@ -20,7 +21,7 @@ class LongWalks(Sequence[Walk]):
     def __len__(self) -> int:
         return len(SEEDS)
 
-    def __getitem__(self, index: int) -> Walk:  # type: ignore[override]  # no slices
+    def __getitem__(self, index: int) -> Walk:  # no slices
         while len(self._made) <= index:
             self._made.append(long_walk(SEEDS[len(self._made)], LENGTH))
         return self._made[index]

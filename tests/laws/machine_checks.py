@@ -267,7 +267,7 @@ class Checks(State):
             sides[currency, "currency"] += debit - credit
             sides[currency, "functional"] += functional_debit - functional_credit
         assert not any(sides.values()), sides
-        return found  # type: ignore[return-value]
+        return found
 
     def nothing_is_dated_into_a_closed_month(self, entries: list[Entry]) -> None:
         if self.model.closed is not None:

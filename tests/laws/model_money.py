@@ -96,7 +96,7 @@ class Money(Positions):
         amount = self.amount(data)
         unapplied = min(payment.unapplied, -self.stands(BALANCE, payment.currency))
         self.allow(amount <= unapplied, "exceeds_payment")
-        self.allow(amount <= sum((b or i).owed for b, i in receivables), "exceeds_receivable")  # type: ignore[union-attr]
+        self.allow(amount <= sum((b or i).owed for b, i in receivables), "exceeds_receivable")
         payment.parts += self._settle(receivables, amount, debit=BALANCE, how="both")
         payment.unapplied -= amount
 

@@ -24,7 +24,7 @@ def block(**changes: object) -> Block:
         "block_id": "B1", "credit_kind": PAID, "unit": "credit", "credits": Decimal(100), "price_minor": 10_000,
         "currency": "USD", "starts_at": START, "opened_at_position": 4, "gained_on": date(2026, 1, 1),
     }  # fmt: skip
-    return Block(**{**values, **changes})  # type: ignore[arg-type]
+    return Block(**{**values, **changes})
 
 
 def draw(block: Block, credits: Decimal) -> tuple[Block, int]:

@@ -18,7 +18,8 @@ from subledger.documents import moved, position_key
 from subledger.event_data import EVENT_TYPES
 from subledger.journal import KIND_BY_NAME, KINDS, LEDGER_ROLES
 from subledger.pools import Estimate, Pool
-from tests.laws.walk import HOME, Walk, for_every_walk, monetary_sides
+from tests.laws.walk import HOME, Walk, monetary_sides
+from tests.laws.walks import for_every_walk
 
 # Kind of movement → the letter of the specification that it changes, and how; by hand, apart from the code's columns.
 LETTERS = {

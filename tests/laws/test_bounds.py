@@ -14,10 +14,10 @@ MANY = "1000000000000000"
 
 def send(service: Subledger, ledger: str, type: str, customer: str | None = "ann", **data: Any) -> str | None:
     """The code of why an event was refused; None where it was recorded."""
-    send.count = getattr(send, "count", 0) + 1  # type: ignore[attr-defined]
-    event = cloud_event(f"e{send.count}", type, customer, "2026-01-10T12:00:00Z", **data)  # type: ignore[attr-defined]
-    neighbour = cloud_event(f"n{send.count}", "credits.granted", "bob", "2026-01-10T12:00:00Z",  # type: ignore[attr-defined]
-                            block_id=f"n{send.count}", credits="1", reason="promotional")  # type: ignore[attr-defined] # fmt: skip
+    send.count = getattr(send, "count", 0) + 1
+    event = cloud_event(f"e{send.count}", type, customer, "2026-01-10T12:00:00Z", **data)
+    neighbour = cloud_event(f"n{send.count}", "credits.granted", "bob", "2026-01-10T12:00:00Z",
+                            block_id=f"n{send.count}", credits="1", reason="promotional")  # fmt: skip
     outcome, other = service.record(ledger, [event, neighbour])
     assert other.status == "recorded", "one bad event never spoils its batch"
     return None if outcome.error is None else outcome.error.code

@@ -12,7 +12,8 @@ from subledger.blocks import ZERO, Block
 from subledger.documents import position_key
 from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
 from subledger.money import exponent
-from tests.laws.walk import HOME, Step, Walk, for_every_walk, monetary_sides
+from tests.laws.walk import HOME, Step, Walk, monetary_sides
+from tests.laws.walks import for_every_walk
 
 
 def blocks_of(step: Step) -> Iterator[Block]:
@@ -22,9 +23,9 @@ def blocks_of(step: Step) -> Iterator[Block]:
 
 def value(entry: object) -> tuple[Decimal, int, int]:
     """What an entry adds to its block: credits, money, money in the functional currency."""
-    sign = KIND_BY_NAME[entry.kind].sign  # type: ignore[attr-defined]
-    functional = sum(-side for role, side in monetary_sides(entry) if role == "prepaid_liability")  # type: ignore[arg-type]
-    return sign * entry.credits, sign * entry.amount_minor, functional * entry.functional_minor  # type: ignore[attr-defined]
+    sign = KIND_BY_NAME[entry.kind].sign
+    functional = sum(-side for role, side in monetary_sides(entry) if role == "prepaid_liability")
+    return sign * entry.credits, sign * entry.amount_minor, functional * entry.functional_minor
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ def test_a_block_is_what_its_entries_gained_less_what_they_took(ledger: Walk) ->
         for entry in step.entries:
             if entry.block_id is not None:
                 gained = value(entry)
-                credits[entry.block_id] += gained[0]  # type: ignore[assignment]
+                credits[entry.block_id] += gained[0]
                 money[entry.block_id] += gained[1]
                 functional[entry.block_id] += gained[2]
         for block in blocks_of(step):

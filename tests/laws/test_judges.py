@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import random
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.reader import ledger_head
-from tests.conftest import NewLedger, cloud_event
+from tests.conftest import NewLedger, cloud_event, needs_hledger
 
 MONTHS = tuple(Period(2026, month) for month in range(1, 6))
 # Ids that are not made for account names: case, dashes, escapes of ours, quotes, separators, other scripts.
@@ -286,7 +285,7 @@ def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_mont
     assert cumulated(changes) == expected(database, ledger)
 
 
-@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+@needs_hledger
 def test_hledger_finds_the_balance_of_every_customer_and_account_at_every_month_end(
     service: Subledger, database: Database, ledger: str, tmp_path: Path
 ) -> None:
@@ -333,7 +332,7 @@ def test_the_summaries_add_up_to_the_same_balances(
     assert cumulated(changes) == by_role(expected(database, ledger))
 
 
-@pytest.mark.skipif(shutil.which("hledger") is None, reason="hledger is not installed")
+@needs_hledger
 def test_hledger_adds_the_summaries_up_to_the_same_balances(
     service: Subledger, database: Database, ledger: str, tmp_path: Path
 ) -> None:

@@ -45,7 +45,8 @@ from subledger.store.log import decision_text
 from subledger.store.memory import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
 from tests.laws.case import Case
-from tests.laws.walk import HOME, PEOPLE, WALKS, Walk, for_every_walk
+from tests.laws.walk import HOME, PEOPLE, Walk
+from tests.laws.walks import WALKS, for_every_walk
 
 RULES: dict[str, Rules] = {name: shipped_policy(name).rules for name in SHIPPED_POLICIES}
 PLAIN, DEPOSITS, ARM = (RULES[name] for name in SHIPPED_POLICIES)
@@ -61,7 +62,7 @@ deposit_policies = pytest.mark.parametrize(
 every_kind = pytest.mark.parametrize("kind", NAMES)
 
 
-def effects(kind: str, rules: Rules, *, without: set[str] = frozenset()) -> dict[str, int]:  # type: ignore[assignment]
+def effects(kind: str, rules: Rules, *, without: set[str] = frozenset()) -> dict[str, int]:
     """Account → how often it is debited, less how often credited; accounts it only passes through left out."""
     found = {account: effect(account, kind, rules) for account in ROLE_BY_NAME if account not in without}
     return {account: times for account, times in found.items() if times}
@@ -561,7 +562,7 @@ def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> Non
             continue
         for entry in step.entries:
             if entry.kind in ("consumption", "overage"):
-                left[usage] += entry.credits  # type: ignore[assignment]
+                left[usage] += entry.credits
                 for line in expand(
                     entry.kind, entry.amount_minor, entry.functional_minor, EVERY_RULES[entry.policy - 1]
                 ):
@@ -577,7 +578,7 @@ def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> Non
         broken.clear()
         for entry in step.entries:
             if entry.kind in ("consumption", "breakage", "pooled_breakage", "escheat"):
-                broken[entry.block_id] += entry.credits  # type: ignore[assignment]
+                broken[entry.block_id] += entry.credits
         for block in step.wallets[step.event.customer or ""].blocks:
             if block.block_id in broken and block.expired and not block.disputes:
                 assert not broken[block.block_id], "nothing comes back to a block that expired meanwhile"

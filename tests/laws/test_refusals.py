@@ -14,7 +14,7 @@ from tests.laws.walk import Walk
 
 def test_every_refusal_names_its_field_and_says_what_was_expected_and_found(long_walks: Sequence[Walk]) -> None:
     for error in (error for ledger in long_walks for error in ledger.refused):
-        document = error.as_document()  # type: ignore[attr-defined]
+        document = error.as_document()
         assert re.fullmatch(r"data\.[a-z_]+", document["field"])
         assert document["expected"]
         assert document["found"]
@@ -188,7 +188,7 @@ def test_an_estimate_that_leaves_nothing_to_be_redeemed_is_refused(
 ) -> None:
     sent = {"pool": "q", "currency": "USD", "evidence": "r", **data}
     assert books.send("q", "breakage.estimated", None, on(9), **sent) is None
-    document = books.refused[-1].as_document()  # type: ignore[attr-defined]
+    document = books.refused[-1].as_document()
     assert document.items() >= {
         "code": "estimate_too_high", "field": field, "expected": "together less than what is issued", "found": found,
         "detail": "the expected breakage and escheat leave nothing of pool q to be redeemed",
@@ -197,13 +197,13 @@ def test_an_estimate_that_leaves_nothing_to_be_redeemed_is_refused(
 
 def test_another_customers_block_and_document_are_not_anybodys_to_name(books: Case) -> None:
     assert books.send("o", "credits.refunded", "bob", on(9), block_id="A") is None
-    assert books.refused[-1].as_document().items() >= {  # type: ignore[attr-defined]
+    assert books.refused[-1].as_document().items() >= {
         "code": "block_of_another_customer", "field": "data.block_id", "expected": "a block of bob", "found": "A",
         "detail": "block A belongs to another customer than bob",
     }.items()  # fmt: skip
     said = {"payment_id": "Y", "amount": "1.00", "currency": "USD"}
     assert books.send("p", "payment.refunded", "bob", on(9), **said) is None
-    assert books.refused[-1].as_document().items() >= {  # type: ignore[attr-defined]
+    assert books.refused[-1].as_document().items() >= {
         "code": "unknown_payment", "detail": "bob has no payment Y",
     }.items()  # fmt: skip
 
@@ -213,7 +213,7 @@ def test_a_block_expires_at_its_expiry_and_never_while_it_is_disputed(books: Cas
         ("A", on(20), "2026-02-01T00:00:00Z"), ("B", EXPIRY, "not now"), ("F", EXPIRY, "not now"),
     ):  # fmt: skip
         assert books.own(f"x{block_id}", "credits.expired", "ann", at, block_id=block_id) is None
-        document = books.refused[-1].as_document()  # type: ignore[attr-defined]
+        document = books.refused[-1].as_document()
         assert document.items() >= {
             "code": "not_yet_expired", "field": "time", "expected": expires, "found": at.isoformat()[:19] + "Z",
             "detail": f"block {block_id} expires {expires}",

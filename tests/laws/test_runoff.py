@@ -25,7 +25,7 @@ UNIT = ("credit", (), True)
 def lot(credits: str, value: int, expires_on: date = NEVER, **terms: object) -> Lot:
     return Lot(
         credits=nano(Decimal(credits)), value=value, functional=value * 2, currency="USD",
-        starts_on=date(2025, 1, 1), expires_on=expires_on, **terms,  # type: ignore[arg-type]
+        starts_on=date(2025, 1, 1), expires_on=expires_on, **terms,
     )  # fmt: skip
 
 

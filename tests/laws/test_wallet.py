@@ -26,7 +26,7 @@ def block(block_id: str, **changes: object) -> Block:
         "block_id": block_id, "credit_kind": PAID, "unit": "credit", "credits": Decimal(10), "price_minor": 1_000,
         "currency": "USD", "starts_at": START, "opened_at_position": 4, "gained_on": date(2026, 1, 1),
     }  # fmt: skip
-    return Block(**{**values, **changes})  # type: ignore[arg-type]
+    return Block(**{**values, **changes})
 
 
 def overage(position: int, **changes: object) -> Overage:
@@ -34,7 +34,7 @@ def overage(position: int, **changes: object) -> Overage:
         "position": position, "unit": "credit", "price": Decimal("0.1"), "currency": "USD", "credits": Decimal(3),
         "amount_minor": 30, "booked_on": date(2026, 1, 1),
     }  # fmt: skip
-    return Overage(**{**values, **changes})  # type: ignore[arg-type]
+    return Overage(**{**values, **changes})
 
 
 # --- the price of overage -------------------------------------------------------------------------------------

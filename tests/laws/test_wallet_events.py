@@ -99,9 +99,9 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
     assert now.segment is not None
     assert (now.segment.credits, now.segment.price_minor) == (6, 871)
     untaxed = case.buys("B", 9)
-    assert after(untaxed).block("B").taxed_minor == 0  # type: ignore[union-attr]
+    assert after(untaxed).block("B").taxed_minor == 0
     untaxed = case.does("block.repriced", 10, block_id="B", add_price="5.00", reason="r")
-    assert after(untaxed).block("B").taxed_minor == 0  # type: ignore[union-attr]
+    assert after(untaxed).block("B").taxed_minor == 0
 
 
 def expires(case: Case, day: int, at: datetime | None) -> Step:

@@ -84,10 +84,10 @@ def history(seed: int, size: int) -> list[dict[str, Any]]:
 def tamper(url: str, table: str, statement: str) -> None:
     """A superuser goes behind the triggers' back, and puts everything back as it was."""
     with psycopg.connect(url) as connection:
-        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
-        assert connection.execute(statement).rowcount >= 1  # type: ignore[arg-type]
+        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+        assert connection.execute(statement).rowcount >= 1
         for trigger in ("append_only", "never_truncated"):
-            connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")  # type: ignore[arg-type]
+            connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
 
 
 def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:
@@ -119,11 +119,6 @@ def all_of(url: str) -> dict[str, list[str]]:
             for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         ]
         return {
-            table: [
-                row
-                for (row,) in connection.execute(
-                    f"SELECT ctid::text || t::text FROM {table} t ORDER BY 1"  # type: ignore[arg-type]
-                )
-            ]
+            table: [row for (row,) in connection.execute(f"SELECT ctid::text || t::text FROM {table} t ORDER BY 1")]
             for table in tables
         }

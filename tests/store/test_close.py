@@ -78,11 +78,11 @@ def sums(*several: Journal) -> dict[tuple[str, str], int]:
 
 def query(database: Database, sql: str, ledger: str) -> list[tuple[Any, ...]]:
     with database.write() as connection:
-        return connection.execute(sql, {"ledger": ledger}).fetchall()  # type: ignore[arg-type]
+        return connection.execute(sql, {"ledger": ledger}).fetchall()
 
 
 def state(database: Database, ledger: str) -> tuple[date | None, int]:
-    return query(database, "SELECT closed_through, open_cut FROM ledgers WHERE ledger = %(ledger)s", ledger)[0]  # type: ignore[return-value]
+    return query(database, "SELECT closed_through, open_cut FROM ledgers WHERE ledger = %(ledger)s", ledger)[0]
 
 
 # --- the order of periods -------------------------------------------------------------------------------------
@@ -451,7 +451,7 @@ def test_books_that_do_not_hold_are_not_closed(
 ) -> None:
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"), usage("u1", "2026-01-11T00:00:00Z", "100"))
     with database.write() as connection:
-        connection.execute(tamper, (ledger,))  # type: ignore[arg-type]
+        connection.execute(tamper, (ledger,))
     with pytest.raises(IntegrityFault, match=says):
         close_period(service.recorder, ledger, JANUARY)
     assert state(database, ledger) == (None, 1)
@@ -536,7 +536,7 @@ def test_an_export_that_is_not_what_was_handed_over_is_refused(
     (one,) = export(service.recorder, database, ledger, JANUARY, "hledger", detail=detail)
     changed = "content_hash = 'x'" if detail else "content = content || '\\x20'"
     with database.write() as connection:
-        connection.execute(f"UPDATE journal_exports SET {changed} WHERE ledger = %s", (ledger,))  # type: ignore[arg-type]
+        connection.execute(f"UPDATE journal_exports SET {changed} WHERE ledger = %s", (ledger,))
     with database.read() as connection:
         one = get_export(connection, ledger, one.export_id)
     with pytest.raises(IntegrityFault, match="is not what was handed over"):

@@ -112,7 +112,7 @@ def wait_until(
 def ensure_in_process(home: Path, **options: object) -> subprocess.CompletedProcess[str]:
     """``ensure_running`` in a process of its own, whose output is read to its end."""
     command = [options.pop("python", sys.executable), "-c", ENSURE, str(home)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
 # --- start, join, stop --------------------------------------------------------------------------------------

@@ -7,23 +7,21 @@ chance from a seed. A superuser changes one value behind the triggers' back, and
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
+from api.benchmark import scratch_database
 from api.service import Subledger
 from projections.integrity import Difference
 from projections.replay import DERIVED
 from subledger.ledger import LedgerState
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from subledger.store.tables import APPEND_ONLY, metadata
-from tests.laws.walk import long_walk
+from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences
 from tests.store.walked import record_walk
 
@@ -41,31 +39,31 @@ COLUMNS = [
 ]
 
 
+# They would refuse what is changed before verify could find it.
+CONSTRAINTS = (
+    ("entries", "ck_entries_dates"), ("entries", "ck_entries_unit"), ("batches", "ck_batches_in_order"),
+    ("ledgers", "ck_ledgers_shortfall"),
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def walked(server_url: str) -> Iterator[tuple[Subledger, Superuser]]:
     """The ledger in a database of its own, and a superuser whose triggers do not fire."""
-    name = f"t_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    url = sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    migrate(url)
-    database = Database(url)
-    service = Subledger(database)
-    record_walk(service, LEDGER, long_walk(3, 400))
-    # 256 more events, so that there is a node of the tree.
-    rates = [_rate(number) for number in range(256)]
-    service.record(LEDGER, rates)
-    assert differences(service) == []
-    with psycopg.connect(url, autocommit=True) as superuser:
-        for table in APPEND_ONLY:
-            superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
-        for table, constraint in (("entries", "ck_entries_dates"), ("entries", "ck_entries_unit"),
-                                  ("batches", "ck_batches_in_order"), ("ledgers", "ck_ledgers_shortfall")):  # fmt: skip
-            superuser.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")  # type: ignore[arg-type]
-        yield service, superuser
-    database.close()
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with scratch_database(server_url) as url:
+        database = Database(url)
+        service = Subledger(database)
+        record_walk(service, LEDGER, long_walk(3, 400))
+        # 256 more events, so that there is a node of the tree.
+        rates = [_rate(number) for number in range(256)]
+        service.record(LEDGER, rates)
+        assert differences(service) == []
+        with psycopg.connect(url, autocommit=True) as superuser:
+            for table in APPEND_ONLY:
+                superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+            for table, constraint in CONSTRAINTS:
+                superuser.execute(f"ALTER TABLE {table} DROP CONSTRAINT {constraint}")
+            yield service, superuser
+        database.close()
 
 
 def _rate(number: int) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def test_another_value_in_any_column_is_found_and_its_place_named(
     service, superuser = walked
     keys = [key.name for key in metadata.tables[table].primary_key]
     listed = ", ".join(f'"{key}"' for key in keys)
-    rows = superuser.execute(f"SELECT {listed} FROM {table} ORDER BY {listed}").fetchall()  # type: ignore[arg-type]
+    rows = superuser.execute(f"SELECT {listed} FROM {table} ORDER BY {listed}").fetchall()
     for row in random.Random(f"{table}.{column}").sample(rows, min(ROWS, len(rows))):
         place = dict(zip(keys, row, strict=True))
         with _changed(superuser, table, column, place):
@@ -117,15 +115,15 @@ def _changed(superuser: Superuser, table: str, column: str, place: dict[str, Any
     where = " AND ".join(f'"{key}" = %({key})s' for key in place)
     far = column in place and isinstance(place[column], int)
     value = f'"{column}" + 1000' if far else _another(table, column)
-    superuser.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table} WHERE {where}", place)  # type: ignore[arg-type]
+    superuser.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table} WHERE {where}", place)
     [(changed,)] = superuser.execute(
-        f'UPDATE {table} SET "{column}" = {value} WHERE {where} RETURNING ctid', place  # type: ignore[arg-type]
+        f'UPDATE {table} SET "{column}" = {value} WHERE {where} RETURNING ctid', place
     ).fetchall()  # fmt: skip
     try:
         yield
     finally:
-        superuser.execute(f"DELETE FROM {table} WHERE ctid = %s::tid", (changed,))  # type: ignore[arg-type]
-        superuser.execute(f"INSERT INTO {table} SELECT * FROM kept")  # type: ignore[arg-type]
+        superuser.execute(f"DELETE FROM {table} WHERE ctid = %s::tid", (changed,))
+        superuser.execute(f"INSERT INTO {table} SELECT * FROM kept")
         superuser.execute("DROP TABLE kept")
 
 

@@ -36,7 +36,7 @@ from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
 from subledger.store import recorder
 from subledger.wallet import Decision, Movement, Wallet
 from tests.conftest import NewLedger, cloud_event
-from tests.laws.walk import long_walk
+from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, grant
 from tests.store.walked import record_walk
 

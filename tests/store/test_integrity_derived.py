@@ -56,7 +56,7 @@ def test_a_changed_derived_row_is_found_named_and_mended_by_rebuilding(own: tupl
     healthy = dump(service, LEDGER)
     for table, subject, statement in DAMAGES:
         with psycopg.connect(url) as connection:
-            assert connection.execute(statement).rowcount >= 1, statement  # type: ignore[arg-type]
+            assert connection.execute(statement).rowcount >= 1, statement
         named = [difference.subject for difference in differences(service) if difference.check == table]
         assert named, statement
         assert subject is None or subject in named, statement
@@ -77,7 +77,7 @@ def test_everything_derived_comes_back_from_nothing(own: tuple[Subledger, str]) 
     before = dump(service, LEDGER)
     with psycopg.connect(url) as connection:
         for derived in DERIVED:
-            connection.execute(f"DELETE FROM {derived.name}")  # type: ignore[arg-type]
+            connection.execute(f"DELETE FROM {derived.name}")
     rebuild(service.database, LEDGER)
     assert dump(service, LEDGER) == before
     assert all(before.values()), "every derived table was put to the test"

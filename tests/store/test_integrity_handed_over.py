@@ -42,7 +42,7 @@ def _bought(block: str, customer: str, day: str) -> dict[str, Any]:
 
 def _change(url: str, statement: str) -> None:
     with psycopg.connect(url) as connection:
-        assert connection.execute(statement).rowcount >= 1  # type: ignore[arg-type]
+        assert connection.execute(statement).rowcount >= 1
 
 
 OF_FEBRUARY = "WHERE period = '2026-02' AND number = 2"

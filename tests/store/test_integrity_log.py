@@ -21,11 +21,11 @@ def test_the_log_refuses_every_change(
     service.record(new_ledger(), history(1, 10))
     with psycopg.connect(owner_url) as connection:
         if who == "application":
-            connection.execute(f"SET ROLE {APP_ROLE}")  # type: ignore[arg-type]
+            connection.execute(f"SET ROLE {APP_ROLE}")
         if who == "owner as replica":
             connection.execute("SET session_replication_role = replica")
         with pytest.raises(psycopg.Error) as refused:
-            connection.execute(statement.format(table))  # type: ignore[arg-type]
+            connection.execute(statement.format(table))
     assert refused.value.sqlstate == ("42501" if who == "application" else "23001")
 
 
@@ -147,5 +147,5 @@ def test_events_and_entries_that_nothing_vouches_for_are_found(own: tuple[Subled
 def test_a_changed_head_is_found(own: tuple[Subledger, str], column: str, value: str) -> None:
     service, url = own
     with psycopg.connect(url) as connection:
-        connection.execute(f"UPDATE ledgers SET {column} = {value}")  # type: ignore[arg-type]
+        connection.execute(f"UPDATE ledgers SET {column} = {value}")
     assert [(d.check, d.subject) for d in differences(service)] == [("head", column)]

@@ -42,7 +42,8 @@ from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_po
 from subledger.store import reader
 from subledger.store.database import Database
 from tests.conftest import NewLedger, cloud_event
-from tests.laws.walk import HOME, long_walk
+from tests.laws.walk import HOME
+from tests.laws.walks import long_walk
 from tests.store.tampering import differences
 
 NAMES = [kind.name for kind in KINDS]
@@ -468,7 +469,7 @@ def test_a_setting_that_is_fixed_or_not_allowed_is_refused_and_leaves_no_trace(
     before = position(service, ledger)
     with pytest.raises(error) as caught:
         service.configure_ledger(ledger, call)
-    assert caught.value.field == field  # type: ignore[attr-defined]
+    assert caught.value.field == field
     assert position(service, ledger) == before
 
 

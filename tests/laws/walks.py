@@ -1,0 +1,445 @@
+"""Random walks: most steps are made to be allowed by the books as they stand, whatever numbers a step is made of.
+
+Owns: which events are sent. Does not own: what becomes of them, and what is remembered (``walk``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subledger.blocks import NOTHING_GONE, Block
+from subledger.money import format_minor
+from subledger.periods import Period
+from tests.laws.walk import CURRENCIES, HOME, PEOPLE, POLICIES, RATES, START, Walk
+
+WalkStep = tuple[str, int, int, int, int]
+"""What happens, on which day, to what (an index into what there is), how much, and flags that vary it."""
+
+
+@dataclasses.dataclass
+class _Walker:
+    """Turns the numbers of a step into an event about something that there is."""
+
+    walk: Walk
+    number: int = 0
+    at: datetime = START
+    pick: int = 0
+    size: int = 1
+    flags: int = 0
+
+    def go(self, what: str, day: int, pick: int, size: int, flags: int) -> None:
+        self.number += 1
+        self.at, self.pick, self.size, self.flags = START + timedelta(days=day), pick, size, flags
+        getattr(self, what)()
+
+    # --- what a step is about ---------------------------------------------------------------------------------
+
+    def send(self, type: str, customer: str | None, /, **data: Any) -> None:
+        self.walk.send(f"e{self.number}", type, customer, self.at, **data)
+
+    def has(self, flag: int) -> bool:
+        return bool(self.flags & flag)
+
+    def one(self, things: Sequence[Any]) -> Any:
+        return things[self.pick % len(things)] if things else None
+
+    def a_block(self, fits: Callable[[Block], object] = lambda block: block.left) -> Block | None:
+        """Mostly one that fits, now and then any."""
+        blocks = [block for block in self.walk.blocks if self.pick == 0 or fits(block)]
+        return self.one(blocks)
+
+    def owner(self, block: Block) -> str:
+        return self.walk.owners[block.block_id]
+
+    @property
+    def somebody(self) -> str:
+        return PEOPLE[self.pick % 2]
+
+    @property
+    def currency(self) -> str:
+        return CURRENCIES[self.flags >> 6 & 3]
+
+    def money(self, minor: int, currency: str) -> str:
+        return format_minor(minor, currency)
+
+    def part(self, minor: int, currency: str) -> str:
+        """A part of an amount, or all of it, or now and then too much."""
+        amount = minor if self.size > 60 else minor * self.size // 60
+        return self.money(max(amount, 1), currency)
+
+    def some(self, credits: Decimal) -> str:
+        """A part of a quantity, in whole thousandths where there are any."""
+        thousandths = int(credits * 1000) * min(self.size, 60) // 60
+        return f"{max(Decimal(thousandths).scaleb(-3), Decimal('0.001')):f}"
+
+    def later(self, days: int) -> str:
+        return (self.at + timedelta(days=days)).isoformat()
+
+    # --- credits ----------------------------------------------------------------------------------------------
+
+    def buy(self) -> None:
+        currency = self.currency
+        minor = 0 if self.pick % 11 == 10 else self.size * 731 % 10_000
+        taxed = self.has(2) and minor
+        self.send(
+            "credits.purchased", self.somebody, block_id=f"b{self.number}", credits=f"{self.size / 4:.2f}",
+            price=self.money(minor, currency), currency=currency,
+            tax=self.money(minor // 9 + 1, currency) if taxed else ...,
+            bonus_credits="1.5" if self.has(1) else ..., refundable=self.has(4),
+            pool=f"pool-{currency}" if self.has(8) and not self.has(4) else ...,
+            escheat_class="DE-3y" if self.has(16) and self.has(1) else ...,
+            scope=["api"] if self.has(32) and self.has(2) else ..., invoice_id=f"i{self.pick % 3}",
+            expires_at=self.later(self.size) if self.pick % 3 else ...,
+            priority=10 if self.size % 5 == 0 else 50,
+        )  # fmt: skip
+
+    def grant(self) -> None:
+        reason = ("promotional", "goodwill", "allocation")[self.flags % 3]
+        paid = reason != "promotional"
+        self.send(
+            "credits.granted", self.somebody, block_id=f"b{self.number}", credits=f"{self.size / 4:.2f}",
+            reason=reason, value=self.money(self.size * 7, self.currency) if paid else ...,
+            currency=self.currency if paid else ..., expires_at=self.later(self.size) if self.has(8) else ...,
+        )  # fmt: skip
+
+    def use(self) -> None:
+        block = self.a_block() if self.has(4) and self.has(8) else None
+        self.send(
+            "credits.consumed", self.somebody if block is None else self.owner(block), credits=f"{self.size / 4:.2f}",
+            overage_price="0.0123" if self.currency != "JPY" else "3.21", currency=self.currency,
+            product="api" if self.has(1) else ..., block_id=block.block_id if block is not None else ...,
+            on_shortfall=(..., "overage", "backfill", "reject")[self.flags >> 4 & 3],
+        )  # fmt: skip
+
+    def reverse(self) -> None:
+        usage = [step for step in self.walk.steps if step.event.type == "credits.consumed"]
+        step = self.one(usage[::-1])
+        if step is not None:
+            credits = self.some(step.event.data.credits) if self.has(1) else ...
+            self.send(
+                "consumption.reversed", step.event.customer, event_id=step.event.event_id, reason="r", credits=credits
+            )
+
+    def expire(self) -> None:
+        block = self.a_block(lambda block: block.left and block.due_at)
+        if block is not None and block.due_at is not None:
+            self.expire_block(block)
+
+    def expire_block(self, block: Block) -> None:
+        self.walk.own(
+            f"x{self.number}-{block.block_id}", "credits.expired", self.owner(block), block.due_at or self.at,
+            block_id=block.block_id,
+        )  # fmt: skip
+
+    def void(self) -> None:
+        if (block := self.a_block()) is not None:
+            self.send("purchase.voided", self.owner(block), block_id=block.block_id, reason="r")
+
+    def refund(self) -> None:
+        if (block := self.a_block()) is not None:
+            value = block.value_of(block.left) if block.left else 0
+            self.send(
+                "credits.refunded", self.owner(block), block_id=block.block_id,
+                credits=self.some(block.left) if self.has(1) else ...,
+                amount=self.part(value // 2, block.currency) if self.has(2) else ...,
+                currency=block.currency if self.has(2) else ...,
+            )  # fmt: skip
+
+    def extend(self) -> None:
+        block = self.a_block(lambda block: block.expires_at if self.has(1) else block.broken)
+        if block is not None:
+            self.send(
+                "block.expiry_changed", self.owner(block), block_id=block.block_id, reason="r",
+                expires_at=None if self.has(2) else self.later(self.size - 20),
+            )  # fmt: skip
+
+    def reprice(self) -> None:
+        if (block := self.a_block()) is not None:
+            sign = "-" if self.has(4) else ""
+            less = min(block.carrying_minor, block.receivable_minor)
+            price = self.part(less, block.currency) if sign else self.money(self.size * 31, block.currency)
+            self.send(
+                "block.repriced", self.owner(block), block_id=block.block_id, reason="r",
+                add_credits=(sign if self.has(8) else "") + self.some(block.left) if self.has(1) else ...,
+                add_price=sign + price if self.has(2) or not self.has(1) else ...,
+            )  # fmt: skip
+
+    def transfer(self) -> None:
+        if (block := self.a_block()) is not None:
+            [other] = {*PEOPLE} - {self.owner(block)}
+            self.send(
+                "credits.transferred", self.owner(block), block_id=block.block_id, to_customer=other,
+                new_block_id=f"t{self.number}", credits=self.some(block.left) if self.has(1) else ...,
+            )  # fmt: skip
+
+    def escheat(self) -> None:
+        if (block := self.a_block()) is not None:
+            self.send("credits.escheated", self.owner(block), block_id=block.block_id)
+
+    def from_escheat(self) -> None:
+        def held(block: Block) -> int:
+            return block.gone.get("escheated", NOTHING_GONE)[1] - block.claimed_minor
+
+        if (block := self.a_block(held)) is not None:
+            self.send(
+                "escheat.reclaimed" if self.has(1) else "escheat.remitted", self.owner(block),
+                block_id=block.block_id, amount=self.part(held(block), block.currency), currency=block.currency,
+            )  # fmt: skip
+
+    # --- money ------------------------------------------------------------------------------------------------
+
+    def documents(self, kind: str) -> list[tuple[str, Any]]:
+        return [(w.customer, d) for w in self.walk.wallets.values() for d in w.documents if d.document_kind == kind]
+
+    def pay(self) -> None:
+        block = self.a_block(lambda block: block.receivable_minor)
+        processor = self.has(1)
+        about: dict[str, Any] = {}
+        customer, currency, open_minor = self.somebody, self.currency, self.size * 100
+        if block is not None and not self.has(2):
+            customer, currency, open_minor = self.owner(block), block.currency, block.receivable_minor
+            about = {"block_id": block.block_id} if self.has(4) else {"invoice_id": block.invoice_id or "i0"}
+        elif self.has(4) and (found := self.one(self.documents("invoice"))) is not None:
+            customer, currency, open_minor = found[0], found[1].currency, found[1].receivable_minor
+            about = {"invoice_id": found[1].invoice_id}
+        self.send(
+            "payment.received", customer, amount=self.part(open_minor, currency), currency=currency,
+            processor="cards" if processor else ..., fee=self.money(7, currency) if processor else ...,
+            payment_id=f"p{self.number}" if self.has(8) or self.has(2) else ..., **about,
+        )  # fmt: skip
+
+    def apply(self) -> None:
+        found = self.one([(w, p) for w, p in self.documents("payment") if p.open_minor])
+        if found is None:
+            return
+        customer, payment = found
+        about: dict[str, Any] = {"invoice_id": f"i{self.size % 3}"}
+        open_minor = payment.open_minor
+        blocks = [b for b in self.walk.wallets[customer].blocks
+                  if b.receivable_minor and b.currency == payment.currency]  # fmt: skip
+        if blocks and self.has(1):
+            about = {"block_id": self.one(blocks).block_id}
+            open_minor = min(open_minor, self.one(blocks).receivable_minor)
+        invoices = [d for w, d in self.documents("invoice") if w == customer and d.receivable_minor]
+        if invoices and self.has(2) and not self.has(1):
+            about = {"invoice_id": self.one(invoices).invoice_id}
+            open_minor = min(open_minor, self.one(invoices).receivable_minor)
+        self.send(
+            "payment.applied", customer, payment_id=payment.payment_id, amount=self.part(open_minor, payment.currency),
+            currency=payment.currency, **about,
+        )  # fmt: skip
+
+    def pay_back(self) -> None:
+        found = self.one(self.documents("payment")) if self.has(1) else None
+        customer, currency = (self.somebody, self.currency) if found is None else (found[0], found[1].currency)
+        block = self.a_block(lambda block: self.owner(block) == customer and block.currency == currency)
+        wallet = self.walk.wallets[customer]
+        owed = -wallet.position("refunds_payable", currency)[0] - wallet.position("customer_balance", currency)[0]
+        self.send(
+            "payment.refunded", customer, amount=self.part(owed, currency), currency=currency,
+            payment_id=... if found is None else found[1].payment_id,
+            block_id=... if block is None or not self.has(2) else block.block_id,
+            processor="cards" if self.has(4) else ...,
+        )  # fmt: skip
+
+    def pay_out(self) -> None:
+        held = self.walk.books.position("processor_clearing", self.currency, "cards")[0]
+        self.send(
+            "payout.settled", None, amount=self.part(max(held, self.size), self.currency), currency=self.currency,
+            processor="cards", payout_id=f"o{self.number}",
+        )  # fmt: skip
+
+    def dispute(self) -> None:
+        found = self.one([(w, p) for w, p in self.documents("payment") if p.applied]) if self.has(1) else None
+        about: dict[str, Any]
+        if found is not None:
+            customer, currency = found[0], found[1].currency
+            about, most = {"payment_id": found[1].payment_id}, sum(part.amount for part in found[1].applied)
+        elif (block := self.a_block(lambda block: block.credit_kind == "paid")) is not None:
+            customer, currency, about = self.owner(block), block.currency, {"block_id": block.block_id}
+            most = block.price_minor
+        else:
+            return
+        if self.has(2):
+            about |= {"amount": self.part(most, currency)}
+        if self.has(4):
+            about |= {"fee": self.money(15, currency)}
+        self.send("dispute.opened", customer, dispute_id=f"d{self.number}", currency=currency, **about)
+
+    def decide(self) -> None:
+        found = self.one([(w, d) for w, d in self.documents("dispute") if d.decided is None])
+        if found is None:
+            return
+        customer, dispute = found
+        lost, about = self.has(1), {}
+        if lost and self.has(2):
+            about["amount"] = self.part(sum(part.amount for part in dispute.parts), dispute.currency)
+        if self.has(4):
+            about["fee"] = self.money(3, dispute.currency)
+        self.send(
+            "dispute.lost" if lost else "dispute.won", customer, dispute_id=dispute.dispute_id,
+            currency=dispute.currency if about or self.has(8) else ..., **about,
+        )  # fmt: skip
+
+    def write_off(self) -> None:
+        if (block := self.a_block(lambda block: block.receivable_minor)) is not None:
+            self.send(
+                "receivable.written_off", self.owner(block), block_id=block.block_id, reason="r",
+                amount=self.part(block.receivable_minor, block.currency) if self.has(1) else ...,
+                tax_relief=self.has(2),
+            )  # fmt: skip
+
+    def memo(self) -> None:
+        block = self.a_block(lambda block: block.drawn_minor - block.conceded_minor > 0)
+        about: dict[str, Any] = {}
+        customer, currency, most, tax = self.somebody, self.currency, self.size, 1
+        invoice = self.one(self.documents("invoice"))
+        if self.has(1) and invoice is not None:
+            customer, currency, tax = invoice[0], invoice[1].currency, invoice[1].tax_minor
+            about, most = {"invoice_id": invoice[1].invoice_id}, invoice[1].billed_minor - invoice[1].conceded_minor
+        elif block is not None:
+            customer, currency, most = self.owner(block), block.currency, block.drawn_minor - block.conceded_minor
+            tax = block.tax_minor - block.tax_reversed_minor - block.tax_taken_minor
+            about = {"block_id": block.block_id}
+            if self.has(2) and block.invoice_id is not None:
+                about = {"invoice_id": block.invoice_id}
+        self.send(
+            "credit_memo.issued", customer, amount=self.part(most, currency), currency=currency, reason="r",
+            tax=self.part(tax, currency) if self.has(4) and tax > 0 else ..., **about,
+        )  # fmt: skip
+
+    def bill(self) -> None:
+        wallet = self.walk.wallets[self.somebody]
+        unbilled = sum(o.open_minor for o in wallet.overages if o.open and o.currency == self.currency)
+        if unbilled:
+            self.send(
+                "overage.billed", self.somebody, invoice_id=f"v{self.number}",
+                amount=self.part(unbilled, self.currency), currency=self.currency,
+                tax=self.money(self.size % 9, self.currency) if self.has(1) else ...,
+            )  # fmt: skip
+
+    # --- the ledger itself ------------------------------------------------------------------------------------
+
+    def estimate(self) -> None:
+        pool = self.one(list(self.walk.books.pools.values()))
+        name, currency = (f"pool-{HOME}", HOME) if pool is None else (pool.pool, pool.currency)
+        issued = 0 if pool is None else pool.issued_minor
+        breakage: dict[str, Any] = {"expected_breakage_rate": f"0.{self.size:02d}"}
+        if self.has(1):
+            breakage = {"expected_breakage": self.money(max(issued, 0) * self.size // 91, currency)}
+        if self.has(2):
+            breakage["expected_escheat_rate"] = "0.05"
+        elif self.has(4):
+            breakage["expected_escheat"] = self.money(max(issued, 0) // 20, currency)
+        self.send("breakage.estimated", None, pool=name, currency=currency, evidence="r", **breakage)
+
+    def rate(self) -> None:
+        base = "EUR" if self.has(1) else "JPY"
+        rate = Decimal(RATES[base]) * (100 + self.size - 45) / 100
+        self.send("exchange_rate.set", None, base=base, quote=HOME, rate=f"{rate:f}", rate_source="ECB")
+
+    def adopt(self) -> None:
+        """Another policy; its rules are the tests' own."""
+        policy = self.pick % POLICIES + 1
+        self.walk.own(
+            f"a{self.number}", "policy.adopted", None, self.at, policy=policy, name="p", version=1, content_hash="h",
+            rules={},
+        )  # fmt: skip
+
+    def settings(self) -> None:
+        self.walk.own(
+            f"a{self.number}", "ledger.configured", None, self.at, entity="E", functional_currency=HOME,
+            timezone=("UTC", "Pacific/Kiritimati")[self.flags & 1],
+            on_shortfall=("reject", "overage", "backfill")[self.pick % 3],
+            late_usage="new" if self.has(2) else "reclassify",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """The next month: what expires, what stands in other currencies, then the close itself."""
+        closed = self.walk.state.closed_through
+        period = Period(2026, 1) if closed is None else Period.of(closed).next
+        if period.year > 2026:
+            return
+        end = period.end(self.walk.state.zone)
+        for block in self.walk.blocks:
+            if block.left and block.due_at is not None and block.due_at < end:
+                self.expire_block(block)
+        last = end - timedelta(microseconds=1)
+        for customer in sorted(self.walk.standing(period.last_day), key=str):
+            name = f"m{self.number}-{customer}"
+            self.walk.own(name, "balances.remeasured", customer, last, period=str(period))
+        self.walk.own(f"c{self.number}", "period.closed", None, last, period=str(period))
+
+    def reopen(self) -> None:
+        closed = self.walk.state.closed_through
+        if closed is not None and closed > date(2026, 1, 1):
+            back = Period.of(closed) if self.has(1) or closed.month == 1 else Period(2026, closed.month - 1)
+            self.walk.own(f"c{self.number}", "period.reopened", None, self.at, period=str(back), reason="r")
+
+
+WEIGHTS = {
+    "buy": 6, "grant": 2, "use": 8, "reverse": 5, "expire": 3, "void": 1, "refund": 2, "extend": 2, "reprice": 2,
+    "transfer": 2, "escheat": 1, "from_escheat": 2, "pay": 6, "apply": 2, "pay_back": 3, "pay_out": 1, "dispute": 3,
+    "decide": 3, "write_off": 2, "memo": 3, "bill": 2, "estimate": 2, "rate": 3, "adopt": 1, "settings": 1,
+    "close": 2, "reopen": 1,
+}  # fmt: skip
+_WHAT = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
+
+
+def walk(steps: Sequence[WalkStep]) -> Walk:
+    """The ledger after these steps. A rate of every currency is known from long before."""
+    ledger = Walk()
+    for base, rate in RATES.items():
+        ledger.send(
+            f"rate-{base}", "exchange_rate.set", None, START - timedelta(days=900), base=base, quote=HOME, rate=rate,
+            rate_source="ECB",
+        )  # fmt: skip
+    walker = _Walker(ledger)
+    for step in steps:
+        walker.go(*step)
+    return ledger
+
+
+def long_walk(seed: int, length: int) -> Walk:
+    """A walk of its own kind for every seed, the same on every machine."""
+    chance = random.Random(seed)
+    return walk(
+        [
+            (chance.choice(_WHAT), chance.randint(0, 100), chance.randint(0, 40), chance.randint(1, 90),
+             chance.randint(0, 255))
+            for _ in range(length)
+        ]
+    )  # fmt: skip
+
+
+WALKS = st.lists(
+    st.tuples(
+        st.sampled_from(_WHAT), st.integers(0, 100), st.integers(0, 40), st.integers(1, 90), st.integers(0, 255)
+    ),
+    max_size=40,
+).map(walk)  # fmt: skip
+
+
+def for_every_walk(law: Callable[[Walk], None]) -> Callable[[Sequence[Walk]], None]:
+    """A law of a ledger, after the long walks (``conftest.py``) and after any other."""
+
+    @given(WALKS)
+    def any_other(ledger: Walk) -> None:
+        law(ledger)
+
+    def test(long_walks: Sequence[Walk]) -> None:
+        for ledger in long_walks:
+            law(ledger)
+        any_other()
+
+    test.__name__, test.__doc__, test.__module__ = law.__name__, law.__doc__, law.__module__
+    test.law = law  # for a search over many seeds
+    return test
