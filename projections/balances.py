@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from subledger.accounts import ROLE_BY_NAME, ROLES, Side
+from subledger.accounts import ROLE_BY_NAME, ROLES
 from subledger.blocks import ZERO
 from subledger.errors import UnknownCustomer
 from subledger.journal import CREDIT_COLUMN, CREDIT_COLUMNS, GAINS, KIND_BY_NAME
@@ -39,12 +39,12 @@ class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def balance_minor(self) -> int:
         """On the account's normal side."""
-        return _on_normal_side(self.account, self.debit_minor - self.credit_minor)
+        return ROLE_BY_NAME[self.account].on_normal_side(self.debit_minor - self.credit_minor)
 
     @property
     def functional_minor(self) -> int:
         """The balance in the functional currency, on the account's normal side."""
-        return _on_normal_side(self.account, self.functional_debit_minor - self.functional_credit_minor)
+        return ROLE_BY_NAME[self.account].on_normal_side(self.functional_debit_minor - self.functional_credit_minor)
 
 
 class FunctionalBalance(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +57,7 @@ class FunctionalBalance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def balance_minor(self) -> int:
         """On the account's normal side."""
-        return _on_normal_side(self.account, self.debit_minor - self.credit_minor)
-
-
-def _on_normal_side(account: str, debit_minor: int) -> int:
-    return debit_minor if ROLE_BY_NAME[account].normal_side is Side.DEBIT else -debit_minor
+        return ROLE_BY_NAME[self.account].on_normal_side(self.debit_minor - self.credit_minor)
 
 
 class CreditBalance(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
-from subledger.accounts import ROLE_BY_NAME, Side
+from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import KIND_BY_NAME, Rules, effect
 from subledger.store.database import Database
 from subledger.store.reader import View, rules_of
@@ -148,8 +148,7 @@ def clearing(database: Database, view: View, asked: Asked) -> Report:
 
 def _normal(account: str, kind: str, rules: Rules) -> int:
     """What an entry of a kind adds to an account, on its normal side."""
-    debits = effect(account, kind, rules)
-    return debits if ROLE_BY_NAME[account].normal_side is Side.DEBIT else -debits
+    return ROLE_BY_NAME[account].on_normal_side(effect(account, kind, rules))
 
 
 # --- open items -----------------------------------------------------------------------------------------------------

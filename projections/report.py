@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections import balances
-from subledger.accounts import ROLE_BY_NAME, Side
+from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import effect
 from subledger.periods import Period
 from subledger.store.database import Database
@@ -229,11 +229,10 @@ def functional_balances(database: Database, view: View, made_of: Iterable[Total]
     found: Balances = {}
     for total in made_of:
         for account in accounts:
-            debits = effect(account, total.kind, rules[total.policy])
-            if debits:
-                sign = 1 if ROLE_BY_NAME[account].normal_side is Side.DEBIT else -1
+            moves = ROLE_BY_NAME[account].on_normal_side(effect(account, total.kind, rules[total.policy]))
+            if moves:
                 key = (account, total.currency)
-                found[key] = found.get(key, 0) + sign * debits * total.functional_minor
+                found[key] = found.get(key, 0) + moves * total.functional_minor
     return found
 
 

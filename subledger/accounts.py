@@ -51,6 +51,10 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
         )
         return Side.DEBIT if self.account_class in debit_classes else Side.CREDIT
 
+    def on_normal_side(self, debits: int) -> int:
+        """A balance as it is told: debits less credits, turned to the side on which the role normally stands."""
+        return debits if self.normal_side is Side.DEBIT else -debits
+
 
 def _roles(account_class: AccountClass, **meanings: str) -> tuple[Role, ...]:
     return tuple(Role(name=name, account_class=account_class, meaning=meaning) for name, meaning in meanings.items())

@@ -141,9 +141,14 @@ Position = tuple[int, int]
 Positions = dict[str, Position]
 
 
+def place_of(role: str, place: str | None) -> str:
+    """The block (or processor) that a role is kept apart by; empty where it is kept for the customer or the ledger."""
+    return place or "" if role in BLOCK_ROLES else ""
+
+
 def position_key(role: str, currency: str, place: str | None = None) -> str:
     """The name of a position: its role, its currency, and the block (or processor) it is kept apart by."""
-    return f"{role} {currency} {place or ''}" if role in BLOCK_ROLES else f"{role} {currency} "
+    return f"{role} {currency} {place_of(role, place)}"
 
 
 def moved(positions: Positions, key: str, amount: int, functional: int) -> Positions:

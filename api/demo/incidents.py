@@ -36,6 +36,7 @@ def _pays(day: str, who: str, amount: str, currency: str = "USD", **others: Any)
 
 
 def _script() -> list[Story]:
+    """Every story from beginning to end: a list, as long as there are stories."""
     usd: dict[str, Any] = {"currency": "USD"}
     stories: list[Story] = [
         # A customer in euros, paid a month later at another rate; a refundable balance in yen.

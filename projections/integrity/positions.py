@@ -14,7 +14,7 @@ from projections.integrity.findings import Breach
 from projections.integrity.policies import Policies
 from projections.replay import Replayer
 from subledger.blocks import NOTHING_GONE
-from subledger.documents import Dispute, Invoice, Payment, Position, position_key
+from subledger.documents import Dispute, Invoice, Payment, Position, place_of
 from subledger.events import Event
 from subledger.journal import LEDGER_ROLES, Entry
 
@@ -108,8 +108,7 @@ class PositionLaws:
 def _key(role: str, entry: Entry) -> _Key:
     of_ledger = role in LEDGER_ROLES
     place = entry.dimensions.processor if of_ledger else entry.block_id
-    kept = position_key(role, "", place).removeprefix(f"{role}  ")
-    return (None if of_ledger else entry.customer, role, entry.currency, kept)
+    return (None if of_ledger else entry.customer, role, entry.currency, place_of(role, place))
 
 
 def _named(customer: str | None, role: str, currency: str, place: str) -> str:

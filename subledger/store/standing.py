@@ -9,7 +9,7 @@ from datetime import date
 from typing import Final
 
 from subledger.currencies import StandingKey
-from subledger.documents import Position, position_key
+from subledger.documents import Position, place_of
 from subledger.journal import KINDS, LEDGER_ROLES, REMEASURED_ROLES
 from subledger.store.database import WriteConnection
 
@@ -63,7 +63,7 @@ def standing_at(
     }  # fmt: skip
     found: dict[str | None, dict[StandingKey, Position]] = {}
     for customer, role, currency, place, amount, functional in connection.execute(STANDING, parameters):
-        kept = place if role == "prepaid_liability" else position_key(role, currency, place).split(" ", 2)[2]
+        kept = place if role == "prepaid_liability" else place_of(role, place)
         held = found.setdefault(customer, {}).get((role, currency, kept), (0, 0))
         found[customer][(role, currency, kept)] = (held[0] + amount, held[1] + functional)
     return {

@@ -18,7 +18,7 @@ from subledger.books import Books, evolve_books
 from subledger.context import Context, Original
 from subledger.currencies import StandingKey
 from subledger.deciding import decide
-from subledger.documents import Position, position_key
+from subledger.documents import Position, place_of
 from subledger.errors import InvalidInput, Refused
 from subledger.events import OWN_SOURCE, Event, own_event, read_event
 from subledger.evolving import evolve
@@ -147,7 +147,7 @@ class Walk:
             for role, sign in monetary_sides(entry):
                 of_ledger = role in LEDGER_ROLES
                 place = entry.dimensions.processor if of_ledger else entry.block_id
-                kept = (place or "") if role == "prepaid_liability" else position_key(role, "", place).split(" ", 2)[2]
+                kept = (place or "") if role == "prepaid_liability" else place_of(role, place)
                 whose, key = None if of_ledger else entry.customer, (role, entry.currency, kept)
                 found[whose][key] += sign * entry.amount_minor
                 functional[whose][key] += sign * entry.functional_minor
