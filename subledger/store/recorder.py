@@ -61,13 +61,20 @@ class Approved(msgspec.Struct, frozen=True):
     approval: Approval
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """An event with who asks for it, where those who ask differ within a batch."""
+
+    event: Event
+    by: str
+
+
 class Projector(Protocol):
     """Something that is derived from each batch and commits with it."""
 
     def project(self, connection: WriteConnection, batch: Batch) -> None: ...
 
 
-Input = Event | Approved | SubledgerError
+Input = Event | Sent | Approved | SubledgerError
 """An event, or why what was sent is none: it keeps its place among the results."""
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
@@ -242,7 +249,7 @@ class Recorder:
         self, connection: WriteConnection, head: _Head, memory: LedgerMemory, inputs: Sequence[Input], by: str = NOBODY
     ) -> list[Outcome]:
         before = head.state
-        events = [item.event if isinstance(item, Approved) else item for item in inputs]
+        events = [item.event if isinstance(item, Sent | Approved) else item for item in inputs]
         memory.load(connection, before, [event for event in events if isinstance(event, Event)])
         recorded: list[RecordedEvent] = []
         outcomes = [self._take(connection, head, memory, item, recorded, by) for item in inputs]
@@ -274,6 +281,9 @@ class Recorder:
         approval = None
         if isinstance(item, Approved):
             approval = item.approval
+            item = item.event
+        elif isinstance(item, Sent):
+            by = item.by
             item = item.event
         if isinstance(item, SubledgerError):
             return Outcome(event_id=item.facts.get("event_id"), status=REJECTED, error=item)
