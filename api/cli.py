@@ -26,7 +26,7 @@ from subledger.events import loads, read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store import embedded, reader
-from subledger.store.recorder import DUPLICATE, RECORDED, WAITING, Input
+from subledger.store.batch import DUPLICATE, RECORDED, WAITING, Input
 
 app = typer.Typer(
     help="The prepaid-credit sub-ledger: from usage-based billing to the general ledger.",

@@ -25,8 +25,8 @@ from subledger.events import format_time
 from subledger.journal import Rules
 from subledger.money import format_credits, format_minor
 from subledger.store.approvals import Asked
+from subledger.store.batch import Outcome
 from subledger.store.reader import JournalLine, LedgerHead, StoredEvent, View, lines_of
-from subledger.store.recorder import Outcome
 
 Document = dict[str, Any]
 

@@ -31,9 +31,10 @@ from subledger.own_event_data import Approvals
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import reader
+from subledger.store.batch import Input, Outcome
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Input, Outcome, Recorder, now_of, raise_first
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, now_of, raise_first
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.references import DocumentKey
 from subledger.store.approvals import APPROVED
-from subledger.store.memory import decode_decision, encode_state, rows_of_books
+from subledger.store.rows import decode_decision, encode_state, rows_of_books
 from subledger.wallet import Approval, Decision, Wallet
 
 EVENTS: Final = """
@@ -227,7 +227,10 @@ class Replayer:
         blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.left)
         overages = {m.overage: self._overages[m.overage][1] for m in decision.movements if m.overage in self._overages}
         correction = self._corrections.get(decision.original) if decision.original is not None else None
-        keys = {*references.documents(event), *(("invoice", m.invoice) for m in decision.movements if m.invoice)}
+        keys = {
+            *references.references_of((event,)).documents,
+            *(("invoice", m.invoice) for m in decision.movements if m.invoice),
+        }
         named_documents = [self.documents[key][1] for key in keys if key in self.documents]
         keys |= references.behind(named_documents)[1]  # the payment of a dispute
         held = [self.documents[key] for key in keys if key in self.documents]

@@ -46,7 +46,7 @@ Gone = tuple[Decimal, int, int]
 NOTHING_GONE: Gone = (ZERO, 0, 0)
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A block since it was last repriced: its price and credits from there on, and what had been drawn before."""
 
     credits: Decimal
@@ -57,7 +57,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drawn_functional: int = 0
 
 
-class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A credit block as the writer knows it.
 
     Amounts are minor units of ``currency``; ``price_minor`` is the basis to be recognised (0 for a promotional
@@ -124,6 +124,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def carrying_minor(self) -> int:
         """What of the price is not recognised or cancelled: the block's part of prepaid_liability."""
+        if not self.gone:
+            return self.price_minor - self.drawn_minor
         return self.price_minor - self.drawn_minor - sum(amount for _, amount, _ in self.gone.values())
 
     @property
@@ -168,9 +170,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         left; the last credit takes what is left. So sub-cent usage posts a cent when half a cent has accumulated,
         and a block ends at exactly zero. Since a repricing the count begins anew, with what was left then.
         """
+        carrying = self.carrying_minor
         if credits == self.left:
-            return self.carrying_minor
-        return min(max(self._due_for(credits), 0), self.carrying_minor)
+            return carrying
+        return min(max(self._due_for(credits), 0), carrying)
 
     def functional_for(self, credits: Decimal) -> int:
         """The same rule in the functional currency."""

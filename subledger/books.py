@@ -22,7 +22,7 @@ from subledger.pools import Estimate, Pool
 from subledger.wallet import Decision, Movement
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one unit of a currency is worth in the functional currency, from each of some days on; days ascending."""
 
     days: tuple[date, ...] = ()
@@ -42,7 +42,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Books(msgspec.Struct, frozen=True, kw_only=True):
+class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A ledger's own books after some position. ``positions`` are those of cash, processors and tax in currencies."""
 
     rates: Mapping[str, Rates] = {}

@@ -24,7 +24,7 @@ from subledger.periods import accounting_date, effective_date
 from subledger.wallet import Decision, Movement, Wallet
 
 
-class Original(msgspec.Struct, frozen=True, kw_only=True):
+class Original(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The recorded event that another one refers to."""
 
     position: int
@@ -32,7 +32,7 @@ class Original(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a decision may depend on besides the wallet.
 
     ``owners`` tells the customer of every block id the event names, as far as it is in the ledger; ``document_owners``
@@ -48,7 +48,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     standing: Mapping[StandingKey, Position] = {}
 
 
-class Dates(msgspec.Struct, frozen=True):
+class Dates(msgspec.Struct, frozen=True, gc=False):
     """Accounting dates for one event: its effective date, moved to the first open day and past what it follows."""
 
     effective: date

@@ -38,31 +38,40 @@ from subledger.journal import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
 from subledger.money import MAX_MINOR
 from subledger.wallet import Decision, Movement, Wallet
 
+_BOUND: Final = 10 * MAX_MINOR
+
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     """What to record for ``event``. Raises Refused, and then nothing has happened."""
     state = context.state
     dates = Dates.of(event, state)
     draft = _DECIDE[event.type](wallet, event, context, dates)
-    movements = [_complete(movement, wallet, event, context) for movement in draft.movements]
-    draft = msgspec.structs.replace(draft, movements=tuple(movements))
-    if any(movement.currency is not None for movement in movements):
+    movements, changed, foreign, pooled = [], False, False, event.type == "breakage.estimated"
+    for drafted in draft.movements:
+        movement = _complete(drafted, wallet, event, context)
+        changed = changed or movement is not drafted
+        foreign = foreign or movement.currency is not None
+        pooled = pooled or movement.pool is not None
+        movements.append(movement)
+    if changed:
+        draft = msgspec.structs.replace(draft, movements=tuple(movements))
+    if foreign:
         draft = measure(
             wallet, context.books, event, draft,
             effective=dates.effective, functional_currency=state.functional_currency,
         )  # fmt: skip
     _within_bounds(draft)
-    return _with_pools(draft, event, context, dates)
+    return _with_pools(draft, event, context, dates) if pooled else draft
 
 
 def _within_bounds(draft: Decision) -> None:
     """Raises InvalidValue where an amount, in either currency, is beyond all business: sums of it might not be kept."""
     for movement in draft.movements:
-        if max(abs(movement.amount), abs(movement.functional or 0)) > 10 * MAX_MINOR:
+        if not -_BOUND <= movement.amount <= _BOUND or abs(movement.functional or 0) > _BOUND:
             raise errors.InvalidValue(
                 f"{movement.kind} would be too large an amount",
                 field="data" if movement.functional is None else "data.currency",
-                expected=f"at most {10 * MAX_MINOR} minor units, in the functional currency too",
+                expected=f"at most {_BOUND} minor units, in the functional currency too",
                 found=str(movement.functional or movement.amount),
             )
 
@@ -76,9 +85,9 @@ def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context
             currency, pool = block.currency, block.pool
         elif movement.pool is None and movement.customer is None:
             currency, pool = data.currency, getattr(data, "pool", None)  # a new block
-    home = context.state.functional_currency
-    currency = None if currency == home else currency
-    if (currency, pool) == (movement.currency, movement.pool):
+    if currency == context.state.functional_currency:
+        currency = None
+    if currency == movement.currency and pool == movement.pool:
         return movement
     return msgspec.structs.replace(movement, pool=pool, currency=currency)
 
@@ -90,8 +99,6 @@ def _with_pools(draft: Decision, event: Event, context: Context, dates: Dates) -
     if event.type == "breakage.estimated":
         touched[event.data.pool] = dates.on()
         books = _estimated(books, event)
-    if not touched:
-        return draft
     for movement in draft.movements:
         if movement.pool is not None:
             touched[movement.pool] = max(touched[movement.pool], movement.on)

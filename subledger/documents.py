@@ -15,7 +15,7 @@ from subledger.journal import BLOCK_ROLES
 from subledger.money import share
 
 
-class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Usage beyond the credits, recorded at ``position``. ``settled`` has been invoiced, or paid by later purchases."""
 
     position: int
@@ -49,7 +49,7 @@ class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return min(max(target - self.settled_minor, 0), self.open_minor)
 
 
-class Correction(msgspec.Struct, frozen=True, kw_only=True):
+class Correction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What has been reversed so far of the usage at ``position``: per block ("" for overage) credits and money."""
 
     position: int
@@ -59,7 +59,7 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True):
         return self.restored.get(block_id or "", NOTHING_GONE)
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A part of a payment or of a dispute: the block or the invoice that it is for."""
 
     block: str | None = None

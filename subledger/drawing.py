@@ -27,14 +27,15 @@ def consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        on = dates.on(block.gained_on)
-        credits = min(block.left + (block.broken if late else ZERO), need)
+        left = block.left
+        credits = min(left + block.broken if late else left, need)
         if not credits:
             continue
-        if credits > block.left:
+        on = dates.on(block.gained_on)
+        if credits > left:
             # What expired before this usage was known, but after it happened, was no breakage.
             on = dates.on(block.gained_on, block.broken_on)
-            movements.append(_unbroken(block, credits - block.left, on))
+            movements.append(_unbroken(block, credits - left, on))
             block = _with_back(block, movements[-1])
         movements.append(
             Movement(kind="consumption", block=block.block_id, credits=credits, amount=block.amount_for(credits), on=on)

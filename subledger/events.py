@@ -41,7 +41,7 @@ class CloudEvent(BaseModel):
     data: dict[str, Any]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One checked event, ready to be decided.
 
     ``customer`` is None for events of the ledger as a whole. ``data_text`` is the data as received, in canonical

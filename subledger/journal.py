@@ -41,7 +41,7 @@ REMEASUREMENTS: Final = tuple(f"fx_remeasurement_{role}" for role in REMEASURED_
 SETTLEMENTS: Final = tuple(f"fx_settlement_{role}" for role in REMEASURED_ROLES)
 
 
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
+class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry kind: which column of a block's roll-forward it fills, and in which direction.
 
     ``column`` names what happened to the block's credits and value (None: it does not touch a block's value);
@@ -169,7 +169,7 @@ CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
 """Where a column of a block is counted among the columns of a customer's credits, and with which sign."""
 
 
-class Pair(msgspec.Struct, frozen=True, order=True):
+class Pair(msgspec.Struct, frozen=True, order=True, gc=False):
     """The two accounts that an amount moves through."""
 
     debit: str
@@ -180,7 +180,7 @@ Rules = Mapping[str, tuple[Pair, ...]]
 """A posting policy's rules: the pairs of every entry kind, in the order of the lines."""
 
 
-class Dimensions(msgspec.Struct, frozen=True, order=True):
+class Dimensions(msgspec.Struct, frozen=True, order=True, gc=False):
     """What a total is told apart by, besides the account. Empty text where it does not apply."""
 
     product: str = ""
@@ -189,7 +189,7 @@ class Dimensions(msgspec.Struct, frozen=True, order=True):
     processor: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One journal entry. Numbered from 1 within its event; amounts in minor units, signed as above.
 
     ``functional_minor`` is the amount in the ledger's functional currency. ``policy`` says under which of the
@@ -212,7 +212,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: Dimensions
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One journal line: a side of an account, and a positive amount."""
 
     account: str

@@ -17,7 +17,7 @@ from subledger.events import Event, canonical
 from subledger.periods import Period, time_zone
 
 
-class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A ledger after some position: everything of it that a decision may depend on.
 
     ``closed_through`` is the last day of the last closed period; ``open_cut`` the number that entries recorded now

@@ -18,7 +18,7 @@ _PERIOD = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
 _ONE_DAY = timedelta(days=1)
 
 
-class Period(msgspec.Struct, frozen=True, order=True):
+class Period(msgspec.Struct, frozen=True, order=True, gc=False):
     """A calendar month of the books. Periods are ordered by time."""
 
     year: int
@@ -76,6 +76,8 @@ def time_zone(name: str) -> ZoneInfo:
 
 def effective_date(occurred_at: datetime, timezone: ZoneInfo) -> date:
     """The day on which something happened, where the ledger lives."""
+    if timezone.key == "UTC" and occurred_at.tzinfo is UTC:
+        return occurred_at.date()
     return occurred_at.astimezone(timezone).date()
 
 

@@ -18,7 +18,7 @@ from subledger.journal import GAINS, Kind
 from subledger.money import round_half_up
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is expected of a pool over its life, from its ``version`` on: amounts (minor units), or rates of what is
     issued. Amounts were made when ``issued_minor`` was issued, and are scaled with it."""
 
@@ -42,7 +42,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Fraction(amount * issued, self.issued_minor) if amount and self.issued_minor else Fraction(0)
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A breakage pool after some position; amounts in minor units of ``currency``.
 
     ``issued_minor`` (F) is net of what was voided, refunded, transferred out, charged back and written off;

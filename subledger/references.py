@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
+import msgspec
+
 from subledger.documents import Applied, Dispute, Document, Payment
 from subledger.events import Event
 from subledger.wallet import Decision
@@ -17,26 +19,55 @@ DocumentKey = tuple[str, str]
 """``payment``, ``invoice`` or ``dispute``, and its id."""
 
 _OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_memo.issued"})
-_DOCUMENT_FIELDS: Final = (("payment", "payment_id"), ("invoice", "invoice_id"), ("dispute", "dispute_id"))
+
+
+class References(msgspec.Struct, frozen=True, kw_only=True):
+    """What some events refer to. ``reversed`` holds the keys of the usage that they take back."""
+
+    keys: set[tuple[str, str]] = set()
+    customers: set[str] = set()
+    blocks: set[str] = set()
+    documents: set[DocumentKey] = set()
+    invoices: set[str] = set()
+    reversed: set[tuple[str, str]] = set()
+
+
+def references_of(events: Iterable[Event]) -> References:
+    """Everything that events name, and their own keys."""
+    found = References()
+    for event in events:
+        found.keys.add((event.source, event.event_id))
+        if event.customer is not None:
+            found.customers.add(event.customer)
+        data = event.data
+        for place, field in _places_of(data.__class__, event.type):
+            value = getattr(data, field)
+            if value is None:
+                continue
+            if place == "customer":
+                found.customers.add(value)
+            elif place == "block":
+                found.blocks.add(value)
+            elif place == "invoiced":
+                found.invoices.add(value)
+            elif place == "original":
+                found.reversed.add((data.event_source or event.source, value))
+            else:
+                found.documents.add((place, value))
+    return found
 
 
 @cache
-def _fields_of(data: Any, among: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of these fields a type of data has. Asking a value for one it has not costs more than deciding it."""
-    return tuple(field for field in among if field in data.model_fields)
-
-
-def _named(event: Event, among: tuple[str, ...]) -> tuple[str, ...]:
-    """What an event says in these fields, in their order."""
-    data = event.data
-    values = [getattr(data, field) for field in _fields_of(data.__class__, among)]
-    return tuple(value for value in values if value is not None)
-
-
-def customers(event: Event) -> tuple[str, ...]:
-    """Whose wallets an event may change."""
-    others = _named(event, ("to_customer",))
-    return others if event.customer is None else (event.customer, *others)
+def _places_of(data: Any, type: str) -> tuple[tuple[str, str], ...]:
+    """Which fields of a type of event name what. The invoice of a purchase or of usage is only a label."""
+    places = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
+    if type == "consumption.reversed":
+        places.append(("original", "event_id"))
+    if type not in ("credits.purchased", "credits.consumed"):
+        places += [("payment", "payment_id"), ("invoice", "invoice_id"), ("dispute", "dispute_id")]
+    if type in _OF_INVOICES:
+        places.append(("invoiced", "invoice_id"))
+    return tuple((place, field) for place, field in places if field in data.model_fields)
 
 
 def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
@@ -46,23 +77,6 @@ def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
     if others <= {None, event.customer}:
         return own
     return own + tuple(sorted(customer for customer in others - {None, event.customer} if customer is not None))
-
-
-def blocks(event: Event) -> tuple[str, ...]:
-    """The block ids an event names itself, the new one of a transfer among them."""
-    return _named(event, ("block_id", "new_block_id"))
-
-
-def invoice(event: Event) -> str | None:
-    """The invoice whose blocks are meant, where the event pays or concedes something."""
-    return event.data.invoice_id if event.type in _OF_INVOICES else None
-
-
-def documents(event: Event) -> tuple[DocumentKey, ...]:
-    """The payments, invoices and disputes an event names. The invoice of a purchase or of usage is only a label."""
-    if event.type in ("credits.purchased", "credits.consumed"):
-        return ()
-    return tuple((kind, name) for kind, field in _DOCUMENT_FIELDS for name in _named(event, (field,)))
 
 
 def behind(found: Iterable[Document]) -> tuple[set[str], set[DocumentKey]]:

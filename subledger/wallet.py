@@ -31,7 +31,7 @@ from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
 
-class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One thing that happens to a block or a customer: an entry kind and its amount, with the date it is booked on.
 
     ``credits`` and ``amount`` (minor units) are negative where the entry is written as the mirror. ``customer`` is
@@ -59,7 +59,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     invoice: str | None = None
 
 
-class Approval(msgspec.Struct, frozen=True, kw_only=True):
+class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who asked for what a person decides, and who else allowed it."""
 
     approval_id: str
@@ -67,7 +67,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     checker: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What was decided about an event when it was recorded; stored with it and never recomputed.
 
     ``rate`` is the exchange rate that was used; ``taken_over`` the block that a transfer makes for its new customer.
@@ -81,7 +81,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     approval: Approval | None = None
 
 
-class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One customer's blocks in draw order, overages in order of position, and what was recalled for an event.
 
     ``carry`` holds, per currency, the fraction of a minor unit by which overage is priced but not posted yet.
@@ -148,10 +148,19 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             documents=(*self.documents, *new),
         )
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether it holds anything that will not be kept."""
+        if self.corrections or self.documents:
+            return True
+        for block in self.blocks:
+            if not block.left:
+                return True
+        return any(not overage.open for overage in self.overages) if self.overages else False
+
     def without_finished(self) -> Wallet:
         """The wallet as it is kept: open blocks and overages only, nothing that is always recalled."""
-        recalled = self.corrections or self.documents
-        if not recalled and all(b.left for b in self.blocks) and all(o.open for o in self.overages):
+        if not self.has_finished:
             return self
         return replace(
             self,

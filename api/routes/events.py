@@ -18,7 +18,7 @@ from subledger.errors import EventConflict, InvalidInput
 from subledger.event_data import EVENT_TYPES
 from subledger.events import CloudEvent, loads
 from subledger.store import reader
-from subledger.store.recorder import REJECTED, WAITING, Outcome
+from subledger.store.batch import REJECTED, WAITING, Outcome
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["events"])
 

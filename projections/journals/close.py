@@ -23,10 +23,11 @@ from subledger.errors import IntegrityFault, InvalidValue
 from subledger.events import Event, own_event
 from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_closed
 from subledger.periods import Period
+from subledger.store.batch import RECORDED, Outcome
 from subledger.store.database import WriteConnection
-from subledger.store.memory import load_books
 from subledger.store.reader import ledger_head
-from subledger.store.recorder import NOBODY, OWN_SOURCE, RECORDED, Outcome, Recorder, due_expiries, now_of
+from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, due_expiries, now_of
+from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at
 
 # Far above what can become due between the sweep and the lock that follows it.

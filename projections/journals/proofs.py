@@ -19,7 +19,7 @@ from subledger.currencies import remeasure
 from subledger.errors import IntegrityFault
 from subledger.journal import KINDS
 from subledger.store.database import WriteConnection
-from subledger.store.memory import load_books
+from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at
 
 TOTALS_WITHOUT_RULE: Final = """

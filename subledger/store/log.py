@@ -1,15 +1,16 @@
-"""Writing the log: events and entries by COPY, the Merkle tree, the batch chain.
+"""Writing the log: events and entries, the Merkle tree, the batch chain.
 
 Owns: the rows of the log. Does not own: what goes into them (recorder).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import psycopg
 
 from subledger import merkle
 from subledger.encoding import batch_hash, encode
@@ -27,7 +28,7 @@ def decision_text(decision: Decision) -> str:
     return _encoder.encode(decision).decode()
 
 
-class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event with its place in the log, what was decided, and its entries."""
 
     position: int
@@ -36,7 +37,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...]
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Batch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one commit records. ``dimension_sets`` numbers the dimensions of its entries."""
 
     ledger: str
@@ -58,19 +59,21 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 _EVENT_TYPES: Final = (
     "text", "int8", "text", "text", "text", "text", "timestamptz", "text", "text", "text", "bytea",
 )  # fmt: skip
-COPY_EVENTS: Final = """
-COPY events (ledger, position, source, event_id, type, customer, occurred_at, data, attributes, decision, leaf)
-FROM STDIN (FORMAT BINARY)
-"""
+_EVENT_COLUMNS: Final = (
+    "ledger, position, source, event_id, type, customer, occurred_at, data, attributes, decision, leaf"
+)
 _ENTRY_TYPES: Final = (
     "text", "int8", "int2", "int2", "text", "text", "text", "text", "numeric", "int8", "text", "int8", "date", "date",
     "int4", "int4",
 )  # fmt: skip
-COPY_ENTRIES: Final = """
-COPY entries (ledger, position, number, policy, kind, customer, block_id, unit, credits, amount_minor, currency,
-              functional_minor, accounting_date, effective_date, cut, dimension_set)
-FROM STDIN (FORMAT BINARY)
-"""
+_ENTRY_COLUMNS: Final = (
+    "ledger, position, number, policy, kind, customer, block_id, unit, credits, amount_minor, currency, "
+    "functional_minor, accounting_date, effective_date, cut, dimension_set"
+)
+COPY_EVENTS: Final = f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+COPY_ENTRIES: Final = f"COPY entries ({_ENTRY_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+ADD_EVENTS: Final = f"INSERT INTO events ({_EVENT_COLUMNS}) VALUES ({', '.join(['%b'] * len(_EVENT_TYPES))})"
+ADD_ENTRIES: Final = f"INSERT INTO entries ({_ENTRY_COLUMNS}) VALUES ({', '.join(['%b'] * len(_ENTRY_TYPES))})"
 ADD_BATCH: Final = """
 INSERT INTO batches (ledger, last_position, first_position, recorded_at, root, previous_hash, hash)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
@@ -84,74 +87,116 @@ INSERT INTO dimension_sets (ledger, dimension_set, product, credit_kind, pool, p
 SELECT %s, * FROM unnest(%b::int[], %b::text[], %b::text[], %b::text[], %b::text[])
 """
 
-
-def number_dimensions(
-    connection: WriteConnection, ledger: str, known: dict[Dimensions, int], events: Sequence[RecordedEvent]
-) -> None:
-    """Numbers dimension sets that are new, in the order of their first use."""
-    new: dict[Dimensions, int] = {}
-    for recorded in events:
-        for entry in recorded.entries:
-            if entry.dimensions not in known and entry.dimensions not in new:
-                new[entry.dimensions] = len(known) + len(new) + 1
-    if new:
-        connection.execute(
-            ADD_DIMENSION_SETS,
-            (
-                ledger,
-                list(new.values()),
-                [d.product for d in new],
-                [d.credit_kind for d in new],
-                [d.pool for d in new],
-                [d.processor for d in new],
-            ),
-        )
-        known.update(new)
+FEW: Final = 30
+"""A COPY costs some round trips; as many events or fewer are quicker as rows of their own, sent with the rest."""
 
 
-def append(connection: WriteConnection, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes) -> bytes:
-    """Writes a batch to the log and grows the tree. Returns the batch's hash."""
-    texts = [decision_text(recorded.decision) for recorded in batch.events]
-    leaves = [
-        merkle.leaf_hash(encode(batch.ledger, r.position, r.event, text, r.entries))
-        for r, text in zip(batch.events, texts, strict=True)
-    ]
-    with connection.cursor() as cursor:
-        with cursor.copy(COPY_EVENTS) as copy:
-            copy.set_types(_EVENT_TYPES)
-            for r, text, leaf in zip(batch.events, texts, leaves, strict=True):
-                e = r.event
-                copy.write_row(
-                    (
-                        batch.ledger, r.position, e.source, e.event_id, e.type, e.customer, e.occurred_at,
-                        e.data_text, e.attributes_text, text, leaf,
-                    )
-                )  # fmt: skip
-        with cursor.copy(COPY_ENTRIES) as copy:
-            copy.set_types(_ENTRY_TYPES)
-            for r in batch.events:
-                for n in r.entries:
-                    copy.write_row(
-                        (
-                            batch.ledger, r.position, n.number, n.policy, n.kind, n.customer, n.block_id, n.unit,
-                            n.credits, n.amount_minor, n.currency, n.functional_minor, n.accounting_date,
-                            n.effective_date, n.cut, batch.dimension_sets[n.dimensions],
-                        )
-                    )  # fmt: skip
-        nodes = [node for leaf in leaves for node in frontier.append(leaf)]
+class Appending:
+    """A batch on its way into the log: events go to the server while the next ones are decided.
+
+    Until ``finish`` nothing else may be asked of the connection, for it may be in the midst of a COPY.
+    ``dimension_sets`` numbers the dimensions of entries; new ones are added, in the order of their first use.
+    """
+
+    def __init__(
+        self, connection: WriteConnection, ledger: str, dimension_sets: dict[Dimensions, int], *, expected: int
+    ) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._numbers = dimension_sets
+        self._new_dimensions: list[Dimensions] = []
+        self._copies = expected > FEW
+        self._copy: psycopg.Copy | None = None
+        self._stack = ExitStack()
+        self._events: list[tuple[Any, ...]] = []
+        self._entries: list[tuple[Any, ...]] = []
+        self._leaves: list[bytes] = []
+
+    def add(self, recorded: RecordedEvent) -> None:
+        """Hashes one event and sends its row. Events come in order of position."""
+        ledger, position, event, numbers = self._ledger, recorded.position, recorded.event, self._numbers
+        text = decision_text(recorded.decision)
+        leaf = merkle.leaf_hash(encode(ledger, position, event, text, recorded.entries))
+        self._leaves.append(leaf)
+        row = (
+            ledger, position, event.source, event.event_id, event.type, event.customer, event.occurred_at,
+            event.data_text, event.attributes_text, text, leaf,
+        )  # fmt: skip
+        if not self._copies:
+            self._events.append(row)
+        elif self._copy is None:
+            self._copy = self._start(COPY_EVENTS, _EVENT_TYPES)
+            self._copy.write_row(row)
+        else:
+            self._copy.write_row(row)
+        for n in recorded.entries:
+            number = numbers.get(n.dimensions)
+            if number is None:
+                number = numbers[n.dimensions] = len(numbers) + 1
+                self._new_dimensions.append(n.dimensions)
+            self._entries.append(
+                (
+                    ledger, position, n.number, n.policy, n.kind, n.customer, n.block_id, n.unit, n.credits,
+                    n.amount_minor, n.currency, n.functional_minor, n.accounting_date, n.effective_date, n.cut, number,
+                )
+            )  # fmt: skip
+
+    def _start(self, query: str, types: tuple[str, ...]) -> psycopg.Copy:
+        copy = self._stack.enter_context(self._stack.enter_context(self._connection.cursor()).copy(query))
+        copy.set_types(types)
+        return copy
+
+    def end_copy(self) -> None:
+        """Ends the copy of a big batch with its entries; the connection is free again."""
+        self._stack.close()
+        if self._copy is not None and self._entries:
+            copy = self._start(COPY_ENTRIES, _ENTRY_TYPES)
+            for row in self._entries:
+                copy.write_row(row)
+            self._stack.close()
+
+    def abandon(self, error: BaseException) -> None:
+        """Ends a copy that came to nothing."""
+        self._stack.__exit__(type(error), error, error.__traceback__)
+
+    def finish(self, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes) -> bytes:
+        """Writes what is left to write, and grows the tree. Returns the batch's hash. Fits into a pipeline."""
+        connection = self._connection
+        if not self._copies:
+            for row in self._events:
+                connection.execute(ADD_EVENTS, row)
+            for row in self._entries:
+                connection.execute(ADD_ENTRIES, row)
+        self._add_dimensions()
+        nodes = [node for leaf in self._leaves for node in frontier.append(leaf)]
         if nodes:
-            cursor.execute(
+            connection.execute(
                 ADD_NODES, (batch.ledger, [n[0] for n in nodes], [n[1] for n in nodes], [n[2] for n in nodes])
             )
         root = frontier.root()
         digest = batch_hash(
             batch.ledger, batch.first_position, batch.last_position, batch.recorded_at, root, previous_hash
         )
-        cursor.execute(
+        connection.execute(
             ADD_BATCH,
             (
                 batch.ledger, batch.last_position, batch.first_position, batch.recorded_at, root, previous_hash,
                 digest,
             ),
         )  # fmt: skip
-    return digest
+        return digest
+
+    def _add_dimensions(self) -> None:
+        if self._new_dimensions:
+            new = self._new_dimensions
+            self._connection.execute(
+                ADD_DIMENSION_SETS,
+                (
+                    self._ledger,
+                    [self._numbers[d] for d in new],
+                    [d.product for d in new],
+                    [d.credit_kind for d in new],
+                    [d.pool for d in new],
+                    [d.processor for d in new],
+                ),
+            )

@@ -1,8 +1,14 @@
 """The writer's memory: wallets, and everything an event may refer to, loaded before a batch and kept after it.
 
-Owns: loading and saving of wallets, finished blocks and documents. Does not own: what changes them (wallet).
-Long, because what is loaded, changed and saved for an event must be seen together.
+Owns: what is at hand, and when it is written back. Does not own: what changes it (evolving), its rows (rows).
 A cache: it is trusted only while the ledger's head is exactly what this writer left, and dropped on any failure.
+
+**Written behind.** Usage changes a wallet's figures and nothing else, and updating its row is what usage costs most. So
+in big batches the rows of wallets that were only drawn on are left for later: the ledger's ``wallets_through`` says up
+to where every row knows everything, and a row knows all of its customer's events through its own position. A writer
+that was not the last one adds the usage after that (``behind``) before it decides anything. Everything but usage writes
+its wallets at once, and so does a batch of few events, or a writer that was not the last one; so a lag is there only
+while much comes in.
 """
 
 from __future__ import annotations
@@ -12,48 +18,54 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import psycopg
 
 from subledger import references
 from subledger.approvals import may_ask
 from subledger.blocks import Block
-from subledger.books import Books, Rates
+from subledger.books import Books
 from subledger.context import Context, Original
 from subledger.currencies import StandingKey
-from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment, Position
+from subledger.documents import Correction, Document, Overage, Position
 from subledger.events import Event, stored_event
 from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
-from subledger.pools import Pool
-from subledger.references import DocumentKey
+from subledger.references import DocumentKey, References
 from subledger.store.approvals import Asked, find_asked
-from subledger.store.database import WriteConnection
+from subledger.store.behind import Held, follow, usage_behind
+from subledger.store.database import TextArray, WriteConnection
+from subledger.store.head import Head
+from subledger.store.log import RecordedEvent
+from subledger.store.rows import (
+    decode_block,
+    decode_decision,
+    decode_document,
+    decode_wallet,
+    load_books,
+    rows_of_books,
+    rows_of_change,
+    save_rows,
+)
 from subledger.store.standing import standing_at
-from subledger.wallet import Decision, Wallet
+from subledger.wallet import Wallet
 
 MAX_WALLETS: Final = 50_000
+MAX_BEHIND: Final = 50_000
+"""So many events at most are recorded before every wallet's row knows them."""
+MAX_BEHIND_ONE: Final = 256
+"""So many events of one customer, so that reading one wallet stays quick."""
+FEW: Final = 500
+"""Up to so many events a batch leaves no row behind."""
 
-_wallet = msgspec.json.Decoder(Wallet)
-_block = msgspec.json.Decoder(Block)
-_overage = msgspec.json.Decoder(Overage)
-_correction = msgspec.json.Decoder(Correction)
-_documents: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "payment": msgspec.json.Decoder(Payment),
-    "invoice": msgspec.json.Decoder(Invoice),
-    "dispute": msgspec.json.Decoder(Dispute),
-}
-_pool = msgspec.json.Decoder(Pool)
-_rates = msgspec.json.Decoder(Rates)
-_position = msgspec.json.Decoder(Position)
-_decision = msgspec.json.Decoder(Decision)
-_encoder = msgspec.json.Encoder(order="sorted")
-
-# Arrays go in binary (%b): as text every quote in a wallet's JSON would be escaped, a third of a batch's time.
 FIND_EVENTS = """
--- The events recorded under these keys, for duplicates and for what a reversal refers to.
-SELECT e.source, e.event_id, e.position, e.type, e.customer, e.occurred_at, e.data, e.attributes, e.decision
-FROM unnest(%b::text[], %b::text[]) AS wanted (source, event_id)
-JOIN events e ON e.ledger = %s AND e.source = wanted.source AND e.event_id = wanted.event_id
+-- The events recorded under these ids of a source, for duplicates and for what a reversal refers to. One look into the
+-- index for each: LIMIT keeps the planner from reading the whole log instead.
+SELECT e.* FROM unnest(%b::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (
+    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM events
+    WHERE ledger = %s AND source = %s AND event_id = wanted.event_id LIMIT 1
+) e
 """
 FIND_BLOCKS = """
 -- The blocks of these ids: whose they are, and the state of finished ones.
@@ -73,48 +85,13 @@ FIND_EXPIRED = """
 SELECT block_id, customer, is_open, state FROM blocks
 WHERE ledger = %s AND customer = ANY(%s) AND NOT is_open AND expires_at > %s
 """
-FIND_BOOKS = """
--- What belongs to the ledger as a whole.
-SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('pool', 'rates', 'positions')
+FIND_DIMENSION_SETS = """
+SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = %s
 """
-FIND_WALLETS = "SELECT customer, state FROM wallets WHERE ledger = %s AND customer = ANY(%s)"
-SAVE_WALLETS = """
-INSERT INTO wallets (ledger, customer, position, state)
-SELECT %s, * FROM unnest(%b::text[], %b::bigint[], %b::text[])
-ON CONFLICT (ledger, customer) DO UPDATE SET position = excluded.position, state = excluded.state
-"""
-SAVE_BLOCKS = """
-INSERT INTO blocks (ledger, block_id, customer, invoice_id, opened_at_position, expires_at, is_open, state)
-SELECT %s, * FROM unnest(
-    %b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[], %b::boolean[], %b::text[])
-ON CONFLICT (ledger, block_id) DO UPDATE
-SET expires_at = excluded.expires_at, is_open = excluded.is_open, state = excluded.state
-"""
-SAVE_DOCUMENTS = """
-INSERT INTO documents (ledger, kind, document_id, customer, state)
-SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[])
-ON CONFLICT (ledger, kind, document_id) DO UPDATE SET state = excluded.state
-"""
+FIND_WALLETS = "SELECT customer, position, state FROM wallets WHERE ledger = %s AND customer = ANY(%b)"
 
 
-def encode_state(value: msgspec.Struct | Position) -> str:
-    """A wallet, block or document as it is stored: the same value gives the same text."""
-    return _encoder.encode(value).decode()
-
-
-def decode_decision(text: str) -> Decision:
-    return _decision.decode(text)
-
-
-def decode_block(text: str) -> Block:
-    return _block.decode(text)
-
-
-def decode_wallet(text: str) -> Wallet:
-    return _wallet.decode(text)
-
-
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """What is recorded under a key."""
 
     position: int
@@ -141,80 +118,6 @@ class Recorded(msgspec.Struct, frozen=True):
         )
 
 
-DocumentRow = tuple[str, str, str | None, str]
-"""Kind, id, customer (None: of the ledger as a whole), state."""
-
-
-class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """What a changed wallet means for the tables: the wallet as kept, its position, blocks and documents to write."""
-
-    position: int
-    wallet: Wallet
-    blocks: tuple[tuple[str, Block], ...]
-    documents: tuple[DocumentRow, ...]
-
-
-def rows_of_change(before: Wallet, after: Wallet, position: int) -> Rows:
-    """The rows that differ after a wallet went from ``before`` to ``after``.
-
-    ``position`` is that of the customer's last event. An open block is written when it opens, reopens or gets
-    another expiry; a finished one when it changed. What an open block has used is in its wallet alone, so that the
-    rows are the same however the events were batched.
-    """
-    old = {block.block_id: block for block in before.blocks}
-    blocks = []
-    for block in after.blocks:
-        known = old.get(block.block_id)
-        if known is block:
-            continue
-        if known is None or not (block.left and known.left) or known.due_at != block.due_at:
-            blocks.append((after.customer, block))
-    documents: list[DocumentRow] = []
-    if after.overages is not before.overages:
-        old_overages = {overage.position: overage for overage in before.overages}
-        documents += [
-            ("overage", str(overage.position), after.customer, encode_state(overage))
-            for overage in after.overages
-            if not overage.open and old_overages.get(overage.position) is not overage
-        ]
-    if after.corrections is not before.corrections:
-        old_corrections = {correction.position: correction for correction in before.corrections}
-        documents += [
-            ("correction", str(correction.position), after.customer, encode_state(correction))
-            for correction in after.corrections
-            if old_corrections.get(correction.position) is not correction
-        ]
-    if after.documents is not before.documents:
-        old_documents = {(d.document_kind, d.document_id): d for d in before.documents}
-        documents += [
-            (document.document_kind, document.document_id, after.customer, encode_state(document))
-            for document in after.documents
-            if old_documents.get((document.document_kind, document.document_id)) is not document
-        ]
-    return Rows(
-        position=position,
-        wallet=after.without_finished(),
-        blocks=tuple(blocks),
-        documents=tuple(documents),
-    )
-
-
-def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
-    """The rows that differ after a ledger's own books went from ``before`` to ``after``."""
-    rows: list[DocumentRow] = []
-    if after.rates is not before.rates:
-        rows += [("rates", c, None, encode_state(r)) for c, r in after.rates.items() if before.rates.get(c) is not r]
-    if after.pools is not before.pools:
-        rows += [("pool", n, None, encode_state(p)) for n, p in after.pools.items() if before.pools.get(n) is not p]
-    if after.positions is not before.positions:
-        rows += [
-            ("positions", key, None, encode_state(position))
-            for key, position in sorted(after.positions.items())
-            if before.positions.get(key) != position
-        ]
-    return rows
-
-
 TrueAt = tuple[int, bytes, int]
 """Position, batch hash and rebuilds of a head: after a restore a position may hold other content, and after a rebuild
 the same content other rows."""
@@ -227,71 +130,94 @@ class LedgerMemory:
         self.ledger = ledger
         self.true_at: TrueAt | None = None
         self._wallets: OrderedDict[str, Wallet] = OrderedDict()
-        self.dimension_sets: dict[Dimensions, int] | None = None
+        self._behind: dict[str, tuple[int, int]] = {}  # customer to its last event, and how many its row has not
+        self._written_through = 0
+        self.dimension_sets: dict[Dimensions, int] = {}
         self._books: Books | None = None
         self._forget_batch()
 
     def _forget_batch(self) -> None:
-        self.recorded: dict[tuple[str, str], Recorded | Original] = {}
+        self.recorded: dict[tuple[str, str], Recorded | Original | RecordedEvent] = {}
         self.owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
         self.asked: dict[tuple[str, str], Asked | Event] = {}
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
         self._before: dict[str, Wallet] = {}
         self._books_before: Books | None = None
-        self._positions: dict[str, int] = {}
+        self._changed: dict[str, int] = {}  # customer to the position of the last event
+        self._at_once: set[str] = set()
+        self._recalled: set[str] = set()
+        self._finished: set[str] = set()
+        self._events_of: dict[str, int] = {}
 
     # --- loading ------------------------------------------------------------------------------------------
 
-    def load(self, connection: WriteConnection, state: LedgerState, events: Sequence[Event]) -> None:
-        """Brings to hand everything that deciding these events may need, in a handful of queries."""
+    def load(
+        self, connection: WriteConnection, head: Head, events: Sequence[Event], wanted: References,
+        recorded: Iterable[tuple[Any, ...]],
+    ) -> None:  # fmt: skip
+        """Brings to hand everything that deciding these events may need. Where all of it is here, asks nothing.
+
+        ``recorded`` is what ``find_recorded`` has found.
+        """
         self._forget_batch()
+        state = head.state
+        for source, event_id, *rest in recorded:
+            self.recorded[(source, event_id)] = Recorded(*rest)
         if self._books is None:
-            self._books = load_books(connection, self.ledger)
-        keys = {event.key for event in events}
-        usage = {
-            (event.data.event_source or event.source, event.data.event_id)
-            for event in events
-            if event.type == "consumption.reversed"
-        }
-        self._load_recorded(connection, keys | usage)
+            self._begin(connection, head)
         if may_ask(state):
-            self.asked.update(find_asked(connection, self.ledger, keys))
-        block_ids = {block_id for event in events for block_id in references.blocks(event)}
-        wanted: set[DocumentKey] = {key for event in events for key in references.documents(event)}
-        for key in usage:
+            self.asked.update(find_asked(connection, self.ledger, wanted.keys))
+        documents, blocks = set(wanted.documents), set(wanted.blocks)
+        for key in wanted.reversed:
             found = self.recorded.get(key)
             if isinstance(found, Recorded) and found.type == "credits.consumed":
                 original = found.original(key)
                 self.recorded[key] = original
-                wanted |= {("overage", str(original.position)), ("correction", str(original.position))}
-                block_ids |= {m.block for m in original.decision.movements if m.block is not None}
+                documents |= {("overage", str(original.position)), ("correction", str(original.position))}
+                blocks |= {m.block for m in original.decision.movements if m.block is not None}
         self._load_standing(connection, state, events)
         for held in self._standing.values():
-            block_ids |= {place for role, _, place in held if place and role not in LEDGER_ROLES}
-        invoices = {name for event in events if (name := references.invoice(event)) is not None}
-        self._load_wallets(connection, {customer for event in events for customer in references.customers(event)})
-        documents = self._find_documents(connection, wanted)
+            blocks |= {place for role, _, place in held if place and role not in LEDGER_ROLES}
+        self._load_wallets(connection, wanted.customers)
+        papers = self._find_documents(connection, documents)
         behind, more = references.behind(
-            document for _, document in documents if not isinstance(document, Overage | Correction)
+            document for _, document in papers if not isinstance(document, Overage | Correction)
         )
-        documents += self._find_documents(connection, more - wanted)
-        rows = self._find_blocks(connection, state, events, block_ids | behind, invoices)
-        self._recall(rows, documents)
+        papers += self._find_documents(connection, more - documents)
+        rows = self._find_blocks(connection, state, events, blocks | behind, wanted.invoices)
+        self._recall(rows, papers)
 
-    def _load_recorded(self, connection: WriteConnection, keys: set[tuple[str, str]]) -> None:
-        sources, ids = [source for source, _ in keys], [event_id for _, event_id in keys]
-        for source, event_id, *rest in connection.execute(FIND_EVENTS, (sources, ids, self.ledger)):
-            self.recorded[(source, event_id)] = Recorded(*rest)
+    def _begin(self, connection: WriteConnection, head: Head) -> None:
+        """What is loaded once: the ledger's own books, its dimensions, and the wallets whose rows are behind."""
+        self._books = load_books(connection, self.ledger)
+        self.dimension_sets = load_dimension_sets(connection, self.ledger)
+        self._written_through = head.wallets_through
+        if head.wallets_through == head.position:
+            return
+        usage = usage_behind(connection, self.ledger)
+        held = {
+            customer: Held(wallet=decode_wallet(state), position=position)
+            for customer, position, state in self._rows_of_wallets(connection, {row[3] for row in usage})
+        }
+        follow(held, usage, head.state.functional_currency)
+        for customer, of in held.items():
+            self._wallets[customer] = of.wallet
+            if of.later:
+                self._behind[customer] = (of.position, of.later)
 
     def _load_wallets(self, connection: WriteConnection, customers: set[str]) -> None:
-        missing = [customer for customer in customers if customer not in self._wallets]
+        wallets = self._wallets
+        missing = {customer for customer in customers if customer not in wallets}
         if missing:
-            for customer, state in connection.execute(FIND_WALLETS, (self.ledger, missing)):
-                self._wallets[customer] = _wallet.decode(state)
+            for customer, _, state in self._rows_of_wallets(connection, missing):
+                wallets[customer] = decode_wallet(state)
         for customer in customers:
-            if customer in self._wallets:
-                self._wallets.move_to_end(customer)
+            if customer in wallets:
+                wallets.move_to_end(customer)
+
+    def _rows_of_wallets(self, connection: WriteConnection, customers: set[str]) -> Iterable[tuple[Any, ...]]:
+        return connection.execute(FIND_WALLETS, (self.ledger, TextArray(customers)))
 
     def _load_standing(self, connection: WriteConnection, state: LedgerState, events: Sequence[Event]) -> None:
         for period in {e.data.period for e in events if e.type == "balances.remeasured"}:
@@ -308,8 +234,7 @@ class LedgerMemory:
         found: list[tuple[str, Document | Overage | Correction]] = []
         kinds, ids = [kind for kind, _ in keys], [document_id for _, document_id in keys]
         for kind, document_id, customer, state in connection.execute(FIND_DOCUMENTS, (kinds, ids, self.ledger)):
-            decoder = _overage if kind == "overage" else _correction if kind == "correction" else _documents[kind]
-            found.append((customer, decoder.decode(state)))
+            found.append((customer, decode_document(kind, state)))
             self._document_owners[(kind, document_id)] = customer
         return found
 
@@ -336,7 +261,7 @@ class LedgerMemory:
         for block_id, customer, is_open, state in rows:
             self.owners[block_id] = customer
             if not is_open:
-                finished.setdefault(customer, []).append(_block.decode(state))
+                finished.setdefault(customer, []).append(decode_block(state))
         papers: dict[str, list[Any]] = {}
         for customer, document in documents:
             papers.setdefault(customer, []).append(document)
@@ -349,20 +274,10 @@ class LedgerMemory:
                     tuple(document for document in own if isinstance(document, Correction)),
                     tuple(document for document in own if not isinstance(document, Overage | Correction)),
                 )
-                # What was only recalled must leave again at the end of the batch, changed or not.
+                # What was only recalled must leave again at the end of the batch, changed or not. And the row must
+                # know of it: usage that came after the row can be added only to what the row has.
                 self._before.setdefault(customer, self._wallets[customer])
-
-    def load_dimension_sets(self, connection: WriteConnection) -> dict[Dimensions, int]:
-        """The numbers of the dimension sets; the caller adds new ones, in order."""
-        if self.dimension_sets is None:
-            self.dimension_sets = {
-                Dimensions(product, credit_kind, pool, processor): number
-                for number, product, credit_kind, pool, processor in connection.execute(
-                    "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = %s",
-                    (self.ledger,),
-                )
-            }
-        return self.dimension_sets
+                self._recalled.add(customer)
 
     # --- during a batch -----------------------------------------------------------------------------------
 
@@ -386,27 +301,37 @@ class LedgerMemory:
             document_owners=self._document_owners,
             original=original,
             books=self.books,
-            standing=self._standing.get(event.customer, {}),
+            standing=self._standing.get(event.customer, {}) if self._standing else {},
         )
 
     def _original(self, key: tuple[str, str]) -> Original | None:
         found = self.recorded.get(key)
+        if isinstance(found, RecordedEvent):
+            return Original(position=found.position, event=found.event, decision=found.decision)
         return found.original(key) if isinstance(found, Recorded) else found
 
-    def remember(
-        self, event: Event, decision: Decision, position: int, wallets: Mapping[str, Wallet], books: Books
-    ) -> None:
+    def remember(self, recorded: RecordedEvent, wallets: Mapping[str, Wallet], books: Books) -> None:
         """Takes in one recorded event, so that the next one of the batch sees it."""
-        self.recorded[event.key] = Original(position=position, event=event, decision=decision)
-        if self._books_before is None:
-            self._books_before = self.books
-        self._books = books
+        event, position = recorded.event, recorded.position
+        self.recorded[(event.source, event.event_id)] = recorded
+        if books is not self._books:
+            if self._books_before is None:
+                self._books_before = self.books
+            self._books = books
+        usage = event.type == "credits.consumed"
         for customer, wallet in wallets.items():
-            self._before.setdefault(customer, self.wallet(customer))
-            self._positions[customer] = position
+            held = self._wallets.get(customer)
+            if customer not in self._before:
+                self._before[customer] = held or Wallet(customer=customer)
+            if not usage or held is None or customer in self._recalled:
+                self._at_once.add(customer)
+            self._changed[customer] = position
+            self._events_of[customer] = self._events_of.get(customer, 0) + 1
             self._wallets[customer] = wallet
             for document in wallet.documents:
                 self._document_owners[(document.document_kind, document.document_id)] = customer
+        if usage:
+            return
         if event.type in ("credits.purchased", "credits.granted"):
             self.owners[event.data.block_id] = event.customer or ""
         elif event.type == "credits.transferred":
@@ -414,21 +339,38 @@ class LedgerMemory:
 
     # --- saving -------------------------------------------------------------------------------------------
 
-    def save(self, connection: WriteConnection) -> None:
-        """Writes what this batch changed."""
-        save_rows(
-            connection,
-            self.ledger,
-            [
-                rows_of_change(self._before[customer], self._wallets[customer], position)
-                for customer, position in self._positions.items()
-            ],
-            rows_of_books(self._books_before or self.books, self.books),
-        )
+    def save(self, connection: WriteConnection, position: int, events: int) -> int:
+        """Writes what this batch changed, but for the wallets left behind. Asks nothing.
+
+        ``events`` are in the batch, the last of them at ``position``. Returns through where every row knows all.
+        """
+        self._count_behind()
+        changes = []
+        for customer in self._changed:
+            wallet = self._wallets[customer]
+            finished = wallet.has_finished
+            if finished or customer in self._at_once:
+                changes.append(rows_of_change(self._before[customer], wallet))
+            if finished:
+                self._finished.add(customer)
+        books = rows_of_books(self._books_before, self.books) if self._books_before is not None else []
+        lag = position - self._written_through
+        if events <= FEW or lag > MAX_BEHIND or len(self._wallets) > MAX_WALLETS or self.true_at is None:
+            self._written_through, writing = position, set(self._behind)
+        else:
+            writing = {customer for customer, (_, later) in self._behind.items() if later > MAX_BEHIND_ONE}
+            writing |= self._at_once
+        wallets = [(self._behind.pop(customer)[0], self._wallets[customer].without_finished()) for customer in writing]
+        save_rows(connection, self.ledger, wallets, changes, books)
+        return self._written_through
+
+    def _count_behind(self) -> None:
+        for customer, last in self._changed.items():
+            self._behind[customer] = (last, self._behind.get(customer, (0, 0))[1] + self._events_of[customer])
 
     def settle(self, true_at: TrueAt) -> None:
         """After the commit: finished things leave, and the memory is true at this head."""
-        for customer in self._before:
+        for customer in self._finished | self._recalled:
             self._wallets[customer] = self._wallets[customer].without_finished()
         while len(self._wallets) > MAX_WALLETS:
             self._wallets.popitem(last=False)
@@ -436,51 +378,19 @@ class LedgerMemory:
         self._forget_batch()
 
 
-def load_books(connection: WriteConnection, ledger: str) -> Books:
-    """What belongs to the ledger as a whole, as it stands."""
-    rates, pools, positions = {}, {}, {}
-    for kind, document_id, state in connection.execute(FIND_BOOKS, (ledger,)):
-        if kind == "rates":
-            rates[document_id] = _rates.decode(state)
-        elif kind == "pool":
-            pools[document_id] = _pool.decode(state)
-        else:
-            positions[document_id] = _position.decode(state)
-    return Books(rates=rates, pools=pools, positions=positions)
+def find_recorded(
+    connection: WriteConnection, ledger: str, wanted: References
+) -> list[psycopg.Cursor[tuple[Any, ...]]]:
+    """Asks what is recorded under the keys of events, and of usage they take back: one query a source."""
+    by_source: dict[str, list[str]] = {}
+    for source, event_id in wanted.keys | wanted.reversed:
+        by_source.setdefault(source, []).append(event_id)
+    return [connection.execute(FIND_EVENTS, (TextArray(ids), ledger, source)) for source, ids in by_source.items()]
 
 
-def save_rows(
-    connection: WriteConnection, ledger: str, changes: Iterable[Rows], of_books: Sequence[DocumentRow] = ()
-) -> None:
-    """Writes wallets, blocks and documents, one statement a table."""
-    changes = list(changes)
-    wallets = [(change.position, change.wallet) for change in changes]
-    blocks = [row for change in changes for row in change.blocks]
-    documents = [row for change in changes for row in change.documents] + list(of_books)
-    if wallets:
-        connection.execute(
-            SAVE_WALLETS,
-            (
-                ledger,
-                [wallet.customer for _, wallet in wallets],
-                [position for position, _ in wallets],
-                [encode_state(wallet) for _, wallet in wallets],
-            ),
-        )
-    if blocks:
-        connection.execute(
-            SAVE_BLOCKS,
-            (
-                ledger,
-                [block.block_id for _, block in blocks],
-                [customer for customer, _ in blocks],
-                [block.invoice_id for _, block in blocks],
-                [block.opened_at_position for _, block in blocks],
-                [block.due_at for _, block in blocks],
-                [bool(block.left) for _, block in blocks],
-                [None if block.left else encode_state(block) for _, block in blocks],
-            ),
-        )
-    if documents:
-        columns = [list(column) for column in zip(*documents, strict=True)]
-        connection.execute(SAVE_DOCUMENTS, (ledger, *columns))
+def load_dimension_sets(connection: WriteConnection, ledger: str) -> dict[Dimensions, int]:
+    """The numbers of a ledger's dimension sets."""
+    return {
+        Dimensions(product, credit_kind, pool, processor): number
+        for number, product, credit_kind, pool, processor in connection.execute(FIND_DIMENSION_SETS, (ledger,))
+    }

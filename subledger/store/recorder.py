@@ -4,7 +4,7 @@ A batch takes the ledger's row lock, decides each event in turn, writes the log 
 and commits. Who waits for the lock follows; so positions are gapless and in commit order, ``recorded_at`` never runs
 backwards, and nothing derived is ever behind. One bad event never spoils its batch: it is rejected with its reason.
 
-Long, because the way of a batch is one story, in one file, from the lock to the commit.
+Owns: the lock, the transaction, and the trust in a memory. Does not own: what is written in between (batch).
 """
 
 from __future__ import annotations
@@ -12,70 +12,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
-import msgspec
-
-from subledger import merkle, references
-from subledger.approvals import needs_second_person
-from subledger.books import evolve_books
-from subledger.deciding import decide
-from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError, UnknownLedger
 from subledger.events import OWN_SOURCE as OWN_SOURCE
-from subledger.events import Event, canonical, differences, own_event
-from subledger.evolving import evolve
-from subledger.ledger import LedgerState, check_may_reopen, evolve_ledger
-from subledger.own_event_data import Approvals, MappingAdopted, PeriodReopened, PolicyAdopted
-from subledger.periods import Period, effective_date
-from subledger.posting import post
-from subledger.store import approvals, log
+from subledger.events import Event, own_event
+from subledger.ledger import LedgerState, check_may_reopen
+from subledger.own_event_data import PeriodReopened
+from subledger.periods import Period
+from subledger.references import references_of
+from subledger.store import approvals
+from subledger.store.batch import RECORDED, Approved, Input, Outcome, Projector, Sent, Writing
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
-from subledger.store.log import Batch, RecordedEvent
-from subledger.store.memory import LedgerMemory, Recorded
+from subledger.store.head import LOCK_LEDGER, Head, create, head_of
+from subledger.store.memory import LedgerMemory, find_recorded
 from subledger.wallet import Approval
 
-NO_HASH: Final = bytes(32)
 NOBODY: Final = "nobody"
-
-RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event: recorded or a duplicate, at a position, or rejected with its error.
-
-    Or it waits for a second person, under an approval's id.
-    """
-
-    event_id: str | None
-    status: str
-    position: int | None = None
-    error: SubledgerError | None = None
-    approval_id: str | None = None
-
-
-class Approved(msgspec.Struct, frozen=True):
-    """An event that a second person has allowed."""
-
-    event: Event
-    approval: Approval
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """An event with who asks for it, where those who ask differ within a batch."""
-
-    event: Event
-    by: str
-
-
-class Projector(Protocol):
-    """Something that is derived from each batch and commits with it."""
-
-    def project(self, connection: WriteConnection, batch: Batch) -> None: ...
-
-
-Input = Event | Sent | Approved | SubledgerError
-"""An event, or why what was sent is none: it keeps its place among the results."""
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
 """What to record, given the locked ledger and its position: expiries that are due, a period that may close."""
@@ -83,42 +36,11 @@ Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
 Check = Callable[[WriteConnection, LedgerState], None]
 """What must hold before the commit; raises otherwise."""
 
-LOCK_LEDGER = """
--- The right to write: one writer a ledger. recorded_at is taken after the lock, so it never runs backwards.
-SELECT entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping, closed_through, open_cut,
-       approvals, position, batch_hash, frontier, rebuilds,
-       greatest(clock_timestamp(), recorded_at + interval '1 microsecond',
-                answered_through + interval '1 microsecond')
-FROM ledgers WHERE ledger = %s FOR UPDATE
-"""
-SAVE_HEAD = """
-UPDATE ledgers SET entity = %s, functional_currency = %s, timezone = %s, on_shortfall = %s, late_usage = %s,
-       policy = %s, mapping = %s, closed_through = %s, open_cut = %s, approvals = %s, position = %s, recorded_at = %s,
-       batch_hash = %s, frontier = %s
-WHERE ledger = %s
-"""
-NEW_LEDGER = """
-INSERT INTO ledgers (ledger, entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping,
-                     open_cut, approvals, position, recorded_at, batch_hash, frontier, rebuilds)
-VALUES (%s, '', '', 'UTC', 'reject', 'new', 0, 0, 1, '{}', 0, NULL, %s, '', 0)
-ON CONFLICT (ledger) DO NOTHING RETURNING ledger
-"""
 DUE_BLOCKS = """
 -- Open blocks whose expiry has passed, soonest first.
 SELECT block_id, customer, expires_at FROM blocks
 WHERE ledger = %s AND is_open AND expires_at < %s ORDER BY expires_at, block_id LIMIT %s
 """
-
-
-class _Head(msgspec.Struct, kw_only=True):
-    """The locked ledger, advancing through a batch."""
-
-    state: LedgerState
-    position: int
-    batch_hash: bytes
-    rebuilds: int
-    frontier: merkle.Frontier
-    recorded_at: datetime
 
 
 class Recorder:
@@ -142,17 +64,17 @@ class Recorder:
         if not inputs:
             return []
         with collection_held_off():
-            return self.transact(ledger, lambda _connection, _state, _position: inputs, by=by)
+            return self._transact(ledger, inputs, None, None, by)
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
         """A new ledger with the events that configure it. False where it existed: then nothing is written."""
         with self._database.write() as connection:
-            created = connection.execute(NEW_LEDGER, (ledger, NO_HASH)).fetchone()
-            if created is None:
+            if not create(connection, ledger):
                 return False
-            head = self._lock(connection, ledger)
-            outcomes = self._write(connection, head, LedgerMemory(ledger), founding(head.recorded_at))
-            raise_first(outcomes)
+            head = head_of(ledger, connection.execute(LOCK_LEDGER, (ledger,)).fetchone())
+            memory, events = LedgerMemory(ledger), founding(head.recorded_at)
+            memory.load(connection, head, events, references_of(events), [])
+            raise_first(self._write(connection, head, memory, events, None, NOBODY))
         return True
 
     def sweep(self, ledger: str, until: datetime, *, batch_size: int = 2_000) -> int:
@@ -197,15 +119,30 @@ class Recorder:
 
     def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:
         """One batch whose events are planned under the lock, and checked before the commit."""
+        return self._transact(ledger, (), plan, check, by)
+
+    # --- from the lock to the commit ------------------------------------------------------------------------
+
+    def _transact(
+        self, ledger: str, inputs: Sequence[Input], plan: Plan | None, check: Check | None, by: str
+    ) -> list[Outcome]:
+        wanted = references_of(events_of(inputs))
         with self._turn(ledger):
             try:
                 with self._database.write() as connection:
-                    head = self._lock(connection, ledger)
+                    with connection.pipeline():
+                        locking = connection.execute(LOCK_LEDGER, (ledger,))
+                        finding = find_recorded(connection, ledger, wanted)
+                        head = head_of(ledger, locking.fetchone())
+                        found = [row for cursor in finding for row in cursor]
+                    if plan is not None:
+                        inputs = plan(connection, head.state, head.position)
+                        wanted = references_of(events_of(inputs))
+                        finding = find_recorded(connection, ledger, wanted)
+                        found = [row for cursor in finding for row in cursor]
                     memory = self._memory(head)
-                    inputs = plan(connection, head.state, head.position)
-                    outcomes = self._write(connection, head, memory, inputs, by)
-                    if check is not None:
-                        check(connection, head.state)
+                    memory.load(connection, head, events_of(inputs), wanted, found)
+                    outcomes = self._write(connection, head, memory, inputs, check, by)
             except BaseException:
                 self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
                 raise
@@ -213,138 +150,35 @@ class Recorder:
             self._memories[ledger] = memory
             return outcomes
 
-    # --- the way of a batch -------------------------------------------------------------------------------
+    def _write(
+        self, connection: WriteConnection, head: Head, memory: LedgerMemory, inputs: Sequence[Input],
+        check: Check | None, by: str,
+    ) -> list[Outcome]:  # fmt: skip
+        writing = Writing(connection, head, memory, by, expected=len(inputs))
+        outcomes = writing.decide(inputs)
+        with connection.pipeline():
+            writing.finish(self._projectors)
+            if check is None:
+                connection.commit()  # on its way together with what it commits
+        if check is not None:
+            check(connection, head.state)
+        return outcomes
 
     def _turn(self, ledger: str) -> threading.Lock:
         with self._guard:
             return self._turns.setdefault(ledger, threading.Lock())
 
-    def _lock(self, connection: WriteConnection, ledger: str) -> _Head:
-        row = connection.execute(LOCK_LEDGER, (ledger,)).fetchone()
-        if row is None:
-            raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
-        names = (
-            "entity", "functional_currency", "timezone", "on_shortfall", "late_usage", "policy", "mapping",
-            "closed_through", "open_cut",
-        )  # fmt: skip
-        approvals = Approvals.model_validate_json(row[9])
-        state = LedgerState(ledger=ledger, approvals=approvals, **dict(zip(names, row[:9], strict=True)))
-        position, batch_hash, frontier, rebuilds, recorded_at = row[10:]
-        return _Head(
-            state=state,
-            position=position,
-            batch_hash=bytes(batch_hash),
-            frontier=merkle.Frontier.from_bytes(position, bytes(frontier)),
-            recorded_at=recorded_at,
-            rebuilds=rebuilds,
-        )
-
-    def _memory(self, head: _Head) -> LedgerMemory:
+    def _memory(self, head: Head) -> LedgerMemory:
         memory = self._memories.get(head.state.ledger)
         if memory is None or memory.true_at != (head.position, head.batch_hash, head.rebuilds):
             memory = LedgerMemory(head.state.ledger)
         return memory
 
-    def _write(
-        self, connection: WriteConnection, head: _Head, memory: LedgerMemory, inputs: Sequence[Input], by: str = NOBODY
-    ) -> list[Outcome]:
-        before = head.state
-        events = [item.event if isinstance(item, Sent | Approved) else item for item in inputs]
-        memory.load(connection, before, [event for event in events if isinstance(event, Event)])
-        recorded: list[RecordedEvent] = []
-        outcomes = [self._take(connection, head, memory, item, recorded, by) for item in inputs]
-        if not recorded:
-            return outcomes
-        known = memory.load_dimension_sets(connection)
-        log.number_dimensions(connection, before.ledger, known, recorded)
-        batch = Batch(
-            ledger=before.ledger,
-            recorded_at=head.recorded_at,
-            events=tuple(recorded),
-            before=before,
-            after=head.state,
-            dimension_sets=known,
-        )
-        head.batch_hash = log.append(connection, batch, head.frontier, head.batch_hash)
-        memory.save(connection)
-        _save_settings(connection, batch)
-        for projector in self._projectors:
-            projector.project(connection, batch)
-        _save_head(connection, head)
-        return outcomes
 
-    def _take(
-        self, connection: WriteConnection, head: _Head, memory: LedgerMemory, item: Input,
-        recorded: list[RecordedEvent], by: str,
-    ) -> Outcome:  # fmt: skip
-        """Decides one event and takes it into memory, or says why not."""
-        approval = None
-        if isinstance(item, Approved):
-            approval = item.approval
-            item = item.event
-        elif isinstance(item, Sent):
-            by = item.by
-            item = item.event
-        if isinstance(item, SubledgerError):
-            return Outcome(event_id=item.facts.get("event_id"), status=REJECTED, error=item)
-        known = memory.recorded.get(item.key)
-        if known is not None:
-            return _repeated(item, known)
-        try:
-            decision = decide(memory.wallet(item.customer), item, memory.context(head.state, item))
-        except (Refused, InvalidInput) as error:
-            return Outcome(event_id=item.event_id, status=REJECTED, error=error)
-        if approval is not None:
-            decision = msgspec.structs.replace(decision, approval=approval)
-            approvals.settle(connection, head.state.ledger, approval, approvals.APPROVED, head.recorded_at)
-        elif (reason := needs_second_person(item, head.state)) is not None or item.key in memory.asked:
-            return _asked(connection, head, memory, item, reason or "", by)
-        position, home = head.position + 1, head.state.functional_currency
-        wallets = {
-            customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)
-            for customer in references.customers_of(item, decision)
-        }
-        effective = effective_date(item.occurred_at, head.state.zone)
-        books = evolve_books(memory.books, item, decision, effective=effective, functional_currency=home)
-        entries = post(item, decision, before=head.state, wallets=wallets)
-        head.position = position
-        head.state = evolve_ledger(head.state, item)
-        memory.remember(item, decision, position, wallets, books)
-        recorded.append(RecordedEvent(position=position, event=item, decision=decision, entries=entries))
-        return Outcome(event_id=item.event_id, status=RECORDED, position=position)
-
-
-def _asked(
-    connection: WriteConnection, head: _Head, memory: LedgerMemory, event: Event, reason: str, by: str
-) -> Outcome:
-    """An event that waits for a second person; asked for again, it goes on waiting, or stays refused."""
-    approval_id = approvals.approval_id_of(event)
-    known = memory.asked.get(event.key)
-    if known is None:
-        approvals.ask(connection, head.state.ledger, event, reason, by, head.recorded_at)
-        memory.asked[event.key] = event
-        return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
-    stored = known if isinstance(known, Event) else known.event
-    different = differences(
-        event, type=stored.type, customer=stored.customer, occurred_at=stored.occurred_at, data_text=stored.data_text
-    )
-    error: SubledgerError | None = None
-    if different and event.source != OWN_SOURCE:  # a month that is asked for again is asked for at another time
-        error = EventConflict(
-            f"{event.event_id} from {event.source} waits as {approval_id} with other content: {', '.join(different)}",
-            field=different[0],
-            expected="the content first sent, or a new id",
-            differs=different,
-        )
-    elif not isinstance(known, Event) and known.state == approvals.REFUSED:
-        error = ApprovalRefused(
-            f"{known.checker} has refused it: {known.note or 'no reason given'}",
-            expected="another event, under a new id",
-            found=approval_id,
-        )
-    if error is not None:
-        return Outcome(event_id=event.event_id, status=REJECTED, error=error, approval_id=approval_id)
-    return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
+def events_of(inputs: Sequence[Input]) -> list[Event]:
+    """The events among some inputs."""
+    events = [item.event if isinstance(item, Sent | Approved) else item for item in inputs]
+    return [event for event in events if isinstance(event, Event)]
 
 
 def raise_first(outcomes: Iterable[Outcome]) -> None:
@@ -360,29 +194,6 @@ def now_of(connection: WriteConnection) -> datetime:
     assert row is not None
     moment: datetime = row[0]
     return moment
-
-
-def _repeated(event: Event, known: Any) -> Outcome:
-    """The same key again: a duplicate where the content is the same, else a conflict that names what differs."""
-    stored = known if isinstance(known, Recorded) else known.event
-    different = differences(
-        event,
-        type=stored.type,
-        customer=stored.customer,
-        occurred_at=stored.occurred_at,
-        data_text=stored.data_text,
-    )
-    if not different:
-        return Outcome(event_id=event.event_id, status=DUPLICATE, position=known.position)
-    error = EventConflict(
-        f"{event.event_id} from {event.source} was recorded at position {known.position} with other content: "
-        f"{', '.join(different)}",
-        field=different[0],
-        expected="the content first recorded, or a new id",
-        position=known.position,
-        differs=different,
-    )
-    return Outcome(event_id=event.event_id, status=REJECTED, position=known.position, error=error)
 
 
 def due_expiries(
@@ -403,45 +214,3 @@ def due_expiries(
         )
         for block_id, customer, expires_at in connection.execute(DUE_BLOCKS, (state.ledger, until, limit))
     ]
-
-
-def _save_settings(connection: WriteConnection, batch: Batch) -> None:
-    """Policies and mappings that the batch adopts, as rows that journal lines are read with."""
-    for recorded in batch.events:
-        data = recorded.event.data
-        if isinstance(data, PolicyAdopted):
-            connection.execute(
-                "INSERT INTO posting_policies (ledger, policy, name, version, content_hash, position) "
-                "VALUES (%s, %s, %s, %s, %s, %s)",
-                (batch.ledger, data.policy, data.name, data.version, data.content_hash, recorded.position),
-            )
-            pairs = [
-                (batch.ledger, data.policy, kind, number, debit, credit)
-                for kind, rule in data.rules.items()
-                for number, (debit, credit) in enumerate(rule, start=1)
-            ]
-            with connection.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO posting_rules (ledger, policy, kind, pair, debit, credit) "
-                    "VALUES (%s, %s, %s, %s, %s, %s)",
-                    pairs,
-                )
-        elif isinstance(data, MappingAdopted):
-            connection.execute(
-                "INSERT INTO account_mappings (ledger, mapping, content_hash, rows, position) "
-                "VALUES (%s, %s, %s, %s, %s)",
-                (batch.ledger, data.mapping, data.content_hash, canonical(data.rows), recorded.position),
-            )
-
-
-def _save_head(connection: WriteConnection, head: _Head) -> None:
-    state = head.state
-    connection.execute(
-        SAVE_HEAD,
-        (
-            state.entity, state.functional_currency, state.timezone, state.on_shortfall, state.late_usage,
-            state.policy, state.mapping, state.closed_through, state.open_cut,
-            state.stored("approvals"), head.position, head.recorded_at,
-            head.batch_hash, head.frontier.to_bytes(), state.ledger,
-        ),
-    )  # fmt: skip

@@ -72,7 +72,9 @@ ledgers = Table(
     Column("frontier", LargeBinary, nullable=False, comment="complete subtrees of the Merkle tree, largest first"),
     _moment("answered_through", nullable=True),
     Column("rebuilds", Integer, nullable=False, comment="how often its derived rows were replaced"),
+    Column("wallets_through", BigInteger, nullable=False, comment="every wallet's row knows all events through this"),
     CheckConstraint("position >= 0 AND open_cut >= 1", name="counts_up"),
+    CheckConstraint("wallets_through BETWEEN 0 AND position", name="wallets_through"),
     CheckConstraint("on_shortfall IN ('reject', 'overage', 'backfill')", name="shortfall"),
     comment="One row per ledger: its head and its settings. Locking it is the right to write.",
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from api.service import Subledger
-from subledger.store.recorder import Outcome
+from subledger.store.batch import Outcome
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.model import Model, Refusal
 from tests.laws.model_blocks import amount_text

@@ -42,7 +42,7 @@ from subledger.periods import effective_date
 from subledger.posting import SHIPPED_POLICIES, parse_policy, post, rules_from, shipped_policy
 from subledger.references import customers_of
 from subledger.store.log import decision_text
-from subledger.store.memory import decode_decision, decode_wallet, encode_state
+from subledger.store.rows import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
 from tests.laws.case import Case
 from tests.laws.walk import HOME, PEOPLE, Walk

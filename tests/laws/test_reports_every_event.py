@@ -25,7 +25,7 @@ from subledger.events import EVENT_TYPES
 from subledger.periods import Period
 from subledger.pools import Pool
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store.memory import decode_wallet
+from subledger.store.rows import decode_wallet
 from tests.conftest import NewLedger, cloud_event
 
 CUSTOMERS = ("ann", "bob", "cid", "dee")

@@ -1,0 +1,253 @@
+"""The way of a batch, from the decisions to the last row before the commit.
+
+Owns: what becomes of each event, and everything that is written with it. Does not own: the lock, the commit, the
+memory's trust (recorder); what an event means (deciding, evolving, posting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from subledger import references
+from subledger.approvals import needs_second_person
+from subledger.books import evolve_books
+from subledger.context import Original
+from subledger.deciding import decide
+from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError
+from subledger.events import OWN_SOURCE, Event, canonical, differences
+from subledger.evolving import evolve
+from subledger.ledger import evolve_ledger
+from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
+from subledger.periods import effective_date
+from subledger.posting import post
+from subledger.store import approvals
+from subledger.store import head as heads
+from subledger.store.database import WriteConnection
+from subledger.store.head import Head
+from subledger.store.log import Appending, Batch, RecordedEvent
+from subledger.store.memory import LedgerMemory, Recorded
+from subledger.wallet import Approval
+
+RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of one event: recorded or a duplicate, at a position, or rejected with its error.
+
+    Or it waits for a second person, under an approval's id.
+    """
+
+    event_id: str | None
+    status: str
+    position: int | None = None
+    error: SubledgerError | None = None
+    approval_id: str | None = None
+
+
+class Approved(msgspec.Struct, frozen=True, gc=False):
+    """An event that a second person has allowed."""
+
+    event: Event
+    approval: Approval
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """An event with who asks for it, where those who ask differ within a batch."""
+
+    event: Event
+    by: str
+
+
+Input = Event | Sent | Approved | SubledgerError
+"""An event, or why what was sent is none: it keeps its place among the results."""
+
+
+class Projector(Protocol):
+    """Something that is derived from each batch and commits with it."""
+
+    def project(self, connection: WriteConnection, batch: Batch) -> None: ...
+
+
+class Writing:
+    """One batch: its events decided one by one, then everything that follows from them."""
+
+    def __init__(
+        self, connection: WriteConnection, head: Head, memory: LedgerMemory, by: str, *, expected: int
+    ) -> None:
+        self._connection = connection
+        self._head = head
+        self._before = head.state
+        self._memory = memory
+        self._by = by
+        self._log = Appending(connection, head.state.ledger, memory.dimension_sets, expected=expected)
+        self._recorded: list[RecordedEvent] = []
+        self._own: list[RecordedEvent] = []  # of the ledger itself
+        self._batch: Batch | None = None
+        self._waiting: list[Callable[[], None]] = []  # for the connection, which is busy with a copy
+
+    def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
+        """Decides each input in turn, and sends what is recorded to the log."""
+        try:
+            outcomes = [self._take(item) for item in inputs]
+            if self._recorded:
+                self._batch = Batch(
+                    ledger=self._before.ledger,
+                    recorded_at=self._head.recorded_at,
+                    events=tuple(self._recorded),
+                    before=self._before,
+                    after=self._head.state,
+                    dimension_sets=self._memory.dimension_sets,
+                )
+                self._log.end_copy()
+        except BaseException as error:
+            self._log.abandon(error)
+            raise
+        return outcomes
+
+    def finish(self, projectors: Sequence[Projector]) -> None:
+        """Writes everything else. Asks nothing, so that all of it is sent at once, in a pipeline."""
+        for write in self._waiting:
+            write()
+        connection, head, batch = self._connection, self._head, self._batch
+        if batch is None:
+            return
+        head.batch_hash = self._log.finish(batch, head.frontier, head.batch_hash)
+        head.wallets_through = self._memory.save(connection, head.position, len(batch.events))
+        for recorded in self._own:
+            _save_settings(connection, batch.ledger, recorded)
+        for projector in projectors:
+            projector.project(connection, batch)
+        heads.save(connection, head)
+
+    def _take(self, item: Input) -> Outcome:
+        """Decides one event and takes it into memory, or says why not."""
+        head, memory, by, approval = self._head, self._memory, self._by, None
+        if isinstance(item, Approved):
+            approval = item.approval
+            item = item.event
+        elif isinstance(item, Sent):
+            by = item.by
+            item = item.event
+        if isinstance(item, SubledgerError):
+            return Outcome(event_id=item.facts.get("event_id"), status=REJECTED, error=item)
+        key = (item.source, item.event_id)
+        known = memory.recorded.get(key)
+        if known is not None:
+            return _repeated(item, known)
+        wallet, state = memory.wallet(item.customer), head.state
+        try:
+            decision = decide(wallet, item, memory.context(state, item))
+        except (Refused, InvalidInput) as error:
+            return Outcome(event_id=item.event_id, status=REJECTED, error=error)
+        if approval is not None:
+            decision = msgspec.structs.replace(decision, approval=approval)
+            decided = (state.ledger, approval, approvals.APPROVED, head.recorded_at)
+            self._waiting.append(partial(approvals.settle, self._connection, *decided))
+        elif (reason := needs_second_person(item, state)) is not None or key in memory.asked:
+            return self._asked(item, reason or "", by)
+        position, home = head.position + 1, state.functional_currency
+        wallets = {
+            customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)
+            for customer in references.customers_of(item, decision)
+        }
+        effective = effective_date(item.occurred_at, state.zone)
+        books = evolve_books(memory.books, item, decision, effective=effective, functional_currency=home)
+        entries = post(item, decision, before=state, wallets=wallets)
+        recorded = RecordedEvent(position=position, event=item, decision=decision, entries=entries)
+        head.position = position
+        if item.type in RESERVED_TYPES:
+            head.state = evolve_ledger(state, item)
+            self._own.append(recorded)
+        memory.remember(recorded, wallets, books)
+        self._recorded.append(recorded)
+        self._log.add(recorded)
+        return Outcome(event_id=item.event_id, status=RECORDED, position=position)
+
+    def _asked(self, event: Event, reason: str, by: str) -> Outcome:
+        """An event that waits for a second person; asked for again, it goes on waiting, or stays refused."""
+        approval_id = approvals.approval_id_of(event)
+        known = self._memory.asked.get(event.key)
+        if known is None:
+            ledger, at = self._head.state.ledger, self._head.recorded_at
+            self._waiting.append(partial(approvals.ask, self._connection, ledger, event, reason, by, at))
+            self._memory.asked[event.key] = event
+            return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
+        stored = known if isinstance(known, Event) else known.event
+        different = differences(
+            event,
+            type=stored.type,
+            customer=stored.customer,
+            occurred_at=stored.occurred_at,
+            data_text=stored.data_text,
+        )
+        error: SubledgerError | None = None
+        if different and event.source != OWN_SOURCE:  # a month that is asked for again is asked for at another time
+            error = EventConflict(
+                f"{event.event_id} from {event.source} waits as {approval_id} with other content: "
+                f"{', '.join(different)}",
+                field=different[0],
+                expected="the content first sent, or a new id",
+                differs=different,
+            )
+        elif not isinstance(known, Event) and known.state == approvals.REFUSED:
+            error = ApprovalRefused(
+                f"{known.checker} has refused it: {known.note or 'no reason given'}",
+                expected="another event, under a new id",
+                found=approval_id,
+            )
+        if error is not None:
+            return Outcome(event_id=event.event_id, status=REJECTED, error=error, approval_id=approval_id)
+        return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
+
+
+def _repeated(event: Event, known: Recorded | Original | RecordedEvent) -> Outcome:
+    """The same key again: a duplicate where the content is the same, else a conflict that names what differs."""
+    stored = known if isinstance(known, Recorded) else known.event
+    different = differences(
+        event,
+        type=stored.type,
+        customer=stored.customer,
+        occurred_at=stored.occurred_at,
+        data_text=stored.data_text,
+    )
+    if not different:
+        return Outcome(event_id=event.event_id, status=DUPLICATE, position=known.position)
+    error = EventConflict(
+        f"{event.event_id} from {event.source} was recorded at position {known.position} with other content: "
+        f"{', '.join(different)}",
+        field=different[0],
+        expected="the content first recorded, or a new id",
+        position=known.position,
+        differs=different,
+    )
+    return Outcome(event_id=event.event_id, status=REJECTED, position=known.position, error=error)
+
+
+def _save_settings(connection: WriteConnection, ledger: str, recorded: RecordedEvent) -> None:
+    """A policy or a mapping that an event adopts, as rows that journal lines are read with."""
+    data = recorded.event.data
+    if isinstance(data, PolicyAdopted):
+        connection.execute(
+            "INSERT INTO posting_policies (ledger, policy, name, version, content_hash, position) "
+            "VALUES (%s, %s, %s, %s, %s, %s)",
+            (ledger, data.policy, data.name, data.version, data.content_hash, recorded.position),
+        )
+        pairs = [
+            (ledger, data.policy, kind, number, debit, credit)
+            for kind, rule in data.rules.items()
+            for number, (debit, credit) in enumerate(rule, start=1)
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO posting_rules (ledger, policy, kind, pair, debit, credit) VALUES (%s, %s, %s, %s, %s, %s)",
+                pairs,
+            )
+    elif isinstance(data, MappingAdopted):
+        connection.execute(
+            "INSERT INTO account_mappings (ledger, mapping, content_hash, rows, position) VALUES (%s, %s, %s, %s, %s)",
+            (ledger, data.mapping, data.content_hash, canonical(data.rows), recorded.position),
+        )

@@ -1,0 +1,166 @@
+"""Wallets written behind: nobody can tell, whoever writes, however the events are batched, whenever somebody stops."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import psycopg
+import pytest
+
+from api.service import LedgerSettings, Subledger
+from projections.rebuild import rebuild
+from subledger.events import Event
+from subledger.posting import SHIPPED_POLICIES
+from subledger.store import memory
+from subledger.store.batch import Outcome
+from subledger.store.database import Database
+from subledger.store.migrate import migrate
+from tests.conftest import cloud_event
+from tests.laws.walk import HOME
+from tests.laws.walks import long_walk
+from tests.store.tampering import LEDGER, differences, dump, history, tamper
+from tests.store.walked import policy_event
+
+
+@pytest.fixture
+def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says up to how many events a batch leaves no row behind."""
+
+    def few(events: int) -> None:
+        monkeypatch.setattr(memory, "FEW", events)
+
+    few(0)
+    return few
+
+
+@pytest.fixture
+def own_database(fresh_database_url: str) -> Iterator[Subledger]:
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    yield Subledger(database)
+    database.close()
+
+
+def lag(service: Subledger, ledger: str) -> int:
+    """How many events were recorded since every wallet's row knew everything."""
+    with service.database.read() as connection:
+        query = "SELECT position - wallets_through FROM ledgers WHERE ledger = %s"
+        found: int = connection.exec_driver_sql(query, (ledger,)).scalar_one()
+        return found
+
+
+def record(service: Subledger, ledger: str, events: Sequence[Event]) -> list[Outcome]:
+    return service.recorder.transact(ledger, lambda _connection, _state, _position: events)
+
+
+def steps(seed: int, length: int) -> list[Event]:
+    """The events of a walk through every event type."""
+    adopted, events = 1, []
+    for step in long_walk(seed, length).steps:
+        event = step.event
+        if event.type == "policy.adopted":
+            adopted += 1
+            event = policy_event(adopted, SHIPPED_POLICIES[adopted % len(SHIPPED_POLICIES)], event.occurred_at)
+        events.append(event)
+    return events
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
+    seed: int, service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None]
+) -> None:
+    chance, events = random.Random(seed), steps(seed, 300)
+    settings = {"currency": HOME, "on_shortfall": "backfill", "late_usage": ("new", "reclassify")[seed % 2]}
+    at_once, behind = new_ledger(**settings), new_ledger(**settings)
+    lags, start, writer = [], 0, service
+    while start < len(events):
+        batch = events[start : start + chance.choice((1, 3, 10, 40))]
+        start += len(batch)
+        left_behind(1000)
+        one = record(service, at_once, batch)
+        left_behind(0)
+        if chance.random() < 0.2:  # another writer, who knows only what the tables say
+            writer = Subledger(service.database)
+        two = record(writer, behind, batch)
+        assert [(o.status, o.position) for o in one] == [(o.status, o.position) for o in two]
+        lags.append(lag(service, behind))
+        if chance.random() < 0.1:
+            assert differences(service, behind) == []
+    assert max(lags) > 20, "nothing was left behind"
+    left_behind(1000)
+    last = [grant_of(f"last-{seed}")]
+    for ledger in (at_once, behind):
+        service.record(ledger, last)
+    assert lag(service, behind) == 0
+    assert dump(service, at_once)["wallets"] == dump(service, behind)["wallets"]
+    assert differences(service, behind) == []
+
+
+def grant_of(event_id: str) -> dict[str, object]:
+    return cloud_event(
+        event_id, "credits.granted", "somebody", "2026-05-01T00:00:00Z", block_id=event_id, credits="1",
+        reason="promotional",
+    )  # fmt: skip
+
+
+def busy(service: Subledger, ledger: str) -> None:
+    """Customers with blocks, and much usage of them that no row knows of."""
+    service.create_ledger(ledger, LedgerSettings(currency="USD", on_shortfall="overage"))
+    service.record(ledger, history(5, 40))
+    service.record(ledger, [use(number) for number in range(30)])
+
+
+def use(number: int, customer: str = "c3") -> dict[str, object]:
+    return cloud_event(
+        f"use-{customer}-{number}", "credits.consumed", customer, "2026-03-28T00:00:00Z", credits="1", currency="USD",
+        overage_price="0.01", on_shortfall="overage",
+    )  # fmt: skip
+
+
+def test_a_rebuild_brings_every_row_up_to_date(own_database: Subledger, left_behind: Callable[[int], None]) -> None:
+    busy(own_database, LEDGER)
+    assert lag(own_database, LEDGER) >= 30
+    rebuild(own_database.database, LEDGER)
+    assert differences(own_database) == []
+    own_database.record(LEDGER, [use(100)])  # by a writer whose memory the rebuild has made worthless
+    assert differences(own_database) == []
+
+
+def test_a_row_that_claims_to_know_what_it_does_not_is_found(
+    own_database: Subledger, fresh_database_url: str, left_behind: Callable[[int], None]
+) -> None:
+    busy(own_database, LEDGER)
+    assert differences(own_database) == []
+    with psycopg.connect(fresh_database_url) as connection:
+        connection.execute("UPDATE ledgers SET wallets_through = position")
+    assert {difference.check for difference in differences(own_database)} == {"wallets"}
+
+
+def test_a_row_that_is_behind_and_was_changed_is_found(
+    own_database: Subledger, fresh_database_url: str, left_behind: Callable[[int], None]
+) -> None:
+    busy(own_database, LEDGER)
+    tamper(
+        fresh_database_url, "events",
+        "UPDATE wallets SET state = replace(state, '\"used\":\"', '\"used\":\"1') WHERE customer = 'c3'",
+    )  # fmt: skip
+    assert "wallets" in {difference.check for difference in differences(own_database)}
+
+
+def test_no_customer_is_left_far_behind(
+    service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(memory, "MAX_BEHIND_ONE", 20)
+    monkeypatch.setattr(memory, "MAX_BEHIND", 60)
+    ledger = new_ledger(on_shortfall="overage")
+    service.record(ledger, [grant_of(f"g-{ledger}")])
+    for batch in range(12):
+        service.record(ledger, [use(batch * 8 + n, "busy") for n in range(8)])
+        assert lag(service, ledger) <= 60
+        with service.database.read() as connection:
+            query = "SELECT w.position FROM wallets w WHERE ledger = %s AND customer = 'busy'"
+            row = connection.exec_driver_sql(query, (ledger,)).scalar_one()
+            head = connection.exec_driver_sql("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).scalar_one()
+        assert head - row <= 20 + 8
