@@ -43,7 +43,7 @@ COLUMNS = [
 # They would refuse what is changed before verify could find it.
 CONSTRAINTS = (
     ("entries", "ck_entries_dates"), ("entries", "ck_entries_unit"), ("batches", "ck_batches_in_order"),
-    ("ledgers", "ck_ledgers_shortfall"),
+    ("ledgers", "ck_ledgers_shortfall"), ("ledgers", "ck_ledgers_wallets_through"),
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from subledger.evolving import evolve
 from subledger.journal import Pair
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
-from subledger.store import recorder
+from subledger.store import batch
 from subledger.wallet import Decision, Movement, Wallet
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.walks import long_walk
@@ -188,7 +188,7 @@ def test_a_faulty_decision_breaks_an_invariant_that_names_its_place(
     def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
         return fault(decide(wallet, event, context))
 
-    monkeypatch.setattr(recorder, "decide", faulty)
+    monkeypatch.setattr(batch, "decide", faulty)
     _recorded(service, ledger, events[-1])
     position = verify(service.database, ledger).events
     found = [d for d in differences(service, ledger) if message in d.message]
@@ -208,7 +208,7 @@ def test_the_end_of_a_pool_leaves_nothing_on_its_two_accounts(
     def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
         return _without("breakage_estimate")(decide(wallet, event, context))
 
-    monkeypatch.setattr(recorder, "decide", faulty)
+    monkeypatch.setattr(batch, "decide", faulty)
     close_period(service.recorder, ledger, Period.parse("2026-01"))
     with pytest.raises(IntegrityFault, match="pool p"):
         close_period(service.recorder, ledger, Period.parse("2026-02"))
@@ -229,8 +229,8 @@ def test_an_entry_in_a_closed_period_or_another_cut_is_found(
     def sooner(wallet: Wallet, event: Event, context: Context) -> Decision:
         return _more("consumption", on=timedelta(days=-1))(decide(wallet, event, context))
 
-    monkeypatch.setattr(recorder, "decide", sooner)
-    for module in (recorder, replay):
+    monkeypatch.setattr(batch, "decide", sooner)
+    for module in (batch, replay):
         monkeypatch.setattr(module, "post", earlier)
     _recorded(service, ledger, _use("01-31"))
     position = verify(service.database, ledger).events
@@ -331,7 +331,7 @@ def test_a_wallet_that_remembers_something_else_disagrees_with_its_entries(
     def forgetful(wallet: Wallet, event: Event, decision: Decision, **facts: Any) -> Wallet:
         return fault(evolve(wallet, event, decision, **facts), event)
 
-    for module in (recorder, replay):
+    for module in (batch, replay):
         monkeypatch.setattr(module, "evolve", forgetful)
     _rings(service, new_ledger(), events, check, message, expected, found)
 
@@ -373,7 +373,7 @@ def test_books_that_remember_something_else_disagree_with_their_entries(
         after = evolve_books(books, event, decision, **facts)
         return fault(after) if decision.movements else after
 
-    for module in (recorder, replay):
+    for module in (batch, replay):
         monkeypatch.setattr(module, "evolve_books", forgetful)
     _rings(service, new_ledger(), events, check, message, expected, found)
 

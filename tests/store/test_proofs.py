@@ -19,7 +19,7 @@ from subledger.errors import IntegrityFault
 from subledger.events import Event
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store import recorder
+from subledger.store import batch
 from subledger.wallet import Decision, Movement, Wallet
 from tests.conftest import NewLedger, cloud_event
 from tests.store.tampering import differences
@@ -77,7 +77,7 @@ def test_books_that_a_faulty_decision_wrote_are_not_closed(
 ) -> None:  # fmt: skip
     ledger = new_ledger(policy=policy)
     _recorded(service, ledger, *events[:-1])
-    monkeypatch.setattr(recorder, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
+    monkeypatch.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
     _recorded(service, ledger, events[-1])
     if policy == "contract_liability":
         says = says.split(" customer_deposits")[0]
