@@ -6,13 +6,18 @@ machine alone are served, and need none; in every other case a key is needed.
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import hashlib
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
+import msgspec
 import sqlalchemy as sa
+from fastapi.concurrency import run_in_threadpool
 
 from subledger.errors import InvalidValue, SubledgerError
 from subledger.store.database import Database
@@ -72,20 +77,93 @@ def any_key_exists(database: Database) -> bool:
         return connection.execute(sa.select(sa.literal(1)).select_from(api_keys).limit(1)).first() is not None
 
 
-def authorize(database: Database, key: str, *, ledger: str, needed: Access) -> str:
+def authorize(found: Key | None, *, ledger: str, needed: Access) -> str:
     """The name of the key's owner.
 
     Raises NotAuthenticated for an unknown key, NotAllowed where its ledger or role is another.
     """
-    with database.engine.connect() as connection:
-        row = connection.execute(
-            sa.select(api_keys.c.ledger, api_keys.c.role, api_keys.c.name).where(api_keys.c.key_hash == _hash(key))
-        ).one_or_none()
-    if row is None:
+    if found is None:
         raise NotAuthenticated("this key is not known", expected="Authorization: Bearer KEY")
-    if row.ledger not in (EVERY_LEDGER, ledger):
-        raise NotAllowed(f"this key is for ledger {row.ledger}", expected=row.ledger, found=ledger)
-    if Access[row.role.upper()] < needed:
-        raise NotAllowed(f"this needs the role {needed.name.lower()}", expected=needed.name.lower(), found=row.role)
-    name: str = row.name
-    return name
+    if found.ledger not in (EVERY_LEDGER, ledger):
+        raise NotAllowed(f"this key is for ledger {found.ledger}", expected=found.ledger, found=ledger)
+    if Access[found.role.upper()] < needed:
+        raise NotAllowed(f"this needs the role {needed.name.lower()}", expected=needed.name.lower(), found=found.role)
+    return found.name
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What a key allows, and whose it is."""
+
+    ledger: str
+    role: str
+    name: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a look-up found: keys by hash, and whether any key exists at all."""
+
+    keys: Mapping[bytes, Key]
+    any_key_exists: bool
+
+
+class KeyDesk:
+    """Looks keys up for all calls that came while the last look-up was on its way, in one query.
+
+    Nothing is remembered: each look-up begins after the call it is for, so a key that is revoked is refused at once,
+    whichever server it was revoked through. Belongs to one event loop.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: dict[asyncio.Future[Found], bytes | None] = {}
+        self._busy: asyncio.Task[None] | None = None
+
+    async def find(self, key: str | None) -> tuple[Key | None, bool]:
+        """What a key allows, if it is known; and whether any key exists."""
+        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        hashed = self._waiting[future] = None if key is None else _hash(key)
+        if self._busy is None:
+            self._busy = asyncio.create_task(self._serve())
+        found = await future
+        return (None if hashed is None else found.keys.get(hashed)), found.any_key_exists
+
+    async def _serve(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, {}
+                await self._answer(waiting)
+        finally:
+            self._busy = None
+
+    async def _answer(self, waiting: Mapping[asyncio.Future[Found], bytes | None]) -> None:
+        try:
+            found = await run_in_threadpool(self._look_up, list({h for h in waiting.values() if h is not None}))
+        except Exception as error:
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(_own(error))
+            return
+        for future in waiting:
+            if not future.done():
+                future.set_result(found)
+
+    def _look_up(self, hashes: list[bytes]) -> Found:
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(FIND_KEYS, (hashes,)).all()
+        keys = {bytes(row[0]): Key(*row[1:]) for row in rows if row[0] is not None}
+        return Found(keys, bool(rows))
+
+
+FIND_KEYS: Final = """
+-- The keys of these hashes; one row of nulls where none of them is known, but some key exists.
+SELECT k.key_hash, k.ledger, k.role, k.name
+FROM (SELECT 1 FROM api_keys LIMIT 1) AS existing
+LEFT JOIN api_keys k ON k.key_hash = ANY(%b)
+"""
+
+
+def _own(error: Exception) -> Exception:
+    """For each call an error of its own: raising writes into it."""
+    copied = copy.copy(error)
+    copied.__cause__ = error
+    return copied

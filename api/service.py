@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from api.metrics import BatchMetrics
 from projections.journals.mapping import Mapping as AccountMapping
 from projections.journals.mapping import default_mapping
 from projections.policies import (
@@ -34,6 +35,8 @@ from subledger.store import reader
 from subledger.store.batch import Input, Outcome
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
+from subledger.store.gathering import Gatherer
+from subledger.store.queue import Limits
 from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, now_of, raise_first
 
 
@@ -66,9 +69,10 @@ class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
 class Subledger:
     """Every command and question, on one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, limits: Limits | None = None) -> None:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
+        self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 
@@ -146,9 +150,11 @@ class Subledger:
         return adopt_policy(self.recorder, ledger, policy, by=by)
 
     def record(self, ledger: str, documents: Sequence[object], *, by: str = NOBODY) -> list[Outcome]:
-        """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks."""
-        with collection_held_off():
-            return self.recorder.record(ledger, [read_input(document) for document in documents], by=by)
+        """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks.
+
+        What other threads record meanwhile is committed together with it; see ``store.gathering``.
+        """
+        return self.gatherer.record(ledger, read_inputs(documents), by=by)
 
     def expire(self, ledger: str, through: date) -> int:
         """The expiry sweep through the end of a day, where the ledger lives. Returns how many blocks expired."""
@@ -173,6 +179,12 @@ def read_input(document: object) -> Input:
         event_id = document.get("id") if isinstance(document, dict) else None
         error.facts = {**error.facts, "event_id": event_id if isinstance(event_id, str) else None}
         return error
+
+
+def read_inputs(documents: Sequence[object]) -> list[Input]:
+    """Decoded JSON values as events, or as what is wrong with them, in order."""
+    with collection_held_off():
+        return [read_input(document) for document in documents]
 
 
 def check_settings(ledger: str, settings: LedgerSettings) -> None:

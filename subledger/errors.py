@@ -21,7 +21,8 @@
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
     │   └── UnknownPolicy
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
-    │   └── DatabaseUnavailable  EmbeddedServerFailed
+    │   ├── DatabaseUnavailable  EmbeddedServerFailed
+    │   └── LedgerBusy  Overloaded  Stopping
     └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
 
 An error's ``code`` is stable: callers branch on it. ``field`` names the offending member, ``expected`` and
@@ -483,9 +484,31 @@ class Unavailable(SubledgerError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer."""
+    """The database does not answer.
+
+    Nothing is half-written. Where the connection was lost in the midst of the commit, all of the batch may be
+    recorded: the same event sent again is then a duplicate.
+    """
 
     code = "database_unavailable"
+
+
+class LedgerBusy(Unavailable):
+    """More events wait for this ledger than it takes in; nothing of this call was recorded."""
+
+    code = "ledger_busy"
+
+
+class Overloaded(Unavailable):
+    """More events wait than can be recorded in time; nothing of this call was recorded."""
+
+    code = "overloaded"
+
+
+class Stopping(Unavailable):
+    """The service is stopping: it finishes what it has accepted and takes no more."""
+
+    code = "stopping"
 
 
 class EmbeddedServerFailed(Unavailable):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop, get_running_loop
 from datetime import date, datetime
 from ipaddress import ip_address
 from typing import Annotated, Any
+from weakref import WeakKeyDictionary
 
 from fastapi import Depends, Path, Query, Request
 
-from api.access import EVERY_LEDGER, Access, NotAuthenticated, any_key_exists, authorize
+from api.access import EVERY_LEDGER, Access, KeyDesk, NotAuthenticated, authorize
 from api.service import Subledger
 from subledger.errors import InvalidValue
 from subledger.event_data import parse_time
@@ -22,14 +24,26 @@ class Guard:
     def __init__(self, database: Database, *, open_on_loopback: bool) -> None:
         self._database = database
         self._open_on_loopback = open_on_loopback
+        self._desks: WeakKeyDictionary[AbstractEventLoop, KeyDesk] = WeakKeyDictionary()
 
-    def check(self, request: Request, ledger: str, needed: Access) -> None:
-        header = request.headers.get("authorization", "")
-        scheme, _, key = header.partition(" ")
+    async def check(self, request: Request, ledger: str, needed: Access) -> None:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
-            request.state.caller = authorize(self._database, key.strip(), ledger=ledger, needed=needed)
-        elif not (self._open_on_loopback and _from_this_machine(request) and not any_key_exists(self._database)):
-            raise NotAuthenticated("this call needs a key", expected="Authorization: Bearer KEY")
+            found, _ = await self._desk().find(key.strip())
+            request.state.caller = authorize(found, ledger=ledger, needed=needed)
+            return
+        if self._open_on_loopback and _from_this_machine(request):
+            _, any_key_exists = await self._desk().find(None)
+            if not any_key_exists:
+                return
+        raise NotAuthenticated("this call needs a key", expected="Authorization: Bearer KEY")
+
+    def _desk(self) -> KeyDesk:
+        loop = get_running_loop()
+        desk = self._desks.get(loop)
+        if desk is None:
+            desk = self._desks[loop] = KeyDesk(self._database)
+        return desk
 
 
 def _from_this_machine(request: Request) -> bool:
@@ -42,12 +56,12 @@ def _from_this_machine(request: Request) -> bool:
         return False
 
 
-def _service(request: Request) -> Subledger:
+async def _service(request: Request) -> Subledger:
     service: Subledger = request.app.state.service
     return service
 
 
-def _caller(request: Request) -> str:
+async def _caller(request: Request) -> str:
     """Whose key it is. Without keys everybody is the same nobody, who can ask and never be a second person."""
     name: str = getattr(request.state, "caller", NOBODY)
     return name
@@ -61,8 +75,8 @@ LedgerId = Annotated[str, Path(description="The ledger", examples=["acme"], max_
 def needs(access: Access) -> Any:
     """The right to call a route of one ledger."""
 
-    def check(request: Request, ledger: LedgerId) -> None:
-        request.app.state.guard.check(request, ledger, access)
+    async def check(request: Request, ledger: LedgerId) -> None:
+        await request.app.state.guard.check(request, ledger, access)
 
     return Depends(check)
 
@@ -70,8 +84,8 @@ def needs(access: Access) -> Any:
 def needs_everywhere(access: Access) -> Any:
     """The right to call a route that is of no one ledger."""
 
-    def check(request: Request) -> None:
-        request.app.state.guard.check(request, EVERY_LEDGER, access)
+    async def check(request: Request) -> None:
+        await request.app.state.guard.check(request, EVERY_LEDGER, access)
 
     return Depends(check)
 
@@ -82,7 +96,7 @@ AsOf = Annotated[
 ]
 
 
-def _known_at(
+async def _known_at(
     known_at: Annotated[
         str | None, Query(description="As known at this moment; default now", examples=["2026-02-03T09:00:00Z"])
     ] = None,

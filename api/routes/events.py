@@ -5,25 +5,27 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 
 from api import documents
 from api.access import Access
 from api.checkpoint import sign_checkpoint
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, needs
-from api.service import Subledger
-from subledger.errors import EventConflict, InvalidInput
+from api.service import Subledger, read_inputs
+from subledger.errors import EventConflict
 from subledger.event_data import EVENT_TYPES
 from subledger.events import CloudEvent, loads
 from subledger.store import reader
-from subledger.store.batch import REJECTED, WAITING, Outcome
+from subledger.store.batch import REJECTED, WAITING, Input, Outcome
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["events"])
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_EVENTS = 10_000
+SMALL_BODY = 16 * 1024
 _MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json", "application/json")
 
 _PURCHASE = {
@@ -86,20 +88,30 @@ def _request_body() -> dict[str, Any]:
         202: {"description": "The one event waits for a second person: see /approvals"},
         207: {"description": "Some events are rejected or wait, the others are recorded"},
         409: {"description": "The one event conflicts: same key, other content"},
+        413: {"description": "More bytes or events than a request may have"},
         422: {"description": "The one event is rejected"},
+        429: {"description": "Too much waits for this ledger; nothing of the call was recorded, see Retry-After"},
+        503: {"description": "The database does not answer, or the server is stopping; see Retry-After"},
     },
 )
-async def record(request: Request, service: Service, ledger: LedgerId, caller: Caller) -> JSONResponse:
+async def record(request: Request, service: Service, ledger: LedgerId, caller: Caller) -> Response:
     """Records one CloudEvent or a list of them: one result each, in order.
 
     `source` + `id` is the idempotency key: sending again is safe. What is recorded is durable before the answer,
-    and a read that follows sees it.
+    and a read that follows sees it. What concurrent calls send is committed together; where more waits than can be
+    recorded, the answer is 429 or 503 with `Retry-After`, and nothing of the call is recorded.
     """
     media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
         raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
-    body = loads(await _bounded_body(request))
-    return await run_in_threadpool(_record, service, ledger, body, caller)
+    text = await _bounded_body(request)
+    # A large body would hold up every other call of this event loop.
+    single, inputs = _read(text) if len(text) <= SMALL_BODY else await run_in_threadpool(_read, text)
+    if not inputs:
+        await run_in_threadpool(_must_exist, service, ledger)
+    outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller)
+    document = {"results": [documents.outcome(outcome) for outcome in outcomes]}
+    return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
 
 
 async def _bounded_body(request: Request) -> bytes:
@@ -112,20 +124,19 @@ async def _bounded_body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _record(service: Subledger, ledger: str, body: Any, caller: str) -> JSONResponse:
-    single = not isinstance(body, list)
-    sent = [body] if single else body
-    if len(sent) > MAX_EVENTS:
-        raise InvalidInput(
-            f"a request has at most {MAX_EVENTS} events; send several",
-            expected=f"at most {MAX_EVENTS}",
-            found=str(len(sent)),
-        )
-    if not sent:
-        with service.database.read() as connection:
-            reader.ledger_head(connection, ledger)
-    outcomes = service.record(ledger, sent, by=caller)
-    return JSONResponse({"results": [documents.outcome(o) for o in outcomes]}, status_code=_status(outcomes, single))
+def _read(text: bytes) -> tuple[bool, list[Input]]:
+    """Whether a body is one event by itself, and its events."""
+    body = loads(text)
+    if not isinstance(body, list):
+        return True, read_inputs([body])
+    if len(body) > MAX_EVENTS:
+        raise HTTPException(413, f"a request has at most {MAX_EVENTS} events; send several")
+    return False, read_inputs(body)
+
+
+def _must_exist(service: Subledger, ledger: str) -> None:
+    with service.database.read() as connection:
+        reader.ledger_head(connection, ledger)
 
 
 def _status(outcomes: list[Outcome], single: bool) -> int:

@@ -8,16 +8,10 @@ import prometheus_client
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 
+from api import metrics
 from api.routes.dependencies import Service
 
 router = APIRouter(tags=["operations"])
-
-REQUESTS = prometheus_client.Counter(
-    "subledger_http_requests_total", "HTTP requests answered", ["method", "path", "status"]
-)
-LATENCY = prometheus_client.Histogram(
-    "subledger_http_request_seconds", "Time to answer an HTTP request", ["method", "path"]
-)
 
 
 @router.get("/healthz")
@@ -35,6 +29,7 @@ def ready(service: Service) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics() -> Any:
+def exposition(service: Service) -> Any:
     """Prometheus metrics."""
+    metrics.WAITING.set(service.gatherer.depth)
     return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)

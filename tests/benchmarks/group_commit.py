@@ -1,0 +1,264 @@
+"""Single events by many callers, against single-row INSERTs in the same run (goals P3 and P4).
+
+Each function takes the owner's URL of a migrated database and returns plain numbers; what is compared with what, and
+how often, is for whoever calls them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import psycopg
+from sqlalchemy import make_url
+
+from api.access import create_key
+from api.service import LedgerSettings, Subledger, read_inputs
+from subledger.store.database import Database
+from subledger.store.recorder import RECORDED
+from tests.benchmarks.http_load import post_for
+
+CUSTOMERS = 1_000
+
+
+class Rate(NamedTuple):
+    """How fast a number of callers got answers."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    how: str
+
+
+def raw_inserts(url: str, *, clients: int, seconds: float) -> Rate:
+    """Single-row INSERTs of an event's row, each its own commit, by as many connections.
+
+    By pgbench where it is installed, which costs the machine least; else by threads of this process.
+    """
+    _make_raw_table(url)
+    pgbench = shutil.which("pgbench")
+    return _by_pgbench(pgbench, url, clients, seconds) if pgbench else _by_threads(url, clients, seconds)
+
+
+def raw_insert_alone(url: str, *, seconds: float) -> Rate:
+    """By one psycopg connection: what one event at a time by one client is compared with."""
+    _make_raw_table(url)
+    return _by_threads(url, 1, seconds)
+
+
+def _make_raw_table(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS raw_events")
+        connection.execute("DROP SEQUENCE IF EXISTS raw_positions")
+        connection.execute("CREATE TABLE raw_events (LIKE events INCLUDING DEFAULTS INCLUDING INDEXES)")
+        connection.execute("CREATE SEQUENCE raw_positions CACHE 50")
+
+
+_INSERT = """
+INSERT INTO raw_events (ledger, position, source, event_id, type, customer, occurred_at, data, decision, leaf)
+VALUES ('raw', nextval('raw_positions'), 'metering', gen_random_uuid()::text, 'credits.consumed', 'c-7',
+        '2026-01-20T10:00:00Z', '{"credits":"0.5","product":"api"}', '{"movements":[]}', '\\x00')
+"""
+
+
+def _by_pgbench(pgbench: str, url: str, clients: int, seconds: float) -> Rate:
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(" ".join(_INSERT.split()) + ";\n")
+        script.flush()
+        plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        said = subprocess.run(
+            [pgbench, "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, os.cpu_count() or 1)),
+             "-T", str(max(1, round(seconds))), "-f", script.name, plain],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+    facts = dict(line.split(" = ", 1) for line in said.splitlines() if " = " in line)
+    latency_ms = float(facts["latency average"].split()[0])
+    per_second = float(next(value for name, value in facts.items() if name == "tps").split()[0])
+    return Rate(per_second, latency_ms, latency_ms, "pgbench, prepared (average for p50 and p99)")
+
+
+def _by_threads(url: str, clients: int, seconds: float) -> Rate:
+    def one(_caller: int) -> Iterator[Callable[[int], None]]:
+        with psycopg.connect(url, autocommit=True, prepare_threshold=0) as connection:
+            yield lambda _n: connection.execute(_INSERT) and None
+
+    return _timed_threads(one, clients, seconds, "psycopg, prepared, threads")
+
+
+# --- callers in process ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def funded_ledger(url: str) -> Iterator[tuple[Subledger, str]]:
+    """A ledger whose customers have credits to use."""
+    database = Database(url)
+    service = Subledger(database)
+    ledger = f"single-{uuid.uuid4().hex[:8]}"
+    service.create_ledger(ledger, LedgerSettings(currency="USD"))
+    purchases = [
+        {
+            "specversion": "1.0", "id": f"buy-{n}", "source": "billing", "type": "credits.purchased",
+            "subject": f"c-{n}", "time": "2026-01-01T00:00:00Z",
+            "data": {"block_id": f"b-{n}", "credits": "1000000", "price": "9999.99", "currency": "USD"},
+        }
+        for n in range(CUSTOMERS)
+    ]  # fmt: skip
+    assert {outcome.status for outcome in service.record(ledger, purchases)} == {RECORDED}
+    try:
+        yield service, ledger
+    finally:
+        service.gatherer.stop()
+        database.close()
+
+
+def usage(run: str, caller: int, number: int) -> dict[str, Any]:
+    """One event of usage, of a customer that is another each time."""
+    return {
+        "specversion": "1.0", "id": f"{run}-{caller}-{number}", "source": "metering", "type": "credits.consumed",
+        "subject": f"c-{(caller * 131 + number) % CUSTOMERS}", "time": "2026-01-20T10:00:00Z",
+        "data": {"credits": "0.5", "product": "api"},
+    }  # fmt: skip
+
+
+def callers_in_threads(service: Subledger, ledger: str, *, callers: int, seconds: float) -> Rate:
+    """Callers that each record one event at a time, each in a thread."""
+    run = uuid.uuid4().hex[:8]
+
+    def one(caller: int) -> Iterator[Callable[[int], None]]:
+        def call(number: int) -> None:
+            [outcome] = service.record(ledger, [usage(run, caller, number)])
+            assert outcome.status == RECORDED, outcome
+
+        yield call
+
+    return _timed_threads(one, callers, seconds, "threads")
+
+
+def callers_in_tasks(service: Subledger, ledger: str, *, callers: int, seconds: float) -> Rate:
+    """Callers that each record one event at a time, tasks of one event loop."""
+    run = uuid.uuid4().hex[:8]
+    latencies: list[float] = []
+
+    async def one(caller: int, until: float) -> None:
+        number = 0
+        while (started := time.perf_counter()) < until:
+            [outcome] = await service.gatherer.hand_in(ledger, read_inputs([usage(run, caller, number)]))
+            latencies.append(time.perf_counter() - started)
+            assert outcome.status == RECORDED, outcome
+            number += 1
+
+    async def all_of_them() -> None:
+        until = time.perf_counter() + seconds
+        await asyncio.gather(*(one(caller, until) for caller in range(callers)))
+
+    return _timed(lambda: asyncio.run(all_of_them()), latencies, "tasks")
+
+
+# --- over HTTP --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def server(url: str) -> Iterator[int]:
+    """`subledger serve` in a process of its own; yields its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
+        env={**os.environ, "SUBLEDGER_DATABASE_URL": url}, cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def callers_over_http(service: Subledger, ledger: str, port: int, *, callers: int, seconds: float) -> Rate:
+    """Callers that each post one event at a time, each on a connection; with a key, as in production."""
+    key = create_key(service.database, ledger=ledger, role="writer")
+    run = uuid.uuid4().hex[:8]
+    latencies: list[float] = []
+    statuses: dict[int, int] = {}
+
+    async def all_of_them() -> None:
+        taken, answered = await post_for(
+            port, f"/v1/ledgers/{ledger}/events", key,
+            body=lambda caller, number: orjson.dumps(usage(run, caller, number)),
+            connections=callers, seconds=seconds,
+        )  # fmt: skip
+        latencies.extend(taken)
+        statuses.update(answered)
+
+    rate = _timed(lambda: asyncio.run(all_of_them()), latencies, "keep-alive connections")
+    assert set(statuses) == {200}, statuses
+    return rate
+
+
+# --- timing -----------------------------------------------------------------------------------------------------
+
+
+def _timed_threads(
+    one: Callable[[int], Iterator[Callable[[int], None]]], callers: int, seconds: float, how: str
+) -> Rate:
+    latencies: list[float] = []
+    failures: list[BaseException] = []
+    ready = threading.Barrier(callers + 1)
+
+    def work(caller: int) -> None:
+        with contextmanager(one)(caller) as call:
+            ready.wait()
+            until = time.perf_counter() + seconds
+            number = 0
+            try:
+                while (started := time.perf_counter()) < until:
+                    call(number)
+                    latencies.append(time.perf_counter() - started)
+                    number += 1
+            except BaseException as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(caller,)) for caller in range(callers)]
+    for thread in threads:
+        thread.start()
+
+    def run() -> None:
+        ready.wait()
+        for thread in threads:
+            thread.join()
+
+    rate = _timed(run, latencies, how)
+    if failures:
+        raise failures[0]
+    return rate
+
+
+def _timed(run: Callable[[], object], latencies: list[float], how: str) -> Rate:
+    started = time.perf_counter()
+    run()
+    elapsed = time.perf_counter() - started
+    if not latencies:
+        return Rate(0.0, 0.0, 0.0, how)
+    ordered = sorted(latencies)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return Rate(len(ordered) / elapsed, statistics.median(ordered) * 1000, p99 * 1000, how)
