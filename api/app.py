@@ -104,6 +104,7 @@ def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI
     )
     app.state.service = service
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
+    app.router.routes.insert(0, events.recording_route())
     for module in (ledgers, policies, approvals, events, reads, reports, periods, exports, operations):
         app.include_router(module.router)
 

@@ -61,15 +61,22 @@ async def _service(request: Request) -> Subledger:
     return service
 
 
-async def _caller(request: Request) -> str:
+def caller_of(request: Request) -> str:
     """Whose key it is. Without keys everybody is the same nobody, who can ask and never be a second person."""
     name: str = getattr(request.state, "caller", NOBODY)
     return name
 
 
+async def _caller(request: Request) -> str:
+    return caller_of(request)
+
+
 Caller = Annotated[str, Depends(_caller)]
 Service = Annotated[Subledger, Depends(_service)]
-LedgerId = Annotated[str, Path(description="The ledger", examples=["acme"], max_length=64, pattern=r"^[^\x00]+$")]
+MAX_LEDGER_ID = 64
+LedgerId = Annotated[
+    str, Path(description="The ledger", examples=["acme"], max_length=MAX_LEDGER_ID, pattern=r"^[^\x00]+$")
+]
 
 
 def needs(access: Access) -> Any:
