@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from api.service import Subledger
 from projections.rebuild import rebuild
-from subledger.errors import Refused
+from subledger.errors import InvalidValue, Refused
 from subledger.store import embedded, reader
 from subledger.store.database import Database
 from subledger.store.migrate import is_current, migrate, revision
+from subledger.store.queue import Limits
 
 # Schemas before which what is derived from the log was stored in another form.
 _REBUILT_AFTER = ("0001",)
@@ -39,6 +42,23 @@ def owner_url() -> str:
     return os.environ.get("SUBLEDGER_DATABASE_URL") or embedded.ensure_running(home())
 
 
+def limits() -> Limits:
+    """How much is gathered and may wait: ``SUBLEDGER_QUEUE_EVENTS`` and so on, by the names in ``Limits``.
+
+    Raises InvalidValue naming the one that cannot be.
+    """
+    names = {f"SUBLEDGER_{name.upper()}": name for name in Limits.__struct_fields__}
+    chosen = Limits()
+    for variable, name in names.items():
+        given = os.environ.get(variable)
+        if given:
+            try:
+                chosen = msgspec.convert({**msgspec.to_builtins(chosen), name: given}, Limits, strict=False)
+            except msgspec.ValidationError as error:
+                raise InvalidValue(str(error), field=variable, expected="a positive number", found=given) from None
+    return chosen
+
+
 def connect() -> Subledger:
     """The service on the configured database. The embedded one is migrated; another one is only looked at."""
     url = owner_url()
@@ -46,7 +66,7 @@ def connect() -> Subledger:
         if not is_embedded():
             raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
         upgrade(url)
-    return Subledger(Database(url))
+    return Subledger(Database(url), limits=limits())
 
 
 def upgrade(url: str) -> None:

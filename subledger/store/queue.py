@@ -11,6 +11,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -18,22 +19,25 @@ from subledger.errors import LedgerBusy, Overloaded
 from subledger.events import Event
 from subledger.store.recorder import Input, Outcome
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much is gathered, and how much may wait.
 
     What counts as waiting is what has been handed in and not been answered. A request that finds nothing waiting is
-    always taken, however large. ``waiting_s`` is how long a request may wait for its batch to begin.
+    always taken, however large. ``waiting_s`` is how long a request may wait for its batch to begin, ``gathering_s``
+    how long a leader waits, at most, for the callers of the last batch to come back. ``writers`` lead for tasks.
     """
 
-    batch_events: int = 1_000
-    queue_events: int = 20_000
-    queue_bytes: int = 64 * 1024 * 1024
-    all_events: int = 100_000
-    all_bytes: int = 256 * 1024 * 1024
-    waiting_s: float = 10.0
-    gathering_s: float = 0.002
-    writers: int = 8
+    batch_events: Positive = 1_000
+    queue_events: Positive = 20_000
+    queue_bytes: Positive = 64 * 1024 * 1024
+    all_events: Positive = 100_000
+    all_bytes: Positive = 256 * 1024 * 1024
+    waiting_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    gathering_s: Annotated[float, msgspec.Meta(ge=0)] = 0.002
+    writers: Positive = 8
 
 
 class Request:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,6 +28,7 @@ from api.service import LedgerSettings, Subledger, read_inputs
 from subledger.store.database import Database
 from subledger.store.recorder import RECORDED
 from tests.benchmarks.http_load import post_for
+from tests.http.serving import Server
 
 CUSTOMERS = 1_000
 
@@ -171,31 +169,8 @@ def callers_in_tasks(service: Subledger, ledger: str, *, callers: int, seconds: 
 # --- over HTTP --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def server(url: str) -> Iterator[int]:
-    """`subledger serve` in a process of its own; yields its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
-        env={**os.environ, "SUBLEDGER_DATABASE_URL": url}, cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def callers_over_http(service: Subledger, ledger: str, port: int, *, callers: int, seconds: float) -> Rate:
-    """Callers that each post one event at a time, each on a connection; with a key, as in production."""
+def callers_over_http(service: Subledger, ledger: str, server: Server, *, callers: int, seconds: float) -> Rate:
+    """Callers that each post one event at a time to ``tests.http.serving``, each on a connection, with a key."""
     key = create_key(service.database, ledger=ledger, role="writer")
     run = uuid.uuid4().hex[:8]
     latencies: list[float] = []
@@ -203,7 +178,7 @@ def callers_over_http(service: Subledger, ledger: str, port: int, *, callers: in
 
     async def all_of_them() -> None:
         taken, answered = await post_for(
-            port, f"/v1/ledgers/{ledger}/events", key,
+            server.port, f"/v1/ledgers/{ledger}/events", key,
             body=lambda caller, number: orjson.dumps(usage(run, caller, number)),
             connections=callers, seconds=seconds,
         )  # fmt: skip

@@ -330,6 +330,9 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.IntegrityFault: "tests/store/test_close.py",
     errors.NotSupportedYet: "tests/store/test_close.py",
     errors.EmbeddedServerFailed: "tests/store/test_embedded.py",
+    errors.LedgerBusy: "tests/store/test_gathering.py",
+    errors.Overloaded: "tests/store/test_gathering.py",
+    errors.Stopping: "tests/store/test_gathering.py",
 }
 
 

@@ -1,0 +1,49 @@
+"""`subledger serve` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Server(NamedTuple):
+    """A server process and where it listens."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+
+@contextmanager
+def serving(url: str) -> Iterator[Server]:
+    """A server on a database, by its owner's URL; ended at the end, gently, if it has not ended by then."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
+        env={**os.environ, "SUBLEDGER_DATABASE_URL": url}, cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert process.poll() is None, "the server did not start"
+            assert time.monotonic() < deadline, "the server does not listen"
+            time.sleep(0.05)
+        yield Server(process, port)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,125 @@
+"""Several servers on one ledger, killed or stopped in the midst: each id once, and what was answered is so."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psycopg
+import pytest
+
+from api.access import create_key
+from api.service import LedgerSettings, Subledger
+from projections.integrity import verify
+from subledger.store.database import Database
+from subledger.store.migrate import migrate
+from tests.http.serving import Server, serving
+from tests.store.holding import fund, until, use
+
+CALLERS, EACH = 6, 25
+
+
+@pytest.fixture
+def own(fresh_database_url: str) -> Iterator[tuple[Subledger, str, str]]:
+    """A service on a database of its own, the database's URL, and a key."""
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    fund(service, "acme")
+    yield service, fresh_database_url, create_key(database, ledger="acme", role="writer")
+    database.close()
+
+
+class Caller:
+    """Posts one event after another, each until it is answered: to its server, and to the other where that is gone."""
+
+    def __init__(self, key: str, *servers: Server) -> None:
+        self.answers: list[tuple[str, str, int]] = []
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._ports = [server.port for server in servers]
+
+    def post(self, event_ids: list[str]) -> None:
+        with httpx.Client(headers=self._headers, timeout=60) as client:
+            for event_id in event_ids:
+                while not self._answered(client, event_id):
+                    pass
+
+    def _answered(self, client: httpx.Client, event_id: str) -> bool:
+        """Raises what the last server's connection raises; a server before it is given up."""
+        try:
+            answer = client.post(f"http://127.0.0.1:{self._ports[0]}/v1/ledgers/acme/events", json=use(event_id))
+        except httpx.TransportError:
+            if len(self._ports) == 1:
+                raise
+            del self._ports[0]
+            return False
+        assert answer.status_code == 200, answer.text
+        [result] = answer.json()["results"]
+        self.answers.append((result["id"], result["status"], result["position"]))
+        return True
+
+
+def positions_in_log(url: str) -> dict[str, int]:
+    """By id, what was recorded from outside after the purchase; the positions of all events are checked for gaps."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT position, source, event_id FROM events ORDER BY position").fetchall()
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    return {event_id: position for position, source, event_id in rows[4:] if source != "subledger"}
+
+
+def test_two_servers_one_killed_in_the_midst_record_each_id_once_and_keep_what_they_answered(
+    own: tuple[Subledger, str, str],
+) -> None:
+    service, url, key = own
+    with serving(url) as killed, serving(url) as other, ThreadPoolExecutor(2 * CALLERS) as pool:
+        first = [Caller(key, killed, other) for _ in range(CALLERS)]
+        second = [Caller(key, other) for _ in range(CALLERS)]
+        calls = [
+            pool.submit(caller.post, [f"{n}-{k}" for k in range(EACH)])
+            for callers in (first, second)
+            for n, caller in enumerate(callers)
+        ]
+        until(lambda: all(len(caller.answers) > EACH // 4 for caller in first))
+        killed.process.kill()
+        for call in calls:
+            call.result()
+    log = positions_in_log(url)
+    assert set(log) == {f"{n}-{k}" for n in range(CALLERS) for k in range(EACH)}
+    said: dict[str, list[str]] = {}
+    for caller in (*first, *second):
+        assert len(caller.answers) == EACH
+        for event_id, status, position in caller.answers:
+            assert log[event_id] == position
+            said.setdefault(event_id, []).append(status)
+    for statuses in said.values():
+        assert statuses.count("recorded") <= 1, "the answer that it is recorded may have died with the server"
+        assert set(statuses) <= {"recorded", "duplicate"}
+    assert verify(service.database, "acme").differences == []
+
+
+def test_a_server_that_is_told_to_stop_answers_what_it_accepted_and_records_nothing_else(
+    own: tuple[Subledger, str, str],
+) -> None:
+    service, url, key = own
+    with serving(url) as server:
+        callers = [Caller(key, server) for _ in range(CALLERS)]
+
+        def post(n: int) -> None:
+            with pytest.raises(httpx.TransportError):  # it goes on until the server hangs up
+                callers[n].post([f"{n}-{k}" for k in range(100_000)])
+
+        threads = [threading.Thread(target=post, args=(n,)) for n in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        until(lambda: all(len(caller.answers) > EACH for caller in callers))
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        server.process.wait(60)
+    answered = {event_id: position for caller in callers for event_id, _, position in caller.answers}
+    assert positions_in_log(url) == answered
+    assert verify(service.database, "acme").differences == []

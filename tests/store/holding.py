@@ -1,0 +1,89 @@
+"""A ledger held still: its row is locked by somebody else, so that what is handed in meanwhile waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from api.service import Subledger
+from subledger.store.recorder import Outcome
+from tests.conftest import cloud_event
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what must come; the time is only for when it does not."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.002)
+
+
+class Hold:
+    """The right to write, in other hands."""
+
+    def __init__(self, connection: psycopg.Connection[Any], ledger: str) -> None:
+        self._connection = connection
+        connection.execute("SELECT 1 FROM ledgers WHERE ledger = %s FOR UPDATE", (ledger,))
+
+    def release(self) -> None:
+        self._connection.rollback()
+
+    def waiting_writer(self) -> int:
+        """The process id of the backend that waits for this lock; waits for one to come."""
+        found: list[int] = []
+
+        def look() -> bool:
+            self._connection.execute("SELECT pg_stat_clear_snapshot()")
+            query = "SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+            found[:] = [pid for (pid,) in self._connection.execute(query)]
+            return bool(found)
+
+        until(look)
+        return found[0]
+
+
+@contextmanager
+def held(url: str, ledger: str) -> Iterator[Hold]:
+    with psycopg.connect(url) as connection:
+        hold = Hold(connection, ledger)
+        yield hold
+        hold.release()
+
+
+class Callers:
+    """Callers in threads, each begun when the one before is in the queue: so their order is known."""
+
+    def __init__(self, service: Subledger, ledger: str) -> None:
+        self._service, self._ledger = service, ledger
+        self._threads = ThreadPoolExecutor(64)
+
+    def call(self, *documents: Any, by: str = "nobody") -> Future[list[Outcome]]:
+        """Begins to record; returns once what is sent waits, or has been answered."""
+        before = self._service.gatherer.depth
+        future = self._threads.submit(self._service.record, self._ledger, documents, by=by)
+        until(lambda: self._service.gatherer.depth > before or future.done())
+        return future
+
+    def __enter__(self) -> Callers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+
+
+def use(event_id: str, credits: str = "1", customer: str = "c") -> dict[str, Any]:
+    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits)
+
+
+def fund(service: Subledger, ledger: str, credits: str = "1000000", customer: str = "c") -> None:
+    purchase = cloud_event(
+        f"buy-{customer}", "credits.purchased", customer, "2026-01-01T00:00:00Z",
+        block_id=f"b-{customer}", credits=credits, price="9999.99", currency="USD",
+    )  # fmt: skip
+    [outcome] = service.record(ledger, [purchase])
+    assert outcome.status == "recorded", outcome
