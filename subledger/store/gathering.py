@@ -234,6 +234,7 @@ class Gatherer:
                     request.taken = False
                     queue.waiting.appendleft(request)
             self._release(queue, answered)
+            queue.expected = len(answered) + len(queue.waiting)
         self._answer(answered)
 
     def _write_and_tell(self, queue: LedgerQueue, batch: Sequence[Request]) -> None:

@@ -155,13 +155,13 @@ class LedgerQueue:
         self.bytes -= request.bytes
 
     def gather(self, guard: threading.Lock, limits: Limits) -> None:
-        """Waits for the callers of the last batch to come back, where there were several.
+        """Waits for the callers of the last batch to come back, where there are several in all.
 
         They come back one by one; who came first would write a batch of one, and the others the next. It is bounded
         by a part of what a commit takes, which is what it saves.
         """
         with guard:
-            if len(self.waiting) >= self.expected or self.expected < 2:
+            if len(self.waiting) >= self.expected or self.events >= limits.batch_events or self.expected < 2:
                 return
             self.wanted = self.expected
             self.enough.clear()
@@ -181,7 +181,7 @@ class LedgerQueue:
         return batch
 
     def committed(self, batch: Sequence[Request], seconds: float) -> None:
-        self.expected, self.last_s = len(batch), seconds
+        self.last_s = seconds
         self.seconds_an_event = seconds / sum(request.events for request in batch)
 
     def retry_after_s(self, limits: Limits) -> int:
