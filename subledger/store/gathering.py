@@ -20,8 +20,9 @@ from typing import Protocol
 
 from subledger.errors import NotFound, Overloaded, Stopping, SubledgerError, Unavailable
 from subledger.events import Event
+from subledger.store.batch import Input, Outcome, Sent
 from subledger.store.queue import LedgerQueue, Limits, Request, TaskRequest, ThreadRequest, check_room
-from subledger.store.recorder import NOBODY, Input, Outcome, Recorder, Sent
+from subledger.store.recorder import NOBODY, Recorder
 
 
 class Watch(Protocol):

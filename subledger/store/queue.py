@@ -17,7 +17,7 @@ import msgspec
 
 from subledger.errors import LedgerBusy, Overloaded
 from subledger.events import Event
-from subledger.store.recorder import Input, Outcome
+from subledger.store.batch import Input, Outcome
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 

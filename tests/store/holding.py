@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from api.service import Subledger
-from subledger.store.recorder import Outcome
+from subledger.store.batch import Outcome
 from tests.conftest import cloud_event
 
 

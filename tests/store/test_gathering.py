@@ -30,10 +30,10 @@ from subledger.errors import (
 from subledger.own_event_data import Approvals
 from subledger.store import reader
 from subledger.store.approvals import approvals_page
+from subledger.store.batch import Outcome
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from subledger.store.queue import Limits
-from subledger.store.recorder import Outcome
 from tests.conftest import NewLedger, cloud_event
 from tests.store.holding import Callers, fund, held, until, use
 
