@@ -88,7 +88,9 @@ def test_what_arrives_while_a_commit_is_on_its_way_is_the_next_batch(
     service = limited()
     before = batches(service, ledger)
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
-        calls = [callers.call(use(f"u-{n}")) for n in range(20)]
+        calls = [callers.call(use("u-0"))]
+        hold.waiting_writer()  # it is on its way, and what comes now is not in its batch
+        calls += [callers.call(use(f"u-{n}")) for n in range(1, 20)]
         hold.release()
         positions = [call.result()[0].position for call in calls]
     assert batches(service, ledger) == sorted([*before, 1, 19])
@@ -101,7 +103,9 @@ def test_a_batch_has_at_most_so_many_events_and_a_callers_events_stay_together(
     service = limited(batch_events=10)
     before = batches(service, ledger)
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
-        calls = [callers.call(*(use(f"{n}-{k}") for k in range(size))) for n, size in enumerate((1, 6, 3, 2, 25, 1))]
+        calls = [callers.call(use("first"))]
+        hold.waiting_writer()
+        calls += [callers.call(*(use(f"{n}-{k}") for k in range(size))) for n, size in enumerate((6, 3, 2, 25, 1))]
         hold.release()
         for call in calls:
             assert {outcome.status for outcome in call.result()} == {"recorded"}
@@ -208,6 +212,7 @@ def test_where_the_database_fails_all_of_the_batch_are_told_and_nothing_is_half_
     service = limited(batch_events=3)
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
         alone = callers.call(use("alone"))
+        hold.waiting_writer()
         together = [callers.call(use(f"together-{n}")) for n in range(3)]
         after = callers.call(use("after"))
         terminate(owner_url, hold.waiting_writer())
@@ -272,6 +277,7 @@ def test_a_leader_that_is_interrupted_leaves_no_follower_hanging(limited: Limite
 
     with Callers(service, ledger) as callers, held(owner_url, ledger) as hold:
         first = callers.call(use("first"))  # its batch is of one; the next leader has followers
+        hold.waiting_writer()
         leader = threading.Thread(target=lead)
         leader.start()
         until(lambda: service.gatherer.depth == 2)
@@ -313,9 +319,9 @@ def test_a_task_that_is_cancelled_takes_back_what_still_waits_and_harms_nobody(
             for n in range(4):
                 call = service.gatherer.hand_in(ledger, read_inputs([use(f"u-{n}")]))
                 tasks.append(asyncio.create_task(call))
-                while service.gatherer.depth <= n:
-                    await asyncio.sleep(0.001)
-            await asyncio.to_thread(hold.waiting_writer)
+                await asyncio.sleep(0)
+                if n == 0:
+                    await asyncio.to_thread(hold.waiting_writer)
             tasks[victim].cancel()
             await asyncio.sleep(0)
             hold.release()
