@@ -22,7 +22,6 @@ import psycopg
 import sqlalchemy as sa
 
 from api.service import LedgerSettings, Subledger
-from projections import balances
 from subledger.events import Event, read_event
 from subledger.store import reader
 from subledger.store.database import Database
@@ -201,12 +200,12 @@ def _reads(service: Subledger, repeats: int, customers: int) -> list[Measure]:
         connection.rollback()
 
     def customer(number: int, known_at: datetime | None) -> None:
-        with service.view(LEDGER, as_of=date(2026, 1, 31), known_at=known_at) as view:
-            balances.customer_balances(database, view, f"customer-{number * 7919 % customers}")
+        service.customer_balances(
+            LEDGER, f"customer-{number * 7919 % customers}", as_of=date(2026, 1, 31), known_at=known_at
+        )
 
     def trial(known_at: datetime | None) -> None:
-        with service.view(LEDGER, as_of=date(2026, 1, 31), known_at=known_at) as view:
-            balances.trial_balance(database, view)
+        service.trial_balance(LEDGER, as_of=date(2026, 1, 31), known_at=known_at)
 
     questions: list[tuple[str, Callable[[int], None]]] = [
         ("customer's balance, now", lambda n: customer(n, None)),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from api.benchmark import Result
-from projections.balances import AccountBalance, CreditBalance, FunctionalBalance, in_functional_currency
+from projections.balances import (
+    AccountBalance,
+    CreditBalance,
+    CustomerBalances,
+    FunctionalBalance,
+    in_functional_currency,
+)
 from projections.blocks import BlockView
 from projections.integrity import Report
 from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
@@ -26,7 +31,7 @@ from subledger.journal import Rules
 from subledger.money import format_credits, format_minor
 from subledger.store.approvals import Asked
 from subledger.store.batch import Outcome
-from subledger.store.reader import JournalLine, LedgerHead, StoredEvent, View, lines_of
+from subledger.store.reader import JournalLine, LedgerHead, PointInTime, StoredEvent, lines_of
 
 Document = dict[str, Any]
 
@@ -120,9 +125,9 @@ def ledger(head: LedgerHead, policy: str) -> Document:
     }
 
 
-def moment(view: View) -> Document:
+def moment(at: PointInTime) -> Document:
     """What a point-in-time answer says about itself."""
-    return {"as_of": view.as_of.isoformat(), "known_at": format_time(view.known_at), "position": view.position}
+    return {"as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position}
 
 
 def account(balance: AccountBalance, functional_currency: str) -> Document:
@@ -158,24 +163,22 @@ def credit(balance: CreditBalance) -> Document:
     }
 
 
-def customer_balances(
-    view: View, customer: str, accounts: Iterable[AccountBalance], credits: Iterable[CreditBalance]
-) -> Document:
+def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -> Document:
     return {
-        "ledger": view.ledger,
+        "ledger": at.ledger,
         "customer": customer,
-        **moment(view),
-        "accounts": [account(balance, view.head.state.functional_currency) for balance in accounts],
-        "credits": [credit(balance) for balance in credits],
+        **moment(at),
+        "accounts": [account(balance, at.head.state.functional_currency) for balance in found.accounts],
+        "credits": [credit(balance) for balance in found.credits],
     }
 
 
-def trial_balance(view: View, accounts: list[AccountBalance]) -> Document:
-    currencies, home = sorted({balance.currency for balance in accounts}), view.head.state.functional_currency
+def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
+    currencies, home = sorted({balance.currency for balance in accounts}), at.head.state.functional_currency
     functional = in_functional_currency(accounts)
     return {
-        "ledger": view.ledger,
-        **moment(view),
+        "ledger": at.ledger,
+        **moment(at),
         "accounts": [account(balance, home) for balance in accounts],
         "totals": [
             {

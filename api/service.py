@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from api.metrics import BatchMetrics
+from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.journals.mapping import Mapping as AccountMapping
 from projections.journals.mapping import default_mapping
 from projections.policies import (
@@ -23,6 +24,7 @@ from projections.policies import (
     check_policy,
     policy_data,
 )
+from projections.snapshots import keep_more
 from projections.trial_balance import DayTotalsProjector
 from subledger.errors import InvalidInput, InvalidValue, LedgerExists, SettingFixed
 from subledger.events import Event, own_event, read_data, read_event
@@ -169,6 +171,29 @@ class Subledger:
     ) -> AbstractContextManager[reader.View]:
         """A point in time of a ledger; see ``store.reader.view``."""
         return reader.view(self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at)
+
+    def customer_balances(
+        self, ledger: str, customer: str, *, as_of: date | None = None, known_at: datetime | None = None
+    ) -> tuple[reader.PointInTime, CustomerBalances]:
+        """A customer's balances at a point in time, in one round trip; see ``projections.balances``."""
+        question = OfCustomer(customer=customer)
+        at, found = reader.ask(
+            self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at
+        )  # fmt: skip
+        if found.lags:
+            keep_more(self.database, ledger, customer)
+        return at, found
+
+    def trial_balance(
+        self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None
+    ) -> tuple[reader.PointInTime, list[AccountBalance]]:
+        """The trial balance at a point in time, in one round trip."""
+        at, found = reader.ask(
+            self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at
+        )  # fmt: skip
+        if found.lags:
+            keep_more(self.database, ledger)
+        return at, found.accounts
 
 
 def read_input(document: object) -> Input:

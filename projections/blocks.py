@@ -79,7 +79,8 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
 FIND: Final = """
 -- Blocks in order of id, with the wallet of their customer for the open ones.
-SELECT b.block_id, b.customer, b.is_open, b.state, CASE WHEN b.is_open THEN w.state END AS wallet
+SELECT b.block_id, b.customer, b.opened_at_position, b.is_open, b.state,
+       CASE WHEN b.is_open THEN w.state END AS wallet
 FROM blocks b LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
@@ -89,13 +90,14 @@ SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_mino
        sum(functional_minor) AS functional_minor
 FROM entries
 WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
-  AND position <= :position AND accounting_date <= :as_of
+  AND position BETWEEN :opened AND :position AND accounting_date <= :as_of
 GROUP BY block_id, kind
 """
 EXPIRIES: Final = """
 -- The openings and expiry changes of some blocks, as recorded, up to a position.
 SELECT n.block_id, e.data FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
-WHERE n.ledger = :ledger AND n.customer = ANY(:customers) AND n.block_id = ANY(:blocks) AND n.position <= :position
+WHERE n.ledger = :ledger AND n.customer = ANY(:customers) AND n.block_id = ANY(:blocks)
+  AND n.position BETWEEN :opened AND :position
   AND n.kind IN ('purchase', 'promotional_grant', 'goodwill', 'allocation', 'expiry_changed')
 ORDER BY n.position
 """
@@ -146,6 +148,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
     parameters = {
         "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "blocks": list(blocks),
         "customers": sorted({customer for customer, _ in blocks.values()}),
+        "opened": min(row.opened_at_position for row in rows),
     }  # fmt: skip
     columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
     disputed: dict[str, int] = {}

@@ -305,7 +305,7 @@ def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -
 
 def _ties(database: Database, end: View, pools: Mapping[str, Pool], found: Sequence[Total]) -> Iterator[Tie]:
     """What the blocks' columns come to, in pools and in none, beside the accounts by the posting rules."""
-    home, books = end.head.state.functional_currency, control_balances(database, end)
+    home, books = end.head.state.functional_currency, control_balances(end)
     recognized = _added((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):

@@ -133,7 +133,7 @@ def clearing(database: Database, view: View, asked: Asked) -> Report:
     blocks = _blocks(end, rules)
     credits = {row.block_id: Decimal(row.credits) for row in blocks}
     rows = _item_rows(_open(end, rules), credits, end.as_of)
-    books = control_balances(database, end)
+    books = control_balances(end)
     return Report(
         name="clearing",
         title="Clearing accounts: what is not zero, since when, and why",

@@ -91,7 +91,7 @@ def forecast(database: Database, view: View, asked: Asked) -> Report:
         since = holdings(view, since=end.as_of + timedelta(days=1))
         paces = {currency: pace(usage(held), currency, last, _first(held, last)) for currency in expected}
         tables += _compared_tables(expected, bands, periods, since, lots, paces, (end.as_of, view.as_of))
-        ties += _ties_since(database, view, expected, since, end.as_of)
+        ties += _ties_since(view, expected, since, end.as_of)
     title = "Deferred-revenue forecast" + (f" made as of {end.as_of}" if end.as_of < view.as_of else "")
     return Report(name="forecast", title=title, tables=tuple(tables), ties=tuple(ties), notes=NOTES)
 
@@ -210,7 +210,7 @@ def _ties(database: Database, end: View, expected: dict[str, Outlook]) -> Iterat
         for currency, outlook in expected.items()
         if outlook.opening
     }
-    yield from ties_of("expected, later included = prepaid_liability", sums, LIABILITY, control_balances(database, end))
+    yield from ties_of("expected, later included = prepaid_liability", sums, LIABILITY, control_balances(end))
     home = end.head.state.functional_currency
     books = functional_balances(database, end, totals(end), (LIABILITY,))
     yield from functional_ties_of(
@@ -220,9 +220,7 @@ def _ties(database: Database, end: View, expected: dict[str, Outlook]) -> Iterat
     )  # fmt: skip
 
 
-def _ties_since(
-    database: Database, view: View, expected: dict[str, Outlook], since: list[Holding], made_on: date
-) -> Iterator[Tie]:
+def _ties_since(view: View, expected: dict[str, Outlook], since: list[Holding], made_on: date) -> Iterator[Tie]:
     """What was open when the forecast was made, less what became of it, and what was gained since."""
     before = month_number(made_on + timedelta(days=1)) - 1
     months = month_number(view.as_of) - before
@@ -236,4 +234,4 @@ def _ties_since(
             currency = holding.block.currency
             sums[currency] = sums.get(currency, 0) + holding.value[-1]
     what = "open then, less what became of it, and gained since = prepaid_liability"
-    yield from ties_of(what, sums, LIABILITY, control_balances(database, view))
+    yield from ties_of(what, sums, LIABILITY, control_balances(view))

@@ -97,7 +97,7 @@ class _Balances:
         self.books: list[Balances] = []
         self.functional: list[Balances] = []
         for view in (start, end):
-            self.books.append({} if view is None else control_balances(database, view))
+            self.books.append({} if view is None else control_balances(view))
             self.functional.append({} if view is None else functional_balances(database, view, totals(view), accounts))
         before = -1 if from_date is None else month_number(from_date) - 1
         self.blocks = [_carried(held, before), _carried(held, None)]
@@ -198,7 +198,7 @@ def _remaining(database: Database, end: View) -> tuple[Table, dict[str, list[lis
     last = last_whole_month(end.as_of)
     lots = lots_on(held, end.as_of)
     expected = outlooks(lots, Habits(observe(held, last), last), end.as_of, MONTHS, by=_class_of)
-    books = control_balances(database, end)
+    books = control_balances(end)
     functional = functional_balances(database, end, totals(end), (RECOGNISED_AHEAD,))
     home = end.head.state.functional_currency
     rows: list[tuple[Any, ...]] = []

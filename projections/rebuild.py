@@ -20,7 +20,9 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from projections.integrity.other_currencies import mend_other_currencies
 from projections.replay import DERIVED, Derived, Replayer, Rows, read_batches, read_events
+from projections.snapshots import drop_wrong
 from subledger import merkle
 from subledger.encoding import encode
 from subledger.errors import IntegrityFault, UnknownLedger
@@ -93,6 +95,10 @@ def rebuild(database: Database, ledger: str, progress: Progress | None = None) -
             connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
             removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
             written[derived.name] = connection.execute(_compose(WRITE, derived)).rowcount
+        home = replay.state.functional_currency
+        others = mend_other_currencies(connection, ledger, home)
+        removed["other_currencies"], written["other_currencies"] = others
+        removed["snapshots"], written["snapshots"] = drop_wrong(connection, ledger), 0
         _mend_settings(connection, replay)
         if any(removed.values()) or any(written.values()):
             connection.execute(FORGET, (ledger,))

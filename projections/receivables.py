@@ -127,7 +127,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 def receivables(database: Database, view: View, asked: Asked) -> Report:
     """Every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
     end = closing(view, asked)
-    books = control_balances(database, end, asked.customer)
+    books = control_balances(end, asked.customer)
     items = _items(database, end, asked.customer)
     owed = [item for item in items if item.account != UNAPPLIED]
     home = end.head.state.functional_currency

@@ -213,13 +213,9 @@ Balances = dict[tuple[str, str], int]
 """Account and currency → balance in minor units, on the account's normal side."""
 
 
-def control_balances(database: Database, view: View, customer: str | None = None) -> Balances:
+def control_balances(view: View, customer: str | None = None) -> Balances:
     """The trial balance, or a customer's balances: what reports tie to. Raises UnknownCustomer."""
-    accounts = (
-        balances.trial_balance(database, view)
-        if customer is None
-        else balances.customer_balances(database, view, customer)[0]
-    )
+    accounts = balances.trial_balance(view) if customer is None else balances.customer_balances(view, customer).accounts
     return {(account.account, account.currency): account.balance_minor for account in accounts}
 
 

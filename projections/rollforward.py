@@ -208,7 +208,7 @@ def _ties(
 ) -> tuple[Tie, ...]:
     names = [column.name for column in _value_columns(asked.by)]
     closings, converted = _closing(rows, names, "closing"), _closing(rows, names, "closing_functional")
-    books = control_balances(database, end, asked.customer)
+    books = control_balances(end, asked.customer)
     functional = end.head.state.functional_currency
     in_functional = functional_balances(database, end, found, (LIABILITY,))
     return (

@@ -74,12 +74,12 @@ ORDER BY n.accounting_date, n.position, n.number
 """
 
 
-def statement(database: Database, view: View, asked: Asked) -> Report:
+def statement(_database: Database, view: View, asked: Asked) -> Report:
     """The statement of ``asked.customer`` for the range. Raises MissingField, UnknownCustomer."""
     if asked.customer is None:
         raise MissingField("a statement is of one customer", field="customer", expected="a customer")
     end = closing(view, asked)
-    books = control_balances(database, end, asked.customer)
+    books = control_balances(end, asked.customer)
     before = None if asked.from_date is None else end_of_day_before(end, asked.from_date)
     opened = {} if before is None else {block.block.block_id: block for block in _blocks(before, asked.customer)}
     moved = end.connection.execute(
@@ -99,7 +99,7 @@ def statement(database: Database, view: View, asked: Asked) -> Report:
         name="statement",
         title="Statement of credits",
         tables=(_block_table(rows), _movement_table(moved), _overage_table(moved), _due_table(books)),
-        ties=_ties(rows, books, {} if before is None else control_balances(database, before, asked.customer)),
+        ties=_ties(rows, books, {} if before is None else control_balances(before, asked.customer)),
         notes=("Values are what of the price is not used yet. A credit's value is its share of its block's price.",),
     )
 

@@ -1,6 +1,7 @@
-"""Day totals: what the trial balance and the exports are summed from.
+"""Totals by day, that the trial balance and the exports are summed from; and who is remeasured at a close.
 
-Owns: the table ``ledger_days``, kept in the commit of every batch. Reading it is in ``balances``.
+Owns: the tables ``ledger_days`` and ``other_currencies``, kept in the commit of every batch. Reading them is in
+``balances`` and in what a close needs.
 """
 
 from __future__ import annotations
@@ -69,11 +70,20 @@ class DayTotals:
         connection.execute(ADD_TOTALS, (ledger, *(list(column) for column in zip(*rows, strict=True))))
 
 
+ADD_OTHERS: Final = """
+INSERT INTO other_currencies (ledger, customer) SELECT %s, unnest(%s::text[]) ON CONFLICT (ledger, customer) DO NOTHING
+"""
+
+
 class DayTotalsProjector:
-    """Adds each batch's entries to the day totals, in its commit."""
+    """Adds each batch's entries to the day totals, and who has other currencies to those that have, in its commit."""
 
     def project(self, connection: WriteConnection, batch: Batch) -> None:
         totals, recorded_date = DayTotals(), batch.recorded_at.astimezone(UTC).date()
         for recorded in batch.events:
             totals.add(recorded.entries, recorded_date, batch.dimension_sets)
         totals.write(connection, batch.ledger)
+        home = batch.after.functional_currency
+        if any(currency != home for _, _, _, currency, *_ in totals.totals):
+            others = {n.customer or "" for recorded in batch.events for n in recorded.entries if n.currency != home}
+            connection.execute(ADD_OTHERS, (batch.ledger, sorted(others)))

@@ -118,7 +118,7 @@ def waterfall(database: Database, view: View, asked: Asked) -> Report:
     Raises UnknownCustomer.
     """
     end = closing(view, asked)
-    books = control_balances(database, end, asked.customer)
+    books = control_balances(end, asked.customer)
     flows = list(_flows(end, asked))
     rules = rules_of(database, view.connection, view.ledger)
     recognised = _recognised(flows)

@@ -107,10 +107,9 @@ def balances(
     service = connect()
     with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
         if customer is None:
-            document = documents.trial_balance(view, balance_reads.trial_balance(service.database, view))
+            document = documents.trial_balance(view, balance_reads.trial_balance(view))
         else:
-            found = balance_reads.customer_balances(service.database, view, customer)
-            document = documents.customer_balances(view, customer, *found)
+            document = documents.customer_balances(view, customer, balance_reads.customer_balances(view, customer))
         functional = balance_reads.has_other_currencies(view)
     if json_:
         print_json(document)

@@ -96,7 +96,7 @@ class _Run:
     def _balances(self, as_of: date) -> dict[str, str]:
         """The shown accounts over all currencies, in the functional one."""
         with self.service.view(self.ledger, as_of=as_of) as view:
-            accounts = balances.trial_balance(self.service.database, view)
+            accounts = balances.trial_balance(view)
         found = {b.account: b.balance_minor for b in balances.in_functional_currency(accounts)}
         return {name: format_minor(found.get(name, 0), self.currency) for name in SHOWN}
 

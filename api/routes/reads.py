@@ -11,7 +11,7 @@ from sqlalchemy import text
 from api import documents
 from api.access import Access
 from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
-from projections import balances, blocks, integrity
+from projections import blocks, integrity
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
 from subledger.store import reader
@@ -25,8 +25,7 @@ BlockId = Annotated[str, Path(description="The credit block", examples=["blk-7"]
 @router.get("/trial-balance")
 def trial_balance(service: Service, ledger: LedgerId, known_at: KnownAt, as_of: AsOf = None) -> dict[str, Any]:
     """Every account of the ledger; the debits equal the credits, in every currency and in the functional one."""
-    with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
-        return documents.trial_balance(view, balances.trial_balance(service.database, view))
+    return documents.trial_balance(*service.trial_balance(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at))
 
 
 @router.get("/customers")
@@ -54,10 +53,8 @@ def customer_balances(
     service: Service, ledger: LedgerId, customer: CustomerId, known_at: KnownAt, as_of: AsOf = None
 ) -> dict[str, Any]:
     """A customer's accounts and credits, through the end of a day, as known at a moment."""
-    with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
-        return documents.customer_balances(
-            view, customer, *balances.customer_balances(service.database, view, customer)
-        )
+    at, found = service.customer_balances(ledger, customer, as_of=check_day(as_of, "as_of"), known_at=known_at)
+    return documents.customer_balances(at, customer, found)
 
 
 @router.get("/customers/{customer:path}/blocks")

@@ -26,7 +26,7 @@ def compare_tables(connection: sa.Connection, ledger: str, replay: Replayer, fin
         )
         if derived.name == "wallets":
             found = _with_later_usage(connection, ledger, replay, found)
-        _compare(derived.name, expected, found, findings)
+        compare_rows(derived.name, expected, found, findings)
 
 
 def _with_later_usage(
@@ -46,7 +46,8 @@ def _with_later_usage(
         yield (customer,), (of.position, encode_state(of.wallet))
 
 
-def _compare(name: str, expected: dict[Key, Any], rows: Iterator[tuple[Key, Any]], findings: Findings) -> None:
+def compare_rows(name: str, expected: dict[Key, Any], rows: Iterator[tuple[Key, Any]], findings: Findings) -> None:
+    """Uses ``expected`` up: what is left of it is missing."""
     for key, found in rows:
         values = expected.pop(key, None)
         subject = ", ".join(str(part) for part in key)

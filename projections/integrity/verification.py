@@ -16,10 +16,12 @@ from projections.integrity.chain import Chain, read_head
 from projections.integrity.derived import compare_tables
 from projections.integrity.findings import Breach, Findings, Report
 from projections.integrity.handed_over import approval_faults, journal_faults
+from projections.integrity.other_currencies import compare_other_currencies
 from projections.integrity.policies import Policies
 from projections.integrity.pools import PoolLaws
 from projections.integrity.positions import PositionLaws
 from projections.integrity.reversals import reversal_faults
+from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import total_faults
 from projections.replay import Logged, Replayer, read_batches, read_log, stored_entry
 from subledger import merkle
@@ -66,6 +68,9 @@ class _Verification:
         self._chain.head(head, self._last, self._replay if self._replayable else None)
         if self._replayable:
             compare_tables(self._connection, self._ledger, self._replay, self._findings)
+            home = self._replay.state.functional_currency
+            compare_other_currencies(self._connection, self._ledger, home, self._findings)
+            compare_snapshots(self._connection, self._ledger, self._findings)
             for breach in self._at_head():
                 self._findings.breach(breach)
             for position, breach in reversal_faults(self._connection, self._ledger):

@@ -12,7 +12,8 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from projections.journals.mapping import GLAccount, mapping_of
-from projections.journals.summary import Journal
+from projections.journals.rows import rows
+from projections.journals.summary import RECORDED_BETWEEN, Journal, interval_of
 from subledger.accounts import Side
 from subledger.journal import expand
 from subledger.store.database import Database
@@ -29,6 +30,7 @@ FROM entries e
 JOIN events v ON v.ledger = e.ledger AND v.position = e.position
 JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
 WHERE e.ledger = :ledger AND e.accounting_date BETWEEN :first_day AND :last_day
+  AND e.position BETWEEN :first_position AND :last_position
   AND e.cut > :from_cut AND e.cut <= :to_cut AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
 ORDER BY e.accounting_date, e.position, e.number
 """
@@ -74,15 +76,11 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
     """
     rules = rules_of(database, connection, journal.ledger)
     resolve = lru_cache(maxsize=4096)(mapping_of(connection, journal.ledger, journal.mapping).resolve)
+    interval = interval_of(journal)
+    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
     result = connection.execute(
         text(ENTRIES_OF_JOURNAL),
-        {
-            "ledger": journal.ledger,
-            "first_day": journal.period.first_day,
-            "last_day": journal.period.last_day,
-            "from_cut": journal.from_cut,
-            "to_cut": journal.to_cut,
-        },
+        {**interval, "first_position": first, "last_position": last},
         execution_options={"stream_results": True, "yield_per": _CHUNK},
     )
     for row in result:

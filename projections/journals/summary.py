@@ -396,6 +396,11 @@ ORDER BY e.position, e.number LIMIT %(limit)s
 """
 
 
+def interval_of(journal: Journal) -> dict[str, Any]:
+    """Which entries are a journal's: its ledger, the days of its period, its cuts."""
+    return _interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
+
+
 def entries_behind(
     connection: Connection,
     journal: Journal,
@@ -409,7 +414,7 @@ def entries_behind(
     Raises UnknownExport where the journal has no such line.
     """
     line = journal.line(line_number)
-    interval = _interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
+    interval = interval_of(journal)
     first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
     parameters = {
         **interval, "role": line.role, "debit": line.side is Side.DEBIT, "currency": line.currency,

@@ -5,10 +5,11 @@ Everything but migrations works as the role ``subledger_app``, which may add to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from struct import Struct
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import psycopg
 import sqlalchemy as sa
@@ -77,19 +78,54 @@ class Database:
         self.url = url
         # Posting rules by ledger and policy, kept for readers: an adopted policy's rules never change.
         self.rules: dict[str, dict[int, Rules]] = {}
+        # Time zones by ledger, kept for readers: a ledger has one for its life.
+        self.zones: dict[str, ZoneInfo] = {}
+        options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO"
         self.engine = sa.create_engine(
             engine_url(url),
             pool_size=pool_size,
             max_overflow=20,
             pool_pre_ping=True,
+            connect_args={"options": options, "connect_timeout": 10},
+        )
+        # Single questions are few and always the same: each is planned once a connection, whatever it is asked of.
+        self._asked = sa.create_engine(
+            engine_url(url),
+            pool_size=pool_size,
+            max_overflow=20,
+            pool_reset_on_return=None,
             connect_args={
-                "options": f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO",
+                "options": f"{options} -c plan_cache_mode=force_generic_plan -c jit=off",
                 "connect_timeout": 10,
+                "autocommit": True,
+                "prepare_threshold": 0,
             },
         )
 
     def close(self) -> None:
         self.engine.dispose()
+        self._asked.dispose()
+
+    def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of one reading statement: one snapshot, in one round trip.
+
+        Nothing looks first whether a kept connection still lives, as that would be another round trip: where it does
+        not, the question is asked once more.
+        """
+        with _translated():
+            while True:
+                pooled = self._asked.raw_connection()
+                connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
+                used = "asked" in pooled.info
+                pooled.info["asked"] = True
+                try:
+                    return connection.execute(query, parameters).fetchall()
+                except psycopg.OperationalError:
+                    if not (used and connection.closed):
+                        raise
+                    pooled.invalidate()
+                finally:
+                    pooled.close()
 
     @contextmanager
     def write(self) -> Iterator[WriteConnection]:

@@ -6,10 +6,11 @@ A cursor is the place after which a page goes on; pages are found by key, never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -25,26 +26,29 @@ from subledger.own_event_data import Approvals
 from subledger.posting import rules_from
 from subledger.store.database import Database
 
+Answer = TypeVar("Answer", covariant=True)
 
-class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger as it stands in a snapshot: its settings, its last position and moment, its tree's root."""
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger as it stands in a snapshot: its settings, its last position and moment."""
 
     state: LedgerState
     position: int
     recorded_at: datetime
+
+
+class LedgerHead(Head, frozen=True, kw_only=True):
+    """With the root of its tree and the hash of its last batch."""
+
     root: bytes
     batch_hash: bytes
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """A point in time: the books through the end of ``as_of``, as known at ``position``.
+class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
+    """The books through the end of ``as_of``, as known at ``position``."""
 
-    Everything asked through one view is answered from one snapshot.
-    """
-
-    connection: Any
     ledger: str
-    head: LedgerHead
+    head: Head
     as_of: date
     position: int
     known_at: datetime
@@ -65,6 +69,36 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return end.astimezone(UTC) - timedelta(microseconds=1)
 
 
+class Question(Protocol[Answer]):
+    """What can be asked of a point in time in one statement.
+
+    ``query`` reads the row ``v`` (see POINT_IN_TIME) and has one row, of one column named ``found``.
+    """
+
+    @property
+    def query(self) -> str: ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+    def answer(self, rules: Mapping[int, Rules], found: str) -> Answer: ...
+
+
+class View(PointInTime, frozen=True, kw_only=True):
+    """A point in time to ask several questions of: everything is answered from one snapshot."""
+
+    database: Any
+    connection: Any
+
+    def ask(self, question: Question[Answer]) -> Answer:
+        row = self.connection.exec_driver_sql(
+            statement_of(question.query),
+            {**question.parameters, "ledger": self.ledger, "as_of": self.as_of, "position": self.position,
+             "known_at": None},
+        ).one()  # fmt: skip
+        return question.answer(rules_of(self.database, self.connection, self.ledger), row.found)
+
+
 HEADS: Final = """
 -- Ledgers with their settings and their heads.
 SELECT l.ledger, l.entity, l.functional_currency, l.timezone, l.on_shortfall, l.late_usage, l.policy, l.mapping,
@@ -73,10 +107,29 @@ FROM ledgers l
 JOIN batches b ON b.ledger = l.ledger AND b.last_position = l.position
 JOIN posting_policies p ON p.ledger = l.ledger AND p.policy = l.policy
 """
-POSITION_KNOWN_AT: Final = """
--- The last position recorded at or before a moment.
-SELECT last_position, recorded_at FROM batches
-WHERE ledger = :ledger AND recorded_at <= :known_at ORDER BY recorded_at DESC LIMIT 1
+POINT_IN_TIME: Final = """
+-- One row: a ledger's head, and the last position recorded at or before a moment, with the day of its recording.
+SELECT l.ledger, l.position AS head, l.recorded_at, l.answered_through, %(as_of)s::date AS as_of,
+       k.position, k.recorded_date, k.position = l.position AS at_head,
+       l.entity, l.functional_currency, l.timezone, l.on_shortfall, l.late_usage, l.policy, l.mapping,
+       l.closed_through, l.approvals, l.open_cut
+FROM ledgers l
+CROSS JOIN LATERAL (
+    SELECT l.position, (l.recorded_at AT TIME ZONE 'UTC')::date AS recorded_date
+    WHERE coalesce(%(position)s::bigint >= l.position, %(known_at)s::timestamptz >= l.recorded_at, true)
+    UNION ALL
+    (SELECT b.last_position, (b.recorded_at AT TIME ZONE 'UTC')::date FROM batches b
+     WHERE b.ledger = l.ledger AND b.recorded_at <= %(known_at)s::timestamptz AND %(known_at)s < l.recorded_at
+     ORDER BY b.recorded_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT %(position)s::bigint, (b.recorded_at AT TIME ZONE 'UTC')::date FROM batches b
+     WHERE b.ledger = l.ledger AND b.last_position >= %(position)s::bigint AND %(position)s < l.position
+     ORDER BY b.last_position LIMIT 1)
+    UNION ALL
+    SELECT 0, NULL
+    LIMIT 1
+) AS k
+WHERE l.ledger = %(ledger)s
 """
 PROMISE: Final = """
 -- No batch may be recorded at or before a moment that has been answered; waits for the batch in flight.
@@ -85,22 +138,21 @@ WHERE ledger = %s AND %s <= greatest(clock_timestamp(), answered_through) RETURN
 """
 
 
+_SETTINGS: Final = (
+    "ledger", "entity", "functional_currency", "timezone", "on_shortfall", "late_usage", "policy", "mapping",
+    "closed_through", "approvals", "open_cut",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _state(*settings: Any) -> LedgerState:
+    named = dict(zip(_SETTINGS, settings, strict=True))
+    return LedgerState(**{**named, "approvals": Approvals.model_validate_json(named["approvals"])})
+
+
 def _head(row: Any) -> LedgerHead:
-    state = LedgerState(
-        ledger=row.ledger,
-        entity=row.entity,
-        functional_currency=row.functional_currency,
-        timezone=row.timezone,
-        on_shortfall=row.on_shortfall,
-        late_usage=row.late_usage,
-        policy=row.policy,
-        mapping=row.mapping,
-        closed_through=row.closed_through,
-        approvals=Approvals.model_validate_json(row.approvals),
-        open_cut=row.open_cut,
-    )
     return LedgerHead(
-        state=state,
+        state=_state(*(getattr(row, name) for name in _SETTINGS)),
         position=row.position,
         recorded_at=row.recorded_at,
         root=bytes(row.root),
@@ -128,47 +180,87 @@ def policy_name(connection: Connection, ledger: str, policy: int) -> str:
     return name
 
 
+@lru_cache
+def statement_of(query: str) -> str:
+    """The statement of a question, or of a point in time alone: in either case with its settings."""
+    return f"""
+WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query})
+SELECT v.ledger, v.entity, v.functional_currency, v.timezone, v.on_shortfall, v.late_usage, v.policy, v.mapping,
+       v.closed_through, v.approvals, v.open_cut, v.head, v.recorded_at, v.answered_through, v.position, answer.found
+FROM v, answer
+"""
+
+
+_NOTHING_ASKED: Final = "SELECT NULL::text AS found"
+
+
+def ask(
+    database: Database, ledger: str, question: Question[Answer], *, now: datetime, as_of: date | None = None,
+    known_at: datetime | None = None,
+) -> tuple[PointInTime, Answer]:  # fmt: skip
+    """One question of a point in time, in one round trip; the point in time is as ``view`` has it.
+
+    Raises UnknownLedger, KnownAtInFuture, and what the question raises.
+    """
+    day = as_of or _today(database, ledger, now)
+    parameters = {**question.parameters, "ledger": ledger, "as_of": day, "known_at": known_at, "position": None}
+
+    def asked() -> Any:
+        return database.ask(statement_of(question.query), parameters)
+
+    row = _promised(database, ledger, known_at, asked)
+    at = PointInTime(**_point(row, day, known_at, now))
+    rules = database.rules.get(ledger, {})
+    if at.head.state.policy not in rules:
+        with database.read() as connection:
+            rules = rules_of(database, connection, ledger)
+    return at, question.answer(rules, row[-1])
+
+
 @contextmanager
 def view(
-    database: Database,
-    ledger: str,
-    *,
-    now: datetime,
-    as_of: date | None = None,
-    known_at: datetime | None = None,
+    database: Database, ledger: str, *, now: datetime, as_of: date | None = None, known_at: datetime | None = None
 ) -> Iterator[View]:
     """A point in time of a ledger. ``as_of`` defaults to today where the ledger lives, ``known_at`` to its head.
 
     An answer once given never changes: a moment later than the head's is promised before it is answered, so that
     no later batch can be recorded at or before it. Raises UnknownLedger, KnownAtInFuture.
     """
+    day = as_of or _today(database, ledger, now)
+    parameters = {"ledger": ledger, "as_of": day, "known_at": known_at, "position": None}
     if known_at is not None:
-        _promise(database, ledger, known_at)
+        _promised(database, ledger, known_at, lambda: database.ask(statement_of(_NOTHING_ASKED), parameters))
     with database.read() as connection:
-        head = ledger_head(connection, ledger)
-        position, moment = head.position, head.recorded_at
-        if known_at is not None:
-            moment = known_at
-            if known_at < head.recorded_at:
-                found = connection.execute(
-                    text(POSITION_KNOWN_AT), {"ledger": ledger, "known_at": known_at}
-                ).one_or_none()
-                position = 0 if found is None else found.last_position
-        yield View(
-            connection=connection,
-            ledger=ledger,
-            head=head,
-            as_of=as_of or now.astimezone(head.state.zone).date(),
-            position=position,
-            known_at=moment,
-            now=now,
-        )
+        rows = connection.exec_driver_sql(statement_of(_NOTHING_ASKED), parameters).all()
+        row = _promised(database, ledger, known_at, lambda: rows)
+        yield View(database=database, connection=connection, **_point(row, day, known_at, now))
 
 
-def _promise(database: Database, ledger: str, known_at: datetime) -> None:
-    with database.read() as connection:
-        if known_at <= ledger_head(connection, ledger).recorded_at:
-            return
+def _point(row: Any, as_of: date, known_at: datetime | None, now: datetime) -> dict[str, Any]:
+    """The members of a point in time, of a row of ``statement_of``."""
+    head = Head(state=_state(*row[:11]), position=row[11], recorded_at=row[12])
+    return {
+        "ledger": row[0], "head": head, "as_of": as_of, "position": row[14], "known_at": known_at or row[12],
+        "now": now,
+    }  # fmt: skip
+
+
+def _today(database: Database, ledger: str, now: datetime) -> date:
+    zone = database.zones.get(ledger)
+    if zone is None:
+        with database.read() as connection:
+            zone = database.zones[ledger] = ledger_head(connection, ledger).state.zone
+    return now.astimezone(zone).date()
+
+
+def _promised(database: Database, ledger: str, known_at: datetime | None, asked: Callable[[], Sequence[Any]]) -> Any:
+    """The row asked for; asked again after a promise, where nothing yet keeps a batch from changing the answer."""
+    rows = asked()
+    if not rows:
+        raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
+    recorded_at, answered_through = rows[0][12:14]
+    if known_at is None or known_at <= recorded_at or (answered_through is not None and known_at <= answered_through):
+        return rows[0]
     with database.write() as writing:
         if writing.execute(PROMISE, (known_at, ledger, known_at)).fetchone() is None:
             raise KnownAtInFuture(
@@ -177,6 +269,7 @@ def _promise(database: Database, ledger: str, known_at: datetime) -> None:
                 expected="a moment that has passed",
                 found=format_time(known_at),
             )
+    return asked()[0]
 
 
 def rules_of(database: Database, connection: Connection, ledger: str) -> dict[int, Rules]:
@@ -186,16 +279,13 @@ def rules_of(database: Database, connection: Connection, ledger: str) -> dict[in
         text("SELECT policy FROM ledgers WHERE ledger = :ledger"), {"ledger": ledger}
     ).scalar_one()
     if held is None or current not in held:
-        query = text("SELECT position FROM posting_policies WHERE ledger = :ledger ORDER BY policy")
-        positions = connection.execute(query, {"ledger": ledger}).scalars().all()
+        query = text(
+            "SELECT e.data FROM posting_policies p JOIN events e ON e.ledger = p.ledger AND e.position = p.position"
+            " WHERE p.ledger = :ledger ORDER BY p.policy"
+        )
         held = {}
-        for position in positions:
-            data = msgspec.json.decode(
-                connection.execute(
-                    text("SELECT data FROM events WHERE ledger = :ledger AND position = :position"),
-                    {"ledger": ledger, "position": position},
-                ).scalar_one()
-            )
+        for adopted in connection.execute(query, {"ledger": ledger}).scalars():
+            data = msgspec.json.decode(adopted)
             held[data["policy"]] = rules_from(data["rules"])
         database.rules[ledger] = held
     return held
@@ -212,6 +302,22 @@ JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = e.ledger AND b.
               ORDER BY b.last_position LIMIT 1) b ON true
 WHERE e.ledger = :ledger
 """
+RECORDED_BETWEEN: Final = """
+-- The positions between which entries of some kinds and days were recorded, from the day totals.
+WITH days AS (
+    SELECT min(recorded_date) AS first, max(recorded_date) AS last FROM ledger_days
+    WHERE ledger = :ledger AND accounting_date >= coalesce(:from_date, CAST('-infinity' AS date))
+      AND accounting_date <= coalesce(:to_date, CAST('infinity' AS date))
+      AND (CAST(:kinds AS text[]) IS NULL OR kind = ANY(CAST(:kinds AS text[])))
+)
+SELECT coalesce((SELECT first_position FROM batches WHERE ledger = :ledger
+                 AND recorded_at >= CAST((SELECT first FROM days) AS timestamp) AT TIME ZONE 'UTC'
+                 ORDER BY recorded_at LIMIT 1), 1),
+       coalesce((SELECT last_position FROM batches WHERE ledger = :ledger
+                 AND recorded_at < CAST((SELECT last FROM days) + 1 AS timestamp) AT TIME ZONE 'UTC'
+                 ORDER BY recorded_at DESC LIMIT 1), 0)
+"""
+COMMON_TYPE: Final = "credits.consumed"
 ENTRIES: Final = """
 -- The entries of some events, with their dimensions.
 SELECT n.*, d.product, d.credit_kind, d.pool, d.processor FROM entries n
@@ -232,27 +338,37 @@ def events_page(
     type: str | None = None, after: int = 0, through: int | None = None, limit: int = 100,
 ) -> list[StoredEvent]:  # fmt: skip
     """Events after a position, oldest first. ``through`` is the last position to show."""
-    conditions, parameters = [" AND e.position > :after"], {"ledger": ledger, "after": after, "limit": limit}
+    conditions, parameters = ["e.position > :after"], {"ledger": ledger, "after": after, "limit": limit}
     if through is not None:
-        conditions.append(" AND e.position <= :through")
+        conditions.append("e.position <= :through")
         parameters["through"] = through
+    if type is not None:
+        # Said in so many words, for the index of what is rarer than usage.
+        conditions.append("e.type = :type" + (f" AND e.type <> '{COMMON_TYPE}'" if type != COMMON_TYPE else ""))
+        parameters["type"] = type
+    of_entries: list[str] = []
     if block is not None:
-        parameters |= {"block": block, "owner": block_owner(connection, ledger, block)}
-        conditions.append(
-            " AND e.position IN (SELECT n.position FROM entries n WHERE n.ledger = :ledger AND n.customer = :owner"
-            " AND n.block_id = :block AND n.position > :after ORDER BY n.position LIMIT :limit * 4)"
-        )
+        found = _block(connection, ledger, block)
+        customer = customer or found.customer
+        # Found by its customer, from the event on that opened it.
+        of_entries.append("n.block_id = :block AND n.position >= :opened")
+        parameters |= {"block": block, "opened": found.opened_at_position}
+        if customer != found.customer:
+            return []
     if customer is not None:
         # Every event of a customer has an entry, and entries are indexed by customer.
+        of_entries.append("n.customer = :customer AND n.position > :after")
         parameters["customer"] = customer
+        of_events = conditions if len(conditions) > 1 else []
+        joined = "JOIN events e ON e.ledger = n.ledger AND e.position = n.position" if of_events else ""
+        found_by = " AND ".join(["n.ledger = :ledger", *of_entries, *of_events])
         conditions.append(
-            " AND e.position IN (SELECT n.position FROM entries n WHERE n.ledger = :ledger"
-            " AND n.customer = :customer AND n.position > :after)"
+            f"e.position IN (SELECT DISTINCT n.position FROM entries n {joined} WHERE {found_by}"
+            " ORDER BY n.position LIMIT :limit)"
         )
-    if type is not None:
-        parameters["type"] = type
-        conditions.append(" AND e.type = :type")
-    query = text(EVENTS + "".join(conditions) + " ORDER BY e.position LIMIT :limit")
+    query = text(
+        EVENTS + "".join(f" AND {condition}" for condition in conditions) + " ORDER BY e.position LIMIT :limit"
+    )
     return _with_entries(connection, ledger, connection.execute(query, parameters).all())
 
 
@@ -278,11 +394,16 @@ def _with_entries(connection: Connection, ledger: str, rows: Sequence[Any]) -> l
 
 def block_owner(connection: Connection, ledger: str, block_id: str) -> str:
     """The customer of a block. Raises UnknownBlock."""
-    query = text("SELECT customer FROM blocks WHERE ledger = :ledger AND block_id = :block")
-    owner: str | None = connection.execute(query, {"ledger": ledger, "block": block_id}).scalar_one_or_none()
-    if owner is None:
-        raise UnknownBlock(f"no credit block {block_id}", field="block_id", found=block_id)
+    owner: str = _block(connection, ledger, block_id).customer
     return owner
+
+
+def _block(connection: Connection, ledger: str, block_id: str) -> Any:
+    query = text("SELECT customer, opened_at_position FROM blocks WHERE ledger = :ledger AND block_id = :block")
+    found = connection.execute(query, {"ledger": ledger, "block": block_id}).one_or_none()
+    if found is None:
+        raise UnknownBlock(f"no credit block {block_id}", field="block_id", found=block_id)
+    return found
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,6 +444,16 @@ def entries_page(
     }  # fmt: skip
     if block is not None and customer is None:
         customer = block_owner(connection, ledger, block)
+    if customer is None and position is None and (kinds, from_date, to_date) != (None, None, None):
+        asked = {
+            "kinds": None if kinds is None else list(kinds),
+            "from_date": from_date,
+            "to_date": to_date,
+            "ledger": ledger,
+        }
+        first, last = connection.execute(text(RECORDED_BETWEEN), asked).one()
+        conditions.append("n.position BETWEEN :first_position AND :last_position")
+        parameters |= {"first_position": first, "last_position": last}
     for name, condition, value in (
         ("kinds", "n.kind = ANY(:kinds)", None if kinds is None else list(kinds)),
         ("customer", "n.customer = :customer", customer),

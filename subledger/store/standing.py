@@ -24,10 +24,13 @@ JOIN unnest(%(kinds)s::text[], %(roles)s::text[], %(signs)s::int[], %(of_ledger)
      AS k (kind, role, sign, of_ledger) ON k.kind = e.kind
 JOIN dimension_sets d ON d.ledger = e.ledger AND d.dimension_set = e.dimension_set
 WHERE e.ledger = %(ledger)s AND e.currency <> %(home)s AND e.accounting_date <= %(on)s
+  AND (e.customer = ANY(%(customers)s) OR e.customer IS NULL)
 GROUP BY 1, 2, 3, 4
 """
-
-
+WITH_OTHER_CURRENCIES: Final = """
+-- The customers that have entries in another currency than the books'; empty for the ledger as a whole.
+SELECT customer FROM other_currencies WHERE ledger = %s ORDER BY customer
+"""
 REFUNDABLE: Final = """
 -- Which of these blocks were bought refundable.
 SELECT b.block_id FROM blocks b
@@ -55,11 +58,17 @@ def _effects() -> list[tuple[str, str, int, bool]]:
 def standing_at(
     connection: WriteConnection, ledger: str, on: date, functional_currency: str
 ) -> dict[str | None, dict[StandingKey, Position]]:
-    """By customer (None: the ledger as a whole), everything that is not zero in both currencies."""
+    """By customer (None: the ledger as a whole), everything that is not zero in both currencies.
+
+    No entry is looked at but those of customers who have some in another currency.
+    """
+    customers = [customer for (customer,) in connection.execute(WITH_OTHER_CURRENCIES, (ledger,))]
+    if not customers:
+        return {}
     kinds, roles, signs, of_ledger = (list(column) for column in zip(*_effects(), strict=True))
     parameters = {
         "ledger": ledger, "home": functional_currency, "on": on, "kinds": kinds, "roles": roles, "signs": signs,
-        "of_ledger": of_ledger,
+        "of_ledger": of_ledger, "customers": customers,
     }  # fmt: skip
     found: dict[str | None, dict[StandingKey, Position]] = {}
     for customer, role, currency, place, amount, functional in connection.execute(STANDING, parameters):

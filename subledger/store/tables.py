@@ -6,7 +6,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     the log, append-only     batches, events, entries
     the writer's memory      ledgers (the lock), wallets, blocks, documents, dimension_sets, merkle_nodes
     settings, from the log   posting_policies, posting_rules, account_mappings
-    totals                   ledger_days
+    totals                   ledger_days, other_currencies, snapshots
     handed over              journals, journal_lines_exported (in ``journals``), journal_exports
     access                   api_keys
     waiting                  approvals
@@ -109,6 +109,7 @@ events = Table(
     Column("decision", Text, nullable=False, comment="what was decided, in canonical JSON; never recomputed"),
     Column("leaf", LargeBinary, nullable=False),
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
+    Index("ix_events_type", "ledger", "type", "position", postgresql_where=text("type <> 'credits.consumed'")),
     comment="The log. Append-only.",
 )
 
@@ -256,7 +257,40 @@ ledger_days = Table(
     Column("functional_mirrored_minor", Numeric, nullable=False),
     Column("credits", Numeric, nullable=False),
     Column("entries", BigInteger, nullable=False),
+    Index("ix_ledger_days_recorded_date", "ledger", "recorded_date", "accounting_date"),
     comment="Totals by kind, dimensions and day: trial balances and exports. Rebuildable.",
+)
+
+other_currencies = Table(
+    "other_currencies",
+    metadata,
+    _ledger(),
+    Column("customer", Text, primary_key=True, comment="empty for the ledger as a whole"),
+    comment="Who has entries in another currency than the functional one, and is remeasured at a close. Rebuildable.",
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    _ledger(),
+    Column("customer", Text, primary_key=True, comment="empty for the ledger as a whole"),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("accounting_date", Date, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("policy", SmallInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("recorded_date", Date, comment="of a ledger's: the day, in UTC, that the position was recorded on"),
+    Column("day_is_over", Boolean, nullable=False, comment="whether it is the last position of that day"),
+    Column("written_minor", Numeric, nullable=False),
+    Column("mirrored_minor", Numeric, nullable=False),
+    Column("functional_written_minor", Numeric, nullable=False),
+    Column("functional_mirrored_minor", Numeric, nullable=False),
+    Column("credits", Numeric, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Index("ix_snapshots_accounting_date", "ledger", "customer", "accounting_date", "position"),
+    comment="Sums of everything recorded through a position and booked through a day, left by readers for the next. "
+    "A cache: its presence affects cost, never meaning.",
 )
 
 merkle_nodes = Table(
@@ -329,6 +363,7 @@ approvals = Table(
     CheckConstraint("state IN ('waiting', 'approved', 'refused')", name="state"),
     CheckConstraint("checker IS NULL OR checker <> maker", name="two_persons"),
     Index("ux_approvals_event", "ledger", "source", "event_id", unique=True),
+    Index("ix_approvals_requested_at", "ledger", "requested_at", "approval_id"),
     comment="Events that wait for a second person, and how it was decided. Not part of the log.",
 )
 

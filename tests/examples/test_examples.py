@@ -122,9 +122,9 @@ class Example:
         """Balances on the accounts' normal side: in one currency, or of all currencies in the functional one."""
         with self.service.view(self.ledger, **self.moment(moment)) as view:
             of_projection = (
-                balances.trial_balance(self.service.database, view)
+                balances.trial_balance(view)
                 if header["customer"] is None
-                else balances.customer_balances(self.service.database, view, header["customer"])[0]
+                else balances.customer_balances(view, header["customer"]).accounts
             )
             where = (self.ledger, view.as_of, view.position, header["customer"])
             of_entries = view.connection.exec_driver_sql(BALANCES, where).all()
@@ -164,7 +164,7 @@ class Example:
         """``ann at 2026-01-31``: a customer's credits, by what became of them."""
         customer, _, moment = text.partition(" at ")
         with self.service.view(self.ledger, **self.moment(moment)) as view:
-            [found] = balances.customer_balances(self.service.database, view, customer)[1]
+            [found] = balances.customer_balances(view, customer).credits
         columns = {name: format_credits(value) for name, value in found.columns.items()}
         return columns | {"remaining": format_credits(found.remaining)}
 

@@ -217,7 +217,7 @@ def _known_tomorrow(service: Subledger, ledger: str) -> None:
 
 def _nobodys_balances(service: Subledger, ledger: str) -> None:
     with service.view(ledger) as view:
-        balances.customer_balances(service.database, view, "nobody")
+        balances.customer_balances(view, "nobody")
 
 
 def _position_never_reached(service: Subledger, ledger: str) -> None:

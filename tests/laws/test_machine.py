@@ -181,7 +181,7 @@ class Machine(BlockRules, MoneyRules):
             at, position = batches[known % len(batches)]
         with self.service.view(self.ledger, as_of=as_of, known_at=at) as view:
             known_at = view.known_at
-            answer = balances.trial_balance(self.service.database, view)
+            answer = balances.trial_balance(view)
             assert view.position == position
         lines = self.brute_force(as_of, view.position)
         assert {

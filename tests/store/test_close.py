@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
 from projections.journals import close as closing
@@ -40,6 +41,7 @@ from subledger.errors import (
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.conftest import NewLedger, cloud_event
+from tests.store.tampering import LEDGER, differences
 
 JANUARY, FEBRUARY, MARCH, APRIL = (Period(2026, month) for month in (1, 2, 3, 4))
 
@@ -433,17 +435,15 @@ def test_a_quarter_closes_under_every_policy(
 @pytest.mark.parametrize(
     ("tamper", "says"),
     [
-        ("UPDATE ledger_days SET credits = credits + 1 WHERE ledger = %s AND kind = 'purchase'", "day totals"),
-        ("UPDATE ledger_days SET mirrored_minor = 1 WHERE ledger = %s AND kind = 'purchase'", "day totals"),
-        ("UPDATE ledger_days SET entries = entries + 1 WHERE ledger = %s AND kind = 'consumption'", "day totals"),
-        ("DELETE FROM ledger_days WHERE ledger = %s AND kind = 'consumption'", "day totals"),
+        ("UPDATE ledger_days SET mirrored_minor = 1 WHERE ledger = %s AND kind = 'purchase'", "in the same currency"),
+        ("DELETE FROM ledger_days WHERE ledger = %s AND kind = 'purchase'", "prepaid_liability -1000"),
         ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'consumption'", "has no rule"),
         (
             "UPDATE posting_rules SET credit = 'suspense' WHERE ledger = %s AND kind = 'consumption' AND pair = 1",
             "trial balance",
         ),
-        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'consumption' AND pair = 2", "block b1"),
-        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'purchase' AND pair = 2", "block b1"),
+        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'consumption' AND pair = 2", "deposits 10000"),
+        ("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'purchase' AND pair = 2", "prepaid_liability -1000"),
     ],
 )  # fmt: skip
 def test_books_that_do_not_hold_are_not_closed(
@@ -455,6 +455,21 @@ def test_books_that_do_not_hold_are_not_closed(
     with pytest.raises(IntegrityFault, match=says):
         close_period(service.recorder, ledger, JANUARY)
     assert state(database, ledger) == (None, 1)
+
+
+def test_a_month_is_closed_and_handed_over_without_reading_one_of_its_entries(own: tuple[Subledger, str]) -> None:
+    """So it takes no longer, however many there are. What is spelled out entry by entry has to read them."""
+    service, url = own
+    with psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute("REVOKE SELECT ON entries, journal_lines FROM subledger_app")
+        close_period(service.recorder, LEDGER, FEBRUARY)
+        [handed_over] = export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
+        assert b"".join(content_of(service.database, handed_over)).count(b"\n") > 3
+        with pytest.raises(DBAPIError, match="permission denied"):
+            export(service.recorder, service.database, LEDGER, FEBRUARY, "beancount", detail=True)
+        superuser.execute("GRANT SELECT ON entries, journal_lines TO subledger_app")
+    assert export(service.recorder, service.database, LEDGER, FEBRUARY, "beancount", detail=True)
+    assert differences(service) == []
 
 
 def test_an_expiry_that_is_refused_keeps_the_period_open(

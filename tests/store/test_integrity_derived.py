@@ -252,10 +252,9 @@ def _without_moments(service: Subledger, ledger: str) -> dict[str, Any]:
         ).one()
     found["settings"] = tuple(settings)[1:]  # the entity is the ledger's name
     with service.view(ledger, as_of=date(2026, 12, 31)) as view:
-        found["trial balance"] = balances.trial_balance(service.database, view)
+        found["trial balance"] = balances.trial_balance(view)
         found["customers"] = {
-            customer: balances.customer_balances(service.database, view, customer)
-            for customer in (f"c{number}" for number in range(7))
+            customer: balances.customer_balances(view, customer) for customer in (f"c{number}" for number in range(7))
         }
     return found
 

@@ -85,8 +85,8 @@ def position(service: Subledger, ledger: str) -> int:
 def balance(service: Subledger, ledger: str) -> dict[str, str]:
     """The balances of the only customer, on their normal sides, of the accounts that have one."""
     with service.view(ledger) as view:
-        found = balances.customer_balances(service.database, view, "c")
-        return {a.account: f"{a.balance_minor / 100:.2f}" for a in found[0] if a.balance_minor}
+        found = balances.customer_balances(view, "c")
+        return {a.account: f"{a.balance_minor / 100:.2f}" for a in found.accounts if a.balance_minor}
 
 
 def buy(block: str, price: str = "100.00", day: str = "2026-01-05", **data: Any) -> dict[str, Any]:

@@ -54,20 +54,18 @@ def _refused(service: Subledger, ledger: str, message: str) -> None:
     ("events", "change", "says"),
     [
         ([_buy(), _use("4")], {"functional": 399},
-         "consumption of block b (position 5, entry 1) is 400, and 399 in the same currency"),
-        ([_buy(), _use("4")], {"block": None},
-         "entries of no block: -4 credits left, prepaid_liability -400 (-400 functional)"),
+         "consumption on 2026-01-06 (policy 1) is 400, and 399 in the same currency"),
         ([_buy(), _use("10")], {"amount": 999, "functional": None},
-         "block b: 0 credits left, prepaid_liability 1 (1 functional), carrying amount 1 (1 functional),"
+         "in USD: 0 credits left, prepaid_liability 1 (1 functional), carrying amount 1 (1 functional),"
          " customer_deposits 1 (1 functional), credits_clearing 1 (1 functional)"),
         ([_buy(), _use("10")], {"amount": 1001, "functional": None},
-         "block b: 0 credits left, prepaid_liability -1 (-1 functional)"),
+         "in USD: 0 credits left, prepaid_liability -1 (-1 functional)"),
         ([_buy(), _use("10")], {"credits": Decimal(11)},
-         "block b: -1 credits left, prepaid_liability 0 (0 functional)"),
+         "in USD: -1 credits left, prepaid_liability 0 (0 functional)"),
         ([RATE, _buy(currency="EUR"), _use("10")], {"functional": 1199},
-         "block b: 0 credits left, prepaid_liability 0 (1 functional), carrying amount 0 (1 functional)"),
+         "in EUR: 0 credits left, prepaid_liability 0 (1 functional), carrying amount 0 (1 functional)"),
         ([RATE, _buy(currency="EUR"), _use("10")], {"functional": 1201},
-         "block b: 0 credits left, prepaid_liability 0 (-1 functional)"),
+         "in EUR: 0 credits left, prepaid_liability 0 (-1 functional)"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
@@ -82,6 +80,23 @@ def test_books_that_a_faulty_decision_wrote_are_not_closed(
     if policy == "contract_liability":
         says = says.split(" customer_deposits")[0]
     _refused(service, ledger, says)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"block": None}, {"amount": 999, "functional": None}, {"block": "b2", "amount": 1001, "functional": None}],
+)
+def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verification(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """A close looks at no block, so that it takes as long however many there are."""
+    ledger = new_ledger()
+    _recorded(service, ledger, _buy(expires_at="2026-02-03T00:00:00Z"), _buy("b2"))
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
+        _recorded(service, ledger, _use("10"))
+    close_period(service.recorder, ledger, JANUARY)
+    assert any("block" in difference.check and difference.position == 6 for difference in differences(service, ledger))
 
 
 def _faulty(kind: str, change: Callable[[Movement], Movement]) -> Callable[[Wallet, Event, Context], Decision]:
@@ -140,7 +155,7 @@ def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_i
             "UPDATE posting_rules SET debit = 'refunds_payable' WHERE ledger = %s AND policy = 2"
             " AND kind = 'consumption' AND debit = 'prepaid_liability'", (ledger,),
         )  # fmt: skip
-    _refused(service, ledger, "block b: 0 credits left, prepaid_liability 600 (600 functional), carrying amount 0")
+    _refused(service, ledger, "in USD: 16 credits left, prepaid_liability 2600 (2600 functional), carrying amount 1600")
     with service.database.write() as connection:
         connection.execute(
             "UPDATE posting_rules SET debit = 'prepaid_liability' WHERE ledger = %s AND policy = 2"
