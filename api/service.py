@@ -6,7 +6,7 @@ Owns: what a command does from end to end. Does not own: how it is asked (HTTP, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -24,9 +24,9 @@ from projections.policies import (
     check_policy,
     policy_data,
 )
-from projections.snapshots import keep_more
+from projections.snapshots import LEDGER, keep_more
 from projections.trial_balance import DayTotalsProjector
-from subledger.errors import InvalidInput, InvalidValue, LedgerExists, SettingFixed
+from subledger.errors import DatabaseUnavailable, InvalidInput, InvalidValue, LedgerExists, SettingFixed
 from subledger.events import Event, own_event, read_data, read_event
 from subledger.ledger import LedgerState
 from subledger.money import exponent
@@ -181,7 +181,7 @@ class Subledger:
             self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at
         )  # fmt: skip
         if found.lags:
-            keep_more(self.database, ledger, customer)
+            self._keep_more(ledger, customer)
         return at, found
 
     def trial_balance(
@@ -192,8 +192,13 @@ class Subledger:
             self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at
         )  # fmt: skip
         if found.lags:
-            keep_more(self.database, ledger)
+            self._keep_more(ledger)
         return at, found.accounts
+
+    def _keep_more(self, ledger: str, customer: str = LEDGER) -> None:
+        # The answer is there: that nothing could be left for the next reader is no reason to keep it back.
+        with suppress(DatabaseUnavailable):
+            keep_more(self.database, ledger, customer)
 
 
 def read_input(document: object) -> Input:

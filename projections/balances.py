@@ -159,7 +159,7 @@ WITH day AS (
 """
 OTHER_CURRENCIES: Final = """
 -- Whether a ledger has entries in another currency than its functional one.
-SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = :ledger AND currency <> :home)
+SELECT EXISTS (SELECT FROM other_currencies WHERE ledger = :ledger)
 """
 
 
@@ -281,8 +281,7 @@ def in_functional_currency(accounts: Iterable[AccountBalance]) -> list[Functiona
 
 def has_other_currencies(view: View) -> bool:
     """Whether the ledger, as recorded today, has entries in another currency than its functional one."""
-    parameters = {"ledger": view.ledger, "home": view.head.state.functional_currency}
-    found: bool = view.connection.execute(text(OTHER_CURRENCIES), parameters).scalar_one()
+    found: bool = view.connection.execute(text(OTHER_CURRENCIES), {"ledger": view.ledger}).scalar_one()
     return found
 
 

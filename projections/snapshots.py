@@ -170,7 +170,10 @@ def rungs_of_ledger(
         if is_over and (busy or totals >= DAY_ROWS):
             ends.append(Rung(position=through, recorded_date=day, day_is_over=True))
         for end in ends:
-            yield msgspec.structs.replace(end, gained=_between(connection, ledger, last, end, first))
+            gained = _between(connection, ledger, last, end, first)
+            if not gained:  # events without entries: rates
+                continue
+            yield msgspec.structs.replace(end, gained=gained)
             read += end.position - max(last.position, first - 1) if busy else 0
             last, totals = end, 0
             if read >= limit:
@@ -204,16 +207,23 @@ def _by_day(found: Iterable[Any]) -> dict[date, dict[Key, Sums]]:
 # --- keeping them ---------------------------------------------------------------------------------------------
 
 LAST: Final = """
--- The last snapshot of a customer or a ledger.
-SELECT position, recorded_date, day_is_over FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s
-ORDER BY position DESC, accounting_date DESC LIMIT 1
+-- The last snapshot of a customer or a ledger, and how many entries it has.
+SELECT s.position, s.recorded_date, s.day_is_over, (
+           SELECT sum(e.entries)::bigint FROM snapshots e
+           WHERE e.ledger = s.ledger AND e.customer = s.customer AND e.position = s.position
+             AND e.accounting_date = s.accounting_date)
+FROM snapshots s WHERE s.ledger = %(ledger)s AND s.customer = %(customer)s
+ORDER BY s.position DESC, s.accounting_date DESC LIMIT 1
 """
 SOFAR: Final = """
--- What the last snapshots say of every day.
+-- What the last snapshots say of a day and the later ones, and of the last one before it.
 SELECT DISTINCT ON (accounting_date, currency, policy, kind, unit)
        accounting_date, currency, policy, kind, unit, written_minor, mirrored_minor, functional_written_minor,
        functional_mirrored_minor, credits, entries
 FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s
+  AND accounting_date >= coalesce((SELECT max(accounting_date) FROM snapshots
+                                   WHERE ledger = %(ledger)s AND customer = %(customer)s
+                                     AND accounting_date < %(first)s), %(first)s)
 ORDER BY accounting_date, currency, policy, kind, unit, position DESC
 """
 KEEP: Final = """
@@ -232,16 +242,18 @@ def keep_more(database: Database, ledger: str, customer: str = LEDGER) -> int:
     Entries never change, so nothing is locked: whoever does it at the same time writes the same rows.
     """
     with database.write() as connection:
-        where = {"ledger": ledger, "customer": customer}
-        last = [Rung(position=p, recorded_date=d, day_is_over=o) for p, d, o in rows(connection, LAST, where)]
-        sofar = Sofar()
-        sofar.days = _by_day(rows(connection, SOFAR, where))
+        where: dict[str, Any] = {"ledger": ledger, "customer": customer}
+        last = next(iter(rows(connection, LAST, where)), None)
         if customer == LEDGER:
-            rungs = rungs_of_ledger(connection, ledger, after=last[0] if last else None)
+            after = None if last is None else Rung(position=last[0], recorded_date=last[1], day_is_over=last[2])
+            rungs = list(rungs_of_ledger(connection, ledger, after=after))
         else:
-            complete = sum(int(sums[-1]) for sums in sofar.days[max(sofar.days)].values()) if last else 0
-            after = last[0].position if last else 0
-            rungs = rungs_of_customer(connection, ledger, customer, after=after, before=complete)
+            position, complete = (0, 0) if last is None else (last[0], last[3])
+            rungs = list(rungs_of_customer(connection, ledger, customer, after=position, before=complete))
+        if not rungs:
+            return 0
+        sofar = Sofar()
+        sofar.days = _by_day(rows(connection, SOFAR, {**where, "first": min(min(rung.gained) for rung in rungs)}))
         made = [row for rung in rungs for row in sofar.add(rung)]
         _keep(connection, ledger, customer, made)
     return len(made)
