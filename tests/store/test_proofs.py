@@ -93,7 +93,7 @@ def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verificatio
     ledger = new_ledger()
     _recorded(service, ledger, _buy(expires_at="2026-02-03T00:00:00Z"), _buy("b2"))
     with monkeypatch.context() as patched:
-        patched.setattr(recorder, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
+        patched.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
         _recorded(service, ledger, _use("10"))
     close_period(service.recorder, ledger, JANUARY)
     assert any("block" in difference.check and difference.position == 6 for difference in differences(service, ledger))
