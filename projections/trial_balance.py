@@ -12,6 +12,15 @@ from decimal import Decimal
 from typing import Final
 
 from subledger.journal import Dimensions, Entry
+from subledger.store.arrays import (
+    Array,
+    BigintArray,
+    DateArray,
+    IntegerArray,
+    NumericArray,
+    SmallintArray,
+    TextArray,
+)
 from subledger.store.database import WriteConnection
 from subledger.store.log import Batch
 
@@ -30,6 +39,11 @@ SET written_minor = ledger_days.written_minor + excluded.written_minor,
     credits = ledger_days.credits + excluded.credits,
     entries = ledger_days.entries + excluded.entries
 """
+
+_COLUMNS: Final[tuple[type[Array], ...]] = (
+    DateArray, DateArray, IntegerArray, TextArray, SmallintArray, TextArray, IntegerArray, TextArray,
+    NumericArray, NumericArray, NumericArray, NumericArray, NumericArray, BigintArray,
+)  # fmt: skip
 
 DayKey = tuple[date, date, int, str, int, str, int, str]
 """accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit."""
@@ -67,7 +81,8 @@ class DayTotals:
         if not self.totals:
             return
         rows = sorted((*key, *total) for key, total in self.totals.items())
-        connection.execute(ADD_TOTALS, (ledger, *(list(column) for column in zip(*rows, strict=True))))
+        columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True)
+        connection.execute(ADD_TOTALS, (ledger, *(array(column) for array, column in columns)))
 
 
 ADD_OTHERS: Final = """

@@ -5,16 +5,13 @@ Everything but migrations works as the role ``subledger_app``, which may add to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from struct import Struct
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 
 from subledger.errors import DatabaseUnavailable, InvalidInput
 from subledger.journal import Rules
@@ -24,35 +21,7 @@ from subledger.store.tables import APP_ROLE
 # serialization failures and deadlocks.
 _RETRYABLE: Final = ("08", "53", "57", "40")
 
-_length: Final = Struct(">i").pack
-_array_head: Final = Struct(">iiiii").pack  # dimensions, nulls, element type, length, lower bound
-_TEXT_OID: Final = psycopg.adapters.types["text"].oid
-
 WriteConnection = psycopg.Connection[tuple[Any, ...]]
-
-
-class TextArray:
-    """Texts as the binary of a PostgreSQL text[], for ``%b``: psycopg's own way takes longer than looking them up."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        parts = [b""]
-        for text in texts:
-            encoded = text.encode()
-            parts += (_length(len(encoded)), encoded)
-        parts[0] = _array_head(1, 0, _TEXT_OID, len(parts) // 2, 1)
-        self.binary = b"".join(parts) if len(parts) > 1 else _array_head(0, 0, _TEXT_OID, 0, 0)[:12]
-
-
-class _TextArrayDumper(Dumper):
-    format = Format.BINARY
-    oid = psycopg.adapters.types["text"].array_oid
-
-    def dump(self, obj: Any) -> bytes:
-        binary: bytes = obj.binary
-        return binary
-
-
-psycopg.adapters.register_dumper(TextArray, _TextArrayDumper)
 
 
 def engine_url(url: str) -> sa.URL:

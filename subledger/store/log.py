@@ -17,6 +17,7 @@ from subledger.encoding import batch_hash, encode
 from subledger.events import Event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState
+from subledger.store.arrays import BigintArray, BytesArray, IntegerArray, SmallintArray, TextArray
 from subledger.store.database import WriteConnection
 from subledger.wallet import Decision
 
@@ -171,7 +172,13 @@ class Appending:
         nodes = [node for leaf in self._leaves for node in frontier.append(leaf)]
         if nodes:
             connection.execute(
-                ADD_NODES, (batch.ledger, [n[0] for n in nodes], [n[1] for n in nodes], [n[2] for n in nodes])
+                ADD_NODES,
+                (
+                    batch.ledger,
+                    SmallintArray(n[0] for n in nodes),
+                    BigintArray(n[1] for n in nodes),
+                    BytesArray(n[2] for n in nodes),
+                ),
             )
         root = frontier.root()
         digest = batch_hash(
@@ -193,10 +200,10 @@ class Appending:
                 ADD_DIMENSION_SETS,
                 (
                     self._ledger,
-                    [self._numbers[d] for d in new],
-                    [d.product for d in new],
-                    [d.credit_kind for d in new],
-                    [d.pool for d in new],
-                    [d.processor for d in new],
+                    IntegerArray(self._numbers[d] for d in new),
+                    TextArray(d.product for d in new),
+                    TextArray(d.credit_kind for d in new),
+                    TextArray(d.pool for d in new),
+                    TextArray(d.processor for d in new),
                 ),
             )

@@ -33,8 +33,9 @@ from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.references import DocumentKey, References
 from subledger.store.approvals import Asked, find_asked
+from subledger.store.arrays import TextArray
 from subledger.store.behind import Held, follow, usage_behind
-from subledger.store.database import TextArray, WriteConnection
+from subledger.store.database import WriteConnection
 from subledger.store.head import Head
 from subledger.store.log import RecordedEvent
 from subledger.store.rows import (

@@ -14,7 +14,8 @@ from subledger.blocks import Block
 from subledger.books import Books, Rates
 from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment, Position
 from subledger.pools import Pool
-from subledger.store.database import TextArray, WriteConnection
+from subledger.store.arrays import BigintArray, BooleanArray, MomentArray, TextArray
+from subledger.store.database import WriteConnection
 from subledger.wallet import Decision, Wallet
 
 _wallet = msgspec.json.Decoder(Wallet)
@@ -172,7 +173,7 @@ def save_rows(
             (
                 ledger,
                 TextArray(wallet.customer for _, wallet in wallets),
-                [position for position, _ in wallets],
+                BigintArray(position for position, _ in wallets),
                 TextArray(encode_state(wallet) for _, wallet in wallets),
             ),
         )
@@ -181,15 +182,15 @@ def save_rows(
             SAVE_BLOCKS,
             (
                 ledger,
-                [block.block_id for _, block in blocks],
-                [customer for customer, _ in blocks],
-                [block.invoice_id for _, block in blocks],
-                [block.opened_at_position for _, block in blocks],
-                [block.due_at for _, block in blocks],
-                [bool(block.left) for _, block in blocks],
-                [None if block.left else encode_state(block) for _, block in blocks],
+                TextArray(block.block_id for _, block in blocks),
+                TextArray(customer for customer, _ in blocks),
+                TextArray(block.invoice_id for _, block in blocks),
+                BigintArray(block.opened_at_position for _, block in blocks),
+                MomentArray(block.due_at for _, block in blocks),
+                BooleanArray(bool(block.left) for _, block in blocks),
+                TextArray(None if block.left else encode_state(block) for _, block in blocks),
             ),
         )
     if documents:
-        columns = [list(column) for column in zip(*documents, strict=True)]
+        columns = [TextArray(column) for column in zip(*documents, strict=True)]
         connection.execute(SAVE_DOCUMENTS, (ledger, *columns))
