@@ -14,7 +14,7 @@
     │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole
-    │   └── KnownAtInFuture  SettingFixed
+    │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
     │   ├── EventConflict  LedgerExists  PolicyExists
     ├── NotFound
@@ -393,6 +393,18 @@ class SettingFixed(Refused):
     """This setting is for the life of the ledger."""
 
     code = "setting_fixed"
+
+
+class CitusMissing(Refused):
+    """Ledgers are spread over servers by Citus, which the database does not have."""
+
+    code = "citus_missing"
+
+
+class DistributedOtherwise(Refused):
+    """A table of ours is distributed in another way than by ledger."""
+
+    code = "distributed_otherwise"
 
 
 # --- the name is taken --------------------------------------------------------------------------------------

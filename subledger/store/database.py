@@ -99,7 +99,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[WriteConnection]:
         """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception."""
-        with _translated():
+        with translated():
             pooled = self.engine.raw_connection()
             connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
             try:
@@ -117,13 +117,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One snapshot: everything read in it is of the same moment."""
-        with _translated(), self.engine.connect() as connection:
+        with translated(), self.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What the database says when it does not answer, as DatabaseUnavailable; anything else as it is."""
     try:
         yield
     except (psycopg.Error, sa.exc.DBAPIError) as error:

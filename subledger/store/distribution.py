@@ -1,0 +1,147 @@
+"""Spreading ledgers over servers: our tables as Citus distributed tables, a ledger's rows together on one server.
+
+Every key begins with the ledger, so the ledger is the distribution column and all tables are colocated: a batch, a
+read and a proof of one ledger touch one shard. What has no ledger in its key stays on the coordinator, by name.
+Nothing in the code asks whether tables are distributed. Not owned: the extension, the servers, moving shards between
+them. What such a database must not be given (queries, constraints) is kept by ``tests/store/test_distribution.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from subledger.errors import CitusMissing, DistributedOtherwise, IntegrityFault
+from subledger.store.database import translated
+from subledger.store.tables import APP_ROLE, APPEND_ONLY, metadata
+
+COLUMN: Final = "ledger"
+LEADER: Final = "ledgers"
+"""The table that the others are colocated with; it goes first."""
+ON_COORDINATOR: Final = ("alembic_version", "api_keys")
+"""Tables without a ledger in their key. They are read on the coordinator alone and joined with nothing."""
+SHARDS: Final = 32
+
+HOLD: Final = "LOCK TABLE ledgers IN EXCLUSIVE MODE"
+"""No batch is in flight, and none begins before the end; reads of a ledger go on until its tables move."""
+INSTALLED: Final = "SELECT 1 FROM pg_extension WHERE extname = 'citus'"
+FOUND: Final = """
+-- What each distributed table is distributed by, and the group it is colocated in.
+SELECT table_name::text, citus_table_type, distribution_column, colocation_id FROM citus_tables
+"""
+CAN_LOG_IN: Final = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s"
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tables are distributed now, which of them were before, and the statements between."""
+
+    tables: tuple[str, ...]
+    already: tuple[str, ...]
+    statements: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.statements)
+
+
+def sharded_tables() -> tuple[str, ...]:
+    """Every table that is distributed, the leader first."""
+    others = sorted(name for name in metadata.tables if name not in (*ON_COORDINATOR, LEADER))
+    return (LEADER, *others)
+
+
+def distribute(url: str, *, shards: int = SHARDS, dry_run: bool = False) -> Distribution:
+    """Distributes what is not distributed yet, as the owner that ``url`` names, in one transaction.
+
+    Rows that are there move to their shards; they are counted before and after. A dry run only says which statements
+    it would be. Raises CitusMissing, DistributedOtherwise, DatabaseUnavailable.
+    """
+    with translated(), psycopg.connect(url) as connection:
+        if connection.execute(INSTALLED).fetchone() is None:
+            raise CitusMissing(
+                "the database has no Citus, so its ledgers stay on this one server",
+                expected="CREATE EXTENSION citus, with citus in shared_preload_libraries",
+            )
+        already = _already(connection)
+        missing = [name for name in sharded_tables() if name not in already]
+        logs_in = (connection.execute(CAN_LOG_IN, (APP_ROLE,)).fetchone() or (False,))[0]
+        statements = _statements(missing, logs_in=logs_in, shards=shards)
+        if statements and not dry_run:
+            connection.execute(HOLD)
+            before = _counts(connection, missing)
+            for statement in statements:
+                connection.execute(statement)
+            _check(before, _counts(connection, missing))
+    return Distribution(tables=sharded_tables(), already=tuple(already), statements=tuple(statements))
+
+
+def _already(connection: psycopg.Connection[Any]) -> list[str]:
+    """Raises DistributedOtherwise where one of our tables is distributed in another way."""
+    found = {name: rest for name, *rest in connection.execute(FOUND)}
+    group = found[LEADER][2] if LEADER in found else None
+    for name in (*sharded_tables(), *ON_COORDINATOR):
+        wanted = ["distributed", COLUMN, group]
+        if name in found and (name in ON_COORDINATOR or found[name] != wanted):
+            kind, column, of_group = found[name]
+            raise DistributedOtherwise(
+                f"the table {name} is distributed in another way",
+                expected="nothing: it stays on the coordinator"
+                if name in ON_COORDINATOR
+                else f"distributed by {COLUMN}, colocated with {LEADER}",
+                found=f"{kind} by {column}, in colocation group {of_group}",
+                table=name,
+            )
+    return [name for name in sharded_tables() if name in found]
+
+
+def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
+    if not missing and logs_in:
+        return []
+    statements: list[str] = [
+        HOLD,
+        # Row and statement triggers are all we have; they refuse change, see nothing of other rows, and so are safe.
+        "SET LOCAL citus.enable_unsafe_triggers = on",
+        "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
+        "SET LOCAL client_min_messages = warning",
+    ]
+    if not logs_in:
+        # The coordinator speaks to the other servers as the role that asked it. The role has no password.
+        statements.append(f"ALTER ROLE {APP_ROLE} LOGIN")
+    for name in missing:
+        place = f"shard_count => {shards}" if name == LEADER else f"colocate_with => '{LEADER}'"
+        statements.append(f"SELECT create_distributed_table('{name}', '{COLUMN}', {place})")
+    for name in missing:
+        statements += _empty_the_copy(name)
+    return statements
+
+
+def _empty_the_copy(name: str) -> list[str]:
+    """The rows have been copied to shards; what they were copied from is on the coordinator's disk, unseen.
+
+    The log's trigger refuses to truncate it too, as it should; so it rests for that statement, on the coordinator's
+    empty shell alone, in the transaction that holds the table's lock. The shards' own triggers are never off.
+    """
+    truncate = f"SELECT truncate_local_data_after_distributing_table('{name}')"
+    if name not in APPEND_ONLY:
+        return [truncate]
+    return [
+        "SET LOCAL citus.enable_ddl_propagation = off",
+        f"ALTER TABLE {name} DISABLE TRIGGER never_truncated",
+        truncate,
+        f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER never_truncated",
+        "SET LOCAL citus.enable_ddl_propagation = on",
+    ]
+
+
+def _counts(connection: psycopg.Connection[Any], tables: list[str]) -> dict[str, int]:
+    query = sql.SQL("SELECT count(*) FROM {}")
+    return {name: connection.execute(query.format(sql.Identifier(name))).fetchall()[0][0] for name in tables}
+
+
+def _check(before: dict[str, int], after: dict[str, int]) -> None:
+    for name, count in before.items():
+        if after[name] != count:
+            raise IntegrityFault(f"{name} had {count} rows and would have {after[name]} on its shards", table=name)
