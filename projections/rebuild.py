@@ -42,17 +42,19 @@ STAGE: Final = """
 CREATE TEMP TABLE {staged} (LIKE {live}) ON COMMIT DROP;
 ALTER TABLE {staged} ADD PRIMARY KEY ({key})
 """
-# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes.
+# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes. The rebuilt rows are on the server
+# that this connection is to, the live ones maybe on another: MATERIALIZED lets one side be sent to the other.
 REMOVE: Final = """
 -- Live rows that are not, byte for byte, among the rebuilt ones.
+WITH s AS MATERIALIZED (SELECT * FROM {staged})
 DELETE FROM {live} l WHERE l.ledger = %s AND NOT EXISTS (
-    SELECT FROM {staged} s WHERE {same_key} AND ROW({staged_columns})::text = ROW({live_columns})::text)
+    SELECT FROM s WHERE {same_key} AND ROW({staged_columns})::text = ROW({live_columns})::text)
 """
 WRITE: Final = """
 -- Rebuilt rows that are not live.
+WITH l AS MATERIALIZED (SELECT {key} FROM {live} WHERE ledger = %s)
 INSERT INTO {live} (ledger, {columns})
-SELECT s.ledger, {staged_columns} FROM {staged} s
-WHERE NOT EXISTS (SELECT FROM {live} l WHERE l.ledger = s.ledger AND {same_key})
+SELECT %s, {staged_columns} FROM {staged} s WHERE NOT EXISTS (SELECT FROM l WHERE {same_key})
 """
 
 
@@ -94,7 +96,7 @@ def rebuild(database: Database, ledger: str, progress: Progress | None = None) -
         for derived in DERIVED:
             connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
             removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
-            written[derived.name] = connection.execute(_compose(WRITE, derived)).rowcount
+            written[derived.name] = connection.execute(_compose(WRITE, derived), (ledger, ledger)).rowcount
         home = replay.state.functional_currency
         others = mend_other_currencies(connection, ledger, home)
         removed["other_currencies"], written["other_currencies"] = others

@@ -18,6 +18,7 @@ from api.service import LedgerSettings, Subledger
 from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
+from tests.store.watched import watch_statements
 
 settings.register_profile(
     "default",
@@ -36,6 +37,7 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("default")
+watch_statements()
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 DATA = Path(os.environ.get("SUBLEDGER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -1,0 +1,276 @@
+"""What a statement must be so that ledgers can be spread over servers: it names the one ledger it is about.
+
+A statement on our tables restricts each of them, in every query and subquery of it, to a ledger that is a constant or
+a parameter, straight or over a join on ``ledger``; it inserts rows of that ledger, and reads no other tables beside
+ours but in a WITH … AS MATERIALIZED, whose rows can be sent. Then it runs where the ledger is. A statement that is
+known to be about many ledgers joins on ``ledger`` all the same, and does without what cannot be put together from
+several servers.
+Read with PostgreSQL's own parser, as what a regular expression takes for a restriction may be none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from pglast import ast, parse_sql
+from pglast.enums import A_Expr_Kind, BoolExprType, CTEMaterialize, SetOperation
+
+PARAMETER: Final = re.compile(r"%(?:\((\w+)\))?[sbt]")
+BOUND: Final = "a constant"
+# Order is a counter in the ledger's row, rights are row locks: neither is known from one server to the next.
+NEVER: Final = re.compile(r"pg_(try_)?advisory|nextval|currval|lastval|setval|txid_|pg_current_xact")
+# What an ON CONFLICT may call: Citus wants it immutable there, and a clock or a die would not be the same twice.
+IN_CONFLICT: Final = {"coalesce", "greatest", "least"}
+HARMLESS: Final = (ast.VariableSetStmt, ast.TransactionStmt, ast.VariableShowStmt)
+
+Scope = dict[str, str]
+"""Alias → the term of its ledger column."""
+
+
+def faults(statement: str, sharded: frozenset[str], *, crosses: bool = False) -> list[str]:
+    """What keeps this statement from running where its ledger is; nothing where nothing does."""
+    numbers: dict[str, int] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        return f"${numbers.setdefault(found[1] or str(len(numbers)), len(numbers) + 1)}"
+
+    text = PARAMETER.sub(numbered, statement).replace("%%", "%")
+    reading = _Reading(sharded, crosses=crosses)
+    for raw in parse_sql(text):
+        reading.statement(raw.stmt)
+    return reading.faults
+
+
+class _Reading:
+    def __init__(self, sharded: frozenset[str], *, crosses: bool) -> None:
+        self.sharded = sharded
+        self.crosses = crosses
+        self.faults: list[str] = []
+        self._leaders: dict[str, str] = {}
+        self._terms = 0
+        self._ours: set[str] = set()
+        self._others: set[str] = set()
+
+    def statement(self, node: ast.Node) -> None:
+        for call in _all(node, ast.FuncCall):
+            name = call.funcname[-1].sval
+            if NEVER.match(name):
+                self.faults.append(f"{name}() is of one server")
+        match node:
+            case ast.SelectStmt() | ast.InsertStmt() | ast.UpdateStmt() | ast.DeleteStmt():
+                self._query(node, [], {})
+            case ast.CopyStmt():
+                self._copy(node)
+            case _ if not isinstance(node, HARMLESS):
+                named = {r.relname for r in _all(node, ast.RangeVar)} - {
+                    like.relation.relname for like in _all(node, ast.TableLikeClause)
+                }
+                if named & self.sharded:
+                    self.faults.append(f"{type(node).__name__} on {', '.join(sorted(named & self.sharded))}")
+        self._apart()
+        if self.crosses:
+            self._cross(node)
+
+    def _apart(self) -> None:
+        """Our tables may be on another server than any other table."""
+        if self._ours and self._others:
+            self.faults.append(f"reads {', '.join(sorted(self._others))} beside {', '.join(sorted(self._ours))}")
+
+    def _cross(self, node: ast.Node) -> None:
+        """What Citus cannot put together from several servers."""
+        for kind in (ast.GroupingSet, ast.LockingClause):
+            if any(True for _ in _all(node, kind)):
+                self.faults.append(f"{kind.__name__} over ledgers")
+        if any(clause.recursive for clause in _all(node, ast.WithClause)):
+            self.faults.append("a recursive query over ledgers")
+
+    def _copy(self, node: ast.CopyStmt) -> None:
+        if node.query is not None:
+            self._query(node.query, [], {})
+        elif node.relation.relname in self.sharded and "ledger" not in [name.sval for name in node.attlist or ()]:
+            self.faults.append(f"COPY {node.relation.relname} without its ledger")
+
+    # --- a query and the queries in it ------------------------------------------------------------------------
+
+    def _query(self, node: ast.Node, outer: list[Scope], named: dict[str, bool]) -> bool:
+        """Reads one query; whether its column ``ledger``, where it has one, is of the ledger asked for."""
+        named = self._named(node, outer, named)
+        if isinstance(node, ast.SelectStmt) and node.op is not SetOperation.SETOP_NONE:
+            return all([self._query(node.larg, outer, named), self._query(node.rarg, outer, named)])
+        scope: Scope = {}
+        places, conditions, inner = self._from(node, named, scope)
+        conditions += _conjuncts(getattr(node, "whereClause", None))
+        scopes = [scope, *outer]
+        for condition in conditions:
+            self._join(condition, scopes)
+        for select, alias, lateral in inner:
+            if self._query(select, scopes if lateral else outer, named):
+                self._same(scope[alias], BOUND)
+        self._check(places)
+        for part in node:
+            if part not in ("fromClause", "usingClause", "withClause", "larg", "rarg", "selectStmt"):
+                self._expressions(getattr(node, part), scopes, named)
+        for condition in conditions:
+            self._expressions(condition, scopes, named)
+        if isinstance(node, ast.InsertStmt):
+            self._insert(node, outer, named)
+        if isinstance(node, ast.UpdateStmt) and "ledger" in [target.name for target in node.targetList]:
+            self.faults.append(f"UPDATE {node.relation.relname} changes the ledger")
+        return self._gives_bound(node, scopes)
+
+    def _named(self, node: ast.Node, outer: list[Scope], named: dict[str, bool]) -> dict[str, bool]:
+        """The WITH queries: name → whether its ledger is the one asked for."""
+        clause = getattr(node, "withClause", None)
+        for cte in clause.ctes if clause else ():
+            seen = {**named, cte.ctename: False} if clause.recursive else named
+            around = self._ours, self._others
+            if cte.ctematerialized is CTEMaterialize.CTEMaterializeAlways:
+                self._ours, self._others = set(), set()
+            named = {**named, cte.ctename: self._query(cte.ctequery, outer, seen)}
+            if cte.ctematerialized is CTEMaterialize.CTEMaterializeAlways:
+                self._apart()
+                self._ours, self._others = around
+        return named
+
+    def _from(
+        self, node: ast.Node, named: dict[str, bool], scope: Scope
+    ) -> tuple[list[tuple[str, str]], list[ast.Node], list[tuple[ast.Node, str, bool]]]:
+        """Our tables with their terms, the conditions of the joins, the queries in FROM with alias and LATERAL."""
+        places: list[tuple[str, str]] = []
+        conditions: list[ast.Node] = []
+        inner: list[tuple[ast.Node, str, bool]] = []
+        items = [*(getattr(node, "fromClause", None) or ()), *(getattr(node, "usingClause", None) or ())]
+        if isinstance(node, ast.UpdateStmt | ast.DeleteStmt):
+            items.insert(0, node.relation)
+        while items:
+            item = items.pop(0)
+            alias = item.alias.aliasname if getattr(item, "alias", None) else getattr(item, "relname", "")
+            self._terms += 1
+            term = f"{alias} {self._terms}"
+            match item:
+                case ast.JoinExpr():
+                    items += [item.larg, item.rarg]
+                    conditions += _conjuncts(item.quals)
+                case ast.RangeVar() if item.relname in named and item.schemaname is None:
+                    scope[alias] = term
+                    if named[item.relname]:
+                        self._same(term, BOUND)
+                case ast.RangeVar() if item.relname in self.sharded:
+                    scope[alias] = term
+                    places.append((item.relname, term))
+                    self._ours.add(item.relname)
+                case ast.RangeVar():
+                    scope[alias] = term
+                    self._others.add(item.relname)
+                case ast.RangeSubselect():
+                    scope[alias] = term
+                    inner.append((item.subquery, alias, bool(item.lateral)))
+        return places, conditions, inner
+
+    def _check(self, places: Sequence[tuple[str, str]]) -> None:
+        bound = self._leader(BOUND)
+        if self.crosses and places:
+            bound = self._leader(places[0][1])
+        for table, term in places:
+            if self._leader(term) != bound:
+                self.faults.append(f"{table} is not restricted to one ledger")
+
+    def _expressions(self, part: Any, scopes: list[Scope], named: dict[str, bool]) -> None:
+        for link in _all(part, ast.SubLink, stop=(ast.SelectStmt,)):
+            self._query(link.subselect, scopes, named)
+
+    def _insert(self, node: ast.InsertStmt, outer: list[Scope], named: dict[str, bool]) -> None:
+        table = node.relation.relname
+        select = node.selectStmt
+        names = [column.name for column in node.cols or ()]
+        at = names.index("ledger") if "ledger" in names else None
+        bound = self._query(select, outer, named)
+        rows = select.valuesLists or ([select.targetList] if select.targetList else [])
+        for row in rows:
+            value = None if at is None or at >= len(row) else getattr(row[at], "val", row[at])
+            ours = value is not None and (_is_constant(value) or (_is_ledger(value) and bound))
+            if table in self.sharded and not ours:
+                self.faults.append(f"INSERT INTO {table} of rows of no one ledger")
+        if node.onConflictClause is not None:
+            for call in _all(node.onConflictClause.targetList, ast.FuncCall):
+                if call.funcname[-1].sval not in IN_CONFLICT:
+                    self.faults.append(f"ON CONFLICT calls {call.funcname[-1].sval}()")
+
+    # --- which terms are one ledger ---------------------------------------------------------------------------
+
+    def _join(self, condition: ast.Node, scopes: list[Scope]) -> None:
+        if not isinstance(condition, ast.A_Expr) or condition.kind is not A_Expr_Kind.AEXPR_OP:
+            return
+        if condition.name[-1].sval == "=" and condition.lexpr is not None:
+            left, right = self._term(condition.lexpr, scopes), self._term(condition.rexpr, scopes)
+            if left is not None and right is not None:
+                self._same(left, right)
+
+    def _term(self, node: ast.Node, scopes: list[Scope]) -> str | None:
+        if _is_constant(node):
+            return BOUND
+        node = _without_cast(node)
+        if not _is_ledger(node):
+            return None
+        if len(node.fields) > 1:
+            alias = node.fields[-2].sval
+            return next((scope[alias] for scope in scopes if alias in scope), None)
+        # A bare `ledger` is of the innermost query that reads one relation.
+        return next((next(iter(scope.values())) for scope in scopes if len(scope) == 1), None)
+
+    def _gives_bound(self, node: ast.Node, scopes: list[Scope]) -> bool:
+        for target in getattr(node, "targetList", None) or ():
+            value = getattr(target, "val", None)
+            if value is not None and (target.name == "ledger" or _is_ledger(value)):
+                term = self._term(value, scopes)
+                return term is not None and self._leader(term) == self._leader(BOUND)
+        return False
+
+    def _leader(self, term: str) -> str:
+        while (above := self._leaders.get(term, term)) != term:
+            term = above
+        return term
+
+    def _same(self, left: str, right: str) -> None:
+        left, right = self._leader(left), self._leader(right)
+        if left != right:
+            self._leaders[left] = right
+
+
+def _without_cast(node: ast.Node) -> ast.Node:
+    while isinstance(node, ast.TypeCast):
+        node = node.arg
+    return node
+
+
+def _is_constant(node: ast.Node) -> bool:
+    return isinstance(_without_cast(node), ast.ParamRef | ast.A_Const)
+
+
+def _is_ledger(node: ast.Node) -> bool:
+    node = _without_cast(node)
+    return isinstance(node, ast.ColumnRef) and getattr(node.fields[-1], "sval", None) == "ledger"
+
+
+def _conjuncts(node: ast.Node | None) -> list[ast.Node]:
+    if node is None:
+        return []
+    if isinstance(node, ast.BoolExpr) and node.boolop is BoolExprType.AND_EXPR:
+        return [part for each in node.args for part in _conjuncts(each)]
+    return [node]
+
+
+def _all(node: Any, kind: type[ast.Node], *, stop: tuple[type[ast.Node], ...] = ()) -> Iterator[Any]:
+    """Every node of a kind, the node itself included; not those below a kind to stop at."""
+    if isinstance(node, tuple | list):
+        for each in node:
+            yield from _all(each, kind, stop=stop)
+    elif isinstance(node, ast.Node):
+        if isinstance(node, kind):
+            yield node
+        for name in node:
+            below = getattr(node, name)
+            if not isinstance(below, stop):
+                yield from _all(below, kind, stop=stop)

@@ -1,0 +1,91 @@
+"""Every statement that our code sends during the tests, held to the rules of ``one_ledger`` before it is sent.
+
+So the whole suite is the walk that finds a statement which could not run where its ledger is. Statements that tests
+write themselves, to tamper or to look, are not judged.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from subledger.store.distribution import sharded_tables
+from tests.store.one_ledger import faults
+
+ROOT: Final = Path(__file__).parents[2]
+OURS: Final = tuple(f"{ROOT / name}/" for name in ("subledger", "projections", "api", "migrations"))
+TESTS: Final = f"{ROOT / 'tests'}/"
+SHARDED: Final = frozenset({*sharded_tables(), "journal_lines"})
+
+CROSSES_LEDGERS: Final = {
+    ("subledger/store/reader.py", "ledger_heads"): "lists ledgers, one row of each",
+}
+"""Where a statement is about more than one ledger, and why."""
+ONE_SERVER: Final = {
+    ("migrations/env.py", "<module>"): "migrations run on the coordinator, one at a time, by an advisory lock there",
+}
+"""Where a statement is meant for the coordinator alone."""
+
+_kept: set[str] = set()
+
+
+def _sender() -> tuple[str, str] | None:
+    """File and function that the statement comes from; None where a test sends it, or nobody of ours."""
+    frame: Any = sys._getframe(3)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(OURS):
+            return str(Path(name).relative_to(ROOT)), frame.f_code.co_name
+        if name.startswith(TESTS):
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _judge(query: Any, connection: Any) -> None:
+    text = query.as_string(connection) if isinstance(query, sql.Composable) else str(query)
+    if text in _kept:
+        return
+    sender = _sender()
+    if sender is None or sender in ONE_SERVER or sender[0].startswith("migrations/versions"):
+        return
+    found = faults(text, SHARDED, crosses=sender in CROSSES_LEDGERS)
+    if found:
+        raise AssertionError(f"{'; '.join(found)}: {sender[0]}, {sender[1]}:\n{text}")
+    _kept.add(text)
+
+
+class _Watched:
+    def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+        _judge(query, self.connection)  # type: ignore[attr-defined]
+        return super().execute(query, *arguments, **options)  # type: ignore[misc]
+
+    def executemany(self, query: Any, *arguments: Any, **options: Any) -> Any:
+        _judge(query, self.connection)  # type: ignore[attr-defined]
+        return super().executemany(query, *arguments, **options)  # type: ignore[misc]
+
+    def copy(self, query: Any, *arguments: Any, **options: Any) -> Any:
+        _judge(query, self.connection)  # type: ignore[attr-defined]
+        return super().copy(query, *arguments, **options)  # type: ignore[misc]
+
+
+class WatchedCursor(_Watched, psycopg.Cursor[Any]):
+    """A cursor whose statements are judged."""
+
+
+class WatchedServerCursor(_Watched, psycopg.ServerCursor[Any]):
+    """A cursor on the server whose statements are judged."""
+
+
+def watch_statements() -> None:
+    """From now on every connection of every engine is watched."""
+
+    @sa.event.listens_for(sa.pool.Pool, "connect")
+    def watch(connection: Any, _record: Any) -> None:
+        connection.cursor_factory = WatchedCursor
+        connection.server_cursor_factory = WatchedServerCursor
