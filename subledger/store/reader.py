@@ -131,10 +131,14 @@ CROSS JOIN LATERAL (
 ) AS k
 WHERE l.ledger = %(ledger)s
 """
+# Two statements: an UPDATE that asks the clock cannot be sent to the server that has the ledger.
+MAY_ANSWER: Final = """
+-- Up to when a ledger may be asked about; waits for the batch in flight.
+SELECT greatest(clock_timestamp(), answered_through) FROM ledgers WHERE ledger = %s FOR UPDATE
+"""
 PROMISE: Final = """
--- No batch may be recorded at or before a moment that has been answered; waits for the batch in flight.
-UPDATE ledgers SET answered_through = greatest(answered_through, %s)
-WHERE ledger = %s AND %s <= greatest(clock_timestamp(), answered_through) RETURNING 1
+-- No batch may be recorded at or before a moment that has been answered.
+UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledger = %s
 """
 
 
@@ -262,13 +266,15 @@ def _promised(database: Database, ledger: str, known_at: datetime | None, asked:
     if known_at is None or known_at <= recorded_at or (answered_through is not None and known_at <= answered_through):
         return rows[0]
     with database.write() as writing:
-        if writing.execute(PROMISE, (known_at, ledger, known_at)).fetchone() is None:
+        row = writing.execute(MAY_ANSWER, (ledger,)).fetchone()
+        if row is None or known_at > row[0]:
             raise KnownAtInFuture(
                 f"{format_time(known_at)} has not come yet",
                 field="known_at",
                 expected="a moment that has passed",
                 found=format_time(known_at),
             )
+        writing.execute(PROMISE, (known_at, ledger))
     return asked()[0]
 
 

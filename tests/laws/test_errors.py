@@ -334,6 +334,8 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.LedgerBusy: "tests/store/test_gathering.py",
     errors.Overloaded: "tests/store/test_gathering.py",
     errors.Stopping: "tests/store/test_gathering.py",
+    errors.CitusMissing: "tests/store/test_distribution.py",
+    errors.DistributedOtherwise: "tests/store/test_distribution.py",
 }
 
 

@@ -21,6 +21,8 @@ PARAMETER: Final = re.compile(r"%(?:\((\w+)\))?[sbt]")
 BOUND: Final = "a constant"
 # Order is a counter in the ledger's row, rights are row locks: neither is known from one server to the next.
 NEVER: Final = re.compile(r"pg_(try_)?advisory|nextval|currval|lastval|setval|txid_|pg_current_xact")
+# Nor is it known, of what is changed on a server, when on another it was.
+CLOCKS: Final = {"now", "clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday", "random"}
 # What an ON CONFLICT may call: Citus wants it immutable there, and a clock or a die would not be the same twice.
 IN_CONFLICT: Final = {"coalesce", "greatest", "least"}
 HARMLESS: Final = (ast.VariableSetStmt, ast.TransactionStmt, ast.VariableShowStmt)
@@ -116,6 +118,10 @@ class _Reading:
             self._expressions(condition, scopes, named)
         if isinstance(node, ast.InsertStmt):
             self._insert(node, outer, named)
+        if isinstance(node, ast.UpdateStmt | ast.DeleteStmt):
+            for call in _all(node.whereClause, ast.FuncCall):
+                if call.funcname[-1].sval in CLOCKS:
+                    self.faults.append(f"a change that depends on {call.funcname[-1].sval}()")
         if isinstance(node, ast.UpdateStmt) and "ledger" in [target.name for target in node.targetList]:
             self.faults.append(f"UPDATE {node.relation.relname} changes the ledger")
         return self._gives_bound(node, scopes)

@@ -118,6 +118,7 @@ CANNOT_RUN = {
         "reads beside beside blocks",
     "DELETE FROM wallets WHERE customer = %s": "not restricted",
     "UPDATE ledgers SET ledger = %s WHERE ledger = %s": "changes the ledger",
+    "UPDATE ledgers SET position = 1 WHERE ledger = %s AND recorded_at < clock_timestamp()": "on clock_timestamp()",
     "INSERT INTO wallets (customer) VALUES (%s)": "no one ledger",
     "INSERT INTO wallets (ledger, customer) SELECT ledger, customer FROM blocks": "no one ledger",
     "INSERT INTO wallets (ledger, position) VALUES (%s, %s) ON CONFLICT (ledger) DO UPDATE SET position = random()":
