@@ -11,7 +11,8 @@ from html import escape
 from typing import Any, Final
 
 from api.documents import moment
-from api.reports import FEW_ROWS, REPORTS, cells_of, document, heading, is_figure, told_columns
+from api.report_tables import FEW_ROWS, heading, is_figure, told_columns
+from api.reports import REPORTS, cells_of, document
 from projections.report import Asked, Report, Table
 from subledger.store.reader import View
 

@@ -1,7 +1,7 @@
-"""The reports on offer, what each may be asked, and how a report reads as JSON, CSV and tables for people.
+"""The reports on offer, what each may be asked, and how a report reads as JSON and CSV.
 
 Owns: the registry, so that HTTP and the command line offer the same reports and refuse the same questions.
-Does not own: a figure (``projections``), the printable page (``report_pages``).
+Does not own: a figure (``projections``), tables for people (``report_tables``), the printable page (``report_pages``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,19 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from api import documents, terminal
+from api import documents
 from api.service import Subledger
-from projections import breakage_pools, clearing, forecast, performance, receivables, rollforward, statement, waterfall
+from projections import (
+    account_reports,
+    breakage_pools,
+    clearing,
+    forecast,
+    performance,
+    receivables,
+    rollforward,
+    statement,
+    waterfall,
+)
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
@@ -46,6 +56,16 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 PARAMETERS: Final = ("from", "to", "customer", "by", "months")
 
 REPORTS: Final[dict[str, Offered]] = {
+    "trial-balance": Offered(
+        make=account_reports.trial_balance,
+        description="Trial balance: every account, what was debited and credited, and its balance.",
+        takes=("to",),
+    ),
+    "summary": Offered(
+        make=account_reports.summary,
+        description="Summary: what each month debited and credited, by account and dimensions, as its journals say it.",
+        takes=("from", "to"),
+    ),
     "rollforward": Offered(
         make=rollforward.rollforward,
         description="Liability roll-forward: what the month opened with, gained and lost, in value and in credits.",
@@ -215,7 +235,6 @@ def listing(name: str) -> Document:
 def document(report: Report, view: View, asked: Asked) -> Document:
     """The report as JSON: the rows of its first table as ``items``, the other tables under their names."""
     functional = view.head.state.functional_currency
-    first, *others = report.tables
     return {
         "ledger": view.ledger,
         "report": report.name,
@@ -226,15 +245,23 @@ def document(report: Report, view: View, asked: Asked) -> Document:
         "customer": asked.customer,
         "by": asked.by,
         "functional_currency": functional,
-        "items": _objects(first, functional),
-        **{table.name: _objects(table, functional) for table in others},
-        "ties": [_tie(tie) for tie in report.ties],
+        **tables_document(report, functional),
         "ties_out": report.ties_out,
         "notes": list(report.notes),
     }
 
 
-def _tie(tie: Tie) -> Document:
+def tables_document(report: Report, functional: str) -> Document:
+    """The rows of the first table as ``items``, the other tables under their names, and the ties."""
+    first, *others = report.tables
+    return {
+        "items": _objects(first, functional),
+        **{table.name: _objects(table, functional) for table in others},
+        "ties": [tie_document(tie) for tie in report.ties],
+    }
+
+
+def tie_document(tie: Tie) -> Document:
     return {
         "what": tie.what,
         "currency": tie.currency,
@@ -319,76 +346,3 @@ def _csv_line(cells: list[Any]) -> str:
 
 
 FORMATS: Final = ("json", "csv", "html")
-
-
-def show(report: Report, view: View) -> None:
-    """The report for people: its tables without the columns that say nothing, its ties, its notes."""
-    functional = view.head.state.functional_currency
-    for number, table in enumerate(report.tables):
-        title = f"{report.title}, {view.ledger} as of {view.as_of}" if number == 0 else table.name.replace("_", " ")
-        if number == 0 or table.rows:
-            _show_table(title, table, functional)
-    for tie in report.ties:
-        verdict = "ties" if tie.holds else "[bold red]DIFFERS[/]"
-        figures = _tie(tie)
-        terminal.out.print(
-            f"{verdict}: {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}", markup=True
-        )
-    for note in report.notes:
-        terminal.out.print(note, markup=False)
-
-
-def _show_table(title: str, table: Table, functional: str) -> None:
-    told = told_columns(table, functional)
-    heads = [heading(table.columns[at].name, functional) for at in told]
-    rows = [["" if cells[at] is None else str(cells[at]) for at in told] for cells in cells_of(table, functional)]
-    right = [place for place, at in enumerate(told) if is_figure(table.columns[at])]
-    widths = [max(map(len, cells)) + 3 for cells in zip(heads, *rows, strict=True)]
-    if sum(widths) >= terminal.out.width and len(rows) <= FEW_ROWS:
-        heads, *rows = [list(cells) for cells in zip(heads, *rows, strict=True)]
-        right = list(range(1, len(heads)))
-    terminal.table(title, heads, rows, right=right)
-
-
-FEW_ROWS: Final = 4
-"""A table that is too wide is turned, its figures one below the other, where it has no more rows than this."""
-
-
-def heading(name: str, functional: str) -> str:
-    """A column's name as people read it: ``days_1_30`` is "1-30 days", ``net_functional`` is "net, USD"."""
-    match name.split("_"):
-        case ["days", "over", last]:
-            return f"over {last} days"
-        case ["days", first, last]:
-            return f"{first}-{last} days"
-        case [*words, "functional"]:
-            return f"{' '.join(words)}, {functional}"
-        case words:
-            return " ".join(words)
-
-
-def is_figure(column: Column) -> bool:
-    """Whether a column stands on the right."""
-    return column.holds not in ("text", "date")
-
-
-def told_columns(table: Table, functional: str) -> list[int]:
-    """The columns that people are shown: those with something to say that no heading says."""
-    return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
-
-
-def _says_something(table: Table, at: int, functional: str) -> bool:
-    """Whether a column has a figure, and not merely one that the column in the row's own currency has already."""
-    column = table.columns[at]
-    names = [each.name for each in table.columns]
-    if column.name == "functional_currency":
-        return False
-    if column.holds == "functional":
-        places = [names.index(name) for name in ("currency",) if name in names]
-        if all(row[place] == functional for row in table.rows for place in places):
-            return False
-    return (
-        column.name.startswith(("opening", "closing", "current", "days_"))
-        or not table.rows
-        or any(row[at] for row in table.rows)
-    )

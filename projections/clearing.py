@@ -237,7 +237,7 @@ def _items_table(rows: Sequence[Row]) -> Table:
         Column("amount", "money"), Column("open_since", "date"), Column("age_days", "integer"),
         *(Column(name, "money") for name, _ in BUCKETS), Column("reason"),
     )  # fmt: skip
-    return Table(name="items", columns=columns, rows=tuple(rows))
+    return Table(name="items", columns=columns, rows=tuple(rows), lists_items=True)
 
 
 def _accounts_table(rows: Sequence[Row]) -> Table:
@@ -253,7 +253,7 @@ def _accounts_table(rows: Sequence[Row]) -> Table:
             found[3 + at] += row[8 + at]
     columns = (
         Column("account"), Column("currency"), Column("items", "integer"), Column("amount", "money"),
-        Column("oldest_days", "integer"), *(Column(name, "money") for name, _ in BUCKETS),
+        Column("oldest_days", "integer", "max"), *(Column(name, "money") for name, _ in BUCKETS),
     )  # fmt: skip
     return Table(name="accounts", columns=columns, rows=tuple((*key, *found) for key, found in sums.items()))
 
@@ -282,7 +282,8 @@ def _blocks_table(blocks: Sequence[Any], rules: dict[int, Rules]) -> Table:
         Column("customer"), Column("block_id"), Column("currency"), Column("credits", "credits"),
         *(Column(account, "money") for account in OF_A_BLOCK), Column("difference", "money"), Column("reason"),
     )  # fmt: skip
-    return Table(name="blocks", columns=columns, rows=tuple(_block_row(row, has_deposits) for row in blocks))
+    rows = tuple(_block_row(row, has_deposits) for row in blocks)
+    return Table(name="blocks", columns=columns, rows=rows, lists_items=True)
 
 
 def _block_row(row: Any, has_deposits: bool) -> Row:

@@ -28,19 +28,24 @@ class Column(msgspec.Struct, frozen=True):
 
     ``holds`` is ``text``, ``date``, ``integer``, ``ratio`` (a Fraction or Decimal), ``credits`` (a Decimal),
     ``money`` (minor units of the row's ``currency``), or ``functional`` (minor units of the ledger's currency).
-    None stands for nothing to say.
+    None stands for nothing to say. ``added_by`` is ``sum`` or ``max``: what a figure over several ledgers is.
     """
 
     name: str
     holds: str = "text"
+    added_by: str = "sum"
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of figures in a stated order. A table with money has a column ``currency``."""
+    """Rows of figures in a stated order. A table with money has a column ``currency``.
+
+    A table that lists items (one row a block, an open item) is not added up over ledgers.
+    """
 
     name: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
+    lists_items: bool = False
 
 
 class Tie(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +186,7 @@ def totals(
         parameters |= {"customer": customer} if customer else {}
     else:
         source = _FROM_DAYS
-        day, first = _recorded_before(view)
+        day, first = recorded_before(view)
         parameters |= {"day": day, "first": first}
     rows = view.connection.execute(text(TOTALS.format(key=KEYS[by], source=source)), parameters)
     return [
@@ -200,7 +205,7 @@ def totals(
     ]
 
 
-def _recorded_before(view: View) -> tuple[str | date, int]:
+def recorded_before(view: View) -> tuple[str | date, int]:
     """The recorded day whose totals do not count whole any more, and its first position."""
     if view.at_head or view.position == 0:
         return ("infinity" if view.position else "-infinity"), view.position + 1

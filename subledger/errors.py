@@ -19,7 +19,7 @@
     │   ├── EventConflict  LedgerExists  PolicyExists
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
-    │   └── UnknownPolicy
+    │   └── UnknownPolicy  UnknownEntity
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed
     │   └── LedgerBusy  Overloaded  Stopping
@@ -471,6 +471,12 @@ class UnknownApproval(NotFound):
     """Nothing of this id waits, or has waited, for a second person."""
 
     code = "unknown_approval"
+
+
+class UnknownEntity(NotFound):
+    """No ledger is of this entity."""
+
+    code = "unknown_entity"
 
 
 class UnknownPolicy(NotFound):

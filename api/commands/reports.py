@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api import report_pages, reports, terminal
+from api import joint_reports, report_pages, report_tables, reports, terminal
 from api.settings import connect
 from api.terminal import Json, out, parse_day, print_json, table
 from projections.report import Asked, Report
@@ -26,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 def report(
     name: Annotated[str | None, typer.Argument(help="One of --list.", metavar="NAME")] = None,
-    ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
+    ledger: Annotated[
+        list[str] | None, typer.Option("--ledger", "-l", help="The ledger; several are added up.", metavar="L")
+    ] = None,
+    entity: Annotated[str | None, typer.Option(help="Every ledger of this entity, added up.", metavar="E")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="First day, or month.", metavar="D")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Last day or month, inclusive.", metavar="D")] = None,
     as_of: Annotated[str | None, typer.Option("--as-of", help="The books through this day.", metavar="D")] = None,
@@ -45,15 +48,14 @@ def report(
 
     Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
     Example: subledger report statement --ledger acme --customer cust-42 --out statement.html
+    Example: subledger report trial-balance --entity US01 --as-of 2026-03-31
     """
     if list_:
         _list(json_)
         return
-    for field, value in (("NAME", name), ("--ledger", ledger)):
-        if value is None:
-            raise InvalidInput(f"{field} is missing", field=field, expected="subledger report NAME --ledger L")
-    assert name is not None
-    assert ledger is not None
+    if name is None or not (ledger or entity):
+        missing = "NAME" if name is None else "--ledger"
+        raise InvalidInput(f"{missing} is missing", field=missing, expected="subledger report NAME --ledger L")
     format = _format({"json": json_, "csv": csv, "html": html}, file)
     if table_ is not None and format != "csv":
         raise InvalidInput("--table goes with --csv", field="--table", expected="--csv", found=table_)
@@ -61,13 +63,43 @@ def report(
         from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
         known_at=None if known_at is None else parse_time(known_at, field="known-at"),
     )  # fmt: skip
+    if entity is not None or len(ledger or ()) != 1:
+        chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
+        ties_out = _joint(name, question, chosen, format, table_, file)
+    else:
+        assert ledger is not None
+        ties_out = _of_one(name, question, ledger[0], format, table_, file)
+    if not ties_out:
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def _of_one(
+    name: str, question: reports.Question, ledger: str, format: str | None, table: str | None, file: Path | None
+) -> bool:
     with reports.answer(connect(), ledger, name, question) as (found, view, asked):
         if format is None:
-            reports.show(found, view)
+            home = view.head.state.functional_currency
+            report_tables.show(found, whose=ledger, as_of=view.as_of, functional=home)
         else:
-            _write(_pieces(format, found, view, asked, table_), file)
-    if not found.ties_out:
-        raise typer.Exit(terminal.DIFFERENCE)
+            _write(_pieces(format, found, view, asked, table), file)
+    return found.ties_out
+
+
+def _joint(
+    name: str, question: reports.Question, chosen: joint_reports.Chosen, format: str | None, table: str | None,
+    file: Path | None,
+) -> bool:  # fmt: skip
+    if format is not None and format not in joint_reports.FORMATS:
+        expected = ", ".join(joint_reports.FORMATS)
+        raise InvalidInput("no page over several ledgers", field=f"--{format}", expected=expected, found=format)
+    found = joint_reports.answer(connect(), name, question, chosen)
+    if format is None:
+        joint_reports.show(found)
+    elif format == "csv":
+        _write(joint_reports.csv_lines(found, table), file)
+    else:
+        _write([json.dumps(joint_reports.document(found), ensure_ascii=False, indent=2) + "\n"], file)
+    return found.ties_out
 
 
 def _list(json_: bool) -> None:

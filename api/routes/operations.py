@@ -24,7 +24,7 @@ def healthy() -> dict[str, str]:
 def ready(service: Service) -> dict[str, str]:
     """Answers when the database does; 503 otherwise."""
     with service.database.read() as connection:
-        connection.execute(text("SELECT 1 FROM ledgers LIMIT 1"))
+        connection.execute(text("SELECT 1 FROM alembic_version"))
     return {"status": "ready"}
 
 

@@ -88,7 +88,7 @@ def one(
         from_=from_, to=to, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer, by=by, months=months
     )
     reports.offered(name)
-    _check_format(format, table)
+    check_format(format, table, reports.FORMATS)
     with reports.answer(service, ledger, name, question) as (report, view, asked):
         functional = view.head.state.functional_currency
         if format == "csv":
@@ -104,9 +104,10 @@ def one(
         return JSONResponse(reports.document(report, view, asked))
 
 
-def _check_format(format: str, table: str | None) -> None:
-    if format not in reports.FORMATS:
-        raise InvalidValue("no such format", field="format", expected=", ".join(reports.FORMATS), found=format[:80])
+def check_format(format: str, table: str | None, offered: tuple[str, ...]) -> None:
+    """Raises InvalidValue."""
+    if format not in offered:
+        raise InvalidValue("no such format", field="format", expected=", ".join(offered), found=format[:80])
     if table is not None and format != "csv":
         raise InvalidValue(
             "table goes with CSV; JSON has every table", field="table", expected="format=csv", found=table[:80]

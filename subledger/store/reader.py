@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from subledger import merkle
 from subledger.accounts import Side
-from subledger.errors import KnownAtInFuture, UnknownBlock, UnknownLedger, UnknownPosition
+from subledger.errors import KnownAtInFuture, UnknownBlock, UnknownEntity, UnknownLedger, UnknownPosition
 from subledger.events import format_time
 from subledger.journal import Rules, expand
 from subledger.ledger import LedgerState
@@ -176,6 +176,15 @@ def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tupl
     """Ledgers in order of id, each with the name of its posting policy."""
     query = text(HEADS + " WHERE l.ledger > :after ORDER BY l.ledger LIMIT :limit")
     return [(_head(row), row.policy_name) for row in connection.execute(query, {"after": after, "limit": limit})]
+
+
+def ledgers_of(connection: Connection, entity: str) -> list[str]:
+    """The ledgers of an entity, in order of id. Raises UnknownEntity where there is none."""
+    query = text("SELECT ledger FROM ledgers WHERE entity = :entity ORDER BY ledger")
+    found = list(connection.execute(query, {"entity": entity}).scalars())
+    if not found:
+        raise UnknownEntity(f"no ledger is of entity {entity}", field="entity", found=entity)
+    return found
 
 
 def policy_name(connection: Connection, ledger: str, policy: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api import report_pages, reports
+from api import report_pages, report_tables
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
 from tests.conftest import NewLedger, cloud_event
@@ -100,7 +100,7 @@ def test_a_wide_table_of_many_rows_lies_across_with_its_functional_amounts_below
 
 def test_a_table_that_stays_wide_turns_the_paper(service: Subledger, ledger: str) -> None:
     columns = tuple(Column(f"c{number}", "integer") for number in range(report_pages.TOO_WIDE + 1))
-    rows = ((1,) * len(columns),) * (reports.FEW_ROWS + 1)
+    rows = ((1,) * len(columns),) * (report_tables.FEW_ROWS + 1)
     for told, across in ((columns, True), (columns[1:], False)):
         table = Table(name="t", columns=told, rows=tuple(row[: len(told)] for row in rows))
         with service.view(ledger) as view:
@@ -138,6 +138,7 @@ def test_a_tie_that_does_not_hold_stands_out(service: Subledger, ledger: str) ->
 
 
 def test_headings_say_what_columns_hold() -> None:
-    assert [reports.heading(name, "EUR") for name in ("days_0_30", "days_over_90", "net_functional", "block_id")] == [
+    names = ("days_0_30", "days_over_90", "net_functional", "block_id")
+    assert [report_tables.heading(name, "EUR") for name in names] == [
         "0-30 days", "over 90 days", "net, EUR", "block id",
     ]  # fmt: skip

@@ -334,6 +334,7 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.LedgerBusy: "tests/store/test_gathering.py",
     errors.Overloaded: "tests/store/test_gathering.py",
     errors.Stopping: "tests/store/test_gathering.py",
+    errors.UnknownEntity: "tests/http/test_joint_reports.py",
     errors.CitusMissing: "tests/store/test_distribution.py",
     errors.DistributedOtherwise: "tests/store/test_distribution.py",
 }
