@@ -1,21 +1,26 @@
-"""Spreading ledgers over servers on the command line."""
+"""Spreading ledgers over servers on the command line, and how many servers there should be."""
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
+from api import sizing
 from api.settings import connect, is_embedded
-from api.terminal import Json, out, print_json
-from subledger.errors import CitusMissing
+from api.terminal import Json, out, print_json, table
+from subledger.errors import CitusMissing, InvalidInput
 from subledger.store import distribution
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this command."""
+    """Adds these commands."""
     app.command()(distribute)
+    app.command("sizing")(size)
 
 
 def distribute(
@@ -50,3 +55,44 @@ def distribute(
         sys.stdout.writelines(f"{statement};\n" for statement in done.statements)
     else:
         out.print(f"{len(done.tables)} tables are distributed by ledger, {len(done.already)} of them already were.")
+
+
+def size(
+    events_per_day: Annotated[float, typer.Option(help="How many events a day, on average.")],
+    peak: Annotated[float, typer.Option(help="The busiest hour over the average one.")] = 5.0,
+    years: Annotated[float, typer.Option(help="How long everything is kept.")] = 7.0,
+    cores: Annotated[int, typer.Option(help="Of one server.")] = 16,
+    disk_tb: Annotated[float, typer.Option(help="Of one server.")] = 4.0,
+    rebuild_h: Annotated[float, typer.Option(help="How long one ledger may take to be rebuilt.")] = 24.0,
+    bench: Annotated[Path | None, typer.Option(help="What `subledger bench --json` printed.")] = None,
+    events_per_s: Annotated[float | None, typer.Option(help="Of one writer; default from --bench.")] = None,
+    two_writers_per_s: Annotated[float | None, typer.Option(help="Of two, on two cores.")] = None,
+    bytes_per_event: Annotated[float | None, typer.Option(help="On disk, with everything.")] = None,
+    replayed_per_s: Annotated[float | None, typer.Option(help="Events that a rebuild replays.")] = None,
+    json_: Json = False,
+) -> None:
+    """What a load needs: ledgers, servers, disk, hours to rebuild. See subledger/SIZING.md for the formulas.
+
+    Example: subledger sizing --events-per-day 1e8 --bench bench.json
+    """
+    try:
+        document = None if bench is None else json.loads(bench.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"{bench} cannot be read: {error}", field="--bench", expected="what `subledger bench --json` printed"
+        ) from None
+    figures = sizing.figures_of(
+        document, events_per_s=events_per_s, two_writers_per_s=two_writers_per_s, bytes_per_event=bytes_per_event,
+        replayed_per_s=replayed_per_s,
+    )  # fmt: skip
+    load = sizing.Load(
+        events_per_day=events_per_day, peak=peak, years=years, cores=cores, disk_tb=disk_tb, rebuild_h=rebuild_h
+    )
+    found = sizing.size(load, figures)
+    if json_:
+        print_json({name: msgspec.to_builtins(part) for name, part in (
+            ("load", load), ("figures", figures), ("sizing", found),
+        )})  # fmt: skip
+        return
+    rows = [[name.replace("_", " "), f"{value:,.4g}"] for name, value in msgspec.structs.asdict(found).items()]
+    table(None, ("needed", "figure"), rows, right=(1,))
