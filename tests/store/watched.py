@@ -24,6 +24,7 @@ SHARDED: Final = frozenset({*sharded_tables(), "journal_lines"})
 
 CROSSES_LEDGERS: Final = {
     ("subledger/store/reader.py", "ledger_heads"): "lists ledgers, one row of each",
+    ("api/demo/run.py", "_free_name"): "lists the names that are taken",
     ("subledger/store/reader.py", "ledgers_of"): "lists the ledgers of an entity, for reports over them",
 }
 """Where a statement is about more than one ledger, and why."""
