@@ -197,15 +197,15 @@ def _sides(rows: list[dict[str, Any]], account: str) -> dict[tuple[str, str], De
     ("path", "status", "code", "field"),
     [
         ("trial-balance", 422, "missing_field", "entity"),
-        ("trial-balance?entity=E&ledger=x", 422, "missing_field", "entity"),
+        ("trial-balance?entity=no-such-entity&ledger=x", 422, "missing_field", "entity"),
         ("trial-balance?ledger=nowhere", 404, "unknown_ledger", "ledger"),
         ("trial-balance?entity=nowhere", 404, "unknown_entity", "entity"),
-        ("forecast?entity=E", 422, "invalid_value", "name"),
-        ("nonsense?entity=E", 404, "unknown_report", "name"),
-        ("rollforward?entity=E&by=customer", 422, "invalid_value", "by"),
-        ("clearing?entity=E&from=2026-01", 422, "invalid_value", "from"),
-        ("clearing?entity=E&format=html", 422, "invalid_value", "format"),
-        ("clearing?entity=E&format=csv&table=none", 404, "unknown_entity", "entity"),
+        ("forecast?entity=no-such-entity", 422, "invalid_value", "name"),
+        ("nonsense?entity=no-such-entity", 404, "unknown_report", "name"),
+        ("rollforward?entity=no-such-entity&by=customer", 422, "invalid_value", "by"),
+        ("clearing?entity=no-such-entity&from=2026-01", 422, "invalid_value", "from"),
+        ("clearing?entity=no-such-entity&format=html", 422, "invalid_value", "format"),
+        ("clearing?entity=no-such-entity&format=csv&table=none", 404, "unknown_entity", "entity"),
     ],
 )
 def test_what_cannot_be_asked_of_several_ledgers_is_refused(
