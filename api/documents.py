@@ -399,6 +399,7 @@ def report(found: Report) -> Document:
         "clean": not found.differences,
         "events": found.events,
         "entries": found.entries,
+        "since": found.since,
         "differences": [
             {
                 "check": difference.check,

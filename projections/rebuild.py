@@ -1,11 +1,13 @@
 """Rebuilding: every derived row of a ledger from its events, made beside the live ones, then swapped.
 
-The replay runs in a snapshot, without the lock, into temporary tables. Then the ledger's lock is taken, what was
-recorded meanwhile is replayed too, and the live rows that differ are replaced, in one commit. Rows that are right are
-not touched: a healthy ledger is left byte for byte as it was, and the lock is held for a comparison.
+The replay runs in a snapshot, without the lock, share by share, and its rows are staged in temporary tables. What is
+recorded meanwhile is replayed on top of them, again without the lock, until little is left; then the ledger's lock is
+taken, the rest is replayed too, and the live rows that differ are replaced, in one commit. Rows that are right are not
+touched: a healthy ledger is left byte for byte as it was, and the lock is held for the rest and a comparison.
 
-Nothing is ever made from a log that is not whole: each event must be what was hashed, the tree must have the root of
-the last batch, and the head must be that batch. Owns: the swap. Does not own: the fold (replay), the proof (integrity).
+Nothing is ever made from a log that is not whole: each event must be what was hashed, the chain must hold, and the
+head must be its last batch. A rebuild that is killed leaves nothing behind in the database: what it staged was seen by
+its connection alone. Owns: the swap. Does not own: the fold (folding, replay), the proof (integrity).
 
 A writer trusts its memory while the head is the one it was true at. The head's position and batch hash do not move
 here; its count of rebuilds does when a row was mended, so that every writer forgets what it may have loaded damaged.
@@ -13,21 +15,28 @@ here; its count of rebuilds does when a row was mended, so that every writer for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import psycopg
 from psycopg import sql
 
+from projections.folding import Damage, Whole, fold, follow_own, spooled, take_all
 from projections.integrity.other_currencies import mend_other_currencies
-from projections.replay import DERIVED, Derived, Replayer, Rows, read_batches, read_events
+from projections.integrity.verification import shares_for
+from projections.log_stream import WHOLE, Logged, driver, read_events, recorded_days
+from projections.parallel import Tell, snapshot_of, workers_for
+from projections.replay import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key, Replayer, rows_of_totals
 from projections.snapshots import drop_wrong
-from subledger import merkle
-from subledger.encoding import encode
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import LedgerState
+from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
+from subledger.store.rows import decode_decision
 
 _SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
 
@@ -40,10 +49,17 @@ LOCK: Final = "SELECT position, recorded_at, batch_hash FROM ledgers WHERE ledge
 STAGE: Final = """
 -- An empty copy of a derived table, seen by this connection alone, until the commit.
 CREATE TEMP TABLE {staged} (LIKE {live}) ON COMMIT DROP;
-ALTER TABLE {staged} ADD PRIMARY KEY ({key})
 """
-# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes. The rebuilt rows are on the server
-# that this connection is to, the live ones maybe on another: MATERIALIZED lets one side be sent to the other.
+INDEX: Final = "ALTER TABLE {staged} ADD PRIMARY KEY ({key})"
+BY_CUSTOMER: Final = "CREATE INDEX ON {staged} (customer)"
+STAGED_WALLETS: Final = "SELECT customer, position, state FROM rebuilt_wallets WHERE customer = ANY(%s)"
+STAGED_BLOCKS: Final = """
+-- The finished blocks of these customers; open ones are in their wallets.
+SELECT block_id, customer, state FROM rebuilt_blocks WHERE customer = ANY(%s) AND NOT is_open
+"""
+STAGED_DOCUMENTS: Final = "SELECT kind, document_id, customer, state FROM rebuilt_documents WHERE customer = ANY(%s)"
+
+# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes.
 REMOVE: Final = """
 -- Live rows that are not, byte for byte, among the rebuilt ones.
 WITH s AS MATERIALIZED (SELECT * FROM {staged})
@@ -74,79 +90,191 @@ Progress = Callable[[int, int], None]
 """Events done, events in all."""
 
 
-def rebuild(database: Database, ledger: str, progress: Progress | None = None) -> Counts:
+_FEW: Final = 2_000  # events that may be left to be replayed under the lock
+_ROUNDS: Final = 5
+_SPOOL: Final = "subledger-rebuild-"
+
+
+def rebuild(
+    database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
+    shares: int | None = None,
+) -> Counts:  # fmt: skip
     """Replaces the ledger's derived rows by what its events make them. Needs the right to make temporary tables.
 
-    Raises UnknownLedger; IntegrityFault, naming the position, where the log itself is damaged: then nothing is changed.
+    ``workers`` and ``shares`` as in a verification. Raises UnknownLedger; IntegrityFault, naming the position, where
+    the log itself is damaged: then nothing is changed.
     """
-    replay = Replayer(ledger)
-    _follow(database, replay, progress)
-    with database.write() as connection:
+    return _Rebuild(database, ledger, progress or (lambda _done, _total: None)).run(workers, shares)
+
+
+class _Rebuild:
+    def __init__(self, database: Database, ledger: str, progress: Progress) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+
+    def run(self, workers: int | None, shares: int | None) -> Counts:
+        """The whole way, from the first event to the commit."""
+        _remove_left_over()
+        with tempfile.TemporaryDirectory(prefix=f"{_SPOOL}{os.getpid()}-") as name:
+            spool = Path(name)
+            whole = self._fold(spool, workers, shares)
+            with self._database.write() as connection, collection_held_off():
+                self._stage_customers(connection, spool)
+                late = self._replayer(whole)
+                for _ in range(_ROUNDS):
+                    if self._follow(connection, whole, late) <= _FEW:
+                        break
+                head = connection.execute(LOCK, (self._ledger,)).fetchone()
+                if head is None:
+                    raise UnknownLedger(
+                        f"there is no ledger {self._ledger}", field="ledger", found=self._ledger
+                    )  # fmt: skip
+                # A snapshot taken now sees every commit there is, and under the lock there will be no other.
+                self._follow(connection, whole, late)
+                _check_head(whole, head)
+                self._stage_ledger(connection, whole, late)
+                counts = _swap(connection, self._ledger)
+                home = whole.own.state.functional_currency
+                others = mend_other_currencies(connection, self._ledger, home)
+                counts.removed["other_currencies"], counts.written["other_currencies"] = others
+                counts.removed["snapshots"], counts.written["snapshots"] = drop_wrong(connection, self._ledger), 0
+                _mend_settings(connection, whole)
+                if any(counts.removed.values()) or any(counts.written.values()):
+                    connection.execute(FORGET, (self._ledger,))
+        self._progress(self._done, self._done)
+        return counts
+
+    def _fold(self, spool: Path, workers: int | None, shares: int | None) -> Whole:
+        with snapshot_of(self._database) as snapshot:
+            query = "SELECT position FROM ledgers WHERE ledger = %s"
+            row = driver(snapshot.connection).execute(query, (self._ledger,)).fetchone()
+            if row is None:
+                raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
+            self._total = row[0]
+            number = workers_for(self._total, workers)
+            of = shares or shares_for(snapshot.connection, self._ledger, self._total, number)
+            whole = fold(snapshot, self._ledger, shares=of, workers=number, tell=self._tell, spool=spool)
+        if whole.damage is not None:
+            raise _damaged(whole.damage)
+        return whole
+
+    def _tell(self, more: int) -> None:
+        if more:
+            self._done += more
+            self._progress(self._done, max(self._done, self._total))
+
+    # --- what is recorded meanwhile ---------------------------------------------------------------------------
+
+    def _replayer(self, whole: Whole) -> Replayer:
+        """Goes on where the shares have ended, with the customers that it meets."""
+        late = Replayer(self._ledger)
+        late.state, late.position = whole.own.state, whole.own.position
+        return late
+
+    def _follow(self, connection: WriteConnection, whole: Whole, late: Replayer) -> int:
+        """Replays what was recorded since. Returns how many events that were."""
+        assert whole.chain is not None
+        after, known = whole.chain.position, late.events
+        with self._database.read() as reading:
+            days = recorded_days(reading, self._ledger)
+            chain_tell: Tell = lambda _more: None  # noqa: E731
+            whole.chain.follow(reading, 2**62, chain_tell)
+            damage = follow_own(reading, whole.own)
+            if whole.chain.findings:
+                found = whole.chain.findings.first
+                damage = Damage(found.position or 0, found.message)
+            for chunk in read_events(reading, self._ledger, WHOLE, after):
+                if damage is not None:
+                    break
+                self._bring_back(connection, late, _customers(chunk) - late.wallets.keys())
+                damage = take_all(reading, late, chunk, days, hashed=True)
+        if damage is not None:
+            raise _damaged(damage)
+        late.settle_all()
+        for table in OF_CUSTOMERS:
+            _replace(connection, self._ledger, DERIVED_BY_NAME[table], _rows(late, table))
+        self._tell(late.events - known)
+        return late.events - known
+
+    def _bring_back(self, connection: WriteConnection, late: Replayer, customers: set[str]) -> None:
+        names = (sorted(customers),)
+        late.bring_back(
+            connection.execute(STAGED_WALLETS, names).fetchall(),
+            connection.execute(STAGED_BLOCKS, names).fetchall(),
+            connection.execute(STAGED_DOCUMENTS, names).fetchall(),
+        )
+
+    # --- staging ----------------------------------------------------------------------------------------------
+
+    def _stage_customers(self, connection: WriteConnection, spool: Path) -> None:
         for derived in DERIVED:
             connection.execute(_compose(STAGE, derived))
-        rows = _stage(connection, ledger, replay)
-        head = connection.execute(LOCK, (ledger,)).fetchone()
-        if head is None:
-            raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
-        # A snapshot taken now sees every commit there is, and under the lock there will be no other.
-        last = _follow(database, replay, progress)
-        _check_head(replay, last, head)
-        rows = _stage(connection, ledger, replay)
-        removed, written = {}, {}
-        for derived in DERIVED:
-            connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
-            removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
-            written[derived.name] = connection.execute(_compose(WRITE, derived), (ledger, ledger)).rowcount
-        home = replay.state.functional_currency
-        others = mend_other_currencies(connection, ledger, home)
-        removed["other_currencies"], written["other_currencies"] = others
-        removed["snapshots"], written["snapshots"] = drop_wrong(connection, ledger), 0
-        _mend_settings(connection, replay)
-        if any(removed.values()) or any(written.values()):
-            connection.execute(FORGET, (ledger,))
-    return Counts(ledger=ledger, rows=rows, removed=removed, written=written)
+            for rows in spooled(spool, derived.name) if derived.name in OF_CUSTOMERS else ():
+                _copy(connection, self._ledger, derived, rows)
+            connection.execute(_compose(INDEX, derived))
+            if derived.name in OF_CUSTOMERS:
+                connection.execute(_compose(BY_CUSTOMER, derived))
+
+    def _stage_ledger(self, connection: WriteConnection, whole: Whole, late: Replayer) -> None:
+        """The tables that belong to the ledger as a whole: few rows, staged when the last event is in."""
+        assert whole.chain is not None
+        whole.totals.merge(late.totals)
+        tables: dict[str, dict[Key, Any]] = {
+            **whole.own.rows, **rows_of_totals(whole.totals), "merkle_nodes": {**whole.chain.nodes},
+        }  # fmt: skip
+        for name, rows in tables.items():
+            _copy(
+                connection, self._ledger, DERIVED_BY_NAME[name], ((*key, *values) for key, values in rows.items())
+            )  # fmt: skip
 
 
-def _follow(database: Database, replay: Replayer, progress: Progress | None) -> Any:
-    """Replays what is recorded after the replayer's position. Returns the last batch of it, or None."""
-    ledger, last = replay.state.ledger, None
-    with database.read() as connection:
-        total = connection.exec_driver_sql("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).scalar() or 0
-        batches = read_batches(connection, ledger, replay.position)
-        for logged in read_events(connection, ledger, replay.position):
-            if last is None or logged.position > last.last_position:
-                last = next(batches, None)
-            if logged.position != replay.position + 1 or last is None or logged.position < last.first_position:
-                raise _damaged(replay.position + 1, "the log is not whole: an event or its batch is missing")
-            try:
-                _, entries = replay.take(logged, last.recorded_at)
-            except Exception as error:  # whatever a changed log may lead to
-                raise _damaged(logged.position, f"position {logged.position} cannot be replayed: {error!r}") from error
-            encoding = encode(ledger, logged.position, logged.event, logged.decision_text, entries)
-            if merkle.leaf_hash(encoding) != logged.leaf:
-                raise _damaged(logged.position, f"position {logged.position} has been changed: its hash is another")
-            if progress is not None and logged.position % 1000 == 0:
-                progress(logged.position, max(logged.position, total))
-        if last is None:
-            last = connection.exec_driver_sql(
-                "SELECT last_position, recorded_at, root, hash FROM batches WHERE ledger = %s"
-                " ORDER BY last_position DESC LIMIT 1", (ledger,),
-            ).one_or_none()  # fmt: skip
-    if progress is not None:
-        progress(replay.position, replay.position)
-    return last
+def _remove_left_over() -> None:
+    """Throws away what rebuilds have spooled that were killed: nobody can go on with it."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
+        process = path.name.removeprefix(_SPOOL).partition("-")[0]
+        if process.isdigit() and path.stat().st_uid == os.getuid() and not _is_alive(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _damaged(position: int, message: str) -> IntegrityFault:
-    return IntegrityFault(f"{message}; verify says more, and a backup mends it", position=position)
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
-def _check_head(replay: Replayer, last: Any, head: tuple[Any, ...]) -> None:
+def _customers(chunk: list[Logged]) -> set[str]:
+    """Whose wallets a chunk of events may change."""
+    found = {logged.customer for logged in chunk}
+    for logged in chunk:
+        if '"customer"' in logged.decision_text:
+            found |= {movement.customer for movement in decode_decision(logged.decision_text).movements}
+    return {customer for customer in found if customer is not None}
+
+
+def _rows(replay: Replayer, table: str) -> dict[Key, tuple[Any, ...]]:
+    return {key: replay.row(table, key) for key in replay.keys(table)}
+
+
+def _damaged(damage: Damage) -> IntegrityFault:
+    return IntegrityFault(
+        f"{damage.message}; verify says more, and a backup mends it", position=damage.position
+    )  # fmt: skip
+
+
+def _check_head(whole: Whole, head: tuple[Any, ...]) -> None:
     """The log must end where the head says it does: rows made from less would hide what is missing."""
-    if last is None or bytes(last.root) != replay.frontier.root() or last.last_position != replay.position:
-        raise _damaged(replay.position, "the tree over the events has another root than the last batch")
-    if (last.last_position, last.recorded_at, bytes(last.hash)) != (head[0], head[1], bytes(head[2])):
-        raise _damaged(replay.position, f"the ledger's head at position {head[0]} is not its last batch")
+    chain = whole.chain
+    assert chain is not None
+    if (chain.position, chain.moment, chain.hash) != (head[0], head[1], bytes(head[2])):
+        message = f"the ledger's head at position {head[0]} is not its last batch"
+        raise _damaged(Damage(chain.position, message))
 
 
 # --- the swap -------------------------------------------------------------------------------------------------
@@ -174,42 +302,44 @@ def _compose(query: str, derived: Derived) -> sql.Composed:
     )
 
 
-def _stage(connection: WriteConnection, ledger: str, replay: Replayer) -> dict[str, int]:
-    """Puts the rows that are new or other since the last time beside the live ones. Returns how many there are."""
-    counts = {}
-    for derived, rows in zip(DERIVED, replay.changed_rows().values(), strict=True):
-        _replace(connection, ledger, derived, rows)
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(_staged(derived))).fetchone()
-        counts[derived.name] = row[0] if row is not None else 0
-    return counts
+def _swap(connection: WriteConnection, ledger: str) -> Counts:
+    """Live rows that are not the staged ones go, staged ones that are not live come."""
+    rows, removed, written = {}, {}, {}
+    for derived in DERIVED:
+        connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
+        count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(_staged(derived))).fetchone()
+        rows[derived.name] = count[0] if count is not None else 0
+        removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
+        written[derived.name] = connection.execute(_compose(WRITE, derived), (ledger, ledger)).rowcount
+    return Counts(ledger=ledger, rows=rows, removed=removed, written=written)
 
 
-def _replace(connection: WriteConnection, ledger: str, derived: Derived, rows: Rows) -> None:
+def _replace(connection: WriteConnection, ledger: str, derived: Derived, rows: dict[Key, tuple[Any, ...]]) -> None:
+    """Stages rows in the place of those that are staged under the same keys."""
     if not rows:
         return
+    same = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in derived.key)
     with connection.cursor() as cursor:
-        # On the second time, what was recorded meanwhile: a few rows, that may be there already.
-        same = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in derived.key)
-        gone = sql.SQL("DELETE FROM {} WHERE {}").format(_staged(derived), same)
-        if _any_row(cursor, derived):
-            cursor.executemany(gone, list(rows))
-        into = sql.SQL("COPY {} (ledger, {}) FROM STDIN").format(_staged(derived), _list(derived.columns))
-        with cursor.copy(into) as copy:
-            for key, values in rows.items():
-                copy.write_row((ledger, *key, *values))
+        cursor.executemany(sql.SQL("DELETE FROM {} WHERE {}").format(_staged(derived), same), list(rows))
+    _copy(connection, ledger, derived, ((*key, *values) for key, values in rows.items()))
 
 
-def _any_row(cursor: psycopg.Cursor[tuple[Any, ...]], derived: Derived) -> bool:
-    return cursor.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(_staged(derived))).fetchone() is not None
+def _copy(connection: WriteConnection, ledger: str, derived: Derived, rows: Iterable[tuple[Any, ...]]) -> None:
+    into = sql.SQL("COPY {} (ledger, {}) FROM STDIN").format(_staged(derived), _list(derived.columns))
+    with connection.cursor() as cursor, cursor.copy(into) as copy:
+        for row in rows:
+            copy.write_row((ledger, *row))
 
 
-def _mend_settings(connection: WriteConnection, replay: Replayer) -> None:
+def _mend_settings(connection: WriteConnection, whole: Whole) -> None:
     """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
+    assert whole.chain is not None
+    state = whole.own.state
     names = (*_SETTINGS, "frontier")
-    values = [replay.state.stored(name) for name in _SETTINGS] + [replay.frontier.to_bytes()]
+    values = [state.stored(name) for name in _SETTINGS] + [whole.chain.frontier.to_bytes()]
     query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
         _list(names),
         sql.SQL(", ").join(sql.Placeholder() for _ in names),
     )
-    connection.execute(query, (*values, replay.state.ledger, *values))
+    connection.execute(query, (*values, state.ledger, *values))

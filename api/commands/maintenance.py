@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 import uvicorn
@@ -27,11 +28,32 @@ def register(app: typer.Typer) -> None:
     app.command()(bench)
 
 
-def verify(ledger: LedgerOption, json_: Json = False) -> None:
-    """Proves the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 where it differs."""
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, max=256, help="Processes; by default one a core, if there is enough.")
+]
+
+
+def verify(
+    ledger: LedgerOption,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where one was interrupted.")] = False,
+    since_clean: Annotated[
+        bool, typer.Option("--since-clean", help="Do not read again what the last clean one has read.")
+    ] = False,
+    workers: Workers = None,
+    json_: Json = False,
+) -> None:
+    """Proves the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 where it differs.
+
+    How far it is, is kept in the home directory. With --since-clean, events up to where the last clean verification
+    ended are taken at its word: a change of them since is not found. Everything that follows from them is compared.
+    """
+    if resume and since_clean:
+        raise typer.BadParameter("--resume and --since-clean exclude each other")
+    how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service = connect()
+    kept = integrity.Kept(home() / "verified" / quote(ledger, safe=""))
     with terminal.progress("verifying", None) as show:
-        report = integrity.verify(service.database, ledger, lambda done, _total: show(done))
+        report = integrity.verify(service.database, ledger, show, workers=workers, kept=kept, how=how)
     document = documents.report(report)
     if json_:
         print_json(document)
@@ -39,16 +61,18 @@ def verify(ledger: LedgerOption, json_: Json = False) -> None:
         for difference in report.differences:
             out.print(f"[bold red]{difference.check}[/] {difference.message}", markup=True)
         verdict = "clean" if not report.differences else f"{len(report.differences)} differences"
+        if report.since:
+            verdict += f" (the first {report.since} events were not read again)"
         out.print(f"{ledger}: {document['events']} events, {document['entries']} entries: {verdict}")
     if report.differences:
         raise typer.Exit(terminal.DIFFERENCE)
 
 
-def rebuild(ledger: LedgerOption, json_: Json = False) -> None:
+def rebuild(ledger: LedgerOption, workers: Workers = None, json_: Json = False) -> None:
     """Makes every projection anew from the events, beside the live ones, then swaps them."""
     service = connect()
     with terminal.progress("rebuilding", None) as show:
-        counts = rebuilding.rebuild(service.database, ledger, lambda done, _total: show(done))
+        counts = rebuilding.rebuild(service.database, ledger, show, workers=workers)
     document = documents.counts(ledger, counts)
     if json_:
         print_json(document)

@@ -2,10 +2,11 @@
 
 Each file answers one question and owns the checks named beside it; a difference carries the name of its check.
 
-    verification  is every event what was hashed,          log, entries, closed_period, cut
+    share         is every event what was hashed,          log, entries, closed_period, cut
                   every entry what follows from it?
-    chain         does the chain hold, to the head?        chain, head, ledgers (its settings)
+    chain         does the chain hold, to the head?        chain, log (what is missing), head, ledgers (its settings)
     derived       is every derived row what the log makes? the name of the table
+    ledger        what belongs to the ledger as a whole    as above
     policies      are the posting rules sound,             policy, entry
                   and each entry by itself?
     blocks        does every block hold, in every view?    block
@@ -15,17 +16,21 @@ Each file answers one question and owns the checks named beside it; a difference
                   what the entries say?                    unclaimed, payment
     reversals     is every reversal a mirror?              reversal
     totals        do the books tie as a whole?             trial_balance, control
+    kept          what an interrupted verification goes on from
     handed_over   do journals, their files and approvals   journals, journal_exports, approvals
                   say what the log says?
 
-Reads one snapshot, so it is right while writers go on. Does not own: the fold (replay), mending (rebuild).
+Reads one snapshot, by several processes where there is enough to do, so it is right while writers go on. Does not
+own: the fold (replay), mending (rebuild).
 The events, their leaves and the chain are taken at their word only as far as they agree with each other: who can
-rewrite all of them, to the head, is found by a signed checkpoint kept elsewhere, not here.
+rewrite all of them, to the head, is found by a signed checkpoint kept elsewhere, not here. A verification since the
+last clean one also takes at its word what that one has looked at.
 """
 
 from __future__ import annotations
 
 from projections.integrity.findings import MAX_A_CHECK, Difference, Report
-from projections.integrity.verification import Progress, verify
+from projections.integrity.kept import Kept
+from projections.integrity.verification import Progress, Start, verify
 
-__all__ = ["MAX_A_CHECK", "Difference", "Progress", "Report", "verify"]
+__all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Start", "verify"]

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from projections.integrity.derived import plain
+from projections.integrity.derived import compare_table, plain
 from projections.integrity.findings import Findings
-from projections.replay import Replayer
+from projections.log_stream import BatchRow, read_batches, read_leaves
+from projections.parallel import Tell
+from projections.replay import DERIVED_BY_NAME, Key
 from subledger import merkle
 from subledger.encoding import batch_hash
 from subledger.ledger import LedgerState
@@ -32,63 +34,105 @@ def read_head(connection: sa.Connection, ledger: str) -> Any | None:
 
 
 class Chain:
-    """The tree and the chain as far as they have been followed."""
+    """The tree and the chain as far as they have been followed. ``whole`` says that no event and no batch is missing.
 
-    def __init__(self, ledger: str, findings: Findings) -> None:
+    Memory: one hash for 256 events, to be compared with ``merkle_nodes``.
+    """
+
+    def __init__(self, ledger: str) -> None:
+        self.findings = Findings()
+        self.whole = True
+        self.position = 0
+        self.moment: datetime | None = None
+        self.hash = bytes(32)
+        self.nodes: dict[Key, tuple[bytes]] = {}
+        self.frontier = merkle.Frontier()
         self._ledger = ledger
-        self._findings = findings
-        self._frontier = merkle.Frontier()
         self._chained = 0
-        self._hash = bytes(32)
-        self._moment: datetime | None = None
 
-    def leaf(self, leaf: bytes) -> None:
-        """The next event's leaf as it is stored, so that one changed event is one difference and not every root after
-        it."""
-        self._frontier.append(leaf)
+    def follow(self, connection: sa.Connection, through: int, tell: Tell) -> None:
+        """Goes on from where it is, leaf by leaf, each batch when the events it holds have gone by."""
+        batches = read_batches(connection, self._ledger, self._chained, through)
+        batch = next(batches, None)
+        for chunk in read_leaves(connection, self._ledger, self.position, through):
+            for position, leaf in chunk:
+                if position != self.position + 1:
+                    self._missing(self.position + 1, position - 1, position)
+                while batch is not None and batch.last_position < position:
+                    self._batch(batch)
+                    batch = next(batches, None)
+                if batch is None or batch.first_position > position:
+                    self.whole = False
+                    self.findings.differ("chain", f"no batch holds position {position}", position=position)
+                for level, index, digest in self.frontier.append(leaf):
+                    self.nodes[level, index] = (digest,)
+                self.position = position
+                if batch is not None and position == batch.last_position:
+                    self._batch(batch)
+                    batch = next(batches, None)
+            tell(len(chunk))
+        while batch is not None:
+            self._missing(max(self.position + 1, batch.first_position), batch.last_position, None)
+            self._batch(batch)
+            batch = next(batches, None)
 
-    def batch(self, batch: Any) -> None:
-        """One link of the chain, when the events it holds have gone by."""
+    def _missing(self, first: int, last: int, found: int | None) -> None:
+        self.whole = False
+        why = "" if found is not None else ": their batch is there"
+        self.findings.differ(
+            "log", f"the events from position {first} to {last} are missing{why}", position=first, expected=first,
+            found=found,
+        )  # fmt: skip
+
+    def _batch(self, batch: BatchRow) -> None:
         last = batch.last_position
 
         def wrong(message: str, expected: object = None, found: object = None) -> None:
-            self._findings.differ("chain", message, position=last, expected=expected, found=found)
+            self.findings.differ("chain", message, position=last, expected=expected, found=found)
 
         if batch.first_position != self._chained + 1:
             wrong("a batch does not follow the one before it", self._chained + 1, batch.first_position)
-        if self._moment is not None and batch.recorded_at <= self._moment:
-            wrong("recorded_at does not increase", f"after {self._moment}", batch.recorded_at)
-        root, stored_root = self._frontier.root(), bytes(batch.root)
-        whole = self._frontier.size == last
-        if whole and root != stored_root:
-            wrong(f"the root of the batch that ends at position {last} is another", root, stored_root)
-        if self._hash != bytes(batch.previous_hash):
+        if self.moment is not None and batch.recorded_at <= self.moment:
+            wrong("recorded_at does not increase", f"after {self.moment}", batch.recorded_at)
+        root = self.frontier.root()
+        if self.frontier.size == last and root != batch.root:
+            wrong(f"the root of the batch that ends at position {last} is another", root, batch.root)
+        if self.hash != batch.previous_hash:
             wrong(
                 f"the previous_hash of the batch that ends at position {last} is another",
-                self._hash, batch.previous_hash,
+                self.hash, batch.previous_hash,
             )  # fmt: skip
         # With either root: a changed root is one difference, not two, and so is a changed leaf.
         digests = [
-            batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, r, bytes(batch.previous_hash))
-            for r in (root, stored_root)
-        ]
-        digests.append(batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, root, self._hash))
-        if bytes(batch.hash) not in digests:
+            batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, r, previous)
+            for r, previous in (
+                (root, batch.previous_hash), (batch.root, batch.previous_hash), (root, self.hash)
+            )
+        ]  # fmt: skip
+        if batch.hash not in digests:
             wrong(f"the hash of the batch that ends at position {last} is another", digests[0], batch.hash)
-        self._chained, self._hash, self._moment = last, bytes(batch.hash), batch.recorded_at
+        self._chained, self.hash, self.moment = last, batch.hash, batch.recorded_at
 
-    def head(self, head: Any, last: int, replay: Replayer | None) -> None:
+    # --- at the head ------------------------------------------------------------------------------------------
+
+    def compare_nodes(self, connection: sa.Connection) -> Findings:
+        """The kept nodes of the tree against the tree over the leaves."""
+        findings = Findings()
+        compare_table(connection, self._ledger, DERIVED_BY_NAME["merkle_nodes"], self.nodes, findings)
+        return findings
+
+    def head(self, head: Any, state: LedgerState | None, findings: Findings) -> None:
         """The ledger's row against the end of its log; its settings where the log could be replayed."""
         expected: dict[str, Any] = {
-            "position": last, "recorded_at": self._moment, "batch_hash": self._hash,
-            "frontier": self._frontier.to_bytes(),
+            "position": self.position, "recorded_at": self.moment, "batch_hash": self.hash,
+            "frontier": self.frontier.to_bytes(),
         }  # fmt: skip
-        if replay is not None:
-            expected |= {name: replay.state.stored(name) for name in SETTINGS}
+        if state is not None:
+            expected |= {name: state.stored(name) for name in SETTINGS}
         for name, value in expected.items():
             found = plain(getattr(head, name))
             if found != value:
-                self._findings.differ(
+                findings.differ(
                     "head" if name not in SETTINGS else "ledgers",
                     f"{name} of the ledger is not what its log makes it",
                     position=head.position, subject=name, expected=value, found=found,

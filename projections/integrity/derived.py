@@ -1,66 +1,96 @@
-"""Is every derived table, row by row, what the log makes it?
+"""Is every derived row what the log makes it?
 
 Owns: the comparison of the tables with a replay. Does not own: the fold (replay), what tables follow from it (DERIVED).
+
+A row of ``wallets`` may be true at an earlier position than the head, where the ledger writes them behind: then it is
+compared with the wallet as it was at that position, and must not be older than what the ledger vouches for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from projections.integrity.findings import Findings
-from projections.replay import DERIVED, STREAMED, Key, Replayer
-from subledger.store.behind import Held, follow, usage_behind
-from subledger.store.rows import decode_wallet, encode_state
+from projections.log_stream import stream
+from projections.replay import DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key, Replayer
+from subledger.store.rows import encode_state
 
 
-def compare_tables(connection: sa.Connection, ledger: str, replay: Replayer, findings: Findings) -> None:
-    """Rows that are missing, other, or that no event made; the check is named as the table is."""
-    for derived, expected in zip(DERIVED, replay.changed_rows().values(), strict=True):
-        rows = connection.execute(sa.text(derived.query), {"ledger": ledger}, execution_options=STREAMED)
+def compare_customers(connection: sa.Connection, replay: Replayer, findings: Findings) -> None:
+    """The rows of a share's wallets, blocks and documents: missing, other, or made by no event."""
+    replay.settle_all()
+    for name in OF_CUSTOMERS:
+        derived, unseen = DERIVED_BY_NAME[name], set(replay.keys(name))
         size = len(derived.key)
-        found: Iterator[tuple[Key, Any]] = (
-            (tuple(row[:size]), tuple(plain(value) for value in row[size:])) for row in rows
-        )
-        if derived.name == "wallets":
-            found = _with_later_usage(connection, ledger, replay, found)
-        compare_rows(derived.name, expected, found, findings)
+        which = replay.share.rows("customer")
+        if name == "documents":
+            which += " AND customer IS NOT NULL"
+        for rows in stream(connection, derived.rows_of(which), {"ledger": replay.state.ledger}):
+            for row in rows:
+                key, found = row[:size], row[size:]
+                expected = None
+                if key in unseen:
+                    unseen.discard(key)
+                    expected = replay.row(name, key)
+                    if name == "wallets" and expected != found:
+                        expected = _as_it_was(replay, key[0], found[0]) or expected
+                _compare(name, key, expected, found, findings)
+        for key in unseen:
+            if name != "wallets" or not replay.may_lack(key[0]):
+                _lacks(name, key, replay.row(name, key), findings)
 
 
-def _with_later_usage(
-    connection: sa.Connection, ledger: str, replay: Replayer, rows: Iterator[tuple[Key, Any]]
-) -> Iterator[tuple[Key, Any]]:
-    """The rows of wallets as they will be once the usage that was left behind is written to them."""
-    usage = usage_behind(connection.connection.driver_connection, ledger)  # type: ignore[arg-type]
-    behind = {row[3] for row in usage}
-    held: dict[str, Held] = {}
-    for key, (position, state) in rows:
-        if key[0] in behind:
-            held[key[0]] = Held(wallet=decode_wallet(state), position=position)
-        else:
-            yield key, (position, state)
-    follow(held, usage, replay.state.functional_currency)
-    for customer, of in held.items():
-        yield (customer,), (of.position, encode_state(of.wallet))
+def _as_it_was(replay: Replayer, customer: str, position: int) -> tuple[Any, ...] | None:
+    """The row of a wallet that is true at an earlier position than its last, where it may be."""
+    wallet = replay.as_it_was(customer, position)
+    return None if wallet is None else (position, encode_state(wallet))
 
 
-def compare_rows(name: str, expected: dict[Key, Any], rows: Iterator[tuple[Key, Any]], findings: Findings) -> None:
-    """Uses ``expected`` up: what is left of it is missing."""
+def compare_table(
+    connection: sa.Connection, ledger: str, derived: Derived, expected: dict[Key, Any], findings: Findings,
+    which: str = "true",
+) -> None:  # fmt: skip
+    """A table whose rows are at hand. The check is named as the table is."""
+    size, unseen = len(derived.key), set(expected)
+    for rows in stream(connection, derived.rows_of(which), {"ledger": ledger}):
+        for row in rows:
+            unseen.discard(row[:size])
+            _compare(derived.name, row[:size], expected.get(row[:size]), row[size:], findings)
+    for key in sorted(unseen, key=str):
+        _lacks(derived.name, key, expected[key], findings)
+
+
+def compare_rows(
+    name: str, expected: dict[Key, Any], rows: Iterable[tuple[Key, Any]], findings: Findings
+) -> None:  # fmt: skip
+    """Rows that somebody has read against those that there should be."""
+    unseen = set(expected)
     for key, found in rows:
-        values = expected.pop(key, None)
-        subject = ", ".join(str(part) for part in key)
-        if values is None:
-            findings.differ(name, f"{name} has a row that no event made: {subject}", subject=subject, found=found)
-        elif values != found:
-            findings.differ(
-                name, f"{name} {subject} is not what the events make it", subject=subject,
-                expected=_first_other(values, found), found=_first_other(found, values),
-            )  # fmt: skip
-    for key, values in expected.items():
-        subject = ", ".join(str(part) for part in key)
-        findings.differ(name, f"{name} lacks the row {subject}", subject=subject, expected=values)
+        unseen.discard(key)
+        _compare(name, key, expected.get(key), found, findings)
+    for key in sorted(unseen, key=str):
+        _lacks(name, key, expected[key], findings)
+
+
+def _compare(name: str, key: Key, expected: Any, found: tuple[Any, ...], findings: Findings) -> None:
+    if expected == found:
+        return
+    subject = ", ".join(str(part) for part in key)
+    if expected is None:
+        findings.differ(name, f"{name} has a row that no event made: {subject}", subject=subject, found=found)
+    else:
+        findings.differ(
+            name, f"{name} {subject} is not what the events make it", subject=subject,
+            expected=_first_other(expected, found), found=_first_other(found, expected),
+        )  # fmt: skip
+
+
+def _lacks(name: str, key: Key, expected: Any, findings: Findings) -> None:
+    subject = ", ".join(str(part) for part in key)
+    findings.differ(name, f"{name} lacks the row {subject}", subject=subject, expected=expected)
 
 
 def plain(value: Any) -> Any:

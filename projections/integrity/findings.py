@@ -31,12 +31,16 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at and what differs; no differences is a clean ledger."""
+    """What was looked at and what differs; no differences is a clean ledger.
+
+    ``since``: events up to this position were looked at by an earlier verification and not again, 0 where all were.
+    """
 
     ledger: str
     events: int
     entries: int
     differences: list[Difference]
+    since: int = 0
 
 
 class Breach(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,14 +84,36 @@ class Findings:
             position=position, subject=breach.subject, expected=breach.expected, found=breach.found,
         )  # fmt: skip
 
+    def add(self, other: Findings) -> None:
+        """Takes over what somebody else found, after what is here."""
+        self._differences += other._differences
+        self._found += other._found
+
+    def sort(self) -> None:
+        """What was found in the log in the order of its positions; of one position, the event before its batch."""
+        self._differences.sort(key=lambda difference: (difference.position or 0, difference.check == "chain"))
+
+    def __bool__(self) -> bool:
+        return bool(self._differences)
+
+    @property
+    def first(self) -> Difference:
+        return self._differences[0]
+
     def all(self) -> list[Difference]:
         """Every difference in the order in which it was found, and how many were not listed."""
+        listed: Counter[str] = Counter()
+        differences = []
+        for difference in self._differences:
+            listed[difference.check] += 1
+            if listed[difference.check] <= MAX_A_CHECK:
+                differences.append(difference)
         more = [
             Difference(check=check, message=f"{found - MAX_A_CHECK} more differences of this check are not listed")
             for check, found in self._found.items()
             if found > MAX_A_CHECK
         ]
-        return [*self._differences, *more]
+        return [*differences, *more]
 
 
 def _shown(value: object) -> str | None:

@@ -17,8 +17,7 @@ import sqlalchemy as sa
 from projections.integrity.findings import Breach
 from projections.journals.exports import export_id
 from projections.journals.summary import Journal, journals_of
-from projections.replay import STREAMED, Replayer
-from projections.trial_balance import DayKey
+from projections.replay import TotalKey, Totals
 from subledger.errors import IntegrityFault
 from subledger.journal import Rules
 from subledger.periods import Period
@@ -40,12 +39,16 @@ _Line = tuple[str, str, str, str, str, str, str]
 """Role, side, currency, product, credit kind, pool, processor."""
 
 
-def journal_faults(connection: sa.Connection, replay: Replayer, rules: dict[int, Rules]) -> Iterator[Breach]:
+STREAMED: Final = {"yield_per": 1_000}
+
+
+def journal_faults(
+    connection: sa.Connection, ledger: str, open_cut: int, totals: Totals, rules: dict[int, Rules]
+) -> Iterator[Breach]:
     """Journals and their files that are not what the entries make them."""
-    ledger = replay.state.ledger
     known: dict[tuple[str, int], Journal] = {}
     broken = set()
-    months = _by_month(replay)
+    months = _by_month(totals)
     for name in connection.execute(sa.text(PERIODS), {"ledger": ledger}).scalars().all():
         try:
             period = Period.parse(name)
@@ -59,9 +62,9 @@ def journal_faults(connection: sa.Connection, replay: Replayer, rules: dict[int,
             yield _journal(name, f"the journals of {name} cannot be read", None, repr(error))
             continue
         known |= {(name, journal.number): journal for journal in journals}
-        yield from _intervals(name, journals, replay.state.open_cut)
+        yield from _intervals(name, journals, open_cut)
         for journal in journals:
-            yield from _lines(journal, _sums(journal, months[journal.period], replay, rules))
+            yield from _lines(journal, _sums(journal, months[journal.period], totals, rules))
     for row in connection.execute(sa.text(EXPORTS), {"ledger": ledger}, execution_options=STREAMED):
         if row.period not in broken:
             yield from _file(row, known.get((row.period, row.number)))
@@ -98,23 +101,22 @@ def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator
                            expected.get(key), found.get(key))  # fmt: skip
 
 
-def _by_month(replay: Replayer) -> defaultdict[Period, list[DayKey]]:
-    months: defaultdict[Period, list[DayKey]] = defaultdict(list)
-    for key in replay.days:
+def _by_month(totals: Totals) -> defaultdict[Period, list[TotalKey]]:
+    months: defaultdict[Period, list[TotalKey]] = defaultdict(list)
+    for key in totals.days:
         months[Period.of(key[0])].append(key)
     return months
 
 
 def _sums(
-    journal: Journal, month: list[DayKey], replay: Replayer, rules: dict[int, Rules]
+    journal: Journal, month: list[TotalKey], totals: Totals, rules: dict[int, Rules]
 ) -> dict[_Line, tuple[int, int]]:
     """The lines of a month and an interval of cuts, from the log's own totals."""
     sums: defaultdict[_Line, list[int]] = defaultdict(lambda: [0, 0])
     for key in month:
-        (_, _, cut, currency, policy, kind, number, _), total = key, replay.days[key]
+        (_, _, cut, currency, policy, kind, dimensions, _), total = key, totals.days[key]
         if not journal.from_cut < cut <= journal.to_cut:
             continue
-        dimensions = replay.dimensions[number - 1]
         apart = (currency, dimensions.product, dimensions.credit_kind, dimensions.pool, dimensions.processor)
         written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
         for pair in rules.get(policy, {}).get(kind, ()):
@@ -143,22 +145,23 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
         yield breach(f"export {row.export_id} is not what was handed over", row.content_hash, row.kept)
 
 
-def approval_faults(connection: sa.Connection, replay: Replayer) -> Iterator[Breach]:
-    """What was allowed against the events it became. What waits, or was refused, has left nothing in the log."""
-    allowed = dict(replay.allowed)
+def approval_faults(connection: sa.Connection, ledger: str, recorded: dict[str, tuple[Any, ...]]) -> Iterator[Breach]:
+    """What was allowed against the events it became, ``recorded`` by the id of the approval. What waits, or was
+    refused, has left nothing in the log."""
+    allowed = dict(recorded)
 
     def breach(subject: str, message: str, expected: object = None, found: object = None) -> Breach:
         return Breach(check="approvals", message=message, subject=subject, expected=expected, found=found)
 
-    for row in connection.execute(sa.text(APPROVALS), {"ledger": replay.state.ledger}, execution_options=STREAMED):
+    for row in connection.execute(sa.text(APPROVALS), {"ledger": ledger}, execution_options=STREAMED):
         name = row.approval_id
-        recorded = allowed.pop(name, None)
-        if recorded is None:
+        became = allowed.pop(name, None)
+        if became is None:
             if row.state == APPROVED:
                 yield breach(name, f"{name} is approved and no event says so", None, row.state)
             continue
         found = tuple(row)[1:]
-        for column, expected, value in zip(row._fields[1:], recorded, found, strict=True):
+        for column, expected, value in zip(row._fields[1:], became, found, strict=True):
             if expected != value:
                 yield breach(name, f"{column} of approval {name} is not what was recorded", expected, value)
     for name in allowed:

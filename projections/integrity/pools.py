@@ -15,9 +15,12 @@ import msgspec
 
 from projections.integrity.findings import Breach
 from projections.integrity.policies import Policies
-from subledger.blocks import ZERO, Block
+from subledger.blocks import NOTHING_GONE, ZERO
 from subledger.journal import Entry
 from subledger.pools import Pool
+
+Carried = tuple[Decimal, int, int]
+"""Credits left in blocks; what they carry, in their currency and in the functional one."""
 
 
 class _Balance(msgspec.Struct):
@@ -78,19 +81,14 @@ class PoolLaws:
         if not pool.credits and any(ended):
             yield breach("has no credits and a balance: prepaid_liability, breakage_recognized", (0, 0, 0, 0), ended)
 
-    def at_head(self, pools: Mapping[str, Pool], blocks: Mapping[str, tuple[str, Block]]) -> Iterator[Breach]:
-        """Where a pool is not the sum of its blocks."""
-        credits: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
-        carried: defaultdict[str, int] = defaultdict(int)
-        for _, block in blocks.values():
-            if block.pool is not None:
-                credits[block.pool] += block.left
-                carried[block.pool] += block.carrying_minor
-        for name in sorted({*credits, *pools}):
+    def at_head(self, pools: Mapping[str, Pool], in_blocks: Mapping[str, Carried]) -> Iterator[Breach]:
+        """Where a pool is not the sum of its blocks, over all shares."""
+        for name in sorted({*in_blocks, *pools}):
             held = pools[name].credits if name in pools else ZERO
-            if (held, self._balances[name].liability) != (credits[name], carried[name]):
+            credits, carried, _ = in_blocks.get(name, NOTHING_GONE)
+            if (held, self._balances[name].liability) != (credits, carried):
                 yield Breach(
                     check="pool", message=f"pool {name} is not the sum of its blocks", subject=name,
-                    expected=f"{credits[name]:f} credits, {carried[name]}",
+                    expected=f"{credits:f} credits, {carried}",
                     found=f"{held:f} credits, {self._balances[name].liability}",
                 )  # fmt: skip

@@ -1,24 +1,25 @@
 """Is what is owed and held what the entries say: receivables, disputes, unapplied payments, refunds, tax, cash?
 
 Summed from the monetary roles of every entry (the same under every policy, see policies), per block, customer,
-processor or ledger, and held at the head against what the writer remembers. Owns: monetary positions at the head.
+processor or ledger, and held at the head against what the writer remembers: of customers share by share, of the ledger
+as a whole over all shares. Owns: monetary positions at the head.
 Does not own: what a block is worth (blocks), documents one by one (a replay compares those).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from projections.integrity.findings import Breach
 from projections.integrity.policies import Policies
 from projections.replay import Replayer
 from subledger.blocks import NOTHING_GONE
-from subledger.documents import Dispute, Invoice, Payment, Position, place_of
+from subledger.documents import Dispute, Invoice, Payment, Position, Positions, place_of
 from subledger.events import Event
 from subledger.journal import LEDGER_ROLES, Entry
 
-_Key = tuple[str | None, str, str, str]
+PositionKey = tuple[str | None, str, str, str]
 """Customer (None: the ledger as a whole), role, currency, and the block or processor it is kept apart by, or ""."""
 
 _NEVER_CREDIT = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
@@ -31,8 +32,8 @@ class PositionLaws:
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
-        self._standing: dict[_Key, Position] = {}
-        self._unnamed: Counter[_Key] = Counter()
+        self._standing: dict[PositionKey, Position] = {}
+        self._unnamed: Counter[PositionKey] = Counter()
 
     def take(self, event: Event, entries: Iterable[Entry]) -> None:
         """Takes the entries of one event. What comes to nothing is forgotten, so that memory follows what is open."""
@@ -49,48 +50,27 @@ class PositionLaws:
                 if unnamed and role == "customer_balance":
                     self._unnamed[key] -= sign * entry.amount_minor
 
+    def of_the_ledger(self) -> dict[PositionKey, Position]:
+        """What no customer owns, as far as the events of this share moved it."""
+        return {key: position for key, position in self._standing.items() if key[0] is None}
+
     def at_head(self, replay: Replayer) -> Iterator[Breach]:
-        """Every position, then what the writer remembers of each kind."""
-        for (customer, role, currency, place), (amount, functional) in sorted(self._standing.items(), key=str):
-            name = _named(customer, role, currency, place)
-            if not amount:
-                yield _breach(name, "is settled and has a functional amount", 0, functional)
-            if (role in _NEVER_CREDIT and amount < 0) or (role in _NEVER_DEBIT and amount > 0):
-                yield _breach(name, "is on the wrong side", None, amount)
-        yield from self._against("position", self._remembered(replay), self._kept(replay))
-        yield from self._against("receivable", _receivables(replay), self._amounts("accounts_receivable"))
-        yield from self._against("unbilled", _unbilled(replay), self._amounts("unbilled_receivable"))
-        yield from self._against("dispute", _disputed(replay), self._amounts("disputes_receivable"))
-        yield from self._against("unclaimed", _unclaimed(replay), self._amounts("unclaimed_property"))
+        """Every position of a customer, then what the writer remembers of each kind."""
+        own = {key: position for key, position in self._standing.items() if key[0] is not None}
+        yield from _by_itself(own)
+        remembered: dict[PositionKey, object] = {}
+        for customer, wallet in replay.wallets.items():
+            remembered |= _remembered(customer, wallet.positions)
+        yield from _against("position", remembered, _kept(own, replay.state.functional_currency))
+        yield from _against("receivable", _receivables(replay), self._amounts("accounts_receivable"))
+        yield from _against("unbilled", _unbilled(replay), self._amounts("unbilled_receivable"))
+        yield from _against("dispute", _disputed(replay), self._amounts("disputes_receivable"))
+        yield from _against("unclaimed", _unclaimed(replay), self._amounts("unclaimed_property"))
         yield from _freezes(replay)
         yield from self._payments(replay)
 
-    def _against(self, check: str, remembered: dict[_Key, object], told: dict[_Key, object]) -> Iterator[Breach]:
-        for key in sorted(remembered.keys() | told.keys(), key=str):
-            expected, found = told.get(key), remembered.get(key)
-            if expected != found:
-                yield _breach(_named(*key), "is not what its entries say", expected or 0, found or 0, check)
-
-    def _amounts(self, role: str) -> dict[_Key, object]:
+    def _amounts(self, role: str) -> dict[PositionKey, object]:
         return {key: amount for key, (amount, _) in self._standing.items() if key[1] == role and amount}
-
-    def _kept(self, replay: Replayer) -> dict[_Key, object]:
-        home = replay.state.functional_currency
-        return {
-            key: position for key, position in self._standing.items()
-            if key[2] != home or key[1] in _ALWAYS_KEPT
-        }  # fmt: skip
-
-    def _remembered(self, replay: Replayer) -> dict[_Key, object]:
-        owners: list[tuple[str | None, dict[str, Position]]] = [(None, replay.books.positions)]
-        owners += [(customer, wallet.positions) for customer, wallet in replay.wallets.items()]
-        remembered: dict[_Key, object] = {}
-        for customer, positions in owners:
-            for name, position in positions.items():
-                role, currency, place = name.split(" ", 2)
-                if position != (0, 0):
-                    remembered[customer, role, currency, place] = position
-        return remembered
 
     def _payments(self, replay: Replayer) -> Iterator[Breach]:
         """An unapplied balance is what identified payments have open, and what no payment is named for."""
@@ -101,11 +81,51 @@ class PositionLaws:
                 if document.open_minor < 0:
                     yield _breach(f"payment {document.payment_id}", "has less than nothing open", "0 or more",
                                   document.open_minor, "payment")  # fmt: skip
-        owed: dict[_Key, object] = {key: -amount for key, amount in unapplied.items() if amount}
-        yield from self._against("payment", owed, self._amounts("customer_balance"))
+        owed: dict[PositionKey, object] = {key: -amount for key, amount in unapplied.items() if amount}
+        yield from _against("payment", owed, self._amounts("customer_balance"))
 
 
-def _key(role: str, entry: Entry) -> _Key:
+def ledger_faults(standing: Mapping[PositionKey, Position], remembered: Positions, home: str) -> Iterator[Breach]:
+    """What no customer owns: summed over all shares, against the books."""
+    yield from _by_itself(standing)
+    yield from _against("position", _remembered(None, remembered), _kept(standing, home))
+
+
+def _by_itself(standing: Mapping[PositionKey, Position]) -> Iterator[Breach]:
+    for (customer, role, currency, place), (amount, functional) in sorted(standing.items(), key=str):
+        name = _named(customer, role, currency, place)
+        if not amount and functional:
+            yield _breach(name, "is settled and has a functional amount", 0, functional)
+        if (role in _NEVER_CREDIT and amount < 0) or (role in _NEVER_DEBIT and amount > 0):
+            yield _breach(name, "is on the wrong side", None, amount)
+
+
+def _kept(standing: Mapping[PositionKey, Position], home: str) -> dict[PositionKey, object]:
+    return {
+        key: position for key, position in standing.items()
+        if position != (0, 0) and (key[2] != home or key[1] in _ALWAYS_KEPT)
+    }  # fmt: skip
+
+
+def _remembered(customer: str | None, positions: Positions) -> dict[PositionKey, object]:
+    remembered: dict[PositionKey, object] = {}
+    for name, position in positions.items():
+        role, currency, place = name.split(" ", 2)
+        if position != (0, 0):
+            remembered[customer, role, currency, place] = position
+    return remembered
+
+
+def _against(
+    check: str, remembered: Mapping[PositionKey, object], told: Mapping[PositionKey, object]
+) -> Iterator[Breach]:
+    for key in sorted(remembered.keys() | told.keys(), key=str):
+        expected, found = told.get(key), remembered.get(key)
+        if expected != found:
+            yield _breach(_named(*key), "is not what its entries say", expected or 0, found or 0, check)
+
+
+def _key(role: str, entry: Entry) -> PositionKey:
     of_ledger = role in LEDGER_ROLES
     place = entry.dimensions.processor if of_ledger else entry.block_id
     return (None if of_ledger else entry.customer, role, entry.currency, place_of(role, place))
@@ -122,9 +142,9 @@ def _breach(name: str, says: str, expected: object, found: object, check: str = 
 # --- what the writer remembers ----------------------------------------------------------------------------------
 
 
-def _receivables(replay: Replayer) -> dict[_Key, object]:
+def _receivables(replay: Replayer) -> dict[PositionKey, object]:
     """Of each block; of a customer's invoices of overage together, for an entry does not name its invoice."""
-    owed: Counter[_Key] = Counter()
+    owed: Counter[PositionKey] = Counter()
     for block_id, (customer, block) in replay.blocks.items():
         owed[customer, "accounts_receivable", block.currency, block_id] = block.receivable_minor
     for customer, document in replay.documents.values():
@@ -133,17 +153,17 @@ def _receivables(replay: Replayer) -> dict[_Key, object]:
     return {key: amount for key, amount in owed.items() if amount}
 
 
-def _unbilled(replay: Replayer) -> dict[_Key, object]:
-    unbilled: Counter[_Key] = Counter()
+def _unbilled(replay: Replayer) -> dict[PositionKey, object]:
+    unbilled: Counter[PositionKey] = Counter()
     for customer, wallet in replay.wallets.items():
         for overage in wallet.overages:
             unbilled[customer, "unbilled_receivable", overage.currency, ""] += overage.open_minor
     return {key: amount for key, amount in unbilled.items() if amount}
 
 
-def _disputed(replay: Replayer) -> dict[_Key, object]:
+def _disputed(replay: Replayer) -> dict[PositionKey, object]:
     """What is in disputes that are not decided."""
-    disputed: Counter[_Key] = Counter()
+    disputed: Counter[PositionKey] = Counter()
     for customer, document in replay.documents.values():
         if isinstance(document, Dispute) and document.decided is None:
             for part in document.parts:
@@ -151,9 +171,9 @@ def _disputed(replay: Replayer) -> dict[_Key, object]:
     return {key: amount for key, amount in disputed.items() if amount}
 
 
-def _unclaimed(replay: Replayer) -> dict[_Key, object]:
+def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
     """What a state is owed of a block's remainder."""
-    held: dict[_Key, object] = {}
+    held: dict[PositionKey, object] = {}
     for block_id, (customer, block) in replay.blocks.items():
         amount = block.gone.get("escheated", NOTHING_GONE)[1] - block.claimed_minor
         if amount:

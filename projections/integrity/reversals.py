@@ -11,7 +11,6 @@ from typing import Final
 import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
-from projections.replay import STREAMED
 
 FAULTS: Final = """
 -- Usage taken back otherwise than it was booked: more of it, under another policy, or at other money. A part of the
@@ -41,6 +40,9 @@ WHERE credits > drawn_credits OR credits < 0 OR amount NOT BETWEEN 0 AND drawn
        AND amount <> div(2 * drawn * credits + drawn_credits, 2 * drawn_credits))
 ORDER BY at
 """
+
+
+STREAMED: Final = {"yield_per": 1_000}
 
 
 def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[int, Breach]]:

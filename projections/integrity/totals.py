@@ -7,14 +7,16 @@ journal lines as the database has them. Owns: sums over the whole ledger. Does n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
 from projections.integrity.policies import LIABILITY
-from projections.replay import Replayer
+from projections.integrity.pools import Carried
+from projections.replay import Totals
+from subledger.blocks import NOTHING_GONE
 from subledger.journal import Rules
 
 TRIAL_BALANCE: Final = """
@@ -32,28 +34,35 @@ _Sides = tuple[int, ...]
 """Debits, credits, and both in the functional currency."""
 
 
-def total_faults(connection: sa.Connection, replay: Replayer, rules: dict[int, Rules]) -> Iterator[Breach]:
-    """Every sum of the ledger that does not tie."""
-    expected = trial_balance(replay, rules)
-    rows = connection.execute(sa.text(TRIAL_BALANCE), {"ledger": replay.state.ledger})
-    found = {(row[0], row[1]): tuple(int(value) for value in row[2:]) for row in rows}
+def journal_line_sums(connection: sa.Connection, ledger: str) -> dict[_Account, _Sides]:
+    """The trial balance as the database has it, line by line."""
+    rows = connection.execute(sa.text(TRIAL_BALANCE), {"ledger": ledger})
+    return {(row[0], row[1]): tuple(int(value) for value in row[2:]) for row in rows}
+
+
+def total_faults(
+    found: dict[_Account, _Sides], totals: Totals, carried: Mapping[str, Carried], rules: dict[int, Rules]
+) -> Iterator[Breach]:
+    """Every sum of the ledger that does not tie. ``found`` are the sums of the journal lines; ``carried`` is what all
+    blocks carry, by currency."""
+    expected = trial_balance(totals, rules)
     for account, currency in sorted(expected.keys() | found.keys()):
         told, lines = expected.get((account, currency)), found.get((account, currency))
         if told != lines:
             yield _breach(account, f"the trial balance of {account} in {currency} is not that of the journal lines",
                           told, lines)  # fmt: skip
     yield from _out_of_balance(found)
-    yield from _control(replay, expected)
+    yield from _control(carried, expected)
     for (account, currency), (debit, credit, f_debit, f_credit) in sorted(expected.items()):
         if account == "transfer_clearing" and (debit, f_debit) != (credit, f_credit):
             yield _breach(account, f"transfer_clearing in {currency} does not come to nothing",
                           (0, 0), (debit - credit, f_debit - f_credit))  # fmt: skip
 
 
-def trial_balance(replay: Replayer, rules: dict[int, Rules]) -> dict[_Account, _Sides]:
+def trial_balance(totals: Totals, rules: dict[int, Rules]) -> dict[_Account, _Sides]:
     """Account and currency → debits, credits, and both in the functional currency, from the day totals."""
     balances: dict[_Account, list[int]] = {}
-    for (_, _, _, currency, policy, kind, _, _), total in replay.days.items():
+    for (_, _, _, currency, policy, kind, _, _), total in totals.days.items():
         written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
         if not (written or mirrored or f_written or f_mirrored):
             continue
@@ -79,19 +88,14 @@ def _out_of_balance(found: dict[_Account, _Sides]) -> Iterator[Breach]:
             yield _breach(currency, f"the trial balance in {currency}{which} is out by {amount}", 0, amount)
 
 
-def _control(replay: Replayer, balances: dict[_Account, _Sides]) -> Iterator[Breach]:
+def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -> Iterator[Breach]:
     """prepaid_liability is what the blocks carry, in each currency and in the functional one."""
-    home = replay.state.functional_currency
-    carried: Counter[str] = Counter()
-    functional: Counter[str] = Counter()
-    for _, block in replay.blocks.values():
-        carried[block.currency] += block.carrying_minor
-        functional[block.currency] += block.carrying_minor if block.currency == home else block.carrying_functional
     currencies = carried.keys() | {currency for account, currency in balances if account == LIABILITY}
     for currency in sorted(currencies):
         debit, credit, f_debit, f_credit = balances.get((LIABILITY, currency), (0, 0, 0, 0))
+        _, amount, functional = carried.get(currency, NOTHING_GONE)
         for which, balance, blocks in (
-            ("", credit - debit, carried[currency]), (" (functional)", f_credit - f_debit, functional[currency])
+            ("", credit - debit, amount), (" (functional)", f_credit - f_debit, functional)
         ):  # fmt: skip
             if balance != blocks:
                 yield Breach(

@@ -1,222 +1,315 @@
-"""The way of a verification: once through the log, then everything that follows from it.
+"""The way of a verification: the log in parts, on one snapshot, then everything that follows from all of them.
 
-Owns: the order of the checks, and those of single events: that each is what was hashed, that its entries follow from
-its decision, that nothing is posted into a closed period.
+The chain is followed event by event; the customers share by share, each share through the whole log; the ledger's own
+part by itself; sums that need no replay are left to the database. Parts are done by several processes where there is
+enough to do. Owns: the parts, their order, what is summed over them. Does not own: any check.
+
+Memory of a process: one share, a chunk of the log, and a hash for 256 events. Shares are as many as keep that small.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from projections.integrity.blocks import BlockLaws
 from projections.integrity.chain import Chain, read_head
-from projections.integrity.derived import compare_tables
+from projections.integrity.derived import compare_table
 from projections.integrity.findings import Breach, Findings, Report
 from projections.integrity.handed_over import approval_faults, journal_faults
+from projections.integrity.kept import FORM, Kept, Manifest, Part
+from projections.integrity.ledger import LedgerVerification, verify_ledger
 from projections.integrity.other_currencies import compare_other_currencies
-from projections.integrity.policies import Policies
-from projections.integrity.pools import PoolLaws
-from projections.integrity.positions import PositionLaws
+from projections.integrity.pools import Carried
+from projections.integrity.positions import PositionKey, ledger_faults
 from projections.integrity.reversals import reversal_faults
+from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
-from projections.integrity.totals import total_faults
-from projections.replay import Logged, Replayer, read_batches, read_log, stored_entry
-from subledger import merkle
-from subledger.encoding import encode
+from projections.integrity.totals import journal_line_sums, total_faults
+from projections.log_stream import RecordedDays, Share, driver, recorded_days
+from projections.parallel import Job, Snapshot, Tell, snapshot_of, workers_for
+from projections.replay import DERIVED, DERIVED_BY_NAME, Totals, rows_of_totals
+from subledger.blocks import NOTHING_GONE
+from subledger.documents import Position
 from subledger.errors import UnknownLedger
-from subledger.events import Event
-from subledger.journal import Dimensions, Entry
-from subledger.own_event_data import PolicyAdopted
+from subledger.journal import Dimensions
 from subledger.store.database import Database
+
+BATCH_HASH: Final = "SELECT hash FROM batches WHERE ledger = %s AND last_position = %s"
+
+
+class Start(StrEnum):
+    """Where a verification starts that is kept."""
+
+    ANEW = "anew"
+    RESUMED = "resumed"
+    SINCE_CLEAN = "since the last clean one"
+
 
 Progress = Callable[[int, int], None]
 """Events done, events in all."""
 
+STRAYS: Final = """
+-- Positions that have entries and no event.
+SELECT DISTINCT n.position FROM entries n
+WHERE n.ledger = %(ledger)s
+  AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = n.ledger AND e.position = n.position) ORDER BY 1
+"""
+NUMBERING: Final = "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = %s"
+LAG: Final = """
+-- The position through which every wallet's row is written, where the ledger writes them behind.
+SELECT (to_jsonb(l) ->> 'wallets_through')::bigint FROM ledgers l WHERE ledger = %s
+"""
+SIZE: Final = """
+-- How much a replay must hold at once: what is bought, granted, paid, disputed …, and who has a wallet.
+SELECT (SELECT count(*) FROM events WHERE ledger = %(ledger)s AND type <> 'credits.consumed')
+     + (SELECT count(*) FROM wallets WHERE ledger = %(ledger)s)
+"""
 
-def verify(database: Database, ledger: str, progress: Progress | None = None) -> Report:
-    """Every check on one ledger. Raises UnknownLedger; what does not hold is in the report, not raised."""
-    with database.read() as connection:
-        return _Verification(connection, ledger, progress or (lambda _done, _total: None)).run()
+HELD_A_SHARE: Final = 100_000
+"""Wallets, blocks and documents that one share may hold: about 150 MB."""
+EVENTS_A_SHARE: Final = 1_250_000
+"""Events of one share: a block that is drawn every day has as many balances to look at, about 300 bytes each."""
+
+
+def verify(
+    database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
+    shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW,
+) -> Report:  # fmt: skip
+    """Every check on one ledger. Raises UnknownLedger; what does not hold is in the report, not raised.
+
+    ``workers`` is the number of processes: by default one a core, and none but this one for a small ledger. ``shares``
+    is in how many parts the customers are taken: by default as many as keep the memory of a process bounded.
+
+    With ``kept`` the verification is saved as it goes, and ``how`` says where it starts: anew; where one that was
+    interrupted had come to; or where the last clean one ended. The last reads no event, entry and batch again that was
+    recorded up to there: what was done to them since is not found, and ``Report.since`` says so. It does compare every
+    derived row, sum and journal. What is kept of another log than the ledger's is not used.
+    """
+    with snapshot_of(database) as snapshot:
+        told = progress or (lambda _done, _total: None)
+        return _Verification(snapshot, ledger, told, workers, shares, kept, how).run()
+
+
+def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int) -> int:
+    """In how many shares to take the customers: a multiple of the workers, so that none is idle."""
+    row = driver(connection).execute(SIZE, {"ledger": ledger}).fetchone()
+    held = row[0] if row is not None else 0
+    needed = max(-(-held // HELD_A_SHARE), -(-events // EVENTS_A_SHARE), 1)
+    return -(-needed // workers) * workers
 
 
 class _Verification:
-    def __init__(self, connection: sa.Connection, ledger: str, progress: Progress) -> None:
-        self._connection = connection
+    def __init__(
+        self, snapshot: Snapshot, ledger: str, progress: Progress, workers: int | None, shares: int | None,
+        kept: Kept | None, how: Start,
+    ) -> None:  # fmt: skip
+        self._snapshot = snapshot
+        self._connection = snapshot.connection
         self._ledger = ledger
         self._progress = progress
-        self._findings = Findings()
-        self._replay = Replayer(ledger)
-        self._replayable = True
-        self._chain = Chain(ledger, self._findings)
-        self._policies = Policies()
-        self._blocks = BlockLaws(self._policies)
-        self._pools = PoolLaws(self._policies)
-        self._positions = PositionLaws(self._policies)
-        self._entries = 0
-        self._stored_dimensions: dict[int, Dimensions] = {}
-        self._last = 0
+        self._asked_workers, self._asked_shares = workers, shares
+        self._kept, self._how = kept, how
+        self._done = 0
+        self._total = 0
 
     def run(self) -> Report:
         head = read_head(self._connection, self._ledger)
         if head is None:
             raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
-        self._load_dimensions()
-        self._log(head.position)
-        self._chain.head(head, self._last, self._replay if self._replayable else None)
-        if self._replayable:
-            compare_tables(self._connection, self._ledger, self._replay, self._findings)
-            home = self._replay.state.functional_currency
-            compare_other_currencies(self._connection, self._ledger, home, self._findings)
-            compare_snapshots(self._connection, self._ledger, self._findings)
-            for breach in self._at_head():
-                self._findings.breach(breach)
-            for position, breach in reversal_faults(self._connection, self._ledger):
-                self._findings.breach(breach, position)
-        self._progress(self._last, self._last)
-        return Report(ledger=self._ledger, events=self._last, entries=self._entries, differences=self._findings.all())
+        self._total = head.position
+        workers = workers_for(head.position, self._asked_workers)
+        shares = self._asked_shares or shares_for(self._connection, self._ledger, head.position, workers)
+        shares, since = self._begin(head, shares)
+        days = recorded_days(self._connection, self._ledger)
+        numbering = self._stored_numbering()
+        parts = _Parts(*self._follow(numbering, days, shares, workers))
+        true = dict(enumerate(parts.totals.numbered(), start=1))
+        if parts.replayable and any(numbering.get(number) != dimensions for number, dimensions in true.items()):
+            # The table does not say what the log says: then the log is read with what it says itself.
+            self._done = since = 0
+            self._kept = None
+            parts = _Parts(*self._follow({**numbering, **true}, days, shares, workers))
+        if self._done != self._total:
+            self._progress(self._total, self._total)
+        differences = self._all(parts, head).all()
+        if self._kept is not None:
+            self._kept.end(clean=not differences)
+        return Report(
+            ledger=self._ledger, events=parts.events, entries=parts.entries, differences=differences, since=since
+        )
 
-    def _at_head(self) -> Iterator[Breach]:
+    def _begin(self, head: Any, shares: int) -> tuple[int, int]:
+        """In how many shares, and since which position: as what is kept says, where it is of this very log."""
+        if self._kept is None:
+            return shares, 0
+        if self._how is Start.SINCE_CLEAN:
+            self._kept.begin_from_clean()
+        found = self._kept.manifest()
+        usable = found is not None and self._how is not Start.ANEW and found.ledger == self._ledger
+        if usable and found is not None:
+            row = driver(self._connection).execute(BATCH_HASH, (self._ledger, found.position)).fetchone()
+            usable = row is not None and bytes(row[0]).hex() == found.batch_hash
+        if not usable or found is None:
+            self._kept.begin()
+            found = None
+        since = 0 if found is None else found.position if self._how is Start.SINCE_CLEAN else found.since
+        shares = shares if found is None else found.shares
+        self._kept.remember(
+            Manifest(
+                form=FORM, ledger=self._ledger, shares=shares, position=head.position,
+                batch_hash=bytes(head.batch_hash).hex(), since=since,
+            )
+        )  # fmt: skip
+        return shares, since
+
+    def _part(self, name: str) -> Part | None:
+        return None if self._kept is None else self._kept.part(name)
+
+    def _stored_numbering(self) -> dict[int, Dimensions]:
+        """What the table says the numbers of dimension sets stand for."""
+        rows = driver(self._connection).execute(NUMBERING, (self._ledger,))
+        return {number: Dimensions(*values) for number, *values in rows}
+
+    def _follow(
+        self, numbering: dict[int, Dimensions], days: RecordedDays, shares: int, workers: int
+    ) -> tuple[Chain, list[int], LedgerVerification, list[Any], list[Found]]:
+        """The parts of the log, by as many processes as there are workers."""
+        row = driver(self._connection).execute(LAG, (self._ledger,)).fetchone()
+        lagging_after = row[0] if row is not None else None
+        everything = 2**62
+        jobs: list[Job] = [
+            (_chain, (self._ledger, everything, self._part("chain"))),
+            (_line_sums, (self._ledger,)),
+            (_strays, (self._ledger,)),
+            (_reversals, (self._ledger,)),
+            (verify_ledger, (self._ledger, numbering, everything, self._part("ledger"))),
+        ]
+        jobs += [
+            (
+                verify_share,
+                (self._ledger, share, numbering, days, everything, lagging_after, self._part(f"share-{share.number}")),
+            )
+            for share in (Share(number, shares) for number in range(shares))
+        ]
+        # The longest first; what is small fills the end.
+        order = [0, *range(5, len(jobs)), 1, 2, 3, 4]
+        done = self._snapshot.run([jobs[number] for number in order], workers, self._tell)
+        results: list[Any] = [None] * len(jobs)
+        for number, result in zip(order, done, strict=True):
+            results[number] = result
+        self._line_sums = results[1]
+        chain, _, strays, reversals, own, *found = results
+        return chain, strays, own, reversals, found
+
+    def _tell(self, more: int) -> None:
+        if more:
+            self._done += more
+            self._progress(self._done, max(self._done, self._total))
+
+    def _all(self, parts: _Parts, head: Any) -> Findings:
+        """What was found in the log by position, then at its head."""
+        findings = Findings()
+        for found in (parts.chain.findings, parts.own.log, *(found.log for found in parts.found)):
+            findings.add(found)
+        for position in parts.strays:
+            findings.differ("log", f"position {position} has entries and no event", position=position)
+        findings.sort()
+        replayable = parts.replayable
+        parts.chain.head(head, parts.own.replay.state if replayable else None, findings)
+        if not replayable:
+            return findings
+        for found in self._derived(parts):
+            findings.add(found)
+        for share in parts.found:
+            findings.add(share.laws)
+        for breach in self._at_head(parts):
+            findings.breach(breach)
+        for position, breach in parts.reversals:
+            findings.breach(breach, position)
+        return findings
+
+    def _derived(self, parts: _Parts) -> Iterator[Findings]:
+        """What is found of the derived tables, in their order."""
+        of_totals = rows_of_totals(parts.totals)
+        for derived in DERIVED:
+            if derived.name in of_totals:
+                found = Findings()
+                expected = of_totals[derived.name]
+                compare_table(self._connection, self._ledger, DERIVED_BY_NAME[derived.name], expected, found)
+                yield found
+            elif derived.name == "merkle_nodes":
+                yield parts.chain.compare_nodes(self._connection)
+            elif derived.name in parts.own.derived:
+                yield parts.own.derived[derived.name]
+        for share in parts.found:
+            yield share.derived
+        found = Findings()
+        compare_other_currencies(self._connection, self._ledger, parts.own.replay.state.functional_currency, found)
+        compare_snapshots(self._connection, self._ledger, found)
+        yield found
+
+    def _at_head(self, parts: _Parts) -> Iterator[Breach]:
         """The books as a whole: against what the writer remembers, in sum, and against what was handed over."""
-        replay, rules = self._replay, self._policies.rules
-        yield from self._blocks.at_head(replay.blocks, replay.state.functional_currency)
-        yield from self._pools.at_head(replay.books.pools, replay.blocks)
-        yield from self._positions.at_head(replay)
-        yield from total_faults(self._connection, replay, rules)
-        yield from journal_faults(self._connection, replay, rules)
-        yield from approval_faults(self._connection, replay)
+        replay, rules = parts.own.replay, parts.own.policies.rules
+        home = replay.state.functional_currency
+        yield from parts.own.pools.at_head(replay.books.pools, parts.in_pools)
+        yield from ledger_faults(parts.standing, replay.books.positions, home)
+        yield from total_faults(self._line_sums, parts.totals, parts.carried, rules)
+        yield from journal_faults(self._connection, self._ledger, replay.state.open_cut, parts.totals, rules)
+        yield from approval_faults(self._connection, self._ledger, parts.allowed)
 
-    def _load_dimensions(self) -> None:
-        """What the table says the numbers stand for: needed only where the log cannot be replayed."""
-        query = "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = :ledger"
-        for number, *values in self._connection.execute(sa.text(query), {"ledger": self._ledger}):
-            self._stored_dimensions[number] = Dimensions(*values)
 
-    # --- the log ---------------------------------------------------------------------------------------------
+class _Parts:
+    """What the parts have found, and its sums over all shares."""
 
-    def _log(self, total: int) -> None:
-        batches = read_batches(self._connection, self._ledger)
-        batch = next(batches, None)
-        for logged in read_log(self._connection, self._ledger, self._stray_entries):
-            position = logged.position
-            if position != self._last + 1:
-                self._replayable = False
-                self._findings.differ(
-                    "log", f"the events from position {self._last + 1} to {position - 1} are missing",
-                    position=self._last + 1, expected=self._last + 1, found=position,
-                )  # fmt: skip
-            while batch is not None and batch.last_position < position:
-                self._chain.batch(batch)
-                batch = next(batches, None)
-            held = batch is not None and batch.first_position <= position
-            if not held:
-                self._replayable = False
-                self._findings.differ("chain", f"no batch holds position {position}", position=position)
-            self._event(logged, batch.recorded_at if batch is not None else None)
-            self._last = position
-            if batch is not None and position == batch.last_position:
-                self._chain.batch(batch)
-                batch = next(batches, None)
-            if position % 1000 == 0:
-                self._progress(position, max(position, total))
-        while batch is not None:
-            self._replayable = False
-            self._findings.differ(
-                "log", f"the events from position {max(self._last + 1, batch.first_position)} to {batch.last_position}"
-                " are missing: their batch is there",
-                position=max(self._last + 1, batch.first_position),
-            )  # fmt: skip
-            self._chain.batch(batch)
-            batch = next(batches, None)
+    def __init__(
+        self, chain: Chain, strays: list[int], own: LedgerVerification, reversals: list[tuple[int, Breach]],
+        found: list[Found],
+    ) -> None:  # fmt: skip
+        self.chain, self.strays, self.own, self.reversals, self.found = chain, strays, own, reversals, found
+        self.events = sum(share.events for share in found)
+        self.entries = sum(share.entries for share in found)
+        self.replayable = chain.whole and own.replayable and all(share.replayable for share in found)
+        self.totals = Totals()
+        self.carried: dict[str, Carried] = {}
+        self.in_pools: dict[str, Carried] = {}
+        self.standing: dict[PositionKey, Position] = {}
+        self.allowed: dict[str, tuple[Any, ...]] = {}
+        for share in found:
+            self.totals.merge(share.totals)
+            for sums, more in ((self.carried, share.carried), (self.in_pools, share.in_pools)):
+                for name, (credits, amount, functional) in more.items():
+                    held = sums.get(name, NOTHING_GONE)
+                    sums[name] = (held[0] + credits, held[1] + amount, held[2] + functional)
+            for key, (amount, functional) in share.standing.items():
+                standing = self.standing.get(key, (0, 0))
+                self.standing[key] = (standing[0] + amount, standing[1] + functional)
+            self.allowed |= share.allowed
 
-    def _stray_entries(self, position: int) -> None:
-        self._findings.differ("log", f"position {position} has entries and no event", position=position)
 
-    def _event(self, logged: Logged, recorded_at: datetime | None) -> None:
-        """One event: that it is what was hashed, that its entries follow from it, what it does to the books."""
-        closed_through, open_cut = self._replay.state.closed_through, self._replay.state.open_cut
-        event, posted, failure = self._replayed(logged, recorded_at)
-        entries = tuple(stored_entry(row, self._dimensions(row.dimension_set)) for row in logged.entries)
-        position = logged.position
-        leaf = merkle.leaf_hash(encode(self._ledger, position, logged.event, logged.decision_text, entries))
-        if leaf != logged.leaf:
-            self._findings.differ(
-                "log", f"position {position} has been changed: its hash is another", position=position,
-                expected=logged.leaf, found=leaf,
-            )  # fmt: skip
-        self._chain.leaf(logged.leaf)
-        self._entries += len(entries)
-        if failure is not None:
-            self._findings.differ(
-                "log", f"position {position} cannot be replayed, nor what follows: what is derived was not compared",
-                position=position, found=repr(failure),
-            )  # fmt: skip
-        if event is None:
-            return
-        if entries != posted:
-            self._wrong_entries(position, posted, entries)
-        self._dates(position, entries, closed_through, open_cut)
-        for breach in self._laws(event, entries):
-            self._findings.breach(breach, position)
+# --- the jobs of workers ----------------------------------------------------------------------------------------------
 
-    def _laws(self, event: Event, entries: tuple[Entry, ...]) -> Iterator[Breach]:
-        """What no longer holds of the books after an event."""
-        if isinstance(event.data, PolicyAdopted):
-            yield from self._policies.adopt(event.data)
-        for entry in entries:
-            yield from self._policies.entry_faults(entry, self._replay.state.functional_currency)
-        yield from self._blocks.take(entries)
-        yield from self._pools.take(entries, self._replay.books.pools)
-        self._positions.take(event, entries)
 
-    def _dates(self, position: int, entries: tuple[Entry, ...], closed_through: date | None, open_cut: int) -> None:
-        for entry in entries:
-            if closed_through is not None and entry.accounting_date <= closed_through:
-                self._findings.differ(
-                    "closed_period", f"position {position} posts into a closed period", position=position,
-                    expected=f"after {closed_through}", found=entry.accounting_date,
-                )  # fmt: skip
-            if entry.cut != open_cut:
-                self._findings.differ(
-                    "cut", f"position {position} is in another cut than was open", position=position,
-                    expected=open_cut, found=entry.cut,
-                )  # fmt: skip
+def _chain(connection: sa.Connection, _tell: Tell, ledger: str, through: int, part: Part | None) -> Chain:
+    chain = part.load() if part is not None else None
+    if not isinstance(chain, Chain):
+        chain = Chain(ledger)
+    chain.follow(connection, through, lambda _more: None)
+    if part is not None:
+        part.save(chain)
+    return chain
 
-    def _replayed(
-        self, logged: Logged, recorded_at: datetime | None
-    ) -> tuple[Event | None, tuple[Entry, ...], Exception | None]:
-        if not self._replayable or recorded_at is None:
-            return None, (), None
-        try:
-            event, entries = self._replay.take(logged, recorded_at)
-        except Exception as error:  # a changed log may fail in any way; the rest of it is still hashed
-            self._replayable = False
-            return None, (), error
-        return event, entries, None
 
-    def _dimensions(self, number: int) -> Dimensions:
-        """What a dimension set's number stands for: the log says so by its order, the table only repeats it.
+def _strays(connection: sa.Connection, _tell: Tell, ledger: str) -> list[int]:
+    return [position for (position,) in driver(connection).execute(STRAYS, {"ledger": ledger}).fetchmany(1_000)]
 
-        So a changed row of ``dimension_sets`` is a difference of that table, and not of every event that used it.
-        """
-        numbered = self._replay.dimensions
-        if self._replayable and 1 <= number <= len(numbered):
-            return numbered[number - 1]
-        return self._stored_dimensions.get(number, Dimensions("?", "?", "?", "?"))
 
-    def _wrong_entries(self, position: int, posted: tuple[Entry, ...], entries: tuple[Entry, ...]) -> None:
-        if len(posted) != len(entries):
-            self._findings.differ(
-                "entries", f"position {position} has other entries than follow from its decision", position=position,
-                expected=f"{len(posted)} entries", found=f"{len(entries)} entries",
-            )  # fmt: skip
-        for expected, found in zip(posted, entries, strict=False):
-            for name in Entry.__struct_fields__:
-                if getattr(expected, name) != getattr(found, name):
-                    self._findings.differ(
-                        "entries", f"{name} of entry {expected.number} of position {position} does not follow from"
-                        " its decision", position=position, subject=f"{expected.number}.{name}",
-                        expected=getattr(expected, name), found=getattr(found, name),
-                    )  # fmt: skip
+def _line_sums(connection: sa.Connection, _tell: Tell, ledger: str) -> Any:
+    return journal_line_sums(connection, ledger)
+
+
+def _reversals(connection: sa.Connection, _tell: Tell, ledger: str) -> list[tuple[int, Breach]]:
+    return [fault for fault, _ in zip(reversal_faults(connection, ledger), range(1_000), strict=False)]

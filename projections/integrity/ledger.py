@@ -1,0 +1,76 @@
+"""What belongs to the ledger as a whole: do its settings, books and pools hold, and are their rows what the log makes?
+
+Follows the events that no customer has, and those that touch a pool or another currency, in the order of the log.
+Entries are taken as they are stored: that they follow from their events is asked share by share. Owns: these checks.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from projections.integrity.derived import compare_table
+from projections.integrity.findings import Findings
+from projections.integrity.kept import Part
+from projections.integrity.policies import Policies
+from projections.integrity.pools import PoolLaws
+from projections.integrity.share import UNKNOWN
+from projections.log_stream import OF_THE_LEDGER, read_log, stored_entry
+from projections.parallel import Tell
+from projections.replay import DERIVED_BY_NAME, LedgerReplayer
+from subledger.journal import Dimensions
+from subledger.own_event_data import PolicyAdopted
+
+
+class LedgerVerification:
+    """The checks of the ledger's own part. ``failure`` is the position and the reason, where it cannot be replayed."""
+
+    def __init__(self, ledger: str, numbering: dict[int, Dimensions]) -> None:
+        self.log = Findings()
+        self.derived: dict[str, Findings] = {}
+        self.replayable = True
+        self.replay = LedgerReplayer(ledger)
+        self.policies = Policies()
+        self.pools = PoolLaws(self.policies)
+        self._numbering = numbering
+        self._position = 0
+
+    def go_on(self, numbering: dict[int, Dimensions]) -> None:
+        """Goes on in another snapshot, where it was saved."""
+        self._numbering = numbering
+        self.derived = {}
+
+    def run(self, connection: sa.Connection, through: int) -> None:
+        """Follows the log through a position, and compares what it leaves with the tables."""
+        ledger = self.replay.state.ledger
+        for chunk in read_log(connection, ledger, OF_THE_LEDGER, self._position, through):
+            for logged, rows in chunk:
+                try:
+                    event = self.replay.take(logged)
+                except Exception:  # a share tells which, and that nothing derived was compared
+                    self.replayable = False
+                    return
+                if isinstance(event.data, PolicyAdopted):
+                    list(self.policies.adopt(event.data))  # the first share tells what is wrong with it
+                entries = [stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows]
+                for breach in self.pools.take(entries, self.replay.books.pools):
+                    self.log.breach(breach, logged.position)
+                self._position = logged.position
+        for name, rows_of_table in self.replay.rows.items():
+            found = self.derived[name] = Findings()
+            which = "customer IS NULL" if name == "documents" else "true"
+            compare_table(connection, ledger, DERIVED_BY_NAME[name], rows_of_table, found, which)
+
+
+def verify_ledger(
+    connection: sa.Connection, _tell: Tell, ledger: str, numbering: dict[int, Dimensions], through: int,
+    part: Part | None,
+) -> LedgerVerification:  # fmt: skip
+    """The job of one worker."""
+    verification = part.load() if part is not None else None
+    if not isinstance(verification, LedgerVerification):
+        verification = LedgerVerification(ledger, numbering)
+    verification.go_on(numbering)
+    verification.run(connection, through)
+    if part is not None:
+        part.save(verification)
+    return verification

@@ -1,0 +1,281 @@
+"""One share of the customers: is every event what was hashed, every entry what follows from it, every row what is left?
+
+Follows the log with the entries of the share's events and asks the laws of blocks and positions after each. Owns: the
+checks of single events, and what a share leaves to be summed over all shares. Does not own: what belongs to the ledger
+as a whole (ledger), the chain.
+
+Memory: what the replay of a share holds, and for each of its blocks its balances by accounting date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from projections.integrity.blocks import BlockLaws
+from projections.integrity.derived import compare_customers
+from projections.integrity.findings import Breach, Findings
+from projections.integrity.kept import Part
+from projections.integrity.policies import Policies
+from projections.integrity.pools import Carried
+from projections.integrity.positions import PositionKey, PositionLaws
+from projections.log_stream import (
+    TRANSFER,
+    Logged,
+    Members,
+    RecordedDays,
+    Share,
+    read_log,
+    recorded_at,
+    stored_entry,
+)
+from projections.parallel import Tell
+from projections.replay import Replayer, Totals, as_stored
+from subledger import merkle
+from subledger.blocks import NOTHING_GONE
+from subledger.documents import Position
+from subledger.encoding import encode
+from subledger.events import Event
+from subledger.journal import Dimensions, Entry
+from subledger.ledger import LedgerState
+from subledger.own_event_data import PolicyAdopted
+
+UNKNOWN: Final = Dimensions("?", "?", "?", "?")
+
+SAVED_EVERY: Final = 250_000
+"""Events after which a share saves how far it is."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a share has found, and what of it counts for the ledger as a whole.
+
+    ``log`` are findings with a position; ``derived`` and ``laws`` hold only where the whole log could be replayed.
+    ``carried`` is by currency, ``in_pools`` by pool: what the blocks of the share carry.
+    """
+
+    events: int
+    entries: int
+    replayable: bool
+    log: Findings
+    derived: Findings
+    laws: Findings
+    totals: Totals
+    state: LedgerState
+    carried: dict[str, Carried]
+    in_pools: dict[str, Carried]
+    standing: dict[PositionKey, Position]
+    allowed: dict[str, tuple[Any, ...]]
+
+
+class ShareVerification:
+    """The checks of one share, from the first event on. ``numbering`` says what the numbers of dimension sets mean."""
+
+    def __init__(self, ledger: str, share: Share, numbering: dict[int, Dimensions], lagging_after: int | None) -> None:
+        self._ledger = ledger
+        self._share = share
+        self._numbering = numbering
+        self._lagging_after = lagging_after
+        self._log = Findings()
+        self._replayable = True
+        self._policies = Policies()
+        self._blocks = BlockLaws(self._policies)
+        self._positions = PositionLaws(self._policies)
+        self._events = 0
+        self._entries = 0
+        self._position = 0
+        self._replay: Replayer | None = None
+        self._connection: sa.Connection | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connection": None}
+
+    @property
+    def _folded(self) -> Replayer:
+        assert self._replay is not None
+        return self._replay
+
+    def go_on(self, numbering: dict[int, Dimensions], lagging_after: int | None) -> None:
+        """Goes on in another snapshot, where it was saved."""
+        self._numbering, self._lagging_after = numbering, lagging_after
+
+    def run(
+        self, connection: sa.Connection, days: RecordedDays, through: int, tell: Tell, part: Part | None
+    ) -> Found:  # fmt: skip
+        """Follows the log through a position, from where it is, and compares what it leaves with the tables."""
+        self._connection = connection
+        if self._replay is None:
+            members = Members(connection, self._share)
+            self._replay = Replayer(self._ledger, members, lagging_after=self._lagging_after)
+        self._replay.go_on(connection, self._lagging_after)
+        tell(self._events)
+        unsaved = 0
+        for chunk in read_log(connection, self._ledger, self._share.events, self._position, through):
+            before = self._events
+            for logged, rows in chunk:
+                self._event(logged, rows, days.of(logged.position))
+            self._position = chunk[-1][0].position
+            unsaved += len(chunk)
+            if part is not None and unsaved >= SAVED_EVERY:
+                part.save(self)
+                unsaved = 0
+            tell(self._events - before)
+        self._folded.settle_all()
+        if part is not None:
+            part.save(self)
+        return self._found(connection)
+
+    def _found(self, connection: sa.Connection) -> Found:
+        derived, laws = Findings(), Findings()
+        carried: dict[str, Carried] = {}
+        in_pools: dict[str, Carried] = {}
+        replay = self._folded
+        home = replay.state.functional_currency
+        if self._replayable:
+            compare_customers(connection, replay, derived)
+            for breach in self._blocks.at_head(replay.blocks, home):
+                laws.breach(breach)
+            for _, block in replay.blocks.values():
+                amount = block.carrying_minor
+                what = (block.left, amount, amount if block.currency == home else block.carrying_functional)
+                carried[block.currency] = _sum(carried.get(block.currency, NOTHING_GONE), what)
+                if block.pool is not None:
+                    in_pools[block.pool] = _sum(in_pools.get(block.pool, NOTHING_GONE), what)
+            for breach in self._positions.at_head(replay):
+                laws.breach(breach)
+        return Found(
+            events=self._events, entries=self._entries, replayable=self._replayable, log=self._log, derived=derived,
+            laws=laws, totals=replay.totals, state=replay.state, carried=carried, in_pools=in_pools,
+            standing=self._positions.of_the_ledger(), allowed=replay.allowed,
+        )  # fmt: skip
+
+    # --- one event --------------------------------------------------------------------------------------------
+
+    def _event(self, logged: Logged, rows: list[tuple[Any, ...]], recorded_on: date | None) -> None:
+        """That it is what was hashed, that its entries follow from it, what it does to the books."""
+        state = self._folded.state
+        position = logged.position
+        event, posted, failure = self._replayed(logged, recorded_on)
+        mine = self._folded.is_mine(logged.customer)
+        if failure is not None:
+            self._log.differ(
+                "log", f"position {position} cannot be replayed, nor what follows: what is derived was not compared",
+                position=position, found=repr(failure),
+            )  # fmt: skip
+        if not mine:
+            if logged.type == TRANSFER and self._replayable:
+                self._other_side(logged, rows)
+            return
+        entries = tuple(stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows)
+        hashed = event if event is not None else as_stored(logged)
+        leaf = merkle.leaf_hash(encode(self._ledger, position, hashed, logged.decision_text, entries))
+        if leaf != logged.leaf:
+            self._log.differ(
+                "log", f"position {position} has been changed: its hash is another", position=position,
+                expected=logged.leaf, found=leaf,
+            )  # fmt: skip
+        self._events += 1
+        self._entries += len(entries)
+        if event is None:
+            return
+        if entries != posted:
+            self._wrong_entries(position, posted, entries)
+        self._dates(position, entries, state)
+        for breach in self._laws(event, entries):
+            self._log.breach(breach, position)
+
+    def _replayed(
+        self, logged: Logged, recorded_on: date | None
+    ) -> tuple[Event | None, tuple[Entry, ...], Exception | None]:
+        """The event and its entries as they follow from it; None where it is not of this share, or cannot be."""
+        self._replayable = self._replayable and recorded_on is not None  # the chain tells of a missing batch
+        if not self._replayable or recorded_on is None:
+            return None, (), None
+        try:
+            taken = self._folded.take(logged, recorded_on, self._moment)
+        except Exception as error:  # a changed log may fail in any way; the rest of it is still hashed
+            self._replayable = False
+            return None, (), error
+        if taken is None:
+            self._settings(logged)
+            return None, (), None
+        return *taken, None
+
+    def _moment(self, position: int) -> Any:
+        assert self._connection is not None
+        return recorded_at(self._connection, self._ledger, position)
+
+    def _settings(self, logged: Logged) -> None:
+        """The rules of a policy hold in every share; what is wrong with them is told by the first."""
+        if logged.type == "policy.adopted":
+            own = self._folded.last_own
+            if own is not None and isinstance(own.data, PolicyAdopted):
+                list(self._policies.adopt(own.data))
+
+    def _other_side(self, logged: Logged, rows: list[tuple[Any, ...]]) -> None:
+        """What a transfer from another share brings to this one. Its entries are checked where it comes from."""
+        entries = tuple(stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows)
+        own = [entry for entry in entries if self._folded.is_mine(entry.customer)]
+        event = as_stored(logged)
+        for breach in self._blocks.take(own):
+            self._log.breach(breach, logged.position)
+        self._positions.take(event, own)
+
+    def _laws(self, event: Event, entries: tuple[Entry, ...]) -> Iterator[Breach]:
+        """What no longer holds of the books after an event."""
+        if isinstance(event.data, PolicyAdopted):
+            yield from self._policies.adopt(event.data)
+        home = self._folded.state.functional_currency
+        for entry in entries:
+            yield from self._policies.entry_faults(entry, home)
+        if event.type == TRANSFER:
+            entries = tuple(entry for entry in entries if self._folded.is_mine(entry.customer))
+        yield from self._blocks.take(entries)
+        self._positions.take(event, entries)
+
+    def _dates(self, position: int, entries: tuple[Entry, ...], before: LedgerState) -> None:
+        for entry in entries:
+            if before.closed_through is not None and entry.accounting_date <= before.closed_through:
+                self._log.differ(
+                    "closed_period", f"position {position} posts into a closed period", position=position,
+                    expected=f"after {before.closed_through}", found=entry.accounting_date,
+                )  # fmt: skip
+            if entry.cut != before.open_cut:
+                self._log.differ(
+                    "cut", f"position {position} is in another cut than was open", position=position,
+                    expected=before.open_cut, found=entry.cut,
+                )  # fmt: skip
+
+    def _wrong_entries(self, position: int, posted: tuple[Entry, ...], entries: tuple[Entry, ...]) -> None:
+        if len(posted) != len(entries):
+            self._log.differ(
+                "entries", f"position {position} has other entries than follow from its decision", position=position,
+                expected=f"{len(posted)} entries", found=f"{len(entries)} entries",
+            )  # fmt: skip
+        for expected, found in zip(posted, entries, strict=False):
+            for name in Entry.__struct_fields__:
+                if getattr(expected, name) != getattr(found, name):
+                    self._log.differ(
+                        "entries", f"{name} of entry {expected.number} of position {position} does not follow from"
+                        " its decision", position=position, subject=f"{expected.number}.{name}",
+                        expected=getattr(expected, name), found=getattr(found, name),
+                    )  # fmt: skip
+
+
+def _sum(one: Carried, other: Carried) -> Carried:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
+
+
+def verify_share(
+    connection: sa.Connection, tell: Tell, ledger: str, share: Share, numbering: dict[int, Dimensions],
+    days: RecordedDays, through: int, lagging_after: int | None, part: Part | None,
+) -> Found:  # fmt: skip
+    """The job of one worker. ``part`` is where it saves how far it is, and goes on from."""
+    verification = part.load() if part is not None else None
+    if not isinstance(verification, ShareVerification):
+        verification = ShareVerification(ledger, share, numbering, lagging_after)
+    verification.go_on(numbering, lagging_after)
+    return verification.run(connection, days, through, tell, part)

@@ -1,0 +1,172 @@
+"""A verification that was interrupted goes on where it was; one since the last clean one says what it did not read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from api.service import Subledger
+from projections.integrity import Kept, Start, share, verify
+from projections.rebuild import rebuild
+from subledger.errors import InvalidInput
+from tests.store.tampering import LEDGER, differences, dump, grant, history, tamper
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk is saved, and told of after that."""
+    monkeypatch.setattr(share, "SAVED_EVERY", 1)
+
+
+def _kept(directory: Path) -> Kept:
+    return Kept(directory / "kept")
+
+
+def _interrupted(service: Subledger, directory: Path, after: int) -> int:
+    """A verification that ends in the middle; returns how many events it had read."""
+    read = 0
+
+    def progress(done: int, _total: int) -> None:
+        nonlocal read
+        read = done
+        if done >= after:
+            raise Interrupted
+
+    kept = _kept(directory)
+    with pytest.raises(Interrupted):
+        verify(service.database, LEDGER, progress, kept=kept, shares=2)
+    kept.close()
+    return read
+
+
+def _verified(service: Subledger, directory: Path, how: Start) -> tuple[list[tuple[str, int | None]], int, int, int]:
+    """Checks and positions that differ, the first progress that is told, the events, and since when."""
+    told: list[int] = []
+    kept = _kept(directory)
+    report = verify(service.database, LEDGER, lambda done, _total: told.append(done), kept=kept, how=how)
+    kept.close()
+    return [(d.check, d.position) for d in report.differences], told[0], report.events, report.since
+
+
+def test_what_was_interrupted_goes_on_where_it_was_and_takes_in_what_came_later(
+    own: tuple[Subledger, str], tmp_path: Path, often: None
+) -> None:
+    service, _ = own
+    service.record(LEDGER, [grant(f"g{number}", f"c{number % 7}") for number in range(2_500)])
+    read = _interrupted(service, tmp_path, 1_500)
+    service.record(LEDGER, history(5, 70))
+    found, first, events, since = _verified(service, tmp_path, Start.RESUMED)
+    assert found == []
+    assert since == 0
+    assert first > 500, "what the first share had read was not read again"
+    assert events == verify(service.database, LEDGER).events > read
+
+
+def test_what_was_found_before_an_interruption_is_told_after_it(
+    own: tuple[Subledger, str], tmp_path: Path, often: None
+) -> None:
+    service, url = own
+    service.record(LEDGER, [grant(f"g{number}", f"c{number % 7}") for number in range(2_500)])
+    tamper(url, "entries", "UPDATE entries SET amount_minor = amount_minor + 1 WHERE position = 9 AND number = 1")
+    whole = [(d.check, d.position) for d in differences(service)]
+    _interrupted(service, tmp_path, 1_500)
+    assert _verified(service, tmp_path, Start.RESUMED)[0] == whole
+
+
+def test_anew_reads_everything_again_whatever_is_kept(own: tuple[Subledger, str], tmp_path: Path, often: None) -> None:
+    service, url = own
+    assert _verified(service, tmp_path, Start.ANEW)[0] == []
+    tamper(url, "events", "UPDATE events SET attributes = '{}' WHERE position = 9")
+    assert ("log", 9) in _verified(service, tmp_path, Start.ANEW)[0]
+
+
+def test_since_the_last_clean_one_new_events_and_every_derived_row_are_looked_at_and_old_events_are_not(
+    own: tuple[Subledger, str], tmp_path: Path
+) -> None:
+    service, url = own
+    assert _verified(service, tmp_path, Start.SINCE_CLEAN)[3] == 0, "the first is whole"
+    head = verify(service.database, LEDGER).events
+    service.record(LEDGER, history(5, 70))
+    assert _verified(service, tmp_path, Start.SINCE_CLEAN)[::3] == ([], head)
+    head = verify(service.database, LEDGER).events
+    tamper(url, "events", "UPDATE events SET attributes = '{}' WHERE position = 9")
+    assert _verified(service, tmp_path, Start.SINCE_CLEAN)[::3] == ([], head), "as the report says"
+    service.record(LEDGER, [grant("later", "c3")])
+    tamper(url, "events", f"UPDATE events SET attributes = '{{}}' WHERE position = {head + 1}")
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM wallets WHERE customer = 'c1'")
+        connection.execute("UPDATE ledger_days SET entries = entries + 1 WHERE kind = 'purchase_tax'")
+    found, _, _, since = _verified(service, tmp_path, Start.SINCE_CLEAN)
+    assert since == head
+    assert found[0] == ("log", head + 1)
+    assert {check for check, _ in found} == {"log", "wallets", "ledger_days"}
+    # What was not clean is not started from.
+    assert _verified(service, tmp_path, Start.SINCE_CLEAN)[3] == head
+
+
+def test_what_is_kept_of_another_log_is_not_used(own: tuple[Subledger, str], tmp_path: Path) -> None:
+    service, url = own
+    assert _verified(service, tmp_path, Start.ANEW)[0] == []
+    tamper(url, "batches", "UPDATE batches SET hash = sha256('x') WHERE last_position = (SELECT position FROM ledgers)")
+    found, _, _, since = _verified(service, tmp_path, Start.SINCE_CLEAN)
+    assert since == 0
+    assert "chain" in {check for check, _ in found}
+
+
+def test_what_is_kept_is_ours_alone_and_used_by_one_at_a_time(tmp_path: Path) -> None:
+    kept = _kept(tmp_path)
+    with pytest.raises(InvalidInput, match="another verification"):
+        _kept(tmp_path)
+    kept.close()
+    (tmp_path / "kept").chmod(0o777)
+    with pytest.raises(InvalidInput, match="ours alone"):
+        _kept(tmp_path)
+
+
+REBUILD = """
+import sys
+from projections.rebuild import rebuild
+from subledger.store.database import Database
+
+def progress(done, total):
+    print("replaying", flush=True)
+    sys.stdin.read()
+
+rebuild(Database(sys.argv[1]), sys.argv[2], progress)
+"""
+
+
+def test_a_rebuild_that_is_killed_leaves_what_was_there_and_the_next_one_mends_it(own: tuple[Subledger, str]) -> None:
+    service, url = own
+    healthy = dump(service, LEDGER)
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM wallets WHERE customer = 'c1'")
+    damaged = dump(service, LEDGER)
+    process = subprocess.Popen(
+        [sys.executable, "-c", REBUILD, url, LEDGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "replaying\n"
+    left_over = list(Path(tempfile.gettempdir()).glob(f"subledger-rebuild-{process.pid}-*"))
+    process.kill()
+    process.wait()
+    assert left_over
+    assert dump(service, LEDGER) == damaged
+    [outcome] = service.record(LEDGER, [grant("meanwhile", "c2")])
+    assert outcome.status == "recorded", "a killed rebuild holds no lock"
+    rebuild(service.database, LEDGER)
+    assert differences(service) == []
+    assert {*healthy["wallets"]} - {*dump(service, LEDGER)["wallets"]} <= {
+        row for row in healthy["wallets"] if "'c2'" in row
+    }
+    assert not any(path.exists() for path in left_over), "what it had spooled is thrown away"
