@@ -11,7 +11,7 @@ are added up per block and folded into its wallet as one: draws on a block add u
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -238,7 +238,7 @@ class Replayer:
     """A share of a ledger's customers after the events taken so far.
 
     ``allowed`` holds what a second person allowed, by the id of the approval, as its row must say it. Of customers
-    with events after ``lagging_after``, every wallet since then is kept, for a row that is true at one of them.
+    with events after ``lagging_after`` the wallet is kept as it was where its row is true: ``rows_at`` says where.
     """
 
     def __init__(self, ledger: str, members: Members | None = None, *, lagging_after: int | None = None) -> None:
@@ -254,7 +254,9 @@ class Replayer:
         self.corrections: dict[int, tuple[str, Correction]] = {}
         self.documents: dict[DocumentKey, tuple[str, Document]] = {}
         self.allowed: dict[str, tuple[Any, ...]] = {}
-        self.earlier: dict[str, list[tuple[int, Wallet]]] = {}
+        self.earlier: dict[str, tuple[int, Wallet]] = {}
+        self._rows_at: Mapping[str, int] = {}
+        self._late_comers: set[str] = set()
         self.last_own: Event | None = None
         self._members = members
         self._lagging_after = lagging_after
@@ -262,9 +264,9 @@ class Replayer:
         self._drawn: dict[str, _Drawn] = {}
         self._drawing: dict[str, list[_Drawn]] = {}
 
-    def go_on(self, connection: sa.Connection, lagging_after: int | None) -> None:
-        """Goes on over another connection, where it was saved."""
-        self._lagging_after = lagging_after
+    def go_on(self, connection: sa.Connection, lagging_after: int | None, rows_at: Mapping[str, int]) -> None:
+        """Goes on over another connection, where it was saved. That was at ``lagging_after`` at the latest."""
+        self._lagging_after, self._rows_at = lagging_after, rows_at
         if self._members is not None:
             self._members.ask(connection)
 
@@ -433,10 +435,15 @@ class Replayer:
     # --- the fold ---------------------------------------------------------------------------------------------
 
     def _remember_earlier(self, customer: str) -> None:
-        self._settle(customer)
-        wallet = self.wallets.get(customer)
-        if wallet is not None:
-            self.earlier.setdefault(customer, []).append((self.positions[customer], wallet))
+        """Before another event of a customer, later than what every row knows: is the row true as of now?"""
+        if customer not in self.wallets:
+            self._late_comers.add(customer)
+            return
+        last = max((drawn.position for drawn in self._drawing.get(customer, ())), default=0)
+        last = max(last, self.positions[customer])
+        if self._rows_at.get(customer) == last:
+            self._settle(customer)
+            self.earlier[customer] = (last, self.wallets[customer])
 
     def _recalled(self, wallet: Wallet, event: Event, decision: Decision) -> Wallet:
         """The wallet with what is finished and named by the decision brought back; what is open it holds."""
@@ -478,19 +485,12 @@ class Replayer:
 
     def as_it_was(self, customer: str, position: int) -> Wallet | None:
         """A customer's wallet at an earlier position than its last, where a row may be true at that."""
-        kept = self.earlier.get(customer, [])
-        later = [*(at for at, _ in kept[1:]), self.positions.get(customer, 0)]
-        for (at, wallet), following in zip(kept, later, strict=False):
-            if at == position and self._lagging_after is not None and following > self._lagging_after:
-                return wallet
-        return None
+        at, wallet = self.earlier.get(customer, (0, None))
+        return wallet if at == position else None
 
     def may_lack(self, customer: str) -> bool:
         """Whether a customer's wallet need not have a row: its first event is later than what has been written."""
-        if self._lagging_after is None:
-            return False
-        kept = self.earlier.get(customer)
-        return (kept[0][0] if kept else self.positions[customer]) > self._lagging_after
+        return customer in self._late_comers
 
     def keys(self, table: str) -> Iterator[Key]:
         """The keys of the rows of ``wallets``, ``blocks`` or ``documents`` that this share should have."""

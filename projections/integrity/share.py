@@ -32,6 +32,7 @@ from projections.log_stream import (
     read_log,
     recorded_at,
     stored_entry,
+    stream,
 )
 from projections.parallel import Tell
 from projections.replay import Replayer, Totals, as_stored
@@ -110,8 +111,27 @@ class ShareVerification:
         if self._replay is None:
             members = Members(connection, self._share)
             self._replay = Replayer(self._ledger, members, lagging_after=self._lagging_after)
-        self._replay.go_on(connection, self._lagging_after)
+        self._replay.go_on(connection, self._lagging_after, self._rows_at(connection))
         tell(self._events)
+        if self._lagging_after is not None:
+            # Saved no later than where every row is true, for rows may have moved on when it is taken up again.
+            self._follow(connection, days, min(self._lagging_after, through), tell, part)
+            part = None
+        self._follow(connection, days, through, tell, part)
+        return self._found(connection)
+
+    def _rows_at(self, connection: sa.Connection) -> dict[str, int]:
+        """Where the rows of wallets are true, where they may be behind."""
+        if self._lagging_after is None:
+            return {}
+        query = f"SELECT customer, position FROM wallets WHERE ledger = %s AND {self._share.rows('customer')}"
+        return {
+            customer: position for rows in stream(connection, query, (self._ledger,)) for customer, position in rows
+        }
+
+    def _follow(
+        self, connection: sa.Connection, days: RecordedDays, through: int, tell: Tell, part: Part | None
+    ) -> None:  # fmt: skip
         unsaved = 0
         for chunk in read_log(connection, self._ledger, self._share.events, self._position, through):
             before = self._events
@@ -126,7 +146,6 @@ class ShareVerification:
         self._folded.settle_all()
         if part is not None:
             part.save(self)
-        return self._found(connection)
 
     def _found(self, connection: sa.Connection) -> Found:
         derived, laws = Findings(), Findings()

@@ -60,7 +60,7 @@ WHERE n.ledger = %(ledger)s
 NUMBERING: Final = "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = %s"
 LAG: Final = """
 -- The position through which every wallet's row is written, where the ledger writes them behind.
-SELECT (to_jsonb(l) ->> 'wallets_through')::bigint FROM ledgers l WHERE ledger = %s
+SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 """
 SIZE: Final = """
 -- How much a replay must hold at once: what is bought, granted, paid, disputed …, and who has a wallet.
@@ -178,7 +178,7 @@ class _Verification:
     ) -> tuple[Chain, list[int], LedgerVerification, list[Any], list[Found]]:
         """The parts of the log, by as many processes as there are workers."""
         row = driver(self._connection).execute(LAG, (self._ledger,)).fetchone()
-        lagging_after = row[0] if row is not None else None
+        lagging_after = row[0] if row is not None and row[0] != row[1] else None
         everything = 2**62
         jobs: list[Job] = [
             (_chain, (self._ledger, everything, self._part("chain"))),
