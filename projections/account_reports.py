@@ -23,10 +23,10 @@ from subledger.store.reader import View, rules_of
 DEBITS_ARE_CREDITS: Final = "debits = credits"
 
 
-def trial_balance(database: Database, view: View, asked: Asked) -> Report:
+def trial_balance(database: Database, view: View, asked: Asked) -> Report:  # noqa: ARG001 - one shape for all
     """What every account was debited and credited, by currency; and over all currencies, in the functional one."""
     end = closing(view, asked)
-    accounts = balances.trial_balance(database, end)
+    accounts = balances.trial_balance(end)
     home = view.head.state.functional_currency
     rows = tuple(
         (

@@ -81,7 +81,7 @@ class Database:
         Nothing looks first whether a kept connection still lives, as that would be another round trip: where it does
         not, the question is asked once more.
         """
-        with _translated():
+        with translated():
             while True:
                 pooled = self._asked.raw_connection()
                 connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
