@@ -4,8 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 MUTATION := $(VENV)/.mutation
+PEERS_BIN := $(VENV)/bench-peers/bin
+PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test check lint types contracts mutation lock clean
+.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -50,6 +52,16 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 lock:            ## resolve the newest allowed versions into requirements*.lock (needs uv)
 	$(LOCK) --group dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --group mutation --constraints requirements.lock --output-file requirements-mutation.lock
+
+bench-peers: $(PEERS)  ## the peers of `subledger bench`, in an environment of their own
+
+$(PEERS): tests/benchmarks/peers/requirements.txt $(STAMP)
+	test -x $(PEERS_BIN)/python || $(PYTHON) -m venv $(VENV)/bench-peers
+	$(PEERS_BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/peers/requirements.txt
+	@touch $@
+
+bench-full: setup  ## every benchmark, on a ledger of ten million events that is kept; leaves bench.json and bench.svg
+	$(BIN)/subledger bench --events 10000000 --keep --plot bench.svg --out bench.json
 
 clean:           ## forget the environment and the embedded database
 	-$(BIN)/subledger database --stop

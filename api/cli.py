@@ -15,7 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from api import access, documents, terminal
-from api.commands import approvals, distribution, maintenance, months, policies, reads, reports
+from api.commands import approvals, bench, distribution, maintenance, months, policies, reads, reports
 from api.commands.approvals import By, whoami
 from api.commands.policies import policy_named
 from api.service import LedgerSettings, SettingsChange, Subledger, read_input
@@ -42,6 +42,7 @@ reads.register(app)
 months.register(app)
 maintenance.register(app)
 distribution.register(app)
+bench.register(app)
 reports.register(app)
 approvals.register(app)
 policies.register(app)

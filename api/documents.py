@@ -7,9 +7,6 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
-from api.benchmark import Result
 from projections.balances import (
     AccountBalance,
     CreditBalance,
@@ -412,11 +409,6 @@ def report(found: Report) -> Document:
             for difference in found.differences
         ],
     }
-
-
-def benchmark(result: Result) -> Document:
-    document: Document = msgspec.to_builtins(result)
-    return document
 
 
 def counts(ledger: str, made: Counts) -> Document:

@@ -1,4 +1,4 @@
-"""Looking after a ledger on the command line: verify, rebuild, serve, demo, bench."""
+"""Looking after a ledger on the command line: verify, rebuild, serve, demo."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import quote
 import typer
 import uvicorn
 
-from api import access, benchmark, documents, terminal
+from api import access, documents, terminal
 from api.app import create_app
 from api.demo.run import run_demo
-from api.settings import connect, home, is_embedded, owner_url
-from api.terminal import Json, LedgerOption, err, out, print_json, table
+from api.settings import connect, home, is_embedded
+from api.terminal import Json, LedgerOption, err, out, print_json
 from projections import integrity
 from projections import rebuild as rebuilding
 
@@ -25,7 +25,6 @@ def register(app: typer.Typer) -> None:
     app.command()(rebuild)
     app.command()(serve)
     app.command()(demo)
-    app.command()(bench)
 
 
 Workers = Annotated[
@@ -123,28 +122,3 @@ def demo(
         result.show()
     if not result.clean:
         raise typer.Exit(terminal.DIFFERENCE)
-
-
-def bench(
-    batches: Annotated[int, typer.Option(min=1, help="Batches to measure.")] = 7,
-    batch_size: Annotated[int, typer.Option(min=10, max=100_000, help="Events a batch.")] = 5_000,
-    customers: Annotated[int, typer.Option(min=1, help="Customers, drawn uniformly.")] = 10_000,
-    reads: Annotated[int, typer.Option(min=1, help="Repeats of each read.")] = 200,
-    json_: Json = False,
-) -> None:
-    """The benchmarks, as ratios to limits measured in the same run. Works in a database of its own, dropped after."""
-    result = benchmark.run(
-        owner_url(), batches=batches, batch_size=batch_size, customers=customers, reads=reads, progress=err.print
-    )
-    if json_:
-        print_json(documents.benchmark(result))
-        return
-    table(
-        f"{result.machine}; {result.server}; {result.events} events",
-        ("measure", "median", "unit", "limit", "median", "ratio", "from", "to"),
-        [
-            (m.name, f"{m.value:,.2f}", m.unit, m.limit_name, f"{m.limit:,.2f}", f"{m.ratio:.2f}", *m.spread)
-            for m in result.measures
-        ],
-        right=(1, 4, 5, 6, 7),
-    )

@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 
 from api import access
 from api.app import create_app
-from api.benchmark import scratch_database
 from api.service import LedgerSettings, Subledger
 from projections import integrity
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from tests.conftest import cloud_event
+from tests.scratch_database import scratch_database
 
 ASKING = {
     "breakage_estimates": True, "write_offs": True, "voids": True, "reopening": True, "grant_credits_above": "100",

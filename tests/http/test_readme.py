@@ -111,12 +111,3 @@ def test_the_http_examples_are_answered(work: Path, tour: subprocess.CompletedPr
     assert done.returncode == 0, done.stderr
     assert '"status":"recorded"' in done.stdout
     assert '"prepaid_liability"' in done.stdout
-
-
-def test_the_benchmark_runs(work: Path) -> None:
-    done = subprocess.run(
-        ["subledger", "bench", "--batches", "2", "--batch-size", "200", "--customers", "100", "--reads", "3", "--json"],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"ratio"') == 5

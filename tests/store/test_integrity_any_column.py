@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.benchmark import scratch_database
 from api.service import Subledger
 from projections.integrity import Difference
 from projections.replay import DERIVED
@@ -22,6 +21,7 @@ from subledger.ledger import LedgerState
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY, metadata
 from tests.laws.walks import long_walk
+from tests.scratch_database import scratch_database
 from tests.store.tampering import LEDGER, differences
 from tests.store.walked import record_walk
 

@@ -1,0 +1,86 @@
+"""The benchmarks on the command line. They live in tests/benchmarks, which a checkout has and a wheel has not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.settings import owner_url
+from api.terminal import Json, err, out, print_json, table
+from subledger.errors import Refused
+
+
+class NotACheckout(Refused):
+    """The benchmarks are not part of the installed package."""
+
+    code = "not_a_checkout"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(bench)
+
+
+def bench(
+    only: Annotated[str | None, typer.Option(help="Some goals alone, such as P5,P6.", metavar="GOALS")] = None,
+    events: Annotated[
+        int, typer.Option(min=1_000, help="The size of the grown ledger, which P5 to P10 are asked of.")
+    ] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of every measure; a median needs five.")] = 7,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the grown ledger: the next run finds it.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build the grown ledger anew, though it was kept.")] = False,
+    peers: Annotated[
+        Path | None, typer.Option(help="The interpreter that has the peers; default: make bench-peers.")
+    ] = None,
+    pgledger: Annotated[
+        Path | None, typer.Option(exists=True, help="A checkout of pgledger, or its SQL in one file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the goals as a picture: an SVG file.")] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="See that it runs; the figures mean nothing.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the JSON to a file, beside the table.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """The benchmarks: every goal as a ratio to a limit measured in the same run. Needs a checkout.
+
+    Works in databases of its own, dropped after. With 10^6 events it takes some ten minutes, with 10^7 about an hour.
+    A goal that is missed is no failure: the exit code is 0.
+
+    Example: subledger bench --plot goals.svg --out bench.json
+
+    Example: subledger bench --only P5,P6 --events 10000000 --keep
+    """
+    benchmarks = _benchmarks()
+    options = benchmarks.options(
+        only=only, events=events, rounds=rounds, keep=keep, fresh=fresh, peers=peers, pgledger=pgledger, tiny=tiny
+    )
+    result = benchmarks.run(owner_url(), options, err.print)
+    if plot is not None:
+        plot.write_text(benchmarks.picture(result), "utf-8")
+    if output is not None:
+        output.write_text(json.dumps(result.document, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    if json_:
+        print_json(result.document)
+        return
+    for listing in benchmarks.tables(result):
+        table(listing.title, listing.columns, listing.rows, right=listing.right)
+    for what, why in result.skipped.items():
+        out.print(f"{what} is not measured: {why}")
+
+
+def _benchmarks() -> Any:
+    """Raises NotACheckout. Any: the package must not need its tests to be checked or to run."""
+    try:
+        from tests.benchmarks import front
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "tests":
+            raise
+        raise NotACheckout(
+            "the benchmarks are not in the installed package",
+            expected="a checkout: clone the repository, then make setup",
+        ) from None
+    return front

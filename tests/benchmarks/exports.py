@@ -1,0 +1,70 @@
+"""P7: the journal of a month, in a ledger of N events against one of the same shape a hundredth of its size."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import psycopg
+
+from api.service import Subledger
+from projections.journals import exports
+from subledger.periods import Period
+from subledger.store.database import Database
+from tests.benchmarks.grown import GROWN, SMALL, Close, Grown
+from tests.benchmarks.measures import Measure, Round, Say, at_most
+from tests.benchmarks.workload import YEAR
+
+MONTHS: Final = range(1, 12)
+"""December is still open when the year is over."""
+FORMAT: Final = "csv"
+
+
+def measure(grown: Grown, say: Say) -> list[Measure]:
+    """Each month that is closed is exported once from each ledger, in turn; and how long their closes had taken."""
+    say("P7: exports of months, large against small")
+    database = Database(grown.url)
+    service = Subledger(database)
+    _forget_journals(grown.url)
+    rounds = []
+    try:
+        for month in MONTHS:
+            large, small = (_export_s(service, ledger, Period(YEAR, month)) * 1000 for ledger in (GROWN, SMALL))
+            rounds.append(Round(value=large, limit=small, samples=(large,), limit_samples=(small,)))
+    finally:
+        database.close()
+    sizes = f"{grown.grown.events:,} events"
+    return [
+        Measure(
+            goal="P7", name=f"export of a month, {sizes}", unit="ms", rounds=tuple(rounds),
+            limit_name=f"{grown.small.events:,} events", bound=at_most(1.5), samples_unit="ms",
+            note=f"summary in {FORMAT}, made for the first time; a round is a month",
+        ),
+        Measure(
+            goal="P7", name=f"close of a month, {sizes}", unit="ms",
+            rounds=tuple(map(_close_round, grown.grown.closes, grown.small.closes)),
+            limit_name=f"{grown.small.events:,} events", samples_unit="ms",
+            note="with its sweep and its proofs, as the ledgers grew; not interleaved",
+        ),
+    ]  # fmt: skip
+
+
+def _export_s(service: Subledger, ledger: str, period: Period) -> float:
+    started = time.perf_counter()
+    made = exports.export(service.recorder, service.database, ledger, period, FORMAT)
+    for item in made:
+        for _ in exports.content_of(service.database, item):
+            pass
+    return time.perf_counter() - started
+
+
+def _forget_journals(url: str) -> None:
+    """A journal is made once and then found: a ledger that was kept is put back to where none had been made."""
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM journal_exports")
+        connection.execute("DELETE FROM journals")
+
+
+def _close_round(large: Close, small: Close) -> Round:
+    own, limit = large.seconds * 1000, small.seconds * 1000
+    return Round(value=own, limit=limit, samples=(own,), limit_samples=(limit,))

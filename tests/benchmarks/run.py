@@ -1,0 +1,166 @@
+"""The benchmarks put together: what `subledger bench` runs.
+
+Owns: which parts are run, in which databases, and what is said of the machine. Does not own: any measurement.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import psycopg
+
+from tests.benchmarks import callers, exports, growth, ingest, reads, replaying
+from tests.benchmarks.grown import Built, grown_ledger
+from tests.benchmarks.measures import GOALS, Measure, Say
+from tests.benchmarks.peers import run as peers
+from tests.scratch_database import scratch_database
+
+_SERVER_SETTINGS = (
+    "server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers", "max_wal_size",
+    "autovacuum", "jit",
+)  # fmt: skip
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is run, and how much of it. ``events`` is the size of the grown ledger."""
+
+    only: frozenset[str] = frozenset(GOALS)
+    events: int = 1_000_000
+    keep: bool = False
+    fresh: bool = False
+    ingest: ingest.Size = ingest.Size()
+    callers: callers.Size = callers.Size()
+    reads: reads.Size = reads.Size()
+    replaying: replaying.Size = replaying.Size()
+    peers: peers.Peers = peers.Peers()
+
+
+def with_rounds(options: Options, rounds: int) -> Options:
+    """Every measure in so many rounds."""
+    replace = msgspec.structs.replace
+    return replace(
+        options, ingest=replace(options.ingest, rounds=rounds), callers=replace(options.callers, rounds=rounds),
+        reads=replace(options.reads, rounds=rounds), replaying=replace(options.replaying, rounds=rounds),
+    )  # fmt: skip
+
+
+def tiny(options: Options) -> Options:
+    """So little of everything that the figures mean nothing: to see that it runs."""
+    replace = msgspec.structs.replace
+    small = ingest.Size(rounds=2, batches=2, batch_size=100, customers=50, singles=3)
+    return replace(
+        options, events=1_000, keep=False, ingest=small, callers=callers.Size(rounds=1, callers=4, seconds=0.2),
+        reads=reads.Size(rounds=2, repeats=3), replaying=replaying.Size(rounds=2, raw_batches=1),
+        peers=replace(options.peers, batch_events=100, single_events=5, customers=20, text_events=100),
+    )  # fmt: skip
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything measured, with where, when and how. ``skipped`` says why something is not among the measures."""
+
+    machine: dict[str, Any]
+    server: dict[str, str]
+    revision: str
+    measured_at: str
+    took_s: float
+    options: Options
+    measures: tuple[Measure, ...]
+    skipped: dict[str, str]
+    stored: tuple[growth.Stored, ...]
+    grown: tuple[Built, ...]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON, with every single sample."""
+        return {
+            "machine": self.machine, "server": self.server, "revision": self.revision,
+            "measured_at": self.measured_at, "took_s": self.took_s,
+            "options": msgspec.to_builtins(self.options, enc_hook=str), "goals": GOALS,
+            "measures": [measure.document for measure in self.measures], "skipped": self.skipped,
+            "stored": msgspec.to_builtins(self.stored), "grown": msgspec.to_builtins(self.grown),
+        }  # fmt: skip
+
+
+def run(owner_url: str, options: Options, say: Say) -> Result:
+    """Measures what is wanted, part after part, each in a database of its own that is dropped afterwards."""
+    started = time.perf_counter()
+    found: list[Measure] = []
+    skipped: dict[str, str] = {}
+    stored: list[growth.Stored] = []
+    grown: tuple[Built, ...] = ()
+    if options.only & {"P1", "P2", "P3"}:
+        with scratch_database(owner_url) as url:
+            found += ingest.measure(url, options.ingest, options.only, say)
+    if "P4" in options.only:
+        with scratch_database(owner_url) as url:
+            measures, absent = callers.measure(url, options.callers, say)
+            found, skipped = found + measures, skipped | absent
+    if options.only & {"P5", "P6", "P7", "P8", "P9", "P10"}:
+        measures, stored, grown = _of_a_grown_ledger(owner_url, options, say)
+        found += measures
+    if "P11" in options.only:
+        measures, absent = peers.measure(owner_url, options.ingest, options.peers, say)
+        found, skipped = found + measures, skipped | absent
+    order = list(GOALS)
+    return Result(
+        machine=_machine(), server=_server(owner_url), revision=_revision(),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"), took_s=round(time.perf_counter() - started, 1),
+        options=options, measures=tuple(sorted(found, key=lambda measure: order.index(measure.goal))),
+        skipped=skipped, stored=tuple(stored), grown=grown,
+    )  # fmt: skip
+
+
+def _of_a_grown_ledger(
+    owner_url: str, options: Options, say: Say
+) -> tuple[list[Measure], list[growth.Stored], tuple[Built, ...]]:
+    with grown_ledger(owner_url, options.events, keep=options.keep, fresh=options.fresh, say=say) as grown:
+        found, stored = growth.measure(grown, options.only)
+        if "P7" in options.only:
+            found += exports.measure(grown, say)
+        if options.only & {"P5", "P6"}:
+            found += reads.measure(grown, options.reads, options.only, say)
+        if "P8" in options.only:
+            found += replaying.measure(grown, options.replaying, say)
+    return found, stored, (grown.grown, grown.small)
+
+
+def _machine() -> dict[str, Any]:
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "").splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "psycopg": psycopg.__version__,
+        "load_average": list(os.getloadavg()),
+    }
+
+
+def _server(owner_url: str) -> dict[str, str]:
+    with psycopg.connect(owner_url) as connection:
+        shown = {name: connection.execute(f"SHOW {name}").fetchone() for name in _SERVER_SETTINGS}  # type: ignore[call-overload]
+    return {name: value[0] for name, value in shown.items() if value}
+
+
+def _revision() -> str:
+    """Of the checkout, with what of it is changed; empty where there is no git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
