@@ -51,9 +51,9 @@ def tables(result: Result) -> list[Listing]:
     listings = [
         Listing(
             title=title(result),
-            columns=("", "measure", "median", "unit", "limit", "median", "ratio", "least", "most", "goal", ""),
+            columns=("", "measure", "median", "limit", "ratio", "spread", "goal", ""),
             rows=[_row(measure) for measure in result.measures],
-            right=(2, 5, 6, 7, 8),
+            right=(2, 3, 4, 5),
         )
     ]
     if result.stored:
@@ -88,12 +88,14 @@ def picture(result: Result) -> str:
 
 
 def _row(measure: Measure) -> tuple[object, ...]:
-    least, most = measure.spread
-    compared = measure.limit is not None
-    met = {None: "", True: "met", False: "missed"}[measure.met]
+    limit, (least, most) = measure.limit, measure.spread
     return (
-        measure.goal, measure.name, figure(measure.value), measure.unit, measure.limit_name or "",
-        "" if measure.limit is None else figure(measure.limit), figure(measure.ratio) if compared else "",
-        figure(least) if len(measure.rounds) > 1 else "", figure(most) if len(measure.rounds) > 1 else "",
-        "" if measure.bound is None else str(measure.bound), met,
-    )  # fmt: skip
+        measure.goal,
+        measure.name,
+        f"{figure(measure.value)} {measure.unit}",
+        "" if limit is None else f"{measure.limit_name} {figure(limit)}",
+        "" if limit is None else figure(measure.ratio),
+        f"{figure(least)} – {figure(most)}" if len(measure.rounds) > 1 else "",
+        "" if measure.bound is None else str(measure.bound),
+        {None: "", True: "met", False: "missed"}[measure.met],
+    )

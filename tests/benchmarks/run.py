@@ -104,8 +104,8 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
             measures, absent = callers.measure(url, options.callers, say)
             found, skipped = found + measures, skipped | absent
     if options.only & {"P5", "P6", "P7", "P8", "P9", "P10"}:
-        measures, stored, grown = _of_a_grown_ledger(owner_url, options, say)
-        found += measures
+        measures, absent, stored, grown = _of_a_grown_ledger(owner_url, options, say)
+        found, skipped = found + measures, skipped | absent
     if "P11" in options.only:
         measures, absent = peers.measure(owner_url, options.ingest, options.peers, say)
         found, skipped = found + measures, skipped | absent
@@ -120,7 +120,8 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
 
 def _of_a_grown_ledger(
     owner_url: str, options: Options, say: Say
-) -> tuple[list[Measure], list[growth.Stored], tuple[Built, ...]]:
+) -> tuple[list[Measure], dict[str, str], list[growth.Stored], tuple[Built, ...]]:
+    skipped: dict[str, str] = {}
     with grown_ledger(owner_url, options.events, keep=options.keep, fresh=options.fresh, say=say) as grown:
         found, stored = growth.measure(grown, options.only)
         if "P7" in options.only:
@@ -128,8 +129,9 @@ def _of_a_grown_ledger(
         if options.only & {"P5", "P6"}:
             found += reads.measure(grown, options.reads, options.only, say)
         if "P8" in options.only:
-            found += replaying.measure(grown, options.replaying, say)
-    return found, stored, (grown.grown, grown.small)
+            measures, skipped = replaying.measure(grown, options.replaying, say)
+            found += measures
+    return found, skipped, stored, (grown.grown, grown.small)
 
 
 def _machine() -> dict[str, Any]:
