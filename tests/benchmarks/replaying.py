@@ -55,10 +55,8 @@ def measure(grown: Grown, size: Size, say: Say) -> tuple[list[Measure], dict[str
                 for name, (prepare, work, _) in ways.items():
                     prepare()
                     found[name].append(rate_round(events, [seconds(work)], limit_s, count))
-                    last = found[name][-1]
-                    say(
-                        f"P8 round {number + 1} of {size.rounds}: {name} {last.value:,.0f} events/s, {last.ratio:.2f} RAW"
-                    )
+                    value, ratio = found[name][-1].value, found[name][-1].ratio
+                    say(f"P8 round {number + 1} of {size.rounds}: {name} {value:,.0f} events/s, {ratio:.2f} RAW")
         finally:
             raw.drop()
             database.close()
