@@ -20,6 +20,9 @@ from tests.benchmarks.raw import Raw
 DERIVED: Final = ("wallets", "blocks", "documents", "ledger_days", "merkle_nodes")
 """What a rebuild has to write where it is not there; the other derived tables have a handful of rows."""
 
+_Way = tuple[Callable[[], object], Callable[[], object], Bound | None]
+"""What comes before the clock starts, what is measured, and what is asked of it."""
+
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 5
@@ -27,47 +30,66 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(grown: Grown, size: Size, say: Say) -> tuple[list[Measure], dict[str, str]]:
-    """In every round: a part of the ledger's rows by RAW, then the whole ledger in each way.
+    """In every round: a part of the ledger's rows by RAW, then the whole ledger in each way; verify once, at the end.
 
     Changes where derived rows lie, so what is stored is measured before.
     """
     database = Database(grown.url)
-    ways: dict[str, tuple[Callable[[], object], Callable[[], object], Bound | None]] = {
-        "rebuild of every derived row": (
-            lambda: _empty(grown.url), lambda: rebuild(database, GROWN), at_least(1.5)
-        ),
-        "verify": (lambda: None, lambda: integrity.verify(database, GROWN), None),
-    }  # fmt: skip
-    skipped = {}
-    try:
-        folding: Any = import_module("projections.folding")
-        ways["replay without writes"] = (lambda: None, lambda: folding.replay(database, GROWN), at_least(3))
-    except ModuleNotFoundError:
-        skipped["P8 replay"] = "projections/folding.py is not there"
-    found: dict[str, list[Round]] = {name: [] for name in ways}
+    ways, skipped = _ways(database, grown.url)
     with psycopg.connect(grown.url) as connection:
-        raw, events = Raw(connection), grown.grown.events
+        raw = Raw(connection)
         try:
-            for number in range(size.rounds):
-                count = min(size.raw_batches * BATCH, events // size.rounds)
-                first = 1 + number * (events // size.rounds)
-                limit_s = raw.copies_s(GROWN, first, first + count - 1, BATCH)
-                for name, (prepare, work, _) in ways.items():
-                    prepare()
-                    found[name].append(rate_round(events, [seconds(work)], limit_s, count))
-                    value, ratio = found[name][-1].value, found[name][-1].ratio
-                    say(f"P8 round {number + 1} of {size.rounds}: {name} {value:,.0f} events/s, {ratio:.2f} RAW")
+            rounds = [_round(number, ways, grown, raw, size, say) for number in range(size.rounds)]
+            say("P8: verifying, once")
+            limit = rounds[-1][next(iter(ways))]
+            events = grown.grown.events
+            verified = Round(value=events / _verify_s(database), limit=limit.limit, limit_samples=limit.limit_samples)
         finally:
             raw.drop()
             database.close()
     _tidy(grown.url)
-    return [
-        Measure(
-            goal="P8", name=name, unit="events/s", rounds=tuple(rounds), limit_name="RAW", bound=ways[name][2],
-            samples_unit="s",
-        )
-        for name, rounds in found.items()
-    ], skipped  # fmt: skip
+    measures = [_measured(name, [found[name] for found in rounds], bound) for name, (_, _, bound) in ways.items()]
+    return [*measures, _measured("verify, once", [verified], None)], skipped
+
+
+def _ways(database: Database, url: str) -> tuple[dict[str, _Way], dict[str, str]]:
+    ways: dict[str, _Way] = {
+        "rebuild of every derived row": (lambda: _empty(url), lambda: rebuild(database, GROWN), at_least(1.5))
+    }
+    try:
+        folding: Any = import_module("projections.folding")
+    except ModuleNotFoundError:
+        return ways, {"P8 replay": "projections/folding.py is not there"}
+    return ways | {"replay without writes": (lambda: None, lambda: folding.replay(database, GROWN), at_least(3))}, {}
+
+
+def _round(number: int, ways: dict[str, _Way], grown: Grown, raw: Raw, size: Size, say: Say) -> dict[str, Round]:
+    events = grown.grown.events
+    count = min(size.raw_batches * BATCH, events // size.rounds)
+    first = 1 + number * (events // size.rounds)
+    limit_s = raw.copies_s(GROWN, first, first + count - 1, BATCH)
+    found = {}
+    for name, (prepare, work, _) in ways.items():
+        prepare()
+        found[name] = rate_round(events, [seconds(work)], limit_s, count)
+        value, ratio = found[name].value, found[name].ratio
+        say(f"P8 round {number + 1} of {size.rounds}: {name} {value:,.0f} events/s, {ratio:.2f} RAW")
+    return found
+
+
+def _measured(name: str, rounds: list[Round], bound: Bound | None) -> Measure:
+    return Measure(
+        goal="P8", name=name, unit="events/s", rounds=tuple(rounds), limit_name="RAW", bound=bound, samples_unit="s",
+    )  # fmt: skip
+
+
+def _verify_s(database: Database) -> float:
+    """What was built, closed, exported, emptied and rebuilt must still be whole."""
+    reports: list[integrity.Report] = []
+    took_s = seconds(lambda: reports.append(integrity.verify(database, GROWN)))
+    if reports[0].differences:
+        raise RuntimeError(f"the grown ledger does not verify: {reports[0].differences[0]}")
+    return took_s
 
 
 def _empty(url: str) -> None:
