@@ -27,15 +27,16 @@ def measure(url: str, size: Size, say: Say) -> tuple[list[Measure], dict[str, st
         group_commit: Any = import_module("tests.benchmarks.group_commit")
     except ModuleNotFoundError:
         return [], {"P4": "tests/benchmarks/group_commit.py is not there"}
+    serving: Any = import_module("tests.http.serving")
     found: dict[str, list[Round]] = {"tasks": [], "threads": [], "HTTP": []}
-    with group_commit.funded_ledger(url) as (service, ledger), group_commit.server(url) as port:
+    with group_commit.funded_ledger(url) as (service, ledger), serving.serving(url) as server:
         for number in range(size.rounds + 1):
             raw = group_commit.raw_inserts(url, clients=RAW_CLIENTS, seconds=size.seconds)
             many: Any = {"callers": size.callers, "seconds": size.seconds}
             rates = {
                 "tasks": group_commit.callers_in_tasks(service, ledger, **many),
                 "threads": group_commit.callers_in_threads(service, ledger, **many),
-                "HTTP": group_commit.callers_over_http(service, ledger, port, **many),
+                "HTTP": group_commit.callers_over_http(service, ledger, server, **many),
             }
             said = ", ".join(f"{name} {rate.per_second:,.0f}/s" for name, rate in rates.items())
             say(f"P4 round {number} of {size.rounds}: INSERT {raw.per_second:,.0f}/s; {said}")
@@ -46,7 +47,7 @@ def measure(url: str, size: Size, say: Say) -> tuple[list[Measure], dict[str, st
         Measure(
             goal="P4", name=f"{size.callers} callers of single events, {where}", unit="events/s",
             rounds=tuple(found[key]), limit_name=f"INSERT, {RAW_CLIENTS} clients", bound=at_least(goal),
-            samples_unit="ms p50 of an answer",
+            samples_unit="ms p50 of an answer", note=f"INSERT by {raw.how}",
         )
         for key, where, goal in (
             ("tasks", "in process, tasks", 1.5), ("threads", "in process, threads", 1.5), ("HTTP", "over HTTP", 0.25),

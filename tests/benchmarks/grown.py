@@ -32,6 +32,7 @@ from subledger.store.migrate import is_current, migrate
 from subledger.store.tables import APP_ROLE
 from tests.benchmarks.ingest import decoded
 from tests.benchmarks.measures import Say
+from tests.benchmarks.raw import Raw
 from tests.benchmarks.workload import DAYS, YEAR, CompanyYear, customers_of
 from tests.scratch_database import create_database, drop_database, url_of
 
@@ -41,7 +42,7 @@ SMALL_SHARE: Final = 100
 BATCH: Final = 5_000
 FEW: Final = 7_000
 """With fewer events than this, only every second to seventh day has any."""
-_WORKLOAD: Final = 1
+_WORKLOAD: Final = 2
 """Another number where the same size would be another ledger."""
 
 CLOCK: Final = """
@@ -55,10 +56,14 @@ CREATE FUNCTION benchmark.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOL
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """A hundredth of the events, or a bit more: how quickly it was recorded, the writer's memory and the disk then."""
+    """A hundredth of the events, or a bit more: how quickly it was recorded, the writer's memory and the disk then.
+
+    ``raw_rate`` is RAW at that time, into empty tables: the machine's mood, and nothing that grows.
+    """
 
     events: int
     rate: float
+    raw_rate: float
     resident_bytes: int
     database_bytes: int
 
@@ -187,6 +192,8 @@ class _Builder:
         self._service = Subledger(Database(url))
         self._clock = psycopg.connect(url, autocommit=True)
         self._clock.execute("SET synchronous_commit = off")
+        self._raw_connection = psycopg.connect(url)
+        self._raw = Raw(self._raw_connection)
         self._process = psutil.Process()
         self._year = CompanyYear(events)
         self._refused, self._peak, self._recording_s = 0, 0, 0.0
@@ -195,6 +202,8 @@ class _Builder:
         self._closes: list[Close] = []
 
     def close(self) -> None:
+        self._raw.drop()
+        self._raw_connection.close()
         self._clock.close()
         self._service.database.close()
 
@@ -212,11 +221,10 @@ class _Builder:
                 done += self._record(day, part, parts, ceil(due / parts), done)
             self._night(day)
             self._report(done, started)
-        with self._service.database.read() as snapshot:
-            position = reader.ledger_head(snapshot, self._ledger).position
+        customers = customers_of(self._events) + 1
         self._pipe.send(
             Built(
-                ledger=self._ledger, events=position, refused=self._refused, customers=customers_of(self._events) + 1,
+                ledger=self._ledger, events=self._position(), refused=self._refused, customers=customers,
                 seconds=time.perf_counter() - started, peak_resident_bytes=self._peak, pieces=tuple(self._pieces),
                 closes=tuple(self._closes),
             )
@@ -257,11 +265,22 @@ class _Builder:
         row = self._clock.execute("SELECT pg_database_size(current_database())").fetchone()
         self._pieces.append(
             Piece(
-                events=self._piece_events, rate=self._piece_events / self._piece_s, resident_bytes=resident,
-                database_bytes=row[0] if row else 0,
+                events=self._piece_events, rate=self._piece_events / self._piece_s, raw_rate=self._raw_rate(),
+                resident_bytes=resident, database_bytes=row[0] if row else 0,
             )
         )  # fmt: skip
         self._piece_events, self._piece_s = 0, 0.0
+
+    def _raw_rate(self) -> float:
+        last = self._position()
+        count = min(BATCH, last)
+        took_s = self._raw.copy_s(self._ledger, last - count + 1, last)
+        self._raw.empty()
+        return count / took_s
+
+    def _position(self) -> int:
+        with self._service.database.read() as snapshot:
+            return reader.ledger_head(snapshot, self._ledger).position
 
     def _report(self, done: int, started: float) -> None:
         took_s = time.perf_counter() - started

@@ -59,6 +59,11 @@ def _rates_and_memory(grown: Grown) -> list[Measure]:
             note="recording and nightly sweeps; a round is a hundredth of all events against one of the first tenth",
         ),
         Measure(
+            goal="P9", name="the same, each as a share of RAW at its time", unit="RAW",
+            rounds=tuple(map(_share_round, last, first)), limit_name="the first",
+            note="RAW into empty tables: what the machine's mood did to the rate above",
+        ),
+        Measure(
             goal="P9", name="the writer's memory at most", unit="MB resident",
             rounds=(Round(value=grown.grown.peak_resident_bytes / 1e6),), bound=at_most(600),
             note="of the whole process, seen after every hundredth of the events",
@@ -68,6 +73,10 @@ def _rates_and_memory(grown: Grown) -> list[Measure]:
 
 def _rate_round(last: Piece, first: Piece) -> Round:
     return Round(value=last.rate, limit=first.rate, samples=(last.rate,), limit_samples=(first.rate,))
+
+
+def _share_round(last: Piece, first: Piece) -> Round:
+    return Round(value=last.rate / last.raw_rate, limit=first.rate / first.raw_rate)
 
 
 def storage(grown: Grown) -> list[Stored]:

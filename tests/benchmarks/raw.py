@@ -45,6 +45,11 @@ class Raw:
         """The same, batch by batch."""
         return [self.copy_s(ledger, start, min(start + size - 1, last)) for start in range(first, last + 1, size)]
 
+    def empty(self) -> None:
+        for table in TABLES:
+            self._connection.execute(sql.SQL("TRUNCATE {}").format(_raw(table)))
+        self._connection.commit()
+
     def drop(self) -> None:
         """Takes the copies away, where the database is kept."""
         self._connection.rollback()
