@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from tests.benchmarks.measures import Measure, Round, Say, at_least
+from tests.benchmarks.measures import Found, Measure, Round, Say, at_least
 
 RAW_CLIENTS = 16
 
@@ -21,7 +21,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 3.0
 
 
-def measure(url: str, size: Size, say: Say) -> tuple[list[Measure], dict[str, str]]:
+def measure(url: str, size: Size, say: Say) -> Found:
     """In every round: the INSERTs, then tasks, threads and connections that each wait for one event after another."""
     try:
         group_commit: Any = import_module("tests.benchmarks.group_commit")

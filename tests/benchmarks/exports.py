@@ -12,7 +12,7 @@ from projections.journals import exports
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.benchmarks.grown import GROWN, SMALL, Close, Grown
-from tests.benchmarks.measures import Measure, Round, Say, at_most
+from tests.benchmarks.measures import Found, Measure, Round, Say, at_most
 from tests.benchmarks.workload import YEAR
 
 MONTHS: Final = range(1, 12)
@@ -20,7 +20,7 @@ MONTHS: Final = range(1, 12)
 FORMAT: Final = "csv"
 
 
-def measure(grown: Grown, say: Say) -> list[Measure]:
+def measure(grown: Grown, say: Say) -> Found:
     """Each month that is closed is exported once from each ledger, in turn; and how long their closes had taken."""
     say("P7: exports of months, large against small")
     database = Database(grown.url)
@@ -46,7 +46,7 @@ def measure(grown: Grown, say: Say) -> list[Measure]:
             limit_name=f"{grown.small.events:,} events", samples_unit="ms",
             note="with its sweep and its proofs, as the ledgers grew; not interleaved",
         ),
-    ]  # fmt: skip
+    ], {}  # fmt: skip
 
 
 def _export_s(service: Subledger, ledger: str, period: Period) -> float:

@@ -22,7 +22,7 @@ from subledger.events import Event, read_event
 from subledger.store import reader
 from subledger.store.database import Database
 from subledger.store.recorder import NOBODY
-from tests.benchmarks.measures import Measure, Round, Say, at_least, at_most, latencies, rate_round, seconds
+from tests.benchmarks.measures import Found, Measure, Round, Say, at_least, at_most, latencies, rate_round, seconds
 from tests.benchmarks.raw import Raw, RawInsert
 from tests.benchmarks.workload import Document, purchases, usage
 
@@ -81,7 +81,7 @@ def decoded(documents: Sequence[Document]) -> list[Event]:
     return [read_event(document) for document in documents]
 
 
-def measure(url: str, size: Size, wanted: frozenset[str], say: Say) -> list[Measure]:
+def measure(url: str, size: Size, wanted: frozenset[str], say: Say) -> Found:
     """P1, P2 and P3, as far as wanted, in a database that nobody else uses."""
     with psycopg.connect(url) as connection:
         raw = Raw(connection)
@@ -97,7 +97,7 @@ def measure(url: str, size: Size, wanted: frozenset[str], say: Say) -> list[Meas
             writer.close()
         if "P2" in wanted:
             measures += two_writers(url, size, raw, say)
-    return measures
+    return measures, {}
 
 
 def one_writer(writer: Writer, raw: Raw, say: Say) -> list[Measure]:

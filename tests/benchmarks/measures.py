@@ -118,6 +118,10 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
         }  # fmt: skip
 
 
+Found = tuple[list[Measure], dict[str, str]]
+"""The measures of a part, and what of it is not measured with what that would take."""
+
+
 def figure(number: float) -> str:
     """Three digits that count, or all before the point."""
     if number >= 100:

@@ -14,7 +14,7 @@ from projections import integrity
 from projections.rebuild import rebuild
 from subledger.store.database import Database
 from tests.benchmarks.grown import BATCH, GROWN, Grown
-from tests.benchmarks.measures import Bound, Measure, Round, Say, at_least, rate_round, seconds
+from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_least, rate_round, seconds
 from tests.benchmarks.raw import Raw
 
 DERIVED: Final = ("wallets", "blocks", "documents", "ledger_days", "merkle_nodes")
@@ -29,7 +29,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     raw_batches: int = 10
 
 
-def measure(grown: Grown, size: Size, say: Say) -> tuple[list[Measure], dict[str, str]]:
+def measure(grown: Grown, size: Size, say: Say) -> Found:
     """In every round: a part of the ledger's rows by RAW, then the whole ledger in each way; verify once, at the end.
 
     Changes where derived rows lie, so what is stored is measured before.

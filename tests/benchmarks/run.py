@@ -9,6 +9,8 @@ import os
 import platform
 import subprocess
 import time
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import psycopg
 
 from tests.benchmarks import callers, exports, growth, ingest, reads, replaying
 from tests.benchmarks.grown import Built, grown_ledger
-from tests.benchmarks.measures import GOALS, Measure, Say
+from tests.benchmarks.measures import GOALS, Found, Measure, Say
 from tests.benchmarks.peers import run as peers
 from tests.scratch_database import scratch_database
 
@@ -64,7 +66,10 @@ def tiny(options: Options) -> Options:
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything measured, with where, when and how. ``skipped`` says why something is not among the measures."""
+    """Everything measured, with where, when and how.
+
+    ``skipped`` says what would have to be there for what is not among the measures, ``failed`` what went wrong.
+    """
 
     machine: dict[str, Any]
     server: dict[str, str]
@@ -74,6 +79,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     options: Options
     measures: tuple[Measure, ...]
     skipped: dict[str, str]
+    failed: dict[str, str]
     stored: tuple[growth.Stored, ...]
     grown: tuple[Built, ...]
 
@@ -85,6 +91,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             "measured_at": self.measured_at, "took_s": self.took_s,
             "options": msgspec.to_builtins(self.options, enc_hook=str), "goals": GOALS,
             "measures": [measure.document for measure in self.measures], "skipped": self.skipped,
+            "failed": self.failed,
             "stored": msgspec.to_builtins(self.stored), "grown": msgspec.to_builtins(self.grown),
         }  # fmt: skip
 
@@ -92,46 +99,61 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 def run(owner_url: str, options: Options, say: Say) -> Result:
     """Measures what is wanted, part after part, each in a database of its own that is dropped afterwards."""
     started = time.perf_counter()
-    found: list[Measure] = []
-    skipped: dict[str, str] = {}
-    stored: list[growth.Stored] = []
-    grown: tuple[Built, ...] = ()
-    if options.only & {"P1", "P2", "P3"}:
-        with scratch_database(owner_url) as url:
-            found += ingest.measure(url, options.ingest, options.only, say)
-    if "P4" in options.only:
-        with scratch_database(owner_url) as url:
-            measures, absent = callers.measure(url, options.callers, say)
-            found, skipped = found + measures, skipped | absent
-    if options.only & {"P5", "P6", "P7", "P8", "P9", "P10"}:
-        measures, absent, stored, grown = _of_a_grown_ledger(owner_url, options, say)
-        found, skipped = found + measures, skipped | absent
-    if "P11" in options.only:
-        measures, absent = peers.measure(owner_url, options.ingest, options.peers, say)
-        found, skipped = found + measures, skipped | absent
+    running = _Run(owner_url, options, say)
+    running.everything()
     order = list(GOALS)
     return Result(
         machine=_machine(), server=_server(owner_url), revision=_revision(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"), took_s=round(time.perf_counter() - started, 1),
-        options=options, measures=tuple(sorted(found, key=lambda measure: order.index(measure.goal))),
-        skipped=skipped, stored=tuple(stored), grown=grown,
+        options=options, measures=tuple(sorted(running.found, key=lambda measure: order.index(measure.goal))),
+        skipped=running.skipped, failed=running.failed, stored=tuple(running.stored), grown=running.grown,
     )  # fmt: skip
 
 
-def _of_a_grown_ledger(
-    owner_url: str, options: Options, say: Say
-) -> tuple[list[Measure], dict[str, str], list[growth.Stored], tuple[Built, ...]]:
-    skipped: dict[str, str] = {}
-    with grown_ledger(owner_url, options.events, keep=options.keep, fresh=options.fresh, say=say) as grown:
-        found, stored = growth.measure(grown, options.only)
-        if "P7" in options.only:
-            found += exports.measure(grown, say)
-        if options.only & {"P5", "P6"}:
-            found += reads.measure(grown, options.reads, options.only, say)
-        if "P8" in options.only:
-            measures, skipped = replaying.measure(grown, options.replaying, say)
-            found += measures
-    return found, skipped, stored, (grown.grown, grown.small)
+class _Run:
+    """What a run has found so far. A part that fails is named with its error, and costs none of the others."""
+
+    def __init__(self, owner_url: str, options: Options, say: Say) -> None:
+        self.owner_url, self.options, self.say = owner_url, options, say
+        self.found: list[Measure] = []
+        self.skipped: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self.stored: list[growth.Stored] = []
+        self.grown: tuple[Built, ...] = ()
+
+    def everything(self) -> None:
+        options, say = self.options, self.say
+
+        def in_scratch(measure: Callable[[str], Found]) -> Found:
+            with scratch_database(self.owner_url) as url:
+                return measure(url)
+
+        self._part("P1 P2 P3", lambda: in_scratch(lambda url: ingest.measure(url, options.ingest, options.only, say)))
+        self._part("P4", lambda: in_scratch(lambda url: callers.measure(url, options.callers, say)))
+        self._part("P5 P6 P7 P8 P9 P10", self._of_a_grown_ledger)
+        self._part("P11", lambda: peers.measure(self.owner_url, options.ingest, options.peers, say))
+
+    def _part(self, goals: str, part: Callable[[], Found]) -> None:
+        if not self.options.only & set(goals.split()):
+            return
+        try:
+            measures, skipped = part()
+        except Exception as error:  # an hour of figures is not thrown away for one of them
+            self.say(traceback.format_exc())
+            self.failed[goals] = repr(error)
+        else:
+            self.found += measures
+            self.skipped |= skipped
+
+    def _of_a_grown_ledger(self) -> Found:
+        options, say = self.options, self.say
+        with grown_ledger(self.owner_url, options.events, keep=options.keep, fresh=options.fresh, say=say) as grown:
+            self.grown = (grown.grown, grown.small)
+            found, self.stored = growth.measure(grown, options.only)
+            self._part("P7", lambda: exports.measure(grown, say))
+            self._part("P5 P6", lambda: reads.measure(grown, options.reads, options.only, say))
+            self._part("P8", lambda: replaying.measure(grown, options.replaying, say))
+        return found, {}
 
 
 def _machine() -> dict[str, Any]:

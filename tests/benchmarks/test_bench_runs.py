@@ -41,6 +41,7 @@ def test_every_goal_is_measured_or_says_why_not(result: dict[str, Any]) -> None:
     said = {measure["goal"] for measure in result["measures"]} | {name.split()[0] for name in result["skipped"]}
     assert said == set(GOALS) == set(result["goals"])
     assert all(result["skipped"].values())
+    assert not result["failed"]
 
 
 def test_every_measure_holds_its_samples_and_what_they_are_compared_with(result: dict[str, Any]) -> None:
@@ -89,6 +90,13 @@ def test_an_unknown_goal_is_refused_by_name(work: Path, server_url: str) -> None
     done = _bench(work, server_url, "--only", "P5,P12", "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["found"] == "P5,P12"
+
+
+def test_an_installed_package_without_its_tests_says_that_a_checkout_is_needed() -> None:
+    program = "import sys; sys.modules['tests.benchmarks'] = None; import api.cli; api.cli.main()"
+    done = subprocess.run([sys.executable, "-c", program, "bench", "--json"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["code"] == "not_a_checkout"
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:

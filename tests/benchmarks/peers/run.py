@@ -21,7 +21,7 @@ from projections import integrity
 from projections.journals import exports
 from subledger.periods import Period
 from tests.benchmarks.ingest import Size, Writer
-from tests.benchmarks.measures import Bound, Measure, Round, Say, at_least, rate_round, seconds
+from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_least, rate_round, seconds
 from tests.scratch_database import create_database, drop_database, scratch_database, url_of
 
 FOLDER: Final = Path(__file__).parent
@@ -51,7 +51,7 @@ class _Contest(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def measure(owner_url: str, size: Size, peers: Peers, say: Say) -> tuple[list[Measure], dict[str, str]]:
+def measure(owner_url: str, size: Size, peers: Peers, say: Say) -> Found:
     """The measures of the peers that are there, and why the others are not."""
     contests, skipped = _writing_contests(size, peers)
     measures = []
@@ -188,7 +188,7 @@ def _in_turns(command: list[str]) -> Iterator[Callable[[], float]]:
 # --- journals as text ---------------------------------------------------------------------------------------------
 
 
-def _plain_text(url: str, size: Size, peers: Peers, say: Say) -> tuple[list[Measure], dict[str, str]]:
+def _plain_text(url: str, size: Size, peers: Peers, say: Say) -> Found:
     """Reading our own detail journal and balancing every account, against our verify of the same ledger."""
     tools = {"hledger": shutil.which("hledger") is not None, "beancount": _imports(peers.python, "beancount")}
     absent = {f"P11 {tool}": "not installed" for tool, there in tools.items() if not there}
