@@ -47,8 +47,9 @@ def bench(
 ) -> None:
     """The benchmarks: every goal as a ratio to a limit measured in the same run. Needs a checkout.
 
-    Works in databases of its own, dropped after. It takes some minutes with 10^6 events, an hour or more with 10^7. A
-    goal that is missed is no failure; a measurement that breaks off ends with exit code 1.
+    Works in databases of its own, dropped after. It takes some minutes with 10^6 events, an hour or more with 10^7.
+
+    A goal that is missed is no failure; a measurement that breaks off ends with exit code 1.
 
     Example: subledger bench --plot goals.svg --out bench.json
 

@@ -34,7 +34,9 @@ def options(
             f"there is no goal {sorted(unknown)[0]}", field="only", expected=", ".join(GOALS), found=only
         )
     chosen = with_rounds(Options(only=wanted, events=events, keep=keep, fresh=fresh), rounds)
-    named: dict[str, Any] = {name: path for name, path in (("python", peers), ("pgledger", pgledger)) if path}
+    named: dict[str, Any] = {
+        name: path.absolute() for name, path in (("python", peers), ("pgledger", pgledger)) if path
+    }
     chosen = msgspec.structs.replace(chosen, peers=msgspec.structs.replace(chosen.peers, **named))
     return _tiny(chosen) if tiny else chosen
 
