@@ -5,12 +5,11 @@ Owns: what is compared with what. Does not own: the callers and the INSERTs (gro
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 import msgspec
 
+from tests.benchmarks import group_commit
 from tests.benchmarks.measures import Found, Measure, Round, Say, at_least
+from tests.http.serving import serving
 
 RAW_CLIENTS = 16
 
@@ -23,20 +22,16 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(url: str, size: Size, say: Say) -> Found:
     """In every round: the INSERTs, then tasks, threads and connections that each wait for one event after another."""
-    try:
-        group_commit: Any = import_module("tests.benchmarks.group_commit")
-    except ModuleNotFoundError:
-        return [], {"P4": "tests/benchmarks/group_commit.py is not there"}
-    serving: Any = import_module("tests.http.serving")
     found: dict[str, list[Round]] = {"tasks": [], "threads": [], "HTTP": []}
-    with group_commit.funded_ledger(url) as (service, ledger), serving.serving(url) as server:
+    with group_commit.funded_ledger(url) as (service, ledger), serving(url) as server:
         for number in range(size.rounds + 1):
             raw = group_commit.raw_inserts(url, clients=RAW_CLIENTS, seconds=size.seconds)
-            many: Any = {"callers": size.callers, "seconds": size.seconds}
             rates = {
-                "tasks": group_commit.callers_in_tasks(service, ledger, **many),
-                "threads": group_commit.callers_in_threads(service, ledger, **many),
-                "HTTP": group_commit.callers_over_http(service, ledger, server, **many),
+                "tasks": group_commit.callers_in_tasks(service, ledger, callers=size.callers, seconds=size.seconds),
+                "threads": group_commit.callers_in_threads(service, ledger, callers=size.callers, seconds=size.seconds),
+                "HTTP": group_commit.callers_over_http(
+                    service, ledger, server, callers=size.callers, seconds=size.seconds
+                ),
             }
             said = ", ".join(f"{name} {rate.per_second:,.0f}/s" for name, rate in rates.items())
             say(f"P4 round {number} of {size.rounds}: INSERT {raw.per_second:,.0f}/s; {said}")

@@ -17,7 +17,6 @@ import msgspec
 import psycopg
 
 from api.service import Subledger
-from projections import balances
 from subledger.store.database import Database
 from tests.benchmarks.grown import GROWN, Grown
 from tests.benchmarks.measures import Bound, Found, Measure, Say, at_most, latencies
@@ -132,10 +131,8 @@ class _Asked:
 
     def _customer(self, customer: Callable[[], str], point: Callable[[], _Point]) -> None:
         at = point()
-        with self._service.view(GROWN, as_of=at.as_of, known_at=at.known_at) as view:
-            balances.customer_balances(self._service.database, view, customer())
+        self._service.customer_balances(GROWN, customer(), as_of=at.as_of, known_at=at.known_at)
 
     def _trial(self, point: Callable[[], _Point]) -> None:
         at = point()
-        with self._service.view(GROWN, as_of=at.as_of, known_at=at.known_at) as view:
-            balances.trial_balance(self._service.database, view)
+        self._service.trial_balance(GROWN, as_of=at.as_of, known_at=at.known_at)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import psycopg
+from projections.folding import replay
 from psycopg import sql
 
 from projections import integrity
@@ -35,7 +35,7 @@ def measure(grown: Grown, size: Size, say: Say) -> Found:
     Changes where derived rows lie, so what is stored is measured before.
     """
     database = Database(grown.url)
-    ways, skipped = _ways(database, grown.url)
+    ways = _ways(database, grown.url)
     with psycopg.connect(grown.url) as connection:
         raw = Raw(connection)
         try:
@@ -49,18 +49,14 @@ def measure(grown: Grown, size: Size, say: Say) -> Found:
             database.close()
     _tidy(grown.url)
     measures = [_measured(name, [found[name] for found in rounds], bound) for name, (_, _, bound) in ways.items()]
-    return [*measures, _measured("verify, once", [verified], None)], skipped
+    return [*measures, _measured("verify, once", [verified], None)], {}
 
 
-def _ways(database: Database, url: str) -> tuple[dict[str, _Way], dict[str, str]]:
-    ways: dict[str, _Way] = {
-        "rebuild of every derived row": (lambda: _empty(url), lambda: rebuild(database, GROWN), at_least(1.5))
+def _ways(database: Database, url: str) -> dict[str, _Way]:
+    return {
+        "replay without writes": (lambda: None, lambda: replay(database, GROWN), at_least(3)),
+        "rebuild of every derived row": (lambda: _empty(url), lambda: rebuild(database, GROWN), at_least(1.5)),
     }
-    try:
-        folding: Any = import_module("projections.folding")
-    except ModuleNotFoundError:
-        return ways, {"P8 replay": "projections/folding.py is not there"}
-    return ways | {"replay without writes": (lambda: None, lambda: folding.replay(database, GROWN), at_least(3))}, {}
 
 
 def _round(number: int, ways: dict[str, _Way], grown: Grown, raw: Raw, size: Size, say: Say) -> dict[str, Round]:
