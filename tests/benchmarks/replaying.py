@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 import psycopg
-from projections.folding import replay
 from psycopg import sql
 
 from projections import integrity
+from projections.folding import replay
 from projections.rebuild import rebuild
 from subledger.store.database import Database
 from tests.benchmarks.grown import BATCH, GROWN, Grown
