@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from api.benchmark import scratch_database
 from api.service import LedgerSettings, Subledger
 from projections import balances, snapshots
 from projections.rebuild import rebuild
@@ -23,6 +22,7 @@ from projections.snapshots import Rung, Sofar, keep_more
 from subledger.errors import UnknownLedger
 from subledger.store.database import Database
 from tests.laws.test_judges import CUSTOMERS, World
+from tests.scratch_database import scratch_database
 from tests.store.tampering import LEDGER, differences
 from tests.store.test_balances import figures, of_lines
 
