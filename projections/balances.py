@@ -104,7 +104,7 @@ SELECT json_build_object(
                                    functional_written, functional_mirrored, credits FROM rest) AS t),
            'lags', """
 CUSTOMER_TOTALS: Final = f"""
--- One customer's entries by kind: of a snapshot, where there is one, and from the covering index alone.
+-- One customer's entries by kind: of a snapshot, where there is one, and the few after it.
 WITH last AS (
     SELECT position, accounting_date FROM snapshots
     WHERE ledger = %(ledger)s AND customer = %(customer)s AND position <= (SELECT position FROM v)

@@ -28,7 +28,7 @@ import msgspec
 from projections.journals.rows import AnyConnection, rows
 from subledger.store.database import Database, WriteConnection
 
-OF_CUSTOMER: Final = 512
+OF_CUSTOMER: Final = 128
 DAY_ROWS: Final = 256
 INSIDE_A_DAY: Final = 8_192
 LEDGER: Final = ""

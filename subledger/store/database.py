@@ -5,6 +5,7 @@ Everything but migrations works as the role ``subledger_app``, which may add to 
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -54,7 +55,6 @@ class Database:
             engine_url(url),
             pool_size=pool_size,
             max_overflow=20,
-            pool_pre_ping=True,
             connect_args={"options": options, "connect_timeout": 10},
         )
         # Single questions are few and always the same: each is planned once a connection, whatever it is asked of.
@@ -70,31 +70,22 @@ class Database:
                 "prepare_threshold": 0,
             },
         )
+        for engine in (self.engine, self._asked):
+            sa.event.listen(engine, "checkout", _check_that_it_lives)
 
     def close(self) -> None:
         self.engine.dispose()
         self._asked.dispose()
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of one reading statement: one snapshot, in one round trip.
-
-        Nothing looks first whether a kept connection still lives, as that would be another round trip: where it does
-        not, the question is asked once more.
-        """
+        """The rows of one reading statement: one snapshot, in one round trip."""
         with translated():
-            while True:
-                pooled = self._asked.raw_connection()
+            pooled = self._asked.raw_connection()
+            try:
                 connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
-                used = "asked" in pooled.info
-                pooled.info["asked"] = True
-                try:
-                    return connection.execute(query, parameters).fetchall()
-                except psycopg.OperationalError:
-                    if not (used and connection.closed):
-                        raise
-                    pooled.invalidate()
-                finally:
-                    pooled.close()
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                pooled.close()
 
     @contextmanager
     def write(self) -> Iterator[WriteConnection]:
@@ -120,6 +111,17 @@ class Database:
         with translated(), self.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
+
+
+def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
+    """A kept connection on which the server says something unasked has been told goodbye: another one is made.
+
+    To ask it would cost a round trip each time.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise sa.exc.DisconnectionError("the server has ended this connection")
 
 
 @contextmanager

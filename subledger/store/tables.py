@@ -134,16 +134,7 @@ entries = Table(
     Column("dimension_set", Integer, nullable=False),
     CheckConstraint("accounting_date >= effective_date", name="dates"),
     CheckConstraint("credits = 0 OR unit IS NOT NULL", name="unit"),
-    Index(
-        "ix_entries_customer",
-        "ledger",
-        "customer",
-        "position",
-        postgresql_include=[
-            "accounting_date", "policy", "kind", "block_id", "unit", "credits", "currency", "amount_minor",
-            "functional_minor",
-        ],
-    ),
+    Index("ix_entries_customer", "ledger", "customer", "position"),
     comment="Journal entries: a kind and an amount. Append-only; part of the log.",
 )  # fmt: skip
 
