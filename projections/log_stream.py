@@ -21,6 +21,7 @@ import psycopg
 import sqlalchemy as sa
 
 from subledger.journal import Dimensions, Entry
+from subledger.store.log import said_by_entries
 
 CHUNK: Final = 1_000
 TRANSFER: Final = "credits.transferred"
@@ -28,16 +29,19 @@ TRANSFER: Final = "credits.transferred"
 _EVENT_COLUMNS: Final = (
     "e.position, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data, e.attributes, e.decision, e.leaf"
 )
+_ENTRY_COLUMNS: Final = """n.number, n.policy, n.kind, n.customer, n.block_id, n.unit, n.credits, n.amount_minor,
+       n.currency, n.functional_minor, n.accounting_date, n.effective_date, n.cut, n.dimension_set"""
 EVENTS: Final = """
--- The events of a ledger in an interval of positions, in order, whether or not a batch holds them.
-SELECT {columns} FROM events e
+-- The events of a ledger in an interval of positions, in order, whether or not a batch holds them. Those whose entries
+-- say what was decided come as often as they have entries.
+SELECT {columns}, {entries}
+FROM events e LEFT JOIN entries n ON e.decision IS NULL AND n.ledger = e.ledger AND n.position = e.position
 WHERE e.ledger = %(ledger)s AND e.position > %(after)s AND e.position <= %(through)s AND {which}
-ORDER BY e.position
+ORDER BY e.position, n.number
 """
 WITH_ENTRIES: Final = """
 -- The same, each as often as it has entries.
-SELECT {columns}, n.number, n.policy, n.kind, n.customer, n.block_id, n.unit, n.credits, n.amount_minor, n.currency,
-       n.functional_minor, n.accounting_date, n.effective_date, n.cut, n.dimension_set
+SELECT {columns}, {entries}
 FROM events e LEFT JOIN entries n ON n.ledger = e.ledger AND n.position = e.position
 WHERE e.ledger = %(ledger)s AND e.position > %(after)s AND e.position <= %(through)s AND {which}
 ORDER BY e.position, n.number
@@ -160,12 +164,12 @@ def read_events_where(
     connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[Logged]]:
     """Chunks of the events that meet a condition, in order, without their entries."""
-    query = EVENTS.format(columns=_EVENT_COLUMNS, which=which)
-    for rows in stream(connection, query, _interval(ledger, after, through)):
-        yield [Logged(*row) for row in rows]
+    for chunk in _events_with_rows(connection, EVENTS, ledger, which, after, through):
+        yield [logged for logged, _ in chunk]
 
 
 _EVENT_WIDTH: Final = len(Logged.__struct_fields__)
+_DECISION: Final = Logged.__struct_fields__.index("decision_text")
 _position = itemgetter(0)
 
 
@@ -173,7 +177,13 @@ def read_log(
     connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[tuple[Logged, list[tuple[Any, ...]]]]]:
     """Chunks of events that meet a condition, each with the rows of its entries, in order."""
-    query = WITH_ENTRIES.format(columns=_EVENT_COLUMNS, which=which)
+    return _events_with_rows(connection, WITH_ENTRIES, ledger, which, after, through)
+
+
+def _events_with_rows(
+    connection: sa.Connection, query: str, ledger: str, which: str, after: int, through: int
+) -> Iterator[list[tuple[Logged, list[tuple[Any, ...]]]]]:
+    query = query.format(columns=_EVENT_COLUMNS, entries=_ENTRY_COLUMNS, which=which)
     held: list[tuple[Any, ...]] = []
     for rows in stream(connection, query, _interval(ledger, after, through)):
         rows = held + rows
@@ -193,8 +203,17 @@ def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[Logged, list[tuple[Any, 
     for _, group in groupby(rows, key=_position):
         same = list(group)
         entries = [row[_EVENT_WIDTH:] for row in same if row[_EVENT_WIDTH] is not None]
-        found.append((Logged(*same[0][:_EVENT_WIDTH]), entries))
+        event = same[0][:_EVENT_WIDTH]
+        if event[_DECISION] is None:
+            event = (*event[:_DECISION], _said(entries), *event[_DECISION + 1 :])
+        found.append((Logged(*event), entries))
     return found
+
+
+def _said(entries: list[tuple[Any, ...]]) -> str:
+    """The decision that entries say; of none, what nobody can have decided."""
+    policy = entries[0][1] if entries else 0
+    return said_by_entries(policy, [(n[7], n[4], n[6], n[2], n[10]) for n in entries])
 
 
 def stored_entry(row: tuple[Any, ...], dimensions: Dimensions) -> Entry:

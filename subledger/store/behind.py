@@ -21,7 +21,7 @@ from subledger.wallet import Wallet
 USAGE_BEHIND: Final = """
 -- Usage that some wallet's row may not know of yet.
 SELECT e.position, e.source, e.event_id, e.customer, e.occurred_at, e.data, e.attributes, e.decision
-FROM events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
+FROM recorded_events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
 WHERE e.ledger = %s AND e.type = 'credits.consumed'
 ORDER BY e.position
 """

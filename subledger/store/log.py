@@ -5,8 +5,10 @@ Owns: the rows of the log. Does not own: what goes into them (recorder).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +19,7 @@ from subledger.encoding import batch_hash, encode
 from subledger.events import Event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState
+from subledger.money import format_credits
 from subledger.store.arrays import BigintArray, BytesArray, IntegerArray, SmallintArray, TextArray
 from subledger.store.database import WriteConnection
 from subledger.wallet import Decision
@@ -27,6 +30,24 @@ _encoder = msgspec.json.Encoder(order="sorted")
 def decision_text(decision: Decision) -> str:
     """A decision as it is stored and hashed: canonical JSON."""
     return _encoder.encode(decision).decode()
+
+
+def said_by_entries(policy: int, entries: Iterable[tuple[int, str | None, Decimal, str, date]]) -> str:
+    """The decision that these entries alone make: draws of one customer's blocks, under one policy.
+
+    Each entry is (amount, block, credits, kind, accounting date). What a decision says beyond that it would not have:
+    so a decision is left out of the log where, and only where, this is its text, letter by letter. The view
+    ``recorded_events`` says the same in SQL.
+    """
+    movements = [
+        f'{{{_amount(amount)}"block":"{block}","credits":"{format_credits(credits)}","kind":"{kind}","on":"{on}"}}'
+        for amount, block, credits, kind, on in entries
+    ]
+    return f'{{"movements":[{",".join(movements)}],"policy":{policy}}}'
+
+
+def _amount(amount_minor: int) -> str:
+    return f'"amount":{amount_minor},' if amount_minor else ""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -119,9 +140,13 @@ class Appending:
         text = decision_text(recorded.decision)
         leaf = merkle.leaf_hash(encode(ledger, position, event, text, recorded.entries))
         self._leaves.append(leaf)
+        said = event.type == "credits.consumed" and text == said_by_entries(
+            recorded.decision.policy,
+            [(n.amount_minor, n.block_id, n.credits, n.kind, n.accounting_date) for n in recorded.entries],
+        )
         row = (
             ledger, position, event.source, event.event_id, event.type, event.customer, event.occurred_at,
-            event.data_text, event.attributes_text, text, leaf,
+            event.data_text, event.attributes_text, None if said else text, leaf,
         )  # fmt: skip
         if not self._copies:
             self._events.append(row)

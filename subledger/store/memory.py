@@ -64,7 +64,7 @@ FIND_EVENTS = """
 -- index for each: LIMIT keeps the planner from reading the whole log instead.
 SELECT e.* FROM unnest(%b::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (
-    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM events
+    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM recorded_events
     WHERE ledger = %s AND source = %s AND event_id = wanted.event_id LIMIT 1
 ) e
 """

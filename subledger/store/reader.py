@@ -312,7 +312,7 @@ EVENTS: Final = """
 -- Recorded events, whole, with the moment of their batch.
 SELECT e.position, b.recorded_at, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data, e.attributes,
        e.decision, e.leaf
-FROM events e
+FROM recorded_events e
 JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = e.ledger AND b.last_position >= e.position
               ORDER BY b.last_position LIMIT 1) b ON true
 WHERE e.ledger = :ledger

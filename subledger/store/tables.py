@@ -106,7 +106,12 @@ events = Table(
     _moment("occurred_at"),
     Column("data", Text, nullable=False, comment="as received, in canonical JSON"),
     Column("attributes", Text, comment="other CloudEvents attributes as received, in canonical JSON"),
-    Column("decision", Text, nullable=False, comment="what was decided, in canonical JSON; never recomputed"),
+    Column(
+        "decision",
+        Text,
+        comment="what was decided, in canonical JSON; never recomputed. NULL where its entries say all of it: see the "
+        "view recorded_events",
+    ),
     Column("leaf", LargeBinary, nullable=False),
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
     Index("ix_events_type", "ledger", "type", "position", postgresql_where=text("type <> 'credits.consumed'")),

@@ -1,0 +1,41 @@
+"""A decision that its entries say is not stored a second time: plain draws, which are nearly all events.
+
+What is recorded already stays as it is; the view tells every decision whole, stored or not.
+
+Revision: 0006, after 0005
+"""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+BEFORE = "what was decided, in canonical JSON; never recomputed"
+AFTER = BEFORE + ". NULL where its entries say all of it: see the view recorded_events"
+WHOLE = """
+CREATE VIEW recorded_events AS
+SELECT e.ledger, e.position, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data, e.attributes,
+       coalesce(e.decision, (
+           SELECT '{"movements":[' || string_agg(
+                      '{' || CASE WHEN n.amount_minor <> 0 THEN '"amount":' || n.amount_minor || ',' ELSE '' END
+                      || '"block":"' || n.block_id || '","credits":"' || trim_scale(n.credits) || '","kind":"' || n.kind
+                      || '","on":"' || to_char(n.accounting_date, 'YYYY-MM-DD') || '"}', ',' ORDER BY n.number)
+                  || '],"policy":' || min(n.policy) || '}'
+           FROM entries n WHERE n.ledger = e.ledger AND n.position = e.position
+       )) AS decision,
+       e.leaf
+FROM events e
+"""
+
+
+def upgrade() -> None:
+    op.alter_column("events", "decision", nullable=True, comment=AFTER, existing_comment=BEFORE)
+    op.execute(WHOLE)
+    op.execute("COMMENT ON VIEW recorded_events IS 'Events with their decisions whole.'")
+    op.execute("GRANT SELECT ON recorded_events TO subledger_app")
+
+
+def downgrade() -> None:
+    raise NotImplementedError("the log is never rewritten: what was decided stands in the entries since then")
