@@ -26,7 +26,7 @@ demo: setup      ## a small company's year: recorded, expired, closed, exported,
 	$(BIN)/subledger demo
 
 test: setup      ## every test, on a real PostgreSQL
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 lint: setup      ## style and format
 	$(BIN)/ruff check .

@@ -13,12 +13,28 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from sqlalchemy import make_url
+from xdist.scheduler import LoadScopeScheduling
 
 from api.service import LedgerSettings, Subledger
 from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from tests.store.watched import watch_statements
+
+# Modules whose tests start servers of their own or share something large: each is one worker's, so that no two of them
+# build the same thing at once. (xdist's own marks for groups are lost between it and pytest 9.)
+ONE_WORKERS = ("tests/benchmarks/test_bench_runs.py", "tests/examples/test_retail.py", "tests/http/test_readme.py")
+
+
+class _Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in ONE_WORKERS else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
+
 
 settings.register_profile(
     "default",

@@ -28,6 +28,16 @@ SELECT e.ledger, e.position, e.source, e.event_id, e.type, e.customer, e.occurre
        e.leaf
 FROM events e
 """
+NONE_LEFT_OUT = """
+-- The log is never rewritten: what was left out of it stays out.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM events WHERE decision IS NULL) THEN
+        RAISE EXCEPTION 'decisions stand in their entries alone: restore a backup of the older version instead';
+    END IF;
+END
+$$
+"""
 
 
 def upgrade() -> None:
@@ -38,4 +48,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the log is never rewritten: what was decided stands in the entries since then")
+    op.execute(NONE_LEFT_OUT)
+    op.execute("DROP VIEW recorded_events")
+    op.alter_column("events", "decision", nullable=False, comment=BEFORE, existing_comment=AFTER)

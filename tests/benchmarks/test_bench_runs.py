@@ -14,8 +14,6 @@ import pytest
 
 from tests.benchmarks.measures import GOALS, Measure, Round, at_least, at_most
 
-pytestmark = pytest.mark.xdist_group("embedded")
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -24,8 +24,6 @@ from subledger.periods import Period
 from tests.conftest import data_file, needs_hledger
 from tests.examples.retail_by_hand import totals
 
-pytestmark = pytest.mark.xdist_group("retail")
-
 
 @pytest.fixture(scope="module")
 def invoices() -> Path:

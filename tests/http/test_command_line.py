@@ -15,8 +15,6 @@ import pytest
 from subledger.store import embedded
 from tests.conftest import cloud_event
 
-pytestmark = pytest.mark.xdist_group("embedded")
-
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -17,8 +17,6 @@ import pytest
 
 from subledger.store import embedded
 
-pytestmark = pytest.mark.xdist_group("embedded")
-
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 

@@ -22,8 +22,6 @@ from subledger.errors import EmbeddedServerFailed
 from subledger.store import embedded
 from subledger.store import embedded_programs as programs
 
-pytestmark = pytest.mark.xdist_group("embedded")
-
 ROOT = Path(embedded.__file__).parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders that others cannot enter")
 

@@ -111,7 +111,6 @@ def own_server(tmp_path: Path) -> Iterator[Path]:
     embedded.stop(home)
 
 
-@pytest.mark.xdist_group("embedded")
 def test_a_server_killed_in_the_middle_loses_nothing_it_acknowledged(own_server: Path) -> None:
     url = embedded.ensure_running(own_server, idle_timeout_s=60.0)
     migrate(url)
