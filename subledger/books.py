@@ -57,6 +57,13 @@ class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.positions.get(position_key(role, currency, processor), (0, 0))
 
 
+def changes_books(event: Event, decision: Decision) -> bool:
+    """Whether ``evolve_books`` may do anything: usage in one currency, which is nearly everything, does not."""
+    if event.type in ("exchange_rate.set", "breakage.estimated"):
+        return True
+    return any(movement.currency is not None or movement.pool is not None for movement in decision.movements)
+
+
 def evolve_books(books: Books, event: Event, decision: Decision, *, effective: date, functional_currency: str) -> Books:
     """The books after a decision; ``effective`` is the event's effective date."""
     data: Any = event.data

@@ -73,6 +73,8 @@ def _places_of(data: Any, type: str) -> tuple[tuple[str, str], ...]:
 def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
     """Whose wallets a decision changes, the event's own first."""
     own = () if event.customer is None else (event.customer,)
+    if len(decision.movements) == 1 and decision.movements[0].customer is None:
+        return own
     others = {movement.customer for movement in decision.movements}
     if others <= {None, event.customer}:
         return own

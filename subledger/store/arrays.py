@@ -58,16 +58,14 @@ class Array:
     """Values of one type as a parameter; None is NULL. The type is a class of its own, as psycopg asks by class."""
 
     type: str
+    oid: int
+    element: Callable[[Any], bytes]
 
     def __init__(self, values: Iterable[Any]) -> None:
-        element = _ELEMENTS[self.type]
+        element = self.__class__.element
         parts = [_NULL if value is None else element(value) for value in values]
-        oid = psycopg.adapters.types[self.type].oid
-        self.binary = b"".join((_head(1, int(_NULL in parts), oid, len(parts), 1), *parts)) if parts else _empty(oid)
-
-
-def _empty(oid: int) -> bytes:
-    return _head(0, 0, oid, 0, 0)[:12]
+        head = _head(1, _NULL in parts, self.oid, len(parts), 1) if parts else _head(0, 0, self.oid, 0, 0)[:12]
+        self.binary = head + b"".join(parts)
 
 
 class TextArray(Array):
@@ -109,6 +107,9 @@ class NumericArray(Array):
 
 
 def _register(array: type[Array]) -> None:
+    array.oid = psycopg.adapters.types[array.type].oid
+    array.element = staticmethod(_ELEMENTS[array.type])
+
     class ArrayDumper(Dumper):
         format = Format.BINARY
         oid = psycopg.adapters.types[array.type].array_oid

@@ -14,7 +14,7 @@ import msgspec
 
 from subledger import references
 from subledger.approvals import needs_second_person
-from subledger.books import evolve_books
+from subledger.books import changes_books, evolve_books
 from subledger.context import Original
 from subledger.deciding import decide
 from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError
@@ -147,15 +147,17 @@ class Writing:
             decision = msgspec.structs.replace(decision, approval=approval)
             decided = (state.ledger, approval, approvals.APPROVED, head.recorded_at)
             self._waiting.append(partial(approvals.settle, self._connection, *decided))
-        elif (reason := needs_second_person(item, state)) is not None or key in memory.asked:
+        elif (reason := needs_second_person(item, state)) is not None or (memory.asked and key in memory.asked):
             return self._asked(item, reason or "", by)
         position, home = head.position + 1, state.functional_currency
         wallets = {
             customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)
             for customer in references.customers_of(item, decision)
         }
-        effective = effective_date(item.occurred_at, state.zone)
-        books = evolve_books(memory.books, item, decision, effective=effective, functional_currency=home)
+        books = memory.books
+        if changes_books(item, decision):
+            effective = effective_date(item.occurred_at, state.zone)
+            books = evolve_books(books, item, decision, effective=effective, functional_currency=home)
         entries = post(item, decision, before=state, wallets=wallets)
         recorded = RecordedEvent(position=position, event=item, decision=decision, entries=entries)
         head.position = position

@@ -143,6 +143,7 @@ class LedgerMemory:
         self._document_owners: dict[DocumentKey, str | None] = {}
         self.asked: dict[tuple[str, str], Asked | Event] = {}
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
+        self._of_usage: Context | None = None
         self._before: dict[str, Wallet] = {}
         self._books_before: Books | None = None
         self._changed: dict[str, int] = {}  # customer to the position of the last event
@@ -293,6 +294,13 @@ class LedgerMemory:
 
     def context(self, state: LedgerState, event: Event) -> Context:
         """What deciding an event may depend on besides its customer's wallet."""
+        if event.type == "credits.consumed" and not self._standing:
+            # The same for one usage after the other: what it holds of others it refers to.
+            if self._of_usage is None or self._of_usage.state is not state or self._of_usage.books is not self._books:
+                self._of_usage = Context(
+                    state=state, owners=self.owners, document_owners=self._document_owners, books=self.books
+                )
+            return self._of_usage
         original = None
         if event.type == "consumption.reversed":
             original = self._original((event.data.event_source or event.source, event.data.event_id))
