@@ -22,7 +22,6 @@ from projections.log_stream import (
     Members,
     RecordedDays,
     Share,
-    driver,
     read_events,
     read_events_where,
     recorded_at,
@@ -33,7 +32,7 @@ from projections.replay import OF_CUSTOMERS, LedgerReplayer, Replayer, Totals
 from subledger import merkle
 from subledger.encoding import encode
 from subledger.ledger import LedgerState
-from subledger.store.database import Database
+from subledger.store.database import Database, driver
 
 _ROWS_A_CHUNK: Final = 1_000
 

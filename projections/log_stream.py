@@ -17,10 +17,10 @@ from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 
 from subledger.journal import Dimensions, Entry
+from subledger.store.database import driver
 from subledger.store.log import said_by_entries
 
 CHUNK: Final = 1_000
@@ -130,13 +130,6 @@ class RecordedDays(msgspec.Struct, frozen=True):
         index = bisect_right(self.firsts, position)
         following = self.firsts[index] if index < len(self.firsts) else EVERYTHING
         return (self.days[index - 1] if index else None), following
-
-
-def driver(connection: sa.Connection) -> psycopg.Connection[tuple[Any, ...]]:
-    """The psycopg connection underneath, in the same transaction."""
-    plain: Any = connection.connection.driver_connection
-    assert isinstance(plain, psycopg.Connection)
-    return plain
 
 
 def stream(connection: sa.Connection, query: str, parameters: Any = None) -> Iterator[list[tuple[Any, ...]]]:

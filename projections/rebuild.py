@@ -19,6 +19,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,14 +29,14 @@ from psycopg import sql
 from projections.folding import Damage, Whole, fold, follow_own, spooled, take_all
 from projections.integrity.other_currencies import mend_other_currencies
 from projections.integrity.verification import shares_for
-from projections.log_stream import WHOLE, Logged, driver, read_events, recorded_days
+from projections.log_stream import WHOLE, Logged, read_events, recorded_days
 from projections.parallel import Tell, snapshot_of, workers_for
 from projections.replay import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key, Replayer, rows_of_totals
 from projections.snapshots import drop_wrong
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import LedgerState
 from subledger.store.collecting import collection_held_off
-from subledger.store.database import Database, WriteConnection
+from subledger.store.database import Database, WriteConnection, driver
 from subledger.store.rows import decode_decision
 
 _SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
@@ -235,8 +236,9 @@ def _remove_left_over() -> None:
     """Throws away what rebuilds have spooled that were killed: nobody can go on with it."""
     for path in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
         process = path.name.removeprefix(_SPOOL).partition("-")[0]
-        if process.isdigit() and path.stat().st_uid == os.getuid() and not _is_alive(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another rebuild has just ended, or throws the same thing away
+            if process.isdigit() and path.stat().st_uid == os.getuid() and not _is_alive(int(process)):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_alive(process: int) -> bool:

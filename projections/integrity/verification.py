@@ -28,14 +28,14 @@ from projections.integrity.reversals import reversal_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
-from projections.log_stream import RecordedDays, Share, driver, recorded_days
+from projections.log_stream import RecordedDays, Share, recorded_days
 from projections.parallel import Job, Snapshot, Tell, snapshot_of, workers_for
 from projections.replay import DERIVED, DERIVED_BY_NAME, Totals, rows_of_totals
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.errors import UnknownLedger
 from subledger.journal import Dimensions
-from subledger.store.database import Database
+from subledger.store.database import Database, driver
 
 BATCH_HASH: Final = "SELECT hash FROM batches WHERE ledger = %s AND last_position = %s"
 

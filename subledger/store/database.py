@@ -21,8 +21,17 @@ from subledger.store.tables import APP_ROLE
 # SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; and
 # serialization failures and deadlocks.
 _RETRYABLE: Final = ("08", "53", "57", "40")
+_CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns, of one session or of all
 
 WriteConnection = psycopg.Connection[tuple[Any, ...]]
+
+
+def driver(connection: sa.Connection | sa.PoolProxiedConnection) -> WriteConnection:
+    """The psycopg connection below one of SQLAlchemy's."""
+    pooled = connection.connection if isinstance(connection, sa.Connection) else connection
+    found = pooled.driver_connection
+    assert isinstance(found, psycopg.Connection)
+    return found
 
 
 def engine_url(url: str) -> sa.URL:
@@ -78,21 +87,32 @@ class Database:
         self._asked.dispose()
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of one reading statement: one snapshot, in one round trip."""
+        """The rows of one reading statement: one snapshot, in one round trip.
+
+        Where the server ended the connection, it is asked once more, over another one.
+        """
         with translated():
-            pooled = self._asked.raw_connection()
             try:
-                connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
-                return connection.execute(query, parameters).fetchall()
-            finally:
-                pooled.close()
+                return self._ask(query, parameters)
+            except psycopg.OperationalError as error:
+                if not error.sqlstate or error.sqlstate.startswith(_CONNECTION_ENDED):
+                    self._asked.dispose()  # whatever ended this connection is likely to have ended the others
+                    return self._ask(query, parameters)
+                raise
+
+    def _ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        pooled = self._asked.raw_connection()
+        try:
+            return driver(pooled).execute(query, parameters).fetchall()
+        finally:
+            pooled.close()
 
     @contextmanager
     def write(self) -> Iterator[WriteConnection]:
         """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception."""
         with translated():
             pooled = self.engine.raw_connection()
-            connection: WriteConnection = pooled.driver_connection  # type: ignore[assignment]
+            connection = driver(pooled)
             try:
                 yield connection
                 # Not connection.transaction(): were a transaction open already, that would be a savepoint in it,

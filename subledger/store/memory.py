@@ -55,8 +55,8 @@ MAX_WALLETS: Final = 50_000
 MAX_BEHIND: Final = 50_000
 """So many events at most are recorded before every wallet's row knows them."""
 MAX_BEHIND_ONE: Final = 256
-"""So many events of one customer, so that reading one wallet stays quick."""
-FEW: Final = 500
+"""So many events of one customer, so that no row of a customer in constant use falls far behind."""
+ALL_AT_ONCE: Final = 500
 """Up to so many events a batch leaves no row behind."""
 
 FIND_EVENTS = """
@@ -364,7 +364,7 @@ class LedgerMemory:
                 self._finished.add(customer)
         books = rows_of_books(self._books_before, self.books) if self._books_before is not None else []
         lag = position - self._written_through
-        if events <= FEW or lag > MAX_BEHIND or len(self._wallets) > MAX_WALLETS or self.true_at is None:
+        if events <= ALL_AT_ONCE or lag > MAX_BEHIND or len(self._wallets) > MAX_WALLETS or self.true_at is None:
             self._written_through, writing = position, set(self._behind)
         else:
             writing = {customer for customer, (_, later) in self._behind.items() if later > MAX_BEHIND_ONE}
@@ -381,7 +381,9 @@ class LedgerMemory:
         """After the commit: finished things leave, and the memory is true at this head."""
         for customer in self._finished | self._recalled:
             self._wallets[customer] = self._wallets[customer].without_finished()
-        while len(self._wallets) > MAX_WALLETS:
+        # One whose row is behind stays, or it would be loaded again as its row has it: the next batch that records
+        # anything writes them all.
+        while len(self._wallets) > MAX_WALLETS and not self._behind:
             self._wallets.popitem(last=False)
         self.true_at = true_at
         self._forget_batch()

@@ -285,9 +285,7 @@ def test_a_leader_that_is_interrupted_leaves_no_follower_hanging(limited: Limite
         terminate(owner_url, hold.waiting_writer())
         assert isinstance(first.exception(), DatabaseUnavailable)
         hold.waiting_writer()  # the leader is inside the database now
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(leader.ident or 0), ctypes.py_object(KeyboardInterrupt)
-        )
+        interrupt(leader)
         hold.release()
         leader.join()
         assert caught

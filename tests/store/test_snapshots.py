@@ -180,7 +180,6 @@ def test_snapshots_that_are_wrong_are_found_and_a_rebuild_drops_them(recorded: t
         superuser.execute(changed, (ctid,))
         place = ", ".join(str(part) for part in (customer, position, day, currency, policy, kind, unit))
         kept_now, expected = {}, {}
-        superuser.execute("SELECT 1")
         for _, of_customer, made in snapshots.kept_and_expected(superuser, LEDGER):
             kept_now |= of_customer
             expected |= made

@@ -28,7 +28,7 @@ def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says up to how many events a batch leaves no row behind."""
 
     def few(events: int) -> None:
-        monkeypatch.setattr(memory, "FEW", events)
+        monkeypatch.setattr(memory, "ALL_AT_ONCE", events)
 
     few(0)
     return few
@@ -164,3 +164,21 @@ def test_no_customer_is_left_far_behind(
             row = connection.exec_driver_sql(query, (ledger,)).scalar_one()
             head = connection.exec_driver_sql("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).scalar_one()
         assert head - row <= 20 + 8
+
+
+def test_a_row_that_is_behind_is_not_loaded_again_while_nothing_is_recorded(
+    service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Duplicates of more customers than the memory holds: nothing is written, and nothing may be forgotten."""
+    ledger = new_ledger(currency="USD", on_shortfall="overage")
+    customers = [f"many-{number}" for number in range(12)]
+    before = [use(0, customer) for customer in customers]
+    service.record(ledger, before[:6])
+    service.record(ledger, [use(1, customer) for customer in customers[:6]])
+    assert lag(service, ledger) > 0
+    monkeypatch.setattr(memory, "MAX_WALLETS", 3)
+    assert {outcome.status for outcome in service.record(ledger, before[:6])} == {"duplicate"}
+    service.record(ledger, [use(2, customer) for customer in customers])
+    assert differences(service, ledger) == []
+    assert lag(service, ledger) == 0
