@@ -9,41 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date
 from decimal import Decimal
-from typing import Final
 
 from subledger.journal import Dimensions, Entry
-from subledger.store.arrays import (
-    Array,
-    BigintArray,
-    DateArray,
-    IntegerArray,
-    NumericArray,
-    SmallintArray,
-    TextArray,
-)
-from subledger.store.database import WriteConnection
+from subledger.store.append import Parameters, rows_as_parameters
 from subledger.store.log import Batch
-
-ADD_TOTALS: Final = """
-INSERT INTO ledger_days (ledger, accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit,
-                         written_minor, mirrored_minor, functional_written_minor, functional_mirrored_minor,
-                         credits, entries)
-SELECT %s, * FROM unnest(
-    %b::date[], %b::date[], %b::int[], %b::text[], %b::smallint[], %b::text[], %b::int[], %b::text[],
-    %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[], %b::numeric[], %b::bigint[])
-ON CONFLICT (ledger, accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit) DO UPDATE
-SET written_minor = ledger_days.written_minor + excluded.written_minor,
-    mirrored_minor = ledger_days.mirrored_minor + excluded.mirrored_minor,
-    functional_written_minor = ledger_days.functional_written_minor + excluded.functional_written_minor,
-    functional_mirrored_minor = ledger_days.functional_mirrored_minor + excluded.functional_mirrored_minor,
-    credits = ledger_days.credits + excluded.credits,
-    entries = ledger_days.entries + excluded.entries
-"""
-
-_COLUMNS: Final[tuple[type[Array], ...]] = (
-    DateArray, DateArray, IntegerArray, TextArray, SmallintArray, TextArray, IntegerArray, TextArray,
-    NumericArray, NumericArray, NumericArray, NumericArray, NumericArray, BigintArray,
-)  # fmt: skip
 
 DayKey = tuple[date, date, int, str, int, str, int, str]
 """accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit."""
@@ -77,28 +46,18 @@ class DayTotals:
             total[4] += entry.credits
             total[5] += 1
 
-    def write(self, connection: WriteConnection, ledger: str) -> None:
-        if not self.totals:
-            return
-        rows = sorted((*key, *total) for key, total in self.totals.items())
-        columns = zip(_COLUMNS, zip(*rows, strict=True), strict=True)
-        connection.execute(ADD_TOTALS, (ledger, *(array(column) for array, column in columns)))
-
-
-ADD_OTHERS: Final = """
-INSERT INTO other_currencies (ledger, customer) SELECT %s, unnest(%s::text[]) ON CONFLICT (ledger, customer) DO NOTHING
-"""
-
 
 class DayTotalsProjector:
     """Adds each batch's entries to the day totals, and who has other currencies to those that have, in its commit."""
 
-    def project(self, connection: WriteConnection, batch: Batch) -> None:
+    def project(self, batch: Batch) -> Parameters:
         totals, recorded_date = DayTotals(), batch.recorded_at.astimezone(UTC).date()
         for recorded in batch.events:
             totals.add(recorded.entries, recorded_date, batch.dimension_sets)
-        totals.write(connection, batch.ledger)
-        home = batch.after.functional_currency
+        home, others = batch.after.functional_currency, set()
         if any(currency != home for _, _, _, currency, *_ in totals.totals):
             others = {n.customer or "" for recorded in batch.events for n in recorded.entries if n.currency != home}
-            connection.execute(ADD_OTHERS, (batch.ledger, sorted(others)))
+        return {
+            **rows_as_parameters("day", sorted((*key, *total) for key, total in totals.totals.items())),
+            **rows_as_parameters("other", [(customer,) for customer in sorted(others)]),
+        }

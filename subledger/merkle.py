@@ -45,6 +45,9 @@ class Frontier:
     def to_bytes(self) -> bytes:
         return b"".join(self._hashes)
 
+    def copy(self) -> Frontier:
+        return Frontier(self.size, self._hashes)
+
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
         completed = []
         level, position, current = 0, self.size, leaf

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+import psycopg
 
 from subledger import references
 from subledger.approvals import needs_second_person
@@ -26,6 +27,7 @@ from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.store import approvals
 from subledger.store import head as heads
+from subledger.store.append import Parameters, call_of
 from subledger.store.database import WriteConnection
 from subledger.store.head import Head
 from subledger.store.log import Appending, Batch, RecordedEvent
@@ -69,16 +71,16 @@ Input = Event | Sent | Approved | SubledgerError
 class Projector(Protocol):
     """Something that is derived from each batch and commits with it."""
 
-    def project(self, connection: WriteConnection, batch: Batch) -> None: ...
+    def project(self, batch: Batch) -> Parameters:
+        """Its rows, as parameters of the batch."""
 
 
 class Writing:
     """One batch: its events decided one by one, then everything that follows from them."""
 
     def __init__(
-        self, connection: WriteConnection, head: Head, memory: LedgerMemory, by: str, *, expected: int
+        self, connection: WriteConnection | None, head: Head, memory: LedgerMemory, by: str, *, expected: int
     ) -> None:
-        self._connection = connection
         self._head = head
         self._before = head.state
         self._memory = memory
@@ -87,7 +89,7 @@ class Writing:
         self._recorded: list[RecordedEvent] = []
         self._own: list[RecordedEvent] = []  # of the ledger itself
         self._batch: Batch | None = None
-        self._waiting: list[Callable[[], None]] = []  # for the connection, which is busy with a copy
+        self._waiting: list[Callable[[WriteConnection], None]] = []  # the connection may be busy with a copy
 
     def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
         """Decides each input in turn, and sends what is recorded to the log."""
@@ -108,20 +110,38 @@ class Writing:
             raise
         return outcomes
 
-    def finish(self, projectors: Sequence[Projector]) -> None:
+    def finish(self, connection: WriteConnection, projectors: Sequence[Projector]) -> None:
         """Writes everything else. Asks nothing, so that all of it is sent at once, in a pipeline."""
         for write in self._waiting:
-            write()
-        connection, head, batch = self._connection, self._head, self._batch
-        if batch is None:
+            write(connection)
+        if self._batch is None:
             return
-        head.batch_hash = self._log.finish(batch, head.frontier, head.batch_hash)
-        head.wallets_through = self._memory.save(connection, head.position, len(batch.events))
+        psycopg.RawCursor(connection).execute(*self.call(projectors, at_once=False))
         for recorded in self._own:
-            _save_settings(connection, batch.ledger, recorded)
+            _save_settings(connection, self._before.ledger, recorded)
+        if self._own:
+            heads.save_settings(connection, self._head.state)
+
+    def call(self, projectors: Sequence[Projector], *, at_once: bool) -> tuple[str, list[Any]]:
+        """The one statement that writes what has not been copied. The head is then what it makes it."""
+        head, batch = self._head, self._batch
+        assert batch is not None
+        parameters = {
+            "of_ledger": batch.ledger,
+            "at_once": at_once,
+            "at_rebuilds": head.rebuilds,
+            **self._log.finish(batch, head.frontier, head.batch_hash),
+            **self._memory.save(head.position, len(batch.events)),
+        }
         for projector in projectors:
-            projector.project(connection, batch)
-        heads.save(connection, head)
+            parameters |= projector.project(batch)
+        head.batch_hash, head.wallets_through = parameters["new_hash"], parameters["new_wallets_through"]
+        return call_of(parameters)
+
+    def take_back(self) -> None:
+        """Leaves the memory as it was before: nothing of this has been written."""
+        self._log.take_back()
+        self._memory.take_back()
 
     def _take(self, item: Input) -> Outcome:
         """Decides one event and takes it into memory, or says why not."""
@@ -145,8 +165,12 @@ class Writing:
             return Outcome(event_id=item.event_id, status=REJECTED, error=error)
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
-            decided = (state.ledger, approval, approvals.APPROVED, head.recorded_at)
-            self._waiting.append(partial(approvals.settle, self._connection, *decided))
+            self._waiting.append(
+                partial(
+                    approvals.settle, ledger=state.ledger, approval=approval, state=approvals.APPROVED,
+                    at=head.recorded_at,
+                )
+            )  # fmt: skip
         elif (reason := needs_second_person(item, state)) is not None or (memory.asked and key in memory.asked):
             return self._asked(item, reason or "", by)
         position, home = head.position + 1, state.functional_currency
@@ -175,7 +199,7 @@ class Writing:
         known = self._memory.asked.get(event.key)
         if known is None:
             ledger, at = self._head.state.ledger, self._head.recorded_at
-            self._waiting.append(partial(approvals.ask, self._connection, ledger, event, reason, by, at))
+            self._waiting.append(partial(approvals.ask, ledger=ledger, event=event, reason=reason, maker=by, at=at))
             self._memory.asked[event.key] = event
             return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
         stored = known if isinstance(known, Event) else known.event

@@ -5,9 +5,11 @@ Everything but migrations works as the role ``subledger_app``, which may add to 
 
 from __future__ import annotations
 
+import re
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -22,6 +24,8 @@ from subledger.store.tables import APP_ROLE
 # serialization failures and deadlocks.
 _RETRYABLE: Final = ("08", "53", "57", "40")
 _CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns, of one session or of all
+
+_NAMED: Final = re.compile(r"%\((\w+)\)s")
 
 WriteConnection = psycopg.Connection[tuple[Any, ...]]
 
@@ -59,32 +63,15 @@ class Database:
         self.rules: dict[str, dict[int, Rules]] = {}
         # Time zones by ledger, kept for readers: a ledger has one for its life.
         self.zones: dict[str, ZoneInfo] = {}
-        options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO"
-        self.engine = sa.create_engine(
-            engine_url(url),
-            pool_size=pool_size,
-            max_overflow=20,
-            connect_args={"options": options, "connect_timeout": 10},
-        )
-        # Single questions are few and always the same: each is planned once a connection, whatever it is asked of.
-        self._asked = sa.create_engine(
-            engine_url(url),
-            pool_size=pool_size,
-            max_overflow=20,
-            pool_reset_on_return=None,
-            connect_args={
-                "options": f"{options} -c plan_cache_mode=force_generic_plan -c jit=off",
-                "connect_timeout": 10,
-                "autocommit": True,
-                "prepare_threshold": 0,
-            },
-        )
-        for engine in (self.engine, self._asked):
-            sa.event.listen(engine, "checkout", _check_that_it_lives)
+        self.engine = _engine(url, pool_size)
+        # Recording and single questions are always the same statements: each is planned once a connection, for any
+        # ledger. A plan for one that the statistics do not know yet may take it for empty, and read all of it.
+        self._recording = _engine(url, pool_size, planned_once=True)
+        self._asked = _engine(url, pool_size, planned_once=True, autocommit=True)
 
     def close(self) -> None:
-        self.engine.dispose()
-        self._asked.dispose()
+        for engine in (self.engine, self._recording, self._asked):
+            engine.dispose()
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of one reading statement: one snapshot, in one round trip.
@@ -100,18 +87,35 @@ class Database:
                     return self._ask(query, parameters)
                 raise
 
+    def call(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of one statement that writes, in a transaction of its own, in one round trip.
+
+        Its parameters are $1, $2 and so on.
+        """
+        with translated(), self._answering() as connection:
+            return psycopg.RawCursor(connection).execute(query, parameters).fetchall()
+
     def _ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        text, names = _numbered(query)
+        with self._answering() as connection:
+            return psycopg.RawCursor(connection).execute(text, [parameters[name] for name in names]).fetchall()
+
+    @contextmanager
+    def _answering(self) -> Iterator[WriteConnection]:
         pooled = self._asked.raw_connection()
         try:
-            return driver(pooled).execute(query, parameters).fetchall()
+            yield driver(pooled)
         finally:
             pooled.close()
 
     @contextmanager
-    def write(self) -> Iterator[WriteConnection]:
-        """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception."""
+    def write(self, *, recording: bool = False) -> Iterator[WriteConnection]:
+        """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception.
+
+        ``recording``: of the recorder, whose statements are always the same.
+        """
         with translated():
-            pooled = self.engine.raw_connection()
+            pooled = (self._recording if recording else self.engine).raw_connection()
             connection = driver(pooled)
             try:
                 yield connection
@@ -131,6 +135,33 @@ class Database:
         with translated(), self.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
+
+
+@lru_cache
+def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
+    """A statement with $1, $2 … for its %(name)s, and their names: psycopg reads long ones anew each time."""
+    names: dict[str, int] = {}
+    text = _NAMED.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", query)
+    return text.replace("%%", "%"), tuple(names)
+
+
+def _engine(url: str, pool_size: int, *, planned_once: bool = False, autocommit: bool = False) -> sa.Engine:
+    options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO"
+    arguments: dict[str, Any] = {"connect_timeout": 10}
+    if planned_once:
+        options += " -c plan_cache_mode=force_generic_plan -c jit=off"
+        arguments["prepare_threshold"] = 0
+    if autocommit:
+        arguments["autocommit"] = True
+    engine = sa.create_engine(
+        engine_url(url),
+        pool_size=pool_size,
+        max_overflow=20,
+        pool_reset_on_return=None if autocommit else "rollback",
+        connect_args={"options": options, **arguments},
+    )
+    sa.event.listen(engine, "checkout", _check_that_it_lives)
+    return engine
 
 
 def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:

@@ -5,7 +5,8 @@ Owns: locking, reading and saving that row. Does not own: what happens while it 
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -26,10 +27,9 @@ SELECT entity, functional_currency, timezone, on_shortfall, late_usage, policy, 
                 answered_through + interval '1 microsecond')
 FROM ledgers WHERE ledger = %s FOR UPDATE
 """
-SAVE_HEAD: Final = """
+SAVE_SETTINGS: Final = """
 UPDATE ledgers SET entity = %s, functional_currency = %s, timezone = %s, on_shortfall = %s, late_usage = %s,
-       policy = %s, mapping = %s, closed_through = %s, open_cut = %s, approvals = %s, position = %s, recorded_at = %s,
-       batch_hash = %s, frontier = %s, wallets_through = %s
+       policy = %s, mapping = %s, closed_through = %s, open_cut = %s, approvals = %s
 WHERE ledger = %s
 """
 NEW_LEDGER: Final = """
@@ -40,8 +40,17 @@ ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 """
 
 
+Place = tuple[int, bytes, int]
+"""Position, batch hash and rebuilds of a head: after a restore a position may hold other content, and after a rebuild
+the same content other rows."""
+
+
 class Head(msgspec.Struct, kw_only=True):
-    """The locked ledger, advancing through a batch. Every wallet's row knows all events through ``wallets_through``."""
+    """A ledger's head, advancing through a batch. Every wallet's row knows all events through ``wallets_through``.
+
+    ``recorded_at`` is the moment of the batch. ``clock`` is what the database's clock showed at the latest when this
+    process's monotonic one showed ``seen``.
+    """
 
     state: LedgerState
     position: int
@@ -50,6 +59,25 @@ class Head(msgspec.Struct, kw_only=True):
     rebuilds: int
     frontier: merkle.Frontier
     recorded_at: datetime
+    clock: datetime
+    seen: float
+
+    @property
+    def place(self) -> Place:
+        return self.position, self.batch_hash, self.rebuilds
+
+    def ahead(self) -> Head:
+        """A copy for the next batch, at the moment that the database's clock shows now, as far as one can tell.
+
+        Not later than it does, unless a clock was set or runs wrong: then the database refuses it.
+        """
+        now = self.clock + timedelta(seconds=time.monotonic() - self.seen)
+        moment = max(now, self.recorded_at + timedelta(microseconds=1))
+        return msgspec.structs.replace(self, recorded_at=moment, frontier=self.frontier.copy())
+
+    def at(self, clock: datetime) -> Head:
+        """The same with the database's clock as it has just been told."""
+        return msgspec.structs.replace(self, clock=clock, seen=time.monotonic())
 
 
 def head_of(ledger: str, row: Any) -> Head:
@@ -69,7 +97,9 @@ def head_of(ledger: str, row: Any) -> Head:
         batch_hash=bytes(batch_hash),
         frontier=merkle.Frontier.from_bytes(position, bytes(frontier)),
         recorded_at=recorded_at,
+        clock=recorded_at,
         rebuilds=rebuilds,
+        seen=time.monotonic(),
     )
 
 
@@ -78,14 +108,12 @@ def create(connection: WriteConnection, ledger: str) -> bool:
     return connection.execute(NEW_LEDGER, (ledger, NO_HASH)).fetchone() is not None
 
 
-def save(connection: WriteConnection, head: Head) -> None:
-    state = head.state
+def save_settings(connection: WriteConnection, state: LedgerState) -> None:
+    """What only the ledger's own events change. The rest of its row moves with every batch (append)."""
     connection.execute(
-        SAVE_HEAD,
+        SAVE_SETTINGS,
         (
             state.entity, state.functional_currency, state.timezone, state.on_shortfall, state.late_usage,
-            state.policy, state.mapping, state.closed_through, state.open_cut,
-            state.stored("approvals"), head.position, head.recorded_at,
-            head.batch_hash, head.frontier.to_bytes(), head.wallets_through, state.ledger,
+            state.policy, state.mapping, state.closed_through, state.open_cut, state.stored("approvals"), state.ledger,
         ),
     )  # fmt: skip

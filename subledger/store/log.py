@@ -20,7 +20,7 @@ from subledger.events import Event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState
 from subledger.money import format_credits
-from subledger.store.arrays import BigintArray, BytesArray, IntegerArray, SmallintArray, TextArray
+from subledger.store.append import Parameters, rows_as_parameters
 from subledger.store.database import WriteConnection
 from subledger.wallet import Decision
 
@@ -94,40 +94,27 @@ _ENTRY_COLUMNS: Final = (
 )
 COPY_EVENTS: Final = f"COPY events ({_EVENT_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 COPY_ENTRIES: Final = f"COPY entries ({_ENTRY_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-ADD_EVENTS: Final = f"INSERT INTO events ({_EVENT_COLUMNS}) VALUES ({', '.join(['%b'] * len(_EVENT_TYPES))})"
-ADD_ENTRIES: Final = f"INSERT INTO entries ({_ENTRY_COLUMNS}) VALUES ({', '.join(['%b'] * len(_ENTRY_TYPES))})"
-ADD_BATCH: Final = """
-INSERT INTO batches (ledger, last_position, first_position, recorded_at, root, previous_hash, hash)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
-"""
-ADD_NODES: Final = """
-INSERT INTO merkle_nodes (ledger, level, index, hash)
-SELECT %s, * FROM unnest(%b::smallint[], %b::bigint[], %b::bytea[])
-"""
-ADD_DIMENSION_SETS: Final = """
-INSERT INTO dimension_sets (ledger, dimension_set, product, credit_kind, pool, processor)
-SELECT %s, * FROM unnest(%b::int[], %b::text[], %b::text[], %b::text[], %b::text[])
-"""
 
-FEW: Final = 30
-"""A COPY costs some round trips; as many events or fewer are quicker as rows of their own, sent with the rest."""
+FEW: Final = 200
+"""A COPY costs some round trips; as many events or fewer are quicker as arrays, sent with the rest."""
 
 
 class Appending:
     """A batch on its way into the log: events go to the server while the next ones are decided.
 
-    Until ``finish`` nothing else may be asked of the connection, for it may be in the midst of a COPY.
+    Few events wait for the rest of the batch, and all of them do without a connection. Until ``finish`` nothing else
+    may be asked of it, for it may be in the midst of a COPY.
     ``dimension_sets`` numbers the dimensions of entries; new ones are added, in the order of their first use.
     """
 
     def __init__(
-        self, connection: WriteConnection, ledger: str, dimension_sets: dict[Dimensions, int], *, expected: int
+        self, connection: WriteConnection | None, ledger: str, dimension_sets: dict[Dimensions, int], *, expected: int
     ) -> None:
         self._connection = connection
         self._ledger = ledger
         self._numbers = dimension_sets
         self._new_dimensions: list[Dimensions] = []
-        self._copies = expected > FEW
+        self._copies = connection is not None and expected > FEW
         self._copy: psycopg.Copy | None = None
         self._stack = ExitStack()
         self._events: list[tuple[Any, ...]] = []
@@ -168,6 +155,7 @@ class Appending:
             )  # fmt: skip
 
     def _start(self, query: str, types: tuple[str, ...]) -> psycopg.Copy:
+        assert self._connection is not None
         copy = self._stack.enter_context(self._stack.enter_context(self._connection.cursor()).copy(query))
         copy.set_types(types)
         return copy
@@ -185,50 +173,26 @@ class Appending:
         """Ends a copy that came to nothing."""
         self._stack.__exit__(type(error), error, error.__traceback__)
 
-    def finish(self, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes) -> bytes:
-        """Writes what is left to write, and grows the tree. Returns the batch's hash. Fits into a pipeline."""
-        connection = self._connection
-        if not self._copies:
-            for row in self._events:
-                connection.execute(ADD_EVENTS, row)
-            for row in self._entries:
-                connection.execute(ADD_ENTRIES, row)
-        self._add_dimensions()
+    def finish(self, batch: Batch, frontier: merkle.Frontier, previous_hash: bytes) -> Parameters:
+        """What is left to write, and the tree as it has grown, as parameters of the batch."""
         nodes = [node for leaf in self._leaves for node in frontier.append(leaf)]
-        if nodes:
-            connection.execute(
-                ADD_NODES,
-                (
-                    batch.ledger,
-                    SmallintArray(n[0] for n in nodes),
-                    BigintArray(n[1] for n in nodes),
-                    BytesArray(n[2] for n in nodes),
-                ),
-            )
         root = frontier.root()
         digest = batch_hash(
             batch.ledger, batch.first_position, batch.last_position, batch.recorded_at, root, previous_hash
         )
-        connection.execute(
-            ADD_BATCH,
-            (
-                batch.ledger, batch.last_position, batch.first_position, batch.recorded_at, root, previous_hash,
-                digest,
-            ),
-        )  # fmt: skip
-        return digest
+        new = [(self._numbers[d], d.product, d.credit_kind, d.pool, d.processor) for d in self._new_dimensions]
+        entries = [] if self._copies else [row[1:] for row in self._entries]
+        return {
+            "at_position": batch.first_position - 1, "at_hash": previous_hash, "moment": batch.recorded_at,
+            "new_position": batch.last_position, "new_root": root, "new_hash": digest,
+            "new_frontier": frontier.to_bytes(),
+            **rows_as_parameters("event", [row[1:] for row in self._events]),
+            **rows_as_parameters("entry", entries),
+            **rows_as_parameters("node", nodes),
+            **rows_as_parameters("set", new),
+        }  # fmt: skip
 
-    def _add_dimensions(self) -> None:
-        if self._new_dimensions:
-            new = self._new_dimensions
-            self._connection.execute(
-                ADD_DIMENSION_SETS,
-                (
-                    self._ledger,
-                    IntegerArray(self._numbers[d] for d in new),
-                    TextArray(d.product for d in new),
-                    TextArray(d.credit_kind for d in new),
-                    TextArray(d.pool for d in new),
-                    TextArray(d.processor for d in new),
-                ),
-            )
+    def take_back(self) -> None:
+        """Forgets the numbers given to dimensions by a batch that was not written."""
+        for dimensions in self._new_dimensions:
+            del self._numbers[dimensions]

@@ -32,6 +32,7 @@ from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.references import DocumentKey, References
+from subledger.store.append import Parameters
 from subledger.store.approvals import Asked, find_asked
 from subledger.store.arrays import TextArray
 from subledger.store.behind import Held, follow, usage_behind
@@ -44,9 +45,9 @@ from subledger.store.rows import (
     decode_document,
     decode_wallet,
     load_books,
+    parameters_of,
     rows_of_books,
     rows_of_change,
-    save_rows,
 )
 from subledger.store.standing import standing_at
 from subledger.wallet import Wallet
@@ -119,17 +120,13 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-TrueAt = tuple[int, bytes, int]
-"""Position, batch hash and rebuilds of a head: after a restore a position may hold other content, and after a rebuild
-the same content other rows."""
-
-
 class LedgerMemory:
     """What the writer remembers of one ledger between batches, and the references of the batch at hand."""
 
     def __init__(self, ledger: str) -> None:
         self.ledger = ledger
-        self.true_at: TrueAt | None = None
+        self.head: Head | None = None  # that it is true at
+        self._alone = False
         self._wallets: OrderedDict[str, Wallet] = OrderedDict()
         self._behind: dict[str, tuple[int, int]] = {}  # customer to its last event, and how many its row has not
         self._written_through = 0
@@ -348,10 +345,10 @@ class LedgerMemory:
 
     # --- saving -------------------------------------------------------------------------------------------
 
-    def save(self, connection: WriteConnection, position: int, events: int) -> int:
-        """Writes what this batch changed, but for the wallets left behind. Asks nothing.
+    def save(self, position: int, events: int) -> Parameters:
+        """What this batch changed, but for the wallets left behind, as parameters of the batch.
 
-        ``events`` are in the batch, the last of them at ``position``. Returns through where every row knows all.
+        ``events`` are in the batch, the last of them at ``position``.
         """
         self._count_behind()
         changes = []
@@ -364,20 +361,19 @@ class LedgerMemory:
                 self._finished.add(customer)
         books = rows_of_books(self._books_before, self.books) if self._books_before is not None else []
         lag = position - self._written_through
-        if events <= ALL_AT_ONCE or lag > MAX_BEHIND or len(self._wallets) > MAX_WALLETS or self.true_at is None:
+        if events <= ALL_AT_ONCE or lag > MAX_BEHIND or len(self._wallets) > MAX_WALLETS or self.head is None:
             self._written_through, writing = position, set(self._behind)
         else:
             writing = {customer for customer, (_, later) in self._behind.items() if later > MAX_BEHIND_ONE}
             writing |= self._at_once
         wallets = [(self._behind.pop(customer)[0], self._wallets[customer].without_finished()) for customer in writing]
-        save_rows(connection, self.ledger, wallets, changes, books)
-        return self._written_through
+        return {"new_wallets_through": self._written_through, **parameters_of(wallets, changes, books)}
 
     def _count_behind(self) -> None:
         for customer, last in self._changed.items():
             self._behind[customer] = (last, self._behind.get(customer, (0, 0))[1] + self._events_of[customer])
 
-    def settle(self, true_at: TrueAt) -> None:
+    def settle(self, head: Head) -> None:
         """After the commit: finished things leave, and the memory is true at this head."""
         for customer in self._finished | self._recalled:
             self._wallets[customer] = self._wallets[customer].without_finished()
@@ -385,7 +381,49 @@ class LedgerMemory:
         # anything writes them all.
         while len(self._wallets) > MAX_WALLETS and not self._behind:
             self._wallets.popitem(last=False)
-        self.true_at = true_at
+        self.head = head
+        self._forget_batch()
+
+    # --- without the lock -----------------------------------------------------------------------------------
+
+    def is_still_true(self, head: Head) -> bool:
+        """Whether the ledger is where this writer left it. A writer that finds it so is likely to be alone."""
+        self._alone = self.head is not None and self.head.place == head.place
+        return self._alone
+
+    def has_all_of(self, events: Sequence[Event], wanted: References) -> bool:
+        """Whether these events can be decided on what is at hand: usage of known customers, by a writer alone.
+
+        Whether they were recorded before is not known here: the log's unique key tells.
+        """
+        head = self.head
+        return (
+            head is not None
+            and self._alone
+            and self._written_through == head.position  # so that taking back has no rows to think of
+            and not may_ask(head.state)
+            and head.state.late_usage != "reclassify"
+            and all(event.type == "credits.consumed" for event in events)
+            and not (wanted.blocks or wanted.documents or wanted.invoices or wanted.reversed)
+            and all(customer in self._wallets for customer in wanted.customers)
+        )
+
+    def begin(self, wanted: References) -> Head:
+        """Begins a batch on what is at hand, and returns the head that it is decided on."""
+        assert self.head is not None
+        self._forget_batch()
+        for customer in wanted.customers:
+            self._wallets.move_to_end(customer)
+        return self.head.ahead()
+
+    def take_back(self) -> None:
+        """Undoes a batch that was begun so, and not written."""
+        assert self.head is not None
+        self._wallets.update(self._before)
+        if self._books_before is not None:
+            self._books = self._books_before
+        self._behind.clear()
+        self._written_through = self.head.position
         self._forget_batch()
 
 

@@ -14,17 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+import psycopg
+
 from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, own_event
 from subledger.ledger import LedgerState, check_may_reopen
 from subledger.own_event_data import PeriodReopened
 from subledger.periods import Period
-from subledger.references import references_of
+from subledger.references import References, references_of
 from subledger.store import approvals
 from subledger.store.batch import RECORDED, Approved, Input, Outcome, Projector, Sent, Writing
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
 from subledger.store.head import LOCK_LEDGER, Head, create, head_of
+from subledger.store.log import FEW
 from subledger.store.memory import LedgerMemory, find_recorded
 from subledger.wallet import Approval
 
@@ -68,7 +71,7 @@ class Recorder:
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
         """A new ledger with the events that configure it. False where it existed: then nothing is written."""
-        with self._database.write() as connection:
+        with self._database.write(recording=True) as connection:
             if not create(connection, ledger):
                 return False
             head = head_of(ledger, connection.execute(LOCK_LEDGER, (ledger,)).fetchone())
@@ -129,7 +132,11 @@ class Recorder:
         wanted = references_of(events_of(inputs))
         with self._turn(ledger):
             try:
-                with self._database.write() as connection:
+                if plan is None and check is None:
+                    done = self._at_once(ledger, inputs, wanted, by)
+                    if done is not None:
+                        return done
+                with self._database.write(recording=True) as connection:
                     with connection.pipeline():
                         locking = connection.execute(LOCK_LEDGER, (ledger,))
                         finding = find_recorded(connection, ledger, wanted)
@@ -146,9 +153,37 @@ class Recorder:
             except BaseException:
                 self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
                 raise
-            memory.settle((head.position, head.batch_hash, head.rebuilds))
+            memory.settle(head)
             self._memories[ledger] = memory
             return outcomes
+
+    def _at_once(
+        self, ledger: str, inputs: Sequence[Input], wanted: References, by: str
+    ) -> list[Outcome] | None:  # fmt: skip
+        """Decides a few events on what this writer remembers, without the lock, and writes them in one call.
+
+        The database writes them only where the ledger is still where it was left. None, and nothing is written, where
+        it is not, or where that would not do: then the lock is taken, and everything is decided again.
+        """
+        memory, events = self._memories.get(ledger), events_of(inputs)
+        if memory is None or len(events) < len(inputs) or len(inputs) > FEW or not memory.has_all_of(events, wanted):
+            return None
+        head = memory.begin(wanted)
+        writing = Writing(None, head, memory, by, expected=len(inputs))
+        outcomes = writing.decide(inputs)
+        if any(outcome.status != RECORDED for outcome in outcomes):
+            writing.take_back()  # it may have been recorded before, and be a duplicate, whatever it would be now
+            return None
+        try:
+            [(now,)] = self._database.call(*writing.call(self._projectors, at_once=True))
+        except psycopg.errors.UniqueViolation:
+            writing.take_back()
+            return None
+        if now is None:
+            del self._memories[ledger]
+            return None
+        memory.settle(head.at(now))
+        return outcomes
 
     def _write(
         self, connection: WriteConnection, head: Head, memory: LedgerMemory, inputs: Sequence[Input],
@@ -157,7 +192,7 @@ class Recorder:
         writing = Writing(connection, head, memory, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
         with connection.pipeline():
-            writing.finish(self._projectors)
+            writing.finish(connection, self._projectors)
             if check is None:
                 connection.commit()  # on its way together with what it commits
         if check is not None:
@@ -170,7 +205,7 @@ class Recorder:
 
     def _memory(self, head: Head) -> LedgerMemory:
         memory = self._memories.get(head.state.ledger)
-        if memory is None or memory.true_at != (head.position, head.batch_hash, head.rebuilds):
+        if memory is None or not memory.is_still_true(head):
             memory = LedgerMemory(head.state.ledger)
         return memory
 

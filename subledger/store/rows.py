@@ -1,6 +1,6 @@
 """The rows of the writer's memory: wallets, blocks, documents, as the tables hold them.
 
-Owns: their encoding, which rows a change makes, writing and reading them. Does not own: when they are written (memory).
+Owns: their encoding, which rows a change makes, reading them. Does not own: when they are written (memory).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from subledger.blocks import Block
 from subledger.books import Books, Rates
 from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment, Position
 from subledger.pools import Pool
-from subledger.store.arrays import BigintArray, BooleanArray, MomentArray, TextArray
+from subledger.store.append import Parameters, rows_as_parameters
 from subledger.store.database import WriteConnection
 from subledger.wallet import Decision, Wallet
 
@@ -36,23 +36,6 @@ _encoder = msgspec.json.Encoder(order="sorted")
 FIND_BOOKS = """
 -- What belongs to the ledger as a whole.
 SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('pool', 'rates', 'positions')
-"""
-SAVE_WALLETS = """
-INSERT INTO wallets (ledger, customer, position, state)
-SELECT %s, * FROM unnest(%b::text[], %b::bigint[], %b::text[])
-ON CONFLICT (ledger, customer) DO UPDATE SET position = excluded.position, state = excluded.state
-"""
-SAVE_BLOCKS = """
-INSERT INTO blocks (ledger, block_id, customer, invoice_id, opened_at_position, expires_at, is_open, state)
-SELECT %s, * FROM unnest(
-    %b::text[], %b::text[], %b::text[], %b::bigint[], %b::timestamptz[], %b::boolean[], %b::text[])
-ON CONFLICT (ledger, block_id) DO UPDATE
-SET expires_at = excluded.expires_at, is_open = excluded.is_open, state = excluded.state
-"""
-SAVE_DOCUMENTS = """
-INSERT INTO documents (ledger, kind, document_id, customer, state)
-SELECT %s, * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[])
-ON CONFLICT (ledger, kind, document_id) DO UPDATE SET state = excluded.state
 """
 
 
@@ -159,38 +142,22 @@ def load_books(connection: WriteConnection, ledger: str) -> Books:
     return Books(rates=rates, pools=pools, positions=positions)
 
 
-def save_rows(
-    connection: WriteConnection, ledger: str, wallets: Sequence[tuple[int, Wallet]], changes: Iterable[Rows],
-    of_books: Sequence[DocumentRow] = (),
-) -> None:  # fmt: skip
-    """Writes wallets (each with the position of its last event), blocks and documents, one statement a table."""
+def parameters_of(
+    wallets: Sequence[tuple[int, Wallet]], changes: Iterable[Rows], of_books: Sequence[DocumentRow] = ()
+) -> Parameters:
+    """Wallets (each with the position of its last event), blocks and documents, as parameters of a batch."""
     changes = list(changes)
-    blocks = [row for change in changes for row in change.blocks]
     documents = [row for change in changes for row in change.documents] + list(of_books)
-    if wallets:
-        connection.execute(
-            SAVE_WALLETS,
-            (
-                ledger,
-                TextArray(wallet.customer for _, wallet in wallets),
-                BigintArray(position for position, _ in wallets),
-                TextArray(encode_state(wallet) for _, wallet in wallets),
-            ),
+    blocks = [
+        (
+            block.block_id, customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.left),
+            None if block.left else encode_state(block),
         )
-    if blocks:
-        connection.execute(
-            SAVE_BLOCKS,
-            (
-                ledger,
-                TextArray(block.block_id for _, block in blocks),
-                TextArray(customer for customer, _ in blocks),
-                TextArray(block.invoice_id for _, block in blocks),
-                BigintArray(block.opened_at_position for _, block in blocks),
-                MomentArray(block.due_at for _, block in blocks),
-                BooleanArray(bool(block.left) for _, block in blocks),
-                TextArray(None if block.left else encode_state(block) for _, block in blocks),
-            ),
-        )
-    if documents:
-        columns = [TextArray(column) for column in zip(*documents, strict=True)]
-        connection.execute(SAVE_DOCUMENTS, (ledger, *columns))
+        for change in changes
+        for customer, block in change.blocks
+    ]  # fmt: skip
+    return {
+        **rows_as_parameters("wallet", [(w.customer, position, encode_state(w)) for position, w in wallets]),
+        **rows_as_parameters("block", blocks),
+        **rows_as_parameters("document", documents),
+    }

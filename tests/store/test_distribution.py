@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from pglast import parse_plpgsql
 
 from subledger.errors import CitusMissing, DistributedOtherwise
+from subledger.store.append import GROUPS
 from subledger.store.database import Database
 from subledger.store.distribution import ON_COORDINATOR, distribute, sharded_tables
 from subledger.store.tables import APPEND_ONLY, metadata
@@ -74,12 +78,33 @@ def test_no_default_asks_a_clock_or_a_die(owner_url: str) -> None:
 def test_triggers_functions_and_views_are_those_that_are_known_to_work_there(owner_url: str) -> None:
     triggers = _rows(owner_url, "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal")
     assert set(triggers) == {(table, name) for table in APPEND_ONLY for name in ("append_only", "never_truncated")}
-    functions = _rows(owner_url, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
-    assert [name for name, _ in functions] == ["refuse_change"]
-    assert "SELECT" not in str(functions[0][1]).upper(), "a trigger sees the rows of its own server only"
+    functions = dict(
+        _rows(owner_url, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    )
+    assert set(functions) == {"append_batch", "refuse_change"}
+    assert "SELECT" not in str(functions["refuse_change"]).upper(), "a trigger sees the rows of its own server only"
     views = _rows(owner_url, "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'")
     assert sorted(name for name, _ in views) == ["journal_lines", "recorded_events"]
     assert [fault for _, text in views for fault in faults(str(text), SHARDED, crosses=True)] == []
+
+
+def test_every_statement_of_the_function_that_appends_is_about_its_one_ledger(owner_url: str) -> None:
+    """It runs on the coordinator, and sends each of them to where the ledger is."""
+    [(text,)] = _rows(owner_url, "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'append_batch'")
+    statements = list(_statements(parse_plpgsql(str(text))))
+    assert len(statements) == len(GROUPS) + 3, "one a group, and three on the head"
+    assert [fault for one in statements for fault in faults(one.replace("of_ledger", "$1"), SHARDED)] == []
+
+
+def _statements(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for part in node:
+            yield from _statements(part)
+    elif isinstance(node, dict):
+        for name, part in node.items():
+            if name == "PLpgSQL_stmt_execsql":
+                yield part["sqlstmt"]["PLpgSQL_expr"]["query"]
+            yield from _statements(part)
 
 
 def test_no_policy_of_row_security_reads_a_setting(owner_url: str) -> None:

@@ -225,10 +225,12 @@ def test_a_balance_at_any_point_in_time_is_one_statement_and_nothing_else(
         for _ in range(60):  # until the snapshots are there
             ask()
     told: list[str] = []
-    execute = psycopg.Connection.execute
+    execute = psycopg.Cursor.execute
     monkeypatch.setattr(
-        psycopg.Connection, "execute", lambda self, query, *args: (told.append(query), execute(self, query, *args))[1]
-    )
+        psycopg.Cursor, "execute", lambda self, query, *args, **named: (
+            told.append(query), execute(self, query, *args, **named)
+        )[1]
+    )  # fmt: skip
     event.listen(service.database.engine, "before_cursor_execute", lambda *args: told.append(args[2]))
     for number, ask in enumerate(asks, start=1):
         ask()

@@ -84,8 +84,13 @@ class WatchedServerCursor(_Watched, psycopg.ServerCursor[Any]):
     """A cursor on the server whose statements are judged."""
 
 
+class WatchedRawCursor(_Watched, psycopg.RawCursor[Any]):
+    """A cursor for numbered placeholders whose statements are judged."""
+
+
 def watch_statements() -> None:
     """From now on every connection of every engine is watched."""
+    psycopg.RawCursor = WatchedRawCursor  # type: ignore[misc]  # nobody asks a connection for one
 
     @sa.event.listens_for(sa.pool.Pool, "connect")
     def watch(connection: Any, _record: Any) -> None:

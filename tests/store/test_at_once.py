@@ -1,0 +1,301 @@
+"""Few events of a writer who is alone: decided without the lock and written in one call, as they would be with it."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.service import LedgerSettings, Subledger
+from projections.rebuild import rebuild
+from subledger.store import head, memory
+from subledger.store.append import GROUPS, HEAD
+from subledger.store.database import Database
+from tests.conftest import cloud_event
+from tests.scratch_database import scratch_database
+from tests.store.tampering import differences, dump
+
+NewLedger = Callable[..., str]
+
+
+def buy(customer: str, credits: str = "1000", block: str = "b") -> dict[str, Any]:
+    return cloud_event(
+        f"buy-{customer}-{block}", "credits.purchased", customer, "2026-01-01T00:00:00Z",
+        block_id=f"{block}-{customer}", credits=credits, price="100.00", currency="USD",
+    )  # fmt: skip
+
+
+def use(event_id: str, customer: str = "c0", credits: str = "1", product: str = "api") -> dict[str, Any]:
+    return cloud_event(
+        event_id, "credits.consumed", customer, "2026-01-02T00:00:00Z", credits=credits, product=product, currency="USD"
+    )
+
+
+def position(service: Subledger, ledger: str, known_at: datetime | None = None) -> int:
+    with service.view(ledger, known_at=known_at) as view:
+        return view.position
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """What became of each batch that was tried without the lock: ``written``, or None where the lock was taken."""
+    found: list[str | None] = []
+    call = Database.call
+
+    def watched(self: Database, query: str, parameters: Any) -> list[tuple[Any, ...]]:
+        found.append(None)
+        rows = call(self, query, parameters)
+        if rows[0][0] is not None:
+            found[-1] = "written"
+        return rows
+
+    monkeypatch.setattr(Database, "call", watched)
+    return found
+
+
+@pytest.fixture
+def alone(database: Database, new_ledger: NewLedger) -> tuple[Subledger, str]:
+    """A writer of its own, who has found its ledger as it left it."""
+    ledger, service = new_ledger(on_shortfall="reject"), Subledger(database)
+    service.record(ledger, [buy(f"c{number}") for number in range(6)])
+    service.record(ledger, [use("first")])
+    return service, ledger
+
+
+def test_a_writer_alone_sends_one_statement_for_usage(
+    alone: tuple[Subledger, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, ledger = alone
+    service.record(ledger, [use("warm")])
+    told: list[str] = []
+    execute = psycopg.Cursor.execute
+    monkeypatch.setattr(
+        psycopg.Cursor, "execute", lambda self, query, *args, **named: (
+            told.append(query), execute(self, query, *args, **named)
+        )[1]
+    )  # fmt: skip
+    for size in (1, 30):
+        service.record(ledger, [use(f"one-{size}-{number}") for number in range(size)])
+    assert [query.partition("(")[0] for query in told] == ["SELECT append_batch"] * 2
+    monkeypatch.undo()
+    assert differences(service, ledger) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
+    seed: int, database: Database, new_ledger: NewLedger, calls: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Usage, too much of it, sent twice, sent with other content; purchases between; another writer now and then."""
+    chance = random.Random(seed)
+    shortfall = ("reject", "overage", "backfill")[seed % 3]
+    locked, free = new_ledger(on_shortfall=shortfall), new_ledger(on_shortfall=shortfall)
+    customers, sent = [f"c{number}" for number in range(5)], [use("first")]
+    pool = [Subledger(database), Subledger(database)]
+    has_all_of = memory.LedgerMemory.has_all_of
+    for service in pool:
+        assert [o.status for o in service.record(free, [buy(c, "60") for c in customers])]
+    pool[0].record(locked, [buy(c, "60") for c in customers])
+    for step in range(150):
+        batch: list[dict[str, Any]] = []
+        for number in range(chance.choice((1, 1, 1, 4, 9))):
+            event, pick = use(f"u-{step}-{number}", chance.choice([*customers, "nobody"])), chance.random()
+            if pick < 0.1:
+                event = chance.choice(sent)
+            elif pick < 0.15:
+                event = {**chance.choice(sent), "data": {**event["data"], "credits": "77"}}
+            elif pick < 0.2:
+                event = use(f"u-{step}-{number}", chance.choice(customers), "50", chance.choice(("a", "b")))
+            elif pick < 0.24:
+                event = buy(chance.choice(customers), "40", f"b{step}-{number}")
+            batch.append(event)
+        sent += batch
+        writer = pool[0] if chance.random() < 0.93 else pool[1]
+        found = writer.record(free, batch)
+        with monkeypatch.context() as patched:
+            patched.setattr(memory.LedgerMemory, "has_all_of", lambda *_: False)
+            expected = writer.record(locked, batch)
+        assert memory.LedgerMemory.has_all_of is has_all_of
+        assert [(o.status, o.position, getattr(o.error, "code", None)) for o in found] == [
+            (o.status, o.position, getattr(o.error, "code", None)) for o in expected
+        ]
+    assert calls.count("written") > 30
+    one, two = dump(pool[0], free), dump(pool[0], locked)
+    for table in ("wallets", "blocks", "documents", "dimension_sets"):
+        assert one[table] == two[table]
+    assert differences(pool[0], free) == []
+    assert not any(rebuild(database, free).written.values())
+
+
+def test_what_another_writer_recorded_meanwhile_is_seen(
+    alone: tuple[Subledger, str], database: Database, calls: list[str | None]
+) -> None:
+    service, ledger = alone
+    other = Subledger(database)
+    other.record(ledger, [use("other", credits="998")])
+    [outcome] = service.record(ledger, [use("mine", credits="5")])
+    assert calls == [None]
+    assert outcome.error is not None
+    assert outcome.error.code == "insufficient_credits"
+    assert service.record(ledger, [use("less", credits="1")])[0].status == "recorded"
+    assert differences(service, ledger) == []
+
+
+def test_two_writers_who_take_turns_stop_trying(alone: tuple[Subledger, str], calls: list[str | None]) -> None:
+    service, ledger = alone
+    other = Subledger(service.database)
+    for number in range(20):
+        (service, other)[number % 2].record(ledger, [use(f"turn-{number}")])
+    assert len(calls) <= 2
+    assert differences(service, ledger) == []
+
+
+def test_writers_at_once_neither_lose_nor_double_anything(alone: tuple[Subledger, str], database: Database) -> None:
+    service, ledger = alone
+    before = position(service, ledger)
+    writers = [Subledger(database) for _ in range(3)]
+
+    def write(writer: Subledger, name: int) -> None:
+        for number in range(40):
+            writer.record(ledger, [use(f"w-{name}-{number}", f"c{number % 6}")])
+            writer.record(ledger, [use(f"all-{number}", f"c{number % 6}")])
+
+    threads = [threading.Thread(target=write, args=(writer, name)) for name, writer in enumerate(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert position(service, ledger) == before + 3 * 40 + 40
+    assert differences(service, ledger) == []
+
+
+def test_a_duplicate_is_one_though_the_credits_are_gone(alone: tuple[Subledger, str], calls: list[str | None]) -> None:
+    service, ledger = alone
+    all_of_it = [use("all", "c1", "1000")]
+    [first] = service.record(ledger, all_of_it)
+    for _ in range(2):
+        [again] = service.record(ledger, all_of_it)
+        assert (again.status, again.position) == ("duplicate", first.position)
+    [again] = service.record(ledger, [use("first")])
+    assert (again.status, calls) == ("duplicate", ["written", None])
+    service.record(ledger, [use("on")])
+    assert calls[-1] == "written", "what was in memory is as it was before"
+    assert differences(service, ledger) == []
+
+
+def test_an_answer_given_meanwhile_keeps_what_follows_out_of_it(alone: tuple[Subledger, str]) -> None:
+    service, ledger = alone
+    for number in range(30):
+        before = position(service, ledger)
+        with service.view(ledger, known_at=datetime.now(UTC)) as view:
+            promised = view.known_at
+        service.record(ledger, [use(f"after-{number}")])
+        assert position(service, ledger, promised) == before
+    assert differences(service, ledger) == []
+
+
+@pytest.mark.parametrize(("off", "tried"), [(timedelta(hours=1), None), (-timedelta(hours=1), "written")])
+def test_a_clock_that_was_set_is_never_believed(
+    alone: tuple[Subledger, str], calls: list[str | None], off: timedelta, tried: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    service, ledger = alone
+    monotonic, by = head.time.monotonic, [0.0]
+    monkeypatch.setattr(head.time, "monotonic", lambda: monotonic() + by[0])
+    service.record(ledger, [use("before")])
+    by[0] = off.total_seconds()
+    service.record(ledger, [use("after")])
+    service.record(ledger, [use("again")])
+    service.record(ledger, [use("and again")])
+    assert calls[:2] == ["written", tried]
+    assert calls[-1] == "written"
+    with service.database.read() as connection:
+        query = "SELECT max(abs(extract(epoch FROM clock_timestamp() - recorded_at))) FROM batches WHERE ledger = %s"
+        assert connection.exec_driver_sql(query, (ledger,)).scalar_one() < 1_800
+    assert differences(service, ledger) == []
+
+
+def test_a_connection_lost_in_a_call_is_told_and_what_is_sent_again_is_recorded_once(
+    alone: tuple[Subledger, str], owner_url: str
+) -> None:
+    service, ledger = alone
+    service.record(ledger, [use("warm")])
+    with psycopg.connect(owner_url) as holding:
+        holding.execute("SELECT FROM ledgers WHERE ledger = %s FOR UPDATE", (ledger,))
+        caught: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                service.record(ledger, [use("lost")])
+            except Exception as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        with psycopg.connect(owner_url, autocommit=True) as superuser:
+            ended = 0
+            while not ended:
+                ended = superuser.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                    " AND query LIKE 'SELECT append_batch%%' AND datname = current_database()"
+                ).rowcount
+        thread.join()
+    assert [getattr(error, "code", None) for error in caught] == ["database_unavailable"]
+    assert service.record(ledger, [use("lost")])[0].status == "recorded"
+    assert service.record(ledger, [use("lost")])[0].status == "duplicate"
+    assert differences(service, ledger) == []
+
+
+# --- the function, and how it is planned ------------------------------------------------------------------------------
+
+
+def test_the_function_has_the_parameters_that_it_is_called_with(owner_url: str) -> None:
+    with psycopg.connect(owner_url) as connection:
+        [(arguments,)] = connection.execute(
+            "SELECT pg_get_function_arguments(oid) FROM pg_proc WHERE proname = 'append_batch'"
+        ).fetchall()
+        types = dict(connection.execute("SELECT typname, format_type(typarray, NULL) FROM pg_type").fetchall())
+    given = [argument.split(" DEFAULT ")[0].split(" ", 1) for argument in arguments.split(", ")]
+    assert tuple(name for name, _ in given[: len(HEAD)]) == HEAD
+    groups = [
+        [f"{group}_{column}", types[array.type]]
+        for group, columns in GROUPS.items()
+        for column, array in columns.items()
+    ]
+    assert given[len(HEAD) :] == groups
+
+
+@pytest.fixture
+def own_url(owner_url: str) -> Iterator[str]:
+    with scratch_database(owner_url) as url:
+        yield url
+
+
+def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_event(own_url: str) -> None:
+    """Beside a big ledger a new one is empty, says the planner; any index will do for it, also one that is no help."""
+    for name, events in (("big", 40_000), ("new", 1_500)):
+        database = Database(own_url)
+        service = Subledger(database)
+        service.create_ledger(name, LedgerSettings(currency="USD"))
+        service.record(name, [buy("c0", "100000")])
+        step = events // 5
+        for first in range(0, events, step):
+            service.record(name, [use(f"u-{number}") for number in range(first, first + step)])
+        database.close()
+        with psycopg.connect(own_url, autocommit=True) as superuser:
+            if name == "big":
+                superuser.execute("ANALYZE")
+                before = _read_by_position(superuser)
+            else:
+                assert _read_by_position(superuser) - before < events
+
+
+def _read_by_position(superuser: psycopg.Connection[tuple[Any, ...]]) -> int:
+    superuser.execute("SELECT pg_stat_clear_snapshot()")
+    query = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pk_events'"
+    [(read,)] = superuser.execute(query).fetchall()
+    return int(read)
