@@ -27,7 +27,7 @@ from projections.log_stream import (
     recorded_at,
     recorded_days,
 )
-from projections.parallel import Job, Snapshot, Tell, snapshot_of, workers_for
+from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
 from projections.replay import OF_CUSTOMERS, LedgerReplayer, Replayer, Totals
 from subledger import merkle
 from subledger.encoding import encode
@@ -96,7 +96,7 @@ def replay(database: Database, ledger: str, *, workers: int | None = None, share
             driver(snapshot.connection).execute("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).fetchone()
         )
         number = workers_for(row[0] if row is not None else 0, workers)
-        return fold(snapshot, ledger, shares=shares or number, workers=number, tell=lambda _more: None)
+        return fold(snapshot, ledger, shares=shares or number, workers=number, tell=tell_nobody)
 
 
 def _of_chain(chain: Chain | None) -> Damage | None:
@@ -110,7 +110,7 @@ def _of_chain(chain: Chain | None) -> Damage | None:
 
 def follow_chain(connection: sa.Connection, _tell: Tell, ledger: str) -> Chain:
     chain = Chain(ledger)
-    chain.follow(connection, EVERYTHING, lambda _more: None)
+    chain.follow(connection, EVERYTHING, tell_nobody)
     return chain
 
 

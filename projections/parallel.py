@@ -28,6 +28,11 @@ _TOLD_EVERY_S: Final = 0.2
 Tell = Callable[[int], None]
 """Takes how many more events have been done."""
 
+
+def tell_nobody(*_events: int) -> None:
+    """For a caller who does not ask how far the work is."""
+
+
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of (connection, tell, …) with the rest of its arguments. Both cross to another process."""
 

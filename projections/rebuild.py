@@ -29,17 +29,15 @@ from psycopg import sql
 from projections.folding import Damage, Whole, fold, follow_own, spooled, take_all
 from projections.integrity.other_currencies import mend_other_currencies
 from projections.integrity.verification import shares_for
-from projections.log_stream import WHOLE, Logged, read_events, recorded_days
-from projections.parallel import Tell, snapshot_of, workers_for
+from projections.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
+from projections.parallel import snapshot_of, tell_nobody, workers_for
 from projections.replay import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key, Replayer, rows_of_totals
 from projections.snapshots import drop_wrong
 from subledger.errors import IntegrityFault, UnknownLedger
-from subledger.ledger import LedgerState
+from subledger.ledger import SETTINGS
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection, driver
 from subledger.store.rows import decode_decision
-
-_SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
 
 FORGET: Final = """
 -- Makes every writer forget what it has loaded: a memory is trusted only while the head is the one it was true at.
@@ -105,7 +103,7 @@ def rebuild(
     ``workers`` and ``shares`` as in a verification. Raises UnknownLedger; IntegrityFault, naming the position, where
     the log itself is damaged: then nothing is changed.
     """
-    return _Rebuild(database, ledger, progress or (lambda _done, _total: None)).run(workers, shares)
+    return _Rebuild(database, ledger, progress or tell_nobody).run(workers, shares)
 
 
 class _Rebuild:
@@ -181,8 +179,7 @@ class _Rebuild:
         after, known = whole.chain.position, late.events
         with self._database.read() as reading:
             days = recorded_days(reading, self._ledger)
-            chain_tell: Tell = lambda _more: None  # noqa: E731
-            whole.chain.follow(reading, 2**62, chain_tell)
+            whole.chain.follow(reading, EVERYTHING, tell_nobody)
             damage = follow_own(reading, whole.own)
             if whole.chain.findings:
                 found = whole.chain.findings.first
@@ -337,8 +334,8 @@ def _mend_settings(connection: WriteConnection, whole: Whole) -> None:
     """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
     assert whole.chain is not None
     state = whole.own.state
-    names = (*_SETTINGS, "frontier")
-    values = [state.stored(name) for name in _SETTINGS] + [whole.chain.frontier.to_bytes()]
+    names = (*SETTINGS, "frontier")
+    values = [state.stored(name) for name in SETTINGS] + [whole.chain.frontier.to_bytes()]
     query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
         _list(names),

@@ -6,7 +6,8 @@ Owns: what the events of the ledger itself change. Does not own: customers and t
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -43,6 +44,18 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def zone(self) -> ZoneInfo:
         return time_zone(self.timezone)
+
+
+SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
+"""What a ledger's row holds of its state: the names of the columns, in the order that ``state_of`` takes."""
+
+
+@lru_cache(maxsize=1024)  # few ledgers, asked for with every reading and every batch
+def state_of(ledger: str, *settings: Any) -> LedgerState:
+    """A ledger's state from its row's ``SETTINGS``, as ``stored`` has given them."""
+    named = dict(zip(SETTINGS, settings, strict=True))
+    named["approvals"] = events.Approvals.model_validate_json(named["approvals"])
+    return LedgerState(ledger=ledger, **named)
 
 
 def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:

@@ -18,9 +18,7 @@ from projections.parallel import Tell
 from projections.replay import DERIVED_BY_NAME, Key
 from subledger import merkle
 from subledger.encoding import batch_hash
-from subledger.ledger import LedgerState
-
-SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
+from subledger.ledger import SETTINGS, LedgerState
 
 HEAD: Final = f"""
 -- The ledger's row as it is: unlike a reader's head it is there even where the log behind it is not.

@@ -28,14 +28,15 @@ from projections.integrity.reversals import reversal_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
-from projections.log_stream import RecordedDays, Share, recorded_days
-from projections.parallel import Job, Snapshot, Tell, snapshot_of, workers_for
+from projections.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
+from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
 from projections.replay import DERIVED, DERIVED_BY_NAME, Totals, rows_of_totals
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.errors import UnknownLedger
 from subledger.journal import Dimensions
 from subledger.store.database import Database, driver
+from subledger.store.memory import numbered_dimensions
 
 BATCH_HASH: Final = "SELECT hash FROM batches WHERE ledger = %s AND last_position = %s"
 
@@ -57,7 +58,6 @@ SELECT DISTINCT n.position FROM entries n
 WHERE n.ledger = %(ledger)s
   AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = n.ledger AND e.position = n.position) ORDER BY 1
 """
-NUMBERING: Final = "SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = %s"
 LAG: Final = """
 -- The position through which every wallet's row is written, where the ledger writes them behind.
 SELECT wallets_through, position FROM ledgers WHERE ledger = %s
@@ -89,8 +89,7 @@ def verify(
     derived row, sum and journal. What is kept of another log than the ledger's is not used.
     """
     with snapshot_of(database) as snapshot:
-        told = progress or (lambda _done, _total: None)
-        return _Verification(snapshot, ledger, told, workers, shares, kept, how).run()
+        return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how).run()
 
 
 def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int) -> int:
@@ -124,7 +123,7 @@ class _Verification:
         shares = self._asked_shares or shares_for(self._connection, self._ledger, head.position, workers)
         shares, since = self._begin(head, shares)
         days = recorded_days(self._connection, self._ledger)
-        numbering = self._stored_numbering()
+        numbering = numbered_dimensions(driver(self._connection), self._ledger)
         parts = _Parts(*self._follow(numbering, days, shares, workers))
         true = dict(enumerate(parts.totals.numbered(), start=1))
         if parts.replayable and any(numbering.get(number) != dimensions for number, dimensions in true.items()):
@@ -168,29 +167,23 @@ class _Verification:
     def _part(self, name: str) -> Part | None:
         return None if self._kept is None else self._kept.part(name)
 
-    def _stored_numbering(self) -> dict[int, Dimensions]:
-        """What the table says the numbers of dimension sets stand for."""
-        rows = driver(self._connection).execute(NUMBERING, (self._ledger,))
-        return {number: Dimensions(*values) for number, *values in rows}
-
     def _follow(
         self, numbering: dict[int, Dimensions], days: RecordedDays, shares: int, workers: int
     ) -> tuple[Chain, list[int], LedgerVerification, list[Any], list[Found]]:
         """The parts of the log, by as many processes as there are workers."""
         row = driver(self._connection).execute(LAG, (self._ledger,)).fetchone()
         lagging_after = row[0] if row is not None and row[0] != row[1] else None
-        everything = 2**62
         jobs: list[Job] = [
-            (_chain, (self._ledger, everything, self._part("chain"))),
+            (_chain, (self._ledger, EVERYTHING, self._part("chain"))),
             (_line_sums, (self._ledger,)),
             (_strays, (self._ledger,)),
             (_reversals, (self._ledger,)),
-            (verify_ledger, (self._ledger, numbering, everything, self._part("ledger"))),
+            (verify_ledger, (self._ledger, numbering, EVERYTHING, self._part("ledger"))),
         ]
         jobs += [
             (
                 verify_share,
-                (self._ledger, share, numbering, days, everything, lagging_after, self._part(f"share-{share.number}")),
+                (self._ledger, share, numbering, days, EVERYTHING, lagging_after, self._part(f"share-{share.number}")),
             )
             for share in (Share(number, shares) for number in range(shares))
         ]
@@ -297,7 +290,7 @@ def _chain(connection: sa.Connection, _tell: Tell, ledger: str, through: int, pa
     chain = part.load() if part is not None else None
     if not isinstance(chain, Chain):
         chain = Chain(ledger)
-    chain.follow(connection, through, lambda _more: None)
+    chain.follow(connection, through, tell_nobody)
     if part is not None:
         part.save(chain)
     return chain

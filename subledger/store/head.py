@@ -13,23 +13,21 @@ import msgspec
 
 from subledger import merkle
 from subledger.errors import UnknownLedger
-from subledger.ledger import LedgerState
-from subledger.own_event_data import Approvals
+from subledger.ledger import SETTINGS, LedgerState, state_of
 from subledger.store.database import WriteConnection
 
 NO_HASH: Final = bytes(32)
 
-LOCK_LEDGER: Final = """
+LOCK_LEDGER: Final = f"""
 -- The right to write: one writer a ledger. recorded_at is taken after the lock, so it never runs backwards.
-SELECT entity, functional_currency, timezone, on_shortfall, late_usage, policy, mapping, closed_through, open_cut,
-       approvals, position, batch_hash, frontier, rebuilds, wallets_through,
+SELECT {", ".join(SETTINGS)},
+       position, batch_hash, frontier, rebuilds, wallets_through,
        greatest(clock_timestamp(), recorded_at + interval '1 microsecond',
                 answered_through + interval '1 microsecond')
 FROM ledgers WHERE ledger = %s FOR UPDATE
 """
-SAVE_SETTINGS: Final = """
-UPDATE ledgers SET entity = %s, functional_currency = %s, timezone = %s, on_shortfall = %s, late_usage = %s,
-       policy = %s, mapping = %s, closed_through = %s, open_cut = %s, approvals = %s
+SAVE_SETTINGS: Final = f"""
+UPDATE ledgers SET {", ".join(f"{name} = %s" for name in SETTINGS)}
 WHERE ledger = %s
 """
 NEW_LEDGER: Final = """
@@ -84,14 +82,9 @@ def head_of(ledger: str, row: Any) -> Head:
     """The head from a row of ``LOCK_LEDGER``. Raises UnknownLedger where there is none."""
     if row is None:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
-    names = (
-        "entity", "functional_currency", "timezone", "on_shortfall", "late_usage", "policy", "mapping",
-        "closed_through", "open_cut",
-    )  # fmt: skip
-    approvals = Approvals.model_validate_json(row[9])
-    position, batch_hash, frontier, rebuilds, wallets_through, recorded_at = row[10:]
+    *settings, position, batch_hash, frontier, rebuilds, wallets_through, recorded_at = row
     return Head(
-        state=LedgerState(ledger=ledger, approvals=approvals, **dict(zip(names, row[:9], strict=True))),
+        state=state_of(ledger, *settings),
         position=position,
         wallets_through=wallets_through,
         batch_hash=bytes(batch_hash),
@@ -110,10 +103,4 @@ def create(connection: WriteConnection, ledger: str) -> bool:
 
 def save_settings(connection: WriteConnection, state: LedgerState) -> None:
     """What only the ledger's own events change. The rest of its row moves with every batch (append)."""
-    connection.execute(
-        SAVE_SETTINGS,
-        (
-            state.entity, state.functional_currency, state.timezone, state.on_shortfall, state.late_usage,
-            state.policy, state.mapping, state.closed_through, state.open_cut, state.stored("approvals"), state.ledger,
-        ),
-    )  # fmt: skip
+    connection.execute(SAVE_SETTINGS, (*(state.stored(name) for name in SETTINGS), state.ledger))

@@ -439,7 +439,9 @@ def find_recorded(
 
 def load_dimension_sets(connection: WriteConnection, ledger: str) -> dict[Dimensions, int]:
     """The numbers of a ledger's dimension sets."""
-    return {
-        Dimensions(product, credit_kind, pool, processor): number
-        for number, product, credit_kind, pool, processor in connection.execute(FIND_DIMENSION_SETS, (ledger,))
-    }
+    return {dimensions: number for number, dimensions in numbered_dimensions(connection, ledger).items()}
+
+
+def numbered_dimensions(connection: WriteConnection, ledger: str) -> dict[int, Dimensions]:
+    """What the numbers of a ledger's dimension sets stand for."""
+    return {number: Dimensions(*values) for number, *values in connection.execute(FIND_DIMENSION_SETS, (ledger,))}

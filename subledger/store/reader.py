@@ -21,8 +21,7 @@ from subledger.accounts import Side
 from subledger.errors import KnownAtInFuture, UnknownBlock, UnknownEntity, UnknownLedger, UnknownPosition
 from subledger.events import format_time
 from subledger.journal import Rules, expand
-from subledger.ledger import LedgerState
-from subledger.own_event_data import Approvals
+from subledger.ledger import SETTINGS, LedgerState, state_of
 from subledger.posting import rules_from
 from subledger.store.database import Database
 
@@ -99,20 +98,21 @@ class View(PointInTime, frozen=True, kw_only=True):
         return question.answer(rules_of(self.database, self.connection, self.ledger), row.found)
 
 
-HEADS: Final = """
+_SETTINGS: Final = ", ".join(f"l.{name}" for name in SETTINGS)
+
+HEADS: Final = f"""
 -- Ledgers with their settings and their heads.
-SELECT l.ledger, l.entity, l.functional_currency, l.timezone, l.on_shortfall, l.late_usage, l.policy, l.mapping,
-       l.closed_through, l.approvals, l.open_cut, l.position, l.recorded_at, b.root, l.batch_hash, p.name AS policy_name
+SELECT l.ledger, {_SETTINGS},
+       l.position, l.recorded_at, b.root, l.batch_hash, p.name AS policy_name
 FROM ledgers l
 JOIN batches b ON b.ledger = l.ledger AND b.last_position = l.position
 JOIN posting_policies p ON p.ledger = l.ledger AND p.policy = l.policy
 """
-POINT_IN_TIME: Final = """
+POINT_IN_TIME: Final = f"""
 -- One row: a ledger's head, and the last position recorded at or before a moment, with the day of its recording.
 SELECT l.ledger, l.position AS head, l.recorded_at, l.answered_through, %(as_of)s::date AS as_of,
        k.position, k.recorded_date, k.position = l.position AS at_head,
-       l.entity, l.functional_currency, l.timezone, l.on_shortfall, l.late_usage, l.policy, l.mapping,
-       l.closed_through, l.approvals, l.open_cut
+       {_SETTINGS}
 FROM ledgers l
 CROSS JOIN LATERAL (
     SELECT l.position, (l.recorded_at AT TIME ZONE 'UTC')::date AS recorded_date
@@ -142,21 +142,9 @@ UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledge
 """
 
 
-_SETTINGS: Final = (
-    "ledger", "entity", "functional_currency", "timezone", "on_shortfall", "late_usage", "policy", "mapping",
-    "closed_through", "approvals", "open_cut",
-)  # fmt: skip
-
-
-@lru_cache(maxsize=1024)
-def _state(*settings: Any) -> LedgerState:
-    named = dict(zip(_SETTINGS, settings, strict=True))
-    return LedgerState(**{**named, "approvals": Approvals.model_validate_json(named["approvals"])})
-
-
 def _head(row: Any) -> LedgerHead:
     return LedgerHead(
-        state=_state(*(getattr(row, name) for name in _SETTINGS)),
+        state=state_of(row.ledger, *(getattr(row, name) for name in SETTINGS)),
         position=row.position,
         recorded_at=row.recorded_at,
         root=bytes(row.root),
@@ -198,8 +186,8 @@ def statement_of(query: str) -> str:
     """The statement of a question, or of a point in time alone: in either case with its settings."""
     return f"""
 WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query})
-SELECT v.ledger, v.entity, v.functional_currency, v.timezone, v.on_shortfall, v.late_usage, v.policy, v.mapping,
-       v.closed_through, v.approvals, v.open_cut, v.head, v.recorded_at, v.answered_through, v.position, answer.found
+SELECT v.recorded_at, v.answered_through, answer.found, v.head, v.position, v.ledger,
+       {", ".join(f"v.{name}" for name in SETTINGS)}
 FROM v, answer
 """
 
@@ -227,7 +215,7 @@ def ask(
     if at.head.state.policy not in rules:
         with database.read() as connection:
             rules = rules_of(database, connection, ledger)
-    return at, question.answer(rules, row[-1])
+    return at, question.answer(rules, row[2])
 
 
 @contextmanager
@@ -251,10 +239,10 @@ def view(
 
 def _point(row: Any, as_of: date, known_at: datetime | None, now: datetime) -> dict[str, Any]:
     """The members of a point in time, of a row of ``statement_of``."""
-    head = Head(state=_state(*row[:11]), position=row[11], recorded_at=row[12])
+    recorded_at, _answered_through, _found, head, position, ledger, *settings = row
     return {
-        "ledger": row[0], "head": head, "as_of": as_of, "position": row[14], "known_at": known_at or row[12],
-        "now": now,
+        "ledger": ledger, "head": Head(state=state_of(ledger, *settings), position=head, recorded_at=recorded_at),
+        "as_of": as_of, "position": position, "known_at": known_at or recorded_at, "now": now,
     }  # fmt: skip
 
 
@@ -271,7 +259,7 @@ def _promised(database: Database, ledger: str, known_at: datetime | None, asked:
     rows = asked()
     if not rows:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
-    recorded_at, answered_through = rows[0][12:14]
+    recorded_at, answered_through = rows[0][:2]
     if known_at is None or known_at <= recorded_at or (answered_through is not None and known_at <= answered_through):
         return rows[0]
     with database.write() as writing:
