@@ -7,12 +7,11 @@ of a block, never its terms; who reads only terms (projections do) has no need o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from subledger.events import Event, stored_event
+from subledger.events import stored_event
 from subledger.evolving import evolve
 from subledger.store.database import WriteConnection
 from subledger.store.rows import decode_decision
@@ -42,18 +41,16 @@ def follow(held: Mapping[str, Held], usage: Iterable[tuple[Any, ...]], functiona
         of = held.get(customer)
         if of is None or position <= of.position:
             continue
-        event, decided = _read(source, event_id, customer, occurred_at, data, attributes), decode_decision(decision)
-        wallet = evolve(of.wallet, event, decided, position=position, functional_currency=functional_currency)
+        event = stored_event(
+            source=source, event_id=event_id, type="credits.consumed", customer=customer, occurred_at=occurred_at,
+            data_text=data, attributes_text=attributes,
+        )  # fmt: skip
+        wallet = evolve(
+            of.wallet, event, decode_decision(decision), position=position, functional_currency=functional_currency
+        )
         of.wallet, of.position, of.later = wallet.without_finished(), position, of.later + 1
 
 
 def usage_behind(connection: WriteConnection, ledger: str) -> list[tuple[Any, ...]]:
     """Rows for ``follow``: none where no row is behind."""
     return list(connection.execute(USAGE_BEHIND, (ledger,)))
-
-
-def _read(source: str, event_id: str, customer: str, occurred_at: datetime, data: str, attributes: str | None) -> Event:
-    return stored_event(
-        source=source, event_id=event_id, type="credits.consumed", customer=customer, occurred_at=occurred_at,
-        data_text=data, attributes_text=attributes,
-    )  # fmt: skip
