@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Annotated
@@ -40,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     writers: Positive = 8
 
 
-class Request:
+class Request(ABC):
     """What one caller hands in at once, and what became of it."""
 
     __slots__ = ("answered", "by", "bytes", "error", "events", "inputs", "leads", "outcomes", "taken")
@@ -66,8 +67,9 @@ class Request:
             raise self.error
         return self.outcomes
 
+    @abstractmethod
     def wake(self) -> None:
-        raise NotImplementedError
+        """Lets the caller go on."""
 
 
 class ThreadRequest(Request):
