@@ -52,12 +52,6 @@ def raw_inserts(url: str, *, clients: int, seconds: float) -> Rate:
     return _by_pgbench(pgbench, url, clients, seconds) if pgbench else _by_threads(url, clients, seconds)
 
 
-def raw_insert_alone(url: str, *, seconds: float) -> Rate:
-    """By one psycopg connection: what one event at a time by one client is compared with."""
-    _make_raw_table(url)
-    return _by_threads(url, 1, seconds)
-
-
 def _make_raw_table(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS raw_events")

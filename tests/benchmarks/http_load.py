@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 Body = Callable[[int, int], bytes]
 """The body of a caller's next request, by the numbers of both."""
@@ -78,7 +79,7 @@ async def post_for(
     loop = asyncio.get_running_loop()
     until = time.perf_counter() + seconds
     callers = [
-        (await loop.create_connection(lambda n=n: _Caller(n, head, body, until), "127.0.0.1", port))[1]  # type: ignore[misc]
+        (await loop.create_connection(partial(_Caller, n, head, body, until), "127.0.0.1", port))[1]
         for n in range(connections)
     ]
     await asyncio.gather(*(caller.done for caller in callers))

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import psutil
 import psycopg
+from psycopg import sql
 
 from tests.benchmarks import callers, exports, growth, ingest, reads, replaying
 from tests.benchmarks.grown import Built, grown_ledger
@@ -175,7 +176,8 @@ def _machine() -> dict[str, Any]:
 
 def _server(owner_url: str) -> dict[str, str]:
     with psycopg.connect(owner_url) as connection:
-        shown = {name: connection.execute(f"SHOW {name}").fetchone() for name in _SERVER_SETTINGS}  # type: ignore[call-overload]
+        show = sql.SQL("SHOW {}")
+        shown = {name: connection.execute(show.format(sql.Identifier(name))).fetchone() for name in _SERVER_SETTINGS}
     return {name: value[0] for name, value in shown.items() if value}
 
 

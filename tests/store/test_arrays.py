@@ -22,7 +22,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int4": st.integers(-(2**31), 2**31 - 1),
     "int8": st.integers(-(2**63), 2**63 - 1),
     "date": st.dates(date(1, 1, 1), date(9999, 12, 31)),
-    "timestamptz": st.datetimes(datetime(1900, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
+    "timestamptz": st.datetimes(datetime(1900, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001 - bounds are naive by contract
     "numeric": st.decimals(allow_nan=False, allow_infinity=False, places=9) | st.integers(-(10**25), 10**25),
 }
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -28,9 +28,9 @@ from tests.store.watched import CROSSES_LEDGERS, ONE_SERVER, ROOT, SHARDED, Watc
 STAYS = {"alembic_version", "api_keys"}
 
 
-def _rows(url: str, query: str) -> list[tuple[object, ...]]:
+def _rows(url: str, query: LiteralString) -> list[tuple[object, ...]]:
     with psycopg.connect(url) as connection:
-        return connection.execute(query).fetchall()  # type: ignore[arg-type]
+        return connection.execute(query).fetchall()
 
 
 # --- tables -----------------------------------------------------------------------------------------------------

@@ -62,25 +62,23 @@ def _judge(query: Any, connection: Any) -> None:
     _kept.add(text)
 
 
-class _Watched:
-    def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
-        _judge(query, self.connection)  # type: ignore[attr-defined]
-        return super().execute(query, *arguments, **options)  # type: ignore[misc]
-
-    def executemany(self, query: Any, *arguments: Any, **options: Any) -> Any:
-        _judge(query, self.connection)  # type: ignore[attr-defined]
-        return super().executemany(query, *arguments, **options)  # type: ignore[misc]
-
-    def copy(self, query: Any, *arguments: Any, **options: Any) -> Any:
-        _judge(query, self.connection)  # type: ignore[attr-defined]
-        return super().copy(query, *arguments, **options)  # type: ignore[misc]
-
-
-class WatchedCursor(_Watched, psycopg.Cursor[Any]):
+class WatchedCursor(psycopg.Cursor[Any]):
     """A cursor whose statements are judged."""
 
+    def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+        _judge(query, self.connection)
+        return super().execute(query, *arguments, **options)
 
-class WatchedServerCursor(_Watched, psycopg.ServerCursor[Any]):
+    def executemany(self, query: Any, *arguments: Any, **options: Any) -> Any:
+        _judge(query, self.connection)
+        return super().executemany(query, *arguments, **options)
+
+    def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        _judge(statement, self.connection)
+        return super().copy(statement, *arguments, **options)
+
+
+class WatchedServerCursor(WatchedCursor, psycopg.ServerCursor[Any]):
     """A cursor on the server whose statements are judged."""
 
 

@@ -28,11 +28,11 @@ def main(url: str, customers: int, events: int) -> None:
     # An event's attributes are the arguments of the method that makes it.
     class Customer(Aggregate):
         @event("Opened")
-        def __init__(self, name: str) -> None:  # noqa: ARG002
+        def __init__(self, name: str) -> None:  # noqa: ARG002 - kept in the event
             self.used = 0
 
         @event("Consumed")
-        def consume(self, event_id: str, tenths: int, product: str) -> None:  # noqa: ARG002
+        def consume(self, event_id: str, tenths: int, product: str) -> None:  # noqa: ARG002 - likewise
             self.used += tenths
 
     application = Application()
