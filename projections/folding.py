@@ -14,7 +14,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from projections.derived_tables import OF_CUSTOMERS
 from projections.integrity.chain import Chain
+from projections.ledger_replay import LedgerReplayer
 from projections.log_stream import (
     EVERYTHING,
     OF_THE_LEDGER,
@@ -28,7 +30,8 @@ from projections.log_stream import (
     recorded_days,
 )
 from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
-from projections.replay import OF_CUSTOMERS, LedgerReplayer, Replayer, Totals
+from projections.replay import Replayer
+from projections.totals import Totals
 from subledger import merkle
 from subledger.encoding import encode
 from subledger.ledger import LedgerState

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from subledger.events import Event, stored_event
 from subledger.journal import Dimensions, Entry
 from subledger.store.database import driver
 from subledger.store.log import said_by_entries
@@ -114,6 +115,20 @@ class Logged(msgspec.Struct, frozen=True, gc=False):
     attributes_text: str | None
     decision_text: str
     leaf: bytes
+
+    def read(self) -> Event:
+        """The event, with its data."""
+        return stored_event(
+            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
+            occurred_at=self.occurred_at, data_text=self.data_text, attributes_text=self.attributes_text,
+        )  # fmt: skip
+
+    def event(self, data: Any = None) -> Event:
+        """The event, its data not read but given: for its hash none is needed."""
+        return Event(
+            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
+            occurred_at=self.occurred_at, data=data, data_text=self.data_text, attributes_text=self.attributes_text,
+        )  # fmt: skip
 
 
 class RecordedDays(msgspec.Struct, frozen=True):

@@ -1,11 +1,13 @@
 """Work on one snapshot of the database, by several processes where there is enough of it.
 
 Whoever exports a snapshot keeps its transaction open; workers open theirs on the same one, so that all of them see
-the same moment, however long they take. Owns: the workers, and how far they are. Does not own: what they do.
+the same moment, however long they take. Owns: the workers, how far they are, and how wallets and the like cross between
+them. Does not own: what they do.
 """
 
 from __future__ import annotations
 
+import copyreg
 import multiprocessing
 import os
 import threading
@@ -15,10 +17,16 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
+from subledger.blocks import Block
+from subledger.documents import Correction, Dispute, Invoice, Overage, Payment
+from subledger.pools import Pool
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database
+from subledger.store.rows import encode_state
+from subledger.wallet import Wallet
 
 EVENTS_A_WORKER: Final = 50_000
 """A worker starts in most of a second: below so many events for each, the caller does the work itself."""
@@ -89,6 +97,31 @@ def snapshot_of(database: Database) -> Iterator[Snapshot]:
     """The database as it is now, for as long as the context lasts."""
     with database.read() as connection:
         yield Snapshot(database, connection)
+
+
+# --- what goes to another process -------------------------------------------------------------------------------------
+
+_KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    type.__name__: msgspec.json.Decoder(type)
+    for type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool)
+}
+
+
+def _from_text(name: str, text: str) -> Any:
+    return _KEPT_AS_TEXT[name].decode(text)
+
+
+def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
+    """How these values go to another process, or to a file: as the text that is stored.
+
+    A field that was never set is left out of that text, and msgspec knows it by its default's identity, which a pickle
+    does not keep: a wallet that had been pickled field by field would be encoded otherwise than it was.
+    """
+    return _from_text, (value.__class__.__name__, encode_state(value))
+
+
+for _type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool):
+    copyreg.pickle(_type, _as_text)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------

@@ -26,13 +26,15 @@ from typing import Any, Final
 import msgspec
 from psycopg import sql
 
+from projections.derived_tables import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
 from projections.folding import Damage, Whole, fold, follow_own, spooled, take_all
 from projections.integrity.other_currencies import mend_other_currencies
 from projections.integrity.verification import shares_for
 from projections.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
 from projections.parallel import snapshot_of, tell_nobody, workers_for
-from projections.replay import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key, Replayer, rows_of_totals
+from projections.replay import Replayer
 from projections.snapshots import drop_wrong
+from projections.totals import rows_of_totals
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import SETTINGS
 from subledger.store.collecting import collection_held_off

@@ -1,8 +1,8 @@
-"""Replaying a log: the pure folds over the stored decisions, and the rows that every derived table should hold.
+"""Replaying a log: the pure fold over the stored decisions of customers, and the rows that their tables should hold.
 
-Nothing is decided again. ``Replayer`` folds one share of the customers, ``LedgerReplayer`` what belongs to the ledger
-as a whole; together they leave what the recorder left, however it had batched the events. Owns: the folds in memory.
-Does not own: reading the log (log_stream), comparing (integrity), replacing (rebuild).
+Nothing is decided again. ``Replayer`` folds one share of the customers, ``ledger_replay`` what belongs to the ledger as
+a whole; together they leave what the recorder left, however it had batched the events. Owns: the fold in memory. Does
+not own: reading the log (log_stream), comparing (integrity), replacing (rebuild).
 
 Memory: the wallets, blocks and documents of the share, and totals by day; never anything an event long. Plain draws
 are added up per block and folded into its wallet as one: draws on a block add up, whatever their number.
@@ -10,228 +10,32 @@ are added up per block and folded into its wallet as one: draws on a block add u
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from typing import Any, Final
+from datetime import date, datetime
+from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
+from projections.derived_tables import Key
+from projections.draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data
 from projections.log_stream import TRANSFER, WHOLE, Logged, Members, Share
-from projections.trial_balance import DayKey
+from projections.totals import Totals
 from subledger import references
-from subledger.blocks import ZERO, Block
-from subledger.books import Books, evolve_books
-from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment
-from subledger.events import Event, canonical, stored_event
+from subledger.blocks import Block
+from subledger.documents import Correction, Document, Overage
+from subledger.events import Event
 from subledger.evolving import evolve
-from subledger.journal import Dimensions, Entry
+from subledger.journal import Entry
 from subledger.ledger import LedgerState, evolve_ledger
-from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
-from subledger.periods import effective_date
-from subledger.pools import Pool
+from subledger.own_event_data import RESERVED_TYPES
 from subledger.posting import post
 from subledger.references import DocumentKey
 from subledger.store.approvals import APPROVED
-from subledger.store.rows import (
-    decode_block,
-    decode_decision,
-    decode_document,
-    decode_wallet,
-    encode_state,
-    rows_of_books,
-)
+from subledger.store.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
 from subledger.wallet import Approval, Decision, Movement, Wallet
-
-USAGE: Final = "credits.consumed"
-_ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-# What a row of a derived table is, without the ledger: its key and its other values.
-Key = tuple[Any, ...]
-Rows = dict[Key, tuple[Any, ...]]
-
-
-class Derived(msgspec.Struct, frozen=True, kw_only=True):
-    """A table that follows from the log: its key (after the ledger) and its other columns."""
-
-    name: str
-    key: tuple[str, ...]
-    values: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.key + self.values
-
-    @property
-    def query(self) -> str:
-        """A ledger's rows, key first."""
-        return f"SELECT {', '.join(self.columns)} FROM {self.name} WHERE ledger = :ledger"
-
-    def rows_of(self, which: str) -> str:
-        """A ledger's rows that meet a condition, key first."""
-        columns = ", ".join(f'"{name}"' for name in self.columns)
-        return f"SELECT {columns} FROM {self.name} WHERE ledger = %(ledger)s AND {which}"
-
-
-DERIVED: Final[tuple[Derived, ...]] = (
-    Derived(
-        name="posting_policies", key=("policy",), values=("name", "version", "content_hash", "position")
-    ),
-    Derived(name="posting_rules", key=("policy", "kind", "pair"), values=("debit", "credit")),
-    Derived(name="account_mappings", key=("mapping",), values=("content_hash", "rows", "position")),
-    Derived(
-        name="dimension_sets", key=("dimension_set",), values=("product", "credit_kind", "pool", "processor")
-    ),
-    Derived(name="wallets", key=("customer",), values=("position", "state")),
-    Derived(
-        name="blocks",
-        key=("block_id",),
-        values=("customer", "invoice_id", "opened_at_position", "expires_at", "is_open", "state"),
-    ),
-    Derived(name="documents", key=("kind", "document_id"), values=("customer", "state")),
-    Derived(
-        name="ledger_days",
-        key=(
-            "accounting_date", "recorded_date", "cut", "currency", "policy", "kind", "dimension_set", "unit",
-        ),
-        values=(
-            "written_minor", "mirrored_minor", "functional_written_minor", "functional_mirrored_minor",
-            "credits", "entries",
-        ),
-    ),
-    Derived(name="merkle_nodes", key=("level", "index"), values=("hash",)),
-)  # fmt: skip
-
-
-DERIVED_BY_NAME: Final = {derived.name: derived for derived in DERIVED}
-
-Amounts = list[int | Decimal]
-"""Written, mirrored, both in the functional currency, credits, entries: as the columns of ``ledger_days``."""
-
-TotalKey = tuple[date, date, int, str, int, str, Dimensions, str]
-"""accounting_date, recorded_date, cut, currency, policy, kind, dimensions, unit."""
-
 
 Moment = Callable[[int], datetime]
 """When a position was recorded."""
-
-
-class _UsageData(msgspec.Struct, frozen=True, gc=False):
-    """What of the data of usage follows a draw into its entries."""
-
-    product: str | None = None
-
-
-_usage_data = msgspec.json.Decoder(_UsageData).decode
-
-
-class _Drawn(msgspec.Struct, gc=False):
-    """What plain draws have taken of a block since its wallet was last folded, and what of it never changes."""
-
-    customer: str
-    block_id: str
-    unit: str
-    credit_kind: str
-    position: int = 0
-    credits: Decimal = ZERO
-    amount: int = 0
-    functional: int = 0
-
-
-def is_plain_draw(decision: Decision) -> bool:
-    """Whether usage drew on open blocks and did nothing else: then its movements only add to what they have used."""
-    if (
-        not decision.movements
-        or decision.original is not None
-        or decision.taken_over is not None
-        or decision.approval is not None
-    ):
-        return False
-    for m in decision.movements:
-        if (
-            m.kind != "consumption" or m.block is None or m.credits <= 0 or m.amount < 0 or m.customer is not None
-            or m.invoice is not None
-        ):  # fmt: skip
-            return False
-    return True
-
-
-class Totals:
-    """Sums of entries by kind, dimensions and day, and where each combination of dimensions was used first."""
-
-    def __init__(self) -> None:
-        self.days: dict[TotalKey, Amounts] = {}
-        self.first_use: dict[Dimensions, tuple[int, int]] = {}
-        self._drawn: dict[tuple[Any, ...], Amounts] = {}
-
-    def add(self, entry: Entry, recorded_on: date, position: int) -> None:
-        """Takes one entry of a position."""
-        key = (
-            entry.accounting_date, recorded_on, entry.cut, entry.currency, entry.policy, entry.kind,
-            entry.dimensions, entry.unit or "",
-        )  # fmt: skip
-        total = self.days.get(key)
-        if total is None:
-            total = self._new(key, (position, entry.number))
-        mirrored = entry.amount_minor < 0 or (entry.amount_minor == 0 and entry.functional_minor < 0)
-        total[mirrored] += abs(entry.amount_minor)
-        total[2 + mirrored] += abs(entry.functional_minor)
-        total[4] += entry.credits
-        total[5] += 1
-
-    def draw(self, movement: Movement, drawn: _Drawn, place: tuple[Any, ...], number: int) -> Amounts:
-        """The total that a plain draw belongs to. ``place``: recorded_on, cut, functional currency, policy, product,
-        position."""
-        recorded_on, cut, home, policy, product, position = place
-        policy = movement.policy or policy
-        product = movement.product or product or ""
-        quick = (
-            movement.on, recorded_on, cut, movement.currency, policy, product, drawn.credit_kind, movement.pool,
-            movement.processor, drawn.unit,
-        )  # fmt: skip
-        total = self._drawn.get(quick)
-        if total is None:
-            dimensions = Dimensions(product, drawn.credit_kind, movement.pool or "", movement.processor or "")
-            currency = movement.currency or home
-            key = (movement.on, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
-            total = self.days.get(key)
-            if total is None:
-                total = self._new(key, (position, number))
-            self._drawn[quick] = total
-        return total
-
-    def _new(self, key: TotalKey, place: tuple[int, int]) -> Amounts:
-        dimensions = key[6]
-        first = self.first_use.get(dimensions)
-        if first is None or place < first:
-            self.first_use[dimensions] = place
-        total: Amounts = [0, 0, 0, 0, ZERO, 0]
-        self.days[key] = total
-        return total
-
-    def forget_places(self) -> None:
-        """Forgets where draws were added last: nothing but a quicker way to the same totals."""
-        self._drawn.clear()
-
-    def merge(self, other: Totals) -> None:
-        """Adds the totals of another share."""
-        for key, amounts in other.days.items():
-            held = self.days.get(key)
-            self.days[key] = list(amounts) if held is None else [a + b for a, b in zip(held, amounts, strict=True)]
-        for dimensions, place in other.first_use.items():
-            self.first_use[dimensions] = min(place, self.first_use.get(dimensions, place))
-        self.forget_places()
-
-    def numbered(self) -> list[Dimensions]:
-        """The dimensions in the order of their first use; their number is their place, from 1."""
-        return sorted(self.first_use, key=self.first_use.__getitem__)
-
-    def by_number(self) -> dict[DayKey, Amounts]:
-        """The totals as ``ledger_days`` has them."""
-        numbers = {dimensions: number for number, dimensions in enumerate(self.numbered(), start=1)}
-        return {(*key[:6], numbers[key[6]], key[7]): amounts for key, amounts in self.days.items()}
 
 
 class Replayer:
@@ -261,8 +65,8 @@ class Replayer:
         self._members = members
         self._lagging_after = lagging_after
         # One look-up a draw: each is likely to miss the processor's caches, and that is what a replay waits for.
-        self._drawn: dict[str, _Drawn] = {}
-        self._drawing: dict[str, list[_Drawn]] = {}
+        self._drawn: dict[str | None, Drawn] = {}
+        self._drawing: dict[str, list[Drawn]] = {}
 
     def go_on(self, connection: sa.Connection, lagging_after: int | None, rows_at: Mapping[str, int]) -> None:
         """Goes on over another connection, where it was saved. That was at ``lagging_after`` at the latest."""
@@ -305,7 +109,7 @@ class Replayer:
         decision = decode_decision(logged.decision_text)
         drawn = self._draw(logged, decision, recorded_on)
         if drawn is not None:
-            event = _event(logged, drawn)
+            event = logged.event(drawn)
             assert logged.customer is not None
             wallets = {logged.customer: self.wallets[logged.customer]}
             return event, post(event, decision, before=self.state, wallets=wallets)
@@ -317,7 +121,7 @@ class Replayer:
         if self._draw(logged, decision, recorded_on) is None:
             self._take(logged, decision, recorded_on, moment)
 
-    def _draw(self, logged: Logged, decision: Decision, recorded_on: date) -> _UsageData | None:
+    def _draw(self, logged: Logged, decision: Decision, recorded_on: date) -> UsageData | None:
         """Adds up a plain draw on blocks at hand; None where it is none, and nothing was done."""
         if logged.type != USAGE or not is_plain_draw(decision):
             return None
@@ -326,13 +130,13 @@ class Replayer:
             self._remember_earlier(customer)
         found = []
         for movement in decision.movements:
-            drawn = self._drawn.get(movement.block)  # type: ignore[arg-type]
+            drawn = self._drawn.get(movement.block)
             if drawn is None or drawn.customer != customer:
                 drawn = self._begin_drawing(customer, movement.block)
                 if drawn is None:
                     return None
             found.append(drawn)
-        data = _usage_data(logged.data_text)
+        data = usage_data(logged.data_text)
         state, position = self.state, logged.position
         place = (recorded_on, state.open_cut, state.functional_currency, decision.policy, data.product, position)
         for number, (movement, drawn) in enumerate(zip(decision.movements, found, strict=True), start=1):
@@ -356,12 +160,12 @@ class Replayer:
         self.events += 1
         return data
 
-    def _begin_drawing(self, customer: str | None, block_id: str | None) -> _Drawn | None:
+    def _begin_drawing(self, customer: str | None, block_id: str | None) -> Drawn | None:
         wallet = self.wallets.get(customer) if customer is not None else None
         block = wallet.block(block_id) if wallet is not None and block_id is not None else None
         if block is None or customer is None:
             return None
-        drawn = _Drawn(customer=customer, block_id=block.block_id, unit=block.unit, credit_kind=block.credit_kind)
+        drawn = Drawn(customer=customer, block_id=block.block_id, unit=block.unit, credit_kind=block.credit_kind)
         self._drawn[block.block_id] = drawn
         self._drawing.setdefault(customer, []).append(drawn)
         return drawn
@@ -385,7 +189,7 @@ class Replayer:
             ),
         )  # fmt: skip
         wallet = evolve(
-            self.wallets[customer], _draws_of(customer), decision, position=position,
+            self.wallets[customer], draws_of(customer), decision, position=position,
             functional_currency=self.state.functional_currency,
         )  # fmt: skip
         self._keep(customer, wallet, position)
@@ -399,7 +203,7 @@ class Replayer:
     def _take(
         self, logged: Logged, decision: Decision, recorded_on: date, moment: Moment
     ) -> tuple[Event, tuple[Entry, ...]] | None:
-        event = _read(logged)
+        event = logged.read()
         before, position = self.state, logged.position
         home = before.functional_currency
         mine = self._members is None or event.customer in self._members
@@ -517,117 +321,11 @@ class Replayer:
         return (owner, encode_state(document))
 
 
-_KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    type.__name__: msgspec.json.Decoder(type)
-    for type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool)
-}
-
-
-def _from_text(name: str, text: str) -> Any:
-    return _KEPT_AS_TEXT[name].decode(text)
-
-
-def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
-    """How these values go to another process, or to a file: as the text that is stored.
-
-    A field that was never set is left out of that text, and msgspec knows it by its default's identity, which a pickle
-    does not keep: a wallet that had been pickled field by field would be encoded otherwise than it was.
-    """
-    return _from_text, (value.__class__.__name__, encode_state(value))
-
-
-for _type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool):
-    copyreg.pickle(_type, _as_text)
-
-OF_CUSTOMERS: Final = ("wallets", "blocks", "documents")
-"""The tables whose rows belong to customers, share by share."""
-
-
-class LedgerReplayer:
-    """What belongs to the ledger as a whole after the events taken so far: its books, its settings.
-
-    Needs the events that no customer has, and those whose movements name a pool or a currency; the others change
-    nothing here.
-    """
-
-    def __init__(self, ledger: str) -> None:
-        self.state = LedgerState(ledger=ledger)
-        self.position = 0
-        self.books = Books()
-        self.rows: dict[str, Rows] = {
-            name: {} for name in ("posting_policies", "posting_rules", "account_mappings", "documents")
-        }
-
-    def take(self, logged: Logged) -> Event:
-        """Folds one event in, and returns it, read."""
-        event, decision = _read(logged), decode_decision(logged.decision_text)
-        effective = effective_date(event.occurred_at, self.state.zone)
-        home = self.state.functional_currency
-        before = self.books
-        self.books = evolve_books(before, event, decision, effective=effective, functional_currency=home)
-        for kind, document_id, customer, state in rows_of_books(before, self.books):
-            self.rows["documents"][(kind, document_id)] = (customer, state)
-        self.state = evolve_ledger(self.state, event)
-        self._adopt(event, logged.position)
-        self.position = logged.position
-        return event
-
-    def _adopt(self, event: Event, position: int) -> None:
-        data = event.data
-        if isinstance(data, PolicyAdopted):
-            self.rows["posting_policies"][(data.policy,)] = (data.name, data.version, data.content_hash, position)
-            for kind, rule in data.rules.items():
-                for pair, (debit, credit) in enumerate(rule, start=1):
-                    self.rows["posting_rules"][(data.policy, kind, pair)] = (debit, credit)
-        elif isinstance(data, MappingAdopted):
-            self.rows["account_mappings"][(data.mapping,)] = (data.content_hash, canonical(data.rows), position)
-
-
-def rows_of_totals(totals: Totals) -> dict[str, Rows]:
-    """The rows of day totals and of dimension sets."""
-    return {
-        "dimension_sets": {
-            (number,): (d.product, d.credit_kind, d.pool, d.processor)
-            for number, d in enumerate(totals.numbered(), start=1)
-        },
-        "ledger_days": {key: tuple(amounts) for key, amounts in totals.by_number().items()},
-    }
-
-
 def _approved(logged: Logged, approval: Approval, recorded_at: datetime) -> tuple[Any, ...]:
     return (
         logged.source, logged.event_id, logged.type, logged.customer, logged.occurred_at, logged.data_text,
         logged.attributes_text, approval.maker, APPROVED, approval.checker, recorded_at,
     )  # fmt: skip
-
-
-def _read(logged: Logged) -> Event:
-    return stored_event(
-        source=logged.source, event_id=logged.event_id, type=logged.type, customer=logged.customer,
-        occurred_at=logged.occurred_at, data_text=logged.data_text, attributes_text=logged.attributes_text,
-    )  # fmt: skip
-
-
-def _event(logged: Logged, data: _UsageData) -> Event:
-    return Event(
-        source=logged.source, event_id=logged.event_id, type=logged.type, customer=logged.customer,
-        occurred_at=logged.occurred_at, data=data, data_text=logged.data_text,
-        attributes_text=logged.attributes_text,
-    )  # fmt: skip
-
-
-def as_stored(logged: Logged) -> Event:
-    """An event whose data has not been read, for its hash alone."""
-    return Event(
-        source=logged.source, event_id=logged.event_id, type=logged.type, customer=logged.customer,
-        occurred_at=logged.occurred_at, data=None, data_text=logged.data_text,
-        attributes_text=logged.attributes_text,
-    )  # fmt: skip
-
-
-def _draws_of(customer: str) -> Event:
-    """The usage that stands for many."""
-    return Event(source="", event_id="", type=USAGE, customer=customer, occurred_at=_ANY_TIME, data=None, data_text="")
 
 
 def _block_row(customer: str, block: Block) -> tuple[Any, ...]:

@@ -18,11 +18,24 @@ DayKey = tuple[date, date, int, str, int, str, int, str]
 """accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit."""
 
 
+Amounts = list[int | Decimal]
+"""Written, mirrored, both in the functional currency, credits, entries: as the columns of ``ledger_days``."""
+
+
+def add_entry(total: Amounts, entry: Entry) -> None:
+    """Adds an entry to the total it belongs to. It is mirrored in both currencies or in neither."""
+    mirrored = entry.amount_minor < 0 or (entry.amount_minor == 0 and entry.functional_minor < 0)
+    total[mirrored] += abs(entry.amount_minor)
+    total[2 + mirrored] += abs(entry.functional_minor)
+    total[4] += entry.credits
+    total[5] += 1
+
+
 class DayTotals:
     """Sums of entries by kind, dimensions and day."""
 
     def __init__(self) -> None:
-        self.totals: dict[DayKey, list[int | Decimal]] = {}
+        self.totals: dict[DayKey, Amounts] = {}
 
     def add(self, entries: Iterable[Entry], recorded_date: date, dimension_sets: dict[Dimensions, int]) -> None:
         """``recorded_date`` is that of ``recorded_at``, in UTC."""
@@ -40,11 +53,7 @@ class DayTotals:
             total = self.totals.get(key)
             if total is None:
                 total = self.totals[key] = [0, 0, 0, 0, Decimal(0), 0]
-            mirrored = entry.amount_minor < 0 or (entry.amount_minor == 0 and entry.functional_minor < 0)
-            total[mirrored] += abs(entry.amount_minor)
-            total[2 + mirrored] += abs(entry.functional_minor)
-            total[4] += entry.credits
-            total[5] += 1
+            add_entry(total, entry)
 
 
 class DayTotalsProjector:

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from projections.derived_tables import DERIVED_BY_NAME, Key
 from projections.integrity.derived import compare_table, plain
 from projections.integrity.findings import Findings
 from projections.log_stream import BatchRow, read_batches, read_leaves
 from projections.parallel import Tell
-from projections.replay import DERIVED_BY_NAME, Key
 from subledger import merkle
 from subledger.encoding import batch_hash
 from subledger.ledger import SETTINGS, LedgerState

@@ -13,9 +13,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from projections.derived_tables import DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
 from projections.integrity.findings import Findings
 from projections.log_stream import stream
-from projections.replay import DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key, Replayer
+from projections.replay import Replayer
 from subledger.store.rows import encode_state
 
 

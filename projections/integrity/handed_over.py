@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from projections.integrity.findings import Breach
 from projections.journals.exports import export_id
 from projections.journals.summary import Journal, journals_of
-from projections.replay import TotalKey, Totals
+from projections.totals import TotalKey, Totals
 from subledger.errors import IntegrityFault
 from subledger.journal import Rules
 from subledger.periods import Period

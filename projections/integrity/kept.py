@@ -22,7 +22,7 @@ import msgspec
 
 from subledger.errors import InvalidInput
 
-FORM: Final = 1
+FORM: Final = 2
 """Goes up whenever what is kept has another form: what is of another form is not used."""
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from projections.derived_tables import DERIVED_BY_NAME
 from projections.integrity.derived import compare_table
 from projections.integrity.findings import Findings
 from projections.integrity.kept import Part
 from projections.integrity.policies import Policies
 from projections.integrity.pools import PoolLaws
 from projections.integrity.share import UNKNOWN
+from projections.ledger_replay import LedgerReplayer
 from projections.log_stream import OF_THE_LEDGER, read_log, stored_entry
 from projections.parallel import Tell
-from projections.replay import DERIVED_BY_NAME, LedgerReplayer
 from subledger.journal import Dimensions
 from subledger.own_event_data import PolicyAdopted
 

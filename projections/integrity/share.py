@@ -35,7 +35,8 @@ from projections.log_stream import (
     stream,
 )
 from projections.parallel import Tell
-from projections.replay import Replayer, Totals, as_stored
+from projections.replay import Replayer
+from projections.totals import Totals
 from subledger import merkle
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
@@ -189,7 +190,7 @@ class ShareVerification:
                 self._other_side(logged, rows)
             return
         entries = tuple(stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows)
-        hashed = event if event is not None else as_stored(logged)
+        hashed = event if event is not None else logged.event()
         leaf = merkle.leaf_hash(encode(self._ledger, position, hashed, logged.decision_text, entries))
         if leaf != logged.leaf:
             self._log.differ(
@@ -238,7 +239,7 @@ class ShareVerification:
         """What a transfer from another share brings to this one. Its entries are checked where it comes from."""
         entries = tuple(stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows)
         own = [entry for entry in entries if self._folded.is_mine(entry.customer)]
-        event = as_stored(logged)
+        event = logged.event()
         for breach in self._blocks.take(own):
             self._log.breach(breach, logged.position)
         self._positions.take(event, own)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from projections.integrity.findings import Breach
 from projections.integrity.policies import LIABILITY
 from projections.integrity.pools import Carried
-from projections.replay import Totals
+from projections.totals import Totals
 from subledger.blocks import NOTHING_GONE
 from subledger.journal import Rules
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from projections.derived_tables import DERIVED, DERIVED_BY_NAME
 from projections.integrity.chain import Chain, read_head
 from projections.integrity.derived import compare_table
 from projections.integrity.findings import Breach, Findings, Report
@@ -30,7 +31,7 @@ from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
 from projections.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
 from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
-from projections.replay import DERIVED, DERIVED_BY_NAME, Totals, rows_of_totals
+from projections.totals import Totals, rows_of_totals
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.errors import UnknownLedger

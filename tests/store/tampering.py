@@ -9,8 +9,8 @@ import psycopg
 import sqlalchemy as sa
 
 from api.service import Subledger
+from projections.derived_tables import DERIVED
 from projections.integrity import Difference, verify
-from projections.replay import DERIVED
 from tests.conftest import cloud_event
 
 LEDGER = "acme"

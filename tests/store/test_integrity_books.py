@@ -20,7 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from api.service import LedgerSettings, Subledger, founding_events
-from projections import integrity, replay
+from projections import integrity, ledger_replay, replay
 from projections.integrity import Difference, verify
 from projections.journals.close import close_period
 from projections.journals.mapping import default_mapping
@@ -373,7 +373,7 @@ def test_books_that_remember_something_else_disagree_with_their_entries(
         after = evolve_books(books, event, decision, **facts)
         return fault(after) if decision.movements else after
 
-    for module in (batch, replay):
+    for module in (batch, ledger_replay):
         monkeypatch.setattr(module, "evolve_books", forgetful)
     _rings(service, new_ledger(), events, check, message, expected, found)
 

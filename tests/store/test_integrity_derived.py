@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from api.service import Subledger
 from projections import balances
+from projections.derived_tables import DERIVED
 from projections.integrity import verify
 from projections.journals.close import close_period, reopen_period
 from projections.rebuild import rebuild
-from projections.replay import DERIVED
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.periods import Period
 from subledger.store.database import Database

@@ -15,12 +15,13 @@ import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
+from projections.derived_tables import DERIVED, OF_CUSTOMERS
 from projections.folding import replay
 from projections.integrity import verify
 from projections.log_stream import Members, Share, read_events, recorded_at, recorded_days
 from projections.parallel import snapshot_of
 from projections.rebuild import rebuild
-from projections.replay import DERIVED, OF_CUSTOMERS, Replayer
+from projections.replay import Replayer
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from subledger.store.rows import encode_state
