@@ -44,7 +44,7 @@ def _text(value: str | None) -> bytes:
     return (_PRESENT[size] if size < 512 else b"\x01" + _length(size)) + encoded
 
 
-# Types, kinds, customers, blocks, products … come again and again; asking costs a third of encoding.
+# Types, kinds, customers, blocks, products … come again and again; asking costs less than encoding.
 _word = lru_cache(maxsize=1 << 16)(_text)
 
 

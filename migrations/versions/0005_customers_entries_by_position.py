@@ -1,5 +1,5 @@
 """A customer's entries are found by position alone: snapshots leave so few to be added up that their columns need not
-stand in the index, where they took a fifth of a ledger's disk.
+stand in the index: they made it wide, and every entry pays for it.
 
 Revision: 0005, after 0004
 """
