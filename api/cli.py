@@ -25,8 +25,9 @@ from subledger.errors import InvalidInput, SubledgerError
 from subledger.events import loads, read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store import embedded, reader
+from subledger.store import embedded
 from subledger.store.batch import DUPLICATE, RECORDED, WAITING, Input
+from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
 app = typer.Typer(
     help="The prepaid-credit sub-ledger: from usage-based billing to the general ledger.",
@@ -130,8 +131,8 @@ def ledger_create(
     )  # fmt: skip
     created = service.create_ledger(ledger, settings)
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
-        document = documents.ledger(head, reader.policy_name(connection, ledger, head.state.policy))
+        head = ledger_head(connection, ledger)
+        document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))
     if json_:
         print_json({**document, "created": created})
     else:
@@ -177,8 +178,8 @@ def ledger_configure(
     service = connect()
     configured = service.configure_ledger(ledger, change, by=by)
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
-        document = documents.ledger(head, reader.policy_name(connection, ledger, head.state.policy))
+        head = ledger_head(connection, ledger)
+        document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))
     if json_:
         print_json({**document, "status": "configured" if configured else "unchanged"})
     else:
@@ -205,7 +206,7 @@ def ledger_list(json_: Json = False) -> None:
     """Lists the ledgers."""
     service = connect()
     with service.database.read() as connection:
-        items = [documents.ledger(h, p) for h, p in reader.ledger_heads(connection, after="", limit=100_000)]
+        items = [documents.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]
     if json_:
         print_json(documents.page(items, None))
         return
@@ -224,7 +225,7 @@ def keys_create(
     service = connect()
     if ledger != access.EVERY_LEDGER:
         with service.database.read() as connection:
-            reader.ledger_head(connection, ledger)
+            ledger_head(connection, ledger)
     key = access.create_key(service.database, ledger=ledger, role=role, name=name)
     if json_:
         print_json({"key": key, "ledger": ledger, "role": role})
@@ -275,7 +276,7 @@ def _record_lines(
     rejected_path.unlink(missing_ok=True)
     done = 0
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
     with terminal.progress("recording", size) as show:
         for batch in _batches(enumerate(lines, start=1)):
             kept = [(number, line) for number, line in batch if line.strip()]

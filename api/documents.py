@@ -28,7 +28,9 @@ from subledger.journal import Rules
 from subledger.money import format_credits, format_minor
 from subledger.store.approvals import Asked
 from subledger.store.batch import Outcome
-from subledger.store.reader import JournalLine, LedgerHead, PointInTime, StoredEvent, lines_of
+from subledger.store.ledgers import LedgerHead
+from subledger.store.pages import JournalLine, StoredEvent, lines_of
+from subledger.store.views import PointInTime
 
 Document = dict[str, Any]
 

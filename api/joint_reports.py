@@ -20,7 +20,7 @@ from projections.joint import Part, added, by_currency
 from projections.report import Asked, Report
 from subledger.errors import InvalidValue, MissingField
 from subledger.events import format_time
-from subledger.store import reader
+from subledger.store.ledgers import ledgers_of
 
 JOINT: Final = ("trial-balance", "rollforward", "clearing", "summary")
 """Those whose figures may be added: none of an estimate's, and none of one customer's."""
@@ -93,7 +93,7 @@ def _ledgers(service: Subledger, chosen: Chosen) -> Sequence[str]:
     if chosen.entity is None:
         return list(dict.fromkeys(chosen.ledgers))
     with service.database.read() as connection:
-        return reader.ledgers_of(connection, chosen.entity)
+        return ledgers_of(connection, chosen.entity)
 
 
 def document(answer: JointAnswer) -> dict[str, Any]:

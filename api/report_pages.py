@@ -14,7 +14,7 @@ from api.documents import moment
 from api.report_tables import FEW_ROWS, heading, is_figure, told_columns
 from api.reports import REPORTS, cells_of, document
 from projections.report import Asked, Report, Table
-from subledger.store.reader import View
+from subledger.store.views import View
 
 STYLE: Final = """
 :root { color-scheme: light; }

@@ -34,7 +34,7 @@ from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
 from subledger.periods import Period
-from subledger.store.reader import View
+from subledger.store.views import View
 
 Document = dict[str, Any]
 

@@ -33,11 +33,12 @@ from subledger.money import exponent
 from subledger.own_event_data import Approvals
 from subledger.periods import time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
-from subledger.store import reader
+from subledger.store import views
 from subledger.store.batch import Input, Outcome
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
 from subledger.store.gathering import Gatherer
+from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
 from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, now_of, raise_first
 
@@ -95,7 +96,7 @@ class Subledger:
 
     def _same_or_refuse(self, ledger: str, settings: LedgerSettings) -> None:
         with self.database.read() as connection:
-            state = reader.ledger_head(connection, ledger).state
+            state = ledger_head(connection, ledger).state
             held = adopted_policy(connection, ledger, state.policy)
         found = LedgerSettings(
             currency=state.functional_currency,
@@ -161,23 +162,23 @@ class Subledger:
     def expire(self, ledger: str, through: date) -> int:
         """The expiry sweep through the end of a day, where the ledger lives. Returns how many blocks expired."""
         with self.database.read() as connection:
-            zone = reader.ledger_head(connection, ledger).state.zone
+            zone = ledger_head(connection, ledger).state.zone
         following = through + timedelta(days=1)
         until = datetime(following.year, following.month, following.day, tzinfo=zone)
         return self.recorder.sweep(ledger, until)
 
     def view(
         self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None
-    ) -> AbstractContextManager[reader.View]:
-        """A point in time of a ledger; see ``store.reader.view``."""
-        return reader.view(self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at)
+    ) -> AbstractContextManager[views.View]:
+        """A point in time of a ledger; see ``store.views.view``."""
+        return views.view(self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at)
 
     def customer_balances(
         self, ledger: str, customer: str, *, as_of: date | None = None, known_at: datetime | None = None
-    ) -> tuple[reader.PointInTime, CustomerBalances]:
+    ) -> tuple[views.PointInTime, CustomerBalances]:
         """A customer's balances at a point in time, in one round trip; see ``projections.balances``."""
         question = OfCustomer(customer=customer)
-        at, found = reader.ask(
+        at, found = views.ask(
             self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at
         )  # fmt: skip
         if found.lags:
@@ -186,9 +187,9 @@ class Subledger:
 
     def trial_balance(
         self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None
-    ) -> tuple[reader.PointInTime, list[AccountBalance]]:
+    ) -> tuple[views.PointInTime, list[AccountBalance]]:
         """The trial balance at a point in time, in one round trip."""
-        at, found = reader.ask(
+        at, found = views.ask(
             self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at
         )  # fmt: skip
         if found.lags:

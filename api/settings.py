@@ -14,8 +14,9 @@ import msgspec
 from api.service import Subledger
 from projections.rebuild import rebuild
 from subledger.errors import InvalidValue, Refused
-from subledger.store import embedded, reader
+from subledger.store import embedded
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_heads
 from subledger.store.migrate import is_current, migrate, revision
 from subledger.store.queue import Limits
 
@@ -77,7 +78,7 @@ def upgrade(url: str) -> None:
         database = Database(url)
         try:
             with database.read() as connection:
-                heads = reader.ledger_heads(connection, after="", limit=1_000_000)
+                heads = ledger_heads(connection, after="", limit=1_000_000)
             for head, _ in heads:
                 rebuild(database, head.state.ledger)
         finally:

@@ -18,7 +18,8 @@ from projections.report import Asked, Column, Report, Table, Tie, closing, recor
 from subledger.accounts import ROLES
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 DEBITS_ARE_CREDITS: Final = "debits = credits"
 

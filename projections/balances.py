@@ -19,7 +19,7 @@ from subledger.accounts import ROLE_BY_NAME, ROLES
 from subledger.blocks import ZERO
 from subledger.errors import UnknownCustomer
 from subledger.journal import CREDIT_COLUMN, CREDIT_COLUMNS, GAINS, KIND_BY_NAME, Rules
-from subledger.store.reader import View
+from subledger.store.views import View
 
 
 class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,8 @@ from subledger.blocks import ZERO, Block, BlockStatus
 from subledger.errors import UnknownBlock
 from subledger.event_data import parse_time
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
-from subledger.store.reader import View
 from subledger.store.rows import decode_block, decode_wallet
+from subledger.store.views import View
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):

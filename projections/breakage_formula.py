@@ -30,8 +30,8 @@ from subledger.event_data import BreakageEstimated
 from subledger.journal import GAINS, KINDS
 from subledger.money import round_half_up
 from subledger.periods import Period, accounting_date, effective_date
-from subledger.store.reader import View
 from subledger.store.rows import decode_decision
+from subledger.store.views import View
 
 ESTIMATE: Final = "breakage_estimate"
 DEDUCTIONS: Final = ("voided", "refunded", "transferred", "charged_back", "written_off")

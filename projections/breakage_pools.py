@@ -42,7 +42,8 @@ from projections.report import (
 from subledger.journal import GAINS, KIND_BY_NAME, Rules, effect
 from subledger.money import round_half_up
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
 

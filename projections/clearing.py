@@ -20,7 +20,8 @@ from projections.report import Asked, Column, Report, Table, Tie, closing, contr
 from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import KIND_BY_NAME, Rules, effect
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 BY_BLOCK, BY_CUSTOMER, BY_PROCESSOR, BY_NOTHING = "block", "customer", "processor", "nothing"
 

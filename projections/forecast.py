@@ -50,7 +50,7 @@ from projections.report import (
 )
 from projections.runoff import Lots, Outlook, currency_of, lots_on, outlooks
 from subledger.store.database import Database
-from subledger.store.reader import View
+from subledger.store.views import View
 
 LIABILITY: Final = "prepaid_liability"
 MONTHS: Final = 12

@@ -22,8 +22,8 @@ from subledger.event_data import parse_time
 from subledger.journal import GAINS, KINDS
 from subledger.money import nano
 from subledger.periods import Period, effective_date
-from subledger.store.reader import View
 from subledger.store.rows import decode_block, decode_decision, decode_wallet
+from subledger.store.views import View
 
 NEVER: Final = date.max
 _SIGNS: Final = {kind.name: kind.sign for kind in KINDS if kind.column is not None}

@@ -35,7 +35,7 @@ from projections.runoff import Lot, Lots, Outlook, lots_on, months_after, outloo
 from projections.waterfall import IN_REVENUE, RELEASED, REVENUE, bridge_table
 from subledger.money import round_half_up
 from subledger.store.database import Database
-from subledger.store.reader import View
+from subledger.store.views import View
 
 LIABILITY, RECOGNISED_AHEAD = "prepaid_liability", "breakage_recognized"
 RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable")

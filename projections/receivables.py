@@ -39,7 +39,8 @@ from projections.report import (
 from subledger.journal import effect
 from subledger.money import round_half_up
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
 UNAPPLIED: Final = "customer_balance"

@@ -20,7 +20,8 @@ from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import effect
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 
 class Column(msgspec.Struct, frozen=True):

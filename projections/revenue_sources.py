@@ -19,7 +19,8 @@ from projections.report import Column, Table
 from projections.waterfall import BLOCK, CONCESSIONS, POOL, RECOGNITION, bridge_item
 from subledger.money import round_half_up
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 FROM_CONTRACT: Final = "opening contract liability"
 FROM_REFUND: Final = "opening refund liability"

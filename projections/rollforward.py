@@ -30,7 +30,8 @@ from subledger.blocks import ZERO
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES, Rules, effect
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 LIABILITY: Final = "prepaid_liability"
 TOLD_APART_BY: Final = ("customer", "product", "credit_kind", "pool")

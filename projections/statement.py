@@ -21,7 +21,7 @@ from subledger.blocks import ZERO
 from subledger.errors import MissingField
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
 from subledger.store.database import Database
-from subledger.store.reader import View
+from subledger.store.views import View
 
 WORDS: Final[dict[str, tuple[str, str]]] = {
     "purchase": ("bought", "purchase taken back"),

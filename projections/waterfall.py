@@ -32,7 +32,8 @@ from projections.report import (
 )
 from subledger.journal import KIND_BY_NAME, KINDS, Rules, effect
 from subledger.store.database import Database
-from subledger.store.reader import View, rules_of
+from subledger.store.ledgers import rules_of
+from subledger.store.views import View
 
 BLOCK, OVERAGE, POOL = "block", "overage", "pool"
 EARLIER: Final = "earlier"

@@ -11,8 +11,8 @@ import typer
 from api import documents
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json, table
-from subledger.store import reader
 from subledger.store.approvals import WAITING, approvals_page
+from subledger.store.ledgers import ledger_head
 
 approvals_app = typer.Typer(help="What waits for a second person.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def approvals_list(
     service = connect()
     start = (datetime(1, 1, 1, tzinfo=UTC), "")
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         state = None if every else WAITING
         found = approvals_page(connection, ledger, state=state, after=start, limit=10_000)
     items = [documents.approval(asked) for asked in found]

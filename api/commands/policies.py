@@ -15,7 +15,7 @@ from api.terminal import Json, LedgerOption, err, out, print_json, table
 from projections.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidPolicy
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head
 
 policy_app = typer.Typer(help="The posting policy: entry kind → account pairs.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def policy_list(ledger: LedgerOption, json_: Json = False) -> None:
     """
     service = connect()
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         found = adopted_policies(connection, ledger, limit=100_000)
     items = [policy_documents.adopted_policy(each) for each in found]
     if json_:
@@ -69,7 +69,7 @@ def policy_show(
     """
     service = connect()
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
+        head = ledger_head(connection, ledger)
         found = adopted_policy(connection, ledger, head.state.policy if number is None else number)
     if json_:
         print_json(policy_documents.adopted_policy(found, with_rules=True))

@@ -17,7 +17,8 @@ from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
 from projections import balances as balance_reads
 from projections import blocks as block_reads
 from subledger.event_data import parse_time
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head, rules_of
+from subledger.store.pages import events_page
 
 Document = dict[str, Any]
 
@@ -47,11 +48,9 @@ def events(
     """Lists recorded events, oldest first."""
     service = connect()
     with service.database.read() as connection:
-        home = reader.ledger_head(connection, ledger).state.functional_currency
-        rules = reader.rules_of(service.database, connection, ledger)
-        found = reader.events_page(
-            connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit
-        )
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
+        found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
     _print_events([documents.event(stored, rules, home) for stored in found], limit, json_)
 
 
@@ -63,9 +62,9 @@ def history(
     """Every event that touched a block, with its journal lines."""
     service = connect()
     with service.database.read() as connection:
-        home = reader.ledger_head(connection, ledger).state.functional_currency
-        rules = reader.rules_of(service.database, connection, ledger)
-        found = reader.events_page(connection, ledger, block=block, limit=10_000)
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
+        found = events_page(connection, ledger, block=block, limit=10_000)
     _print_events([documents.event(stored, rules, home) for stored in found], 10_000, json_)
 
 

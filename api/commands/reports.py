@@ -16,7 +16,7 @@ from api.terminal import Json, out, parse_day, print_json, table
 from projections.report import Asked, Report
 from subledger.errors import InvalidInput
 from subledger.event_data import parse_time
-from subledger.store.reader import View
+from subledger.store.views import View
 
 
 def register(app: typer.Typer) -> None:

@@ -13,8 +13,8 @@ from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
 from subledger.event_data import parse_time
 from subledger.events import format_time
-from subledger.store import reader
 from subledger.store.approvals import approvals_page
+from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
 
@@ -44,7 +44,7 @@ def page(
     after = documents.decode_cursor(cursor, (str, str))
     start = (_START, "") if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         found = approvals_page(connection, ledger, state=state, after=start, limit=limit)
     following = [format_time(found[-1].requested_at), found[-1].approval_id] if len(found) == limit else None
     return documents.page([documents.approval(asked) for asked in found], following)

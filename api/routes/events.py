@@ -20,8 +20,10 @@ from api.service import Subledger, read_inputs
 from subledger.errors import EventConflict, InvalidValue
 from subledger.event_data import EVENT_TYPES
 from subledger.events import CloudEvent, loads
-from subledger.store import reader
 from subledger.store.batch import REJECTED, WAITING, Input, Outcome
+from subledger.store.ledgers import ledger_head, rules_of
+from subledger.store.pages import event_at, events_page
+from subledger.store.proofs import inclusion
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["events"])
 
@@ -164,7 +166,7 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
 
 def _must_exist(service: Subledger, ledger: str) -> None:
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
 
 
 def _status(outcomes: list[Outcome], single: bool) -> int:
@@ -194,11 +196,9 @@ def page(
     """Recorded events, whole, oldest first."""
     start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:
-        home = reader.ledger_head(connection, ledger).state.functional_currency
-        rules = reader.rules_of(service.database, connection, ledger)
-        found = reader.events_page(
-            connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit
-        )
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
+        found = events_page(connection, ledger, customer=customer, block=block, type=type, after=start, limit=limit)
     items = [documents.event(stored, rules, home) for stored in found]
     return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
@@ -207,17 +207,17 @@ def page(
 def one(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
     """One recorded event: as received, what was decided, its entries, its leaf hash."""
     with service.database.read() as connection:
-        home = reader.ledger_head(connection, ledger).state.functional_currency
-        rules = reader.rules_of(service.database, connection, ledger)
-        return documents.event(reader.event_at(connection, ledger, position), rules, home)
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
+        return documents.event(event_at(connection, ledger, position), rules, home)
 
 
 @router.get("/events/{position}/proof", dependencies=[needs(Access.READER)])
 def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, Any]:
     """The path from an event's leaf to the root of the ledger's Merkle tree (RFC 6962)."""
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
-        leaf, path = reader.inclusion(connection, ledger, position, head.position)
+        head = ledger_head(connection, ledger)
+        leaf, path = inclusion(connection, ledger, position, head.position)
     return {
         "ledger": ledger,
         "position": position,
@@ -238,6 +238,6 @@ def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, A
 def checkpoint(service: Service, ledger: LedgerId) -> Response:
     """The latest signed tree head, as a C2SP checkpoint: origin, size, root, signature."""
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
+        head = ledger_head(connection, ledger)
     signed = sign_checkpoint(ledger, head.position, head.root)
     return PlainTextResponse(signed.text, headers={"X-Public-Key": base64.b64encode(signed.public_key).decode()})

@@ -13,7 +13,7 @@ from api.access import Access
 from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs
 from projections.journals import exports, summary
 from subledger.periods import Period
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}/exports", tags=["exports"])
 
@@ -51,7 +51,7 @@ def every(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor
     """Exports in order of id."""
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         found = exports.list_exports(connection, ledger, after=after, limit=limit)
     items = [documents.export(export) for export in found]
     return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
@@ -61,7 +61,7 @@ def every(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor
 def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, Any]:
     """An export, with the lines of its journal."""
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         export = exports.get_export(connection, ledger, export_id)
         journal = exports.journal_behind(connection, export)
     return {
@@ -74,7 +74,7 @@ def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, An
 def file(service: Service, ledger: LedgerId, export_id: ExportId) -> StreamingResponse:
     """The file, byte by byte as it was handed over."""
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         export = exports.get_export(connection, ledger, export_id)
     return StreamingResponse(
         exports.content_of(service.database, export),
@@ -98,7 +98,7 @@ def entries(
     """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
     values = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         journal = exports.journal_behind(connection, exports.get_export(connection, ledger, export_id))
         found = summary.entries_behind(connection, journal, line, after=(values[0], values[1]), limit=limit)
     items = [documents.entry_behind(entry, journal.functional_currency) for entry in found]

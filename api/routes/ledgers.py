@@ -12,7 +12,7 @@ from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.service import LedgerSettings, SettingsChange
 from subledger.own_event_data import Approvals
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
 router = APIRouter(prefix="/v1/ledgers", tags=["ledgers"])
 
@@ -86,7 +86,7 @@ def every(service: Service, limit: Limit = 100, cursor: Cursor = None) -> dict[s
     """Ledgers in order of id."""
     after = documents.decode_cursor(cursor, (str,)) or [""]
     with service.database.read() as connection:
-        heads = reader.ledger_heads(connection, after=after[0], limit=limit)
+        heads = ledger_heads(connection, after=after[0], limit=limit)
     items = [documents.ledger(head, policy) for head, policy in heads]
     return documents.page(items, [items[-1]["ledger"]] if len(items) == limit else None)
 
@@ -95,8 +95,8 @@ def every(service: Service, limit: Limit = 100, cursor: Cursor = None) -> dict[s
 def one(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """A ledger's settings and head."""
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
-        return documents.ledger(head, reader.policy_name(connection, ledger, head.state.policy))
+        head = ledger_head(connection, ledger)
+        return documents.ledger(head, policy_name(connection, ledger, head.state.policy))
 
 
 @router.patch("/{ledger}", dependencies=[needs(Access.ADMIN)])

@@ -15,7 +15,7 @@ from api.service import Subledger
 from projections.journals import close, mapping
 from subledger.errors import InvalidMapping
 from subledger.periods import Period
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["periods"])
 
@@ -68,7 +68,7 @@ def reopen_period(
 def current_mapping(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The account mapping in force."""
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
+        head = ledger_head(connection, ledger)
         found = mapping.current_mapping(connection, ledger)
     return {"ledger": ledger, "mapping": head.state.mapping, "rows": list(found.rows)}
 

@@ -13,7 +13,7 @@ from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, ne
 from projections.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidValue
 from subledger.posting import Policy, parse_policy, shipped_policy
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}/policies", tags=["policies"])
 
@@ -49,7 +49,7 @@ def policies(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cur
     """The policies that the ledger has adopted, in order. The last one holds for what is recorded now."""
     after = documents.decode_cursor(cursor, (int,)) or [0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         found = adopted_policies(connection, ledger, after=min(max(after[0], 0), _MOST), limit=limit)
     return documents.page(
         [policy_documents.adopted_policy(each) for each in found], [found[-1].number] if len(found) == limit else None
@@ -62,7 +62,7 @@ def policy(
 ) -> dict[str, Any]:
     """One policy with its rules: the account pairs, debit / credit, that each entry kind moves through."""
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         return policy_documents.adopted_policy(adopted_policy(connection, ledger, number), with_rules=True)
 
 

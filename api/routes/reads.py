@@ -14,7 +14,8 @@ from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Serv
 from projections import blocks, integrity
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head, rules_of
+from subledger.store.pages import entries_page, events_page, lines_of
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["reads"], dependencies=[needs(Access.READER)])
 
@@ -33,7 +34,7 @@ def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cu
     """Customers in order of id."""
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
         rows = connection.execute(
             text(
                 "SELECT w.customer, (SELECT count(*) FROM blocks b WHERE b.ledger = w.ledger"
@@ -82,9 +83,9 @@ def history(
     """Every event that touched a block, with its lines, oldest first."""
     after = (documents.decode_cursor(cursor, (int,)) or [0])[0]
     with service.database.read() as connection:
-        home = reader.ledger_head(connection, ledger).state.functional_currency
-        rules = reader.rules_of(service.database, connection, ledger)
-        found = reader.events_page(connection, ledger, block=block_id, after=after, limit=limit)
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
+        found = events_page(connection, ledger, block=block_id, after=after, limit=limit)
     items = [documents.event(stored, rules, home) for stored in found]
     return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
 
@@ -116,8 +117,8 @@ def journal_lines(
         raise InvalidValue(f"no account {account}", field="account", expected=", ".join(ROLE_BY_NAME), found=account)
     after = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
-        home = reader.ledger_head(connection, ledger).state.functional_currency
-        rules = reader.rules_of(service.database, connection, ledger)
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
         kinds = None
         if account is not None:
             kinds = sorted(
@@ -128,14 +129,12 @@ def journal_lines(
                     if any(account in (pair.debit, pair.credit) for pair in pairs)
                 }
             )
-        entries = reader.entries_page(
+        entries = entries_page(
             connection, ledger, kinds=kinds, customer=customer, block=block, from_date=check_day(from_, "from"),
             to_date=check_day(to, "to"), position=position, after=(after[0], after[1]), limit=limit,
         )  # fmt: skip
     items = [
-        documents.line(line, home)
-        for line in reader.lines_of(entries, rules)
-        if account is None or line.account == account
+        documents.line(line, home) for line in lines_of(entries, rules) if account is None or line.account == account
     ]
     last = entries[-1] if len(entries) == limit else None
     return documents.page(items, None if last is None else [last.position, last.number])

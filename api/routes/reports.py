@@ -11,7 +11,7 @@ from api import report_pages, reports
 from api.access import Access
 from api.routes.dependencies import AsOf, KnownAt, LedgerId, Service, check_day, needs
 from subledger.errors import InvalidValue
-from subledger.store import reader
+from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}/reports", tags=["reports"], dependencies=[needs(Access.READER)])
 
@@ -57,7 +57,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The reports, what each may be asked, and the formats. The integrity report has a route of its own."""
     with service.database.read() as connection:
-        reader.ledger_head(connection, ledger)
+        ledger_head(connection, ledger)
     return {"items": [reports.listing(name) for name in reports.REPORTS], "next": None}
 
 

@@ -25,7 +25,7 @@ from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_
 from subledger.periods import Period
 from subledger.store.batch import RECORDED, Outcome
 from subledger.store.database import WriteConnection
-from subledger.store.reader import ledger_head
+from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, due_expiries, now_of
 from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at

@@ -17,7 +17,7 @@ from projections.journals.summary import RECORDED_BETWEEN, Journal, interval_of
 from subledger.accounts import Side
 from subledger.journal import expand
 from subledger.store.database import Database
-from subledger.store.reader import rules_of
+from subledger.store.ledgers import rules_of
 
 _CHUNK: Final = 2_000
 

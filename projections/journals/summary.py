@@ -28,7 +28,7 @@ from subledger.events import Event, canonical
 from subledger.ledger import LedgerState, is_closed
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
-from subledger.store.reader import ledger_head
+from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import Recorder, raise_first
 
 

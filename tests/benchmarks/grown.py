@@ -26,8 +26,8 @@ from psycopg import sql
 from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
 from subledger.periods import Period
-from subledger.store import reader
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_head
 from subledger.store.migrate import is_current, migrate
 from subledger.store.tables import APP_ROLE
 from tests.benchmarks.ingest import decoded
@@ -280,7 +280,7 @@ class _Builder:
 
     def _position(self) -> int:
         with self._service.database.read() as snapshot:
-            return reader.ledger_head(snapshot, self._ledger).position
+            return ledger_head(snapshot, self._ledger).position
 
     def _report(self, done: int, started: float) -> None:
         took_s = time.perf_counter() - started

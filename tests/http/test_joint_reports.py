@@ -27,8 +27,8 @@ from projections.journals.close import close_period
 from projections.report import Asked, Column, Report, Table, Tie
 from subledger.errors import UnknownEntity
 from subledger.periods import Period
-from subledger.store import reader
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_head, ledgers_of
 from subledger.store.migrate import migrate
 from tests.conftest import NewLedger, cloud_event
 from tests.http.test_reports import _events, _moment
@@ -107,7 +107,7 @@ def test_every_ledger_is_named_with_its_own_position(client: TestClient, service
     together = _get(client, "/v1/reports/trial-balance", entity=split.entity)
     for part in together["ledgers"]:
         with service.database.read() as connection:
-            head = reader.ledger_head(connection, part["ledger"])
+            head = ledger_head(connection, part["ledger"])
         assert (part["position"], part["entity"], part["ties_out"]) == (head.position, split.entity, True)
     assert [part["ledger"] for part in together["ledgers"]] == sorted([*split.parts, split.euro])
     assert together["entity"] == split.entity
@@ -126,7 +126,7 @@ def test_functional_currencies_are_never_added(client: TestClient, split: Split,
 
 def test_a_moment_is_the_same_for_every_ledger(client: TestClient, service: Subledger, split: Split) -> None:
     with service.database.read() as connection:
-        moments = [reader.ledger_head(connection, ledger).recorded_at for ledger in split.parts]
+        moments = [ledger_head(connection, ledger).recorded_at for ledger in split.parts]
     between = min(moments).isoformat()
     together = _get(client, "/v1/reports/trial-balance", ledger=split.parts, known_at=between)
     assert len({part["known_at"] for part in together["ledgers"]}) == 1
@@ -217,7 +217,7 @@ def test_what_cannot_be_asked_of_several_ledgers_is_refused(
 
 def test_an_entity_without_ledgers_is_unknown(service: Subledger) -> None:
     with service.database.read() as connection, pytest.raises(UnknownEntity):
-        reader.ledgers_of(connection, "nobody's")
+        ledgers_of(connection, "nobody's")
 
 
 def test_the_key_must_be_good_for_every_ledger(fresh_database_url: str) -> None:

@@ -32,7 +32,7 @@ from api.cli import app
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
 from subledger.store.database import Database
-from subledger.store.reader import View
+from subledger.store.views import View
 from tests.conftest import NewLedger, cloud_event
 
 POLICIES = ("contract_liability", "customer_deposits", "customer_deposits_arm")

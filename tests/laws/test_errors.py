@@ -29,9 +29,9 @@ from subledger.journal import Pair
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.posting import Policy, shipped_policy
-from subledger.store import reader
 from subledger.store.database import Database
-from subledger.store.reader import ledger_head
+from subledger.store.ledgers import ledger_head
+from subledger.store.pages import event_at
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.test_events import FAULTS
 
@@ -223,7 +223,7 @@ def _nobodys_balances(service: Subledger, ledger: str) -> None:
 
 def _position_never_reached(service: Subledger, ledger: str) -> None:
     with service.database.read() as connection:
-        reader.event_at(connection, ledger, 10**6)
+        event_at(connection, ledger, 10**6)
 
 
 def _database_that_is_not_there(_service: Subledger, _ledger: str) -> None:

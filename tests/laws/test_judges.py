@@ -31,7 +31,7 @@ from subledger.accounts import ROLES
 from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.reader import ledger_head
+from subledger.store.ledgers import ledger_head
 from tests.conftest import NewLedger, cloud_event, needs_hledger
 
 MONTHS = tuple(Period(2026, month) for month in range(1, 6))

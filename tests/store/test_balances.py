@@ -17,7 +17,7 @@ from projections.journals.close import close_period
 from projections.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.errors import UnknownCustomer
-from subledger.store.reader import View, statement_of
+from subledger.store.views import View, statement_of
 from tests.conftest import NewLedger
 from tests.laws.test_judges import CUSTOMERS, MONTHS, World
 

@@ -181,16 +181,16 @@ def test_what_cannot_be_put_together_from_several_servers_is_found(statement: st
 def test_statements_of_our_code_are_judged_when_they_are_sent(owner_url: str) -> None:
     script = (
         "from tests.store import watched; watched.watch_statements()\n"
-        "from subledger.store import reader\n"
+        "from subledger.store import ledgers\n"
         "from subledger.store.database import Database\n"
         "import sqlalchemy as sa, sys\n"
         "with Database(sys.argv[1]).read() as connection:\n"
-        "    reader.HEADS = 'SELECT * FROM ledgers l'\n"
-        "    reader.policy_name.__globals__['text'] = lambda _: sa.text('SELECT name FROM posting_policies')\n"
-        "    reader.policy_name(connection, 'x', 1)\n"
+        "    ledgers.HEADS = 'SELECT * FROM ledgers l'\n"
+        "    ledgers.policy_name.__globals__['text'] = lambda _: sa.text('SELECT name FROM posting_policies')\n"
+        "    ledgers.policy_name(connection, 'x', 1)\n"
     )
     ran = subprocess.run([sys.executable, "-c", script, owner_url], capture_output=True, text=True, cwd=ROOT)
-    assert "posting_policies is not restricted to one ledger: subledger/store/reader.py, policy_name" in ran.stderr
+    assert "posting_policies is not restricted to one ledger: subledger/store/ledgers.py, policy_name" in ran.stderr
 
 
 def test_the_exceptions_still_exist() -> None:

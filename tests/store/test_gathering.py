@@ -28,10 +28,10 @@ from subledger.errors import (
     UnknownLedger,
 )
 from subledger.own_event_data import Approvals
-from subledger.store import reader
 from subledger.store.approvals import approvals_page
 from subledger.store.batch import Outcome
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_head
 from subledger.store.migrate import migrate
 from subledger.store.queue import Limits
 from tests.conftest import NewLedger, cloud_event
@@ -198,7 +198,7 @@ def test_each_event_waits_for_a_second_person_in_the_name_of_its_own_caller(limi
         hold.release()
         assert [call.result()[0].status for call in calls] == ["waiting"] * 3
     with service.database.read() as connection:
-        none = reader.ledger_head(connection, ledger).recorded_at.replace(year=2000)
+        none = ledger_head(connection, ledger).recorded_at.replace(year=2000)
         asked = approvals_page(connection, ledger, state=None, after=(none, ""), limit=10)
     assert {one.event_id: one.maker for one in asked} == {"g-ann": "ann", "g-bob": "bob", "g-cyd": "cyd"}
 

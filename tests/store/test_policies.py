@@ -39,8 +39,9 @@ from subledger.journal import KINDS, Pair
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
-from subledger.store import reader
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_head
+from subledger.store.pages import event_at
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
@@ -79,7 +80,7 @@ def numbers(service: Subledger, ledger: str) -> list[tuple[int, str, int, bool]]
 
 def position(service: Subledger, ledger: str) -> int:
     with service.database.read() as connection:
-        return reader.ledger_head(connection, ledger).position
+        return ledger_head(connection, ledger).position
 
 
 def balance(service: Subledger, ledger: str) -> dict[str, str]:
@@ -129,7 +130,7 @@ def test_a_policy_holds_for_what_is_recorded_after_it_and_a_reversal_mirrors_wha
     assert numbers(service, ledger) == [(1, "contract_liability", 1, False), (2, "acme", 1, True)]
     with service.database.read() as connection:
         found = adopted_policy(connection, ledger, 2)
-        event = reader.event_at(connection, ledger, found.position)
+        event = event_at(connection, ledger, found.position)
     assert (found.by, found.position, event.row.type) == ("maria", 6, "policy.adopted")
     assert found.rules == renamed.rules
     assert differences(service, ledger) == []
@@ -439,8 +440,8 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     # Protection is lowered by an event that names who asked; what waits goes on waiting.
     assert service.configure_ledger(ledger, SettingsChange(approvals={"voids": False}), by="ann") is True
     with service.database.read() as connection:
-        head = reader.ledger_head(connection, ledger)
-        data = msgspec.json.decode(reader.event_at(connection, ledger, head.position).row.data)
+        head = ledger_head(connection, ledger)
+        data = msgspec.json.decode(event_at(connection, ledger, head.position).row.data)
     assert (data["by"], data["approvals"], data["entity"]) == ("ann", {"grant_credits_above": "10"}, "US01")
     assert head.state.approvals == Approvals.model_validate({"grant_credits_above": "10"})
     assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": None})) is True

@@ -23,9 +23,9 @@ TESTS: Final = f"{ROOT / 'tests'}/"
 SHARDED: Final = frozenset({*sharded_tables(), "journal_lines", "recorded_events"})
 
 CROSSES_LEDGERS: Final = {
-    ("subledger/store/reader.py", "ledger_heads"): "lists ledgers, one row of each",
+    ("subledger/store/ledgers.py", "ledger_heads"): "lists ledgers, one row of each",
     ("api/demo/run.py", "_free_name"): "lists the names that are taken",
-    ("subledger/store/reader.py", "ledgers_of"): "lists the ledgers of an entity, for reports over them",
+    ("subledger/store/ledgers.py", "ledgers_of"): "lists the ledgers of an entity, for reports over them",
 }
 """Where a statement is about more than one ledger, and why."""
 ONE_SERVER: Final = {

@@ -1,0 +1,47 @@
+"""Proofs that an event is in the tree of a ledger's log.
+
+Owns: which stored hashes a proof needs. Does not own: the tree (merkle).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from subledger import merkle
+from subledger.store.pages import event_at
+
+
+def inclusion(connection: Connection, ledger: str, position: int, size: int) -> tuple[bytes, list[bytes]]:
+    """The leaf of an event and the path that shows it in the tree of ``size`` events. Raises UnknownPosition."""
+    event_at(connection, ledger, position)
+    subtree = _subtree(connection, ledger)
+    return subtree(0, position - 1), merkle.inclusion_proof(position - 1, size, subtree)
+
+
+def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
+    """Hashes of complete subtrees: kept ones are looked up, others made from the kept level below."""
+
+    def children(level: int, first: int, count: int) -> list[bytes]:
+        if level == 0:
+            query = sa.text(
+                "SELECT leaf FROM events WHERE ledger = :ledger AND position > :first "
+                "AND position <= :first + :count ORDER BY position"
+            )
+        else:
+            query = sa.text(
+                "SELECT hash FROM merkle_nodes WHERE ledger = :ledger AND level = :level AND index >= :first "
+                "AND index < :first + :count ORDER BY index"
+            )
+        parameters = {"ledger": ledger, "level": level, "first": first, "count": count}
+        return [bytes(value) for value in connection.execute(query, parameters).scalars()]
+
+    def subtree(level: int, index: int) -> bytes:
+        kept = level - level % 8
+        count = 1 << (level - kept)
+        hashes = children(kept, index * count, count)
+        while len(hashes) > 1:
+            hashes = [merkle.node_hash(*hashes[i : i + 2]) for i in range(0, len(hashes), 2)]
+        return hashes[0]
+
+    return subtree
