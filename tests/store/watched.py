@@ -82,7 +82,7 @@ class WatchedServerCursor(WatchedCursor, psycopg.ServerCursor[Any]):
     """A cursor on the server whose statements are judged."""
 
 
-class WatchedRawCursor(_Watched, psycopg.RawCursor[Any]):
+class WatchedRawCursor(psycopg.RawCursor[Any], WatchedCursor):
     """A cursor for numbered placeholders whose statements are judged."""
 
 
