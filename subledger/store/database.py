@@ -165,13 +165,14 @@ def _engine(url: str, pool_size: int, *, planned_once: bool = False, autocommit:
 
 
 def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
-    """A kept connection on which the server says something unasked has been told goodbye: another one is made.
+    """A kept connection that is lost, or on which the server says something unasked: another one is made.
 
     To ask it would cost a round trip each time.
     """
     poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
+    if not connection.closed:
+        poll.register(connection.fileno(), select.POLLIN)
+    if connection.closed or poll.poll(0):
         raise sa.exc.DisconnectionError("the server has ended this connection")
 
 

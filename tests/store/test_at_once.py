@@ -247,6 +247,7 @@ def test_a_connection_lost_in_a_call_is_told_and_what_is_sent_again_is_recorded_
     assert [getattr(error, "code", None) for error in caught] == ["database_unavailable"]
     assert service.record(ledger, [use("lost")])[0].status == "recorded"
     assert service.record(ledger, [use("lost")])[0].status == "duplicate"
+    assert service.record(ledger, [use("next")])[0].status == "recorded"
     assert differences(service, ledger) == []
 
 
