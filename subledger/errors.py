@@ -13,7 +13,7 @@
     │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
-    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole
+    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
     │   ├── EventConflict  LedgerExists  PolicyExists
@@ -381,6 +381,12 @@ class UnmappedRole(Refused):
     """The account mapping has no GL account for a role that has a balance."""
 
     code = "unmapped_role"
+
+
+class NotRepresentable(Refused):
+    """A general ledger cannot take an amount as it is: it has too many digits, or decimals."""
+
+    code = "not_representable"
 
 
 class KnownAtInFuture(Refused):

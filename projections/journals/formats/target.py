@@ -1,0 +1,122 @@
+"""What the formats of general ledgers share: what they are given, and what a company sets about its own.
+
+What differs from company to company (numbers, names, which of our dimensions is which of theirs) is in settings, with
+values that do for a trial; what a vendor documents is in the format.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from projections.journals.formats.neutral import spreadsheet_text
+from projections.journals.pairs import LEVELS, Level
+from projections.journals.postings import Limits, Posting, PostingLine
+from projections.journals.summary import Journal
+from subledger.accounts import Side
+from subledger.errors import InvalidInput
+from subledger.money import format_minor
+
+
+class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a company sets about a target. ``level``: what a line is summed by. ``lines``: fewer a document than the
+    target takes (0: as many as it takes). ``title``: how documents are described; the month is added.
+    """
+
+    level: Level = "dimension"
+    lines: int = 0
+    title: str = "Prepaid credits"
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True):
+    """An export to be written down: a journal, its documents, the company's settings of the target."""
+
+    export_id: str
+    journal: Journal
+    postings: tuple[Posting, ...]
+    settings: Any
+
+    @property
+    def title(self) -> str:
+        return f"{self.settings.title} {self.journal.period}"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A general ledger: what it can take, and what a company may set about it."""
+
+    name: str
+    limits: Limits
+    settings: type[TargetSettings]
+
+    def limits_for(self, settings: TargetSettings) -> Limits:
+        if settings.lines <= 0:
+            return self.limits
+        return msgspec.structs.replace(self.limits, lines=min(settings.lines, self.limits.lines))
+
+
+Settings = TypeVar("Settings", bound=TargetSettings)
+Render = Callable[[Rendering], bytes]
+
+_FEWEST_LINES: Final = 2
+
+
+def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Settings from a document. Raises InvalidInput naming the field."""
+    try:
+        settings = msgspec.convert(dict(given), type)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise InvalidInput(
+            f"the settings cannot be read: {message}", field=path.rstrip("`") or "settings",
+            expected=", ".join(type.__struct_fields__),
+        ) from None  # fmt: skip
+    if settings.lines and settings.lines < _FEWEST_LINES:
+        raise InvalidInput(
+            "a document has at least two lines", field="lines", expected="0, or 2 or more", found=str(settings.lines)
+        )
+    if settings.level not in LEVELS:
+        raise InvalidInput("unknown level", field="level", expected=", ".join(LEVELS), found=str(settings.level))
+    return settings
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def amount_of(posting: Posting, line: PostingLine) -> str:
+    """A line's amount in its document's currency: ``1250.00``."""
+    return format_minor(line.amount_minor, posting.currency)
+
+
+def debit_and_credit(posting: Posting, line: PostingLine) -> tuple[str, str]:
+    """The same in one of two columns, the other empty."""
+    amount = amount_of(posting, line)
+    return (amount, "") if line.side is Side.DEBIT else ("", amount)
+
+
+def csv_bytes(rows: Iterable[Iterable[str]], *, line_end: str = "\r\n", encoding: str = "utf-8") -> bytes:
+    """Rows by RFC 4180."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator=line_end).writerows(rows)
+    return file.getvalue().encode(encoding)
+
+
+def cell(text: str) -> str:
+    """A text in a file that a person may open with a spreadsheet."""
+    return spreadsheet_text(text)
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """A zip of these files, the same bytes whenever it is made: members have no time of their own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content)
+    return buffer.getvalue()

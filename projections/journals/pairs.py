@@ -1,0 +1,185 @@
+"""What a journal is made of, before sides are summed: amounts that move from one role to another.
+
+Every entry moves its amount through account pairs, so debit equals credit in each of them, in its currency and in the
+functional one. A general ledger that takes only so many lines a document is served in parts that are whole pairs, and
+each part balances.
+
+Owns: the pairs of a journal, by dimensions, by customer or by block; the entries behind them. Does not own: the lines
+they are summed to (postings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.journals.rows import AnyConnection, rows
+from projections.journals.summary import JOURNAL_TOTALS, RECORDED_BETWEEN, EntryBehind, Journal, interval_of
+from subledger.accounts import Side
+from subledger.errors import IntegrityFault
+
+Level = Literal["account", "dimension", "customer", "block"]
+LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
+"""What a line of a document is summed by: from few lines to many."""
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What moves from the credit of one role to the debit of another, with one set of dimensions.
+
+    Amounts are minor units and never negative. ``entries`` counts the entries of the totals it is summed from.
+    """
+
+    debit: str
+    credit: str
+    currency: str
+    amount_minor: int
+    functional_minor: int
+    entries: int = 0
+    product: str = ""
+    credit_kind: str = ""
+    pool: str = ""
+    processor: str = ""
+    customer: str = ""
+    block_id: str = ""
+
+
+PAIRS_OF_ENTRIES: Final = """
+-- What the entries of a period and an interval of cuts come to, by kind, dimensions and customer, and by block where
+-- asked; columns as in JOURNAL_TOTALS, then whose it is. One pass over the entries of the positions they lie between.
+SELECT e.currency, s.product, s.credit_kind, s.pool, s.processor, r.debit, r.credit,
+       sum(e.amount_minor) FILTER (WHERE e.amount_minor > 0),
+       sum(e.functional_minor) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0),
+       count(*) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0),
+       -sum(e.amount_minor) FILTER (WHERE e.amount_minor < 0),
+       -sum(e.functional_minor) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0),
+       count(*) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0),
+       coalesce(e.customer, ''), CASE WHEN %(by_block)s THEN coalesce(e.block_id, '') ELSE '' END
+FROM entries e
+JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
+JOIN posting_rules r ON r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind
+WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
+  AND e.position BETWEEN %(first_position)s AND %(last_position)s
+GROUP BY e.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.kind, r.pair, r.debit, r.credit, 14, 15
+"""
+
+
+def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[Pair, ...]:
+    """The pairs of a journal, in a fixed order. By customer or block they are read from its entries.
+
+    Raises IntegrityFault where they are not what the journal says.
+    """
+    interval = interval_of(journal)
+    if level in ("customer", "block"):
+        first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
+        positions = {"first_position": first, "last_position": last, "by_block": level == "block"}
+        totals = rows(connection, PAIRS_OF_ENTRIES, {**interval, **positions})
+    else:
+        totals = rows(connection, JOURNAL_TOTALS, interval)
+    pairs = _summed(totals)
+    _check(journal, pairs)
+    return pairs
+
+
+def _summed(totals: Iterable[Sequence[Any]]) -> tuple[Pair, ...]:
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for currency, product, credit_kind, pool, processor, debit, credit, *rest in totals:
+        whose = tuple(rest[6:]) or ("", "")
+        for roles, amounts in (((debit, credit), rest[:3]), ((credit, debit), rest[3:6])):
+            key = (currency, *roles, product, credit_kind, pool, processor, *whose)
+            total = sums.setdefault(key, [0, 0, 0])
+            for place, amount in enumerate(amounts):
+                total[place] += int(amount or 0)
+    return tuple(
+        Pair(
+            currency=key[0], debit=key[1], credit=key[2], product=key[3], credit_kind=key[4], pool=key[5],
+            processor=key[6], customer=key[7], block_id=key[8], amount_minor=amount, functional_minor=functional,
+            entries=entries,
+        )
+        for key, (amount, functional, entries) in sorted(sums.items())
+        if amount or functional
+    )  # fmt: skip
+
+
+def _check(journal: Journal, pairs: Iterable[Pair]) -> None:
+    """The pairs add up to the journal's lines: nobody has changed what was counted when it was made."""
+    said: dict[tuple[str, str, Side], tuple[int, int]] = {}
+    for line in journal.lines:
+        key = (line.currency, line.role, line.side)
+        amount, functional = said.get(key, (0, 0))
+        said[key] = (amount + line.amount_minor, functional + line.functional_minor)
+    found: dict[tuple[str, str, Side], tuple[int, int]] = {}
+    for pair in pairs:
+        for role, side in ((pair.debit, Side.DEBIT), (pair.credit, Side.CREDIT)):
+            amount, functional = found.get((pair.currency, role, side), (0, 0))
+            found[(pair.currency, role, side)] = (amount + pair.amount_minor, functional + pair.functional_minor)
+    different = [key for key in said.keys() | found.keys() if said.get(key, (0, 0)) != found.get(key, (0, 0))]
+    if different:
+        currency, role, side = min(different)
+        raise IntegrityFault(
+            f"journal {journal.name} is not what its entries add up to: {side.value} of {role} in {currency}",
+            currency=currency, role=role,
+        )  # fmt: skip
+
+
+ENTRIES_OF_PAIRS: Final = """
+-- The entries that move amounts through some pairs, in a period and an interval of cuts; a kind may do so twice.
+SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
+       e.effective_date, abs(e.amount_minor) * moves.times, e.currency, abs(e.functional_minor) * moves.times
+FROM entries e
+JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
+JOIN events v ON v.ledger = e.ledger AND v.position = e.position
+CROSS JOIN LATERAL (
+    SELECT count(*) AS times FROM posting_rules r
+    JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
+                %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(customer)s::text[],
+                %(block_id)s::text[])
+         AS p (debit, credit, currency, product, credit_kind, pool, processor, customer, block_id)
+      ON (e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
+         AND p.debit = r.debit AND p.credit = r.credit
+         OR (e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
+         AND p.debit = r.credit AND p.credit = r.debit
+    WHERE r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
+      AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
+      AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
+      AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))
+) AS moves
+WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s
+  AND (e.amount_minor <> 0 OR e.functional_minor <> 0) AND moves.times > 0
+  AND e.position BETWEEN %(first_position)s AND %(last_position)s
+  AND (e.position, e.number) > (%(after_position)s, %(after_number)s)
+ORDER BY e.position, e.number LIMIT %(limit)s
+"""
+_OF_A_PAIR: Final = (
+    "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "customer", "block_id",
+)  # fmt: skip
+
+
+def entries_behind(
+    connection: Connection,
+    journal: Journal,
+    pairs: Sequence[Pair],
+    level: Level,
+    *,
+    after: tuple[int, int] | None = None,
+    limit: int = 100,
+) -> list[EntryBehind]:
+    """The entries some pairs of a journal are summed from, after (position, number), in that order.
+
+    Their amounts add up to those of the pairs.
+    """
+    interval = interval_of(journal)
+    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
+    parameters = {
+        **interval,
+        **{name: [getattr(pair, name) for pair in pairs] for name in _OF_A_PAIR},
+        "by_customer": level in ("customer", "block"), "by_block": level == "block",
+        "first_position": first, "last_position": last,
+        "after_position": after[0] if after else 0, "after_number": after[1] if after else 0, "limit": limit,
+    }  # fmt: skip
+    names = EntryBehind.__struct_fields__
+    return [EntryBehind(**dict(zip(names, row, strict=True))) for row in rows(connection, ENTRIES_OF_PAIRS, parameters)]
