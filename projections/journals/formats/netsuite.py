@@ -27,7 +27,6 @@ from projections.journals.formats.target import (
 from projections.journals.postings import Limits, Posting, PostingLine
 from subledger.accounts import Side
 
-
 _SEGMENTS: Final = ("department", "class", "location")
 
 
