@@ -20,7 +20,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
 from api.access import NotAllowed, NotAuthenticated
-from api.routes import approvals, events, exports, joint_reports, ledgers, operations, periods, policies, reads, reports
+from api.routes import (
+    approvals,
+    events,
+    exports,
+    joint_reports,
+    ledgers,
+    operations,
+    periods,
+    policies,
+    reads,
+    reports,
+    targets,
+)
 from api.routes.dependencies import Guard
 from api.service import Subledger
 from subledger import errors
@@ -105,7 +117,9 @@ def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI
     app.state.service = service
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
-    for module in (ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, operations):
+    for module in (
+        ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, targets, operations,
+    ):  # fmt: skip
         app.include_router(module.router)
 
     @app.get("/", include_in_schema=False)

@@ -228,7 +228,7 @@ def block(view: BlockView, functional_currency: str) -> Document:
     }
 
 
-def _sides(side: Side, amount_minor: int, currency: str) -> Document:
+def sides(side: Side, amount_minor: int, currency: str) -> Document:
     """An amount as the two columns of a journal; the other one is 0."""
     amount, zero = format_minor(amount_minor, currency), format_minor(0, currency)
     debit = side is Side.DEBIT
@@ -244,11 +244,11 @@ def line(item: JournalLine, functional_currency: str) -> Document:
         "kind": entry.kind,
         "account": item.account,
         "side": item.side.value,
-        **_sides(item.side, item.amount_minor, entry.currency),
+        **sides(item.side, item.amount_minor, entry.currency),
         "currency": entry.currency,
         "functional": {
             "currency": functional_currency,
-            **_sides(item.side, item.functional_minor, functional_currency),
+            **sides(item.side, item.functional_minor, functional_currency),
         },
         "customer": entry.customer,
         "block_id": entry.block_id,
@@ -360,11 +360,11 @@ def exported_line(line: ExportedLine, functional_currency: str) -> Document:
         "account_name": line.account.name,
         "dimensions": dict(line.account.dimensions),
         "side": line.side.value,
-        **_sides(line.side, line.amount_minor, line.currency),
+        **sides(line.side, line.amount_minor, line.currency),
         "currency": line.currency,
         "functional": {
             "currency": functional_currency,
-            **_sides(line.side, line.functional_minor, functional_currency),
+            **sides(line.side, line.functional_minor, functional_currency),
         },
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,

@@ -19,7 +19,7 @@
     │   ├── EventConflict  LedgerExists  PolicyExists
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
-    │   └── UnknownPolicy  UnknownEntity
+    │   └── UnknownPolicy  UnknownEntity  UnknownTarget
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed
     │   └── LedgerBusy  Overloaded  Stopping
@@ -489,6 +489,12 @@ class UnknownPolicy(NotFound):
     """The ledger has adopted no posting policy under this number."""
 
     code = "unknown_policy"
+
+
+class UnknownTarget(NotFound):
+    """There is no general ledger of this name that journals could go to."""
+
+    code = "unknown_target"
 
 
 class UnknownFormat(NotFound):

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Body, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
-from api import documents
+from api import documents, export_documents
 from api.access import Access
 from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs
-from projections.journals import exports, summary
+from projections.journals import exports
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
@@ -59,15 +59,10 @@ def every(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor
 
 @router.get("/{export_id}", dependencies=[needs(Access.READER)])
 def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, Any]:
-    """An export, with the lines of its journal."""
+    """An export, with its lines; in a general ledger's format with its documents, and the settings it was made with."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        export = exports.get_export(connection, ledger, export_id)
-        journal = exports.journal_behind(connection, export)
-    return {
-        **documents.export(export),
-        "lines": [documents.exported_line(line, journal.functional_currency) for line in journal.lines],
-    }
+        return export_documents.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
 
 
 @router.get("/{export_id}/file", dependencies=[needs(Access.READER)], response_class=StreamingResponse)
@@ -98,9 +93,9 @@ def entries(
     """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
     values = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
-        ledger_head(connection, ledger)
-        journal = exports.journal_behind(connection, exports.get_export(connection, ledger, export_id))
-        found = summary.entries_behind(connection, journal, line, after=(values[0], values[1]), limit=limit)
-    items = [documents.entry_behind(entry, journal.functional_currency) for entry in found]
+        home = ledger_head(connection, ledger).state.functional_currency
+        export = exports.get_export(connection, ledger, export_id)
+        found = exports.entries_of_line(connection, export, line, after=(values[0], values[1]), limit=limit)
+    items = [documents.entry_behind(entry, home) for entry in found]
     following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
     return documents.page(items, following)

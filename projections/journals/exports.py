@@ -1,6 +1,7 @@
 """Exports: journals written down in a format, kept byte by byte.
 
-A summary is kept with its bytes. A detail rendering may be as large as the log: only its hash is kept, and it is
+A summary is kept with its bytes, and in a general ledger's format with the documents it consists of: which lines, of
+which pairs, under which settings. A detail rendering may be as large as the log: only its hash is kept, and it is
 rendered anew from the log each time it is asked for, and must come out the same.
 
 Owns: the table ``journal_exports``. Does not own: making journals (summary), the formats.
@@ -16,10 +17,16 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
+from projections.journals import summary
 from projections.journals.detail import entries_of
 from projections.journals.formats import Format, format_named
+from projections.journals.formats.target import Rendering, Target, TargetSettings, read_settings
+from projections.journals.mapping import mapping_of
+from projections.journals.pairs import Level, Pair, entries_behind, pairs_of
+from projections.journals.postings import Posting, PostingLine, lines_of, postings_of
 from projections.journals.rows import AnyConnection, rows
-from projections.journals.summary import Journal, ensure_journals, journal_of
+from projections.journals.summary import EntryBehind, Journal, ensure_journals, journal_of
+from projections.journals.targets import settings_of
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.periods import Period
 from subledger.store.database import Database
@@ -46,9 +53,9 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at"
 ADD_EXPORT: Final = """
 INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
-                             content_hash, created_at)
+                             content_hash, created_at, postings)
 VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
-        %(content)s, %(content_hash)s, now())
+        %(content)s, %(content_hash)s, now(), %(postings)s)
 ON CONFLICT (ledger, export_id) DO NOTHING
 """
 FIND_EXPORT: Final = f"""
@@ -60,6 +67,10 @@ LIST_EXPORTS: Final = f"""
 SELECT {_COLUMNS} FROM journal_exports
 WHERE ledger = %(ledger)s AND export_id > %(after)s AND (%(period)s::text IS NULL OR period = %(period)s)
 ORDER BY export_id LIMIT %(limit)s
+"""
+EXPORT_POSTINGS: Final = """
+-- The documents of an export, with their pairs.
+SELECT postings FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
 """
 EXPORT_CONTENT: Final = """
 -- The bytes of an export; NULL for detail.
@@ -93,29 +104,98 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
     if found is not None:
         return found
     content: bytes | None = None
+    posted: Posted | None = None
     if detail:
         digest = hashlib.sha256()
         for piece in _render_detail(database, journal, form):
             digest.update(piece)
         content_hash = digest.hexdigest()
     else:
-        content = form.render(journal).encode()
+        if form.target is not None:
+            with database.read() as connection:
+                posted = _posted(connection, journal, form.target)
+        content = form.render(
+            Rendering(
+                export_id=name, journal=journal, postings=posted.documents if posted else (),
+                settings=posted and posted.settings_as(form.target),
+            )
+        )  # fmt: skip
         content_hash = hashlib.sha256(content).hexdigest()
     with database.write() as writing:
-        # Two callers render the same bytes: the second finds the first's row.
         writing.execute(
             ADD_EXPORT,
             {
                 "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
                 "number": journal.number, "format": form.name, "detail": detail,
                 "filename": f"{name}.{form.extension}", "media_type": form.media_type, "content": content,
-                "content_hash": content_hash,
+                "content_hash": content_hash, "postings": posted and _posted_encoder.encode(posted).decode(),
             },
         )  # fmt: skip
         found = _find(writing, journal.ledger, name)
-    if found is None or found.content_hash != content_hash:
+    # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
+    if found is None or (form.target is None and found.content_hash != content_hash):
         raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
     return found
+
+
+# --- the documents of a general ledger's format -----------------------------------------------------------------
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export to a general ledger consists of. Lines name their pairs by place."""
+
+    level: Level
+    settings: dict[str, Any]
+    documents: tuple[Posting, ...]
+    pairs: tuple[Pair, ...]
+
+    def settings_as(self, target: Target | None) -> TargetSettings | None:
+        return None if target is None else read_settings(target.settings, self.settings)
+
+    def line(self, number: int) -> PostingLine:
+        """Raises UnknownExport."""
+        for _, line in lines_of(self.documents):
+            if line.number == number:
+                return line
+        count = sum(len(document.lines) for document in self.documents)
+        raise UnknownExport(
+            f"the export has no line {number}", field="line", expected=f"1 to {count}", found=str(number)
+        )
+
+
+_posted_encoder = msgspec.json.Encoder(order="sorted")
+_posted_decoder = msgspec.json.Decoder(Posted)
+
+
+def _posted(connection: Connection, journal: Journal, target: Target) -> Posted:
+    settings = settings_of(connection, journal.ledger, target)
+    pairs = pairs_of(connection, journal, settings.level)
+    mapping = mapping_of(connection, journal.ledger, journal.mapping)
+    documents = postings_of(journal, pairs, mapping, limits=target.limits_for(settings), level=settings.level)
+    return Posted(
+        level=settings.level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
+    )  # fmt: skip
+
+
+def posted_of(connection: AnyConnection, export: Export) -> Posted | None:
+    """The documents of an export to a general ledger; None for other formats, whose lines are the journal's."""
+    where = {"ledger": export.ledger, "export_id": export.export_id}
+    [(text,)] = rows(connection, EXPORT_POSTINGS, where)
+    return None if text is None else _posted_decoder.decode(text)
+
+
+def entries_of_line(
+    connection: Connection, export: Export, line: int, *, after: tuple[int, int] | None = None, limit: int = 100
+) -> list[EntryBehind]:
+    """The entries behind a line of an export, after (position, number): their amounts add up to the line's.
+
+    Raises UnknownExport where there is no such line.
+    """
+    journal, posted = journal_behind(connection, export), posted_of(connection, export)
+    if posted is None:
+        return summary.entries_behind(connection, journal, line, after=after, limit=limit)
+    pairs = [posted.pairs[place] for place in posted.line(line).pairs]
+    return entries_behind(connection, journal, pairs, posted.level, after=after, limit=limit)
 
 
 def _render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:

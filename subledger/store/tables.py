@@ -7,7 +7,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     the writer's memory      ledgers (the lock), wallets, blocks, documents, dimension_sets, merkle_nodes
     settings, from the log   posting_policies, posting_rules, account_mappings
     totals                   ledger_days, other_currencies, snapshots
-    handed over              journals, journal_lines_exported (in ``journals``), journal_exports
+    handed over              journals, journal_lines_exported (in ``journals``), journal_exports, export_targets
     access                   api_keys
     waiting                  approvals
 """
@@ -333,8 +333,20 @@ journal_exports = Table(
     Column("content", LargeBinary, comment="NULL for detail, which is rendered anew from the log"),
     Column("content_hash", Text, nullable=False),
     _moment("created_at"),
+    Column("postings", Text, comment="the documents of a general ledger's format, in canonical JSON; else NULL"),
     Index("ux_journal_exports_rendering", "ledger", "period", "number", "format", "detail", unique=True),
     comment="A journal rendered in a format, byte by byte.",
+)
+
+export_targets = Table(
+    "export_targets",
+    metadata,
+    _ledger(),
+    Column("target", Text, primary_key=True),
+    Column("settings", Text, nullable=False, comment="in canonical JSON; an export keeps those it was made with"),
+    _moment("changed_at"),
+    Column("changed_by", Text, nullable=False),
+    comment="What a company sets about each general ledger that journals go to.",
 )
 
 approvals = Table(

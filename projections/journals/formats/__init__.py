@@ -11,25 +11,26 @@ from typing import Final
 import msgspec
 
 from projections.journals.detail import DetailEntry
-from projections.journals.formats import neutral, plaintext
+from projections.journals.formats import netsuite, neutral, plaintext
+from projections.journals.formats.target import Render, Target
 from projections.journals.summary import Journal
 from subledger.errors import NotSupportedYet, UnknownFormat
 
-Render = Callable[[Journal], str]
 RenderDetail = Callable[[Journal, Iterable[DetailEntry]], Iterator[str]]
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
-    """One format: its name in the contract, how its files are labelled, how a journal becomes text (in UTF-8).
+    """One format: its name in the contract, how its files are labelled, how a journal becomes a file.
 
-    ``render_detail`` writes every entry of a journal, as a stream of pieces of text; None where the format has no
-    such rendering.
+    ``target`` is the general ledger that it is for; without one, a file is of the journal alone. ``render_detail``
+    writes every entry of a journal, as a stream of pieces of text; None where the format has no such rendering.
     """
 
     name: str
     media_type: str
     extension: str
     render: Render
+    target: Target | None = None
     render_detail: RenderDetail | None = None
 
     @property
@@ -37,30 +38,45 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
         return self.render_detail is not None
 
 
+def _of_journal(text: Callable[[Journal], str]) -> Render:
+    return lambda rendering: text(rendering.journal).encode()
+
+
 FORMATS: Final[dict[str, Format]] = {
     form.name: form
     for form in (
-        Format(name="csv", media_type="text/csv", extension="csv", render=neutral.csv_text),
-        Format(name="json", media_type="application/json", extension="json", render=neutral.json_text),
+        Format(name="csv", media_type="text/csv", extension="csv", render=_of_journal(neutral.csv_text)),
+        Format(name="json", media_type="application/json", extension="json", render=_of_journal(neutral.json_text)),
         Format(
             name="beancount",
             media_type="text/plain",
             extension="beancount",
-            render=plaintext.beancount_text,
+            render=_of_journal(plaintext.beancount_text),
             render_detail=plaintext.beancount_detail,
         ),
         Format(
             name="hledger",
             media_type="text/plain",
             extension="journal",
-            render=plaintext.hledger_text,
+            render=_of_journal(plaintext.hledger_text),
             render_detail=plaintext.hledger_detail,
         ),
+        Format(
+            name="netsuite-csv", media_type="text/csv", extension="csv",
+            render=netsuite.csv_file, target=netsuite.TARGET,
+        ),
+        Format(
+            name="netsuite-json", media_type="application/json", extension="json",
+            render=netsuite.json_file, target=netsuite.TARGET,
+        ),
     )
-}
+}  # fmt: skip
+
+TARGETS: Final = {form.target.name: form.target for form in FORMATS.values() if form.target is not None}
+"""The general ledgers that there are formats for."""
 
 NOT_YET_FORMATS: Final = (
-    "netsuite-csv", "netsuite-json", "intacct-csv", "intacct-xml", "quickbooks-csv", "quickbooks-json", "sap-csv",
+    "intacct-csv", "intacct-xml", "quickbooks-csv", "quickbooks-json", "sap-csv",
     "sap-xml", "oracle-fbdi", "dynamics-csv", "dynamics-json",
 )  # fmt: skip
 

@@ -1,0 +1,169 @@
+"""Exports and where they go, on the command line: from a line of a file to its events, and what a company sets."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api import documents, export_documents
+from api.commands.approvals import By, whoami
+from api.settings import connect
+from api.terminal import Json, LedgerOption, out, print_json, table
+from projections.journals import exports, targets
+from projections.journals.formats import TARGETS
+from subledger.errors import InvalidInput
+from subledger.periods import Period
+from subledger.store.ledgers import ledger_head
+
+exports_app = typer.Typer(
+    help="What was exported, and the way back from each line to its events.", no_args_is_help=True
+)
+target_app = typer.Typer(help="The general ledgers that journals go to: limits and settings.", no_args_is_help=True)
+
+_PAGE = 1_000
+_AMOUNTS = ("line", "debit", "credit", "entries")
+
+ExportArgument = Annotated[str, typer.Argument(help="An export's id: its file name without the ending.")]
+TargetArgument = Annotated[str, typer.Argument(help="One of `subledger target list`.", metavar="TARGET")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(exports_app, name="exports")
+    app.add_typer(target_app, name="target")
+
+
+@exports_app.command("list")
+def exports_list(
+    ledger: LedgerOption,
+    period: Annotated[str | None, typer.Option(help="One month's alone.", metavar="PERIOD")] = None,
+    json_: Json = False,
+) -> None:
+    """Lists what was exported, in order of id.
+
+    Example: subledger exports list --ledger acme --period 2026-01
+    """
+    month = None if period is None else Period.parse(period)
+    service, items, after = connect(), [], ""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        while found := exports.list_exports(connection, ledger, period=month, after=after, limit=_PAGE):
+            items += [documents.export(export) for export in found]
+            after = found[-1].export_id
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("id", "period", "number", "format", "created_at", "content_hash")
+    table(None, names, [[item[name] for name in names] for item in items], right=(2,))
+
+
+@exports_app.command("show")
+def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """An export's documents and lines: what each line of its file is, and how many entries are behind it.
+
+    Example: subledger exports show acme-2026-01-1-netsuite-csv --ledger acme
+    """
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = export_documents.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
+    if json_:
+        print_json(found)
+        return
+    names = ("line", "account", "account_name", "debit", "credit", "currency", "product", "entries")
+    if "documents" in found:
+        names = ("document", "reference", *names[1:-2], "text", "entries")
+    rows = [[line[name] for name in names] for line in found["lines"]]
+    table(None, names, rows, right=tuple(place for place, name in enumerate(names) if name in _AMOUNTS))
+
+
+@exports_app.command("entries")
+def exports_entries(
+    export_id: ExportArgument,
+    line: Annotated[int, typer.Argument(help="The line's number: 12 for L12.", min=1, max=2**31 - 1)],
+    ledger: LedgerOption,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 1_000,
+    json_: Json = False,
+) -> None:
+    """The entries behind a line, each with its event: their amounts add up to the line's.
+
+    Example: subledger exports entries acme-2026-01-1-netsuite-csv 12 --ledger acme
+    """
+    service = connect()
+    with service.database.read() as connection:
+        home = ledger_head(connection, ledger).state.functional_currency
+        export = exports.get_export(connection, ledger, export_id)
+        found = exports.entries_of_line(connection, export, line, limit=limit)
+    items = [documents.entry_behind(entry, home) for entry in found]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = (
+        "position", "event_id", "event_type", "kind", "customer", "block_id", "accounting_date", "amount", "currency",
+    )  # fmt: skip
+    table(None, names, [[item[name] for name in names] for item in items], right=(0, 7))
+    if len(items) == limit:
+        out.print(f"The first {limit}: --limit shows more.")
+
+
+@target_app.command("list")
+def target_list(json_: Json = False) -> None:
+    """Lists the general ledgers, with what a document of each can take."""
+    if json_:
+        items = [export_documents.target(target, target.settings()) for target in TARGETS.values()]
+        print_json(documents.page(items, None))
+        return
+    rows = []
+    for target in TARGETS.values():
+        limits = target.limits
+        taken = "its own and the functional" if limits.two_currencies else "functional"
+        rows.append([target.name, limits.lines, limits.text, limits.reference, taken])
+    table(None, ("target", "lines a document", "text", "reference", "amounts"), rows, right=(1, 2, 3))
+
+
+@target_app.command("show")
+def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """The settings that the next export to a target is made with.
+
+    Example: subledger target show netsuite --ledger acme --json
+    """
+    service, found = connect(), targets.target_named(target)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        document = export_documents.target(found, targets.settings_of(connection, ledger, found))
+    if json_:
+        print_json(document)
+        return
+    rows = [[name, value] for name, value in document["settings"].items()]
+    table(None, ("setting", "value"), rows)
+
+
+@target_app.command("set")
+def target_set(
+    target: TargetArgument,
+    file: Annotated[Path, typer.Argument(help="TOML: level, lines, title, and the target's own.", metavar="FILE")],
+    ledger: LedgerOption,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Sets what a target's next exports are made with; what the file leaves out is as it ships.
+
+    What was exported keeps what it was made with.
+
+    Example: subledger target set netsuite netsuite.toml --ledger acme
+    """
+    try:
+        given: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
+    service, found = connect(), targets.target_named(target)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    settings = targets.set_settings(service.database, ledger, found, given, by=by)
+    if json_:
+        print_json(export_documents.target(found, settings))
+    else:
+        out.print(f"The settings of {target} are set, for exports from here on.")

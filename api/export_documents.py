@@ -1,0 +1,82 @@
+"""Exports as documents: what they consist of, line by line, and what a company sets about their targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from api import documents
+from api.documents import Document
+from projections.journals import exports
+from projections.journals.exports import Export, Posted
+from projections.journals.formats import FORMATS
+from projections.journals.formats.target import Target, TargetSettings
+from projections.journals.postings import Posting, PostingLine
+from subledger.money import format_minor
+
+
+def export_with_lines(connection: Connection, export: Export) -> Document:
+    """An export with its lines. In a general ledger's format they are those of its documents."""
+    journal = exports.journal_behind(connection, export)
+    home, posted = journal.functional_currency, exports.posted_of(connection, export)
+    if posted is None:
+        return {
+            **documents.export(export), "lines": [documents.exported_line(line, home) for line in journal.lines]
+        }  # fmt: skip
+    return {
+        **documents.export(export),
+        "level": posted.level,
+        "settings": posted.settings,
+        "documents": [_document(posting) for posting in posted.documents],
+        "lines": [
+            _line(posted, posting, line, home) for posting in posted.documents for line in posting.lines
+        ],
+    }  # fmt: skip
+
+
+def _document(posting: Posting) -> Document:
+    return {
+        "name": posting.name,
+        "reference": posting.reference,
+        "part": posting.part,
+        "parts": posting.parts,
+        "currency": posting.currency,
+        "total": format_minor(posting.total_minor, posting.currency),
+        "lines": [line.number for line in posting.lines],
+    }
+
+
+def _line(posted: Posted, posting: Posting, line: PostingLine, home: str) -> Document:
+    return {
+        "line": line.number,
+        "document": posting.reference,
+        "reference": line.reference,
+        "role": line.role or None,
+        "account": line.account.number,
+        "account_name": line.account.name,
+        "dimensions": dict(line.account.dimensions),
+        "text": line.text,
+        "side": line.side.value,
+        **documents.sides(line.side, line.amount_minor, posting.currency),
+        "currency": posting.currency,
+        "functional": {"currency": home, **documents.sides(line.side, line.functional_minor, home)},
+        "product": line.product or None,
+        "credit_kind": line.credit_kind or None,
+        "pool": line.pool or None,
+        "processor": line.processor or None,
+        "customer": line.customer or None,
+        "block_id": line.block_id or None,
+        "entries": sum(posted.pairs[place].entries for place in line.pairs),
+    }
+
+
+def target(found: Target, settings: TargetSettings) -> Document:
+    limits: dict[str, Any] = msgspec.to_builtins(found.limits)
+    return {
+        "target": found.name,
+        "formats": [form.name for form in FORMATS.values() if form.target is found],
+        "limits": limits,
+        "settings": msgspec.to_builtins(settings),
+    }
