@@ -19,7 +19,7 @@ from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
 exports_app = typer.Typer(
-    help="What was exported, and the way back from each line to its events.", no_args_is_help=True
+    help="What was exported, and the way from a line to its events.", no_args_is_help=True
 )
 target_app = typer.Typer(help="The general ledgers that journals go to: limits and settings.", no_args_is_help=True)
 
@@ -73,9 +73,9 @@ def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = 
     if json_:
         print_json(found)
         return
-    names = ("line", "account", "account_name", "debit", "credit", "currency", "product", "entries")
+    names = ["line", "account", "account_name", "debit", "credit", "currency", "product", "entries"]
     if "documents" in found:
-        names = ("document", "reference", *names[1:-2], "text", "entries")
+        names[:1], names[-2:] = ["document", "reference"], ["text", "entries"]
     rows = [[line[name] for name in names] for line in found["lines"]]
     table(None, names, rows, right=tuple(place for place, name in enumerate(names) if name in _AMOUNTS))
 
