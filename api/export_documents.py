@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from api import documents
 from api.documents import Document
 from projections.journals import exports
+from projections.journals.checklist import Checklist
 from projections.journals.exports import Export, Posted
 from projections.journals.formats import FORMATS
 from projections.journals.formats.target import Target, TargetSettings
@@ -79,4 +80,15 @@ def target(found: Target, settings: TargetSettings) -> Document:
         "formats": [form.name for form in FORMATS.values() if form.target is found],
         "limits": limits,
         "settings": msgspec.to_builtins(settings),
+    }
+
+
+def checklist(found: Checklist) -> Document:
+    return {
+        "ledger": found.ledger,
+        "period": str(found.period),
+        "position": found.position,
+        "ready": found.ready,
+        "done": found.done,
+        "steps": [msgspec.to_builtins(step) for step in found.steps],
     }

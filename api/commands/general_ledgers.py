@@ -18,9 +18,7 @@ from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
-exports_app = typer.Typer(
-    help="What was exported, and the way from a line to its events.", no_args_is_help=True
-)
+exports_app = typer.Typer(help="What was exported, and the way from a line to its events.", no_args_is_help=True)
 target_app = typer.Typer(help="The general ledgers that journals go to: limits and settings.", no_args_is_help=True)
 
 _PAGE = 1_000

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from api import documents
+from api import documents, export_documents
 from api.commands.approvals import By, whoami
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
+from projections.journals import checklist as checking
 from projections.journals import close as closing
 from projections.journals import exports, mapping
 from projections.journals.formats import FORMATS
@@ -30,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command()(close)
     app.command()(reopen)
     app.command()(periods)
+    app.command()(checklist)
     app.command()(export)
     app.add_typer(mapping_app, name="mapping")
 
@@ -91,6 +94,28 @@ def periods(ledger: LedgerOption, json_: Json = False) -> None:
         return
     names = ("period", "state", "entries", "journals")
     table(None, names, [[item[name] for name in names] for item in items], right=(2, 3))
+
+
+def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """What stands between now and a closed month that is handed over, in order; exit code 1 where something blocks.
+
+    Looking changes nothing: what a close would do is tried, and taken back.
+
+    Example: subledger checklist --ledger acme 2026-01
+    """
+    found = checking.checklist(connect().database, ledger, Period.parse(period), now=datetime.now(UTC))
+    if json_:
+        print_json(export_documents.checklist(found))
+    else:
+        rows = [[step.state, step.question, _evidence(step.evidence), step.next] for step in found.steps]
+        table(None, ("state", "step", "evidence", "next"), rows)
+    if not found.ready:
+        raise typer.Exit(1)
+
+
+def _evidence(evidence: dict[str, Any]) -> str:
+    """Evidence in a table's cell: what is empty is left out."""
+    return "; ".join(f"{name} {value}" for name, value in evidence.items() if value not in (None, 0, False, [], {}))
 
 
 def export(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import documents
+from api import documents, export_documents
 from api.access import Access
 from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.service import Subledger
+from projections.journals import checklist as checking
 from projections.journals import close, mapping
 from subledger.errors import InvalidMapping
 from subledger.periods import Period
@@ -35,6 +37,16 @@ def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """Every month with entries, in order, and whether it is closed."""
     with service.database.read() as connection:
         return documents.page([documents.period(state) for state in close.periods(connection, ledger)], None)
+
+
+@router.get("/periods/{period}/checklist", dependencies=[needs(Access.READER)])
+def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
+    """What stands between now and a closed month that is handed over, in order, each step with its evidence.
+
+    `blocked` is in the way of the close; `open` is to be done; `attention` is not in the way. Looking changes nothing.
+    """
+    found = checking.checklist(service.database, ledger, Period.parse(period), now=datetime.now(UTC))
+    return export_documents.checklist(found)
 
 
 @router.post("/periods/{period}/close", dependencies=[needs(Access.CONTROLLER)])

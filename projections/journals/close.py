@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
+from projections.journals.mapping import check_mapped
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
 from subledger.currencies import remeasure
@@ -72,8 +73,8 @@ SELECT min(accounting_date) FROM ledger_days WHERE ledger = %(ledger)s
 def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPeriod:
     """Closes a month: nothing is posted into it any more, and the open cut ends.
 
-    Raises PeriodOutOfOrder naming the month that is next (also where this one is closed), IntegrityFault where an
-    invariant does not hold; then the period is as it was.
+    Raises PeriodOutOfOrder naming the month that is next (also where this one is closed), UnmappedRole where something
+    that moved has no GL account, IntegrityFault where an invariant does not hold; then the period is as it was.
     """
     # Asked before the sweep too: a month whose turn has not come must not expire anything.
     zone = _state_that_may_close(recorder, ledger, period).zone
@@ -85,7 +86,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
         ended.append(state.open_cut)
         return [
             *due_expiries(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
-            *_remeasurements(connection, state, position, period),
+            *remeasurements(connection, state, position, period),
             _period_event("period.closed", position, period, at=period.end(state.zone) - _MICROSECOND),
         ]
 
@@ -94,6 +95,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
         if due_expiries(connection, state, 0, period.end(state.zone), 1):
             raise IntegrityFault(f"an expiry of {period} was refused", ledger=ledger, period=str(period))
+        check_mapped(connection, state, period)
         prove(connection, ledger, state.functional_currency, period.last_day)
 
     outcomes = recorder.transact(ledger, plan, check)
@@ -101,7 +103,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
     return ClosedPeriod(ledger=ledger, period=period, position=_position(outcomes), cut=ended[-1], expired=swept + late)
 
 
-def _remeasurements(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> list[Event]:
+def remeasurements(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> list[Event]:
     """One event a customer who owes or is owed something in another currency, and one of the ledger itself.
 
     Not entries of ``period.closed``: so each is in its customer's history, and none grows with the ledger.

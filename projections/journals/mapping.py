@@ -28,6 +28,7 @@ from subledger.errors import IntegrityFault, InvalidMapping, UnknownCurrency, Un
 from subledger.events import Event, canonical, own_event
 from subledger.ledger import LedgerState
 from subledger.money import exponent
+from subledger.periods import Period
 from subledger.store.database import WriteConnection
 from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
 
@@ -225,6 +226,41 @@ def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
 def current_mapping(connection: AnyConnection, ledger: str) -> Mapping:
     """The mapping that the ledger's next journal is made with."""
     return mapping_of(connection, ledger, rows(connection, CURRENT_MAPPING, {"ledger": ledger})[0][0])
+
+
+MOVED: Final = """
+-- What moved in a period, as a mapping looks at it.
+SELECT DISTINCT moved.role, s.product, s.credit_kind, d.currency
+FROM ledger_days d
+JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
+JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
+CROSS JOIN LATERAL (VALUES (r.debit), (r.credit)) AS moved (role)
+WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
+       OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
+ORDER BY 1, 2, 3, 4
+"""
+
+
+def unmapped(
+    connection: AnyConnection, ledger: str, period: Period, mapping: Mapping
+) -> list[dict[str, str]]:  # fmt: skip
+    """The combinations that moved in a period and have no account in a mapping, each named whole."""
+    missing = []
+    interval = {"ledger": ledger, "first_day": period.first_day, "last_day": period.last_day}
+    for combination in rows(connection, MOVED, interval):
+        try:
+            mapping.resolve(*combination)
+        except UnmappedRole:
+            missing.append(dict(zip(KEY_COLUMNS, combination, strict=True)))
+    return missing
+
+
+def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) -> None:
+    """Raises UnmappedRole where something that moved in a period has no account."""
+    mapping = mapping_of(connection, state.ledger, state.mapping)
+    for missing in unmapped(connection, state.ledger, period, mapping):
+        mapping.resolve(*missing.values())
 
 
 def adopt_mapping(recorder: Recorder, ledger: str, mapping: Mapping) -> bool:

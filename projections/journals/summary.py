@@ -249,6 +249,11 @@ def _next(connection: AnyConnection, ledger: str, period: Period) -> _Next:
     return _Next(number=number, from_cut=from_cut, has_entries=has_entries)
 
 
+def entries_waiting(connection: AnyConnection, ledger: str, period: Period) -> bool:
+    """Whether a period has entries that no journal of it holds yet."""
+    return _next(connection, ledger, period).has_entries
+
+
 def _interval(ledger: str, period: Period, **cuts: int) -> dict[str, Any]:
     return {"ledger": ledger, "first_day": period.first_day, "last_day": period.last_day, **cuts}
 

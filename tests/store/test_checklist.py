@@ -1,0 +1,115 @@
+"""The close checklist: each thing that can stand in the way of a month shows at its step, and goes with its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals import exports, mapping
+from projections.journals.checklist import Checklist, checklist
+from projections.journals.close import close_period
+from subledger.errors import UnmappedRole
+from subledger.periods import Period
+from tests.conftest import cloud_event
+
+JANUARY, FEBRUARY = Period.parse("2026-01"), Period.parse("2026-02")
+LATER = datetime(2026, 6, 1, tzinfo=UTC)
+
+NewLedger = Callable[..., str]
+
+
+def buy(customer: str, currency: str = "USD", **data: Any) -> dict[str, Any]:
+    return cloud_event(
+        f"buy-{customer}", "credits.purchased", customer, "2026-01-05T00:00:00Z",
+        block_id=f"b-{customer}", credits="100", price="50.00", currency=currency, **data,
+    )  # fmt: skip
+
+
+def looked(service: Subledger, ledger: str, period: Period = JANUARY, now: datetime = LATER) -> dict[str, Any]:
+    found = checklist(service.database, ledger, period, now=now)
+    return {step.name: step for step in found.steps} | {"": found}
+
+
+def states(service: Subledger, ledger: str, period: Period = JANUARY) -> dict[str, str]:
+    return {step.name: step.state for step in checklist(service.database, ledger, period, now=LATER).steps}
+
+
+def test_a_month_goes_from_open_to_closed_and_handed_over(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy("c1", expires_at="2026-01-20T00:00:00Z")])
+    before = looked(service, ledger)
+    assert [name for name, step in before.items() if name and step.state == "open"] == [
+        "expiries", "close", "journals", "files",
+    ]  # fmt: skip
+    assert before["expiries"].evidence["due"] == 1
+    found: Checklist = before[""]
+    assert (found.ready, found.done) == (True, False)
+    close_period(service.recorder, ledger, JANUARY)
+    assert states(service, ledger)["expiries"] == "done"
+    exports.export(service.recorder, service.database, ledger, JANUARY, "csv")
+    after: Checklist = looked(service, ledger)[""]
+    assert after.done
+    assert {step.state for step in after.steps} == {"done"}
+
+
+def test_looking_changes_nothing(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy("c1", expires_at="2026-01-20T00:00:00Z")])
+    with service.view(ledger) as view:
+        position = view.position
+    assert {looked(service, ledger)[""].position for _ in range(3)} == {position}
+
+
+def test_an_open_month_before_and_a_missing_rate_block(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    rate = cloud_event(
+        "rate", "exchange_rate.set", None, "2026-01-05T00:00:00Z", base="EUR", quote="USD", rate="1.2", rate_source="x"
+    )
+    service.record(ledger, [rate, buy("c1", "EUR")])
+    assert states(service, ledger)["exchange_rates"] == "done"
+    found = looked(service, ledger, FEBRUARY)
+    assert found["months_before"].state == "blocked"
+    assert "close 2026-01" in found["months_before"].next
+    assert not found[""].ready
+
+
+def test_what_has_no_account_is_named_and_keeps_the_month_open(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger(policy="contract_liability")
+    service.record(ledger, [buy("c1")])
+    rows = [row for row in mapping.default_mapping().rows if row["role"] != "prepaid_liability"]
+    mapping.adopt_mapping(service.recorder, ledger, mapping.Mapping.from_rows(rows))
+    step = looked(service, ledger)["mapping"]
+    assert step.state == "blocked"
+    assert step.evidence["unmapped"] == [
+        {"role": "prepaid_liability", "product": "", "credit_kind": "paid", "currency": "USD"}
+    ]
+    with pytest.raises(UnmappedRole) as caught:
+        close_period(service.recorder, ledger, JANUARY)
+    assert caught.value.found == "prepaid_liability"
+    assert states(service, ledger)["close"] == "open"
+    mapping.adopt_mapping(service.recorder, ledger, mapping.default_mapping())
+    close_period(service.recorder, ledger, JANUARY)
+    assert states(service, ledger)["close"] == "done"
+
+
+def test_money_that_nobody_said_what_for_asks_for_attention(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    paid = cloud_event("p", "payment.received", "c1", "2026-01-06T00:00:00Z", amount="7.00", currency="USD")
+    service.record(ledger, [buy("c1"), paid])
+    step = looked(service, ledger)["payments"]
+    assert (step.state, step.evidence) == ("attention", {"unapplied": {"USD": "7.00"}})
+    early = looked(service, ledger, now=datetime(2026, 1, 15, tzinfo=UTC))
+    assert early["month_over"].state == "attention"
+
+
+def test_what_comes_after_the_journal_waits_for_the_next(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy("c1")])
+    exports.export(service.recorder, service.database, ledger, JANUARY, "json")
+    service.record(ledger, [buy("c2")])
+    step = looked(service, ledger)["journals"]
+    assert (step.state, step.evidence["entries_wait"]) == ("open", True)
