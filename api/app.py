@@ -32,6 +32,7 @@ from api.routes import (
     reads,
     reports,
     targets,
+    tie_out,
 )
 from api.routes.dependencies import Guard
 from api.service import Subledger
@@ -118,7 +119,8 @@ def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
-        ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, targets, operations,
+        ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, targets, tie_out,
+        operations,
     ):  # fmt: skip
         app.include_router(module.router)
 

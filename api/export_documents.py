@@ -15,6 +15,7 @@ from projections.journals.exports import Export, Posted
 from projections.journals.formats import FORMATS
 from projections.journals.formats.target import Target, TargetSettings
 from projections.journals.postings import Posting, PostingLine
+from projections.journals.tie_out import Difference, TieOut
 from subledger.money import format_minor
 
 
@@ -91,4 +92,38 @@ def checklist(found: Checklist) -> Document:
         "ready": found.ready,
         "done": found.done,
         "steps": [msgspec.to_builtins(step) for step in found.steps],
+    }
+
+
+def tie_out(found: TieOut) -> Document:
+    return {
+        "ledger": found.ledger,
+        "currency": found.currency,
+        "tied": found.tied,
+        "compared": found.compared,
+        "differences": [_difference(each, found.currency) for each in found.differences],
+        "not_ours": list(found.not_ours),
+        "not_handed_over": [str(period) for period in found.not_handed_over],
+    }
+
+
+def _difference(found: Difference, currency: str) -> Document:
+    return {
+        "account": found.account,
+        "account_name": found.name,
+        "period": str(found.period),
+        "measure": found.measure,
+        "sub_ledger": format_minor(found.ours, currency),
+        "general_ledger": None if found.theirs is None else format_minor(found.theirs, currency),
+        "difference": format_minor(found.difference, currency),
+        "behind": [
+            {
+                "journal": share.journal,
+                "number": share.number,
+                "lines": list(share.lines),
+                "debit": format_minor(share.debit_minor, currency),
+                "credit": format_minor(share.credit_minor, currency),
+            }
+            for share in found.behind
+        ],
     }

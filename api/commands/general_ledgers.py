@@ -13,6 +13,7 @@ from api.commands.approvals import By, whoami
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.journals import exports, targets
+from projections.journals import tie_out as tying
 from projections.journals.formats import TARGETS
 from subledger.errors import InvalidInput
 from subledger.periods import Period
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     """Adds these commands."""
     app.add_typer(exports_app, name="exports")
     app.add_typer(target_app, name="target")
+    app.command("tie-out")(tie_out)
 
 
 @exports_app.command("list")
@@ -165,3 +167,42 @@ def target_set(
         print_json(export_documents.target(found, settings))
     else:
         out.print(f"The settings of {target} are set, for exports from here on.")
+
+
+def tie_out(
+    file: Annotated[Path, typer.Argument(help="CSV: account, period, debit and credit or balance.", metavar="FILE")],
+    ledger: LedgerOption,
+    account: Annotated[list[str] | None, typer.Option(help="Compare this account; more than once.")] = None,
+    json_: Json = False,
+) -> None:
+    """Compares the general ledger's trial balance with what was handed over; exit code 1 where they differ.
+
+    Without --account: every account that the sub-ledger alone feeds. Amounts are in the functional currency.
+
+    Example: subledger tie-out trial-balance.csv --ledger acme
+    """
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a CSV file") from None
+    with connect().database.read() as connection:
+        home = ledger_head(connection, ledger).state.functional_currency
+        theirs = tying.read_trial_balance(text, home)
+        found = tying.tie_out(connection, ledger, theirs, accounts=account or ())
+    document = export_documents.tie_out(found)
+    if json_:
+        print_json(document)
+    elif found.differences:
+        names = ("period", "account", "account_name", "measure", "sub_ledger", "general_ledger", "difference")
+        rows = [
+            [*(each[name] for name in names), ", ".join(share["journal"] for share in each["behind"])]
+            for each in document["differences"]
+        ]
+        table(None, (*names, "journals"), rows, right=(4, 5, 6))
+    if not json_:
+        ours = f"{found.compared} compared, {len(found.differences)} differ"
+        out.print(ours + (f"; not ours: {', '.join(found.not_ours)}" if found.not_ours else "") + ".")
+        for period in found.not_handed_over:
+            out.print(f"{period} has entries that no journal holds yet: export it first.")
+    if not found.tied:
+        raise typer.Exit(1)

@@ -95,8 +95,8 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
             raise IntegrityFault(f"{period} was not closed", ledger=ledger, period=str(period))
         if due_expiries(connection, state, 0, period.end(state.zone), 1):
             raise IntegrityFault(f"an expiry of {period} was refused", ledger=ledger, period=str(period))
-        check_mapped(connection, state, period)
         prove(connection, ledger, state.functional_currency, period.last_day)
+        check_mapped(connection, state, period)
 
     outcomes = recorder.transact(ledger, plan, check)
     late = sum(outcome.status == RECORDED and (outcome.event_id or "").startswith("expiry/") for outcome in outcomes)

@@ -1,0 +1,63 @@
+"""Tie-out: the general ledger's trial balance against what was handed over to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import export_documents
+from api.access import Access
+from api.routes.dependencies import LedgerId, Service, needs
+from projections.journals import tie_out as tying
+from subledger.errors import InvalidInput
+from subledger.store.ledgers import ledger_head
+
+router = APIRouter(prefix="/v1/ledgers/{ledger}/tie-out", tags=["exports"])
+
+
+class TheirRow(BaseModel):
+    """What an account of the general ledger moved in a month, or stands at by its end; debit positive."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    account: str = Field(max_length=200)
+    period: str
+    debit: str | None = None
+    credit: str | None = None
+    balance: str | None = None
+
+
+class TheirBooks(BaseModel):
+    """The rows, or the text of a CSV file with the same columns."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rows: list[TheirRow] | None = Field(default=None, max_length=100_000)
+    csv: str | None = Field(default=None, max_length=16_777_216)
+    accounts: list[str] = Field(default=[], description="Compare these alone; else all that only the sub-ledger feeds")
+
+
+@router.post("", dependencies=[needs(Access.READER)])
+def compare(
+    service: Service,
+    ledger: LedgerId,
+    body: Annotated[
+        TheirBooks,
+        Body(examples=[{"rows": [{"account": "2150", "period": "2026-01", "debit": "10.00", "credit": "250.00"}]}]),
+    ],
+) -> dict[str, Any]:
+    """Compares account by account and month by month. Nothing is kept.
+
+    A difference names the journals behind it and their lines; an export of the journal leads to the entries.
+    """
+    if (body.rows is None) == (body.csv is None):
+        raise InvalidInput("send rows, or csv", field="rows", expected="one of rows and csv")
+    with service.database.read() as connection:
+        home = ledger_head(connection, ledger).state.functional_currency
+        if body.csv is not None:
+            theirs = tying.read_trial_balance(body.csv, home)
+        else:
+            theirs = tying.theirs_of([row.model_dump(exclude_none=True) for row in body.rows or ()], home)
+        return export_documents.tie_out(tying.tie_out(connection, ledger, theirs, accounts=body.accounts))
