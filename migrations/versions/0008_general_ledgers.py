@@ -17,6 +17,7 @@ SETTINGS = "in canonical JSON; an export keeps those it was made with"
 
 def upgrade() -> None:
     op.add_column("journal_exports", sa.Column("postings", sa.Text(), nullable=True, comment=POSTINGS))
+    op.add_column("journal_exports", sa.Column("postings_hash", sa.Text(), nullable=True))
     op.create_table(
         "export_targets",
         sa.Column("ledger", sa.Text(), nullable=False),
@@ -32,4 +33,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("export_targets")
+    op.drop_column("journal_exports", "postings_hash")
     op.drop_column("journal_exports", "postings")

@@ -26,7 +26,8 @@ from subledger.store.approvals import APPROVED
 PERIODS: Final = "SELECT DISTINCT period FROM journals WHERE ledger = :ledger ORDER BY period"
 EXPORTS: Final = """
 -- Files that were handed over, with the hash of the bytes that are kept (NULL: detail, of which none are).
-SELECT export_id, period, number, format, detail, filename, content_hash, encode(sha256(content), 'hex') AS kept
+SELECT export_id, period, number, format, detail, filename, content_hash, encode(sha256(content), 'hex') AS kept,
+       postings_hash, encode(sha256(convert_to(postings, 'UTF8')), 'hex') AS postings_kept
 FROM journal_exports WHERE ledger = :ledger ORDER BY export_id
 """
 APPROVALS: Final = """
@@ -143,6 +144,10 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
         yield breach(f"export {row.export_id} has bytes only where it is a summary", not row.detail, row.detail)
     elif row.kept is not None and row.kept != row.content_hash:
         yield breach(f"export {row.export_id} is not what was handed over", row.content_hash, row.kept)
+    if row.postings_hash != row.postings_kept:
+        yield breach(
+            f"the documents of {row.export_id} are not those handed over", row.postings_hash, row.postings_kept
+        )
 
 
 def approval_faults(connection: sa.Connection, ledger: str, recorded: dict[str, tuple[Any, ...]]) -> Iterator[Breach]:

@@ -53,9 +53,9 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at"
 ADD_EXPORT: Final = """
 INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
-                             content_hash, created_at, postings)
+                             content_hash, created_at, postings, postings_hash)
 VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
-        %(content)s, %(content_hash)s, now(), %(postings)s)
+        %(content)s, %(content_hash)s, now(), %(postings)s, %(postings_hash)s)
 ON CONFLICT (ledger, export_id) DO NOTHING
 """
 FIND_EXPORT: Final = f"""
@@ -121,6 +121,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
             )
         )  # fmt: skip
         content_hash = hashlib.sha256(content).hexdigest()
+    postings = None if posted is None else _posted_encoder.encode(posted)
     with database.write() as writing:
         writing.execute(
             ADD_EXPORT,
@@ -128,7 +129,8 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
                 "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
                 "number": journal.number, "format": form.name, "detail": detail,
                 "filename": f"{name}.{form.extension}", "media_type": form.media_type, "content": content,
-                "content_hash": content_hash, "postings": posted and _posted_encoder.encode(posted).decode(),
+                "content_hash": content_hash, "postings": postings and postings.decode(),
+                "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
             },
         )  # fmt: skip
         found = _find(writing, journal.ledger, name)

@@ -334,6 +334,7 @@ journal_exports = Table(
     Column("content_hash", Text, nullable=False),
     _moment("created_at"),
     Column("postings", Text, comment="the documents of a general ledger's format, in canonical JSON; else NULL"),
+    Column("postings_hash", Text),
     Index("ux_journal_exports_rendering", "ledger", "period", "number", "format", "detail", unique=True),
     comment="A journal rendered in a format, byte by byte.",
 )

@@ -158,7 +158,7 @@ def test_a_file_is_read_with_other_columns_between_and_in_any_order(service: Sub
         ("account,period,debit,credit\n2150,2026-01,1e3,0\n", "debit"),
         ("account,period,debit,credit\n,2026-01,1,0\n", "account"),
         ("account,period,balance\n2150,2026-01,1\n2150,2026-01,1\n", "account"),
-        ('account,period,balance\n2150,"2026-01,1\n', "line 3"),
+        ('account,period,balance\n2150,"2026-01,1\n', "line 2"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_by_its_place(text: str, field: str) -> None:

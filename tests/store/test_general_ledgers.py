@@ -1,0 +1,185 @@
+"""General ledgers: what their files say is the trial balance, to the cent, and each line leads back to its entries."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from api.app import create_app
+from api.cli import app
+from api.service import Subledger
+from projections import balances
+from projections.journals import exports, targets
+from projections.journals.close import close_period
+from projections.journals.formats import FORMATS, TARGETS
+from projections.journals.mapping import mapping_of
+from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
+from projections.journals.postings import Limits, Posting, postings_of
+from projections.journals.summary import Journal, ensure_journals, journals_of
+from subledger.accounts import Side
+from subledger.errors import InvalidInput, UnknownExport, UnknownTarget
+from subledger.periods import Period
+from tests.laws.test_judges import World
+
+NewLedger = Callable[..., str]
+MONTHS = [Period.parse(f"2026-0{month}") for month in range(1, 6)]
+OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
+
+
+@pytest.fixture(scope="module")
+def ledger(service: Subledger, new_ledger: NewLedger) -> str:
+    """Five months in four currencies, all but the last closed; a late fact makes a second journal of the first."""
+    ledger = new_ledger(on_shortfall="backfill")
+    events = World(random.Random(11), ("USD", "EUR", "JPY", "KWD"), "g").events(300)
+    for month in MONTHS:
+        part = [event for event in events if event["time"][:7] == str(month)]
+        for start in range(0, len(part), 40):
+            service.record(ledger, part[start : start + 40])
+        if month != MONTHS[-1]:
+            close_period(service.recorder, ledger, month)
+    for month in MONTHS:
+        ensure_journals(service.recorder, service.database, ledger, month)
+    return ledger
+
+
+def net(lines: Any) -> dict[tuple[str, Side], int]:
+    """Functional amounts by account and side."""
+    sums: dict[tuple[str, Side], int] = defaultdict(int)
+    for line in lines:
+        sums[line.account.number, line.side] += line.functional_minor
+    return {key: amount for key, amount in sums.items() if amount}
+
+
+def documents(service: Subledger, journal: Journal, limits: Limits, level: Level) -> tuple[Posting, ...]:
+    with service.database.read() as connection:
+        pairs = pairs_of(connection, journal, level)
+        mapping = mapping_of(connection, journal.ledger, journal.mapping)
+    return postings_of(journal, pairs, mapping, limits=limits, level=level)
+
+
+def journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
+    with service.database.read() as connection:
+        return journals_of(connection, ledger)
+
+
+@pytest.mark.parametrize("two_currencies", [True, False])
+@pytest.mark.parametrize("lines", [2, 7, 10_000])
+@pytest.mark.parametrize("level", LEVELS)
+def test_whatever_lines_are_summed_by_and_however_many_a_document_takes_they_are_the_journal(
+    service: Subledger, ledger: str, level: Level, lines: int, two_currencies: bool
+) -> None:
+    limits = Limits(lines=lines, text=60, reference=21, two_currencies=two_currencies, digits=15, decimals=3)
+    for journal in journals(service, ledger):
+        postings = documents(service, journal, limits, level)
+        every = [line for posting in postings for line in posting.lines]
+        assert net(every) == net(journal.lines)
+        assert [line.number for line in every] == list(range(1, len(every) + 1))
+        for posting in postings:
+            assert 2 <= len(posting.lines) <= lines
+            assert len(posting.reference) <= 21
+        assert len({posting.reference for posting in postings}) == len(postings)
+        places = [place for p in postings for place in {place for line in p.lines for place in line.pairs}]
+        assert len(places) == len(set(places)), "a pair stands in one document"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_entries_behind_each_line_add_up_to_it(service: Subledger, ledger: str, level: Level) -> None:
+    looked = 0
+    for journal in journals(service, ledger)[:2]:
+        with service.database.read() as connection:
+            pairs = pairs_of(connection, journal, level)
+        postings = documents(service, journal, in_documents_of(9), level)
+        with service.database.read() as connection:
+            for line in [line for posting in postings for line in posting.lines][::3]:
+                chosen = [pairs[place] for place in line.pairs]
+                found, after = [], None
+                while page := entries_behind(connection, journal, chosen, level, after=after, limit=7):
+                    found += page
+                    after = (page[-1].position, page[-1].number)
+                assert sum(entry.functional_minor for entry in found) == line.functional_minor
+                assert len(found) <= sum(pair.entries for pair in chosen)
+                looked += 1
+    assert looked > 30
+
+
+def in_documents_of(lines: int) -> Limits:
+    return Limits(lines=lines, text=200, reference=60, digits=15, decimals=3)
+
+
+@pytest.mark.parametrize("name", OF_TARGETS)
+def test_all_files_of_a_target_together_are_the_trial_balance(service: Subledger, ledger: str, name: str) -> None:
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for month in MONTHS:
+        for export in exports.export(service.recorder, service.database, ledger, month, name):
+            with service.database.read() as connection:
+                posted = exports.posted_of(connection, export)
+            assert posted is not None
+            for line in [line for posting in posted.documents for line in posting.lines]:
+                sums[line.account.name] += line.functional_minor * (1 if line.side is Side.DEBIT else -1)
+            again = exports.export(service.recorder, service.database, ledger, month, name)
+            assert export in again
+            assert b"".join(exports.content_of(service.database, export))
+    with service.view(ledger, as_of=MONTHS[-1].last_day) as view:
+        books: dict[str, Decimal] = defaultdict(Decimal)
+        with service.database.read() as connection:
+            names = {row["role"]: row["name"] for row in mapping_of(connection, ledger, 1).rows}
+        for account in balances.trial_balance(view):
+            books[names[account.account]] += account.functional_debit_minor - account.functional_credit_minor
+    assert {n: amount for n, amount in sums.items() if amount} == {n: amount for n, amount in books.items() if amount}
+
+
+def test_what_is_set_about_a_target_holds_for_the_next_export_and_no_earlier_one(
+    service: Subledger, ledger: str
+) -> None:
+    target = TARGETS["netsuite"]
+    [before, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
+    targets.set_settings(service.database, ledger, target, {"level": "account", "subsidiary": "42"}, by="me")
+    [same, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
+    assert same == before
+    targets.set_settings(service.database, ledger, target, {}, by="me")
+    for given, field in (({"level": "x"}, "level"), ({"nothing": 1}, "settings"), ({"lines": 1}, "lines")):
+        with pytest.raises(InvalidInput) as caught:
+            targets.set_settings(service.database, ledger, target, given, by="me")
+        assert field in (caught.value.field or "")
+    with pytest.raises(UnknownTarget):
+        targets.target_named("xero")
+
+
+def test_a_line_of_a_file_leads_to_its_events_in_two_calls(
+    service: Subledger, ledger: str, owner_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(
+        create_app(service, open_on_loopback=True), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)
+    )
+    made = client.post(f"/v1/ledgers/{ledger}/exports", json={"period": "2026-03", "format": "netsuite-json"}).json()
+    base = f"/v1/ledgers/{ledger}/exports/{made['id']}"
+    found = client.get(base).json()
+    assert {document["reference"] for document in found["documents"]} == {line["document"] for line in found["lines"]}
+    line = max(found["lines"], key=lambda each: each["entries"])
+    entries = client.get(f"{base}/lines/{line['line']}/entries?limit=1000").json()["items"]
+    amount = sum(Decimal(entry["functional"]["amount"]) for entry in entries)
+    assert amount == Decimal(line["functional"][line["side"]])
+    assert client.get(f"{base}/lines/100000/entries").status_code == 404
+
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", owner_url)
+    monkeypatch.setenv("COLUMNS", "220")
+    shown = CliRunner().invoke(app, ["exports", "show", made["id"], "--ledger", ledger, "--json"])
+    assert json.loads(shown.stdout)["lines"] == found["lines"]
+    listed = CliRunner().invoke(
+        app, ["exports", "entries", made["id"], str(line["line"]), "--ledger", ledger, "--json"]
+    )
+    assert json.loads(listed.stdout)["items"] == entries
+
+
+def test_a_line_that_is_not_there_is_told(service: Subledger, ledger: str) -> None:
+    [export, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
+    with service.database.read() as connection, pytest.raises(UnknownExport):
+        exports.entries_of_line(connection, export, 100_000)
