@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.journals import summary
+from projections.journals.deposits import block_postings, opened_in
 from projections.journals.detail import entries_of
 from projections.journals.formats import Format, format_named
 from projections.journals.formats.target import Rendering, Target, TargetSettings, read_settings
@@ -113,7 +114,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
     else:
         if form.target is not None:
             with database.read() as connection:
-                posted = _posted(connection, journal, form.target)
+                posted = _posted(connection, journal, form)
         content = form.render(
             Rendering(
                 export_id=name, journal=journal, postings=posted.documents if posted else (),
@@ -169,14 +170,19 @@ _posted_encoder = msgspec.json.Encoder(order="sorted")
 _posted_decoder = msgspec.json.Decoder(Posted)
 
 
-def _posted(connection: Connection, journal: Journal, target: Target) -> Posted:
-    settings = settings_of(connection, journal.ledger, target)
-    pairs = pairs_of(connection, journal, settings.level)
+def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
+    assert form.target is not None
+    settings = settings_of(connection, journal.ledger, form.target)
+    limits = form.target.limits_for(settings)
+    level: Level = "block" if form.by_block else settings.level
+    pairs = pairs_of(connection, journal, level)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
-    documents = postings_of(journal, pairs, mapping, limits=target.limits_for(settings), level=settings.level)
-    return Posted(
-        level=settings.level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
-    )  # fmt: skip
+    if form.by_block:
+        opened = opened_in(connection, journal)
+        documents = block_postings(journal, pairs, mapping, limits=limits, opened=opened)
+    else:
+        documents = postings_of(journal, pairs, mapping, limits=limits, level=level)
+    return Posted(level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs)
 
 
 def posted_of(connection: AnyConnection, export: Export) -> Posted | None:

@@ -76,10 +76,11 @@ class PostingLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return f"L{self.number}"
 
 
-class Posting(msgspec.Struct, frozen=True, kw_only=True):
+class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A document that balances, in one currency. ``part`` counts from 1 through the documents of the journal.
 
-    ``name`` is unique over all ledgers; ``reference`` is what the target knows it by.
+    ``name`` is unique over all ledgers; ``reference`` is what the target knows it by. ``kind`` is that of a document
+    of one block, where the target has documents of its own for what happens to a block: see deposits.
     """
 
     name: str
@@ -88,6 +89,9 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
     part: int
     parts: int
     lines: tuple[PostingLine, ...]
+    kind: str = "journal"
+    customer: str = ""
+    block_id: str = ""
 
     @property
     def total_minor(self) -> int:
@@ -120,14 +124,14 @@ def postings_of(
     postings: list[Posting] = []
     number = 0
     for part, (currency, places) in enumerate(chunks, start=1):
-        lines_of = _lines(number, places, pairs, mapping, level, currency, home, limits)
-        number += len(lines_of)
         name = journal.name if len(chunks) == 1 else f"{journal.name}-p{part}"
+        lines_of_it = summed_lines(number, places, pairs, mapping, level, currency, home, limits)
         posting = Posting(
             name=name, reference=short_name(name, limits), currency=currency, part=part, parts=len(chunks),
-            lines=lines_of,
+            lines=lines_of_it,
         )  # fmt: skip
-        _check(posting, home, limits)
+        check_posting(posting, home, limits)
+        number += len(lines_of_it)
         postings.append(posting)
     return tuple(postings)
 
@@ -148,10 +152,11 @@ def _key(pair: Pair, side: Side, mapping: Mapping, level: Level, currency: str) 
     return (*key, pair.customer, pair.block_id) if level in ("customer", "block") else key
 
 
-def _lines(
+def summed_lines(
     before: int, places: Sequence[int], pairs: Sequence[Pair], mapping: Mapping, level: Level, currency: str,
     home: str, limits: Limits,
 ) -> tuple[PostingLine, ...]:  # fmt: skip
+    """The lines that some pairs are summed to, numbered on from ``before``."""
     summed: dict[_LineKey, list[int]] = {}
     for place in places:
         for side in Side:
@@ -192,7 +197,7 @@ def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[:limit]
 
 
-def _check(posting: Posting, home: str, limits: Limits) -> None:
+def check_posting(posting: Posting, home: str, limits: Limits) -> None:
     """Debit equals credit, in both currencies; every amount fits the target."""
     for currency, amounts in (
         (posting.currency, [(line.side, line.amount_minor) for line in posting.lines]),

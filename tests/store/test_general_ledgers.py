@@ -183,3 +183,83 @@ def test_a_line_that_is_not_there_is_told(service: Subledger, ledger: str) -> No
     [export, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
     with service.database.read() as connection, pytest.raises(UnknownExport):
         exports.entries_of_line(connection, export, 100_000)
+
+
+# --- the customer-deposit pattern, block by block -----------------------------------------------------------------
+
+
+def of_blocks(service: Subledger, ledger: str) -> list[tuple[Posting, dict[str, Any]]]:
+    """Every document of every month, with the record that is sent for it."""
+    found = []
+    for month in MONTHS:
+        for export in exports.export(service.recorder, service.database, ledger, month, "netsuite-deposits"):
+            with service.database.read() as connection:
+                posted = exports.posted_of(connection, export)
+            assert posted is not None
+            file = json.loads(b"".join(exports.content_of(service.database, export)), parse_float=Decimal)
+            records = {record["externalId"]: record for records in file.values() for record in records}
+            assert len(records) == len(posted.documents) == sum(map(len, file.values()))
+            found += [(posting, records[posting.reference]) for posting in posted.documents]
+    return found
+
+
+def test_deposits_less_applications_are_what_customers_have_on_deposit(service: Subledger, ledger: str) -> None:
+    held: dict[str, int] = defaultdict(int)
+    for posting, record in of_blocks(service, ledger):
+        if posting.kind == "deposit":
+            held[posting.block_id] += posting.total_minor
+            assert record["payment"] == Decimal(posting.total_minor) / 100
+        elif posting.kind == "application":
+            held[posting.block_id] -= posting.total_minor
+            assert record["apply"]["items"][0]["amount"] == Decimal(posting.total_minor) / 100
+        else:
+            for line in posting.lines:
+                if line.role == "customer_deposits":  # voids, refunds and the like: not a deposit's own doing
+                    held[line.block_id] += line.functional_minor * (1 if line.side is Side.CREDIT else -1)
+    query = """
+        SELECT block_id, sum(functional_minor * CASE side WHEN 'credit' THEN 1 ELSE -1 END)::bigint FROM journal_lines
+        WHERE ledger = %s AND account = 'customer_deposits' AND accounting_date <= %s GROUP BY block_id
+    """
+    with service.database.write() as connection:
+        books = dict(connection.execute(query, (ledger, MONTHS[-1].last_day)).fetchall())
+    assert {block: amount for block, amount in held.items() if amount} == {b: a for b, a in books.items() if a}
+    assert len(held) > 10
+
+
+def test_each_deposit_is_known_by_its_block_and_each_application_names_one(service: Subledger, ledger: str) -> None:
+    made: set[str] = set()
+    names: list[str] = []
+    for posting, record in of_blocks(service, ledger):
+        names.append(posting.reference)
+        if posting.kind == "deposit":
+            made.add(record["externalId"])
+            assert record["custbody_subledger_block"] == posting.block_id
+        elif posting.kind == "application":
+            assert record["deposit"]["externalId"] in made, "its deposit came before"
+    assert len(names) == len(set(names))
+
+
+def test_where_the_general_ledgers_revenue_module_posts_revenue_no_file_touches_it(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(policy="customer_deposits_arm", on_shortfall="overage")
+    events = World(random.Random(3), ("USD",), "arm").events(150)
+    service.record(ledger, [event for event in events if event["time"][:7] <= "2026-03"])
+    with service.database.read() as connection:
+        of_revenue = {
+            row["account"]
+            for row in mapping_of(connection, ledger, 1).rows
+            if row["role"] in ("usage_revenue", "overage_revenue", "breakage_revenue", "contra_revenue")
+        }
+    assert len(of_revenue) == 4
+    told = 0
+    for name in OF_TARGETS:
+        for month in MONTHS[:3]:
+            for export in exports.export(service.recorder, service.database, ledger, month, name):
+                with service.database.read() as connection:
+                    posted = exports.posted_of(connection, export)
+                assert posted is not None
+                accounts = {line.account.number for posting in posted.documents for line in posting.lines}
+                assert not accounts & of_revenue
+                told += len(accounts)
+    assert told > 20

@@ -22,7 +22,8 @@ RenderDetail = Callable[[Journal, Iterable[DetailEntry]], Iterator[str]]
 class Format(msgspec.Struct, frozen=True, kw_only=True):
     """One format: its name in the contract, how its files are labelled, how a journal becomes a file.
 
-    ``target`` is the general ledger that it is for; without one, a file is of the journal alone. ``render_detail``
+    ``target`` is the general ledger that it is for; without one, a file is of the journal alone. ``by_block``: its
+    documents are those of the customer-deposit pattern, block by block. ``render_detail``
     writes every entry of a journal, as a stream of pieces of text; None where the format has no such rendering.
     """
 
@@ -31,6 +32,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     extension: str
     render: Render
     target: Target | None = None
+    by_block: bool = False
     render_detail: RenderDetail | None = None
 
     @property
@@ -68,6 +70,10 @@ FORMATS: Final[dict[str, Format]] = {
         Format(
             name="netsuite-json", media_type="application/json", extension="json",
             render=netsuite.json_file, target=netsuite.TARGET,
+        ),
+        Format(
+            name="netsuite-deposits", media_type="application/json", extension="json",
+            render=netsuite.deposits_file, target=netsuite.TARGET, by_block=True,
         ),
     )
 }  # fmt: skip
