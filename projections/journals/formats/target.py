@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
+from xml.etree.ElementTree import Element, indent, tostring
 
 import msgspec
 
@@ -63,6 +65,7 @@ Settings = TypeVar("Settings", bound=TargetSettings)
 Render = Callable[[Rendering], bytes]
 
 _FEWEST_LINES: Final = 2
+_NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
@@ -98,16 +101,31 @@ def debit_and_credit(posting: Posting, line: PostingLine) -> tuple[str, str]:
     return (amount, "") if line.side is Side.DEBIT else ("", amount)
 
 
-def csv_bytes(rows: Iterable[Iterable[str]], *, line_end: str = "\r\n", encoding: str = "utf-8") -> bytes:
+def csv_bytes(
+    rows: Iterable[Iterable[str]], *, line_end: str = "\r\n", encoding: str = "utf-8", delimiter: str = ","
+) -> bytes:
     """Rows by RFC 4180."""
     file = io.StringIO()
-    csv.writer(file, lineterminator=line_end).writerows(rows)
+    csv.writer(file, lineterminator=line_end, delimiter=delimiter).writerows(rows)
     return file.getvalue().encode(encoding)
 
 
 def cell(text: str) -> str:
     """A text in a file that a person may open with a spreadsheet."""
     return spreadsheet_text(text)
+
+
+def functional_of(rendering: Rendering, line: PostingLine) -> str:
+    """A line's amount in the functional currency."""
+    return format_minor(line.functional_minor, rendering.journal.functional_currency)
+
+
+def xml_bytes(root: Element, *, line_end: str = "\n") -> bytes:
+    """An XML 1.0 document in UTF-8, indented; what its letters may not be is a question mark."""
+    indent(root)
+    text = _NOT_XML.sub("?", tostring(root, encoding="unicode"))
+    document = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+    return document.replace("\n", line_end).encode()
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
