@@ -84,7 +84,7 @@ TARGET: Final = Target(
     settings=Settings,
 )
 
-_PLACEHOLDERS: Final = Limits(lines=0, text=0, reference=10)
+_PLACEHOLDERS: Final = Limits(lines=0, text=0, reference=10, alphabet="[A-Z0-9]")
 _DESCRIPTIONS: Final = Limits(lines=0, text=0, reference=40)
 _COLUMNS: Final = (
     "JOURNALBATCHNUMBER", "LINENUMBER", "JOURNALNAME", "DESCRIPTION", "ACCOUNTTYPE", "ACCOUNTDISPLAYVALUE",

@@ -74,13 +74,16 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             )  # fmt: skip
 
 
+_TEXT: Final = 240
+
 TARGET: Final = Target(
     name="oracle",
-    limits=Limits(lines=10_000, text=240, reference=25, two_currencies=True, decimals=3),
+    limits=Limits(lines=10_000, text=_TEXT, reference=25, two_currencies=True, decimals=3),
     settings=Settings,
 )
 
 _BATCHES: Final = Limits(lines=0, text=0, reference=50)
+_EXTERNAL_REFERENCES: Final = Limits(lines=0, text=0, reference=80)
 _GROUPS: Final = 10**15
 
 
@@ -120,8 +123,9 @@ def _document(rendering: Rendering, posting: Posting) -> dict[int, str]:
     columns = {
         1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: posting.currency,
         7: day, 8: "A",
-        43: short_name(journal.name, _BATCHES), 44: f"{rendering.title}, {rendering.export_id}",
-        46: posting.reference, 47: f"{rendering.title}, {posting.name}", 48: rendering.export_id,
+        43: short_name(journal.name, _BATCHES), 44: f"{rendering.export_id}, {rendering.title}"[:_TEXT],
+        46: posting.reference, 47: f"{posting.name}, {rendering.title}"[:_TEXT],
+        48: short_name(rendering.export_id, _EXTERNAL_REFERENCES),
         67: str(group_id(rendering)),
         95: journal.posting_date.strftime(settings.period_name) if settings.period_name else "",
     }  # fmt: skip

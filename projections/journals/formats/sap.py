@@ -53,12 +53,12 @@ def _assigned() -> dict[str, Assignment]:
 
 class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``company_code``: the ledger's entity where empty. ``user``: who the message says created the documents.
-    ``dimensions``: our dimension to their account assignment. ``title``: at most 17 letters, as a header has 25 and the
+    ``dimensions``: our dimension to their account assignment. ``title``: at most 16 letters, as a header has 25 and the
     month is added. For the file: ``separator``, ``date_format`` and ``byte_order_mark`` as the uploading user's
     template has them, and ``signed_company_amounts``: whether a credit in company code currency is below zero.
     """
 
-    title: Annotated[str, Meta(max_length=17)] = "Prepaid credits"
+    title: Annotated[str, Meta(max_length=16)] = "Prepaid credits"
     company_code: Annotated[str, Meta(max_length=4)] = ""
     document_type: Annotated[str, Meta(min_length=2, max_length=2)] = "SA"
     user: Annotated[str, Meta(min_length=1, max_length=12)] = "SUBLEDGER"
@@ -69,10 +69,12 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     signed_company_amounts: bool = False
 
 
+_TEXT: Final = 50
+
 TARGET: Final = Target(
     name="sap",
     # Reference numbers are upper case: what a person looks for is made so by SAP's screens.
-    limits=Limits(lines=900, text=50, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
+    limits=Limits(lines=900, text=_TEXT, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
     settings=Settings,
 )
 
@@ -133,7 +135,7 @@ def _header_cells(rendering: Rendering, posting: Posting) -> dict[str, str]:
 def _item_cells(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[str, str]:
     debit, credit = debit_and_credit(posting, line)
     cells = {
-        "BUKRS": cell(_company(rendering)), "HKONT": cell(line.account.number), "SGTXT": cell(line.text),
+        "BUKRS": cell(_company(rendering)), "HKONT": cell(line.account.number), "SGTXT": cell(line.text)[:_TEXT],
         "WRSOL": debit, "WRHAB": credit, "ZUONR": line.reference,
     }  # fmt: skip
     if _is_foreign(rendering, posting):

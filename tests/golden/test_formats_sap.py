@@ -1,0 +1,171 @@
+"""SAP's two files: to the byte, and read back by parsers that know nothing of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projections.journals.formats import sap
+from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.pairs import Pair
+from subledger.errors import InvalidInput
+from tests.golden.journals_made import PAIRS, Read, ReadLine, assert_is_the_journal, journals, levels, rendering_of
+
+GOLDEN = Path(__file__).parent
+SETTINGS = {"level": "block", "company_code": "1010"}
+CASES: dict[str, dict[str, Any]] = {
+    "currencies": {**SETTINGS},
+    "empty": {**SETTINGS, "pairs": ()},
+    "split": {**SETTINGS, "lines": 4, "separator": ";", "byte_order_mark": True, "signed_company_amounts": True},
+}
+
+
+def read_csv(file: bytes, *, delimiter: str = ",") -> Iterator[Read]:
+    """By the technical names, wherever they stand."""
+    rows = list(csv.reader(io.StringIO(file.decode("utf-8-sig"), newline=""), delimiter=delimiter, strict=True))
+    assert len({len(row) for row in rows}) == 1
+    starts = [place for place, row in enumerate(rows) if row[1] == "Header"]
+    for number, (start, end) in enumerate(pairwise([*starts, len(rows)]), start=1):
+        assert rows[start][0] == str(number)
+        header = dict(zip(rows[start + 1], rows[start + 3], strict=True))
+        assert header["BLDAT"] == header["BUDAT"] == "20260131"
+        names = rows[start + 7]
+        items = [dict(zip(names, row, strict=True)) for row in rows[start + 9 : end] if any(row)]
+        assert all(bool(item["WRSOL"]) != bool(item["WRHAB"]) for item in items)
+        assert all(len(item["SGTXT"]) <= 50 and not item["SGTXT"].startswith("=") for item in items)
+        yield Read(
+            header["XBLNR"], header["WAERS"],
+            tuple(
+                ReadLine(
+                    item["ZUONR"], item["HKONT"], bool(item["WRSOL"]), Decimal(item["WRSOL"] or item["WRHAB"]),
+                    abs(Decimal(item["DMBTR"])) if item["DMBTR"] else None,
+                )
+                for item in items
+            ),
+        )  # fmt: skip
+
+
+def read_xml(file: bytes) -> Iterator[Read]:
+    envelope = ElementTree.fromstring(file)
+    bulk = envelope.find(
+        "{http://schemas.xmlsoap.org/soap/envelope/}Body/{http://sap.com/xi/SAPSCORE/SFIN}JournalEntryBulkCreateRequest"
+    )
+    assert bulk is not None
+    assert bulk.findtext("MessageHeader/CreationDateTime") == "2026-01-31T00:00:00Z"
+    for request in bulk.iterfind("JournalEntryCreateRequest"):
+        entry = request.find("JournalEntry")
+        assert entry is not None
+        reference = entry.findtext("DocumentReferenceID", "")
+        assert request.findtext("MessageHeader/ID") == reference
+        items = entry.findall("Item")
+        currencies = {item.find("AmountInTransactionCurrency").get("currencyCode") for item in items}  # type: ignore[union-attr]
+        [currency] = currencies
+        assert [item.findtext("ReferenceDocumentItem") for item in items] == [str(n + 1) for n in range(len(items))]
+        yield Read(reference, currency or "", tuple(map(_item, items)))
+
+
+def _item(item: ElementTree.Element) -> ReadLine:
+    """Amounts say their side by their sign, as the code beside them does."""
+    debit = item.findtext("DebitCreditCode") == "S"
+    amount = Decimal(item.findtext("AmountInTransactionCurrency", ""))
+    functional = item.findtext("AmountInCompanyCodeCurrency")
+    for each in (amount, Decimal(functional or 0)):
+        assert not each or (each > 0) is debit
+        assert str(each)[:2] != "-0" or each
+    account = item.findtext("GLAccount", "")
+    assert len(account) == 10
+    return ReadLine(
+        item.findtext("AssignmentReference", ""), account.lstrip("0"), debit, abs(amount),
+        abs(Decimal(functional)) if functional else None,
+    )  # fmt: skip
+
+
+def rendered(case: str) -> Rendering:
+    return rendering_of(sap.TARGET, **CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_files_are_the_agreed_ones_to_the_byte(case: str) -> None:
+    assert sap.csv_file(rendered(case)) == (GOLDEN / f"sap-{case}.csv").read_bytes()
+    assert sap.xml_file(rendered(case)) == (GOLDEN / f"sap-{case}.xml").read_bytes()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_read_back_is_the_journal(case: str) -> None:
+    rendering = rendered(case)
+    delimiter = CASES[case].get("separator", ",")
+    assert_is_the_journal(read_csv(sap.csv_file(rendering), delimiter=delimiter), rendering)
+    assert_is_the_journal(read_xml(sap.xml_file(rendering)), rendering)
+
+
+@given(journals(), levels, st.integers(2, 6))
+def test_any_journal_is_read_back_from_documents_that_balance(
+    journal: tuple[tuple[Pair, ...], str], level: str, lines: int
+) -> None:
+    pairs, home = journal
+    rendering = rendering_of(sap.TARGET, pairs, functional_currency=home, level=level, lines=lines)
+    assert_is_the_journal(read_csv(sap.csv_file(rendering)), rendering)
+    assert_is_the_journal(read_xml(sap.xml_file(rendering)), rendering)
+
+
+def test_a_line_of_company_currency_alone_has_nothing_in_the_documents() -> None:
+    [*_, euros] = read_xml(sap.xml_file(rendered("currencies")))
+    gain = next(line for line in euros.lines if line.account == "7100")
+    assert (euros.currency, gain.amount, gain.functional) == ("EUR", Decimal("0.00"), Decimal("33.00"))
+
+
+def test_a_month_of_many_lines_is_documents_below_the_999_items_that_sap_takes() -> None:
+    pairs = tuple(
+        Pair(
+            debit="prepaid_liability", credit="usage_revenue", currency="USD", amount_minor=number + 1,
+            functional_minor=number + 1, credit_kind="paid", customer=f"c{number:05}",
+        )
+        for number in range(451)
+    )  # fmt: skip
+    rendering = rendering_of(sap.TARGET, pairs, level="customer")
+    documents = tuple(read_xml(sap.xml_file(rendering)))
+    assert [len(document.lines) for document in documents] == [900, 2]
+    assert_is_the_journal(documents, rendering)
+
+
+def test_texts_stay_within_their_fields_and_say_the_month() -> None:
+    envelope = ElementTree.fromstring(sap.xml_file(rendering_of(sap.TARGET, PAIRS, level="block", title="T" * 16)))
+    assert {text.text for text in envelope.iter("DocumentHeaderText")} == {"T" * 16 + " 2026-01"}
+    assert max(len(text.text or "") for text in envelope.iter("DocumentItemText")) == 50
+    assert all(len(text.text or "") <= 16 for text in envelope.iter("DocumentReferenceID"))
+    assert all(0 < len(text.text or "") <= 35 for text in envelope.iter("ID"))
+    assert {text.text for text in envelope.iter("CostCenter")} == {"Ops", "Sales"}
+
+
+def test_letters_that_xml_cannot_have_are_question_marks() -> None:
+    pair = Pair(
+        debit="accounts_receivable", credit="prepaid_liability", currency="USD", amount_minor=1, functional_minor=1,
+        credit_kind="paid", customer="a\uffffb",
+    )  # fmt: skip
+    file = sap.xml_file(rendering_of(sap.TARGET, (pair,), level="customer"))
+    assert "a?b" in next(ElementTree.fromstring(file).iter("DocumentItemText")).text  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"title": "T" * 17}, "title"), ({"company_code": "10101"}, "company_code"), ({"lines": 1}, "lines"),
+        ({"document_type": "S"}, "document_type"), ({"separator": "|"}, "separator"), ({"level": "event"}, "level"),
+        ({"user": ""}, "user"), ({"dimensions": {"department": "Department"}}, "dimensions[...]"),
+        ({"company": "1010"}, "settings"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_with_their_field(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_settings(sap.TARGET.settings, given)
+    assert refused.value.field == field
