@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from projections.journals.detail import DetailEntry
-from projections.journals.formats import netsuite, neutral, plaintext
+from projections.journals.formats import dynamics, netsuite, neutral, oracle, plaintext, sap
 from projections.journals.formats.target import Render, Target
 from projections.journals.summary import Journal
 from subledger.errors import NotSupportedYet, UnknownFormat
@@ -75,16 +75,27 @@ FORMATS: Final[dict[str, Format]] = {
             name="netsuite-deposits", media_type="application/json", extension="json",
             render=netsuite.deposits_file, target=netsuite.TARGET, by_block=True,
         ),
+        Format(name="sap-csv", media_type="text/csv", extension="csv", render=sap.csv_file, target=sap.TARGET),
+        Format(name="sap-xml", media_type="text/xml", extension="xml", render=sap.xml_file, target=sap.TARGET),
+        Format(
+            name="oracle-fbdi", media_type="application/zip", extension="zip",
+            render=oracle.zip_file, target=oracle.TARGET,
+        ),
+        Format(
+            name="dynamics-csv", media_type="application/zip", extension="zip",
+            render=dynamics.zip_file, target=dynamics.TARGET,
+        ),
+        Format(
+            name="dynamics-json", media_type="application/json", extension="json",
+            render=dynamics.json_file, target=dynamics.TARGET,
+        ),
     )
 }  # fmt: skip
 
 TARGETS: Final = {form.target.name: form.target for form in FORMATS.values() if form.target is not None}
 """The general ledgers that there are formats for."""
 
-NOT_YET_FORMATS: Final = (
-    "intacct-csv", "intacct-xml", "quickbooks-csv", "quickbooks-json", "sap-csv",
-    "sap-xml", "oracle-fbdi", "dynamics-csv", "dynamics-json",
-)  # fmt: skip
+NOT_YET_FORMATS: Final = ("intacct-csv", "intacct-xml", "quickbooks-csv", "quickbooks-json")
 
 
 def format_named(name: str, *, detail: bool = False) -> Format:
