@@ -330,6 +330,8 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownExport: "tests/store/test_close.py",
     errors.IntegrityFault: "tests/store/test_close.py",
     errors.NotSupportedYet: "tests/store/test_close.py",
+    errors.NotRepresentable: "tests/golden/test_postings.py",
+    errors.UnknownTarget: "tests/store/test_general_ledgers.py",
     errors.EmbeddedServerFailed: "tests/store/test_embedded.py",
     errors.LedgerBusy: "tests/store/test_gathering.py",
     errors.Overloaded: "tests/store/test_gathering.py",
