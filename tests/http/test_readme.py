@@ -70,6 +70,20 @@ def test_the_reports_are_made_and_tie(work: Path, tour: subprocess.CompletedProc
     assert "cust-42" in (work / "statement.html").read_text("utf-8")
 
 
+def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
+    work: Path, tour: subprocess.CompletedProcess[str]
+) -> None:
+    assert tour.returncode == 0
+    done = subprocess.run(
+        ["bash", "-e", "-c", _block("subledger checklist")],
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "blocked" not in done.stdout
+    assert "inv-1001" in done.stdout
+    assert "1 compared, 0 differ" in done.stdout
+
+
 def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
     """In a database of its own: where a key exists, every call over HTTP needs one."""
     commands = re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README)
