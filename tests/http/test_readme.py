@@ -80,7 +80,7 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "blocked" not in done.stdout
-    assert "inv-1001" in done.stdout
+    assert "use-1" in done.stdout
     assert "1 compared, 0 differ" in done.stdout
 
 
