@@ -179,7 +179,7 @@ def summed_lines(
                 pool=first.pool, processor=first.processor, customer=first.customer, block_id=first.block_id,
                 text=_text(line, role, first, own if first.currency != home else None),
             )  # fmt: skip
-        lines.append(msgspec.structs.replace(line, text=_shortened(line.text, limits.text)))
+        lines.append(msgspec.structs.replace(line, text=shortened(line.text, limits.text)))
     return tuple(lines)
 
 
@@ -193,8 +193,9 @@ def _text(line: PostingLine, role: str, pair: Pair, own: int | None) -> str:
     return ", ".join([line.account.name or role, *(part for part in parts if part)])
 
 
-def _shortened(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[:limit]
+def shortened(text: str, limit: int) -> str:
+    """A text in so many characters; an ellipsis says that it was longer."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[: max(limit, 0)]
 
 
 def check_posting(posting: Posting, home: str, limits: Limits) -> None:
@@ -230,7 +231,9 @@ def short_name(name: str, limits: Limits) -> str:
 
     The hash is 40 bits of the whole name, so that names that begin alike stay apart.
     """
-    if len(name) <= limits.reference and re.fullmatch(f"(?:{limits.alphabet})+", name, re.ASCII):
+    # One that begins with a minus would be a formula to a spreadsheet, and an apostrophe before it another id.
+    fits = len(name) <= limits.reference and name[:1].isalnum()
+    if fits and re.fullmatch(f"(?:{limits.alphabet})+", name, re.ASCII):
         return name
     digest = b32encode(hashlib.sha256(name.encode()).digest()[:5]).decode()
     kept = "".join(letter if re.fullmatch(limits.alphabet, letter, re.ASCII) else "" for letter in name)

@@ -11,18 +11,21 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from xml.etree.ElementTree import Element, indent, tostring
 
 import msgspec
 
 from projections.journals.formats.neutral import spreadsheet_text
 from projections.journals.pairs import LEVELS, Level
-from projections.journals.postings import Limits, Posting, PostingLine
+from projections.journals.postings import Limits, Posting, PostingLine, shortened
 from projections.journals.summary import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
-from subledger.money import format_minor
+from subledger.money import exponent, format_minor
+
+DateFormat = Annotated[str, msgspec.Meta(pattern="^(?=.*%d)(?=.*%[mb])(?=.*%[Yy])[^\\x00-\\x1f]+$", max_length=40)]
+"""How a day is written, by ``strftime``: with its day, month and year. Imports take today for a date they lack."""
 
 
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +36,9 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     level: Level = "dimension"
     lines: int = 0
     title: str = "Prepaid credits"
+
+    def check(self) -> None:
+        """What one setting says of another. Raises InvalidInput naming the field."""
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,21 +90,58 @@ def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
         )
     if settings.level not in LEVELS:
         raise InvalidInput("unknown level", field="level", expected=", ".join(LEVELS), found=str(settings.level))
+    settings.check()
     return settings
+
+
+def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
+    """Their id of something of ours; as long as none are set, for a trial, ours.
+
+    Raises InvalidInput where others have an id: ours, taken for an id of theirs, may be that of something else.
+    """
+    if ids and ours not in ids:
+        raise InvalidInput(
+            f"the settings have ids, but none for {ours[:60]}", field=field, expected=f"an id for {ours[:60]}",
+            found=", ".join(sorted(ids))[:100],
+        )  # fmt: skip
+    return ids.get(ours, ours)
+
+
+def check_one_to_one(dimensions: Mapping[str, str]) -> None:
+    """No two dimensions of ours are one of theirs: one would hide the other. Raises InvalidInput."""
+    for theirs in dimensions.values():
+        ours = sorted(name for name, value in dimensions.items() if value == theirs)
+        if len(ours) > 1:
+            raise InvalidInput(
+                f"{' and '.join(ours)} are both {theirs}",
+                field="dimensions",
+                expected="one dimension each",
+                found=theirs,
+            )
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
-def amount_of(posting: Posting, line: PostingLine) -> str:
-    """A line's amount in its document's currency: ``1250.00``."""
-    return format_minor(line.amount_minor, posting.currency)
+def amount_of(posting: Posting, line: PostingLine, *, decimals: int | None = None) -> str:
+    """A line's amount in its document's currency: ``1250.00``.
+
+    With ``decimals``, no more than these are written; those beyond are zeros, as ``postings_of`` has seen to.
+    """
+    text = format_minor(line.amount_minor, posting.currency)
+    beyond = 0 if decimals is None else exponent(posting.currency) - decimals
+    return text[:-beyond].rstrip(".") if beyond > 0 else text
 
 
-def debit_and_credit(posting: Posting, line: PostingLine) -> tuple[str, str]:
+def debit_and_credit(posting: Posting, line: PostingLine, *, decimals: int | None = None) -> tuple[str, str]:
     """The same in one of two columns, the other empty."""
-    amount = amount_of(posting, line)
+    amount = amount_of(posting, line, decimals=decimals)
     return (amount, "") if line.side is Side.DEBIT else ("", amount)
+
+
+def text_within(limit: int, text: str, end: str) -> str:
+    """A text and its end in so many characters: what is left out is of the text, and the end stays whole."""
+    return shortened(text, limit - len(end)) + end
 
 
 def csv_bytes(

@@ -1,0 +1,238 @@
+"""Sage Intacct's files, byte by byte and read back by the standard library's parsers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from decimal import Decimal
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+
+from projections.journals.formats import intacct
+from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.mapping import Mapping
+from projections.journals.pairs import Pair
+from projections.journals.summary import Journal
+from subledger.accounts import Side
+from subledger.errors import InvalidInput, NotRepresentable
+from tests.golden.journals_made import (
+    EXPORT_ID,
+    GOLDEN,
+    GOLDENS,
+    ReadDocument,
+    ReadLine,
+    assert_says_the_journal,
+    assert_within_limits,
+    journal_of,
+    journals,
+    overlong,
+    random_settings,
+    rendering_of,
+    side_of,
+)
+
+# The template and the gateway's order as the vendor has them, not as the format does.
+TEMPLATE = (
+    "DONOTIMPORT,JOURNAL,DATE,REVERSEDATE,DESCRIPTION,REFERENCE_NO,LINE_NO,ACCT_NO,LOCATION_ID,DEPT_ID,DOCUMENT,MEMO,"
+    "DEBIT,CREDIT,SOURCEENTITY,CURRENCY,EXCH_RATE_DATE,EXCH_RATE_TYPE_ID,EXCHANGE_RATE,STATE,ALLOCATION_ID,BILLABLE,"
+    "GLENTRY_PROJECTID,GLENTRY_CUSTOMERID,GLENTRY_VENDORID,GLENTRY_ITEMID,GLENTRY_CLASSID,GLENTRY_EMPLOYEEID"
+)
+OF_A_JOURNAL = ("JOURNAL", "DATE", "REVERSEDATE", "DESCRIPTION", "REFERENCE_NO", "STATE")
+BATCH_ORDER = (
+    "JOURNAL BATCH_DATE REVERSEDATE BATCH_TITLE HISTORY_COMMENT REFERENCENO BASELOCATION_NO SUPDOCID STATE EXPORT "
+    "ENTRIES"
+)
+ENTRY_ORDER = (
+    "DOCUMENT ACCOUNTNO TR_TYPE TRX_AMOUNT CURRENCY EXCH_RATE_DATE EXCH_RATE_TYPE_ID EXCHANGE_RATE LOCATION DEPARTMENT "
+    "PROJECTID TASKID COSTTYPEID CUSTOMERID VENDORID EMPLOYEEID ITEMID CLASSID CONTRACTID WAREHOUSEID GLDIMPLAN "
+    "DESCRIPTION"
+)
+COMPANY = {
+    "level": "customer", "multi_currency": True, "base_location": "US", "state": "Posted", "export_field": "EXPORT",
+    "customers": {"cus-42": "C-0042"}, "location": "US01-HQ",
+    "dimensions": {"department": "DEPARTMENT", "class": "GLDIMPLAN", "location": "WAREHOUSEID"},
+}  # fmt: skip
+
+
+def read_csv(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def csv_documents(rows: list[dict[str, str]]) -> list[ReadDocument]:
+    """A row with a journal begins one; the rows after it say nothing of the journal, and are numbered on."""
+    documents: list[ReadDocument] = []
+    for row in rows:
+        if row["JOURNAL"]:
+            assert row["DATE"]
+            assert 0 < len(row["DESCRIPTION"]) <= 30
+            documents.append(ReadDocument(row["REFERENCE_NO"], []))
+        else:
+            assert not any(row[name] for name in OF_A_JOURNAL)
+        side, amount = side_of(row["DEBIT"], row["CREDIT"])
+        documents[-1].lines.append(ReadLine(row["ACCT_NO"].removeprefix("'"), side, amount, row["DOCUMENT"]))
+        assert row["LINE_NO"] == str(len(documents[-1].lines))
+        assert len(row["MEMO"]) <= intacct.TARGET.limits.text
+    return documents
+
+
+def text(element: ElementTree.Element, name: str) -> str:
+    found = element.find(name)
+    assert found is not None
+    assert found.text
+    return found.text
+
+
+def in_order(element: ElementTree.Element, order: str) -> bool:
+    names = [child.tag for child in element]
+    return names == [name for name in order.split() if name in names]
+
+
+def xml_documents(content: bytes) -> list[ReadDocument]:
+    root = ElementTree.fromstring(content)
+    assert root.tag == "content"
+    documents = []
+    for function in root:
+        (create,) = function
+        (batch,) = create
+        assert (function.tag, create.tag, batch.tag) == ("function", "create", "GLBATCH")
+        assert in_order(batch, BATCH_ORDER)
+        reference = text(batch, "REFERENCENO")
+        assert function.get("controlid") == reference
+        lines = []
+        for entry in batch.iterfind("ENTRIES/GLENTRY"):
+            assert in_order(entry, ENTRY_ORDER)
+            side = {"1": Side.DEBIT, "-1": Side.CREDIT}[text(entry, "TR_TYPE")]
+            amount = Decimal(text(entry, "TRX_AMOUNT"))
+            lines.append(ReadLine(text(entry, "ACCOUNTNO"), side, amount, text(entry, "DOCUMENT")))
+        documents.append(ReadDocument(reference, lines))
+    return documents
+
+
+def rendered(golden: str) -> Rendering:
+    settings, pairs = GOLDENS[golden]
+    return rendering_of(intacct.TARGET, settings, pairs)
+
+
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_the_files_are_the_agreed_ones_to_the_byte(golden: str) -> None:
+    assert intacct.csv_file(rendered(golden)) == (GOLDEN / f"{golden}intacct.csv").read_bytes()
+    assert intacct.xml_file(rendered(golden)) == (GOLDEN / f"{golden}intacct.xml").read_bytes()
+
+
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_the_files_say_the_journal(golden: str) -> None:
+    rendering = rendered(golden)
+    assert intacct.csv_file(rendering).decode().splitlines()[0] == TEMPLATE
+    assert_says_the_journal(csv_documents(read_csv(intacct.csv_file(rendering))), rendering)
+    assert_says_the_journal(xml_documents(intacct.xml_file(rendering)), rendering)
+
+
+@given(journals(), random_settings())
+def test_documents_are_within_limits_and_are_together_the_journal(
+    made: tuple[Journal, tuple[Pair, ...]], settings: dict[str, Any]
+) -> None:
+    journal, pairs = made
+    rendering = rendering_of(intacct.TARGET, settings, pairs, journal=journal)
+    limits = intacct.TARGET.limits_for(rendering.settings)
+    assert_within_limits(rendering.postings, pairs, limits, journal.functional_currency)
+    content = intacct.xml_file(rendering)
+    assert content == intacct.xml_file(rendering)
+    assert_says_the_journal(xml_documents(content), rendering)
+    assert_says_the_journal(csv_documents(read_csv(intacct.csv_file(rendering))), rendering)
+
+
+def test_a_companys_own_settings_are_in_both_files() -> None:
+    rendering = rendering_of(intacct.TARGET, COMPANY)
+    rows = read_csv(intacct.csv_file(rendering))
+    assert_says_the_journal(csv_documents(rows), rendering)
+    assert_says_the_journal(xml_documents(intacct.xml_file(rendering)), rendering)
+    assert rows[0]["STATE"] == "Posted"
+    for row in rows:
+        assert (row["LOCATION_ID"], row["SOURCEENTITY"], row["CURRENCY"]) == ("US01-HQ", "US", "USD")
+        assert (row["EXCH_RATE_DATE"], row["EXCH_RATE_TYPE_ID"]) == ("02/28/2026", "Intacct Daily Rate")
+    assert {row["GLENTRY_CUSTOMERID"] for row in rows} == {"", "C-0042"}
+    assert {row["GLENTRY_WAREHOUSEID"] for row in rows} == {"", "US01", "W"}
+    assert {row["GLDIMPLAN"] for row in rows} == {"", "Größe L", "PLATFORM"}
+    batch = ElementTree.fromstring(intacct.xml_file(rendering)).find("function/create/GLBATCH")
+    assert batch is not None
+    assert batch.find("STATE") is None  # which posts it
+    assert (text(batch, "BASELOCATION_NO"), text(batch, "EXPORT")) == ("US", EXPORT_ID)
+    entries = batch.findall("ENTRIES/GLENTRY")
+    assert {entry.findtext("CUSTOMERID") for entry in entries} == {None, "C-0042"}
+    assert {entry.findtext("GLDIMPLAN") for entry in entries} == {None, "Größe L", "PLATFORM"}
+    assert {entry.findtext("CURRENCY") for entry in entries} == {"USD"}
+
+
+def test_without_a_rate_type_the_rate_is_one() -> None:
+    rendering = rendering_of(intacct.TARGET, {"multi_currency": True, "rate_type": "", "location": ""})
+    rows = read_csv(intacct.csv_file(rendering))
+    assert {(row["EXCHANGE_RATE"], row["EXCH_RATE_TYPE_ID"]) for row in rows} == {("1", "")}
+    entry = ElementTree.fromstring(intacct.xml_file(rendering)).find(".//GLENTRY")
+    assert entry is not None
+    assert (entry.findtext("EXCHANGE_RATE"), entry.find("EXCH_RATE_TYPE_ID")) == ("1", None)
+    assert entry.find("LOCATION") is None
+    assert rows[0]["LOCATION_ID"] == ""
+
+
+def test_a_long_title_leaves_the_month_and_the_part_in_the_description() -> None:
+    rendering = rendering_of(intacct.TARGET, {"title": "=" + "t" * 400, "lines": 2})
+    descriptions = [row["DESCRIPTION"] for row in read_csv(intacct.csv_file(rendering)) if row["DESCRIPTION"]]
+    assert descriptions[1] == "'=ttttttttttttttt… 2026-02 2/7"
+    titles = [title.text for title in ElementTree.fromstring(intacct.xml_file(rendering)).iter("BATCH_TITLE")]
+    assert all(title and len(title) == 255 for title in titles)
+    assert titles[1] is not None
+    assert titles[1].endswith("… 2026-02, part 2 of 7")
+
+
+def test_a_text_that_is_too_long_is_shortened_beside_its_reference() -> None:
+    rendering = overlong(intacct.TARGET)
+    row = read_csv(intacct.csv_file(rendering))[0]
+    assert (len(row["MEMO"]), row["MEMO"][:2], row["MEMO"][-1], row["DOCUMENT"]) == (255, "'=", "…", "L1")
+    entry = ElementTree.fromstring(intacct.xml_file(rendering)).find(".//GLENTRY")
+    assert entry is not None
+    assert (len(text(entry, "DESCRIPTION")), text(entry, "DOCUMENT")) == (255, "L1")
+
+
+def test_letters_that_xml_does_not_have_are_question_marks() -> None:
+    mapping = Mapping.from_rows(
+        [{"role": role, "account": "1", "name": "a\ufffe<&\U0001f600"} for role in ("cash", "tax_payable")]
+    )
+    pair = Pair(debit="cash", credit="tax_payable", currency="USD", amount_minor=1, functional_minor=1)
+    rendering = rendering_of(intacct.TARGET, {}, (pair,), mapping=mapping)
+    found = ElementTree.fromstring(intacct.xml_file(rendering)).findtext(".//DESCRIPTION")
+    assert found == "a?<&\U0001f600"
+
+
+def test_amounts_that_do_not_fit_are_refused() -> None:
+    for amount, home in ((1251, "KWD"), (10**14, "USD")):
+        pair = Pair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=amount, functional_minor=amount)
+        with pytest.raises(NotRepresentable):
+            rendering_of(intacct.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "field"),
+    [
+        ({"journal": ""}, "journal"),
+        ({"state": "posted"}, "state"),
+        ({"level": "event"}, "level"),
+        ({"lines": 1}, "lines"),
+        ({"location": 7}, "location"),
+        ({"multi_currency": "USD"}, "multi_currency"),
+        ({"dimensions": {"region": "REGION"}}, "dimensions"),
+        ({"dimensions": {"customer": "CUSTOMERID"}}, "dimensions"),
+        ({"dimensions": {"region": "GLDIM<x>"}}, "dimensions"),
+        ({"dimensions": {"a": "CLASSID", "b": "CLASSID"}}, "dimensions"),
+        ({"export_field": "STATE"}, "export_field"),
+        ({"export_field": "my field"}, "export_field"),
+        ({"date_format": "%d/%m"}, "date_format"),
+        ({"sender_id": "x"}, "sender_id"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_settings(intacct.Settings, given_settings)
+    assert refused.value.field == field

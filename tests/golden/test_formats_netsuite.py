@@ -1,0 +1,209 @@
+"""NetSuite's files, byte by byte and read back by the standard library's parsers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from projections.journals.formats import netsuite
+from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.pairs import Pair
+from projections.journals.summary import Journal
+from subledger.accounts import Side
+from subledger.errors import InvalidInput, NotRepresentable
+from tests.golden.journals_made import (
+    EXPORT_ID,
+    GOLDEN,
+    GOLDENS,
+    ReadDocument,
+    ReadLine,
+    assert_says_the_journal,
+    assert_within_limits,
+    journal_of,
+    journals,
+    overlong,
+    random_settings,
+    rendering_of,
+    side_of,
+)
+
+LINE = "Journal Entry - Line: "
+OURS = {
+    "subsidiary": "Acme, Inc", "subsidiary_id": "1", "currency": "US Dollar", "currency_id": "1",
+    "posting_period_ids": {"2026-02": "214"}, "accounts": {"2150": "321", "4000": "401"},
+    "segment_ids": {"location": {"US01": "7", "W": "8"}}, "customers": {"cus-42": "24"},
+    "customer_names": {"cus-42": "=Customer 42"}, "approved": True,
+    "dimensions": {"department": "department", "class": "cseg_size", "location": "location"},
+}  # fmt: skip
+
+
+def read_csv(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def csv_documents(rows: list[dict[str, str]]) -> list[ReadDocument]:
+    """Rows of one external id follow each other, with the same header values in each."""
+    documents: list[ReadDocument] = []
+    headers: list[tuple[str, ...]] = []
+    for row in rows:
+        header = tuple(value for name, value in row.items() if not name.startswith(LINE))
+        if not documents or documents[-1].reference != row["External ID"]:
+            documents.append(ReadDocument(row["External ID"], []))
+            headers.append(header)
+        assert header == headers[-1]
+        side, amount = side_of(row[f"{LINE}Debit"], row[f"{LINE}Credit"])
+        reference = row[f"{LINE}custcol_subledger_line"]
+        assert row[f"{LINE}Memo"].startswith(f"{reference} ")
+        documents[-1].lines.append(ReadLine(row[f"{LINE}Account"].removeprefix("'"), side, amount, reference))
+    return documents
+
+
+def json_documents(content: bytes) -> list[ReadDocument]:
+    documents = []
+    for body in json.loads(content, parse_float=Decimal, parse_int=Decimal):
+        lines = []
+        for item in body["line"]["items"]:
+            side = Side.DEBIT if "debit" in item else Side.CREDIT
+            assert ("debit" in item) != ("credit" in item)
+            account = item["account"]["externalId"]
+            lines.append(ReadLine(account, side, item[side.value], item["custcol_subledger_line"]))
+        documents.append(ReadDocument(body["externalId"], lines))
+    return documents
+
+
+def rendered(golden: str) -> Rendering:
+    settings, pairs = GOLDENS[golden]
+    return rendering_of(netsuite.TARGET, settings, pairs)
+
+
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_the_files_are_the_agreed_ones_to_the_byte(golden: str) -> None:
+    assert netsuite.csv_file(rendered(golden)) == (GOLDEN / f"{golden}netsuite.csv").read_bytes()
+    assert netsuite.json_file(rendered(golden)) == (GOLDEN / f"{golden}netsuite.json").read_bytes()
+
+
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_the_files_say_the_journal(golden: str) -> None:
+    rendering = rendered(golden)
+    assert_says_the_journal(csv_documents(read_csv(netsuite.csv_file(rendering))), rendering)
+    assert_says_the_journal(json_documents(netsuite.json_file(rendering)), rendering)
+
+
+@given(journals(), random_settings())
+def test_documents_are_within_limits_and_are_together_the_journal(
+    made: tuple[Journal, tuple[Pair, ...]], settings: dict[str, Any]
+) -> None:
+    journal, pairs = made
+    rendering = rendering_of(netsuite.TARGET, settings, pairs, journal=journal)
+    limits = netsuite.TARGET.limits_for(rendering.settings)
+    assert_within_limits(rendering.postings, pairs, limits, journal.functional_currency)
+    content = netsuite.csv_file(rendering)
+    assert content == netsuite.csv_file(rendering)
+    rows = read_csv(content)
+    assert_says_the_journal(csv_documents(rows), rendering)
+    assert all(len(row[name]) <= 999 for row in rows for name in ("Memo", f"{LINE}Memo"))
+    assert_says_the_journal(json_documents(netsuite.json_file(rendering)), rendering)
+
+
+def test_csv_names_what_rest_knows_by_id() -> None:
+    rendering = rendering_of(netsuite.TARGET, {"level": "customer", **OURS})
+    row = next(row for row in read_csv(netsuite.csv_file(rendering)) if row[f"{LINE}cseg_size"])
+    assert [row[name] for name in ("Subsidiary", "Currency", "Posting Period", "Date", "Approved")] == [
+        "Acme, Inc", "US Dollar", "Feb 2026", "02/28/2026", "Yes",
+    ]  # fmt: skip
+    assert row[f"{LINE}cseg_size"] == "Größe L"
+    assert row["custbody_subledger_export"] == EXPORT_ID
+    assert row[f"{LINE}Class"] == ""
+    names = {row[f"{LINE}Name"] for row in read_csv(netsuite.csv_file(rendering))}
+    assert names == {"", "'=Customer 42"}
+    (body,) = json.loads(netsuite.json_file(rendering))
+    assert (body["subsidiary"], body["currency"], body["postingPeriod"]) == ({"id": "1"}, {"id": "1"}, {"id": "214"})
+    assert body["approved"] is True
+    assert body["custbody_subledger_export"] == EXPORT_ID
+    items = body["line"]["items"]
+    assert {"id": "321"} in [item["account"] for item in items]
+    assert {"externalId": "1100"} in [item["account"] for item in items]
+    assert {item["location"]["id"] for item in items if "location" in item} == {"7", "8"}
+    assert {item["cseg_size"]["id"] for item in items if "cseg_size" in item} == {"Größe L", "PLATFORM"}
+    assert {item["entity"]["id"] for item in items if "entity" in item} == {"24"}
+    assert any("entity" not in item for item in items)
+
+
+def test_without_a_field_of_its_own_a_lines_reference_begins_its_memo() -> None:
+    rendering = rendering_of(netsuite.TARGET, {"line_field": "", "export_field": ""})
+    (body,) = json.loads(netsuite.json_file(rendering))
+    items = body["line"]["items"]
+    assert [item["memo"].partition(" ")[0] for item in items] == [f"L{n}" for n in range(1, len(items) + 1)]
+    assert not [name for name in (*body, *items[0]) if name.startswith("cust")]
+    assert not [name for name in read_csv(netsuite.csv_file(rendering))[0] if "cust" in name]
+
+
+@pytest.mark.parametrize(
+    ("field", "ids", "missing"),
+    [("posting_period_ids", {"2026-01": "213"}, "2026-02"), ("segment_ids", {"location": {"US01": "7"}}, "W")],
+)
+def test_nothing_of_ours_is_sent_as_an_id_where_others_have_one(field: str, ids: dict[str, Any], missing: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        netsuite.json_file(rendering_of(netsuite.TARGET, {field: ids}))
+    assert (refused.value.field, refused.value.expected) == (field, f"an id for {missing}")
+
+
+def test_a_long_title_leaves_the_journals_name_in_the_memo() -> None:
+    rendering = rendering_of(netsuite.TARGET, {"title": "t" * 2000, "lines": 2})
+    memos = {row["Memo"] for row in read_csv(netsuite.csv_file(rendering))}
+    assert {len(memo) for memo in memos} == {999}
+    assert all(f"…, acme-us-2026-02-2, part {part} of " in " ".join(memos) for part in (1, 2))
+
+
+def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
+    rendering = overlong(netsuite.TARGET)
+    memo = read_csv(netsuite.csv_file(rendering))[0][f"{LINE}Memo"]
+    assert (len(memo), memo[:4], memo[-1]) == (999, "L1 =", "…")
+    assert len(json.loads(netsuite.json_file(rendering))[0]["line"]["items"][0]["memo"]) == 999
+
+
+def test_amounts_have_the_two_decimals_and_ten_digits_that_the_import_takes() -> None:
+    def amounts(functional: int, home: str) -> list[tuple[str, str]]:
+        pair = Pair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=functional,
+                    functional_minor=functional)  # fmt: skip
+        rendering = rendering_of(netsuite.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
+        return [
+            (row[f"{LINE}Debit"], row[f"{LINE}Credit"]) for row in read_csv(netsuite.csv_file(rendering))
+        ]  # fmt: skip
+
+    assert amounts(1250, "KWD") == [("1.25", ""), ("", "1.25")]
+    assert amounts(1250, "JPY") == [("1250", ""), ("", "1250")]
+    assert amounts(10**12 - 1, "USD")[0] == ("9999999999.99", "")
+    for amount, home in ((1251, "KWD"), (10**12, "USD")):
+        with pytest.raises(NotRepresentable):
+            amounts(amount, home)
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "field"),
+    [
+        ({"level": "event"}, "level"),
+        ({"lines": 1}, "lines"),
+        ({"lines": -3}, "lines"),
+        ({"date_format": ""}, "date_format"),
+        ({"date_format": "%d.%m."}, "date_format"),
+        ({"posting_period": ""}, "posting_period"),
+        ({"export_field": "memo"}, "export_field"),
+        ({"line_field": "custbody_x"}, "line_field"),
+        ({"approved": "yes"}, "approved"),
+        ({"accounts": {"1000": 7}}, "accounts"),
+        ({"dimensions": {"region": "memo"}}, "dimensions"),
+        ({"dimensions": {"region": "class", "class": "class"}}, "dimensions"),
+        ({"subsidary": "1"}, "subsidary"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_settings(netsuite.Settings, given_settings)
+    assert refused.value.field == field

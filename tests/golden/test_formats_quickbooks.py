@@ -1,0 +1,197 @@
+"""QuickBooks Online's files, byte by byte and read back by the standard library's parsers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from projections.journals.formats import quickbooks
+from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.pairs import Pair
+from projections.journals.summary import Journal
+from subledger.accounts import Side
+from subledger.errors import InvalidInput, NotRepresentable
+from tests.golden.journals_made import (
+    EXPORT_ID,
+    GOLDEN,
+    GOLDENS,
+    MAPPING,
+    ReadDocument,
+    ReadLine,
+    assert_says_the_journal,
+    assert_within_limits,
+    journal_of,
+    journals,
+    overlong,
+    random_settings,
+    rendering_of,
+    side_of,
+)
+
+# In CSV an account is known by its name; one without is by its number.
+NUMBERS = {row.get("name", row["account"]): row["account"] for row in MAPPING.rows}
+ACCOUNTS = {"1000": "35", "1100": "84", "2150": "91", "4000": "79", "-4100": "80", "6200": "12"}
+CLASSES = {"PLATFORM": "5000000000000012", "Größe L": "5"}
+COMPANY = {
+    "level": "customer", "accounts": ACCOUNTS, "account_names": {"4000": "Income:Usage"},
+    "dimensions": {"department": "location", "class": "class"}, "class_ids": CLASSES,
+    "location_ids": {"-R&D, EMEA": "3"}, "customers": {"cus-42": "24"}, "customer_names": {"cus-42": "Ünal & Co"},
+    "adjustment": True, "date_format": "%d/%m/%Y", "delimiter": ";",
+}  # fmt: skip
+
+
+def read_csv(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter=delimiter))
+
+
+def csv_documents(rows: list[dict[str, str]]) -> list[ReadDocument]:
+    documents: list[ReadDocument] = []
+    for row in rows:
+        if not documents or documents[-1].reference != row["Journal No"]:
+            documents.append(ReadDocument(row["Journal No"], []))
+        side, amount = side_of(row["Debits"], row["Credits"])
+        reference = row["Description"].partition(" ")[0]
+        account = NUMBERS[row["Account Name"].removeprefix("'")]
+        documents[-1].lines.append(ReadLine(account, side, amount, reference))
+    return documents
+
+
+def json_documents(content: bytes) -> list[ReadDocument]:
+    documents = []
+    for body in json.loads(content, parse_float=Decimal, parse_int=Decimal):
+        assert body["TxnDate"] == "2026-02-28"
+        assert len(body["DocNumber"]) <= 21
+        assert len(body["PrivateNote"]) <= 4000
+        lines = []
+        for line in body["Line"]:
+            assert line["DetailType"] == "JournalEntryLineDetail"
+            assert len(line["Description"]) <= 4000
+            detail = line["JournalEntryLineDetail"]
+            side = {"Debit": Side.DEBIT, "Credit": Side.CREDIT}[detail["PostingType"]]
+            reference = line["Description"].partition(" ")[0]
+            lines.append(ReadLine(detail["AccountRef"]["value"], side, line["Amount"], reference))
+        documents.append(ReadDocument(body["DocNumber"], lines))
+    return documents
+
+
+def rendered(golden: str) -> Rendering:
+    settings, pairs = GOLDENS[golden]
+    return rendering_of(quickbooks.TARGET, settings, pairs)
+
+
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_the_files_are_the_agreed_ones_to_the_byte(golden: str) -> None:
+    assert quickbooks.csv_file(rendered(golden)) == (GOLDEN / f"{golden}quickbooks.csv").read_bytes()
+    assert quickbooks.json_file(rendered(golden)) == (GOLDEN / f"{golden}quickbooks.json").read_bytes()
+
+
+@pytest.mark.parametrize("golden", GOLDENS)
+def test_the_files_say_the_journal(golden: str) -> None:
+    rendering = rendered(golden)
+    assert_says_the_journal(csv_documents(read_csv(quickbooks.csv_file(rendering))), rendering)
+    assert_says_the_journal(json_documents(quickbooks.json_file(rendering)), rendering)
+
+
+@given(journals(), random_settings())
+def test_documents_are_within_limits_and_are_together_the_journal(
+    made: tuple[Journal, tuple[Pair, ...]], settings: dict[str, Any]
+) -> None:
+    journal, pairs = made
+    rendering = rendering_of(quickbooks.TARGET, settings, pairs, journal=journal)
+    limits = quickbooks.TARGET.limits_for(rendering.settings)
+    assert_within_limits(rendering.postings, pairs, limits, journal.functional_currency)
+    content = quickbooks.json_file(rendering)
+    assert content == quickbooks.json_file(rendering)
+    assert_says_the_journal(json_documents(content), rendering)
+    assert_says_the_journal(csv_documents(read_csv(quickbooks.csv_file(rendering))), rendering)
+
+
+def test_csv_names_what_the_api_knows_by_id() -> None:
+    rendering = rendering_of(quickbooks.TARGET, COMPANY)
+    rows = read_csv(quickbooks.csv_file(rendering), ";")
+    assert {row["Journal Date"] for row in rows} == {"28/02/2026"}
+    usage = [row for row in rows if row["Account Name"] == "Income:Usage"]
+    assert {row["Class"] for row in usage} == {"Größe L"}
+    assert {row["Name"] for row in rows} == {"", "Ünal & Co"}
+    assert {row["Location"] for row in rows} == {"", "'-R&D, EMEA"}
+    (body,) = json.loads(quickbooks.json_file(rendering))
+    assert body["Adjustment"] is True
+    assert body["CurrencyRef"] == {"value": "USD"}
+    assert f"export={EXPORT_ID} journal=acme-us-2026-02-2" in body["PrivateNote"]
+    details = [line["JournalEntryLineDetail"] for line in body["Line"]]
+    assert {detail["AccountRef"]["value"] for detail in details} == set(ACCOUNTS.values())
+    assert {detail["ClassRef"]["value"] for detail in details if "ClassRef" in detail} == set(CLASSES.values())
+    assert {detail["DepartmentRef"]["value"] for detail in details if "DepartmentRef" in detail} == {"3"}
+    customers = [detail["Entity"] for detail in details if "Entity" in detail]
+    assert 0 < len(customers) < len(details)
+    assert all(customer == {"Type": "Customer", "EntityRef": {"value": "24"}} for customer in customers)
+
+
+@pytest.mark.parametrize(
+    ("field", "ids", "missing"),
+    [
+        ("accounts", {"4000": "79"}, "1000"),
+        ("class_ids", {"PLATFORM": "5"}, "Größe L"),
+        ("location_ids", {"W": "3"}, "US01"),
+    ],
+)
+def test_nothing_of_ours_is_sent_as_an_id_where_others_have_one(field: str, ids: dict[str, str], missing: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        quickbooks.json_file(rendering_of(quickbooks.TARGET, {field: ids}))
+    assert (refused.value.field, refused.value.expected) == (field, f"an id for {missing}")
+
+
+def test_a_number_that_is_too_long_keeps_its_end_and_stays_apart() -> None:
+    journal = journal_of(GOLDENS[""][1], ledger="acme-of-north-america")
+    rendering = rendering_of(quickbooks.TARGET, {"lines": 2}, journal=journal)
+    numbers = [document.reference for document in json_documents(quickbooks.json_file(rendering))]
+    assert len(set(numbers)) == len(numbers) == 7
+    assert all(len(number) <= 21 for number in numbers)
+    assert all(number.startswith(f"2026-02-2-p{part}") for part, number in enumerate(numbers, start=1))
+
+
+def test_a_long_title_leaves_the_export_and_the_journal_in_the_note() -> None:
+    rendering = rendering_of(quickbooks.TARGET, {"title": "t" * 5000})
+    (body,) = json.loads(quickbooks.json_file(rendering))
+    assert len(body["PrivateNote"]) == 4000
+    assert body["PrivateNote"].endswith(f"…, subledger export={EXPORT_ID} journal=acme-us-2026-02-2")
+
+
+def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
+    rendering = overlong(quickbooks.TARGET)
+    description = read_csv(quickbooks.csv_file(rendering))[0]["Description"]
+    assert (len(description), description[:4], description[-1]) == (4000, "L1 =", "…")
+    assert json.loads(quickbooks.json_file(rendering))[0]["Line"][0]["Description"] == description
+
+
+def test_amounts_that_do_not_fit_are_refused() -> None:
+    for amount, home in ((1251, "KWD"), (10**13, "USD")):
+        pair = Pair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=amount, functional_minor=amount)
+        with pytest.raises(NotRepresentable):
+            rendering_of(quickbooks.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "field"),
+    [
+        ({"level": "event"}, "level"),
+        ({"lines": 1}, "lines"),
+        ({"dimensions": {"department": "department"}}, "dimensions"),
+        ({"dimensions": {"department": "location", "location": "location"}}, "dimensions"),
+        ({"class_ids": {"PLATFORM": 12}}, "class_ids"),
+        ({"delimiter": "\t"}, "delimiter"),
+        ({"date_format": "%m/%Y"}, "date_format"),
+        ({"adjustment": 1}, "adjustment"),
+        ({"realm": "x"}, "realm"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_settings(quickbooks.Settings, given_settings)
+    assert refused.value.field == field
