@@ -18,7 +18,7 @@ from projections.journals.pairs import Pair
 from projections.journals.summary import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, NotRepresentable
-from tests.golden.journals_made import (
+from tests.golden.journals_functional import (
     EXPORT_ID,
     GOLDEN,
     GOLDENS,
@@ -229,7 +229,7 @@ def test_amounts_that_do_not_fit_are_refused() -> None:
         ({"export_field": "STATE"}, "export_field"),
         ({"export_field": "my field"}, "export_field"),
         ({"date_format": "%d/%m"}, "date_format"),
-        ({"sender_id": "x"}, "sender_id"),
+        ({"sender_id": "x"}, "settings"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:

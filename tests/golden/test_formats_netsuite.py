@@ -17,10 +17,11 @@ from projections.journals.pairs import Pair
 from projections.journals.summary import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, NotRepresentable
-from tests.golden.journals_made import (
+from tests.golden.journals_functional import (
     EXPORT_ID,
     GOLDEN,
     GOLDENS,
+    MULLER,
     ReadDocument,
     ReadLine,
     assert_says_the_journal,
@@ -121,7 +122,7 @@ def test_csv_names_what_rest_knows_by_id() -> None:
     assert row["custbody_subledger_export"] == EXPORT_ID
     assert row[f"{LINE}Class"] == ""
     names = {row[f"{LINE}Name"] for row in read_csv(netsuite.csv_file(rendering))}
-    assert names == {"", "'=Customer 42"}
+    assert names == {"'=Customer 42", MULLER}
     (body,) = json.loads(netsuite.json_file(rendering))
     assert (body["subsidiary"], body["currency"], body["postingPeriod"]) == ({"id": "1"}, {"id": "1"}, {"id": "214"})
     assert body["approved"] is True
@@ -131,8 +132,9 @@ def test_csv_names_what_rest_knows_by_id() -> None:
     assert {"externalId": "1100"} in [item["account"] for item in items]
     assert {item["location"]["id"] for item in items if "location" in item} == {"7", "8"}
     assert {item["cseg_size"]["id"] for item in items if "cseg_size" in item} == {"Größe L", "PLATFORM"}
-    assert {item["entity"]["id"] for item in items if "entity" in item} == {"24"}
-    assert any("entity" not in item for item in items)
+    entities = [item["entity"] for item in items if "entity" in item]
+    assert {"id": "24"} in entities
+    assert {"externalId": MULLER} in entities
 
 
 def test_without_a_field_of_its_own_a_lines_reference_begins_its_memo() -> None:
@@ -197,10 +199,10 @@ def test_amounts_have_the_two_decimals_and_ten_digits_that_the_import_takes() ->
         ({"export_field": "memo"}, "export_field"),
         ({"line_field": "custbody_x"}, "line_field"),
         ({"approved": "yes"}, "approved"),
-        ({"accounts": {"1000": 7}}, "accounts"),
+        ({"accounts": {"1000": 7}}, "accounts[...]"),
         ({"dimensions": {"region": "memo"}}, "dimensions"),
         ({"dimensions": {"region": "class", "class": "class"}}, "dimensions"),
-        ({"subsidary": "1"}, "subsidary"),
+        ({"subsidary": "1"}, "settings"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:
