@@ -45,7 +45,7 @@ def change(
     caller: Caller,
     ledger: LedgerId,
     target: TargetName,
-    body: Annotated[dict[str, Any], Body(examples=[{"level": "account", "subsidiary": "1"}])],
+    body: Annotated[dict[str, Any], Body(examples=[{"level": "account", "subsidiary_id": "1"}])],
 ) -> dict[str, Any]:
     """Sets all of a target's settings; what is left out is as it ships. What was exported stays as it is."""
     found = targets.target_named(target)

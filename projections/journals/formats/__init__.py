@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from projections.journals.detail import DetailEntry
-from projections.journals.formats import dynamics, netsuite, neutral, oracle, plaintext, sap
+from projections.journals.formats import dynamics, intacct, netsuite, neutral, oracle, plaintext, quickbooks, sap
 from projections.journals.formats.target import Render, Target
 from projections.journals.summary import Journal
 from subledger.errors import NotSupportedYet, UnknownFormat
@@ -75,6 +75,22 @@ FORMATS: Final[dict[str, Format]] = {
             name="netsuite-deposits", media_type="application/json", extension="json",
             render=netsuite.deposits_file, target=netsuite.TARGET, by_block=True,
         ),
+        Format(
+            name="intacct-csv", media_type="text/csv", extension="csv",
+            render=intacct.csv_file, target=intacct.TARGET,
+        ),
+        Format(
+            name="intacct-xml", media_type="text/xml", extension="xml",
+            render=intacct.xml_file, target=intacct.TARGET,
+        ),
+        Format(
+            name="quickbooks-csv", media_type="text/csv", extension="csv",
+            render=quickbooks.csv_file, target=quickbooks.TARGET,
+        ),
+        Format(
+            name="quickbooks-json", media_type="application/json", extension="json",
+            render=quickbooks.json_file, target=quickbooks.TARGET,
+        ),
         Format(name="sap-csv", media_type="text/csv", extension="csv", render=sap.csv_file, target=sap.TARGET),
         Format(name="sap-xml", media_type="text/xml", extension="xml", render=sap.xml_file, target=sap.TARGET),
         Format(
@@ -95,22 +111,16 @@ FORMATS: Final[dict[str, Format]] = {
 TARGETS: Final = {form.target.name: form.target for form in FORMATS.values() if form.target is not None}
 """The general ledgers that there are formats for."""
 
-NOT_YET_FORMATS: Final = ("intacct-csv", "intacct-xml", "quickbooks-csv", "quickbooks-json")
-
 
 def format_named(name: str, *, detail: bool = False) -> Format:
-    """The format of this name. Raises UnknownFormat, and NotSupportedYet for one that is not built yet.
+    """The format of this name. Raises UnknownFormat.
 
-    With ``detail``, raises NotSupportedYet too where the format has no rendering of single entries.
+    With ``detail``, raises NotSupportedYet where the format has no rendering of single entries.
     """
-    if name in NOT_YET_FORMATS:
-        raise NotSupportedYet(
-            f"the format {name} is not built yet", field="format", expected=", ".join(FORMATS), found=name
-        )
     if name not in FORMATS:
         raise UnknownFormat(
             f"there is no format {name[:60]}", field="format",
-            expected=", ".join((*FORMATS, *NOT_YET_FORMATS)), found=name[:60],
+            expected=", ".join(FORMATS), found=name[:60],
         )  # fmt: skip
     form = FORMATS[name]
     if detail and not form.supports_detail:
