@@ -134,7 +134,7 @@ def test_a_month_whose_money_was_not_remeasured_is_not_closed(
     later = RATE | {"id": "later", "time": "2026-01-20T00:00:00Z", "data": RATE["data"] | {"rate": "1.1"}}
     _recorded(service, ledger, later)
     with monkeypatch.context() as patched:
-        patched.setattr(closing, "_remeasurements", lambda *_: [])
+        patched.setattr(closing, "remeasurements", lambda *_: [])
         _refused(service, ledger, says)
     close_period(service.recorder, ledger, JANUARY)
     assert differences(service, ledger) == []
