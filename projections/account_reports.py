@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import text
 
 from projections import balances
-from projections.journals.mapping import mapping_of
+from projections.journals.mapping import mapping_for
 from projections.report import Asked, Column, Report, Table, Tie, closing, recorded_before
 from subledger.accounts import ROLES
 from subledger.periods import Period
@@ -107,7 +108,7 @@ def summary(database: Database, view: View, asked: Asked) -> Report:
             home,
             ((key[1], debit, credit) for key, (_, _, debit, credit) in lines),
         ),
-        notes=("Of all entries of a month, exported or not. GL accounts are those of the mapping in force now.",),
+        notes=("Of all entries of a month, exported or not, with the GL accounts of the mapping that holds for it.",),
     )
 
 
@@ -115,7 +116,7 @@ def _lines(
     database: Database, end: View, from_date: date | None
 ) -> Iterable[tuple[tuple[str, ...], tuple[int, int, int, int]]]:
     rules = rules_of(database, end.connection, end.ledger)
-    mapping = mapping_of(end.connection, end.ledger, end.head.state.mapping)
+    of_month = lru_cache(lambda period: mapping_for(end.connection, end.ledger, period)[1])
     day, first = recorded_before(end)
     parameters = {
         "ledger": end.ledger, "as_of": end.as_of, "position": end.position, "from_date": from_date or date.min,
@@ -124,12 +125,13 @@ def _lines(
     sums: dict[tuple[str, ...], list[int]] = {}
     line: tuple[str, ...]
     for row in end.connection.execute(text(MONTHS), parameters):
+        period = Period.of(row.month)
         written, mirrored = (row.written, row.functional_written), (row.mirrored, row.functional_mirrored)
         for pair in rules[row.policy][row.kind]:
             for account, debited, credited in ((pair.debit, written, mirrored), (pair.credit, mirrored, written)):
-                gl = mapping.resolve(account, row.product, row.credit_kind, row.currency)
+                gl = of_month(period).resolve(account, row.product, row.credit_kind, row.currency)
                 dimensions = (row.currency, row.product, row.credit_kind, row.pool, row.processor)
-                line = (str(Period.of(row.month)), account, gl.number, gl.name, *dimensions)
+                line = (str(period), account, gl.number, gl.name, *dimensions)
                 total = sums.setdefault(line, [0, 0, 0, 0])
                 for at, figure in enumerate((debited[0], credited[0], debited[1], credited[1])):
                     total[at] += int(figure)

@@ -41,7 +41,9 @@ DERIVED: Final[tuple[Derived, ...]] = (
         name="posting_policies", key=("policy",), values=("name", "version", "content_hash", "position")
     ),
     Derived(name="posting_rules", key=("policy", "kind", "pair"), values=("debit", "credit")),
-    Derived(name="account_mappings", key=("mapping",), values=("content_hash", "rows", "position")),
+    Derived(
+        name="account_mappings", key=("mapping",), values=("content_hash", "rows", "position", "valid_from")
+    ),
     Derived(
         name="dimension_sets", key=("dimension_set",), values=("product", "credit_kind", "pool", "processor")
     ),

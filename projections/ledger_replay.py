@@ -52,4 +52,5 @@ class LedgerReplayer:
                 for pair, (debit, credit) in enumerate(rule, start=1):
                     self.rows["posting_rules"][(data.policy, kind, pair)] = (debit, credit)
         elif isinstance(data, MappingAdopted):
-            self.rows["account_mappings"][(data.mapping,)] = (data.content_hash, canonical(data.rows), position)
+            row = (data.content_hash, canonical(data.rows), position, data.valid_from)
+            self.rows["account_mappings"][(data.mapping,)] = row

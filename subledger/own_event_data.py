@@ -52,11 +52,15 @@ class PolicyAdopted(EventData):
 
 
 class MappingAdopted(EventData):
-    """The account mapping from here on, whole, with the hash of its content."""
+    """The account mapping of journals made from here on, whole, with the hash of its content.
+
+    ``valid_from``: of the journals of that month and later ones alone.
+    """
 
     mapping: int
     content_hash: Identifier
     rows: list[dict[str, str]]
+    valid_from: Identifier | None = None
 
 
 class BalancesRemeasured(EventData):

@@ -20,6 +20,7 @@ from projections.journals import exports, mapping
 from projections.journals.formats import FORMATS
 from subledger.errors import InvalidInput, InvalidMapping
 from subledger.periods import Period
+from subledger.store.ledgers import ledger_head
 
 mapping_app = typer.Typer(help="The account mapping: role → GL account.", no_args_is_help=True)
 
@@ -167,11 +168,19 @@ def export(
 
 
 @mapping_app.command("show")
-def mapping_show(ledger: LedgerOption, json_: Json = False) -> None:
-    """The account mapping in force."""
+def mapping_show(
+    ledger: LedgerOption,
+    period: Annotated[str | None, typer.Option(help="Of this month's journals; default the last.", metavar="P")] = None,
+    json_: Json = False,
+) -> None:
+    """The account mapping that the next journal of a month is made with; without a month, the one adopted last."""
     service = connect()
     with service.database.read() as connection:
-        rows = list(mapping.current_mapping(connection, ledger).rows)
+        number = ledger_head(connection, ledger).state.mapping
+        if period is None:
+            rows = list(mapping.mapping_of(connection, ledger, number).rows)
+        else:
+            rows = list(mapping.mapping_for(connection, ledger, Period.parse(period))[1].rows)
     if json_:
         print_json({"ledger": ledger, "rows": rows})
         return
@@ -182,14 +191,21 @@ def mapping_show(ledger: LedgerOption, json_: Json = False) -> None:
 def mapping_adopt(
     file: Annotated[Path, typer.Argument(help="CSV: role, product, credit_kind, currency, account, name, dimensions.")],
     ledger: LedgerOption,
+    valid_from: Annotated[
+        str | None, typer.Option("--from", help="The first month whose journals it holds for.", metavar="PERIOD")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Adopts an account mapping for the journals made from here on."""
+    """Adopts an account mapping for the journals made from here on; with --from, of that month and later ones.
+
+    Example: subledger mapping adopt chart-2027.csv --ledger acme --from 2027-01
+    """
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMapping(f"{file} cannot be read: {error}", field="FILE") from None
-    adopted = mapping.adopt_mapping(connect().recorder, ledger, mapping.parse_mapping(text))
+    first = None if valid_from is None else Period.parse(valid_from, field="from")
+    adopted = mapping.adopt_mapping(connect().recorder, ledger, mapping.parse_mapping(text), valid_from=first)
     if json_:
         print_json({"ledger": ledger, "adopted": adopted})
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,13 +76,19 @@ def reopen_period(
     return documents.reopened_period(reopened)
 
 
+MonthFrom = Annotated[str | None, Query(description="A month: of its journals", examples=["2026-03"])]
+
+
 @router.get("/mapping", dependencies=[needs(Access.READER)])
-def current_mapping(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """The account mapping in force."""
+def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None) -> dict[str, Any]:
+    """The account mapping that the next journal of a month is made with; without a month, the one adopted last."""
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
-        found = mapping.current_mapping(connection, ledger)
-    return {"ledger": ledger, "mapping": head.state.mapping, "rows": list(found.rows)}
+        if period is None:
+            number, found = head.state.mapping, mapping.mapping_of(connection, ledger, head.state.mapping)
+        else:
+            number, found = mapping.mapping_for(connection, ledger, Period.parse(period))
+    return {"ledger": ledger, "mapping": number, "rows": list(found.rows)}
 
 
 @router.put(
@@ -100,8 +106,13 @@ def current_mapping(service: Service, ledger: LedgerId) -> dict[str, Any]:
         }
     },
 )
-async def adopt_mapping(request: Request, service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing."""
+async def adopt_mapping(
+    request: Request, service: Service, ledger: LedgerId, valid_from: MonthFrom = None
+) -> dict[str, Any]:  # fmt: skip
+    """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing.
+
+    With `valid_from` it holds for the journals of that month and later ones.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -111,9 +122,10 @@ async def adopt_mapping(request: Request, service: Service, ledger: LedgerId) ->
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidMapping("the mapping is not UTF-8", expected="CSV in UTF-8") from None
-    return await run_in_threadpool(_adopt, service, ledger, text)
+    return await run_in_threadpool(_adopt, service, ledger, text, valid_from)
 
 
-def _adopt(service: Subledger, ledger: str, text: str) -> dict[str, Any]:
-    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text))
+def _adopt(service: Subledger, ledger: str, text: str, valid_from: str | None) -> dict[str, Any]:
+    first = None if valid_from is None else Period.parse(valid_from, field="valid_from")
+    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text), valid_from=first)
     return {**current_mapping(service, ledger), "adopted": adopted}

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.journals.close import remeasurements
-from projections.journals.mapping import mapping_of, unmapped
+from projections.journals.mapping import mapping_for, unmapped
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
 from projections.journals.summary import entries_waiting, journals_of
@@ -178,12 +178,12 @@ class _Looking:
         )  # fmt: skip
 
     def _mapping(self) -> Step:
-        mapping = mapping_of(self._connection, self._state.ledger, self._state.mapping)
+        number, mapping = mapping_for(self._connection, self._state.ledger, self._period)
         missing = unmapped(self._connection, self._state.ledger, self._period, mapping)
         return Step(
             name="mapping", question="Has everything that moved a GL account?",
             state="blocked" if missing else "done",
-            evidence={"mapping": self._state.mapping, "unmapped": missing[:_SHOWN]},
+            evidence={"mapping": number, "unmapped": missing[:_SHOWN]},
             next=self._command("mapping adopt FILE.csv") if missing else None,
         )  # fmt: skip
 

@@ -209,9 +209,14 @@ MAPPING_ROWS: Final = """
 -- One adopted mapping of a ledger.
 SELECT rows FROM account_mappings WHERE ledger = %(ledger)s AND mapping = %(mapping)s
 """
-CURRENT_MAPPING: Final = """
--- The number of the mapping that journals are made with now.
-SELECT mapping FROM ledgers WHERE ledger = %(ledger)s
+MAPPING_FOR: Final = """
+-- The mapping that journals of a period are made with now: the last one adopted that holds for it.
+SELECT mapping, rows FROM account_mappings
+WHERE ledger = %(ledger)s AND (valid_from IS NULL OR valid_from <= %(period)s) ORDER BY mapping DESC LIMIT 1
+"""
+LAST_MAPPING: Final = """
+-- The mapping adopted last, and from which month on it holds.
+SELECT mapping, content_hash, valid_from FROM account_mappings WHERE ledger = %(ledger)s ORDER BY mapping DESC LIMIT 1
 """
 
 
@@ -220,12 +225,19 @@ def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
     found = rows(connection, MAPPING_ROWS, {"ledger": ledger, "mapping": number})
     if not found:
         raise IntegrityFault(f"ledger {ledger} has no account mapping {number}", ledger=ledger, mapping=number)
-    return Mapping(rows=tuple(msgspec.json.decode(found[0][0], type=list[dict[str, str]])))
+    return _mapping(found[0][0])
 
 
-def current_mapping(connection: AnyConnection, ledger: str) -> Mapping:
-    """The mapping that the ledger's next journal is made with."""
-    return mapping_of(connection, ledger, rows(connection, CURRENT_MAPPING, {"ledger": ledger})[0][0])
+def _mapping(text: str) -> Mapping:
+    return Mapping(rows=tuple(msgspec.json.decode(text, type=list[dict[str, str]])))
+
+
+def mapping_for(connection: AnyConnection, ledger: str, period: Period) -> tuple[int, Mapping]:
+    """The mapping that the next journal of a period is made with, and its number."""
+    found = rows(connection, MAPPING_FOR, {"ledger": ledger, "period": str(period)})
+    if not found:
+        raise IntegrityFault(f"ledger {ledger} has no account mapping for {period}", ledger=ledger)
+    return found[0][0], _mapping(found[0][1])
 
 
 MOVED: Final = """
@@ -258,19 +270,27 @@ def unmapped(
 
 def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) -> None:
     """Raises UnmappedRole where something that moved in a period has no account."""
-    mapping = mapping_of(connection, state.ledger, state.mapping)
+    _, mapping = mapping_for(connection, state.ledger, period)
     for missing in unmapped(connection, state.ledger, period, mapping):
         mapping.resolve(*missing.values())
 
 
-def adopt_mapping(recorder: Recorder, ledger: str, mapping: Mapping) -> bool:
-    """Makes this the mapping of the journals made from now on. False where it was already: nothing is recorded."""
+def adopt_mapping(
+    recorder: Recorder, ledger: str, mapping: Mapping, *, valid_from: Period | None = None
+) -> bool:  # fmt: skip
+    """Makes this the mapping of journals made from now on; with ``valid_from``, of that month and later ones alone.
+
+    So a journal that is made later for an earlier month keeps that month's chart. False where it was adopted last,
+    for the same months: nothing is recorded.
+    """
+    first = None if valid_from is None else str(valid_from)
 
     def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
-        held = mapping_of(connection, ledger, state.mapping) if state.mapping else None
-        if held is not None and held.content_hash == mapping.content_hash:
-            return []
+        for _, content_hash, held_from in rows(connection, LAST_MAPPING, {"ledger": ledger}):
+            if (content_hash, held_from) == (mapping.content_hash, first):
+                return []
         number = state.mapping + 1
+        data = {"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
         return [
             own_event(
                 source=OWN_SOURCE,
@@ -278,7 +298,7 @@ def adopt_mapping(recorder: Recorder, ledger: str, mapping: Mapping) -> bool:
                 type="mapping.adopted",
                 customer=None,
                 occurred_at=now_of(connection),
-                data={"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)},
+                data=data if first is None else {**data, "valid_from": first},
             )
         ]
 

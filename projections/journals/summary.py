@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.journals.close import cut_event
-from projections.journals.mapping import GLAccount, Mapping, mapping_of
+from projections.journals.mapping import GLAccount, Mapping, mapping_for
 from projections.journals.rows import AnyConnection, rows
 from subledger.accounts import ROLES, Side
 from subledger.errors import IntegrityFault, UnknownExport
@@ -291,6 +291,7 @@ def ensure_journals(recorder: Recorder, database: Database, ledger: str, period:
 
 def _add(connection: WriteConnection, state: LedgerState, period: Period, following: _Next) -> None:
     to_cut = state.open_cut - 1
+    number, mapping = mapping_for(connection, state.ledger, period)
     totals = rows(
         connection,
         JOURNAL_TOTALS,
@@ -298,8 +299,8 @@ def _add(connection: WriteConnection, state: LedgerState, period: Period, follow
     )
     journal = Journal(
         ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
-        number=following.number, from_cut=following.from_cut, to_cut=to_cut, mapping=state.mapping,
-        lines=summarise(totals, mapping_of(connection, state.ledger, state.mapping)),
+        number=following.number, from_cut=following.from_cut, to_cut=to_cut, mapping=number,
+        lines=summarise(totals, mapping),
     )  # fmt: skip
     connection.execute(
         ADD_JOURNAL,

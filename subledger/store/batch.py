@@ -274,6 +274,7 @@ def _save_settings(connection: WriteConnection, ledger: str, recorded: RecordedE
             )
     elif isinstance(data, MappingAdopted):
         connection.execute(
-            "INSERT INTO account_mappings (ledger, mapping, content_hash, rows, position) VALUES (%s, %s, %s, %s, %s)",
-            (ledger, data.mapping, data.content_hash, canonical(data.rows), recorded.position),
+            "INSERT INTO account_mappings (ledger, mapping, content_hash, rows, position, valid_from) "
+            "VALUES (%s, %s, %s, %s, %s, %s)",
+            (ledger, data.mapping, data.content_hash, canonical(data.rows), recorded.position, data.valid_from),
         )

@@ -188,6 +188,7 @@ account_mappings = Table(
     Column("content_hash", Text, nullable=False),
     Column("rows", Text, nullable=False, comment="the mapping's rows, in canonical JSON"),
     Column("position", BigInteger, nullable=False),
+    Column("valid_from", Text, comment="the first month that it holds for; NULL: any"),
     comment="The account mappings a ledger has adopted, numbered in order.",
 )
 

@@ -18,10 +18,15 @@ from beancount.core.data import Transaction
 
 from api.demo.run import DemoResult, run_demo
 from api.service import Subledger
+from projections import balances
+from projections.journals import exports
+from projections.journals.formats import FORMATS
 from projections.journals.formats.plaintext import beancount_account, hledger_account
+from projections.journals.mapping import default_mapping
 from subledger.accounts import ROLES
 from subledger.periods import Period
 from tests.conftest import data_file, needs_hledger
+from tests.examples.general_ledgers_by_hand import READERS
 from tests.examples.retail_by_hand import totals
 
 
@@ -163,3 +168,33 @@ def test_hledger_finds_every_customers_balance_at_every_month_end(service: Suble
             account, _, customer = row["account"].rpartition(":")
             found[customer, names[account]] = round(Decimal(row["balance"]) * 100)
         assert found == _of_each_customer(service, replay.document["ledger"], month), month
+
+
+# --- what the general ledger gets -----------------------------------------------------------------------------------
+
+
+def test_every_general_ledgers_format_is_read_back() -> None:
+    assert set(READERS) == {name for name, form in FORMATS.items() if form.target is not None}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_months_files_for_a_general_ledger_balance_and_add_up_to_the_trial_balance(
+    service: Subledger, replay: DemoResult, name: str
+) -> None:
+    chart = default_mapping().rows
+    account_of = {row["account"]: row["account"] for row in chart} | {row["name"]: row["account"] for row in chart}
+    sums: Counter[str] = Counter()
+    ledger = replay.document["ledger"]
+    for month in _months(replay):
+        for made in exports.export(service.recorder, service.database, ledger, month, name):
+            for document in READERS[name](b"".join(exports.content_of(service.database, made))):
+                assert sum(amount for _, amount in document) == 0
+                for account, amount in document:
+                    sums[account_of[account.lstrip("0").rstrip("-")]] += round(amount * 100)
+    roles = {row["role"]: row["account"] for row in chart}
+    with service.view(ledger, as_of=_months(replay)[-1].last_day) as view:
+        books = {
+            roles[account.account]: account.debit_minor - account.credit_minor
+            for account in balances.trial_balance(view)
+        }
+    assert {a: pence for a, pence in sums.items() if pence} == {a: pence for a, pence in books.items() if pence}

@@ -5,20 +5,23 @@ from __future__ import annotations
 import pytest
 
 from api.service import Subledger
+from projections.integrity import verify
 from projections.journals.mapping import (
     FIXED_COLUMNS,
     GLAccount,
     Mapping,
     adopt_mapping,
-    current_mapping,
     default_mapping,
+    mapping_for,
     mapping_of,
     parse_mapping,
 )
+from projections.journals.summary import ensure_journals
 from subledger.accounts import ROLES, AccountClass
 from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
+from subledger.periods import Period
 from subledger.store.database import Database
-from tests.conftest import NewLedger
+from tests.conftest import NewLedger, cloud_event
 
 HEADER = ",".join(FIXED_COLUMNS)
 
@@ -141,6 +144,38 @@ def test_adopting_the_same_mapping_again_records_nothing(
     with database.read() as connection:
         assert mapping_of(connection, ledger, 1) == default_mapping()
         assert mapping_of(connection, ledger, 2) == other
-        assert current_mapping(connection, ledger) == default_mapping()
+        assert mapping_for(connection, ledger, Period(2026, 1)) == (3, default_mapping())
         with pytest.raises(IntegrityFault):
             mapping_of(connection, ledger, 4)
+
+
+def test_a_chart_that_begins_with_a_month_leaves_earlier_months_as_they_were(
+    service: Subledger, database: Database, new_ledger: NewLedger
+) -> None:
+    """Also for a journal of an earlier month that is made later; and a report by month shows each month's accounts."""
+    ledger = new_ledger(policy="contract_liability")
+    other = mapping(*(f"{role.name},,,,9{number:03d}," for number, role in enumerate(ROLES)))
+    assert adopt_mapping(service.recorder, ledger, other, valid_from=Period(2026, 2)) is True
+    assert adopt_mapping(service.recorder, ledger, other, valid_from=Period(2026, 2)) is False
+    with database.read() as connection:
+        assert mapping_for(connection, ledger, Period(2026, 1)) == (1, default_mapping())
+        assert mapping_for(connection, ledger, Period(2026, 2)) == (2, other)
+        assert mapping_for(connection, ledger, Period(2027, 1)) == (2, other)
+    for month in ("2026-02", "2026-01"):
+        service.record(
+            ledger,
+            [
+                cloud_event(
+                    f"buy-{month}", "credits.purchased", "c", f"{month}-05T00:00:00Z",
+                    block_id=f"b-{month}", credits="10", price="5.00", currency="USD",
+                )
+            ],
+        )  # fmt: skip
+        [journal] = ensure_journals(service.recorder, database, ledger, Period.parse(month))
+        found = {line.account.number for line in journal.lines}
+        assert len(found) == 2
+        assert all(number.startswith("9") == (month == "2026-02") for number in found)
+    assert verify(database, ledger).differences == []
+    assert adopt_mapping(service.recorder, ledger, default_mapping()) is True
+    with database.read() as connection:
+        assert mapping_for(connection, ledger, Period(2026, 2)) == (3, default_mapping())
