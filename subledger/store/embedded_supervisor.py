@@ -50,13 +50,26 @@ LONGEST_POLL_S = 5.0
 PORT_ATTEMPTS = 5
 LARGEST_LOG_BYTES = 10_000_000
 
+_MB = 1 << 20
+
+
+def shared_buffers() -> str:
+    """An eighth of the machine's memory, from 256 MB to 2 GB.
+
+    Ids of events come in no order, so recording touches pages all over their index: 70 bytes an event. Where that does
+    not fit any more, recording slows down.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"{min(max(memory // 8 // _MB, 256), 2048)}MB"
+
+
 SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("listen_addresses", "127.0.0.1", "this machine only"),
     ("unix_socket_directories", "", "a socket's path is limited to some 100 bytes, a home's is not"),
     ("fsync", "on", "books: what was acknowledged is on disk, whatever postgresql.conf says"),
     ("full_page_writes", "on", "likewise, through a torn page"),
     ("synchronous_commit", "on", "likewise, at the moment of the answer"),
-    ("shared_buffers", "256MB", "a year of events in memory; pages never used cost nothing"),
+    ("shared_buffers", shared_buffers(), "what is written to again and again; pages never used cost nothing"),
     ("max_connections", "100", "the pools of a few processes"),
     ("max_wal_size", "2GB", "loading a year of events should not be one checkpoint after another"),
     ("jit", "off", "short queries: compiling them costs more than it saves"),
