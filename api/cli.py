@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -278,10 +277,13 @@ def _record_lines(
     done = 0
     with service.database.read() as connection:
         ledger_head(connection, ledger)
+    reading = _Reading(lines)
     with terminal.progress("recording", size) as show:
-        for batch in _batches(enumerate(lines, start=1)):
-            kept = [(number, line) for number, line in batch if line.strip()]
-            outcomes = service.recorder.record(ledger, [_read_line(line) for _, line in kept], by=by)
+        while reading.batch:
+            batch, kept, inputs = reading.batch, reading.kept, reading.inputs
+            outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
+            if not inputs:
+                reading.read_on()
             rejected = []
             for (number, line), outcome in zip(kept, outcomes, strict=True):
                 if outcome.status == RECORDED:
@@ -303,10 +305,17 @@ def _record_lines(
     return counts
 
 
-def _batches(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    iterator = iter(lines)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
+class _Reading:
+    """A file's lines, batch by batch; the next one is decoded while the last one is written."""
+
+    def __init__(self, lines: IO[bytes]) -> None:
+        self._lines = enumerate(lines, start=1)
+        self.read_on()
+
+    def read_on(self) -> None:
+        self.batch = list(islice(self._lines, BATCH))
+        self.kept = [(number, line) for number, line in self.batch if line.strip()]
+        self.inputs = [_read_line(line) for _, line in self.kept]
 
 
 def _read_line(line: bytes) -> Input:

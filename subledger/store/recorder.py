@@ -58,16 +58,19 @@ class Recorder:
 
     # --- what callers do ----------------------------------------------------------------------------------
 
-    def record(self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY) -> list[Outcome]:
+    def record(
+        self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY, meanwhile: Callable[[], None] | None = None
+    ) -> list[Outcome]:  # fmt: skip
         """Records a batch; one outcome an input, in order. What is recorded is durable on return.
 
-        ``by`` is who asks, for what needs a second person.
+        ``by`` is who asks, for what needs a second person. ``meanwhile`` is called once, while the database writes and
+        commits: to decode the next batch.
         Raises UnknownLedger, DatabaseUnavailable; then nothing was recorded.
         """
         if not inputs:
             return []
         with collection_held_off():
-            return self._transact(ledger, inputs, None, None, by)
+            return self._transact(ledger, inputs, None, None, by, meanwhile)
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
         """A new ledger with the events that configure it. False where it existed: then nothing is written."""
@@ -127,12 +130,13 @@ class Recorder:
     # --- from the lock to the commit ------------------------------------------------------------------------
 
     def _transact(
-        self, ledger: str, inputs: Sequence[Input], plan: Plan | None, check: Check | None, by: str
-    ) -> list[Outcome]:
+        self, ledger: str, inputs: Sequence[Input], plan: Plan | None, check: Check | None, by: str,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Outcome]:  # fmt: skip
         wanted = references_of(events_of(inputs))
         with self._turn(ledger):
             try:
-                if plan is None and check is None:
+                if plan is None and check is None and meanwhile is None:
                     done = self._at_once(ledger, inputs, wanted, by)
                     if done is not None:
                         return done
@@ -149,7 +153,7 @@ class Recorder:
                         found = [row for cursor in finding for row in cursor]
                     memory = self._memory(head)
                     memory.load(connection, head, events_of(inputs), wanted, found)
-                    outcomes = self._write(connection, head, memory, inputs, check, by)
+                    outcomes = self._write(connection, head, memory, inputs, check, by, meanwhile)
             except BaseException:
                 self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
                 raise
@@ -187,14 +191,17 @@ class Recorder:
 
     def _write(
         self, connection: WriteConnection, head: Head, memory: LedgerMemory, inputs: Sequence[Input],
-        check: Check | None, by: str,
+        check: Check | None, by: str, meanwhile: Callable[[], None] | None = None,
     ) -> list[Outcome]:  # fmt: skip
         writing = Writing(connection, head, memory, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
-        with connection.pipeline():
+        with connection.pipeline() as pipeline:
             writing.finish(connection, self._projectors)
             if check is None:
                 connection.commit()  # on its way together with what it commits
+            if meanwhile is not None:
+                pipeline.sync()  # sends all of it, and takes what has been answered: it does not wait for the rest
+                meanwhile()
         if check is not None:
             check(connection, head.state)
         return outcomes

@@ -13,6 +13,7 @@ import pytest
 
 from api.service import LedgerSettings, Subledger
 from projections.rebuild import rebuild
+from subledger.events import read_event
 from subledger.store import head, memory
 from subledger.store.append import GROUPS, HEAD
 from subledger.store.database import Database
@@ -300,3 +301,35 @@ def _read_by_position(superuser: psycopg.Connection[tuple[Any, ...]]) -> int:
     query = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pk_events'"
     [(read,)] = superuser.execute(query).fetchall()
     return int(read)
+
+
+# --- what is done while the database writes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 30, 600])
+def test_the_next_batch_is_decoded_while_this_one_is_written(alone: tuple[Subledger, str], size: int) -> None:
+    service, ledger = alone
+    seen: list[int] = []
+    before = position(service, ledger)
+    events = [read_event(use(f"m-{number}")) for number in range(size)]
+    for _ in range(2):
+        outcomes = service.recorder.record(ledger, events, meanwhile=lambda: seen.append(1))
+        assert len(outcomes) == size
+    assert len(seen) == 2, "once a batch, also where all of it is duplicates"
+    assert position(service, ledger) == before + size
+    assert differences(service, ledger) == []
+
+
+def test_what_fails_meanwhile_is_told_and_nothing_is_recorded_twice(alone: tuple[Subledger, str]) -> None:
+    service, ledger = alone
+    before = position(service, ledger)
+    events = [read_event(use(f"m-{number}")) for number in range(40)]
+
+    def fails() -> None:
+        raise OSError("the file cannot be read on")
+
+    with pytest.raises(OSError, match="read on"):
+        service.recorder.record(ledger, events, meanwhile=fails)
+    assert {o.status for o in service.recorder.record(ledger, events)} <= {"recorded", "duplicate"}
+    assert position(service, ledger) == before + 40
+    assert differences(service, ledger) == []
