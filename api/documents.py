@@ -18,7 +18,7 @@ from projections.blocks import BlockView
 from projections.integrity import Report
 from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
 from projections.journals.exports import Export
-from projections.journals.summary import EntryBehind
+from projections.journals.pairs import EntryBehind
 from projections.journals.summary import JournalLine as ExportedLine
 from projections.rebuild import Counts
 from subledger.accounts import Side

@@ -17,16 +17,15 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals import summary
 from projections.journals.deposits import block_postings, opened_in
 from projections.journals.detail import entries_of
 from projections.journals.formats import Format, format_named
 from projections.journals.formats.target import Rendering, Target, TargetSettings, read_settings
 from projections.journals.mapping import mapping_of
-from projections.journals.pairs import Level, Pair, entries_behind, pairs_of
+from projections.journals.pairs import EntryBehind, Level, Pair, entries_behind, entries_behind_line, pairs_of
 from projections.journals.postings import Posting, PostingLine, lines_of, postings_of
 from projections.journals.rows import AnyConnection, rows
-from projections.journals.summary import EntryBehind, Journal, ensure_journals, journal_of
+from projections.journals.summary import Journal, ensure_journals, journal_of
 from projections.journals.targets import settings_of
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.periods import Period
@@ -201,7 +200,7 @@ def entries_of_line(
     """
     journal, posted = journal_behind(connection, export), posted_of(connection, export)
     if posted is None:
-        return summary.entries_behind(connection, journal, line, after=after, limit=limit)
+        return entries_behind_line(connection, journal, line, after=after, limit=limit)
     pairs = [posted.pairs[place] for place in posted.line(line).pairs]
     return entries_behind(connection, journal, pairs, posted.level, after=after, limit=limit)
 

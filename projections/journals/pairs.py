@@ -11,13 +11,14 @@ they are summed to (postings).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any, Final, Literal
 
 import msgspec
 from sqlalchemy import Connection
 
 from projections.journals.rows import AnyConnection, rows
-from projections.journals.summary import JOURNAL_TOTALS, RECORDED_BETWEEN, EntryBehind, Journal, interval_of
+from projections.journals.summary import JOURNAL_TOTALS, RECORDED_BETWEEN, Journal, interval_of
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault
 
@@ -125,6 +126,27 @@ def _check(journal: Journal, pairs: Iterable[Pair]) -> None:
         )  # fmt: skip
 
 
+class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that a journal line is summed from, the event that made it, and what it adds to the line.
+
+    Amounts are positive minor units: those of the line's side.
+    """
+
+    position: int
+    number: int
+    source: str
+    event_id: str
+    event_type: str
+    kind: str
+    customer: str | None
+    block_id: str | None
+    accounting_date: date
+    effective_date: date
+    amount_minor: int
+    currency: str
+    functional_minor: int
+
+
 ENTRIES_OF_PAIRS: Final = """
 -- The entries that move amounts through some pairs, in a period and an interval of cuts; a kind may do so twice.
 SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
@@ -154,6 +176,25 @@ WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(la
   AND (e.position, e.number) > (%(after_position)s, %(after_number)s)
 ORDER BY e.position, e.number LIMIT %(limit)s
 """
+
+
+def entries_behind_line(
+    connection: Connection, journal: Journal, number: int, *, after: tuple[int, int] | None = None, limit: int = 100
+) -> list[EntryBehind]:
+    """The entries a line of the journal itself is summed from. Raises UnknownExport where there is no such line."""
+    line = journal.line(number)
+    pairs = [
+        pair
+        for pair in pairs_of(connection, journal)
+        if (pair.debit if line.side is Side.DEBIT else pair.credit) == line.role
+        and all(
+            getattr(pair, name) == getattr(line, name)
+            for name in ("currency", "product", "credit_kind", "pool", "processor")
+        )
+    ]
+    return entries_behind(connection, journal, pairs, after=after, limit=limit)
+
+
 _OF_A_PAIR: Final = (
     "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "customer", "block_id",
 )  # fmt: skip
@@ -163,7 +204,7 @@ def entries_behind(
     connection: Connection,
     journal: Journal,
     pairs: Sequence[Pair],
-    level: Level,
+    level: Level = "dimension",
     *,
     after: tuple[int, int] | None = None,
     limit: int = 100,

@@ -1,12 +1,12 @@
-"""Journals: what is handed over to the general ledger, and the way back from each of its lines to the entries.
+"""Journals: what is handed over to the general ledger.
 
 A journal is the entries of one period whose cut lies in an interval, summed by account and dimensions; debit and
 credit are not netted. The first journal of a period is number 1, what is recorded for the period after it is the
 next, an adjustment. So every entry belongs to exactly one journal, and the journals of all periods add up to the
 trial balance. Lines are summed from the day totals: a few hundred rows, however many events the month had.
 
-Owns: making journals, keeping them, drilling down. Does not own: how they are written down (formats, exports).
-Drilling stands beside summing, past the usual length of a file, because both must choose exactly the same entries.
+Owns: making journals, keeping them, which entries are theirs. Does not own: the way back from a line to its entries
+(pairs), how journals are written down (formats, exports).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from datetime import date
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection
 
 from projections.journals.close import cut_event
 from projections.journals.mapping import GLAccount, Mapping, mapping_for
@@ -340,29 +339,7 @@ def journal_of(connection: AnyConnection, ledger: str, period: Period, number: i
     raise UnknownExport(f"ledger {ledger} has no journal {period}-{number}", field="number", found=f"{period}-{number}")
 
 
-# --- drilling down --------------------------------------------------------------------------------------------
-
-
-class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry that a journal line is summed from, the event that made it, and what it adds to the line.
-
-    Amounts are positive minor units: those of the line's side.
-    """
-
-    position: int
-    number: int
-    source: str
-    event_id: str
-    event_type: str
-    kind: str
-    customer: str | None
-    block_id: str | None
-    accounting_date: date
-    effective_date: date
-    amount_minor: int
-    currency: str
-    functional_minor: int
-
+# --- which entries are a journal's ---------------------------------------------------------------------------
 
 RECORDED_BETWEEN: Final = """
 -- The positions between which the entries of a period and an interval of cuts were recorded, from the day totals.
@@ -378,55 +355,8 @@ SELECT coalesce((SELECT first_position FROM batches WHERE ledger = %(ledger)s
                  AND recorded_at < ((SELECT last FROM days) + 1)::timestamp AT TIME ZONE 'UTC'
                  ORDER BY recorded_at DESC LIMIT 1), 0)
 """
-ENTRIES_BEHIND: Final = """
--- The entries that move a role on one side, with one set of dimensions, in a period and an interval of cuts.
-SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
-       e.effective_date, abs(e.amount_minor) * moves.times, e.currency, abs(e.functional_minor) * moves.times
-FROM entries e
-JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
-JOIN events v ON v.ledger = e.ledger AND v.position = e.position
-CROSS JOIN LATERAL (
-    SELECT count(*) AS times FROM posting_rules r
-    WHERE r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind
-      AND CASE WHEN (e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0) = %(debit)s
-               THEN r.debit ELSE r.credit END = %(role)s
-) AS moves
-WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
-  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND e.currency = %(currency)s
-  AND s.product = %(product)s AND s.credit_kind = %(credit_kind)s AND s.pool = %(pool)s
-  AND s.processor = %(processor)s
-  AND (e.amount_minor <> 0 OR e.functional_minor <> 0) AND moves.times > 0
-  AND e.position BETWEEN %(first_position)s AND %(last_position)s
-  AND (e.position, e.number) > (%(after_position)s, %(after_number)s)
-ORDER BY e.position, e.number LIMIT %(limit)s
-"""
 
 
 def interval_of(journal: Journal) -> dict[str, Any]:
     """Which entries are a journal's: its ledger, the days of its period, its cuts."""
     return _interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
-
-
-def entries_behind(
-    connection: Connection,
-    journal: Journal,
-    line_number: int,
-    *,
-    after: tuple[int, int] | None = None,
-    limit: int = 100,
-) -> list[EntryBehind]:
-    """The entries a line is summed from, after (position, number), in that order: their amounts add up to the line's.
-
-    Raises UnknownExport where the journal has no such line.
-    """
-    line = journal.line(line_number)
-    interval = interval_of(journal)
-    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
-    parameters = {
-        **interval, "role": line.role, "debit": line.side is Side.DEBIT, "currency": line.currency,
-        "product": line.product, "credit_kind": line.credit_kind, "pool": line.pool,
-        "processor": line.processor, "first_position": first, "last_position": last,
-        "after_position": after[0] if after else 0, "after_number": after[1] if after else 0, "limit": limit,
-    }  # fmt: skip
-    names = EntryBehind.__struct_fields__
-    return [EntryBehind(**dict(zip(names, row, strict=True))) for row in rows(connection, ENTRIES_BEHIND, parameters)]

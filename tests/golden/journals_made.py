@@ -188,7 +188,9 @@ def _minor(amount: Decimal, currency: str) -> int:
     """Raises InvalidOperation where an amount has more digits than its currency."""
     scaled = amount.scaleb(exponent(currency))
     assert scaled == int(scaled)
-    assert -amount.as_tuple().exponent == exponent(currency)  # type: ignore[operator]
+    places = amount.as_tuple().exponent
+    assert isinstance(places, int)
+    assert -places == exponent(currency)
     return int(scaled)
 
 

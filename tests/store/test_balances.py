@@ -13,13 +13,13 @@ from sqlalchemy import text
 from api.service import Subledger
 from projections import balances
 from projections.blocks import BlockView, customer_blocks
-from projections.journals.close import close_period
 from projections.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.errors import UnknownCustomer
 from subledger.store.views import View, statement_of
 from tests.conftest import NewLedger
-from tests.laws.test_judges import CUSTOMERS, MONTHS, World
+from tests.laws.test_judges import CUSTOMERS, World
+from tests.store.walked import record_months
 
 Figures = dict[tuple[str, str], tuple[int, int, int, int]]
 """Account, currency → debit, credit, functional debit, functional credit, in minor units."""
@@ -41,13 +41,7 @@ OF_LINES = """
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     """Five months in four currencies, all but the last closed: remeasured, settled, pooled."""
     ledger = new_ledger(on_shortfall="backfill")
-    events = World(random.Random(11), ("USD", "EUR", "JPY", "KWD"), "b").events(400)
-    for month in MONTHS:
-        part = [event for event in events if event["time"][:7] == str(month)]
-        for start in range(0, len(part), 40):
-            service.record(ledger, part[start : start + 40])
-        if month != MONTHS[-1]:
-            close_period(service.recorder, ledger, month)
+    record_months(service, ledger, prefix="b", size=400)
     return ledger
 
 

@@ -18,11 +18,11 @@ from projections.journals import close as closing
 from projections.journals.close import close_period, periods, reopen_period, take_cut
 from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
 from projections.journals.mapping import adopt_mapping, parse_mapping
+from projections.journals.pairs import entries_behind_line
 from projections.journals.summary import (
     Journal,
     check_balanced,
     ensure_journals,
-    entries_behind,
     journal_of,
     journals_of,
 )
@@ -339,9 +339,9 @@ def test_the_entries_behind_a_line_add_up_to_it(service: Subledger, database: Da
         for journal in journals(service, ledger, period):
             for line in journal.lines:
                 with database.read() as connection:
-                    found = entries_behind(connection, journal, line.number, limit=1000)
+                    found = entries_behind_line(connection, journal, line.number, limit=1000)
                     paged, after = [], None
-                    while page := entries_behind(connection, journal, line.number, after=after, limit=2):
+                    while page := entries_behind_line(connection, journal, line.number, after=after, limit=2):
                         paged += page
                         after = (page[-1].position, page[-1].number)
                 assert paged == found
@@ -351,12 +351,12 @@ def test_the_entries_behind_a_line_add_up_to_it(service: Subledger, database: Da
     january = journals(service, ledger, JANUARY)[0]
     number = next(line.number for line in january.lines if line.role == "tax_payable")
     with database.read() as connection:
-        (entry,) = entries_behind(connection, january, number)
+        (entry,) = entries_behind_line(connection, january, number)
         assert (entry.event_id, entry.source, entry.event_type) == ("buy-b1", "billing", "credits.purchased")
         assert (entry.customer, entry.block_id, entry.kind, entry.amount_minor) == ("cust-1", "b1", "purchase_tax", 700)
         for absent in (0, len(january.lines) + 1):
             with pytest.raises(UnknownExport):
-                entries_behind(connection, january, absent)
+                entries_behind_line(connection, january, absent)
         with pytest.raises(UnknownExport):
             journal_of(connection, ledger, JANUARY, 9)
 

@@ -18,7 +18,6 @@ from api.cli import app
 from api.service import Subledger
 from projections import balances
 from projections.journals import exports, targets
-from projections.journals.close import close_period
 from projections.journals.formats import FORMATS, TARGETS
 from projections.journals.mapping import mapping_of
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
@@ -26,27 +25,27 @@ from projections.journals.postings import Limits, Posting, postings_of
 from projections.journals.summary import Journal, ensure_journals, journals_of
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, UnknownExport, UnknownTarget
-from subledger.periods import Period
-from tests.laws.test_judges import World
+from tests.conftest import cloud_event
+from tests.laws.test_judges import MONTHS, World
+from tests.store.walked import record_months
 
 NewLedger = Callable[..., str]
-MONTHS = [Period.parse(f"2026-0{month}") for month in range(1, 6)]
 OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
 
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    """Five months in four currencies, all but the last closed; a late fact makes a second journal of the first."""
+    """Five months in four currencies, all but the last closed; the last one has a second journal, an adjustment."""
     ledger = new_ledger(on_shortfall="backfill")
-    events = World(random.Random(11), ("USD", "EUR", "JPY", "KWD"), "g").events(300)
-    for month in MONTHS:
-        part = [event for event in events if event["time"][:7] == str(month)]
-        for start in range(0, len(part), 40):
-            service.record(ledger, part[start : start + 40])
-        if month != MONTHS[-1]:
-            close_period(service.recorder, ledger, month)
+    record_months(service, ledger, prefix="g", size=300)
     for month in MONTHS:
         ensure_journals(service.recorder, service.database, ledger, month)
+    late = cloud_event(
+        "late", "credits.purchased", "late", f"{MONTHS[-1]}-20T00:00:00Z", block_id="late", credits="3", price="9.99",
+        currency="EUR",
+    )  # fmt: skip
+    service.record(ledger, [late])
+    assert len(ensure_journals(service.recorder, service.database, ledger, MONTHS[-1])) == 2
     return ledger
 
 

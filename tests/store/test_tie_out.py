@@ -11,7 +11,8 @@ import pytest
 from api.service import Subledger
 from projections.journals import exports
 from projections.journals.close import close_period
-from projections.journals.summary import entries_behind, journal_of, journals_of
+from projections.journals.pairs import entries_behind_line
+from projections.journals.summary import journal_of, journals_of
 from projections.journals.tie_out import TieOut, read_trial_balance, theirs_of, tie_out
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
@@ -124,7 +125,7 @@ def test_what_is_behind_a_difference_leads_to_its_entries(service: Subledger, le
         amounts = [
             entry.functional_minor
             for line in share.lines
-            for entry in entries_behind(connection, journal, line, limit=1000)
+            for entry in entries_behind_line(connection, journal, line, limit=1000)
         ]
     assert sum(amounts) == share.credit_minor == found.difference == -found.ours
 

@@ -6,15 +6,18 @@ walk becomes one of the shipped policies, so that blocks are bought, drawn and c
 
 from __future__ import annotations
 
+import random
 from datetime import datetime
 from typing import Any
 
 from api.service import LedgerSettings, Subledger
+from projections.journals.close import close_period
 from projections.journals.proofs import prove
 from subledger.events import OWN_SOURCE, Event, own_event
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.recorder import Check
+from tests.laws.test_judges import MONTHS, World
 from tests.laws.walk import HOME, Walk
 
 
@@ -56,3 +59,14 @@ def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | No
 def _proof(ledger: str, event: Event) -> Check:
     last_day = Period.parse(event.data.period).last_day
     return lambda connection, state: prove(connection, ledger, state.functional_currency, last_day)
+
+
+def record_months(service: Subledger, ledger: str, *, prefix: str, size: int) -> None:
+    """Five months in four currencies, all but the last closed: remeasured, settled, pooled."""
+    events = World(random.Random(11), ("USD", "EUR", "JPY", "KWD"), prefix).events(size)
+    for month in MONTHS:
+        part = [event for event in events if event["time"][:7] == str(month)]
+        for start in range(0, len(part), 40):
+            service.record(ledger, part[start : start + 40])
+        if month != MONTHS[-1]:
+            close_period(service.recorder, ledger, month)
