@@ -13,13 +13,13 @@
     │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
-    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable
+    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
-    │   ├── EventConflict  LedgerExists  PolicyExists
+    │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
-    │   └── UnknownPolicy  UnknownEntity  UnknownTarget
+    │   └── UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel  UnknownConnector  UnknownDelivery
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed
     │   └── LedgerBusy  Overloaded  Stopping
@@ -383,6 +383,12 @@ class UnmappedRole(Refused):
     code = "unmapped_role"
 
 
+class DeliveryInHand(Refused):
+    """The delivery is not one that a person could do this to now."""
+
+    code = "delivery_in_hand"
+
+
 class NotRepresentable(Refused):
     """A general ledger cannot take an amount as it is: it has too many digits, or decimals."""
 
@@ -440,6 +446,12 @@ class PolicyExists(Conflict):
     code = "policy_exists"
 
 
+class DeliveredOtherwise(Conflict):
+    """The journal is on its way to this general ledger in another form; abandon those deliveries first."""
+
+    code = "delivered_otherwise"
+
+
 # --- there is no such thing ---------------------------------------------------------------------------------
 
 
@@ -495,6 +507,24 @@ class UnknownTarget(NotFound):
     """There is no general ledger of this name that journals could go to."""
 
     code = "unknown_target"
+
+
+class UnknownChannel(NotFound):
+    """The ledger has no channel of this name."""
+
+    code = "unknown_channel"
+
+
+class UnknownConnector(NotFound):
+    """There is no connector of this name."""
+
+    code = "unknown_connector"
+
+
+class UnknownDelivery(NotFound):
+    """The ledger has no delivery of this id."""
+
+    code = "unknown_delivery"
 
 
 class UnknownFormat(NotFound):

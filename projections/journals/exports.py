@@ -191,6 +191,23 @@ def posted_of(connection: AnyConnection, export: Export) -> Posted | None:
     return None if text is None else _posted_decoder.decode(text)
 
 
+def render_document(connection: AnyConnection, export: Export, part: int) -> bytes:
+    """One document of an export by itself, in the export's format and under the settings it was made with.
+
+    Raises UnknownExport where it has no such document.
+    """
+    form, posted = format_named(export.format), posted_of(connection, export)
+    found = [document for document in posted.documents if document.part == part] if posted is not None else []
+    if posted is None or not found:
+        raise UnknownExport(f"export {export.export_id} has no document {part}", field="part", found=str(part))
+    return form.render(
+        Rendering(
+            export_id=export.export_id, journal=journal_behind(connection, export), postings=tuple(found),
+            settings=posted.settings_as(form.target),
+        )
+    )  # fmt: skip
+
+
 def entries_of_line(
     connection: Connection, export: Export, line: int, *, after: tuple[int, int] | None = None, limit: int = 100
 ) -> list[EntryBehind]:
@@ -231,7 +248,7 @@ def _find(connection: AnyConnection, ledger: str, name: str) -> Export | None:
     return _export(found[0]) if found else None
 
 
-def get_export(connection: Connection, ledger: str, export_id: str) -> Export:
+def get_export(connection: AnyConnection, ledger: str, export_id: str) -> Export:
     """Raises UnknownExport."""
     found = _find(connection, ledger, export_id)
     if found is None:
@@ -251,7 +268,7 @@ def list_exports(
     return [_export(row) for row in rows(connection, LIST_EXPORTS, parameters)]
 
 
-def journal_behind(connection: Connection, export: Export) -> Journal:
+def journal_behind(connection: AnyConnection, export: Export) -> Journal:
     """The journal that an export writes down, to drill from."""
     return journal_of(connection, export.ledger, export.period, export.number)
 

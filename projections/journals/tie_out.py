@@ -77,11 +77,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TieOut(msgspec.Struct, frozen=True, kw_only=True):
-    """``compared`` accounts and months. ``not_ours``: accounts of the file that no journal names, or that others post
-    to as well. ``not_handed_over``: months with entries that no journal holds yet."""
+    """``compared`` accounts and months, of ``periods``. ``not_ours``: accounts of the file that no journal names, or
+    that others post to as well. ``not_handed_over``: months with entries that no journal holds yet."""
 
     ledger: str
     currency: str
+    periods: tuple[Period, ...]
     compared: int
     differences: tuple[Difference, ...]
     not_ours: tuple[str, ...]
@@ -201,7 +202,8 @@ def tie_out(
                     differences.append(found)
     waiting = tuple(period for period in periods if entries_waiting(connection, ledger, period))
     return TieOut(
-        ledger=ledger, currency=state.functional_currency, compared=compared, differences=tuple(differences),
+        ledger=ledger, currency=state.functional_currency, periods=tuple(periods), compared=compared,
+        differences=tuple(differences),
         not_ours=tuple(sorted({row.account for row in rows.values()} - chosen)), not_handed_over=waiting,
     )  # fmt: skip
 

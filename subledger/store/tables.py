@@ -8,6 +8,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     settings, from the log   posting_policies, posting_rules, account_mappings
     totals                   ledger_days, other_currencies, snapshots
     handed over              journals, journal_lines_exported (in ``journals``), journal_exports, export_targets
+    on the way               delivery_channels, deliveries, delivery_steps
     access                   api_keys
     waiting                  approvals
 """
@@ -349,6 +350,75 @@ export_targets = Table(
     _moment("changed_at"),
     Column("changed_by", Text, nullable=False),
     comment="What a company sets about each general ledger that journals go to.",
+)
+
+delivery_channels = Table(
+    "delivery_channels",
+    metadata,
+    _ledger(),
+    Column("channel", Text, primary_key=True),
+    Column("connector", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("settings", Text, nullable=False, comment="in canonical JSON; credentials are named, never written"),
+    _moment("changed_at"),
+    Column("changed_by", Text, nullable=False),
+    _moment("free_at", nullable=True),
+    comment="Where a ledger's journals go, and how.",
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _ledger(),
+    Column("delivery_id", Text, primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("destination", Text, nullable=False, comment="the general ledger, whatever the format"),
+    Column("export_id", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("part", Integer, nullable=False, comment="of the journal's documents; 0: the whole file"),
+    Column("name", Text, nullable=False),
+    Column("reference", Text, nullable=False, comment="what the target knows it by"),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, comment="submissions that came to nothing, since a retry"),
+    Column("looks", Integer, nullable=False, comment="look-ups in its state"),
+    Column("steps", Integer, nullable=False),
+    _moment("due_at", nullable=True),
+    Column("claim", Text, comment="of the worker that has it in hand"),
+    _moment("claimed_until", nullable=True),
+    Column("erp_id", Text, comment="the target's own id"),
+    Column("reason", Text, comment="why it is what it is"),
+    Column("payload", LargeBinary, comment="what is sent; NULL: the export's file"),
+    Column("payload_hash", Text),
+    _moment("created_at"),
+    _moment("submitted_at", nullable=True),
+    _moment("changed_at"),
+    CheckConstraint(
+        "state IN ('built', 'rendered', 'submitted', 'unknown', 'accepted', 'posted', 'reconciled', 'rejected', "
+        "'failed', 'abandoned')",
+        name="state",
+    ),
+    Index(
+        "ux_deliveries_once", "ledger", "destination", "period", "number", "part", unique=True,
+        postgresql_where=text("state <> 'abandoned'"),
+    ),
+    Index("ix_deliveries_due", "ledger", "channel", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_deliveries_export_id", "ledger", "export_id"),
+    comment="The outbox: every document or file on its way into a general ledger, and what became of it.",
+)  # fmt: skip
+
+delivery_steps = Table(
+    "delivery_steps",
+    metadata,
+    _ledger(),
+    Column("delivery_id", Text, primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    _moment("at"),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("by", Text, nullable=False),
+    Column("exchanges", Text, comment="what was called and answered, in JSON, no secrets"),
+    comment="What became of a delivery, step by step. Never changed.",
 )
 
 approvals = Table(

@@ -66,17 +66,39 @@ def test_every_unique_key_and_exclusion_of_a_distributed_table_has_the_ledger(ow
 
 
 def test_nothing_counts_by_a_sequence_and_nothing_references_another_table(owner_url: str) -> None:
-    assert _rows(owner_url, "SELECT relname FROM pg_class WHERE relkind = 'S'") == []
-    assert _rows(owner_url, "SELECT conname FROM pg_constraint WHERE contype = 'f'") == []
-    assert _rows(owner_url, "SELECT attname FROM pg_attribute WHERE attidentity <> ''") == []
+    sequences = "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"
+    assert _rows(owner_url, sequences) == []
+    references = "SELECT conname FROM pg_constraint WHERE contype = 'f' AND connamespace = 'public'::regnamespace"
+    assert _rows(owner_url, references) == []
+    identities = (
+        "SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " WHERE a.attidentity <> '' AND c.relnamespace = 'public'::regnamespace"
+    )
+    assert _rows(owner_url, identities) == []
 
 
 def test_no_default_asks_a_clock_or_a_die(owner_url: str) -> None:
-    assert _rows(owner_url, "SELECT adrelid::regclass, pg_get_expr(adbin, adrelid) FROM pg_attrdef") == []
+    defaults = (
+        "SELECT d.adrelid::regclass, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_class c"
+        " ON c.oid = d.adrelid WHERE c.relnamespace = 'public'::regnamespace"
+    )
+    assert _rows(owner_url, defaults) == []
+
+
+def test_the_job_queue_has_a_schema_of_its_own_and_stays_on_the_coordinator(owner_url: str) -> None:
+    found = _rows(owner_url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'jobs'::regnamespace")
+    assert {str(name) for (name,) in found} == {
+        "procrastinate_workers", "procrastinate_jobs", "procrastinate_periodic_defers", "procrastinate_events",
+    }  # fmt: skip
+    assert not {str(name) for (name,) in found} & set(sharded_tables())
 
 
 def test_triggers_functions_and_views_are_those_that_are_known_to_work_there(owner_url: str) -> None:
-    triggers = _rows(owner_url, "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal")
+    triggers = _rows(
+        owner_url,
+        "SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        " WHERE NOT t.tgisinternal AND c.relnamespace = 'public'::regnamespace",
+    )
     assert set(triggers) == {(table, name) for table in APPEND_ONLY for name in ("append_only", "never_truncated")}
     functions = dict(
         _rows(owner_url, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")

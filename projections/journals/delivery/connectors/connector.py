@@ -1,0 +1,155 @@
+"""What a connector is: one general ledger's way of taking a journal, and of being asked whether it has one.
+
+A connector decides nothing: it submits, looks up, and says what the answer was. Whether to send, to wait or to look
+again is decided in ``sending``.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar, Literal
+
+import httpx
+import msgspec
+
+from projections.journals.delivery.calls import Calls
+from projections.journals.formats.target import TargetSettings
+from projections.journals.postings import Posting
+from projections.journals.summary import Journal
+from subledger.errors import InvalidInput
+from subledger.money import exponent
+
+
+class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a company sets about a channel, whatever it leads to.
+
+    ``calls_a_minute``: no more, whoever delivers (0: no limit). ``timeout_s``: for an answer to one call. ``attempts``:
+    submissions that may come to nothing before a delivery is a dead letter. ``first_wait_s`` and ``longest_wait_s``:
+    between attempts, doubled each time. ``settle_s``: how long a submission without an answer may still take effect in
+    the target; a look-up that finds nothing is believed after that alone, so let it be longer than the target lets a
+    request run. ``posts_within_s``: an accepted journal is looked up for so long, until it is posted.
+    """
+
+    calls_a_minute: int = 60
+    timeout_s: float = 60.0
+    attempts: int = 8
+    first_wait_s: float = 5.0
+    longest_wait_s: float = 3_600.0
+    settle_s: float = 900.0
+    posts_within_s: float = 14 * 86_400.0
+
+    def check(self) -> None:
+        """What one setting says of another. Raises InvalidInput naming the field."""
+
+
+class Shipment(msgspec.Struct, frozen=True, kw_only=True):
+    """What is delivered: one document of a journal, or its file, which holds them all.
+
+    ``reference`` is what the target knows it by; of a file, its name. ``settings`` are those that the export was made
+    with; None for a format that has none.
+    """
+
+    journal: Journal
+    export_id: str
+    reference: str
+    payload: bytes
+    content_type: str
+    documents: tuple[Posting, ...]
+    settings: TargetSettings | None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The target has taken it. ``posted``: into its books, as its answer says by itself; else a look-up will tell."""
+
+    erp_id: str
+    posted: bool = False
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """The target will not have it as it is, and nothing of it is there. ``reason`` in the target's own words."""
+
+    reason: str
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """What a document stands at in the target: the sum of its debits, in minor units of its currency."""
+
+    debit_minor: int
+    credit_minor: int
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What the target has under the references of a shipment.
+
+    ``totals`` by document's reference, as far as the target says; a file that has one name there has none.
+    ``discarded``: the target has thrown it away, as an approver does; then the reason.
+    """
+
+    erp_id: str
+    state: Literal["accepted", "posted", "discarded"]
+    totals: dict[str, Total] = {}
+    reason: str | None = None
+
+
+class Connector:
+    """The way into one general ledger. Made anew for each attempt, with the calls of that attempt.
+
+    ``session`` is kept from one attempt to the next, as long as the worker goes on: tokens, ids that were looked up.
+    """
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]]
+    """The formats that it can deliver; the first unless the channel says otherwise."""
+    by_document: ClassVar[bool] = True
+    """Each document by itself; else the file as a whole."""
+    settings_type: ClassVar[type[ChannelSettings]]
+
+    def __init__(self, settings: Any, calls: Calls, session: dict[str, Any]) -> None:
+        self.settings = settings
+        self.calls = calls
+        self.session = session
+
+    def look_up(self, shipment: Shipment) -> Found | None:
+        """What the target has; None where it has nothing under this reference.
+
+        Raises Unclear, NotSent, Throttled where it did not say.
+        """
+        raise NotImplementedError
+
+    def prepare(self, shipment: Shipment) -> None:
+        """What can be done before the point of no return, and again without harm. Raises as ``submit``."""
+
+    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+        """Puts it in. Called only for what a look-up did not find.
+
+        Raises NotSent, NotAuthorised or Throttled where certainly nothing was done, Unclear where nobody knows.
+        """
+        raise NotImplementedError
+
+
+def check_url(url: str, *, field: str = "url") -> None:
+    """An address that credentials may be sent to: https, or this machine's. Raises InvalidInput."""
+    try:
+        parsed = httpx.URL(url)
+        here = parsed.scheme == "http" and parsed.host in ("127.0.0.1", "localhost", "::1")
+        safe = bool(parsed.host) and (parsed.scheme == "https" or here)
+    except (httpx.InvalidURL, TypeError):
+        safe = False
+    if not safe:
+        raise InvalidInput(f"{field} must be an https address", field=field, expected="https://…", found=url[:200])
+
+
+def minor_of(amount: object, currency: str) -> int:
+    """An amount as a system writes it, a number or a text, in minor units; none is zero. Raises ValueError.
+
+    JSON's numbers are read as binary fractions, whose shortest form is the amount again: see PEP 3101's ``repr``.
+    """
+    if amount is None or amount == "":
+        return 0
+    try:
+        scaled = Decimal(str(amount)).scaleb(exponent(currency))
+    except InvalidOperation:
+        raise ValueError(f"{amount!r} is no amount") from None
+    if not scaled.is_finite() or scaled != scaled.to_integral_value():
+        raise ValueError(f"{amount!r} is no amount in {currency}")
+    return int(scaled)

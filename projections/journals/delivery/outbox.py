@@ -1,0 +1,374 @@
+"""The outbox: every delivery of a ledger, what it is, and every step that made it so.
+
+A worker claims a delivery for a while, and moves it only while the claim is its own; so two never work on one, and one
+that died loses it. Each move writes a step, with what was called and answered, in the same commit.
+
+Owns: the tables ``deliveries`` and ``delivery_steps``. Does not own: what is done with a delivery (sending).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+import psycopg
+
+from projections.journals.delivery.calls import Exchange
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.states import DEAD, WORKED_ON, State, check_step
+from projections.journals.exports import Export, posted_of
+from projections.journals.rows import AnyConnection, rows
+from projections.journals.tie_out import TieOut
+from subledger.errors import DeliveredOtherwise, DeliveryInHand, UnknownDelivery
+from subledger.periods import Period
+from subledger.store.database import Database, WriteConnection
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One document of a journal, or its file (``part`` 0), on its way into a general ledger.
+
+    ``attempts``: submissions that came to nothing; ``looks``: look-ups since it is what it is. ``due_at``: when the
+    next thing is done; None where nothing will be until somebody asks. ``erp_id``: what the target calls it.
+    """
+
+    ledger: str
+    delivery_id: str
+    channel: str
+    destination: str
+    export_id: str
+    period: Period
+    number: int
+    part: int
+    name: str
+    reference: str
+    state: State
+    attempts: int
+    looks: int
+    steps: int
+    due_at: datetime | None
+    erp_id: str | None
+    reason: str | None
+    payload_hash: str | None
+    created_at: datetime
+    submitted_at: datetime | None
+    changed_at: datetime
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What a delivery became at a moment, by whom and why, and the calls that led there."""
+
+    step: int
+    at: datetime
+    state: State
+    by: str
+    reason: str | None
+    exchanges: tuple[Exchange, ...] = ()
+
+
+class ClaimLost(Exception):
+    """Another worker has the delivery by now: whatever was done will be found by its look-up."""
+
+
+_COLUMNS: Final = ", ".join(Delivery.__struct_fields__)
+FIND_DELIVERY: Final = f"SELECT {_COLUMNS} FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
+LIST_DELIVERIES: Final = f"""
+-- Deliveries of a ledger after one of them, in order of id: all, or of a channel, a period, an export, in some states.
+SELECT {_COLUMNS} FROM deliveries
+WHERE ledger = %(ledger)s AND delivery_id > %(after)s
+  AND (%(channel)s::text IS NULL OR channel = %(channel)s) AND (%(period)s::text IS NULL OR period = %(period)s)
+  AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
+  AND (%(export_id)s::text IS NULL OR export_id = %(export_id)s)
+ORDER BY delivery_id LIMIT %(limit)s
+"""
+OTHERWISE: Final = """
+-- Deliveries of the same journal to the same general ledger that are of another export.
+SELECT delivery_id, export_id FROM deliveries
+WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
+  AND export_id <> %(export_id)s AND state <> 'abandoned'
+LIMIT 1
+"""
+ADD_DELIVERY: Final = """
+INSERT INTO deliveries (ledger, delivery_id, channel, destination, export_id, period, number, part, name, reference,
+                        state, attempts, looks, steps, due_at, created_at, changed_at)
+VALUES (%(ledger)s, %(delivery_id)s, %(channel)s, %(destination)s, %(export_id)s, %(period)s, %(number)s, %(part)s,
+        %(name)s, %(reference)s, 'built', 0, 0, 1, now(), now(), now())
+ON CONFLICT DO NOTHING
+RETURNING delivery_id
+"""
+ADD_STEP: Final = """
+INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, exchanges)
+VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s)
+"""
+DUE: Final = """
+-- The first delivery of a channel that something is due for and that nobody has in hand.
+SELECT delivery_id FROM deliveries
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND due_at <= now()
+  AND (claimed_until IS NULL OR claimed_until <= now())
+ORDER BY due_at, period, number, part LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+CLAIM: Final = f"""
+UPDATE deliveries SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(lease_s)s)
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+RETURNING {_COLUMNS}
+"""
+NEXT_DUE: Final = """
+-- When something is next due on a channel, as far as nobody has it in hand.
+SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM deliveries
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND due_at IS NOT NULL
+"""
+MOVE: Final = f"""
+-- What a delivery has become, by the worker that has it in hand.
+UPDATE deliveries
+SET state = %(state)s, attempts = %(attempts)s, looks = %(looks)s, steps = steps + 1, reason = %(reason)s,
+    due_at = now() + make_interval(secs => %(wait_s)s), erp_id = coalesce(%(erp_id)s, erp_id),
+    claim = CASE WHEN %(keep)s THEN claim END, claimed_until = CASE WHEN %(keep)s THEN claimed_until END,
+    payload = coalesce(%(payload)s, payload), payload_hash = coalesce(%(payload_hash)s, payload_hash),
+    submitted_at = CASE WHEN %(state)s = 'submitted' THEN now() ELSE submitted_at END,
+    changed_at = CASE WHEN state = %(state)s THEN changed_at ELSE now() END
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND claim = %(claim)s
+RETURNING {_COLUMNS}
+"""
+TAKE: Final = f"""
+-- A delivery that a person does something to: not while a worker has it in hand.
+SELECT {_COLUMNS} FROM deliveries
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+  AND (claimed_until IS NULL OR claimed_until <= now()) FOR UPDATE
+"""
+DECIDE: Final = f"""
+UPDATE deliveries
+SET state = %(state)s, reason = %(reason)s, steps = steps + 1, attempts = 0, looks = 0, changed_at = now(),
+    due_at = CASE WHEN %(due)s THEN now() END, claim = NULL, claimed_until = NULL
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+RETURNING {_COLUMNS}
+"""
+PAYLOAD: Final = "SELECT payload FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
+STEPS: Final = """
+SELECT step, at, state, by, reason, exchanges FROM delivery_steps
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s ORDER BY step
+"""
+
+WORKER: Final = "worker"
+_exchanges: Final = msgspec.json.Decoder(tuple[Exchange, ...])
+
+
+def add(database: Database, channel: Channel, export: Export, *, by: str) -> list[Delivery]:
+    """Puts an export into the outbox of a channel; again, nothing more. Returns its deliveries: none where it is empty.
+
+    Raises DeliveredOtherwise where the journal is on its way to this general ledger in another export.
+    """
+    where = {
+        "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination,
+        "export_id": export.export_id, "period": str(export.period), "number": export.number,
+    }  # fmt: skip
+    with database.write() as connection:
+        for part, name, reference in _parts(connection, channel, export):
+            of_it = {**where, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
+            added = connection.execute(ADD_DELIVERY, {**of_it, "reference": reference}).fetchone()
+            if added is not None:
+                step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
+                connection.execute(ADD_STEP, {**of_it, **step})
+        other = connection.execute(OTHERWISE, where).fetchone()
+        if other is not None:
+            raise DeliveredOtherwise(
+                f"journal {export.period} no. {export.number} goes to {channel.destination} as {other[1]} already",
+                expected=other[1], found=export.export_id, delivery=other[0],
+            )  # fmt: skip
+        return list_deliveries(connection, channel.ledger, channel=channel.name, export_id=export.export_id)
+
+
+def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
+    """What goes by itself: part, name and reference."""
+    posted = posted_of(connection, export)
+    if posted is not None and not posted.documents:
+        return []
+    if channel.connector.by_document and posted is not None:
+        return [(document.part, document.name, document.reference) for document in posted.documents]
+    return [(0, export.export_id, export.filename)]
+
+
+def claim(database: Database, channel: Channel, *, lease_s: float) -> tuple[Delivery, str] | None:
+    """A delivery that something is due for, and the claim to it; None where there is none."""
+    mine = secrets.token_hex(8)
+    where = {"ledger": channel.ledger, "channel": channel.name, "claim": mine, "lease_s": lease_s}
+    with database.write() as connection:
+        due = connection.execute(DUE, where).fetchone()
+        if due is None:
+            return None
+        found = connection.execute(CLAIM, {**where, "delivery_id": due[0]}).fetchone()
+    return _delivery(found), mine
+
+
+def next_due(connection: AnyConnection, channel: Channel) -> datetime | None:
+    """When there is something to do on a channel again; None for never, as it is."""
+    found = rows(connection, NEXT_DUE, {"ledger": channel.ledger, "channel": channel.name})
+    due: datetime | None = found[0][0]
+    return due
+
+
+def move(
+    database: Database, delivery: Delivery, mine: str, state: State, *, wait_s: float | None, reason: str | None = None,
+    exchanges: Sequence[Exchange] = (), erp_id: str | None = None, payload: bytes | None = None,
+    payload_hash: str | None = None, attempts: int | None = None, keep: bool = False, by: str = WORKER,
+) -> Delivery:  # fmt: skip
+    """A step of a delivery that is claimed. ``wait_s``: until the next thing is due; None for nothing. ``keep``: the
+    claim, for what is done next.
+
+    Raises ClaimLost.
+    """
+    check_step(delivery.state, state)
+    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
+    with database.write() as connection:
+        found = connection.execute(
+            MOVE,
+            {
+                **where, "claim": mine, "state": state, "wait_s": wait_s, "reason": reason, "keep": keep,
+                "attempts": delivery.attempts if attempts is None else attempts, "erp_id": erp_id,
+                "looks": delivery.looks + 1 if state is delivery.state else 0,
+                "payload": payload, "payload_hash": payload_hash,
+            },
+        ).fetchone()  # fmt: skip
+        if found is None:
+            raise ClaimLost(delivery.delivery_id)
+        moved = _delivery(found)
+        kept = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
+        step = {"step": moved.steps, "state": state, "reason": reason, "by": by, "exchanges": kept}
+        connection.execute(ADD_STEP, {**where, **step})
+    return moved
+
+
+# --- what a person does ---------------------------------------------------------------------------------------------
+
+
+def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str = "asked for") -> Delivery:
+    """A dead letter goes on its way again. Raises UnknownDelivery, DeliveryInHand, DeliveredOtherwise.
+
+    One that may be in the target is looked up first, as everything is before it is sent.
+    """
+    with database.write() as connection:
+        delivery = _taken(connection, ledger, delivery_id)
+        if delivery.state not in DEAD:
+            raise DeliveryInHand(
+                f"delivery {delivery_id} is {delivery.state}: only a dead letter is tried again",
+                field="state", expected=", ".join(sorted(DEAD)), found=delivery.state,
+            )  # fmt: skip
+        state = State.BUILT if delivery.payload_hash is None else State.RENDERED
+        if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
+            state = State.UNKNOWN  # it may have been on its way when it was taken out
+        return _decided(connection, delivery, state, reason, by)
+
+
+def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str) -> Delivery:
+    """A delivery is taken out: nothing more is done for it. Raises UnknownDelivery, DeliveryInHand."""
+    with database.write() as connection:
+        delivery = _taken(connection, ledger, delivery_id)
+        if delivery.state in (State.SUBMITTED, State.POSTED, State.RECONCILED, State.ABANDONED):
+            raise DeliveryInHand(
+                f"delivery {delivery_id} is {delivery.state}", field="state", found=delivery.state,
+                expected="one that is not posted and not on its way",
+            )  # fmt: skip
+        return _decided(connection, delivery, State.ABANDONED, reason, by)
+
+
+def reconcile(database: Database, ledger: str, found: TieOut, destination: str, *, by: str) -> list[Delivery]:
+    """What a tie-out without differences says of what was posted in its months: it is reconciled.
+
+    Nothing where it found a difference, or a month that was not handed over whole.
+    """
+    if not found.tied:
+        return []
+    reason = "a tie-out of its month found no difference"
+    with database.write() as connection:
+        return [
+            _decided(connection, delivery, State.RECONCILED, reason, by)
+            for period in found.periods
+            for delivery in list_deliveries(connection, ledger, period=period, states=(State.POSTED,))
+            if delivery.destination == destination
+        ]
+
+
+def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delivery:
+    where = {"ledger": ledger, "delivery_id": delivery_id}
+    get_delivery(connection, ledger, delivery_id)
+    found = connection.execute(TAKE, where).fetchone()
+    if found is None:
+        raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")
+    return _delivery(found)
+
+
+def _decided(connection: WriteConnection, delivery: Delivery, state: State, reason: str, by: str) -> Delivery:
+    check_step(delivery.state, state)
+    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
+    try:
+        found = connection.execute(DECIDE, {**where, "due": state in WORKED_ON}).fetchone()
+    except psycopg.errors.UniqueViolation:
+        raise DeliveredOtherwise(
+            f"journal {delivery.period} no. {delivery.number} goes to {delivery.destination} another way by now",
+            delivery=delivery.delivery_id,
+        ) from None
+    assert found is not None  # it is locked
+    moved = _delivery(found)
+    connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})
+    return moved
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def get_delivery(connection: AnyConnection, ledger: str, delivery_id: str) -> Delivery:
+    """Raises UnknownDelivery."""
+    found = rows(connection, FIND_DELIVERY, {"ledger": ledger, "delivery_id": delivery_id})
+    if not found:
+        raise UnknownDelivery(
+            f"ledger {ledger} has no delivery {delivery_id[:300]}", field="delivery_id", found=delivery_id[:300]
+        )
+    return _delivery(found[0])
+
+
+def list_deliveries(
+    connection: AnyConnection, ledger: str, *, channel: str | None = None, period: Period | None = None,
+    export_id: str | None = None, states: Sequence[State] | None = None, after: str = "", limit: int = 1_000_000,
+) -> list[Delivery]:  # fmt: skip
+    """Deliveries of a ledger, in order of id, after one of them."""
+    parameters = {
+        "ledger": ledger, "channel": channel, "period": None if period is None else str(period), "after": after,
+        "export_id": export_id, "states": None if states is None else [str(state) for state in states], "limit": limit,
+    }  # fmt: skip
+    return [_delivery(row) for row in rows(connection, LIST_DELIVERIES, parameters)]
+
+
+def payload_of(connection: AnyConnection, delivery: Delivery) -> bytes | None:
+    """What is sent; None for the export's file."""
+    found = rows(connection, PAYLOAD, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
+    return None if found[0][0] is None else bytes(found[0][0])
+
+
+def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:
+    """Everything that became of it, oldest first."""
+    found = rows(connection, STEPS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
+    return [
+        Step(
+            step=step, at=at, state=State(state), by=by, reason=reason,
+            exchanges=_exchanges.decode(exchanges) if exchanges else (),
+        )
+        for step, at, state, by, reason, exchanges in found
+    ]  # fmt: skip
+
+
+def payload_hash(payload: bytes) -> str:
+    """SHA-256 of what is sent."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def settled_at(delivery: Delivery, settle_s: float) -> datetime:
+    """From when on a look-up that finds nothing is believed."""
+    return (delivery.submitted_at or delivery.created_at) + timedelta(seconds=settle_s)
+
+
+def _delivery(row: Any) -> Delivery:
+    fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
+    fields["state"], fields["period"] = State(fields["state"]), Period.parse(fields["period"])
+    return Delivery(**fields)

@@ -1,0 +1,67 @@
+"""What a delivery can be, and what may follow.
+
+    built → rendered → submitted → accepted → posted → reconciled
+                 ↑         ├→ unknown ──┘ (looked up: it is there)
+                 └─────────┴──────┘ (certainly not there)        rejected, failed, abandoned: the dead letters
+
+``submitted`` is written before anything is sent, so a worker that dies leaves a delivery that says it may be there.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from subledger.errors import IntegrityFault
+
+
+class State(StrEnum):
+    BUILT = "built"
+    """In the outbox; nothing was written down yet."""
+    RENDERED = "rendered"
+    """Written down, to be sent. It is certainly not in the target."""
+    SUBMITTED = "submitted"
+    """On its way, or the worker that sent it has died."""
+    UNKNOWN = "unknown"
+    """It may be in the target: only a look-up tells."""
+    ACCEPTED = "accepted"
+    """In the target, not yet in its books: a draft, or waiting for approval or for a run that posts."""
+    POSTED = "posted"
+    """In the target's books, with the amounts that were sent."""
+    RECONCILED = "reconciled"
+    """A tie-out found the target's accounts of its month to be the sub-ledger's."""
+    REJECTED = "rejected"
+    """The target said no."""
+    FAILED = "failed"
+    """It could not be rendered, or every attempt was used up."""
+    ABANDONED = "abandoned"
+    """A person has taken it out."""
+
+
+S = State
+FOLLOWS: Final[dict[State, frozenset[State]]] = {
+    S.BUILT: frozenset({S.RENDERED, S.FAILED, S.ABANDONED}),
+    # Found before it was sent: an earlier submission that this database does not know of, as after a restore.
+    S.RENDERED: frozenset({S.SUBMITTED, S.ACCEPTED, S.POSTED, S.REJECTED, S.FAILED, S.ABANDONED}),
+    S.SUBMITTED: frozenset({S.ACCEPTED, S.POSTED, S.REJECTED, S.UNKNOWN, S.RENDERED, S.FAILED}),
+    S.UNKNOWN: frozenset({S.ACCEPTED, S.POSTED, S.REJECTED, S.RENDERED, S.ABANDONED}),
+    S.ACCEPTED: frozenset({S.POSTED, S.REJECTED, S.ABANDONED}),
+    S.POSTED: frozenset({S.RECONCILED}),
+    S.RECONCILED: frozenset(),
+    S.REJECTED: frozenset({S.RENDERED, S.BUILT, S.ABANDONED}),
+    S.FAILED: frozenset({S.RENDERED, S.BUILT, S.ABANDONED}),
+    S.ABANDONED: frozenset({S.RENDERED, S.BUILT, S.UNKNOWN}),
+}
+
+DEAD: Final = frozenset({S.REJECTED, S.FAILED, S.ABANDONED})
+"""The dead letters: nothing happens to them until a person asks for it."""
+DELIVERED: Final = frozenset({S.ACCEPTED, S.POSTED, S.RECONCILED})
+IN_THE_BOOKS: Final = frozenset({S.POSTED, S.RECONCILED})
+WORKED_ON: Final = frozenset({S.BUILT, S.RENDERED, S.SUBMITTED, S.UNKNOWN, S.ACCEPTED})
+"""What a worker still has something to do for."""
+
+
+def check_step(before: State, after: State) -> None:
+    """A delivery may stay what it is, as when an attempt was put off. Raises IntegrityFault."""
+    if after is not before and after not in FOLLOWS[before]:
+        raise IntegrityFault(f"a delivery that is {before} cannot become {after}")

@@ -1,0 +1,1 @@
+"""Stand-ins of general ledgers' APIs on loopback, and deliveries into them."""

@@ -1,0 +1,91 @@
+"""Stand-ins, and ledgers with journals to deliver into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals import exports, targets
+from projections.journals.delivery import channels, outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.exports import Export
+from projections.journals.formats import TARGETS
+from subledger.periods import Period
+from tests.conftest import cloud_event
+from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
+
+NewLedger = Callable[..., str]
+MONTH = Period.parse("2026-01")
+
+QUICK: dict[str, Any] = {
+    "calls_a_minute": 0, "timeout_s": 1.0, "first_wait_s": 0.01, "longest_wait_s": 0.05, "settle_s": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def sold(service: Subledger, new_ledger: NewLedger) -> Callable[..., str]:
+    """A ledger in which some blocks were sold in January, and drawn in part."""
+
+    def make(blocks: int = 1, **settings: str) -> str:
+        ledger = new_ledger(**settings)
+        events = []
+        for number in range(blocks):
+            name = f"{number:04}"
+            events.append(
+                cloud_event(
+                    f"p{name}", "credits.purchased", f"c{name}", "2026-01-05T00:00:00Z", block_id=f"b{name}",
+                    credits="10", price=f"{10 + number}.00", currency="USD",
+                )
+            )  # fmt: skip
+            events.append(
+                cloud_event(f"u{name}", "credits.consumed", f"c{name}", "2026-01-20T00:00:00Z", credits="4")
+            )  # fmt: skip
+        for place in range(0, len(events), 1_000):
+            service.record(ledger, events[place : place + 1_000])
+        return ledger
+
+    return make
+
+
+@pytest.fixture
+def exported(service: Subledger) -> Callable[..., Export]:
+    """January in a format, under settings of its target."""
+
+    def export(ledger: str, form: str = "netsuite-json", target: str = "netsuite", **settings: Any) -> Export:
+        targets.set_settings(service.database, ledger, TARGETS[target], settings, by="test")
+        return exports.export(service.recorder, service.database, ledger, MONTH, form)[-1]
+
+    return export
+
+
+@pytest.fixture
+def netsuite() -> Iterator[NetSuiteStandIn]:
+    stand_in = NetSuiteStandIn()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Path) -> Callable[..., Channel]:
+    """A ledger's channel into the stand-in."""
+    key = tmp_path / "netsuite.pem"
+    key.write_text(PEM)
+
+    def channel(ledger: str, **settings: Any) -> Channel:
+        given = {
+            "connector": "netsuite", "url": netsuite.url, "client_id": "client", "certificate_id": "certificate",
+            "private_key": f"file:{key}", **QUICK, **settings,
+        }  # fmt: skip
+        return channels.set_channel(service.database, ledger, "netsuite", given, by="test")
+
+    return channel
+
+
+def deliveries(service: Subledger, ledger: str) -> list[Delivery]:
+    with service.database.read() as connection:
+        return outbox.list_deliveries(connection, ledger)

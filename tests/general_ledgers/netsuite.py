@@ -1,0 +1,78 @@
+"""A stand-in of NetSuite's REST record service: journal entries by external id, unique, in periods that close."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.general_ledgers.stand_in import Answer, Request, StandIn
+
+RECORDS = "/services/rest/record/v1/journalEntry"
+TOKEN = "/services/rest/auth/oauth2/v1/token"
+KEY = rsa.generate_private_key(65537, 2048)
+PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def problem(status: int, code: str, detail: str) -> Answer:
+    return Answer.of({"status": status, "o:errorDetails": [{"detail": detail, "o:errorCode": code}]}, status)
+
+
+class NetSuiteStandIn(StandIn):
+    """``moves_to``: the period that journals of a closed one are put into, without a word, as a preference has it."""
+
+    moves_to: str | None = None
+    tokens = 0
+
+    def answer(self, request: Request) -> Answer:
+        if request.path == TOKEN:
+            return self._token(request)
+        if request.headers.get("Authorization") != f"Bearer token-{self.tokens}":
+            return Answer(401, b'{"title": "invalid login"}')
+        if request.method == "GET":
+            return self._found(request.path.removeprefix(f"{RECORDS}/eid:"))
+        return self.submitted(lambda: self._create(request.json))
+
+    def _token(self, request: Request) -> Answer:
+        form = dict(pair.split("=", 1) for pair in request.body.decode().split("&"))
+        claims = jwt.decode(
+            form["client_assertion"], KEY.public_key(), algorithms=["PS256"], audience=f"{self.url}{TOKEN}"
+        )  # fmt: skip
+        assert claims["iss"] == "client"
+        self.tokens += 1
+        return Answer.of({"access_token": f"token-{self.tokens}", "expires_in": "3600", "token_type": "bearer"})
+
+    def _found(self, reference: str) -> Answer:
+        found = self.named(reference)
+        if not found:
+            return problem(404, "NONEXISTENT_ID", "The record instance does not exist.")
+        return Answer.of(found[0]["record"])
+
+    def _create(self, record: dict[str, Any]) -> Answer:
+        if self.named(record["externalId"]):
+            return problem(400, "USER_ERROR", "This entity already exists.")
+        items = record["line"]["items"]
+        debit = sum(round(item.get("debit", 0) * 100) for item in items)
+        credit = sum(round(item.get("credit", 0) * 100) for item in items)
+        if debit != credit:
+            return problem(400, "USER_ERROR", "The debits and credits must balance.")
+        month = record["tranDate"][:7]
+        period = {"id": month, "refName": month}
+        if month in self.closed:
+            if self.moves_to is None:
+                return problem(400, "USER_ERROR", "The posting period is closed.")
+            period = {"id": self.moves_to, "refName": self.moves_to}
+        number = len(self.journals) + 1
+        kept = {
+            **record, "id": str(number), "postingPeriod": period,
+            "approvalStatus": {"id": "2" if record["approved"] else "1"},
+        }  # fmt: skip
+        self.journals.append(
+            {
+                "reference": record["externalId"], "debit": debit, "credit": credit, "posted": record["approved"],
+                "record": kept,
+            }
+        )  # fmt: skip
+        return Answer(204, b"", {"Location": f"{self.url}{RECORDS}/{number}"})

@@ -1,0 +1,126 @@
+"""What a company sets about a channel: refused where it could not work, and its pace kept by all workers together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import channels, credentials, outbox
+from projections.journals.delivery.calls import NotAuthorised, Throttled
+from projections.journals.delivery.channels import Channel
+from subledger.errors import InvalidInput, UnknownChannel, UnknownConnector, UnknownDelivery
+
+NETSUITE = {
+    "connector": "netsuite", "url": "https://1234567.suitetalk.api.netsuite.com", "client_id": "client",
+    "certificate_id": "certificate", "private_key": "env:NETSUITE_KEY",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"format": "sap-xml"}, "format"),
+        ({"url": "http://erp.example"}, "url"),
+        ({"url": ""}, "url"),
+        ({"private_key": "-----BEGIN PRIVATE KEY-----"}, "private_key"),
+        ({"colour": "blue"}, "colour"),
+        ({"attempts": 0}, "attempts"),
+        ({"settle_s": -1.0}, "settle_s"),
+        ({"attempts": "many"}, "attempts"),
+        ({"algorithm": "none"}, "algorithm"),
+    ],
+)
+def test_what_could_not_work_is_refused_naming_the_setting(
+    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], field: str
+) -> None:
+    ledger = new_ledger()
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, ledger, "erp", {**NETSUITE, **given}, by="test")
+    assert refused.value.field == field
+    with service.database.read() as connection:
+        assert channels.list_channels(connection, ledger) == []
+
+
+def test_a_setting_that_is_missing_names_itself(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    given = {name: value for name, value in NETSUITE.items() if name != "client_id"}
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, new_ledger(), "erp", given, by="test")
+    assert refused.value.field == "client_id"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 41])
+def test_a_channel_has_a_name_that_fits_an_address(
+    service: Subledger, new_ledger: Callable[..., str], name: str
+) -> None:
+    with pytest.raises(InvalidInput):
+        channels.set_channel(service.database, new_ledger(), name, NETSUITE, by="test")
+
+
+def test_what_there_is_not_is_named_with_what_there_is(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    ledger = new_ledger()
+    channels.set_channel(service.database, ledger, "erp", NETSUITE, by="test")
+    with pytest.raises(UnknownConnector) as connector:
+        channels.set_channel(service.database, ledger, "erp", {**NETSUITE, "connector": "excel"}, by="test")
+    assert "netsuite" in str(connector.value.expected)
+    with service.database.read() as connection:
+        with pytest.raises(UnknownChannel) as channel:
+            channels.get_channel(connection, ledger, "post")
+        assert channel.value.expected == "erp"
+        with pytest.raises(UnknownDelivery):
+            outbox.get_delivery(connection, ledger, "erp-none")
+
+
+def test_a_channel_is_read_as_it_was_set(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    ledger = new_ledger()
+    made = channels.set_channel(service.database, ledger, "erp", {**NETSUITE, "timeout_s": 0.25}, by="test")
+    with service.database.read() as connection:
+        assert channels.get_channel(connection, ledger, "erp") == made
+    assert (made.destination, made.settings.timeout_s) == ("netsuite", 0.25)
+    channels.drop_channel(service.database, ledger, "erp")
+    with service.database.read() as connection:
+        assert channels.list_channels(connection, ledger) == []
+
+
+def paced(service: Subledger, ledger: str, pace: int) -> Channel:
+    return channels.set_channel(service.database, ledger, "erp", {**NETSUITE, "calls_a_minute": pace}, by="test")
+
+
+def test_calls_keep_their_distance_over_all_workers(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    channel = paced(service, new_ledger(), 600)
+    workers = [channels.turn_of(service.database, channel) for _ in range(3)]
+    started = time.monotonic()
+    for turn in (*workers, *workers):
+        turn()
+    assert time.monotonic() - started >= 0.5, "the first at once, five more a tenth of a second apart"
+
+
+def test_a_target_that_takes_no_calls_is_left_alone_by_all(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    channel = paced(service, new_ledger(), 0)
+    channels.hold_off(service.database, channel, 120.0)
+    with pytest.raises(Throttled) as wait:
+        channels.turn_of(service.database, channel)()
+    assert 100 < wait.value.wait_s <= 120
+
+
+def test_a_credential_is_named_and_read_where_the_worker_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERP_TOKEN", "abc")
+    assert credentials.read("env:ERP_TOKEN") == "abc"
+    monkeypatch.delenv("ERP_TOKEN")
+    with pytest.raises(NotAuthorised, match="ERP_TOKEN"):
+        credentials.read("env:ERP_TOKEN")
+    file = tmp_path / "token"
+    with pytest.raises(NotAuthorised, match="token"):
+        credentials.read(f"file:{file}")
+    file.write_text("old\n")
+    assert credentials.read(f"file:{file}") == "old"
+    credentials.replace(f"file:{file}", "new")
+    assert credentials.read(f"file:{file}") == "new"
+    assert file.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(NotAuthorised, match="file"):
+        credentials.replace("env:ERP_TOKEN", "new")

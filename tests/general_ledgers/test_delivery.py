@@ -1,0 +1,253 @@
+"""A journal reaches a general ledger once, whatever goes wrong on the way; and every step of it is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.outbox import Delivery, Step
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import State
+from subledger.errors import DeliveredOtherwise, DeliveryInHand
+from tests.general_ledgers.conftest import deliveries
+from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+
+Sold = Callable[..., str]
+Exported = Callable[..., Any]
+NetSuiteChannel = Callable[..., Channel]
+
+
+def work(service: Subledger, channel: Channel, seconds: float = 20.0) -> None:
+    """Until nothing is due any more, now or later."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        deliver_due(service.database, channel)
+        with service.database.read() as connection:
+            if outbox.next_due(connection, channel) is None:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"something is still due: {deliveries(service, channel.ledger)}")
+
+
+def steps(service: Subledger, delivery: Delivery) -> list[Step]:
+    with service.database.read() as connection:
+        return outbox.steps_of(connection, delivery)
+
+
+def states(service: Subledger, delivery: Delivery) -> list[str]:
+    found = [step.state for step in steps(service, delivery)]
+    return [state for place, state in enumerate(found) if not place or found[place - 1] is not state]
+
+
+@pytest.fixture
+def one(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
+) -> tuple[Channel, Delivery]:  # fmt: skip
+    """One document on its way."""
+    ledger = sold()
+    channel = netsuite_channel(ledger)
+    [delivery] = outbox.add(service.database, channel, exported(ledger, approved=True), by="test")
+    return channel, delivery
+
+
+def test_a_journal_is_rendered_sent_and_found_in_the_books(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+) -> None:
+    channel, delivery = one
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    [there] = netsuite.journals
+    assert there["reference"] == delivery.reference
+    [after] = deliveries(service, channel.ledger)
+    assert (after.state, after.erp_id, after.due_at) == (State.POSTED, "1", None)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, fault: Fault
+) -> None:
+    channel, _ = one
+    netsuite.fault = one_after_another([fault])
+    work(service, channel)
+    [after] = deliveries(service, channel.ledger)
+    assert after.state is State.POSTED
+    assert len(netsuite.journals) == 1
+    assert netsuite.met[fault] == 1
+    done_by_the_first = fault in ("drops_after", "times_out_after", "fails_after", "late")
+    assert sum(netsuite.met.values()) == (1 if done_by_the_first else 2), "sent again only where it is not there"
+
+
+def test_what_is_unknown_is_not_sent_again_before_it_can_no_longer_arrive(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+) -> None:
+    channel, delivery = one
+    netsuite.fault = one_after_another(["drops_before"])
+    deliver_due(service.database, channel)
+    [unknown] = deliveries(service, channel.ledger)
+    assert unknown.state is State.UNKNOWN
+    work(service, channel)
+    kept = steps(service, delivery)
+    gaps = [step.at for step in kept if step.state is State.SUBMITTED]
+    assert len(gaps) == 2
+    assert (gaps[1] - gaps[0]).total_seconds() >= channel.settings.settle_s
+
+
+def test_a_journal_that_is_there_from_before_a_restore_is_not_sent_again(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
+) -> None:
+    import psycopg
+
+    channel, delivery = one
+    work(service, channel)
+    with psycopg.connect(owner_url) as connection:  # as an older backup has it
+        connection.execute("UPDATE deliveries SET state = 'built', steps = 1, due_at = now(), submitted_at = NULL")
+        connection.execute("DELETE FROM delivery_steps WHERE step > 1")
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "posted"]
+    assert len(netsuite.journals) == 1
+
+
+def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_later(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+) -> None:
+    channel, delivery = one
+    netsuite.closed.add("2026-01")
+    work(service, channel)
+    [rejected] = deliveries(service, channel.ledger)
+    assert rejected.state is State.REJECTED
+    assert rejected.reason is not None
+    assert "The posting period is closed" in rejected.reason
+    netsuite.closed.clear()
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
+    work(service, channel)
+    assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
+    assert [step.by for step in steps(service, delivery) if step.reason == "January is open again"] == ["cfo"]
+
+
+def test_a_journal_that_went_into_another_period_is_a_rejection_that_names_it(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, netsuite: NetSuiteStandIn
+) -> None:
+    ledger = sold()
+    channel = netsuite_channel(ledger)
+    netsuite.closed.add("2026-01")
+    netsuite.moves_to = "2026-02"
+    export = exported(ledger, approved=True, posting_period_ids={"2026-01": "2026-01"})
+    outbox.add(service.database, channel, export, by="test")
+    work(service, channel)
+    [after] = deliveries(service, ledger)
+    assert after.state is State.REJECTED
+    assert after.reason is not None
+    assert "period 2026-02" in after.reason
+
+
+def test_an_answer_of_success_is_not_the_books_until_it_is_approved_there(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, netsuite: NetSuiteStandIn
+) -> None:
+    ledger = sold()
+    channel = netsuite_channel(ledger)
+    outbox.add(service.database, channel, exported(ledger), by="test")
+    deliver_due(service.database, channel)
+    [waiting] = deliveries(service, ledger)
+    assert waiting.state is State.ACCEPTED
+    netsuite.journals[0]["record"].update(approved=True, approvalStatus={"id": "2"})
+    work(service, channel)
+    [after] = deliveries(service, ledger)
+    assert after.state is State.POSTED
+
+
+def test_other_amounts_under_our_reference_are_a_rejection(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+) -> None:
+    channel, _ = one
+    netsuite.fault = one_after_another(["drops_after"])
+    deliver_due(service.database, channel)
+    netsuite.journals[0]["record"]["line"]["items"][0]["debit"] += 0.01
+    work(service, channel)
+    [after] = deliveries(service, channel.ledger)
+    assert after.state is State.REJECTED
+    assert after.reason is not None
+    assert "it should be" in after.reason
+
+
+def test_attempts_that_come_to_nothing_end_as_a_dead_letter_that_can_be_retried(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel
+) -> None:
+    channel, delivery = one
+    url = netsuite.url
+    channel = netsuite_channel(channel.ledger, url="http://127.0.0.1:1", attempts=3)
+    work(service, channel)
+    [dead] = deliveries(service, channel.ledger)
+    assert (dead.state, dead.attempts, dead.due_at) == (State.FAILED, 2, None)
+    assert "3 attempts came to nothing" in str(dead.reason)
+    channel = netsuite_channel(channel.ledger, url=url)
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+    work(service, channel)
+    assert states(service, delivery)[-1] == "posted"
+
+
+def test_a_call_is_kept_word_for_word_and_without_secrets(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+) -> None:
+    channel, delivery = one
+    work(service, channel)
+    exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
+    [sent] = [exchange for exchange in exchanges if exchange.url.endswith("/journalEntry")]
+    assert (sent.method, sent.status) == ("POST", 204)
+    assert delivery.reference in sent.body
+    kept = repr(exchanges)
+    assert "token-1" not in kept
+    assert "PRIVATE" not in kept
+    assert "eyJ" not in kept, "nor the signed assertion"
+    assert "(removed)" in kept
+
+
+def test_a_worker_that_died_leaves_what_it_sent_to_a_look_up(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
+) -> None:
+    import psycopg
+
+    channel, delivery = one
+    claimed = outbox.claim(service.database, channel, lease_s=60)
+    assert claimed is not None
+    assert outbox.claim(service.database, channel, lease_s=60) is None, "one worker has it in hand"
+    mine = claimed[1]
+    moved = outbox.move(service.database, delivery, mine, State.RENDERED, wait_s=0, payload=b"[]", keep=True)
+    outbox.move(service.database, moved, mine, State.SUBMITTED, wait_s=0, keep=True)
+    with psycopg.connect(owner_url) as connection:
+        connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim = %s", (mine,))
+    deliver_due(service.database, channel)
+    assert states(service, delivery)[-2:] == ["submitted", "unknown"]
+    with pytest.raises(outbox.ClaimLost):
+        outbox.move(service.database, moved, mine, State.SUBMITTED, wait_s=0)
+
+
+def test_one_journal_goes_to_a_general_ledger_in_one_form(
+    service: Subledger, one: tuple[Channel, Delivery], exported: Exported
+) -> None:
+    channel, delivery = one
+    again = exported(channel.ledger, approved=True)
+    assert [d.delivery_id for d in outbox.add(service.database, channel, again, by="test")] == [delivery.delivery_id]
+    deposits = exported(channel.ledger, form="netsuite-deposits")
+    with pytest.raises(DeliveredOtherwise) as refused:
+        outbox.add(service.database, channel, deposits, by="test")
+    assert refused.value.facts["delivery"] == delivery.delivery_id
+    outbox.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="as deposits instead")
+    assert outbox.add(service.database, channel, deposits, by="test")
+    with pytest.raises(DeliveredOtherwise):
+        outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+
+
+def test_only_a_dead_letter_is_tried_again(service: Subledger, one: tuple[Channel, Delivery]) -> None:
+    channel, delivery = one
+    with pytest.raises(DeliveryInHand):
+        outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+    work(service, channel)
+    with pytest.raises(DeliveryInHand):
+        outbox.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="too late")
