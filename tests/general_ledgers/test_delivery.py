@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from api.service import Subledger
 from projections.journals.delivery import outbox
 from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery, Step
+from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from subledger.errors import DeliveredOtherwise, DeliveryInHand
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.working import states, steps, work
 
 Sold = Callable[..., str]
 Exported = Callable[..., Any]
 NetSuiteChannel = Callable[..., Channel]
-
-
-def work(service: Subledger, channel: Channel, seconds: float = 20.0) -> None:
-    """Until nothing is due any more, now or later."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        deliver_due(service.database, channel)
-        with service.database.read() as connection:
-            if outbox.next_due(connection, channel) is None:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"something is still due: {deliveries(service, channel.ledger)}")
-
-
-def steps(service: Subledger, delivery: Delivery) -> list[Step]:
-    with service.database.read() as connection:
-        return outbox.steps_of(connection, delivery)
-
-
-def states(service: Subledger, delivery: Delivery) -> list[str]:
-    found = [step.state for step in steps(service, delivery)]
-    return [state for place, state in enumerate(found) if not place or found[place - 1] is not state]
 
 
 @pytest.fixture
@@ -102,8 +81,6 @@ def test_what_is_unknown_is_not_sent_again_before_it_can_no_longer_arrive(
 def test_a_journal_that_is_there_from_before_a_restore_is_not_sent_again(
     service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
 ) -> None:
-    import psycopg
-
     channel, delivery = one
     work(service, channel)
     with psycopg.connect(owner_url) as connection:  # as an older backup has it
@@ -211,8 +188,6 @@ def test_a_call_is_kept_word_for_word_and_without_secrets(
 def test_a_worker_that_died_leaves_what_it_sent_to_a_look_up(
     service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
 ) -> None:
-    import psycopg
-
     channel, delivery = one
     claimed = outbox.claim(service.database, channel, lease_s=60)
     assert claimed is not None
