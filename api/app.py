@@ -22,6 +22,7 @@ from api import metrics
 from api.access import NotAllowed, NotAuthenticated
 from api.routes import (
     approvals,
+    deliveries,
     events,
     exports,
     joint_reports,
@@ -120,7 +121,7 @@ def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI
     app.router.routes.insert(0, events.recording_route())
     for module in (
         ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, targets, tie_out,
-        operations,
+        deliveries, operations,
     ):  # fmt: skip
         app.include_router(module.router)
 

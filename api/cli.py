@@ -14,7 +14,18 @@ from typing import IO, Annotated, Any
 import typer
 
 from api import access, documents, terminal
-from api.commands import approvals, bench, distribution, general_ledgers, maintenance, months, policies, reads, reports
+from api.commands import (
+    approvals,
+    bench,
+    delivery,
+    distribution,
+    general_ledgers,
+    maintenance,
+    months,
+    policies,
+    reads,
+    reports,
+)
 from api.commands.approvals import By, whoami
 from api.commands.policies import policy_named
 from api.service import LedgerSettings, SettingsChange, Subledger, read_input
@@ -47,6 +58,7 @@ reports.register(app)
 approvals.register(app)
 policies.register(app)
 general_ledgers.register(app)
+delivery.register(app)
 
 BATCH = 2_000
 

@@ -14,6 +14,10 @@ import msgspec
 
 from api.metrics import BatchMetrics
 from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
+from projections.journals.delivery import outbox
+from projections.journals.delivery.channels import get_channel, list_channels
+from projections.journals.delivery.jobs import Jobs
+from projections.journals.delivery.outbox import Delivery
 from projections.journals.mapping import Mapping as AccountMapping
 from projections.journals.mapping import default_mapping
 from projections.policies import (
@@ -31,7 +35,7 @@ from subledger.events import Event, own_event, read_data, read_event
 from subledger.ledger import LedgerState
 from subledger.money import exponent
 from subledger.own_event_data import Approvals
-from subledger.periods import time_zone
+from subledger.periods import Period, time_zone
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import views
 from subledger.store.batch import Input, Outcome
@@ -76,6 +80,7 @@ class Subledger:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
+        self.jobs = Jobs(database)
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 
@@ -166,6 +171,30 @@ class Subledger:
         following = through + timedelta(days=1)
         until = datetime(following.year, following.month, following.day, tzinfo=zone)
         return self.recorder.sweep(ledger, until)
+
+    def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
+        """Puts a period's journals on their way, through one channel or all; a worker delivers them.
+
+        Raises UnknownLedger, UnknownChannel, also where there is none, and what an export raises.
+        """
+        with self.database.read() as connection:
+            ledger_head(connection, ledger)
+            found = [] if channel else list_channels(connection, ledger)
+            if not found:
+                found = [get_channel(connection, ledger, channel or "")]
+        added = [
+            delivery
+            for each in found
+            for delivery in outbox.add_period(self.recorder, self.database, each, period, by=by)
+        ]
+        for delivery in {delivery.channel: delivery for delivery in added}.values():
+            self.wake(delivery)
+        return added
+
+    def wake(self, delivery: Delivery) -> None:
+        """Has a worker look at a delivery's channel now. Without one, or where it cannot be told, nothing is lost."""
+        with suppress(DatabaseUnavailable):
+            self.jobs.wake(delivery.ledger, delivery.channel)
 
     def view(
         self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None

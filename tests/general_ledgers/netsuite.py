@@ -21,9 +21,12 @@ def problem(status: int, code: str, detail: str) -> Answer:
 
 
 class NetSuiteStandIn(StandIn):
-    """``moves_to``: the period that journals of a closed one are put into, without a word, as a preference has it."""
+    """``moves_to``: the period that journals of a closed one are put into, without a word, as a preference has it.
+    ``unique``: whether external ids are; that they are not makes it a harder target than it is.
+    """
 
     moves_to: str | None = None
+    unique = True
     tokens = 0
 
     def answer(self, request: Request) -> Answer:
@@ -51,7 +54,7 @@ class NetSuiteStandIn(StandIn):
         return Answer.of(found[0]["record"])
 
     def _create(self, record: dict[str, Any]) -> Answer:
-        if self.named(record["externalId"]):
+        if self.unique and self.named(record["externalId"]):
             return problem(400, "USER_ERROR", "This entity already exists.")
         items = record["line"]["items"]
         debit = sum(round(item.get("debit", 0) * 100) for item in items)

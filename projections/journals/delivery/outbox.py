@@ -20,12 +20,13 @@ import psycopg
 from projections.journals.delivery.calls import Exchange
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.states import DEAD, WORKED_ON, State, check_step
-from projections.journals.exports import Export, posted_of
+from projections.journals.exports import Export, export, posted_of
 from projections.journals.rows import AnyConnection, rows
 from projections.journals.tie_out import TieOut
 from subledger.errors import DeliveredOtherwise, DeliveryInHand, UnknownDelivery
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
+from subledger.store.recorder import Recorder
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,11 +85,15 @@ WHERE ledger = %(ledger)s AND delivery_id > %(after)s
   AND (%(export_id)s::text IS NULL OR export_id = %(export_id)s)
 ORDER BY delivery_id LIMIT %(limit)s
 """
+HOLD_JOURNAL: Final = """
+-- Two who put the journal into the outbox in two forms do so one after the other.
+SELECT 1 FROM journals WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s FOR UPDATE
+"""
 OTHERWISE: Final = """
--- Deliveries of the same journal to the same general ledger that are of another export.
+-- Deliveries of the same journal to the same general ledger that are of another export, or another channel's.
 SELECT delivery_id, export_id FROM deliveries
 WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
-  AND export_id <> %(export_id)s AND state <> 'abandoned'
+  AND (export_id <> %(export_id)s OR channel <> %(channel)s) AND state <> 'abandoned'
 LIMIT 1
 """
 ADD_DELIVERY: Final = """
@@ -155,17 +160,27 @@ WORKER: Final = "worker"
 _exchanges: Final = msgspec.json.Decoder(tuple[Exchange, ...])
 
 
-def add(database: Database, channel: Channel, export: Export, *, by: str) -> list[Delivery]:
+def add_period(recorder: Recorder, database: Database, channel: Channel, period: Period, *, by: str) -> list[Delivery]:
+    """Exports a period for a channel, and puts it into the outbox: all its journals, with what is new.
+
+    Again, only what was recorded since is added. Raises UnmappedRole, DeliveredOtherwise, and what an export raises.
+    """
+    made = export(recorder, database, channel.ledger, period, channel.format.name)
+    return [delivery for one in made for delivery in add(database, channel, one, by=by)]
+
+
+def add(database: Database, channel: Channel, exported: Export, *, by: str) -> list[Delivery]:
     """Puts an export into the outbox of a channel; again, nothing more. Returns its deliveries: none where it is empty.
 
     Raises DeliveredOtherwise where the journal is on its way to this general ledger in another export.
     """
     where = {
         "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination,
-        "export_id": export.export_id, "period": str(export.period), "number": export.number,
+        "export_id": exported.export_id, "period": str(exported.period), "number": exported.number,
     }  # fmt: skip
     with database.write() as connection:
-        for part, name, reference in _parts(connection, channel, export):
+        connection.execute(HOLD_JOURNAL, where)
+        for part, name, reference in _parts(connection, channel, exported):
             of_it = {**where, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
             added = connection.execute(ADD_DELIVERY, {**of_it, "reference": reference}).fetchone()
             if added is not None:
@@ -173,11 +188,12 @@ def add(database: Database, channel: Channel, export: Export, *, by: str) -> lis
                 connection.execute(ADD_STEP, {**of_it, **step})
         other = connection.execute(OTHERWISE, where).fetchone()
         if other is not None:
+            whose = f"journal {exported.period} no. {exported.number}"
             raise DeliveredOtherwise(
-                f"journal {export.period} no. {export.number} goes to {channel.destination} as {other[1]} already",
-                expected=other[1], found=export.export_id, delivery=other[0],
+                f"{whose} is on its way to {channel.destination} already: {other[0]}",
+                expected=other[1], found=exported.export_id, delivery=other[0],
             )  # fmt: skip
-        return list_deliveries(connection, channel.ledger, channel=channel.name, export_id=export.export_id)
+        return list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
 
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:

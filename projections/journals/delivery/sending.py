@@ -35,15 +35,18 @@ Told = Callable[[Delivery], None]
 Answer = TypeVar("Answer")
 
 
-def deliver_due(database: Database, channel: Channel, tell: Told | None = None) -> int:
-    """Does everything that is due on a channel, one delivery after the other. Returns how many steps that was.
+def deliver_due(
+    database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool
+) -> int:  # fmt: skip
+    """Does everything that is due on a channel, one delivery after the other. Returns how many deliveries that were.
 
-    Ends early where the target takes no more calls for now; ``outbox.next_due`` says when to come back.
+    Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
+    ``outbox.next_due`` says when to come back.
     """
     lease_s = channel.settings.timeout_s * _CALLS_AT_MOST + _LEASE_MORE_S
     steps, session = 0, dict[str, Any]()
     with httpx.Client(follow_redirects=False) as client:
-        while (claimed := outbox.claim(database, channel, lease_s=lease_s)) is not None:
+        while not stop() and (claimed := outbox.claim(database, channel, lease_s=lease_s)) is not None:
             delivery, mine = claimed
             try:
                 moved, wait_s = _Attempt(database, channel, client, session, delivery, mine).run()

@@ -57,7 +57,8 @@ DEAD: Final = frozenset({S.REJECTED, S.FAILED, S.ABANDONED})
 """The dead letters: nothing happens to them until a person asks for it."""
 DELIVERED: Final = frozenset({S.ACCEPTED, S.POSTED, S.RECONCILED})
 IN_THE_BOOKS: Final = frozenset({S.POSTED, S.RECONCILED})
-WORKED_ON: Final = frozenset({S.BUILT, S.RENDERED, S.SUBMITTED, S.UNKNOWN, S.ACCEPTED})
+ON_ITS_WAY: Final = frozenset({S.BUILT, S.RENDERED, S.SUBMITTED, S.UNKNOWN})
+WORKED_ON: Final = ON_ITS_WAY | {S.ACCEPTED}
 """What a worker still has something to do for."""
 
 

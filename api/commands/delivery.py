@@ -1,0 +1,301 @@
+"""Delivery on the command line: channels, journals on their way, and the worker that delivers them."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api import delivery_documents, documents, terminal
+from api.commands.approvals import By, whoami
+from api.commands.months import PeriodArgument
+from api.service import Subledger
+from api.settings import connect
+from api.terminal import Json, LedgerOption, err, out, print_json, table
+from projections.journals.delivery import channels, outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.connectors import CONNECTORS
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import DEAD, ON_ITS_WAY, State
+from subledger.errors import InvalidInput
+from subledger.periods import Period
+from subledger.store.ledgers import ledger_head
+
+channel_app = typer.Typer(help="Where a ledger's journals go, and how.", no_args_is_help=True)
+deliveries_app = typer.Typer(help="Journals on their way into general ledgers.", no_args_is_help=True)
+
+ChannelArgument = Annotated[str, typer.Argument(help="The channel's name.", metavar="CHANNEL")]
+ChannelOption = Annotated[str | None, typer.Option("--channel", help="One channel alone.", metavar="CHANNEL")]
+DeliveryArgument = Annotated[str, typer.Argument(help="A delivery's id.", metavar="ID")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+
+_PAGE = 1_000
+_NAP_S = 0.5
+_COLUMNS = ("id", "state", "reference", "erp_id", "attempts", "reason")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(channel_app, name="channel")
+    app.add_typer(deliveries_app, name="deliveries")
+    app.command()(deliver)
+    app.command()(worker)
+
+
+# --- channels ---------------------------------------------------------------------------------------------------
+
+
+@channel_app.command("list")
+def channel_list(ledger: LedgerOption, json_: Json = False) -> None:
+    """Lists a ledger's channels.
+
+    Example: subledger channel list --ledger acme
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("channel", "connector", "format", "destination")
+    table(None, names, [[item[name] for name in names] for item in items])
+
+
+@channel_app.command("connectors")
+def channel_connectors(json_: Json = False) -> None:
+    """Lists what a channel may lead to, with the formats and the settings of each."""
+    items = [
+        {
+            "connector": connector.name,
+            "formats": list(connector.formats),
+            "settings": list(connector.settings_type.__struct_fields__),
+        }
+        for connector in CONNECTORS.values()
+    ]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    table(
+        None, ("connector", "formats", "settings"),
+        [[item["connector"], ", ".join(item["formats"]), ", ".join(item["settings"])] for item in items],
+    )  # fmt: skip
+
+
+@channel_app.command("show")
+def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """A channel's settings. Credentials are named, never shown."""
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        found = delivery_documents.channel(channels.get_channel(connection, ledger, channel))
+    if json_:
+        print_json(found)
+        return
+    rows = [[name, found[name]] for name in ("connector", "format", "destination")]
+    table(None, ("setting", "value"), [*rows, *([name, value] for name, value in found["settings"].items())])
+
+
+@channel_app.command("set")
+def channel_set(
+    channel: ChannelArgument,
+    file: Annotated[Path, typer.Argument(help="TOML: connector, format, and the connector's settings.")],
+    ledger: LedgerOption,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Makes or changes a channel; what the file leaves out is as it ships.
+
+    A credential is named, as it is where the worker runs: env:NAME or file:/path.
+
+    Example: subledger channel set netsuite netsuite.toml --ledger acme
+    """
+    try:
+        given: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    found = channels.set_channel(service.database, ledger, channel, given, by=by)
+    if json_:
+        print_json(delivery_documents.channel(found))
+    else:
+        out.print(f"{channel} leads to {found.destination}, as {found.format.name}, by {found.connector.name}.")
+
+
+@channel_app.command("drop")
+def channel_drop(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Takes a channel away; its deliveries stay as they are."""
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    channels.drop_channel(service.database, ledger, channel)
+    if json_:
+        print_json({"ledger": ledger, "channel": channel, "dropped": True})
+    else:
+        out.print(f"{channel} is gone.")
+
+
+# --- deliveries -------------------------------------------------------------------------------------------------
+
+
+def deliver(
+    period: PeriodArgument,
+    ledger: LedgerOption,
+    channel: ChannelOption = None,
+    wait: Annotated[
+        float, typer.Option(help="Deliver here, for so many seconds at most; 0 leaves it to a worker.", min=0)
+    ] = 300.0,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Exports a month and delivers its journals into the general ledger, each once. Safe to repeat.
+
+    Exit code 1 where one was rejected or failed: `deliveries show` says why, `deliveries retry` tries again.
+
+    Example: subledger deliver 2026-01 --ledger acme
+    """
+    service = connect()
+    added = service.deliver(ledger, Period.parse(period), channel=channel, by=by)
+    names = sorted({delivery.channel for delivery in added})
+    if wait and added:
+        _work(service, ledger, names, {delivery.delivery_id for delivery in added}, wait)
+    with service.database.read() as connection:
+        found = [outbox.get_delivery(connection, ledger, delivery.delivery_id) for delivery in added]
+    _show(found, json_)
+    if any(delivery.state in DEAD for delivery in found):
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def _work(service: Subledger, ledger: str, names: list[str], ours: set[str], wait: float) -> None:
+    """Delivers here until ours are there, or cannot be, or the time is over. An approval there is not waited for."""
+    until = time.monotonic() + wait
+    with service.database.read() as connection:
+        found = [channels.get_channel(connection, ledger, name) for name in names]
+    left = set(ours)
+    with terminal.progress("delivering", len(ours)) as show:
+
+        def tell(delivery: Delivery) -> None:
+            if delivery.state not in ON_ITS_WAY:
+                left.discard(delivery.delivery_id)
+            show(len(ours) - len(left))
+
+        def over() -> bool:
+            return not left or time.monotonic() > until
+
+        while not over():
+            for channel in found:
+                deliver_due(service.database, channel, tell, stop=over)
+            if all(_rests(service, channel, until) for channel in found):
+                return
+            time.sleep(_NAP_S)
+
+
+def _rests(service: Subledger, channel: Channel, until: float) -> bool:
+    """Whether nothing more is due on a channel while there is time."""
+    with service.database.read() as connection:
+        due = outbox.next_due(connection, channel)
+    return due is None or (due - datetime.now(UTC)).total_seconds() > until - time.monotonic()
+
+
+@deliveries_app.command("list")
+def deliveries_list(
+    ledger: LedgerOption,
+    state: Annotated[list[State] | None, typer.Option(help="In this state; more than once.")] = None,
+    channel: ChannelOption = None,
+    period: Annotated[str | None, typer.Option(help="One month's alone.", metavar="PERIOD")] = None,
+    json_: Json = False,
+) -> None:
+    """Lists deliveries, in order of id. The dead letters are those with --state rejected --state failed.
+
+    Example: subledger deliveries list --ledger acme --state rejected --state failed
+    """
+    month = None if period is None else Period.parse(period)
+    service, found = connect(), list[Delivery]()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        while page := outbox.list_deliveries(
+            connection, ledger, channel=channel, period=month, states=state or None,
+            after=found[-1].delivery_id if found else "", limit=_PAGE,
+        ):  # fmt: skip
+            found += page
+    _show(found, json_)
+
+
+@deliveries_app.command("show")
+def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """What became of a delivery, step by step; --json with every call and its answer, word for word but for secrets.
+
+    Example: subledger deliveries show netsuite-acme-2026-01-1 --ledger acme
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        found = outbox.get_delivery(connection, ledger, delivery_id)
+        steps = [delivery_documents.step(step) for step in outbox.steps_of(connection, found)]
+    if json_:
+        print_json({**delivery_documents.delivery(found), "steps": steps})
+        return
+    _show([found], False)
+    rows = []
+    for step in steps:
+        calls = [f"{call['method']} {call['url']} {call['status'] or call['failure']}" for call in step["exchanges"]]
+        rows.append([step["step"], step["at"], step["state"], step["by"], step["reason"], "\n".join(calls)])
+    table(None, ("step", "at", "state", "by", "reason", "calls"), rows, right=(0,))
+
+
+@deliveries_app.command("retry")
+def deliveries_retry(
+    delivery_id: DeliveryArgument,
+    ledger: LedgerOption,
+    reason: Reason = "asked for",
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Puts a dead letter on its way again: a worker, or the next `deliver` of its month, takes it on.
+
+    It is looked up before it is sent, so what is there already is not sent twice.
+    """
+    service = connect()
+    found = outbox.retry(service.database, ledger, delivery_id, by=by, reason=reason)
+    service.wake(found)
+    _show([found], json_)
+
+
+@deliveries_app.command("abandon")
+def deliveries_abandon(
+    delivery_id: DeliveryArgument, ledger: LedgerOption, reason: Reason, by: By = whoami(), json_: Json = False
+) -> None:
+    """Takes a delivery out, as one that was posted by hand: nothing more is done for it."""
+    service = connect()
+    _show([outbox.abandon(service.database, ledger, delivery_id, by=by, reason=reason)], json_)
+
+
+def _show(found: list[Delivery], json_: bool) -> None:
+    items = [delivery_documents.delivery(delivery) for delivery in found]
+    if json_:
+        print_json(documents.page(items, None))
+    elif items:
+        table(None, _COLUMNS, [[item[name] for name in _COLUMNS] for item in items], right=(4,))
+    else:
+        out.print("Nothing to deliver.")
+
+
+# --- the worker -------------------------------------------------------------------------------------------------
+
+
+def worker(
+    once: Annotated[bool, typer.Option("--once", help="Until there is nothing to do now; for cron.")] = False,
+    concurrency: Annotated[int, typer.Option(help="How many channels are worked on at once.", min=1, max=64)] = 2,
+) -> None:
+    """Delivers what is on its way in every ledger, and looks again when it is time. Ends after the delivery in hand.
+
+    Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'.
+    """
+    service = connect()
+    if not once:
+        err.print("Delivering. Stop with Ctrl-C.")
+    service.jobs.work(concurrency=concurrency, forever=not once)

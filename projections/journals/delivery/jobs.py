@@ -1,0 +1,146 @@
+"""What a worker does, and when: a job queue in PostgreSQL (procrastinate), in a schema of its own.
+
+A job is a wake-up and holds nothing: what is to be delivered is in the outbox, and a job that is lost is found by the
+sweep of the next minute. A channel has one job at a time, so that its journals go in their order and its target is not
+asked by many at once; the jobs of a worker that was killed are taken off when its heartbeat is missed.
+
+Owns: the schema ``jobs``, by way of the library. Does not own: the outbox, what is done with a delivery (sending).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import procrastinate
+import structlog
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, JobAborted
+from procrastinate.jobs import Status
+
+from projections.journals.delivery import outbox
+from projections.journals.delivery.channels import get_channel, list_channels
+from projections.journals.delivery.sending import deliver_due
+from subledger.errors import DatabaseUnavailable, NotFound
+from subledger.store.database import Database
+from subledger.store.ledgers import ledger_heads
+from subledger.store.tables import APP_ROLE
+
+SCHEMA: Final = "jobs"
+DELIVER: Final = "deliver"
+_STOPS_WITHIN_S: Final = 1.0
+"""How long a worker that is to stop lets its jobs go on, before it asks them to end after the delivery in hand."""
+_PAGE: Final = 500
+
+log = structlog.get_logger("subledger.worker")
+
+Minutely = Callable[[Database, str], None]
+"""What else is done for each ledger once a minute."""
+
+
+class Jobs:
+    """The job queue of a database, for those who put jobs in and for the worker that does them."""
+
+    def __init__(self, database: Database, minutely: tuple[Minutely, ...] = ()) -> None:
+        self._database = database
+        self._minutely = minutely
+        options = f"-c role={APP_ROLE} -c search_path={SCHEMA} -c timezone=UTC"
+        connector = procrastinate.PsycopgConnector(
+            conninfo=database.url, kwargs={"options": options, "connect_timeout": 10}, min_size=1, max_size=5
+        )
+        self._app = procrastinate.App(connector=connector)
+        self._app.task(name=DELIVER, pass_context=True)(self._deliver)
+        self._app.periodic(cron="* * * * *")(self._app.task(name="sweep")(self._sweep))
+        self._app.periodic(cron="* * * * *")(self._app.task(name="take_off")(self._take_off))
+        if minutely:
+            self._app.periodic(cron="* * * * *")(self._app.task(name="minutely")(self._each_ledger))
+
+    def wake(self, ledger: str, channel: str, at: datetime | None = None) -> None:
+        """Has a channel worked on, now or at a moment. Raises DatabaseUnavailable."""
+        with _available(), self._app.open():
+            self._defer(ledger, channel, at)
+
+    def work(self, *, concurrency: int = 2, forever: bool = True) -> None:
+        """Does jobs: until it is asked to stop, or, not ``forever``, until there is nothing to do now."""
+        with _available():
+            asyncio.run(self._work(concurrency, forever))
+
+    async def _work(self, concurrency: int, forever: bool) -> None:
+        async with self._app.open_async():
+            await self._take_off(0)
+            await asyncio.to_thread(self._sweep, 0)
+            await self._app.run_worker_async(
+                concurrency=concurrency, wait=forever, delete_jobs="successful",
+                shutdown_graceful_timeout=_STOPS_WITHIN_S, install_signal_handlers=forever,
+            )  # fmt: skip
+
+    def _defer(self, ledger: str, channel: str, at: datetime | None) -> None:
+        # One that waits for its time is no reason not to begin now: so there are two queueing locks.
+        name = f"{ledger}/{channel}"
+        job = self._app.configure_task(
+            DELIVER, lock=name, queueing_lock=f"{name}/{'now' if at is None else 'later'}", schedule_at=at
+        )
+        with suppress(AlreadyEnqueued):
+            job.defer(ledger=ledger, channel=channel)
+
+    # --- the jobs -------------------------------------------------------------------------------------------------
+
+    def _deliver(self, context: procrastinate.JobContext, ledger: str, channel: str) -> None:
+        try:
+            with self._database.read() as connection:
+                found = get_channel(connection, ledger, channel)
+        except NotFound:
+            return  # taken away since
+        deliver_due(self._database, found, stop=context.should_abort)
+        if context.should_abort():
+            raise JobAborted
+        with self._database.read() as connection:
+            due = outbox.next_due(connection, found)
+        if due is not None:
+            self._defer(ledger, channel, due if due > datetime.now(UTC) else None)
+
+    def _sweep(self, timestamp: int) -> None:  # noqa: ARG002  # a periodic job is told its minute
+        """Wakes every channel that has something due: whatever became of the job that should have."""
+        now = datetime.now(UTC)
+        for ledger in _ledgers(self._database):
+            with self._database.read() as connection:
+                channels = list_channels(connection, ledger)
+                dues = [(channel.name, outbox.next_due(connection, channel)) for channel in channels]
+            for name, due in dues:
+                if due is not None and due <= now:
+                    self._defer(ledger, name, None)
+
+    async def _take_off(self, timestamp: int) -> None:  # noqa: ARG002
+        """Ends jobs whose worker has died: they keep others of their channel from beginning. The sweep wakes it."""
+        for job in await self._app.job_manager.get_stalled_jobs():
+            log.warning("a worker has died over a job", job=job.call_string)
+            await self._app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
+
+    def _each_ledger(self, timestamp: int) -> None:  # noqa: ARG002
+        for ledger in _ledgers(self._database):
+            for do in self._minutely:
+                try:
+                    do(self._database, ledger)
+                except Exception:  # one ledger's trouble is not the others'
+                    log.exception("not done", ledger=ledger, what=do.__name__)
+
+
+def _ledgers(database: Database) -> Iterator[str]:
+    after = ""
+    while True:
+        with database.read() as connection:
+            page = ledger_heads(connection, after=after, limit=_PAGE)
+        yield from (head.state.ledger for head, _ in page)
+        if len(page) < _PAGE:
+            return
+        after = page[-1][0].state.ledger
+
+
+@contextmanager
+def _available() -> Iterator[Any]:
+    try:
+        yield
+    except ConnectorException as error:
+        raise DatabaseUnavailable(f"the job queue did not answer: {error.__cause__ or error}") from error

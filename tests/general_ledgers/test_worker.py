@@ -1,0 +1,129 @@
+"""The worker: it does what is due, when it is due, and what became of another worker does not matter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.jobs import Jobs
+from projections.journals.delivery.states import State
+from tests.general_ledgers.conftest import deliveries
+from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.stand_in import at_random, one_after_another
+from tests.general_ledgers.working import states
+
+Sold = Callable[..., str]
+Exported = Callable[..., Any]
+NetSuiteChannel = Callable[..., Channel]
+
+
+@pytest.fixture
+def ready(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
+) -> Callable[..., Channel]:  # fmt: skip
+    """A ledger with so many documents on their way: six a block, of two lines each."""
+
+    def make(documents: int, **settings: Any) -> Channel:
+        ledger = sold(documents // 6)
+        channel = netsuite_channel(ledger, **settings)
+        export = exported(ledger, approved=True, level="block", lines=2)
+        assert len(outbox.add(service.database, channel, export, by="test")) == documents
+        return channel
+
+    return make
+
+
+def jobs(url: str, query: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()  # type: ignore[arg-type]
+
+
+def test_a_worker_delivers_what_is_on_its_way(
+    service: Subledger, ready: Callable[..., Channel], netsuite: NetSuiteStandIn
+) -> None:
+    channel = ready(6)
+    service.jobs.work(forever=False)
+    assert {delivery.state for delivery in deliveries(service, channel.ledger)} == {State.POSTED}
+    assert len(netsuite.journals) == 6
+
+
+def test_who_asks_wakes_a_worker_at_once_though_it_waits_for_later(
+    service: Subledger, ready: Callable[..., Channel], netsuite: NetSuiteStandIn, owner_url: str
+) -> None:
+    channel = ready(6, first_wait_s=1_000.0, longest_wait_s=1_000.0)
+    netsuite.fault = one_after_another(["drops_before"])
+    service.jobs.work(forever=False)
+    waiting = f"SELECT scheduled_at > now() FROM jobs.procrastinate_jobs WHERE lock = '{channel.ledger}/netsuite'"
+    assert jobs(owner_url, waiting) == [(True,)], "for the look-up, in 1,000 seconds"
+    with psycopg.connect(owner_url) as connection:
+        connection.execute("UPDATE deliveries SET due_at = now() WHERE ledger = %s", (channel.ledger,))
+    service.jobs.wake(channel.ledger, "netsuite")
+    service.jobs.wake(channel.ledger, "netsuite")
+    assert len(jobs(owner_url, waiting)) == 2, "one for now, however often it is asked for, and one for later"
+
+
+def test_a_job_that_is_lost_is_found_by_the_sweep(
+    service: Subledger, ready: Callable[..., Channel], netsuite: NetSuiteStandIn, owner_url: str
+) -> None:
+    channel = ready(6)
+    assert jobs(owner_url, f"SELECT 1 FROM jobs.procrastinate_jobs WHERE lock = '{channel.ledger}/netsuite'") == []
+    service.jobs.work(forever=False)
+    assert len(netsuite.journals) == 6
+
+
+def test_one_ledgers_trouble_is_not_the_others(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    first, second = sorted([new_ledger(), new_ledger()])
+    met = []
+
+    def trouble(_: Any, ledger: str) -> None:
+        if ledger == first:
+            raise RuntimeError("no")
+        met.append(ledger)
+
+    Jobs(service.database, (trouble,))._each_ledger(0)
+    assert second in met
+
+
+def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
+    service: Subledger, ready: Callable[..., Channel], netsuite: NetSuiteStandIn, owner_url: str
+) -> None:
+    netsuite.unique = False
+    netsuite.fault = at_random(7, 0.2)
+    netsuite.time_out_s = 0.6
+    channel = ready(102, timeout_s=0.5, settle_s=0.7)
+    # A claim of a killed worker holds until its lease is over: here they are ended by hand, as time would.
+    for _ in range(4):
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "worker"], env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        before, until = len(netsuite.journals), time.monotonic() + 30
+        while len(netsuite.journals) < before + 10 and time.monotonic() < until:
+            time.sleep(0.01)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        with psycopg.connect(owner_url) as connection:
+            connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim IS NOT NULL")
+            connection.execute("UPDATE jobs.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        service.jobs.work(forever=False)
+        if all(delivery.due_at is None for delivery in deliveries(service, channel.ledger)):
+            break
+        time.sleep(0.1)
+    found = deliveries(service, channel.ledger)
+    assert {delivery.state for delivery in found} == {State.POSTED}, [states(service, each) for each in found][:3]
+    references = [journal["reference"] for journal in netsuite.journals]
+    assert sorted(references) == sorted(delivery.reference for delivery in found)
+    assert sum(netsuite.met.values()) > 100, "something did go wrong on the way"

@@ -1,0 +1,34 @@
+"""Working a channel until nothing is due, and what became of a delivery."""
+
+from __future__ import annotations
+
+import time
+
+from api.service import Subledger
+from projections.journals.delivery import outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.outbox import Delivery, Step
+from projections.journals.delivery.sending import deliver_due
+from tests.general_ledgers.conftest import deliveries
+
+
+def work(service: Subledger, channel: Channel, seconds: float = 20.0) -> None:
+    """Until nothing is due any more, now or later."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        deliver_due(service.database, channel)
+        with service.database.read() as connection:
+            if outbox.next_due(connection, channel) is None:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"something is still due: {deliveries(service, channel.ledger)}")
+
+
+def steps(service: Subledger, delivery: Delivery) -> list[Step]:
+    with service.database.read() as connection:
+        return outbox.steps_of(connection, delivery)
+
+
+def states(service: Subledger, delivery: Delivery) -> list[str]:
+    found = [step.state for step in steps(service, delivery)]
+    return [state for place, state in enumerate(found) if not place or found[place - 1] is not state]
