@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,9 @@ def run(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def client(service: Subledger) -> Iterator[TestClient]:
+def client(service: Subledger) -> TestClient:
     key = access.create_key(service.database, ledger="*", role="admin", name="ann")
-    with TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"}) as client:
-        yield client
+    return TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
 
 
 def test_a_controller_delivers_a_month_from_the_command_line(
