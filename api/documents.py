@@ -414,4 +414,4 @@ def report(found: Report) -> Document:
 
 
 def counts(ledger: str, made: Counts) -> Document:
-    return {"ledger": ledger, "rows": dict(made.rows)}
+    return {"ledger": ledger, "rows": dict(made.rows), "resumed_from": made.resumed_from}

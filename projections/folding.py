@@ -1,7 +1,8 @@
 """Folding a log in parts: the jobs of a replay, share by share, for a rebuild or only to know.
 
-Owns: what a worker does with one share, and that each event is what was hashed. Does not own: the fold (replay), the
-staging of what it leaves (rebuild). Memory: one share and a chunk of the log.
+Owns: what a worker does with one share, and that each event is what was hashed; how far it is, saved where the folding
+is kept. Does not own: the fold (replay), the staging of what it leaves (rebuild). Memory: one share and a chunk of the
+log.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.derived_tables import OF_CUSTOMERS
-from projections.integrity.chain import Chain
+from projections.integrity.chain import Chain, follow_chain
+from projections.kept import SAVED_EVERY, Kept, Part, load
 from projections.ledger_replay import LedgerReplayer
 from projections.log_stream import (
-    EVERYTHING,
     OF_THE_LEDGER,
     Logged,
     Members,
@@ -48,37 +49,48 @@ class Damage(msgspec.Struct, frozen=True, order=True):
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
-    """What one share has left, but for the rows of its customers, which are spooled."""
+    """What one share has left, but for the rows of its customers, which are spooled. ``resumed_from``: how many of its
+    events were folded before an interruption."""
 
     events: int
+    resumed_from: int
     totals: Totals
     state: LedgerState
     damage: Damage | None = None
 
 
 class Whole(msgspec.Struct, frozen=True, kw_only=True):
-    """What a whole ledger has left, but for the rows of customers."""
+    """What a whole ledger has left, but for the rows of customers. ``resumed_from`` as in its shares."""
 
     chain: Chain | None
     own: LedgerReplayer
     totals: Totals
     events: int
+    resumed_from: int = 0
     damage: Damage | None = None
 
 
 def fold(
-    snapshot: Snapshot, ledger: str, *, shares: int, workers: int, tell: Tell, spool: Path | None = None
+    snapshot: Snapshot, ledger: str, *, shares: int, workers: int, tell: Tell, spool: Path | None = None,
+    kept: Kept | None = None,
 ) -> Whole:  # fmt: skip
     """Folds a ledger's log as it is in a snapshot.
 
     With ``spool``, each event must be what was hashed, the chain must hold, and the rows of customers are left in that
-    directory; without, nothing is but folded.
+    directory; without, nothing is but folded. With ``kept`` every part goes on from where it was saved, in as many
+    shares as then, and is saved as it goes.
     """
+
+    def part(name: str) -> Part | None:
+        return kept.part(name) if kept is not None else None
+
     days = recorded_days(snapshot.connection, ledger)
-    jobs: list[Job] = [(fold_share, (ledger, Share(number, shares), days, spool)) for number in range(shares)]
-    jobs.append((fold_own, (ledger,)))
+    jobs: list[Job] = [
+        (fold_share, (ledger, Share(number, shares), days, spool, part(f"share-{number}"))) for number in range(shares)
+    ]
+    jobs.append((fold_own, (ledger, part("ledger"))))
     if spool is not None:
-        jobs.insert(0, (follow_chain, (ledger,)))
+        jobs.insert(0, (follow_chain, (ledger, part("chain"))))
     results = snapshot.run(jobs, workers, tell)
     chain: Chain | None = results.pop(0) if spool is not None else None
     own, own_damage = results.pop()
@@ -88,7 +100,7 @@ def fold(
         damages += [folded.damage] if folded.damage is not None else []
     return Whole(
         chain=chain, own=own, totals=totals, events=sum(folded.events for folded in results),
-        damage=min(damages, default=None),
+        resumed_from=sum(folded.resumed_from for folded in results), damage=min(damages, default=None),
     )  # fmt: skip
 
 
@@ -98,7 +110,7 @@ def replay(database: Database, ledger: str, *, workers: int | None = None, share
         row = (
             driver(snapshot.connection).execute("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).fetchone()
         )
-        number = workers_for(row[0] if row is not None else 0, workers)
+        number = workers_for(snapshot.connection, row[0] if row is not None else 0, workers)
         return fold(snapshot, ledger, shares=shares or number, workers=number, tell=tell_nobody)
 
 
@@ -111,15 +123,14 @@ def _of_chain(chain: Chain | None) -> Damage | None:
 # --- the jobs of workers ----------------------------------------------------------------------------------------------
 
 
-def follow_chain(connection: sa.Connection, _tell: Tell, ledger: str) -> Chain:
-    chain = Chain(ledger)
-    chain.follow(connection, EVERYTHING, tell_nobody)
-    return chain
-
-
-def fold_own(connection: sa.Connection, _tell: Tell, ledger: str) -> tuple[LedgerReplayer, Damage | None]:
-    own = LedgerReplayer(ledger)
-    return own, follow_own(connection, own)
+def fold_own(
+    connection: sa.Connection, _tell: Tell, ledger: str, part: Part | None
+) -> tuple[LedgerReplayer, Damage | None]:  # fmt: skip
+    own = load(part, LedgerReplayer) or LedgerReplayer(ledger)
+    damage = follow_own(connection, own)
+    if part is not None and damage is None:
+        part.save(own)
+    return own, damage
 
 
 def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
@@ -134,22 +145,38 @@ def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
 
 
 def fold_share(
-    connection: sa.Connection, tell: Tell, ledger: str, share: Share, days: RecordedDays, spool: Path | None
-) -> Folded:
-    members = Members(connection, share)
-    replay = Replayer(ledger, members)
-    damage = None
-    for chunk in read_events(connection, ledger, share):
+    connection: sa.Connection, tell: Tell, ledger: str, share: Share, days: RecordedDays, spool: Path | None,
+    part: Part | None,
+) -> Folded:  # fmt: skip
+    """Nothing is saved of an event that is not what was hashed: it is met again, however often the share goes on.
+
+    What an event of the ledger itself, or a transfer from another share, does here is hashed by the share that owns it,
+    perhaps later. So one thing is not seen by going on: a log that was changed, folded in part, and put right before
+    the rest was folded. A verification sees it.
+    """
+    replay = load(part, Replayer) or Replayer(ledger, Members(connection, share))
+    replay.go_on(connection, None, {})
+    resumed_from, unsaved, damage = replay.events, 0, None
+    tell(resumed_from)
+    for chunk in read_events(connection, ledger, share, replay.position):
         before = replay.events
         damage = take_all(connection, replay, chunk, days, hashed=spool is not None)
         if damage is not None:
             break
+        unsaved += len(chunk)
+        if part is not None and unsaved >= SAVED_EVERY:
+            part.save(replay)
+            unsaved = 0
         tell(replay.events - before)
     replay.settle_all()
+    if damage is None and part is not None and unsaved:
+        part.save(replay)
     if spool is not None and damage is None:
         for table in OF_CUSTOMERS:
             _spool(replay, table, spool / f"{table}-{share.number}")
-    return Folded(events=replay.events, totals=replay.totals, state=replay.state, damage=damage)
+    return Folded(
+        events=replay.events, resumed_from=resumed_from, totals=replay.totals, state=replay.state, damage=damage
+    )  # fmt: skip
 
 
 def take_all(

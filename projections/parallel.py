@@ -24,7 +24,8 @@ from subledger.blocks import Block
 from subledger.documents import Correction, Dispute, Invoice, Overage, Payment
 from subledger.pools import Pool
 from subledger.store.collecting import collection_held_off
-from subledger.store.database import Database
+from subledger.store.database import Database, driver
+from subledger.store.distribution import is_distributed
 from subledger.store.rows import encode_state
 from subledger.wallet import Wallet
 
@@ -45,8 +46,14 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function of (connection, tell, …) with the rest of its arguments. Both cross to another process."""
 
 
-def workers_for(events: int, asked: int | None = None) -> int:
-    """How many processes to use: as many as asked for, else one a core, but each with enough to do."""
+def workers_for(connection: sa.Connection, events: int, asked: int | None = None) -> int:
+    """How many processes to use: as many as asked for, else one a core, but each with enough to do.
+
+    One, whatever is asked for, where ledgers are spread over servers: an exported snapshot is the coordinator's alone,
+    and the server that has the ledger would show each process another moment.
+    """
+    if is_distributed(driver(connection)):
+        return 1
     if asked is not None:
         return max(asked, 1)
     return max(min(os.cpu_count() or 1, events // EVENTS_A_WORKER), 1)

@@ -7,7 +7,9 @@ touched: a healthy ledger is left byte for byte as it was, and the lock is held 
 
 Nothing is ever made from a log that is not whole: each event must be what was hashed, the chain must hold, and the
 head must be its last batch. A rebuild that is killed leaves nothing behind in the database: what it staged was seen by
-its connection alone. Owns: the swap. Does not own: the fold (folding, replay), the proof (integrity).
+its connection alone. Where it is kept, the next one goes on from what it had folded. It does not read those events
+again: its rows are those of the events as they were, and what was done to them since is found by a verification alone.
+Owns: the swap. Does not own: the fold (folding, replay), how far it is (kept), the proof (integrity).
 
 A writer trusts its memory while the head is the one it was true at. The head's position and batch hash do not move
 here; its count of rebuilds does when a row was mended, so that every writer forgets what it may have loaded damaged.
@@ -28,8 +30,10 @@ from psycopg import sql
 
 from projections.derived_tables import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
 from projections.folding import Damage, Whole, fold, follow_own, spooled, take_all
+from projections.integrity.chain import read_head
 from projections.integrity.other_currencies import mend_other_currencies
 from projections.integrity.verification import shares_for
+from projections.kept import Kept, Start
 from projections.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
 from projections.parallel import snapshot_of, tell_nobody, workers_for
 from projections.replay import Replayer
@@ -38,7 +42,7 @@ from projections.totals import rows_of_totals
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import SETTINGS
 from subledger.store.collecting import collection_held_off
-from subledger.store.database import Database, WriteConnection, driver
+from subledger.store.database import Database, WriteConnection
 from subledger.store.rows import decode_decision
 
 FORGET: Final = """
@@ -79,12 +83,14 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """How many rows each table holds now; how many were taken out of it, and put into it, to get there.
 
     A row that was changed counts in both. A healthy ledger has nothing but zeros in ``removed`` and ``written``.
+    ``resumed_from``: how many events were not read again, as a rebuild that was interrupted had folded them.
     """
 
     ledger: str
     rows: dict[str, int]
     removed: dict[str, int] = {}
     written: dict[str, int] = {}
+    resumed_from: int = 0
 
 
 Progress = Callable[[int, int], None]
@@ -98,30 +104,42 @@ _SPOOL: Final = "subledger-rebuild-"
 
 def rebuild(
     database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None,
+    shares: int | None = None, kept: Kept | None = None, resume: bool = False,
 ) -> Counts:  # fmt: skip
     """Replaces the ledger's derived rows by what its events make them. Needs the right to make temporary tables.
 
-    ``workers`` and ``shares`` as in a verification. Raises UnknownLedger; IntegrityFault, naming the position, where
-    the log itself is damaged: then nothing is changed.
+    ``workers`` and ``shares`` as in a verification. With ``kept`` the rebuild is saved as it goes; with ``resume`` it
+    goes on where one that was interrupted had come to. What is kept of another log than the ledger's, or cannot be read
+    whole, is not used, and what is kept is forgotten once the rows are right. Raises UnknownLedger; IntegrityFault,
+    naming the position, where the log itself is damaged: then nothing is changed, and nothing kept.
     """
-    return _Rebuild(database, ledger, progress or tell_nobody).run(workers, shares)
+    work = _Rebuild(database, ledger, progress or tell_nobody, kept)
+    try:
+        counts = work.run(workers, shares, Start.RESUMED if resume else Start.ANEW)
+    except IntegrityFault:
+        if kept is not None:
+            kept.forget()
+        raise
+    if kept is not None:
+        kept.forget()
+    return counts
 
 
 class _Rebuild:
-    def __init__(self, database: Database, ledger: str, progress: Progress) -> None:
+    def __init__(self, database: Database, ledger: str, progress: Progress, kept: Kept | None) -> None:
         self._database = database
         self._ledger = ledger
         self._progress = progress
+        self._kept = kept
         self._done = 0
         self._total = 0
 
-    def run(self, workers: int | None, shares: int | None) -> Counts:
-        """The whole way, from the first event to the commit."""
+    def run(self, workers: int | None, shares: int | None, how: Start) -> Counts:
+        """The whole way, to the commit."""
         _remove_left_over()
         with tempfile.TemporaryDirectory(prefix=f"{_SPOOL}{os.getpid()}-") as name:
             spool = Path(name)
-            whole = self._fold(spool, workers, shares)
+            whole = self._fold(spool, workers, shares, how)
             with self._database.write() as connection, collection_held_off():
                 self._stage_customers(connection, spool)
                 late = self._replayer(whole)
@@ -146,18 +164,22 @@ class _Rebuild:
                 if any(counts.removed.values()) or any(counts.written.values()):
                     connection.execute(FORGET, (self._ledger,))
         self._progress(self._done, self._done)
-        return counts
+        return msgspec.structs.replace(counts, resumed_from=whole.resumed_from)
 
-    def _fold(self, spool: Path, workers: int | None, shares: int | None) -> Whole:
+    def _fold(self, spool: Path, workers: int | None, shares: int | None, how: Start) -> Whole:
         with snapshot_of(self._database) as snapshot:
-            query = "SELECT position FROM ledgers WHERE ledger = %s"
-            row = driver(snapshot.connection).execute(query, (self._ledger,)).fetchone()
-            if row is None:
+            connection = snapshot.connection
+            head = read_head(connection, self._ledger)
+            if head is None:
                 raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
-            self._total = row[0]
-            number = workers_for(self._total, workers)
-            of = shares or shares_for(snapshot.connection, self._ledger, self._total, number)
-            whole = fold(snapshot, self._ledger, shares=of, workers=number, tell=self._tell, spool=spool)
+            self._total = head.position
+            number = workers_for(connection, self._total, workers)
+            of = shares or shares_for(connection, self._ledger, self._total, number)
+            if self._kept is not None:
+                of = self._kept.begin(connection, self._ledger, head, shares=of, how=how).shares
+            whole = fold(
+                snapshot, self._ledger, shares=of, workers=number, tell=self._tell, spool=spool, kept=self._kept
+            )  # fmt: skip
         if whole.damage is not None:
             raise _damaged(whole.damage)
         return whole

@@ -17,6 +17,7 @@ from api.settings import connect, home, is_embedded
 from api.terminal import Json, LedgerOption, err, out, print_json
 from projections import integrity
 from projections import rebuild as rebuilding
+from projections.kept import Kept
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where one was interrupted.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, max=256, help="Processes; by default one a core, if there is enough.")
 ]
@@ -34,7 +36,7 @@ Workers = Annotated[
 
 def verify(
     ledger: LedgerOption,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where one was interrupted.")] = False,
+    resume: Resume = False,
     since_clean: Annotated[
         bool, typer.Option("--since-clean", help="Do not read again what the last clean one has read.")
     ] = False,
@@ -50,7 +52,7 @@ def verify(
         raise typer.BadParameter("--resume and --since-clean exclude each other")
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service = connect()
-    kept = integrity.Kept(home() / "verified" / quote(ledger, safe=""))
+    kept = Kept(home() / "verified" / quote(ledger, safe=""))
     with terminal.progress("verifying", None) as show:
         report = integrity.verify(service.database, ledger, show, workers=workers, kept=kept, how=how)
     document = documents.report(report)
@@ -67,16 +69,23 @@ def verify(
         raise typer.Exit(terminal.DIFFERENCE)
 
 
-def rebuild(ledger: LedgerOption, workers: Workers = None, json_: Json = False) -> None:
-    """Makes every projection anew from the events, beside the live ones, then swaps them."""
+def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = None, json_: Json = False) -> None:
+    """Makes every projection anew from the events, beside the live ones, then swaps them.
+
+    How far it is, is kept in the home directory. With --resume, the events that an interrupted rebuild had replayed are
+    not read again: what was done to them since is found by verify alone.
+    """
     service = connect()
+    kept = Kept(home() / "rebuilt" / quote(ledger, safe=""))
     with terminal.progress("rebuilding", None) as show:
-        counts = rebuilding.rebuild(service.database, ledger, show, workers=workers)
+        counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, kept=kept, resume=resume)
     document = documents.counts(ledger, counts)
     if json_:
         print_json(document)
-    else:
-        out.print(f"{ledger}: rebuilt " + ", ".join(f"{n} {name}" for name, n in document["rows"].items()))
+        return
+    rows = ", ".join(f"{n} {name}" for name, n in document["rows"].items())
+    again = f" ({counts.resumed_from} events were not read again)"
+    out.print(f"{ledger}: rebuilt {rows}" + (again if counts.resumed_from else ""))
 
 
 def serve(

@@ -16,12 +16,11 @@ Each file answers one question and owns the checks named beside it; a difference
                   what the entries say?                    unclaimed, payment
     reversals     is every reversal a mirror?              reversal
     totals        do the books tie as a whole?             trial_balance, control
-    kept          what an interrupted verification goes on from
     handed_over   do journals, their files and approvals   journals, journal_exports, approvals
                   say what the log says?
 
 Reads one snapshot, by several processes where there is enough to do, so it is right while writers go on. Does not
-own: the fold (replay), mending (rebuild).
+own: the fold (replay), what an interrupted one goes on from (kept), mending (rebuild).
 The events, their leaves and the chain are taken at their word only as far as they agree with each other: who can
 rewrite all of them, to the head, is found by a signed checkpoint kept elsewhere, not here. A verification since the
 last clean one also takes at its word what that one has looked at.
@@ -30,7 +29,7 @@ last clean one also takes at its word what that one has looked at.
 from __future__ import annotations
 
 from projections.integrity.findings import MAX_A_CHECK, Difference, Report
-from projections.integrity.kept import Kept
-from projections.integrity.verification import Progress, Start, verify
+from projections.integrity.verification import Progress, verify
+from projections.kept import Kept, Start
 
 __all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Start", "verify"]

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from projections.derived_tables import DERIVED_BY_NAME, Key
 from projections.integrity.derived import compare_table, plain
 from projections.integrity.findings import Findings
-from projections.log_stream import BatchRow, read_batches, read_leaves
-from projections.parallel import Tell
+from projections.kept import Part, load
+from projections.log_stream import EVERYTHING, BatchRow, read_batches, read_leaves
+from projections.parallel import Tell, tell_nobody
 from subledger import merkle
 from subledger.encoding import batch_hash
 from subledger.ledger import SETTINGS, LedgerState
@@ -135,3 +136,12 @@ class Chain:
                     f"{name} of the ledger is not what its log makes it",
                     position=head.position, subject=name, expected=value, found=found,
                 )  # fmt: skip
+
+
+def follow_chain(connection: sa.Connection, _tell: Tell, ledger: str, part: Part | None) -> Chain:
+    """The job of one worker: the chain to its end, from where it was saved. A fault is looked for again each time."""
+    chain = load(part, Chain) or Chain(ledger)
+    chain.follow(connection, EVERYTHING, tell_nobody)
+    if part is not None and not chain.findings:
+        part.save(chain)
+    return chain

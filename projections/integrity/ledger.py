@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from projections.derived_tables import DERIVED_BY_NAME
 from projections.integrity.derived import compare_table
 from projections.integrity.findings import Findings
-from projections.integrity.kept import Part
 from projections.integrity.policies import Policies
 from projections.integrity.pools import PoolLaws
 from projections.integrity.share import UNKNOWN
+from projections.kept import Part, load
 from projections.ledger_replay import LedgerReplayer
 from projections.log_stream import OF_THE_LEDGER, read_log, stored_entry
 from projections.parallel import Tell
@@ -67,9 +67,7 @@ def verify_ledger(
     part: Part | None,
 ) -> LedgerVerification:  # fmt: skip
     """The job of one worker."""
-    verification = part.load() if part is not None else None
-    if not isinstance(verification, LedgerVerification):
-        verification = LedgerVerification(ledger, numbering)
+    verification = load(part, LedgerVerification) or LedgerVerification(ledger, numbering)
     verification.go_on(numbering)
     verification.run(connection, through)
     if part is not None:

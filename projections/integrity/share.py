@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from projections.integrity.blocks import BlockLaws
 from projections.integrity.derived import compare_customers
 from projections.integrity.findings import Breach, Findings
-from projections.integrity.kept import Part
 from projections.integrity.policies import Policies
 from projections.integrity.pools import Carried
 from projections.integrity.positions import PositionKey, PositionLaws
+from projections.kept import SAVED_EVERY, Part, load
 from projections.log_stream import (
     TRANSFER,
     Logged,
@@ -47,9 +47,6 @@ from subledger.ledger import LedgerState
 from subledger.own_event_data import PolicyAdopted
 
 UNKNOWN: Final = Dimensions("?", "?", "?", "?")
-
-SAVED_EVERY: Final = 250_000
-"""Events after which a share saves how far it is."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -294,8 +291,6 @@ def verify_share(
     days: RecordedDays, through: int, lagging_after: int | None, part: Part | None,
 ) -> Found:  # fmt: skip
     """The job of one worker. ``part`` is where it saves how far it is, and goes on from."""
-    verification = part.load() if part is not None else None
-    if not isinstance(verification, ShareVerification):
-        verification = ShareVerification(ledger, share, numbering, lagging_after)
+    verification = load(part, ShareVerification) or ShareVerification(ledger, share, numbering, lagging_after)
     verification.go_on(numbering, lagging_after)
     return verification.run(connection, days, through, tell, part)

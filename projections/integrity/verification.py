@@ -10,17 +10,15 @@ Memory of a process: one share, a chunk of the log, and a hash for 256 events. S
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from projections.derived_tables import DERIVED, DERIVED_BY_NAME
-from projections.integrity.chain import Chain, read_head
+from projections.integrity.chain import Chain, follow_chain, read_head
 from projections.integrity.derived import compare_table
 from projections.integrity.findings import Breach, Findings, Report
 from projections.integrity.handed_over import approval_faults, journal_faults
-from projections.integrity.kept import FORM, Kept, Manifest, Part
 from projections.integrity.ledger import LedgerVerification, verify_ledger
 from projections.integrity.other_currencies import compare_other_currencies
 from projections.integrity.pools import Carried
@@ -29,6 +27,7 @@ from projections.integrity.reversals import reversal_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
+from projections.kept import Kept, Part, Start
 from projections.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
 from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
 from projections.totals import Totals, rows_of_totals
@@ -38,17 +37,6 @@ from subledger.errors import UnknownLedger
 from subledger.journal import Dimensions
 from subledger.store.database import Database, driver
 from subledger.store.memory import numbered_dimensions
-
-BATCH_HASH: Final = "SELECT hash FROM batches WHERE ledger = %s AND last_position = %s"
-
-
-class Start(StrEnum):
-    """Where a verification starts that is kept."""
-
-    ANEW = "anew"
-    RESUMED = "resumed"
-    SINCE_CLEAN = "since the last clean one"
-
 
 Progress = Callable[[int, int], None]
 """Events done, events in all."""
@@ -120,9 +108,12 @@ class _Verification:
         if head is None:
             raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
         self._total = head.position
-        workers = workers_for(head.position, self._asked_workers)
+        workers = workers_for(self._connection, head.position, self._asked_workers)
         shares = self._asked_shares or shares_for(self._connection, self._ledger, head.position, workers)
-        shares, since = self._begin(head, shares)
+        since = 0
+        if self._kept is not None:
+            running = self._kept.begin(self._connection, self._ledger, head, shares=shares, how=self._how)
+            shares, since = running.shares, running.since
         days = recorded_days(self._connection, self._ledger)
         numbering = numbered_dimensions(driver(self._connection), self._ledger)
         parts = _Parts(*self._follow(numbering, days, shares, workers))
@@ -130,40 +121,20 @@ class _Verification:
         if parts.replayable and any(numbering.get(number) != dimensions for number, dimensions in true.items()):
             # The table does not say what the log says: then the log is read with what it says itself.
             self._done = since = 0
+            if self._kept is not None:
+                self._kept.forget()
             self._kept = None
             parts = _Parts(*self._follow({**numbering, **true}, days, shares, workers))
         if self._done != self._total:
             self._progress(self._total, self._total)
         differences = self._all(parts, head).all()
-        if self._kept is not None:
-            self._kept.end(clean=not differences)
+        if self._kept is not None and differences:
+            self._kept.forget()
+        elif self._kept is not None:
+            self._kept.end_clean()
         return Report(
             ledger=self._ledger, events=parts.events, entries=parts.entries, differences=differences, since=since
         )
-
-    def _begin(self, head: Any, shares: int) -> tuple[int, int]:
-        """In how many shares, and since which position: as what is kept says, where it is of this very log."""
-        if self._kept is None:
-            return shares, 0
-        if self._how is Start.SINCE_CLEAN:
-            self._kept.begin_from_clean()
-        found = self._kept.manifest()
-        usable = found is not None and self._how is not Start.ANEW and found.ledger == self._ledger
-        if usable and found is not None:
-            row = driver(self._connection).execute(BATCH_HASH, (self._ledger, found.position)).fetchone()
-            usable = row is not None and bytes(row[0]).hex() == found.batch_hash
-        if not usable or found is None:
-            self._kept.begin()
-            found = None
-        since = 0 if found is None else found.position if self._how is Start.SINCE_CLEAN else found.since
-        shares = shares if found is None else found.shares
-        self._kept.remember(
-            Manifest(
-                form=FORM, ledger=self._ledger, shares=shares, position=head.position,
-                batch_hash=bytes(head.batch_hash).hex(), since=since,
-            )
-        )  # fmt: skip
-        return shares, since
 
     def _part(self, name: str) -> Part | None:
         return None if self._kept is None else self._kept.part(name)
@@ -175,7 +146,7 @@ class _Verification:
         row = driver(self._connection).execute(LAG, (self._ledger,)).fetchone()
         lagging_after = row[0] if row is not None and row[0] != row[1] else None
         jobs: list[Job] = [
-            (_chain, (self._ledger, EVERYTHING, self._part("chain"))),
+            (follow_chain, (self._ledger, self._part("chain"))),
             (_line_sums, (self._ledger,)),
             (_strays, (self._ledger,)),
             (_reversals, (self._ledger,)),
@@ -285,16 +256,6 @@ class _Parts:
 
 
 # --- the jobs of workers ----------------------------------------------------------------------------------------------
-
-
-def _chain(connection: sa.Connection, _tell: Tell, ledger: str, through: int, part: Part | None) -> Chain:
-    chain = part.load() if part is not None else None
-    if not isinstance(chain, Chain):
-        chain = Chain(ledger)
-    chain.follow(connection, through, tell_nobody)
-    if part is not None:
-        part.save(chain)
-    return chain
 
 
 def _strays(connection: sa.Connection, _tell: Tell, ledger: str) -> list[int]:

@@ -2,7 +2,8 @@
 
 Every key begins with the ledger, so the ledger is the distribution column and all tables are colocated: a batch, a
 read and a proof of one ledger touch one shard. What has no ledger in its key stays on the coordinator, by name.
-Nothing in the code asks whether tables are distributed. Not owned: the extension, the servers, moving shards between
+Nothing asks whether tables are distributed, but for who would share a snapshot among processes: it is the coordinator's
+alone. Not owned: the extension, the servers, moving shards between
 them. What such a database must not be given (queries, constraints) is kept by ``tests/store/test_distribution.py``.
 """
 
@@ -32,6 +33,7 @@ FOUND: Final = """
 -- What each distributed table is distributed by, and the group it is colocated in.
 SELECT table_name::text, citus_table_type, distribution_column, colocation_id FROM citus_tables
 """
+SPREAD: Final = "SELECT 1 FROM citus_tables WHERE table_name::text = %s"
 CAN_LOG_IN: Final = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s"
 
 
@@ -51,6 +53,13 @@ def sharded_tables() -> tuple[str, ...]:
     """Every table that is distributed, the leader first."""
     others = sorted(name for name in metadata.tables if name not in (*ON_COORDINATOR, LEADER))
     return (LEADER, *others)
+
+
+def is_distributed(connection: psycopg.Connection[Any]) -> bool:
+    """Whether ledgers are spread over servers."""
+    if connection.execute(INSTALLED).fetchone() is None:
+        return False
+    return connection.execute(SPREAD, (LEADER,)).fetchone() is not None
 
 
 def distribute(url: str, *, shards: int = SHARDS, dry_run: bool = False) -> Distribution:

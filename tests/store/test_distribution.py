@@ -16,10 +16,12 @@ import psycopg
 import pytest
 from pglast import parse_plpgsql
 
+from projections.parallel import workers_for
 from subledger.errors import CitusMissing, DistributedOtherwise
 from subledger.store.append import GROUPS
 from subledger.store.database import Database
 from subledger.store.distribution import ON_COORDINATOR, distribute, sharded_tables
+from subledger.store.migrate import migrate
 from subledger.store.tables import APPEND_ONLY, metadata
 from tests.store.one_ledger import faults
 from tests.store.watched import CROSSES_LEDGERS, ONE_SERVER, ROOT, SHARDED, WatchedCursor
@@ -276,6 +278,25 @@ def test_where_everything_is_distributed_nothing_is_left_to_do(pretended: str) -
     done = distribute(pretended, dry_run=True)
     assert [s for s in done.statements if "create_distributed_table" in s] == []
     assert done.changed is (logs_in != (True,)), "but for the right to log in"
+
+
+def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(pretended: str) -> None:
+    # A snapshot is exported by the coordinator, and means nothing to the server that has the ledger.
+    migrate(pretended)
+    database = Database(pretended)
+    with psycopg.connect(pretended) as connection:
+        connection.execute("GRANT SELECT ON citus_tables TO PUBLIC")  # as Citus does
+    with database.read() as reading:
+        assert workers_for(reading, 10_000_000, 3) == 3, "Citus is there, and our tables on this one server"
+    _already(pretended, ("ledgers", "distributed", "ledger", 7))
+    with database.read() as reading:
+        assert [workers_for(reading, 10_000_000, asked) for asked in (None, 1, 3)] == [1, 1, 1]
+    database.close()
+
+
+def test_without_citus_as_many_processes_read_as_are_asked_for(database: Database) -> None:
+    with database.read() as reading:
+        assert [workers_for(reading, 10_000_000, asked) for asked in (1, 3)] == [1, 3]
 
 
 @pytest.mark.parametrize(

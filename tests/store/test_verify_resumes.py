@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.integrity import Kept, Start, share, verify
-from projections.rebuild import rebuild
+from projections.integrity import share, verify
+from projections.kept import Kept, Start
 from subledger.errors import InvalidInput
-from tests.store.tampering import LEDGER, differences, dump, grant, history, tamper
+from tests.store.tampering import LEDGER, differences, grant, history, tamper
 
 
 class Interrupted(Exception):
@@ -125,49 +122,9 @@ def test_what_is_kept_of_another_log_is_not_used(own: tuple[Subledger, str], tmp
 
 def test_what_is_kept_is_ours_alone_and_used_by_one_at_a_time(tmp_path: Path) -> None:
     kept = _kept(tmp_path)
-    with pytest.raises(InvalidInput, match="another verification"):
+    with pytest.raises(InvalidInput, match="another process"):
         _kept(tmp_path)
     kept.close()
     (tmp_path / "kept").chmod(0o777)
     with pytest.raises(InvalidInput, match="ours alone"):
         _kept(tmp_path)
-
-
-REBUILD = """
-import sys
-from projections.rebuild import rebuild
-from subledger.store.database import Database
-
-def progress(done, total):
-    print("replaying", flush=True)
-    sys.stdin.read()
-
-rebuild(Database(sys.argv[1]), sys.argv[2], progress)
-"""
-
-
-def test_a_rebuild_that_is_killed_leaves_what_was_there_and_the_next_one_mends_it(own: tuple[Subledger, str]) -> None:
-    service, url = own
-    healthy = dump(service, LEDGER)
-    with psycopg.connect(url) as connection:
-        connection.execute("DELETE FROM wallets WHERE customer = 'c1'")
-    damaged = dump(service, LEDGER)
-    process = subprocess.Popen(
-        [sys.executable, "-c", REBUILD, url, LEDGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "replaying\n"
-    left_over = list(Path(tempfile.gettempdir()).glob(f"subledger-rebuild-{process.pid}-*"))
-    process.kill()
-    process.wait()
-    assert left_over
-    assert dump(service, LEDGER) == damaged
-    [outcome] = service.record(LEDGER, [grant("meanwhile", "c2")])
-    assert outcome.status == "recorded", "a killed rebuild holds no lock"
-    rebuild(service.database, LEDGER)
-    assert differences(service) == []
-    assert {*healthy["wallets"]} - {*dump(service, LEDGER)["wallets"]} <= {
-        row for row in healthy["wallets"] if "'c2'" in row
-    }
-    assert not any(path.exists() for path in left_over), "what it had spooled is thrown away"

@@ -1,0 +1,395 @@
+"""A rebuild that was interrupted goes on where it was, and leaves the very rows that it would have left."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from api.service import Subledger
+from projections import folding, kept, log_stream
+from projections.derived_tables import DERIVED
+from projections.folding import fold
+from projections.integrity.chain import read_head
+from projections.kept import Kept, Start
+from projections.parallel import snapshot_of, tell_nobody
+from projections.rebuild import Counts, rebuild
+from subledger.errors import IntegrityFault, InvalidInput
+from subledger.store.database import Database
+from tests.conftest import cloud_event
+from tests.laws.walks import long_walk
+from tests.store.tampering import LEDGER, differences, dump, grant, history, tamper
+from tests.store.walked import record_walk
+
+SHARES = 3
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are small, and each is saved, and told of after that."""
+    monkeypatch.setattr(log_stream, "CHUNK", 7)
+    monkeypatch.setattr(folding, "SAVED_EVERY", 1)
+
+
+def _interrupted(service: Subledger, directory: Path, after: int, ledger: str = LEDGER) -> int:
+    """A rebuild that goes on where one was interrupted, and ends once so many events are done; returns how many."""
+    done_by_then = 0
+
+    def progress(done: int, _total: int) -> None:
+        nonlocal done_by_then
+        done_by_then = done
+        if done >= after:
+            raise Interrupted
+
+    held = Kept(directory)
+    try:
+        rebuild(service.database, ledger, progress, shares=SHARES, kept=held, resume=True)
+    except Interrupted:
+        return done_by_then
+    finally:
+        held.close()
+    raise AssertionError(f"it had ended before {after} events were done")
+
+
+def _resumed(service: Subledger, directory: Path, ledger: str = LEDGER) -> Counts:
+    held = Kept(directory)
+    try:
+        return rebuild(service.database, ledger, shares=SHARES, kept=held, resume=True)
+    finally:
+        held.close()
+
+
+def _empty(service: Subledger, ledger: str = LEDGER) -> None:
+    """So that every derived row has to come from the rebuild."""
+    with service.database.write() as connection:
+        for derived in DERIVED:
+            connection.execute(f"DELETE FROM {derived.name} WHERE ledger = %s", (ledger,))
+
+
+def _left(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+# --- going on -----------------------------------------------------------------------------------------------------
+
+
+def test_interrupted_after_every_chunk_it_leaves_the_rows_of_one_that_was_not(
+    service: Subledger, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        ledger, directory = f"t-{uuid.uuid4().hex[:10]}", tmp_path / str(seed)
+        record_walk(service, ledger, long_walk(seed, 200))
+        healthy = dump(service, ledger)
+        _empty(service, ledger)
+        done, times = 0, 0
+        with service.database.read() as connection:
+            head = read_head(connection, ledger)
+        assert head is not None
+        while done < head.position:
+            done = _interrupted(service, directory, done + 1, ledger)
+            times += 1
+        assert times > head.position / 7, "in every share, and in the midst of it"
+        counts = _resumed(service, directory, ledger)
+        assert counts.resumed_from == head.position
+        assert dump(service, ledger) == healthy
+        assert differences(service, ledger) == []
+        assert _left(directory) == ["lock"], "what was kept is gone"
+
+
+def test_what_was_recorded_since_the_interruption_is_in_it(own: tuple[Subledger, str], tmp_path: Path) -> None:
+    service, _ = own
+    done = _interrupted(service, tmp_path / "kept", 50)
+    later = [
+        grant("new", "nobody-yet"),
+        cloud_event("give", "credits.transferred", "nobody-yet", "2026-03-20T00:00:00Z", block_id="new",
+                    to_customer="c2", new_block_id="given"),
+    ]  # fmt: skip
+    assert {outcome.status for outcome in service.record(LEDGER, later)} == {"recorded"}
+    service.record(LEDGER, history(5, 70))
+    healthy = dump(service, LEDGER)
+    _empty(service)
+    counts = _resumed(service, tmp_path / "kept")
+    assert 0 < counts.resumed_from <= done
+    assert dump(service, LEDGER) == healthy
+    assert differences(service) == []
+
+
+def test_what_is_recorded_while_it_goes_on_is_in_it(own: tuple[Subledger, str], tmp_path: Path) -> None:
+    service, url = own
+    _interrupted(service, tmp_path / "kept", 50)
+    writer, later = Subledger(Database(url)), [grant("later", "c2"), grant("new", "nobody-yet")]
+
+    def meanwhile(_done: int, _total: int) -> None:
+        if later:
+            assert [outcome.status for outcome in writer.record(LEDGER, later)] == ["recorded"] * 2
+            later.clear()
+
+    held = Kept(tmp_path / "kept")
+    counts = rebuild(service.database, LEDGER, meanwhile, kept=held, resume=True)
+    held.close()
+    writer.database.close()
+    assert counts.resumed_from
+    assert not any(counts.written.values())
+    assert differences(service) == []
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from projections import folding, log_stream
+from projections.kept import Kept
+from projections.rebuild import rebuild
+from subledger.store.database import Database
+
+def progress(done, total):
+    if done >= 40:
+        print("replaying", flush=True)
+        sys.stdin.read()
+
+if __name__ == "__main__":
+    url, ledger, directory, workers = sys.argv[1:]
+    log_stream.CHUNK, folding.SAVED_EVERY = 7, 1
+    rebuild(Database(url), ledger, progress, workers=int(workers), shares=3, kept=Kept(Path(directory)), resume=True)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on_and_mends_it(
+    own: tuple[Subledger, str], tmp_path: Path, workers: int
+) -> None:
+    service, url = own
+    healthy = dump(service, LEDGER)
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM wallets WHERE customer = 'c1'")
+    damaged = dump(service, LEDGER)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, url, LEDGER, str(tmp_path / "kept"), str(workers)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "replaying\n"
+    spooled = list(Path(tempfile.gettempdir()).glob(f"subledger-rebuild-{process.pid}-*"))
+    process.kill()
+    process.wait()
+    assert spooled
+    assert dump(service, LEDGER) == damaged
+    [outcome] = service.record(LEDGER, [grant("meanwhile", "c2")])
+    assert outcome.status == "recorded", "a killed rebuild holds no lock"
+    counts = _resumed(service, tmp_path / "kept")
+    if workers == 1:  # with more, how much is saved when it is told of is a matter of luck
+        assert counts.resumed_from >= 40
+    assert differences(service) == []
+    assert {*healthy["wallets"]} - {*dump(service, LEDGER)["wallets"]} <= {
+        row for row in healthy["wallets"] if "'c2'" in row
+    }
+    assert not any(path.exists() for path in spooled), "what it had spooled is thrown away"
+    assert _left(tmp_path / "kept") == ["lock"]
+
+
+# --- beginning anew -----------------------------------------------------------------------------------------------
+
+
+def test_without_being_asked_to_go_on_it_begins_anew(own: tuple[Subledger, str], tmp_path: Path) -> None:
+    service, url = own
+    _interrupted(service, tmp_path / "kept", 50)
+    tamper(url, "events", "UPDATE events SET attributes = '{}' WHERE position = 9")
+    held = Kept(tmp_path / "kept")
+    with pytest.raises(IntegrityFault) as refused:
+        rebuild(service.database, LEDGER, kept=held)
+    held.close()
+    assert refused.value.facts["position"] == 9
+
+
+@pytest.fixture
+def restored(server_url: str, own: tuple[Subledger, str]) -> Iterator[Callable[[], Subledger]]:
+    """Makes a copy of the ledger's database, as a backup that was taken now and is restored."""
+    service, url = own
+    name, copies = f"t_{uuid.uuid4().hex[:12]}", []
+
+    def restore() -> Subledger:
+        service.database.close()  # a template has no connections
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {make_url(url).database}")
+        copies.append(Database(make_url(url).set(database=name).render_as_string(hide_password=False)))
+        return Subledger(copies[0])
+
+    yield restore
+    for copy in copies:
+        copy.close()
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def test_what_is_kept_of_another_log_is_not_used_though_it_is_as_long(
+    own: tuple[Subledger, str], restored: Callable[[], Subledger], tmp_path: Path
+) -> None:
+    service, _ = own
+    other = restored()
+    service.record(LEDGER, [grant("lost", "c1"), grant("lost-too", "of-the-lost")])
+    other.record(LEDGER, [grant("since", "c1"), grant("since-too", "of-the-other")])
+    # Told of by the last share: what was recorded last is in what is kept.
+    done = _interrupted(service, tmp_path / "kept", 90)
+    healthy = dump(other, LEDGER)
+    _empty(other)
+    counts = _resumed(other, tmp_path / "kept")
+    assert (counts.resumed_from, done) == (0, 90)
+    assert dump(other, LEDGER) == healthy
+    assert differences(other) == []
+
+
+def test_what_is_kept_of_a_log_that_was_longer_is_not_used(
+    own: tuple[Subledger, str], restored: Callable[[], Subledger], tmp_path: Path
+) -> None:
+    service, _ = own
+    earlier = restored()
+    service.record(LEDGER, [grant("lost", "c1")])
+    _interrupted(service, tmp_path / "kept", 89)
+    counts = _resumed(earlier, tmp_path / "kept")
+    assert counts.resumed_from == 0
+    assert not any(counts.written.values())
+
+
+def test_what_is_kept_of_a_copy_of_this_log_is_used(
+    own: tuple[Subledger, str], restored: Callable[[], Subledger], tmp_path: Path
+) -> None:
+    service, _ = own
+    copy = restored()
+    done = _interrupted(service, tmp_path / "kept", 50)
+    assert 0 < _resumed(copy, tmp_path / "kept").resumed_from <= done
+    assert differences(copy) == []
+
+
+@pytest.mark.parametrize("what", ["FORM", "version"])
+def test_what_another_program_has_kept_is_not_used(
+    own: tuple[Subledger, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    service, _ = own
+    _interrupted(service, tmp_path / "kept", 50)
+    monkeypatch.setattr(kept, what, {"FORM": kept.FORM + 1, "version": lambda _name: "another"}[what])
+    counts = _resumed(service, tmp_path / "kept")
+    assert counts.resumed_from == 0
+    assert differences(service) == []
+
+
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "one byte is another": lambda content: (
+        content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+    ),
+    "its end is missing": lambda content: content[:-3],
+    "it is empty": lambda _content: b"",
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_path: Path, how: str) -> None:
+    service, _ = own
+    _interrupted(service, tmp_path / "whole", 88)
+    healthy = dump(service, LEDGER)
+    names = _left(tmp_path / "whole" / "running")
+    assert names == ["chain", "manifest", "share-0", "share-1", "share-2"]
+    for name in names:
+        shutil.copytree(tmp_path / "whole", tmp_path / name)
+        file = tmp_path / name / "running" / name
+        file.write_bytes(SPOILT[how](file.read_bytes()))
+        _empty(service)
+        counts = _resumed(service, tmp_path / name)
+        assert (counts.resumed_from == 88) is (name == "chain"), name
+        assert (counts.resumed_from == 0) is (name == "manifest"), name
+        assert dump(service, LEDGER) == healthy
+        assert differences(service) == []
+
+
+# --- damage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("events", "UPDATE events SET data = replace(data, '2026-01', '2026-02') WHERE position = 88"),
+        ("events", "UPDATE events SET attributes = '{}' WHERE position = 88"),
+        ("events", "DELETE FROM events WHERE position = 88"),
+        ("batches", "UPDATE batches SET root = sha256('x') WHERE last_position = 88"),
+    ],
+)
+def test_going_on_never_goes_past_a_damage(
+    own: tuple[Subledger, str], tmp_path: Path, table: str, statement: str
+) -> None:
+    service, url = own
+    tamper(url, table, statement)
+    before = dump(service, LEDGER)
+    held = Kept(tmp_path / "kept")
+    with snapshot_of(service.database) as snapshot:
+        # As far as it comes, over the damage, and killed before it is told of.
+        held.begin(
+            snapshot.connection, LEDGER, read_head(snapshot.connection, LEDGER), shares=SHARES, how=Start.ANEW
+        )  # fmt: skip
+        (tmp_path / "spool").mkdir()
+        whole = fold(
+            snapshot, LEDGER, shares=SHARES, workers=1, tell=tell_nobody, spool=tmp_path / "spool", kept=held
+        )  # fmt: skip
+    held.close()
+    assert whole.damage is not None
+    for _ in range(2):
+        with pytest.raises(IntegrityFault) as refused:
+            _resumed(service, tmp_path / "kept")
+        assert refused.value.facts["position"] == whole.damage.position == 88
+        assert _left(tmp_path / "kept") == ["lock"], "the next one reads everything"
+        assert dump(service, LEDGER) == before
+
+
+# --- two at once --------------------------------------------------------------------------------------------------
+
+
+def test_of_two_at_once_in_one_place_the_second_is_refused_and_the_first_undisturbed(
+    own: tuple[Subledger, str], tmp_path: Path
+) -> None:
+    service, _ = own
+    healthy = dump(service, LEDGER)
+    _empty(service)
+    refused: list[str] = []
+
+    def second(_done: int, _total: int) -> None:
+        if not refused:
+            with pytest.raises(InvalidInput, match="another process") as found:
+                Kept(tmp_path / "kept")
+            refused.append(str(found.value))
+            assert "manifest" in _left(tmp_path / "kept" / "running")
+
+    held = Kept(tmp_path / "kept")
+    rebuild(service.database, LEDGER, second, kept=held)
+    held.close()
+    assert refused
+    assert dump(service, LEDGER) == healthy
+
+
+def test_two_at_once_in_two_places_leave_what_one_does(own: tuple[Subledger, str], tmp_path: Path) -> None:
+    service, url = own
+    healthy = dump(service, LEDGER)
+    for place in ("one", "two"):
+        _interrupted(service, tmp_path / place, 50)
+    _empty(service)
+    other, begun = Subledger(Database(url)), []
+
+    def second(_done: int, _total: int) -> None:
+        if not begun:
+            begun.append(_resumed(other, tmp_path / "two").resumed_from)
+
+    held = Kept(tmp_path / "one")
+    counts = rebuild(service.database, LEDGER, second, kept=held, resume=True)
+    held.close()
+    other.database.close()
+    assert begun == [counts.resumed_from]
+    assert not any(counts.written.values())
+    assert dump(service, LEDGER) == healthy
