@@ -120,6 +120,22 @@ def test_what_is_kept_of_another_log_is_not_used(own: tuple[Subledger, str], tmp
     assert "chain" in {check for check, _ in found}
 
 
+def test_what_cannot_be_read_whole_is_looked_at_anew(own: tuple[Subledger, str], tmp_path: Path) -> None:
+    service, _ = own
+    assert _verified(service, tmp_path, Start.ANEW)[0] == []
+    head = verify(service.database, LEDGER).events
+    clean = tmp_path / "kept" / "clean"
+    assert {path.name for path in clean.iterdir()} == {"chain", "ledger", "manifest", "share-0"}
+    for file in sorted(clean.iterdir()):
+        whole = file.read_bytes()
+        for spoilt in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+            file.write_bytes(spoilt)
+            service.record(LEDGER, [grant(f"{file.name}-{len(spoilt)}-{spoilt[-1:].hex()}")])
+            found, _, events, since = _verified(service, tmp_path, Start.SINCE_CLEAN)
+            assert (found, events) == ([], (head := head + 1))
+            assert (since == 0) is (file.name == "manifest")
+
+
 def test_what_is_kept_is_ours_alone_and_used_by_one_at_a_time(tmp_path: Path) -> None:
     kept = _kept(tmp_path)
     with pytest.raises(InvalidInput, match="another process"):
