@@ -242,13 +242,18 @@ def test_without_citus_nothing_is_distributed(owner_url: str) -> None:
 @pytest.fixture
 def pretended(fresh_database_url: str) -> str:
     """An empty database with as much of Citus as says what is distributed already: a view, and a name of a row."""
-    with psycopg.connect(fresh_database_url) as connection:
+    _pretend(fresh_database_url)
+    return fresh_database_url
+
+
+def _pretend(url: str) -> None:
+    with psycopg.connect(url) as connection:
         connection.execute(
             "CREATE TABLE citus_tables (table_name text, citus_table_type text, distribution_column text,"
             " colocation_id int)"
         )
+        connection.execute("GRANT SELECT ON citus_tables TO PUBLIC")  # as Citus does
         connection.execute("UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
-    return fresh_database_url
 
 
 def _already(url: str, *rows: tuple[str, str, str, int]) -> None:
@@ -280,15 +285,14 @@ def test_where_everything_is_distributed_nothing_is_left_to_do(pretended: str) -
     assert done.changed is (logs_in != (True,)), "but for the right to log in"
 
 
-def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(pretended: str) -> None:
+def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(fresh_database_url: str) -> None:
     # A snapshot is exported by the coordinator, and means nothing to the server that has the ledger.
-    migrate(pretended)
-    database = Database(pretended)
-    with psycopg.connect(pretended) as connection:
-        connection.execute("GRANT SELECT ON citus_tables TO PUBLIC")  # as Citus does
+    migrate(fresh_database_url)
+    _pretend(fresh_database_url)
+    database = Database(fresh_database_url)
     with database.read() as reading:
-        assert workers_for(reading, 10_000_000, 3) == 3, "Citus is there, and our tables on this one server"
-    _already(pretended, ("ledgers", "distributed", "ledger", 7))
+        assert workers_for(reading, 10_000_000, 3) == 3, "Citus is there, and our tables are on this one server"
+    _already(fresh_database_url, ("ledgers", "distributed", "ledger", 7))
     with database.read() as reading:
         assert [workers_for(reading, 10_000_000, asked) for asked in (None, 1, 3)] == [1, 1, 1]
     database.close()
