@@ -128,8 +128,7 @@ def fold_own(
 ) -> tuple[LedgerReplayer, Damage | None]:  # fmt: skip
     own = load(part, LedgerReplayer) or LedgerReplayer(ledger)
     damage = follow_own(connection, own)
-    if part is not None and damage is None:
-        part.save(own)
+    _end(part, own, damage)
     return own, damage
 
 
@@ -148,11 +147,11 @@ def fold_share(
     connection: sa.Connection, tell: Tell, ledger: str, share: Share, days: RecordedDays, spool: Path | None,
     part: Part | None,
 ) -> Folded:  # fmt: skip
-    """Nothing is saved of an event that is not what was hashed: it is met again, however often the share goes on.
+    """Where an event is not what was hashed, neither this share nor another is gone on from: all is read again.
 
     What an event of the ledger itself, or a transfer from another share, does here is hashed by the share that owns it,
-    perhaps later. So one thing is not seen by going on: a log that was changed, folded in part, and put right before
-    the rest was folded. A verification sees it.
+    perhaps later. So one thing is not seen by going on: a log that was changed, folded in part, interrupted, and put
+    right before the owner had come to that event. A verification sees it.
     """
     replay = load(part, Replayer) or Replayer(ledger, Members(connection, share))
     replay.go_on(connection, None, {})
@@ -168,15 +167,23 @@ def fold_share(
             part.save(replay)
             unsaved = 0
         tell(replay.events - before)
-    replay.settle_all()
-    if damage is None and part is not None and unsaved:
-        part.save(replay)
+    if damage is None:
+        replay.settle_all()
+    if unsaved or damage is not None:
+        _end(part, replay, damage)
     if spool is not None and damage is None:
         for table in OF_CUSTOMERS:
             _spool(replay, table, spool / f"{table}-{share.number}")
     return Folded(
         events=replay.events, resumed_from=resumed_from, totals=replay.totals, state=replay.state, damage=damage
     )  # fmt: skip
+
+
+def _end(part: Part | None, folded: Any, damage: Damage | None) -> None:
+    if part is not None and damage is None:
+        part.save(folded)
+    elif part is not None:
+        part.give_up()
 
 
 def take_all(

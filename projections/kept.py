@@ -147,6 +147,10 @@ class Part(msgspec.Struct, frozen=True):
         """Replaces what was saved, whole or not at all."""
         _write(self.path, pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
 
+    def give_up(self) -> None:
+        """Nothing that runs beside this part is gone on from: what one has met, another may have folded."""
+        (self.path.parent / _MANIFEST).unlink(missing_ok=True)
+
 
 def load(part: Part | None, kind: type[_Saved]) -> _Saved | None:
     """The same where perhaps nothing is kept at all."""

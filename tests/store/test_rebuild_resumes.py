@@ -314,6 +314,22 @@ def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_
 # --- damage -------------------------------------------------------------------------------------------------------
 
 
+def _over_the_damage(service: Subledger, directory: Path) -> int:
+    """A rebuild that comes as far as it can, and is killed before it tells what it has met. Returns where that is."""
+    held = Kept(directory / "kept")
+    (directory / "spool").mkdir()
+    with snapshot_of(service.database) as snapshot:
+        head = read_head(snapshot.connection, LEDGER)
+        held.begin(snapshot.connection, LEDGER, head, shares=SHARES, how=Start.ANEW)
+        whole = fold(
+            snapshot, LEDGER, shares=SHARES, workers=1, tell=tell_nobody, spool=directory / "spool", kept=held
+        )  # fmt: skip
+    held.close()
+    assert whole.damage is not None
+    return whole.damage.position
+
+
+@pytest.mark.parametrize("saved_every", [1, 1_000])
 @pytest.mark.parametrize(
     ("table", "statement"),
     [
@@ -324,29 +340,44 @@ def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_
     ],
 )
 def test_going_on_never_goes_past_a_damage(
-    own: tuple[Subledger, str], tmp_path: Path, table: str, statement: str
-) -> None:
+    own: tuple[Subledger, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, statement: str,
+    saved_every: int,
+) -> None:  # fmt: skip
     service, url = own
+    monkeypatch.setattr(folding, "SAVED_EVERY", saved_every)
     tamper(url, table, statement)
     before = dump(service, LEDGER)
-    held = Kept(tmp_path / "kept")
-    with snapshot_of(service.database) as snapshot:
-        # As far as it comes, over the damage, and killed before it is told of.
-        held.begin(
-            snapshot.connection, LEDGER, read_head(snapshot.connection, LEDGER), shares=SHARES, how=Start.ANEW
-        )  # fmt: skip
-        (tmp_path / "spool").mkdir()
-        whole = fold(
-            snapshot, LEDGER, shares=SHARES, workers=1, tell=tell_nobody, spool=tmp_path / "spool", kept=held
-        )  # fmt: skip
-    held.close()
-    assert whole.damage is not None
+    assert _over_the_damage(service, tmp_path) == 88
     for _ in range(2):
         with pytest.raises(IntegrityFault) as refused:
             _resumed(service, tmp_path / "kept")
-        assert refused.value.facts["position"] == whole.damage.position == 88
+        assert refused.value.facts["position"] == 88
         assert _left(tmp_path / "kept") == ["lock"], "the next one reads everything"
         assert dump(service, LEDGER) == before
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "changed", "position"),
+    [
+        ("events", "attributes", "'{}'", 70),
+        ("events", "data", "replace(data, '2026-01', '2026-02')", 88),  # the close: every share folds it, one hashes it
+        ("batches", "root", "sha256('x')", 88),
+    ],
+)
+def test_a_damage_that_was_met_and_put_right_leaves_no_trace_in_what_goes_on(
+    own: tuple[Subledger, str], tmp_path: Path, table: str, column: str, changed: str, position: int
+) -> None:
+    service, url = own
+    place = f"{'position' if table == 'events' else 'last_position'} = {position}"
+    with psycopg.connect(url) as connection:
+        connection.execute(f"CREATE TABLE backup AS SELECT {column} FROM {table} WHERE {place}")
+    tamper(url, table, f"UPDATE {table} SET {column} = {changed} WHERE {place}")
+    assert _over_the_damage(service, tmp_path) == position
+    tamper(url, table, f"UPDATE {table} SET {column} = (SELECT {column} FROM backup) WHERE {place}")
+    counts = _resumed(service, tmp_path / "kept")
+    assert (counts.resumed_from > 0) is (table == "batches"), "no share had folded what was damaged"
+    assert not any(counts.written.values())
+    assert differences(service) == []
 
 
 # --- two at once --------------------------------------------------------------------------------------------------
