@@ -124,6 +124,7 @@ def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI
         deliveries, operations,
     ):  # fmt: skip
         app.include_router(module.router)
+    app.include_router(tie_out.of_channel)
 
     @app.get("/", include_in_schema=False)
     def front_door() -> RedirectResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from api import documents
 from api.documents import Document
 from projections.journals import exports
 from projections.journals.checklist import Checklist
+from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export, Posted
 from projections.journals.formats import FORMATS
 from projections.journals.formats.target import Target, TargetSettings
@@ -95,7 +97,8 @@ def checklist(found: Checklist) -> Document:
     }
 
 
-def tie_out(found: TieOut) -> Document:
+def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> Document:
+    """``reconciled``: the deliveries that it has made so."""
     return {
         "ledger": found.ledger,
         "currency": found.currency,
@@ -104,6 +107,7 @@ def tie_out(found: TieOut) -> Document:
         "differences": [_difference(each, found.currency) for each in found.differences],
         "not_ours": list(found.not_ours),
         "not_handed_over": [str(period) for period in found.not_handed_over],
+        "reconciled": [delivery.delivery_id for delivery in reconciled],
     }
 
 

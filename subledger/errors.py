@@ -21,7 +21,7 @@
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
     │   └── UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel  UnknownConnector  UnknownDelivery
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
-    │   ├── DatabaseUnavailable  EmbeddedServerFailed
+    │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered
     │   └── LedgerBusy  Overloaded  Stopping
     └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
 
@@ -551,6 +551,12 @@ class DatabaseUnavailable(Unavailable):
     """
 
     code = "database_unavailable"
+
+
+class NotAnswered(Unavailable):
+    """Another system did not say what it was asked."""
+
+    code = "not_answered"
 
 
 class LedgerBusy(Unavailable):

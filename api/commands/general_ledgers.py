@@ -14,6 +14,8 @@ from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.journals import exports, targets
 from projections.journals import tie_out as tying
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery.tying import tie_out_channel
 from projections.journals.formats import TARGETS
 from subledger.errors import InvalidInput
 from subledger.periods import Period
@@ -170,39 +172,69 @@ def target_set(
 
 
 def tie_out(
-    file: Annotated[Path, typer.Argument(help="CSV: account, period, debit and credit or balance.", metavar="FILE")],
     ledger: LedgerOption,
+    file: Annotated[
+        Path | None, typer.Argument(help="CSV: account, period, debit and credit or balance.", metavar="FILE")
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Whose books these are; without FILE it is asked for them.", metavar="CHANNEL")
+    ] = None,
+    period: Annotated[
+        list[str] | None, typer.Option(help="Ask for this month; more than once. Else all that were delivered.")
+    ] = None,
     account: Annotated[list[str] | None, typer.Option(help="Compare this account; more than once.")] = None,
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """Compares the general ledger's trial balance with what was handed over; exit code 1 where they differ.
 
-    Without --account: every account that the sub-ledger alone feeds. Amounts are in the functional currency.
+    Without --account: every account that the sub-ledger alone feeds. Amounts are in the functional currency. With
+    --channel, what was posted through it in months without a difference is reconciled.
 
     Example: subledger tie-out trial-balance.csv --ledger acme
     """
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a CSV file") from None
-    with connect().database.read() as connection:
+    if file is None and channel is None:
+        raise InvalidInput("give a FILE, or a --channel to ask", field="FILE", expected="a CSV file")
+    service, theirs, done = connect(), None, list[Delivery]()
+    with service.database.read() as connection:
         home = ledger_head(connection, ledger).state.functional_currency
-        theirs = tying.read_trial_balance(text, home)
-        found = tying.tie_out(connection, ledger, theirs, accounts=account or ())
-    document = export_documents.tie_out(found)
+    if file is not None:
+        theirs = tying.read_trial_balance(_text_of(file), home)
+    if channel is not None:
+        months = [Period.parse(name) for name in period or ()]
+        found, done = tie_out_channel(
+            service.database, ledger, channel, theirs, periods=months, accounts=account or (), by=by
+        )
+    else:
+        with service.database.read() as connection:
+            found = tying.tie_out(connection, ledger, theirs or (), accounts=account or ())
+    document = export_documents.tie_out(found, done)
     if json_:
         print_json(document)
-    elif found.differences:
+    else:
+        _show_tie_out(found, document)
+    if not found.tied:
+        raise typer.Exit(1)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a CSV file") from None
+
+
+def _show_tie_out(found: tying.TieOut, document: dict[str, Any]) -> None:
+    if found.differences:
         names = ("period", "account", "account_name", "measure", "sub_ledger", "general_ledger", "difference")
         rows = [
             [*(each[name] for name in names), ", ".join(share["journal"] for share in each["behind"])]
             for each in document["differences"]
         ]
         table(None, (*names, "journals"), rows, right=(4, 5, 6))
-    if not json_:
-        ours = f"{found.compared} compared, {len(found.differences)} differ"
-        out.print(ours + (f"; not ours: {', '.join(found.not_ours)}" if found.not_ours else "") + ".")
-        for period in found.not_handed_over:
-            out.print(f"{period} has entries that no journal holds yet: export it first.")
-    if not found.tied:
-        raise typer.Exit(1)
+    ours = f"{found.compared} compared, {len(found.differences)} differ"
+    out.print(ours + (f"; not ours: {', '.join(found.not_ours)}" if found.not_ours else "") + ".")
+    for period in found.not_handed_over:
+        out.print(f"{period} has entries that no journal holds yet: export it first.")
+    if document["reconciled"]:
+        out.print(f"{len(document['reconciled'])} deliveries are reconciled.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import delivery_documents, documents
 from api.access import Access
-from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
+from api.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, Limit, Service, needs
 from projections.journals.delivery import channels, outbox
 from projections.journals.delivery.states import State
 from subledger.periods import Period
@@ -17,7 +17,6 @@ from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["delivery"])
 
-ChannelName = Annotated[str, Path(description="The channel", examples=["netsuite"], max_length=60)]
 DeliveryId = Annotated[
     str, Path(description="The delivery", examples=["netsuite-acme-2026-01-1"], pattern=r"^[^\x00]+$")
 ]

@@ -9,12 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import export_documents
 from api.access import Access
-from api.routes.dependencies import LedgerId, Service, needs
+from api.routes.dependencies import Caller, ChannelName, LedgerId, Service, needs
 from projections.journals import tie_out as tying
+from projections.journals.delivery.tying import tie_out_channel
 from subledger.errors import InvalidInput
+from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}/tie-out", tags=["exports"])
+of_channel = APIRouter(prefix="/v1/ledgers/{ledger}/channels/{channel}/tie-out", tags=["delivery"])
 
 
 class TheirRow(BaseModel):
@@ -55,9 +58,34 @@ def compare(
     if (body.rows is None) == (body.csv is None):
         raise InvalidInput("send rows, or csv", field="rows", expected="one of rows and csv")
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
-        if body.csv is not None:
-            theirs = tying.read_trial_balance(body.csv, home)
-        else:
-            theirs = tying.theirs_of([row.model_dump(exclude_none=True) for row in body.rows or ()], home)
+        theirs = _theirs(body, ledger_head(connection, ledger).state.functional_currency)
         return export_documents.tie_out(tying.tie_out(connection, ledger, theirs, accounts=body.accounts))
+
+
+class TheirChannel(TheirBooks):
+    """Nothing, for the general ledger to be asked; or its rows, or a CSV file."""
+
+    periods: list[str] = Field(default=[], description="Ask for these months; else for all that were delivered")
+
+
+@of_channel.post("", dependencies=[needs(Access.CONTROLLER)])
+def compare_channel(
+    service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
+) -> dict[str, Any]:  # fmt: skip
+    """Compares the books behind a channel, and reconciles what was posted through it where nothing differs."""
+    if body.rows is not None and body.csv is not None:
+        raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
+    with service.database.read() as connection:
+        home = ledger_head(connection, ledger).state.functional_currency
+    theirs = None if body.rows is None and body.csv is None else _theirs(body, home)
+    found, done = tie_out_channel(
+        service.database, ledger, channel, theirs, periods=[Period.parse(name) for name in body.periods],
+        accounts=body.accounts, by=caller,
+    )  # fmt: skip
+    return export_documents.tie_out(found, done)
+
+
+def _theirs(body: TheirBooks, home: str) -> list[tying.Theirs]:
+    if body.csv is not None:
+        return tying.read_trial_balance(body.csv, home)
+    return tying.theirs_of([row.model_dump(exclude_none=True) for row in body.rows or ()], home)

@@ -6,6 +6,7 @@ tried on a snapshot. Owns: the steps and their order. Does not own: what they lo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -14,6 +15,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.journals.close import remeasurements
+from projections.journals.delivery.channels import list_channels
+from projections.journals.delivery.outbox import list_deliveries
+from projections.journals.delivery.states import IN_THE_BOOKS, State
 from projections.journals.mapping import mapping_for, unmapped
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
@@ -122,6 +126,7 @@ class _Looking:
         yield self._close()
         yield self._journals()
         yield self._files()
+        yield from self._deliveries()
 
     def _command(self, words: str) -> str:
         return f"subledger {words} --ledger {self._state.ledger}"
@@ -233,6 +238,32 @@ class _Looking:
             state="done" if made and not missing else "open", evidence={"formats": files, "without_file": missing},
             next=self._command(f"export {self._period} --format csv") if missing or not made else None,
         )  # fmt: skip
+
+    def _deliveries(self) -> Iterator[Step]:
+        """Of each channel: are the month's journals in the books there, and were they tied out?"""
+        ledger, period = self._state.ledger, self._period
+        handed_over = {(number, format) for number, format in rows(self._connection, FILES, self._where)}
+        made = journals_of(self._connection, ledger, period)
+        for channel in list_channels(self._connection, ledger):
+            found = list_deliveries(self._connection, ledger, channel=channel.name, period=period)
+            counts = Counter(each.state.value for each in found if each.state is not State.ABANDONED)
+            missing = [journal.number for journal in made if (journal.number, channel.format.name) not in handed_over]
+            dead = [each.delivery_id for each in found if each.state in (State.REJECTED, State.FAILED)]
+            there = bool(made) and not missing and {*counts} <= {state.value for state in IN_THE_BOOKS}
+            yield Step(
+                name=f"delivery_{channel.name}", question=f"Is every journal in the books of {channel.destination}?",
+                state="done" if there else "open",
+                evidence={"deliveries": dict(sorted(counts.items())), "not_sent": missing, "dead": dead[:_SHOWN]},
+                next=None if there else self._command(
+                    f"deliveries show {dead[0]}" if dead else f"deliver {period} --channel {channel.name}"
+                ),
+            )  # fmt: skip
+            tied = there and State.POSTED.value not in counts
+            yield Step(
+                name=f"tie_out_{channel.name}", question=f"Do the accounts of {channel.destination} tie out?",
+                state="done" if tied else "attention", evidence={"reconciled": counts[State.RECONCILED.value]},
+                next=None if tied else self._command(f"tie-out --channel {channel.name} --period {period}"),
+            )  # fmt: skip
 
     @staticmethod
     def _tried(attempt: Callable[[], object]) -> tuple[Standing, dict[str, Any]]:

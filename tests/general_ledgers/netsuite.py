@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from typing import Any
 
 import jwt
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.general_ledgers.stand_in import Answer, Request, StandIn
 
 RECORDS = "/services/rest/record/v1/journalEntry"
+QUERY = "/services/rest/query/v1/suiteql"
 TOKEN = "/services/rest/auth/oauth2/v1/token"
 KEY = rsa.generate_private_key(65537, 2048)
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -27,6 +30,7 @@ class NetSuiteStandIn(StandIn):
 
     moves_to: str | None = None
     unique = True
+    page = 3
     tokens = 0
 
     def answer(self, request: Request) -> Answer:
@@ -34,6 +38,8 @@ class NetSuiteStandIn(StandIn):
             return self._token(request)
         if request.headers.get("Authorization") != f"Bearer token-{self.tokens}":
             return Answer(401, b'{"title": "invalid login"}')
+        if request.path == QUERY:
+            return self._queried(request)
         if request.method == "GET":
             return self._found(request.path.removeprefix(f"{RECORDS}/eid:"))
         return self.submitted(lambda: self._create(request.json))
@@ -46,6 +52,27 @@ class NetSuiteStandIn(StandIn):
         assert claims["iss"] == "client"
         self.tokens += 1
         return Answer.of({"access_token": f"token-{self.tokens}", "expires_in": "3600", "token_type": "bearer"})
+
+    def _queried(self, request: Request) -> Answer:
+        """What accounts moved in the months between two days: the one query that we send."""
+        if request.headers.get("Prefer") != "transient":
+            return problem(400, "INVALID_HEADER", "The Prefer header is required.")
+        first, last = re.findall(r"TO_DATE\('(\d{4}-\d\d)-\d\d'", request.json["q"])
+        sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        with self.lock:
+            for journal in self.journals:
+                record = journal["record"]
+                month = record["postingPeriod"]["id"]
+                for item in record["line"]["items"] if record["approved"] and first <= month <= last else ():
+                    total = sums[item["account"]["externalId"], month]
+                    total[0] += item.get("debit", 0)
+                    total[1] += item.get("credit", 0)
+        rows = [
+            {"account": account, "period": month, "debit": f"{debit:.2f}", "credit": f"{credit:.2f}"}
+            for (account, month), (debit, credit) in sorted(sums.items())
+        ]  # fmt: skip
+        start, size = int(request.query["offset"]), min(int(request.query["limit"]), self.page)
+        return Answer.of({"items": rows[start : start + size], "hasMore": len(rows) > start + size})
 
     def _found(self, reference: str) -> Answer:
         found = self.named(reference)

@@ -334,6 +334,7 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownTarget: "tests/store/test_general_ledgers.py",
     errors.UnknownChannel: "tests/general_ledgers/test_channels.py",
     errors.UnknownConnector: "tests/general_ledgers/test_channels.py",
+    errors.NotAnswered: "tests/general_ledgers/test_tying.py",
     errors.UnknownDelivery: "tests/general_ledgers/test_channels.py",
     errors.DeliveryInHand: "tests/general_ledgers/test_delivery.py",
     errors.DeliveredOtherwise: "tests/general_ledgers/test_delivery.py",

@@ -6,6 +6,7 @@ again is decided in ``sending``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Literal
 
@@ -16,8 +17,10 @@ from projections.journals.delivery.calls import Calls
 from projections.journals.formats.target import TargetSettings
 from projections.journals.postings import Posting
 from projections.journals.summary import Journal
-from subledger.errors import InvalidInput
+from projections.journals.tie_out import Theirs
+from subledger.errors import InvalidInput, NotSupportedYet
 from subledger.money import exponent
+from subledger.periods import Period
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +128,21 @@ class Connector:
         Raises NotSent, NotAuthorised or Throttled where certainly nothing was done, Unclear where nobody knows.
         """
         raise NotImplementedError
+
+    def trial_balance(
+        self,
+        periods: Sequence[Period],  # noqa: ARG002  # for those that can be asked
+        currency: str,  # noqa: ARG002
+        settings: TargetSettings | None,  # noqa: ARG002
+    ) -> list[Theirs]:
+        """What every account moved in some months, by the number that the mapping has for it.
+
+        ``settings`` are the target's, as they are now. Raises NotSupportedYet where only a file is read, NotSent and
+        Unclear as ``look_up``.
+        """
+        raise NotSupportedYet(
+            f"{self.name} is not asked for its trial balance: give it as a CSV file", field="channel", found=self.name
+        )
 
 
 def check_url(url: str, *, field: str = "url") -> None:

@@ -7,15 +7,17 @@ one that is found in another period is a rejection that names it.
 
 Sure: addresses, ``eid:``, the fields, the OAuth 2.0 client credentials with their signed assertion. Not sure, so try
 it in a sandbox: how a refused external id is worded (nothing rests on it: it is looked up), and that an approved
-journal is in the books at once.
+journal is in the books at once; the names of the query for the trial balance.
 
 Sources: NetSuite help, REST journal entry (section_159886587653), external ids (section_156334828635), OAuth 2.0
-client credentials (section_162790605110), idempotency (subsect_164494900632).
+client credentials (section_162790605110), idempotency
+(subsect_164494900632), SuiteQL (section_158394344595).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import httpx
@@ -36,9 +38,25 @@ from projections.journals.delivery.connectors.connector import (
     minor_of,
 )
 from projections.journals.delivery.credentials import Credential
+from projections.journals.formats.target import TargetSettings
+from projections.journals.tie_out import Theirs
+from subledger.periods import Period
 
 _RECORDS: Final = "/services/rest/record/v1/journalEntry"
 _TOKEN: Final = "/services/rest/auth/oauth2/v1/token"
+_QUERY: Final = "/services/rest/query/v1/suiteql"
+_PAGE: Final = 1_000
+# What accounts moved in periods that begin within some days, in the primary book: its amounts are in the subsidiary's
+# currency. Adjustment periods are told from months by their flag.
+_TRIAL_BALANCE: Final = (
+    "SELECT a.acctnumber AS account, TO_CHAR(p.startdate, 'YYYY-MM') AS period, SUM(NVL(tal.debit, 0)) AS debit, "
+    "SUM(NVL(tal.credit, 0)) AS credit FROM transactionaccountingline tal "
+    "JOIN transactionline tl ON tl.transaction = tal.transaction AND tl.id = tal.transactionline "
+    "JOIN transaction t ON t.id = tal.transaction JOIN account a ON a.id = tal.account "
+    "JOIN accountingperiod p ON p.id = t.postingperiod WHERE tal.posting = 'T' AND p.isadjust = 'F' "
+    "AND p.startdate BETWEEN TO_DATE('{first}', 'YYYY-MM-DD') AND TO_DATE('{last}', 'YYYY-MM-DD') {subsidiary} "
+    "GROUP BY a.acctnumber, TO_CHAR(p.startdate, 'YYYY-MM') ORDER BY 1, 2"
+)
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _APPROVED: Final = "2"
 _REFUSED_BY_APPROVER: Final = "3"
@@ -86,6 +104,28 @@ class NetSuite(Connector):
         return Accepted(
             erp_id=answer.headers.get("Location", "").rsplit("/", 1)[-1], posted=msgspec.json.decode(record)["approved"]
         )
+
+    def trial_balance(self, periods: Sequence[Period], currency: str, settings: TargetSettings | None) -> list[Theirs]:
+        subsidiary = getattr(settings, "subsidiary_id", "")
+        query = _TRIAL_BALANCE.format(
+            first=min(periods).first_day, last=max(periods).last_day,
+            subsidiary=f"AND tl.subsidiary = {int(subsidiary)}" if subsidiary else "",
+        )  # fmt: skip
+        found: list[Theirs] = []
+        more = True
+        while more:
+            answer = self._call(
+                "POST",
+                f"{_QUERY}?limit={_PAGE}&offset={len(found)}",
+                json={"q": query},
+                headers={"Prefer": "transient"},
+            )
+            if answer.status_code != 200:
+                raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
+            page = answer.json()
+            found += [_moved(row, currency) for row in page["items"]]
+            more = page["hasMore"]
+        return [row for row in found if row.period in periods]
 
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
         headers = {**more.pop("headers", {}), "Authorization": f"Bearer {self.calls.hide(self._token())}"}
@@ -146,6 +186,11 @@ def _found(shipment: Shipment, record: dict[str, Any]) -> Found:
         erp_id=erp_id, state="posted" if approved else "accepted", totals={shipment.reference: total},
         reason=None if approved else "it waits for approval",
     )  # fmt: skip
+
+
+def _moved(row: dict[str, Any], currency: str) -> Theirs:
+    moved = minor_of(row["debit"], currency) - minor_of(row["credit"], currency)
+    return Theirs(account=str(row["account"]), period=Period.parse(row["period"]), moved=moved)
 
 
 def _refusal(answer: httpx.Response) -> str:
