@@ -120,6 +120,8 @@ class _Attempt:
             content_type=export.media_type,
             documents=documents if not delivery.part else tuple(d for d in documents if d.part == delivery.part),
             settings=posted.settings_as(self._channel.format.target) if posted is not None else None,
+            # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
+            erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
         )  # fmt: skip
 
     # --- sending --------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from projections.journals.formats.target import (
     zip_bytes,
 )
 from projections.journals.postings import Limits, Posting, PostingLine, short_name
+from projections.journals.summary import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 
@@ -115,6 +116,11 @@ def group_id(rendering: Rendering) -> int:
     return int.from_bytes(digest[:8]) % (_GROUPS - 1) + 1
 
 
+def batch_name(journal: Journal) -> str:
+    """What the name of a journal's batch begins with in Oracle: the import adds to it."""
+    return short_name(journal.name, _BATCHES)
+
+
 def _document(rendering: Rendering, posting: Posting) -> dict[int, str]:
     """The columns that all lines of a document have alike, by their places from 1."""
     settings: Settings = rendering.settings
@@ -123,7 +129,7 @@ def _document(rendering: Rendering, posting: Posting) -> dict[int, str]:
     columns = {
         1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: posting.currency,
         7: day, 8: "A",
-        43: short_name(journal.name, _BATCHES), 44: f"{rendering.export_id}, {rendering.title}"[:_TEXT],
+        43: batch_name(journal), 44: f"{rendering.export_id}, {rendering.title}"[:_TEXT],
         46: posting.reference, 47: f"{posting.name}, {rendering.title}"[:_TEXT],
         48: short_name(rendering.export_id, _EXTERNAL_REFERENCES),
         67: str(group_id(rendering)),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.journals.delivery.connectors import netsuite
+from projections.journals.delivery.connectors import netsuite, oracle
 from projections.journals.delivery.connectors.connector import Connector
 from subledger.errors import UnknownConnector
 
-CONNECTORS: Final[dict[str, type[Connector]]] = {connector.name: connector for connector in (netsuite.NetSuite,)}
+CONNECTORS: Final[dict[str, type[Connector]]] = {
+    connector.name: connector for connector in (netsuite.NetSuite, oracle.Oracle)
+}
 
 
 def connector_named(name: str) -> type[Connector]:

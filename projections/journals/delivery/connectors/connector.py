@@ -49,7 +49,8 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     """What is delivered: one document of a journal, or its file, which holds them all.
 
     ``reference`` is what the target knows it by; of a file, its name. ``settings`` are those that the export was made
-    with; None for a format that has none.
+    with; None for a format that has none. ``erp_id``: what the target calls what it has accepted; None as long as it
+    has accepted nothing of this attempt.
     """
 
     journal: Journal
@@ -59,6 +60,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     documents: tuple[Posting, ...]
     settings: TargetSettings | None
+    erp_id: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,98 @@
+"""The jobs of Oracle's scheduler, as the finders of ``erpintegrations`` tell of them: what became of each, and why.
+
+Owns: reading what Oracle says of a request. Does not own: asking, and what follows from it (oracle).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+_ENDED: Final = frozenset(
+    {
+        "SUCCEEDED", "WARNING", "ERROR", "FAILED", "CANCELLED", "CANCELED", "EXPIRED", "FINISHED", "ABORTED",
+        "VALIDATION_FAILED", "ERROR_MANUAL_RECOVERY",
+    }
+)  # fmt: skip
+_WELL: Final = frozenset({"SUCCEEDED", "FINISHED"})
+
+
+class Job(NamedTuple):
+    """One request of the scheduler. ``status`` in capitals; one that is not known is taken for one that goes on."""
+
+    request: str
+    name: str
+    status: str
+
+    @classmethod
+    def of(cls, request: object, name: object, status: object) -> Job:
+        return cls(str(request), str(name or ""), str(status).strip().upper().replace(" ", "_"))
+
+    @property
+    def ended(self) -> bool:
+        return self.status in _ENDED
+
+    @property
+    def failed(self) -> bool:
+        return self.ended and self.status not in _WELL
+
+    @property
+    def imports(self) -> bool:
+        """Whether it is the journal import: ``Import Journals: Child``, ``JournalImport``."""
+        name = self.name.replace(" ", "").lower()
+        return "importjournals" in name or "journalimport" in name
+
+    def __str__(self) -> str:
+        return f"request {self.request} {self.name}".rstrip()
+
+
+def jobs_of(details: str) -> list[Job]:
+    """The jobs that ``ESSExecutionDetailsRF`` tells of. Raises ValueError."""
+    return list(_below(msgspec.json.decode(details)))
+
+
+def _below(node: Any) -> Iterator[Job]:
+    """They are nested in ``JOBS`` and ``CHILD``, alone or in lists."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _below(each)
+    elif isinstance(node, dict):
+        if node.get("REQUESTID"):
+            yield Job.of(node["REQUESTID"], node.get("JOBNAME"), node.get("STATUS"))
+        for name in ("JOBS", "CHILD"):
+            yield from _below(node.get(name))
+
+
+def errors_in(document: str) -> list[str]:
+    """What the reports of a job say is wrong, from the zip that ``ESSJobExecutionDetailsRF`` has; nothing where it
+    cannot be read.
+    """
+    said: list[str] = []
+    try:
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(document, validate=True))) as archive:
+            for name in archive.namelist():
+                said += _reasons(archive.read(name).decode(errors="replace"))
+    except (binascii.Error, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        pass
+    return said
+
+
+def _reasons(report: str) -> Iterator[str]:
+    """The error codes that a report has lines for, with the text that its key has for them; else the database's.
+
+    The key lists every code there is, whatever happened.
+    """
+    lines, _, key = report.partition("Error Key")
+    codes = sorted(set(re.findall(r"^\s*([EW][A-Z]\d\d)\b", lines, re.MULTILINE)))
+    for code in codes:
+        text = re.search(rf"^\s*{code}\s+(\S.*)$", key, re.MULTILINE)
+        yield f"{code} {text[1].strip()}" if text else code
+    if not codes:
+        yield from re.findall(r"ORA-\d+[^\n]{0,200}", lines)[:3]

@@ -1,0 +1,257 @@
+"""Oracle Fusion: nothing is believed but the journals, and nothing of ours is there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import channels, outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import State
+from subledger.errors import InvalidInput
+from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.oracle import OracleStandIn
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.working import states, steps, work
+
+Sold = Callable[..., str]
+Exported = Callable[..., Any]
+Sent = Callable[..., tuple[Channel, Delivery]]
+
+
+@pytest.fixture
+def oracle() -> Iterator[OracleStandIn]:
+    stand_in = OracleStandIn()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def sent(
+    service: Subledger, sold: Sold, exported: Exported, oracle: OracleStandIn, monkeypatch: pytest.MonkeyPatch
+) -> Sent:  # fmt: skip
+    """A file on its way into the stand-in, of so many blocks."""
+    monkeypatch.setenv("ORACLE_PASSWORD", oracle.password)
+    monkeypatch.setenv("ORACLE_TOKEN", oracle.token)
+
+    def send(blocks: int = 1, with_token: bool = False, **settings: Any) -> tuple[Channel, Delivery]:
+        ledger = sold(blocks)
+        login = (
+            {"token": "env:ORACLE_TOKEN"} if with_token else {"user": oracle.user, "password": "env:ORACLE_PASSWORD"}
+        )
+        given = {"connector": "oracle", "url": oracle.url, **login, **QUICK}
+        channel = channels.set_channel(service.database, ledger, "oracle", given, by="test")
+        export = exported(ledger, form="oracle-fbdi", target="oracle", **settings)
+        [delivery] = outbox.add(service.database, channel, export, by="test")
+        return channel, delivery
+
+    return send
+
+
+def the_one(service: Subledger, channel: Channel) -> Delivery:
+    [delivery] = deliveries(service, channel.ledger)
+    return delivery
+
+
+@pytest.mark.parametrize("with_token", [False, True])
+def test_a_file_is_loaded_imported_and_found_by_its_journals(
+    service: Subledger, sent: Sent, oracle: OracleStandIn, with_token: bool
+) -> None:
+    channel, delivery = sent(with_token=with_token)
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    assert the_one(service, channel).erp_id == "1"
+    [journal] = oracle.journals
+    assert journal["debit"] == journal["credit"] > 0
+
+
+def test_all_documents_of_a_file_are_one_delivery(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+    channel, _ = sent(blocks=4, level="block", lines=8)
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(oracle.journals) > 1
+    assert len(oracle.loads) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
+    service: Subledger, sent: Sent, oracle: OracleStandIn, fault: Fault
+) -> None:
+    channel, _ = sent()
+    oracle.fault = one_after_another([fault])
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(oracle.journals) == 1
+    assert len(oracle.loads) == 1
+    assert oracle.met[fault] == 1
+
+
+def test_what_a_request_is_still_doing_is_waited_for_however_long_it_takes(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, _ = sent()
+    oracle.takes_s = 2 * channel.settings.settle_s
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(oracle.loads) == 1
+
+
+def test_a_request_that_succeeded_without_a_journal_is_a_rejection(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, delivery = sent()
+    oracle.imports = False
+    work(service, channel)
+    assert states(service, delivery)[-2:] == ["accepted", "rejected"]
+    assert "there is no journal" in str(the_one(service, channel).reason)
+
+
+def test_a_journal_is_accepted_until_it_is_posted(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+    channel, _ = sent()
+    oracle.autoposts = False
+    deliver_due(service.database, channel)
+    while not oracle.journals or not str(the_one(service, channel).reason).startswith("batch"):
+        deliver_due(service.database, channel)
+    waiting = the_one(service, channel)
+    assert (waiting.state, waiting.erp_id) == (State.ACCEPTED, "1")
+    assert "Unposted" in str(waiting.reason)
+    oracle.journals[0]["posted"] = True
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+
+
+def test_a_closed_period_is_a_rejection_with_oracles_reason_and_goes_through_later(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, delivery = sent()
+    oracle.closed.add("2026-01")
+    work(service, channel)
+    rejected = the_one(service, channel)
+    assert rejected.state is State.REJECTED
+    assert "EP01 This date is not in any open or future enterable period." in str(rejected.reason)
+    assert "EU02" not in str(rejected.reason), "the report's key is not what happened"
+    assert f"delete what is left of interface group {oracle.loads[0].group}" in str(rejected.reason)
+    oracle.closed.clear()
+    oracle.delete_interface()
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(oracle.journals) == 1
+
+
+def test_what_was_left_in_the_interface_and_came_in_too_is_noticed(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, delivery = sent()
+    oracle.closed.add("2026-01")
+    work(service, channel)
+    oracle.closed.clear()
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "it should be" in str(after.reason)
+
+
+def test_other_amounts_under_our_names_are_a_rejection(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+    channel, _ = sent()
+    oracle.fault = one_after_another(["drops_after"])
+    oracle.autoposts = False
+    deliver_due(service.database, channel)
+    while not oracle.journals:
+        deliver_due(service.database, channel)
+    oracle.journals[0]["credit"] += 1
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "it should be" in str(after.reason)
+
+
+def test_a_file_of_which_a_part_is_there_is_a_rejection_that_names_what_is_missing(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, _ = sent(blocks=4, level="block", lines=8)
+    oracle.autoposts = False
+    deliver_due(service.database, channel)
+    while not oracle.journals:
+        deliver_due(service.database, channel)
+    gone = oracle.journals.pop()
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert f"there is no journal {gone['reference']}; but there is" in str(after.reason)
+
+
+def test_a_journal_that_went_into_another_period_is_a_rejection_that_names_it(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, _ = sent()
+    oracle.moves_to = "Feb-26"
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "period Feb-26, not Jan-26" in str(after.reason)
+
+
+def test_a_file_that_oracle_starts_no_request_for_is_a_rejection(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, _ = sent()
+    oracle.refuses = "The document account is not valid."
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "The document account is not valid." in str(after.reason)
+
+
+def test_a_query_that_oracle_does_not_take_is_not_an_answer_of_nothing(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, _ = sent()
+    given = {
+        "connector": "oracle", "url": oracle.url, "token": "env:ORACLE_TOKEN", "attempts": 2,
+        "batch_query": "Name = '{source}'", **QUICK,
+    }  # fmt: skip
+    channel = channels.set_channel(service.database, channel.ledger, "oracle", given, by="test")
+    work(service, channel)
+    assert the_one(service, channel).state is State.FAILED
+    assert oracle.loads == []
+
+
+def test_calls_are_kept_without_the_password(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+    channel, delivery = sent()
+    work(service, channel)
+    exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
+    [load] = [exchange for exchange in exchanges if exchange.method == "POST"]
+    assert load.status == 201
+    assert "importBulkData" in load.body
+    assert oracle.password not in repr(exchanges)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"url": "http://erp.example"}, "url"),
+        ({"password": ""}, "password"),
+        ({"token": "env:T"}, "password"),
+        ({"password": "secret"}, "password"),
+        ({"parameters": "{source},{group_id},{colour}"}, "parameters"),
+        ({"parameters": "1,2,3"}, "parameters"),
+        ({"batch_query": "Status = 'U'"}, "batch_query"),
+        ({"format": "csv"}, "format"),
+    ],
+)
+def test_settings_that_could_not_work_are_refused_naming_them(
+    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], field: str
+) -> None:
+    settings = {
+        "connector": "oracle", "url": "https://fa.example.com", "user": "u", "password": "env:P", **given,
+    }  # fmt: skip
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, new_ledger(), "oracle", settings, by="test")
+    assert refused.value.field == field
