@@ -122,6 +122,7 @@ class _Attempt:
             settings=posted.settings_as(self._channel.format.target) if posted is not None else None,
             # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
             erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
+            unknown=delivery.state is State.UNKNOWN,
         )  # fmt: skip
 
     # --- sending --------------------------------------------------------------------------------------------------

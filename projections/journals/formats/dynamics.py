@@ -219,7 +219,7 @@ def json_file(rendering: Rendering) -> bytes:
 
 def _header_body(rendering: Rendering, batch: Batch) -> dict[str, Any]:
     return {
-        "dataAreaId": _company(rendering),
+        "dataAreaId": company(rendering),
         "JournalName": rendering.settings.journal_name,
         "Description": batch.description,
     }
@@ -232,7 +232,7 @@ def _line_bodies(rendering: Rendering, batch: Batch) -> list[dict[str, Any]]:
         amount, nothing = Decimal(amount_of(posting, line)), Decimal(format_minor(0, posting.currency))
         debit = line.side is Side.DEBIT
         body = {
-            "dataAreaId": _company(rendering),
+            "dataAreaId": company(rendering),
             "LineNumber": place,
             "AccountType": "Ledger",
             "AccountDisplayValue": _account(settings, line),
@@ -254,9 +254,10 @@ def _line_bodies(rendering: Rendering, batch: Batch) -> list[dict[str, Any]]:
 # --- what a line says ---------------------------------------------------------------------------------------------
 
 
-def _company(rendering: Rendering) -> str:
-    company: str = rendering.settings.company or rendering.journal.entity
-    return company.lower()
+def company(rendering: Rendering) -> str:
+    """The legal entity, as OData has it: in small letters."""
+    name: str = rendering.settings.company or rendering.journal.entity
+    return name.lower()
 
 
 def _line_text(line: PostingLine) -> str:

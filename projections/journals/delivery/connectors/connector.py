@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from projections.journals.delivery.calls import Calls
-from projections.journals.formats.target import TargetSettings
+from projections.journals.formats.target import Rendering, TargetSettings
 from projections.journals.postings import Posting
 from projections.journals.summary import Journal
 from projections.journals.tie_out import Theirs
@@ -50,7 +50,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
 
     ``reference`` is what the target knows it by; of a file, its name. ``settings`` are those that the export was made
     with; None for a format that has none. ``erp_id``: what the target calls what it has accepted; None as long as it
-    has accepted nothing of this attempt.
+    has accepted nothing of this attempt. ``unknown``: its last submission had no clear answer.
     """
 
     journal: Journal
@@ -61,6 +61,14 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     documents: tuple[Posting, ...]
     settings: TargetSettings | None
     erp_id: str | None = None
+    unknown: bool = False
+
+    @property
+    def rendering(self) -> Rendering:
+        """What it was written down from."""
+        return Rendering(
+            export_id=self.export_id, journal=self.journal, postings=self.documents, settings=self.settings
+        )
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):

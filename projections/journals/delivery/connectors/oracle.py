@@ -45,7 +45,6 @@ from projections.journals.delivery.connectors.connector import (
 from projections.journals.delivery.connectors.oracle_jobs import Job, errors_in, jobs_of
 from projections.journals.delivery.credentials import Credential
 from projections.journals.formats import oracle
-from projections.journals.formats.target import Rendering
 from subledger.errors import InvalidInput
 
 _REQUEST: Final = "ESS-"
@@ -133,14 +132,15 @@ class Oracle(Connector):
             said.append(f"but there is {', '.join(there)}: reverse or delete that before a retry")
         said += [f"{job} ended as {job.status}" for job in failed]
         said += self._errors(failed)
-        said.append(f"delete what is left of interface group {_group_id(shipment)} before a retry")
+        said.append(f"delete what is left of interface group {oracle.group_id(shipment.rendering)} before a retry")
         return Found(erp_id=shipment.erp_id or "", state="discarded", reason="; ".join(said))
 
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
         settings: Settings = self.settings
         target = _target(shipment)
         values = {
-            "data_access_set": settings.data_access_set, "source": target.source, "group_id": str(_group_id(shipment)),
+            "data_access_set": settings.data_access_set, "source": target.source,
+            "group_id": str(oracle.group_id(shipment.rendering)),
             "ledger_id": target.ledger_id or settings.ledger_id or "#NULL",
         }  # fmt: skip
         quoted = {name: f'"{value}"' if "," in value else value for name, value in values.items()}
@@ -250,15 +250,6 @@ class Oracle(Connector):
 def _target(shipment: Shipment) -> oracle.Settings:
     assert isinstance(shipment.settings, oracle.Settings)  # the format is of this target
     return shipment.settings
-
-
-def _group_id(shipment: Shipment) -> int:
-    return oracle.group_id(
-        Rendering(
-            export_id=shipment.export_id, journal=shipment.journal, postings=shipment.documents,
-            settings=shipment.settings,
-        )
-    )  # fmt: skip
 
 
 def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:

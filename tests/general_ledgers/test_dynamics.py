@@ -1,0 +1,264 @@
+"""Dynamics 365 Finance: an import's id is ours, its success is not the books, and nothing of ours is there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import channels, outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import State
+from projections.journals.exports import get_export, posted_of
+from subledger.errors import InvalidInput
+from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.dynamics import SIGNATURE, DynamicsStandIn
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.working import states, steps, work
+
+Sold = Callable[..., str]
+Exported = Callable[..., Any]
+Sent = Callable[..., tuple[Channel, Delivery]]
+
+
+@pytest.fixture
+def dynamics() -> Iterator[DynamicsStandIn]:
+    stand_in = DynamicsStandIn()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def sent(
+    service: Subledger, sold: Sold, exported: Exported, dynamics: DynamicsStandIn, monkeypatch: pytest.MonkeyPatch
+) -> Sent:
+    """A package on its way into the stand-in, of so many blocks."""
+    monkeypatch.setenv("DYNAMICS_SECRET", dynamics.secret)
+
+    def send(blocks: int = 1, **settings: Any) -> tuple[Channel, Delivery]:
+        ledger = sold(blocks)
+        given = {
+            "connector": "dynamics", "url": dynamics.url, "authority": dynamics.url, "tenant": dynamics.tenant,
+            "client_id": dynamics.client, "client_secret": "env:DYNAMICS_SECRET", **QUICK,
+        }  # fmt: skip
+        channel = channels.set_channel(service.database, ledger, "dynamics", given, by="test")
+        export = exported(ledger, form="dynamics-csv", target="dynamics", company="USMF", **settings)
+        [delivery] = outbox.add(service.database, channel, export, by="test")
+        return channel, delivery
+
+    return send
+
+
+def the_one(service: Subledger, channel: Channel) -> Delivery:
+    [delivery] = deliveries(service, channel.ledger)
+    return delivery
+
+
+def imported(service: Subledger, channel: Channel, dynamics: DynamicsStandIn) -> Delivery:
+    """Worked until it is imported and looked at, and not posted."""
+    while not (dynamics.journals and "is not posted" in str(the_one(service, channel).reason)):
+        deliver_due(service.database, channel)
+    return the_one(service, channel)
+
+
+def test_a_package_is_uploaded_imported_and_found_by_its_journals(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, delivery = sent()
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    assert the_one(service, channel).erp_id == "GJ-000001"
+    assert [execution["id"][-2:] for execution in dynamics.executions] == ["-1"]
+    assert all(journal["debit"] == journal["credit"] > 0 for journal in dynamics.journals)
+
+
+def test_all_vouchers_of_a_package_are_one_delivery(service: Subledger, sent: Sent, dynamics: DynamicsStandIn) -> None:
+    channel, _ = sent(blocks=4, level="block", batch_lines=10)
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(dynamics.headers) > 1, "one journal would not hold them"
+    assert len(dynamics.executions) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn, fault: Fault
+) -> None:
+    channel, _ = sent()
+    dynamics.fault = one_after_another([fault])
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(dynamics.executions) == 1
+    assert len({journal["reference"] for journal in dynamics.journals}) == len(dynamics.journals)
+    assert dynamics.met[fault] == 1
+
+
+@pytest.mark.parametrize("status", [403, 409, 500])
+def test_an_upload_that_fails_has_sent_nothing(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn, status: int
+) -> None:
+    channel, delivery = sent()
+    dynamics.uploads = [status]
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    assert the_one(service, channel).attempts == 1
+    assert len(dynamics.executions) == 1
+
+
+def test_an_import_that_is_still_running_is_waited_for_however_long_it_takes(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, delivery = sent()
+    dynamics.takes_s = 2 * channel.settings.settle_s
+    dynamics.fault = one_after_another(["drops_after"])
+    work(service, channel)
+    assert states(service, delivery)[-3:] == ["unknown", "accepted", "posted"]
+    assert len(dynamics.executions) == 1
+
+
+@pytest.mark.parametrize("fault", [None, "drops_after"])
+def test_an_import_that_succeeded_with_nothing_is_a_rejection(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn, fault: Fault | None
+) -> None:
+    channel, delivery = sent()
+    dynamics.maps = False
+    dynamics.fault = one_after_another([fault])
+    work(service, channel)
+    rejected = the_one(service, channel)
+    assert rejected.state is State.REJECTED
+    assert "there is no voucher" in str(rejected.reason)
+    assert "is Succeeded" in str(rejected.reason)
+    assert len(dynamics.executions) == 1, "not sent again by itself"
+    dynamics.maps = True
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert [execution["id"][-2:] for execution in dynamics.executions] == ["-1", "-2"]
+
+
+@pytest.mark.parametrize("fault", [None, "drops_after"])
+def test_a_closed_period_is_a_rejection_with_dynamics_reason_and_goes_through_later(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn, fault: Fault | None
+) -> None:
+    channel, delivery = sent()
+    dynamics.closed.add("2026-01")
+    dynamics.fault = one_after_another([fault])
+    work(service, channel)
+    rejected = the_one(service, channel)
+    assert rejected.state is State.REJECTED
+    assert "Fiscal period for 2026-01-31 is not open." in str(rejected.reason)
+    dynamics.closed.clear()
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(dynamics.headers) == 1
+    assert len({execution["id"] for execution in dynamics.executions}) == len(dynamics.executions)
+
+
+def test_a_journal_that_is_imported_into_a_closed_period_is_accepted_and_not_posted(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, _ = sent()
+    dynamics.closed.add("2026-01")
+    dynamics.checks_periods = False
+    waiting = imported(service, channel, dynamics)
+    assert (waiting.state, waiting.erp_id) == (State.ACCEPTED, "GJ-000001")
+    dynamics.headers["GJ-000001"]["IsPosted"] = "Yes"
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+
+
+def test_a_package_of_which_a_part_is_there_is_a_rejection_that_names_what_is_missing(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, delivery = sent(blocks=4, level="block")
+    [first, *_] = references_of(service, delivery)
+    dynamics.loses = {first}
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert f"there is no voucher of {first}; but there is journal GJ-000001" in str(after.reason)
+    assert f"Voucher of {first} is not valid." in str(after.reason)
+
+
+def references_of(service: Subledger, delivery: Delivery) -> list[str]:
+    with service.database.read() as connection:
+        posted = posted_of(connection, get_export(connection, delivery.ledger, delivery.export_id))
+    assert posted is not None
+    return [document.reference for document in posted.documents]
+
+
+def test_other_amounts_under_our_documents_are_a_rejection(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, _ = sent()
+    dynamics.posts = False
+    imported(service, channel, dynamics)
+    dynamics.journals[0]["lines"][0]["DebitAmount"] += 0.01
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "it should be" in str(after.reason)
+
+
+def test_a_journal_that_is_there_twice_is_a_rejection(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, _ = sent()
+    dynamics.posts = False
+    imported(service, channel, dynamics)
+    dynamics.executions.append({**dynamics.executions[0], "id": "by hand", "status": "Executing", "due": 0.0})
+    work(service, channel)
+    assert the_one(service, channel).state is State.REJECTED
+
+
+def test_a_wrong_secret_is_not_an_attempt_at_anything(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, _ = sent()
+    monkeypatch.setenv("DYNAMICS_SECRET", "old-secret")
+    deliver_due(service.database, channel)
+    waiting = the_one(service, channel)
+    assert waiting.state in (State.RENDERED, State.FAILED)
+    assert "AADSTS7000215" in str(waiting.reason)
+    assert dynamics.blobs == {}
+
+
+def test_calls_are_kept_without_secret_token_and_signature(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, delivery = sent()
+    work(service, channel)
+    exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
+    assert [exchange.method for exchange in exchanges if "/blob/" in exchange.url] == ["PUT"]
+    kept = repr(exchanges)
+    assert "ImportFromPackage" in kept
+    for secret in (dynamics.secret, "access-1", SIGNATURE, quote(SIGNATURE), quote(SIGNATURE, safe="")):
+        assert secret not in kept
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"url": "http://erp.example"}, "url"),
+        ({"authority": "http://login.example"}, "authority"),
+        ({"tenant": ""}, "tenant"),
+        ({"client_secret": "secret"}, "client_secret"),
+        ({"format": "dynamics-json"}, "format"),
+    ],
+)
+def test_settings_that_could_not_work_are_refused_naming_them(
+    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], field: str
+) -> None:
+    settings = {
+        "connector": "dynamics", "url": "https://x.operations.dynamics.com", "tenant": "t", "client_id": "c",
+        "client_secret": "env:S", **given,
+    }  # fmt: skip
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, new_ledger(), "dynamics", settings, by="test")
+    assert refused.value.field == field
