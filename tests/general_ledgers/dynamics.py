@@ -42,6 +42,8 @@ class DynamicsStandIn(StandIn):
     maps = True
     takes_s = 0.05
     page = 30
+    elsewhere: str | None = None
+    """Where its links lead, if not to itself."""
     tokens = 0
 
     def __init__(self) -> None:
@@ -184,8 +186,9 @@ class DynamicsStandIn(StandIn):
         start = int(request.query.get("$skiptoken", "0"))
         page: dict[str, Any] = {"value": found[start : start + self.page]}
         if len(found) > start + self.page:
+            only = request.query["$filter"].replace(" ", "%20")
             page["@odata.nextLink"] = (
-                f"{self.url}{request.path}?cross-company=true&$filter={request.query['$filter'].replace(' ', '%20')}"
+                f"{self.elsewhere or self.url}{request.path}?cross-company=true&$filter={only}"
                 f"&$skiptoken={start + self.page}"
             )
         return Answer.of(page)

@@ -67,12 +67,14 @@ class Load(NamedTuple):
 
 class OracleStandIn(StandIn):
     """``autoposts``: whether imported journals are posted at once. ``imports``: whether the import does anything, as it
-    does not for another group than the file's. ``takes_s``: how long requests run.
+    does not for another group than the file's. ``loads_nothing``: what the loader says of a file that it does not take.
+    ``takes_s``: how long requests run.
     """
 
     user, password, token = "integration", "secret", "bearer-1"
     autoposts = True
     imports = True
+    loads_nothing: str | None = None
     takes_s = 0.05
     refuses: str | None = None
     moves_to: str | None = None
@@ -122,7 +124,11 @@ class OracleStandIn(StandIn):
 
     def _run(self) -> None:
         for load in self.loads:
-            if load.request not in self.ended and load.due <= time.monotonic():
+            if load.request in self.ended or load.due > time.monotonic():
+                continue
+            if self.loads_nothing is not None:
+                self.ended[load.request] = [(load.request + 1, "Load File to Interface", "ERROR", self.loads_nothing)]
+            else:
                 self.interface += load.lines
                 self.ended[load.request] = [
                     (load.request + 1, "Load File to Interface", "SUCCEEDED", ""),
@@ -162,7 +168,8 @@ class OracleStandIn(StandIn):
         known = [load for load in self.loads if load.request == asked]
         jobs = self.ended.get(asked)
         if name == "ESSJobStatusRF":
-            items = [{"RequestStatus": "SUCCEEDED" if jobs else "RUNNING"}] if known else []
+            well = "SUCCEEDED" if self.loads_nothing is None else "ERROR"
+            items = [{"RequestStatus": well if jobs else "RUNNING"}] if known else []
         elif name == "ESSExecutionDetailsRF":
             child = [{"REQUESTID": job[0], "JOBNAME": job[1], "STATUS": job[2]} for job in jobs or []]
             tree = {"JOBS": {"REQUESTID": asked, "JOBNAME": "Load", "STATUS": "SUCCEEDED", "CHILD": child}}
@@ -170,7 +177,7 @@ class OracleStandIn(StandIn):
         else:
             assert (name, given["fileType"]) == ("ESSJobExecutionDetailsRF", "ALL")
             reports = [job[3] for ended in self.ended.values() for job in ended if job[0] == asked]
-            items = [{"DocumentContent": base64.b64encode(zipped(reports[0])).decode()}]
+            items = [{"DocumentContent": base64.b64encode(zipped(report)).decode()} for report in reports]
         return Answer.of({"items": items, "hasMore": False})
 
     # --- journals -------------------------------------------------------------------------------------------------

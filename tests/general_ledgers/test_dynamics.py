@@ -217,6 +217,20 @@ def test_a_journal_that_is_there_twice_is_a_rejection(
     assert the_one(service, channel).state is State.REJECTED
 
 
+def test_a_link_that_leads_elsewhere_is_not_followed_with_our_token(
+    service: Subledger, sent: Sent, dynamics: DynamicsStandIn
+) -> None:
+    channel, delivery = sent()
+    dynamics.posts = False
+    imported(service, channel, dynamics)
+    dynamics.page, dynamics.elsewhere = 1, dynamics.url.replace("127.0.0.1", "localhost")
+    while "more LedgerJournalLines" not in str(the_one(service, channel).reason):
+        deliver_due(service.database, channel)
+    assert the_one(service, channel).state is State.ACCEPTED
+    called = [exchange.url for step in steps(service, delivery) for exchange in step.exchanges]
+    assert not any("localhost" in url for url in called)
+
+
 def test_a_wrong_secret_is_not_an_attempt_at_anything(
     service: Subledger, sent: Sent, dynamics: DynamicsStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,11 +125,13 @@ def test_a_journal_is_accepted_until_it_is_posted(service: Subledger, sent: Sent
     assert the_one(service, channel).state is State.POSTED
 
 
+@pytest.mark.parametrize("fault", [None, "drops_after"])
 def test_a_closed_period_is_a_rejection_with_oracles_reason_and_goes_through_later(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: Sent, oracle: OracleStandIn, fault: Fault | None
 ) -> None:
     channel, delivery = sent()
     oracle.closed.add("2026-01")
+    oracle.fault = one_after_another([fault])
     work(service, channel)
     rejected = the_one(service, channel)
     assert rejected.state is State.REJECTED
@@ -207,6 +209,18 @@ def test_a_file_that_oracle_starts_no_request_for_is_a_rejection(
     after = the_one(service, channel)
     assert after.state is State.REJECTED
     assert "The document account is not valid." in str(after.reason)
+
+
+def test_a_file_that_is_not_loaded_is_a_rejection_with_the_loaders_reason(
+    service: Subledger, sent: Sent, oracle: OracleStandIn
+) -> None:
+    channel, _ = sent()
+    oracle.loads_nothing = "Record 1: Rejected - Error on table GL_INTERFACE.\nORA-01722: invalid number"
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "Load File to Interface ended as ERROR" in str(after.reason)
+    assert "ORA-01722: invalid number" in str(after.reason)
 
 
 def test_a_query_that_oracle_does_not_take_is_not_an_answer_of_nothing(

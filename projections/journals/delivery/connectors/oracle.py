@@ -5,7 +5,8 @@ name that the file gives them (Oracle adds to it), and in them the journals whos
 ``importBulkData`` answers is the id of a request that loads and then imports. That this has succeeded says nothing:
 the import is a job below it, and what is believed is the journals. An import holds a whole interface group back for
 one bad line, and leaves its lines in the interface: they would be imported again beside those of a second try, so a
-rejection says to delete the group first. A journal that is there twice, or unbalanced, is noticed by its totals.
+rejection says to delete the group first. Of a file whose answer was lost nobody learns that its import was held back,
+and it is sent again after ``settle_s``. What is there twice, or unbalanced, is noticed by its totals, and rejected.
 
 Sure: the address, ``importBulkData`` and its fields, ``journalBatches`` with its ``journalHeaders``, that a query by
 an attribute that cannot be queried is refused. From integrations that ran: ``ReqstId`` (-1 for none), the finders of
@@ -133,7 +134,7 @@ class Oracle(Connector):
         said += [f"{job} ended as {job.status}" for job in failed]
         said += self._errors(failed)
         said.append(f"delete what is left of interface group {oracle.group_id(shipment.rendering)} before a retry")
-        return Found(erp_id=shipment.erp_id or "", state="discarded", reason="; ".join(said))
+        return Found(erp_id=_batches(there) or shipment.erp_id or "", state="discarded", reason="; ".join(said))
 
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
         settings: Settings = self.settings
@@ -256,7 +257,7 @@ def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:
     """What all documents of a file are in Oracle: posted where all of them are."""
     journals = [header for headers in there.values() for header in headers]
     batches = {str(batch["JeBatchId"]): batch for batch, _ in journals}
-    erp_id = ", ".join(batches)
+    erp_id = _batches(there)
     asked = shipment.journal.posting_date.strftime(_target(shipment).period_name)
     elsewhere = sorted({str(header["PeriodName"]) for _, header in journals} - {asked}) if asked else []
     if elsewhere:
@@ -278,6 +279,10 @@ def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:
         erp_id=erp_id, state="posted" if posted else "accepted", totals=totals,
         reason=None if posted else "; ".join(waits),
     )  # fmt: skip
+
+
+def _batches(there: dict[str, list[Header]]) -> str:
+    return ", ".join(dict.fromkeys(str(batch["JeBatchId"]) for headers in there.values() for batch, _ in headers))
 
 
 def _waits(batch: dict[str, Any]) -> str:
