@@ -68,7 +68,7 @@ class Load(NamedTuple):
 class OracleStandIn(StandIn):
     """``autoposts``: whether imported journals are posted at once. ``imports``: whether the import does anything, as it
     does not for another group than the file's. ``loads_nothing``: what the loader says of a file that it does not take.
-    ``takes_s``: how long requests run.
+    ``takes_s``: how long requests run. ``tells``: which request a file is loaded by.
     """
 
     user, password, token = "integration", "secret", "bearer-1"
@@ -77,6 +77,7 @@ class OracleStandIn(StandIn):
     loads_nothing: str | None = None
     takes_s = 0.05
     refuses: str | None = None
+    tells = True
     moves_to: str | None = None
 
     def __init__(self) -> None:
@@ -120,7 +121,8 @@ class OracleStandIn(StandIn):
         request = 10_000 + 10 * len(self.loads)
         due = time.monotonic() + self.takes_s
         self.loads.append(Load(request, due, [Line.of(row) for row in rows], source, group))
-        return Answer.of({"OperationName": "importBulkData", "ReqstId": str(request), "RequestStatus": None}, 201)
+        told = str(request) if self.tells else None
+        return Answer.of({"OperationName": "importBulkData", "ReqstId": told, "RequestStatus": None}, 201)
 
     def _run(self) -> None:
         for load in self.loads:

@@ -211,6 +211,14 @@ def test_a_file_that_oracle_starts_no_request_for_is_a_rejection(
     assert "The document account is not valid." in str(after.reason)
 
 
+def test_an_answer_without_a_request_is_no_answer(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+    channel, delivery = sent()
+    oracle.tells = False
+    work(service, channel)
+    assert states(service, delivery)[-3:] == ["submitted", "unknown", "posted"]
+    assert len(oracle.loads) == 1
+
+
 def test_a_file_that_is_not_loaded_is_a_rejection_with_the_loaders_reason(
     service: Subledger, sent: Sent, oracle: OracleStandIn
 ) -> None:

@@ -54,7 +54,7 @@ _POSTED: Final = ("P", "Posted")
 _PAGE: Final = 500
 _PAGES: Final = 8
 _REPORTS: Final = 3
-_REFUSED: Final = ("", "-1", "0", "None")
+_NO_REQUEST: Final = "-1"
 
 
 class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,9 +163,11 @@ class Oracle(Connector):
         if answer.status_code >= 400:
             return Rejected(reason=_refusal(answer))
         request = str(answer.json()["ReqstId"])
-        if request in _REFUSED:
+        if request == _NO_REQUEST:
             return Rejected(reason=f"Oracle has started no request for the file: {_short(answer)}")
-        return Accepted(erp_id=f"{_REQUEST}{int(request)}")
+        if not request.isdecimal():
+            raise Unclear(f"Oracle does not say which request loads the file: {_short(answer)}")
+        return Accepted(erp_id=f"{_REQUEST}{request}")
 
     # --- the requests ---------------------------------------------------------------------------------------------
 
