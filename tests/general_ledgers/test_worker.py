@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -127,3 +128,13 @@ def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     references = [journal["reference"] for journal in netsuite.journals]
     assert sorted(references) == sorted(delivery.reference for delivery in found)
     assert sum(netsuite.met.values()) > 100, "something did go wrong on the way"
+
+
+def test_many_who_wake_at_once_do_not_close_the_queue_for_each_other(
+    service: Subledger, new_ledger: Callable[..., str], owner_url: str
+) -> None:
+    ledger = new_ledger()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: service.jobs.wake(ledger, f"channel-{number}"), range(24)))
+    [(count,)] = jobs(owner_url, f"SELECT count(*) FROM jobs.procrastinate_jobs WHERE lock LIKE '{ledger}/%'")
+    assert count == 24

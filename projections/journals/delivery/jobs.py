@@ -10,6 +10,7 @@ Owns: the schema ``jobs``, by way of the library. Does not own: the outbox, what
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ class Jobs:
     def __init__(self, database: Database, minutely: tuple[Minutely, ...] = ()) -> None:
         self._database = database
         self._minutely = minutely
+        self._opening = threading.Lock()  # who closes the queue's connections closes them for all
         options = f"-c role={APP_ROLE} -c search_path={SCHEMA} -c timezone=UTC"
         connector = procrastinate.PsycopgConnector(
             conninfo=database.url, kwargs={"options": options, "connect_timeout": 10}, min_size=1, max_size=5
@@ -59,7 +61,7 @@ class Jobs:
 
     def wake(self, ledger: str, channel: str, at: datetime | None = None) -> None:
         """Has a channel worked on, now or at a moment. Raises DatabaseUnavailable."""
-        with _available(), self._app.open():
+        with self._opening, _available(), self._app.open():
             self._defer(ledger, channel, at)
 
     def work(self, *, concurrency: int = 2, forever: bool = True) -> None:
