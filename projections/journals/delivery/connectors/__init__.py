@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.journals.delivery.connectors import dynamics, netsuite, oracle
+from projections.journals.delivery.connectors import dynamics, intacct, netsuite, oracle
 from projections.journals.delivery.connectors.connector import Connector
 from subledger.errors import UnknownConnector
 
 CONNECTORS: Final[dict[str, type[Connector]]] = {
-    connector.name: connector for connector in (netsuite.NetSuite, oracle.Oracle, dynamics.Dynamics)
+    connector.name: connector
+    for connector in (
+        netsuite.NetSuite,
+        intacct.Intacct,
+        oracle.Oracle,
+        dynamics.Dynamics,
+    )
 }
 
 

@@ -1,0 +1,290 @@
+"""Sage Intacct: only *success* inside an answer is success, a function runs once, and states decide what is posted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import channels, outbox
+from projections.journals.delivery.calls import NotAuthorised
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.connectors.intacct import _endpoint
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import State
+from subledger.errors import InvalidInput
+from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, IntacctStandIn
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.working import states, steps, work
+
+Sold = Callable[..., str]
+Exported = Callable[..., Any]
+One = Callable[..., tuple[Channel, Delivery]]
+
+
+@pytest.fixture
+def intacct() -> Iterator[IntacctStandIn]:
+    stand_in = IntacctStandIn()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def given(intacct: IntacctStandIn, tmp_path: Path) -> dict[str, Any]:
+    """A channel's settings that lead into the stand-in."""
+    for name, password in (("sender", SENDER_PASSWORD), ("user", USER_PASSWORD)):
+        (tmp_path / name).write_text(password + "\n")
+    return {
+        "connector": "intacct", "url": intacct.url + PATH, "sender_id": "sender", "company_id": "company",
+        "user_id": "user", "sender_password": f"file:{tmp_path}/sender", "user_password": f"file:{tmp_path}/user",
+        "throttled_s": 0.05, **QUICK,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def one(service: Subledger, sold: Sold, exported: Exported, given: dict[str, Any]) -> One:
+    """One document on its way, with more settings of the channel and of the target."""
+
+    def make(more: dict[str, Any] | None = None, **target: Any) -> tuple[Channel, Delivery]:
+        ledger = sold()
+        channel = channels.set_channel(service.database, ledger, "intacct", {**given, **(more or {})}, by="test")
+        export = exported(ledger, form="intacct-xml", target="intacct", **{"state": "Posted", **target})
+        [delivery] = outbox.add(service.database, channel, export, by="test")
+        return channel, delivery
+
+    return make
+
+
+def the_one(service: Subledger, channel: Channel) -> Delivery:
+    [delivery] = deliveries(service, channel.ledger)
+    return delivery
+
+
+def test_a_journal_is_sent_and_found_in_the_books(service: Subledger, one: One, intacct: IntacctStandIn) -> None:
+    channel, delivery = one()
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    [there] = intacct.journals
+    assert there["reference"] == delivery.reference
+    after = the_one(service, channel)
+    assert (after.erp_id, after.due_at) == ("100", None)
+    assert intacct.sessions == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
+    service: Subledger, one: One, intacct: IntacctStandIn, fault: Fault
+) -> None:
+    channel, _ = one()
+    intacct.fault = one_after_another([fault])
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(intacct.journals) == 1
+    assert intacct.met[fault] == 1
+
+
+def test_too_many_requests_is_said_inside_an_answer_and_is_no_attempt(
+    service: Subledger, one: One, intacct: IntacctStandIn
+) -> None:
+    channel, delivery = one({"attempts": 2})
+    intacct.fault = one_after_another(["throttles"] * 3)
+    work(service, channel)
+    after = the_one(service, channel)
+    assert (after.state, after.attempts) == (State.POSTED, 0)
+    assert any("takes no more calls" in str(step.reason) for step in steps(service, delivery))
+
+
+def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_later(
+    service: Subledger, one: One, intacct: IntacctStandIn
+) -> None:
+    channel, delivery = one()
+    intacct.closed.add("2026-01")
+    work(service, channel)
+    rejected = the_one(service, channel)
+    assert rejected.state is State.REJECTED
+    assert "Periods are closed" in str(rejected.reason)
+    intacct.closed.clear()
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
+    work(service, channel)
+    assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
+
+
+def test_a_refusal_for_having_been_run_before_is_not_a_rejection(
+    service: Subledger, one: One, intacct: IntacctStandIn
+) -> None:
+    channel, delivery = one({"settle_s": 0.0})
+    intacct.fault = one_after_another(["drops_after"])
+    intacct.unseen = 3  # before it is sent, after, and before it is sent again
+    work(service, channel)
+    assert states(service, delivery).count("submitted") == 2
+    assert any("was run before" in str(step.reason) for step in steps(service, delivery))
+    assert the_one(service, channel).state is State.POSTED
+    assert len(intacct.journals) == 1
+
+
+def test_a_function_is_run_again_only_where_the_channel_says_so(
+    service: Subledger, one: One, intacct: IntacctStandIn, given: dict[str, Any]
+) -> None:
+    channel, delivery = one()
+    intacct.completed.add(delivery.reference)  # and the journal has been deleted since
+    work(service, channel)
+    assert "was run before" in str(the_one(service, channel).reason)
+    again = channels.set_channel(
+        service.database, channel.ledger, "intacct", {**given, "run_once": False}, by="test"
+    )  # fmt: skip
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+    work(service, again)
+    assert the_one(service, channel).state is State.POSTED
+
+
+@pytest.mark.parametrize("waits", ["Draft", "Submitted", "Partially Approved", "Approved", "S"])
+def test_an_answer_of_success_is_not_the_books_until_it_is_posted_there(
+    service: Subledger, one: One, intacct: IntacctStandIn, waits: str
+) -> None:
+    channel, _ = one()
+    intacct.meddle = lambda journal: journal.update(state=waits)
+    deliver_due(service.database, channel)
+    assert the_one(service, channel).state is State.ACCEPTED
+    intacct.journals[0]["state"] = "Posted"
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+
+
+@pytest.mark.parametrize("state", ["Draft", "Posted"])
+def test_a_draft_and_a_journal_that_needs_approval_are_accepted_until_somebody_posts_them(
+    service: Subledger, one: One, intacct: IntacctStandIn, state: str
+) -> None:
+    intacct.approvals = True
+    channel, _ = one(state=state)
+    deliver_due(service.database, channel)
+    assert the_one(service, channel).state is State.ACCEPTED
+    intacct.journals[0]["state"] = "Posted"
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+
+
+@pytest.mark.parametrize(("state", "reason"), [("Declined", "declined"), ("Reversed", "reversed")])
+def test_what_was_thrown_away_there_is_a_rejection(
+    service: Subledger, one: One, intacct: IntacctStandIn, state: str, reason: str
+) -> None:
+    channel, _ = one()
+    intacct.meddle = lambda journal: journal.update(state=state)
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert reason in str(after.reason)
+
+
+def test_a_state_that_we_do_not_know_is_not_the_books(service: Subledger, one: One, intacct: IntacctStandIn) -> None:
+    channel, _ = one()
+    intacct.meddle = lambda journal: journal.update(state="Parked")
+    deliver_due(service.database, channel)
+    after = the_one(service, channel)
+    assert after.state is State.ACCEPTED
+    assert "Parked" in str(after.reason)
+    intacct.journals[0]["state"] = "Posted"
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_other_amounts_or_no_lines_under_our_reference_are_a_rejection(
+    service: Subledger, one: One, intacct: IntacctStandIn, left: int
+) -> None:
+    channel, _ = one()
+    intacct.meddle = lambda journal: journal["entries"].__delitem__(slice(left, None))
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert "it should be" in str(after.reason)
+
+
+def test_a_journal_that_is_there_twice_is_a_rejection_that_names_both(
+    service: Subledger, one: One, intacct: IntacctStandIn
+) -> None:
+    channel, _ = one()
+    intacct.meddle = lambda journal: intacct.journals.append({**journal, "number": "200"})
+    work(service, channel)
+    assert "100, 200" in str(the_one(service, channel).reason)
+
+
+def test_a_reversal_under_our_reference_is_not_the_journal(
+    service: Subledger, one: One, intacct: IntacctStandIn
+) -> None:
+    channel, _ = one()
+    intacct.meddle = lambda journal: intacct.journals.append({**journal, "number": "200", "reversed_from": "100"})
+    work(service, channel)
+    after = the_one(service, channel)
+    assert (after.state, after.erp_id) == (State.POSTED, "100")
+
+
+def test_lines_that_come_page_by_page_are_all_summed(service: Subledger, one: One, intacct: IntacctStandIn) -> None:
+    channel, _ = one()
+    intacct.page = 1
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(intacct.journals[0]["entries"]) > 2
+
+
+def test_lines_between_entities_are_not_held_against_a_journal_with_a_base_location(
+    service: Subledger, one: One, intacct: IntacctStandIn
+) -> None:
+    channel, _ = one(base_location="100")
+    intacct.between_entities = ((1, "7.00"), (-1, "7.00"))
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+
+
+@pytest.mark.parametrize("whose", ["sender", "user"])
+def test_a_password_that_is_not_taken_ends_as_a_dead_letter_that_says_so(
+    service: Subledger, one: One, intacct: IntacctStandIn, tmp_path: Path, whose: str
+) -> None:
+    channel, _ = one({"attempts": 2})
+    (tmp_path / whose).write_text("wrong")
+    work(service, channel)
+    after = the_one(service, channel)
+    assert (after.state, after.submitted_at) == (State.FAILED, None)
+    assert f"does not take the {whose}" in str(after.reason)
+
+
+def test_passwords_and_sessions_are_not_kept(service: Subledger, one: One) -> None:
+    channel, delivery = one()
+    work(service, channel)
+    exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
+    assert any(delivery.reference in exchange.body and "GLBATCH" in exchange.body for exchange in exchanges)
+    kept = repr(exchanges)
+    for secret in ("of the sender", "of&gt; the sender", 'password\\"', 's "password', "session-1"):
+        assert secret not in kept
+    assert "(removed)" in kept
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"url": "http://api.intacct.com"}, "url"),
+        ({"sender_password": "secret"}, "sender_password"),
+        ({"user_password": ""}, "user_password"),
+        ({"company_id": ""}, "company_id"),
+        ({"throttled_s": -1.0}, "throttled_s"),
+        ({"format": "intacct-csv"}, "format"),
+    ],
+)
+def test_settings_that_could_not_work_are_refused_naming_the_field(
+    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], changed: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, new_ledger(), "intacct", {**given, **changed}, by="test")
+    assert refused.value.field == field
+
+
+def test_a_session_is_used_at_intacct_alone() -> None:
+    ours = "https://api.intacct.com/ia/xml/xmlgw.phtml"
+    assert _endpoint("https://na12.intacct.com/ia/xml/xmlgw.phtml", ours).startswith("https://na12")
+    for other in ("https://intacct.com.example/x", "http://na12.intacct.com/x"):
+        with pytest.raises(NotAuthorised):
+            _endpoint(other, ours)
