@@ -150,6 +150,10 @@ SET state = %(state)s, reason = %(reason)s, steps = steps + 1, attempts = 0, loo
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
 RETURNING {_COLUMNS}
 """
+REJECTIONS: Final = """
+SELECT count(*) FROM delivery_steps
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND state = 'rejected'
+"""
 PAYLOAD: Final = "SELECT payload FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
 STEPS: Final = """
 SELECT step, at, state, by, reason, exchanges FROM delivery_steps
@@ -360,6 +364,12 @@ def payload_of(connection: AnyConnection, delivery: Delivery) -> bytes | None:
     """What is sent; None for the export's file."""
     found = rows(connection, PAYLOAD, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
     return None if found[0][0] is None else bytes(found[0][0])
+
+
+def rejections_of(connection: AnyConnection, delivery: Delivery) -> int:
+    """How often it has become rejected."""
+    found = rows(connection, REJECTIONS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
+    return int(found[0][0])
 
 
 def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:

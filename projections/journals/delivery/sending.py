@@ -113,6 +113,7 @@ class _Attempt:
             journal = journal_behind(connection, export)
             posted = posted_of(connection, export)
             payload = outbox.payload_of(connection, delivery)
+            rejections = outbox.rejections_of(connection, delivery)
         documents: tuple[Posting, ...] = posted.documents if posted is not None else ()
         return Shipment(
             journal=journal, export_id=export.export_id, reference=delivery.reference,
@@ -123,6 +124,7 @@ class _Attempt:
             # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
             erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
             unknown=delivery.state is State.UNKNOWN,
+            rejections=rejections,
         )  # fmt: skip
 
     # --- sending --------------------------------------------------------------------------------------------------

@@ -50,7 +50,9 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
 
     ``reference`` is what the target knows it by; of a file, its name. ``settings`` are those that the export was made
     with; None for a format that has none. ``erp_id``: what the target calls what it has accepted; None as long as it
-    has accepted nothing of this attempt. ``unknown``: its last submission had no clear answer.
+    has accepted nothing of this attempt. ``unknown``: its last submission had no clear answer. ``rejections``: how
+    often the target has said no to it, or has thrown it away, so that a request may be another one for a target that
+    answers the same one as it did before.
     """
 
     journal: Journal
@@ -62,6 +64,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     settings: TargetSettings | None
     erp_id: str | None = None
     unknown: bool = False
+    rejections: int = 0
 
     @property
     def rendering(self) -> Rendering:

@@ -3,17 +3,17 @@
 The gateway answers HTTP 200 whatever became of a request; what counts is a status in the answer, of the control, of the
 authentication, of the function, and only the word *success* is one. A request says ``uniqueid``, so that a function
 whose ``controlid``, our reference, was executed and completed before is refused. How that refusal is worded is not
-documented: so whatever is refused is looked up before it is called refused. Reference numbers are not unique there: a
+documented: so whatever is refused is looked up before it is called refused. What was rejected and is tried again has
+another ``controlid``, as its journal may have been posted and deleted there. Reference numbers are not unique: a
 journal that is there twice is a rejection that names both. A journal is posted unless it was sent as a draft or its
 journal needs approval, which only a look-up tells; one that was declined or reversed is not in the books.
 
 Sure: the request, its ``uniqueid`` and the session; ``readByQuery``, its paging, the fields and states; that nothing
 was run where the control or the authentication failed; GW-0010 for too many requests; that a request may go on for a
 while after the sender's time-out of 15 minutes, hence ``settle_s``. Not sure, so try it in a sandbox: what GW-0010 says
-about when to come back (``throttled_s`` is ours); whether a function that failed may run again under its ``controlid``
-(*completed* says so; else set ``run_once`` to false for the retry); whether the lines between entities that Intacct
-adds to a journal with a base location are among its entries (there, only lines with one of our references are summed);
-whether a reversal takes over the reference number (one that says what it reverses is left out).
+about when to come back (``throttled_s`` is ours); whether the lines between entities that Intacct adds to a journal
+with a base location are among its entries (there, only lines with one of our references are summed); whether a
+reversal takes over the reference number (one that says what it reverses is left out).
 
 Sources: developer.intacct.com (web-services/requests, error-handling, queries, sync-vs-async, support/faq,
 api/company-console/api-sessions, api/general-ledger/journal-entries), Intacct/intacct-sdk-js (Xml).
@@ -73,8 +73,7 @@ _WAITING: Final = {
 class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``sender_id``, ``sender_password``: of the Web Services licence, which the company has to authorise.
     ``company_id``, ``user_id``, ``user_password``: of a Web Services user. ``entity``: the location that journals are
-    made in, and looked up; empty for the top level. ``run_once``: false for another try at what was deleted in Intacct,
-    as it refuses to run a function twice. ``throttled_s``: how long no call is made once there were too many.
+    made in, and looked up; empty for the top level. ``throttled_s``: how long no call is made once there were too many.
     """
 
     url: str = "https://api.intacct.com/ia/xml/xmlgw.phtml"
@@ -84,7 +83,6 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     user_id: str
     user_password: Credential
     entity: str = ""
-    run_once: bool = True
     throttled_s: float = 60.0
     settle_s: float = 1_800.0
 
@@ -121,7 +119,9 @@ class Intacct(Connector):
 
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
         content = ElementTree.fromstring(shipment.payload)
-        result = self._run(shipment.reference, content, once=self.settings.run_once)
+        if shipment.rejections:
+            next(content.iter("function")).set("controlid", f"{shipment.reference}-{shipment.rejections}")
+        result = self._run(shipment.reference, content, once=True)
         if result.findtext("status") != "success":
             self._check_not_there(shipment, _refusal(result))
             return Rejected(reason=_refusal(result))
