@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.journals.delivery.connectors import dynamics, intacct, netsuite, oracle
+from projections.journals.delivery.connectors import dynamics, intacct, netsuite, oracle, quickbooks
 from projections.journals.delivery.connectors.connector import Connector
 from subledger.errors import UnknownConnector
 
@@ -16,6 +16,7 @@ CONNECTORS: Final[dict[str, type[Connector]]] = {
     for connector in (
         netsuite.NetSuite,
         intacct.Intacct,
+        quickbooks.QuickBooks,
         oracle.Oracle,
         dynamics.Dynamics,
     )

@@ -1,0 +1,125 @@
+"""A stand-in of QuickBooks Online: journal entries, requests that are answered as before, tokens that are replaced."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any, Literal
+from urllib.parse import parse_qs
+
+from tests.general_ledgers.stand_in import Answer, Journal, Request, StandIn
+
+TOKEN = "/oauth2/v1/tokens/bearer"
+COMPANY = "/v3/company/4620816365"
+SECRET = "the app's secret"
+
+
+def fault(code: str, message: str, detail: str, kind: str = "ValidationFault", status: int = 400) -> Answer:
+    error = {"Message": message, "Detail": f"{message} : {detail}", "code": code, "element": ""}
+    return Answer.of({"Fault": {"Error": [error], "type": kind}, "time": "2026-02-01T00:00:00.000-08:00"}, status)
+
+
+class QuickBooksStandIn(StandIn):
+    """``numbers``: what becomes of a number that was sent, as companies set it. ``warns``: whether a number is taken
+    once. ``forgets``: it does not remember what it answered. ``unseen``: look-ups that do not find what there is yet.
+    ``says``: what is answered to a submission instead of what became of it. ``meddle``: what somebody does to a journal
+    entry as soon as it is there.
+    """
+
+    numbers: Literal["kept", "dropped", "own"] = "kept"
+    warns = False
+    forgets = False
+    unseen = 0
+    says: Answer | None = None
+    tokens = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meddle: Callable[[Journal], object] = lambda _: None
+        self.answered: dict[str, Answer] = {}
+
+    @property
+    def refresh_token(self) -> str:
+        """The one that is good now."""
+        return f"refresh-{self.tokens}"
+
+    def answer(self, request: Request) -> Answer:
+        if request.path == TOKEN:
+            return self._token(request)
+        if request.headers.get("Authorization") != f"Bearer access-{self.tokens}":
+            return fault("3200", "message=AuthenticationFailed", "Token expired", "AUTHENTICATION", 401)
+        assert request.query["minorversion"] == "75"
+        assert request.headers.get("Accept") == "application/json"
+        if (request.method, request.path) == ("GET", f"{COMPANY}/query"):
+            return self._query(request.query["query"])
+        assert (request.method, request.path) == ("POST", f"{COMPANY}/journalentry")
+        return self.submitted(lambda: self._once(request.query["requestid"], request.json))
+
+    def _token(self, request: Request) -> Answer:
+        basic = b64encode(f"app:{SECRET}".encode()).decode()
+        if request.headers.get("Authorization") != f"Basic {basic}":
+            return Answer.of({"error": "invalid_client"}, 401)
+        form = parse_qs(request.body.decode())
+        assert form["grant_type"] == ["refresh_token"]
+        if form["refresh_token"] != [self.refresh_token]:
+            return Answer.of({"error": "invalid_grant"}, 400)
+        self.tokens += 1
+        return Answer.of(
+            {
+                "access_token": f"access-{self.tokens}", "refresh_token": self.refresh_token, "token_type": "bearer",
+                "expires_in": 3600, "x_refresh_token_expires_in": 8726400,
+            }
+        )  # fmt: skip
+
+    def _query(self, query: str) -> Answer:
+        asked = re.fullmatch(
+            r"select \* from JournalEntry where (DocNumber|TxnDate) = '([^']+)' startposition (\d+) maxresults (\d+)",
+            query,
+        )
+        assert asked is not None, query
+        name, value, start, count = asked[1], asked[2], int(asked[3]) - 1, int(asked[4])
+        with self.lock:
+            if self.unseen:
+                self.unseen -= 1
+                return Answer.of({"QueryResponse": {}, "time": ""})
+            entries = [journal["entry"] for journal in self.journals if journal["entry"].get(name) == value]
+        page = entries[start : start + count]
+        found = {"JournalEntry": page, "startPosition": start + 1, "maxResults": len(page)} if page else {}
+        return Answer.of({"QueryResponse": found, "time": ""})
+
+    def _once(self, request_id: str, record: dict[str, Any]) -> Answer:
+        assert 0 < len(request_id) <= 50
+        if request_id not in self.answered or self.forgets:
+            self.answered[request_id] = self._create(record)
+        return self.says or self.answered[request_id]
+
+    def _create(self, record: dict[str, Any]) -> Answer:
+        number = record.get("DocNumber", "")
+        if len(number) > 21:
+            return fault("2050", "String length is either shorter or longer than supported", "DocNumber: Max 21")
+        if record["TxnDate"][:7] in self.closed:
+            return fault(
+                "6210", "Account Period Closed",
+                "The account period has closed and the account books cannot be updated through the QBO Services API.",
+            )  # fmt: skip
+        if self.warns and any(journal["entry"].get("DocNumber") == number for journal in self.journals):
+            return fault("6140", "Duplicate Document Number Error", "You must specify a different number.")
+        sums = {"Debit": 0, "Credit": 0}
+        for line in record["Line"]:
+            assert line["Amount"] > 0
+            sums[line["JournalEntryLineDetail"]["PostingType"]] += round(line["Amount"] * 100)
+        if sums["Debit"] != sums["Credit"] or len(record["Line"]) < 2:
+            return fault("6000", "A business validation error has occurred", "Debits and credits must be equal.")
+        entry_id = str(len(self.journals) + 1)
+        entry = {**record, "Id": entry_id, "SyncToken": "0", "domain": "QBO", "TotalAmt": 0}
+        entry["Line"] = [*record["Line"], {"Id": "99", "Description": "a note", "DetailType": "DescriptionOnly"}]
+        if self.numbers == "dropped":
+            del entry["DocNumber"]
+        elif self.numbers == "own":
+            entry["DocNumber"] = f"10{entry_id}"
+        journal = {"reference": number, "posted": True, "entry": entry, **sums}
+        self.journals.append(journal)
+        answer = Answer.of({"JournalEntry": entry, "time": ""})
+        self.meddle(journal)
+        return answer

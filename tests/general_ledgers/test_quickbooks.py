@@ -1,0 +1,297 @@
+"""QuickBooks Online: found by number or by note, a request that is answered as before, a token that is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import channels, outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.connectors import quickbooks as connector
+from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import State
+from subledger.errors import InvalidInput
+from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.quickbooks import SECRET, TOKEN, QuickBooksStandIn, fault
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.working import states, steps, work
+
+Sold = Callable[..., str]
+Exported = Callable[..., Any]
+One = Callable[..., tuple[Channel, Delivery]]
+
+
+@pytest.fixture
+def quickbooks() -> Iterator[QuickBooksStandIn]:
+    stand_in = QuickBooksStandIn()
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def given(quickbooks: QuickBooksStandIn, tmp_path: Path) -> dict[str, Any]:
+    """A channel's settings that lead into the stand-in."""
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "refresh").write_text(quickbooks.refresh_token)
+    return {
+        "connector": "quickbooks", "url": quickbooks.url, "token_url": quickbooks.url + TOKEN,
+        "realm_id": "4620816365", "client_id": "app", "client_secret": f"file:{tmp_path}/secret",
+        "refresh_token": f"file:{tmp_path}/refresh", **QUICK,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def one(service: Subledger, sold: Sold, exported: Exported, given: dict[str, Any]) -> One:
+    """One document on its way, with more settings of the channel."""
+
+    def make(**more: Any) -> tuple[Channel, Delivery]:
+        ledger = sold()
+        channel = channels.set_channel(service.database, ledger, "quickbooks", {**given, **more}, by="test")
+        export = exported(ledger, form="quickbooks-json", target="quickbooks")
+        [delivery] = outbox.add(service.database, channel, export, by="test")
+        return channel, delivery
+
+    return make
+
+
+def the_one(service: Subledger, channel: Channel) -> Delivery:
+    [delivery] = deliveries(service, channel.ledger)
+    return delivery
+
+
+def test_a_journal_is_sent_and_found_in_the_books(service: Subledger, one: One, quickbooks: QuickBooksStandIn) -> None:
+    channel, delivery = one()
+    work(service, channel)
+    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
+    [there] = quickbooks.journals
+    assert there["reference"] == delivery.reference
+    assert the_one(service, channel).erp_id == "1"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, fault: Fault
+) -> None:
+    channel, _ = one()
+    quickbooks.fault = one_after_another([fault])
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(quickbooks.journals) == 1
+    assert quickbooks.met[fault] == 1
+
+
+@pytest.mark.parametrize("numbers", ["dropped", "own"])
+@pytest.mark.parametrize("fault", [None, "drops_after", "late"])
+def test_an_entry_without_our_number_is_found_by_our_note_on_it(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, numbers: Any, fault: Fault | None
+) -> None:
+    channel, _ = one()
+    quickbooks.numbers = numbers
+    quickbooks.fault = one_after_another([fault])
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(quickbooks.journals) == 1
+
+
+def test_entries_of_other_journals_on_the_same_day_are_not_ours(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, delivery = one()
+    quickbooks.numbers = "dropped"
+    monkeypatch.setattr(connector, "_PAGE", 2)
+    for number, note in enumerate((None, "rent", f"subledger export=x journal={delivery.name}0", delivery.name)):
+        entry = {"Id": f"9{number}", "TxnDate": "2026-01-31", "PrivateNote": note}
+        quickbooks.journals.append({"reference": "", "entry": entry})
+    work(service, channel)
+    after = the_one(service, channel)
+    assert (after.state, after.erp_id) == (State.POSTED, "5")
+
+
+def test_a_request_that_is_sent_again_without_need_is_answered_as_before(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+) -> None:
+    channel, delivery = one(settle_s=0.0)
+    quickbooks.fault = one_after_another(["drops_after"])
+    quickbooks.unseen = 6  # by number and by note: before it is sent, after, and before it is sent again
+    work(service, channel)
+    assert states(service, delivery).count("submitted") == 2
+    assert the_one(service, channel).state is State.POSTED
+    assert len(quickbooks.journals) == 1
+    assert len(quickbooks.answered) == 1
+
+
+def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_later(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+) -> None:
+    channel, delivery = one()
+    quickbooks.closed.add("2026-01")
+    for times in (1, 2):
+        work(service, channel)
+        rejected = the_one(service, channel)
+        assert rejected.state is State.REJECTED
+        assert "6210 Account Period Closed" in str(rejected.reason)
+        assert len(quickbooks.answered) == times, "each try is another request, as an old one is answered as before"
+        if times == 2:
+            quickbooks.closed.clear()
+        outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
+    work(service, channel)
+    assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
+
+
+def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+) -> None:
+    channel, delivery = one()
+    quickbooks.meddle = lambda _: quickbooks.journals.clear()
+    work(service, channel)
+    assert "deleted" in str(the_one(service, channel).reason)
+    quickbooks.meddle = lambda _: None
+    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert len(quickbooks.journals) == 1
+
+
+def test_a_number_that_is_taken_by_our_own_entry_is_not_a_rejection(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+) -> None:
+    channel, delivery = one(settle_s=0.0)
+    quickbooks.warns = True
+    quickbooks.fault = one_after_another(["drops_after"])
+    quickbooks.unseen = 6
+    quickbooks.forgets = True  # how long an answer is remembered is not documented
+    work(service, channel)
+    assert any("6140" in str(step.reason) for step in steps(service, delivery))
+    assert the_one(service, channel).state is State.POSTED
+    assert len(quickbooks.journals) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (fault("6000", "A business validation error", "no", status=200), State.REJECTED),
+        (fault("100", "An application error has occurred", "try later", "SystemFault", 200), State.UNKNOWN),
+    ],
+)
+def test_an_answer_of_200_with_a_fault_is_not_the_books(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, answer: Any, state: State
+) -> None:
+    channel, _ = one(first_wait_s=60.0, longest_wait_s=60.0)
+    quickbooks.says = answer
+    quickbooks.meddle = lambda _: quickbooks.journals.clear()
+    deliver_due(service.database, channel)
+    after = the_one(service, channel)
+    assert after.state is state
+    assert "error" in str(after.reason)
+
+
+def change_amount(journal: dict[str, Any]) -> None:
+    journal["entry"]["Line"][0]["Amount"] += 0.01
+
+
+@pytest.mark.parametrize(
+    ("meddle", "reason"),
+    [
+        (change_amount, "it should be"),
+        (lambda journal: journal["entry"].update(Line=[]), "it should be"),
+        (lambda journal: journal["entry"].update(TxnDate="2026-02-01"), "on 2026-02-01"),
+        (lambda journal: journal["entry"].update(CurrencyRef={"value": "EUR"}), "in EUR"),
+    ],
+)
+def test_other_content_under_our_number_is_a_rejection_that_names_it(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, meddle: Callable[[Any], None], reason: str
+) -> None:
+    channel, _ = one()
+    quickbooks.meddle = meddle
+    work(service, channel)
+    after = the_one(service, channel)
+    assert after.state is State.REJECTED
+    assert reason in str(after.reason)
+
+
+def test_an_entry_that_is_there_twice_is_a_rejection_that_names_both(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+) -> None:
+    channel, _ = one()
+    quickbooks.meddle = lambda journal: quickbooks.journals.append(
+        {**journal, "entry": {**journal["entry"], "Id": "7"}}
+    )  # fmt: skip
+    work(service, channel)
+    assert "1, 7" in str(the_one(service, channel).reason)
+
+
+def test_the_refresh_token_is_replaced_before_its_access_token_is_used(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, tmp_path: Path
+) -> None:
+    channel, _ = one()
+    work(service, channel)
+    assert quickbooks.tokens == 1
+    assert (tmp_path / "refresh").read_text() == "refresh-1"
+    deliver_due(service.database, one()[0])
+    assert (tmp_path / "refresh").read_text() == quickbooks.refresh_token == "refresh-2"
+
+
+def test_a_refresh_token_that_is_not_taken_ends_as_a_dead_letter_that_says_so(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn, tmp_path: Path
+) -> None:
+    channel, _ = one(attempts=2)
+    (tmp_path / "refresh").write_text("refresh-of-long-ago")
+    work(service, channel)
+    after = the_one(service, channel)
+    assert (after.state, after.submitted_at) == (State.FAILED, None)
+    assert "connect the app anew" in str(after.reason)
+
+
+def test_an_access_token_that_has_expired_is_replaced(
+    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+) -> None:
+    channel, _ = one()
+    quickbooks.fault = one_after_another(["drops_before"])
+    expired = quickbooks.answer
+    calls = iter(range(10))
+
+    def expires_once(request: Any) -> Any:
+        return fault("3200", "", "", "AUTHENTICATION", 401) if next(calls, 10) == 2 else expired(request)
+
+    quickbooks.answer = expires_once  # type: ignore[method-assign]
+    work(service, channel)
+    assert the_one(service, channel).state is State.POSTED
+    assert quickbooks.tokens >= 2
+
+
+def test_secrets_and_tokens_are_not_kept(service: Subledger, one: One) -> None:
+    channel, delivery = one()
+    work(service, channel)
+    exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
+    [sent] = [exchange for exchange in exchanges if "/journalentry" in exchange.url]
+    assert f"requestid={delivery.reference}" in sent.url
+    assert delivery.reference in sent.body
+    kept = repr(exchanges)
+    for secret in ("refresh-0", "refresh-1", "access-1", "secret", "Basic"):
+        assert secret not in kept
+    assert "(removed)" in kept
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"url": "http://quickbooks.api.intuit.com"}, "url"),
+        ({"token_url": "ftp://x"}, "token_url"),
+        ({"realm_id": "acme"}, "realm_id"),
+        ({"client_id": ""}, "client_id"),
+        ({"client_secret": "secret"}, "client_secret"),
+        ({"refresh_token": "env:QUICKBOOKS_REFRESH"}, "refresh_token"),
+        ({"format": "quickbooks-csv"}, "format"),
+    ],
+)
+def test_settings_that_could_not_work_are_refused_naming_the_field(
+    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], changed: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, new_ledger(), "quickbooks", {**given, **changed}, by="test")
+    assert refused.value.field == field
