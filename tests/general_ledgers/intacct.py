@@ -77,7 +77,9 @@ class IntacctStandIn(StandIn):
                 return self._not_signed_in()
             assert called.tag == "getAPISession"
             return self._session()
-        if asked.findtext("operation/authentication/sessionid") != f"session-{self.sessions}":
+        if asked.findtext("operation/authentication/sessionid") not in {
+            f"session-{n + 1}" for n in range(self.sessions)
+        }:
             return self._not_signed_in()
         once = control.findtext("uniqueid") != "false"
         doing: dict[str, Callable[[], Answer]] = {
