@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -189,9 +190,10 @@ def test_a_worker_that_died_leaves_what_it_sent_to_a_look_up(
     service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str
 ) -> None:
     channel, delivery = one
-    claimed = outbox.claim(service.database, channel, lease_s=60)
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    claimed = outbox.claim(service.database, channel, due_by=soon, lease_s=60)
     assert claimed is not None
-    assert outbox.claim(service.database, channel, lease_s=60) is None, "one worker has it in hand"
+    assert outbox.claim(service.database, channel, due_by=soon, lease_s=60) is None, "one worker has it in hand"
     mine = claimed[1]
     moved = outbox.move(service.database, delivery, mine, State.RENDERED, wait_s=0, payload=b"[]", keep=True)
     outbox.move(service.database, moved, mine, State.SUBMITTED, wait_s=0, keep=True)

@@ -109,9 +109,9 @@ INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, ex
 VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s)
 """
 DUE: Final = """
--- The first delivery of a channel that something is due for and that nobody has in hand.
+-- The first delivery of a channel that something was due for by a moment, and that nobody has in hand.
 SELECT delivery_id FROM deliveries
-WHERE ledger = %(ledger)s AND channel = %(channel)s AND due_at <= now()
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND due_at <= %(due_by)s
   AND (claimed_until IS NULL OR claimed_until <= now())
 ORDER BY due_at, period, number, part LIMIT 1 FOR UPDATE SKIP LOCKED
 """
@@ -210,10 +210,10 @@ def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[
     return [(0, export.export_id, export.filename)]
 
 
-def claim(database: Database, channel: Channel, *, lease_s: float) -> tuple[Delivery, str] | None:
-    """A delivery that something is due for, and the claim to it; None where there is none."""
+def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: float) -> tuple[Delivery, str] | None:
+    """A delivery that something was due for by then, and the claim to it; None where there is none."""
     mine = secrets.token_hex(8)
-    where = {"ledger": channel.ledger, "channel": channel.name, "claim": mine, "lease_s": lease_s}
+    where = {"ledger": channel.ledger, "channel": channel.name, "claim": mine, "due_by": due_by, "lease_s": lease_s}
     with database.write() as connection:
         due = connection.execute(DUE, where).fetchone()
         if due is None:

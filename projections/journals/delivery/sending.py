@@ -26,6 +26,7 @@ from projections.journals.postings import Posting
 from subledger.errors import InvalidInput, Refused, SubledgerError
 from subledger.money import format_minor
 from subledger.store.database import Database
+from subledger.store.recorder import now_of
 
 _CALLS_AT_MOST: Final = 20
 """Calls of one attempt: a claim holds for the time-outs of so many."""
@@ -38,15 +39,17 @@ Answer = TypeVar("Answer")
 def deliver_due(
     database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool
 ) -> int:  # fmt: skip
-    """Does everything that is due on a channel, one delivery after the other. Returns how many deliveries that were.
+    """Does everything that is due on a channel by now, each delivery once. Returns how many deliveries that were.
 
     Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
     ``outbox.next_due`` says when to come back.
     """
     lease_s = channel.settings.timeout_s * _CALLS_AT_MOST + _LEASE_MORE_S
     steps, session = 0, dict[str, Any]()
+    with database.write() as connection:
+        due_by = now_of(connection)
     with httpx.Client(follow_redirects=False) as client:
-        while not stop() and (claimed := outbox.claim(database, channel, lease_s=lease_s)) is not None:
+        while not stop() and (claimed := outbox.claim(database, channel, due_by=due_by, lease_s=lease_s)) is not None:
             delivery, mine = claimed
             try:
                 moved, wait_s = _Attempt(database, channel, client, session, delivery, mine).run()
