@@ -18,6 +18,7 @@ from projections.journals.formats import TARGETS
 from subledger.periods import Period
 from tests.conftest import cloud_event
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
+from tests.general_ledgers.sftp import HOST_KEY, PASSWORD, USER, SftpStandIn, line_of
 
 NewLedger = Callable[..., str]
 MONTH = Period.parse("2026-01")
@@ -84,6 +85,16 @@ def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Pa
         return channels.set_channel(service.database, ledger, "netsuite", given, by="test")
 
     return channel
+
+
+@pytest.fixture
+def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], dict[str, Any]]:
+    """What a channel into the stand-in of an SFTP server is set to."""
+    monkeypatch.setenv("SFTP_PASSWORD", PASSWORD)
+    return lambda server: {
+        "connector": "sftp", "host": "127.0.0.1", "port": server.port, "user": USER, "host_key": line_of(HOST_KEY),
+        "password": "env:SFTP_PASSWORD", "directory": "/drop",
+    }  # fmt: skip
 
 
 def deliveries(service: Subledger, ledger: str) -> list[Delivery]:

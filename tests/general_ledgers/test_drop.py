@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from projections.journals.formats import FORMATS
 from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer
+from tests.general_ledgers.sftp import SftpStandIn
 from tests.general_ledgers.working import states, steps, work
 
-KINDS = ("folder",)
+KINDS = ("folder", "sftp")
 
 
 @pytest.fixture
@@ -30,9 +31,17 @@ def importer(tmp_path: Path) -> Importer:
 
 
 @pytest.fixture(params=KINDS)
-def drop(request: pytest.FixtureRequest, service: Subledger, importer: Importer) -> Drop:
+def drop(
+    request: pytest.FixtureRequest, service: Subledger, importer: Importer,
+    sftp_settings: Callable[[SftpStandIn], dict[str, Any]],
+) -> Iterator[Drop]:  # fmt: skip
     """Every law of this module holds in every kind of folder."""
-    return Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})
+    if request.param == "folder":
+        yield Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})
+    else:
+        server = SftpStandIn(importer.folder.parent)
+        yield Drop(service, importer, sftp_settings(server))
+        server.close()
 
 
 @pytest.fixture

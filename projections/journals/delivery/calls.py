@@ -83,6 +83,10 @@ class Calls:
             self._secrets.add(secret)
         return secret
 
+    def take_turn(self) -> None:
+        """Waits until a call by other means than HTTP may be made. Raises Throttled where that is too long."""
+        self._turn()
+
     def note(self, method: str, url: str, body: str, *, answer: str = "", failure: str | None = None) -> None:
         """Keeps what was done by other means than HTTP."""
         self._made.append(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.journals.delivery.connectors import dynamics, folder, intacct, netsuite, oracle, quickbooks
+from projections.journals.delivery.connectors import dynamics, folder, intacct, netsuite, oracle, quickbooks, sftp
 from projections.journals.delivery.connectors.connector import Connector
 from subledger.errors import UnknownConnector
 
@@ -20,6 +20,7 @@ CONNECTORS: Final[dict[str, type[Connector]]] = {
         oracle.Oracle,
         dynamics.Dynamics,
         folder.Folder,
+        sftp.Sftp,
     )
 }
 

@@ -1,0 +1,196 @@
+"""A stand-in of a company's SFTP server: paramiko's, over a folder, that lets one user in and fails as real ones do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paramiko import SFTP_FAILURE, SFTP_OK, SFTP_OP_UNSUPPORTED, SFTPAttributes, SFTPHandle, SFTPServer
+
+from tests.general_ledgers.stand_in import Fault
+
+HOST_KEY = paramiko.ECDSAKey.generate()
+OTHER_KEY = paramiko.ECDSAKey.generate()
+USER_PEM = (
+    ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+)
+USER, PASSWORD = "erp", "open sesame & <go>"
+
+
+def line_of(key: paramiko.PKey) -> str:
+    """As in ``known_hosts``, without the host."""
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+class SftpStandIn:
+    """``wants``: how a user logs in. ``posix_rename``: whether it knows that extension. ``full``: its disk.
+    ``drops_uploads``: after how many bytes. ``silent``: takes connections, and says nothing. ``late``: set when a late
+    rename has been done.
+    """
+
+    late_s = 0.3
+    time_out_s = 2.0
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.wants: tuple[str, ...] = ("password",)
+        self.user_key: paramiko.PKey | None = None
+        self.posix_rename = True
+        self.full = False
+        self.drops_uploads: int | None = None
+        self.silent = False
+        self.late = threading.Event()
+        self.fault: Callable[[], Fault | None] = lambda: None
+        self.met: list[Fault | None] = []
+        self.logins = 0
+        self._transports: list[paramiko.Transport] = []
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.silent:
+                self._sockets.append(connection)
+                continue
+            transport = paramiko.Transport(connection)
+            transport.add_server_key(HOST_KEY)
+            transport.set_subsystem_handler("sftp", SFTPServer, _Files, self, transport)
+            transport.start_server(server=_Session(self), event=threading.Event())
+            self._transports.append(transport)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for open_one in (*self._transports, *self._sockets):
+            open_one.close()
+
+    def _do_late(self, do: Callable[[], int]) -> None:
+        do()
+        self.late.set()
+
+    def renamed(self, transport: paramiko.Transport, do: Callable[[], int]) -> int:
+        """A rename, with what is to go wrong with it."""
+        fault = self.fault()
+        self.met.append(fault)
+        if fault == "fails_before":
+            return int(SFTP_FAILURE)
+        if fault in ("drops_before", "late"):
+            if fault == "late":
+                threading.Timer(self.late_s, self._do_late, (do,)).start()
+            transport.close()
+            return int(SFTP_FAILURE)
+        answer = do()
+        if fault == "drops_after":
+            transport.close()
+        if fault == "times_out_after":
+            time.sleep(self.time_out_s)
+        return int(SFTP_FAILURE) if fault == "fails_after" else answer
+
+
+class _Session(paramiko.ServerInterface):
+    def __init__(self, standing: SftpStandIn) -> None:
+        self.standing = standing
+        self.left = list(standing.wants)
+
+    def get_allowed_auths(self, _username: str) -> str:
+        return ",".join(self.left)
+
+    def _step(self, way: str, right: bool) -> int:
+        if not right or way not in self.left:
+            return int(paramiko.AUTH_FAILED)
+        self.left.remove(way)
+        self.standing.logins += not self.left
+        return int(paramiko.AUTH_PARTIALLY_SUCCESSFUL if self.left else paramiko.AUTH_SUCCESSFUL)
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        return self._step("password", (username, password) == (USER, PASSWORD))
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return self._step("publickey", username == USER and key == self.standing.user_key)
+
+    def check_channel_request(self, _kind: str, _chanid: int) -> int:
+        return int(paramiko.OPEN_SUCCEEDED)
+
+
+class _File(SFTPHandle):
+    def __init__(self, files: _Files, flags: int, file: Any) -> None:
+        super().__init__(flags)
+        self.files, self.readfile, self.writefile = files, file, file
+        self.written = 0
+
+    def write(self, offset: int, data: bytes) -> int:
+        standing = self.files.standing
+        if standing.full:
+            return int(SFTP_FAILURE)
+        if standing.drops_uploads is not None:
+            part = data[: standing.drops_uploads]
+            standing.drops_uploads = None
+            super().write(offset, part)
+            self.files.transport.close()
+            return int(SFTP_FAILURE)
+        return int(super().write(offset, data))
+
+
+class _Files(paramiko.SFTPServerInterface):
+    def __init__(self, server: Any, standing: SftpStandIn, transport: paramiko.Transport) -> None:
+        super().__init__(server)
+        self.standing, self.transport = standing, transport
+
+    def _real(self, path: str) -> Path:
+        return self.standing.root / self.canonicalize(path).lstrip("/")
+
+    def _told(self, do: Callable[[], Any]) -> Any:
+        try:
+            return do()
+        except OSError as error:
+            return SFTPServer.convert_errno(error.errno)
+
+    def stat(self, path: str) -> Any:
+        return self._told(lambda: SFTPAttributes.from_stat(self._real(path).stat()))
+
+    def open(self, path: str, flags: int, _attributes: SFTPAttributes) -> Any:
+        def opened() -> _File:
+            descriptor = os.open(self._real(path), flags, 0o644)
+            return _File(self, flags, os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb", buffering=0))
+
+        return self._told(opened)
+
+    def remove(self, path: str) -> Any:
+        def removed() -> int:
+            self._real(path).unlink()
+            return int(SFTP_OK)
+
+        return self._told(removed)
+
+    def rename(self, path: str, to: str) -> Any:
+        def renamed() -> int:
+            if self._real(to).exists():
+                return int(SFTP_FAILURE)
+            self._real(path).rename(self._real(to))
+            return int(SFTP_OK)
+
+        return self.standing.renamed(self.transport, lambda: int(self._told(renamed)))
+
+    def posix_rename(self, path: str, to: str) -> Any:
+        if not self.standing.posix_rename:
+            return SFTP_OP_UNSUPPORTED
+
+        def replaced() -> int:
+            self._real(path).replace(self._real(to))
+            return int(SFTP_OK)
+
+        return self.standing.renamed(self.transport, lambda: int(self._told(replaced)))

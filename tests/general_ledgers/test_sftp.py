@@ -1,0 +1,218 @@
+"""A folder of an SFTP server: whatever goes wrong with the connection, the file is there whole and once in the end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import outbox
+from projections.journals.delivery.sending import deliver_due
+from projections.journals.delivery.states import State
+from projections.journals.exports import Export
+from subledger.errors import InvalidInput
+from tests.general_ledgers.conftest import deliveries
+from tests.general_ledgers.drops import Drop, Importer
+from tests.general_ledgers.sftp import HOST_KEY, OTHER_KEY, PASSWORD, USER_PEM, SftpStandIn, line_of
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.working import states, steps, work
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SftpStandIn]:
+    stand_in = SftpStandIn(tmp_path)
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def drop(service: Subledger, tmp_path: Path, server: SftpStandIn, sftp_settings: Callable[..., dict[str, Any]]) -> Drop:
+    return Drop(service, Importer(tmp_path / "drop"), sftp_settings(server))
+
+
+@pytest.fixture
+def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
+    return exported(sold(), "sap-xml", "sap")
+
+
+def put_once(service: Subledger, drop: Drop, export: Export) -> None:
+    [after] = deliveries(service, export.ledger)
+    assert after.state is State.POSTED
+    drop.importer.take()
+    assert drop.importer.taken == [(export.filename, drop.content(export))]
+    assert drop.importer.hidden == [f".{export.filename}.sent"]
+
+
+@pytest.mark.parametrize("posix_rename", [True, False])
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "throttles"])
+def test_whatever_goes_wrong_with_the_rename_the_file_is_there_once_in_the_end(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, fault: Fault, posix_rename: bool
+) -> None:
+    server.posix_rename = posix_rename
+    server.fault = one_after_another([fault])
+    channel, _ = drop.on_its_way(export)
+    work(service, channel)
+    put_once(service, drop, export)
+    assert server.met[0] == fault
+
+
+@pytest.mark.parametrize("fault", ["drops_after", "late"])
+def test_a_file_that_the_importer_takes_before_it_is_looked_up_is_not_put_again(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, fault: Fault
+) -> None:
+    server.fault = one_after_another([fault])
+    server.late_s = 0.0
+    channel, delivery = drop.on_its_way(export)
+    deliver_due(service.database, channel)
+    assert states(service, delivery)[-1] == "unknown"
+    assert fault != "late" or server.late.wait(10)
+    drop.importer.take()
+    work(service, channel)
+    put_once(service, drop, export)
+
+
+def test_a_rename_that_arrives_after_it_was_asked_for_again_finds_nothing(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export
+) -> None:
+    server.fault = one_after_another(["late"])
+    server.late_s = 1.0
+    channel, delivery = drop.on_its_way(export, settle_s=0.0)
+    work(service, channel)
+    assert states(service, delivery).count("submitted") == 2
+    drop.importer.take()
+    assert server.late.wait(10)
+    put_once(service, drop, export)
+
+
+@pytest.mark.parametrize("lost", ["dropped", "full"])
+def test_an_upload_that_fails_shows_the_importer_nothing(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, lost: str
+) -> None:
+    server.full, server.drops_uploads = lost == "full", 100 if lost == "dropped" else None
+    channel, _ = drop.on_its_way(export)
+    deliver_due(service.database, channel)
+    [after] = deliveries(service, export.ledger)
+    assert (after.state, after.attempts) == (State.RENDERED, 1)
+    assert drop.importer.waiting == []
+    assert server.met == [], "nothing was renamed"
+    server.full = False
+    work(service, channel)
+    put_once(service, drop, export)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"host_key": line_of(OTHER_KEY)}, "another host key"),
+        ({"host_key": line_of(paramiko.RSAKey.generate(2048))}, "no host key of the kinds"),
+        ({"user": "nobody"}, "does not let nobody in"),
+        ({"password": "env:NO_SUCH_PASSWORD"}, "NO_SUCH_PASSWORD"),
+        ({"password": "env:WRONG_PASSWORD"}, "does not let erp in"),
+        ({"directory": "/elsewhere"}, "no folder /elsewhere"),
+        ({"port": 1}, "cannot be reached"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_told_and_gets_nothing(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("WRONG_PASSWORD", "guess")
+    channel, delivery = drop.on_its_way(export, attempts=2, **settings)
+    work(service, channel)
+    [after] = deliveries(service, export.ledger)
+    assert after.state is State.FAILED
+    assert said in str(after.reason)
+    assert drop.importer.hidden == []
+    if "host_key" in settings:
+        assert server.logins == 0, "no password goes to a server that is not the one"
+    mended = drop.channel(export.ledger, format=export.format)
+    outbox.retry(service.database, export.ledger, delivery.delivery_id, by="test")
+    work(service, mended)
+    put_once(service, drop, export)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export
+) -> None:
+    server.silent = True
+    channel, _ = drop.on_its_way(export, timeout_s=0.2)
+    deliver_due(service.database, channel)
+    [after] = deliveries(service, export.ledger)
+    assert (after.state, after.attempts) == (State.RENDERED, 1)
+    assert "cannot be reached" in str(after.reason)
+
+
+@pytest.mark.parametrize("wants", [("publickey",), ("publickey", "password")])
+def test_a_user_may_have_a_key_and_a_password_too(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, tmp_path: Path, wants: tuple[str, ...]
+) -> None:
+    key = tmp_path / "key"
+    key.write_text(USER_PEM)
+    server.wants, server.user_key = wants, paramiko.Ed25519Key.from_private_key(io.StringIO(USER_PEM))
+    channel, _ = drop.on_its_way(export, key=f"file:{key}")
+    work(service, channel)
+    put_once(service, drop, export)
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "said"),
+    [
+        (USER_PEM, True, "wants password of erp as well"),
+        (USER_PEM, False, "does not let erp in"),
+        ("no key", True, "cannot be read"),
+    ],
+)
+def test_a_key_that_does_not_do_is_told(
+    service: Subledger, server: SftpStandIn, drop: Drop, export: Export, tmp_path: Path, text: str, known: bool,
+    said: str,
+) -> None:  # fmt: skip
+    key = tmp_path / "key"
+    key.write_text(text)
+    server.wants = ("publickey", "password")
+    server.user_key = paramiko.Ed25519Key.from_private_key(io.StringIO(USER_PEM)) if known else OTHER_KEY
+    channel, _ = drop.on_its_way(export, key=f"file:{key}", password="", attempts=1)
+    work(service, channel)
+    [after] = deliveries(service, export.ledger)
+    assert said in str(after.reason)
+
+
+def test_secrets_are_not_kept(service: Subledger, drop: Drop, export: Export) -> None:
+    channel, delivery = drop.on_its_way(export)
+    work(service, channel)
+    kept = repr([exchange for step in steps(service, delivery) for exchange in step.exchanges])
+    assert "sftp://127.0.0.1" in kept
+    assert PASSWORD not in kept
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"host_key": ""}, "host_key"),
+        ({"host_key": "# a comment"}, "host_key"),
+        ({"host_key": "ssh-ed25519"}, "host_key"),
+        ({"host_key": "ssh-ed25519 AAAA"}, "host_key"),
+        ({"host_key": "sftp.example"}, "host_key"),
+        ({"host_key": "SHA256:1fNzcZAiLyDDjZNRWLFaFBFDLuCoPYWNpIHrSVUlrrA"}, "host_key"),
+        ({"password": ""}, "key"),
+        ({"password": "open sesame"}, "password"),
+        ({"port": 0}, "port"),
+        ({"user": ""}, "user"),
+        ({"host": ""}, "host"),
+    ],
+)
+def test_settings_that_could_not_work_are_refused_naming_the_field(
+    drop: Drop, new_ledger: Callable[..., str], given: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        drop.channel(new_ledger(), **given)
+    assert refused.value.field == field
+
+
+def test_a_host_key_is_a_line_of_known_hosts_or_several(drop: Drop, new_ledger: Callable[..., str]) -> None:
+    both = f"sftp.example {line_of(OTHER_KEY)}\n\n# from March on\n{line_of(HOST_KEY)} comment\n"
+    assert drop.channel(new_ledger(), host_key=both).settings.host_key == both
