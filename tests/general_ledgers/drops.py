@@ -11,7 +11,7 @@ from projections.journals.delivery import channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export, content_of
-from tests.general_ledgers.conftest import QUICK
+from tests.general_ledgers.conftest import UNHURRIED
 
 
 class Importer:
@@ -50,7 +50,7 @@ class Drop:
         self.service, self.importer, self.given = service, importer, given
 
     def channel(self, ledger: str, **settings: Any) -> Channel:
-        given = {**self.given, **QUICK, **settings}
+        given = {**self.given, **UNHURRIED, **settings}
         return channels.set_channel(self.service.database, ledger, "drop", given, by="test")
 
     def on_its_way(self, export: Export, **settings: Any) -> tuple[Channel, Delivery]:

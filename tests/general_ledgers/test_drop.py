@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,7 @@ def work_until_waiting(service: Subledger, drop: Drop, channel: Any) -> None:
         if drop.importer.waiting:
             return
         deliver_due(service.database, channel)
+        time.sleep(0.02)
     raise AssertionError("nothing was put")
 
 

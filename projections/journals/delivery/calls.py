@@ -45,7 +45,11 @@ class Throttled(NotSent):
 
 
 class Unclear(Exception):
-    """No answer, or one that does not say whether it was done."""
+    """No answer, or one that does not say whether it was done. ``answer``: what came, if anything."""
+
+    def __init__(self, reason: str, *, answer: str = "") -> None:
+        super().__init__(reason)
+        self.answer = answer
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,7 +179,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if 300 <= status < 400:
         raise NotSent(f"{host} answered {status}: it is somewhere else, {response.headers.get('Location', '')[:200]}")
     if status >= 500:
-        raise Unclear(f"{host} answered {status}")
+        raise Unclear(f"{host} answered {status}", answer=response.text)
     return response
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.journals.delivery.connectors import dynamics, folder, intacct, netsuite, oracle, quickbooks, sftp
+from projections.journals.delivery.connectors import dynamics, folder, intacct, netsuite, oracle, quickbooks, sap, sftp
 from projections.journals.delivery.connectors.connector import Connector
 from subledger.errors import UnknownConnector
 
@@ -17,6 +17,7 @@ CONNECTORS: Final[dict[str, type[Connector]]] = {
         netsuite.NetSuite,
         intacct.Intacct,
         quickbooks.QuickBooks,
+        sap.Sap,
         oracle.Oracle,
         dynamics.Dynamics,
         folder.Folder,

@@ -1,0 +1,184 @@
+"""A stand-in of SAP S/4HANA: journal entries posted by SOAP, as often as they are sent; items read by OData."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, ClassVar
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+
+from tests.general_ledgers.stand_in import Answer, Request, StandIn
+
+POST = "/sap/bc/srt/scs_ext/sap/journalentrycreaterequestconfi"
+ITEMS = "/sap/opu/odata/sap/API_OPLACCTGDOCITEMCUBE_SRV/A_OperationalAcctgDocItemCube"
+SFIN = "{http://sap.com/xi/SAPSCORE/SFIN}"
+SOAP = "{http://schemas.xmlsoap.org/soap/envelope/}"
+USER, PASSWORD, TOKEN = "COM_USER", "s3cret <of> the & user", "bearer-of-sap"
+_ASKED = re.compile(r"CompanyCode eq '([^']*)' and DocumentReferenceID eq '([^']*)'")
+_SIZES = {"DocumentReferenceID": 16, "DocumentHeaderText": 25, "CompanyCode": 4, "CreatedByUser": 12}
+_ITEM_SIZES = {"DocumentItemText": 50, "AssignmentReference": 18, "GLAccount": 10}
+
+Reason = tuple[str, str]
+
+
+class SapStandIn(StandIn):
+    """``page``: items it shows at once. ``parks``: documents wait for a person. ``shrugs``: it posts nothing, and says
+    so without an error. ``faults``: the code of a SOAP fault that it answers. ``converts``: it takes its own rate for
+    the company code's amounts.
+    """
+
+    page = 5_000
+    parks = False
+    shrugs = False
+    faults: str | None = None
+    converts: Decimal | None = None
+    home: ClassVar[str] = "USD"
+    client = ""
+
+    def answer(self, request: Request) -> Answer:
+        basic = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if request.headers.get("Authorization") not in (basic, f"Bearer {TOKEN}"):
+            return Answer(401, b"<html>Anmeldung fehlgeschlagen</html>")
+        if request.query.get("sap-client", "") != self.client:
+            return Answer(403, b"no such client")
+        if request.method == "GET" and request.path == ITEMS:
+            return self._items(request.query)
+        if request.method == "POST" and request.path == POST:
+            if self.faults is not None:
+                return _fault(self.faults, "Error in deserializing the message: element GLAccont unexpected")
+            return self.submitted(lambda: self._post(fromstring(request.body)))
+        return Answer(404, b"<html>Service cannot be reached</html>")
+
+    # --- posting ------------------------------------------------------------------------------------------------
+
+    def _post(self, envelope: Element) -> Answer:
+        [bulk] = envelope.findall(f"{SOAP}Body/{SFIN}JournalEntryBulkCreateRequest")
+        answer = Element(f"{SOAP}Envelope")
+        confirmation = SubElement(SubElement(answer, f"{SOAP}Body"), f"{SFIN}JournalEntryBulkCreateConfirmation")
+        _texts(SubElement(confirmation, "MessageHeader"), ReferenceID=bulk.findtext("MessageHeader/ID", ""))
+        for request in bulk.findall("JournalEntryCreateRequest"):
+            [entry] = request.findall("JournalEntry")
+            reasons = list(self._reasons(entry))
+            number = "0000000000" if reasons or self.shrugs else self._take(entry)
+            message = SubElement(confirmation, "JournalEntryCreateConfirmation")
+            _texts(SubElement(message, "MessageHeader"), ReferenceID=request.findtext("MessageHeader/ID", ""))
+            _texts(
+                SubElement(message, "JournalEntryCreateConfirmation"), AccountingDocument=number,
+                CompanyCode=entry.findtext("CompanyCode", "") if number.strip("0") else "",
+                FiscalYear=entry.findtext("PostingDate", "")[:4] if number.strip("0") else "0000",
+            )  # fmt: skip
+            log = SubElement(message, "Log")
+            _texts(log, MaximumLogItemSeverityCode="3" if reasons else "1")
+            for kind, note in reasons or [("605(RW)", f"Document posted successfully: BKPFF {number}")]:
+                _texts(SubElement(log, "Item"), TypeID=kind, SeverityCode="3" if reasons else "1", Note=note)
+        SubElement(confirmation, "Log")
+        return Answer(200, tostring(answer), {"Content-Type": "text/xml; charset=utf-8"})
+
+    def _reasons(self, entry: Element) -> Iterator[Reason]:
+        wrong = ("609(RW)", "Error in document: BKPFF $ 0M4SMVI")
+        for name, size in _SIZES.items():
+            if not 1 <= len(entry.findtext(name, "")) <= size:
+                yield "101(CX)", f"Field {name} is missing or too long"
+        items = entry.findall("Item")
+        if len(items) > 999:
+            yield "727(F5)", "Maximum number of items in FI reached"
+        for item in items:
+            if any(len(item.findtext(name, "")) > size for name, size in _ITEM_SIZES.items()):
+                yield "101(CX)", "A field of an item is too long"
+        date = entry.findtext("PostingDate", "")
+        if date[:7] in self.closed:
+            yield wrong
+            yield "201(F5)", f"Posting period {date[5:7]} {date[:4]} is not open"
+        for name in ("AmountInTransactionCurrency", "AmountInCompanyCodeCurrency"):
+            sums: dict[str, Decimal] = defaultdict(Decimal)
+            for amount in entry.iter(name):
+                sums[amount.attrib["currencyCode"]] += Decimal(amount.text or "")
+            if any(sums.values()):
+                yield wrong
+                yield "702(F5)", "Balance in transaction currency"
+
+    def _take(self, entry: Element) -> str:
+        number = f"{100_000_000 + len(self.journals):010}"
+        items = [self._kept(entry, number, place, item) for place, item in enumerate(entry.findall("Item"), start=1)]
+        sums = {
+            code: sum(Decimal(i["AmountInTransactionCurrency"]) for i in items if i["DebitCreditCode"] == code)
+            for code in "SH"
+        }
+        self.journals.append(
+            {
+                "reference": entry.findtext("DocumentReferenceID", ""), "debit": str(sums["S"]),
+                "credit": str(-sums["H"]), "posted": not self.parks, "items": items,
+            }
+        )  # fmt: skip
+        return number
+
+    def _kept(self, entry: Element, number: str, place: int, item: Element) -> dict[str, Any]:
+        [amount] = item.findall("AmountInTransactionCurrency")
+        at_home = item.find("AmountInCompanyCodeCurrency")
+        if self.converts is not None:
+            home = str(Decimal(amount.text or "") * self.converts)
+        elif at_home is not None:
+            home = at_home.text or ""
+        else:
+            assert amount.attrib["currencyCode"] == self.home, "an amount in a foreign currency that SAP would convert"
+            home = amount.text or ""
+        return {
+            "CompanyCode": entry.findtext("CompanyCode"), "FiscalYear": entry.findtext("PostingDate", "")[:4],
+            "AccountingDocument": number, "AccountingDocumentItem": f"{place:03}",
+            "DocumentReferenceID": entry.findtext("DocumentReferenceID"),
+            "AccountingDocumentCategory": "V" if self.parks else "",
+            "DebitCreditCode": item.findtext("DebitCreditCode"), "TransactionCurrency": amount.attrib["currencyCode"],
+            "AmountInTransactionCurrency": amount.text, "CompanyCodeCurrency": self.home,
+            "AmountInCompanyCodeCurrency": home, "IsReversal": False, "IsReversed": False, "ReverseDocument": "",
+        }  # fmt: skip
+
+    def reverse(self, place: int) -> None:
+        """What a person does in SAP: the document stays, and another one takes it back."""
+        before = self.journals[place]["items"]
+        number = f"{100_000_000 + len(self.journals):010}"
+        after = [
+            {
+                **item, "AccountingDocument": number, "IsReversal": True,
+                "ReverseDocument": item["AccountingDocument"],
+                "DebitCreditCode": "H" if item["DebitCreditCode"] == "S" else "S",
+                "AmountInTransactionCurrency": str(-Decimal(item["AmountInTransactionCurrency"])),
+                "AmountInCompanyCodeCurrency": str(-Decimal(item["AmountInCompanyCodeCurrency"])),
+            }
+            for item in before
+        ]  # fmt: skip
+        for item in before:
+            item.update(IsReversed=True, ReverseDocument=number)
+        self.journals.append({"reference": "", "debit": "0", "credit": "0", "posted": True, "items": after})
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def _items(self, query: dict[str, str]) -> Answer:
+        asked = _ASKED.fullmatch(query["$filter"])
+        if asked is None:
+            return Answer.of({"error": {"code": "005056A509B11EE1", "message": {"value": "Invalid filter"}}}, 400)
+        with self.lock:
+            found = [
+                item
+                for journal in self.journals
+                for item in journal["items"]
+                if (item["CompanyCode"], item["DocumentReferenceID"]) == asked.groups()
+            ]
+        fields, skip = query["$select"].split(","), int(query["$skip"])
+        shown = found[skip : skip + min(int(query["$top"]), self.page)]
+        results = [{name: item[name] for name in fields} for item in shown]
+        return Answer.of({"d": {"__count": str(len(found)), "results": results}})
+
+
+def _texts(parent: Element, **texts: str) -> None:
+    for name, text in texts.items():
+        SubElement(parent, name).text = text
+
+
+def _fault(code: str, words: str) -> Answer:
+    envelope = Element(f"{SOAP}Envelope")
+    fault = SubElement(SubElement(envelope, f"{SOAP}Body"), f"{SOAP}Fault")
+    _texts(fault, faultcode=f"soap-env:{code}", faultstring=words)
+    return Answer(500, tostring(envelope), {"Content-Type": "text/xml"})
