@@ -81,7 +81,8 @@ def test_what_was_done_is_kept(service: Subledger, drop: Drop, export: Export) -
     made = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
     assert [exchange.method for exchange in made] == ["LOOK", "WRITE", "RENAME", "LOOK"]
     assert all(exchange.url.endswith((export.filename, f".{export.filename}.part")) for exchange in made)
-    assert made[-1].answer.startswith("posted")
+    assert [exchange.answer for exchange in made] == ["not there", "done", "done", "posted: handed over, not taken yet"]
+    assert export.content_hash in made[1].body
 
 
 def test_an_importer_that_moves_files_says_that_it_has_posted(service: Subledger, drop: Drop, export: Export) -> None:
@@ -186,6 +187,21 @@ def test_a_part_that_a_worker_left_unfinished_is_written_anew(service: Subledger
     work(service, channel)
     [file] = drop.importer.waiting
     assert file.read_bytes() == drop.content(export)
+
+
+def test_a_part_that_a_rename_in_two_steps_left_does_not_put_the_file_twice(
+    service: Subledger, drop: Drop, export: Export
+) -> None:
+    for name in (export.filename, f".{export.filename}.part"):
+        (drop.importer.folder / name).write_bytes(drop.content(export))
+    (drop.importer.folder / f".{export.filename}.sent").write_text(f"{export.content_hash}  {export.filename}\n")
+    channel, _ = drop.on_its_way(export, confirms="moved")
+    deliver_due(service.database, channel)
+    drop.importer.take()
+    deliver_due(service.database, channel)
+    [after] = deliveries(service, export.ledger)
+    assert after.state is State.ACCEPTED
+    assert (drop.importer.waiting, len(drop.importer.taken)) == ([], 1)
 
 
 @pytest.mark.parametrize("missing", [".", "done", "failed"])

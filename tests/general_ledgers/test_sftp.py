@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer
 from tests.general_ledgers.sftp import HOST_KEY, OTHER_KEY, PASSWORD, USER_PEM, SftpStandIn, line_of
-from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.stand_in import FAULTS, Fault, at_random, one_after_another
 from tests.general_ledgers.working import states, steps, work
 
 
@@ -87,6 +88,26 @@ def test_a_rename_that_arrives_after_it_was_asked_for_again_finds_nothing(
     drop.importer.take()
     assert server.late.wait(10)
     put_once(service, drop, export)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_two_workers_faults_at_random_and_an_eager_importer_comes_each_file_once(
+    service: Subledger, server: SftpStandIn, drop: Drop, sold: Callable[..., str],
+    exported: Callable[..., Export], seed: int,
+) -> None:  # fmt: skip
+    faults = tuple(fault for fault in FAULTS if fault not in ("throttles", "times_out_after"))
+    server.fault = at_random(seed, 0.6, faults)
+    exports = [exported(sold(), "sap-xml", "sap") for _ in range(3)]
+    going = [drop.on_its_way(export)[0] for export in exports]
+    with ThreadPoolExecutor(8) as workers:
+        working = [workers.submit(work, service, channel, 60.0) for channel in going for _ in range(2)]
+        while not all(worker.done() for worker in working):
+            drop.importer.take()
+    for worker in working:
+        worker.result()
+    drop.importer.take()
+    assert sorted(drop.importer.taken) == sorted((export.filename, drop.content(export)) for export in exports)
+    assert {delivery.state for export in exports for delivery in deliveries(service, export.ledger)} == {State.POSTED}
 
 
 @pytest.mark.parametrize("lost", ["dropped", "full"])

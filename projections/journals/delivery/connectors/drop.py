@@ -10,7 +10,8 @@ the next:
 A part is renamed once, so it is put once, however many try. While it is there, nothing was put; without it a receipt
 says that it was, also when the importer has taken the file away since, and when our database was restored from before.
 Receipts stay, for ever: they are small, and all that a folder remembers. Without any of the three nothing was put, as
-in a folder that is not mounted.
+in a folder that is not mounted. So nobody else may delete what begins with a dot: who deletes a part and leaves its
+receipt says that the file was put.
 
 What becomes of the file then, only the importer knows. ``confirms`` says what it lets us see: ``moved``, that it moves
 files into one folder or another, under the same name; then such a file is posted or thrown away, and until then it is
@@ -109,24 +110,26 @@ class Drop(Connector):
         raise NotImplementedError
 
     def look_up(self, shipment: Shipment) -> Found | None:
-        return self._do("LOOK", shipment.reference, lambda place: self._found(place, shipment))
+        return self._do("LOOK", shipment.reference, lambda place: self._found(place, shipment), none="not there")
 
     def prepare(self, shipment: Shipment) -> None:
-        self._do("WRITE", _part(shipment), lambda place: _put_beside(place, shipment))
+        body = f"{len(shipment.payload)} bytes, SHA-256 {_hash(shipment)}"
+        self._do("WRITE", _part(shipment), lambda place: _put_beside(place, shipment), body=body)
 
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
-        self._do("RENAME", _part(shipment), lambda place: place.move(_part(shipment), shipment.reference))
-        return Accepted(erp_id=shipment.reference, posted=self.settings.confirms == "nothing")
+        name = shipment.reference
+        self._do("RENAME", _part(shipment), lambda place: place.move(_part(shipment), name), body=name)
+        return Accepted(erp_id=name, posted=self.settings.confirms == "nothing")
 
-    def _do(self, what: str, name: str, do: Callable[[Place], Done]) -> Done:
+    def _do(self, what: str, name: str, do: Callable[[Place], Done], *, body: str = "", none: str = "done") -> Done:
         url = f"{self.url.rstrip('/')}/{name}"
         try:
             with self.opened() as place:
                 done = do(place)
         except (NotSent, Unclear) as error:
-            self.calls.note(what, url, "", failure=str(error))
+            self.calls.note(what, url, body, failure=str(error))
             raise
-        self.calls.note(what, url, "", answer="done" if not isinstance(done, Found) else f"{done.state}: {done.reason}")
+        self.calls.note(what, url, body, answer=f"{done.state}: {done.reason}" if isinstance(done, Found) else none)
         return done
 
     def _found(self, place: Place, shipment: Shipment) -> Found | None:
@@ -161,7 +164,11 @@ class Drop(Connector):
         done = _same(place, f"{settings.done}/{name}", shipment)
         if done is not None:
             said = f"{settings.done} has another file {name}"
-            return Found(erp_id=name, state="posted") if done else _discarded(name, said)
+            return (
+                Found(erp_id=name, state="posted", reason=f"moved into {settings.done}")
+                if done
+                else _discarded(name, said)
+            )
         if place.read(f"{settings.failed}/{name}", at_most=1) is None:
             return None
         # It came back: when a person has taken it out of there, it can be put again.
@@ -207,4 +214,8 @@ def _receipt(shipment: Shipment) -> str:
 
 def _receipt_text(shipment: Shipment) -> bytes:
     """As ``sha256sum`` writes it."""
-    return f"{hashlib.sha256(shipment.payload).hexdigest()}  {shipment.reference}\n".encode()
+    return f"{_hash(shipment)}  {shipment.reference}\n".encode()
+
+
+def _hash(shipment: Shipment) -> str:
+    return hashlib.sha256(shipment.payload).hexdigest()

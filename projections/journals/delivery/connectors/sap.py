@@ -155,6 +155,8 @@ class Sap(Connector):
             if answer.status_code != 200:
                 raise Unclear(f"SAP does not say what it has: {answer.status_code} {_odata_error(answer)}")
             told = answer.json()["d"]
+            if "__count" not in told:
+                raise Unclear(f"{self.settings.items_path} does not say how many items there are")
             items += told["results"]
             if len(items) == int(told["__count"]):
                 break

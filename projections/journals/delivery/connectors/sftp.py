@@ -5,9 +5,9 @@ connection of its own. What was uploaded is read back before it is renamed. A re
 ``posix-rename@openssh.com``, after a look whether there is such a file; by a server that has not got it, it is that of
 the protocol, which fails where there is one, and may be a link and an unlink.
 
-Sure: protocol and extension, as OpenSSH documents them. Not sure, so try it: that what a server has answered is on its
-disk (the protocol cannot ask for it), and that the user may read and list what it has put there; a folder that can only
-be written into does not do.
+Sure: protocol and extension, as OpenSSH documents them, and its 9.2 does them. Not sure, so try it: that what a server
+has answered is on its disk (the protocol cannot ask for it), and that the user may read what it has put there; a folder
+that can only be written into does not do.
 
 Sources: draft-ietf-secsh-filexfer-02, sections 6.5 and 7; OpenSSH's PROTOCOL, section 4.3; paramiko's documentation.
 """
