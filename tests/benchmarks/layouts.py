@@ -1,0 +1,123 @@
+"""Other layouts of the same tables, to be compared with ours: partitioned, and at PostgreSQL's own settings.
+
+Each is applied to an empty migrated database, and keeps every column, key, index, trigger, grant and view, so that the
+same code runs on it unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Final, cast
+
+import psycopg
+from psycopg import sql
+
+from subledger.store.tables import APP_ROLE
+
+PARTITIONED: Final = ("events", "entries")
+INDEXES: Final = "SELECT indexdef, indexname FROM pg_indexes WHERE tablename = %s AND NOT indexname LIKE 'pk%%'"
+VIEWS: Final = "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public' ORDER BY viewname"
+SET_HERE: Final = "SELECT relname, relkind::text, reloptions FROM pg_class WHERE reloptions IS NOT NULL"
+
+Owner = psycopg.Connection[Any]
+Layout = Callable[[Owner], None]
+
+
+def as_it_is(_owner: Owner) -> None:
+    """Ours."""
+
+
+def hashed(parts: int) -> Layout:
+    """Events and entries in so many parts, by a hash of the ledger."""
+
+    def apply(owner: Owner) -> None:
+        ranges = [f"WITH (MODULUS {parts}, REMAINDER {part})" for part in range(parts)]
+        _partition(owner, PARTITIONED, "HASH (ledger)", ranges)
+
+    return apply
+
+
+def ranged(parts: int, last: int) -> Layout:
+    """Entries in so many parts, by position. Events cannot be: their ids are unique over all positions."""
+
+    def apply(owner: Owner) -> None:
+        bounds = ["MINVALUE", *(str(last * part // parts) for part in range(1, parts)), "MAXVALUE"]
+        ranges = [f"FROM ({start}) TO ({end})" for start, end in pairwise(bounds)]
+        _partition(owner, ("entries",), "RANGE (position)", ranges)
+
+    return apply
+
+
+def at_defaults(owner: Owner) -> None:
+    """Every storage parameter at PostgreSQL's default."""
+    for name, kind, options in owner.execute(SET_HERE).fetchall():
+        if kind == "r" and not name.startswith("pg_"):
+            names = ", ".join(option.split("=")[0] for option in options)
+            _do(owner, f"ALTER TABLE {name} RESET ({names})")
+
+
+def tried(statement: str) -> Layout:
+    """Ours with one statement more."""
+
+    def apply(owner: Owner) -> None:
+        _do(owner, statement)
+
+    return apply
+
+
+def left_alone(tables: tuple[str, ...]) -> Layout:
+    """Without autovacuum on some tables: so that what is vacuumed is vacuumed when it is watched."""
+
+    def apply(owner: Owner) -> None:
+        for name in tables:
+            _do(owner, f"ALTER TABLE {name} SET (autovacuum_enabled = off)")
+
+    return apply
+
+
+def both(one: Layout, other: Layout) -> Layout:
+    """One after the other."""
+
+    def apply(owner: Owner) -> None:
+        one(owner)
+        other(owner)
+
+    return apply
+
+
+def _partition(owner: Owner, tables: tuple[str, ...], by: str, ranges: list[str]) -> None:
+    views = owner.execute(VIEWS).fetchall()
+    for name, _ in views:
+        _do(owner, f"DROP VIEW {name}")
+    for table in tables:
+        indexes = owner.execute(INDEXES, (table,)).fetchall()
+        _do(owner, f"ALTER TABLE {table} RENAME TO was")
+        _do(owner, f"ALTER TABLE was RENAME CONSTRAINT pk_{table} TO pk_was")
+        for _, name in indexes:
+            _do(owner, f"DROP INDEX {name}")
+        _do(owner, f"CREATE TABLE {table} (LIKE was INCLUDING ALL EXCLUDING INDEXES) PARTITION BY {by}")
+        key = "ledger, position" if table == "events" else "ledger, position, number"
+        _do(owner, f"ALTER TABLE {table} ADD CONSTRAINT pk_{table} PRIMARY KEY ({key})")
+        for definition, _ in indexes:
+            _do(owner, definition)
+        _do(owner, "DROP TABLE was")
+        for number, bounds in enumerate(ranges):
+            part = f"{table}_{number}"
+            _do(owner, f"CREATE TABLE {part} PARTITION OF {table} FOR VALUES {bounds}")
+            _guard(owner, part, "never_truncated BEFORE TRUNCATE", "STATEMENT")  # not inherited by a part
+        _guard(owner, table, "append_only BEFORE UPDATE OR DELETE", "ROW")
+        _guard(owner, table, "never_truncated BEFORE TRUNCATE", "STATEMENT")
+        _do(owner, f"GRANT SELECT, INSERT ON {table} TO {APP_ROLE}")
+    for name, definition in views:
+        _do(owner, f"CREATE VIEW {name} AS {definition}")
+        _do(owner, f"GRANT SELECT ON {name} TO {APP_ROLE}")
+
+
+def _guard(owner: Owner, table: str, trigger: str, each: str) -> None:
+    _do(owner, f"CREATE TRIGGER {trigger} ON {table} FOR EACH {each} EXECUTE FUNCTION refuse_change()")
+    _do(owner, f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger.split()[0]}")
+
+
+def _do(owner: Owner, statement: str) -> None:
+    owner.execute(sql.SQL(cast("Any", statement)))

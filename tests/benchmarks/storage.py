@@ -1,0 +1,113 @@
+"""How the log could lie on disk: partitioned or not, with which vacuum settings. One experiment, to be run again.
+
+    python -m tests.benchmarks.storage partitions     # hashed by ledger, entries by position, against one table each
+    python -m tests.benchmarks.storage settings       # the storage parameters, against PostgreSQL's own
+    python -m tests.benchmarks.storage freezing       # what vacuum writes of the log, now and once it is old
+
+It runs on a server of its own with few shared buffers, so that indexes outgrow them as they do at a hundred times the
+size. Each figure stands beside that of the first layout, measured in turn with it. Owns: what is done and what is
+said of it. Does not own: the layouts (layouts), the counting (contenders).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Final
+
+import msgspec
+
+from api.terminal import table
+from tests.benchmarks import layouts
+from tests.benchmarks.contenders import contenders
+from tests.benchmarks.experiment import LOG, Experiment, Work
+from tests.benchmarks.measures import Measure, Say, figure
+from tests.benchmarks.own_server import own_server
+
+
+def run(options: argparse.Namespace, say: Say) -> list[Measure]:
+    """Every phase of the experiment that is asked for."""
+    given = {name: value for name in Work.__struct_fields__ if (value := getattr(options, name)) is not None}
+    work = msgspec.structs.replace(TINY if options.tiny else DEFAULT[options.experiment], **given)
+    settings = {"shared_buffers": options.shared_buffers, "autovacuum_naptime": options.naptime}
+    with own_server(settings) as url, contenders(url, _layouts(options, work)) as entrants:
+        experiment = Experiment(work, entrants, say)
+        experiment.open()
+        if options.experiment == "freezing":
+            experiment.grow_old()
+            return experiment.found
+        for size, events in ((work.batch, work.events), (work.few_size, work.few), (1, work.singles)):
+            if events:
+                name = "one event at a time" if size == 1 else f"recording in batches of {size:,}"
+                experiment.record(name, events, size)
+        experiment.look()
+        experiment.ask()
+        if options.experiment == "partitions":
+            experiment.pack()
+        return experiment.found
+
+
+DEFAULT: Final = {
+    "partitions": Work(),
+    "settings": Work(events=200_000, few=500_000, singles=100_000),
+    "freezing": Work(events=1_000_000, rounds=20),
+}
+TINY: Final = Work(events=400, batch=100, few=80, few_size=20, singles=20, customers=32, rounds=2, questions=5)
+
+
+def _layouts(options: argparse.Namespace, work: Work) -> dict[str, layouts.Layout]:
+    ours: dict[str, layouts.Layout] = {"ours": layouts.as_it_is}
+    if options.experiment == "partitions":
+        each = (work.events + work.few + work.singles + work.customers) // work.ledgers
+        ours[f"hashed by ledger, {options.parts}"] = layouts.hashed(options.parts)
+        ours[f"entries by position, {options.parts}"] = layouts.ranged(options.parts, each)
+        return ours
+    tried = {f"with {tried}": layouts.tried(tried) for tried in options.try_}
+    alike = {"defaults": layouts.at_defaults, **ours, **tried}
+    if options.experiment == "freezing":
+        return {name: layouts.both(apply, layouts.left_alone(LOG)) for name, apply in alike.items()}
+    return alike
+
+
+def _arguments(given: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.storage", description=__doc__.split("\n")[0])
+    parser.add_argument("experiment", choices=DEFAULT)
+    for name in Work.__struct_fields__:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int)
+    parser.add_argument("--parts", type=int, default=16)
+    parser.add_argument("--try", dest="try_", action="append", default=[], metavar="SQL", help="another layout")
+    parser.add_argument("--shared-buffers", default="128MB")
+    parser.add_argument("--naptime", default="1min", help="of autovacuum")
+    parser.add_argument("--tiny", action="store_true", help="see that it runs; the figures mean nothing")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(given)
+
+
+def main(given: list[str] | None = None) -> None:
+    options = _arguments(given)
+    found = run(options, lambda text: print(text, file=sys.stderr, flush=True))
+    if options.json:
+        print(json.dumps([measure.document for measure in found], indent=2))
+        return
+    for layout in dict.fromkeys(measure.goal for measure in found):
+        of = [measure for measure in found if measure.goal == layout]
+        table(f"{layout}, beside: {of[0].limit_name}", COLUMNS, [_row(measure) for measure in of], right=(1, 2, 3, 4))
+
+
+COLUMNS: Final = ("measure", "median", "beside", "ratio", "spread")
+
+
+def _row(measure: Measure) -> tuple[object, ...]:
+    limit, (least, most) = measure.limit, measure.spread
+    return (
+        measure.name,
+        f"{figure(measure.value)} {measure.unit}",
+        "" if limit is None else figure(limit),
+        "" if limit is None else figure(measure.ratio),
+        f"{figure(least)} – {figure(most)}" if len(measure.rounds) > 1 else "",
+    )
+
+
+if __name__ == "__main__":
+    main()
