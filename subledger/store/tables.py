@@ -43,6 +43,8 @@ metadata = MetaData(
 
 APP_ROLE = "subledger_app"
 APPEND_ONLY = ("batches", "events", "entries")
+FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
+"""For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
 
 
 def _ledger() -> Column[str]:
@@ -93,6 +95,7 @@ batches = Table(
     CheckConstraint("first_position BETWEEN 1 AND last_position", name="in_order"),
     Index("ux_batches_recorded_at", "ledger", "recorded_at", unique=True),
     comment="One row per commit: the hash chain.",
+    postgresql_with=FROZEN_AT_ONCE,
 )
 
 events = Table(
@@ -117,6 +120,7 @@ events = Table(
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
     Index("ix_events_type", "ledger", "type", "position", postgresql_where=text("type <> 'credits.consumed'")),
     comment="The log. Append-only.",
+    postgresql_with=FROZEN_AT_ONCE,
 )
 
 entries = Table(
@@ -142,6 +146,7 @@ entries = Table(
     CheckConstraint("credits = 0 OR unit IS NOT NULL", name="unit"),
     Index("ix_entries_customer", "ledger", "customer", "position"),
     comment="Journal entries: a kind and an amount. Append-only; part of the log.",
+    postgresql_with=FROZEN_AT_ONCE,
 )  # fmt: skip
 
 dimension_sets = Table(
@@ -299,6 +304,7 @@ merkle_nodes = Table(
     Column("index", BigInteger, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary, nullable=False),
     comment="Roots of complete subtrees of 256, 65,536 … events, so that a proof rehashes little. Rebuildable.",
+    postgresql_with=FROZEN_AT_ONCE,
 )
 
 journals = Table(

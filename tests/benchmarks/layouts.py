@@ -18,7 +18,12 @@ from subledger.store.tables import APP_ROLE
 PARTITIONED: Final = ("events", "entries")
 INDEXES: Final = "SELECT indexdef, indexname FROM pg_indexes WHERE tablename = %s AND NOT indexname LIKE 'pk%%'"
 VIEWS: Final = "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public' ORDER BY viewname"
-SET_HERE: Final = "SELECT relname, relkind::text, reloptions FROM pg_class WHERE reloptions IS NOT NULL"
+SET_HERE: Final = """
+-- What is set for our own tables: names alone, and with their values.
+SELECT c.relname, string_agg(o.option_name, ', '), string_agg(o.option_name || ' = ' || o.option_value, ', ')
+FROM pg_class c CROSS JOIN LATERAL pg_options_to_table(c.reloptions) o
+WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace GROUP BY c.relname
+"""
 
 Owner = psycopg.Connection[Any]
 Layout = Callable[[Owner], None]
@@ -51,10 +56,8 @@ def ranged(parts: int, last: int) -> Layout:
 
 def at_defaults(owner: Owner) -> None:
     """Every storage parameter at PostgreSQL's default."""
-    for name, kind, options in owner.execute(SET_HERE).fetchall():
-        if kind == "r" and not name.startswith("pg_"):
-            names = ", ".join(option.split("=")[0] for option in options)
-            _do(owner, f"ALTER TABLE {name} RESET ({names})")
+    for name, names, _ in owner.execute(SET_HERE).fetchall():
+        _do(owner, f"ALTER TABLE {name} RESET ({names})")
 
 
 def tried(statement: str) -> Layout:
@@ -88,6 +91,7 @@ def both(one: Layout, other: Layout) -> Layout:
 
 def _partition(owner: Owner, tables: tuple[str, ...], by: str, ranges: list[str]) -> None:
     views = owner.execute(VIEWS).fetchall()
+    options = {name: f"WITH ({both})" for name, _, both in owner.execute(SET_HERE)}
     for name, _ in views:
         _do(owner, f"DROP VIEW {name}")
     for table in tables:
@@ -104,7 +108,7 @@ def _partition(owner: Owner, tables: tuple[str, ...], by: str, ranges: list[str]
         _do(owner, "DROP TABLE was")
         for number, bounds in enumerate(ranges):
             part = f"{table}_{number}"
-            _do(owner, f"CREATE TABLE {part} PARTITION OF {table} FOR VALUES {bounds}")
+            _do(owner, f"CREATE TABLE {part} PARTITION OF {table} FOR VALUES {bounds} {options.get(table, '')}")
             _guard(owner, part, "never_truncated BEFORE TRUNCATE", "STATEMENT")  # not inherited by a part
         _guard(owner, table, "append_only BEFORE UPDATE OR DELETE", "ROW")
         _guard(owner, table, "never_truncated BEFORE TRUNCATE", "STATEMENT")

@@ -34,6 +34,19 @@ def test_the_check_constraints_are_in_the_database(owner_url: str) -> None:
     assert in_code <= {name for (name,) in rows}
 
 
+def test_the_storage_parameters_are_in_the_database(owner_url: str) -> None:
+    in_code = {
+        name: {f"{option}={value}" for option, value in (table.dialect_options["postgresql"]["with"] or {}).items()}
+        for name, table in metadata.tables.items()
+    }
+    with psycopg.connect(owner_url) as connection:
+        rows = connection.execute(
+            "SELECT relname, coalesce(reloptions, '{}') FROM pg_class"
+            " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'"
+        ).fetchall()
+    assert {name: set(options) for name, options in rows} == in_code
+
+
 def test_the_log_is_guarded_by_triggers_that_always_fire(owner_url: str) -> None:
     with psycopg.connect(owner_url) as connection:
         rows = connection.execute(

@@ -1,0 +1,23 @@
+"""What is only ever added to is frozen by its first vacuum, and not read and written once more when it is old.
+
+Revision: 0011, after 0010
+"""
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+ONLY_ADDED_TO = ("batches", "events", "entries", "merkle_nodes")
+
+
+def upgrade() -> None:
+    for table in ONLY_ADDED_TO:
+        op.execute(f"ALTER TABLE {table} SET (autovacuum_freeze_min_age = 0)")
+
+
+def downgrade() -> None:
+    for table in ONLY_ADDED_TO:
+        op.execute(f"ALTER TABLE {table} RESET (autovacuum_freeze_min_age)")
