@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full clean
+.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full bench-storage clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -62,6 +62,12 @@ $(PEERS): tests/benchmarks/peers/requirements.txt $(STAMP)
 
 bench-full: setup  ## every benchmark, on a ledger of ten million events that is kept; leaves bench.json and bench.svg
 	$(BIN)/subledger bench --events 10000000 --keep --plot bench.svg --out bench.json
+
+bench-storage: setup  ## other layouts of the log beside ours: partitioned, other vacuum settings (subledger/SIZING.md)
+	$(BIN)/python -m tests.benchmarks.storage partitions
+	$(BIN)/python -m tests.benchmarks.storage partitions --ledgers 16
+	$(BIN)/python -m tests.benchmarks.storage settings
+	$(BIN)/python -m tests.benchmarks.storage freezing
 
 clean:           ## forget the environment and the embedded database
 	-$(BIN)/subledger database --stop

@@ -36,8 +36,6 @@ UPDATES: Final = """
 SELECT relname, n_tup_upd, n_tup_hot_upd, n_dead_tup, autovacuum_count FROM pg_stat_user_tables
 WHERE n_tup_upd > 0 AND schemaname = 'public' AND relname <> 'alembic_version' ORDER BY relname
 """
-
-
 DUE: Final = """
 -- Tables that enough rows have been added to, by their own parameters or the server's, and the age they freeze at.
 WITH parameters AS (
@@ -132,15 +130,17 @@ class Experiment:
                 for n in range(len(ledgers) * len(customers)):
                     question(contender.service, n)  # leaves its snapshots
             self._say(name)
-            self._ask(name, lambda c, n, question=question: question(c.service, n), self._work.questions)
-            self._ask(f"{name}, first of a connection", partial(_afresh, question), 10, cpu=False)
+            self._ask(name, partial(_again, question), self._work.questions)
+            self._ask(
+                f"{name}, first of a connection", partial(_afresh, question), min(10, self._work.questions), cpu=False
+            )
 
     def _ask(self, name: str, question: Callable[[Contender, int], None], each: int, *, cpu: bool = True) -> None:
         numbers = count()
 
         def pieces() -> Pieces:
             for _ in range(each):
-                yield 1, partial(question, n=next(numbers))
+                yield 1, partial(_numbered, question, next(numbers))
 
         took = in_turn(self._entrants, self._work.rounds, pieces)
         self._compare(name, "ms p50", took, lambda t: [1000 * s for s in t.median_s])
@@ -231,6 +231,14 @@ class Experiment:
 
 def _record(contender: Contender, ledger: str, events: list[Event]) -> None:
     contender.record(ledger, events)
+
+
+def _numbered(question: Callable[[Contender, int], None], n: int, contender: Contender) -> None:
+    question(contender, n)
+
+
+def _again(question: Callable[[Subledger, int], None], contender: Contender, n: int) -> None:
+    question(contender.service, n)
 
 
 def _afresh(question: Callable[[Subledger, int], None], contender: Contender, n: int) -> None:

@@ -104,7 +104,7 @@ def run(owner_url: str, options: Options, say: Say) -> Result:
     running.everything()
     order = list(GOALS)
     return Result(
-        machine=_machine(), server=_server(owner_url), revision=_revision(),
+        machine=machine(), server=server_settings(owner_url), revision=revision(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"), took_s=round(time.perf_counter() - started, 1),
         options=options, measures=tuple(sorted(running.found, key=lambda measure: order.index(measure.goal))),
         skipped=running.skipped, failed=running.failed, stored=tuple(running.stored), grown=running.grown,
@@ -157,7 +157,7 @@ class _Run:
         return found, {}
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     models = [
         line.split(":", 1)[1].strip()
         for line in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "").splitlines()
@@ -174,14 +174,14 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _server(owner_url: str) -> dict[str, str]:
+def server_settings(owner_url: str) -> dict[str, str]:
     with psycopg.connect(owner_url) as connection:
         show = sql.SQL("SHOW {}")
         shown = {name: connection.execute(show.format(sql.Identifier(name))).fetchone() for name in _SERVER_SETTINGS}
     return {name: value[0] for name, value in shown.items() if value}
 
 
-def _revision() -> str:
+def revision() -> str:
     """Of the checkout, with what of it is changed; empty where there is no git."""
     command = ["git", "describe", "--always", "--dirty"]
     try:

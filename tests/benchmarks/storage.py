@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 
@@ -24,28 +25,55 @@ from tests.benchmarks.contenders import contenders
 from tests.benchmarks.experiment import LOG, Experiment, Work
 from tests.benchmarks.measures import Measure, Say, figure
 from tests.benchmarks.own_server import own_server
+from tests.benchmarks.run import machine, revision, server_settings
 
 
-def run(options: argparse.Namespace, say: Say) -> list[Measure]:
-    """Every phase of the experiment that is asked for."""
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Every measure of an experiment, with where, when and on what settings."""
+
+    machine: dict[str, Any]
+    server: dict[str, str]
+    revision: str
+    measured_at: str
+    work: Work
+    measures: list[Measure]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON, with every round."""
+        return msgspec.structs.asdict(self) | {
+            "work": msgspec.structs.asdict(self.work), "measures": [measure.document for measure in self.measures],
+        }  # fmt: skip
+
+
+def run(options: argparse.Namespace, say: Say) -> Found:
+    """The whole experiment that is asked for, on a server that is gone at its end."""
     given = {name: value for name in Work.__struct_fields__ if (value := getattr(options, name)) is not None}
     work = msgspec.structs.replace(TINY if options.tiny else DEFAULT[options.experiment], **given)
     settings = {"shared_buffers": options.shared_buffers, "autovacuum_naptime": options.naptime}
+    measured_at = datetime.now(UTC).isoformat(timespec="seconds")
     with own_server(settings) as url, contenders(url, _layouts(options, work)) as entrants:
         experiment = Experiment(work, entrants, say)
-        experiment.open()
-        if options.experiment == "freezing":
-            experiment.grow_old()
-            return experiment.found
-        for size, events in ((work.batch, work.events), (work.few_size, work.few), (1, work.singles)):
-            if events:
-                name = "one event at a time" if size == 1 else f"recording in batches of {size:,}"
-                experiment.record(name, events, size)
-        experiment.look()
-        experiment.ask()
-        if options.experiment == "partitions":
-            experiment.pack()
-        return experiment.found
+        _phases(experiment, options.experiment, work)
+        return Found(
+            machine=machine(), server=server_settings(url), revision=revision(), measured_at=measured_at, work=work,
+            measures=experiment.found,
+        )  # fmt: skip
+
+
+def _phases(experiment: Experiment, name: str, work: Work) -> None:
+    experiment.open()
+    if name == "freezing":
+        experiment.grow_old()
+        return
+    for size, events in ((work.batch, work.events), (work.few_size, work.few), (1, work.singles)):
+        if events:
+            what = "one event at a time" if size == 1 else f"recording in batches of {size:,}"
+            experiment.record(what, events, size)
+    experiment.look()
+    experiment.ask()
+    if name == "partitions":
+        experiment.pack()
 
 
 DEFAULT: Final = {
@@ -53,7 +81,7 @@ DEFAULT: Final = {
     "settings": Work(events=200_000, few=500_000, singles=100_000),
     "freezing": Work(events=1_000_000, rounds=20),
 }
-TINY: Final = Work(events=400, batch=100, few=80, few_size=20, singles=20, customers=32, rounds=2, questions=5)
+TINY: Final = Work(events=400, batch=100, few=80, few_size=20, singles=20, customers=32, rounds=1, questions=2)
 
 
 def _layouts(options: argparse.Namespace, work: Work) -> dict[str, layouts.Layout]:
@@ -88,11 +116,20 @@ def main(given: list[str] | None = None) -> None:
     options = _arguments(given)
     found = run(options, lambda text: print(text, file=sys.stderr, flush=True))
     if options.json:
-        print(json.dumps([measure.document for measure in found], indent=2))
+        print(json.dumps(found.document, indent=2))
         return
-    for layout in dict.fromkeys(measure.goal for measure in found):
-        of = [measure for measure in found if measure.goal == layout]
-        table(f"{layout}, beside: {of[0].limit_name}", COLUMNS, [_row(measure) for measure in of], right=(1, 2, 3, 4))
+    for layout in dict.fromkeys(measure.goal for measure in found.measures):
+        of = [measure for measure in found.measures if measure.goal == layout]
+        title = f"{layout}, beside: {of[0].limit_name}; {title_of(found.machine, found.server)}; {found.revision}"
+        table(title, COLUMNS, [_row(measure) for measure in of], right=(1, 2, 3, 4))
+
+
+def title_of(machine: dict[str, Any], server: dict[str, str]) -> str:
+    """Where it was measured, and with how many shared buffers."""
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, PostgreSQL {server['server_version']}, shared buffers "
+        f"{server['shared_buffers']}"
+    )
 
 
 COLUMNS: Final = ("measure", "median", "beside", "ratio", "spread")

@@ -28,7 +28,10 @@ def test_every_layout_is_compared_in_every_measure(experiment: str) -> None:
     command += ["--try", "ALTER TABLE wallets SET (fillfactor = 50)"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    measures = json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    assert found["machine"]["cores"] >= 1
+    assert found["server"]["shared_buffers"] == "128MB"
+    measures = found["measures"]
     names = {layout: [m["name"] for m in measures if m["goal"] == layout] for layout in COMPARED[experiment]}
     assert {measure["goal"] for measure in measures} == COMPARED[experiment]
     assert len({tuple(each) for each in names.values()}) == 1
