@@ -77,7 +77,6 @@ class Experiment:
 
     def __init__(self, work: Work, entrants: list[Contender], say: Say) -> None:
         self._work, self._entrants, self._say = work, entrants, say
-        self._numbers = count()
         self._turn = count()
         self._used = dict.fromkeys(self._ledgers, 0)
         self.found: list[Measure] = []
