@@ -19,6 +19,8 @@ STATES = (
     "built", "rendered", "submitted", "unknown", "accepted", "posted", "reconciled", "rejected", "failed", "abandoned",
 )  # fmt: skip
 STATE = f"state IN ({', '.join(repr(state) for state in STATES)})"
+# Whatever is on its way is somebody's to look at: nothing can be forgotten in the midst.
+DUE = "due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')"
 SETTINGS = "in canonical JSON; credentials are named, never written"
 
 
@@ -67,6 +69,7 @@ def upgrade() -> None:
         _moment("submitted_at", nullable=True),
         _moment("changed_at"),
         sa.CheckConstraint(STATE, name=op.f("ck_deliveries_state")),
+        sa.CheckConstraint(DUE, name=op.f("ck_deliveries_due")),
         sa.PrimaryKeyConstraint("ledger", "delivery_id", name=op.f("pk_deliveries")),
         comment="The outbox: every document or file on its way into a general ledger, and what became of it.",
     )

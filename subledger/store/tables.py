@@ -404,6 +404,8 @@ deliveries = Table(
         "'failed', 'abandoned')",
         name="state",
     ),
+    # Whatever is on its way is somebody's to look at: nothing can be forgotten in the midst.
+    CheckConstraint("due_at IS NOT NULL OR state NOT IN ('built', 'rendered', 'submitted', 'unknown')", name="due"),
     Index(
         "ux_deliveries_once", "ledger", "destination", "period", "number", "part", unique=True,
         postgresql_where=text("state <> 'abandoned'"),

@@ -62,7 +62,7 @@ class DynamicsStandIn(StandIn):
             return self._token(request)
         if request.path.startswith("/blob/"):
             return self._upload(request)
-        if request.headers.get("Authorization") != f"Bearer access-{self.tokens}":
+        if request.headers.get("Authorization") not in {f"Bearer access-{n + 1}" for n in range(self.tokens)}:
             return Answer(401)
         if request.method == "GET":
             with self.lock:

@@ -36,7 +36,7 @@ class NetSuiteStandIn(StandIn):
     def answer(self, request: Request) -> Answer:
         if request.path == TOKEN:
             return self._token(request)
-        if request.headers.get("Authorization") != f"Bearer token-{self.tokens}":
+        if request.headers.get("Authorization") not in {f"Bearer token-{n + 1}" for n in range(self.tokens)}:
             return Answer(401, b'{"title": "invalid login"}')
         if request.path == QUERY:
             return self._queried(request)

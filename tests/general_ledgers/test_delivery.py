@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -141,9 +143,9 @@ def test_an_answer_of_success_is_not_the_books_until_it_is_approved_there(
 
 
 def test_other_amounts_under_our_reference_are_a_rejection(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel
 ) -> None:
-    channel, _ = one
+    channel = netsuite_channel(one[0].ledger, first_wait_s=0.5, longest_wait_s=0.5)
     netsuite.fault = one_after_another(["drops_after"])
     deliver_due(service.database, channel)
     netsuite.journals[0]["record"]["line"]["items"][0]["debit"] += 0.01
@@ -228,3 +230,38 @@ def test_only_a_dead_letter_is_tried_again(service: Subledger, one: tuple[Channe
     work(service, channel)
     with pytest.raises(DeliveryInHand):
         outbox.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="too late")
+
+
+class Died(BaseException):
+    """A worker that is killed does not tidy up."""
+
+
+@pytest.mark.parametrize("steps_between", [2, 3, 4])  # one that dies over each step would never come to send
+@pytest.mark.parametrize("fault", [None, "drops_after", "drops_before"])
+def test_workers_that_die_after_any_step_leave_it_to_the_next_one(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str,
+    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, steps_between: int,
+) -> None:  # fmt: skip
+    channel, delivery = one
+    netsuite.unique = False
+    netsuite.fault = one_after_another([fault])
+    alive, move = [steps_between], outbox.move
+
+    def moves_and_dies(*given: Any, **named: Any) -> Delivery:
+        moved = move(*given, **named)
+        alive[0] -= 1
+        if not alive[0]:
+            raise Died
+        return moved
+
+    monkeypatch.setattr(outbox, "move", moves_and_dies)
+    until = time.monotonic() + 20
+    while deliveries(service, channel.ledger)[0].state is not State.POSTED and time.monotonic() < until:
+        alive[0] = steps_between
+        with suppress(Died):
+            deliver_due(service.database, channel)
+        with psycopg.connect(owner_url) as connection:  # its claim ends
+            connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim IS NOT NULL")
+        time.sleep(0.02)
+    assert states(service, delivery)[-1] == "posted"
+    assert len(netsuite.journals) == 1

@@ -235,11 +235,12 @@ def move(
     payload_hash: str | None = None, attempts: int | None = None, keep: bool = False, by: str = WORKER,
 ) -> Delivery:  # fmt: skip
     """A step of a delivery that is claimed. ``wait_s``: until the next thing is due; None for nothing. ``keep``: the
-    claim, for what is done next.
+    claim, for what is done next; it is due at once, for whoever comes after a worker that dies over it.
 
     Raises ClaimLost.
     """
     check_step(delivery.state, state)
+    wait_s = 0.0 if keep else wait_s
     where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
     with database.write() as connection:
         found = connection.execute(

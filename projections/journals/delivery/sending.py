@@ -107,7 +107,7 @@ class _Attempt:
             export = get_export(connection, delivery.ledger, delivery.export_id)
             payload = render_document(connection, export, delivery.part) if delivery.part else None
         kept = outbox.payload_hash(payload) if payload is not None else export.content_hash
-        self._move(State.RENDERED, payload=payload, payload_hash=kept, wait_s=0.0, keep=True)
+        self._move(State.RENDERED, payload=payload, payload_hash=kept, keep=True)
 
     def _shipment(self) -> Shipment:
         delivery = self._delivery
@@ -138,7 +138,7 @@ class _Attempt:
             self._found(shipment, found)
             return
         _understood(self._connector.prepare, shipment)
-        self._move(State.SUBMITTED, wait_s=0.0, keep=True)
+        self._move(State.SUBMITTED, keep=True)
         try:
             answer = _understood(self._connector.submit, shipment)
         except NotSent as error:
@@ -155,7 +155,7 @@ class _Attempt:
             self._move(State.REJECTED, reason=answer.reason)
         elif answer.posted:
             # An answer is not believed to the cent: what is in the books is looked up.
-            self._move(State.ACCEPTED, wait_s=0.0, erp_id=answer.erp_id, keep=True)
+            self._move(State.ACCEPTED, erp_id=answer.erp_id, keep=True)
             self._look_at_once()
         else:
             self._move(State.ACCEPTED, wait_s=self._wait(0), erp_id=answer.erp_id)
@@ -190,7 +190,7 @@ class _Attempt:
             attempts = delivery.attempts + 1
             reason = "looked up: it is not there, and can no longer arrive"
             if attempts >= self._settings.attempts:
-                self._move(State.RENDERED, wait_s=None, reason=reason, attempts=attempts, keep=True)
+                self._move(State.RENDERED, reason=reason, attempts=attempts, keep=True)
                 self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last had no answer")
             else:
                 self._move(State.RENDERED, wait_s=0.0, reason=reason, attempts=attempts)

@@ -27,7 +27,7 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What a company sets about a channel, whatever it leads to.
 
     ``calls_a_minute``: no more, whoever delivers (0: no limit). ``timeout_s``: for an answer to one call. ``attempts``:
-    submissions that may come to nothing before a delivery is a dead letter. ``first_wait_s`` and ``longest_wait_s``:
+    submissions that may come to nothing before a delivery is a dead letter; as they ship, half a day's. ``first_wait_s`` and ``longest_wait_s``:
     between attempts, doubled each time. ``settle_s``: how long a submission without an answer may still take effect in
     the target; a look-up that finds nothing is believed after that alone, so let it be longer than the target lets a
     request run. ``posts_within_s``: an accepted journal is looked up for so long, until it is posted.
@@ -35,7 +35,7 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     calls_a_minute: int = 60
     timeout_s: float = 60.0
-    attempts: int = 8
+    attempts: int = 24
     first_wait_s: float = 5.0
     longest_wait_s: float = 3_600.0
     settle_s: float = 900.0

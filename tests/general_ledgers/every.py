@@ -1,0 +1,142 @@
+"""Every connector with its stand-in: how a channel into it is set, and what is there in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.general_ledgers import intacct, netsuite, quickbooks, sap, sftp
+from tests.general_ledgers.drops import Importer
+from tests.general_ledgers.dynamics import DynamicsStandIn
+from tests.general_ledgers.oracle import OracleStandIn
+from tests.general_ledgers.sftp import SftpStandIn
+from tests.general_ledgers.stand_in import Fault, StandIn
+
+
+class Way(NamedTuple):
+    """A way into a stand-in. ``there``: what is there by now, a name for each journal or file, as often as it is."""
+
+    name: str
+    settings: dict[str, Any]
+    form: str
+    target: str | None
+    of_target: dict[str, Any]
+    there: Callable[[], list[str]]
+    fails: Callable[[Callable[[], Fault | None]], None]
+    stand_in: StandIn | None = None
+
+
+def _secret(folder: Path, name: str, value: str) -> str:
+    path = folder / name
+    path.write_text(value)
+    return f"file:{path}"
+
+
+def _http(name: str, stand_in: StandIn, form: str, settings: dict[str, Any], **of_target: Any) -> Way:
+    def fails(fault: Callable[[], Fault | None]) -> None:
+        stand_in.fault = fault
+
+    return Way(
+        name, {"connector": name, **settings}, form, name, of_target,
+        lambda: [str(journal["reference"]) for journal in stand_in.journals], fails, stand_in,
+    )  # fmt: skip
+
+
+@contextmanager
+def every_way(folder: Path) -> Iterator[dict[str, Way]]:
+    """Every connector, by name, with a stand-in that lives as long as this."""
+    with ExitStack() as stack:
+
+        def standing(stand_in: Any) -> Any:
+            stack.callback(stand_in.close)
+            return stand_in
+
+        ways = [
+            _netsuite(standing(netsuite.NetSuiteStandIn()), folder),
+            _intacct(standing(intacct.IntacctStandIn()), folder),
+            _quickbooks(standing(quickbooks.QuickBooksStandIn()), folder),
+            _sap(standing(sap.SapStandIn()), folder),
+            _oracle(standing(OracleStandIn()), folder),
+            _dynamics(standing(DynamicsStandIn()), folder),
+            _folder(folder / "folder"),
+            _sftp(standing(SftpStandIn(folder)), folder),
+        ]
+        yield {way.name: way for way in ways}
+
+
+def _netsuite(stand_in: netsuite.NetSuiteStandIn, folder: Path) -> Way:
+    stand_in.unique = False  # harder than it is: nothing but the look-up keeps a second one out
+    settings = {
+        "url": stand_in.url, "client_id": "client", "certificate_id": "certificate",
+        "private_key": _secret(folder, "netsuite.pem", netsuite.PEM),
+    }  # fmt: skip
+    return _http("netsuite", stand_in, "netsuite-json", settings, approved=True)
+
+
+def _intacct(stand_in: intacct.IntacctStandIn, folder: Path) -> Way:
+    settings = {
+        "url": stand_in.url + intacct.PATH, "sender_id": "sender", "company_id": "company", "user_id": "user",
+        "sender_password": _secret(folder, "intacct-sender", intacct.SENDER_PASSWORD),
+        "user_password": _secret(folder, "intacct-user", intacct.USER_PASSWORD), "throttled_s": 0.05,
+    }  # fmt: skip
+    return _http("intacct", stand_in, "intacct-xml", settings, state="Posted")
+
+
+def _quickbooks(stand_in: quickbooks.QuickBooksStandIn, folder: Path) -> Way:
+    settings = {
+        "url": stand_in.url, "token_url": stand_in.url + quickbooks.TOKEN, "realm_id": "4620816365", "client_id": "app",
+        "client_secret": _secret(folder, "quickbooks-secret", quickbooks.SECRET),
+        "refresh_token": _secret(folder, "quickbooks-refresh", stand_in.refresh_token),
+    }  # fmt: skip
+    return _http("quickbooks", stand_in, "quickbooks-json", settings)
+
+
+def _sap(stand_in: sap.SapStandIn, folder: Path) -> Way:
+    settings = {"url": stand_in.url, "user": sap.USER, "password": _secret(folder, "sap", sap.PASSWORD)}
+    return _http("sap", stand_in, "sap-xml", settings, company_code="1010")
+
+
+def _oracle(stand_in: OracleStandIn, folder: Path) -> Way:
+    settings = {
+        "url": stand_in.url, "user": stand_in.user, "password": _secret(folder, "oracle", stand_in.password),
+    }  # fmt: skip
+    return _http("oracle", stand_in, "oracle-fbdi", settings)
+
+
+def _dynamics(stand_in: DynamicsStandIn, folder: Path) -> Way:
+    settings = {
+        "url": stand_in.url, "authority": stand_in.url, "tenant": stand_in.tenant, "client_id": stand_in.client,
+        "client_secret": _secret(folder, "dynamics", stand_in.secret),
+    }  # fmt: skip
+    return _http("dynamics", stand_in, "dynamics-csv", settings, company="USMF")
+
+
+def _folder(folder: Path) -> Way:
+    """The files of a folder do not fail by themselves: workers that are killed over them do."""
+    importer = Importer(folder)
+
+    def there() -> list[str]:
+        importer.take()
+        return [name for name, _ in importer.taken]
+
+    return Way("folder", {"connector": "folder", "directory": str(folder)}, "csv", None, {}, there, lambda _: None)
+
+
+def _sftp(stand_in: SftpStandIn, folder: Path) -> Way:
+    importer = Importer(folder / "drop")
+
+    def there() -> list[str]:
+        importer.take()
+        return [name for name, _ in importer.taken]
+
+    def fails(fault: Callable[[], Fault | None]) -> None:
+        stand_in.fault = fault
+
+    settings = {
+        "connector": "sftp", "host": "127.0.0.1", "port": stand_in.port, "user": sftp.USER,
+        "host_key": sftp.line_of(sftp.HOST_KEY), "password": _secret(folder, "sftp", sftp.PASSWORD),
+        "directory": "/drop",
+    }  # fmt: skip
+    return Way("sftp", settings, "json", None, {}, there, fails)
