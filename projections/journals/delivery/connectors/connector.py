@@ -27,10 +27,11 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What a company sets about a channel, whatever it leads to.
 
     ``calls_a_minute``: no more, whoever delivers (0: no limit). ``timeout_s``: for an answer to one call. ``attempts``:
-    submissions that may come to nothing before a delivery is a dead letter; as they ship, half a day's. ``first_wait_s`` and ``longest_wait_s``:
-    between attempts, doubled each time. ``settle_s``: how long a submission without an answer may still take effect in
-    the target; a look-up that finds nothing is believed after that alone, so let it be longer than the target lets a
-    request run. ``posts_within_s``: an accepted journal is looked up for so long, until it is posted.
+    submissions that may come to nothing before a delivery is a dead letter; as they ship, half a day's.
+    ``first_wait_s`` and ``longest_wait_s``: between attempts, doubled each time. ``settle_s``: how long a submission
+    without an answer may still take effect in the target; a look-up that finds nothing is believed after that alone,
+    so let it be longer than the target lets a request run. ``posts_within_s``: an accepted journal is looked up for so
+    long, until it is posted.
     """
 
     calls_a_minute: int = 60
