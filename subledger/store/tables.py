@@ -9,6 +9,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     totals                   ledger_days, other_currencies, snapshots
     handed over              journals, journal_lines_exported (in ``journals``), journal_exports, export_targets
     on the way               delivery_channels, deliveries, delivery_steps
+    watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
     access                   api_keys
     waiting                  approvals
 """
@@ -412,6 +413,11 @@ deliveries = Table(
     ),
     Index("ix_deliveries_due", "ledger", "channel", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_deliveries_export_id", "ledger", "export_id"),
+    Index(
+        "ix_deliveries_waiting", "ledger", "created_at",
+        postgresql_where=text("state <> ALL (ARRAY['posted', 'reconciled', 'abandoned'])"),
+    ),
+    Index("ix_deliveries_changed_at", "ledger", "changed_at"),
     comment="The outbox: every document or file on its way into a general ledger, and what became of it.",
 )  # fmt: skip
 
@@ -427,6 +433,61 @@ delivery_steps = Table(
     Column("by", Text, nullable=False),
     Column("exchanges", Text, comment="what was called and answered, in JSON, no secrets"),
     comment="What became of a delivery, step by step. Never changed.",
+)
+
+monitor_settings = Table(
+    "monitor_settings",
+    metadata,
+    _ledger(),
+    Column("settings", Text, nullable=False, comment="in canonical JSON; the webhook's secret is named, never written"),
+    _moment("changed_at"),
+    Column("changed_by", Text, nullable=False),
+    comment="The thresholds of a ledger's monitors, and who is told.",
+)
+
+monitor_states = Table(
+    "monitor_states",
+    metadata,
+    _ledger(),
+    _moment("looked_at", nullable=True),
+    Column("ringing", Text, nullable=False, comment="monitor to the moment since when, in JSON, as told"),
+    comment="What was last told of a ledger's monitors. Locking it is the right to tell.",
+)
+
+monitor_notices = Table(
+    "monitor_notices",
+    metadata,
+    _ledger(),
+    Column("notice_id", Text, primary_key=True),
+    _moment("made_at"),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    _moment("due_at", nullable=True),
+    _moment("sent_at", nullable=True),
+    Column("failure", Text, comment="why the last attempt came to nothing"),
+    Index("ix_monitor_notices_waiting", "ledger", "made_at", postgresql_where=text("due_at IS NOT NULL")),
+    comment="Notices that monitors began or ceased to ring, on their way to the webhook.",
+)
+
+cleared_blocks = Table(
+    "cleared_blocks",
+    metadata,
+    _ledger(),
+    Column("position", BigInteger, nullable=False, comment="through which finished blocks were looked at"),
+    Column("uncleared", Text, nullable=False, comment="those that were not at zero then, in JSON"),
+    comment="How far finished blocks were found at zero. A cache: its presence affects cost, never meaning.",
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    _ledger(),
+    _moment("verified_at"),
+    Column("position", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False, comment="events through this were not read again"),
+    Column("differences", Integer, nullable=False),
+    _moment("clean_at", nullable=True),
+    comment="What the last verification of a ledger found, and when one was last clean.",
 )
 
 approvals = Table(

@@ -1,0 +1,154 @@
+"""Blocks: is anything left on the accounts of finished ones, and is their expiry recorded in time?
+
+A finished block is looked at once, when the log has come to it: how far was looked is kept, and each look goes on from
+there, so many positions at most. So a minute's look costs what the minute recorded, and a ledger that was never looked
+at is caught up with, look by look; the evidence says how far. What was not at zero is kept too, and looked at every
+time, until it is.
+
+Owns: these two monitors, and the table ``cleared_blocks``. Does not own: the clearing report, which has every account
+and age, nor the laws of blocks (integrity/blocks), which a verification asks of every view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from projections.clearing import OF_A_BLOCK
+from projections.monitors.deliveries import SHIPPED
+from projections.monitors.monitor import SHOWN, Looking, Monitor
+from subledger.accounts import ROLE_BY_NAME
+from subledger.events import format_time
+from subledger.journal import Rules, effect
+from subledger.money import format_minor
+from subledger.store.database import Database
+from subledger.store.ledgers import rules_of
+
+AT_ONCE: Final = 20_000
+"""Positions that one look goes through."""
+_KEPT: Final = 1_000
+"""Blocks with something left that are kept by name. Where there are as many, no more are looked for."""
+_COUNTED: Final = 10_000
+
+FIND_LOOKED: Final = "SELECT position, uncleared FROM cleared_blocks WHERE ledger = %(ledger)s"
+KEEP_LOOKED: Final = """
+-- How far was looked, unless somebody has looked further by now.
+INSERT INTO cleared_blocks (ledger, position, uncleared) VALUES (%(ledger)s, %(position)s, %(uncleared)s)
+ON CONFLICT (ledger) DO UPDATE SET position = excluded.position, uncleared = excluded.uncleared
+WHERE cleared_blocks.position <= excluded.position
+"""
+FINISHED: Final = """
+-- What the three accounts of finished blocks stand at: of those that something happened to between two positions, and
+-- of some others. Each is added up from the event on that opened it.
+SELECT b.block_id, b.customer, s.currency, s.liability, s.deposits, s.clearing
+FROM (SELECT DISTINCT block_id FROM entries
+      WHERE ledger = %(ledger)s AND position > %(after)s AND position <= %(through)s AND block_id IS NOT NULL
+      UNION SELECT unnest(%(others)s::text[])) AS t
+JOIN blocks b ON b.ledger = %(ledger)s AND b.block_id = t.block_id AND NOT b.is_open
+CROSS JOIN LATERAL (
+    SELECT n.currency, sum(r.liability * n.amount_minor) AS liability, sum(r.deposits * n.amount_minor) AS deposits,
+           sum(r.clearing * n.amount_minor) AS clearing
+    FROM entries n
+    JOIN unnest(%(policies)s::smallint[], %(kinds)s::text[], %(prepaid_liability)s::int[], %(customer_deposits)s::int[],
+                %(credits_clearing)s::int[]) AS r (policy, kind, liability, deposits, clearing)
+      ON r.policy = n.policy AND r.kind = n.kind
+    WHERE n.ledger = %(ledger)s AND n.customer = b.customer AND n.position >= b.opened_at_position
+      AND n.block_id = b.block_id
+    GROUP BY n.currency
+) AS s
+WHERE s.liability <> 0 OR s.deposits <> 0 OR s.clearing <> 0
+ORDER BY b.block_id, s.currency
+"""
+OVERDUE: Final = """
+-- Open blocks whose expiry was due before a moment, the longest overdue first.
+SELECT block_id, customer, expires_at, count(*) OVER ()
+FROM (SELECT block_id, customer, expires_at FROM blocks
+      WHERE ledger = %(ledger)s AND is_open AND expires_at IS NOT NULL AND expires_at < %(before)s
+      ORDER BY expires_at LIMIT %(at_most)s) AS due
+ORDER BY expires_at, block_id LIMIT %(limit)s
+"""
+
+
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
+    """How far finished blocks were looked at, and those that were not at zero."""
+
+    position: int
+    uncleared: tuple[str, ...]
+
+
+def clearing(looking: Looking) -> tuple[Monitor, Looked]:
+    """Finished blocks that stand at something on prepaid_liability, customer_deposits or credits_clearing.
+
+    After a ledger has gone to or from the deposit policies, blocks bought before may end so: see the decision on it.
+    """
+    kept = looking.rows(FIND_LOOKED)
+    position, others = (kept[0][0], msgspec.json.decode(kept[0][1])) if kept else (0, [])
+    # After a restore the log may end before what was looked at.
+    position = min(position, looking.view.position)
+    through = position if len(others) >= _KEPT else min(position + AT_ONCE, looking.view.position)
+    rules = rules_of(looking.view.database, looking.connection, looking.ledger)
+    found = looking.rows(FINISHED, after=position, through=through, others=others, **_effects(rules))
+    blocks = tuple(sorted({row[0] for row in found}))
+    monitor = looking.counted(
+        "clearing", "Is nothing left on the accounts of finished blocks?", len(blocks), "blocks",
+        allowed=looking.settings.uncleared_blocks,
+        evidence={
+            "looked_through": through, "of": looking.view.position,
+            "blocks": [_shown(row) for row in found[:SHOWN]],
+        },
+        next=f"history --block {blocks[0]}" if blocks else "report clearing",
+    )  # fmt: skip
+    return monitor, Looked(position=through, uncleared=blocks[:_KEPT])
+
+
+def keep(database: Database, ledger: str, looked: Looked) -> None:
+    """Goes on from here the next time."""
+    uncleared = msgspec.json.encode(looked.uncleared).decode()
+    with database.write() as connection:
+        parameters = {"ledger": ledger, "position": looked.position, "uncleared": uncleared}
+        connection.execute(KEEP_LOOKED, parameters)
+
+
+def _effects(rules: Mapping[int, Rules]) -> dict[str, list[Any]]:
+    """What an entry of each kind adds to each of the three accounts, on its normal side."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("policies", "kinds", *OF_A_BLOCK)}
+    for policy, of_policy in rules.items():
+        for kind in of_policy:
+            moves = [ROLE_BY_NAME[name].on_normal_side(effect(name, kind, of_policy)) for name in OF_A_BLOCK]
+            if any(moves):
+                for name, value in zip(columns, (policy, kind, *moves), strict=True):
+                    columns[name].append(value)
+    return columns
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    block_id, customer, currency, *balances = row
+    return {
+        "block": block_id, "customer": customer, "currency": currency,
+        **{
+            name: format_minor(int(amount), currency)
+            for name, amount in zip(OF_A_BLOCK, balances, strict=True)
+        },
+    }  # fmt: skip
+
+
+def expiry_sweep(looking: Looking) -> Monitor:
+    """Open blocks whose expiry has been due for longer than the threshold: what they have left is breakage already."""
+    after_s = looking.settings.expiry_overdue_s
+    before = looking.before(SHIPPED.expiry_overdue_s or 0 if after_s is None else after_s)
+    found = looking.rows(OVERDUE, before=before, at_most=_COUNTED, limit=SHOWN)
+    count = found[0][3] if found else 0
+    through = looking.now.astimezone(looking.state.zone).date()
+    return looking.counted(
+        "expiry_sweep", "Is every expiry recorded?", count, "blocks", allowed=None if after_s is None else 0,
+        evidence={
+            "older_than_s": after_s, "all_counted": count < _COUNTED,
+            "oldest": [
+                {"block": block_id, "customer": customer, "expires_at": format_time(expires_at)}
+                for block_id, customer, expires_at, _ in found
+            ],
+        },
+        next=f"expire --through {through}",
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Looking at all monitors of a ledger at once, on one snapshot.
+
+Owns: which monitors there are, and their order. Does not own: any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import date, datetime
+from typing import Final
+
+import msgspec
+
+from projections.balances import OfLedger
+from projections.monitors import blocks, deliveries, latency, mismatch, payments
+from projections.monitors.monitor import Looking, Monitor, Report
+from projections.monitors.settings import settings_of
+from projections.snapshots import LEDGER, keep_more
+from subledger.errors import DatabaseUnavailable
+from subledger.store.database import Database
+from subledger.store.views import view
+
+MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
+    deliveries.delivery_success,
+    deliveries.exports_not_accepted,
+    payments.unapplied_payments,
+    latency.event_to_general_ledger,
+    deliveries.dead_letters,
+    blocks.expiry_sweep,
+    mismatch.mismatch,
+)
+_CLEARING_AT: Final = 5
+_EVER: Final = date(8999, 12, 31)
+
+
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
+    """A report, how many deliveries there are by general ledger and state, and what is left for the next look.
+
+    ``lags``: more than need be was added up, for want of a snapshot.
+    """
+
+    report: Report
+    deliveries: dict[tuple[str, str], int]
+    blocks: blocks.Looked
+    lags: bool
+
+
+def check(database: Database, ledger: str, now: datetime) -> Report:
+    """How every monitor of a ledger stands. Raises UnknownLedger, DatabaseUnavailable.
+
+    It costs some twenty queries, none of which reads more than what is recent or waits. Only what makes the next look
+    cheaper is written.
+    """
+    looked = look(database, ledger, now)
+    # What could not be left for the next time is no reason to keep the report back.
+    with suppress(DatabaseUnavailable):
+        blocks.keep(database, ledger, looked.blocks)
+        if looked.lags:
+            keep_more(database, ledger, LEDGER)
+    return looked.report
+
+
+def look(database: Database, ledger: str, now: datetime) -> Looked:
+    """The same, writing nothing."""
+    with view(database, ledger, now=now, as_of=_EVER) as opened:
+        books = opened.ask(OfLedger())
+        settings = settings_of(opened.connection, ledger)
+        looking = Looking(view=opened, now=now, settings=settings, accounts=tuple(books.accounts))
+        clearing, of_blocks = blocks.clearing(looking)
+        monitors = [monitor(looking) for monitor in MONITORS]
+        monitors.insert(_CLEARING_AT, clearing)
+        return Looked(
+            report=Report(ledger=ledger, looked_at=now, position=opened.position, monitors=tuple(monitors)),
+            deliveries=deliveries.deliveries_by_state(looking), blocks=of_blocks, lags=books.lags,
+        )  # fmt: skip

@@ -1,0 +1,144 @@
+"""Deliveries: do they arrive, are any stuck, how many are dead letters?
+
+Owns: these three monitors, and how deliveries are counted. Does not own: what a delivery can be (delivery/states).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any, Final
+
+from projections.journals.delivery.channels import list_channels
+from projections.journals.delivery.states import DELIVERED, State
+from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.monitors.settings import MonitorSettings
+from subledger.events import format_time
+
+SHIPPED: Final = MonitorSettings()
+_LOST: Final = (State.REJECTED, State.FAILED)
+_NOT_ACCEPTED: Final = (State.BUILT, State.RENDERED, State.SUBMITTED, State.UNKNOWN, *_LOST)
+
+# Said as the index says it, which has what is not in the books yet.
+_WAITING: Final = "state <> ALL (ARRAY['posted', 'reconciled', 'abandoned'])"
+
+DECIDED: Final = """
+-- How many deliveries, as they are now, became so since a moment.
+SELECT state, count(*) FROM deliveries WHERE ledger = %(ledger)s AND changed_at >= %(since)s GROUP BY state
+"""
+IN_STATES: Final = f"""
+-- Deliveries in some states that are older than a moment: how many, of how many exports, and the oldest of them.
+SELECT count(*) OVER (), dense_rank() OVER (ORDER BY export_id) + dense_rank() OVER (ORDER BY export_id DESC) - 1,
+       delivery_id, destination, export_id, state, created_at, reason
+FROM deliveries
+WHERE ledger = %(ledger)s AND {_WAITING} AND state = ANY(%(states)s) AND created_at < %(before)s
+ORDER BY created_at, delivery_id LIMIT %(limit)s
+"""
+NEVER_HANDED_ON: Final = """
+-- Exports in a channel's format, of journals after the first that it delivered, that were never put into an outbox.
+SELECT e.export_id, e.created_at
+FROM (SELECT period, number FROM deliveries
+      WHERE ledger = %(ledger)s AND destination = %(destination)s AND state <> 'abandoned'
+      ORDER BY period, number LIMIT 1) AS first
+JOIN journal_exports e ON e.ledger = %(ledger)s AND (e.period, e.number) > (first.period, first.number)
+WHERE e.format = %(format)s AND NOT e.detail AND e.created_at < %(before)s
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.ledger = %(ledger)s AND d.export_id = e.export_id)
+  AND NOT EXISTS (SELECT FROM deliveries d
+                  WHERE d.ledger = %(ledger)s AND d.destination = %(destination)s AND d.period = e.period
+                    AND d.number = e.number AND d.state <> 'abandoned')
+  AND coalesce(e.postings::json -> 'documents' ->> 0 IS NOT NULL, true)
+ORDER BY e.created_at LIMIT %(limit)s
+"""
+BY_STATE: Final = f"""
+-- How many deliveries there are by general ledger and state: all that are not in the books, of the others the latest.
+SELECT destination, state, count(*) FROM deliveries
+WHERE ledger = %(ledger)s AND {_WAITING} GROUP BY destination, state
+UNION ALL
+SELECT destination, state, count(*) FROM deliveries
+WHERE ledger = %(ledger)s AND NOT {_WAITING} AND changed_at >= %(since)s GROUP BY destination, state
+"""
+
+
+def delivery_success(looking: Looking) -> Monitor:
+    """The share that arrived of the deliveries that were decided in the window, as they are now.
+
+    One that was rejected and went through when it was tried again has arrived; one that a person took out counts
+    for nothing. No decision is no figure, and does not ring.
+    """
+    counts = {State(state): count for state, count in looking.rows(DECIDED, since=looking.window_start)}
+    arrived = sum(counts.get(state, 0) for state in DELIVERED)
+    lost = sum(counts.get(state, 0) for state in _LOST)
+    least = looking.settings.delivery_success_percent
+    share = None if not arrived + lost else 100.0 * arrived / (arrived + lost)
+    return Monitor(
+        name="delivery_success", question="Do deliveries arrive in the general ledger?",
+        value=None if share is None else round(share, 2), unit="percent", threshold=least,
+        rings=least is not None and share is not None and share < least,
+        evidence={"arrived": arrived, "rejected_or_failed": lost, "days": looking.settings.window_days},
+        next=looking.command("deliveries list --state rejected --state failed") if lost else None,
+    )  # fmt: skip
+
+
+def exports_not_accepted(looking: Looking) -> Monitor:
+    """Exports older than the threshold that the general ledger has not accepted, whether dead letters or on their way;
+    and exports that should be on their way and are in no outbox.
+
+    The latter are those in a channel's very format, of journals after the first that went to its general ledger:
+    whoever delivers one month delivers the next. Empty ones have nothing to deliver.
+    """
+    after_s = looking.settings.not_accepted_after_s
+    before = looking.before(SHIPPED.not_accepted_after_s or 0 if after_s is None else after_s)
+    found = _in_states(looking, _NOT_ACCEPTED, before)
+    forgotten = _never_handed_on(looking, before)
+    count = (found[0][1] if found else 0) + len(forgotten)
+    return looking.counted(
+        "exports_not_accepted", "Has the general ledger accepted what was exported?", count, "exports",
+        allowed=None if after_s is None else 0,
+        evidence={
+            "older_than_s": after_s, "deliveries": found[0][0] if found else 0, "oldest": _shown(found),
+            "in_no_outbox": forgotten[:SHOWN],
+        },
+        next="deliveries list",
+    )  # fmt: skip
+
+
+def dead_letters(looking: Looking) -> Monitor:
+    """Deliveries that were rejected or failed: nothing happens to them until a person asks for it."""
+    found = _in_states(looking, _LOST, looking.now)
+    return looking.counted(
+        "dead_letters", "How many deliveries wait for a person?", found[0][0] if found else 0, "deliveries",
+        allowed=looking.settings.dead_letters, evidence={"oldest": _shown(found)},
+        next="deliveries list --state rejected --state failed",
+    )  # fmt: skip
+
+
+def deliveries_by_state(looking: Looking) -> dict[tuple[str, str], int]:
+    """How many deliveries there are by general ledger and state. Those in the books, or taken out: of the window."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for destination, state, count in looking.rows(BY_STATE, since=looking.window_start):
+        counts[destination, state] += count
+    return dict(counts)
+
+
+def _in_states(looking: Looking, states: tuple[State, ...], before: datetime) -> list[Any]:
+    found: list[Any] = looking.rows(IN_STATES, states=[str(state) for state in states], before=before, limit=SHOWN)
+    return found
+
+
+def _shown(found: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "delivery": delivery, "destination": destination, "export": export, "state": state,
+            "created_at": format_time(created_at), "reason": reason,
+        }
+        for _, _, delivery, destination, export, state, created_at, reason in found
+    ]  # fmt: skip
+
+
+def _never_handed_on(looking: Looking, before: datetime) -> list[str]:
+    """Ids of exports, in order of time; over all channels, each once."""
+    found: dict[str, datetime] = {}
+    for channel in list_channels(looking.connection, looking.ledger):
+        where = {"destination": channel.destination, "format": channel.format.name, "before": before, "limit": 1_000}
+        found |= dict(looking.rows(NEVER_HANDED_ON, **where))
+    return sorted(found, key=lambda export_id: (found[export_id], export_id))

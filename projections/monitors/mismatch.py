@@ -1,0 +1,200 @@
+"""Does the ledger's end hold together, and what did the last verification say?
+
+Cheap enough for every minute, and no proof. Looked at is the end of the log: the head against the last batch, the
+hashes of the last batches and how each follows the one before, the root over the head's tree, that no event of the
+last positions is missing and no entry is beyond; and the totals of the last day against its entries, where the day is
+short enough. That every event is what was hashed, every entry and row what follows from it, and all invariants, is for
+a verification to show (``subledger verify``); this monitor rings while the last one has found differences, and, where
+that is set, when the last clean one is too long ago.
+
+Owns: this monitor, and the table ``verifications``. Does not own: any check of a verification (integrity).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+
+from projections.integrity import Report as Verified
+from projections.monitors.monitor import Looking, Monitor
+from subledger.encoding import batch_hash
+from subledger.errors import DatabaseUnavailable
+from subledger.events import format_time
+from subledger.merkle import Frontier
+from subledger.store.database import Database
+from subledger.store.head import NO_HASH
+
+_BATCHES: Final = 100
+_POSITIONS: Final = 10_000
+_OF_A_DAY: Final = 20_000
+"""Positions of a day whose entries are added up. A longer day's are not: its beginning is, while it is shorter."""
+_SHOWN: Final = 20
+
+HEAD: Final = "SELECT position, recorded_at, batch_hash, frontier FROM ledgers WHERE ledger = %(ledger)s"
+LAST_BATCHES: Final = """
+-- The end of the chain, newest first.
+SELECT first_position, last_position, recorded_at, root, previous_hash, hash FROM batches
+WHERE ledger = %(ledger)s ORDER BY last_position DESC LIMIT %(limit)s
+"""
+LAST_POSITIONS: Final = """
+-- How many events there are after a position, the last of them, and the last with an entry.
+SELECT count(*), coalesce(max(position), 0),
+       coalesce((SELECT position FROM entries WHERE ledger = %(ledger)s ORDER BY position DESC LIMIT 1), 0)
+FROM events WHERE ledger = %(ledger)s AND position > %(after)s
+"""
+DAY_BEGINS: Final = """
+-- The first position recorded on the day, in UTC, of the last one.
+SELECT first_position, (%(last)s::timestamptz AT TIME ZONE 'UTC')::date FROM batches
+WHERE ledger = %(ledger)s
+  AND recorded_at >= (%(last)s::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
+ORDER BY recorded_at LIMIT 1
+"""
+DAY: Final = """
+-- Totals of a day's recording that are not what its entries add up to.
+WITH logged AS (
+    SELECT accounting_date, cut, currency, policy, kind, sum(amount_minor) AS amount,
+           sum(functional_minor) AS functional, sum(credits) AS credits, count(*) AS entries
+    FROM entries WHERE ledger = %(ledger)s AND position >= %(first)s GROUP BY 1, 2, 3, 4, 5
+), held AS (
+    SELECT accounting_date, cut, currency, policy, kind, sum(written_minor - mirrored_minor) AS amount,
+           sum(functional_written_minor - functional_mirrored_minor) AS functional, sum(credits) AS credits,
+           sum(entries) AS entries
+    FROM ledger_days WHERE ledger = %(ledger)s AND recorded_date = %(day)s GROUP BY 1, 2, 3, 4, 5
+)
+SELECT accounting_date, currency, kind, h.entries, h.amount, l.entries, l.amount
+FROM logged l FULL JOIN held h USING (accounting_date, cut, currency, policy, kind)
+WHERE (l.amount, l.functional, l.credits, l.entries) IS DISTINCT FROM (h.amount, h.functional, h.credits, h.entries)
+ORDER BY accounting_date, currency, kind LIMIT %(limit)s
+"""
+FIND_VERIFIED: Final = """
+SELECT verified_at, position, since, differences, clean_at FROM verifications WHERE ledger = %(ledger)s
+"""
+KEEP_VERIFIED: Final = """
+INSERT INTO verifications (ledger, verified_at, position, since, differences, clean_at)
+VALUES (%(ledger)s, %(at)s, %(position)s, %(since)s, %(differences)s, %(clean_at)s)
+ON CONFLICT (ledger) DO UPDATE
+SET verified_at = excluded.verified_at, position = excluded.position, since = excluded.since,
+    differences = excluded.differences, clean_at = coalesce(excluded.clean_at, verifications.clean_at)
+WHERE verifications.verified_at <= excluded.verified_at
+"""
+
+
+def keep_verified(database: Database, verified: Verified, *, at: datetime) -> None:
+    """What a verification that began at a moment has found. Who can change the database can change it: it is for the
+    monitor, and proves nothing. Where it cannot be kept, as on a standby, it is not.
+    """
+    differences = len(verified.differences)
+    kept = {
+        "ledger": verified.ledger, "at": at, "position": verified.events, "since": verified.since,
+        "differences": differences, "clean_at": None if differences else at,
+    }  # fmt: skip
+    with suppress(DatabaseUnavailable, psycopg.errors.ReadOnlySqlTransaction), database.write() as connection:
+        connection.execute(KEEP_VERIFIED, kept)
+
+
+def mismatch(looking: Looking) -> Monitor:
+    """What does not hold together at the ledger's end, and what the last verification said. It has no threshold."""
+    [(position, recorded_at, head_hash, frontier)] = looking.rows(HEAD)
+    batches = looking.rows(LAST_BATCHES, limit=_BATCHES + 1)
+    found = [
+        *_head(batches, (position, recorded_at, bytes(head_hash)), bytes(frontier)),
+        *_chain(looking.ledger, batches),
+        *_positions(looking, position),
+    ]
+    day, compared = _day(looking, position, recorded_at)
+    verification, said = _verification(looking)
+    faults = [*found, *day, *said]
+    return Monitor(
+        name="mismatch", question="Do log, chain and totals hold together?", value=len(faults), unit="faults",
+        threshold=0, rings=bool(faults),
+        evidence={
+            "faults": faults[:_SHOWN], "batches_checked": min(len(batches), _BATCHES), "totals_checked": compared,
+            "verification": verification,
+        },
+        next=looking.command("verify") if faults else None,
+    )  # fmt: skip
+
+
+def _head(batches: Sequence[Any], head: tuple[int, datetime | None, bytes], frontier: bytes) -> Iterator[str]:
+    _, position, recorded_at, root, _, hash = batches[0] if batches else (0, 0, None, None, None, NO_HASH)
+    for name, found, expected in zip(
+        ("position", "recorded_at", "batch_hash"), head, (position, recorded_at, bytes(hash)), strict=True
+    ):
+        if found != expected:
+            yield f"{name} of the ledger is {_text(found)}, the last batch says {_text(expected)}"
+    if root is not None and _root(head[0], frontier) != bytes(root):
+        yield "the tree of the ledger's head is not that of the last batch"
+
+
+def _root(position: int, frontier: bytes) -> bytes | None:
+    try:
+        return Frontier.from_bytes(position, frontier).root()
+    except (ValueError, IndexError):  # changed to what is no tree
+        return None
+
+
+def _chain(ledger: str, batches: Sequence[Any]) -> Iterator[str]:
+    for place, (first, last, recorded_at, root, previous, hash) in enumerate(batches[:_BATCHES]):
+        if bytes(hash) != batch_hash(ledger, first, last, recorded_at, bytes(root), bytes(previous)):
+            yield f"the hash of the batch that ends at position {last} is another"
+        if place + 1 < len(batches):
+            _, before_last, before_at, _, _, before_hash = batches[place + 1]
+        elif len(batches) <= _BATCHES:
+            before_last, before_at, before_hash = 0, None, NO_HASH
+        else:
+            return
+        follows = first == before_last + 1 and (before_at is None or before_at < recorded_at)
+        if not follows or bytes(previous) != bytes(before_hash):
+            yield f"the batch that ends at position {last} does not follow the one before it"
+
+
+def _positions(looking: Looking, position: int) -> Iterator[str]:
+    after = max(position - _POSITIONS, 0)
+    [(count, last, last_entry)] = looking.rows(LAST_POSITIONS, after=after)
+    if (count, last) != (position - after, position):
+        yield f"of the events from {after + 1} to {position} there are {count}, the last at {last}"
+    if last_entry > position:
+        yield f"there are entries at position {last_entry}, beyond the head at {position}"
+
+
+def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple[list[str], str | None]:
+    """What is wrong with the totals of the last day; and the day, None where it was not compared."""
+    begins = looking.rows(DAY_BEGINS, last=recorded_at) if recorded_at is not None else []
+    if not begins or position - begins[0][0] >= _OF_A_DAY:
+        return [], None
+    first, day = begins[0]
+    found = looking.rows(DAY, first=first, day=day, limit=_SHOWN)
+    faults = [
+        f"the totals of {kind} in {currency} on {on}, recorded on {day}, are {held} entries of {held_amount},"
+        f" the log has {logged} of {logged_amount}"
+        for on, currency, kind, held, held_amount, logged, logged_amount in found
+    ]
+    return faults, str(day)
+
+
+def _verification(looking: Looking) -> tuple[dict[str, Any] | None, list[str]]:
+    """What is kept of the last verification, and what of it rings."""
+    kept = looking.rows(FIND_VERIFIED)
+    within_s = looking.settings.verified_within_s
+    if not kept:
+        return None, [] if within_s is None else ["the ledger was never verified"]
+    verified_at, position, since, differences, clean_at = kept[0]
+    faults = []
+    if differences:
+        faults.append(f"the verification of {format_time(verified_at)} found {differences} differences")
+    if within_s is not None and (clean_at is None or clean_at < looking.before(within_s)):
+        when = "never" if clean_at is None else format_time(clean_at)
+        faults.append(f"the last clean verification: {when}")
+    document = {
+        "verified_at": format_time(verified_at), "position": position, "not_read_again": since,
+        "differences": differences, "clean_at": clean_at and format_time(clean_at),
+    }  # fmt: skip
+    return document, faults
+
+
+def _text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

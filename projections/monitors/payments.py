@@ -1,0 +1,155 @@
+"""Payments that nobody has said what they are for.
+
+What a customer has paid and is not applied is the balance of ``customer_balance``; what came in first is applied first,
+so what is open are the payments received last. So the balance that is older than a moment is the ledger's, less what of
+the payments since is still open: two questions that read the payments of some hours, however many there ever were.
+Only where something is older are the payments looked for that it is of, from the moment back, so many at most.
+
+Owns: this monitor. Does not own: the ageing of receivables (``projections.receivables``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from projections.monitors.deliveries import SHIPPED
+from projections.monitors.monitor import SHOWN, Looking, Monitor
+from subledger.events import format_time
+from subledger.money import format_minor
+from subledger.store.rows import decode_wallet
+
+UNAPPLIED: Final = "customer_balance"
+_PAGE: Final = 500
+_LOOKED_AT: Final = 5_000
+"""Payments that are looked at to find what the balance is of."""
+
+POSITION_AT: Final = """
+-- The last position recorded at or before a moment; 0 before the first.
+SELECT coalesce((SELECT last_position FROM batches WHERE ledger = %(ledger)s AND recorded_at <= %(moment)s
+                 ORDER BY recorded_at DESC LIMIT 1), 0)
+"""
+RECEIVED: Final = """
+-- What was left unapplied of payments when they were recorded, between two positions, newest first.
+SELECT e.position, e.event_id, e.source, n.customer, n.currency, n.amount_minor
+FROM (SELECT position, event_id, source FROM events
+      WHERE ledger = %(ledger)s AND type = 'payment.received' AND type <> 'credits.consumed'
+        AND position > %(after)s AND position < %(before)s
+      ORDER BY position DESC LIMIT %(limit)s) AS e
+LEFT JOIN entries n ON n.ledger = %(ledger)s AND n.position = e.position
+    AND n.kind IN ('unapplied_cash', 'unapplied_processor')
+ORDER BY e.position DESC, n.number
+"""
+WALLETS: Final = "SELECT customer, state FROM wallets WHERE ledger = %(ledger)s AND customer = ANY(%(customers)s)"
+RECORDED_AT: Final = """
+-- When some positions were recorded.
+SELECT p.position, b.recorded_at FROM unnest(%(positions)s::bigint[]) AS p (position)
+CROSS JOIN LATERAL (SELECT recorded_at FROM batches WHERE ledger = %(ledger)s AND last_position >= p.position
+                    ORDER BY last_position LIMIT 1) AS b
+"""
+
+_Key = tuple[str, str]
+"""Customer and currency."""
+_Received = tuple[int, str, str, str, str, int]
+"""Position, event id, source, customer, currency, minor units left unapplied."""
+
+
+def unapplied_payments(looking: Looking) -> Monitor:
+    """Payments recorded before a moment that are not applied to anything, or not wholly."""
+    after_s = looking.settings.unapplied_after_s
+    before = looking.before(SHIPPED.unapplied_after_s or 0 if after_s is None else after_s)
+    held = {
+        balance.currency: balance.balance_minor
+        for balance in looking.accounts
+        if balance.account == UNAPPLIED and balance.balance_minor > 0
+    }
+    found = _Unapplied(looking, held, before) if held else None
+    payments = found.older if found else []
+    dates = dict(looking.rows(RECORDED_AT, positions=[payment[0] for payment in payments[-SHOWN:]]))
+    count = len(payments) + (1 if found and found.left else 0)  # at least one more
+    return looking.counted(
+        "unapplied_payments", "Is every payment applied to what it is for?", count, "payments",
+        allowed=None if after_s is None else 0,
+        evidence={
+            "older_than_s": after_s,
+            "amounts": {name: format_minor(amount, name) for name, amount in found.amounts.items()} if found else {},
+            "all_found": found is None or not found.left,
+            "oldest": [_shown(payment, dates) for payment in reversed(payments[-SHOWN:])],
+        },
+        next="report receivables",
+    )  # fmt: skip
+
+
+class _Unapplied:
+    """What is open of the payments before a moment: ``amounts`` by currency, and the payments, newest first, as far as
+    they were found; ``left`` is what was not.
+    """
+
+    def __init__(self, looking: Looking, held: dict[str, int], before: datetime) -> None:
+        self._looking = looking
+        self._open: dict[_Key, int] = {}
+        self._customers: set[str] = set()
+        [(last,)] = looking.rows(POSITION_AT, moment=before)
+        recent = self._of(self._received(after=last, before=looking.view.position + 1))
+        self.amounts = dict(held)
+        for (*_, currency, _), part in recent:
+            self.amounts[currency] -= part
+        self.amounts = {currency: amount for currency, amount in self.amounts.items() if amount > 0}
+        self.left = dict(self.amounts)
+        self.older: list[_Received] = []
+        self._look_back(last + 1)
+
+    def _look_back(self, before: int) -> None:
+        looked_at = 0
+        while self.left and looked_at < _LOOKED_AT:
+            page = self._page(0, before)
+            for payment, part in self._of(page):
+                self.older.append((*payment[:5], part))
+                currency = payment[4]
+                self.left[currency] = self.left.get(currency, 0) - part
+                if not self.left[currency]:
+                    del self.left[currency]
+            if not page:
+                return
+            before, looked_at = page[-1][0], looked_at + len(page)
+
+    def _received(self, *, after: int, before: int) -> list[Any]:
+        found: list[Any] = []
+        while page := self._page(after, before):
+            found += page
+            before = page[-1][0]
+        return found
+
+    def _page(self, after: int, before: int) -> list[Any]:
+        page: list[Any] = self._looking.rows(RECEIVED, after=after, before=before, limit=_PAGE)
+        return page
+
+    def _of(self, received: list[Any]) -> list[tuple[_Received, int]]:
+        """The payments of which something is open, each with how much: the newest first."""
+        wanted = {row[3] for row in received if row[5] is not None} - self._customers
+        self._customers |= wanted
+        for customer, state in self._looking.rows(WALLETS, customers=sorted(wanted)) if wanted else ():
+            for name, (amount, _) in decode_wallet(state).positions.items():
+                role, currency, _ = name.split(" ", 2)
+                if role == UNAPPLIED:
+                    self._open[customer, currency] = -amount
+        return list(self._parts(received))
+
+    def _parts(self, received: list[Any]) -> Iterator[tuple[_Received, int]]:
+        for row in received:
+            if row[5] is None:
+                continue
+            key = (row[3], row[4])
+            part = min(row[5], self._open.get(key, 0))
+            if part > 0:
+                self._open[key] -= part
+                yield tuple(row), part
+
+
+def _shown(payment: _Received, dates: dict[int, datetime]) -> dict[str, Any]:
+    position, event_id, source, customer, currency, amount = payment
+    return {
+        "position": position, "source": source, "event": event_id, "customer": customer,
+        "amount": format_minor(amount, currency), "currency": currency, "recorded_at": format_time(dates[position]),
+    }  # fmt: skip

@@ -1,0 +1,116 @@
+"""What a company sets about its monitors: thresholds, and who is told.
+
+Owns: the table ``monitor_settings``. Does not own: what a threshold is held against (the monitors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from projections.journals.delivery.connectors.connector import check_url
+from projections.journals.delivery.credentials import Credential
+from projections.journals.rows import AnyConnection, rows
+from subledger.errors import InvalidInput
+from subledger.events import canonical
+from subledger.store.database import Database
+
+OFF: Final = "off"
+"""What a file says for null, which TOML has no word for."""
+_LONGEST_S: Final = 1e8
+_MOST: Final = 1_000_000_000
+_DAYS: Final = 366
+
+
+class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Thresholds. A monitor whose threshold is None never rings; its figure is shown all the same.
+
+    ``window_days``: how far back deliveries are counted. ``delivery_success_percent``: as many at least of those that
+    were decided arrived. ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: how old an export, a
+    payment or an overdue expiry may be. ``event_to_general_ledger_s``: how long a journal may take from its last event
+    into the books. ``dead_letters`` and ``uncleared_blocks``: so many at most. ``verified_within_s``: how long ago the
+    last clean verification may be. ``webhook``: the address that is told of changes, signed with ``webhook_secret``.
+    """
+
+    window_days: int = 7
+    delivery_success_percent: float | None = 99.0
+    not_accepted_after_s: float | None = 3_600.0
+    unapplied_after_s: float | None = 14_400.0
+    event_to_general_ledger_s: float | None = 900.0
+    dead_letters: int | None = 10
+    uncleared_blocks: int | None = 0
+    expiry_overdue_s: float | None = 86_400.0
+    verified_within_s: float | None = None
+    webhook: str = ""
+    webhook_secret: Credential = ""
+
+
+_AT_MOST: Final[dict[str, float]] = {
+    "delivery_success_percent": 100.0, "not_accepted_after_s": _LONGEST_S, "unapplied_after_s": _LONGEST_S,
+    "event_to_general_ledger_s": _LONGEST_S, "expiry_overdue_s": _LONGEST_S, "verified_within_s": _LONGEST_S,
+    "dead_letters": _MOST, "uncleared_blocks": _MOST,
+}  # fmt: skip
+
+FIND_SETTINGS: Final = """
+-- What was set about a ledger's monitors; nothing where nothing was.
+SELECT settings FROM monitor_settings WHERE ledger = %(ledger)s
+"""
+SET_SETTINGS: Final = """
+INSERT INTO monitor_settings (ledger, settings, changed_at, changed_by)
+VALUES (%(ledger)s, %(settings)s, now(), %(by)s)
+ON CONFLICT (ledger) DO UPDATE
+SET settings = excluded.settings, changed_at = excluded.changed_at, changed_by = excluded.changed_by
+"""
+
+
+def settings_of(connection: AnyConnection, ledger: str) -> MonitorSettings:
+    """What holds: what was set, and the rest as it ships."""
+    found = rows(connection, FIND_SETTINGS, {"ledger": ledger})
+    return msgspec.json.decode(found[0][0], type=MonitorSettings) if found else MonitorSettings()
+
+
+def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, by: str) -> MonitorSettings:
+    """Sets all of them: what is not given is as it ships. Raises InvalidInput naming the field."""
+    settings = read_settings(given)
+    text = canonical(msgspec.to_builtins(settings))
+    with database.write() as connection:
+        connection.execute(SET_SETTINGS, {"ledger": ledger, "settings": text, "by": by})
+    return settings
+
+
+def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
+    """Settings from a document, in which null or "off" is no threshold. Raises InvalidInput naming the field."""
+    known = MonitorSettings.__struct_fields__
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InvalidInput(
+            f"monitors have no setting {unknown[0][:60]}", field=unknown[0][:60], expected=", ".join(known)
+        )
+    plain = {name: None if name in _AT_MOST and value == OFF else value for name, value in given.items()}
+    try:
+        settings = msgspec.convert(plain, MonitorSettings)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise InvalidInput(
+            f"the settings cannot be read: {message}", field=path.rstrip("`") or "settings", expected=", ".join(known)
+        ) from None
+    for name, highest in _AT_MOST.items():
+        _check(name, getattr(settings, name), 0, highest)
+    _check("window_days", settings.window_days, 1, _DAYS)
+    if settings.webhook:
+        check_url(settings.webhook, field="webhook")
+        if not settings.webhook_secret:
+            raise InvalidInput(
+                "a notice is signed: name the secret", field="webhook_secret", expected="env:NAME or file:/PATH"
+            )
+    return settings
+
+
+def _check(name: str, value: float | None, lowest: float, highest: float) -> None:
+    # Said so that a number that is none, as JSON's NaN, is refused too.
+    if value is not None and not lowest <= value <= highest:
+        raise InvalidInput(
+            f"{name} is out of range", field=name, expected=f"{lowest:g} to {highest:g}, or off", found=str(value)[:60]
+        )

@@ -1,0 +1,323 @@
+"""Monitors of a ledger by itself: each rings on what it is there for, leads to it, and is silent when it is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.service import Subledger
+from projections import integrity
+from projections.integrity import Difference
+from projections.monitors import Monitor, blocks, check, look, mismatch, payments
+from projections.monitors.settings import MonitorSettings, read_settings, set_settings, settings_of
+from subledger.errors import InvalidInput, UnknownLedger
+from subledger.posting import shipped_policy
+from tests.conftest import cloud_event
+from tests.store.tampering import LEDGER, tamper
+
+NewLedger = Callable[..., str]
+Own = tuple[Subledger, str]
+
+
+def looked(service: Subledger, ledger: str, name: str, now: datetime | None = None, **later: float) -> Monitor:
+    """A monitor at a moment from now."""
+    return check(service.database, ledger, (now or datetime.now(UTC)) + timedelta(**later)).named(name)
+
+
+def recorded(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
+    for outcome in service.record(ledger, events):
+        assert outcome.error is None, outcome.error
+
+
+def buy(block: str, customer: str = "c1", expires_at: str | None = "2026-03-01T00:00:00Z", **data: Any) -> Any:
+    more = {"block_id": block, "credits": "10", "price": "10.00", "currency": "USD", "expires_at": expires_at, **data}
+    return cloud_event(f"buy-{block}", "credits.purchased", customer, "2026-01-05T00:00:00Z", **more)
+
+
+def use(event_id: str, customer: str = "c1", credits: str = "10") -> dict[str, Any]:
+    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T00:00:00Z", credits=credits)
+
+
+def pay(event_id: str, customer: str, amount: str, currency: str = "USD", **data: Any) -> dict[str, Any]:
+    more = {"amount": amount, "currency": currency, **data}
+    return cloud_event(event_id, "payment.received", customer, "2026-01-07T00:00:00Z", **more)
+
+
+# --- payments -------------------------------------------------------------------------------------------------------
+
+
+def test_a_payment_rings_four_hours_after_it_was_recorded_until_it_is_applied(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, buy("b1"), pay("p1", "c1", "7.00", payment_id="pay-1"))
+    assert looked(service, ledger, "unapplied_payments", hours=3, minutes=59).value == 0
+    rings = looked(service, ledger, "unapplied_payments", hours=4, minutes=1)
+    assert (rings.value, rings.rings, rings.evidence["amounts"]) == (1, True, {"USD": "7.00"})
+    [shown] = rings.evidence["oldest"]
+    assert (shown["event"], shown["customer"], shown["amount"]) == ("p1", "c1", "7.00")
+    apply = {"payment_id": "pay-1", "block_id": "b1", "amount": "7.00", "currency": "USD"}
+    recorded(service, ledger, cloud_event("a1", "payment.applied", "c1", "2026-01-08T00:00:00Z", **apply))
+    assert looked(service, ledger, "unapplied_payments", hours=5).value == 0
+
+
+def test_what_is_applied_is_what_came_in_first_and_recent_payments_are_not_late(
+    service: Subledger, new_ledger: NewLedger, owner_url: str
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, buy("b1"), pay("p1", "c1", "7.00", payment_id="pay-1"), pay("p2", "c2", "2.50"))
+    with psycopg.connect(owner_url) as connection:  # so that some are old, at the real clock
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("ALTER TABLE batches DISABLE TRIGGER ALL")
+        connection.execute(
+            "UPDATE batches SET recorded_at = recorded_at - interval '1 day' WHERE ledger = %s", (ledger,)
+        )
+        for trigger in ("append_only", "never_truncated"):
+            connection.execute(f"ALTER TABLE batches ENABLE ALWAYS TRIGGER {trigger}")
+    recorded(service, ledger, pay("p3", "c1", "4.00"), pay("p4", "c3", "1.00"))
+    found = looked(service, ledger, "unapplied_payments")
+    assert (found.value, found.evidence["amounts"]) == (2, {"USD": "9.50"})
+    assert [shown["event"] for shown in found.evidence["oldest"]] == ["p1", "p2"]
+    apply = {"payment_id": "pay-1", "block_id": "b1", "amount": "6.00", "currency": "USD"}
+    recorded(service, ledger, cloud_event("a1", "payment.applied", "c1", "2026-01-08T00:00:00Z", **apply))
+    found = looked(service, ledger, "unapplied_payments")
+    assert (found.value, found.evidence["amounts"]) == (2, {"USD": "3.50"})
+    assert [shown["amount"] for shown in found.evidence["oldest"]] == ["1.00", "2.50"]
+    back = {"amount": "5.00", "currency": "USD"}
+    recorded(service, ledger, cloud_event("r1", "payment.refunded", "c1", "2026-01-09T00:00:00Z", **back))
+    found = looked(service, ledger, "unapplied_payments")
+    assert (found.value, found.evidence["amounts"]) == (1, {"USD": "2.50"}), "nothing of the first customer is left"
+    assert looked(service, ledger, "unapplied_payments", hours=5).value == 2
+
+
+def test_amounts_are_exact_and_payments_found_in_pages_as_far_as_is_looked(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger()
+    rate = {"base": "EUR", "quote": "USD", "rate": "1.2", "rate_source": "test"}
+    recorded(service, ledger, cloud_event("fx", "exchange_rate.set", None, "2026-01-01T00:00:00Z", **rate))
+    for number in range(7):
+        recorded(service, ledger, pay(f"p{number}", f"c{number % 3}", "1.00", "EUR" if number % 2 else "USD"))
+    monkeypatch.setattr(payments, "_PAGE", 2)
+    all_of_it = looked(service, ledger, "unapplied_payments", hours=5)
+    assert (all_of_it.value, all_of_it.evidence["all_found"]) == (7, True)
+    monkeypatch.setattr(payments, "_LOOKED_AT", 4)
+    some = looked(service, ledger, "unapplied_payments", hours=5)
+    assert some.evidence["amounts"] == all_of_it.evidence["amounts"] == {"EUR": "3.00", "USD": "4.00"}
+    assert (some.value, some.evidence["all_found"], some.rings) == (5, False, True)
+
+
+# --- blocks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_whose_expiry_is_not_recorded_in_time_rings_until_the_sweep(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, buy("b1"), buy("b2", "c2", "2026-03-02T00:00:00Z"), buy("b3", "c3", None))
+    due = datetime(2026, 3, 1, tzinfo=UTC)
+    assert looked(service, ledger, "expiry_sweep", due, hours=24).value == 0
+    rings = looked(service, ledger, "expiry_sweep", due, hours=25)
+    assert (rings.value, rings.rings, rings.evidence["oldest"][0]["block"]) == (1, True, "b1")
+    assert rings.next == f"subledger expire --through 2026-03-02 --ledger {ledger}"
+    assert looked(service, ledger, "expiry_sweep", due, days=3).value == 2
+    set_settings(service.database, ledger, {"expiry_overdue_s": None}, by="test")
+    assert not looked(service, ledger, "expiry_sweep", due, days=3).rings
+    set_settings(service.database, ledger, {}, by="test")
+    service.expire(ledger, date(2026, 3, 2))
+    assert looked(service, ledger, "expiry_sweep", due, days=3).value == 0
+
+
+def test_a_finished_block_that_stands_at_something_rings(own: Own) -> None:
+    service, url = own
+    assert looked(service, LEDGER, "clearing").value == 0
+    with service.database.read() as connection:
+        [(block, customer)] = connection.exec_driver_sql(
+            "SELECT block_id, customer FROM blocks WHERE NOT is_open ORDER BY block_id LIMIT 1"
+        ).all()
+        [(position,)] = connection.exec_driver_sql("SELECT position FROM ledgers").all()
+    tamper(
+        url, "entries",
+        "INSERT INTO entries SELECT ledger, position, number + 50, policy, kind, customer, block_id, unit, credits, 7,"
+        " currency, 7, accounting_date, effective_date, cut, dimension_set FROM entries"
+        f" WHERE block_id = '{block}' AND kind = 'purchase' LIMIT 1",
+    )  # fmt: skip
+    assert looked(service, LEDGER, "clearing").value == 0, "what was looked at is a verification's"
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM cleared_blocks")
+    rings = looked(service, LEDGER, "clearing")
+    assert (rings.value, rings.rings) == (1, True)
+    [shown] = rings.evidence["blocks"]
+    assert (shown["block"], shown["customer"]) == (block, customer)
+    assert {shown[name] for name in ("prepaid_liability", "customer_deposits", "credits_clearing")} == {"0.07"}
+    assert rings.next == f"subledger history --block {block} --ledger {LEDGER}"
+    assert rings.evidence["looked_through"] == position
+    set_settings(service.database, LEDGER, {"uncleared_blocks": 1}, by="test")
+    assert not looked(service, LEDGER, "clearing").rings
+
+
+def test_blocks_bought_before_the_ledger_went_to_the_deposit_pair_ring_when_they_finish(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger(policy="contract_liability")
+    recorded(service, ledger, buy("b1"), buy("b2", "c2"))
+    service.adopt_policy(ledger, shipped_policy("customer_deposits"))
+    recorded(service, ledger, use("u1", credits="4"))
+    assert looked(service, ledger, "clearing").value == 0, "it is not finished"
+    recorded(service, ledger, use("u2", credits="6"), use("u3", "c2", credits="9"))
+    assert [shown["block"] for shown in looked(service, ledger, "clearing").evidence["blocks"]] == ["b1"]
+    # What was found is looked at again, though nothing happens to it any more.
+    recorded(service, ledger, buy("b3", "c3"), use("u4", "c2", credits="1"))
+    assert [shown["block"] for shown in looked(service, ledger, "clearing").evidence["blocks"]] == ["b1", "b2"]
+    with psycopg.connect(service.database.url) as connection:
+        connection.execute("DELETE FROM cleared_blocks WHERE ledger = %s", (ledger,))
+    monkeypatch.setattr(blocks, "AT_ONCE", 3)
+    seen = []
+    for _ in range(10):
+        found = looked(service, ledger, "clearing")
+        seen.append((found.evidence["looked_through"], found.value))
+        if found.evidence["looked_through"] == found.evidence["of"]:
+            break
+    assert [through for through, _ in seen] == [*range(3, seen[-1][0], 3), seen[-1][0]]
+    assert seen[-1][1] == 2, "caught up with, look by look"
+
+
+def test_looking_for_metrics_writes_nothing(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    recorded(service, ledger, buy("b1"), use("u1"))
+    assert look(service.database, ledger, datetime.now(UTC)).report.named("clearing").value == 0
+    with service.database.read() as connection:
+        assert connection.exec_driver_sql(f"SELECT FROM cleared_blocks WHERE ledger = '{ledger}'").all() == []
+    check(service.database, ledger, datetime.now(UTC))
+    with service.database.read() as connection:
+        assert len(connection.exec_driver_sql(f"SELECT FROM cleared_blocks WHERE ledger = '{ledger}'").all()) == 1
+
+
+# --- the ledger's end -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "statement", "said"),
+    [
+        ("ledgers", "UPDATE ledgers SET batch_hash = sha256('x')", "batch_hash of the ledger"),
+        ("ledgers", "UPDATE ledgers SET position = position - 1, wallets_through = 0", "position of the ledger"),
+        ("ledgers", "UPDATE ledgers SET frontier = sha256('x')", "the tree of the ledger's head"),
+        ("batches", "UPDATE batches SET root = sha256('x') WHERE last_position > 8", "the hash of the batch"),
+        ("batches", "UPDATE batches SET hash = sha256('x') WHERE first_position = 1", "does not follow"),
+        ("batches", "DELETE FROM batches WHERE first_position = 1", "does not follow"),
+        ("events", "DELETE FROM events WHERE position = 20", "of the events from 1 to"),
+        ("entries", "UPDATE entries SET amount_minor = amount_minor + 1 WHERE position = 9", "the totals of"),
+        ("ledger_days", "UPDATE ledger_days SET entries = entries + 1", "the totals of"),
+        ("ledger_days", "DELETE FROM ledger_days WHERE kind = 'consumption'", "the totals of consumption"),
+    ],
+)
+def test_what_does_not_hold_together_at_the_end_rings_and_says_where(
+    own: Own, table: str, statement: str, said: str
+) -> None:
+    service, url = own
+    assert looked(service, LEDGER, "mismatch").value == 0
+    if table in ("batches", "events", "entries"):
+        tamper(url, table, statement)
+    else:
+        with psycopg.connect(url) as connection:
+            assert connection.execute(statement).rowcount > 0
+    rings = looked(service, LEDGER, "mismatch")
+    assert rings.rings
+    assert any(said in fault for fault in rings.evidence["faults"]), rings.evidence
+    assert rings.next == f"subledger verify --ledger {LEDGER}"
+
+
+def test_a_long_chain_and_a_busy_day_are_checked_as_far_as_is_cheap(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger()
+    assert looked(service, ledger, "mismatch").evidence["batches_checked"] == 1
+    for number in range(5):
+        recorded(service, ledger, buy(f"b{number}"))
+    monkeypatch.setattr(mismatch, "_BATCHES", 3)
+    monkeypatch.setattr(mismatch, "_POSITIONS", 2)
+    found = looked(service, ledger, "mismatch")
+    assert (found.value, found.evidence["batches_checked"]) == (0, 3)
+    assert found.evidence["totals_checked"] is not None
+    monkeypatch.setattr(mismatch, "_OF_A_DAY", 3)
+    assert looked(service, ledger, "mismatch").evidence["totals_checked"] is None
+
+
+def test_a_verification_that_found_something_rings_until_a_later_one_is_clean(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger, at = new_ledger(), datetime.now(UTC)
+    clean = integrity.verify(service.database, ledger)
+    dirty = integrity.Report(
+        ledger=ledger, events=3, entries=0, differences=[Difference(check="chain", message="it does not hold")]
+    )
+    assert looked(service, ledger, "mismatch").evidence["verification"] is None
+    mismatch.keep_verified(service.database, clean, at=at)
+    assert not looked(service, ledger, "mismatch").rings
+    mismatch.keep_verified(service.database, dirty, at=at + timedelta(minutes=1))
+    rings = looked(service, ledger, "mismatch")
+    assert rings.rings
+    assert "found 1 differences" in rings.evidence["faults"][0]
+    mismatch.keep_verified(service.database, clean, at=at)
+    assert looked(service, ledger, "mismatch").rings, "an older one says nothing about a later one"
+    mismatch.keep_verified(service.database, clean, at=at + timedelta(minutes=2))
+    assert not looked(service, ledger, "mismatch").rings
+
+
+def test_a_clean_verification_that_is_too_long_ago_rings_where_that_is_set(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    assert not looked(service, ledger, "mismatch", days=1_000).rings
+    set_settings(service.database, ledger, {"verified_within_s": 86_400}, by="test")
+    assert looked(service, ledger, "mismatch").evidence["faults"] == ["the ledger was never verified"]
+    mismatch.keep_verified(service.database, integrity.verify(service.database, ledger), at=datetime.now(UTC))
+    assert not looked(service, ledger, "mismatch", hours=23).rings
+    assert looked(service, ledger, "mismatch", hours=25).rings
+
+
+# --- thresholds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"dead_letters": -1}, "dead_letters"),
+        ({"dead_letters": 1.5}, "dead_letters"),
+        ({"dead_letters": "ten"}, "dead_letters"),
+        ({"delivery_success_percent": 101}, "delivery_success_percent"),
+        ({"delivery_success_percent": float("nan")}, "delivery_success_percent"),
+        ({"unapplied_after_s": 1e300}, "unapplied_after_s"),
+        ({"window_days": 0}, "window_days"),
+        ({"window_days": "off"}, "window_days"),
+        ({"webhook": "http://example.com/hook", "webhook_secret": "env:S"}, "webhook"),
+        ({"webhook": "https://example.com/hook"}, "webhook_secret"),
+        ({"webhook": "https://example.com/hook", "webhook_secret": "whsec_abc"}, "webhook_secret"),
+    ],
+)
+def test_what_could_be_no_threshold_is_refused_naming_it(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_settings(given)
+    assert refused.value.field == field
+
+
+def test_thresholds_are_as_they_were_set_and_the_rest_as_they_ship(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    made = set_settings(service.database, ledger, {"dead_letters": 3, "unapplied_after_s": "off"}, by="test")
+    assert made == MonitorSettings(dead_letters=3, unapplied_after_s=None)
+    with service.database.read() as connection:
+        assert settings_of(connection, ledger) == made
+    set_settings(service.database, ledger, {}, by="test")
+    with service.database.read() as connection:
+        assert settings_of(connection, ledger) == MonitorSettings()
+        assert settings_of(connection, new_ledger()) == MonitorSettings()
+
+
+def test_a_ledger_that_there_is_not_has_no_monitors(service: Subledger) -> None:
+    with pytest.raises(UnknownLedger):
+        check(service.database, "nowhere", datetime.now(UTC))
