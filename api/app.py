@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
 from api.access import NotAllowed, NotAuthenticated
+from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
 from api.routes import (
     approvals,
     deliveries,
@@ -27,6 +28,7 @@ from api.routes import (
     exports,
     joint_reports,
     ledgers,
+    monitors,
     operations,
     periods,
     policies,
@@ -111,17 +113,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(service.gatherer.stop)
 
 
-def create_app(service: Subledger, *, open_on_loopback: bool = False) -> FastAPI:
+def create_app(
+    service: Subledger, *, open_on_loopback: bool = False, watched: MonitorsInMetrics | None = None
+) -> FastAPI:  # fmt: skip
     """The application. ``open_on_loopback``: while no key exists, calls from this machine need none."""
     app = FastAPI(
         title="subledger", version="1", description=DESCRIPTION, license_info={"name": "Apache-2.0"}, lifespan=_lifespan
     )
     app.state.service = service
+    app.state.monitor_metrics = MonitorMetrics(service.database, watched or MonitorsInMetrics())
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
         ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, targets, tie_out,
-        deliveries, operations,
+        deliveries, monitors, operations,
     ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)

@@ -21,6 +21,7 @@ from api.commands import (
     distribution,
     general_ledgers,
     maintenance,
+    monitors,
     months,
     policies,
     reads,
@@ -59,6 +60,7 @@ approvals.register(app)
 policies.register(app)
 general_ledgers.register(app)
 delivery.register(app)
+monitors.register(app)
 
 BATCH = 2_000
 

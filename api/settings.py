@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
 from projections.rebuild import rebuild
 from subledger.errors import InvalidValue, Refused
@@ -19,6 +21,8 @@ from subledger.store.database import Database
 from subledger.store.ledgers import ledger_heads
 from subledger.store.migrate import is_current, migrate, revision
 from subledger.store.queue import Limits
+
+Chosen = TypeVar("Chosen", bound=msgspec.Struct)
 
 # Schemas before which what is derived from the log was stored in another form.
 _REBUILT_AFTER = ("0001",)
@@ -48,13 +52,24 @@ def limits() -> Limits:
 
     Raises InvalidValue naming the one that cannot be.
     """
-    names = {f"SUBLEDGER_{name.upper()}": name for name in Limits.__struct_fields__}
-    chosen = Limits()
+    return _from_environment(Limits)
+
+
+def watched() -> MonitorsInMetrics:
+    """Of how many ledgers the metrics show the monitors, and how often they look: ``SUBLEDGER_METRICS_LEDGERS`` and so
+    on, by the names in ``MonitorsInMetrics``. Raises InvalidValue naming the one that cannot be.
+    """
+    return _from_environment(MonitorsInMetrics)
+
+
+def _from_environment(kind: type[Chosen]) -> Chosen:
+    names = {f"SUBLEDGER_{name.upper()}": name for name in kind.__struct_fields__}
+    chosen = kind()
     for variable, name in names.items():
         given = os.environ.get(variable)
         if given:
             try:
-                chosen = msgspec.convert({**msgspec.to_builtins(chosen), name: given}, Limits, strict=False)
+                chosen = msgspec.convert({**msgspec.to_builtins(chosen), name: given}, kind, strict=False)
             except msgspec.ValidationError as error:
                 raise InvalidValue(str(error), field=variable, expected="a positive number", found=given) from None
     return chosen

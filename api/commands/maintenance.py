@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +14,12 @@ import uvicorn
 from api import access, documents, terminal
 from api.app import create_app
 from api.demo.run import run_demo
-from api.settings import connect, home, is_embedded
+from api.settings import connect, home, is_embedded, watched
 from api.terminal import Json, LedgerOption, err, out, print_json
 from projections import integrity
 from projections import rebuild as rebuilding
 from projections.kept import Kept
+from projections.monitors.mismatch import keep_verified
 
 
 def register(app: typer.Typer) -> None:
@@ -51,10 +53,11 @@ def verify(
     if resume and since_clean:
         raise typer.BadParameter("--resume and --since-clean exclude each other")
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
-    service = connect()
+    service, began_at = connect(), datetime.now(UTC)
     kept = Kept(home() / "verified" / quote(ledger, safe=""))
     with terminal.progress("verifying", None) as show:
         report = integrity.verify(service.database, ledger, show, workers=workers, kept=kept, how=how)
+    keep_verified(service.database, report, at=began_at)
     document = documents.report(report)
     if json_:
         print_json(document)
@@ -105,7 +108,7 @@ def serve(
         else:
             err.print("No key exists, and every call needs one: subledger keys create --ledger '*' --role admin")
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
-    app = create_app(service, open_on_loopback=open_)
+    app = create_app(service, open_on_loopback=open_, watched=watched())
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import prometheus_client
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 
 from api import metrics
@@ -29,7 +29,8 @@ def ready(service: Service) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def exposition(service: Service) -> Any:
-    """Prometheus metrics."""
+def exposition(request: Request, service: Service) -> Any:
+    """Prometheus metrics; they name ledgers, so let nobody read them who may not know these."""
     metrics.WAITING.set(service.gatherer.depth)
-    return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    content = prometheus_client.generate_latest() + request.app.state.monitor_metrics.exposition()
+    return Response(content, media_type=prometheus_client.CONTENT_TYPE_LATEST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -12,6 +12,7 @@ from api import documents
 from api.access import Access
 from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
 from projections import blocks, integrity
+from projections.monitors.mismatch import keep_verified
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
 from subledger.store.ledgers import ledger_head, rules_of
@@ -143,4 +144,7 @@ def journal_lines(
 @router.get("/reports/integrity")
 def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """Verifies the ledger: hash chain, replay, invariants. No differences is a clean ledger. Reads the whole log."""
-    return documents.report(integrity.verify(service.database, ledger))
+    began_at = datetime.now(UTC)
+    report = integrity.verify(service.database, ledger)
+    keep_verified(service.database, report, at=began_at)
+    return documents.report(report)

@@ -1,0 +1,39 @@
+"""Monitors as documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from projections.monitors import Monitor, MonitorSettings, Report
+from projections.monitors.notices import Notified
+from subledger.events import format_time
+
+Document = dict[str, Any]
+
+
+def report(found: Report) -> Document:
+    return {
+        "ledger": found.ledger,
+        "looked_at": format_time(found.looked_at),
+        "position": found.position,
+        "well": found.well,
+        "ringing": [monitor.name for monitor in found.ringing],
+        "monitors": [_monitor(monitor) for monitor in found.monitors],
+    }
+
+
+def _monitor(monitor: Monitor) -> Document:
+    document: Document = msgspec.to_builtins(monitor)
+    return document
+
+
+def notified(found: Notified) -> Document:
+    document: Document = msgspec.to_builtins(found)
+    return document
+
+
+def settings(ledger: str, found: MonitorSettings) -> Document:
+    """The webhook's secret is named, never told."""
+    return {"ledger": ledger, "settings": msgspec.to_builtins(found)}
