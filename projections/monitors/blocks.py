@@ -26,7 +26,7 @@ from subledger.money import format_minor
 from subledger.store.database import Database
 from subledger.store.ledgers import rules_of
 
-AT_ONCE: Final = 20_000
+AT_ONCE: Final = 10_000
 """Positions that one look goes through."""
 _KEPT: Final = 1_000
 """Blocks with something left that are kept by name. Where there are as many, no more are looked for."""
@@ -50,12 +50,13 @@ JOIN blocks b ON b.ledger = %(ledger)s AND b.block_id = t.block_id AND NOT b.is_
 CROSS JOIN LATERAL (
     SELECT n.currency, sum(r.liability * n.amount_minor) AS liability, sum(r.deposits * n.amount_minor) AS deposits,
            sum(r.clearing * n.amount_minor) AS clearing
-    FROM entries n
+    FROM (SELECT currency, policy, kind, sum(amount_minor) AS amount_minor FROM entries
+          WHERE ledger = %(ledger)s AND customer = b.customer AND position >= b.opened_at_position
+            AND block_id = b.block_id
+          GROUP BY currency, policy, kind) AS n
     JOIN unnest(%(policies)s::smallint[], %(kinds)s::text[], %(prepaid_liability)s::int[], %(customer_deposits)s::int[],
                 %(credits_clearing)s::int[]) AS r (policy, kind, liability, deposits, clearing)
       ON r.policy = n.policy AND r.kind = n.kind
-    WHERE n.ledger = %(ledger)s AND n.customer = b.customer AND n.position >= b.opened_at_position
-      AND n.block_id = b.block_id
     GROUP BY n.currency
 ) AS s
 WHERE s.liability <> 0 OR s.deposits <> 0 OR s.clearing <> 0

@@ -54,7 +54,7 @@ WHERE ledger = %(ledger)s AND notice_id = %(notice_id)s
 """
 PUT_OFF: Final = """
 UPDATE monitor_notices SET failure = %(failure)s, due_at = %(due_at)s
-WHERE ledger = %(ledger)s AND notice_id = %(notice_id)s AND sent_at IS NULL
+WHERE ledger = %(ledger)s AND notice_id = %(notice_id)s AND due_at IS NOT NULL
 """
 WAITING: Final = """
 -- How many notices wait, and why the first of them does.
@@ -86,8 +86,8 @@ class Notified(msgspec.Struct, frozen=True, kw_only=True):
 def notify(database: Database, ledger: str, report: Report, *, now: datetime | None = None) -> Notified:
     """Tells the webhook what has changed since it was told last, and what it has not taken yet. ``now``: the report's.
 
-    Called again and again, it is its own retry. A ledger without a webhook is told nothing, and nothing is kept: one
-    that is set later is told what rings then. What goes wrong with the webhook is in the answer, not raised.
+    Called again and again, it is its own retry. Without a webhook nobody is told, and nothing is kept: one that is set
+    later hears what rings then. What goes wrong with the webhook is in the answer, not raised.
     """
     moment = now or report.looked_at
     with database.read() as connection:

@@ -63,6 +63,11 @@ VALUES (%(ledger)s, %(settings)s, now(), %(by)s)
 ON CONFLICT (ledger) DO UPDATE
 SET settings = excluded.settings, changed_at = excluded.changed_at, changed_by = excluded.changed_by
 """
+FORGET_TOLD: Final = "DELETE FROM monitor_states WHERE ledger = %(ledger)s"
+DROP_NOTICES: Final = """
+UPDATE monitor_notices SET due_at = NULL, failure = 'the webhook is another by now'
+WHERE ledger = %(ledger)s AND due_at IS NOT NULL
+"""
 
 
 def settings_of(connection: AnyConnection, ledger: str) -> MonitorSettings:
@@ -72,11 +77,19 @@ def settings_of(connection: AnyConnection, ledger: str) -> MonitorSettings:
 
 
 def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, by: str) -> MonitorSettings:
-    """Sets all of them: what is not given is as it ships. Raises InvalidInput naming the field."""
+    """Sets all of them: what is not given is as it ships. Raises InvalidInput naming the field.
+
+    A webhook at another address, or none, is told nothing that was meant for the one before; a new one hears what rings
+    when somebody looks next.
+    """
     settings = read_settings(given)
     text = canonical(msgspec.to_builtins(settings))
     with database.write() as connection:
+        before = settings_of(connection, ledger)
         connection.execute(SET_SETTINGS, {"ledger": ledger, "settings": text, "by": by})
+        if before.webhook != settings.webhook:
+            connection.execute(FORGET_TOLD, {"ledger": ledger})
+            connection.execute(DROP_NOTICES, {"ledger": ledger})
     return settings
 
 

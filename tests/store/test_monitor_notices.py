@@ -259,3 +259,20 @@ def test_without_a_webhook_nothing_is_kept_and_one_that_is_set_later_hears_what_
     )
     assert told(service, watched, hours=26).began == ("expiry_sweep",)
     assert hook.told[0].data["ringing"] == {"expiry_sweep": "2026-03-02T02:00:00Z"}
+
+
+def test_a_webhook_at_another_address_hears_what_rings_now_and_nothing_that_was_meant_for_the_one_before(
+    service: Subledger, watched: str, hook: Hook, tmp_path: Path
+) -> None:
+    hook.status = 500
+    told(service, watched, hours=25)
+    hook.status = 204
+    set_settings(
+        service.database, watched, {"webhook": hook.url + "&v=2", "webhook_secret": f"file:{tmp_path}/secret"},
+        by="test",
+    )  # fmt: skip
+    assert told(service, watched, hours=30).began == ("expiry_sweep",)
+    [notice] = hook.told
+    assert notice.data["ringing"] == {"expiry_sweep": "2026-03-02T06:00:00Z"}
+    set_settings(service.database, watched, {}, by="test")
+    assert told(service, watched, hours=31) == Notified()
