@@ -20,7 +20,7 @@ from projections.monitors import settings as monitor_settings
 from subledger.errors import InvalidInput
 from subledger.store.ledgers import ledger_head, ledger_heads
 
-monitor_app = typer.Typer(help="Monitors: is everything as it should be?", invoke_without_command=True)
+monitor_app = typer.Typer(invoke_without_command=True)
 thresholds_app = typer.Typer(help="What monitors are held against, and who is told.", no_args_is_help=True)
 monitor_app.add_typer(thresholds_app, name="thresholds")
 
@@ -80,9 +80,17 @@ def _show(found: monitors.Report, *, titled: bool) -> None:
     rows = []
     for one in found.monitors:
         value = "" if one.value is None else f"{one.value:g} {one.unit}"
-        may_be = "off" if one.threshold is None else f"{one.threshold:g}"
-        rows.append(["rings" if one.rings else "well", one.question, value, may_be, one.next])
-    table(found.ledger if titled else None, ("state", "monitor", "figure", "may be", "next"), rows, right=(2, 3))
+        rows.append(["rings" if one.rings else "well", one.name, one.question, value, _may_be(one), one.next])
+    names = ("state", "monitor", "what it asks", "figure", "may be", "next")
+    table(found.ledger if titled else None, names, rows, right=(3,))
+
+
+def _may_be(one: monitors.Monitor) -> str:
+    if one.threshold is None:
+        return "off"
+    older_than_s = one.evidence.get("older_than_s")
+    older = "" if older_than_s is None else f", older than {older_than_s:g} s"
+    return f"at {'least' if one.at_least else 'most'} {one.threshold:g}{older}"
 
 
 @thresholds_app.command("show")

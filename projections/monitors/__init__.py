@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from projections.monitors.checking import Looked, check, look
 from projections.monitors.monitor import Monitor, Report
-from projections.monitors.notices import Notified, notify
+from projections.monitors.notices import Notified, notify, watch
 from projections.monitors.settings import MonitorSettings
 
-__all__ = ["Looked", "Monitor", "MonitorSettings", "Notified", "Report", "check", "look", "notify"]
+__all__ = ["Looked", "Monitor", "MonitorSettings", "Notified", "Report", "check", "look", "notify", "watch"]

@@ -36,7 +36,7 @@ ORDER BY created_at, delivery_id LIMIT %(limit)s
 """
 NEVER_HANDED_ON: Final = """
 -- Exports in a channel's format, of journals after the first that it delivered, that were never put into an outbox.
-SELECT e.export_id, e.created_at
+SELECT e.created_at, e.export_id, e.period
 FROM (SELECT period, number FROM deliveries
       WHERE ledger = %(ledger)s AND destination = %(destination)s AND state <> 'abandoned'
       ORDER BY period, number LIMIT 1) AS first
@@ -47,7 +47,7 @@ WHERE e.format = %(format)s AND NOT e.detail AND e.created_at < %(before)s
                   WHERE d.ledger = %(ledger)s AND d.destination = %(destination)s AND d.period = e.period
                     AND d.number = e.number AND d.state <> 'abandoned')
   AND coalesce(e.postings::json -> 'documents' ->> 0 IS NOT NULL, true)
-ORDER BY e.created_at LIMIT %(limit)s
+ORDER BY e.created_at, e.export_id LIMIT %(limit)s
 """
 BY_STATE: Final = f"""
 -- How many deliveries there are by general ledger and state: all that are not in the books, of the others the latest.
@@ -72,7 +72,7 @@ def delivery_success(looking: Looking) -> Monitor:
     share = None if not arrived + lost else 100.0 * arrived / (arrived + lost)
     return Monitor(
         name="delivery_success", question="Do deliveries arrive in the general ledger?",
-        value=None if share is None else round(share, 2), unit="percent", threshold=least,
+        value=None if share is None else round(share, 2), unit="percent", threshold=least, at_least=True,
         rings=least is not None and share is not None and share < least,
         evidence={"arrived": arrived, "rejected_or_failed": lost, "days": looking.settings.window_days},
         next=looking.command("deliveries list --state rejected --state failed") if lost else None,
@@ -96,9 +96,9 @@ def exports_not_accepted(looking: Looking) -> Monitor:
         allowed=None if after_s is None else 0,
         evidence={
             "older_than_s": after_s, "deliveries": found[0][0] if found else 0, "oldest": _shown(found),
-            "in_no_outbox": forgotten[:SHOWN],
+            "in_no_outbox": [export_id for _, export_id, _ in forgotten[:SHOWN]],
         },
-        next="deliveries list",
+        next=f"deliver {forgotten[0][2]}" if forgotten and not found else "deliveries list",
     )  # fmt: skip
 
 
@@ -135,10 +135,10 @@ def _shown(found: list[Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _never_handed_on(looking: Looking, before: datetime) -> list[str]:
-    """Ids of exports, in order of time; over all channels, each once."""
-    found: dict[str, datetime] = {}
+def _never_handed_on(looking: Looking, before: datetime) -> list[tuple[datetime, str, str]]:
+    """Moment, id and period of exports, in order of time; over all channels, each once."""
+    found: set[tuple[datetime, str, str]] = set()
     for channel in list_channels(looking.connection, looking.ledger):
         where = {"destination": channel.destination, "format": channel.format.name, "before": before, "limit": 1_000}
-        found |= dict(looking.rows(NEVER_HANDED_ON, **where))
-    return sorted(found, key=lambda export_id: (found[export_id], export_id))
+        found.update((at, export_id, period) for at, export_id, period in looking.rows(NEVER_HANDED_ON, **where))
+    return sorted(found)

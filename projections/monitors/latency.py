@@ -83,7 +83,7 @@ def event_to_general_ledger(looking: Looking) -> Monitor:
             ], "posted": _posted(looking, ends), "days": looking.settings.window_days,
         },
         next="deliveries list" if not waiting or "destination" in waiting[0][1]
-        else f"export {waiting[0][1]['period']} --format FORMAT",
+        else f"deliver {waiting[0][1]['period']}",
     )  # fmt: skip
 
 

@@ -24,8 +24,9 @@ SHOWN: Final = 10
 class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     """One monitor: its stable name, what it asks, its figure and in what, the threshold, and whether it rings.
 
-    ``value`` is None where there is nothing to measure. ``threshold`` is what the figure may be: at most, or for
-    delivery_success at least; None where it is off. ``evidence`` leads on by ids; ``next`` is the command that goes on.
+    ``value`` is None where there is nothing to measure. ``threshold`` is what the figure may be: at most, or where
+    ``at_least`` says so at least; None where it is off. ``evidence`` leads on by ids; ``next`` is the command that goes
+    on.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     unit: str
     threshold: float | None
+    at_least: bool = False
     rings: bool
     evidence: dict[str, Any] = {}
     next: str | None = None

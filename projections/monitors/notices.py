@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from projections.journals.rows import rows
 from projections.monitors import webhook
+from projections.monitors.checking import check
 from projections.monitors.monitor import Monitor, Report
 from projections.monitors.settings import MonitorSettings, settings_of
 from subledger.events import format_time
@@ -106,6 +107,11 @@ def notify(database: Database, ledger: str, report: Report, *, now: datetime | N
     return Notified(began=began, ceased=ceased, sent=sent, waiting=waiting, failure=failure or said)
 
 
+def watch(database: Database, ledger: str) -> None:
+    """What a worker does once a minute: looks at a ledger, and tells what has changed."""
+    notify(database, ledger, check(database, ledger, datetime.now(UTC)))
+
+
 def _changes(database: Database, report: Report) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Makes a notice of what has changed. Two who do it at once make one."""
     where = {"ledger": report.ledger}
@@ -118,7 +124,8 @@ def _changes(database: Database, report: Report) -> tuple[tuple[str, ...], tuple
             return (), ()
         rings = {monitor.name: monitor for monitor in report.ringing}
         began = tuple(name for name in rings if name not in told)
-        ceased = tuple(name for name in told if name not in rings)
+        there = {monitor.name for monitor in report.monitors}  # an older version may have had others
+        ceased = tuple(name for name in told if name in there and name not in rings)
         ringing = {name: told.get(name, format_time(report.looked_at)) for name in rings}
         kept = {**where, "looked_at": report.looked_at, "ringing": msgspec.json.encode(ringing).decode()}
         connection.execute(KEEP_STATE, kept)

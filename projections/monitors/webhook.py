@@ -40,12 +40,13 @@ def send(settings: MonitorSettings, notice_id: str, body: bytes, now: datetime) 
             "content-type": "application/json", "webhook-id": notice_id, "webhook-timestamp": str(seconds),
             "webhook-signature": signature(secret, notice_id, seconds, body),
         }  # fmt: skip
-        response = httpx.post(settings.webhook, content=body, headers=headers, timeout=TIMEOUT_S)
+        # What it says beside the status is not waited for.
+        with httpx.stream("POST", settings.webhook, content=body, headers=headers, timeout=TIMEOUT_S) as response:
+            return None if response.is_success else f"{host} answered {response.status_code}"
     except NotAuthorised as error:
         return str(error)
     except httpx.HTTPError as error:
         return f"{host} did not take it: {type(error).__name__}"
-    return None if response.is_success else f"{host} answered {response.status_code}"
 
 
 def signature(secret: str, notice_id: str, seconds: int, body: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +14,6 @@ from projections.journals.close import close_period
 from projections.journals.delivery import outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
-from projections.journals.delivery.sending import deliver_due
 from projections.journals.exports import Export
 from projections.monitors import Monitor, check, look
 from projections.monitors.settings import set_settings
@@ -23,6 +21,7 @@ from subledger.periods import Period
 from tests.conftest import cloud_event
 from tests.general_ledgers.conftest import MONTH
 from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.working import work
 
 FEBRUARY = Period.parse("2026-02")
 
@@ -43,17 +42,6 @@ def one(
     return channel, delivery
 
 
-def deliver(service: Subledger, channel: Channel) -> None:
-    """Until nothing is due any more."""
-    for _ in range(500):
-        deliver_due(service.database, channel)
-        with service.database.read() as connection:
-            if outbox.next_due(connection, channel) is None:
-                return
-        time.sleep(0.02)
-    raise AssertionError("something is still due")
-
-
 def looked(service: Subledger, ledger: str, name: str, **later: float) -> Monitor:
     """A monitor at a moment from now."""
     return check(service.database, ledger, datetime.now(UTC) + timedelta(**later)).named(name)
@@ -67,7 +55,7 @@ def february(service: Subledger, ledger: str) -> Export:
 
 def test_a_ledger_whose_journals_arrive_rings_nowhere(service: Subledger, one: tuple[Channel, Delivery]) -> None:
     channel, _ = one
-    deliver(service, channel)
+    work(service, channel)
     report = check(service.database, channel.ledger, datetime.now(UTC))
     assert {monitor.name: monitor.value for monitor in report.monitors} == {
         "delivery_success": 100.0, "exports_not_accepted": 0, "unapplied_payments": 0, "event_to_general_ledger": 0,
@@ -84,10 +72,10 @@ def test_the_share_that_arrives_rings_below_its_threshold_and_counts_what_is_dec
     ledger = channel.ledger
     undecided = looked(service, ledger, "delivery_success")
     assert (undecided.value, undecided.rings) == (None, False)
-    deliver(service, channel)
+    work(service, channel)
     netsuite.closed.add("2026-02")
     [second] = outbox.add(service.database, channel, february(service, ledger), by="test")
-    deliver(service, channel)
+    work(service, channel)
     half = looked(service, ledger, "delivery_success")
     assert (half.value, half.threshold, half.rings) == (50.0, 99.0, True)
     assert half.evidence == {"arrived": 1, "rejected_or_failed": 1, "days": 7}
@@ -97,7 +85,7 @@ def test_the_share_that_arrives_rings_below_its_threshold_and_counts_what_is_dec
     assert looked(service, ledger, "delivery_success", days=8).value is None
     netsuite.closed.clear()
     outbox.retry(service.database, ledger, second.delivery_id, by="test")
-    deliver(service, channel)
+    work(service, channel)
     assert looked(service, ledger, "delivery_success").value == 100.0, "as they are now"
 
 
@@ -115,7 +103,7 @@ def test_an_export_that_is_not_accepted_within_an_hour_rings_and_is_named(
     off = looked(service, ledger, "exports_not_accepted", minutes=61)
     assert (off.value, off.threshold, off.rings) == (1, None, False)
     set_settings(service.database, ledger, {}, by="test")
-    deliver(service, channel)
+    work(service, channel)
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0
 
 
@@ -136,12 +124,13 @@ def test_an_export_after_the_first_delivered_one_that_nobody_put_into_the_outbox
 ) -> None:
     channel, _ = one
     ledger = channel.ledger
-    deliver(service, channel)
+    work(service, channel)
     forgotten = february(service, ledger)
     exports.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
     assert looked(service, ledger, "exports_not_accepted", minutes=59).value == 0
     rings = looked(service, ledger, "exports_not_accepted", minutes=61)
     assert (rings.value, rings.rings, rings.evidence["in_no_outbox"]) == (1, True, [forgotten.export_id])
+    assert rings.next == f"subledger deliver 2026-02 --ledger {ledger}"
     [delivery] = outbox.add(service.database, channel, forgotten, by="test")
     outbox.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="posted by hand")
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0, "a person took it out"
@@ -156,7 +145,7 @@ def test_what_was_exported_before_anything_was_delivered_and_what_is_empty_is_no
     second = february(service, ledger)
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0, "nothing has gone there yet"
     outbox.add(service.database, channel, second, by="test")
-    deliver(service, channel)
+    work(service, channel)
     close_period(service.recorder, ledger, FEBRUARY.next)
     [empty] = exports.export(service.recorder, service.database, ledger, FEBRUARY.next, "netsuite-json")
     assert outbox.add(service.database, channel, empty, by="test") == []
@@ -180,7 +169,7 @@ def test_a_journal_is_late_from_its_close_until_it_is_in_the_books(
     set_settings(service.database, ledger, {"event_to_general_ledger_s": "off"}, by="test")
     assert not looked(service, ledger, "event_to_general_ledger", minutes=15).rings
     set_settings(service.database, ledger, {}, by="test")
-    deliver(service, channel)
+    work(service, channel)
     after = looked(service, ledger, "event_to_general_ledger", minutes=15)
     assert (after.value, after.rings) == (0, False)
     posted = after.evidence["posted"]
@@ -193,7 +182,7 @@ def test_the_latency_of_a_journal_is_from_its_last_event_to_its_last_document(
     service: Subledger, one: tuple[Channel, Delivery], owner_url: str
 ) -> None:
     channel, delivery = one
-    deliver(service, channel)
+    work(service, channel)
     where = (channel.ledger, delivery.delivery_id)
     with psycopg.connect(owner_url) as connection:
         [(closed_at,)] = connection.execute(
@@ -219,7 +208,7 @@ def test_a_closed_month_that_nobody_exports_is_late_where_there_is_a_channel_for
     netsuite_channel(ledger)
     late = looked(service, ledger, "event_to_general_ledger", days=1)
     assert late.rings
-    assert late.next == f"subledger export 2026-01 --format FORMAT --ledger {ledger}"
+    assert late.next == f"subledger deliver 2026-01 --ledger {ledger}"
 
 
 def test_dead_letters_ring_above_their_number(
@@ -228,7 +217,7 @@ def test_dead_letters_ring_above_their_number(
     channel, delivery = one
     ledger = channel.ledger
     netsuite.closed.add("2026-01")
-    deliver(service, channel)
+    work(service, channel)
     found = looked(service, ledger, "dead_letters", minutes=1)
     assert (found.value, found.threshold, found.rings) == (1, 10, False)
     assert "The posting period is closed" in found.evidence["oldest"][0]["reason"]
@@ -247,7 +236,7 @@ def test_deliveries_are_counted_by_general_ledger_and_state_those_in_the_books_f
         return look(service.database, channel.ledger, datetime.now(UTC) + timedelta(**later)).deliveries
 
     assert counted(days=100) == {("netsuite", "built"): 1}
-    deliver(service, channel)
+    work(service, channel)
     assert counted() == {("netsuite", "posted"): 1}
     assert counted(days=100) == {}
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from api.service import Subledger
-from projections.monitors import Notified, Report, check, notices, notify
+from projections.monitors import Notified, Report, check, notices, notify, watch
 from projections.monitors.settings import set_settings
 from tests.conftest import cloud_event
 
@@ -276,3 +276,9 @@ def test_a_webhook_at_another_address_hears_what_rings_now_and_nothing_that_was_
     assert notice.data["ringing"] == {"expiry_sweep": "2026-03-02T06:00:00Z"}
     set_settings(service.database, watched, {}, by="test")
     assert told(service, watched, hours=31) == Notified()
+
+
+def test_what_a_worker_does_once_a_minute_tells_it_once(service: Subledger, watched: str, hook: Hook) -> None:
+    for _ in range(3):
+        watch(service.database, watched)
+    assert [notice.names("began") for notice in hook.told] == [["expiry_sweep"]]
