@@ -79,8 +79,9 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     uncleared: tuple[str, ...]
 
 
-def clearing(looking: Looking) -> tuple[Monitor, Looked]:
-    """Finished blocks that stand at something on prepaid_liability, customer_deposits or credits_clearing.
+def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
+    """Finished blocks that stand at something on prepaid_liability, customer_deposits or credits_clearing; and what is
+    to be kept of the look, None where nothing is new.
 
     After a ledger has gone to or from the deposit policies, blocks bought before may end so: see the decision on it.
     """
@@ -101,7 +102,9 @@ def clearing(looking: Looking) -> tuple[Monitor, Looked]:
         },
         next=f"history --block {blocks[0]}" if blocks else "report clearing",
     )  # fmt: skip
-    return monitor, Looked(position=through, uncleared=blocks[:_KEPT])
+    looked = Looked(position=through, uncleared=blocks[:_KEPT])
+    same = kept and (looked.position, list(looked.uncleared)) == (kept[0][0], others)
+    return monitor, None if same else looked
 
 
 def keep(database: Database, ledger: str, looked: Looked) -> None:

@@ -43,7 +43,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
     report: Report
     deliveries: dict[tuple[str, str], int]
-    blocks: blocks.Looked
+    blocks: blocks.Looked | None
     lags: bool
 
 
@@ -56,7 +56,8 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
     looked = look(database, ledger, now)
     # What could not be left for the next time is no reason to keep the report back.
     with suppress(DatabaseUnavailable):
-        blocks.keep(database, ledger, looked.blocks)
+        if looked.blocks is not None:
+            blocks.keep(database, ledger, looked.blocks)
         if looked.lags:
             keep_more(database, ledger, LEDGER)
     return looked.report
