@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from api.metrics import BatchMetrics
+from projections import monitors
 from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.journals.delivery import outbox
 from projections.journals.delivery.channels import get_channel, list_channels
@@ -80,7 +81,7 @@ class Subledger:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
-        self.jobs = Jobs(database)
+        self.jobs = Jobs(database, (monitors.watch,))
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 

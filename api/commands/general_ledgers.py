@@ -237,4 +237,5 @@ def _show_tie_out(found: tying.TieOut, document: dict[str, Any]) -> None:
     for period in found.not_handed_over:
         out.print(f"{period} has entries that no journal holds yet: export it first.")
     if document["reconciled"]:
-        out.print(f"{len(document['reconciled'])} deliveries are reconciled.")
+        count = len(document["reconciled"])
+        out.print(f"{count} {'delivery is' if count == 1 else 'deliveries are'} reconciled.")

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+from procrastinate.exceptions import JobAborted
 
 from api.service import Subledger
 from projections.journals.delivery import outbox
@@ -92,8 +94,12 @@ def test_one_ledgers_trouble_is_not_the_others(service: Subledger, new_ledger: C
             raise RuntimeError("no")
         met.append(ledger)
 
-    Jobs(service.database, (trouble,))._each_ledger(0)
+    queue = Jobs(service.database, (trouble,))
+    stopping = iter([False] * 1_000)
+    queue._minute(SimpleNamespace(should_abort=lambda: next(stopping)), 0)  # type: ignore[arg-type]
     assert second in met
+    with pytest.raises(JobAborted):
+        queue._minute(SimpleNamespace(should_abort=lambda: True), 0)  # type: ignore[arg-type]
 
 
 def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(

@@ -82,6 +82,21 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     assert "blocked" not in done.stdout
     assert "use-1" in done.stdout
     assert "1 compared, 0 differ" in done.stdout
+    delivered = subprocess.run(
+        ["bash", "-e", "-c", _block("subledger deliver 2026-01")],
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+    )  # fmt: skip
+    assert delivered.returncode == 0, delivered.stdout + delivered.stderr
+    assert {path.name for path in (work / "drop").iterdir() if path.is_file()} == {
+        "acme-2026-01-1-csv.csv", ".acme-2026-01-1-csv.csv.sent",
+    }  # fmt: skip
+    assert "1 delivery is reconciled" in delivered.stdout
+    watched = subprocess.run(
+        ["bash", "-e", "-c", _block("subledger monitor --ledger acme")],
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+    )  # fmt: skip
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "dead_letters" in watched.stdout
 
 
 def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:

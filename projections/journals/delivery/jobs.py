@@ -57,7 +57,7 @@ class Jobs:
         self._app.periodic(cron="* * * * *")(self._app.task(name="sweep")(self._sweep))
         self._app.periodic(cron="* * * * *")(self._app.task(name="take_off")(self._take_off))
         if minutely:
-            self._app.periodic(cron="* * * * *")(self._app.task(name="minutely")(self._each_ledger))
+            self._app.periodic(cron="* * * * *")(self._app.task(name="minutely", pass_context=True)(self._minute))
 
     def wake(self, ledger: str, channel: str, at: datetime | None = None) -> None:
         """Has a channel worked on, now or at a moment. Raises DatabaseUnavailable."""
@@ -120,8 +120,10 @@ class Jobs:
             log.warning("a worker has died over a job", job=job.call_string)
             await self._app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
 
-    def _each_ledger(self, timestamp: int) -> None:  # noqa: ARG002
+    def _minute(self, context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG002
         for ledger in _ledgers(self._database):
+            if context.should_abort():
+                raise JobAborted
             for do in self._minutely:
                 try:
                     do(self._database, ledger)
