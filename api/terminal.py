@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -66,6 +68,14 @@ def parse_day(text: str | None, name: str) -> date | None:
         if 1900 <= day.year <= 8999:
             return day
     raise errors.InvalidInput(f"{name} is not a day", field=name, expected="YYYY-MM-DD", found=text)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The settings in a file. Raises InvalidInput."""
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise errors.InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
 
 
 def _plain(text: str) -> str:

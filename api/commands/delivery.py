@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,14 +14,13 @@ from api.commands.approvals import By, whoami
 from api.commands.months import PeriodArgument
 from api.service import Subledger
 from api.settings import connect
-from api.terminal import Json, LedgerOption, err, out, print_json, table
-from projections.journals.delivery import channels, outbox
+from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.connectors import CONNECTORS
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import DEAD, ON_ITS_WAY, State
-from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
@@ -113,10 +111,7 @@ def channel_set(
 
     Example: subledger channel set netsuite netsuite.toml --ledger acme
     """
-    try:
-        given: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
+    given = read_toml(file)
     service = connect()
     with service.database.read() as connection:
         ledger_head(connection, ledger)
@@ -260,7 +255,7 @@ def deliveries_retry(
     It is looked up before it is sent, so what is there already is not sent twice.
     """
     service = connect()
-    found = outbox.retry(service.database, ledger, delivery_id, by=by, reason=reason)
+    found = by_hand.retry(service.database, ledger, delivery_id, by=by, reason=reason)
     service.wake(found)
     _show([found], json_)
 
@@ -271,7 +266,7 @@ def deliveries_abandon(
 ) -> None:
     """Takes a delivery out, as one that was posted by hand: nothing more is done for it."""
     service = connect()
-    _show([outbox.abandon(service.database, ledger, delivery_id, by=by, reason=reason)], json_)
+    _show([by_hand.abandon(service.database, ledger, delivery_id, by=by, reason=reason)], json_)
 
 
 def _show(found: list[Delivery], json_: bool) -> None:

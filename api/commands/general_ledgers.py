@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from api import documents, export_documents
 from api.commands.approvals import By, whoami
 from api.settings import connect
-from api.terminal import Json, LedgerOption, out, print_json, table
+from api.terminal import Json, LedgerOption, out, print_json, read_toml, table
 from projections.journals import exports, targets
 from projections.journals import tie_out as tying
 from projections.journals.delivery.outbox import Delivery
@@ -157,10 +156,7 @@ def target_set(
 
     Example: subledger target set netsuite netsuite.toml --ledger acme
     """
-    try:
-        given: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
+    given = read_toml(file)
     service, found = connect(), targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)

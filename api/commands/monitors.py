@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,10 +13,9 @@ from api import documents, monitor_documents, terminal
 from api.commands.approvals import By, whoami
 from api.service import Subledger
 from api.settings import connect
-from api.terminal import Json, LedgerOption, err, out, print_json, table
+from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
 from projections import monitors
 from projections.monitors import settings as monitor_settings
-from subledger.errors import InvalidInput
 from subledger.store.ledgers import ledger_head, ledger_heads
 
 monitor_app = typer.Typer(invoke_without_command=True)
@@ -120,10 +118,7 @@ def thresholds_set(
 
     Example: subledger monitor thresholds set monitors.toml --ledger acme
     """
-    try:
-        given: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
+    given = read_toml(file)
     service = connect()
     with service.database.read() as connection:
         ledger_head(connection, ledger)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import delivery_documents, documents
 from api.access import Access
 from api.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, Limit, Service, needs
-from projections.journals.delivery import channels, outbox
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.states import State
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
@@ -122,7 +122,7 @@ def retry(
     service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because
 ) -> dict[str, Any]:  # fmt: skip
     """Puts a dead letter on its way again. It is looked up before it is sent."""
-    found = outbox.retry(service.database, ledger, delivery_id, by=caller, reason=body.reason)
+    found = by_hand.retry(service.database, ledger, delivery_id, by=caller, reason=body.reason)
     service.wake(found)
     return delivery_documents.delivery(found)
 
@@ -132,5 +132,5 @@ def abandon(
     service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because
 ) -> dict[str, Any]:  # fmt: skip
     """Takes a delivery out: nothing more is done for it, and its journal may go another way."""
-    found = outbox.abandon(service.database, ledger, delivery_id, by=caller, reason=body.reason)
+    found = by_hand.abandon(service.database, ledger, delivery_id, by=caller, reason=body.reason)
     return delivery_documents.delivery(found)

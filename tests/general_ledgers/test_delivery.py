@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import outbox
+from projections.journals.delivery import by_hand, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
@@ -105,7 +105,7 @@ def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_
     assert rejected.reason is not None
     assert "The posting period is closed" in rejected.reason
     netsuite.closed.clear()
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
     work(service, channel)
     assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
     assert [step.by for step in steps(service, delivery) if step.reason == "January is open again"] == ["cfo"]
@@ -167,7 +167,7 @@ def test_attempts_that_come_to_nothing_end_as_a_dead_letter_that_can_be_retried(
     assert (dead.state, dead.attempts, dead.due_at) == (State.FAILED, 2, None)
     assert "3 attempts came to nothing" in str(dead.reason)
     channel = netsuite_channel(channel.ledger, url=url)
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
     work(service, channel)
     assert states(service, delivery)[-1] == "posted"
 
@@ -217,19 +217,19 @@ def test_one_journal_goes_to_a_general_ledger_in_one_form(
     with pytest.raises(DeliveredOtherwise) as refused:
         outbox.add(service.database, channel, deposits, by="test")
     assert refused.value.facts["delivery"] == delivery.delivery_id
-    outbox.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="as deposits instead")
+    by_hand.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="as deposits instead")
     assert outbox.add(service.database, channel, deposits, by="test")
     with pytest.raises(DeliveredOtherwise):
-        outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+        by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
 
 
 def test_only_a_dead_letter_is_tried_again(service: Subledger, one: tuple[Channel, Delivery]) -> None:
     channel, delivery = one
     with pytest.raises(DeliveryInHand):
-        outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+        by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
     work(service, channel)
     with pytest.raises(DeliveryInHand):
-        outbox.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="too late")
+        by_hand.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="too late")
 
 
 class Died(BaseException):

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import outbox
+from projections.journals.delivery import by_hand
 from projections.journals.delivery.connectors import CONNECTORS
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
@@ -122,11 +122,11 @@ def test_what_the_importer_refuses_is_rejected_and_can_be_put_again(
     [rejected] = deliveries(service, export.ledger)
     assert rejected.state is State.REJECTED
     assert "failed" in str(rejected.reason)
-    outbox.retry(service.database, export.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, export.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert states(service, delivery)[-1] == "rejected", "it lies there still"
     (drop.importer.failed / export.filename).unlink()
-    outbox.retry(service.database, export.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, export.ledger, delivery.delivery_id, by="cfo")
     deliver_due(service.database, channel)
     drop.importer.take(drop.importer.done)
     work(service, channel)
@@ -167,7 +167,7 @@ def test_another_file_of_the_same_name_is_a_rejection_and_stays_as_it_is(
     assert "another file" in str(after.reason)
     assert foreign.read_bytes() == drop.content(export) + b" "
     foreign.unlink()
-    outbox.retry(service.database, export.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, export.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert states(service, delivery)[-1] == "posted"
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import channels, outbox
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
@@ -135,7 +135,7 @@ def test_an_import_that_succeeded_with_nothing_is_a_rejection(
     assert "is Succeeded" in str(rejected.reason)
     assert len(dynamics.executions) == 1, "not sent again by itself"
     dynamics.maps = True
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert the_one(service, channel).state is State.POSTED
     assert [execution["id"][-2:] for execution in dynamics.executions] == ["-1", "-2"]
@@ -153,7 +153,7 @@ def test_a_closed_period_is_a_rejection_with_dynamics_reason_and_goes_through_la
     assert rejected.state is State.REJECTED
     assert "Fiscal period for 2026-01-31 is not open." in str(rejected.reason)
     dynamics.closed.clear()
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert the_one(service, channel).state is State.POSTED
     assert len(dynamics.headers) == 1

@@ -11,7 +11,7 @@ import pytest
 from api.service import Subledger
 from projections.journals import exports
 from projections.journals.close import close_period
-from projections.journals.delivery import outbox
+from projections.journals.delivery import by_hand, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export
@@ -84,7 +84,7 @@ def test_the_share_that_arrives_rings_below_its_threshold_and_counts_what_is_dec
     set_settings(service.database, ledger, {}, by="test")
     assert looked(service, ledger, "delivery_success", days=8).value is None
     netsuite.closed.clear()
-    outbox.retry(service.database, ledger, second.delivery_id, by="test")
+    by_hand.retry(service.database, ledger, second.delivery_id, by="test")
     work(service, channel)
     assert looked(service, ledger, "delivery_success").value == 100.0, "as they are now"
 
@@ -132,7 +132,7 @@ def test_an_export_after_the_first_delivered_one_that_nobody_put_into_the_outbox
     assert (rings.value, rings.rings, rings.evidence["in_no_outbox"]) == (1, True, [forgotten.export_id])
     assert rings.next == f"subledger deliver 2026-02 --ledger {ledger}"
     [delivery] = outbox.add(service.database, channel, forgotten, by="test")
-    outbox.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="posted by hand")
+    by_hand.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="posted by hand")
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0, "a person took it out"
 
 
@@ -141,7 +141,7 @@ def test_what_was_exported_before_anything_was_delivered_and_what_is_empty_is_no
 ) -> None:
     channel, delivery = one
     ledger = channel.ledger
-    outbox.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="not yet")
+    by_hand.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="not yet")
     second = february(service, ledger)
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0, "nothing has gone there yet"
     outbox.add(service.database, channel, second, by="test")
@@ -223,7 +223,7 @@ def test_dead_letters_ring_above_their_number(
     assert "The posting period is closed" in found.evidence["oldest"][0]["reason"]
     set_settings(service.database, ledger, {"dead_letters": 0}, by="test")
     assert looked(service, ledger, "dead_letters", minutes=1).rings
-    outbox.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="posted by hand")
+    by_hand.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="posted by hand")
     assert looked(service, ledger, "dead_letters", minutes=1).value == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import channels, outbox
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
@@ -140,7 +140,7 @@ def test_a_closed_period_is_a_rejection_with_oracles_reason_and_goes_through_lat
     assert f"delete what is left of interface group {oracle.loads[0].group}" in str(rejected.reason)
     oracle.closed.clear()
     oracle.delete_interface()
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert the_one(service, channel).state is State.POSTED
     assert len(oracle.journals) == 1
@@ -153,7 +153,7 @@ def test_what_was_left_in_the_interface_and_came_in_too_is_noticed(
     oracle.closed.add("2026-01")
     work(service, channel)
     oracle.closed.clear()
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     after = the_one(service, channel)
     assert after.state is State.REJECTED

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import channels, outbox
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.connectors import quickbooks as connector
 from projections.journals.delivery.outbox import Delivery
@@ -138,7 +138,7 @@ def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_
         assert len(quickbooks.answered) == times, "each try is another request, as an old one is answered as before"
         if times == 2:
             quickbooks.closed.clear()
-        outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
+        by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
     work(service, channel)
     assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
 
@@ -151,7 +151,7 @@ def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
     work(service, channel)
     assert "deleted" in str(the_one(service, channel).reason)
     quickbooks.meddle = lambda _: None
-    outbox.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
+    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
     work(service, channel)
     assert the_one(service, channel).state is State.POSTED
     assert len(quickbooks.journals) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import channels, outbox
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
@@ -103,7 +103,7 @@ def test_an_answer_of_200_that_has_no_number_is_a_rejection_in_the_words_of_sap(
     assert rejected.state is State.REJECTED
     assert "201(F5) Posting period 01 2026 is not open" in str(rejected.reason)
     sap.closed.clear()
-    outbox.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
+    by_hand.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
     work(service, channel)
     assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
     assert len(sap.journals) == 1
@@ -172,7 +172,7 @@ def test_other_amounts_under_our_reference_are_a_rejection_until_they_are_revers
     assert now(service, delivery).state is State.REJECTED
     assert "it should be" in str(now(service, delivery).reason)
     sap.reverse(0)
-    outbox.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert now(service, delivery).state is State.POSTED
     assert len(sap.named(delivery.reference)) == 2, "the wrong one, which is reversed, and ours"
@@ -190,7 +190,7 @@ def test_a_document_that_is_there_twice_is_a_rejection_that_names_both(
     assert now(service, delivery).state is State.REJECTED
     assert "2 times, as 1010-0100000000-2026, 1010-0100000777-2026" in str(now(service, delivery).reason)
     sap.reverse(1)
-    outbox.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo")
+    by_hand.retry(service.database, delivery.ledger, delivery.delivery_id, by="cfo")
     work(service, channel)
     assert now(service, delivery).state is State.POSTED
     assert sap.met == {"drops_after": 1}, "nothing was sent again"

@@ -12,7 +12,7 @@ import paramiko
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import outbox
+from projections.journals.delivery import by_hand
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from projections.journals.exports import Export
@@ -152,7 +152,7 @@ def test_a_server_that_cannot_be_used_is_told_and_gets_nothing(
     if "host_key" in settings:
         assert server.logins == 0, "no password goes to a server that is not the one"
     mended = drop.channel(export.ledger, format=export.format)
-    outbox.retry(service.database, export.ledger, delivery.delivery_id, by="test")
+    by_hand.retry(service.database, export.ledger, delivery.delivery_id, by="test")
     work(service, mended)
     put_once(service, drop, export)
 

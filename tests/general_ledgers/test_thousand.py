@@ -18,7 +18,7 @@ import pytest
 
 from api.service import Subledger
 from projections.journals import targets
-from projections.journals.delivery import channels, outbox
+from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.connectors import CONNECTORS
 from projections.journals.delivery.states import State
 from projections.journals.exports import get_export, posted_of
@@ -144,7 +144,7 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
             for delivery in found:
                 if delivery.state is State.REJECTED and not netsuite.closed:
                     assert "period is closed" in str(delivery.reason), delivery
-                    outbox.retry(service.database, delivery.ledger, delivery.delivery_id, by="controller")
+                    by_hand.retry(service.database, delivery.ledger, delivery.delivery_id, by="controller")
             workers.kill_one()
     finally:
         workers.end()

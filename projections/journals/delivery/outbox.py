@@ -15,17 +15,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-import psycopg
 
 from projections.journals.delivery.calls import Exchange
 from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.states import DEAD, WORKED_ON, State, check_step
+from projections.journals.delivery.states import State, check_step
 from projections.journals.exports import Export, export, posted_of
 from projections.journals.rows import AnyConnection, rows
-from projections.journals.tie_out import TieOut
-from subledger.errors import DeliveredOtherwise, DeliveryInHand, UnknownDelivery
+from subledger.errors import DeliveredOtherwise, UnknownDelivery
 from subledger.periods import Period
-from subledger.store.database import Database, WriteConnection
+from subledger.store.database import Database
 from subledger.store.recorder import Recorder
 
 
@@ -74,11 +72,11 @@ class ClaimLost(Exception):
     """Another worker has the delivery by now: whatever was done will be found by its look-up."""
 
 
-_COLUMNS: Final = ", ".join(Delivery.__struct_fields__)
-FIND_DELIVERY: Final = f"SELECT {_COLUMNS} FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
+COLUMNS: Final = ", ".join(Delivery.__struct_fields__)
+FIND_DELIVERY: Final = f"SELECT {COLUMNS} FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
 LIST_DELIVERIES: Final = f"""
 -- Deliveries of a ledger after one of them, in order of id: all, or of a channel, a period, an export, in some states.
-SELECT {_COLUMNS} FROM deliveries
+SELECT {COLUMNS} FROM deliveries
 WHERE ledger = %(ledger)s AND delivery_id > %(after)s
   AND (%(channel)s::text IS NULL OR channel = %(channel)s) AND (%(period)s::text IS NULL OR period = %(period)s)
   AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
@@ -118,7 +116,7 @@ ORDER BY due_at, period, number, part LIMIT 1 FOR UPDATE SKIP LOCKED
 CLAIM: Final = f"""
 UPDATE deliveries SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(lease_s)s)
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 NEXT_DUE: Final = """
 -- When something is next due on a channel, as far as nobody has it in hand.
@@ -135,20 +133,7 @@ SET state = %(state)s, attempts = %(attempts)s, looks = %(looks)s, steps = steps
     submitted_at = CASE WHEN %(state)s = 'submitted' THEN now() ELSE submitted_at END,
     changed_at = CASE WHEN state = %(state)s THEN changed_at ELSE now() END
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND claim = %(claim)s
-RETURNING {_COLUMNS}
-"""
-TAKE: Final = f"""
--- A delivery that a person does something to: not while a worker has it in hand.
-SELECT {_COLUMNS} FROM deliveries
-WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
-  AND (claimed_until IS NULL OR claimed_until <= now()) FOR UPDATE
-"""
-DECIDE: Final = f"""
-UPDATE deliveries
-SET state = %(state)s, reason = %(reason)s, steps = steps + 1, attempts = 0, looks = 0, changed_at = now(),
-    due_at = CASE WHEN %(due)s THEN now() END, claim = NULL, claimed_until = NULL
-WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 REJECTIONS: Final = """
 SELECT count(*) FROM delivery_steps
@@ -219,7 +204,7 @@ def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: fl
         if due is None:
             return None
         found = connection.execute(CLAIM, {**where, "delivery_id": due[0]}).fetchone()
-    return _delivery(found), mine
+    return delivery_of(found), mine
 
 
 def next_due(connection: AnyConnection, channel: Channel) -> datetime | None:
@@ -254,85 +239,10 @@ def move(
         ).fetchone()  # fmt: skip
         if found is None:
             raise ClaimLost(delivery.delivery_id)
-        moved = _delivery(found)
+        moved = delivery_of(found)
         kept = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
         step = {"step": moved.steps, "state": state, "reason": reason, "by": by, "exchanges": kept}
         connection.execute(ADD_STEP, {**where, **step})
-    return moved
-
-
-# --- what a person does ---------------------------------------------------------------------------------------------
-
-
-def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str = "asked for") -> Delivery:
-    """A dead letter goes on its way again. Raises UnknownDelivery, DeliveryInHand, DeliveredOtherwise.
-
-    One that may be in the target is looked up first, as everything is before it is sent.
-    """
-    with database.write() as connection:
-        delivery = _taken(connection, ledger, delivery_id)
-        if delivery.state not in DEAD:
-            raise DeliveryInHand(
-                f"delivery {delivery_id} is {delivery.state}: only a dead letter is tried again",
-                field="state", expected=", ".join(sorted(DEAD)), found=delivery.state,
-            )  # fmt: skip
-        state = State.BUILT if delivery.payload_hash is None else State.RENDERED
-        if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
-            state = State.UNKNOWN  # it may have been on its way when it was taken out
-        return _decided(connection, delivery, state, reason, by)
-
-
-def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str) -> Delivery:
-    """A delivery is taken out: nothing more is done for it. Raises UnknownDelivery, DeliveryInHand."""
-    with database.write() as connection:
-        delivery = _taken(connection, ledger, delivery_id)
-        if delivery.state in (State.SUBMITTED, State.POSTED, State.RECONCILED, State.ABANDONED):
-            raise DeliveryInHand(
-                f"delivery {delivery_id} is {delivery.state}", field="state", found=delivery.state,
-                expected="one that is not posted and not on its way",
-            )  # fmt: skip
-        return _decided(connection, delivery, State.ABANDONED, reason, by)
-
-
-def reconcile(database: Database, ledger: str, found: TieOut, destination: str, *, by: str) -> list[Delivery]:
-    """What a tie-out without differences says of what was posted in its months: it is reconciled.
-
-    Nothing where it found a difference, or a month that was not handed over whole.
-    """
-    if not found.tied:
-        return []
-    reason = "a tie-out of its month found no difference"
-    with database.write() as connection:
-        return [
-            _decided(connection, delivery, State.RECONCILED, reason, by)
-            for period in found.periods
-            for delivery in list_deliveries(connection, ledger, period=period, states=(State.POSTED,))
-            if delivery.destination == destination
-        ]
-
-
-def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delivery:
-    where = {"ledger": ledger, "delivery_id": delivery_id}
-    get_delivery(connection, ledger, delivery_id)
-    found = connection.execute(TAKE, where).fetchone()
-    if found is None:
-        raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")
-    return _delivery(found)
-
-
-def _decided(connection: WriteConnection, delivery: Delivery, state: State, reason: str, by: str) -> Delivery:
-    check_step(delivery.state, state)
-    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
-    try:
-        found = connection.execute(DECIDE, {**where, "due": state in WORKED_ON}).fetchone()
-    except psycopg.errors.UniqueViolation:
-        raise DeliveredOtherwise(
-            f"journal {delivery.period} no. {delivery.number} goes to {delivery.destination} another way by now",
-            delivery=delivery.delivery_id,
-        ) from None
-    assert found is not None  # it is locked
-    moved = _delivery(found)
-    connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})
     return moved
 
 
@@ -346,7 +256,7 @@ def get_delivery(connection: AnyConnection, ledger: str, delivery_id: str) -> De
         raise UnknownDelivery(
             f"ledger {ledger} has no delivery {delivery_id[:300]}", field="delivery_id", found=delivery_id[:300]
         )
-    return _delivery(found[0])
+    return delivery_of(found[0])
 
 
 def list_deliveries(
@@ -358,7 +268,7 @@ def list_deliveries(
         "ledger": ledger, "channel": channel, "period": None if period is None else str(period), "after": after,
         "export_id": export_id, "states": None if states is None else [str(state) for state in states], "limit": limit,
     }  # fmt: skip
-    return [_delivery(row) for row in rows(connection, LIST_DELIVERIES, parameters)]
+    return [delivery_of(row) for row in rows(connection, LIST_DELIVERIES, parameters)]
 
 
 def payload_of(connection: AnyConnection, delivery: Delivery) -> bytes | None:
@@ -395,7 +305,8 @@ def settled_at(delivery: Delivery, settle_s: float) -> datetime:
     return (delivery.submitted_at or delivery.created_at) + timedelta(seconds=settle_s)
 
 
-def _delivery(row: Any) -> Delivery:
+def delivery_of(row: Any) -> Delivery:
+    """A row of ``COLUMNS``."""
     fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
     fields["state"], fields["period"] = State(fields["state"]), Period.parse(fields["period"])
     return Delivery(**fields)

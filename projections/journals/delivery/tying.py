@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 import httpx
 
-from projections.journals.delivery import outbox
+from projections.journals.delivery import by_hand, outbox
 from projections.journals.delivery.calls import Calls, NotSent, Unclear
 from projections.journals.delivery.channels import Channel, get_channel, turn_of
 from projections.journals.delivery.outbox import Delivery
@@ -65,7 +65,7 @@ def tie_out_channel(
         theirs += [row for row in _silence(months) if row.period not in {found.period for found in theirs}]
     with database.read() as connection:
         found = tie_out(connection, ledger, theirs, accounts=accounts)
-    return found, outbox.reconcile(database, ledger, found, channel.destination, by=by)
+    return found, by_hand.reconcile(database, ledger, found, channel.destination, by=by)
 
 
 def _silence(months: Sequence[Period]) -> list[Theirs]:
