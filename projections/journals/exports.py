@@ -191,19 +191,19 @@ def posted_of(connection: AnyConnection, export: Export) -> Posted | None:
     return None if text is None else _posted_decoder.decode(text)
 
 
-def render_document(connection: AnyConnection, export: Export, part: int) -> bytes:
-    """One document of an export by itself, in the export's format and under the settings it was made with.
+def render_document(connection: AnyConnection, export: Export, place: int) -> bytes:
+    """One document of an export by itself, counted from 1, in its format and under the settings it was made with.
 
     Raises UnknownExport where it has no such document.
     """
     form, posted = format_named(export.format), posted_of(connection, export)
-    found = [document for document in posted.documents if document.part == part] if posted is not None else []
-    if posted is None or not found:
-        raise UnknownExport(f"export {export.export_id} has no document {part}", field="part", found=str(part))
+    if posted is None or not 1 <= place <= len(posted.documents):
+        raise UnknownExport(f"export {export.export_id} has no document {place}", field="part", found=str(place))
     return form.render(
         Rendering(
-            export_id=export.export_id, journal=journal_behind(connection, export), postings=tuple(found),
-            settings=posted.settings_as(form.target),
+            export_id=export.export_id, journal=journal_behind(connection, export),
+            postings=posted.documents[place - 1 : place], settings=posted.settings_as(form.target),
+            others=posted.documents,
         )
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.general_ledgers.stand_in import Answer, Request, StandIn
 
-RECORDS = "/services/rest/record/v1/journalEntry"
+RECORDS = "/services/rest/record/v1"
 QUERY = "/services/rest/query/v1/suiteql"
 TOKEN = "/services/rest/auth/oauth2/v1/token"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -40,9 +40,11 @@ class NetSuiteStandIn(StandIn):
             return Answer(401, b'{"title": "invalid login"}')
         if request.path == QUERY:
             return self._queried(request)
+        kind, _, reference = request.path.removeprefix(f"{RECORDS}/").partition("/eid:")
         if request.method == "GET":
-            return self._found(request.path.removeprefix(f"{RECORDS}/eid:"))
-        return self.submitted(lambda: self._create(request.json))
+            return self._found(kind, reference)
+        create = {"journalEntry": self._create, "customerDeposit": self._deposit, "depositApplication": self._apply}
+        return self.submitted(lambda: create[kind](request.json))
 
     def _token(self, request: Request) -> Answer:
         form = dict(pair.split("=", 1) for pair in request.body.decode().split("&"))
@@ -60,7 +62,7 @@ class NetSuiteStandIn(StandIn):
         first, last = re.findall(r"TO_DATE\('(\d{4}-\d\d)-\d\d'", request.json["q"])
         sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
         with self.lock:
-            for journal in self.journals:
+            for journal in [each for each in self.journals if each["kind"] == "journalEntry"]:
                 record = journal["record"]
                 month = record["postingPeriod"]["id"]
                 for item in record["line"]["items"] if record["approved"] and first <= month <= last else ():
@@ -74,11 +76,36 @@ class NetSuiteStandIn(StandIn):
         start, size = int(request.query["offset"]), min(int(request.query["limit"]), self.page)
         return Answer.of({"items": rows[start : start + size], "hasMore": len(rows) > start + size})
 
-    def _found(self, reference: str) -> Answer:
-        found = self.named(reference)
+    def _found(self, kind: str, reference: str) -> Answer:
+        found = [journal for journal in self.named(reference) if journal["kind"] == kind]
         if not found:
             return problem(404, "NONEXISTENT_ID", "The record instance does not exist.")
         return Answer.of(found[0]["record"])
+
+    def _deposit(self, record: dict[str, Any]) -> Answer:
+        missing = {"customer", "currency", "exchangeRate", "payment"} - record.keys()
+        if missing:
+            return problem(400, "USER_ERROR", f"Please enter value(s) for: {', '.join(sorted(missing))}")
+        return self._kept("customerDeposit", record, round(record["payment"] * 100))
+
+    def _apply(self, record: dict[str, Any]) -> Answer:
+        amount = sum(round(item["amount"] * 100) for item in record["apply"]["items"])
+        deposits = [each for each in self.named(record["deposit"]["externalId"]) if each["kind"] == "customerDeposit"]
+        if not deposits or amount > deposits[0]["debit"]:
+            return problem(400, "INVALID_KEY_OR_REF", "Invalid deposit reference key.")
+        return self._kept("depositApplication", record, amount)
+
+    def _kept(self, kind: str, record: dict[str, Any], amount: int) -> Answer:
+        if self.unique and any(journal["kind"] == kind for journal in self.named(record["externalId"])):
+            return problem(400, "USER_ERROR", "This entity already exists.")
+        number = len(self.journals) + 1
+        self.journals.append(
+            {
+                "reference": record["externalId"], "debit": amount, "credit": amount, "posted": True, "kind": kind,
+                "record": {**record, "id": str(number)},
+            }
+        )  # fmt: skip
+        return Answer(204, b"", {"Location": f"{self.url}{RECORDS}/{kind}/{number}"})
 
     def _create(self, record: dict[str, Any]) -> Answer:
         if self.unique and self.named(record["externalId"]):
@@ -102,7 +129,7 @@ class NetSuiteStandIn(StandIn):
         self.journals.append(
             {
                 "reference": record["externalId"], "debit": debit, "credit": credit, "posted": record["approved"],
-                "record": kept,
+                "record": kept, "kind": "journalEntry",
             }
         )  # fmt: skip
-        return Answer(204, b"", {"Location": f"{self.url}{RECORDS}/{number}"})
+        return Answer(204, b"", {"Location": f"{self.url}{RECORDS}/journalEntry/{number}"})

@@ -223,6 +223,28 @@ def test_one_journal_goes_to_a_general_ledger_in_one_form(
         by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
 
 
+@pytest.mark.parametrize("fault", [None, "drops_after", "late", "fails_before"])
+def test_deposits_applications_and_journals_of_blocks_go_in_their_order(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, netsuite: NetSuiteStandIn,
+    fault: Fault | None,
+) -> None:  # fmt: skip
+    ledger = sold(2)
+    channel = netsuite_channel(ledger, format="netsuite-deposits")
+    export = exported(ledger, form="netsuite-deposits", approved=True)
+    added = outbox.add(service.database, channel, export, by="test")
+    netsuite.fault = one_after_another([fault])  # of the first deposit: its application has to wait
+    work(service, channel)
+    assert {delivery.state for delivery in deliveries(service, ledger)} == {State.POSTED}
+    there = [journal["reference"] for journal in netsuite.journals]
+    assert sorted(there) == sorted(delivery.reference for delivery in added)
+    kinds = [journal["kind"] for journal in netsuite.journals]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "customerDeposit": 2, "journalEntry": 2, "depositApplication": 2,
+    }  # fmt: skip
+    [applied] = [each for each in netsuite.journals if each["reference"].startswith("APP-b0000")]
+    assert applied["record"]["apply"]["items"][0]["doc"]["externalId"].startswith("JE-b0000")
+
+
 def test_only_a_dead_letter_is_tried_again(service: Subledger, one: tuple[Channel, Delivery]) -> None:
     channel, delivery = one
     with pytest.raises(DeliveryInHand):

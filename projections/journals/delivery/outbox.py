@@ -21,7 +21,7 @@ from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.states import State, check_step
 from projections.journals.exports import Export, export, posted_of
 from projections.journals.rows import AnyConnection, rows
-from subledger.errors import DeliveredOtherwise, UnknownDelivery
+from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.recorder import Recorder
@@ -169,7 +169,8 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
     }  # fmt: skip
     with database.write() as connection:
         connection.execute(HOLD_JOURNAL, where)
-        for part, name, reference in _parts(connection, channel, exported):
+        parts = _parts(connection, channel, exported)
+        for part, name, reference in parts:
             of_it = {**where, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
             added = connection.execute(ADD_DELIVERY, {**of_it, "reference": reference}).fetchone()
             if added is not None:
@@ -182,7 +183,13 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
                 f"{whose} is on its way to {channel.destination} already: {other[0]}",
                 expected=other[1], found=exported.export_id, delivery=other[0],
             )  # fmt: skip
-        return list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
+        found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
+        if len(found) != len(parts):
+            raise IntegrityFault(
+                f"{exported.export_id} has {len(parts)} documents, and {len(found)} of them would be delivered",
+                expected=str(len(parts)), found=str(len(found)),
+            )  # fmt: skip
+        return found
 
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
@@ -191,7 +198,8 @@ def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[
     if posted is not None and not posted.documents:
         return []
     if channel.connector.by_document and posted is not None:
-        return [(document.part, document.name, document.reference) for document in posted.documents]
+        places = enumerate(posted.documents, start=1)
+        return [(place, document.name, document.reference) for place, document in places]
     return [(0, export.export_id, export.filename)]
 
 

@@ -122,7 +122,7 @@ class _Attempt:
             journal=journal, export_id=export.export_id, reference=delivery.reference,
             payload=payload if payload is not None else b"".join(content_of(self._database, export)),
             content_type=export.media_type,
-            documents=documents if not delivery.part else tuple(d for d in documents if d.part == delivery.part),
+            documents=documents[delivery.part - 1 : delivery.part] if delivery.part else documents,
             settings=posted.settings_as(self._channel.format.target) if posted is not None else None,
             # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
             erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,

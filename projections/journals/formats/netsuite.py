@@ -160,7 +160,8 @@ def deposits_file(rendering: Rendering) -> bytes:
     """
     settings: Settings = rendering.settings
     made: dict[str, list[dict[str, Any]]] = {"customerDeposit": [], "journalEntry": [], "depositApplication": []}
-    journals = {posting.block_id: posting.reference for posting in rendering.postings if posting.kind == JOURNAL}
+    known = (*rendering.others, *rendering.postings)
+    journals = {posting.block_id: posting.reference for posting in known if posting.kind == JOURNAL}
     for posting in rendering.postings:
         if posting.kind == DEPOSIT:
             made["customerDeposit"].append(_deposit(rendering, posting))

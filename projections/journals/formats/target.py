@@ -42,12 +42,16 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
-    """An export to be written down: a journal, its documents, the company's settings of the target."""
+    """An export to be written down: a journal, its documents, the company's settings of the target.
+
+    ``others``: where one document is written down by itself, those that it may refer to.
+    """
 
     export_id: str
     journal: Journal
     postings: tuple[Posting, ...]
     settings: Any
+    others: tuple[Posting, ...] = ()
 
     @property
     def title(self) -> str:

@@ -1,9 +1,11 @@
-"""NetSuite: REST ``journalEntry`` records, one a document, found by their external id.
+"""NetSuite: REST records, one a document, found by their external id.
 
-The external id is unique among journals, so NetSuite itself refuses a second one; still it is looked up first, as the
-header for idempotency is ignored on calls that wait for their answer. A journal is posted where it is approved and its
-``postingPeriod`` is the one that was asked for: NetSuite may move a journal to the next open period without a word, so
-one that is found in another period is a rejection that names it.
+They are ``journalEntry`` records, or, of the customer-deposit pattern, ``customerDeposit`` and ``depositApplication``
+too; an application waits until its deposit is there. The external id is unique among records of a type, so NetSuite
+itself refuses a second one; still it is looked up first, as the header for idempotency is ignored on calls that wait
+for their answer. A journal is posted where it is approved and its ``postingPeriod`` is the one that was asked for:
+NetSuite may move a journal to the next open period without a word, so one that is found in another period is a
+rejection that names it.
 
 Sure: addresses, ``eid:``, the fields, the OAuth 2.0 client credentials with their signed assertion. Not sure, so try
 it in a sandbox: how a refused external id is worded (nothing rests on it: it is looked up), and that an approved
@@ -25,7 +27,7 @@ import jwt
 import msgspec
 
 from projections.journals.delivery import credentials
-from projections.journals.delivery.calls import NotAuthorised, Unclear
+from projections.journals.delivery.calls import NotAuthorised, NotSent, Unclear
 from projections.journals.delivery.connectors.connector import (
     Accepted,
     ChannelSettings,
@@ -38,12 +40,14 @@ from projections.journals.delivery.connectors.connector import (
     minor_of,
 )
 from projections.journals.delivery.credentials import Credential
+from projections.journals.deposits import APPLICATION, DEPOSIT
 from projections.journals.formats.target import TargetSettings
 from projections.journals.tie_out import Theirs
 from subledger.periods import Period
 
-_RECORDS: Final = "/services/rest/record/v1/journalEntry"
+_RECORDS: Final = "/services/rest/record/v1"
 _TOKEN: Final = "/services/rest/auth/oauth2/v1/token"
+_JOURNAL, _DEPOSIT, _APPLICATION = "journalEntry", "customerDeposit", "depositApplication"
 _QUERY: Final = "/services/rest/query/v1/suiteql"
 _PAGE: Final = 1_000
 # What accounts moved in periods that begin within some days, in the primary book: its amounts are in the subsidiary's
@@ -82,28 +86,41 @@ class NetSuite(Connector):
     """See the module."""
 
     name: ClassVar[str] = "netsuite"
-    formats: ClassVar[tuple[str, ...]] = ("netsuite-json",)
+    formats: ClassVar[tuple[str, ...]] = ("netsuite-json", "netsuite-deposits")
     settings_type: ClassVar[type[ChannelSettings]] = Settings
 
     def look_up(self, shipment: Shipment) -> Found | None:
-        answer = self._call("GET", f"{_RECORDS}/eid:{shipment.reference}?expandSubResources=true")
-        if answer.status_code == 404:
-            return None
-        if answer.status_code != 200:
-            raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
-        return _found(shipment, answer.json())
+        kind, sent = _record(shipment)
+        record = self._get(kind, shipment.reference)
+        return None if record is None else _found(shipment, kind, sent, record)
+
+    def prepare(self, shipment: Shipment) -> None:
+        kind, sent = _record(shipment)
+        if kind == _APPLICATION:
+            deposit = sent["deposit"]["externalId"]
+            if self._get(_DEPOSIT, deposit) is None:
+                raise NotSent(f"its deposit {deposit} is not in NetSuite yet")
 
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
-        [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
+        kind, sent = _record(shipment)
         answer = self._call(
-            "POST", _RECORDS, content=bytes(record),
+            "POST", f"{_RECORDS}/{kind}", content=_body(shipment),
             headers={"Content-Type": "application/json", "X-NetSuite-PropertyNameValidation": "Error"},
         )  # fmt: skip
         if answer.status_code >= 400:
             return Rejected(reason=_refusal(answer))
         return Accepted(
-            erp_id=answer.headers.get("Location", "").rsplit("/", 1)[-1], posted=msgspec.json.decode(record)["approved"]
-        )
+            erp_id=answer.headers.get("Location", "").rsplit("/", 1)[-1], posted=sent.get("approved", True)
+        )  # fmt: skip
+
+    def _get(self, kind: str, reference: str) -> dict[str, Any] | None:
+        answer = self._call("GET", f"{_RECORDS}/{kind}/eid:{reference}?expandSubResources=true")
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
+        record: dict[str, Any] = answer.json()
+        return record
 
     def trial_balance(self, periods: Sequence[Period], currency: str, settings: TargetSettings | None) -> list[Theirs]:
         subsidiary = getattr(settings, "subsidiary_id", "")
@@ -162,8 +179,23 @@ class NetSuite(Connector):
         return token
 
 
-def _found(shipment: Shipment, record: dict[str, Any]) -> Found:
-    [sent] = msgspec.json.decode(shipment.payload)
+def _body(shipment: Shipment) -> bytes:
+    """The record's own text, as the format wrote it, without what is around it in a file of many."""
+    if shipment.payload.lstrip().startswith(b"["):
+        [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
+    else:
+        by_kind = msgspec.json.decode(shipment.payload, type=dict[str, list[msgspec.Raw]])
+        [record] = [record for records in by_kind.values() for record in records]
+    return bytes(record)
+
+
+def _record(shipment: Shipment) -> tuple[str, dict[str, Any]]:
+    """The type of the record, and what it says."""
+    kind = {DEPOSIT: _DEPOSIT, APPLICATION: _APPLICATION}.get(shipment.documents[0].kind, _JOURNAL)
+    return kind, msgspec.json.decode(_body(shipment))
+
+
+def _found(shipment: Shipment, kind: str, sent: dict[str, Any], record: dict[str, Any]) -> Found:
     erp_id = str(record["id"])
     period = str(record.get("postingPeriod", {}).get("id", ""))
     asked = sent.get("postingPeriod", {}).get("id", period)
@@ -175,17 +207,25 @@ def _found(shipment: Shipment, record: dict[str, Any]) -> Found:
         )  # fmt: skip
     if status == _REFUSED_BY_APPROVER:
         return Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
-    currency = shipment.documents[0].currency
-    items = record["line"]["items"]
-    total = Total(
-        debit_minor=sum(minor_of(item.get("debit"), currency) for item in items),
-        credit_minor=sum(minor_of(item.get("credit"), currency) for item in items),
-    )
-    approved = record.get("approved") is True or status == _APPROVED
+    # Deposits and applications are in the books as soon as they are there.
+    approved = kind != _JOURNAL or record.get("approved") is True or status == _APPROVED
     return Found(
-        erp_id=erp_id, state="posted" if approved else "accepted", totals={shipment.reference: total},
+        erp_id=erp_id, state="posted" if approved else "accepted",
+        totals={shipment.reference: _total(kind, record, shipment.documents[0].currency)},
         reason=None if approved else "it waits for approval",
     )  # fmt: skip
+
+
+def _total(kind: str, record: dict[str, Any], currency: str) -> Total:
+    if kind == _DEPOSIT:
+        debit = credit = minor_of(record["payment"], currency)
+    elif kind == _APPLICATION:
+        debit = credit = sum(minor_of(item["amount"], currency) for item in record["apply"]["items"])
+    else:
+        items = record["line"]["items"]
+        debit = sum(minor_of(item.get("debit"), currency) for item in items)
+        credit = sum(minor_of(item.get("credit"), currency) for item in items)
+    return Total(debit_minor=debit, credit_minor=credit)
 
 
 def _moved(row: dict[str, Any], currency: str) -> Theirs:
