@@ -50,6 +50,8 @@ _STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
     (errors.Conflict, 409),
     (errors.PeriodOutOfOrder, 409),
     (errors.PeriodNotClosed, 409),
+    (errors.JournalNotReversible, 409),
+    (errors.NothingToCorrect, 409),
     (errors.InvalidInput, 422),
     (errors.Refused, 422),
     (errors.LedgerBusy, 429),

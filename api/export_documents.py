@@ -10,14 +10,17 @@ from sqlalchemy import Connection
 
 from api import documents
 from api.documents import Document
-from projections.journals import exports
+from projections.journals import exports, reversing
 from projections.journals.checklist import Checklist
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export, Posted
 from projections.journals.formats import FORMATS
 from projections.journals.formats.target import Target, TargetSettings
 from projections.journals.postings import Posting, PostingLine
+from projections.journals.reversing import Reversed
+from projections.journals.summary import Journal
 from projections.journals.tie_out import Difference, TieOut
+from subledger.events import format_time
 from subledger.money import format_minor
 
 
@@ -38,6 +41,36 @@ def export_with_lines(connection: Connection, export: Export) -> Document:
             _line(posted, posting, line, home) for posting in posted.documents for line in posting.lines
         ],
     }  # fmt: skip
+
+
+def journal(found: Journal, journals: Sequence[Journal]) -> Document:
+    """A journal among those of its period."""
+    correction, reversal = found.correction, reversing.reversal_of(journals, found)
+    return {
+        "journal": found.name,
+        "period": str(found.period),
+        "number": found.number,
+        "posting_date": found.posting_date.isoformat(),
+        "from_cut": found.from_cut,
+        "to_cut": found.to_cut,
+        "mapping": found.mapping,
+        "lines": len(found.lines),
+        "journal_hash": found.content_hash,
+        "in_force": found.reverses is None and reversal is None,
+        "reverses": found.reverses,
+        "reissues": found.reissues,
+        "reversed_by": reversal and reversal.number,
+        "reason": correction and correction.reason,
+        "made_by": correction and correction.made_by,
+        "made_at": correction and format_time(correction.made_at),
+    }
+
+
+def reversed_journal(made: Reversed) -> Document:
+    """A journal that was reversed, its reversal, and what takes its place."""
+    three = (made.journal, made.reversal, made.reissue)
+    names = ("journal", "reversal", "reissue")
+    return {name: journal(each, three) for name, each in zip(names, three, strict=True)}
 
 
 def _document(posting: Posting) -> Document:

@@ -14,6 +14,7 @@
     │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand
+    │   ├── JournalNotReversible  NothingToCorrect
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
     │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise
@@ -381,6 +382,18 @@ class UnmappedRole(Refused):
     """The account mapping has no GL account for a role that has a balance."""
 
     code = "unmapped_role"
+
+
+class JournalNotReversible(Refused):
+    """The journal has nothing to take back, takes back another one, or is taken back already."""
+
+    code = "journal_not_reversible"
+
+
+class NothingToCorrect(Refused):
+    """The account mapping that holds now gives the journal the lines that it has."""
+
+    code = "nothing_to_correct"
 
 
 class DeliveryInHand(Refused):

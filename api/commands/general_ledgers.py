@@ -11,28 +11,32 @@ from api import documents, export_documents
 from api.commands.approvals import By, whoami
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json, read_toml, table
-from projections.journals import exports, targets
+from projections.journals import exports, reversing, targets
 from projections.journals import tie_out as tying
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.tying import tie_out_channel
 from projections.journals.formats import TARGETS
+from projections.journals.summary import journals_of
 from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
 exports_app = typer.Typer(help="What was exported, and the way from a line to its events.", no_args_is_help=True)
+journals_app = typer.Typer(help="Journals, and reversing one that went to wrong accounts.", no_args_is_help=True)
 target_app = typer.Typer(help="The general ledgers that journals go to: limits and settings.", no_args_is_help=True)
 
 _PAGE = 1_000
 _AMOUNTS = ("line", "debit", "credit", "entries")
 
 ExportArgument = Annotated[str, typer.Argument(help="An export's id: its file name without the ending.")]
+PeriodArgument = Annotated[str, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")]
 TargetArgument = Annotated[str, typer.Argument(help="One of `subledger target list`.", metavar="TARGET")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
     app.add_typer(exports_app, name="exports")
+    app.add_typer(journals_app, name="journals")
     app.add_typer(target_app, name="target")
     app.command("tie-out")(tie_out)
 
@@ -108,6 +112,45 @@ def exports_entries(
     table(None, names, [[item[name] for name in names] for item in items], right=(0, 7))
     if len(items) == limit:
         out.print(f"The first {limit}: --limit shows more.")
+
+
+@journals_app.command("list")
+def journals_list(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Lists the journals of a month, and which of them were reversed and issued anew.
+
+    Example: subledger journals list 2026-01 --ledger acme
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        found = journals_of(connection, ledger, Period.parse(period))
+    items = [export_documents.journal(each, found) for each in found]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("number", "journal", "lines", "mapping", "reverses", "reissues", "reversed_by", "made_by", "reason")
+    table(None, names, [[item[name] for name in names] for item in items], right=(0, 2, 3, 4, 5, 6))
+
+
+@journals_app.command("reverse")
+def journals_reverse(
+    period: PeriodArgument,
+    number: Annotated[int, typer.Argument(help="The journal's number in the month.", min=1, max=2**31 - 1)],
+    ledger: LedgerOption,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Takes back a journal that went to wrong accounts, and issues its entries anew under the mapping that holds now.
+
+    The books do not move. Export the month afterwards: its files are two more.
+
+    Example: subledger journals reverse 2026-01 1 --ledger acme --reason "deposits were mapped to revenue"
+    """
+    made = reversing.reverse_journal(connect().recorder, ledger, Period.parse(period), number, reason, by=by)
+    if json_:
+        print_json(export_documents.reversed_journal(made))
+    else:
+        out.print(f"{made.reversal.name} takes {made.journal.name} back; {made.reissue.name} takes its place.")
 
 
 @target_app.command("list")

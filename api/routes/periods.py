@@ -14,7 +14,8 @@ from api.access import Access
 from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.service import Subledger
 from projections.journals import checklist as checking
-from projections.journals import close, mapping
+from projections.journals import close, mapping, reversing
+from projections.journals.summary import journals_of
 from subledger.errors import InvalidMapping
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
@@ -25,7 +26,7 @@ PeriodId = Annotated[str, Path(description="A month", examples=["2026-01"])]
 
 
 class Reopening(BaseModel):
-    """Why a closed period is opened again."""
+    """Why a closed period is opened again, or a journal is reversed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -74,6 +75,31 @@ def reopen_period(
     if reopened.position is None:
         response.status_code = 202
     return documents.reopened_period(reopened)
+
+
+@router.get("/periods/{period}/journals", dependencies=[needs(Access.READER)])
+def journals(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
+    """The journals of a month in order of number, and which of them were reversed and issued anew."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = journals_of(connection, ledger, Period.parse(period))
+    return documents.page([export_documents.journal(each, found) for each in found], None)
+
+
+@router.post("/periods/{period}/journals/{number}/reverse", status_code=201, dependencies=[needs(Access.CONTROLLER)])
+def reverse_journal(
+    service: Service,
+    ledger: LedgerId,
+    period: PeriodId,
+    number: Annotated[int, Path(ge=1, le=2**31 - 1, description="The journal's number", examples=[1])],
+    caller: Caller,
+    body: Annotated[Reopening, Body(examples=[{"reason": "deposits were mapped to revenue"}])],
+) -> dict[str, Any]:
+    """Takes back a journal that went to the wrong accounts, and issues its entries anew under the mapping that holds
+    now: two journals, which the next export of the month hands over. The books do not move.
+    """
+    made = reversing.reverse_journal(service.recorder, ledger, Period.parse(period), number, body.reason, by=caller)
+    return export_documents.reversed_journal(made)
 
 
 MonthFrom = Annotated[str | None, Query(description="A month: of its journals", examples=["2026-03"])]

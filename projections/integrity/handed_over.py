@@ -1,7 +1,8 @@
 """Is what was handed over what the books say: journals, their files, and what two persons allowed?
 
-Every journal says what its entries say, and the journals of a period follow each other without a gap, so that every
-entry of a cut that has ended is in exactly one (ACCOUNTING section 8, number 9). Every file is what was handed over.
+Every journal says what its entries say, and the journals of a period follow each other without a gap; a reversal takes
+back exactly one, and a re-issue takes its place. So every entry of a cut that has ended is in exactly one journal that
+is in force (ACCOUNTING section 8, number 9). Every file is what was handed over.
 What was allowed is the event it became. Owns: these tables against the log. A detail file is kept as its hash alone;
 it is rendered and compared whenever it is asked for, and not here.
 """
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
 from projections.journals.exports import export_id
+from projections.journals.reversing import correction_faults
 from projections.journals.summary import Journal, journals_of
 from projections.totals import TotalKey, Totals
 from subledger.errors import IntegrityFault
@@ -76,9 +78,13 @@ def _journal(subject: str, message: str, expected: object, found: object) -> Bre
 
 
 def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Iterator[Breach]:
-    """One follows the other, from cut 0 on, and none holds a cut that has not ended."""
+    """One follows the other, from cut 0 on, and none holds a cut that has not ended. A correction holds the cuts of
+    what it corrects, and a reversal is followed by its re-issue."""
     before = 0
     for number, journal in enumerate(journals, start=1):
+        if journal.correction is not None:
+            yield from _correction(journal, number, journals)
+            continue
         if (journal.number, journal.from_cut) != (number, before):
             yield _journal(f"{period}-{journal.number}", f"journal {journal.name} does not follow the one before it",
                            f"number {number} after cut {before}",
@@ -87,6 +93,18 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
             yield _journal(f"{period}-{journal.number}", f"journal {journal.name} holds a cut that has not ended",
                            f"below {open_cut}", journal.to_cut)  # fmt: skip
         before = journal.to_cut
+
+
+def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) -> Iterator[Breach]:
+    subject = f"{journal.period}-{journal.number}"
+    if journal.number != number:
+        yield _journal(subject, f"journal {journal.name} does not follow the one before it", number, journal.number)
+    for message, expected, found in correction_faults(journal, journals[: number - 1]):
+        yield _journal(subject, f"journal {journal.name} {message}", expected, found)
+    following = journals[number] if number < len(journals) else None
+    if journal.reverses is not None and (following is None or following.reissues != journal.reverses):
+        yield _journal(subject, f"nothing takes the place of what {journal.name} reverses",
+                       f"a re-issue of {journal.corrects}", following and following.name)  # fmt: skip
 
 
 def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator[Breach]:
@@ -112,7 +130,8 @@ def _by_month(totals: Totals) -> defaultdict[Period, list[TotalKey]]:
 def _sums(
     journal: Journal, month: list[TotalKey], totals: Totals, rules: dict[int, Rules]
 ) -> dict[_Line, tuple[int, int]]:
-    """The lines of a month and an interval of cuts, from the log's own totals."""
+    """The lines of a month and an interval of cuts, from the log's own totals; of a reversal with swapped sides."""
+    debit, credit = ("debit", "credit") if journal.reverses is None else ("credit", "debit")
     sums: defaultdict[_Line, list[int]] = defaultdict(lambda: [0, 0])
     for key in month:
         (_, _, cut, currency, policy, kind, dimensions, _), total = key, totals.days[key]
@@ -122,8 +141,8 @@ def _sums(
         written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
         for pair in rules.get(policy, {}).get(kind, ()):
             for role, side, amount, functional in (
-                (pair.debit, "debit", written, f_written), (pair.credit, "credit", written, f_written),
-                (pair.credit, "debit", mirrored, f_mirrored), (pair.debit, "credit", mirrored, f_mirrored),
+                (pair.debit, debit, written, f_written), (pair.credit, credit, written, f_written),
+                (pair.credit, debit, mirrored, f_mirrored), (pair.debit, credit, mirrored, f_mirrored),
             ):  # fmt: skip
                 sums[role, side, *apart][0] += amount
                 sums[role, side, *apart][1] += functional

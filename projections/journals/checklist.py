@@ -223,7 +223,10 @@ class _Looking:
         return Step(
             name="journals", question="Is every entry of the month in a journal?",
             state="done" if complete and self._closed else "open",
-            evidence={"journals": [journal.name for journal in made], "entries_wait": waiting},
+            evidence={
+                "journals": [journal.name for journal in made], "entries_wait": waiting,
+                "reversed": {journal.corrects: journal.name for journal in made if journal.reverses is not None},
+            },
             next=None if complete else self._command(f"export {self._period} --format csv"),
         )  # fmt: skip
 

@@ -152,10 +152,7 @@ def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, 
 
     Raises PeriodNotClosed, InvalidValue for an empty reason.
     """
-    if not 1 <= len(reason.strip()) <= 2000 or "\x00" in reason:
-        raise InvalidValue(
-            "reopening a period needs a reason", field="reason", expected="1 to 2000 characters", found=reason[:60]
-        )
+    check_reason(reason, "reopening a period")
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         check_may_reopen(state, period)
@@ -165,6 +162,14 @@ def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, 
     waiting = outcomes[-1].approval_id
     position = _position(outcomes) if waiting is None else None
     return ReopenedPeriod(ledger=ledger, period=period, position=position, approval_id=waiting)
+
+
+def check_reason(reason: str, doing: str) -> None:
+    """Raises InvalidValue where there is none."""
+    if not 1 <= len(reason.strip()) <= 2000 or "\x00" in reason:
+        raise InvalidValue(
+            f"{doing} needs a reason", field="reason", expected="1 to 2000 characters", found=reason[:60]
+        )  # fmt: skip
 
 
 def take_cut(recorder: Recorder, ledger: str, period: Period) -> int:

@@ -5,6 +5,9 @@ them against receivables is an application of that deposit; everything else that
 block's own. All three are keyed by the block's id. Together they are the journal: a company sends these, or the
 summary, never both.
 
+Deposits and applications are made once. Reversing a journal moves amounts between accounts and leaves them as records:
+so all documents of a reversal, and of what is issued in its place, are journals.
+
 Owns: which pair becomes which document. Does not own: pairs, lines (postings), how they are written (formats).
 """
 
@@ -65,7 +68,7 @@ def block_postings(
     groups: dict[_Group, list[int]] = {}
     for place, pair in enumerate(pairs):
         if pair.functional_minor:
-            groups.setdefault(_group(pair, mapping), []).append(place)
+            groups.setdefault(_group(journal, pair, mapping), []).append(place)
     postings: list[Posting] = []
     names: Counter[str] = Counter()
     number = 0
@@ -91,8 +94,9 @@ _Group = tuple[str, str, int, str, str]
 """Block, customer, place among the kinds; of a deposit or an application, the two accounts that it has."""
 
 
-def _group(pair: Pair, mapping: Mapping) -> _Group:
-    kind = _OF_PAIRS.get((pair.debit, pair.credit), JOURNAL) if pair.block_id else JOURNAL
+def _group(journal: Journal, pair: Pair, mapping: Mapping) -> _Group:
+    own = pair.block_id and journal.correction is None
+    kind = _OF_PAIRS.get((pair.debit, pair.credit), JOURNAL) if own else JOURNAL
     if kind == JOURNAL:
         return pair.block_id, pair.customer, KINDS.index(kind), "", ""
     debit, credit = (
@@ -108,6 +112,16 @@ def _name(journal: Journal, kind: str, block_id: str, customer: str, opened: Col
     if kind == DEPOSIT:
         return deposit_name(block_id, journal, opened)
     return f"{_PREFIXES[kind]}-{block_id}-{journal.period}-{journal.number}"
+
+
+def reversal_name(journal: Journal, document: Posting) -> str:
+    """What takes a document back: named by the reversal as the document was by its journal; for one of a block, or of
+    a customer, by the document itself, which is reversed once."""
+    assert journal.corrects is not None
+    whole = {journal.corrects, f"{journal.corrects}-p{document.part}"}
+    if document.name in whole:
+        return journal.name + document.name.removeprefix(journal.corrects)
+    return f"REV-{document.name}"
 
 
 def _chunks(places: Sequence[int], lines: int) -> list[Sequence[int]]:

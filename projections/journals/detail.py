@@ -72,8 +72,11 @@ class DetailEntry(msgspec.Struct, frozen=True, kw_only=True):
 def entries_of(database: Database, connection: Connection, journal: Journal) -> Iterator[DetailEntry]:
     """The entries of a journal that move money, by accounting date, position and number.
 
-    Accounts are those of the mapping the journal was made with. The snapshot stays open while it is read.
+    Accounts are those of the mapping the journal was made with. A reversal has the entries of what it reverses,
+    mirrored: so the details of all journals are the trial balance, by role and by account, as their summaries are.
+    The snapshot stays open while it is read.
     """
+    sign = 1 if journal.reverses is None else -1
     rules = rules_of(database, connection, journal.ledger)
     resolve = lru_cache(maxsize=4096)(mapping_of(connection, journal.ledger, journal.mapping).resolve)
     interval = interval_of(journal)
@@ -84,11 +87,11 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
         execution_options={"stream_results": True, "yield_per": _CHUNK},
     )
     for row in result:
-        lines = expand(row.kind, row.amount_minor, row.functional_minor, rules[row.policy])
+        lines = expand(row.kind, sign * row.amount_minor, sign * row.functional_minor, rules[row.policy])
         yield DetailEntry(
             position=row.position, number=row.number, kind=row.kind, source=row.source, event_id=row.event_id,
             event_type=row.event_type, customer=row.customer, block_id=row.block_id, unit=row.unit,
-            credits=row.credits, currency=row.currency, accounting_date=row.accounting_date,
+            credits=sign * row.credits, currency=row.currency, accounting_date=row.accounting_date,
             effective_date=row.effective_date, product=row.product, credit_kind=row.credit_kind, pool=row.pool,
             processor=row.processor,
             lines=tuple(

@@ -17,13 +17,21 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals.deposits import block_postings, opened_in
+from projections.journals.deposits import JOURNAL, block_postings, opened_in, reversal_name
 from projections.journals.detail import entries_of
 from projections.journals.formats import Format, format_named
 from projections.journals.formats.target import Rendering, Target, TargetSettings, read_settings
 from projections.journals.mapping import mapping_of
-from projections.journals.pairs import EntryBehind, Level, Pair, entries_behind, entries_behind_line, pairs_of
-from projections.journals.postings import Posting, PostingLine, lines_of, postings_of
+from projections.journals.pairs import (
+    EntryBehind,
+    Level,
+    Pair,
+    entries_behind,
+    entries_behind_line,
+    mirrored,
+    pairs_of,
+)
+from projections.journals.postings import Posting, PostingLine, check_posting, lines_of, postings_of, short_name
 from projections.journals.rows import AnyConnection, rows
 from projections.journals.summary import Journal, ensure_journals, journal_of
 from projections.journals.targets import settings_of
@@ -171,6 +179,9 @@ _posted_decoder = msgspec.json.Decoder(Posted)
 
 def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
     assert form.target is not None
+    taken_back = _posted_of_reversed(connection, journal, form)
+    if taken_back is not None:
+        return reversed_posted(journal, taken_back, form.target)
     settings = settings_of(connection, journal.ledger, form.target)
     limits = form.target.limits_for(settings)
     level: Level = "block" if form.by_block else settings.level
@@ -182,6 +193,40 @@ def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
     else:
         documents = postings_of(journal, pairs, mapping, limits=limits, level=level)
     return Posted(level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs)
+
+
+def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> Posted | None:
+    """The documents of what a journal reverses, as they were handed over in a format; None where they were not."""
+    if journal.reverses is None:
+        return None
+    original = journal_of(connection, journal.ledger, journal.period, journal.reverses)
+    found = _find(connection, journal.ledger, export_id(original, form.name, detail=False))
+    return None if found is None else posted_of(connection, found)
+
+
+def reversed_posted(journal: Journal, posted: Posted, target: Target) -> Posted:
+    """The documents that take others back, line by line: under the settings and with the accounts they went out with,
+    whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
+    """
+    limits = target.limits_for(read_settings(target.settings, posted.settings))
+    documents = []
+    for document in posted.documents:
+        name = reversal_name(journal, document)
+        lines = tuple(
+            msgspec.structs.replace(
+                line, side=line.side.opposite, customer=line.customer or document.customer,
+                block_id=line.block_id or document.block_id,
+            )
+            for line in document.lines
+        )  # fmt: skip
+        mirror = msgspec.structs.replace(
+            document, name=name, reference=short_name(name, limits), lines=lines, kind=JOURNAL
+        )
+        check_posting(mirror, journal.functional_currency, limits)
+        documents.append(mirror)
+    return msgspec.structs.replace(
+        posted, documents=tuple(documents), pairs=tuple(mirrored(pair) for pair in posted.pairs)
+    )
 
 
 def posted_of(connection: AnyConnection, export: Export) -> Posted | None:

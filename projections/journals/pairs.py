@@ -71,6 +71,7 @@ GROUP BY e.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.
 def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[Pair, ...]:
     """The pairs of a journal, in a fixed order. By customer or block they are read from its entries.
 
+    Those of a reversal are in the order of what it reverses, so that it is split into documents in the same places.
     Raises IntegrityFault where they are not what the journal says.
     """
     interval = interval_of(journal)
@@ -81,8 +82,15 @@ def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimens
     else:
         totals = rows(connection, JOURNAL_TOTALS, interval)
     pairs = _summed(totals)
+    if journal.reverses is not None:
+        pairs = tuple(mirrored(pair) for pair in pairs)
     _check(journal, pairs)
     return pairs
+
+
+def mirrored(pair: Pair) -> Pair:
+    """The pair that takes it back."""
+    return msgspec.structs.replace(pair, debit=pair.credit, credit=pair.debit)
 
 
 def _summed(totals: Iterable[Sequence[Any]]) -> tuple[Pair, ...]:
@@ -211,8 +219,10 @@ def entries_behind(
 ) -> list[EntryBehind]:
     """The entries some pairs of a journal are summed from, after (position, number), in that order.
 
-    Their amounts add up to those of the pairs.
+    Their amounts add up to those of the pairs. Those behind a reversal are those of what it reverses.
     """
+    if journal.reverses is not None:
+        pairs = [mirrored(pair) for pair in pairs]
     interval = interval_of(journal)
     first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
     parameters = {

@@ -2,18 +2,18 @@
 
 A journal is the entries of one period whose cut lies in an interval, summed by account and dimensions; debit and
 credit are not netted. The first journal of a period is number 1, what is recorded for the period after it is the
-next, an adjustment. So every entry belongs to exactly one journal, and the journals of all periods add up to the
-trial balance. Lines are summed from the day totals: a few hundred rows, however many events the month had.
+next, an adjustment. So every entry belongs to exactly one journal that is in force, and the journals of all periods add
+up to the trial balance. Lines are summed from the day totals: a few hundred rows, however many events the month had.
 
-Owns: making journals, keeping them, which entries are theirs. Does not own: the way back from a line to its entries
-(pairs), how journals are written down (formats, exports).
+Owns: making journals, keeping them, which entries are theirs. Does not own: which journals a correction makes
+(reversing), the way back from a line to its entries (pairs), how journals are written down (formats, exports).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +23,7 @@ from projections.journals.mapping import GLAccount, Mapping, mapping_for
 from projections.journals.rows import AnyConnection, rows
 from subledger.accounts import ROLES, Side
 from subledger.errors import IntegrityFault, UnknownExport
-from subledger.events import Event, canonical
+from subledger.events import Event, canonical, format_time
 from subledger.ledger import LedgerState, is_closed
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
@@ -52,10 +52,29 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 0
 
 
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a journal holds entries that another one held before: who corrects it, when and for which reason.
+
+    The journal ``reverses``, or ``reissues``, the one of that number in its period; the other of the two is None.
+    """
+
+    reverses: int | None = None
+    reissues: int | None = None
+    reason: str
+    made_by: str
+    made_at: datetime
+
+    @property
+    def number(self) -> int:
+        """Of the journal that is corrected."""
+        return (self.reverses if self.reissues is None else self.reissues) or 0
+
+
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """The entries of ``period`` in the cuts after ``from_cut`` through ``to_cut``, summarised.
 
-    ``mapping`` is the number of the account mapping its accounts were resolved with.
+    ``mapping`` is the number of the account mapping its accounts were resolved with. ``correction`` says that it is a
+    reversal or a re-issue; None for a period's own journals and adjustments.
     """
 
     ledger: str
@@ -67,11 +86,27 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     to_cut: int
     mapping: int
     lines: tuple[JournalLine, ...]
+    correction: Correction | None = None
 
     @property
     def name(self) -> str:
         """Unique over all ledgers: ``acme-us-2026-01-1``."""
         return f"{self.ledger}-{self.period}-{self.number}"
+
+    @property
+    def reverses(self) -> int | None:
+        """The number of the journal that it reverses."""
+        return None if self.correction is None else self.correction.reverses
+
+    @property
+    def reissues(self) -> int | None:
+        """The number of the journal that it takes the place of."""
+        return None if self.correction is None else self.correction.reissues
+
+    @property
+    def corrects(self) -> str | None:
+        """The name of the journal that it reverses or takes the place of."""
+        return None if self.correction is None else f"{self.ledger}-{self.period}-{self.correction.number}"
 
     @property
     def posting_date(self) -> date:
@@ -85,8 +120,11 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of what the journal says: its place, its interval and its lines, in canonical JSON."""
-        document = {
+        """SHA-256 of what the journal says: its place, its interval and its lines, in canonical JSON.
+
+        Of a reversal or a re-issue also what it corrects, why, when and by whom.
+        """
+        document: dict[str, Any] = {
             "ledger": self.ledger,
             "period": str(self.period),
             "number": self.number,
@@ -96,6 +134,9 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
             "functional_currency": self.functional_currency,
             "lines": self._plain_lines(),
         }
+        if self.correction is not None:
+            said = {**msgspec.structs.asdict(self.correction), "made_at": format_time(self.correction.made_at)}
+            document |= {name: value for name, value in said.items() if value is not None}
         return hashlib.sha256(canonical(document).encode()).hexdigest()
 
     def _plain_lines(self) -> list[dict[str, Any]]:
@@ -206,8 +247,8 @@ def check_balanced(lines: Iterable[JournalLine]) -> None:
 # --- making journals ------------------------------------------------------------------------------------------
 
 LAST_JOURNAL: Final = """
--- The number and the last cut of a period's latest journal.
-SELECT number, to_cut FROM journals WHERE ledger = %(ledger)s AND period = %(period)s ORDER BY number DESC LIMIT 1
+-- The number of a period's latest journal, and the last cut that any of them holds: a correction holds earlier ones.
+SELECT max(number), max(to_cut) FROM journals WHERE ledger = %(ledger)s AND period = %(period)s HAVING count(*) > 0
 """
 ENTRIES_AFTER: Final = """
 -- Whether a period has entries after a cut.
@@ -215,12 +256,15 @@ SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(fro
                AND accounting_date BETWEEN %(first_day)s AND %(last_day)s)
 """
 ADD_JOURNAL: Final = """
-INSERT INTO journals (ledger, period, number, from_cut, to_cut, mapping, lines, content_hash)
-VALUES (%(ledger)s, %(period)s, %(number)s, %(from_cut)s, %(to_cut)s, %(mapping)s, %(lines)s, %(content_hash)s)
+INSERT INTO journals (ledger, period, number, from_cut, to_cut, mapping, lines, content_hash, reverses, reissues,
+                      reason, made_by, made_at)
+VALUES (%(ledger)s, %(period)s, %(number)s, %(from_cut)s, %(to_cut)s, %(mapping)s, %(lines)s, %(content_hash)s,
+        %(reverses)s, %(reissues)s, %(reason)s, %(made_by)s, %(made_at)s)
 """
 JOURNALS: Final = """
 -- The journals of a ledger, or of one of its periods, in order.
-SELECT j.period, j.number, j.from_cut, j.to_cut, j.mapping, j.lines, j.content_hash, l.entity, l.functional_currency
+SELECT j.period, j.number, j.from_cut, j.to_cut, j.mapping, j.lines, j.content_hash, l.entity, l.functional_currency,
+       j.reverses, j.reissues, j.reason, j.made_by, j.made_at
 FROM journals j JOIN ledgers l ON l.ledger = j.ledger
 WHERE j.ledger = %(ledger)s AND (%(period)s::text IS NULL OR j.period = %(period)s)
 ORDER BY j.period, j.number
@@ -281,32 +325,42 @@ def ensure_journals(recorder: Recorder, database: Database, ledger: str, period:
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
         for following in due:
-            _add(connection, state, period, following)
+            cuts = (following.from_cut, state.open_cut - 1)
+            add_journal(connection, summarised(connection, state, period, number=following.number, cuts=cuts))
 
     raise_first(recorder.transact(ledger, plan, make))
     with database.read() as connection:
         return journals_of(connection, ledger, period)
 
 
-def _add(connection: WriteConnection, state: LedgerState, period: Period, following: _Next) -> None:
-    to_cut = state.open_cut - 1
-    number, mapping = mapping_for(connection, state.ledger, period)
-    totals = rows(
-        connection,
-        JOURNAL_TOTALS,
-        _interval(state.ledger, period, from_cut=following.from_cut, to_cut=to_cut),
-    )
-    journal = Journal(
+def summarised(
+    connection: WriteConnection, state: LedgerState, period: Period, *, number: int, cuts: tuple[int, int],
+    correction: Correction | None = None,
+) -> Journal:  # fmt: skip
+    """A journal of the entries after the first of two cuts through the second, under the mapping that holds now.
+
+    It is not kept yet. Raises UnmappedRole, IntegrityFault.
+    """
+    from_cut, to_cut = cuts
+    mapping_number, mapping = mapping_for(connection, state.ledger, period)
+    totals = rows(connection, JOURNAL_TOTALS, _interval(state.ledger, period, from_cut=from_cut, to_cut=to_cut))
+    return Journal(
         ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
-        number=following.number, from_cut=following.from_cut, to_cut=to_cut, mapping=number,
-        lines=summarise(totals, mapping),
+        number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping_number, lines=summarise(totals, mapping),
+        correction=correction,
     )  # fmt: skip
+
+
+def add_journal(connection: WriteConnection, journal: Journal) -> None:
+    """Keeps a journal, under the ledger's lock."""
+    nothing: dict[str, Any] = dict.fromkeys(Correction.__struct_fields__)
+    correction = nothing if journal.correction is None else msgspec.structs.asdict(journal.correction)
     connection.execute(
         ADD_JOURNAL,
         {
-            "ledger": journal.ledger, "period": str(period), "number": journal.number,
-            "from_cut": journal.from_cut, "to_cut": to_cut, "mapping": journal.mapping,
-            "lines": journal.lines_text, "content_hash": journal.content_hash,
+            "ledger": journal.ledger, "period": str(journal.period), "number": journal.number,
+            "from_cut": journal.from_cut, "to_cut": journal.to_cut, "mapping": journal.mapping,
+            "lines": journal.lines_text, "content_hash": journal.content_hash, **correction,
         },
     )  # fmt: skip
 
@@ -314,12 +368,13 @@ def _add(connection: WriteConnection, state: LedgerState, period: Period, follow
 def journals_of(connection: AnyConnection, ledger: str, period: Period | None = None) -> tuple[Journal, ...]:
     """The journals of a period, or of every period, in order. Raises IntegrityFault where one was changed."""
     result = []
-    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, functional_currency in rows(
+    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, functional_currency, *corrects in rows(
         connection, JOURNALS, {"ledger": ledger, "period": None if period is None else str(period)}
     ):
         journal = Journal(
             ledger=ledger, entity=entity, functional_currency=functional_currency, period=Period.parse(name),
             number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping, lines=_lines_decoder.decode(lines),
+            correction=_correction(corrects),
         )  # fmt: skip
         if journal.content_hash != content_hash:
             raise IntegrityFault(
@@ -329,6 +384,12 @@ def journals_of(connection: AnyConnection, ledger: str, period: Period | None = 
             )
         result.append(journal)
     return tuple(result)
+
+
+def _correction(columns: Sequence[Any]) -> Correction | None:
+    if all(value is None for value in columns):
+        return None
+    return Correction(**dict(zip(Correction.__struct_fields__, columns, strict=True)))
 
 
 def journal_of(connection: AnyConnection, ledger: str, period: Period, number: int) -> Journal:

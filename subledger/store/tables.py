@@ -324,7 +324,19 @@ journals = Table(
         comment="the journal's lines with their accounts resolved, in canonical JSON",
     ),
     Column("content_hash", Text, nullable=False),
+    Column("reverses", Integer, comment="the journal of the period whose lines it takes back"),
+    Column("reissues", Integer, comment="the journal of the period whose entries it holds in its place"),
+    Column("reason", Text, comment="of a reversal and its re-issue; else NULL"),
+    Column("made_by", Text),
+    _moment("made_at", nullable=True),
     CheckConstraint("from_cut <= to_cut", name="cuts"),
+    CheckConstraint(
+        "num_nonnulls(reverses, reissues) IN (0, 1) AND coalesce(reverses, reissues, 0) < number"
+        " AND num_nonnulls(reason, made_by, made_at) = 3 * num_nonnulls(reverses, reissues)",
+        name="correction",
+    ),
+    Index("ux_journals_reverses", "ledger", "period", "reverses", unique=True),
+    Index("ux_journals_reissues", "ledger", "period", "reissues", unique=True),
     comment="Journals handed over: the entries of a period in an interval of cuts, summarised.",
 )
 

@@ -336,6 +336,8 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownConnector: "tests/general_ledgers/test_channels.py",
     errors.NotAnswered: "tests/general_ledgers/test_tying.py",
     errors.UnknownDelivery: "tests/general_ledgers/test_channels.py",
+    errors.JournalNotReversible: "tests/store/test_reversing.py",
+    errors.NothingToCorrect: "tests/store/test_reversing.py",
     errors.DeliveryInHand: "tests/general_ledgers/test_delivery.py",
     errors.DeliveredOtherwise: "tests/general_ledgers/test_delivery.py",
     errors.EmbeddedServerFailed: "tests/store/test_embedded.py",

@@ -33,6 +33,7 @@ from projections.journals.formats.target import (
     cell,
     csv_bytes,
     debit_and_credit,
+    text_within,
     xml_bytes,
     zip_bytes,
 )
@@ -85,7 +86,7 @@ TARGET: Final = Target(
 )
 
 _PLACEHOLDERS: Final = Limits(lines=0, text=0, reference=10, alphabet="[A-Z0-9]")
-_DESCRIPTIONS: Final = Limits(lines=0, text=0, reference=40)
+_NAME_DESCRIBED: Final = 40
 _COLUMNS: Final = (
     "JOURNALBATCHNUMBER", "LINENUMBER", "JOURNALNAME", "DESCRIPTION", "ACCOUNTTYPE", "ACCOUNTDISPLAYVALUE",
     "TRANSDATE", "VOUCHER", "CURRENCYCODE", "DEBITAMOUNT", "CREDITAMOUNT", "TEXT", "DOCUMENT",
@@ -123,7 +124,9 @@ def batches(rendering: Rendering) -> tuple[Batch, ...]:
     result = []
     for place, vouchers in enumerate(filled, start=1):
         name = rendering.journal.name if len(filled) == 1 else f"{rendering.journal.name}-b{place}"
-        description = f"{short_name(name, _DESCRIPTIONS)} {rendering.title}"[:_TEXT].rstrip()
+        room = min(_NAME_DESCRIBED, _TEXT - len(rendering.subject) - 1)
+        named = short_name(name, Limits(lines=0, text=0, reference=room))
+        description = named + text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
         # Never as it is, however short: an open journal of somebody else may have that number.
         number = short_name(f"{name} {rendering.export_id}", _PLACEHOLDERS)
         result.append(Batch(number=number, description=description, vouchers=tuple(vouchers)))

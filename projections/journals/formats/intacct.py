@@ -172,7 +172,7 @@ def _column(dimension: str) -> str:
 
 def _description(rendering: Rendering, posting: Posting) -> str:
     part = f" {posting.part}/{posting.parts}" if posting.parts > 1 else ""
-    return text_within(_DESCRIPTION, cell(rendering.settings.title), f" {rendering.journal.period}{part}")
+    return text_within(_DESCRIPTION, cell(rendering.settings.title), f" {rendering.subject}{part}")
 
 
 # --- XML ----------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def function(rendering: Rendering, posting: Posting) -> ElementTree.Element:
     part = f", part {posting.part} of {posting.parts}" if posting.parts > 1 else ""
     _add(batch, "JOURNAL", settings.journal)
     _add(batch, "BATCH_DATE", _date(journal.posting_date))
-    _add(batch, "BATCH_TITLE", text_within(TARGET.limits.text, settings.title, f" {journal.period}{part}"))
+    _add(batch, "BATCH_TITLE", text_within(TARGET.limits.text, settings.title, f" {rendering.subject}{part}"))
     _add(batch, "REFERENCENO", posting.reference)
     _add(batch, "BASELOCATION_NO", settings.base_location)
     _add(batch, "STATE", "" if settings.state == "Posted" else settings.state)  # what it is without a state

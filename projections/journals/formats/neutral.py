@@ -49,11 +49,15 @@ def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:
 
 
 def csv_text(journal: Journal) -> str:
-    """RFC 4180 with a header and LF line ends; the company's own dimensions follow as ``dim_…`` columns."""
+    """RFC 4180 with a header and LF line ends; the company's own dimensions follow as ``dim_…`` columns.
+
+    After the fixed columns a reversal has ``reverses`` and a re-issue ``reissues``, with the name of that journal.
+    """
+    corrects = _corrects(journal)
     own = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow((*COLUMNS, *(f"dim_{name}" for name in own)))
+    writer.writerow((*COLUMNS, *corrects, *(f"dim_{name}" for name in own)))
     for line in journal.lines:
         texts = {
             "journal": journal.name, "ledger": journal.ledger, "entity": journal.entity,
@@ -68,9 +72,19 @@ def csv_text(journal: Journal) -> str:
         }  # fmt: skip
         dimensions = dict(line.account.dimensions)
         writer.writerow(
-            (*(cells[name] for name in COLUMNS), *(spreadsheet_text(dimensions.get(name, "")) for name in own))
-        )
+            (
+                *(cells[name] for name in COLUMNS), *map(spreadsheet_text, corrects.values()),
+                *(spreadsheet_text(dimensions.get(name, "")) for name in own),
+            )
+        )  # fmt: skip
     return file.getvalue()
+
+
+def _corrects(journal: Journal) -> dict[str, str]:
+    """What a correction corrects; nothing of a journal that is none."""
+    if journal.corrects is None:
+        return {}
+    return {"reissues" if journal.reverses is None else "reverses": journal.corrects}
 
 
 def json_text(journal: Journal) -> str:
@@ -86,7 +100,8 @@ def json_text(journal: Journal) -> str:
         "entity": journal.entity,
         "period": str(journal.period),
         "number": journal.number,
-        "kind": "period" if journal.number == 1 else "adjustment",
+        "kind": _kind(journal),
+        **_corrects(journal),
         "posting_date": journal.posting_date.isoformat(),
         "from_cut": journal.from_cut,
         "to_cut": journal.to_cut,
@@ -98,6 +113,12 @@ def json_text(journal: Journal) -> str:
     }
     document["content_hash"] = hashlib.sha256(canonical(document).encode()).hexdigest()
     return canonical(document) + "\n"
+
+
+def _kind(journal: Journal) -> str:
+    if journal.correction is not None:
+        return "reissue" if journal.reverses is None else "reversal"
+    return "period" if journal.number == 1 else "adjustment"
 
 
 def _line(line: JournalLine, journal: Journal) -> dict[str, Any]:

@@ -56,6 +56,13 @@ def _amount(line: JournalLine | DetailLine, currency: str, home: str) -> str:
     return f"{amount} @@ {format_minor(line.functional_minor, home)} {home}"
 
 
+def _corrects(journal: Journal) -> str:
+    """``, reverses acme-2026-01-1``: what a correction corrects; nothing of a journal that is none."""
+    if journal.corrects is None:
+        return ""
+    return f", {'reissues' if journal.reverses is None else 'reverses'} {journal.corrects}"
+
+
 def _currencies(journal: Journal) -> list[str]:
     """Those of the lines, with the functional one where their functional amounts are told."""
     used = {line.currency for line in journal.lines}
@@ -98,7 +105,7 @@ def _string(text: str) -> str:
 def _beancount_head(journal: Journal, what: str) -> str:
     lines = [
         f"; {what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
-        f"account mapping {journal.mapping}",
+        f"account mapping {journal.mapping}{_corrects(journal)}",
         f"; SHA-256 of the journal: {journal.content_hash}",
         f'option "title" {_string(f"{journal.entity} prepaid credits {journal.period}")}',
         f'option "operating_currency" "{journal.functional_currency}"',
@@ -142,8 +149,9 @@ def beancount_text(journal: Journal) -> str:
     pieces += [opened.account(beancount_account(line.role), role=line.role) for line in journal.lines]
     for currency in currencies:
         pieces.append(
-            f"\n{journal.posting_date} * {_string(journal.ledger)} {_string(f'Journal {journal.name}, {currency}')} "
-            f"^{journal.name}\n"
+            f"\n{journal.posting_date} * {_string(journal.ledger)} "
+            f"{_string(f'Journal {journal.name}, {currency}{_corrects(journal)}')} "
+            f"^{journal.name}{'' if journal.corrects is None else f' ^{journal.corrects}'}\n"
         )
         for line in journal.lines:
             if line.currency != currency:
@@ -234,7 +242,7 @@ def hledger_tag_value(text: str) -> str:
 def _hledger_head(journal: Journal, what: str) -> str:
     lines = [
         f"; {what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
-        f"account mapping {journal.mapping}",
+        f"account mapping {journal.mapping}{_corrects(journal)}",
         f"; SHA-256 of the journal: {journal.content_hash}",
         "; ids are percent-encoded where they would break a name or a tag",
         "decimal-mark .",
@@ -278,7 +286,9 @@ def hledger_text(journal: Journal) -> str:
     pieces += [declared.commodity(currency) for currency in _currencies(journal)]
     pieces += [declared.account(hledger_account(line.role)) for line in journal.lines]
     for currency in currencies:
-        pieces.append(f"\n{journal.posting_date} * ({journal.name}) Journal {journal.name} {currency}\n")
+        pieces.append(
+            f"\n{journal.posting_date} * ({journal.name}) Journal {journal.name} {currency}{_corrects(journal)}\n"
+        )
         for line in journal.lines:
             if line.currency != currency:
                 continue

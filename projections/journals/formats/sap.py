@@ -70,6 +70,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _TEXT: Final = 50
+_HEADER_TEXT: Final = 24  # of 25: in the file an apostrophe may come before it
 
 TARGET: Final = Target(
     name="sap",
@@ -128,7 +129,7 @@ def _header_cells(rendering: Rendering, posting: Posting) -> dict[str, str]:
     day = rendering.journal.posting_date.strftime(settings.date_format)
     return {
         "BUKRS": cell(_company(rendering)), "BLART": settings.document_type, "BLDAT": day, "BUDAT": day,
-        "BKTXT": cell(rendering.title), "WAERS": posting.currency, "XBLNR": posting.reference,
+        "BKTXT": cell(rendering.title_within(_HEADER_TEXT)), "WAERS": posting.currency, "XBLNR": posting.reference,
     }  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def _journal_entry(entry: Element, rendering: Rendering, posting: Posting) -> No
         BusinessTransactionType="RFBU",
         AccountingDocumentType=settings.document_type,
         DocumentReferenceID=posting.reference,
-        DocumentHeaderText=rendering.title,
+        DocumentHeaderText=rendering.title_within(_HEADER_TEXT),
         CreatedByUser=settings.user,
         CompanyCode=_company(rendering),
         DocumentDate=day,

@@ -54,8 +54,21 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Posting, ...] = ()
 
     @property
+    def subject(self) -> str:
+        """What the documents are about: the month, or which journal of it they take back or issue anew."""
+        journal = self.journal
+        if journal.correction is None:
+            return str(journal.period)
+        does = "reissues" if journal.reverses is None else "reverses"
+        return f"{does} {journal.period}-{journal.correction.number}"
+
+    @property
     def title(self) -> str:
-        return f"{self.settings.title} {self.journal.period}"
+        return f"{self.settings.title} {self.subject}"
+
+    def title_within(self, limit: int) -> str:
+        """The title in so many characters: what is left out is not the subject."""
+        return text_within(limit, self.settings.title, f" {self.subject}")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
