@@ -27,11 +27,14 @@ from api.service import Subledger
 from projections.journals.close import close_period, reopen_period
 from projections.journals.exports import content_of, export
 from projections.journals.formats.plaintext import beancount_account, hledger_account
+from projections.journals.mapping import adopt_mapping
+from projections.journals.reversing import reverse_journal
 from subledger.accounts import ROLES
 from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
+from tests.charts import another_chart
 from tests.conftest import NewLedger, cloud_event, needs_hledger
 
 MONTHS = tuple(Period(2026, month) for month in range(1, 6))
@@ -143,7 +146,7 @@ class World:
 
 
 def fill(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> None:
-    """Records the events; closes months on the way, exports open ones, reopens once."""
+    """Records the events; closes months on the way, exports open ones, reopens once, reverses two journals."""
     recorded = 0
     for month in MONTHS:
         part = [event for event in events if event["time"][:7] == str(month)]
@@ -159,6 +162,9 @@ def fill(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> None:
                 close_period(service.recorder, ledger, again)
         if month != MONTHS[-1]:
             close_period(service.recorder, ledger, month)
+    adopt_mapping(service.recorder, ledger, another_chart(7000))
+    for month in MONTHS[1:3]:
+        reverse_journal(service.recorder, ledger, month, 1, "the wrong chart")
     assert recorded > len(events) // 2
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from api.service import LedgerSettings, Subledger
 from projections.journals.exports import export
-from projections.journals.summary import journals_of
+from projections.journals.mapping import GLAccount, adopt_mapping
+from projections.journals.reversing import reverse_journal
+from projections.journals.summary import Correction, Journal, journal_of, journals_of
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
+from tests.charts import another_chart
 from tests.conftest import NewLedger, cloud_event
 from tests.store.tampering import LEDGER, differences
 
@@ -126,6 +130,124 @@ def test_a_file_that_is_not_what_was_handed_over_is_found(
     _change(url, f"UPDATE journal_exports {change} WHERE export_id = '{name}'")
     found = [d for d in differences(service) if message in d.message]
     assert [(d.check, d.subject) for d in found] == [("journal_exports", name)]
+
+
+# --- what was taken back --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reversed_twice(handed_over: tuple[Subledger, str]) -> tuple[Subledger, str]:
+    """January's journal, and what took its place, were reversed: journals 2 to 5, all handed over."""
+    service, url = handed_over
+    for first, number in ((7000, 1), (8000, 3)):
+        adopt_mapping(service.recorder, LEDGER, another_chart(first))
+        reverse_journal(service.recorder, LEDGER, JANUARY, number, "the wrong chart", by="ann")
+    export(service.recorder, service.database, LEDGER, JANUARY, "csv")
+    assert differences(service) == []
+    return service, url
+
+
+def _journal(service: Subledger, number: int) -> Journal:
+    with service.database.read() as connection:
+        return journal_of(connection, LEDGER, JANUARY, number)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "lines = replace(lines, 'credit', 'debit')", "reverses = 1, reissues = NULL", "reissues = 2",
+        "reason = 'another'", "made_by = 'zoe'", "made_at = made_at + interval '1 second'",
+        "reissues = NULL, reason = NULL, made_by = NULL, made_at = NULL",
+    ],
+)  # fmt: skip
+def test_a_correction_that_was_changed_is_found(reversed_twice: tuple[Subledger, str], change: str) -> None:
+    service, url = reversed_twice
+    number = 3 if "reissues" in change else 2
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP INDEX ux_journals_reverses, ux_journals_reissues")
+    _change(url, f"UPDATE journals SET {change} WHERE period = '2026-01' AND number = {number}")
+    assert ("journals", "2026-01") in [(d.check, d.subject) for d in differences(service)]
+
+
+def _lines_of(journal: Journal, **changes: Any) -> Journal:
+    return replace(journal, lines=(replace(journal.lines[0], **changes), *journal.lines[1:]))
+
+
+def _told(journal: Journal, **changes: Any) -> Journal:
+    assert journal.correction is not None
+    return replace(journal, correction=replace(journal.correction, **changes))
+
+
+FORGED: list[tuple[int, Callable[[Journal], Journal], str]] = [
+    (2, lambda j: _lines_of(j, account=GLAccount(number="1", name="x")), "does not take back what it reverses"),
+    (2, lambda j: _lines_of(j, number=7), "does not take back what it reverses"),
+    (2, lambda j: replace(j, lines=()), "does not take back what it reverses"),
+    (2, lambda j: replace(j, mapping=2), "does not take back what it reverses"),
+    (2, lambda j: replace(j, to_cut=j.to_cut - 1), "is of other entries than what it corrects: to_cut"),
+    (3, lambda j: replace(j, to_cut=j.to_cut - 1), "is of other entries than what it corrects: to_cut"),
+    (4, lambda j: _told(j, reverses=1), "reverses a journal a second time"),
+    (4, lambda j: _told(j, reverses=2), "corrects a journal that cannot be reversed"),
+    (4, lambda j: _told(j, reverses=9), "corrects a journal that cannot be reversed"),
+    (4, lambda j: _told(j, reverses=4), "corrects a journal that cannot be reversed"),
+    (4, lambda j: _told(j, reverses=None, reissues=3), "takes the place of one that was not reversed just before"),
+    (5, lambda j: _told(j, reissues=1), "takes the place of one that was not reversed just before"),
+    (2, lambda j: _told(j, reason="another"), "has another reason than its reversal"),
+    (3, lambda j: _told(j, made_by="zoe"), "has another reason than its reversal"),
+    (2, lambda j: replace(j, correction=None), "does not follow the one before it"),
+    (3, lambda j: replace(j, correction=None), "nothing takes the place of what acme-2026-01-2 reverses"),
+    (3, lambda j: _lines_of(j, amount_minor=1), "is not its entries"),
+]
+
+
+@pytest.mark.parametrize(("number", "forge", "message"), FORGED)
+def test_a_correction_that_was_forged_with_its_hash_is_found_beside_what_it_corrects(
+    reversed_twice: tuple[Subledger, str], number: int, forge: Callable[[Journal], Journal], message: str
+) -> None:
+    service, url = reversed_twice
+    forged = forge(_journal(service, number))
+    nothing = dict.fromkeys(Correction.__struct_fields__)
+    said = asdict(forged.correction) if forged.correction else nothing
+    with psycopg.connect(url) as connection:
+        connection.execute("ALTER TABLE journals DROP CONSTRAINT ck_journals_correction")
+        connection.execute("DROP INDEX ux_journals_reverses, ux_journals_reissues")
+        connection.execute(
+            "UPDATE journals SET lines = %(lines)s, content_hash = %(hash)s, from_cut = %(from)s, to_cut = %(to)s,"
+            " mapping = %(mapping)s, reverses = %(reverses)s, reissues = %(reissues)s, reason = %(reason)s,"
+            " made_by = %(made_by)s, made_at = %(made_at)s WHERE period = '2026-01' AND number = %(number)s",
+            {
+                "lines": forged.lines_text, "hash": forged.content_hash, "from": forged.from_cut, "to": forged.to_cut,
+                "mapping": forged.mapping, "number": number, **said,
+            },
+        )  # fmt: skip
+    found = [d for d in differences(service) if message in d.message]
+    assert found
+    assert {d.check for d in found} == {"journals"}
+    assert all((d.subject or "").startswith("2026-01-") for d in found)
+
+
+@pytest.mark.parametrize("numbers", [(3,), (5,), (2,), (4, 5)])
+def test_a_correction_that_is_gone_is_found(reversed_twice: tuple[Subledger, str], numbers: tuple[int, ...]) -> None:
+    """Also the last two together: their files stand there without them."""
+    service, url = reversed_twice
+    with psycopg.connect(url) as connection:
+        connection.execute("DELETE FROM journals WHERE period = '2026-01' AND number = ANY(%s)", (list(numbers),))
+    assert {d.check for d in differences(service)} & {"journals", "journal_exports"}
+
+
+def test_the_database_keeps_a_second_reversal_of_a_journal_out(reversed_twice: tuple[Subledger, str]) -> None:
+    _, url = reversed_twice
+    copied = "SELECT ledger, period, 6, from_cut, to_cut, mapping, lines, content_hash"
+    first = "FROM journals WHERE period = '2026-01' AND number = 1"
+    for corrects, error in (
+        ("1, NULL, 'r', 'ann', now()", psycopg.errors.UniqueViolation),
+        ("NULL, 1, 'r', 'ann', now()", psycopg.errors.UniqueViolation),
+        ("5, 5, 'r', 'ann', now()", psycopg.errors.CheckViolation),
+        ("6, NULL, 'r', 'ann', now()", psycopg.errors.CheckViolation),
+        ("5, NULL, NULL, 'ann', now()", psycopg.errors.CheckViolation),
+        ("NULL, NULL, 'r', 'ann', now()", psycopg.errors.CheckViolation),
+    ):
+        with psycopg.connect(url) as connection, pytest.raises(error):
+            connection.execute(f"INSERT INTO journals {copied}, {corrects} {first}")
 
 
 # --- what two persons allowed ---------------------------------------------------------------------------------------
