@@ -1,0 +1,71 @@
+"""A journal, its reversal and what takes its place arrive in a general ledger once each, and leave it right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from api.service import Subledger
+from projections.journals.delivery import outbox
+from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.states import State
+from projections.journals.mapping import adopt_mapping
+from projections.journals.reversing import reverse_journal
+from projections.journals.summary import ensure_journals
+from subledger.accounts import Side
+from subledger.errors import NothingToCorrect
+from tests.charts import another_chart
+from tests.general_ledgers.conftest import MONTH, deliveries
+from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.stand_in import at_random
+from tests.general_ledgers.working import work
+
+
+def test_a_journal_its_reversal_and_what_takes_its_place_arrive_once_each_whatever_goes_wrong(
+    service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
+    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
+) -> None:  # fmt: skip
+    ledger = sold(blocks=3)
+    exported(ledger, approved=True, lines=4)
+    channel = netsuite_channel(ledger)
+    before = outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
+    netsuite.fault = at_random(5, 0.5)
+    work(service, channel)
+    right = another_chart(7000)
+    adopt_mapping(service.recorder, ledger, right)
+    reverse_journal(service.recorder, ledger, MONTH, 1, "the wrong chart", by="ann")
+    after = outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
+    assert len(before) > 1
+    assert len(after) >= 3 * len(before) - 2
+    assert [d.delivery_id for d in after[: len(before)]] == [d.delivery_id for d in before]
+    work(service, channel, seconds=60)
+    assert {delivery.state for delivery in deliveries(service, ledger)} == {State.POSTED}
+    assert sorted(journal["reference"] for journal in netsuite.journals) == sorted(d.reference for d in after)
+    booked = Counter[str]()
+    for journal in netsuite.journals:
+        for item in journal["record"]["line"]["items"]:
+            booked[item["account"]["externalId"]] += round(item.get("debit", 0) * 100)
+            booked[item["account"]["externalId"]] -= round(item.get("credit", 0) * 100)
+    expected = Counter[str]()
+    for line in ensure_journals(service.recorder, service.database, ledger, MONTH)[-1].lines:
+        expected[line.account.number] += line.functional_minor * (1 if line.side is Side.DEBIT else -1)
+    assert {n: a for n, a in booked.items() if a} == {n: a for n, a in expected.items() if a}
+    assert {number for number, amount in booked.items() if amount} <= {row["account"] for row in right.rows}
+    memos = Counter(journal["record"]["memo"].split(", ")[0] for journal in netsuite.journals)
+    assert memos["Prepaid credits reverses 2026-01-1"] == memos["Prepaid credits 2026-01"] == len(before)
+    assert memos["Prepaid credits reissues 2026-01-1"] == len(after) - 2 * len(before)
+
+
+def test_delivering_a_month_again_after_a_reversal_that_was_refused_adds_nothing(
+    service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
+    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
+) -> None:  # fmt: skip
+    ledger = sold()
+    exported(ledger, approved=True)
+    channel = netsuite_channel(ledger)
+    before = outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
+    with pytest.raises(NothingToCorrect):
+        reverse_journal(service.recorder, ledger, MONTH, 1, "no reason at all")
+    assert outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann") == before
