@@ -28,12 +28,13 @@ def export_with_lines(connection: Connection, export: Export) -> Document:
     """An export with its lines. In a general ledger's format they are those of its documents."""
     journal = exports.journal_behind(connection, export)
     home, posted = journal.functional_currency, exports.posted_of(connection, export)
+    of_export = {**documents.export(export), "reverses": journal.reverses, "reissues": journal.reissues}
     if posted is None:
         return {
-            **documents.export(export), "lines": [documents.exported_line(line, home) for line in journal.lines]
+            **of_export, "lines": [documents.exported_line(line, home) for line in journal.lines]
         }  # fmt: skip
     return {
-        **documents.export(export),
+        **of_export,
         "level": posted.level,
         "settings": posted.settings,
         "documents": [_document(posting) for posting in posted.documents],

@@ -95,7 +95,7 @@ _Group = tuple[str, str, int, str, str]
 
 
 def _group(journal: Journal, pair: Pair, mapping: Mapping) -> _Group:
-    own = pair.block_id and journal.correction is None
+    own = pair.block_id and journal.reissues is None
     kind = _OF_PAIRS.get((pair.debit, pair.credit), JOURNAL) if own else JOURNAL
     if kind == JOURNAL:
         return pair.block_id, pair.customer, KINDS.index(kind), "", ""

@@ -179,9 +179,8 @@ _posted_decoder = msgspec.json.Decoder(Posted)
 
 def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
     assert form.target is not None
-    taken_back = _posted_of_reversed(connection, journal, form)
-    if taken_back is not None:
-        return reversed_posted(journal, taken_back, form.target)
+    if journal.reverses is not None:
+        return _reversed(journal, _posted_of_reversed(connection, journal, form), form.target)
     settings = settings_of(connection, journal.ledger, form.target)
     limits = form.target.limits_for(settings)
     level: Level = "block" if form.by_block else settings.level
@@ -195,16 +194,20 @@ def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
     return Posted(level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs)
 
 
-def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> Posted | None:
-    """The documents of what a journal reverses, as they were handed over in a format; None where they were not."""
-    if journal.reverses is None:
-        return None
-    original = journal_of(connection, journal.ledger, journal.period, journal.reverses)
-    found = _find(connection, journal.ledger, export_id(original, form.name, detail=False))
-    return None if found is None else posted_of(connection, found)
+def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> Posted:
+    """The documents of what a journal reverses, as they were handed over in a format.
+
+    They are there: the journals of a period are exported in their order. Raises UnknownExport where somebody took them
+    away.
+    """
+    original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
+    found = posted_of(connection, get_export(connection, journal.ledger, export_id(original, form.name, detail=False)))
+    if found is None:
+        raise IntegrityFault(f"journal {original.name} was handed over without documents", format=form.name)
+    return found
 
 
-def reversed_posted(journal: Journal, posted: Posted, target: Target) -> Posted:
+def _reversed(journal: Journal, posted: Posted, target: Target) -> Posted:
     """The documents that take others back, line by line: under the settings and with the accounts they went out with,
     whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
     """

@@ -98,6 +98,7 @@ def test_a_controller_reverses_a_journal_and_what_is_handed_over_next_has_both(s
     exported = controller.post(f"{BASE}/exports", json=asked).json()["journals"]
     assert [each["number"] for each in exported] == [1, 2, 3]
     original, reversal = (controller.get(f"{BASE}/exports/{each['id']}").json() for each in exported[:2])
+    assert [(each["reverses"], each["reissues"]) for each in (original, reversal)] == [(None, None), (1, None)]
     for one, other in zip(original["lines"], reversal["lines"], strict=True):
         assert (one["debit"], one["credit"]) == (other["credit"], other["debit"])
         assert (one["account"], one["reference"]) == (other["account"], other["reference"])
