@@ -124,7 +124,8 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
                 posted = _posted(connection, journal, form)
         content = form.render(
             Rendering(
-                export_id=name, journal=journal, postings=posted.documents if posted else (),
+                export_id=name, journal=posted.said_of(journal) if posted else journal,
+                postings=posted.documents if posted else (),
                 settings=posted and posted.settings_as(form.target),
             )
         )  # fmt: skip
@@ -152,8 +153,12 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
 
 
 class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export to a general ledger consists of. Lines name their pairs by place."""
+    """What an export to a general ledger consists of. Lines name their pairs by place.
 
+    ``entity`` is the ledger's at that time; empty in exports made before it was kept.
+    """
+
+    entity: str = ""
     level: Level
     settings: dict[str, Any]
     documents: tuple[Posting, ...]
@@ -161,6 +166,10 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
 
     def settings_as(self, target: Target | None) -> TargetSettings | None:
         return None if target is None else read_settings(target.settings, self.settings)
+
+    def said_of(self, journal: Journal) -> Journal:
+        """A journal of the entity that the export was made for, wherever the ledger belongs by now."""
+        return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
 
     def line(self, number: int) -> PostingLine:
         """Raises UnknownExport."""
@@ -191,7 +200,9 @@ def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
         documents = block_postings(journal, pairs, mapping, limits=limits, opened=opened)
     else:
         documents = postings_of(journal, pairs, mapping, limits=limits, level=level)
-    return Posted(level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs)
+    return Posted(
+        entity=journal.entity, level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
+    )
 
 
 def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> Posted:
@@ -249,7 +260,7 @@ def render_document(connection: AnyConnection, export: Export, place: int) -> by
         raise UnknownExport(f"export {export.export_id} has no document {place}", field="part", found=str(place))
     return form.render(
         Rendering(
-            export_id=export.export_id, journal=journal_behind(connection, export),
+            export_id=export.export_id, journal=posted.said_of(journal_behind(connection, export)),
             postings=posted.documents[place - 1 : place], settings=posted.settings_as(form.target),
             others=posted.documents,
         )

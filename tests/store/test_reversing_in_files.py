@@ -13,7 +13,7 @@ import pytest
 from beancount import loader
 from beancount.core.data import Transaction
 
-from api.service import Subledger
+from api.service import SettingsChange, Subledger
 from projections import balances
 from projections.journals import exports, targets
 from projections.journals.exports import Export, Posted
@@ -56,6 +56,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
         exports.export(service.recorder, service.database, ledger, BEFORE, name)
     for name, settings in LATER.items():
         targets.set_settings(service.database, ledger, TARGETS[name], settings, by="ann")
+    service.configure_ledger(ledger, SettingsChange(entity="another"))
     adopt_mapping(service.recorder, ledger, RIGHT)
     for month in MONTHS:
         reverse_journal(service.recorder, ledger, month, 1, "the wrong chart")
@@ -106,6 +107,14 @@ def test_a_reversals_file_takes_back_each_line_that_went_out_whatever_has_been_s
         assert [(x.account, x.amount_minor, x.functional_minor, x.side) for x in one.lines] == [
             (x.account, x.amount_minor, x.functional_minor, x.side.opposite) for x in other.lines
         ]
+
+
+@pytest.mark.parametrize("name", ["netsuite-csv", "netsuite-json", "intacct-xml", "sap-xml", "oracle-fbdi"])
+def test_a_reversal_goes_to_the_entity_that_its_journal_went_to(service: Subledger, ledger: str, name: str) -> None:
+    three = exported(service, ledger, BEFORE, name)
+    original, reversal, reissue = (texts(content(service, one), name) for one in three)
+    assert "another" not in original + reversal
+    assert ("another" in reissue) == (name != "sap-xml"), "there a company code was set"
 
 
 @pytest.mark.parametrize("name", OF_TARGETS)
