@@ -58,6 +58,43 @@ def test_a_journal_its_reversal_and_what_takes_its_place_arrive_once_each_whatev
     assert memos["Prepaid credits reissues 2026-01-1"] == len(after) - 2 * len(before)
 
 
+def test_the_customer_deposit_pattern_is_taken_back_by_journals_and_keeps_its_deposits(
+    service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
+    netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
+) -> None:  # fmt: skip
+    """NetSuite books deposits and applications itself: 2000 are customer deposits, 1100 receivables."""
+    ledger = sold(blocks=2)
+    exported(ledger, form="netsuite-deposits", approved=True)
+    channel = netsuite_channel(ledger, format="netsuite-deposits")
+    outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
+    work(service, channel)
+    before = Counter(journal["kind"] for journal in netsuite.journals)
+    adopt_mapping(service.recorder, ledger, another_chart(7000))
+    reverse_journal(service.recorder, ledger, MONTH, 1, "the wrong chart")
+    after = outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
+    work(service, channel)
+    assert {delivery.state for delivery in deliveries(service, ledger)} == {State.POSTED}
+    assert sorted(journal["reference"] for journal in netsuite.journals) == sorted(d.reference for d in after)
+    kinds = Counter(journal["kind"] for journal in netsuite.journals)
+    assert {kind: kinds[kind] - before[kind] for kind in kinds} == {
+        "customerDeposit": 0, "depositApplication": 0, "journalEntry": sum(before.values()) + before["customerDeposit"],
+    }  # fmt: skip
+    booked = Counter[str]()
+    for journal in netsuite.journals:
+        record, amount = journal["record"], journal["debit"]
+        if journal["kind"] == "customerDeposit":
+            booked.update({record["account"]["externalId"]: amount, "2000": -amount})
+        elif journal["kind"] == "depositApplication":
+            booked.update({"2000": amount, "1100": -amount})
+        else:
+            for item in record["line"]["items"]:
+                booked[item["account"]["externalId"]] += round((item.get("debit", 0) - item.get("credit", 0)) * 100)
+    expected = Counter[str]()
+    for line in ensure_journals(service.recorder, service.database, ledger, MONTH)[-1].lines:
+        expected[line.account.number] += line.functional_minor * (1 if line.side is Side.DEBIT else -1)
+    assert {n: a for n, a in booked.items() if a} == {n: a for n, a in expected.items() if a}
+
+
 def test_delivering_a_month_again_after_a_reversal_that_was_refused_adds_nothing(
     service: Subledger, sold: Callable[..., str], exported: Callable[..., object],
     netsuite_channel: Callable[..., Channel], netsuite: NetSuiteStandIn,
