@@ -180,16 +180,16 @@ class Subledger:
         """
         with self.database.read() as connection:
             ledger_head(connection, ledger)
-            found = [] if channel else list_channels(connection, ledger)
+            found = [each for each in list_channels(connection, ledger) if not (channel or each.settings.retired)]
             if not found:
                 found = [get_channel(connection, ledger, channel or "")]
-        added = [
-            delivery
-            for each in found
-            for delivery in outbox.add_period(self.recorder, self.database, each, period, by=by)
-        ]
-        for delivery in {delivery.channel: delivery for delivery in added}.values():
-            self.wake(delivery)
+        added: list[Delivery] = []
+        try:
+            for each in found:
+                added += outbox.add_period(self.recorder, self.database, each, period, by=by)
+        finally:  # what is in the outbox is on its way, also where another channel refuses
+            for delivery in {delivery.channel: delivery for delivery in added}.values():
+                self.wake(delivery)
         return added
 
     def wake(self, delivery: Delivery) -> None:

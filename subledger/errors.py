@@ -13,7 +13,7 @@
     │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── SamePerson  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
-    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand
+    │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
     │   ├── JournalNotReversible  NothingToCorrect
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
@@ -400,6 +400,12 @@ class DeliveryInHand(Refused):
     """The delivery is not one that a person could do this to now."""
 
     code = "delivery_in_hand"
+
+
+class ChannelFixed(Refused):
+    """Where a channel leads to does not change once it has deliveries."""
+
+    code = "channel_fixed"
 
 
 class NotRepresentable(Refused):

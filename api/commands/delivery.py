@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -150,7 +149,8 @@ def deliver(
 ) -> None:
     """Exports a month and delivers its journals into the general ledger, each once. Safe to repeat.
 
-    Exit code 1 where one was rejected or failed: `deliveries show` says why, `deliveries retry` tries again.
+    Exit code 1 where one was rejected or failed, or is still on its way when the time is over: `deliveries show` says
+    why, `deliveries retry` tries a dead letter again, a worker or `deliver` goes on with the others.
 
     Example: subledger deliver 2026-01 --ledger acme
     """
@@ -162,7 +162,7 @@ def deliver(
     with service.database.read() as connection:
         found = [outbox.get_delivery(connection, ledger, delivery.delivery_id) for delivery in added]
     _show(found, json_)
-    if any(delivery.state in DEAD for delivery in found):
+    if any(delivery.state in DEAD or (wait and delivery.state in ON_ITS_WAY) for delivery in found):
         raise typer.Exit(terminal.DIFFERENCE)
 
 
@@ -194,7 +194,7 @@ def _rests(service: Subledger, channel: Channel, until: float) -> bool:
     """Whether nothing more is due on a channel while there is time."""
     with service.database.read() as connection:
         due = outbox.next_due(connection, channel)
-    return due is None or (due - datetime.now(UTC)).total_seconds() > until - time.monotonic()
+    return due is None or due[1] > until - time.monotonic()
 
 
 @deliveries_app.command("list")

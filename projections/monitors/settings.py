@@ -113,7 +113,7 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
         _check(name, getattr(settings, name), 0, highest)
     _check("window_days", settings.window_days, 1, _DAYS)
     if settings.webhook:
-        check_url(settings.webhook, field="webhook")
+        check_url(settings.webhook, field="webhook", query=True)
         if not settings.webhook_secret:
             raise InvalidInput(
                 "a notice is signed: name the secret", field="webhook_secret", expected="env:NAME or file:/PATH"

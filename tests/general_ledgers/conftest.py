@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Pa
 @pytest.fixture
 def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], dict[str, Any]]:
     """What a channel into the stand-in of an SFTP server is set to."""
-    monkeypatch.setenv("SFTP_PASSWORD", PASSWORD)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SFTP_PASSWORD", PASSWORD)
     return lambda server: {
         "connector": "sftp", "host": "127.0.0.1", "port": server.port, "user": USER, "host_key": line_of(HOST_KEY),
         "password": "env:SFTP_PASSWORD", "directory": "/drop",
@@ -102,3 +103,9 @@ def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], di
 def deliveries(service: Subledger, ledger: str) -> list[Delivery]:
     with service.database.read() as connection:
         return outbox.list_deliveries(connection, ledger)
+
+
+@pytest.fixture(autouse=True)
+def credentials_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials may be where tests put them."""
+    monkeypatch.setenv("SUBLEDGER_CREDENTIALS", tempfile.gettempdir())

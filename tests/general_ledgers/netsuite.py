@@ -30,10 +30,13 @@ class NetSuiteStandIn(StandIn):
 
     moves_to: str | None = None
     unique = True
+    locked = False
     page = 3
     tokens = 0
 
     def answer(self, request: Request) -> Answer:
+        if self.locked:
+            return Answer(401, b'{"title": "the integration is blocked"}')
         if request.path == TOKEN:
             return self._token(request)
         if request.headers.get("Authorization") not in {f"Bearer token-{n + 1}" for n in range(self.tokens)}:

@@ -13,7 +13,7 @@ from api.service import Subledger
 from projections.journals.delivery import channels, credentials, outbox
 from projections.journals.delivery.calls import NotAuthorised, Throttled
 from projections.journals.delivery.channels import Channel
-from subledger.errors import InvalidInput, UnknownChannel, UnknownConnector, UnknownDelivery
+from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel, UnknownConnector, UnknownDelivery
 
 NETSUITE = {
     "connector": "netsuite", "url": "https://1234567.suitetalk.api.netsuite.com", "client_id": "client",
@@ -31,6 +31,12 @@ NETSUITE = {
         ({"colour": "blue"}, "colour"),
         ({"attempts": 0}, "attempts"),
         ({"settle_s": -1.0}, "settle_s"),
+        ({"settle_s": float("nan")}, "settle_s"),
+        ({"timeout_s": float("inf")}, "timeout_s"),
+        ({"timeout_s": 1e12}, "timeout_s"),
+        ({"calls_a_minute": 2**63 - 1}, "calls_a_minute"),
+        ({"url": "https://user:secret@erp.example"}, "url"),
+        ({"url": "https://erp.example/?key=secret"}, "url"),
         ({"attempts": "many"}, "attempts"),
         ({"algorithm": "none"}, "algorithm"),
     ],
@@ -107,10 +113,66 @@ def test_a_target_that_takes_no_calls_is_left_alone_by_all(service: Subledger, n
     assert 100 < wait.value.wait_s <= 120
 
 
+def test_a_worker_waits_out_a_slow_pace(service: Subledger, new_ledger: Callable[..., str]) -> None:
+    channel = paced(service, new_ledger(), 5)
+    turn = channels.turn_of(service.database, channel)
+    turn()
+    started = time.monotonic()
+    turn()  # twelve seconds on: not put off, as an attempt is more than one call
+    assert time.monotonic() - started > 11
+
+
+def test_where_a_channel_leads_to_is_fixed_once_it_has_deliveries(
+    service: Subledger, sold: Callable[..., str], exported: Callable[..., Any]
+) -> None:
+    ledger = sold()
+    channel = channels.set_channel(service.database, ledger, "erp", NETSUITE, by="test")
+    channels.set_channel(service.database, ledger, "erp", {**NETSUITE, "url": "https://other.example"}, by="test")
+    outbox.add(service.database, channel, exported(ledger), by="test")
+    for change in ({"url": "https://third.example"}, {"format": "netsuite-deposits"}):
+        with pytest.raises(ChannelFixed) as refused:
+            channels.set_channel(
+                service.database, ledger, "erp", {**NETSUITE, "url": "https://other.example", **change}, by="test"
+            )
+        assert refused.value.field == next(iter(change))
+    with pytest.raises(ChannelFixed):
+        channels.set_channel(service.database, ledger, "erp", {"connector": "folder", "directory": "/drop"}, by="test")
+    with pytest.raises(ChannelFixed):
+        channels.drop_channel(service.database, ledger, "erp")
+    kept = {**NETSUITE, "url": "https://other.example", "client_id": "another"}
+    assert channels.set_channel(service.database, ledger, "erp", kept, by="test").settings.client_id == "another"
+
+
+def test_deliveries_go_to_hosts_that_are_allowed(
+    service: Subledger, new_ledger: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "erp.example, .netsuite.com")
+    ledger = new_ledger()
+    channels.set_channel(service.database, ledger, "erp", NETSUITE, by="test")
+    with pytest.raises(InvalidInput) as refused:
+        channels.set_channel(service.database, ledger, "erp", {**NETSUITE, "url": "https://evil.example"}, by="test")
+    assert refused.value.found == "evil.example"
+
+
+def test_a_channel_reads_no_file_but_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, outside = tmp_path / "credentials", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_text("secret of another kind")
+    (folder / "link").symlink_to(outside)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIALS", str(folder))
+    monkeypatch.setenv("PLAIN", "of another kind")
+    for credential in (f"file:{outside}", f"file:{folder}/../outside", f"file:{folder}/link", "env:PLAIN"):
+        with pytest.raises(NotAuthorised):
+            credentials.read(credential)
+    with pytest.raises(NotAuthorised):
+        credentials.replace(f"file:{outside}", "overwritten")
+    assert outside.read_text() == "secret of another kind"
+
+
 def test_a_credential_is_named_and_read_where_the_worker_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ERP_TOKEN", "abc")
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_ERP_TOKEN", "abc")
     assert credentials.read("env:ERP_TOKEN") == "abc"
-    monkeypatch.delenv("ERP_TOKEN")
+    monkeypatch.delenv("SUBLEDGER_CREDENTIAL_ERP_TOKEN")
     with pytest.raises(NotAuthorised, match="ERP_TOKEN"):
         credentials.read("env:ERP_TOKEN")
     file = tmp_path / "token"

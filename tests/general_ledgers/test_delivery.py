@@ -6,20 +6,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, outbox
+from projections.journals.delivery import by_hand, channels, outbox, sending
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from subledger.errors import DeliveredOtherwise, DeliveryInHand
 from tests.general_ledgers.conftest import deliveries
-from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.netsuite import NetSuiteStandIn, problem
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, work
 
@@ -160,13 +161,13 @@ def test_attempts_that_come_to_nothing_end_as_a_dead_letter_that_can_be_retried(
     service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel
 ) -> None:
     channel, delivery = one
-    url = netsuite.url
-    channel = netsuite_channel(channel.ledger, url="http://127.0.0.1:1", attempts=3)
+    channel = netsuite_channel(channel.ledger, attempts=3)
+    netsuite.locked = True
     work(service, channel)
     [dead] = deliveries(service, channel.ledger)
     assert (dead.state, dead.attempts, dead.due_at) == (State.FAILED, 2, None)
     assert "3 attempts came to nothing" in str(dead.reason)
-    channel = netsuite_channel(channel.ledger, url=url)
+    netsuite.locked = False
     by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
     work(service, channel)
     assert states(service, delivery)[-1] == "posted"
@@ -195,8 +196,9 @@ def test_a_worker_that_died_leaves_what_it_sent_to_a_look_up(
     soon = datetime.now(UTC) + timedelta(minutes=1)
     claimed = outbox.claim(service.database, channel, due_by=soon, lease_s=60)
     assert claimed is not None
+    assert claimed.delivery.delivery_id == delivery.delivery_id
     assert outbox.claim(service.database, channel, due_by=soon, lease_s=60) is None, "one worker has it in hand"
-    mine = claimed[1]
+    mine = claimed.claim
     moved = outbox.move(service.database, delivery, mine, State.RENDERED, wait_s=0, payload=b"[]", keep=True)
     outbox.move(service.database, moved, mine, State.SUBMITTED, wait_s=0, keep=True)
     with psycopg.connect(owner_url) as connection:
@@ -245,13 +247,111 @@ def test_deposits_applications_and_journals_of_blocks_go_in_their_order(
     assert applied["record"]["apply"]["items"][0]["doc"]["externalId"].startswith("JE-b0000")
 
 
+def test_a_file_that_was_taken_out_does_not_come_back_beside_the_documents(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel, tmp_path: Path
+) -> None:
+    ledger = sold()
+    folder = channels.set_channel(
+        service.database, ledger, "drop", {"connector": "folder", "format": "netsuite-csv", "directory": str(tmp_path)},
+        by="test",
+    )  # fmt: skip
+    [file] = outbox.add(service.database, folder, exported(ledger, form="netsuite-csv"), by="test")
+    by_hand.abandon(service.database, ledger, file.delivery_id, by="test", reason="by the API instead")
+    channel = netsuite_channel(ledger)
+    outbox.add(service.database, channel, exported(ledger, approved=True), by="test")
+    with pytest.raises(DeliveredOtherwise):
+        by_hand.retry(service.database, ledger, file.delivery_id, by="test")
+
+
+def test_what_was_taken_out_while_unknown_may_still_arrive_so_another_way_waits(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, exported: Exported, tmp_path: Path
+) -> None:
+    channel, delivery = one
+    netsuite.fault = one_after_another(["late"])
+    deliver_due(service.database, channel)
+    by_hand.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="another way")
+    [submitted] = [step.at for step in steps(service, delivery) if step.state is State.SUBMITTED]
+    given = {"connector": "folder", "format": "netsuite-csv", "directory": str(tmp_path), "settle_s": 100.0}
+    folder = channels.set_channel(service.database, channel.ledger, "drop", given, by="test")
+    [file] = outbox.add(service.database, folder, exported(channel.ledger, form="netsuite-csv"), by="test")
+    assert file.due_at is not None
+    assert 99 < (file.due_at - submitted).total_seconds() < 101
+
+
+def test_a_worker_whose_clock_is_ahead_believes_no_look_up_before_its_time(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    monkeypatch.setattr(sending, "datetime", Ahead)
+    netsuite.unique = False
+    netsuite.fault = one_after_another(["late"])
+    work(service, one[0])
+    assert len(netsuite.journals) == 1
+
+
+def test_a_worker_that_was_held_up_does_not_send_what_others_look_for_by_then(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = outbox.move
+
+    def held_up(database: Any, delivery: Delivery, mine: str, state: State, **more: Any) -> Delivery:
+        moved = move(database, delivery, mine, state, **more)
+        if state is State.SUBMITTED:
+            monkeypatch.setattr(outbox, "move", move)
+            time.sleep(0.8)
+        return moved
+
+    monkeypatch.setattr(outbox, "move", held_up)
+    deliver_due(service.database, one[0])
+    assert netsuite.journals == []
+    assert "too long" in str(deliveries(service, one[0].ledger)[0].reason)
+    work(service, one[0])
+    assert len(netsuite.journals) == 1
+
+
+@pytest.mark.parametrize("detail", ["a\u0000b", "a\ud800b", "SECRET token-1 and more"])
+def test_a_reason_is_kept_without_secrets_and_whatever_it_holds(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, monkeypatch: pytest.MonkeyPatch,
+    detail: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(netsuite, "_create", lambda _: problem(400, "USER_ERROR", detail))
+    work(service, one[0])
+    [after] = deliveries(service, one[0].ledger)
+    assert after.state is State.REJECTED
+    assert "USER_ERROR" in str(after.reason)
+    assert "token-1" not in str(after.reason)
+
+
+def test_what_a_worker_called_that_had_lost_its_claim_is_kept_all_the_same(
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, owner_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    channel, delivery = one
+    create = netsuite._create
+
+    def taken_over(record: Any) -> Any:
+        with psycopg.connect(owner_url) as connection:
+            connection.execute("UPDATE deliveries SET claim = 'another', claimed_until = now()")
+        return create(record)
+
+    monkeypatch.setattr(netsuite, "_create", taken_over)
+    work(service, channel)
+    [posted] = [e for s in steps(service, delivery) for e in s.exchanges if e.url.endswith("/journalEntry")]
+    assert (posted.method, posted.status) == ("POST", 204)
+    assert states(service, delivery)[-1] == "posted"
+
+
 def test_only_a_dead_letter_is_tried_again(service: Subledger, one: tuple[Channel, Delivery]) -> None:
     channel, delivery = one
     with pytest.raises(DeliveryInHand):
         by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
     work(service, channel)
     with pytest.raises(DeliveryInHand):
-        by_hand.abandon(service.database, channel.ledger, delivery.delivery_id, by="test", reason="too late")
+        by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="test")
 
 
 class Died(BaseException):

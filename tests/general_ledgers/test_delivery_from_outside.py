@@ -109,5 +109,8 @@ def test_an_engineer_delivers_a_month_over_http(
     assert shown["steps"][1]["by"] == "ann"
     assert len(netsuite.journals) == 1
     assert client.get(f"{at}/deliveries/nothing").json()["code"] == "unknown_delivery"
-    assert client.delete(f"{at}/channels/erp").status_code == 204
+    assert client.delete(f"{at}/channels/erp").json()["code"] == "channel_fixed"
+    assert client.put(f"{at}/channels/erp", json={**settings, "retired": True}).status_code == 200
     assert client.post(f"{at}/deliveries", json={"period": "2026-01"}).json()["code"] == "unknown_channel"
+    assert client.put(f"{at}/channels/unused", json=settings).status_code == 200
+    assert client.delete(f"{at}/channels/unused").status_code == 204

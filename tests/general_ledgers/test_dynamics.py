@@ -38,7 +38,7 @@ def sent(
     service: Subledger, sold: Sold, exported: Exported, dynamics: DynamicsStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> Sent:
     """A package on its way into the stand-in, of so many blocks."""
-    monkeypatch.setenv("DYNAMICS_SECRET", dynamics.secret)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_DYNAMICS_SECRET", dynamics.secret)
 
     def send(blocks: int = 1, **settings: Any) -> tuple[Channel, Delivery]:
         ledger = sold(blocks)
@@ -235,7 +235,7 @@ def test_a_wrong_secret_is_not_an_attempt_at_anything(
     service: Subledger, sent: Sent, dynamics: DynamicsStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, _ = sent()
-    monkeypatch.setenv("DYNAMICS_SECRET", "old-secret")
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_DYNAMICS_SECRET", "old-secret")
     deliver_due(service.database, channel)
     waiting = the_one(service, channel)
     assert waiting.state in (State.RENDERED, State.FAILED)

@@ -36,8 +36,8 @@ def sent(
     service: Subledger, sold: Sold, exported: Exported, oracle: OracleStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> Sent:  # fmt: skip
     """A file on its way into the stand-in, of so many blocks."""
-    monkeypatch.setenv("ORACLE_PASSWORD", oracle.password)
-    monkeypatch.setenv("ORACLE_TOKEN", oracle.token)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_ORACLE_PASSWORD", oracle.password)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_ORACLE_TOKEN", oracle.token)
 
     def send(blocks: int = 1, with_token: bool = False, **settings: Any) -> tuple[Channel, Delivery]:
         ledger = sold(blocks)

@@ -34,8 +34,8 @@ def sap() -> Iterator[SapStandIn]:
 
 @pytest.fixture
 def sap_channel(service: Subledger, sap: SapStandIn, monkeypatch: pytest.MonkeyPatch) -> SapChannel:
-    monkeypatch.setenv("SAP_PASSWORD", PASSWORD)
-    monkeypatch.setenv("SAP_TOKEN", TOKEN)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SAP_PASSWORD", PASSWORD)
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SAP_TOKEN", TOKEN)
 
     def channel(ledger: str, **settings: Any) -> Channel:
         given = {
@@ -279,7 +279,7 @@ def test_credentials_that_sap_does_not_take_are_told(
     service: Subledger, export: Export, sap_channel: SapChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel = sap_channel(export.ledger, attempts=2)
-    monkeypatch.setenv("SAP_PASSWORD", "old")
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SAP_PASSWORD", "old")
     [delivery] = outbox.add(service.database, channel, export, by="test")
     work(service, channel)
     assert now(service, delivery).state is State.FAILED

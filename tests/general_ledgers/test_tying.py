@@ -96,9 +96,9 @@ def test_entries_that_were_not_handed_over_keep_the_month_from_being_reconciled(
 
 
 def test_books_that_do_not_answer_are_not_taken_for_empty(
-    service: Subledger, posted: Channel, netsuite_channel: Callable[..., Channel]
+    service: Subledger, posted: Channel, netsuite: NetSuiteStandIn
 ) -> None:
-    netsuite_channel(posted.ledger, url="http://127.0.0.1:1")
+    netsuite.locked = True
     with pytest.raises(NotAnswered):
         tie_out_channel(service.database, posted.ledger, "netsuite", by="cfo")
 

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-import psycopg
-
 from projections.journals.delivery.outbox import (
     ADD_STEP,
     COLUMNS,
     Delivery,
+    check_way,
     delivery_of,
     get_delivery,
     list_deliveries,
 )
 from projections.journals.delivery.states import DEAD, WORKED_ON, State, check_step
 from projections.journals.tie_out import TieOut
-from subledger.errors import DeliveredOtherwise, DeliveryInHand
+from subledger.errors import DeliveryInHand
 from subledger.store.database import Database, WriteConnection
 
 TAKE: Final = f"""
@@ -52,17 +51,25 @@ def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason:
         state = State.BUILT if delivery.payload_hash is None else State.RENDERED
         if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
             state = State.UNKNOWN  # it may have been on its way when it was taken out
+        if delivery.state is State.ABANDONED:
+            where = {
+                name: getattr(delivery, name) for name in ("ledger", "destination", "number", "export_id", "channel")
+            }
+            check_way(connection, {**where, "period": str(delivery.period)})
         return _decided(connection, delivery, state, reason, by)
 
 
 def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str) -> Delivery:
-    """A delivery is taken out: nothing more is done for it. Raises UnknownDelivery, DeliveryInHand."""
+    """A delivery is taken out: nothing more is done for it, and its journal may go another way.
+
+    Also one that is posted, as when that was a sandbox. Raises UnknownDelivery, DeliveryInHand.
+    """
     with database.write() as connection:
         delivery = _taken(connection, ledger, delivery_id)
-        if delivery.state in (State.SUBMITTED, State.POSTED, State.RECONCILED, State.ABANDONED):
+        if delivery.state in (State.SUBMITTED, State.RECONCILED, State.ABANDONED):
             raise DeliveryInHand(
                 f"delivery {delivery_id} is {delivery.state}", field="state", found=delivery.state,
-                expected="one that is not posted and not on its way",
+                expected="one that is not on its way just now, and not reconciled",
             )  # fmt: skip
         return _decided(connection, delivery, State.ABANDONED, reason, by)
 
@@ -96,13 +103,7 @@ def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delive
 def _decided(connection: WriteConnection, delivery: Delivery, state: State, reason: str, by: str) -> Delivery:
     check_step(delivery.state, state)
     where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
-    try:
-        found = connection.execute(DECIDE, {**where, "due": state in WORKED_ON}).fetchone()
-    except psycopg.errors.UniqueViolation:
-        raise DeliveredOtherwise(
-            f"journal {delivery.period} no. {delivery.number} goes to {delivery.destination} another way by now",
-            delivery=delivery.delivery_id,
-        ) from None
+    found = connection.execute(DECIDE, {**where, "due": state in WORKED_ON}).fetchone()
     assert found is not None  # it is locked
     moved = delivery_of(found)
     connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})

@@ -25,6 +25,8 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 _KEPT_BYTES: Final = 4 << 20
 """What is kept of a body. Journals are far smaller; an answer that is not is cut, and says so."""
 _LONGEST_WAIT_S: Final = 3_600.0
+_NOT_SAID: Final = frozenset({408, 425})
+"""Of these, too, nobody can say whether the request went on: a time-out, a replay that is refused."""
 _WAIT_UNSAID_S: Final = 60.0
 
 
@@ -80,6 +82,8 @@ class Calls:
         self._turn = turn
         self._made: list[Exchange] = []
         self._secrets: set[str] = set()
+        self.begin_by: float | None = None
+        """No call is begun after this, by the monotonic clock: who was held up does not send what others look for."""
 
     def hide(self, secret: str) -> str:
         """Takes a secret out of everything that is kept of this attempt, before and after. Returns it."""
@@ -90,6 +94,7 @@ class Calls:
     def take_turn(self) -> None:
         """Waits until a call by other means than HTTP may be made. Raises Throttled where that is too long."""
         self._turn()
+        self._check_time()
 
     def note(self, method: str, url: str, body: str, *, answer: str = "", failure: str | None = None) -> None:
         """Keeps what was done by other means than HTTP."""
@@ -100,15 +105,20 @@ class Calls:
             )
         )  # fmt: skip
 
+    def _check_time(self) -> None:
+        if self.begin_by is not None and time.monotonic() > self.begin_by:
+            raise NotSent("it took too long to come to this call: it is left to a later attempt")
+
+    def clean(self, text: str) -> str:
+        """A text as it may be kept: without secrets, and without what no text of the database can hold."""
+        text = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+        for form in sorted({form for secret in self._secrets for form in _forms(secret)}, key=len, reverse=True):
+            text = text.replace(form, REMOVED)
+        return text
+
     def take_exchanges(self) -> list[Exchange]:
         """What was called and answered since the last time, without secrets."""
-        forms = sorted({form for secret in self._secrets for form in _forms(secret)}, key=len, reverse=True)
-
-        def clean(text: str) -> str:
-            for form in forms:
-                text = text.replace(form, REMOVED)
-            return text
-
+        clean = self.clean
         made_since, self._made = self._made, []
         return [
             msgspec.structs.replace(
@@ -129,17 +139,19 @@ class Calls:
         Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent where no connection was made or the answer is
         to ask elsewhere, Unclear for 5xx and where no answer came.
         """
-        self._turn()
+        self.take_turn()
         try:
             request = self._client.build_request(
                 method, url, headers=dict(headers or {}), content=content, json=json, data=form,
                 timeout=self._timeout_s,
             )  # fmt: skip
-        except (httpx.InvalidURL, ValueError) as error:
+        except (httpx.InvalidURL, ValueError, UnicodeError) as error:
             raise NotSent(f"the address {url} cannot be called: {error}") from error
         if auth is not None:
             self.hide(auth[1])
-            request.headers["Authorization"] = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+            basic = self.hide(base64.b64encode(":".join(auth).encode()).decode())
+            request.headers["Authorization"] = f"Basic {basic}"
+        self.hide(request.headers.get("Authorization", "").partition(" ")[2])
         at, started = datetime.now(UTC), time.monotonic()
         response, failure = None, None
         try:
@@ -178,7 +190,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
         raise NotAuthorised(f"{host} answered {status}: check the channel's credentials and the role behind them")
     if 300 <= status < 400:
         raise NotSent(f"{host} answered {status}: it is somewhere else, {response.headers.get('Location', '')[:200]}")
-    if status >= 500:
+    if status >= 500 or status in _NOT_SAID:
         raise Unclear(f"{host} answered {status}", answer=response.text)
     return response
 

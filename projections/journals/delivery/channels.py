@@ -17,9 +17,9 @@ from projections.journals.delivery.connectors import CONNECTORS, connector_named
 from projections.journals.delivery.connectors.connector import ChannelSettings, Connector
 from projections.journals.formats import Format, format_named
 from projections.journals.rows import AnyConnection, rows
-from subledger.errors import InvalidInput, UnknownChannel
+from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel
 from subledger.events import canonical
-from subledger.store.database import Database
+from subledger.store.database import Database, WriteConnection
 
 FIND_CHANNEL: Final = """
 -- One channel of a ledger, or all of them.
@@ -32,6 +32,10 @@ VALUES (%(ledger)s, %(channel)s, %(connector)s, %(format)s, %(settings)s, now(),
 ON CONFLICT (ledger, channel) DO UPDATE SET connector = excluded.connector, format = excluded.format,
     settings = excluded.settings, changed_at = excluded.changed_at, changed_by = excluded.changed_by
 """
+HOLD_CHANNEL: Final = """
+SELECT 1 FROM delivery_channels WHERE ledger = %(ledger)s AND channel = %(channel)s FOR UPDATE
+"""
+HAS_DELIVERED: Final = "SELECT 1 FROM deliveries WHERE ledger = %(ledger)s AND channel = %(channel)s LIMIT 1"
 DROP_CHANNEL: Final = "DELETE FROM delivery_channels WHERE ledger = %(ledger)s AND channel = %(channel)s"
 TURN: Final = """
 -- How long until the next call may be made, in seconds; others who ask wait for the answer.
@@ -52,6 +56,12 @@ WHERE ledger = %(ledger)s AND channel = %(channel)s
 _PATIENCE_S: Final = 10.0
 """A turn that is further off is not waited for: the worker does something else, and comes back."""
 _NAME_LENGTH: Final = 40
+_DAY_S: Final = 86_400
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "calls_a_minute": (0, 60_000), "timeout_s": (0.01, 900), "attempts": (1, 1_000), "first_wait_s": (0, _DAY_S),
+    "longest_wait_s": (0.01, 7 * _DAY_S), "settle_s": (0, 30 * _DAY_S), "posts_within_s": (0.01, 400 * _DAY_S),
+}  # fmt: skip
+"""What each number of a channel may be."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +99,8 @@ def list_channels(connection: AnyConnection, ledger: str) -> list[Channel]:
 def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, Any], *, by: str) -> Channel:
     """Makes or changes a channel: ``connector``, ``format`` and the connector's settings. Raises InvalidInput.
 
-    What is not given is as it ships. Deliveries that are on their way go on with the new settings.
+    What is not given is as it ships. Deliveries that are on their way go on with the new settings. Where a channel
+    leads to is fixed once it has delivered: raises ChannelFixed, as else nobody could say where a journal is.
     """
     if not name or len(name) > _NAME_LENGTH or not all(letter.isalnum() or letter in "-_" for letter in name):
         raise InvalidInput(
@@ -105,19 +116,46 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
             expected=", ".join(connector.formats),
         )  # fmt: skip
     settings = read_channel_settings(connector, fields)
+    made = Channel(ledger=ledger, name=name, connector=connector, format=form, settings=settings)
     with database.write() as connection:
+        _check_fixed(connection, made)
         parameters = {
             "ledger": ledger, "channel": name, "connector": connector.name, "format": form.name, "by": by,
             "settings": canonical(msgspec.to_builtins(settings)),
         }  # fmt: skip
         connection.execute(SET_CHANNEL, parameters)
-    return Channel(ledger=ledger, name=name, connector=connector, format=form, settings=settings)
+    return made
+
+
+def _check_fixed(connection: WriteConnection, after: Channel) -> None:
+    """What a channel has delivered stays where it is: it does not lead anywhere else after that."""
+    where = {"ledger": after.ledger, "channel": after.name}
+    connection.execute(HOLD_CHANNEL, where)
+    found = rows(connection, FIND_CHANNEL, where)
+    if not found or connection.execute(HAS_DELIVERED, where).fetchone() is None:
+        return
+    before = _channel(after.ledger, found[0])
+    places = [
+        (name, getattr(before.settings, name), getattr(after.settings, name, None)) for name in before.connector.place
+    ]
+    for name, was, is_now in (
+        ("connector", before.connector.name, after.connector.name), ("format", before.format.name, after.format.name),
+        *places,
+    ):  # fmt: skip
+        if was != is_now:
+            raise ChannelFixed(
+                f"the channel {after.name} has deliveries, and leads to {was}: another place is another channel",
+                field=name, expected=str(was), found=str(is_now)[:200],
+            )  # fmt: skip
 
 
 def drop_channel(database: Database, ledger: str, name: str) -> None:
-    """Takes a channel away; its deliveries stay, and nothing happens to them. Raises UnknownChannel."""
+    """Takes a channel away that has delivered nothing. Raises UnknownChannel, ChannelFixed."""
     with database.write() as connection:
         get_channel(connection, ledger, name)
+        where = {"ledger": ledger, "channel": name}
+        if connection.execute(HAS_DELIVERED, where).fetchone() is not None:
+            raise ChannelFixed(f"the channel {name} has deliveries: they say where journals are", field="channel")
         connection.execute(DROP_CHANNEL, {"ledger": ledger, "channel": name})
 
 
@@ -138,12 +176,12 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
             f"the settings cannot be read: {message}",
             field=path.rstrip("`") or (missing if missing != message else "settings"), expected=", ".join(known),
         ) from None  # fmt: skip
-    for name in ("timeout_s", "longest_wait_s", "posts_within_s", "attempts"):
-        if getattr(settings, name) <= 0:
-            raise InvalidInput(f"{name} must be positive", field=name, found=str(getattr(settings, name)))
-    for name in ("first_wait_s", "settle_s", "calls_a_minute"):
-        if getattr(settings, name) < 0:
-            raise InvalidInput(f"{name} must not be negative", field=name, found=str(getattr(settings, name)))
+    for name, (least, most) in _RANGES.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:  # so that what is no number fails too
+            raise InvalidInput(
+                f"{name} is out of range", field=name, expected=f"{least:g} to {most:g}", found=str(value)
+            )  # fmt: skip
     settings.check()
     return settings
 
@@ -151,15 +189,19 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
 def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
     """Waits for the next call's turn, over all workers. Raises Throttled where it is far off."""
     pace = channel.settings.calls_a_minute
-    where = {"ledger": channel.ledger, "channel": channel.name, "apart_s": 60.0 / pace if pace else 0.0}
+    apart_s = 60.0 / pace if pace else 0.0
+    where = {"ledger": channel.ledger, "channel": channel.name, "apart_s": apart_s}
+
+    # Our own pace is waited out, however slow, as an attempt is more than one call; what a target asks for is not.
+    patience_s = max(_PATIENCE_S, 2 * apart_s)
 
     def turn() -> None:
         with database.write() as connection:
             found = connection.execute(TURN, where).fetchone()
             wait_s = float(found[0] or 0) if found is not None else 0.0
-            if wait_s <= _PATIENCE_S:
+            if wait_s <= patience_s:
                 connection.execute(TAKE_TURN, where)
-        if wait_s > _PATIENCE_S:
+        if wait_s > patience_s:
             raise Throttled(f"the channel {channel.name} makes no call for {wait_s:.0f} s", wait_s=wait_s)
         time.sleep(wait_s)
 

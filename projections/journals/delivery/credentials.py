@@ -1,6 +1,8 @@
 """Where credentials are: a channel names them, and nothing of ours keeps them.
 
-``env:NAME`` is an environment variable of the worker, ``file:PATH`` a file of its: a mounted secret.
+``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``; ``file:/PATH`` a file of its, in the
+folder that ``SUBLEDGER_CREDENTIALS`` names (``/run/secrets``, where secrets are mounted). So who sets a channel can
+use what was meant for channels, and nothing else that the worker can read.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import msgspec
 
 from projections.journals.delivery.calls import NotAuthorised
 
+PREFIX: Final = "SUBLEDGER_CREDENTIAL_"
+FOLDER: Final = "SUBLEDGER_CREDENTIALS"
+DEFAULT_FOLDER: Final = "/run/secrets"
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
 """Where a credential is, never the credential; empty for none."""
@@ -24,25 +29,26 @@ def read(credential: Credential) -> str:
     if not credential:
         return ""
     if kind == "env":
+        name = f"{PREFIX}{name}"
         found = os.environ.get(name, "")
     else:
+        path = _allowed(credential)
         try:
-            found = Path(name).read_text("utf-8").rstrip("\r\n")
+            found = path.read_text("utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise NotAuthorised(f"the credential {credential} cannot be read: {error}") from None
     if not found:
-        raise NotAuthorised(f"the credential {credential} is empty: set it where the worker runs")
+        raise NotAuthorised(f"the credential {credential} is empty: set {name} where the worker runs")
     return found
 
 
 def replace(credential: Credential, value: str) -> None:
     """Keeps a credential that the other system has replaced, in its file, by a rename. Raises NotAuthorised."""
-    kind, _, name = credential.partition(":")
-    if kind != "file":
+    if not credential.startswith("file:"):
         raise NotAuthorised(
             f"the credential {credential} was replaced by the other system: name a file that can be written"
         )  # fmt: skip
-    path = Path(name)
+    path = _allowed(credential)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -53,3 +59,12 @@ def replace(credential: Credential, value: str) -> None:
         beside.replace(path)
     except OSError as error:
         raise NotAuthorised(f"the credential {credential} cannot be written: {error}") from None
+
+
+def _allowed(credential: Credential) -> Path:
+    """The file, wherever links lead, if it is in the folder of credentials. Raises NotAuthorised."""
+    folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER)).resolve()
+    path = Path(credential.removeprefix("file:")).resolve()
+    if not path.is_relative_to(folder):
+        raise NotAuthorised(f"the credential {credential} is not in {folder}: {FOLDER} names where credentials are")
+    return path

@@ -13,7 +13,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import procrastinate
@@ -101,17 +101,17 @@ class Jobs:
         with self._database.read() as connection:
             due = outbox.next_due(connection, found)
         if due is not None:
-            self._defer(ledger, channel, due if due > datetime.now(UTC) else None)
+            at, wait_s = due
+            self._defer(ledger, channel, at if wait_s > 0 else None)
 
     def _sweep(self, timestamp: int) -> None:  # noqa: ARG002  # a periodic job is told its minute
         """Wakes every channel that has something due: whatever became of the job that should have."""
-        now = datetime.now(UTC)
         for ledger in _ledgers(self._database):
             with self._database.read() as connection:
                 channels = list_channels(connection, ledger)
                 dues = [(channel.name, outbox.next_due(connection, channel)) for channel in channels]
             for name, due in dues:
-                if due is not None and due <= now:
+                if due is not None and due[1] <= 0:
                     self._defer(ledger, name, None)
 
     async def _take_off(self, timestamp: int) -> None:  # noqa: ARG002

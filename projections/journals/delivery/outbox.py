@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from projections.journals.exports import Export, export, posted_of
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery
 from subledger.periods import Period
-from subledger.store.database import Database
+from subledger.store.database import Database, WriteConnection
 from subledger.store.recorder import Recorder
 
 
@@ -94,6 +94,12 @@ WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(perio
   AND (export_id <> %(export_id)s OR channel <> %(channel)s) AND state <> 'abandoned'
 LIMIT 1
 """
+STILL_ARRIVING: Final = """
+-- Until when a submission of the journal that was taken out since may still arrive there.
+SELECT max(submitted_at) + make_interval(secs => %(settle_s)s) FROM deliveries
+WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
+  AND state = 'abandoned'
+"""
 ADD_DELIVERY: Final = """
 INSERT INTO deliveries (ledger, delivery_id, channel, destination, export_id, period, number, part, name, reference,
                         state, attempts, looks, steps, due_at, created_at, changed_at)
@@ -109,19 +115,20 @@ VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(b
 DUE: Final = """
 -- The first delivery of a channel that something was due for by a moment, and that nobody has in hand.
 SELECT delivery_id FROM deliveries
-WHERE ledger = %(ledger)s AND channel = %(channel)s AND due_at <= %(due_by)s
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at <= %(due_by)s
   AND (claimed_until IS NULL OR claimed_until <= now())
 ORDER BY due_at, period, number, part LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 CLAIM: Final = f"""
 UPDATE deliveries SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(lease_s)s)
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
-RETURNING {COLUMNS}
+RETURNING {COLUMNS}, now()
 """
 NEXT_DUE: Final = """
--- When something is next due on a channel, as far as nobody has it in hand.
-SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM deliveries
-WHERE ledger = %(ledger)s AND channel = %(channel)s AND due_at IS NOT NULL
+-- When something is next due on a channel, as far as nobody has it in hand, and in how many seconds that is.
+SELECT min(greatest(due_at, coalesce(claimed_until, due_at))),
+       extract(epoch FROM min(greatest(due_at, coalesce(claimed_until, due_at))) - now()) FROM deliveries
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at IS NOT NULL
 """
 MOVE: Final = f"""
 -- What a delivery has become, by the worker that has it in hand.
@@ -133,6 +140,10 @@ SET state = %(state)s, attempts = %(attempts)s, looks = %(looks)s, steps = steps
     submitted_at = CASE WHEN %(state)s = 'submitted' THEN now() ELSE submitted_at END,
     changed_at = CASE WHEN state = %(state)s THEN changed_at ELSE now() END
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND claim = %(claim)s
+RETURNING {COLUMNS}
+"""
+COUNT_STEP: Final = f"""
+UPDATE deliveries SET steps = steps + 1 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
 RETURNING {COLUMNS}
 """
 REJECTIONS: Final = """
@@ -168,21 +179,17 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
         "export_id": exported.export_id, "period": str(exported.period), "number": exported.number,
     }  # fmt: skip
     with database.write() as connection:
-        connection.execute(HOLD_JOURNAL, where)
+        check_way(connection, where)
+        not_before = connection.execute(STILL_ARRIVING, {**where, "settle_s": channel.settings.settle_s}).fetchone()
         parts = _parts(connection, channel, exported)
         for part, name, reference in parts:
             of_it = {**where, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
-            added = connection.execute(ADD_DELIVERY, {**of_it, "reference": reference}).fetchone()
+            added = connection.execute(
+                ADD_DELIVERY, {**of_it, "reference": reference, "not_before": not_before and not_before[0]}
+            ).fetchone()
             if added is not None:
                 step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
                 connection.execute(ADD_STEP, {**of_it, **step})
-        other = connection.execute(OTHERWISE, where).fetchone()
-        if other is not None:
-            whose = f"journal {exported.period} no. {exported.number}"
-            raise DeliveredOtherwise(
-                f"{whose} is on its way to {channel.destination} already: {other[0]}",
-                expected=other[1], found=exported.export_id, delivery=other[0],
-            )  # fmt: skip
         found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
         if len(found) != len(parts):
             raise IntegrityFault(
@@ -190,6 +197,21 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
                 expected=str(len(parts)), found=str(len(found)),
             )  # fmt: skip
         return found
+
+
+def check_way(connection: WriteConnection, where: Mapping[str, Any]) -> None:
+    """Holds the journal, and sees that it goes to its general ledger in no other form, by no other channel.
+
+    Raises DeliveredOtherwise.
+    """
+    connection.execute(HOLD_JOURNAL, where)
+    other = connection.execute(OTHERWISE, where).fetchone()
+    if other is not None:
+        whose = f"journal {where['period']} no. {where['number']}"
+        raise DeliveredOtherwise(
+            f"{whose} is on its way to {where['destination']} already: {other[0]}",
+            expected=other[1], found=where["export_id"], delivery=other[0],
+        )  # fmt: skip
 
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
@@ -203,23 +225,38 @@ def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[
     return [(0, export.export_id, export.filename)]
 
 
-def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: float) -> tuple[Delivery, str] | None:
-    """A delivery that something was due for by then, and the claim to it; None where there is none."""
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery in hand, the claim to it, and what time it is by the database's clock: the only one that counts."""
+
+    delivery: Delivery
+    claim: str
+    now: datetime
+
+
+def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: float) -> Claimed | None:
+    """A delivery that something was due for by then; None where there is none.
+
+    Only what was made for what the channel leads to now: another's stays where it is.
+    """
     mine = secrets.token_hex(8)
-    where = {"ledger": channel.ledger, "channel": channel.name, "claim": mine, "due_by": due_by, "lease_s": lease_s}
+    where = {
+        "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination, "claim": mine,
+        "due_by": due_by, "lease_s": lease_s,
+    }  # fmt: skip
     with database.write() as connection:
         due = connection.execute(DUE, where).fetchone()
         if due is None:
             return None
         found = connection.execute(CLAIM, {**where, "delivery_id": due[0]}).fetchone()
-    return delivery_of(found), mine
+    assert found is not None  # it is locked
+    return Claimed(delivery=delivery_of(found[:-1]), claim=mine, now=found[-1])
 
 
-def next_due(connection: AnyConnection, channel: Channel) -> datetime | None:
-    """When there is something to do on a channel again; None for never, as it is."""
-    found = rows(connection, NEXT_DUE, {"ledger": channel.ledger, "channel": channel.name})
-    due: datetime | None = found[0][0]
-    return due
+def next_due(connection: AnyConnection, channel: Channel) -> tuple[datetime, float] | None:
+    """When there is something to do on a channel again, and in how many seconds; None for never, as it is."""
+    where = {"ledger": channel.ledger, "channel": channel.name, "destination": channel.destination}
+    [(due, wait_s)] = rows(connection, NEXT_DUE, where)
+    return None if due is None else (due, float(wait_s))
 
 
 def move(
@@ -245,12 +282,17 @@ def move(
                 "payload": payload, "payload_hash": payload_hash,
             },
         ).fetchone()  # fmt: skip
-        if found is None:
-            raise ClaimLost(delivery.delivery_id)
+        late = found is None
+        if found is None:  # what was called and answered is kept all the same
+            found = connection.execute(COUNT_STEP, where).fetchone()
+            assert found is not None
+            reason = "called by a worker that had lost it to another by then"
         moved = delivery_of(found)
         kept = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
-        step = {"step": moved.steps, "state": state, "reason": reason, "by": by, "exchanges": kept}
+        step = {"step": moved.steps, "state": moved.state, "reason": reason, "by": by, "exchanges": kept}
         connection.execute(ADD_STEP, {**where, **step})
+    if late:
+        raise ClaimLost(delivery.delivery_id)
     return moved
 
 

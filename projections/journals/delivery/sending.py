@@ -8,6 +8,7 @@ arrive, that it is not; only then it is sent again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -19,18 +20,20 @@ from projections.journals.delivery import outbox
 from projections.journals.delivery.calls import Calls, NotSent, Throttled, Unclear
 from projections.journals.delivery.channels import Channel, hold_off, turn_of
 from projections.journals.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
-from projections.journals.delivery.outbox import ClaimLost, Delivery
+from projections.journals.delivery.outbox import Claimed, ClaimLost, Delivery
 from projections.journals.delivery.states import State
 from projections.journals.exports import content_of, get_export, journal_behind, posted_of, render_document
 from projections.journals.postings import Posting
-from subledger.errors import InvalidInput, Refused, SubledgerError
+from subledger.errors import IntegrityFault, InvalidInput, Refused, SubledgerError
 from subledger.money import format_minor
 from subledger.store.database import Database
 from subledger.store.recorder import now_of
 
+_REASON_LENGTH: Final = 4_000
 _CALLS_AT_MOST: Final = 20
 """Calls of one attempt: a claim holds for the time-outs of so many."""
 _LEASE_MORE_S: Final = 60.0
+_ONCE_A_DAY_S: Final = 86_400.0
 
 Told = Callable[[Delivery], None]
 Answer = TypeVar("Answer")
@@ -50,9 +53,8 @@ def deliver_due(
         due_by = now_of(connection)
     with httpx.Client(follow_redirects=False) as client:
         while not stop() and (claimed := outbox.claim(database, channel, due_by=due_by, lease_s=lease_s)) is not None:
-            delivery, mine = claimed
             try:
-                moved, wait_s = _Attempt(database, channel, client, session, delivery, mine).run()
+                moved, wait_s = _Attempt(database, channel, client, session, claimed).run()
             except ClaimLost:
                 continue
             steps += 1
@@ -68,14 +70,16 @@ class _Attempt:
     """One attempt at one delivery."""
 
     def __init__(
-        self, database: Database, channel: Channel, client: httpx.Client, session: dict[str, Any], delivery: Delivery,
-        mine: str,
-    ) -> None:  # fmt: skip
+        self, database: Database, channel: Channel, client: httpx.Client, session: dict[str, Any], claimed: Claimed
+    ) -> None:
         self._database = database
         self._channel = channel
         self._settings = channel.settings
-        self._delivery = delivery
-        self._mine = mine
+        self._delivery = claimed.delivery
+        self._mine = claimed.claim
+        self._behind = claimed.now - datetime.now(UTC)
+        # What was begun just before the time was over may arrive as much later as a call may take.
+        self._settle_s = max(channel.settings.settle_s, channel.settings.timeout_s)
         self._calls = Calls(client, timeout_s=channel.settings.timeout_s, turn=turn_of(database, channel))
         self._connector: Connector = channel.connector(channel.settings, self._calls, session)
         self._hold_s: float | None = None
@@ -94,9 +98,13 @@ class _Attempt:
                 self._look(shipment)
         except (NotSent, Unclear) as error:
             self._put_off(error)
-        except (Refused, InvalidInput) as error:
+        except (Refused, InvalidInput, IntegrityFault) as error:
             self._cannot(error)
         return self._delivery, self._hold_s
+
+    def _now(self) -> datetime:
+        """By the database's clock, as the moments that are kept are; ours may be another."""
+        return datetime.now(UTC) + self._behind
 
     # --- rendering ------------------------------------------------------------------------------------------------
 
@@ -138,7 +146,9 @@ class _Attempt:
             self._found(shipment, found)
             return
         _understood(self._connector.prepare, shipment)
+        started = time.monotonic()
         self._move(State.SUBMITTED, keep=True)
+        self._calls.begin_by = started + self._settle_s / 2
         try:
             answer = _understood(self._connector.submit, shipment)
         except NotSent as error:
@@ -148,6 +158,7 @@ class _Attempt:
         except (Refused, InvalidInput) as error:  # before a call was made: what is to be sent cannot be
             self._move(State.REJECTED, reason=_said(error))
         else:
+            self._calls.begin_by = None
             self._answered(answer)
 
     def _answered(self, answer: Accepted | Rejected) -> None:
@@ -184,7 +195,7 @@ class _Attempt:
             self._found(shipment, found)
         elif delivery.state is State.ACCEPTED:
             self._gone()
-        elif datetime.now(UTC) < outbox.settled_at(delivery, self._settings.settle_s):
+        elif self._now() < outbox.settled_at(delivery, self._settle_s):
             self._move(State.UNKNOWN, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
         else:
             attempts = delivery.attempts + 1
@@ -198,7 +209,7 @@ class _Attempt:
     def _gone(self) -> None:
         """An answer may come before the target's own look-ups know of it; later, it was thrown away there."""
         delivery = self._delivery
-        if datetime.now(UTC) < outbox.settled_at(delivery, self._settings.settle_s):
+        if self._now() < outbox.settled_at(delivery, self._settle_s):
             self._move(State.ACCEPTED, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
         else:
             self._move(State.REJECTED, reason="it was accepted, and is not there: somebody has deleted it there")
@@ -214,12 +225,12 @@ class _Attempt:
 
     def _wait_for_posting(self, found: Found) -> None:
         delivery = self._delivery
-        since = (datetime.now(UTC) - delivery.changed_at).total_seconds()
+        since = (self._now() - delivery.changed_at).total_seconds()
         late = delivery.state is State.ACCEPTED and since > self._settings.posts_within_s
         self._move(
             State.ACCEPTED, erp_id=found.erp_id,
-            wait_s=None if late else self._wait(delivery.looks if delivery.state is State.ACCEPTED else 0),
-            reason="accepted, and not posted for too long: post it there, then retry" if late else found.reason,
+            wait_s=_ONCE_A_DAY_S if late else self._wait(delivery.looks if delivery.state is State.ACCEPTED else 0),
+            reason="accepted, and not posted for too long: post it there" if late else found.reason,
         )  # fmt: skip
 
     # --- what could not be done -----------------------------------------------------------------------------------
@@ -242,8 +253,8 @@ class _Attempt:
     def _until(self, error: Exception, times: int) -> float:
         """When to come back: as the target said, else later each time."""
         if isinstance(error, Throttled):
-            self._hold_s = error.wait_s
-            return error.wait_s
+            self._hold_s = max(error.wait_s, self._settings.first_wait_s)
+            return self._hold_s
         return self._wait(times)
 
     def _wait(self, times: int) -> float:
@@ -254,7 +265,9 @@ class _Attempt:
         payload: bytes | None = None, payload_hash: str | None = None, attempts: int | None = None, keep: bool = False,
     ) -> None:  # fmt: skip
         self._delivery = outbox.move(
-            self._database, self._delivery, self._mine, state, wait_s=wait_s, reason=reason, erp_id=erp_id,
+            self._database, self._delivery, self._mine, state, wait_s=wait_s,
+            reason=None if reason is None else self._calls.clean(reason)[:_REASON_LENGTH],
+            erp_id=None if erp_id is None else self._calls.clean(erp_id)[:_REASON_LENGTH],
             payload=payload, payload_hash=payload_hash, attempts=attempts, keep=keep,
             exchanges=self._calls.take_exchanges(),
         )  # fmt: skip

@@ -46,7 +46,7 @@ FOLLOWS: Final[dict[State, frozenset[State]]] = {
     S.SUBMITTED: frozenset({S.ACCEPTED, S.POSTED, S.REJECTED, S.UNKNOWN, S.RENDERED, S.FAILED}),
     S.UNKNOWN: frozenset({S.ACCEPTED, S.POSTED, S.REJECTED, S.RENDERED, S.ABANDONED}),
     S.ACCEPTED: frozenset({S.POSTED, S.REJECTED, S.ABANDONED}),
-    S.POSTED: frozenset({S.RECONCILED}),
+    S.POSTED: frozenset({S.RECONCILED, S.ABANDONED}),
     S.RECONCILED: frozenset(),
     S.REJECTED: frozenset({S.RENDERED, S.BUILT, S.ABANDONED}),
     S.FAILED: frozenset({S.RENDERED, S.BUILT, S.ABANDONED}),

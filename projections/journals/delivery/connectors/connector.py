@@ -6,9 +6,10 @@ again is decided in ``sending``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import httpx
 import msgspec
@@ -22,6 +23,8 @@ from subledger.errors import InvalidInput, NotSupportedYet
 from subledger.money import exponent
 from subledger.periods import Period
 
+HOSTS: Final = "SUBLEDGER_DELIVERY_HOSTS"
+
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a company sets about a channel, whatever it leads to.
@@ -31,7 +34,7 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ``first_wait_s`` and ``longest_wait_s``: between attempts, doubled each time. ``settle_s``: how long a submission
     without an answer may still take effect in the target; a look-up that finds nothing is believed after that alone,
     so let it be longer than the target lets a request run. ``posts_within_s``: an accepted journal is looked up for so
-    long, until it is posted.
+    long, until it is posted; after that once a day. ``retired``: nothing more is delivered, what is on its way goes on.
     """
 
     calls_a_minute: int = 60
@@ -41,6 +44,7 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     longest_wait_s: float = 3_600.0
     settle_s: float = 900.0
     posts_within_s: float = 14 * 86_400.0
+    retired: bool = False
 
     def check(self) -> None:
         """What one setting says of another. Raises InvalidInput naming the field."""
@@ -120,6 +124,8 @@ class Connector:
     by_document: ClassVar[bool] = True
     """Each document by itself; else the file as a whole."""
     settings_type: ClassVar[type[ChannelSettings]]
+    place: ClassVar[tuple[str, ...]] = ("url",)
+    """The settings that say where it leads to."""
 
     def __init__(self, settings: Any, calls: Calls, session: dict[str, Any]) -> None:
         self.settings = settings
@@ -159,16 +165,30 @@ class Connector:
         )
 
 
-def check_url(url: str, *, field: str = "url") -> None:
-    """An address that credentials may be sent to: https, or this machine's. Raises InvalidInput."""
+def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
+    """An address that credentials may be sent to: https, or this machine's; one of ``SUBLEDGER_DELIVERY_HOSTS``, hosts
+    and .domains between commas, where that is set. It names no user, and has a query only where that is asked for.
+    Raises InvalidInput.
+    """
     try:
         parsed = httpx.URL(url)
         here = parsed.scheme == "http" and parsed.host in ("127.0.0.1", "localhost", "::1")
-        safe = bool(parsed.host) and (parsed.scheme == "https" or here)
-    except (httpx.InvalidURL, TypeError):
-        safe = False
-    if not safe:
-        raise InvalidInput(f"{field} must be an https address", field=field, expected="https://…", found=url[:200])
+        safe = bool(parsed.host) and (parsed.scheme == "https" or here) and 0 < (parsed.port or 443) < 65_536
+        bare = not (parsed.userinfo or parsed.fragment or (parsed.query and not query))
+    except (httpx.InvalidURL, TypeError, ValueError):
+        safe = bare = False
+    if not safe or not bare:
+        raise InvalidInput(
+            f"{field} must be an https address, without user, query or fragment", field=field, expected="https://…",
+            found=url[:200] if bare else "one with more",
+        )  # fmt: skip
+    allowed = [host.strip() for host in os.environ.get(HOSTS, "").split(",") if host.strip()]
+    if allowed and not any(
+        parsed.host == host or (host.startswith(".") and parsed.host.endswith(host)) for host in allowed
+    ):
+        raise InvalidInput(
+            f"{field} is no host that deliveries may go to", field=field, expected=", ".join(allowed), found=parsed.host
+        )  # fmt: skip
 
 
 def minor_of(amount: object, currency: str) -> int:

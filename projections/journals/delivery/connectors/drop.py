@@ -99,6 +99,7 @@ class Drop(Connector):
 
     formats: ClassVar[tuple[str, ...]] = tuple(FORMATS)
     by_document: ClassVar[bool] = False
+    place: ClassVar[tuple[str, ...]] = ("directory",)
 
     @property
     def url(self) -> str:

@@ -111,7 +111,7 @@ class Dynamics(Connector):
             raise NotSent(f"Dynamics gives no place for the package: {refusal(answer)}")
         url = str(msgspec.json.decode(value_of(answer))["BlobUrl"])
         self._hide_signature(url)
-        check_url(url, field="BlobUrl")
+        check_url(url, field="BlobUrl", query=True)
         put = self.calls.send(
             "PUT", url, content=shipment.payload,
             headers={"x-ms-blob-type": "BlockBlob", "Content-Type": shipment.content_type},

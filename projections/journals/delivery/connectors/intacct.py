@@ -101,6 +101,7 @@ class Intacct(Connector):
     name: ClassVar[str] = "intacct"
     formats: ClassVar[tuple[str, ...]] = ("intacct-xml",)
     settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("url", "company_id", "entity")
 
     def look_up(self, shipment: Shipment) -> Found | None:
         batches = [

@@ -87,6 +87,7 @@ class QuickBooks(Connector):
     name: ClassVar[str] = "quickbooks"
     formats: ClassVar[tuple[str, ...]] = ("quickbooks-json",)
     settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("url", "realm_id")
 
     def look_up(self, shipment: Shipment) -> Found | None:
         [sent] = msgspec.json.decode(shipment.payload)

@@ -105,6 +105,7 @@ class Sap(Connector):
     name: ClassVar[str] = "sap"
     formats: ClassVar[tuple[str, ...]] = ("sap-xml",)
     settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("url", "client")
 
     def look_up(self, shipment: Shipment) -> Found | None:
         [document] = shipment.documents

@@ -70,6 +70,7 @@ class Sftp(Drop):
 
     name: ClassVar[str] = "sftp"
     settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("host", "port", "directory")
 
     @property
     def url(self) -> str:
