@@ -23,6 +23,7 @@ from api.access import NotAllowed, NotAuthenticated
 from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
 from api.routes import (
     approvals,
+    customers,
     deliveries,
     events,
     exports,
@@ -127,8 +128,8 @@ def create_app(
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
-        ledgers, policies, approvals, events, reads, reports, joint_reports, periods, exports, targets, tie_out,
-        deliveries, monitors, operations,
+        ledgers, policies, approvals, customers, events, reads, reports, joint_reports, periods, exports, targets,
+        tie_out, deliveries, monitors, operations,
     ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)

@@ -17,6 +17,7 @@ from api import access, documents, terminal
 from api.commands import (
     approvals,
     bench,
+    customers,
     delivery,
     distribution,
     general_ledgers,
@@ -59,6 +60,7 @@ reports.register(app)
 approvals.register(app)
 policies.register(app)
 general_ledgers.register(app)
+customers.register(app)
 delivery.register(app)
 monitors.register(app)
 

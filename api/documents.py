@@ -17,6 +17,7 @@ from projections.balances import (
 from projections.blocks import BlockView
 from projections.integrity import Report
 from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
+from projections.journals.customer_attributes import CustomerAttributes
 from projections.journals.exports import Export
 from projections.journals.pairs import EntryBehind
 from projections.journals.summary import JournalLine as ExportedLine
@@ -85,6 +86,17 @@ def reopened_period(reopened: ReopenedPeriod) -> Document:
     if reopened.position is None:
         return {**document, "state": "waiting", "approval_id": reopened.approval_id}
     return {**document, "state": "open", "position": reopened.position}
+
+
+def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
+    """What is said of a customer, and who said it last."""
+    return {
+        "ledger": ledger,
+        "customer": found.customer,
+        "attributes": found.attributes,
+        "changed_at": None if found.changed_at is None else format_time(found.changed_at),
+        "changed_by": found.changed_by,
+    }
 
 
 def approval(asked: Asked) -> Document:

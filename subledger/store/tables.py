@@ -12,6 +12,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
     access                   api_keys
     waiting                  approvals
+    of customers, erasable   customer_attributes
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -500,6 +502,17 @@ verifications = Table(
     Column("differences", Integer, nullable=False),
     _moment("clean_at", nullable=True),
     comment="What the last verification of a ledger found, and when one was last clean.",
+)
+
+customer_attributes = Table(
+    "customer_attributes",
+    metadata,
+    _ledger(),
+    Column("customer", Text, primary_key=True),
+    Column("attributes", JSONB, nullable=False, comment="texts by name; an empty one is none"),
+    _moment("changed_at"),
+    Column("changed_by", Text, nullable=False),
+    comment="What a company says of its customers, for its journals. Not part of the log; can be erased.",
 )
 
 approvals = Table(
