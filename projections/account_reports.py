@@ -129,7 +129,7 @@ def _lines(
         written, mirrored = (row.written, row.functional_written), (row.mirrored, row.functional_mirrored)
         for pair in rules[row.policy][row.kind]:
             for account, debited, credited in ((pair.debit, written, mirrored), (pair.credit, mirrored, written)):
-                gl = of_month(period).resolve(account, row.product, row.credit_kind, row.currency)
+                gl = of_month(period).resolve_for_all(account, row.product, row.credit_kind, row.currency)
                 dimensions = (row.currency, row.product, row.credit_kind, row.pool, row.processor)
                 line = (str(period), account, gl.number, gl.name, *dimensions)
                 total = sums.setdefault(line, [0, 0, 0, 0])

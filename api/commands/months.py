@@ -18,6 +18,7 @@ from projections.journals import checklist as checking
 from projections.journals import close as closing
 from projections.journals import exports, mapping
 from projections.journals.formats import FORMATS
+from projections.journals.mapping_rows import FIXED_COLUMNS
 from subledger.errors import InvalidInput, InvalidMapping
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
@@ -184,12 +185,16 @@ def mapping_show(
     if json_:
         print_json({"ledger": ledger, "rows": rows})
         return
-    table(None, list(rows[0]), [list(row.values()) for row in rows])
+    columns = list(dict.fromkeys([*FIXED_COLUMNS, *sorted({column for row in rows for column in row})]))
+    table(None, columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
 @mapping_app.command("adopt")
 def mapping_adopt(
-    file: Annotated[Path, typer.Argument(help="CSV: role, product, credit_kind, currency, account, name, dimensions.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="CSV: role, product, credit_kind, currency, customer.NAME, account, name, dimensions."),
+    ],
     ledger: LedgerOption,
     valid_from: Annotated[
         str | None, typer.Option("--from", help="The first month whose journals it holds for.", metavar="PERIOD")

@@ -12,6 +12,8 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
+CUSTOMERS_HASH = "of its journal_customers; NULL where it went by no customer"
+
 
 def upgrade() -> None:
     op.create_table(
@@ -24,8 +26,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ledger", "customer", name=op.f("pk_customer_attributes")),
         comment="What a company says of its customers, for its journals. Not part of the log; can be erased.",
     )
+    op.create_table(
+        "journal_customers",
+        sa.Column("ledger", sa.Text(), nullable=False),
+        sa.Column("period", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("customer", sa.Text(), nullable=False),
+        sa.Column(
+            "attributes", postgresql.JSONB(), nullable=False, comment="those that its mapping goes by, as they were"
+        ),
+        sa.PrimaryKeyConstraint("ledger", "period", "number", "customer", name=op.f("pk_journal_customers")),
+        comment="What a journal went by of its customers. Never changed: part of what was handed over.",
+    )
+    op.add_column("journals", sa.Column("customers_hash", sa.Text(), nullable=True, comment=CUSTOMERS_HASH))
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON customer_attributes TO subledger_app")
+    op.execute("GRANT SELECT, INSERT ON journal_customers TO subledger_app")
 
 
 def downgrade() -> None:
+    op.drop_column("journals", "customers_hash")
+    op.drop_table("journal_customers")
     op.drop_table("customer_attributes")

@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
+from projections.integrity.journal_customers import customer_faults
 from projections.journals.exports import export_id
 from projections.journals.reversing import correction_faults
 from projections.journals.summary import Journal, journals_of
@@ -68,6 +69,7 @@ def journal_faults(
         yield from _intervals(name, journals, open_cut)
         for journal in journals:
             yield from _lines(journal, _sums(journal, months[journal.period], totals, rules))
+    yield from customer_faults(connection, ledger, known.values())
     for row in connection.execute(sa.text(EXPORTS), {"ledger": ledger}, execution_options=STREAMED):
         if row.period not in broken:
             yield from _file(row, known.get((row.period, row.number)))

@@ -18,10 +18,11 @@ from projections.journals.close import remeasurements
 from projections.journals.delivery.channels import list_channels
 from projections.journals.delivery.outbox import list_deliveries
 from projections.journals.delivery.states import IN_THE_BOOKS, State
-from projections.journals.mapping import mapping_for, unmapped
+from projections.journals.mapping import mapping_for
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
 from projections.journals.summary import entries_waiting, journals_of
+from projections.journals.unmapped import unmapped
 from subledger.errors import IntegrityFault, Refused, SubledgerError
 from subledger.events import format_time
 from subledger.ledger import LedgerState, is_closed

@@ -16,9 +16,9 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals.mapping import check_mapped
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
+from projections.journals.unmapped import check_mapped
 from subledger.currencies import remeasure
 from subledger.errors import IntegrityFault, InvalidValue
 from subledger.events import Event, own_event

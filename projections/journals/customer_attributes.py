@@ -170,7 +170,7 @@ def _file_rows(csv_text: str) -> Iterable[tuple[str, dict[str, str]]]:
                     expected=str(len(header)), found=str(len(cells)),
                 )  # fmt: skip
             row = dict(zip(header, cells, strict=True))
-            customer = _check_customer(row.pop("customer").strip(), place)
+            customer = _check_customer(row.pop("customer"), place)
             if customer in seen:
                 raise InvalidInput(
                     f"line {seen[customer]} and line {line} are both about {customer}", field=f"line {line}",

@@ -21,7 +21,8 @@ from projections.journals.mapping import Mapping
 from projections.journals.pairs import Level, Pair
 from projections.journals.postings import Limits, Posting, check_posting, short_name, summed_lines
 from projections.journals.rows import AnyConnection, rows
-from projections.journals.summary import RECORDED_BETWEEN, Journal, interval_of
+from projections.journals.summary import Journal, interval_of
+from projections.journals.sums import with_positions
 
 DEPOSIT, JOURNAL, APPLICATION = KINDS = ("deposit", "journal", "application")
 """What a document of a block is, in the order that they are made in."""
@@ -45,9 +46,7 @@ GROUP BY b.block_id
 
 def opened_in(connection: AnyConnection, journal: Journal) -> set[str]:
     """The blocks whose purchase a journal holds."""
-    interval = interval_of(journal)
-    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
-    parameters = {**interval, "first_position": first, "last_position": last}
+    parameters = with_positions(connection, interval_of(journal))
     return {block_id for (block_id,) in rows(connection, OPENED, parameters)}
 
 
@@ -99,10 +98,7 @@ def _group(journal: Journal, pair: Pair, mapping: Mapping) -> _Group:
     kind = _OF_PAIRS.get((pair.debit, pair.credit), JOURNAL) if own else JOURNAL
     if kind == JOURNAL:
         return pair.block_id, pair.customer, KINDS.index(kind), "", ""
-    debit, credit = (
-        mapping.resolve(role, pair.product, pair.credit_kind, pair.currency).number
-        for role in (pair.debit, pair.credit)
-    )
+    debit, credit = (pair.account(role, mapping).number for role in (pair.debit, pair.credit))
     return pair.block_id, pair.customer, KINDS.index(kind), debit, credit
 
 

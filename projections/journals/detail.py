@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, text
 
+from projections.journals.journal_customers import check_kept, kept_customers
 from projections.journals.mapping import GLAccount, mapping_of
-from projections.journals.rows import rows
-from projections.journals.summary import RECORDED_BETWEEN, Journal, interval_of
+from projections.journals.summary import Journal, interval_of
+from projections.journals.sums import with_positions
 from subledger.accounts import Side
 from subledger.journal import expand
 from subledger.store.database import Database
@@ -78,16 +79,19 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
     """
     sign = 1 if journal.reverses is None else -1
     rules = rules_of(database, connection, journal.ledger)
-    resolve = lru_cache(maxsize=4096)(mapping_of(connection, journal.ledger, journal.mapping).resolve)
-    interval = interval_of(journal)
-    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
+    mapping = mapping_of(connection, journal.ledger, journal.mapping)
+    resolve = lru_cache(maxsize=4096)(mapping.resolve)
+    check_kept(connection, journal.ledger, journal.period, journal.kept_number, journal.customers_hash)
+    customers = kept_customers(connection, journal.ledger, journal.period, journal.kept_number, mapping.attributes)
+    none = tuple((name, "") for name in mapping.attributes)
     result = connection.execute(
         text(ENTRIES_OF_JOURNAL),
-        {**interval, "first_position": first, "last_position": last},
+        with_positions(connection, interval_of(journal)),
         execution_options={"stream_results": True, "yield_per": _CHUNK},
     )
     for row in result:
         lines = expand(row.kind, sign * row.amount_minor, sign * row.functional_minor, rules[row.policy])
+        held = customers.get(row.customer, none)
         yield DetailEntry(
             position=row.position, number=row.number, kind=row.kind, source=row.source, event_id=row.event_id,
             event_type=row.event_type, customer=row.customer, block_id=row.block_id, unit=row.unit,
@@ -97,7 +101,7 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
             lines=tuple(
                 DetailLine(
                     role=line.account,
-                    account=resolve(line.account, row.product, row.credit_kind, row.currency),
+                    account=resolve(line.account, row.product, row.credit_kind, row.currency, held),
                     side=line.side,
                     amount_minor=line.amount_minor,
                     functional_minor=line.functional_minor,

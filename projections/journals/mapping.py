@@ -1,44 +1,49 @@
 """The account mapping: which GL account of the company's books a role becomes, at export.
 
-A mapping is a list of rows: a role, optionally a product, a credit kind and a currency, and the account they go to.
-An empty cell means any. The most specific row wins: a named product counts more than a named credit kind, and that
-more than a named currency. Columns beyond the fixed ones are dimensions of the company's own (department, class,
-location); they go with the account into the journals.
+A mapping is a list of rows: a role, optionally a product, a credit kind, a currency and attributes of the customer's
+(``customer.segment``), and the account they go to. An empty cell means any. The most specific row wins: a named product
+counts more than a named credit kind, that more than a named currency, and that more than a named attribute; of several
+attributes the first in order of name counts most. A customer without an attribute matches an empty cell alone.
+Columns beyond these are dimensions of the company's own (department, class, location); they go with the account into
+the journals. The cell ``{customer.region}`` of a dimension is what the customer has of that attribute; where that is
+nothing, there is no such dimension.
 
-Owns: reading, checking and resolving mappings; adopting one. Does not own: what journals do with the accounts.
+Owns: resolving and adopting mappings. Does not own: reading and checking them (mapping_rows), what customers have of
+attributes (customer_attributes, journal_customers), what journals do with the accounts.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map
+from functools import cached_property
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from projections.journals.mapping_rows import (
+    CUSTOMER,
+    FIXED_COLUMNS,
+    KEY_COLUMNS,
+    attribute_in,
+    attributes_in,
+    checked_rows,
+    read_rows,
+)
 from projections.journals.rows import AnyConnection, rows
-from subledger.accounts import ROLE_BY_NAME
-from subledger.blocks import PAID, PROMOTIONAL
-from subledger.errors import IntegrityFault, InvalidMapping, UnknownCurrency, UnmappedRole
+from subledger.errors import IntegrityFault, UnmappedRole
 from subledger.events import Event, canonical, own_event
 from subledger.ledger import LedgerState
-from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
 from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
 
-KEY_COLUMNS: Final = ("role", "product", "credit_kind", "currency")
-FIXED_COLUMNS: Final = (*KEY_COLUMNS, "account", "name")
-CREDIT_KINDS: Final = (PAID, PROMOTIONAL, "goodwill", "allocation")
+Attributes = tuple[tuple[str, str], ...]
+"""What a customer has of the attributes that a mapping goes by, in order of name; an empty value is none."""
 
-_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_MAX_CELL: Final = 200
+BY_CUSTOMER: Final = "by customer"
 
 
 class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +54,15 @@ class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: tuple[tuple[str, str], ...] = ()
 
 
-class Mapping(msgspec.Struct, frozen=True, kw_only=True):
+class _Candidate(msgspec.Struct, frozen=True):
+    """A row as it is looked for: its cells of product, credit kind and currency, then those of attributes."""
+
+    cells: tuple[str, str, str]
+    attributes: Attributes
+    row: dict[str, str]
+
+
+class Mapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """An account mapping: rows in a canonical order, without empty cells. Make one with ``from_rows``."""
 
     rows: tuple[dict[str, str], ...]
@@ -57,144 +70,108 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_rows(cls, rows: Iterable[Map[str, str]]) -> Mapping:
         """Checked rows. Raises InvalidMapping naming the row, counted from 1, and its column."""
-        return _checked((f"row {number}", row) for number, row in enumerate(rows, start=1))
+        return cls(rows=checked_rows((f"row {number}", row) for number, row in enumerate(rows, start=1)))
 
     @property
     def content_hash(self) -> str:
         """SHA-256 of the rows in canonical JSON: what ``mapping.adopted`` names."""
         return hashlib.sha256(canonical(list(self.rows)).encode()).hexdigest()
 
-    @property
+    @cached_property
     def dimensions(self) -> tuple[str, ...]:
         """The names of the company's own dimensions, in order."""
-        return tuple(sorted({column for row in self.rows for column in row} - set(FIXED_COLUMNS)))
+        return tuple(sorted({column for row in self.rows for column in row if _is_dimension(column)}))
 
-    def resolve(self, role: str, product: str, credit_kind: str, currency: str) -> GLAccount:
-        """The account of the most specific row that matches. Raises UnmappedRole naming the combination."""
-        wanted = (role, product, credit_kind, currency)
-        best: tuple[tuple[bool, ...], dict[str, str]] | None = None
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of customers that it goes by, in order of name. None: accounts do not depend on customers."""
+        return attributes_in(self.rows)
+
+    @cached_property
+    def _by_role(self) -> dict[str, list[_Candidate]]:
+        """The rows of each role, the most specific first: so the first that matches wins."""
+        found: dict[str, list[_Candidate]] = {}
         for row in self.rows:
-            cells = tuple(row.get(column, "") for column in KEY_COLUMNS)
-            if any(cell and cell != value for cell, value in zip(cells, wanted, strict=True)):
-                continue
-            # No two rows tie: equal columns named and equal values in them would be the same key twice.
-            specificity = tuple(bool(cell) for cell in cells[1:])
-            if best is None or specificity > best[0]:
-                best = (specificity, row)
-        if best is None:
-            shown = ", ".join(f"{name} {value}" for name, value in zip(KEY_COLUMNS, wanted, strict=True) if value)
-            raise UnmappedRole(
-                f"the account mapping has no row for {shown}", field="role", expected="a row", found=role,
-                product=product, credit_kind=credit_kind, currency=currency,
-            )  # fmt: skip
-        return _account(best[1])
+            product, credit_kind, currency = (row.get(column, "") for column in KEY_COLUMNS[1:])
+            named = tuple((name, row[f"{CUSTOMER}{name}"]) for name in self.attributes if f"{CUSTOMER}{name}" in row)
+            found.setdefault(row["role"], []).append(_Candidate((product, credit_kind, currency), named, row))
+        for candidates in found.values():
+            candidates.sort(key=self._specificity, reverse=True)
+        return found
+
+    def _specificity(self, candidate: _Candidate) -> tuple[bool, ...]:
+        # No two rows that match tie: equal columns named and equal values in them would be the same key twice.
+        named = dict(candidate.attributes)
+        return (*(bool(cell) for cell in candidate.cells), *(name in named for name in self.attributes))
+
+    def resolve(
+        self, role: str, product: str, credit_kind: str, currency: str, attributes: Attributes = ()
+    ) -> GLAccount:
+        """The account of the most specific row that matches. Raises UnmappedRole naming the combination."""
+        held = dict(attributes)
+        for candidate in self._matching(role, product, credit_kind, currency):
+            if all(held.get(name) == value for name, value in candidate.attributes):
+                return _account(candidate.row, held)
+        raise _unmapped((role, product, credit_kind, currency), self.named_for(role, attributes))
+
+    def resolve_for_all(self, role: str, product: str, credit_kind: str, currency: str) -> GLAccount:
+        """The account that it is whoever the customer, without dimensions; one called ``by customer`` where it depends.
+
+        Raises UnmappedRole.
+        """
+        found: set[tuple[str, str]] = set()
+        for candidate in self._matching(role, product, credit_kind, currency):
+            found.add((candidate.row["account"], candidate.row.get("name", "")))
+            if not candidate.attributes:
+                break
+        if not found:
+            raise _unmapped((role, product, credit_kind, currency), ())
+        number, name = found.pop() if len(found) == 1 else (BY_CUSTOMER, "")
+        return GLAccount(number=number, name=name)
+
+    def _matching(self, role: str, *wanted: str) -> Iterator[_Candidate]:
+        """The rows that match but for attributes, the most specific first."""
+        for candidate in self._by_role.get(role, ()):
+            if all(cell in ("", value) for cell, value in zip(candidate.cells, wanted, strict=True)):
+                yield candidate
+
+    def named_for(self, role: str, attributes: Attributes) -> Attributes:
+        """Those of a customer's attributes that the key of a row of this role names: those its account depends on."""
+        named = {name for candidate in self._by_role.get(role, ()) for name, _ in candidate.attributes}
+        return tuple(each for each in attributes if each[0] in named)
 
 
-def _account(row: Map[str, str]) -> GLAccount:
-    own = tuple(sorted((name, value) for name, value in row.items() if name not in FIXED_COLUMNS))
-    return GLAccount(number=row["account"], name=row.get("name", ""), dimensions=own)
+def _is_dimension(column: str) -> bool:
+    return column not in FIXED_COLUMNS and not column.startswith(CUSTOMER)
 
 
-def _fault(message: str, *, field: str, expected: str | None = None, found: str | None = None) -> InvalidMapping:
-    return InvalidMapping(message, field=field, expected=expected, found=None if found is None else found[:100])
+def _account(row: Map[str, str], attributes: Map[str, str]) -> GLAccount:
+    own = []
+    for column, cell in sorted(row.items()):
+        if _is_dimension(column):
+            attribute = attribute_in(cell)
+            own.append((column, cell if attribute is None else attributes.get(attribute, "")))
+    dimensions = tuple((name, value) for name, value in own if value)
+    return GLAccount(number=row["account"], name=row.get("name", ""), dimensions=dimensions)
+
+
+def _unmapped(wanted: tuple[str, str, str, str], attributes: Attributes) -> UnmappedRole:
+    shown = [f"{name} {value}" for name, value in zip(KEY_COLUMNS, wanted, strict=True) if value]
+    shown += [f"{CUSTOMER}{name} {value}" if value else f"no {CUSTOMER}{name}" for name, value in attributes]
+    role, product, credit_kind, currency = wanted
+    facts = {"attributes": dict(attributes)} if attributes else {}
+    return UnmappedRole(
+        f"the account mapping has no row for {', '.join(shown)}", field="role", expected="a row", found=role,
+        product=product, credit_kind=credit_kind, currency=currency, **facts,
+    )  # fmt: skip
 
 
 def parse_mapping(csv_text: str) -> Mapping:
-    """A mapping file: CSV with the header ``role,product,credit_kind,currency,account,name`` and own dimensions.
+    """A mapping file: CSV with the header ``role,product,credit_kind,currency,account,name``, attributes, dimensions.
 
     Raises InvalidMapping naming the line, counted from 1 with the header, and the column.
     """
-    reader = csv.reader(io.StringIO(csv_text.removeprefix("\ufeff"), newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(header)
-        return _checked(_file_rows(reader, header))
-    except csv.Error as error:
-        raise _fault(f"line {reader.line_num}: not CSV: {error}", field=f"line {reader.line_num}") from None
-
-
-def _check_header(header: list[str]) -> None:
-    for column in header:
-        if column not in FIXED_COLUMNS and not _DIMENSION.fullmatch(column):
-            raise _fault(
-                f"line 1: {column[:60]!r} is not a column name",
-                field=column[:60],
-                expected="lower-case letters, digits and underscores, such as department",
-                found=column,
-            )
-        if header.count(column) > 1:
-            raise _fault(f"line 1: the column {column} stands twice", field=column, found=column)
-    for column in FIXED_COLUMNS:
-        if column not in header:
-            raise _fault(f"line 1: the column {column} is missing", field=column, expected=",".join(FIXED_COLUMNS))
-
-
-def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, dict[str, str]]]:
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
-        place = f"line {reader.line_num}"
-        if len(cells) != len(header):
-            raise _fault(
-                f"{place}: {len(cells)} cells under {len(header)} columns", field=place,
-                expected=str(len(header)), found=str(len(cells)),
-            )  # fmt: skip
-        yield place, dict(zip(header, cells, strict=True))
-
-
-def _checked(placed: Iterable[tuple[str, Map[str, str]]]) -> Mapping:
-    """Rows with the place they stand at, checked one by one and against each other."""
-    places: dict[tuple[str, ...], str] = {}
-    result: list[tuple[tuple[str, ...], dict[str, str]]] = []
-    for place, given in placed:
-        row = _check_row(place, given)
-        key = tuple(row.get(column, "") for column in KEY_COLUMNS)
-        if key in places:
-            raise _fault(
-                f"{places[key]} and {place} both map {' / '.join(cell or 'any' for cell in key)}",
-                field=place,
-                expected="one row for a combination",
-                found=row["account"],
-            )
-        places[key] = place
-        result.append((key, row))
-    if not result:
-        raise _fault("the mapping has no rows", field="rows", expected="a row for every role in use")
-    return Mapping(rows=tuple(row for _, row in sorted(result, key=lambda keyed: keyed[0])))
-
-
-def _check_row(place: str, given: Map[str, str]) -> dict[str, str]:
-    for column, cell in given.items():
-        if not isinstance(cell, str) or len(cell) > _MAX_CELL or _CONTROL.search(cell):
-            raise _fault(
-                f"{place}: {column} is not a text of at most {_MAX_CELL} characters on one line",
-                field=column,
-                found=str(cell),
-            )
-        if column not in FIXED_COLUMNS and not _DIMENSION.fullmatch(column):
-            raise _fault(f"{place}: {column[:60]!r} is not a column name", field=column[:60], found=column)
-    row = {column: cell.strip() for column, cell in given.items() if cell.strip()}
-    for column in ("role", "account"):
-        if column not in row:
-            raise _fault(f"{place}: {column} is missing", field=column, expected="not empty")
-    if row["role"] not in ROLE_BY_NAME:
-        raise _fault(
-            f"{place}: there is no account role {row['role']!r}", field="role",
-            expected=", ".join(ROLE_BY_NAME), found=row["role"],
-        )  # fmt: skip
-    if row.get("credit_kind", PAID) not in CREDIT_KINDS:
-        raise _fault(
-            f"{place}: there is no credit kind {row['credit_kind']!r}", field="credit_kind",
-            expected=", ".join(CREDIT_KINDS), found=row["credit_kind"],
-        )  # fmt: skip
-    if "currency" in row:
-        try:
-            exponent(row["currency"])
-        except UnknownCurrency as error:
-            raise _fault(
-                f"{place}: {error.message}", field="currency", expected=error.expected, found=row["currency"]
-            ) from None
-    return row
+    return Mapping(rows=read_rows(csv_text))
 
 
 def default_mapping() -> Mapping:
@@ -238,41 +215,6 @@ def mapping_for(connection: AnyConnection, ledger: str, period: Period) -> tuple
     if not found:
         raise IntegrityFault(f"ledger {ledger} has no account mapping for {period}", ledger=ledger)
     return found[0][0], _mapping(found[0][1])
-
-
-MOVED: Final = """
--- What moved in a period, as a mapping looks at it.
-SELECT DISTINCT moved.role, s.product, s.credit_kind, d.currency
-FROM ledger_days d
-JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
-JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
-CROSS JOIN LATERAL (VALUES (r.debit), (r.credit)) AS moved (role)
-WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
-  AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
-       OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
-ORDER BY 1, 2, 3, 4
-"""
-
-
-def unmapped(
-    connection: AnyConnection, ledger: str, period: Period, mapping: Mapping
-) -> list[dict[str, str]]:  # fmt: skip
-    """The combinations that moved in a period and have no account in a mapping, each named whole."""
-    missing = []
-    interval = {"ledger": ledger, "first_day": period.first_day, "last_day": period.last_day}
-    for combination in rows(connection, MOVED, interval):
-        try:
-            mapping.resolve(*combination)
-        except UnmappedRole:
-            missing.append(dict(zip(KEY_COLUMNS, combination, strict=True)))
-    return missing
-
-
-def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) -> None:
-    """Raises UnmappedRole where something that moved in a period has no account."""
-    _, mapping = mapping_for(connection, state.ledger, period)
-    for missing in unmapped(connection, state.ledger, period, mapping):
-        mapping.resolve(*missing.values())
 
 
 def adopt_mapping(

@@ -17,10 +17,14 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection
 
+from projections.journals.journal_customers import check_kept
+from projections.journals.mapping import Attributes, GLAccount, Mapping, mapping_of
 from projections.journals.rows import AnyConnection, rows
-from projections.journals.summary import JOURNAL_TOTALS, RECORDED_BETWEEN, Journal, interval_of
+from projections.journals.summary import Journal, interval_of
+from projections.journals.sums import Sum, sums_of, with_positions
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault
+from subledger.events import canonical
 
 Level = Literal["account", "dimension", "customer", "block"]
 LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
@@ -31,6 +35,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What moves from the credit of one role to the debit of another, with one set of dimensions.
 
     Amounts are minor units and never negative. ``entries`` counts the entries of the totals it is summed from.
+    ``attributes`` are those of customers that the journal went by, each with its value.
     """
 
     debit: str
@@ -45,43 +50,25 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     processor: str = ""
     customer: str = ""
     block_id: str = ""
+    attributes: Attributes = ()
 
-
-PAIRS_OF_ENTRIES: Final = """
--- What the entries of a period and an interval of cuts come to, by kind, dimensions and customer, and by block where
--- asked; columns as in JOURNAL_TOTALS, then whose it is. One pass over the entries of the positions they lie between.
-SELECT e.currency, s.product, s.credit_kind, s.pool, s.processor, r.debit, r.credit,
-       sum(e.amount_minor) FILTER (WHERE e.amount_minor > 0),
-       sum(e.functional_minor) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0),
-       count(*) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0),
-       -sum(e.amount_minor) FILTER (WHERE e.amount_minor < 0),
-       -sum(e.functional_minor) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0),
-       count(*) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0),
-       coalesce(e.customer, ''), CASE WHEN %(by_block)s THEN coalesce(e.block_id, '') ELSE '' END
-FROM entries e
-JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
-JOIN posting_rules r ON r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind
-WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
-  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
-  AND e.position BETWEEN %(first_position)s AND %(last_position)s
-GROUP BY e.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.kind, r.pair, r.debit, r.credit, 14, 15
-"""
+    def account(self, role: str, mapping: Mapping) -> GLAccount:
+        """The account of one of its roles. Raises UnmappedRole."""
+        return mapping.resolve(role, self.product, self.credit_kind, self.currency, self.attributes)
 
 
 def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[Pair, ...]:
     """The pairs of a journal, in a fixed order. By customer or block they are read from its entries.
 
     Those of a reversal are in the order of what it reverses, so that it is split into documents in the same places.
-    Raises IntegrityFault where they are not what the journal says.
+    Where the journal went by attributes of customers, so do its pairs. Raises IntegrityFault where they are not what
+    the journal says.
     """
-    interval = interval_of(journal)
-    if level in ("customer", "block"):
-        first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
-        positions = {"first_position": first, "last_position": last, "by_block": level == "block"}
-        totals = rows(connection, PAIRS_OF_ENTRIES, {**interval, **positions})
-    else:
-        totals = rows(connection, JOURNAL_TOTALS, interval)
-    pairs = _summed(totals)
+    sums = sums_of(
+        connection, interval_of(journal), by_customer=level in ("customer", "block"), by_block=level == "block",
+        journal=(journal.period, journal.kept_number), attributes=_attributes_of(connection, journal),
+    )  # fmt: skip
+    pairs = _summed(sums)
     if journal.reverses is not None:
         pairs = tuple(mirrored(pair) for pair in pairs)
     _check(journal, pairs)
@@ -93,22 +80,32 @@ def mirrored(pair: Pair) -> Pair:
     return msgspec.structs.replace(pair, debit=pair.credit, credit=pair.debit)
 
 
-def _summed(totals: Iterable[Sequence[Any]]) -> tuple[Pair, ...]:
-    sums: dict[tuple[str, ...], list[int]] = {}
-    for currency, product, credit_kind, pool, processor, debit, credit, *rest in totals:
-        whose = tuple(rest[6:]) or ("", "")
-        for roles, amounts in (((debit, credit), rest[:3]), ((credit, debit), rest[3:6])):
-            key = (currency, *roles, product, credit_kind, pool, processor, *whose)
-            total = sums.setdefault(key, [0, 0, 0])
+def _attributes_of(connection: AnyConnection, journal: Journal) -> tuple[str, ...]:
+    """The attributes of customers that a journal went by; none for most."""
+    if not journal.customers_hash:
+        return ()
+    check_kept(connection, journal.ledger, journal.period, journal.kept_number, journal.customers_hash)
+    return mapping_of(connection, journal.ledger, journal.mapping).attributes
+
+
+def _summed(sums: Iterable[Sum]) -> tuple[Pair, ...]:
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for each in sums:
+        dimensions = (each.product, each.credit_kind, each.pool, each.processor)
+        whose = (each.customer, each.block_id, each.attributes)
+        for roles, amounts in (
+            ((each.debit, each.credit), each.written), ((each.credit, each.debit), each.mirrored)
+        ):  # fmt: skip
+            total = found.setdefault((each.currency, *roles, *dimensions, *whose), [0, 0, 0])
             for place, amount in enumerate(amounts):
-                total[place] += int(amount or 0)
+                total[place] += amount
     return tuple(
         Pair(
             currency=key[0], debit=key[1], credit=key[2], product=key[3], credit_kind=key[4], pool=key[5],
-            processor=key[6], customer=key[7], block_id=key[8], amount_minor=amount, functional_minor=functional,
-            entries=entries,
+            processor=key[6], customer=key[7], block_id=key[8], attributes=key[9], amount_minor=amount,
+            functional_minor=functional, entries=entries,
         )
-        for key, (amount, functional, entries) in sorted(sums.items())
+        for key, (amount, functional, entries) in sorted(found.items())
         if amount or functional
     )  # fmt: skip
 
@@ -162,12 +159,14 @@ SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e
 FROM entries e
 JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
 JOIN events v ON v.ledger = e.ledger AND v.position = e.position
+LEFT JOIN journal_customers c ON %(by_attributes)s AND c.ledger = e.ledger AND c.customer = e.customer
+                              AND c.period = %(period)s AND c.number = %(number)s
 CROSS JOIN LATERAL (
     SELECT count(*) AS times FROM posting_rules r
     JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
                 %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(customer)s::text[],
-                %(block_id)s::text[])
-         AS p (debit, credit, currency, product, credit_kind, pool, processor, customer, block_id)
+                %(block_id)s::text[], %(attributes)s::text[])
+         AS p (debit, credit, currency, product, credit_kind, pool, processor, customer, block_id, attributes)
       ON (e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
          AND p.debit = r.debit AND p.credit = r.credit
          OR (e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
@@ -176,6 +175,7 @@ CROSS JOIN LATERAL (
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
       AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))
+      AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce(c.attributes, '{}'))
 ) AS moves
 WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
   AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s
@@ -191,6 +191,7 @@ def entries_behind_line(
 ) -> list[EntryBehind]:
     """The entries a line of the journal itself is summed from. Raises UnknownExport where there is no such line."""
     line = journal.line(number)
+    mapping = mapping_of(connection, journal.ledger, journal.mapping)
     pairs = [
         pair
         for pair in pairs_of(connection, journal)
@@ -199,6 +200,7 @@ def entries_behind_line(
             getattr(pair, name) == getattr(line, name)
             for name in ("currency", "product", "credit_kind", "pool", "processor")
         )
+        and pair.account(line.role, mapping) == line.account
     ]
     return entries_behind(connection, journal, pairs, after=after, limit=limit)
 
@@ -223,13 +225,12 @@ def entries_behind(
     """
     if journal.reverses is not None:
         pairs = [mirrored(pair) for pair in pairs]
-    interval = interval_of(journal)
-    first, last = rows(connection, RECORDED_BETWEEN, interval)[0]
     parameters = {
-        **interval,
+        **with_positions(connection, interval_of(journal)),
         **{name: [getattr(pair, name) for pair in pairs] for name in _OF_A_PAIR},
+        "attributes": [canonical({name: value for name, value in pair.attributes if value}) for pair in pairs],
         "by_customer": level in ("customer", "block"), "by_block": level == "block",
-        "first_position": first, "last_position": last,
+        "by_attributes": bool(journal.customers_hash), "period": str(journal.period), "number": journal.kept_number,
         "after_position": after[0] if after else 0, "after_number": after[1] if after else 0, "limit": limit,
     }  # fmt: skip
     names = EntryBehind.__struct_fields__

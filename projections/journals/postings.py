@@ -142,7 +142,7 @@ _LineKey = tuple[object, ...]
 def _key(pair: Pair, side: Side, mapping: Mapping, level: Level, currency: str) -> _LineKey:
     """What a line is summed by, in the order that lines come in."""
     role = pair.debit if side is Side.DEBIT else pair.credit
-    account = mapping.resolve(role, pair.product, pair.credit_kind, pair.currency)
+    account = pair.account(role, mapping)
     if level == "account":
         return (account.number, account.dimensions, account.name, side is Side.CREDIT, currency)
     key = (
@@ -166,7 +166,7 @@ def summed_lines(
         first = pairs[members[0]]
         side = Side.CREDIT if key[3 if level == "account" else 1] else Side.DEBIT
         role = first.debit if side is Side.DEBIT else first.credit
-        account = mapping.resolve(role, first.product, first.credit_kind, first.currency)
+        account = first.account(role, mapping)
         functional = sum(pairs[place].functional_minor for place in members)
         own = sum(pairs[place].amount_minor for place in members)
         line = PostingLine(

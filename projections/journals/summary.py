@@ -5,7 +5,10 @@ credit are not netted. The first journal of a period is number 1, what is record
 next, an adjustment. So every entry belongs to exactly one journal that is in force, and the journals of all periods add
 up to the trial balance. Lines are summed from the day totals: a few hundred rows, however many events the month had.
 
-Owns: making journals, keeping them, which entries are theirs. Does not own: which journals a correction makes
+Where the mapping goes by attributes of customers, the lines are summed from the entries instead, and what the customers
+had of them is kept with the journal (journal_customers).
+
+Owns: making journals, keeping them. Does not own: what entries come to (sums), which journals a correction makes
 (reversing), the way back from a line to its entries (pairs), how journals are written down (formats, exports).
 """
 
@@ -14,13 +17,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from projections.journals.close import cut_event
-from projections.journals.mapping import GLAccount, Mapping, mapping_for
+from projections.journals.journal_customers import keep_customers
+from projections.journals.mapping import Attributes, GLAccount, Mapping, mapping_for
 from projections.journals.rows import AnyConnection, rows
+from projections.journals.sums import Sum, interval, sums_of
 from subledger.accounts import ROLES, Side
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.events import Event, canonical, format_time
@@ -73,8 +78,9 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True):
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """The entries of ``period`` in the cuts after ``from_cut`` through ``to_cut``, summarised.
 
-    ``mapping`` is the number of the account mapping its accounts were resolved with. ``correction`` says that it is a
-    reversal or a re-issue; None for a period's own journals and adjustments.
+    ``mapping`` is the number of the account mapping its accounts were resolved with. Where that goes by attributes of
+    customers, ``customers_hash`` is the SHA-256 of what the journal keeps of them; else it is empty.
+    ``correction`` says that it is a reversal or a re-issue; None for a period's own journals and adjustments.
     """
 
     ledger: str
@@ -87,6 +93,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     mapping: int
     lines: tuple[JournalLine, ...]
     correction: Correction | None = None
+    customers_hash: str = ""
 
     @property
     def name(self) -> str:
@@ -102,6 +109,11 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     def reissues(self) -> int | None:
         """The number of the journal that it takes the place of."""
         return None if self.correction is None else self.correction.reissues
+
+    @property
+    def kept_number(self) -> int:
+        """Of the journal that what it went by of its customers is kept with: of a reversal, what it reverses."""
+        return self.number if self.reverses is None else self.reverses
 
     @property
     def corrects(self) -> str | None:
@@ -137,6 +149,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         if self.correction is not None:
             said = {**msgspec.structs.asdict(self.correction), "made_at": format_time(self.correction.made_at)}
             document |= {name: value for name, value in said.items() if value is not None}
+        if self.customers_hash:
+            document["customers"] = self.customers_hash
         return hashlib.sha256(canonical(document).encode()).hexdigest()
 
     def _plain_lines(self) -> list[dict[str, Any]]:
@@ -159,46 +173,36 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
 # --- summing --------------------------------------------------------------------------------------------------
 
-JOURNAL_TOTALS: Final = """
--- What the day totals of a period and an interval of cuts come to, by kind and dimensions, with the kind's pairs.
-SELECT d.currency, s.product, s.credit_kind, s.pool, s.processor, r.debit, r.credit,
-       sum(d.written_minor), sum(d.functional_written_minor),
-       sum(d.entries) FILTER (WHERE d.written_minor <> 0 OR d.functional_written_minor <> 0),
-       sum(d.mirrored_minor), sum(d.functional_mirrored_minor),
-       sum(d.entries) FILTER (WHERE d.mirrored_minor <> 0 OR d.functional_mirrored_minor <> 0)
-FROM ledger_days d
-JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
-JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
-WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
-  AND d.cut > %(from_cut)s AND d.cut <= %(to_cut)s
-GROUP BY d.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.kind, r.pair, r.debit, r.credit
-"""
-
 _ROLE_ORDER: Final = {role.name: place for place, role in enumerate(ROLES)}
 _SIDE_ORDER: Final = {Side.DEBIT: 0, Side.CREDIT: 1}
+_Key = TypeVar("_Key")
 _LineKey = tuple[str, str, str, str, str, str, Side]
 """currency, role, product, credit kind, pool, processor, side."""
 
 
-def summarise(totals: Iterable[Sequence[Any]], mapping: Mapping) -> tuple[JournalLine, ...]:
-    """Journal lines of rows of JOURNAL_TOTALS, ordered by currency, chart, side and dimensions, numbered from 1.
+def summarise(totals: Iterable[Sum], mapping: Mapping) -> tuple[JournalLine, ...]:
+    """Journal lines of sums, ordered by currency, chart, side, dimensions and account, numbered from 1.
 
-    Raises UnmappedRole where a line has no account, IntegrityFault where debit is not credit.
+    A role may go to several accounts, where the mapping goes by customers. Raises UnmappedRole where a line has no
+    account, IntegrityFault where debit is not credit.
     """
-    sums: dict[_LineKey, list[int]] = {}
-    for currency, product, credit_kind, pool, processor, debit, credit, *written_and_mirrored in totals:
-        written, mirrored = written_and_mirrored[:3], written_and_mirrored[3:]
-        for (first, second), amounts in (((debit, credit), written), ((credit, debit), mirrored)):
-            for role, side in ((first, Side.DEBIT), (second, Side.CREDIT)):
-                key = (currency, role, product, credit_kind, pool, processor, side)
-                total = sums.setdefault(key, [0, 0, 0])
-                for place, amount in enumerate(amounts):
-                    total[place] += int(amount or 0)
+    sums: dict[tuple[_LineKey, Attributes], list[int]] = {}
+    for each in totals:
+        for debit, credit, moved in (
+            (each.debit, each.credit, each.written), (each.credit, each.debit, each.mirrored)
+        ):  # fmt: skip
+            for role, side in ((debit, Side.DEBIT), (credit, Side.CREDIT)):
+                key = (each.currency, role, each.product, each.credit_kind, each.pool, each.processor, side)
+                _add_to(sums, (key, each.attributes), moved)
+    by_account: dict[tuple[_LineKey, GLAccount], list[int]] = {}
+    for (key, attributes), amounts in sums.items():
+        if amounts[0] or amounts[1]:
+            currency, role, product, credit_kind = key[:4]
+            account = mapping.resolve(role, product, credit_kind, currency, attributes)
+            _add_to(by_account, (key, account), amounts)
     lines: list[JournalLine] = []
-    for key in sorted(sums, key=_line_order):
-        amount, functional, entries = sums[key]
-        if amount == 0 and functional == 0:
-            continue
+    for key, account in sorted(by_account, key=_line_order):
+        amount, functional, entries = by_account[key, account]
         currency, role, product, credit_kind, pool, processor, side = key
         lines.append(
             JournalLine(
@@ -208,7 +212,7 @@ def summarise(totals: Iterable[Sequence[Any]], mapping: Mapping) -> tuple[Journa
                 currency=currency,
                 amount_minor=amount,
                 functional_minor=functional,
-                account=mapping.resolve(role, product, credit_kind, currency),
+                account=account,
                 product=product,
                 credit_kind=credit_kind,
                 pool=pool,
@@ -220,9 +224,16 @@ def summarise(totals: Iterable[Sequence[Any]], mapping: Mapping) -> tuple[Journa
     return tuple(lines)
 
 
-def _line_order(key: _LineKey) -> tuple[Any, ...]:
-    currency, role, product, credit_kind, pool, processor, side = key
-    return (currency, _ROLE_ORDER[role], _SIDE_ORDER[side], product, credit_kind, pool, processor)
+def _add_to(sums: dict[_Key, list[int]], key: _Key, amounts: Iterable[int]) -> None:
+    total = sums.setdefault(key, [0, 0, 0])
+    for place, amount in enumerate(amounts):
+        total[place] += amount
+
+
+def _line_order(keyed: tuple[_LineKey, GLAccount]) -> tuple[Any, ...]:
+    (currency, role, product, credit_kind, pool, processor, side), account = keyed
+    line = (currency, _ROLE_ORDER[role], _SIDE_ORDER[side], product, credit_kind, pool, processor)
+    return (*line, account.number, account.dimensions, account.name)
 
 
 def check_balanced(lines: Iterable[JournalLine]) -> None:
@@ -256,15 +267,15 @@ SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(fro
                AND accounting_date BETWEEN %(first_day)s AND %(last_day)s)
 """
 ADD_JOURNAL: Final = """
-INSERT INTO journals (ledger, period, number, from_cut, to_cut, mapping, lines, content_hash, reverses, reissues,
-                      reason, made_by, made_at)
+INSERT INTO journals (ledger, period, number, from_cut, to_cut, mapping, lines, content_hash, customers_hash, reverses,
+                      reissues, reason, made_by, made_at)
 VALUES (%(ledger)s, %(period)s, %(number)s, %(from_cut)s, %(to_cut)s, %(mapping)s, %(lines)s, %(content_hash)s,
-        %(reverses)s, %(reissues)s, %(reason)s, %(made_by)s, %(made_at)s)
+        %(customers_hash)s, %(reverses)s, %(reissues)s, %(reason)s, %(made_by)s, %(made_at)s)
 """
 JOURNALS: Final = """
 -- The journals of a ledger, or of one of its periods, in order.
 SELECT j.period, j.number, j.from_cut, j.to_cut, j.mapping, j.lines, j.content_hash, l.entity, l.functional_currency,
-       j.reverses, j.reissues, j.reason, j.made_by, j.made_at
+       coalesce(j.customers_hash, ''), j.reverses, j.reissues, j.reason, j.made_by, j.made_at
 FROM journals j JOIN ledgers l ON l.ledger = j.ledger
 WHERE j.ledger = %(ledger)s AND (%(period)s::text IS NULL OR j.period = %(period)s)
 ORDER BY j.period, j.number
@@ -288,17 +299,13 @@ class _Next(msgspec.Struct, frozen=True, kw_only=True):
 def _next(connection: AnyConnection, ledger: str, period: Period) -> _Next:
     last = rows(connection, LAST_JOURNAL, {"ledger": ledger, "period": str(period)})
     number, from_cut = (last[0][0] + 1, last[0][1]) if last else (1, 0)
-    (has_entries,) = rows(connection, ENTRIES_AFTER, _interval(ledger, period, from_cut=from_cut))[0]
+    (has_entries,) = rows(connection, ENTRIES_AFTER, interval(ledger, period, from_cut=from_cut))[0]
     return _Next(number=number, from_cut=from_cut, has_entries=has_entries)
 
 
 def entries_waiting(connection: AnyConnection, ledger: str, period: Period) -> bool:
     """Whether a period has entries that no journal of it holds yet."""
     return _next(connection, ledger, period).has_entries
-
-
-def _interval(ledger: str, period: Period, **cuts: int) -> dict[str, Any]:
-    return {"ledger": ledger, "first_day": period.first_day, "last_day": period.last_day, **cuts}
 
 
 def ensure_journals(recorder: Recorder, database: Database, ledger: str, period: Period) -> tuple[Journal, ...]:
@@ -339,16 +346,19 @@ def summarised(
 ) -> Journal:  # fmt: skip
     """A journal of the entries after the first of two cuts through the second, under the mapping that holds now.
 
-    It is not kept yet. Raises UnmappedRole, IntegrityFault.
+    It is not kept yet, but for what it goes by of its customers. Raises UnmappedRole, IntegrityFault.
     """
     from_cut, to_cut = cuts
     mapping_number, mapping = mapping_for(connection, state.ledger, period)
-    totals = rows(connection, JOURNAL_TOTALS, _interval(state.ledger, period, from_cut=from_cut, to_cut=to_cut))
-    return Journal(
+    journal = Journal(
         ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
-        number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping_number, lines=summarise(totals, mapping),
-        correction=correction,
+        number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping_number, lines=(), correction=correction,
     )  # fmt: skip
+    kept = ""
+    if mapping.attributes:
+        kept = keep_customers(connection, interval_of(journal), period, number, mapping.attributes)
+    lines = summarise(sums_for(connection, journal, mapping), mapping)
+    return msgspec.structs.replace(journal, lines=lines, customers_hash=kept)
 
 
 def add_journal(connection: WriteConnection, journal: Journal) -> None:
@@ -360,21 +370,33 @@ def add_journal(connection: WriteConnection, journal: Journal) -> None:
         {
             "ledger": journal.ledger, "period": str(journal.period), "number": journal.number,
             "from_cut": journal.from_cut, "to_cut": journal.to_cut, "mapping": journal.mapping,
-            "lines": journal.lines_text, "content_hash": journal.content_hash, **correction,
+            "lines": journal.lines_text, "content_hash": journal.content_hash,
+            "customers_hash": journal.customers_hash or None, **correction,
         },
     )  # fmt: skip
+
+
+def interval_of(journal: Journal) -> dict[str, Any]:
+    """Which entries are a journal's: its ledger, the days of its period, its cuts."""
+    return interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
+
+
+def sums_for(connection: AnyConnection, journal: Journal, mapping: Mapping) -> list[Sum]:
+    """What a journal's entries come to, by all that its mapping goes by: from day totals, where that is no customer."""
+    place = (journal.period, journal.kept_number)
+    return sums_of(connection, interval_of(journal), journal=place, attributes=mapping.attributes)
 
 
 def journals_of(connection: AnyConnection, ledger: str, period: Period | None = None) -> tuple[Journal, ...]:
     """The journals of a period, or of every period, in order. Raises IntegrityFault where one was changed."""
     result = []
-    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, functional_currency, *corrects in rows(
+    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, home, kept, *corrects in rows(
         connection, JOURNALS, {"ledger": ledger, "period": None if period is None else str(period)}
     ):
         journal = Journal(
-            ledger=ledger, entity=entity, functional_currency=functional_currency, period=Period.parse(name),
+            ledger=ledger, entity=entity, functional_currency=home, period=Period.parse(name),
             number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping, lines=_lines_decoder.decode(lines),
-            correction=_correction(corrects),
+            customers_hash=kept, correction=_correction(corrects),
         )  # fmt: skip
         if journal.content_hash != content_hash:
             raise IntegrityFault(
@@ -398,26 +420,3 @@ def journal_of(connection: AnyConnection, ledger: str, period: Period, number: i
         if journal.number == number:
             return journal
     raise UnknownExport(f"ledger {ledger} has no journal {period}-{number}", field="number", found=f"{period}-{number}")
-
-
-# --- which entries are a journal's ---------------------------------------------------------------------------
-
-RECORDED_BETWEEN: Final = """
--- The positions between which the entries of a period and an interval of cuts were recorded, from the day totals.
-WITH days AS (
-    SELECT min(recorded_date) AS first, max(recorded_date) AS last FROM ledger_days
-    WHERE ledger = %(ledger)s AND accounting_date BETWEEN %(first_day)s AND %(last_day)s
-      AND cut > %(from_cut)s AND cut <= %(to_cut)s
-)
-SELECT coalesce((SELECT first_position FROM batches WHERE ledger = %(ledger)s
-                 AND recorded_at >= (SELECT first FROM days)::timestamp AT TIME ZONE 'UTC'
-                 ORDER BY recorded_at LIMIT 1), 1),
-       coalesce((SELECT last_position FROM batches WHERE ledger = %(ledger)s
-                 AND recorded_at < ((SELECT last FROM days) + 1)::timestamp AT TIME ZONE 'UTC'
-                 ORDER BY recorded_at DESC LIMIT 1), 0)
-"""
-
-
-def interval_of(journal: Journal) -> dict[str, Any]:
-    """Which entries are a journal's: its ledger, the days of its period, its cuts."""
-    return _interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)

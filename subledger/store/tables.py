@@ -7,7 +7,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     the writer's memory      ledgers (the lock), wallets, blocks, documents, dimension_sets, merkle_nodes
     settings, from the log   posting_policies, posting_rules, account_mappings
     totals                   ledger_days, other_currencies, snapshots
-    handed over              journals, journal_lines_exported (in ``journals``), journal_exports, export_targets
+    handed over              journals, journal_customers, journal_exports, export_targets
     on the way               delivery_channels, deliveries, delivery_steps
     watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
     access                   api_keys
@@ -331,6 +331,7 @@ journals = Table(
     Column("reason", Text, comment="of a reversal and its re-issue; else NULL"),
     Column("made_by", Text),
     _moment("made_at", nullable=True),
+    Column("customers_hash", Text, comment="of its journal_customers; NULL where it went by no customer"),
     CheckConstraint("from_cut <= to_cut", name="cuts"),
     CheckConstraint(
         "num_nonnulls(reverses, reissues) IN (0, 1) AND coalesce(reverses, reissues, 0) < number"
@@ -340,6 +341,17 @@ journals = Table(
     Index("ux_journals_reverses", "ledger", "period", "reverses", unique=True),
     Index("ux_journals_reissues", "ledger", "period", "reissues", unique=True),
     comment="Journals handed over: the entries of a period in an interval of cuts, summarised.",
+)
+
+journal_customers = Table(
+    "journal_customers",
+    metadata,
+    _ledger(),
+    Column("period", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("customer", Text, primary_key=True),
+    Column("attributes", JSONB, nullable=False, comment="those that its mapping goes by, as they were"),
+    comment="What a journal went by of its customers. Never changed: part of what was handed over.",
 )
 
 journal_exports = Table(

@@ -7,7 +7,6 @@ import pytest
 from api.service import Subledger
 from projections.integrity import verify
 from projections.journals.mapping import (
-    FIXED_COLUMNS,
     GLAccount,
     Mapping,
     adopt_mapping,
@@ -16,6 +15,7 @@ from projections.journals.mapping import (
     mapping_of,
     parse_mapping,
 )
+from projections.journals.mapping_rows import FIXED_COLUMNS
 from projections.journals.summary import ensure_journals
 from subledger.accounts import ROLES, AccountClass
 from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
@@ -89,9 +89,80 @@ def test_own_dimensions_go_with_the_account_in_order_of_name_and_empty_ones_do_n
     assert rows.dimensions == ("class", "department")
 
 
+def test_an_attribute_counts_less_than_a_currency_and_the_first_in_order_of_name_the_most() -> None:
+    rows = mapping(
+        "usage_revenue,,,,any,,,",
+        "usage_revenue,,,EUR,currency,,,",
+        "usage_revenue,,,,segment,,enterprise,",
+        "usage_revenue,,,,region,,,emea",
+        "usage_revenue,,,,both,,enterprise,emea",
+        "usage_revenue,,,EUR,currency and segment,,enterprise,",
+        header=f"{HEADER},customer.segment,customer.region",
+    )
+    assert rows.attributes == ("region", "segment")
+    assert rows.dimensions == ()
+
+    def found(currency: str, segment: str = "", region: str = "") -> str:
+        attributes = (("region", region), ("segment", segment))
+        return rows.resolve("usage_revenue", "", "", currency, attributes).number
+
+    assert found("USD") == "any"
+    assert found("USD", "smb", "apac") == "any"
+    assert found("USD", "enterprise") == "segment"
+    assert found("USD", "enterprise", "apac") == "segment"
+    assert found("USD", "smb", "emea") == "region"
+    assert found("USD", "enterprise", "emea") == "both"
+    assert found("EUR", "smb", "emea") == "currency"
+    assert found("EUR", "enterprise", "emea") == "currency and segment"
+    two = mapping("cash,,,,1,,x,", "cash,,,,2,,,y", header=f"{HEADER},customer.a,customer.b")
+    assert two.resolve("cash", "", "", "USD", (("a", "x"), ("b", "y"))).number == "1"
+
+
+def test_a_dimension_may_be_what_the_customer_has_and_is_none_where_that_is_nothing() -> None:
+    rows = mapping("cash,,,,1000,,{customer.region},all", header=f"{HEADER},territory,desk")
+    assert rows.attributes == ("region",)
+    assert rows.resolve("cash", "", "", "USD", (("region", "emea"),)).dimensions == (
+        ("desk", "all"), ("territory", "emea"),
+    )  # fmt: skip
+    assert rows.resolve("cash", "", "", "USD", (("region", ""),)).dimensions == (("desk", "all"),)
+
+
+def test_a_combination_without_a_row_names_the_attributes_that_its_account_depends_on() -> None:
+    rows = mapping("cash,,,,1,,x,{customer.b}", "tax_payable,,,,2,,,", header=f"{HEADER},customer.a,territory")
+    with pytest.raises(UnmappedRole, match=r"role cash, currency USD, no customer\.a$") as caught:
+        rows.resolve("cash", "", "", "USD", (("a", ""), ("b", "y")))
+    assert caught.value.facts["attributes"] == {"a": ""}
+    with pytest.raises(UnmappedRole, match=r"currency USD, customer\.a z$"):
+        rows.resolve("cash", "", "", "USD", (("a", "z"), ("b", "")))
+
+
+def test_whoever_the_customer_an_account_is_one_or_is_said_to_depend() -> None:
+    rows = mapping(
+        "cash,,,,1,One,", "usage_revenue,,,,2,,", "usage_revenue,,,,3,,x", "usage_revenue,api,,,4,Four,",
+        "tax_payable,,,,5,,x", header=f"{HEADER},customer.a",
+    )  # fmt: skip
+    assert rows.resolve_for_all("cash", "", "", "USD") == GLAccount(number="1", name="One")
+    assert rows.resolve_for_all("usage_revenue", "", "", "USD") == GLAccount(number="by customer", name="")
+    assert rows.resolve_for_all("usage_revenue", "api", "", "USD") == GLAccount(number="4", name="Four")
+    assert rows.resolve_for_all("tax_payable", "", "", "USD") == GLAccount(number="5", name="")
+    with pytest.raises(UnmappedRole):
+        rows.resolve_for_all("bad_debt", "", "", "USD")
+
+
+def test_the_hash_of_a_chart_without_attributes_is_what_it_was() -> None:
+    assert default_mapping().content_hash == "1a24668aca76fc031603436aec48522a9fc045426d26907c95cc62b239e625e1"
+
+
 @pytest.mark.parametrize(
     ("text", "field", "says"),
     [
+        (f"{HEADER},customer.Segment\n", "customer.Segment", "line 1: 'customer.Segment' is not a column name"),
+        (f"{HEADER},customer.\n", "customer.", "line 1: 'customer.' is not a column name"),
+        (f"{HEADER},d\ncash,,,,1,,{{customer.A}}\n", "d", "line 2: d cannot be {customer.A}"),
+        (f"{HEADER},d\ncash,,,,1,,{{customer.a}} x\n", "d", "line 2: d cannot be {customer.a} x"),
+        (f"{HEADER}\ncash,,,,{{customer.a}},\n", "account", "line 2: account cannot be {customer.a}"),
+        (f"{HEADER},customer.b\ncash,,,,1,,{{customer.a}}\n", "customer.b", "customer.b cannot be {customer.a}"),
+        (f"{HEADER},customer.a\ncash,,,,1,,x\ncash,,,,2,,x\n", "line 3", "both map cash / any / any / any / x"),
         ("", "role", "line 1: the column role is missing"),
         (f"{HEADER}\n", "rows", "the mapping has no rows"),
         ("role,product,credit_kind,currency,name\n", "account", "line 1: the column account is missing"),

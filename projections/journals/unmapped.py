@@ -1,0 +1,91 @@
+"""Has everything that moved a GL account? Asked before a close, and by the checklist.
+
+Where the mapping goes by attributes of customers, they are looked at as they are now: a journal made later takes them
+as they are then, and is refused in the same words where something has no account.
+
+Owns: what moved, as a mapping looks at it. Does not own: which account it is (mapping).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projections.journals.mapping import Attributes, Mapping, mapping_for
+from projections.journals.mapping_rows import CUSTOMER, KEY_COLUMNS
+from projections.journals.rows import AnyConnection, rows
+from projections.journals.sums import attributes_from, interval, with_positions
+from subledger.errors import UnmappedRole
+from subledger.ledger import LedgerState
+from subledger.periods import Period
+
+MOVED: Final = """
+-- What moved in a period, as a mapping looks at it.
+SELECT DISTINCT moved.role, s.product, s.credit_kind, d.currency, ''
+FROM ledger_days d
+JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
+JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
+CROSS JOIN LATERAL (VALUES (r.debit), (r.credit)) AS moved (role)
+WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
+       OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
+ORDER BY 1, 2, 3, 4
+"""
+MOVED_BY_CUSTOMERS: Final = """
+-- The same with what the customers have now of some attributes: one pass over the month's entries.
+WITH of_customers AS (
+    SELECT DISTINCT e.ledger, e.policy, e.kind, e.currency, e.dimension_set, e.customer FROM entries e
+    WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+      AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
+      AND e.position BETWEEN %(first_position)s AND %(last_position)s
+), by_attributes AS (
+    SELECT DISTINCT o.ledger, o.policy, o.kind, o.currency, o.dimension_set, used.attributes
+    FROM of_customers o
+    LEFT JOIN customer_attributes a ON a.ledger = o.ledger AND a.customer = o.customer
+    CROSS JOIN LATERAL (
+        SELECT jsonb_object_agg(said.key, said.value) AS attributes FROM jsonb_each(a.attributes) AS said (key, value)
+        WHERE said.key = ANY(%(names)s::text[]) AND said.value <> '""'::jsonb
+    ) AS used
+)
+SELECT DISTINCT moved.role, s.product, s.credit_kind, b.currency, coalesce(b.attributes::text, '')
+FROM by_attributes b
+JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_set
+JOIN posting_rules r ON r.ledger = b.ledger AND r.policy = b.policy AND r.kind = b.kind
+CROSS JOIN LATERAL (VALUES (r.debit), (r.credit)) AS moved (role)
+WHERE b.ledger = %(ledger)s
+ORDER BY 1, 2, 3, 4, 5
+"""
+
+_Combination = tuple[str, str, str, str, Attributes]
+
+
+def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: Mapping) -> list[dict[str, str]]:
+    """The combinations that moved in a period and have no account in a mapping, each named whole."""
+    return [
+        dict(zip(KEY_COLUMNS, named, strict=True)) | {f"{CUSTOMER}{name}": value for name, value in attributes}
+        for *named, attributes in _missing(connection, ledger, period, mapping)
+    ]
+
+
+def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) -> None:
+    """Raises UnmappedRole where something that moved in a period has no account."""
+    _, mapping = mapping_for(connection, state.ledger, period)
+    for combination in _missing(connection, state.ledger, period, mapping):
+        mapping.resolve(*combination)
+
+
+def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: Mapping) -> list[_Combination]:
+    """With those attributes alone that the account depends on."""
+    asked = interval(ledger, period)
+    if mapping.attributes:
+        asked = {**with_positions(connection, asked), "names": list(mapping.attributes)}
+    missing: dict[_Combination, None] = {}
+    for role, product, credit_kind, currency, text in rows(
+        connection, MOVED_BY_CUSTOMERS if mapping.attributes else MOVED, asked
+    ):
+        attributes = mapping.named_for(role, attributes_from(text, mapping.attributes))
+        combination = (role, product, credit_kind, currency, attributes)
+        try:
+            mapping.resolve(*combination)
+        except UnmappedRole:
+            missing[combination] = None
+    return list(missing)
