@@ -159,8 +159,6 @@ SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e
 FROM entries e
 JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
 JOIN events v ON v.ledger = e.ledger AND v.position = e.position
-LEFT JOIN journal_customers c ON %(by_attributes)s AND c.ledger = e.ledger AND c.customer = e.customer
-                              AND c.period = %(period)s AND c.number = %(number)s
 CROSS JOIN LATERAL (
     SELECT count(*) AS times FROM posting_rules r
     JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
@@ -175,7 +173,10 @@ CROSS JOIN LATERAL (
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
       AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))
-      AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce(c.attributes, '{}'))
+      AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce((
+          SELECT c.attributes FROM journal_customers c WHERE c.ledger = %(ledger)s AND c.period = %(period)s
+                                                         AND c.number = %(number)s AND c.customer = e.customer
+      ), '{}'))
 ) AS moves
 WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
   AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s

@@ -56,28 +56,50 @@ WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(la
   AND d.cut > %(from_cut)s AND d.cut <= %(to_cut)s
 GROUP BY d.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.kind, r.pair, r.debit, r.credit
 """
+# What a customer had is looked up by its key, once a customer and kind: a join would be planned for a table that the
+# planner's statistics do not know yet, as its rows were written a moment ago, and may compare each row with each.
 SUMS_OF_ENTRIES: Final = """
 -- What the entries of a period and an interval of cuts come to, by kind and dimensions, and, where asked, by customer,
 -- by block, and by what a journal went by of its customers; columns as in JOURNAL_TOTALS.
-SELECT e.currency, s.product, s.credit_kind, s.pool, s.processor, r.debit, r.credit,
-       sum(e.amount_minor) FILTER (WHERE e.amount_minor > 0),
-       sum(e.functional_minor) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0),
-       count(*) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0),
-       -sum(e.amount_minor) FILTER (WHERE e.amount_minor < 0),
-       -sum(e.functional_minor) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0),
-       count(*) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0),
-       CASE WHEN %(by_customer)s THEN coalesce(e.customer, '') ELSE '' END,
-       CASE WHEN %(by_block)s THEN coalesce(e.block_id, '') ELSE '' END, coalesce(c.attributes::text, '')
-FROM entries e
-JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
-JOIN posting_rules r ON r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind
-LEFT JOIN journal_customers c ON %(by_attributes)s AND c.ledger = e.ledger AND c.customer = e.customer
-                              AND c.period = %(period)s AND c.number = %(number)s
-WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
-  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
-  AND e.position BETWEEN %(first_position)s AND %(last_position)s
-GROUP BY e.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.kind, r.pair, r.debit, r.credit, 14, 15,
-         c.attributes
+WITH of_customers AS MATERIALIZED (
+    SELECT e.ledger, e.currency, e.dimension_set, e.policy, e.kind, e.customer,
+           CASE WHEN %(by_block)s THEN e.block_id END AS block_id,
+           sum(e.amount_minor) FILTER (WHERE e.amount_minor > 0) AS written,
+           sum(e.functional_minor) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
+               AS functional_written,
+           count(*) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
+               AS entries_written,
+           -sum(e.amount_minor) FILTER (WHERE e.amount_minor < 0) AS mirrored,
+           -sum(e.functional_minor) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
+               AS functional_mirrored,
+           count(*) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
+               AS entries_mirrored
+    FROM entries e
+    WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+      AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
+      AND e.position BETWEEN %(first_position)s AND %(last_position)s
+    GROUP BY e.ledger, e.currency, e.dimension_set, e.policy, e.kind, e.customer, 7
+), by_attributes AS MATERIALIZED (
+    SELECT o.ledger, o.currency, o.dimension_set, o.policy, o.kind,
+           CASE WHEN %(by_customer)s THEN coalesce(o.customer, '') ELSE '' END AS customer,
+           coalesce(o.block_id, '') AS block_id,
+           CASE WHEN %(by_attributes)s THEN (
+               SELECT c.attributes FROM journal_customers c WHERE c.ledger = %(ledger)s AND c.period = %(period)s
+                                                              AND c.number = %(number)s AND c.customer = o.customer
+           ) END AS attributes,
+           sum(o.written) AS written, sum(o.functional_written) AS functional_written,
+           sum(o.entries_written) AS entries_written, sum(o.mirrored) AS mirrored,
+           sum(o.functional_mirrored) AS functional_mirrored, sum(o.entries_mirrored) AS entries_mirrored
+    FROM of_customers o WHERE o.ledger = %(ledger)s
+    GROUP BY o.ledger, o.currency, o.dimension_set, o.policy, o.kind, 6, 7, 8
+)
+SELECT b.currency, s.product, s.credit_kind, s.pool, s.processor, r.debit, r.credit, b.written, b.functional_written,
+       b.entries_written, b.mirrored, b.functional_mirrored, b.entries_mirrored, b.customer, b.block_id,
+       coalesce(b.attributes::text, '')
+FROM by_attributes b
+JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_set
+JOIN posting_rules r ON r.ledger = b.ledger AND r.policy = b.policy AND r.kind = b.kind
+WHERE b.ledger = %(ledger)s
 """
 RECORDED_BETWEEN: Final = """
 -- The positions between which the entries of a period and an interval of cuts were recorded, from the day totals.
