@@ -64,6 +64,11 @@ def test_a_key_is_good_for_its_ledger_and_its_role(fresh: Subledger) -> None:
     assert client.post("/v1/ledgers/acme/events", json=[], headers=_bearer(writer)).status_code == 200
     assert client.post("/v1/ledgers/acme/periods/2026-01/close", headers=_bearer(writer)).status_code == 403
     assert client.get("/v1/ledgers", headers=_bearer(writer)).status_code == 403
+    of_customer = "/v1/ledgers/acme/customers/c/attributes"
+    assert client.put(of_customer, json={"segment": "smb"}, headers=_bearer(reader)).status_code == 403
+    assert client.delete(of_customer, headers=_bearer(reader)).status_code == 403
+    assert client.put(of_customer, json={"segment": "smb"}, headers=_bearer(writer)).status_code == 200
+    assert client.get(of_customer, headers=_bearer(reader)).json()["attributes"] == {"segment": "smb"}
     assert client.get("/v1/ledgers/other", headers=_bearer(admin)).status_code == 200
 
 
