@@ -141,6 +141,8 @@ def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[t
         yield "reverses a journal a second time", None, journal.reverses
     if (journal.lines, journal.mapping) != (swapped(corrected.lines), corrected.mapping):
         yield "does not take back what it reverses", *_differing(swapped(corrected.lines), journal.lines)
+    if journal.customers_hash != corrected.customers_hash:
+        yield "went by other customers than what it reverses", corrected.customers_hash, journal.customers_hash
 
 
 def _differing(expected: Sequence[JournalLine], found: Sequence[JournalLine]) -> tuple[object, object]:

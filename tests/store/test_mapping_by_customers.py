@@ -32,6 +32,7 @@ from projections.journals.journal_customers import kept_hash
 from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
 from projections.journals.postings import Limits, lines_of, postings_of
+from projections.journals.reversing import reverse_journal
 from projections.journals.summary import Journal, ensure_journals, journals_of
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault, UnmappedRole
@@ -440,6 +441,30 @@ def test_the_application_can_neither_change_nor_erase_what_a_journal_went_by(ser
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), service.database.write() as connection:
             connection.execute(statement, (small,))
+
+
+def test_a_journal_that_went_by_wrong_attributes_is_taken_back_by_what_it_went_by_and_issued_anew_by_what_holds(
+    service: Subledger, small: str
+) -> None:
+    change_attributes(service.database, small, "c3", {"segment": "enterprise"}, by="crm")
+    made = reverse_journal(service.recorder, small, JANUARY, 1, "the segments were those of last year", by="ann")
+    assert made.reversal.customers_hash == made.journal.customers_hash != made.reissue.customers_hash
+    erase_attributes(service.database, small, "c1")
+    behind: dict[str, list[tuple[str, str | None]]] = {}
+    for export in exports.export(service.recorder, service.database, small, JANUARY, "netsuite-csv"):
+        with service.database.read() as connection:
+            posted = exports.posted_of(connection, export)
+            assert posted is not None
+            for _, line in lines_of(posted.documents):
+                found = exports.entries_of_line(connection, export, line.number)
+                assert sum(entry.functional_minor for entry in found) == line.functional_minor
+                if line.account.number == "4010":
+                    behind.setdefault(line.side.value, []).extend((f"{export.number}", e.customer) for e in found)
+    assert behind == {"credit": [("1", "c1"), ("3", "c1"), ("3", "c3")], "debit": [("2", "c1")]}
+    detail = exports.export(service.recorder, service.database, small, JANUARY, "beancount", detail=True)
+    texts = [b"".join(exports.content_of(service.database, one)).decode() for one in detail]
+    assert [text.count('gl-account: "4010"') for text in texts] == [1, 1, 2]
+    assert verify(service.database, small).differences == []
 
 
 # --- at once, and from outside ------------------------------------------------------------------------------------
