@@ -104,7 +104,7 @@ ADD_DELIVERY: Final = """
 INSERT INTO deliveries (ledger, delivery_id, channel, destination, export_id, period, number, part, name, reference,
                         state, attempts, looks, steps, due_at, created_at, changed_at)
 VALUES (%(ledger)s, %(delivery_id)s, %(channel)s, %(destination)s, %(export_id)s, %(period)s, %(number)s, %(part)s,
-        %(name)s, %(reference)s, 'built', 0, 0, 1, now(), now(), now())
+        %(name)s, %(reference)s, 'built', 0, 0, 1, greatest(now(), %(not_before)s::timestamptz), now(), now())
 ON CONFLICT DO NOTHING
 RETURNING delivery_id
 """
