@@ -164,6 +164,21 @@ def one_after_another(faults: Iterable[Fault | None]) -> Callable[[], Fault | No
     return lambda: next(left, None)
 
 
+def unseen_until_it_is_sent_again(stand_in: Any) -> Callable[[], Fault | None]:
+    """The first submission is done and not answered, and no look-up finds it before it is sent again."""
+    stand_in.unseen = 1_000_000
+    sent: list[None] = []
+
+    def fault() -> Fault | None:
+        sent.append(None)
+        if len(sent) == 1:
+            return "drops_after"
+        stand_in.unseen = 0
+        return None
+
+    return fault
+
+
 def at_random(seed: int, share: float, faults: tuple[Fault, ...] = FAULTS) -> Callable[[], Fault | None]:
     """A fault for such a share of submissions."""
     dice, lock = random.Random(seed), threading.Lock()

@@ -19,7 +19,7 @@ from projections.journals.delivery.states import State
 from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import QUICK, deliveries
 from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, IntacctStandIn
-from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
 from tests.general_ledgers.working import states, steps, work
 
 Sold = Callable[..., str]
@@ -117,9 +117,8 @@ def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_
 def test_a_refusal_for_having_been_run_before_is_not_a_rejection(
     service: Subledger, one: One, intacct: IntacctStandIn
 ) -> None:
-    channel, delivery = one({"settle_s": 0.0})
-    intacct.fault = one_after_another(["drops_after"])
-    intacct.unseen = 3  # before it is sent, after, and before it is sent again
+    channel, delivery = one()
+    intacct.fault = unseen_until_it_is_sent_again(intacct)
     work(service, channel)
     assert states(service, delivery).count("submitted") == 2
     assert any("was run before" in str(step.reason) for step in steps(service, delivery))

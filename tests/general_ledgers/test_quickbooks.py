@@ -18,7 +18,7 @@ from projections.journals.delivery.states import State
 from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import QUICK, deliveries
 from tests.general_ledgers.quickbooks import SECRET, TOKEN, QuickBooksStandIn, fault
-from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
 from tests.general_ledgers.working import states, steps, work
 
 Sold = Callable[..., str]
@@ -115,9 +115,8 @@ def test_entries_of_other_journals_on_the_same_day_are_not_ours(
 def test_a_request_that_is_sent_again_without_need_is_answered_as_before(
     service: Subledger, one: One, quickbooks: QuickBooksStandIn
 ) -> None:
-    channel, delivery = one(settle_s=0.0)
-    quickbooks.fault = one_after_another(["drops_after"])
-    quickbooks.unseen = 6  # by number and by note: before it is sent, after, and before it is sent again
+    channel, delivery = one()
+    quickbooks.fault = unseen_until_it_is_sent_again(quickbooks)
     work(service, channel)
     assert states(service, delivery).count("submitted") == 2
     assert the_one(service, channel).state is State.POSTED
@@ -160,10 +159,9 @@ def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
 def test_a_number_that_is_taken_by_our_own_entry_is_not_a_rejection(
     service: Subledger, one: One, quickbooks: QuickBooksStandIn
 ) -> None:
-    channel, delivery = one(settle_s=0.0)
+    channel, delivery = one()
     quickbooks.warns = True
-    quickbooks.fault = one_after_another(["drops_after"])
-    quickbooks.unseen = 6
+    quickbooks.fault = unseen_until_it_is_sent_again(quickbooks)
     quickbooks.forgets = True  # how long an answer is remembered is not documented
     work(service, channel)
     assert any("6140" in str(step.reason) for step in steps(service, delivery))

@@ -81,8 +81,8 @@ def test_a_rename_that_arrives_after_it_was_asked_for_again_finds_nothing(
     service: Subledger, server: SftpStandIn, drop: Drop, export: Export
 ) -> None:
     server.fault = one_after_another(["late"])
-    server.late_s = 1.0
-    channel, delivery = drop.on_its_way(export, settle_s=0.0)
+    server.late_s = 3.0
+    channel, delivery = drop.on_its_way(export)
     work(service, channel)
     assert states(service, delivery).count("submitted") == 2
     drop.importer.take()
@@ -142,7 +142,7 @@ def test_a_server_that_cannot_be_used_is_told_and_gets_nothing(
     service: Subledger, server: SftpStandIn, drop: Drop, export: Export, monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any], said: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("WRONG_PASSWORD", "guess")
+    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_WRONG_PASSWORD", "guess")
     channel, delivery = drop.on_its_way(export, attempts=2, **settings)
     work(service, channel)
     [after] = deliveries(service, export.ledger)
@@ -151,6 +151,8 @@ def test_a_server_that_cannot_be_used_is_told_and_gets_nothing(
     assert drop.importer.hidden == []
     if "host_key" in settings:
         assert server.logins == 0, "no password goes to a server that is not the one"
+    if {"directory", "port"} & settings.keys():
+        return  # another place is another channel
     mended = drop.channel(export.ledger, format=export.format)
     by_hand.retry(service.database, export.ledger, delivery.delivery_id, by="test")
     work(service, mended)
