@@ -65,7 +65,7 @@ WALLETS: Final = """
 -- The wallets that hold open blocks.
 SELECT w.customer, w.state FROM wallets w
 WHERE w.ledger = :ledger AND EXISTS (
-    SELECT 1 FROM blocks b WHERE b.ledger = w.ledger AND b.customer = w.customer AND b.is_open)
+    SELECT 1 FROM blocks b WHERE b.ledger = :ledger AND b.customer = w.customer AND b.is_open)
 """
 CHANGED: Final = """
 -- The blocks whose expiry was ever changed.

@@ -82,7 +82,7 @@ SELECT p.policy, p.position, e.data, e.occurred_at, b.recorded_at, p.policy = l.
 FROM posting_policies p
 JOIN ledgers l ON l.ledger = p.ledger
 JOIN events e ON e.ledger = p.ledger AND e.position = p.position
-JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = e.ledger AND b.last_position >= e.position
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= e.position
               ORDER BY b.last_position LIMIT 1) b ON true
 WHERE p.ledger = %(ledger)s AND p.policy > %(after)s ORDER BY p.policy LIMIT %(limit)s
 """

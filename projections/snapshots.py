@@ -210,7 +210,7 @@ LAST: Final = """
 -- The last snapshot of a customer or a ledger, and how many entries it has.
 SELECT s.position, s.recorded_date, s.day_is_over, (
            SELECT sum(e.entries)::bigint FROM snapshots e
-           WHERE e.ledger = s.ledger AND e.customer = s.customer AND e.position = s.position
+           WHERE e.ledger = %(ledger)s AND e.customer = %(customer)s AND e.position = s.position
              AND e.accounting_date = s.accounting_date)
 FROM snapshots s WHERE s.ledger = %(ledger)s AND s.customer = %(customer)s
 ORDER BY s.position DESC, s.accounting_date DESC LIMIT 1

@@ -45,7 +45,7 @@ STRAYS: Final = """
 -- Positions that have entries and no event.
 SELECT DISTINCT n.position FROM entries n
 WHERE n.ledger = %(ledger)s
-  AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = n.ledger AND e.position = n.position) ORDER BY 1
+  AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = %(ledger)s AND e.position = n.position) ORDER BY 1
 """
 LAG: Final = """
 -- The position through which every wallet's row is written, where the ledger writes them behind.

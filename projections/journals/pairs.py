@@ -169,7 +169,7 @@ CROSS JOIN LATERAL (
          AND p.debit = r.debit AND p.credit = r.credit
          OR (e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
          AND p.debit = r.credit AND p.credit = r.debit
-    WHERE r.ledger = e.ledger AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
+    WHERE r.ledger = %(ledger)s AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
       AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))

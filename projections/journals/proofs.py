@@ -31,7 +31,7 @@ WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
   AND (d.written_minor <> 0 OR d.mirrored_minor <> 0
        OR d.functional_written_minor <> 0 OR d.functional_mirrored_minor <> 0)
   AND NOT EXISTS (SELECT FROM posting_rules r
-                  WHERE r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind)
+                  WHERE r.ledger = %(ledger)s AND r.policy = d.policy AND r.kind = d.kind)
 ORDER BY d.policy, d.kind LIMIT 1
 """
 TRIAL_BALANCE: Final = """

@@ -14,14 +14,16 @@ import msgspec
 from subledger.events import stored_event
 from subledger.evolving import evolve
 from subledger.store.database import WriteConnection
+from subledger.store.log import decision_whole
 from subledger.store.rows import decode_decision
 from subledger.wallet import Wallet
 
-USAGE_BEHIND: Final = """
+USAGE_BEHIND: Final = f"""
 -- Usage that some wallet's row may not know of yet.
-SELECT e.position, e.source, e.event_id, e.customer, e.occurred_at, e.data, e.attributes, e.decision
-FROM recorded_events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
-WHERE e.ledger = %s AND e.type = 'credits.consumed'
+SELECT e.position, e.source, e.event_id, e.customer, e.occurred_at, e.data, e.attributes,
+       {decision_whole("%(ledger)s")}
+FROM events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
+WHERE e.ledger = %(ledger)s AND e.type = 'credits.consumed'
 ORDER BY e.position
 """
 
@@ -53,4 +55,4 @@ def follow(held: Mapping[str, Held], usage: Iterable[tuple[Any, ...]], functiona
 
 def usage_behind(connection: WriteConnection, ledger: str) -> list[tuple[Any, ...]]:
     """Rows for ``follow``: none where no row is behind."""
-    return list(connection.execute(USAGE_BEHIND, (ledger,)))
+    return list(connection.execute(USAGE_BEHIND, {"ledger": ledger}))

@@ -25,6 +25,12 @@ from subledger.store.tables import APP_ROLE
 _RETRYABLE: Final = ("08", "53", "57", "40")
 _CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns, of one session or of all
 
+PLANNED_FOR_ANY_LEDGER: Final = """
+-- A plan serves every ledger, but on a Citus cluster: there it must say which server has the ledger.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false)
+WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+"""
+
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 
 WriteConnection = psycopg.Connection[tuple[Any, ...]]
@@ -149,7 +155,7 @@ def _engine(url: str, pool_size: int, *, planned_once: bool = False, autocommit:
     options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO"
     arguments: dict[str, Any] = {"connect_timeout": 10}
     if planned_once:
-        options += " -c plan_cache_mode=force_generic_plan -c jit=off"
+        options += " -c jit=off"
         arguments["prepare_threshold"] = 0
     if autocommit:
         arguments["autocommit"] = True
@@ -160,8 +166,16 @@ def _engine(url: str, pool_size: int, *, planned_once: bool = False, autocommit:
         pool_reset_on_return=None if autocommit else "rollback",
         connect_args={"options": options, **arguments},
     )
+    if planned_once:
+        sa.event.listen(engine, "connect", _plan_for_any_ledger)
     sa.event.listen(engine, "checkout", _check_that_it_lives)
     return engine
+
+
+def _plan_for_any_ledger(connection: WriteConnection, _: object) -> None:
+    connection.execute(PLANNED_FOR_ANY_LEDGER)
+    if not connection.autocommit:
+        connection.commit()
 
 
 def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:

@@ -36,8 +36,8 @@ def said_by_entries(policy: int, entries: Iterable[tuple[int, str | None, Decima
     """The decision that these entries alone make: draws of one customer's blocks, under one policy.
 
     Each entry is (amount, block, credits, kind, accounting date). What a decision says beyond that it would not have:
-    so a decision is left out of the log where, and only where, this is its text, letter by letter. The view
-    ``recorded_events`` says the same in SQL.
+    so a decision is left out of the log where, and only where, this is its text, letter by letter. ``decision_whole``
+    says the same in SQL, and so does the view ``recorded_events``, which people ask.
     """
     movements = [
         f'{{{_amount(amount)}"block":"{block}","credits":"{format_credits(credits)}","kind":"{kind}","on":"{on}"}}'
@@ -48,6 +48,21 @@ def said_by_entries(policy: int, entries: Iterable[tuple[int, str | None, Decima
 
 def _amount(amount_minor: int) -> str:
     return f'"amount":{amount_minor},' if amount_minor else ""
+
+
+def decision_whole(ledger: str) -> str:
+    """SQL: the whole decision of the event ``e``, stored or not. ``ledger`` is the parameter that names the ledger.
+
+    The view says "the event's ledger" for it, and where that is, a Citus cluster cannot tell of every statement.
+    """
+    return f"""coalesce(e.decision, (
+           SELECT '{{"movements":[' || string_agg(
+                      '{{' || CASE WHEN n.amount_minor <> 0 THEN '"amount":' || n.amount_minor || ',' ELSE '' END
+                      || '"block":"' || n.block_id || '","credits":"' || trim_scale(n.credits) || '","kind":"' || n.kind
+                      || '","on":"' || to_char(n.accounting_date, 'YYYY-MM-DD') || '"}}', ',' ORDER BY n.number)
+                  || '],"policy":' || min(n.policy) || '}}'
+           FROM entries n WHERE n.ledger = {ledger} AND n.position = e.position
+       ))"""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -38,7 +38,7 @@ from subledger.store.arrays import TextArray
 from subledger.store.behind import Held, follow, usage_behind
 from subledger.store.database import WriteConnection
 from subledger.store.head import Head
-from subledger.store.log import RecordedEvent
+from subledger.store.log import RecordedEvent, decision_whole
 from subledger.store.rows import (
     decode_block,
     decode_decision,
@@ -60,12 +60,14 @@ MAX_BEHIND_ONE: Final = 256
 ALL_AT_ONCE: Final = 500
 """Up to so many events a batch leaves no row behind."""
 
-FIND_EVENTS = """
+FIND_EVENTS = f"""
 -- The events recorded under these ids of a source, for duplicates and for what a reversal refers to. One look into the
 -- index for each: LIMIT keeps the planner from reading the whole log instead.
-SELECT e.* FROM unnest(%b::text[]) AS wanted (event_id)
+SELECT e.source, e.event_id, e.position, e.type, e.customer, e.occurred_at, e.data, e.attributes,
+       {decision_whole("%s")}
+FROM unnest(%b::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (
-    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM recorded_events
+    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM events
     WHERE ledger = %s AND source = %s AND event_id = wanted.event_id LIMIT 1
 ) e
 """
@@ -434,7 +436,9 @@ def find_recorded(
     by_source: dict[str, list[str]] = {}
     for source, event_id in wanted.keys | wanted.reversed:
         by_source.setdefault(source, []).append(event_id)
-    return [connection.execute(FIND_EVENTS, (TextArray(ids), ledger, source)) for source, ids in by_source.items()]
+    return [
+        connection.execute(FIND_EVENTS, (ledger, TextArray(ids), ledger, source)) for source, ids in by_source.items()
+    ]
 
 
 def load_dimension_sets(connection: WriteConnection, ledger: str) -> dict[Dimensions, int]:

@@ -16,13 +16,14 @@ from sqlalchemy import Connection, text
 from subledger.accounts import Side
 from subledger.errors import UnknownBlock, UnknownPosition
 from subledger.journal import Rules, expand
+from subledger.store.log import decision_whole
 
-EVENTS: Final = """
+EVENTS: Final = f"""
 -- Recorded events, whole, with the moment of their batch.
 SELECT e.position, b.recorded_at, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data, e.attributes,
-       e.decision, e.leaf
-FROM recorded_events e
-JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = e.ledger AND b.last_position >= e.position
+       {decision_whole(":ledger")} AS decision, e.leaf
+FROM events e
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position
               ORDER BY b.last_position LIMIT 1) b ON true
 WHERE e.ledger = :ledger
 """

@@ -180,7 +180,8 @@ class Recorder:
             return None
         try:
             [(now,)] = self._database.call(*writing.call(self._projectors, at_once=True))
-        except psycopg.errors.UniqueViolation:
+        except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
+            # A Citus cluster tells the first as the second; whatever else that may be is met again under the lock.
             writing.take_back()
             return None
         if now is None:

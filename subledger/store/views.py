@@ -90,11 +90,11 @@ CROSS JOIN LATERAL (
     WHERE coalesce(%(position)s::bigint >= l.position, %(known_at)s::timestamptz >= l.recorded_at, true)
     UNION ALL
     (SELECT b.last_position, (b.recorded_at AT TIME ZONE 'UTC')::date FROM batches b
-     WHERE b.ledger = l.ledger AND b.recorded_at <= %(known_at)s::timestamptz AND %(known_at)s < l.recorded_at
+     WHERE b.ledger = %(ledger)s AND b.recorded_at <= %(known_at)s::timestamptz AND %(known_at)s < l.recorded_at
      ORDER BY b.recorded_at DESC LIMIT 1)
     UNION ALL
     (SELECT %(position)s::bigint, (b.recorded_at AT TIME ZONE 'UTC')::date FROM batches b
-     WHERE b.ledger = l.ledger AND b.last_position >= %(position)s::bigint AND %(position)s < l.position
+     WHERE b.ledger = %(ledger)s AND b.last_position >= %(position)s::bigint AND %(position)s < l.position
      ORDER BY b.last_position LIMIT 1)
     UNION ALL
     SELECT 0, NULL

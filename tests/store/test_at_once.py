@@ -277,6 +277,34 @@ def own_url(owner_url: str) -> Iterator[str]:
         yield url
 
 
+A_KEY_TWICE = """
+CREATE FUNCTION told_without_a_code() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM events WHERE ledger = NEW.ledger AND source = NEW.source AND event_id = NEW.event_id) THEN
+        RAISE EXCEPTION 'duplicate key value' USING ERRCODE = 'XX000';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER as_by_citus BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION told_without_a_code();
+"""
+
+
+def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(own_url: str) -> None:
+    """What the copy between the servers of a Citus cluster meets comes back as an internal error."""
+    with psycopg.connect(own_url) as owner:
+        owner.execute(A_KEY_TWICE)
+    database = Database(own_url)
+    service = Subledger(database)
+    service.create_ledger("a", LedgerSettings(currency="USD"))
+    service.record("a", [buy("c0")])
+    [first] = service.record("a", [use("u")])
+    for _ in range(2):
+        [again] = service.record("a", [use("u")])
+        assert (again.status, again.position) == ("duplicate", first.position)
+    database.close()
+
+
 def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_event(own_url: str) -> None:
     """Beside a big ledger a new one is empty, says the planner; any index will do for it, also one that is no help."""
     for name, events in (("big", 40_000), ("new", 1_500)):

@@ -140,8 +140,11 @@ def test_no_policy_of_row_security_reads_a_setting(owner_url: str) -> None:
 RUNS_ANYWHERE = (
     "SELECT * FROM events WHERE ledger = %s AND position > %s",
     "SELECT * FROM events e JOIN batches b ON b.ledger = e.ledger WHERE e.ledger = %(ledger)s::text",
-    "SELECT (SELECT count(*) FROM blocks b WHERE b.ledger = w.ledger) FROM wallets w WHERE w.ledger = %s",
-    "SELECT 1 FROM events e CROSS JOIN LATERAL (SELECT FROM batches b WHERE b.ledger = e.ledger) x WHERE e.ledger = %s",
+    "SELECT (SELECT count(*) FROM blocks b WHERE b.ledger = %(l)s AND b.customer = w.customer)"
+    " FROM wallets w WHERE w.ledger = %(l)s",
+    "SELECT 1 FROM events e CROSS JOIN LATERAL (SELECT FROM batches b WHERE b.ledger = %(l)s AND"
+    " b.last_position >= e.position LIMIT 1) x WHERE e.ledger = %(l)s",
+    "UPDATE deliveries SET due_at = greatest(due_at, now() + make_interval(secs => %s)) WHERE ledger = %s",
     "WITH b AS (SELECT ledger FROM blocks WHERE ledger = %s) SELECT FROM b JOIN events e ON e.ledger = b.ledger",
     "WITH s AS MATERIALIZED (SELECT * FROM beside) DELETE FROM blocks b WHERE ledger = %s AND NOT EXISTS ("
     "SELECT FROM s WHERE s.block_id = b.block_id)",
@@ -161,6 +164,20 @@ CANNOT_RUN = {
     "SELECT * FROM events e JOIN batches b ON b.last_position = e.position WHERE e.ledger = %s": "batches is not",
     "SELECT 1 FROM events WHERE ledger = %s UNION ALL SELECT 1 FROM batches": "batches is not",
     "SELECT (SELECT count(*) FROM blocks) FROM wallets WHERE ledger = %s": "blocks is not",
+    "SELECT (SELECT count(*) FROM blocks b WHERE b.ledger = w.ledger) FROM wallets w WHERE w.ledger = %s":
+        "blocks is not",
+    "SELECT 1 FROM wallets w WHERE w.ledger = %s AND EXISTS (SELECT FROM blocks b WHERE b.ledger = w.ledger)":
+        "blocks is not",
+    "SELECT 1 FROM events e CROSS JOIN LATERAL (SELECT FROM batches b WHERE b.ledger = e.ledger) x WHERE e.ledger = %s":
+        "batches is not",
+    "SELECT 1 FROM ledgers l, LATERAL (SELECT 0 UNION ALL SELECT 1 FROM batches b WHERE b.ledger = l.ledger) x"
+    " WHERE l.ledger = %s": "batches is not",
+    "SELECT decision FROM recorded_events WHERE ledger = %s": "is a view for people",
+    "UPDATE deliveries SET due_at = CASE WHEN %s THEN now() END WHERE ledger = %s": "calls now() in CASE",
+    "UPDATE deliveries SET due_at = coalesce(due_at, now()) WHERE ledger = %s": "calls now() in CASE or COALESCE",
+    "UPDATE deliveries SET due_at = greatest(due_at, now()) + make_interval(secs => %s) WHERE ledger = %s":
+        "adds an interval to a column",
+    "UPDATE deliveries SET due_at = due_at + interval '1 day' WHERE ledger = %s": "adds an interval to a column",
     "WITH w AS (SELECT * FROM wallets) SELECT FROM w WHERE ledger = %s": "wallets is not",
     "SELECT FROM events e JOIN api_keys k ON k.ledger = e.ledger WHERE e.ledger = %s": "reads api_keys beside events",
     "WITH s AS (SELECT * FROM beside) DELETE FROM blocks b WHERE ledger = %s AND EXISTS (SELECT FROM s)":
@@ -295,6 +312,21 @@ def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(f
     _already(fresh_database_url, ("ledgers", "distributed", "ledger", 7))
     with database.read() as reading:
         assert [workers_for(reading, 10_000_000, asked) for asked in (None, 1, 3)] == [1, 1, 1]
+    database.close()
+
+
+@pytest.mark.parametrize(("citus", "plans"), [(False, "force_generic_plan"), (True, "auto")])
+def test_a_plan_serves_every_ledger_but_where_it_must_say_which_server_has_it(
+    fresh_database_url: str, citus: bool, plans: str
+) -> None:
+    migrate(fresh_database_url)
+    if citus:
+        _pretend(fresh_database_url)  # and nothing distributed yet: who is connected goes on when it is
+    database = Database(fresh_database_url)
+    with database.write(recording=True) as connection:
+        connection.rollback()
+        assert connection.execute("SELECT current_setting('plan_cache_mode')").fetchall() == [(plans,)]
+    assert database.ask("SELECT current_setting('plan_cache_mode')", {}) == [(plans,)]
     database.close()
 
 

@@ -7,6 +7,7 @@ import json
 from api.service import Subledger
 from projections.integrity import verify
 from projections.log_stream import WHOLE, read_events, read_log
+from subledger.store.log import decision_whole
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.walks import long_walk
 from tests.store.walked import record_walk
@@ -24,14 +25,24 @@ def told(service: Subledger, ledger: str) -> dict[int, str]:
         return {row.position: row.decision for row in connection.exec_driver_sql(query, (ledger,))}
 
 
-def test_the_view_and_the_streams_tell_the_same_decisions(service: Subledger, new_ledger: NewLedger) -> None:
+def asked(service: Subledger, ledger: str) -> dict[int, str]:
+    with service.database.read() as connection:
+        query = (
+            f"SELECT e.position, {decision_whole('%(ledger)s')} AS decision FROM events e WHERE e.ledger = %(ledger)s"
+        )
+        return {row.position: row.decision for row in connection.exec_driver_sql(query, {"ledger": ledger})}
+
+
+def test_the_view_the_queries_and_the_streams_tell_the_same_decisions(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
     ledger = f"{new_ledger()}-walk"
     record_walk(service, ledger, long_walk(11, 300))
     found = told(service, ledger)
     with service.database.read() as connection:
         alone = {e.position: e.decision_text for chunk in read_events(connection, ledger, WHOLE) for e in chunk}
         whole = {e.position: e.decision_text for chunk in read_log(connection, ledger, "true") for e, _ in chunk}
-    assert found == alone == whole
+    assert found == asked(service, ledger) == alone == whole
     kept = stored(service, ledger)
     assert {p: text for p, text in kept.items() if text is not None}.items() <= found.items()
     assert sum(text is None for text in kept.values()) > 3

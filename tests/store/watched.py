@@ -20,7 +20,7 @@ from tests.store.one_ledger import faults
 ROOT: Final = Path(__file__).parents[2]
 OURS: Final = tuple(f"{ROOT / name}/" for name in ("subledger", "projections", "api", "migrations"))
 TESTS: Final = f"{ROOT / 'tests'}/"
-SHARDED: Final = frozenset({*sharded_tables(), "journal_lines", "recorded_events"})
+SHARDED: Final = frozenset({*sharded_tables(), "journal_lines"})
 
 CROSSES_LEDGERS: Final = {
     ("subledger/store/ledgers.py", "ledger_heads"): "lists ledgers, one row of each",

@@ -30,7 +30,7 @@ WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
 DECIDE: Final = f"""
 UPDATE deliveries
 SET state = %(state)s, reason = %(reason)s, steps = steps + 1, attempts = 0, looks = 0, changed_at = now(),
-    due_at = CASE WHEN %(due)s THEN now() END, claim = NULL, claimed_until = NULL
+    due_at = now() + make_interval(secs => %(due_s)s), claim = NULL, claimed_until = NULL
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
 RETURNING {COLUMNS}
 """
@@ -103,7 +103,7 @@ def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delive
 def _decided(connection: WriteConnection, delivery: Delivery, state: State, reason: str, by: str) -> Delivery:
     check_step(delivery.state, state)
     where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
-    found = connection.execute(DECIDE, {**where, "due": state in WORKED_ON}).fetchone()
+    found = connection.execute(DECIDE, {**where, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
     assert found is not None  # it is locked
     moved = delivery_of(found)
     connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})

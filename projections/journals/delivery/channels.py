@@ -43,7 +43,7 @@ SELECT extract(epoch FROM greatest(free_at - now(), interval '0')) FROM delivery
 WHERE ledger = %(ledger)s AND channel = %(channel)s FOR UPDATE
 """
 TAKE_TURN: Final = """
-UPDATE delivery_channels SET free_at = greatest(free_at, now()) + make_interval(secs => %(apart_s)s)
+UPDATE delivery_channels SET free_at = now() + make_interval(secs => %(next_s)s)
 WHERE ledger = %(ledger)s AND channel = %(channel)s
 """
 HOLD_OFF: Final = """
@@ -190,7 +190,7 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
     """Waits for the next call's turn, over all workers. Raises Throttled where it is far off."""
     pace = channel.settings.calls_a_minute
     apart_s = 60.0 / pace if pace else 0.0
-    where = {"ledger": channel.ledger, "channel": channel.name, "apart_s": apart_s}
+    where = {"ledger": channel.ledger, "channel": channel.name}
 
     # Our own pace is waited out, however slow, as an attempt is more than one call; what a target asks for is not.
     patience_s = max(_PATIENCE_S, 2 * apart_s)
@@ -200,7 +200,7 @@ def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
             found = connection.execute(TURN, where).fetchone()
             wait_s = float(found[0] or 0) if found is not None else 0.0
             if wait_s <= patience_s:
-                connection.execute(TAKE_TURN, where)
+                connection.execute(TAKE_TURN, {**where, "next_s": wait_s + apart_s})
         if wait_s > patience_s:
             raise Throttled(f"the channel {channel.name} makes no call for {wait_s:.0f} s", wait_s=wait_s)
         time.sleep(wait_s)

@@ -131,14 +131,14 @@ SELECT min(greatest(due_at, coalesce(claimed_until, due_at))),
 WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at IS NOT NULL
 """
 MOVE: Final = f"""
--- What a delivery has become, by the worker that has it in hand.
+-- What a delivery has become, by the worker that has it in hand. Seconds from now; NULL for none.
 UPDATE deliveries
 SET state = %(state)s, attempts = %(attempts)s, looks = %(looks)s, steps = steps + 1, reason = %(reason)s,
     due_at = now() + make_interval(secs => %(wait_s)s), erp_id = coalesce(%(erp_id)s, erp_id),
     claim = CASE WHEN %(keep)s THEN claim END, claimed_until = CASE WHEN %(keep)s THEN claimed_until END,
     payload = coalesce(%(payload)s, payload), payload_hash = coalesce(%(payload_hash)s, payload_hash),
-    submitted_at = CASE WHEN %(state)s = 'submitted' THEN now() ELSE submitted_at END,
-    changed_at = CASE WHEN state = %(state)s THEN changed_at ELSE now() END
+    submitted_at = greatest(submitted_at, now() + make_interval(secs => %(submitted_s)s)),
+    changed_at = greatest(changed_at, now() + make_interval(secs => %(changed_s)s))
 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND claim = %(claim)s
 RETURNING {COLUMNS}
 """
@@ -279,6 +279,8 @@ def move(
                 **where, "claim": mine, "state": state, "wait_s": wait_s, "reason": reason, "keep": keep,
                 "attempts": delivery.attempts if attempts is None else attempts, "erp_id": erp_id,
                 "looks": delivery.looks + 1 if state is delivery.state else 0,
+                "submitted_s": 0.0 if state is State.SUBMITTED else None,
+                "changed_s": None if state is delivery.state else 0.0,
                 "payload": payload, "payload_hash": payload_hash,
             },
         ).fetchone()  # fmt: skip
