@@ -6,7 +6,6 @@ tried on a snapshot. Owns: the steps and their order. Does not own: what they lo
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -15,9 +14,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.journals.close import remeasurements
-from projections.journals.delivery.channels import list_channels
-from projections.journals.delivery.outbox import list_deliveries
-from projections.journals.delivery.states import IN_THE_BOOKS, State
+from projections.journals.delivery.arrivals import arrivals_of
+from projections.journals.delivery.states import State
 from projections.journals.mapping import mapping_for
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
@@ -244,28 +242,33 @@ class _Looking:
         )  # fmt: skip
 
     def _deliveries(self) -> Iterator[Step]:
-        """Of each channel: are the month's journals in the books there, and were they tied out?"""
-        ledger, period = self._state.ledger, self._period
-        handed_over = {(number, format) for number, format in rows(self._connection, FILES, self._where)}
-        made = journals_of(self._connection, ledger, period)
-        for channel in list_channels(self._connection, ledger):
-            found = list_deliveries(self._connection, ledger, channel=channel.name, period=period)
-            counts = Counter(each.state.value for each in found if each.state is not State.ABANDONED)
-            missing = [journal.number for journal in made if (journal.number, channel.format.name) not in handed_over]
-            dead = [each.delivery_id for each in found if each.state in (State.REJECTED, State.FAILED)]
-            there = bool(made) and not missing and {*counts} <= {state.value for state in IN_THE_BOOKS}
+        """Of each channel: are the month's journals in the books there, and were they tied out? And of deliveries whose
+        channel was taken away: have they arrived?
+        """
+        period, made = self._period, journals_of(self._connection, self._state.ledger, self._period)
+        for arrival in arrivals_of(self._connection, self._state.ledger, period, made):
+            channel, there = arrival.channel, bool(made) and arrival.in_the_books
+            to_see = [*arrival.dead, *arrival.taken_out]
+            show = self._command(f"deliveries show {to_see[0]}") if to_see else None
+            state: Standing = "open" if not there else "attention" if arrival.taken_out else "done"
+            if channel is None:
+                yield Step(
+                    name=f"no_channel_{arrival.destination}", state=state, evidence=arrival.evidence,
+                    question=f"Is what was to go to {arrival.destination}, where no channel leads, in its books?",
+                    next=None if state == "done" else show or self._command("deliveries list"),
+                )  # fmt: skip
+                continue
+            deliver = self._command(f"deliver {period} --channel {channel.name}")
             yield Step(
                 name=f"delivery_{channel.name}", question=f"Is every journal in the books of {channel.destination}?",
-                state="done" if there else "open",
-                evidence={"deliveries": dict(sorted(counts.items())), "not_sent": missing, "dead": dead[:_SHOWN]},
-                next=None if there else self._command(
-                    f"deliveries show {dead[0]}" if dead else f"deliver {period} --channel {channel.name}"
-                ),
+                state=state, evidence=arrival.evidence,
+                next=None if state == "done" else show if there or arrival.dead else deliver,
             )  # fmt: skip
-            tied = there and State.POSTED.value not in counts
+            tied = bool(made) and arrival.reconciled
             yield Step(
                 name=f"tie_out_{channel.name}", question=f"Do the accounts of {channel.destination} tie out?",
-                state="done" if tied else "attention", evidence={"reconciled": counts[State.RECONCILED.value]},
+                state="done" if tied else "attention",
+                evidence={"reconciled": arrival.evidence["deliveries"].get(State.RECONCILED.value, 0)},
                 next=None if tied else self._command(f"tie-out --channel {channel.name} --period {period}"),
             )  # fmt: skip
 
