@@ -36,17 +36,19 @@ ORDER BY created_at, delivery_id LIMIT %(limit)s
 """
 NEVER_HANDED_ON: Final = """
 -- Exports in a channel's format, of journals after the first that it delivered, that were never put into an outbox.
+-- A format without documents is a file of the journal's lines.
 SELECT e.created_at, e.export_id, e.period
 FROM (SELECT period, number FROM deliveries
       WHERE ledger = %(ledger)s AND destination = %(destination)s AND state <> 'abandoned'
       ORDER BY period, number LIMIT 1) AS first
 JOIN journal_exports e ON e.ledger = %(ledger)s AND (e.period, e.number) > (first.period, first.number)
+JOIN journals j ON j.ledger = e.ledger AND j.period = e.period AND j.number = e.number
 WHERE e.format = %(format)s AND NOT e.detail AND e.created_at < %(before)s
   AND NOT EXISTS (SELECT FROM deliveries d WHERE d.ledger = %(ledger)s AND d.export_id = e.export_id)
   AND NOT EXISTS (SELECT FROM deliveries d
                   WHERE d.ledger = %(ledger)s AND d.destination = %(destination)s AND d.period = e.period
                     AND d.number = e.number AND d.state <> 'abandoned')
-  AND coalesce(e.postings::json -> 'documents' ->> 0 IS NOT NULL, true)
+  AND CASE WHEN e.postings IS NULL THEN j.lines <> '[]' ELSE e.postings::json -> 'documents' -> 0 IS NOT NULL END
 ORDER BY e.created_at, e.export_id LIMIT %(limit)s
 """
 BY_STATE: Final = f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,14 +13,17 @@ from api.service import Subledger
 from projections.journals import exports
 from projections.journals.close import close_period
 from projections.journals.delivery import by_hand, outbox
-from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.channels import Channel, set_channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export
+from projections.journals.mapping import adopt_mapping
+from projections.journals.reversing import reverse_journal
 from projections.monitors import Monitor, check, look
 from projections.monitors.settings import set_settings
 from subledger.periods import Period
+from tests.charts import another_chart
 from tests.conftest import cloud_event
-from tests.general_ledgers.conftest import MONTH
+from tests.general_ledgers.conftest import MONTH, QUICK
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work
 
@@ -136,6 +140,26 @@ def test_an_export_after_the_first_delivered_one_that_nobody_put_into_the_outbox
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0, "a person took it out"
 
 
+def test_a_file_without_documents_that_nobody_put_into_the_outbox_rings_unless_it_is_empty(
+    service: Subledger, sold: Sold, tmp_path: Path
+) -> None:
+    ledger = sold()
+    given = {"connector": "folder", "directory": str(tmp_path), "format": "csv", **QUICK}
+    drop = set_channel(service.database, ledger, "drop", given, by="test")
+    service.deliver(ledger, MONTH, channel="drop")
+    work(service, drop)
+    close_period(service.recorder, ledger, MONTH)
+    close_period(service.recorder, ledger, FEBRUARY)
+    exports.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
+    assert check(service.database, ledger, datetime.now(UTC) + timedelta(hours=2)).well, "February is empty"
+    service.record(ledger, [cloud_event("mar", "credits.consumed", "c0000", "2026-03-05T00:00:00Z", credits="1")])
+    close_period(service.recorder, ledger, FEBRUARY.next)
+    [forgotten] = exports.export(service.recorder, service.database, ledger, FEBRUARY.next, "csv")
+    rings = looked(service, ledger, "exports_not_accepted", minutes=61)
+    assert (rings.value, rings.evidence["in_no_outbox"]) == (1, [forgotten.export_id])
+    assert looked(service, ledger, "event_to_general_ledger", minutes=16).rings
+
+
 def test_what_was_exported_before_anything_was_delivered_and_what_is_empty_is_not_waited_for(
     service: Subledger, one: tuple[Channel, Delivery]
 ) -> None:
@@ -157,7 +181,8 @@ def test_a_journal_is_late_from_its_close_until_it_is_in_the_books(
 ) -> None:
     channel, _ = one
     ledger = channel.ledger
-    february(service, ledger)  # a later cut adds nothing to January's age
+    # A later cut adds nothing to January's age.
+    outbox.add(service.database, channel, february(service, ledger), by="test")
     early = looked(service, ledger, "event_to_general_ledger", minutes=14)
     assert early.value is not None
     assert 14 * 60 <= early.value < 15 * 60
@@ -173,7 +198,7 @@ def test_a_journal_is_late_from_its_close_until_it_is_in_the_books(
     after = looked(service, ledger, "event_to_general_ledger", minutes=15)
     assert (after.value, after.rings) == (0, False)
     posted = after.evidence["posted"]
-    assert posted["journals"] == 1
+    assert posted["journals"] == 2
     assert 0 < posted["p95_s"] == posted["max_s"] < 15 * 60
     assert looked(service, ledger, "event_to_general_ledger", days=8).evidence["posted"]["journals"] == 0
 
@@ -209,6 +234,53 @@ def test_a_closed_month_that_nobody_exports_is_late_where_there_is_a_channel_for
     late = looked(service, ledger, "event_to_general_ledger", days=1)
     assert late.rings
     assert late.next == f"subledger deliver 2026-01 --ledger {ledger}"
+
+
+def test_a_journal_that_was_made_for_a_look_and_never_went_to_the_channel_is_late(
+    service: Subledger, one: tuple[Channel, Delivery]
+) -> None:
+    channel, _ = one
+    ledger = channel.ledger
+    work(service, channel)
+    service.record(ledger, [cloud_event("feb", "credits.consumed", "c0000", "2026-02-05T00:00:00Z", credits="1")])
+    exports.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
+    assert looked(service, ledger, "event_to_general_ledger", days=1).value == 0, "the month goes on"
+    close_period(service.recorder, ledger, FEBRUARY)
+    late = looked(service, ledger, "event_to_general_ledger", minutes=16)
+    assert (late.rings, late.evidence["journals"]) == (True, 1)
+    assert late.next == f"subledger deliver 2026-02 --channel netsuite --ledger {ledger}"
+    service.deliver(ledger, FEBRUARY, channel="netsuite")
+    work(service, channel)
+    assert looked(service, ledger, "event_to_general_ledger", minutes=16).value == 0
+
+
+def test_journals_of_the_months_closed_last_are_late_where_nothing_was_ever_delivered(
+    service: Subledger, sold: Sold, exported: Exported, netsuite_channel: NetSuiteChannel
+) -> None:
+    ledger = sold()
+    close_period(service.recorder, ledger, MONTH)
+    exports.export(service.recorder, service.database, ledger, MONTH, "csv")
+    assert looked(service, ledger, "event_to_general_ledger", days=1).value == 0, "it goes nowhere"
+    netsuite_channel(ledger)
+    assert looked(service, ledger, "event_to_general_ledger", days=1).rings
+    [delivery] = outbox.add(service.database, netsuite_channel(ledger), exported(ledger, approved=True), by="test")
+    by_hand.abandon(service.database, ledger, delivery.delivery_id, by="test", reason="posted by hand")
+    assert looked(service, ledger, "event_to_general_ledger", days=1).value == 0, "a person took it out"
+
+
+def test_a_correction_is_late_from_when_it_was_made(service: Subledger, one: tuple[Channel, Delivery]) -> None:
+    channel, _ = one
+    ledger = channel.ledger
+    work(service, channel)
+    adopt_mapping(service.recorder, ledger, another_chart(7000))
+    made = reverse_journal(service.recorder, ledger, MONTH, 1, "the wrong chart", by="test")
+    assert made.reversal.correction is not None
+    at = made.reversal.correction.made_at + timedelta(minutes=10)
+    found = check(service.database, ledger, at).named("event_to_general_ledger")
+    assert (found.value, found.evidence["journals"]) == (600, 2)
+    service.deliver(ledger, MONTH, channel="netsuite")
+    found = check(service.database, ledger, at).named("event_to_general_ledger")
+    assert (found.value, found.evidence["journals"]) == (600, 2)
 
 
 def test_dead_letters_ring_above_their_number(
