@@ -227,8 +227,9 @@ def tie_out(
 ) -> None:
     """Compares the general ledger's trial balance with what was handed over; exit code 1 where they differ.
 
-    Without --account: every account that the sub-ledger alone feeds. Amounts are in the functional currency. With
-    --channel, what was posted through it in months without a difference is reconciled.
+    Without --account: every account that the sub-ledger alone feeds; then, with --channel, what was posted there is
+    reconciled month by month, where nothing differs. Amounts are in the functional currency. Nothing to compare is no
+    tie-out.
 
     Example: subledger tie-out trial-balance.csv --ledger acme
     """

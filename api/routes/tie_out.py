@@ -72,7 +72,7 @@ class TheirChannel(TheirBooks):
 def compare_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
 ) -> dict[str, Any]:  # fmt: skip
-    """Compares the books behind a channel, and reconciles what was posted through it where nothing differs."""
+    """Compares the books behind a channel. Where all accounts are, what was posted is reconciled, month by month."""
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
     with service.database.read() as connection:

@@ -77,20 +77,31 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TieOut(msgspec.Struct, frozen=True, kw_only=True):
-    """``compared`` accounts and months, of ``periods``. ``not_ours``: accounts of the file that no journal names, or
-    that others post to as well. ``not_handed_over``: months with entries that no journal holds yet."""
+    """``compared`` accounts and months, of ``periods``. ``of_all``: every account of ours was compared, not a choice.
+    ``not_ours``: accounts of the file that no journal names, or that others post to as well. ``not_handed_over``:
+    months with entries that no journal holds yet."""
 
     ledger: str
     currency: str
     periods: tuple[Period, ...]
     compared: int
+    of_all: bool
     differences: tuple[Difference, ...]
     not_ours: tuple[str, ...]
     not_handed_over: tuple[Period, ...]
 
     @property
     def tied(self) -> bool:
-        return not self.differences and not self.not_handed_over
+        """Something was compared, nothing differs, and nothing waits to be handed over."""
+        return bool(self.compared) and not self.differences and not self.not_handed_over
+
+    @property
+    def months_proved(self) -> tuple[Period, ...]:
+        """The months of which every account of ours is there as it was handed over, and that were handed over whole."""
+        if not self.compared or not self.of_all:
+            return ()
+        doubtful = {*self.not_handed_over, *(difference.period for difference in self.differences)}
+        return tuple(period for period in self.periods if period not in doubtful)
 
 
 def read_trial_balance(text: str, currency: str) -> list[Theirs]:
@@ -203,7 +214,7 @@ def tie_out(
     waiting = tuple(period for period in periods if entries_waiting(connection, ledger, period))
     return TieOut(
         ledger=ledger, currency=state.functional_currency, periods=tuple(periods), compared=compared,
-        differences=tuple(differences),
+        of_all=not accounts, differences=tuple(differences),
         not_ours=tuple(sorted({row.account for row in rows.values()} - chosen)), not_handed_over=waiting,
     )  # fmt: skip
 

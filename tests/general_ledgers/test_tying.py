@@ -70,6 +70,36 @@ def test_an_entry_made_there_by_hand_is_a_difference_and_reconciles_nothing(
     assert {delivery.state for delivery in deliveries(service, posted.ledger)} == {State.POSTED}
 
 
+def test_one_account_that_ties_out_reconciles_nothing(
+    service: Subledger, posted: Channel, netsuite: NetSuiteStandIn
+) -> None:
+    account = netsuite.journals[0]["record"]["line"]["items"][0]["account"]["externalId"]
+    found, done = tie_out_channel(service.database, posted.ledger, "netsuite", accounts=[account], by="cfo")
+    assert (found.tied, done) == (True, [])
+    assert {delivery.state for delivery in deliveries(service, posted.ledger)} == {State.POSTED}
+
+
+def test_a_difference_in_one_month_does_not_keep_another_from_being_reconciled(
+    service: Subledger, posted: Channel, netsuite: NetSuiteStandIn
+) -> None:
+    late = cloud_event("feb", "credits.consumed", "c0000", "2026-02-05T00:00:00Z", credits="1")
+    service.record(posted.ledger, [late])
+    service.deliver(posted.ledger, MONTH.next, channel="netsuite")
+    work(service, posted)
+    revenue = next(
+        item
+        for journal in netsuite.journals if "2026-02" in journal["record"]["memo"]
+        for item in journal["record"]["line"]["items"] if item["account"]["externalId"] == "4000"
+    )  # fmt: skip
+    revenue["credit"] += 5
+    found, done = tie_out_channel(service.database, posted.ledger, "netsuite", by="cfo")
+    assert {each.period for each in found.differences} == {MONTH.next}
+    assert not found.tied
+    states = {(each.period, each.state) for each in deliveries(service, posted.ledger)}
+    assert states == {(MONTH, State.RECONCILED), (MONTH.next, State.POSTED)}
+    assert {each.period for each in done} == {MONTH}
+
+
 def test_a_month_that_the_books_say_nothing_of_is_a_difference(
     service: Subledger, posted: Channel, netsuite: NetSuiteStandIn
 ) -> None:

@@ -84,6 +84,22 @@ def test_books_that_posted_everything_once_tie(service: Subledger, ledger: str) 
     assert compared(service, ledger, rows, *{row["account"] for row in rows}).tied
 
 
+def test_a_comparison_of_nothing_ties_nothing(service: Subledger, ledger: str, new_ledger: NewLedger) -> None:
+    for found in (compared(service, ledger, []), compared(service, new_ledger(), booked(service, ledger))):
+        assert (found.compared, found.tied, found.months_proved) == (0, False, ())
+    with service.database.read() as connection:
+        assert not tie_out(connection, ledger, read_trial_balance("account,period,debit,credit\n", "USD")).tied
+
+
+def test_a_month_is_proved_by_all_its_accounts_and_whatever_another_months_say(service: Subledger, ledger: str) -> None:
+    rows = booked(service, ledger)
+    assert compared(service, ledger, rows).months_proved == tuple(MONTHS)
+    of_one = compared(service, ledger, rows, "2150")
+    assert (of_one.tied, of_one.months_proved) == (True, ())
+    next(row for row in rows if row["account"] == "4000" and row["period"] == "2026-02")["credit"] = "0.00"
+    assert compared(service, ledger, rows).months_proved == (MONTHS[0], MONTHS[2])
+
+
 def test_balances_are_compared_as_of_each_months_end(service: Subledger, ledger: str) -> None:
     running: dict[str, float] = {}
     rows = []

@@ -75,17 +75,14 @@ def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reaso
 
 
 def reconcile(database: Database, ledger: str, found: TieOut, destination: str, *, by: str) -> list[Delivery]:
-    """What a tie-out without differences says of what was posted in its months: it is reconciled.
-
-    Nothing where it found a difference, or a month that was not handed over whole.
+    """What was posted in the months that a tie-out proves is reconciled: a month by itself, whatever another one's
+    accounts say, and only by a comparison of all accounts.
     """
-    if not found.tied:
-        return []
     reason = "a tie-out of its month found no difference"
     with database.write() as connection:
         return [
             _decided(connection, delivery, State.RECONCILED, reason, by)
-            for period in found.periods
+            for period in found.months_proved
             for delivery in list_deliveries(connection, ledger, period=period, states=(State.POSTED,))
             if delivery.destination == destination
         ]
