@@ -189,6 +189,34 @@ def canonical(value: Any) -> str:
     return rfc8785.dumps(value).decode()
 
 
+def check_texts(document: Any, *, field: str) -> None:
+    """No text or name in a JSON value holds NUL or half a surrogate pair, which JSON can write and nothing can keep.
+
+    Raises InvalidValue naming the member of the document that does, or ``field``; never the text, which no answer could
+    hold either.
+    """
+    left: list[tuple[str, Any]] = [(field, document)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, str):
+            if "\x00" in value or not _is_unicode(value):
+                raise InvalidValue(f"{place} cannot be kept as text", field=place, expected="Unicode without NUL")
+        elif isinstance(value, Mapping):
+            for name, item in value.items():
+                check_texts(name, field=place)
+                left.append((name if value is document else f"{place}.{name}", item))
+        elif isinstance(value, list | tuple):
+            left.extend((f"{place}.{number}", item) for number, item in enumerate(value))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with ``Z``, with microseconds only where there are any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

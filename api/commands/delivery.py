@@ -20,6 +20,7 @@ from projections.journals.delivery.connectors import CONNECTORS
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import DEAD, ON_ITS_WAY, State
+from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
@@ -265,6 +266,8 @@ def deliveries_abandon(
     delivery_id: DeliveryArgument, ledger: LedgerOption, reason: Reason, by: By = whoami(), json_: Json = False
 ) -> None:
     """Takes a delivery out, as one that was posted by hand: nothing more is done for it."""
+    if not reason.strip():
+        raise InvalidInput("say why it is taken out", field="reason", expected="a reason")
     service = connect()
     _show([by_hand.abandon(service.database, ledger, delivery_id, by=by, reason=reason)], json_)
 

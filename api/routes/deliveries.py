@@ -12,6 +12,7 @@ from api.access import Access
 from api.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, Limit, Service, needs
 from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.states import State
+from subledger.events import check_texts
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
@@ -32,7 +33,7 @@ class NewDeliveries(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     period: str
-    channel: str | None = None
+    channel: str | None = Field(default=None, pattern=r"^[^\x00]+$")
 
 
 class Because(BaseModel):
@@ -40,7 +41,7 @@ class Because(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    reason: str = Field(min_length=1, max_length=1_000)
+    reason: str = Field(min_length=1, max_length=1_000, pattern=r"^[^\x00]+$")
 
 
 @router.get("/channels", dependencies=[needs(Access.READER)])
@@ -66,6 +67,7 @@ def set_channel(
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
 ) -> dict[str, Any]:  # fmt: skip
     """Makes or changes a channel. A credential is named (`env:NAME`, `file:/path`), as it is where the worker runs."""
+    check_texts(body, field="settings")
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     return delivery_documents.channel(channels.set_channel(service.database, ledger, channel, body, by=caller))
@@ -85,6 +87,7 @@ def deliver(
     body: Annotated[NewDeliveries, Body(examples=[{"period": "2026-01"}])],
 ) -> dict[str, Any]:  # fmt: skip
     """Exports a period and puts its journals on their way; a worker delivers them. Again, only what is new is added."""
+    check_texts(body.model_dump(), field="body")
     found = service.deliver(ledger, Period.parse(body.period), channel=body.channel, by=caller)
     return documents.page([delivery_documents.delivery(delivery) for delivery in found], None)
 
@@ -93,7 +96,7 @@ def deliver(
 def every(
     service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None,
     state: Annotated[list[State] | None, Query(description="In one of these states")] = None,
-    channel: Annotated[str | None, Query(max_length=60)] = None, period: str | None = None,
+    channel: Annotated[str | None, Query(max_length=60, pattern=r"^[^\x00]+$")] = None, period: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Deliveries in order of id."""
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]

@@ -74,7 +74,9 @@ async def _caller(request: Request) -> str:
 Caller = Annotated[str, Depends(_caller)]
 Service = Annotated[Subledger, Depends(_service)]
 MAX_LEDGER_ID = 64
-ChannelName = Annotated[str, Path(description="The channel", examples=["netsuite"], max_length=60)]
+ChannelName = Annotated[
+    str, Path(description="The channel", examples=["netsuite"], max_length=60, pattern=r"^[^\x00]+$")
+]
 LedgerId = Annotated[
     str, Path(description="The ledger", examples=["acme"], max_length=MAX_LEDGER_ID, pattern=r"^[^\x00]+$")
 ]

@@ -13,6 +13,7 @@ from api.routes.dependencies import Caller, ChannelName, LedgerId, Service, need
 from projections.journals import tie_out as tying
 from projections.journals.delivery.tying import tie_out_channel
 from subledger.errors import InvalidInput
+from subledger.events import check_texts
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
@@ -55,6 +56,7 @@ def compare(
 
     A difference names the journals behind it and their lines; an export of the journal leads to the entries.
     """
+    check_texts(body.model_dump(exclude_none=True), field="body")
     if (body.rows is None) == (body.csv is None):
         raise InvalidInput("send rows, or csv", field="rows", expected="one of rows and csv")
     with service.database.read() as connection:
@@ -73,6 +75,7 @@ def compare_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
 ) -> dict[str, Any]:  # fmt: skip
     """Compares the books behind a channel. Where all accounts are, what was posted is reconciled, month by month."""
+    check_texts(body.model_dump(exclude_none=True), field="body")
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
     with service.database.read() as connection:

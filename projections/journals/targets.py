@@ -14,7 +14,7 @@ from projections.journals.formats import TARGETS
 from projections.journals.formats.target import Target, TargetSettings, read_settings
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import UnknownTarget
-from subledger.events import canonical
+from subledger.events import canonical, check_texts
 from subledger.store.database import Database
 
 FIND_SETTINGS: Final = """
@@ -49,6 +49,7 @@ def set_settings(
     database: Database, ledger: str, target: Target, given: Mapping[str, Any], *, by: str
 ) -> TargetSettings:
     """Sets all of them: what is not given is as it ships. What was exported stays as it is. Raises InvalidInput."""
+    check_texts(given, field="settings")
     settings = read_settings(target.settings, given)
     text = canonical(msgspec.to_builtins(settings))
     with database.write() as connection:

@@ -14,7 +14,7 @@ from projections.journals.delivery.connectors.connector import check_url
 from projections.journals.delivery.credentials import Credential
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import InvalidInput
-from subledger.events import canonical
+from subledger.events import canonical, check_texts
 from subledger.store.database import Database
 
 OFF: Final = "off"
@@ -95,6 +95,7 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
 
 def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
     """Settings from a document, in which null or "off" is no threshold. Raises InvalidInput naming the field."""
+    check_texts(given, field="settings")
     known = MonitorSettings.__struct_fields__
     unknown = sorted(set(given) - set(known))
     if unknown:

@@ -28,6 +28,9 @@ NETSUITE = {
         ({"url": "http://erp.example"}, "url"),
         ({"url": ""}, "url"),
         ({"private_key": "-----BEGIN PRIVATE KEY-----"}, "private_key"),
+        ({"client_id": ""}, "client_id"),
+        ({"certificate_id": ""}, "certificate_id"),
+        ({"private_key": ""}, "private_key"),
         ({"colour": "blue"}, "colour"),
         ({"attempts": 0}, "attempts"),
         ({"settle_s": -1.0}, "settle_s"),
@@ -59,7 +62,7 @@ def test_a_setting_that_is_missing_names_itself(service: Subledger, new_ledger: 
     assert refused.value.field == "client_id"
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 41])
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 41, "-", "-a", "_a"])
 def test_a_channel_has_a_name_that_fits_an_address(
     service: Subledger, new_ledger: Callable[..., str], name: str
 ) -> None:

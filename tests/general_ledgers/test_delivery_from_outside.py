@@ -66,6 +66,8 @@ def test_a_controller_delivers_a_month_from_the_command_line(
     dead = run("deliveries", "list", "--ledger", ledger, "--state", "rejected", "--state", "failed")["items"]
     assert [item["id"] for item in dead] == [refused["id"]]
 
+    asked = CliRunner().invoke(app, ["deliveries", "abandon", refused["id"], "--ledger", ledger, "--reason", " "])
+    assert asked.exit_code != 0
     netsuite.closed.clear()
     retried = run("deliveries", "retry", refused["id"], "--ledger", ledger, "--reason", "open again", "--by", "cfo")
     assert retried["items"][0]["state"] == "rendered"

@@ -263,6 +263,8 @@ def test_calls_are_kept_without_secret_token_and_signature(
         ({"authority": "http://login.example"}, "authority"),
         ({"tenant": ""}, "tenant"),
         ({"client_secret": "secret"}, "client_secret"),
+        ({"client_secret": ""}, "client_secret"),
+        ({"tenant": "acme\n"}, "tenant"),
         ({"format": "dynamics-json"}, "format"),
     ],
 )

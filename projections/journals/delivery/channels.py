@@ -102,10 +102,12 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
     What is not given is as it ships. Deliveries that are on their way go on with the new settings. Where a channel
     leads to is fixed once it has delivered: raises ChannelFixed, as else nobody could say where a journal is.
     """
-    if not name or len(name) > _NAME_LENGTH or not all(letter.isalnum() or letter in "-_" for letter in name):
+    # The ids of its deliveries begin with it: begun with a dash, they would be taken for options.
+    plain = name[:1].isalnum() and all(letter.isalnum() or letter in "-_" for letter in name)
+    if not plain or len(name) > _NAME_LENGTH:
         raise InvalidInput(
             "a channel's name is letters, digits, - and _", field="channel", found=name[:60],
-            expected=f"1 to {_NAME_LENGTH} of them",
+            expected=f"1 to {_NAME_LENGTH} of them, first a letter or a digit",
         )  # fmt: skip
     fields = dict(given)
     connector = connector_named(str(fields.pop("connector", "")))

@@ -17,11 +17,12 @@ from projections.journals.delivery import credentials
 from projections.journals.delivery.calls import Calls, NotAuthorised, Unclear
 from projections.journals.delivery.connectors.connector import ChannelSettings, check_url
 from projections.journals.delivery.credentials import Credential
+from subledger.errors import InvalidInput
 
 _ACTIONS: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
 _PAGES: Final = 4
 _TOKEN_EARLY_S: Final = 120.0
-_Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+$")]
+_Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+\\Z")]
 
 
 class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +42,8 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     def check(self) -> None:
         check_url(self.url)
         check_url(self.authority, field="authority")
+        if not self.client_secret:
+            raise InvalidInput("the client secret must be named", field="client_secret", expected="env:… or file:…")
 
 
 class DynamicsApi:

@@ -43,6 +43,7 @@ from projections.journals.delivery.credentials import Credential
 from projections.journals.deposits import APPLICATION, DEPOSIT
 from projections.journals.formats.target import TargetSettings
 from projections.journals.tie_out import Theirs
+from subledger.errors import InvalidInput
 from subledger.periods import Period
 
 _RECORDS: Final = "/services/rest/record/v1"
@@ -80,6 +81,9 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
 
     def check(self) -> None:
         check_url(self.url)
+        for field in ("client_id", "certificate_id", "private_key"):
+            if not getattr(self, field):
+                raise InvalidInput(f"{field} is empty", field=field, expected="that of the integration record")
 
 
 class NetSuite(Connector):

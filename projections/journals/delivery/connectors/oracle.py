@@ -24,7 +24,9 @@ batches (24C), Set the REST framework version; General Ledger user guide, Journa
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
+from string import Formatter
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import quote
 
@@ -88,6 +90,11 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
             raise InvalidInput(
                 "a user with its password, or a token", field="password", expected="user and password, or token"
             )
+        if re.fullmatch("[0-9]{1,3}", self.framework_version, re.ASCII) is None:
+            raise InvalidInput(
+                "framework_version is a number", field="framework_version", expected="such as 4",
+                found=self.framework_version[:60],
+            )  # fmt: skip
         _filled("parameters", self.parameters, dict.fromkeys(_PARAMETERS, ""), needed=("source", "group_id"))
         _filled("batch_query", self.batch_query, dict.fromkeys(_QUERY, ""), needed=("source",))
 
@@ -298,13 +305,19 @@ def _begins(theirs: str, ours: str) -> bool:
 
 
 def _filled(field: str, template: str, values: dict[str, str], *, needed: tuple[str, ...] = ()) -> str:
-    """A setting with what is in its braces filled in. Raises InvalidInput."""
+    """A setting with the names in its braces filled in, plain ones alone: a width, as ``{source:>999}`` asks for one,
+    would be room that somebody else pays for. Raises InvalidInput.
+    """
+    text, lacks = "", []
     try:
-        text = template.format(**values)
-        lacks = [name for name in needed if f"{{{name}}}" not in template]
-    except (KeyError, ValueError, IndexError, AttributeError):
+        pieces = list(Formatter().parse(template))
+        named = {name for _, name, _, _ in pieces if name is not None}
+        if not named <= {*values} or any(form or conversion for _, _, form, conversion in pieces):
+            raise ValueError(template)
+        text = "".join(literal + ("" if name is None else values[name]) for literal, name, _, _ in pieces)
+        lacks = [name for name in needed if name not in named]
+    except ValueError:
         lacks = list(values)
-        text = ""
     if lacks:
         raise InvalidInput(
             f"{field} cannot be filled in", field=field, found=template[:200],
