@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import msgspec
 
 from projections.monitors import Monitor, MonitorSettings, Report
@@ -34,6 +35,9 @@ def notified(found: Notified) -> Document:
     return document
 
 
-def settings(ledger: str, found: MonitorSettings) -> Document:
-    """The webhook's secret is named, never told."""
+def settings(ledger: str, found: MonitorSettings, *, whole: bool = True) -> Document:
+    """The webhook's secret is named, never told. Not ``whole``: nor is its path or query, which may hold another."""
+    if found.webhook and not whole:
+        url = httpx.URL(found.webhook)
+        found = msgspec.structs.replace(found, webhook=f"{url.scheme}://{url.netloc.decode()}")
     return {"ledger": ledger, "settings": msgspec.to_builtins(found)}

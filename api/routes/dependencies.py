@@ -31,10 +31,12 @@ class Guard:
         if scheme.lower() == "bearer" and key.strip():
             found, _ = await self._desk().find(key.strip())
             request.state.caller = authorize(found, ledger=ledger, needed=needed)
+            request.state.rights = Access.READER if found is None else Access[found.role.upper()]
             return
         if self._open_on_loopback and _from_this_machine(request):
             _, any_key_exists = await self._desk().find(None)
             if not any_key_exists:
+                request.state.rights = Access.ADMIN
                 return
         raise NotAuthenticated("this call needs a key", expected="Authorization: Bearer KEY")
 
@@ -71,7 +73,14 @@ async def _caller(request: Request) -> str:
     return caller_of(request)
 
 
+async def _rights(request: Request) -> Access:
+    rights: Access = getattr(request.state, "rights", Access.READER)
+    return rights
+
+
 Caller = Annotated[str, Depends(_caller)]
+Rights = Annotated[Access, Depends(_rights)]
+"""What the caller may do beyond what the route needs, for answers that do not show everything to everybody."""
 Service = Annotated[Subledger, Depends(_service)]
 MAX_LEDGER_ID = 64
 ChannelName = Annotated[

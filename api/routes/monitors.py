@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body
 
 from api import monitor_documents
 from api.access import Access
-from api.routes.dependencies import Caller, LedgerId, Service, needs
+from api.routes.dependencies import Caller, LedgerId, Rights, Service, needs
 from projections import monitors
 from projections.monitors import settings as monitor_settings
 from subledger.store.ledgers import ledger_head
@@ -24,11 +24,12 @@ def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
 
 
 @router.get("/thresholds", dependencies=[needs(Access.READER)])
-def thresholds(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """The thresholds, and the webhook that is told of changes."""
+def thresholds(service: Service, rights: Rights, ledger: LedgerId) -> dict[str, Any]:
+    """The thresholds, and the webhook that is told of changes: its whole address to those who may set it."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return monitor_documents.settings(ledger, monitor_settings.settings_of(connection, ledger))
+        found = monitor_settings.settings_of(connection, ledger)
+    return monitor_documents.settings(ledger, found, whole=rights >= Access.CONTROLLER)
 
 
 @router.put("/thresholds", dependencies=[needs(Access.CONTROLLER)])

@@ -104,6 +104,23 @@ def test_a_reader_may_look_and_a_controller_may_change(apart: Subledger) -> None
     assert statuses == {"reader": (200, 403, 403), "controller": (200, 200, 403)}
 
 
+def test_a_reader_sees_where_the_webhook_is_and_not_the_secret_of_its_address(apart: Subledger) -> None:
+    client = TestClient(create_app(apart), base_url="http://127.0.0.1")
+    address, url = "https://hooks.example:8443/T0/secret?key=secret", "/v1/ledgers/acme/monitors/thresholds"
+    given = {"webhook": address, "webhook_secret": "env:S", "dead_letters": 3}
+    shown = {}
+    for role in ("controller", "reader", "writer", "admin"):
+        headers = {"Authorization": f"Bearer {create_key(apart.database, ledger='acme', role=role)}"}
+        if role == "controller":
+            assert client.put(url, json=given, headers=headers).json()["settings"]["webhook"] == address
+        found = client.get(url, headers=headers).json()["settings"]
+        assert found["dead_letters"] == 3
+        shown[role] = found["webhook"]
+    bare = "https://hooks.example:8443"
+    assert shown == {"reader": bare, "writer": bare, "controller": address, "admin": address}
+    assert client.get(url, headers={"Authorization": "Bearer none"}).status_code == 401
+
+
 def test_a_verification_that_was_asked_for_is_kept_for_the_monitor(client: TestClient, overdue: str) -> None:
     def verification() -> Any:
         report = client.get(f"/v1/ledgers/{overdue}/monitors").json()

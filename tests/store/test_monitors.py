@@ -300,6 +300,8 @@ def test_a_clean_verification_that_is_too_long_ago_rings_where_that_is_set(
         ({"window_days": 0}, "window_days"),
         ({"window_days": "off"}, "window_days"),
         ({"webhook": "http://example.com/hook", "webhook_secret": "env:S"}, "webhook"),
+        ({"webhook": "https://u:p@example.com/hook", "webhook_secret": "env:S"}, "webhook"),
+        ({"webhook": "https://u@example.com/hook", "webhook_secret": "env:S"}, "webhook"),
         ({"webhook": "https://example.com/hook"}, "webhook_secret"),
         ({"webhook": "https://example.com/hook", "webhook_secret": "whsec_abc"}, "webhook_secret"),
     ],
