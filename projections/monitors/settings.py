@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import httpx
 import msgspec
 
 from projections.journals.delivery.connectors.connector import check_url
