@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,3 +145,9 @@ def cloud_event(
     if customer is not None:
         envelope["subject"] = customer
     return envelope
+
+
+@pytest.fixture(autouse=True)
+def credentials_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials may be where tests put them."""
+    monkeypatch.setenv("SUBLEDGER_CREDENTIALS", tempfile.gettempdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,9 +102,3 @@ def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], di
 def deliveries(service: Subledger, ledger: str) -> list[Delivery]:
     with service.database.read() as connection:
         return outbox.list_deliveries(connection, ledger)
-
-
-@pytest.fixture(autouse=True)
-def credentials_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials may be where tests put them."""
-    monkeypatch.setenv("SUBLEDGER_CREDENTIALS", tempfile.gettempdir())
