@@ -16,7 +16,9 @@ from tests.general_ledgers.stand_in import Fault, StandIn
 
 
 class Way(NamedTuple):
-    """A way into a stand-in. ``there``: what is there by now, a name for each journal or file, as often as it is."""
+    """A way into a stand-in. ``there``: what is there by now, a name for each journal or file, as often as it is.
+    ``met``: what has gone wrong with submissions.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -25,6 +27,7 @@ class Way(NamedTuple):
     of_target: dict[str, Any]
     there: Callable[[], list[str]]
     fails: Callable[[Callable[[], Fault | None]], None]
+    met: Callable[[], set[str]]
     stand_in: StandIn | None = None
 
 
@@ -40,7 +43,8 @@ def _http(name: str, stand_in: StandIn, form: str, settings: dict[str, Any], **o
 
     return Way(
         name, {"connector": name, **settings}, form, name, of_target,
-        lambda: [str(journal["reference"]) for journal in stand_in.journals], fails, stand_in,
+        lambda: [str(journal["reference"]) for journal in stand_in.journals], fails,
+        lambda: {*stand_in.met} - {"None"}, stand_in,
     )  # fmt: skip
 
 
@@ -121,7 +125,7 @@ def _folder(folder: Path) -> Way:
         importer.take()
         return [name for name, _ in importer.taken]
 
-    return Way("folder", {"connector": "folder", "directory": str(folder)}, "csv", None, {}, there, lambda _: None)
+    return Way("folder", {"connector": "folder", "directory": str(folder)}, "csv", None, {}, there, lambda _: None, set)
 
 
 def _sftp(stand_in: SftpStandIn, folder: Path) -> Way:
@@ -139,4 +143,6 @@ def _sftp(stand_in: SftpStandIn, folder: Path) -> Way:
         "host_key": sftp.line_of(sftp.HOST_KEY), "password": _secret(folder, "sftp", sftp.PASSWORD),
         "directory": "/drop",
     }  # fmt: skip
-    return Way("sftp", settings, "json", None, {}, there, fails)
+    return Way(
+        "sftp", settings, "json", None, {}, there, fails, lambda: {fault for fault in stand_in.met if fault is not None}
+    )

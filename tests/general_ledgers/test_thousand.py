@@ -155,6 +155,6 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
     for name, way in ways.items():
         assert Counter(way.there()) == Counter(wanted[name]), name
     assert workers.killed >= 5
-    for way in ways.values():
-        if way.stand_in is not None:
-            assert set(way.stand_in.met) > {"None"}, "and something did go wrong on the way"
+    for name, way in ways.items():
+        # A folder does not fail by itself: the workers were killed over it.
+        assert len(way.met()) >= (3 if name != "folder" else 0), f"and much did go wrong on the way into {name}"

@@ -133,7 +133,9 @@ def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     assert {delivery.state for delivery in found} == {State.POSTED}, [states(service, each) for each in found][:3]
     references = [journal["reference"] for journal in netsuite.journals]
     assert sorted(references) == sorted(delivery.reference for delivery in found)
-    assert sum(netsuite.met.values()) > 100, "something did go wrong on the way"
+    faults = {fault: times for fault, times in netsuite.met.items() if fault != "None"}
+    assert len(faults) >= 5, "many things did go wrong on the way"
+    assert sum(faults.values()) > 15, "and often"
 
 
 def test_many_who_wake_at_once_do_not_close_the_queue_for_each_other(
