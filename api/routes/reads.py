@@ -38,8 +38,8 @@ def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cu
         ledger_head(connection, ledger)
         rows = connection.execute(
             text(
-                "SELECT w.customer, (SELECT count(*) FROM blocks b WHERE b.ledger = w.ledger"
-                " AND b.customer = w.customer) AS blocks, (SELECT count(*) FROM blocks b WHERE b.ledger = w.ledger"
+                "SELECT w.customer, (SELECT count(*) FROM blocks b WHERE b.ledger = :ledger"
+                " AND b.customer = w.customer) AS blocks, (SELECT count(*) FROM blocks b WHERE b.ledger = :ledger"
                 " AND b.customer = w.customer AND b.is_open) AS open_blocks FROM wallets w"
                 " WHERE w.ledger = :ledger AND w.customer > :after ORDER BY w.customer LIMIT :limit"
             ),

@@ -88,8 +88,11 @@ def test_a_journal_that_is_there_from_before_a_restore_is_not_sent_again(
     channel, delivery = one
     work(service, channel)
     with psycopg.connect(owner_url) as connection:  # as an older backup has it
-        connection.execute("UPDATE deliveries SET state = 'built', steps = 1, due_at = now(), submitted_at = NULL")
-        connection.execute("DELETE FROM delivery_steps WHERE step > 1")
+        connection.execute(
+            "UPDATE deliveries SET state = 'built', steps = 1, due_at = now(), submitted_at = NULL WHERE ledger = %s",
+            (channel.ledger,),
+        )
+        connection.execute("DELETE FROM delivery_steps WHERE step > 1 AND ledger = %s", (channel.ledger,))
     work(service, channel)
     assert states(service, delivery) == ["built", "rendered", "posted"]
     assert len(netsuite.journals) == 1
@@ -335,7 +338,9 @@ def test_what_a_worker_called_that_had_lost_its_claim_is_kept_all_the_same(
 
     def taken_over(record: Any) -> Any:
         with psycopg.connect(owner_url) as connection:
-            connection.execute("UPDATE deliveries SET claim = 'another', claimed_until = now()")
+            connection.execute(
+                "UPDATE deliveries SET claim = 'another', claimed_until = now() WHERE ledger = %s", (channel.ledger,)
+            )
         return create(record)
 
     monkeypatch.setattr(netsuite, "_create", taken_over)
