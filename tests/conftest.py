@@ -151,3 +151,11 @@ def cloud_event(
 def credentials_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials may be where tests put them."""
     monkeypatch.setenv("SUBLEDGER_CREDENTIALS", tempfile.gettempdir())
+
+
+@pytest.fixture
+def keys_are_forgotten(owner_url: str) -> Iterator[None]:
+    """A key in the shared database would close its HTTP API to every test that has none."""
+    yield
+    with psycopg.connect(owner_url) as connection:
+        connection.execute("DELETE FROM api_keys")

@@ -18,6 +18,9 @@ from api.service import Subledger
 from tests.general_ledgers.conftest import QUICK
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
 
+pytestmark = pytest.mark.usefixtures("keys_are_forgotten")
+
+
 Sold = Callable[..., str]
 
 

@@ -23,6 +23,8 @@ from tests.general_ledgers.conftest import MONTH, deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work
 
+pytestmark = pytest.mark.usefixtures("keys_are_forgotten")
+
 
 @pytest.fixture
 def posted(
