@@ -11,6 +11,7 @@ import random
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, NamedTuple
@@ -60,7 +61,7 @@ Journal = dict[str, Any]
 """A journal in a stand-in: ``reference``, ``debit`` and ``credit`` as text, ``posted``, and what the vendor adds."""
 
 
-class StandIn:
+class StandIn(ABC):
     """A general ledger on loopback. ``closed``: months, as 2026-01, that take nothing."""
 
     late_s = 0.3
@@ -123,9 +124,9 @@ class StandIn:
         self._server.shutdown()
         self._server.server_close()
 
+    @abstractmethod
     def answer(self, request: Request) -> Answer:
         """What this API answers."""
-        raise NotImplementedError
 
     def submitted(self, do: Callable[[], Answer], throttled: Callable[[], Answer] | None = None) -> Answer:
         """A submission, with what is to go wrong with it. ``do`` takes it in, or refuses it."""

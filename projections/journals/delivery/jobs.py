@@ -114,13 +114,13 @@ class Jobs:
                 if due is not None and due[1] <= 0:
                     self._defer(ledger, name, None)
 
-    async def _take_off(self, timestamp: int) -> None:  # noqa: ARG002
+    async def _take_off(self, timestamp: int) -> None:  # noqa: ARG002  # likewise
         """Ends jobs whose worker has died: they keep others of their channel from beginning. The sweep wakes it."""
         for job in await self._app.job_manager.get_stalled_jobs():
             log.warning("a worker has died over a job", job=job.call_string)
             await self._app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
 
-    def _minute(self, context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG002
+    def _minute(self, context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG002  # likewise
         for ledger in _ledgers(self._database):
             if context.should_abort():
                 raise JobAborted

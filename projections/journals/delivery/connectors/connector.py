@@ -7,6 +7,7 @@ again is decided in ``sending``.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Final, Literal
@@ -112,7 +113,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class Connector:
+class Connector(ABC):
     """The way into one general ledger. Made anew for each attempt, with the calls of that attempt.
 
     ``session`` is kept from one attempt to the next, as long as the worker goes on: tokens, ids that were looked up.
@@ -132,28 +133,28 @@ class Connector:
         self.calls = calls
         self.session = session
 
+    @abstractmethod
     def look_up(self, shipment: Shipment) -> Found | None:
         """What the target has; None where it has nothing under this reference.
 
         Raises Unclear, NotSent, Throttled where it did not say.
         """
-        raise NotImplementedError
 
-    def prepare(self, shipment: Shipment) -> None:
+    def prepare(self, shipment: Shipment) -> None:  # noqa: B027  # most have nothing to prepare
         """What can be done before the point of no return, and again without harm. Raises as ``submit``."""
 
+    @abstractmethod
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
         """Puts it in. Called only for what a look-up did not find.
 
         Raises NotSent, NotAuthorised or Throttled where certainly nothing was done, Unclear where nobody knows.
         """
-        raise NotImplementedError
 
     def trial_balance(
         self,
         periods: Sequence[Period],  # noqa: ARG002  # for those that can be asked
-        currency: str,  # noqa: ARG002
-        settings: TargetSettings | None,  # noqa: ARG002
+        currency: str,  # noqa: ARG002  # likewise
+        settings: TargetSettings | None,  # noqa: ARG002  # likewise
     ) -> list[Theirs]:
         """What every account moved in some months, by the number that the mapping has for it.
 

@@ -24,6 +24,7 @@ Owns: these steps. Does not own: how a folder is reached (folder, sftp).
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ClassVar, Final, Literal, Protocol, TypeVar
@@ -102,13 +103,13 @@ class Drop(Connector):
     place: ClassVar[tuple[str, ...]] = ("directory",)
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """Where it is, for people."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opened(self) -> AbstractContextManager[Place]:
         """The folder, for one step. Raises NotSent, NotAuthorised, also where it is not there."""
-        raise NotImplementedError
 
     def look_up(self, shipment: Shipment) -> Found | None:
         return self._do("LOOK", shipment.reference, lambda place: self._found(place, shipment), none="not there")

@@ -11,10 +11,13 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+# zipfile says RuntimeError of a member with a password, and NotImplementedError of a compression it does not know.
+_NOT_READ: Final = (binascii.Error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 _ENDED: Final = frozenset(
     {
         "SUCCEEDED", "WARNING", "ERROR", "FAILED", "CANCELLED", "CANCELED", "EXPIRED", "FINISHED", "ABORTED",
@@ -75,12 +78,9 @@ def errors_in(document: str) -> list[str]:
     cannot be read.
     """
     said: list[str] = []
-    try:
-        with zipfile.ZipFile(io.BytesIO(base64.b64decode(document, validate=True))) as archive:
-            for name in archive.namelist():
-                said += _reasons(archive.read(name).decode(errors="replace"))
-    except (binascii.Error, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        pass
+    with suppress(*_NOT_READ), zipfile.ZipFile(io.BytesIO(base64.b64decode(document, validate=True))) as archive:
+        for name in archive.namelist():
+            said += _reasons(archive.read(name).decode(errors="replace"))
     return said
 
 
