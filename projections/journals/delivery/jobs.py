@@ -59,10 +59,10 @@ class Jobs:
         if minutely:
             self._app.periodic(cron="* * * * *")(self._app.task(name="minutely", pass_context=True)(self._minute))
 
-    def wake(self, ledger: str, channel: str, at: datetime | None = None) -> None:
-        """Has a channel worked on, now or at a moment. Raises DatabaseUnavailable."""
+    def wake(self, ledger: str, channel: str) -> None:
+        """Has a channel worked on now. Raises DatabaseUnavailable."""
         with self._opening, _available(), self._app.open():
-            self._defer(ledger, channel, at)
+            self._defer(ledger, channel, None)
 
     def work(self, *, concurrency: int = 2, forever: bool = True) -> None:
         """Does jobs: until it is asked to stop, or, not ``forever``, until there is nothing to do now."""
