@@ -37,6 +37,7 @@ from subledger.ledger import LedgerState
 from subledger.money import exponent
 from subledger.own_event_data import Approvals
 from subledger.periods import Period, time_zone
+from subledger.persons import NOBODY
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import views
 from subledger.store.batch import Input, Outcome
@@ -45,7 +46,7 @@ from subledger.store.database import Database, WriteConnection
 from subledger.store.gathering import Gatherer
 from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, now_of, raise_first
+from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,9 +22,10 @@ from subledger.errors import InvalidPolicy, InvalidValue, PolicyExists, UnknownP
 from subledger.events import Event, own_event
 from subledger.journal import Rules
 from subledger.ledger import LedgerState
+from subledger.persons import NOBODY
 from subledger.posting import SHIPPED_POLICIES, Policy, rules_from, shipped_policy
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, now_of, raise_first
+from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
 
 _MOST_FAULTS: Final = 20
 _MOST_POLICIES: Final = 32_767  # an entry names its policy in two bytes

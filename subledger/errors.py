@@ -11,7 +11,7 @@
     │   ├── UnknownInvoice  UnknownPayment  UnknownDispute  DocumentExists  DisputeDecided
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  EstimateTooHigh
-    │   ├── SamePerson  ApprovalDecided  ApprovalRefused
+    │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
     │   ├── JournalNotReversible  NothingToCorrect
@@ -352,6 +352,12 @@ class SamePerson(Refused):
     """Who asked for something cannot be the second person who decides about it."""
 
     code = "same_person"
+
+
+class PersonRequired(Refused):
+    """This needs a second person, so that both of them need a name."""
+
+    code = "person_required"
 
 
 class ApprovalDecided(Refused):

@@ -11,6 +11,7 @@ import typer
 from api import documents
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json, table
+from subledger.persons import NOBODY, person
 from subledger.store.approvals import WAITING, approvals_page
 from subledger.store.ledgers import ledger_head
 
@@ -22,10 +23,15 @@ def whoami() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return "nobody"
+        return NOBODY
 
 
-By = Annotated[str, typer.Option("--by", help="Who asks or decides; default the user of this machine.", metavar="NAME")]
+By = Annotated[
+    str,
+    typer.Option(
+        "--by", help="Who asks or decides; default the user of this machine.", metavar="NAME", callback=person
+    ),
+]
 ApprovalArgument = Annotated[str, typer.Argument(help="What waits, such as apr-0123….", metavar="APPROVAL")]
 
 

@@ -14,8 +14,8 @@ from api.access import EVERY_LEDGER, Access, KeyDesk, NotAuthenticated, authoriz
 from api.service import Subledger
 from subledger.errors import InvalidValue
 from subledger.event_data import parse_time
+from subledger.persons import NOBODY
 from subledger.store.database import Database
-from subledger.store.recorder import NOBODY
 
 
 class Guard:

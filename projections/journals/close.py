@@ -24,10 +24,11 @@ from subledger.errors import IntegrityFault, InvalidValue
 from subledger.events import Event, own_event
 from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_closed
 from subledger.periods import Period
+from subledger.persons import NOBODY
 from subledger.store.batch import RECORDED, Outcome
 from subledger.store.database import WriteConnection
 from subledger.store.ledgers import ledger_head
-from subledger.store.recorder import NOBODY, OWN_SOURCE, Recorder, due_expiries, now_of
+from subledger.store.recorder import OWN_SOURCE, Recorder, due_expiries, now_of
 from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at
 

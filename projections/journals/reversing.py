@@ -21,8 +21,9 @@ from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExpo
 from subledger.events import Event
 from subledger.ledger import LedgerState
 from subledger.periods import Period
+from subledger.persons import NOBODY
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import NOBODY, Recorder, now_of
+from subledger.store.recorder import Recorder, now_of
 
 
 class Reversed(msgspec.Struct, frozen=True, kw_only=True):

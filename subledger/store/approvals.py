@@ -14,8 +14,9 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from subledger.errors import ApprovalDecided, SamePerson, UnknownApproval
+from subledger.errors import ApprovalDecided, PersonRequired, SamePerson, UnknownApproval
 from subledger.events import Event, stored_event
+from subledger.persons import is_somebody, same_person
 from subledger.store.database import WriteConnection
 from subledger.wallet import Approval
 
@@ -102,8 +103,14 @@ def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, mak
     )  # fmt: skip
 
 
-def allowed(connection: WriteConnection, ledger: str, approval_id: str, checker: str) -> tuple[Event, Approval]:
-    """What a second person may decide about. Raises UnknownApproval, ApprovalDecided, SamePerson."""
+def decidable(
+    connection: WriteConnection, ledger: str, approval_id: str, checker: str, *, allow: bool
+) -> tuple[Event, Approval]:
+    """The event that a second person may allow or refuse, with both names.
+
+    A request that nobody made by name can only be refused: whoever allows it may have made it.
+    Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson.
+    """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
     if row is None:
         raise UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
@@ -115,7 +122,15 @@ def allowed(connection: WriteConnection, ledger: str, approval_id: str, checker:
             expected="something that waits",
             found=asked.state,
         )
-    if asked.maker == checker:
+    require_name(checker)
+    if not is_somebody(asked.maker):
+        if allow:
+            raise SamePerson(
+                f"{approval_id} was requested without a name, so that nobody can be the second person; refuse it, and "
+                "send the event again under another id and with a name",
+                field="by", expected="a request by a named person", found=asked.maker,
+            )  # fmt: skip
+    elif same_person(asked.maker, checker):
         raise SamePerson(
             f"{checker} asked for it, so somebody else has to decide",
             field="by",
@@ -123,6 +138,16 @@ def allowed(connection: WriteConnection, ledger: str, approval_id: str, checker:
             found=checker,
         )
     return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
+
+
+def require_name(by: str) -> None:
+    """Raises PersonRequired for a call that no person's name stands behind."""
+    if not is_somebody(by):
+        raise PersonRequired(
+            "this needs a second person, so both who asks and who decides need a name: call with a key (`subledger "
+            "keys create --name NAME`), or name yourself with --by on the command line",
+            field="by", expected="a person's name", found=by,
+        )  # fmt: skip
 
 
 def settle(

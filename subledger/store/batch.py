@@ -198,6 +198,10 @@ class Writing:
         approval_id = approvals.approval_id_of(event)
         known = self._memory.asked.get(event.key)
         if known is None:
+            try:
+                approvals.require_name(by)
+            except Refused as refused:
+                return Outcome(event_id=event.event_id, status=REJECTED, error=refused)
             ledger, at = self._head.state.ledger, self._head.recorded_at
             self._waiting.append(partial(approvals.ask, ledger=ledger, event=event, reason=reason, maker=by, at=at))
             self._memory.asked[event.key] = event

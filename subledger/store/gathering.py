@@ -20,9 +20,10 @@ from typing import Protocol
 
 from subledger.errors import NotFound, Overloaded, Stopping, SubledgerError, Unavailable
 from subledger.events import Event
+from subledger.persons import NOBODY
 from subledger.store.batch import Input, Outcome, Sent
 from subledger.store.queue import LedgerQueue, Limits, Request, TaskRequest, ThreadRequest, check_room
-from subledger.store.recorder import NOBODY, Recorder
+from subledger.store.recorder import Recorder
 
 
 class Watch(Protocol):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final
 
 import psycopg
 
@@ -21,6 +20,7 @@ from subledger.events import Event, own_event
 from subledger.ledger import LedgerState, check_may_reopen
 from subledger.own_event_data import PeriodReopened
 from subledger.periods import Period
+from subledger.persons import NOBODY
 from subledger.references import References, references_of
 from subledger.store import approvals
 from subledger.store.batch import RECORDED, Approved, Input, Outcome, Projector, Sent, Writing
@@ -30,8 +30,6 @@ from subledger.store.head import LOCK_LEDGER, Head, create, head_of
 from subledger.store.log import FEW
 from subledger.store.memory import LedgerMemory, find_recorded
 from subledger.wallet import Approval
-
-NOBODY: Final = "nobody"
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
 """What to record, given the locked ledger and its position: expiries that are due, a period that may close."""
@@ -104,13 +102,13 @@ class Recorder:
     ) -> Outcome:
         """A second person allows what waits, and it is recorded with both names, or refuses it.
 
-        Raises UnknownApproval, ApprovalDecided, SamePerson. What the books do not allow any more is told as the
-        outcome's error, and goes on waiting.
+        Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. What the books do not allow
+        any more is told as the outcome's error, and goes on waiting.
         """
         found: list[tuple[Event, Approval]] = []
 
         def plan(connection: WriteConnection, state: LedgerState, _position: int) -> Sequence[Input]:
-            found.append(approvals.allowed(connection, ledger, approval_id, by))
+            found.append(approvals.decidable(connection, ledger, approval_id, by, allow=allow))
             event, approval = found[-1]
             if not allow:
                 approvals.settle(connection, ledger, approval, approvals.REFUSED, now_of(connection), note)

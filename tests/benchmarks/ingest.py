@@ -19,9 +19,9 @@ from api.cli import BATCH as FILE_BATCH
 from api.cli import _record_lines as record_lines  # what `subledger record` does with the bytes of a file
 from api.service import LedgerSettings, Subledger
 from subledger.events import Event, read_event
+from subledger.persons import NOBODY
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
-from subledger.store.recorder import NOBODY
 from tests.benchmarks.measures import Found, Measure, Round, Say, at_least, at_most, latencies, rate_round, seconds
 from tests.benchmarks.raw import Raw, RawInsert
 from tests.benchmarks.workload import Document, purchases, usage

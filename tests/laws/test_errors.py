@@ -251,6 +251,25 @@ def _own_approval(service: Subledger, _ledger: str) -> None:
     service.recorder.decide_approval(ledger, approval, by="ann", allow=True)
 
 
+def _approval_by_nobody(service: Subledger, _ledger: str) -> None:
+    ledger, _, approval = _waiting(service)
+    service.recorder.decide_approval(ledger, approval, by="Nobody", allow=True)
+
+
+def _approval_of_a_request_by_nobody(service: Subledger, _ledger: str) -> None:
+    ledger, _, approval = _waiting(service)
+    with service.database.write() as connection:  # as it could be kept before names were required
+        connection.execute("UPDATE approvals SET maker = 'nobody' WHERE approval_id = %s", (approval,))
+    service.recorder.decide_approval(ledger, approval, by="ann", allow=True)
+
+
+def _request_by_nobody(service: Subledger, _ledger: str) -> None:
+    ledger, document, _ = _waiting(service)
+    [outcome] = service.record(ledger, [{**document, "id": "by-nobody"}])
+    assert outcome.error is not None
+    raise outcome.error
+
+
 def _approved_twice(service: Subledger, _ledger: str) -> None:
     ledger, _, approval = _waiting(service)
     for _ in range(2):
@@ -290,6 +309,9 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
         lambda service, ledger: service.recorder.decide_approval(ledger, "apr-none", by="bob", allow=True),
     ),
     (errors.SamePerson, _own_approval),
+    (errors.SamePerson, _approval_of_a_request_by_nobody),
+    (errors.PersonRequired, _approval_by_nobody),
+    (errors.PersonRequired, _request_by_nobody),
     (errors.ApprovalDecided, _approved_twice),
     (errors.ApprovalRefused, _refused_and_sent_again),
     (errors.LedgerExists, lambda service, ledger: service.create_ledger(ledger, LedgerSettings(currency="EUR"))),
