@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +36,7 @@ LEDGER: Final = ""
 
 # What one reader adds at most, so that no reader waits long for the sake of others.
 _ENTRIES_AT_ONCE: Final = 262_144
+_EVERYTHING: Final = (1 << 63) - 1
 
 Key = tuple[str, int, str, str]
 """currency, policy, kind, unit."""
@@ -105,7 +106,8 @@ SELECT rung, max(position), accounting_date, currency, policy, kind, coalesce(un
 FROM (
     SELECT *, (%(before)s + rank() OVER (ORDER BY position) - 1) / %(step)s AS rung FROM (
         SELECT position, accounting_date, currency, policy, kind, unit, credits, amount_minor, functional_minor
-        FROM entries WHERE ledger = %(ledger)s AND customer = %(customer)s AND position > %(after)s
+        FROM entries WHERE ledger = %(ledger)s AND customer = %(customer)s
+          AND position > %(after)s AND position <= %(through)s
         ORDER BY position FETCH FIRST %(limit)s ROWS WITH TIES
     ) AS following
 ) AS numbered
@@ -141,11 +143,14 @@ GROUP BY 1, 2, 3, 4
 
 def rungs_of_customer(
     connection: AnyConnection, ledger: str, customer: str, *, after: int = 0, before: int = 0,
-    limit: int = _ENTRIES_AT_ONCE,
+    through: int = _EVERYTHING, limit: int = _ENTRIES_AT_ONCE,
 ) -> Iterator[Rung]:  # fmt: skip
-    """The places after one at which ``before`` entries were complete, among the next ``limit`` entries."""
-    parameters = {"ledger": ledger, "customer": customer, "after": after, "before": before, "limit": limit,
-                  "step": OF_CUSTOMER}  # fmt: skip
+    """The places after one at which ``before`` entries were complete, among the next ``limit`` entries.
+
+    A place holds ``OF_CUSTOMER`` entries or more: an event is never split, however many blocks it draws on.
+    """
+    parameters = {"ledger": ledger, "customer": customer, "after": after, "before": before, "through": through,
+                  "limit": limit, "step": OF_CUSTOMER}  # fmt: skip
     for number, group in groupby(rows(connection, OF_A_CUSTOMER, parameters), key=lambda row: row[0]):
         found = list(group)
         before += sum(row[-1] for row in found)
@@ -163,7 +168,8 @@ def rungs_of_ledger(
     for day, of_day, first, through, is_over in rows(connection, DAYS_OF_A_LEDGER, {"ledger": ledger, "from": start}):
         if day == start and last.day_is_over:
             continue
-        totals += of_day
+        # A place inside a day has used up that day's rows, whether this reader left it or an earlier one.
+        totals = 0 if day == start else totals + of_day
         busy = through - first >= INSIDE_A_DAY
         inside = range(first - 1 + INSIDE_A_DAY, through, INSIDE_A_DAY) if busy else ()
         ends = [Rung(position=p, recorded_date=day) for p in inside if p > last.position]
@@ -207,23 +213,25 @@ def _by_day(found: Iterable[Any]) -> dict[date, dict[Key, Sums]]:
 # --- keeping them ---------------------------------------------------------------------------------------------
 
 LAST: Final = """
--- The last snapshot of a customer or a ledger, and how many entries it has.
+-- The last snapshot of a customer or a ledger, and how many entries it has. Its row is locked against a rebuild that
+-- drops it: what is added to snapshots that are gone would be sums of nothing.
 SELECT s.position, s.recorded_date, s.day_is_over, (
            SELECT sum(e.entries)::bigint FROM snapshots e
            WHERE e.ledger = %(ledger)s AND e.customer = %(customer)s AND e.position = s.position
              AND e.accounting_date = s.accounting_date)
 FROM snapshots s WHERE s.ledger = %(ledger)s AND s.customer = %(customer)s
-ORDER BY s.position DESC, s.accounting_date DESC LIMIT 1
+ORDER BY s.position DESC, s.accounting_date DESC LIMIT 1 FOR KEY SHARE
 """
 SOFAR: Final = """
--- What the last snapshots say of a day and the later ones, and of the last one before it.
+-- What the snapshots through a position say of a day and the later ones, and of the last one before it. What others
+-- have added since is left out: it is about to be added again.
 SELECT DISTINCT ON (accounting_date, currency, policy, kind, unit)
        accounting_date, currency, policy, kind, unit, written_minor, mirrored_minor, functional_written_minor,
        functional_mirrored_minor, credits, entries
-FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s
+FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s AND position <= %(through)s
   AND accounting_date >= coalesce((SELECT max(accounting_date) FROM snapshots
                                    WHERE ledger = %(ledger)s AND customer = %(customer)s
-                                     AND accounting_date < %(first)s), %(first)s)
+                                     AND position <= %(through)s AND accounting_date < %(first)s), %(first)s)
 ORDER BY accounting_date, currency, policy, kind, unit, position DESC
 """
 KEEP: Final = """
@@ -239,21 +247,23 @@ ON CONFLICT (ledger, customer, position, accounting_date, currency, policy, kind
 def keep_more(database: Database, ledger: str, customer: str = LEDGER) -> int:
     """Adds the next snapshots of a customer, or of the ledger as a whole. Returns how many rows.
 
-    Entries never change, so nothing is locked: whoever does it at the same time writes the same rows.
+    Entries never change, so nothing of the log is locked: whoever does it at the same time writes the same rows.
     """
     with database.write() as connection:
         where: dict[str, Any] = {"ledger": ledger, "customer": customer}
         last = next(iter(rows(connection, LAST, where)), None)
+        through = 0 if last is None else last[0]
         if customer == LEDGER:
             after = None if last is None else Rung(position=last[0], recorded_date=last[1], day_is_over=last[2])
             rungs = list(rungs_of_ledger(connection, ledger, after=after))
         else:
-            position, complete = (0, 0) if last is None else (last[0], last[3])
-            rungs = list(rungs_of_customer(connection, ledger, customer, after=position, before=complete))
+            complete = 0 if last is None else last[3]
+            rungs = list(rungs_of_customer(connection, ledger, customer, after=through, before=complete))
         if not rungs:
             return 0
         sofar = Sofar()
-        sofar.days = _by_day(rows(connection, SOFAR, {**where, "first": min(min(rung.gained) for rung in rungs)}))
+        first = min(min(rung.gained) for rung in rungs)
+        sofar.days = _by_day(rows(connection, SOFAR, {**where, "first": first, "through": through}))
         made = [row for rung in rungs for row in sofar.add(rung)]
         _keep(connection, ledger, customer, made)
     return len(made)
@@ -274,8 +284,8 @@ def _keep(connection: WriteConnection, ledger: str, customer: str, made: list[Ro
 # --- whether they are what the entries make them --------------------------------------------------------------
 
 OWNERS: Final = """
--- Whose snapshots a ledger has, and how many of each.
-SELECT customer, count(DISTINCT position) FROM snapshots WHERE ledger = %(ledger)s GROUP BY customer ORDER BY customer
+-- Whose snapshots a ledger has, and the last place of each.
+SELECT customer, max(position) FROM snapshots WHERE ledger = %(ledger)s GROUP BY customer ORDER BY customer
 """
 KEPT: Final = """
 -- The snapshots of a customer or a ledger.
@@ -283,6 +293,7 @@ SELECT position, accounting_date, currency, policy, kind, unit, recorded_date, d
        mirrored_minor, functional_written_minor, functional_mirrored_minor, credits, entries
 FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s ORDER BY 1, 2, 3, 4, 5, 6
 """
+DROP: Final = "DELETE FROM snapshots WHERE ledger = %s AND customer = %s"
 _KEY_COLUMNS: Final = 6
 
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]
@@ -290,18 +301,20 @@ Rows = dict[tuple[Any, ...], tuple[Any, ...]]
 
 
 def kept_and_expected(connection: AnyConnection, ledger: str) -> Iterator[tuple[str, Rows, Rows]]:
-    """By customer: the rows that are kept, and those of as many snapshots as they are, made anew from the entries."""
-    for customer, count in rows(connection, OWNERS, {"ledger": ledger}):
+    """By customer: the rows that are kept, and those of every place up to the last of them, made anew from the log."""
+    for customer, last in rows(connection, OWNERS, {"ledger": ledger}):
         if customer == LEDGER:
-            rungs = rungs_of_ledger(connection, ledger, limit=1 << 62)
+            rungs = rungs_of_ledger(connection, ledger, limit=_EVERYTHING)
         else:
-            rungs = rungs_of_customer(connection, ledger, customer, limit=count * OF_CUSTOMER)
+            rungs = rungs_of_customer(connection, ledger, customer, through=last, limit=_EVERYTHING)
+        expected: Rows = {}
         sofar = Sofar()
-        expected = {
-            (customer, r.rung.position, r.accounting_date, *r.key): (r.rung.recorded_date, r.rung.day_is_over, *r.sums)
-            for rung in islice(rungs, count)
-            for r in sofar.add(rung)
-        }
+        for rung in rungs:
+            if rung.position > last:
+                break
+            for r in sofar.add(rung):
+                key = (customer, rung.position, r.accounting_date, *r.key)
+                expected[key] = (rung.recorded_date, rung.day_is_over, *r.sums)
         kept = {
             (customer, *row[:_KEY_COLUMNS]): tuple(row[_KEY_COLUMNS:])
             for row in rows(connection, KEPT, {"ledger": ledger, "customer": customer})
@@ -312,11 +325,11 @@ def kept_and_expected(connection: AnyConnection, ledger: str) -> Iterator[tuple[
 def drop_wrong(connection: WriteConnection, ledger: str) -> int:
     """Drops the snapshots of every customer, or of the ledger, of which one is wrong. Returns how many rows.
 
-    Readers leave new ones. For a rebuild, under the ledger's lock.
+    Readers leave new ones. For a rebuild, under the ledger's lock. A reader may be adding to what is dropped: the row
+    that it adds to is locked (LAST), so its rows are there in the next round, and with none left nobody can add to one.
     """
     dropped = 0
     for customer, kept, expected in kept_and_expected(connection, ledger):
-        if kept != expected:
-            drop = "DELETE FROM snapshots WHERE ledger = %s AND customer = %s"
-            dropped += connection.execute(drop, (ledger, customer)).rowcount
+        while kept != expected and (gone := connection.execute(DROP, (ledger, customer)).rowcount):
+            dropped += gone
     return dropped
