@@ -26,10 +26,14 @@ def whoami() -> str:
         return NOBODY
 
 
+def _named(by: str) -> str:
+    return person(by)
+
+
 By = Annotated[
     str,
     typer.Option(
-        "--by", help="Who asks or decides; default the user of this machine.", metavar="NAME", callback=person
+        "--by", help="Who asks or decides; default the user of this machine.", metavar="NAME", callback=_named
     ),
 ]
 ApprovalArgument = Annotated[str, typer.Argument(help="What waits, such as apr-0123….", metavar="APPROVAL")]
