@@ -1,16 +1,15 @@
 """Runs the migrations on the database that ``subledger init`` names, as its owner."""
 
 from alembic import context
-from sqlalchemy import create_engine
 
-from subledger.store.database import engine_url
+from subledger.store.migrate import owner_engine
 from subledger.store.tables import metadata
 
 url = context.config.attributes.get("url") or context.get_x_argument(as_dictionary=True).get("url")
 if not url:
     raise SystemExit("say which database: alembic -x url=postgresql://… upgrade head (or: subledger init)")
 
-engine = create_engine(engine_url(url))
+engine = owner_engine(url)
 with engine.connect() as connection:
     context.configure(connection=connection, target_metadata=metadata)
     with context.begin_transaction():

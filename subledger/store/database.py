@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from subledger.errors import DatabaseUnavailable, InvalidInput
 from subledger.journal import Rules
+from subledger.store.sending import Connection
 from subledger.store.tables import APP_ROLE
 
 # SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; and
@@ -33,14 +34,14 @@ WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 
-WriteConnection = psycopg.Connection[tuple[Any, ...]]
+WriteConnection = Connection
 
 
 def driver(connection: sa.Connection | sa.PoolProxiedConnection) -> WriteConnection:
     """The psycopg connection below one of SQLAlchemy's."""
     pooled = connection.connection if isinstance(connection, sa.Connection) else connection
     found = pooled.driver_connection
-    assert isinstance(found, psycopg.Connection)
+    assert isinstance(found, Connection)
     return found
 
 
@@ -75,8 +76,13 @@ class Database:
         self._recording = _engine(url, pool_size, planned_once=True)
         self._asked = _engine(url, pool_size, planned_once=True, autocommit=True)
 
+    @property
+    def engines(self) -> tuple[sa.Engine, ...]:
+        """Everything that makes connections for this."""
+        return self.engine, self._recording, self._asked
+
     def close(self) -> None:
-        for engine in (self.engine, self._recording, self._asked):
+        for engine in self.engines:
             engine.dispose()
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -166,10 +172,18 @@ def _engine(url: str, pool_size: int, *, planned_once: bool = False, autocommit:
         pool_reset_on_return=None if autocommit else "rollback",
         connect_args={"options": options, **arguments},
     )
+    sa.event.listen(engine, "do_connect", connect)
     if planned_once:
         sa.event.listen(engine, "connect", _plan_for_any_ledger)
     sa.event.listen(engine, "checkout", _check_that_it_lives)
     return engine
+
+
+def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Connection:
+    """A connection that cannot deadlock with the server, instead of psycopg's own."""
+    connection = Connection.connect(*arguments, **named)
+    assert isinstance(connection, Connection)
+    return connection
 
 
 def _plan_for_any_ledger(connection: WriteConnection, _: object) -> None:

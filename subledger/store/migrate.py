@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import migrations
-from subledger.store.database import engine_url
+from subledger.store.database import connect, engine_url
 
 
 def _config(url: str) -> Config:
@@ -23,9 +23,16 @@ def _config(url: str) -> Config:
     return config
 
 
+def owner_engine(url: str) -> sa.Engine:
+    """Connections of the database's owner, for the migrations and what is asked of them."""
+    engine = sa.create_engine(engine_url(url))
+    sa.event.listen(engine, "do_connect", connect)
+    return engine
+
+
 def revision(url: str) -> str | None:
     """The schema that the database has; None where it has none."""
-    engine = sa.create_engine(engine_url(url))
+    engine = owner_engine(url)
     try:
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):

@@ -199,7 +199,8 @@ class Recorder:
             if check is None:
                 connection.commit()  # on its way together with what it commits
             if meanwhile is not None:
-                pipeline.sync()  # sends all of it, and takes what has been answered: it does not wait for the rest
+                pipeline.sync()  # takes what has been answered: it does not wait for the rest
+                connection.send_all()
                 meanwhile()
         if check is not None:
             check(connection, head.state)

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import psycopg
@@ -19,8 +20,11 @@ from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from tests.conftest import NewLedger, cloud_event
+from tests.store.slow_link import slow_link
 
 SIZE = 400
+
+Link = Callable[[str], AbstractContextManager[str]]
 
 
 def _fund(service: Subledger, ledger: str) -> None:
@@ -32,6 +36,12 @@ def _fund(service: Subledger, ledger: str) -> None:
         for n in range(7)
     ]  # fmt: skip
     assert {outcome.status for outcome in service.record(ledger, events)} == {"recorded"}
+
+
+@pytest.fixture(params=["directly", "over a slow link"])
+def link(request: pytest.FixtureRequest) -> Link:
+    """The way of a writer to the server: a law of what is lost must hold over any."""
+    return nullcontext if request.param == "directly" else slow_link
 
 
 def _writer(url: str, ledger: str, name: str, batches: int) -> subprocess.Popen[str]:
@@ -65,14 +75,16 @@ def _assert_whole(service: Subledger, url: str, ledger: str, name: str, acknowle
 
 
 def test_two_processes_write_one_ledger_without_gap_or_loss(
-    service: Subledger, owner_url: str, new_ledger: NewLedger
+    service: Subledger, owner_url: str, new_ledger: NewLedger, link: Link
 ) -> None:
     ledger = new_ledger()
     _fund(service, ledger)
-    writers = {name: _writer(owner_url, ledger, name, 6) for name in ("left", "right")}
-    for name, writer in writers.items():
-        assert _acknowledged(writer) == list(range(6))
-        assert writer.wait() == 0
+    with link(owner_url) as url:
+        writers = {name: _writer(url, ledger, name, 6) for name in ("left", "right")}
+        for writer in writers.values():
+            assert _acknowledged(writer) == list(range(6))
+            assert writer.wait() == 0
+    for name in writers:
         _assert_whole(service, owner_url, ledger, name, list(range(6)))
     with psycopg.connect(owner_url) as connection:
         positions = connection.execute("SELECT position FROM events WHERE ledger = %s ORDER BY 1", (ledger,)).fetchall()
@@ -86,19 +98,20 @@ def test_two_processes_write_one_ledger_without_gap_or_loss(
 
 
 def test_a_writer_killed_in_the_middle_loses_nothing_it_acknowledged(
-    service: Subledger, owner_url: str, new_ledger: NewLedger
+    service: Subledger, owner_url: str, new_ledger: NewLedger, link: Link
 ) -> None:
     ledger = new_ledger()
     _fund(service, ledger)
-    for attempt, delay_s in enumerate((0.0, 0.03, 0.06, 0.09)):
-        name = f"killed{attempt}"
-        writer = _writer(owner_url, ledger, name, 1000)
-        assert writer.stdout is not None
-        first = [int(writer.stdout.readline()), int(writer.stdout.readline())]
-        time.sleep(delay_s)  # somewhere inside a later batch
-        writer.kill()
-        _assert_whole(service, owner_url, ledger, name, first + _acknowledged(writer))
-        writer.wait()
+    with link(owner_url) as url:
+        for attempt, delay_s in enumerate((0.0, 0.03, 0.06, 0.09)):
+            name = f"killed{attempt}"
+            writer = _writer(url, ledger, name, 1000)
+            assert writer.stdout is not None
+            first = [int(writer.stdout.readline()), int(writer.stdout.readline())]
+            time.sleep(delay_s)  # somewhere inside a later batch
+            writer.kill()
+            _assert_whole(service, owner_url, ledger, name, first + _acknowledged(writer))
+            writer.wait()
     again = _writer(owner_url, ledger, "after", 1)
     assert _acknowledged(again) == [0]
     again.wait()
@@ -111,22 +124,23 @@ def own_server(tmp_path: Path) -> Iterator[Path]:
     embedded.stop(home)
 
 
-def test_a_server_killed_in_the_middle_loses_nothing_it_acknowledged(own_server: Path) -> None:
+def test_a_server_killed_in_the_middle_loses_nothing_it_acknowledged(own_server: Path, link: Link) -> None:
     url = embedded.ensure_running(own_server, idle_timeout_s=60.0)
     migrate(url)
     database = Database(url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     _fund(service, "acme")
-    writer = _writer(url, "acme", "w", 1000)
-    assert writer.stdout is not None
-    first = [int(writer.stdout.readline()), int(writer.stdout.readline())]
-    with psycopg.connect(url) as connection:
-        row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
-    assert row is not None
-    os.kill(int(row[0].splitlines()[0]), signal.SIGKILL)
-    acknowledged = first + _acknowledged(writer)
-    writer.wait()
+    with link(url) as its_url:
+        writer = _writer(its_url, "acme", "w", 1000)
+        assert writer.stdout is not None
+        first = [int(writer.stdout.readline()), int(writer.stdout.readline())]
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+        assert row is not None
+        os.kill(int(row[0].splitlines()[0]), signal.SIGKILL)
+        acknowledged = first + _acknowledged(writer)
+        writer.wait()
     database.close()
     url = embedded.ensure_running(own_server, idle_timeout_s=60.0)
     restarted = Database(url)

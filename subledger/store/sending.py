@@ -1,0 +1,84 @@
+"""Connections that cannot deadlock with the server: while they wait, they both send and receive.
+
+A statement may be larger than what the buffers of the socket hold. The server reads on only while it can also write,
+and it writes only while we read; so a client that waits for one of the two alone, while the server needs the other,
+waits for ever, and holds whatever lock its transaction has. psycopg's plain ``execute`` waits for both. Two of its
+waits do not: a pipeline calls ``flush`` once after its last command and then waits to read, though some of the command
+may be unsent; and ``COPY`` waits to write, though the server may have notices to say first.
+
+So every wait of such a connection goes through ``sending_and_receiving``, which holds this rule:
+
+    nothing is waited for without reading what arrives, and without sending what is unsent
+
+With it there is no circle to wait in. The server waits to write only until we have read, and we always read; it waits
+to read only until we have sent, and we always send. No size and no speed of the link appears in that argument, so there
+is no threshold to choose. It is the rule that libpq asks of whoever does not block (the documentation of ``PQflush``):
+wait for read-ready or write-ready, consume the input, flush again, until nothing is left.
+
+What is read while a statement is being sent stays in libpq's buffer: answers of a few commands, and notices.
+
+Owns: how our connections wait. Does not own: how long (timeouts), nor what is said over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Ready, Wait
+
+Result = TypeVar("Result")
+Waiting = Generator[Wait, Ready | int | None, Result]
+"""One of psycopg's operations: it yields what it waits for, is sent what is ready, and returns its result."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A psycopg connection whose every wait sends and receives, in a pipeline and in a COPY too."""
+
+    def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
+        """Runs one of psycopg's operations to its end."""
+        return super().wait(sending_and_receiving(self.pgconn, gen), *arguments, **named)
+
+    def send_all(self) -> None:
+        """Sends what a pipeline has not sent yet; what arrives meanwhile waits to be fetched."""
+        self.wait(_until_sent(self.pgconn))
+
+
+def sending_and_receiving(pgconn: PGconn, operation: Waiting[Result]) -> Waiting[Result]:
+    """The same operation, which sends what is unsent while it waits to read, and reads while it waits to write."""
+    try:
+        wanted = next(operation)
+        while True:
+            try:
+                ready = yield from _either_way(pgconn, wanted)
+            except psycopg.Error as error:  # the connection is lost: the operation says so, and cleans up
+                wanted = operation.throw(error)
+            else:
+                wanted = operation.send(ready)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+def _either_way(pgconn: PGconn, wanted: Wait) -> Waiting[int]:
+    """Waits until an operation can have what it wants, and meanwhile does the other thing. Returns what is ready."""
+    while True:
+        unsent = pgconn.flush() != 0
+        found = (yield Wait.RW if unsent or wanted & Wait.W else Wait.R) or 0
+        if unsent:
+            # A flush that could not send everything has read what there was (libpq's pqSendSome), perhaps the very
+            # answer that the operation waits for: nothing more need arrive. So it looks again; looking is harmless.
+            found |= Ready.R
+        if found & Ready.R and not wanted & Wait.R:
+            # The operation would leave this where it is, and the server could not go on.
+            pgconn.consume_input()
+        if found & wanted:
+            return found & wanted
+
+
+def _until_sent(pgconn: PGconn) -> Waiting[None]:
+    while pgconn.flush() != 0:
+        if ((yield Wait.RW) or 0) & Ready.R:
+            pgconn.consume_input()
