@@ -77,6 +77,11 @@ def any_key_exists(database: Database) -> bool:
         return connection.execute(sa.select(sa.literal(1)).select_from(api_keys).limit(1)).first() is not None
 
 
+def any_key_in_force(database: Database) -> bool:
+    """True if there is a key that is let in."""
+    return any_key_exists(database)
+
+
 def authorize(found: Key | None, *, ledger: str, needed: Access) -> str:
     """The name of the key's owner.
 

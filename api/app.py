@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
 from api.access import NotAllowed, NotAuthenticated
+from api.cross_site import CrossSite, SameSiteOnly, UnsupportedMediaType
 from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
 from api.routes import (
     approvals,
@@ -45,6 +46,8 @@ from subledger import errors
 _STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
     (NotAuthenticated, 401),
     (NotAllowed, 403),
+    (CrossSite, 403),
+    (UnsupportedMediaType, 415),
     (errors.InvalidJson, 400),
     (errors.NotFound, 404),
     (errors.UnknownBlock, 404),
@@ -138,6 +141,7 @@ def create_app(
     def front_door() -> RedirectResponse:
         return RedirectResponse("/docs")
 
+    app.add_middleware(SameSiteOnly, refusal=lambda error: problem(error.as_document(), status_of(error)))
     app.add_middleware(Observed)
 
     @app.exception_handler(errors.SubledgerError)

@@ -1,7 +1,7 @@
 """Signed checkpoints: the tree head of a ledger as a C2SP tlog-checkpoint, with an Ed25519 signature.
 
 The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home, where it is
-made at first use. Formats: c2sp.org/tlog-checkpoint and c2sp.org/signed-note.
+made at first use; one that another user put there is refused. Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from api.settings import home
+from api.settings import private_home
 from subledger.errors import InvalidValue
+from subledger.store.private import private_file
 
 KEY_NAME: Final = "subledger"
 
@@ -48,14 +49,13 @@ def _signing_key() -> Ed25519PrivateKey:
             raise InvalidValue(
                 "SUBLEDGER_SIGNING_KEY is not a key", field="SUBLEDGER_SIGNING_KEY", expected="32 bytes in base64"
             ) from None
-    path = home() / "checkpoint.key"
+    path = private_home() / "checkpoint.key"
     if not path.exists():
         _make_key(path)
-    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_text()))
+    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(private_file(path).read_text()))
 
 
 def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     own = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -16,7 +16,7 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
 from projections.rebuild import rebuild
 from subledger.errors import InvalidValue, Refused
-from subledger.store import embedded
+from subledger.store import embedded, private
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_heads
 from subledger.store.migrate import is_current, migrate, revision
@@ -36,6 +36,11 @@ class SchemaOutOfDate(Refused):
 
 def home() -> Path:
     return Path(os.environ.get("SUBLEDGER_HOME", ".subledger")).absolute()
+
+
+def private_home() -> Path:
+    """The home, made if it is not there, for its owner alone. Raises UnsafeHome."""
+    return private.private_home(home())
 
 
 def is_embedded() -> bool:

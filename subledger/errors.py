@@ -4,7 +4,7 @@
     ├── InvalidInput            what was sent cannot be read as what it should be; nothing else was looked at
     │   ├── InvalidJson  InvalidEvent  MissingField  UnknownField  WrongType  InvalidValue  NaiveTime
     │   ├── TooManyDecimals  UnknownCurrency  UnknownEventType  ReservedEventType  NotSupportedYet
-    │   └── InvalidMapping  InvalidPolicy  InvalidCursor
+    │   └── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome
     ├── Refused                 well-formed, but the books do not allow it as they stand
     │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
@@ -181,6 +181,12 @@ class InvalidCursor(InvalidInput):
     """The cursor was not made by this list."""
 
     code = "invalid_cursor"
+
+
+class UnsafeHome(InvalidInput):
+    """Other users of this machine can reach the home directory."""
+
+    code = "unsafe_home"
 
 
 # --- the books do not allow it ------------------------------------------------------------------------------

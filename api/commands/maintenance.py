@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import quote
 
 import typer
@@ -14,12 +14,13 @@ import uvicorn
 from api import access, documents, terminal
 from api.app import create_app
 from api.demo.run import run_demo
-from api.settings import connect, home, is_embedded, watched
+from api.settings import connect, is_embedded, private_home, watched
 from api.terminal import Json, LedgerOption, err, out, print_json
 from projections import integrity
 from projections import rebuild as rebuilding
 from projections.kept import Kept
 from projections.monitors.mismatch import keep_verified
+from subledger.errors import InvalidValue
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +55,7 @@ def verify(
         raise typer.BadParameter("--resume and --since-clean exclude each other")
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service, began_at = connect(), datetime.now(UTC)
-    kept = Kept(home() / "verified" / quote(ledger, safe=""))
+    kept = Kept(private_home() / "verified" / quote(ledger, safe=""))
     with terminal.progress("verifying", None) as show:
         report = integrity.verify(service.database, ledger, show, workers=workers, kept=kept, how=how)
     keep_verified(service.database, report, at=began_at)
@@ -79,7 +80,7 @@ def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = Non
     not read again: what was done to them since is found by verify alone.
     """
     service = connect()
-    kept = Kept(home() / "rebuilt" / quote(ledger, safe=""))
+    kept = Kept(private_home() / "rebuilt" / quote(ledger, safe=""))
     with terminal.progress("rebuilding", None) as show:
         counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, kept=kept, resume=resume)
     document = documents.counts(ledger, counts)
@@ -97,19 +98,27 @@ def serve(
 ) -> None:
     """Serves the HTTP API; its description is at /docs and /openapi.json.
 
-    With the embedded database and while no key exists, calls from this machine need none. In every other case a key
-    is needed: subledger keys create --ledger L --role writer.
+    With the embedded database, on a loopback address and while no key exists, calls from this machine need none. In
+    every other case a key is needed: subledger keys create --ledger L --role writer --name NAME.
     """
     service = connect()
-    open_ = is_embedded()
+    open_ = is_embedded() and _is_loopback(host)
     if not access.any_key_exists(service.database):
-        if open_ and _is_loopback(host):
+        if open_:
             err.print("No key exists: calls from this machine are served without one.")
-        else:
-            err.print("No key exists, and every call needs one: subledger keys create --ledger '*' --role admin")
+        elif _is_loopback(host):
+            err.print(f"No key exists, and every call needs one: {_FIRST_KEY}")
+    if not _is_loopback(host) and not access.any_key_in_force(service.database):
+        raise InvalidValue(
+            f"{host or 'every address'} can be reached from other machines, and there is no key that would let anybody "
+            f"in; make one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,
+        )  # fmt: skip
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
     app = create_app(service, open_on_loopback=open_, watched=watched())
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
+
+
+_FIRST_KEY: Final = "subledger keys create --ledger '*' --role admin --name NAME"
 
 
 def _is_loopback(host: str) -> bool:
@@ -127,7 +136,7 @@ def demo(
 ) -> None:
     """A year through the whole cycle: record, expire, close, export, verify. Ends by saying what to open."""
     service = connect()
-    result = run_demo(service, data=data, directory=home() / "demo", say=err.print)
+    result = run_demo(service, data=data, directory=private_home() / "demo", say=err.print)
     if json_:
         print_json(result.document)
     else:

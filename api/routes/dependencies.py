@@ -48,8 +48,16 @@ class Guard:
         return desk
 
 
+_OF_PROXIES = (
+    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
+)  # fmt: skip
+
+
 def _from_this_machine(request: Request) -> bool:
-    # The Host is looked at too: a page in a browser here may resolve its own name to loopback.
+    # The Host is looked at too: a page in a browser here may resolve its own name to loopback. And what came through a
+    # proxy comes from whoever may reach the proxy, whatever it says of them.
+    if any(header in request.headers for header in _OF_PROXIES):
+        return False
     host = request.url.hostname or ""
     try:
         named = host == "localhost" or ip_address(host).is_loopback

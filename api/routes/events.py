@@ -95,7 +95,7 @@ async def record(request: Request, ledger: LedgerId) -> Response:
         raise InvalidValue("no ledger has this id", field="ledger", expected=f"at most {MAX_LEDGER_ID} characters")
     await request.app.state.guard.check(request, ledger, Access.WRITER)
     service: Subledger = request.app.state.service
-    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
         raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
     text = await _bounded_body(request)

@@ -37,6 +37,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types; used for a hand
 import psycopg
 
 from subledger.errors import EmbeddedServerFailed
+from subledger.store.private import private_home
 
 if sys.platform != "win32":
     import fcntl
@@ -61,7 +62,8 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
     folder = folder_of(home)
     deadline = time.monotonic() + START_TIMEOUT_S
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_home(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.geteuid():
             raise EmbeddedServerFailed(
                 f"{folder} belongs to user id {folder.stat().st_uid}, and this is user id {os.geteuid()}; "

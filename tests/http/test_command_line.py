@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from subledger.store import embedded
+from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
@@ -26,9 +27,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     environment = {**os.environ, "SUBLEDGER_HOME": str(home), "COLUMNS": "200"}
     environment.pop("SUBLEDGER_DATABASE_URL", None)
 
-    def call(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, stdin: str | None = None, database: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        own = environment if database is None else {**environment, "SUBLEDGER_DATABASE_URL": database}
         return subprocess.run(
-            [COMMAND, *arguments], input=stdin, capture_output=True, text=True, cwd=work, env=environment, timeout=120
+            [COMMAND, *arguments], input=stdin, capture_output=True, text=True, cwd=work, env=own, timeout=600
         )
 
     yield call
@@ -168,6 +172,14 @@ def test_a_key_is_printed_once_and_the_database_url_is_for_psql(run: Run) -> Non
     assert run("keys", "create", "--ledger", "keyed", "--role", "king").returncode == 2
     assert run("database").stdout.startswith("postgresql://")
     assert run("init").returncode == 0
+
+
+def test_a_server_that_others_can_reach_is_not_started_without_a_key(run: Run, fresh_database_url: str) -> None:
+    migrate(fresh_database_url)
+    for host in ("0.0.0.0", "::"):
+        refused = run("serve", "--host", host, database=fresh_database_url)
+        assert refused.returncode == 2
+        assert "subledger keys create" in refused.stderr
 
 
 def test_the_server_stops_when_told(run: Run) -> None:

@@ -349,6 +349,7 @@ def test_a_call_that_cannot_be_answered_says_why(
 # What takes more to trigger than a line → the file of the test that does.
 ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnmappedRole: "tests/store/test_mapping.py",
+    errors.UnsafeHome: "tests/store/test_private_home.py",
     errors.UnknownExport: "tests/store/test_close.py",
     errors.IntegrityFault: "tests/store/test_close.py",
     errors.NotSupportedYet: "tests/store/test_close.py",

@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from subledger.errors import EmbeddedServerFailed
+from subledger.errors import EmbeddedServerFailed, UnsafeHome
 from subledger.store import embedded
 from subledger.store import embedded_programs as programs
 
@@ -486,7 +486,7 @@ def test_an_ordinary_user_runs_a_server_of_his_own() -> None:
         assert done.returncode == 0, done.stderr
         assert query(done.stdout.strip(), "SELECT 1") == 1
         assert postmaster_of(home).username() == supervisor_of(home).username() == "nobody"
-        with pytest.raises(EmbeddedServerFailed, match="used by one system user"):
+        with pytest.raises(UnsafeHome, match="used by one system user"):
             embedded.ensure_running(home)
     finally:
         embedded.stop(home)

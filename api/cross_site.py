@@ -1,0 +1,102 @@
+"""Requests that another web site has a browser send here: refused before anything looks at them.
+
+The open server (embedded, without keys, on loopback) trusts whoever can reach it, and a browser on the same machine
+can, on behalf of any page it shows. Owns: which requests that change something may come from where, and which types of
+body. Does not own: who is let in (``access``), how long a body may be.
+
+A browser says where a request comes from in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. What it may send
+elsewhere without asking first (the "simple" requests of the Fetch standard) has no content type, or that of a form or
+of plain text: no such body is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Final
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from subledger.errors import InvalidInput, SubledgerError
+
+CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+OF_FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
+_OF_THIS_SITE: Final = ("same-origin", "none")
+_PORTS: Final = {"http": 80, "https": 443}
+
+Refusal = Callable[[SubledgerError], Callable[[Scope, Receive, Send], Awaitable[None]]]
+
+
+class CrossSite(SubledgerError):
+    """Another web site had a browser send this request."""
+
+    code: ClassVar[str] = "cross_site"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body's content type is not one that this call takes."""
+
+    code: ClassVar[str] = "unsupported_media_type"
+
+
+class SameSiteOnly:
+    """Refuses what changes something and comes from another site, or has a body that any page could send."""
+
+    def __init__(self, app: ASGIApp, refusal: Refusal) -> None:
+        self._app = app
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in CHANGING:
+            headers = Headers(scope=scope)
+            try:
+                check_site(headers, scope["scheme"])
+                if scope["method"] == "POST":  # of another method a browser asks first, and is not answered
+                    check_body_type(headers)
+            except SubledgerError as error:
+                return await self._refusal(error)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def check_site(headers: Headers, scheme: str) -> None:
+    """Raises CrossSite for a request that a browser sends for another site than this server's."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        # A browser's word. It also knows its own origin behind a proxy that changes the Host.
+        if site.lower() in _OF_THIS_SITE:
+            return
+        raise _cross_site(site)
+    for origin in headers.getlist("origin"):
+        if not _same_origin(origin, scheme, headers.get("host", "")):
+            raise _cross_site(origin)
+
+
+def check_body_type(headers: Headers) -> None:
+    """Raises UnsupportedMediaType for a form, for plain text, and for a body without a type."""
+    media_type = headers.get("content-type", "").split(";")[0].strip().lower()
+    has_body = "transfer-encoding" in headers or headers.get("content-length", "0").strip() != "0"
+    if media_type in OF_FORMS or (has_body and not media_type):
+        raise UnsupportedMediaType(
+            f"this call takes no body of type {media_type[:60] or 'unknown'}; name the body's type in Content-Type",
+            field="Content-Type", expected="application/json", found=media_type[:60] or None,
+        )  # fmt: skip
+
+
+def _cross_site(found: str) -> CrossSite:
+    return CrossSite(
+        "another web site sent this request through a browser, and such requests are refused; call from a program, or "
+        "from a page of this server", expected="a request of no other site", found=found[:200],
+    )  # fmt: skip
+
+
+def _same_origin(origin: str, scheme: str, host: str) -> bool:
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"{scheme}://{host}")
+        return bool(theirs.hostname) and _origin(theirs) == _origin(ours)
+    except ValueError:  # no port, or no address
+        return False
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)

@@ -1,0 +1,149 @@
+"""What another web site has a browser send here changes nothing, whichever way a page can send it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.access import create_key
+from api.app import create_app
+from api.cross_site import CHANGING
+from api.service import LedgerSettings, Subledger
+from subledger.own_event_data import Approvals
+from subledger.store.database import Database
+from tests.conftest import cloud_event
+from tests.scratch_database import scratch_database
+
+EVIL = {"origin": "https://evil.example"}
+FROM_ANOTHER_SITE: list[dict[str, str]] = [
+    EVIL,
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:8001"},  # another port is another site's, whatever runs there
+    {"origin": "https://127.0.0.1"},
+    {"origin": "http://127.0.0.1.evil.example"},
+    {"origin": "http://[::1"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1"},
+    {"sec-fetch-site": "Cross-Site"},
+]
+FROM_HERE: list[dict[str, str]] = [
+    {},
+    {"origin": "http://127.0.0.1"},
+    {"origin": "http://127.0.0.1:80"},
+    {"sec-fetch-site": "same-origin", "origin": "https://books.example"},  # behind a proxy that changes the Host
+    {"sec-fetch-site": "none"},
+]
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "Text/Plain;charset=utf-8")
+CLOSE = "/v1/ledgers/{ledger}/periods/2026-01/close"
+GRANT = cloud_event(
+    "g", "credits.granted", "c", "2026-01-15T12:00:00Z", block_id="G", credits="9", reason="promotional"
+)
+
+
+@pytest.fixture(scope="module")
+def service(server_url: str) -> Iterator[Subledger]:
+    """On a database of its own, without a key: whoever reaches it on loopback may do anything."""
+    with scratch_database(server_url) as url:
+        database = Database(url)
+        yield Subledger(database)
+        database.close()
+
+
+@pytest.fixture
+def ledger(service: Subledger) -> str:
+    ledger = f"open-{uuid.uuid4().hex[:8]}"
+    asking = Approvals.model_validate({"grant_credits_above": "1"})
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=asking))
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def browser(service: Subledger) -> TestClient:
+    """A browser on the same machine as the open server."""
+    return TestClient(
+        create_app(service, open_on_loopback=True), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)
+    )
+
+
+def _position(browser: TestClient, ledger: str) -> Any:
+    return browser.get(f"/v1/ledgers/{ledger}").json()["position"]
+
+
+@pytest.mark.parametrize("headers", FROM_ANOTHER_SITE, ids=json.dumps)
+def test_another_site_changes_nothing(headers: dict[str, str], browser: TestClient, ledger: str) -> None:
+    before = _position(browser, ledger)
+    answer = browser.post(CLOSE.format(ledger=ledger), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "cross_site")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert browser.post(f"/v1/ledgers/{ledger}/events", json=[GRANT], headers=headers).status_code == 403
+    assert _position(browser, ledger) == before
+
+
+@pytest.mark.parametrize("headers", FROM_HERE, ids=json.dumps)
+def test_programs_and_pages_of_this_server_go_on(headers: dict[str, str], browser: TestClient, ledger: str) -> None:
+    assert browser.post(CLOSE.format(ledger=ledger), headers=headers).status_code == 200
+
+
+def test_every_route_that_changes_something_refuses_another_site(browser: TestClient) -> None:
+    paths = browser.get("/openapi.json").json()["paths"]
+    changing = [(m.upper(), path) for path, operations in paths.items() for m in operations if m.upper() in CHANGING]
+    assert len(changing) > 20
+    for method, path in changing:
+        answer = browser.request(method, path, headers=EVIL)
+        assert (answer.status_code, answer.json()["code"]) == (403, "cross_site"), (method, path)
+
+
+@pytest.mark.parametrize("content_type", FORMS)
+@pytest.mark.parametrize("body", [b"", b'{"x": 1}'])
+def test_what_a_form_can_send_is_no_body(content_type: str, body: bytes, browser: TestClient, ledger: str) -> None:
+    for path in (CLOSE.format(ledger=ledger), f"/v1/ledgers/{ledger}/events"):
+        answer = browser.post(path, content=body, headers={"content-type": content_type})
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
+def test_a_body_without_a_type_is_no_event(browser: TestClient, ledger: str) -> None:
+    before = _position(browser, ledger)
+    answer = browser.post(f"/v1/ledgers/{ledger}/events", content=json.dumps([GRANT]).encode())
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    chunks = browser.post(f"/v1/ledgers/{ledger}/events", content=iter([json.dumps([GRANT]).encode()]))
+    assert chunks.status_code == 415
+    assert _position(browser, ledger) == before
+
+
+def test_without_a_key_nobody_can_ask_or_approve(browser: TestClient, service: Subledger, ledger: str) -> None:
+    answer = browser.post(f"/v1/ledgers/{ledger}/events", json=GRANT)
+    assert (answer.status_code, answer.json()["results"][0]["error"]["code"]) == (422, "person_required")
+    [waiting] = service.record(ledger, [GRANT], by="alice")  # as the command line does, with --by
+    path = f"/v1/ledgers/{ledger}/approvals/{waiting.approval_id}"
+    for decision in ("approve", "refuse"):
+        answer = browser.post(f"{path}/{decision}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "person_required")
+    assert browser.get(f"/v1/ledgers/{ledger}/approvals?state=waiting").json()["items"] != []
+
+
+@pytest.mark.parametrize(
+    "header", ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via", "x-real-ip"]
+)
+def test_what_came_through_a_proxy_is_not_from_this_machine(header: str, browser: TestClient, ledger: str) -> None:
+    assert browser.get(f"/v1/ledgers/{ledger}").status_code == 200
+    for value in ("127.0.0.1", "192.0.2.7", ""):
+        assert browser.get(f"/v1/ledgers/{ledger}", headers={header: value}).status_code == 401
+
+
+def test_a_key_does_not_make_another_site_this_one(server_url: str) -> None:
+    with scratch_database(server_url) as url:
+        database = Database(url)
+        service = Subledger(database)
+        service.create_ledger("keyed", LedgerSettings(currency="USD"))
+        key = create_key(database, ledger="keyed", role="controller", name="ann")
+        client = TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
+        path = CLOSE.format(ledger="keyed")
+        assert client.post(path, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+        assert client.post(path).status_code == 200
+        database.close()
