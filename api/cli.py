@@ -17,6 +17,7 @@ from api import access, documents, terminal
 from api.commands import (
     approvals,
     bench,
+    clock,
     customers,
     delivery,
     distribution,
@@ -34,6 +35,7 @@ from api.service import LedgerSettings, SettingsChange, Subledger, read_input
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
 from subledger.errors import InvalidInput, SubledgerError
+from subledger.event_data import parse_time
 from subledger.events import loads, read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
@@ -63,6 +65,7 @@ general_ledgers.register(app)
 customers.register(app)
 delivery.register(app)
 monitors.register(app)
+clock.register(app)
 
 BATCH = 2_000
 
@@ -133,6 +136,9 @@ def ledger_create(
     ] = None,
     grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person.")] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,
+    future_tolerance: Annotated[str, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")] = "1d",
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="For trials: a clock of its own, no deliveries.")] = False,
+    clock: Annotated[str | None, typer.Option(help="Where a sandbox's clock begins; default now.", metavar="T")] = None,
     json_: Json = False,
 ) -> None:
     """Creates a ledger. The same again changes nothing.
@@ -144,6 +150,8 @@ def ledger_create(
         currency=currency, policy=policy if policy in SHIPPED_POLICIES else policy_named(policy), entity=entity,
         timezone=timezone, on_shortfall=on_shortfall, late_usage=late_usage,
         approvals=_approvals(second_person_for, grant_credits_above, grant_value_above),
+        future_tolerance=future_tolerance, sandbox=sandbox,
+        clock=None if clock is None else parse_time(clock, field="clock"),
     )  # fmt: skip
     created = service.create_ledger(ledger, settings)
     with service.database.read() as connection:
@@ -176,20 +184,25 @@ def ledger_configure(
         str | None, typer.Option(help="Larger grants need a second person; none takes the limit away.")
     ] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,
+    future_tolerance: Annotated[
+        str | None, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")
+    ] = None,
     currency: Annotated[str | None, typer.Option(hidden=True)] = None,
     timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
+    sandbox: Annotated[bool | None, typer.Option(hidden=True)] = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """Changes settings for what is recorded from now on. What is not named stays; who asked is recorded.
 
-    Currency and time zone are for a ledger's life.
+    Currency and time zone are for a ledger's life, and so is being a sandbox.
 
     Example: subledger ledger configure acme --on-shortfall overage --second-person-for voids
     """
     change = SettingsChange(
         currency=currency, timezone=timezone, entity=entity, on_shortfall=on_shortfall, late_usage=late_usage,
         approvals=_approvals_change(second_person_for, grant_credits_above, grant_value_above),
+        future_tolerance=future_tolerance, sandbox=sandbox,
     )  # fmt: skip
     service = connect()
     configured = service.configure_ledger(ledger, change, by=by)

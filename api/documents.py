@@ -15,10 +15,11 @@ from projections.balances import (
     in_functional_currency,
 )
 from projections.blocks import BlockView
+from projections.clock import Clock
 from projections.integrity import Report
 from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
 from projections.journals.customer_attributes import CustomerAttributes
-from projections.journals.exports import Export
+from projections.journals.exports import Export, Standing
 from projections.journals.pairs import EntryBehind
 from projections.journals.summary import JournalLine as ExportedLine
 from projections.rebuild import Counts
@@ -129,10 +130,23 @@ def ledger(head: LedgerHead, policy: str) -> Document:
         "on_shortfall": state.on_shortfall,
         "late_usage": state.late_usage,
         "approvals": state.approvals.document,
+        "future_tolerance": state.future_tolerance,
+        "sandbox": state.sandbox,
+        "clock": None if state.clock is None else format_time(state.clock),
         "closed_through": state.closed_through.isoformat() if state.closed_through else None,
         "open_cut": state.open_cut,
         "position": head.position,
         "recorded_at": format_time(head.recorded_at),
+    }
+
+
+def clock(found: Clock) -> Document:
+    return {
+        "ledger": found.ledger,
+        "sandbox": found.sandbox,
+        "now": format_time(found.now),
+        "today": found.today.isoformat(),
+        "timezone": found.timezone,
     }
 
 
@@ -361,6 +375,16 @@ def export(made: Export) -> Document:
         "media_type": made.media_type,
         "content_hash": made.content_hash,
         "created_at": format_time(made.created_at),
+    }
+
+
+def standing(found: Standing) -> Document:
+    """What an answer that hands journals over says of their month."""
+    return {
+        "period_state": "open" if found.interim else "closed",
+        "interim": found.interim,
+        "sandbox": found.sandbox,
+        "notices": list(found.notices),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
@@ -15,8 +15,9 @@ import msgspec
 from api.metrics import BatchMetrics
 from projections import monitors
 from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
+from projections.clock import clock_event
 from projections.journals.delivery import outbox
-from projections.journals.delivery.channels import get_channel, list_channels
+from projections.journals.delivery.channels import check_delivers, get_channel, list_channels
 from projections.journals.delivery.jobs import Jobs
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.mapping import Mapping as AccountMapping
@@ -31,12 +32,18 @@ from projections.policies import (
 )
 from projections.snapshots import LEDGER, keep_more
 from projections.trial_balance import DayTotalsProjector
-from subledger.errors import DatabaseUnavailable, InvalidInput, InvalidValue, LedgerExists, SettingFixed
-from subledger.events import Event, own_event, read_data, read_event
-from subledger.ledger import LedgerState
+from subledger.errors import (
+    DatabaseUnavailable,
+    InvalidInput,
+    InvalidValue,
+    LedgerExists,
+    SettingFixed,
+)
+from subledger.events import Event, format_time, own_event, read_data, read_event
+from subledger.ledger import LedgerState, check_day_has_come
 from subledger.money import exponent
-from subledger.own_event_data import Approvals
-from subledger.periods import Period, time_zone
+from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
+from subledger.periods import Period, duration, end_of_day, time_zone
 from subledger.persons import NOBODY
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
 from subledger.store import views
@@ -46,7 +53,7 @@ from subledger.store.database import Database, WriteConnection
 from subledger.store.gathering import Gatherer
 from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
-from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
+from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +66,10 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     on_shortfall: str = "reject"
     late_usage: str = "new"
     approvals: Approvals = Approvals()
+    future_tolerance: str = FUTURE_TOLERANCE
+    sandbox: bool = False
+    clock: datetime | None = None
+    """Where a sandbox's clock begins: as it is created, where this is None. Not compared where the ledger exists."""
 
 
 class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +83,8 @@ class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
     entity: str | None = None
     on_shortfall: str | None = None
     late_usage: str | None = None
+    future_tolerance: str | None = None
+    sandbox: bool | None = None
     approvals: Mapping[str, Any] = {}
 
 
@@ -113,8 +126,10 @@ class Subledger:
             on_shortfall=state.on_shortfall,
             late_usage=state.late_usage,
             approvals=state.approvals,
+            future_tolerance=state.future_tolerance,
+            sandbox=state.sandbox,
         )
-        wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger)
+        wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger, clock=None)
         if isinstance(settings.policy, Policy):
             of_ours = (settings.policy.name, settings.policy.version, settings.policy.content_hash)
             same = of_ours == (held.name, held.version, held.content_hash)
@@ -132,7 +147,7 @@ class Subledger:
     def configure_ledger(self, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> bool:
         """Other settings for what is recorded from now on. False where they are in force: nothing is recorded.
 
-        Raises SettingFixed for the currency and the time zone, InvalidInput, UnknownLedger.
+        Raises SettingFixed for the currency, the time zone and what a sandbox is, InvalidInput, UnknownLedger.
         """
         check_person(by)
 
@@ -146,7 +161,7 @@ class Subledger:
                     event_id=f"ledger.configured/{position + 1}",
                     type="ledger.configured",
                     customer=None,
-                    occurred_at=now_of(connection),
+                    occurred_at=ledger_now(connection, state),
                     data={**configured(after), "by": by},
                 )
             ]
@@ -167,20 +182,23 @@ class Subledger:
         return self.gatherer.record(ledger, read_inputs(documents), by=by)
 
     def expire(self, ledger: str, through: date) -> int:
-        """The expiry sweep through the end of a day, where the ledger lives. Returns how many blocks expired."""
+        """The expiry sweep through the end of a day, where the ledger lives; of today, through now.
+
+        Returns how many blocks expired. Raises InTheFuture for a later day, UnknownLedger.
+        """
         with self.database.read() as connection:
-            zone = ledger_head(connection, ledger).state.zone
-        following = through + timedelta(days=1)
-        until = datetime(following.year, following.month, following.day, tzinfo=zone)
-        return self.recorder.sweep(ledger, until)
+            state = ledger_head(connection, ledger).state
+        what = f"an expiry sweep through {through}"
+        check_day_has_come(state, through, datetime.now(UTC), what, field="through", found=str(through))
+        return self.recorder.sweep(ledger, end_of_day(through, state.zone))
 
     def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
         """Puts a period's journals on their way, through one channel or all; a worker delivers them.
 
-        Raises UnknownLedger, UnknownChannel, also where there is none, and what an export raises.
+        Raises UnknownLedger, SandboxLedger, UnknownChannel, also where there is none, and what an export raises.
         """
         with self.database.read() as connection:
-            ledger_head(connection, ledger)
+            check_delivers(ledger_head(connection, ledger).state)
             found = [each for each in list_channels(connection, ledger) if not (channel or each.settings.retired)]
             if not found:
                 found = [get_channel(connection, ledger, channel or "")]
@@ -261,10 +279,17 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
         )
     exponent(settings.currency)
     time_zone(settings.timezone)
-    check_behaviour(settings.entity or ledger, settings.on_shortfall, settings.late_usage)
+    check_behaviour(
+        settings.entity or ledger, settings.on_shortfall, settings.late_usage, settings.future_tolerance
+    )  # fmt: skip
+    if settings.clock is not None and not settings.sandbox:
+        raise InvalidValue(
+            "only a sandbox ledger has a clock of its own", field="clock", expected="absent, or with sandbox",
+            found=format_time(settings.clock),
+        )  # fmt: skip
 
 
-def check_behaviour(entity: str, on_shortfall: str, late_usage: str) -> None:
+def check_behaviour(entity: str, on_shortfall: str, late_usage: str, future_tolerance: str) -> None:
     """The settings that may change during the life of a ledger. Raises InvalidValue naming the first at fault."""
     if not (1 <= len(entity) <= 200 and entity.isprintable()):
         raise InvalidValue(
@@ -281,6 +306,7 @@ def check_behaviour(entity: str, on_shortfall: str, late_usage: str) -> None:
         raise InvalidValue(
             "no such late-usage setting", field="late_usage", expected="new or reclassify", found=late_usage
         )
+    duration(future_tolerance, field="future_tolerance")
 
 
 def configured(state: LedgerState) -> dict[str, Any]:
@@ -292,6 +318,8 @@ def configured(state: LedgerState) -> dict[str, Any]:
         "on_shortfall": state.on_shortfall,
         "late_usage": state.late_usage,
         **({"approvals": state.approvals.document} if state.approvals != Approvals() else {}),
+        **({"future_tolerance": state.future_tolerance} if state.future_tolerance != FUTURE_TOLERANCE else {}),
+        **({"sandbox": True} if state.sandbox else {}),
     }
 
 
@@ -304,6 +332,12 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
                 f"the {name} of ledger {state.ledger} is {held} for its life: another one needs another ledger",
                 field=name, expected=held, found=wanted[:60],
             )  # fmt: skip
+    if change.sandbox is not None and change.sandbox != state.sandbox:
+        raise SettingFixed(
+            f"ledger {state.ledger} is {'a sandbox' if state.sandbox else 'no sandbox'} for its life: create another "
+            "ledger",
+            field="sandbox", expected=str(state.sandbox).lower(), found=str(change.sandbox).lower(),
+        )  # fmt: skip
     approvals = state.approvals
     if change.approvals:
         members = {**approvals.model_dump(mode="json"), **change.approvals}
@@ -315,15 +349,20 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
         on_shortfall=change.on_shortfall or state.on_shortfall,
         late_usage=change.late_usage or state.late_usage,
         approvals=approvals,
+        future_tolerance=state.future_tolerance if change.future_tolerance is None else change.future_tolerance,
     )
-    check_behaviour(after.entity, after.on_shortfall, after.late_usage)
+    check_behaviour(after.entity, after.on_shortfall, after.late_usage, after.future_tolerance)
     return after
 
 
 def founding_events(
     ledger: str, settings: LedgerSettings, policy: Policy, mapping: AccountMapping, at: datetime
 ) -> list[Event]:
-    """The events that make a ledger what it is: its settings, its posting policy, its account mapping."""
+    """The events that make a ledger what it is: its settings, its posting policy, its account mapping.
+
+    A sandbox begins with its clock at ``at``, or where its settings say.
+    """
+    at = settings.clock or at
 
     def event(type: str, data: dict[str, Any]) -> Event:
         return own_event(source=OWN_SOURCE, event_id=f"{type}/1", type=type, customer=None, occurred_at=at, data=data)
@@ -336,9 +375,13 @@ def founding_events(
         on_shortfall=settings.on_shortfall,
         late_usage=settings.late_usage,
         approvals=settings.approvals,
+        future_tolerance=settings.future_tolerance,
+        sandbox=settings.sandbox,
     )
+    clock = [clock_event(1, at, None)] if settings.sandbox else []
     return [
         event("ledger.configured", configured(founded)),
         event("policy.adopted", policy_data(policy, number=1)),
         event("mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}),
+        *clock,
     ]

@@ -25,7 +25,7 @@ from subledger.ledger import LedgerState
 from subledger.persons import NOBODY
 from subledger.posting import SHIPPED_POLICIES, Policy, rules_from, shipped_policy
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
+from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
 
 _MOST_FAULTS: Final = 20
 _MOST_POLICIES: Final = 32_767  # an entry names its policy in two bytes
@@ -178,7 +178,7 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
                 event_id=f"policy.adopted/{number}",
                 type="policy.adopted",
                 customer=None,
-                occurred_at=now_of(connection),
+                occurred_at=ledger_now(connection, state),
                 data=policy_data(policy, number=number, by=by),
             )
         ]

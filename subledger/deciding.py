@@ -315,6 +315,7 @@ _DECIDE: Final[dict[str, _Decide]] = {
     "breakage.estimated": _nothing,
     "balances.remeasured": _remeasure,
     "ledger.configured": _nothing,
+    "clock.set": _nothing,
     "policy.adopted": _nothing,
     "mapping.adopted": _nothing,
     "period.closed": _nothing,

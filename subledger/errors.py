@@ -13,6 +13,7 @@
     │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
+    │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
     │   ├── JournalNotReversible  NothingToCorrect
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
@@ -376,6 +377,32 @@ class ApprovalRefused(Refused):
     """A second person has refused this."""
 
     code = "approval_refused"
+
+
+class InTheFuture(Refused):
+    """It lies further in the future than the ledger takes; the same may be sent again when its time has come."""
+
+    code = "in_the_future"
+    retryable = True
+
+
+class PeriodNotOver(Refused):
+    """The period is not over."""
+
+    code = "period_not_over"
+    retryable = True
+
+
+class ClockBackwards(Refused):
+    """The clock of a sandbox ledger never goes back."""
+
+    code = "clock_backwards"
+
+
+class SandboxLedger(Refused):
+    """A sandbox ledger delivers nothing to a general ledger."""
+
+    code = "sandbox_ledger"
 
 
 class PeriodOutOfOrder(Refused):

@@ -5,7 +5,8 @@ Owns: what the events of the ledger itself change. Does not own: customers and t
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+import math
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -13,16 +14,17 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from subledger import own_event_data as events
-from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
-from subledger.events import Event, canonical
-from subledger.periods import Period, time_zone
+from subledger.errors import InTheFuture, PeriodNotClosed, PeriodNotOver, PeriodOutOfOrder
+from subledger.events import OWN_SOURCE, Event, canonical, format_time
+from subledger.periods import Period, duration, effective_date, end_of_day, time_zone
 
 
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A ledger after some position: everything of it that a decision may depend on.
 
     ``closed_through`` is the last day of the last closed period; ``open_cut`` the number that entries recorded now
-    carry; ``policy`` and ``mapping`` count the adoptions, from 1.
+    carry; ``policy`` and ``mapping`` count the adoptions, from 1. A ``sandbox`` has a ``clock`` of its own, which
+    ``clock.set`` sets; that of a real ledger is None, for its now is the database's.
     """
 
     ledger: str
@@ -35,6 +37,9 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mapping: int = 0
     closed_through: date | None = None
     approvals: events.Approvals = events.Approvals()
+    future_tolerance: str = events.FUTURE_TOLERANCE
+    sandbox: bool = False
+    clock: datetime | None = None
     open_cut: int = 1
 
     def stored(self, name: str) -> Any:
@@ -44,6 +49,14 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def zone(self) -> ZoneInfo:
         return time_zone(self.timezone)
+
+    def now(self, moment: datetime) -> datetime:
+        """The ledger's now, when the database's clock shows ``moment``: a sandbox has its own."""
+        return self.clock or moment
+
+    def today(self, moment: datetime) -> date:
+        """The day of the ledger's now, in its time zone."""
+        return effective_date(self.now(moment), self.zone)
 
 
 SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
@@ -74,7 +87,11 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 on_shortfall=data.on_shortfall,
                 late_usage=data.late_usage,
                 approvals=data.approvals,
+                future_tolerance=data.future_tolerance,
+                sandbox=data.sandbox,
             )
+        case events.ClockSet():
+            return replace(state, clock=data.clock)
         case events.PolicyAdopted():
             return replace(state, policy=data.policy)
         case events.MappingAdopted():
@@ -94,11 +111,23 @@ def is_closed(state: LedgerState, period: Period) -> bool:
     return state.closed_through is not None and period.last_day <= state.closed_through
 
 
-def check_may_close(state: LedgerState, period: Period, first_entry_on: date | None) -> None:
-    """Periods close in order: the month after the last closed one, or the first month that has entries.
+def check_may_close(state: LedgerState, period: Period, first_entry_on: date | None, moment: datetime) -> None:
+    """Only a month that is over closes, and in order: after the last closed one, or the first that has entries.
 
-    Raises PeriodOutOfOrder, naming the month that is next.
+    ``moment`` is what the database's clock shows. Raises PeriodNotOver, and PeriodOutOfOrder naming the next month.
     """
+    now, end = state.now(moment), period.end(state.zone)
+    if now < end:
+        raise PeriodNotOver(
+            f"{period} is not over: it ends at {format_time(end)} (midnight in {state.timezone}), and it is now "
+            f"{format_time(now)}; close it after its end",
+            field="period",
+            expected=f"a month that has ended, {Period.of(state.today(moment)).previous} or earlier",
+            found=str(period),
+            now=format_time(now),
+            ends=format_time(end),
+            retry_after_s=math.ceil((end - now).total_seconds()),
+        )
     if state.closed_through is not None:
         following = Period.of(state.closed_through).next
         if period != following:
@@ -122,3 +151,42 @@ def check_may_reopen(state: LedgerState, period: Period) -> None:
     """Only a closed period can be reopened; the later ones reopen with it. Raises PeriodNotClosed."""
     if not is_closed(state, period):
         raise PeriodNotClosed(f"{period} is not closed", field="period", expected="a closed period", found=str(period))
+
+
+def check_not_in_future(state: LedgerState, event: Event, moment: datetime) -> None:
+    """An event from outside happened at most ``future_tolerance`` after the ledger's now.
+
+    One wrong year would date a block's revenue into that year, and nothing recorded can be taken out of the log. The
+    ledger's own events are dated by their commands. Raises InTheFuture.
+    """
+    now = state.now(moment)
+    if event.occurred_at <= now or event.source == OWN_SOURCE:
+        return
+    last = now + duration(state.future_tolerance, field="future_tolerance")
+    if event.occurred_at > last:
+        raise InTheFuture(
+            f"the time of {event.event_id}, {format_time(event.occurred_at)}, lies in the future: it is now "
+            f"{format_time(now)}, and ledger {state.ledger} takes events up to {state.future_tolerance} ahead; correct "
+            "the time, or send the event again when it has come",
+            field="time",
+            expected=f"at most {format_time(last)}",
+            found=format_time(event.occurred_at),
+            now=format_time(now),
+            retry_after_s=math.ceil((event.occurred_at - last).total_seconds()),
+        )
+
+
+def check_day_has_come(state: LedgerState, day: date, moment: datetime, what: str, *, field: str, found: str) -> None:
+    """Nothing is swept or handed over of days that have not begun. ``what`` is refused. Raises InTheFuture."""
+    today = state.today(moment)
+    if day > today:
+        raise InTheFuture(
+            f"{what} is refused, as it lies in the future: today is {today} ({state.timezone})",
+            field=field,
+            expected=f"{today} or earlier",
+            found=found,
+            now=format_time(state.now(moment)),
+            retry_after_s=math.ceil(
+                (end_of_day(day - timedelta(days=1), state.zone) - state.now(moment)).total_seconds()
+            ),
+        )

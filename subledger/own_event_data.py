@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from subledger.event_data import Amount, Credits, Currency, EventData, Identifier, Reason, Shortfall
+from subledger.event_data import Amount, Credits, Currency, EventData, Identifier, Reason, Shortfall, Time
+from subledger.periods import duration
 
 
 class Approvals(EventData):
@@ -27,8 +28,15 @@ class Approvals(EventData):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+FUTURE_TOLERANCE: Final = "1d"
+"""How far after now the time of an event from outside may lie, where a ledger is not configured otherwise."""
+
+
 class LedgerConfigured(EventData):
-    """The ledger's entity and settings from here on, and who asked for a change of them."""
+    """The ledger's entity and settings from here on, and who asked for a change of them.
+
+    ``future_tolerance`` and ``sandbox`` are absent where they are the default, so that older events keep their bytes.
+    """
 
     entity: Identifier
     functional_currency: Currency
@@ -36,6 +44,18 @@ class LedgerConfigured(EventData):
     on_shortfall: Shortfall
     late_usage: Literal["reclassify", "new"]
     approvals: Approvals = Approvals()
+    future_tolerance: str = FUTURE_TOLERANCE
+    sandbox: bool = False
+    by: Identifier | None = None
+
+    def check(self) -> None:
+        duration(self.future_tolerance, field="data.future_tolerance")
+
+
+class ClockSet(EventData):
+    """The now of a sandbox ledger from here on. It never goes back."""
+
+    clock: Time
     by: Identifier | None = None
 
 
@@ -90,6 +110,7 @@ class PeriodCut(EventData):
 
 RESERVED_TYPES: Final[dict[str, type[EventData]]] = {
     "ledger.configured": LedgerConfigured,
+    "clock.set": ClockSet,
     "policy.adopted": PolicyAdopted,
     "mapping.adopted": MappingAdopted,
     "balances.remeasured": BalancesRemeasured,

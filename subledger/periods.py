@@ -1,6 +1,7 @@
 """Calendar months as accounting periods, and the date the books give to a fact.
 
-Owns: the arithmetic of periods, effective dates and accounting dates. Does not own: which periods are closed.
+Owns: the arithmetic of periods, of effective and accounting dates, and durations. Does not own: which periods are
+closed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from subledger.errors import InvalidValue
 
 _PERIOD = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
 _ONE_DAY = timedelta(days=1)
+_DURATION = re.compile(r"([0-9]{1,7})([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+LONGEST_TOLERANCE_DAYS = 31
 
 
 class Period(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -51,10 +55,13 @@ class Period(msgspec.Struct, frozen=True, order=True, gc=False):
     def next(self) -> Period:
         return Period(self.year + self.month // 12, self.month % 12 + 1)
 
+    @property
+    def previous(self) -> Period:
+        return Period(self.year - (self.month == 1), (self.month - 2) % 12 + 1)
+
     def end(self, timezone: ZoneInfo) -> datetime:
         """The first moment after the period, in the ledger's time zone."""
-        following = self.next.first_day
-        return datetime(following.year, following.month, 1, tzinfo=timezone).astimezone(UTC)
+        return end_of_day(self.last_day, timezone)
 
     def __str__(self) -> str:
         return f"{self.year:04d}-{self.month:02d}"
@@ -72,6 +79,26 @@ def time_zone(name: str) -> ZoneInfo:
             expected="a name such as UTC or Europe/Berlin",
             found=name,
         ) from None
+
+
+def duration(text: str, *, field: str) -> timedelta:
+    """``90m``, ``36h``, ``1d``: a number of seconds, minutes, hours or days, 31 days at most. Raises InvalidValue."""
+    match = _DURATION.fullmatch(text)
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else None
+    if seconds is None or seconds > LONGEST_TOLERANCE_DAYS * _SECONDS["d"]:
+        raise InvalidValue(
+            f"{field} is not a duration of at most {LONGEST_TOLERANCE_DAYS} days",
+            field=field,
+            expected="a whole number and s, m, h or d, such as 1d, 36h or 0s",
+            found=text[:40],
+        )
+    return timedelta(seconds=seconds)
+
+
+def end_of_day(day: date, timezone: ZoneInfo) -> datetime:
+    """The first moment after a day, in the ledger's time zone."""
+    following = day + _ONE_DAY
+    return datetime(following.year, following.month, following.day, tzinfo=timezone).astimezone(UTC)
 
 
 def effective_date(occurred_at: datetime, timezone: ZoneInfo) -> date:

@@ -7,8 +7,9 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import pytest
@@ -122,10 +123,17 @@ def service(database: Database) -> Subledger:
 
 NewLedger = Callable[..., str]
 
+FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""A sandbox's clock after everything that tests date."""
+
 
 @pytest.fixture(scope="session")
 def new_ledger(service: Subledger) -> NewLedger:
-    """Creates a ledger with an id of its own and returns the id: ``new_ledger(policy="contract_liability")``."""
+    """Creates a ledger with an id of its own and returns the id: ``new_ledger(policy="contract_liability")``.
+
+    What is dated after the day these tests were written needs ``new_ledger(sandbox=True, clock=FAR)``: a real ledger
+    takes nothing from the future.
+    """
 
     def create(**changes: Any) -> str:
         ledger = f"t-{uuid.uuid4().hex[:10]}"

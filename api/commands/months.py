@@ -44,7 +44,9 @@ def expire(
     through: Annotated[str, typer.Option(help="The last day, inclusive.", metavar="D")],
     json_: Json = False,
 ) -> None:
-    """The expiry sweep: what credit blocks have left at their expiry becomes breakage.
+    """The expiry sweep: what credit blocks have left at their expiry becomes breakage. Through today at the latest.
+
+    A server and a worker do this by themselves, every minute.
 
     Example: subledger expire --ledger acme --through 2026-01-31
     """
@@ -58,7 +60,7 @@ def expire(
 
 
 def close(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order.
+    """Closes a month that is over: sweeps its expiries, proves the invariants, cuts. Months close in order.
 
     Example: subledger close --ledger acme 2026-01
     """
@@ -161,11 +163,14 @@ def export(
             os.fsync(file.fileno())
         unfinished.replace(path)
         items.append({**documents.export(item), "file": str(path)})
+    standing = exports.standing_of(service.database, ledger, Period.parse(period))
     if json_:
-        print_json({"items": items})
-    else:
-        for item_document in items:
-            out.print(item_document["file"])
+        print_json({"items": items, **documents.standing(standing)})
+        return
+    for item_document in items:
+        out.print(item_document["file"])
+    for notice in standing.notices:
+        out.print(notice)
 
 
 @mapping_app.command("show")

@@ -39,11 +39,15 @@ def create(
     """Exports a period: all its journals in the format, the newest of them in the answer.
 
     Asking again gives the same bytes. What was recorded into the period since is a further journal, an adjustment.
+    While the period is open its journals are `interim`. A month that has not begun is refused as `in_the_future`.
     """
-    made = exports.export(
-        service.recorder, service.database, ledger, Period.parse(body.period), body.format, detail=body.detail
-    )
-    return {**documents.export(made[-1]), "journals": [documents.export(export) for export in made]}
+    period = Period.parse(body.period)
+    made = exports.export(service.recorder, service.database, ledger, period, body.format, detail=body.detail)
+    return {
+        **documents.export(made[-1]),
+        "journals": [documents.export(export) for export in made],
+        **documents.standing(exports.standing_of(service.database, ledger, period)),
+    }
 
 
 @router.get("", dependencies=[needs(Access.READER)])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents
 from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.service import LedgerSettings, SettingsChange
-from subledger.own_event_data import Approvals
+from projections import clock as clocks
+from subledger.event_data import parse_time
+from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
 router = APIRouter(prefix="/v1/ledgers", tags=["ledgers"])
@@ -30,6 +32,9 @@ class NewLedger(BaseModel):
     on_shortfall: Literal["reject", "overage", "backfill"] = "reject"
     late_usage: Literal["reclassify", "new"] = "new"
     approvals: Approvals = Approvals()
+    future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far ahead of now events may lie")
+    sandbox: bool = Field(default=False, description="for trials: a clock of its own, and no deliveries")
+    clock: str | None = Field(default=None, description="where a sandbox's clock begins; default now")
 
 
 class ApprovalsChange(BaseModel):
@@ -55,6 +60,8 @@ class LedgerChange(BaseModel):
     entity: str | None = None
     on_shortfall: Literal["reject", "overage", "backfill"] | None = None
     late_usage: Literal["reclassify", "new"] | None = None
+    future_tolerance: str | None = None
+    sandbox: bool | None = Field(default=None, description="for a ledger's life: another value is refused")
     approvals: ApprovalsChange = ApprovalsChange()
 
 
@@ -74,7 +81,10 @@ def create(
     body: Annotated[NewLedger, Body(examples=[{"ledger": "acme", "currency": "USD"}])],
 ) -> dict[str, Any]:
     """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
-    settings = LedgerSettings(**body.model_dump(exclude={"ledger", "approvals"}), approvals=body.approvals)
+    settings = LedgerSettings(
+        **body.model_dump(exclude={"ledger", "approvals", "clock"}), approvals=body.approvals,
+        clock=None if body.clock is None else parse_time(body.clock, field="clock"),
+    )  # fmt: skip
     if not service.create_ledger(body.ledger, settings):
         response.status_code = 200
     response.headers["Location"] = f"/v1/ledgers/{body.ledger}"
@@ -112,3 +122,29 @@ def configure(
     )
     configured = service.configure_ledger(ledger, change, by=caller)
     return {**one(service, ledger), "status": "configured" if configured else "unchanged"}
+
+
+class Clock(BaseModel):
+    """The now of a sandbox ledger."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    clock: str
+
+
+@router.get("/{ledger}/clock", dependencies=[needs(Access.READER)])
+def clock(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """The ledger's now: of a sandbox its own clock, which stands still until it is set."""
+    return documents.clock(clocks.clock_of(service.database, ledger))
+
+
+@router.put("/{ledger}/clock", dependencies=[needs(Access.CONTROLLER)])
+def set_clock(
+    service: Service,
+    ledger: LedgerId,
+    caller: Caller,
+    body: Annotated[Clock, Body(examples=[{"clock": "2027-01-01T00:00:00Z"}])],
+) -> dict[str, Any]:
+    """Sets the clock of a sandbox ledger: what lies in the future, is over or is due goes by it. It never goes back."""
+    was_set = clocks.set_clock(service.recorder, ledger, parse_time(body.clock, field="clock"), by=caller)
+    return {**clock(service, ledger), "status": "set" if was_set else "unchanged"}

@@ -28,6 +28,7 @@ from subledger.money import format_minor
 from subledger.periods import Period
 from subledger.store.database import Database, driver
 from subledger.store.ledgers import ledger_head
+from subledger.store.recorder import MICROSECOND
 
 Standing = Literal["done", "open", "blocked", "attention"]
 """Done; to be done; in the way of the close; not in the way, but somebody should look."""
@@ -106,12 +107,13 @@ class _Looking:
         self._state = state
         self._position = position
         self._period = period
-        self._now = now
+        self._now = state.now(now)
         self._closed = is_closed(state, period)
         self._where = {
             "ledger": state.ledger, "period": str(period), "last_day": period.last_day,
             "first_day": period.first_day, "until": period.end(state.zone), "limit": _SHOWN,
         }  # fmt: skip
+        self._over = self._now >= period.end(state.zone)
 
     def steps(self) -> Iterator[Step]:
         yield self._months_before()
@@ -142,10 +144,11 @@ class _Looking:
         )  # fmt: skip
 
     def _month_over(self) -> Step:
-        end = self._period.end(self._state.zone)
+        end = format_time(self._period.end(self._state.zone))
         return Step(
-            name="month_over", question="Is the month over?", state="done" if self._now >= end else "attention",
-            evidence={"ends": format_time(end), "timezone": self._state.timezone},
+            name="month_over", question="Is the month over?", state="done" if self._over else "blocked",
+            evidence={"ends": end, "timezone": self._state.timezone, "now": format_time(self._now)},
+            next=None if self._over else f"from {end} on: " + self._command(f"close {self._period}"),
         )  # fmt: skip
 
     def _approvals(self) -> Step:
@@ -173,12 +176,15 @@ class _Looking:
         )  # fmt: skip
 
     def _expiries(self) -> Step:
-        count, first = rows(self._connection, DUE, self._where)[0]
+        # What expires later in the month is not due yet, and is swept as it falls due.
+        until = min(self._period.end(self._state.zone), self._now + MICROSECOND)
+        count, first = rows(self._connection, DUE, {**self._where, "until": until})[0]
+        through = min(self._period.last_day, self._state.today(self._now))
         evidence = {"due": count, "first": first and format_time(first)}
         return Step(
             name="expiries", question="Has everything expired that was to?", state="open" if count else "done",
             evidence=evidence,
-            next=self._command(f"expire --through {self._period.last_day}") if count else None,
+            next=self._command(f"expire --through {through}") if count else None,
         )  # fmt: skip
 
     def _mapping(self) -> Step:
@@ -212,7 +218,7 @@ class _Looking:
         return Step(
             name="close", question="Is the month closed?", state="done" if self._closed else "open",
             evidence={"closed_through": through and through.isoformat()},
-            next=None if self._closed else self._command(f"close {self._period}"),
+            next=self._command(f"close {self._period}") if self._over and not self._closed else None,
         )  # fmt: skip
 
     def _journals(self) -> Step:

@@ -10,7 +10,7 @@ journals (summary).
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -28,13 +28,12 @@ from subledger.persons import NOBODY
 from subledger.store.batch import RECORDED, Outcome
 from subledger.store.database import WriteConnection
 from subledger.store.ledgers import ledger_head
-from subledger.store.recorder import OWN_SOURCE, Recorder, due_expiries, now_of
+from subledger.store.recorder import MICROSECOND, OWN_SOURCE, Recorder, due_expiries, ledger_now, now_of
 from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at
 
 # Far above what can become due between the sweep and the lock that follows it.
 _LATE_EXPIRIES: Final = 1_000_000
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ClosedPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +73,9 @@ SELECT min(accounting_date) FROM ledger_days WHERE ledger = %(ledger)s
 def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPeriod:
     """Closes a month: nothing is posted into it any more, and the open cut ends.
 
-    Raises PeriodOutOfOrder naming the month that is next (also where this one is closed), UnmappedRole where something
-    that moved has no GL account, IntegrityFault where an invariant does not hold; then the period is as it was.
+    Raises PeriodNotOver, PeriodOutOfOrder naming the month that is next (also where this one is closed), UnmappedRole
+    where something that moved has no GL account, IntegrityFault where an invariant does not hold; then the period is as
+    it was.
     """
     # Asked before the sweep too: a month whose turn has not come must not expire anything.
     zone = _state_that_may_close(recorder, ledger, period).zone
@@ -88,7 +88,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
         return [
             *due_expiries(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
             *remeasurements(connection, state, position, period),
-            _period_event("period.closed", position, period, at=period.end(state.zone) - _MICROSECOND),
+            _period_event("period.closed", position, period, at=period.end(state.zone) - MICROSECOND),
         ]
 
     def check(connection: WriteConnection, state: LedgerState) -> None:
@@ -124,7 +124,7 @@ def remeasurements(connection: WriteConnection, state: LedgerState, position: in
                     event_id=f"balances.remeasured/{period}/{position}/{customer or ''}",
                     type="balances.remeasured",
                     customer=customer,
-                    occurred_at=period.end(state.zone) - _MICROSECOND,
+                    occurred_at=period.end(state.zone) - MICROSECOND,
                     data={"period": str(period)},
                 )
             )
@@ -145,7 +145,7 @@ def _state_that_may_close(recorder: Recorder, ledger: str, period: Period) -> Le
 
 def _check_may_close(connection: WriteConnection, state: LedgerState, period: Period) -> None:
     (first,) = rows(connection, FIRST_ENTRY_ON, {"ledger": state.ledger})[0]
-    check_may_close(state, period, first)
+    check_may_close(state, period, first, now_of(connection))
 
 
 def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str = NOBODY) -> ReopenedPeriod:
@@ -157,7 +157,7 @@ def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, 
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         check_may_reopen(state, period)
-        return [_period_event("period.reopened", position, period, at=now_of(connection), reason=reason)]
+        return [_period_event("period.reopened", position, period, at=ledger_now(connection, state), reason=reason)]
 
     outcomes = recorder.transact(ledger, plan, by=by)
     waiting = outcomes[-1].approval_id
@@ -179,15 +179,15 @@ def take_cut(recorder: Recorder, ledger: str, period: Period) -> int:
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         ended.append(state.open_cut)
-        return [cut_event(connection, position, period)]
+        return [cut_event(connection, state, position, period)]
 
     _position(recorder.transact(ledger, plan))
     return ended[-1]
 
 
-def cut_event(connection: WriteConnection, position: int, period: Period) -> Event:
+def cut_event(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> Event:
     """The event that ends the open cut of the locked ledger."""
-    return _period_event("period.cut", position, period, at=now_of(connection))
+    return _period_event("period.cut", position, period, at=ledger_now(connection, state))
 
 
 def _period_event(type: str, position: int, period: Period, *, at: datetime, **data: str) -> Event:

@@ -36,8 +36,10 @@ from projections.journals.rows import AnyConnection, rows
 from projections.journals.summary import Journal, ensure_journals, journal_of
 from projections.journals.targets import settings_of
 from subledger.errors import IntegrityFault, UnknownExport
+from subledger.ledger import is_closed
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import Recorder
 
 _CHUNK_BYTES: Final = 1 << 16
@@ -56,6 +58,27 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     content_hash: str
     created_at: datetime
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How final the journals of a month are: those of an open one are interim, and a sandbox's are for trials alone."""
+
+    period: Period
+    interim: bool
+    sandbox: bool
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever takes the files should know, in sentences."""
+        found = []
+        if self.sandbox:
+            found.append("SANDBOX: these journals are of a sandbox ledger, and no general ledger should take them.")
+        if self.interim:
+            found.append(
+                f"{self.period} is open, so its journals are interim: what is recorded for it from now on becomes its "
+                "next journal. Close the month first to have all of it in one."
+            )
+        return tuple(found)
 
 
 _COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at"
@@ -98,6 +121,13 @@ def export(
     return tuple(
         _exported(database, journal, form, detail) for journal in ensure_journals(recorder, database, ledger, period)
     )
+
+
+def standing_of(database: Database, ledger: str, period: Period) -> Standing:
+    """Whether a month's journals are interim, or a sandbox's. Raises UnknownLedger."""
+    with database.read() as connection:
+        state = ledger_head(connection, ledger).state
+    return Standing(period=period, interim=not is_closed(state, period), sandbox=state.sandbox)
 
 
 def export_id(journal: Journal, format: str, *, detail: bool) -> str:

@@ -38,7 +38,7 @@ from subledger.events import Event, canonical, own_event
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import OWN_SOURCE, Recorder, now_of, raise_first
+from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
 
 Attributes = tuple[tuple[str, str], ...]
 """What a customer has of the attributes that a mapping goes by, in order of name; an empty value is none."""
@@ -239,7 +239,7 @@ def adopt_mapping(
                 event_id=f"mapping.adopted/{number}",
                 type="mapping.adopted",
                 customer=None,
-                occurred_at=now_of(connection),
+                occurred_at=ledger_now(connection, state),
                 data=data if first is None else {**data, "valid_from": first},
             )
         ]

@@ -29,11 +29,11 @@ from projections.journals.sums import Sum, interval, sums_of
 from subledger.accounts import ROLES, Side
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.events import Event, canonical, format_time
-from subledger.ledger import LedgerState, is_closed
+from subledger.ledger import LedgerState, check_day_has_come, is_closed
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.ledgers import ledger_head
-from subledger.store.recorder import Recorder, raise_first
+from subledger.store.recorder import Recorder, now_of, raise_first
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,8 +312,9 @@ def ensure_journals(recorder: Recorder, database: Database, ledger: str, period:
     """Every journal of a period, after making the next one where entries wait for it.
 
     The journal of a closed period ends with the last cut; that of an open one takes a cut of its own. A month
-    without entries has one empty journal. Nothing new makes nothing, and two callers at once make one journal:
-    it is made under the ledger's lock. Raises UnknownLedger, UnmappedRole; then nothing was made and nothing cut.
+    without entries has one empty journal, a month that has not begun has none. Nothing new makes nothing, and two
+    callers at once make one journal: it is made under the ledger's lock. Raises UnknownLedger, InTheFuture,
+    UnmappedRole; then nothing was made and nothing cut.
     """
     with database.read() as connection:
         ledger_head(connection, ledger)
@@ -322,13 +323,17 @@ def ensure_journals(recorder: Recorder, database: Database, ledger: str, period:
     due: list[_Next] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+        if not is_closed(state, period):
+            check_day_has_come(
+                state, period.first_day, now_of(connection), f"a journal of {period}", field="period", found=str(period)
+            )
         following = _next(connection, ledger, period)
         if not following.is_due:
             return []
         due.append(following)
         if is_closed(state, period) or not following.has_entries:
             return []
-        return [cut_event(connection, position, period)]
+        return [cut_event(connection, state, position, period)]
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
         for following in due:

@@ -12,6 +12,7 @@ and age, nor the laws of blocks (integrity/blocks), which a verification asks of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -141,10 +142,11 @@ def _shown(row: Any) -> dict[str, Any]:
 def expiry_sweep(looking: Looking) -> Monitor:
     """Open blocks whose expiry has been due for longer than the threshold: what they have left is breakage already."""
     after_s = looking.settings.expiry_overdue_s
-    before = looking.before(SHIPPED.expiry_overdue_s or 0 if after_s is None else after_s)
+    overdue_s = SHIPPED.expiry_overdue_s or 0 if after_s is None else after_s
+    before = looking.view.now - timedelta(seconds=overdue_s)  # by the ledger's clock, as the sweep goes by it
     found = looking.rows(OVERDUE, before=before, at_most=_COUNTED, limit=SHOWN)
     count = found[0][3] if found else 0
-    through = looking.now.astimezone(looking.state.zone).date()
+    through = looking.state.today(looking.now)
     return looking.counted(
         "expiry_sweep", "Is every expiry recorded?", count, "blocks", allowed=None if after_s is None else 0,
         evidence={

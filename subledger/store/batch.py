@@ -21,7 +21,7 @@ from subledger.deciding import decide
 from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError
 from subledger.events import OWN_SOURCE, Event, canonical, differences
 from subledger.evolving import evolve
-from subledger.ledger import evolve_ledger
+from subledger.ledger import check_not_in_future, evolve_ledger
 from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
 from subledger.posting import post
@@ -160,6 +160,7 @@ class Writing:
             return _repeated(item, known)
         wallet, state = memory.wallet(item.customer), head.state
         try:
+            check_not_in_future(state, item, head.recorded_at)
             decision = decide(wallet, item, memory.context(state, item))
         except (Refused, InvalidInput) as error:
             return Outcome(event_id=item.event_id, status=REJECTED, error=error)

@@ -68,8 +68,8 @@ def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tupl
 
 
 def ledgers_of(connection: Connection, entity: str) -> list[str]:
-    """The ledgers of an entity, in order of id. Raises UnknownEntity where there is none."""
-    query = text("SELECT ledger FROM ledgers WHERE entity = :entity ORDER BY ledger")
+    """The ledgers of an entity, in order of id, but for sandboxes. Raises UnknownEntity where there is none."""
+    query = text("SELECT ledger FROM ledgers WHERE entity = :entity AND NOT sandbox ORDER BY ledger")
     found = list(connection.execute(query, {"entity": entity}).scalars())
     if not found:
         raise UnknownEntity(f"no ledger is of entity {entity}", field="entity", found=entity)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import psycopg
 
@@ -30,6 +31,8 @@ from subledger.store.head import LOCK_LEDGER, Head, create, head_of
 from subledger.store.log import FEW
 from subledger.store.memory import LedgerMemory, find_recorded
 from subledger.wallet import Approval
+
+MICROSECOND: Final = timedelta(microseconds=1)
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
 """What to record, given the locked ledger and its position: expiries that are due, a period that may close."""
@@ -82,7 +85,7 @@ class Recorder:
         return True
 
     def sweep(self, ledger: str, until: datetime, *, batch_size: int = 2_000) -> int:
-        """Records the expiry of every block that expired before ``until`` (exclusive). Returns how many.
+        """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns how many.
 
         Safe to repeat and to run twice at once: what is due is looked up under the lock.
         """
@@ -230,6 +233,11 @@ def raise_first(outcomes: Iterable[Outcome]) -> None:
             raise outcome.error
 
 
+def ledger_now(connection: WriteConnection, state: LedgerState) -> datetime:
+    """The locked ledger's now: the database's clock, or that of a sandbox."""
+    return state.now(now_of(connection))
+
+
 def now_of(connection: WriteConnection) -> datetime:
     """The database's clock."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()
@@ -241,10 +249,11 @@ def now_of(connection: WriteConnection) -> datetime:
 def due_expiries(
     connection: WriteConnection, state: LedgerState, position: int, until: datetime, limit: int
 ) -> list[Event]:
-    """The expiries to record of blocks that expired before ``until``, soonest first.
+    """The expiries to record of blocks that expired before ``until``, and by the ledger's now, soonest first.
 
     Under the lock a block is due once; the ledger's position makes the id unique when it expires a second time.
     """
+    until = min(until, ledger_now(connection, state) + MICROSECOND)
     return [
         own_event(
             source=OWN_SOURCE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from subledger.errors import KnownAtInFuture, UnknownLedger
 from subledger.events import format_time
 from subledger.journal import Rules
 from subledger.ledger import SETTINGS, state_of
+from subledger.periods import end_of_day
 from subledger.store.database import Database
 from subledger.store.ledgers import Head, ledger_head, rules_of
 
@@ -33,6 +34,7 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     known_at: datetime
     now: datetime
+    """The ledger's: of a sandbox, its clock."""
 
     @property
     def at_head(self) -> bool:
@@ -41,12 +43,10 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def moment(self) -> datetime:
         """When a block's status is looked at: the end of ``as_of``, or now where that is today."""
-        zone = self.head.state.zone
-        if self.as_of == self.now.astimezone(zone).date():
+        state = self.head.state
+        if self.as_of == state.today(self.now):
             return self.now
-        following = self.as_of + timedelta(days=1)
-        end = datetime(following.year, following.month, following.day, tzinfo=zone)
-        return end.astimezone(UTC) - timedelta(microseconds=1)
+        return end_of_day(self.as_of, state.zone) - timedelta(microseconds=1)
 
 
 class Question(Protocol[Answer]):
@@ -172,9 +172,10 @@ def view(
 def _point(row: Any, as_of: date, known_at: datetime | None, now: datetime) -> dict[str, Any]:
     """The members of a point in time, of a row of ``statement_of``."""
     recorded_at, _answered_through, _found, head, position, ledger, *settings = row
+    state = state_of(ledger, *settings)
     return {
-        "ledger": ledger, "head": Head(state=state_of(ledger, *settings), position=head, recorded_at=recorded_at),
-        "as_of": as_of, "position": position, "known_at": known_at or recorded_at, "now": now,
+        "ledger": ledger, "head": Head(state=state, position=head, recorded_at=recorded_at),
+        "as_of": as_of, "position": position, "known_at": known_at or recorded_at, "now": state.now(now),
     }  # fmt: skip
 
 
@@ -182,7 +183,10 @@ def _today(database: Database, ledger: str, now: datetime) -> date:
     zone = database.zones.get(ledger)
     if zone is None:
         with database.read() as connection:
-            zone = database.zones[ledger] = ledger_head(connection, ledger).state.zone
+            state = ledger_head(connection, ledger).state
+        if state.sandbox:  # its clock moves
+            return state.today(now)
+        zone = database.zones[ledger] = state.zone
     return now.astimezone(zone).date()
 
 

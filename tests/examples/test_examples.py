@@ -27,7 +27,7 @@ from subledger.journal import KINDS, LOSSES, SETTLEMENTS
 from subledger.money import format_credits, format_minor
 from subledger.periods import Period
 from subledger.posting import DEFAULT_POLICY, SHIPPED_POLICIES
-from tests.conftest import NewLedger
+from tests.conftest import FAR, NewLedger
 from tests.examples.grammar import FORMS, read_line
 
 HERE = Path(__file__).parent
@@ -210,7 +210,7 @@ def _cases() -> list[Any]:
 def _begin(path: Path, policy: str, service: Subledger, new_ledger: NewLedger) -> tuple[Example, list[str]]:
     settings, lines = read(path)
     currency = settings["currency"]
-    ledger = new_ledger(currency=currency, policy=policy, late_usage=settings["late usage"])
+    ledger = new_ledger(currency=currency, policy=policy, late_usage=settings["late usage"], sandbox=True, clock=FAR)
     return Example(service, ledger, currency), lines
 
 

@@ -16,7 +16,7 @@ from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
-from tests.conftest import NewLedger, cloud_event
+from tests.conftest import FAR, NewLedger, cloud_event
 from tests.http.test_reports import POLICIES, _get, _lines, _table
 
 USD = {"currency": "USD"}
@@ -45,7 +45,7 @@ def _expects(name: str, day: str, pool: str = "year", **data: Any) -> dict[str, 
 
 @pytest.fixture(scope="module", params=POLICIES)
 def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
-    made = new_ledger(policy=request.param)
+    made = new_ledger(policy=request.param, sandbox=True, clock=FAR)
     until = {"expires_at": "2027-01-01T00:00:00Z"}
     _record(
         service, made,

@@ -99,6 +99,16 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     assert "dead_letters" in watched.stdout
 
 
+def test_a_sandbox_closes_a_month_as_the_readme_says(work: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-e", "-c", _block("subledger clock set")],
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2027-02-01T00:00:00Z (a sandbox's clock); today is 2027-02-01, UTC." in done.stdout
+    assert "2027-01 is closed" in done.stdout
+
+
 def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
     """In a database of its own: where a key exists, every call over HTTP needs one."""
     commands = re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README)

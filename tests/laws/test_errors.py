@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from api.documents import decode_cursor
 from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import balances
+from projections.clock import set_clock
 from projections.journals.close import close_period, reopen_period
 from projections.journals.exports import export
 from projections.journals.mapping import parse_mapping
@@ -58,7 +59,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
         [
             purchase("A", credits="10", expires_at="2026-12-31T00:00:00Z", invoice_id="I1"),
             purchase("B", credits="5", unit="token"),
-            purchase("X", credits="1", unit="other", expires_at="2026-12-31T00:00:00Z"),
+            purchase("X", credits="1", unit="other", expires_at="2026-11-20T00:00:00Z"),
             event("u3", "credits.consumed", credits="1", unit="other"),
             event("u1", "credits.consumed", credits="4"),
             event("u2", "credits.consumed", credits="5", unit="token"),
@@ -137,7 +138,10 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.NotAPurchase, void("G"), "data.block_id"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="A"), "time"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="C"), "time"),
-    (errors.NoCreditsLeft, event("x", "credits.expired", "ann", "2026-12-31T00:00:00Z", block_id="X"), "data.block_id"),
+    (errors.NoCreditsLeft, event("x", "credits.expired", "ann", "2026-11-20T00:00:00Z", block_id="X"), "data.block_id"),
+    (errors.InTheFuture, event("x", "credits.consumed", "ann", "2162-01-01T00:00:00Z", credits="1"), "time"),
+    (errors.InTheFuture, event("x", "credits.consumed", "ann", "2162-01-01T00:00:00Z", credits="1", block_id="Z"),
+     "time"),
     (errors.InvalidValue, purchase("E", expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
     (errors.InvalidValue, event("x", "block.expiry_changed", block_id="A", reason="r",
                                 expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
@@ -327,6 +331,10 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.InvalidCursor, lambda _service, _ledger: decode_cursor("not-ours", (str,))),
     (errors.InvalidMapping, lambda _service, _ledger: parse_mapping("role,account\n")),
     (errors.PeriodOutOfOrder, lambda service, ledger: close_period(service.recorder, ledger, MARCH)),
+    (errors.PeriodNotOver, lambda service, ledger: close_period(service.recorder, ledger, Period(2162, 1))),
+    (errors.InTheFuture, lambda service, ledger: service.expire(ledger, date(2162, 1, 1))),
+    (errors.SettingFixed, lambda service, ledger: service.configure_ledger(ledger, SettingsChange(sandbox=True))),
+    (errors.SettingFixed, lambda service, ledger: set_clock(service.recorder, ledger, datetime.now(UTC))),
     (errors.PeriodNotClosed, lambda service, ledger: reopen_period(service.recorder, ledger, JANUARY, "r")),
     (errors.UnknownFormat, lambda service, ledger: export(service.recorder, service.database, ledger, JANUARY, "xls")),
     (errors.DatabaseUnavailable, _database_that_is_not_there),
@@ -343,13 +351,15 @@ def test_a_call_that_cannot_be_answered_says_why(
     with pytest.raises(SubledgerError) as caught:
         call(service, ledger)
     assert type(caught.value) is error, caught.value
-    assert caught.value.retryable == issubclass(error, Unavailable)
+    assert caught.value.retryable == error.retryable
 
 
 # What takes more to trigger than a line → the file of the test that does.
 ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnmappedRole: "tests/store/test_mapping.py",
     errors.UnsafeHome: "tests/store/test_private_home.py",
+    errors.ClockBackwards: "tests/store/test_sandbox.py",
+    errors.SandboxLedger: "tests/store/test_sandbox.py",
     errors.UnknownExport: "tests/store/test_close.py",
     errors.IntegrityFault: "tests/store/test_close.py",
     errors.NotSupportedYet: "tests/store/test_close.py",
@@ -407,7 +417,7 @@ def test_every_error_makes_a_problem_document_of_the_same_shape(error: type[Subl
     assert orjson.loads(orjson.dumps(document)) == document
     assert document == {
         "type": f"urn:subledger:error:{error.code}", "title": error("").title, "code": error.code,
-        "detail": "what happened", "retryable": issubclass(error, Unavailable), "field": "data.x", "expected": "this",
+        "detail": "what happened", "retryable": error.retryable, "field": "data.x", "expected": "this",
         "found": "that", "position": 7,
     }  # fmt: skip
     assert document["title"].endswith(".")

@@ -103,7 +103,16 @@ def test_money_that_nobody_said_what_for_asks_for_attention(service: Subledger, 
     step = looked(service, ledger)["payments"]
     assert (step.state, step.evidence) == ("attention", {"unapplied": {"USD": "7.00"}})
     early = looked(service, ledger, now=datetime(2026, 1, 15, tzinfo=UTC))
-    assert early["month_over"].state == "attention"
+    assert (early["month_over"].state, early[""].ready) == ("blocked", False)
+    assert early["month_over"].next == f"from 2026-02-01T00:00:00Z on: subledger close 2026-01 --ledger {ledger}"
+    assert early["close"].next is None
+
+
+def test_what_expires_later_in_the_month_is_not_due_yet(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy("c1", expires_at="2026-01-20T00:00:00Z"), buy("c2", expires_at="2026-01-10T00:00:00Z")])
+    due = looked(service, ledger, now=datetime(2026, 1, 15, tzinfo=UTC))["expiries"]
+    assert (due.evidence["due"], due.next) == (1, f"subledger expire --through 2026-01-15 --ledger {ledger}")
 
 
 def test_what_comes_after_the_journal_waits_for_the_next(service: Subledger, new_ledger: NewLedger) -> None:

@@ -17,9 +17,11 @@ from projections.journals.delivery.connectors import CONNECTORS, connector_named
 from projections.journals.delivery.connectors.connector import ChannelSettings, Connector
 from projections.journals.formats import Format, format_named
 from projections.journals.rows import AnyConnection, rows
-from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel
+from subledger.errors import ChannelFixed, InvalidInput, SandboxLedger, UnknownChannel
 from subledger.events import canonical
+from subledger.ledger import LedgerState
 from subledger.store.database import Database, WriteConnection
+from subledger.store.ledgers import ledger_head
 
 FIND_CHANNEL: Final = """
 -- One channel of a ledger, or all of them.
@@ -100,8 +102,11 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
     """Makes or changes a channel: ``connector``, ``format`` and the connector's settings. Raises InvalidInput.
 
     What is not given is as it ships. Deliveries that are on their way go on with the new settings. Where a channel
-    leads to is fixed once it has delivered: raises ChannelFixed, as else nobody could say where a journal is.
+    leads to is fixed once it has delivered: raises ChannelFixed, as else nobody could say where a journal is. Raises
+    SandboxLedger, UnknownLedger.
     """
+    with database.read() as reading:
+        check_delivers(ledger_head(reading, ledger).state)
     # The ids of its deliveries begin with it: begun with a dash, they would be taken for options.
     plain = name[:1].isalnum() and all(letter.isalnum() or letter in "-_" for letter in name)
     if not plain or len(name) > _NAME_LENGTH:
@@ -127,6 +132,15 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
         }  # fmt: skip
         connection.execute(SET_CHANNEL, parameters)
     return made
+
+
+def check_delivers(state: LedgerState) -> None:
+    """A sandbox has no channel: what is tried out never gets into a general ledger. Raises SandboxLedger."""
+    if state.sandbox:
+        raise SandboxLedger(
+            f"ledger {state.ledger} is a sandbox and delivers nothing; export its journals as files instead",
+            field="ledger", expected="a ledger that is no sandbox", found=state.ledger,
+        )  # fmt: skip
 
 
 def _check_fixed(connection: WriteConnection, after: Channel) -> None:

@@ -1,0 +1,93 @@
+"""A sandbox over HTTP and by command line; what lies in the future is refused with what to do."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from api import cli
+from api.commands import clock, months
+from api.service import Subledger
+from tests.conftest import NewLedger, cloud_event
+
+JANUARY = "2031-01-31T12:00:00Z"
+
+
+def buy(block: str, time: str, **data: Any) -> dict[str, Any]:
+    data = {"block_id": block, "credits": "100", "price": "100.00", "currency": "USD", **data}
+    return cloud_event(f"buy-{block}", "credits.purchased", "ann", time, **data)
+
+
+@pytest.fixture
+def ledger(client: TestClient) -> str:
+    name = f"trial-{uuid.uuid4().hex[:8]}"
+    body = {"ledger": name, "currency": "USD", "sandbox": True, "clock": JANUARY, "future_tolerance": "2h"}
+    created = client.post("/v1/ledgers", json=body)
+    assert created.status_code == 201, created.text
+    assert {key: created.json()[key] for key in ("sandbox", "clock", "future_tolerance")} == {
+        "sandbox": True, "clock": JANUARY, "future_tolerance": "2h",
+    }  # fmt: skip
+    assert client.post("/v1/ledgers", json=body).status_code == 200
+    return name
+
+
+def test_a_month_end_is_tried_over_http(client: TestClient, ledger: str) -> None:
+    url = f"/v1/ledgers/{ledger}"
+    assert client.post(f"{url}/events", json=buy("A", "2031-01-10T00:00:00Z")).status_code == 200
+    refused = client.post(f"{url}/events", json=buy("B", "2031-02-01T00:00:00Z"))
+    assert (refused.status_code, refused.json()["results"][0]["error"]["code"]) == (422, "in_the_future")
+    early = client.post(f"{url}/periods/2031-01/close")
+    assert (early.status_code, early.json()["code"], early.json()["retryable"]) == (409, "period_not_over", True)
+    interim = client.post(f"{url}/exports", json={"period": "2031-01", "format": "csv"}).json()
+    assert (interim["period_state"], interim["interim"], interim["sandbox"]) == ("open", True, True)
+    assert [notice.partition(" ")[0] for notice in interim["notices"]] == ["SANDBOX:", "2031-01"]
+    moved = client.put(f"{url}/clock", json={"clock": "2031-02-01T00:00:00Z"}).json()
+    assert (moved["status"], moved["now"], moved["today"]) == ("set", "2031-02-01T00:00:00Z", "2031-02-01")
+    assert client.put(f"{url}/clock", json={"clock": "2031-02-01T00:00:00Z"}).json()["status"] == "unchanged"
+    back = client.put(f"{url}/clock", json={"clock": JANUARY})
+    assert (back.status_code, back.json()["code"]) == (409, "clock_backwards")
+    assert client.post(f"{url}/periods/2031-01/close").status_code == 200
+    closed = client.post(f"{url}/exports", json={"period": "2031-01", "format": "csv"}).json()
+    assert (closed["period_state"], closed["interim"]) == ("closed", False)
+    future = client.post(f"{url}/exports", json={"period": "2031-03", "format": "csv"})
+    assert (future.status_code, future.json()["code"], future.json()["field"]) == (422, "in_the_future", "period")
+    assert client.get(f"{url}/trial-balance").json()["as_of"] == "2031-02-01"
+
+
+def test_what_is_fixed_stays_and_a_sandbox_has_no_channel(
+    client: TestClient, ledger: str, new_ledger: NewLedger
+) -> None:
+    assert client.patch(f"/v1/ledgers/{ledger}", json={"sandbox": False}).json()["code"] == "setting_fixed"
+    assert client.patch(f"/v1/ledgers/{ledger}", json={"future_tolerance": "0s"}).json()["status"] == "configured"
+    real = new_ledger()
+    assert client.patch(f"/v1/ledgers/{real}", json={"sandbox": True}).json()["code"] == "setting_fixed"
+    assert client.put(f"/v1/ledgers/{real}/clock", json={"clock": JANUARY}).json()["code"] == "setting_fixed"
+    shown = client.get(f"/v1/ledgers/{real}/clock").json()
+    assert (shown["sandbox"], shown["timezone"]) == (False, "UTC")
+    channel = client.put(f"/v1/ledgers/{ledger}/channels/drop", json={"connector": "folder", "directory": "/tmp"})
+    assert (channel.status_code, channel.json()["code"]) == (409, "sandbox_ledger")
+    plain = client.post("/v1/ledgers", json={"ledger": "x", "currency": "USD", "clock": JANUARY})
+    assert (plain.status_code, plain.json()["field"]) == (422, "clock")
+
+
+def test_the_command_line_says_so_too(
+    ledger: str, service: Subledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    for module in (clock, months):
+        monkeypatch.setattr(module, "connect", lambda: service)
+    runner = CliRunner()
+
+    def run(*words: str) -> str:
+        done = runner.invoke(cli.app, [*words, "--ledger", ledger], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "a sandbox's clock" in run("clock", "show")
+    assert "2031-02-03T00:00:00Z" in run("clock", "set", "2031-02-03T00:00:00Z")
+    exported = run("export", "2031-02", "--format", "csv", "--out", str(tmp_path))
+    assert "SANDBOX" in exported
+    assert "interim" in exported

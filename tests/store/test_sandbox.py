@@ -1,0 +1,135 @@
+"""A sandbox ledger has a clock of its own, and delivers nothing; a real ledger never becomes one."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.service import LedgerSettings, SettingsChange, Subledger
+from projections import blocks, integrity
+from projections.clock import clock_of, set_clock
+from projections.journals.checklist import checklist
+from projections.journals.close import close_period
+from projections.journals.delivery import channels
+from projections.journals.exports import export
+from projections.monitors import check
+from projections.rebuild import rebuild
+from subledger.errors import ClockBackwards, LedgerExists, SandboxLedger, SettingFixed, UnknownEntity
+from subledger.events import format_time
+from subledger.periods import Period
+from subledger.store.ledgers import ledger_head, ledgers_of
+from tests.conftest import NewLedger, cloud_event
+
+NOW = datetime(2031, 1, 31, 22, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(new_ledger: NewLedger) -> str:
+    return new_ledger(sandbox=True, clock=NOW, timezone="Asia/Tokyo")
+
+
+def buy(block: str, time: datetime, **data: Any) -> dict[str, Any]:
+    data = {"block_id": block, "credits": "100", "price": "100.00", "currency": "USD", **data}
+    return cloud_event(f"buy-{block}", "credits.purchased", "ann", format_time(time), **data)
+
+
+def test_the_clock_decides_about_the_future_today_what_is_over_and_what_is_due(service: Subledger, ledger: str) -> None:
+    expires = NOW + timedelta(days=3)
+    [outcome] = service.record(ledger, [buy("A", NOW, expires_at=format_time(expires))])
+    assert outcome.error is None
+    found = clock_of(service.database, ledger)
+    assert (found.sandbox, found.now, found.today) == (True, NOW, date(2031, 2, 1))
+    with service.view(ledger) as view:
+        assert (view.as_of, view.moment) == (date(2031, 2, 1), NOW)
+    january = Period(2031, 1)
+    month_over = {s.name: s.state for s in checklist(service.database, ledger, january, now=datetime.now(UTC)).steps}
+    assert month_over["month_over"] == "done", "it is February in Tokyo"
+    assert close_period(service.recorder, ledger, january).expired == 0
+    set_clock(service.recorder, ledger, expires + timedelta(days=2))
+    overdue = check(service.database, ledger, datetime.now(UTC)).named("expiry_sweep")
+    assert overdue.value == 1
+    assert service.expire(ledger, date(2031, 2, 4)) == 1
+    with service.view(ledger) as view:
+        assert view.as_of == date(2031, 2, 6)
+        assert blocks.one_block(view, "A").status.value == "expired"
+
+
+def test_when_something_became_known_is_the_real_clocks(service: Subledger, ledger: str) -> None:
+    service.record(ledger, [buy("A", NOW)])
+    with service.database.read() as connection:
+        recorded_at = ledger_head(connection, ledger).recorded_at
+    assert abs(recorded_at - datetime.now(UTC)) < timedelta(days=1)
+
+
+def test_a_replay_needs_nothing_but_the_log(service: Subledger, ledger: str) -> None:
+    service.record(ledger, [buy("A", NOW)])
+    set_clock(service.recorder, ledger, NOW + timedelta(days=9), by="ann")
+    assert integrity.verify(service.database, ledger).differences == []
+    rebuild(service.database, ledger)
+    assert clock_of(service.database, ledger).now == NOW + timedelta(days=9)
+    assert integrity.verify(service.database, ledger).differences == []
+
+
+def test_a_changed_clock_is_found(service: Subledger, ledger: str) -> None:
+    with service.database.write() as connection:
+        connection.execute("UPDATE ledgers SET clock = clock + interval '1 year' WHERE ledger = %s", (ledger,))
+    assert [d.subject for d in integrity.verify(service.database, ledger).differences] == ["clock"]
+
+
+def test_the_clock_never_goes_back_and_the_same_again_records_nothing(service: Subledger, ledger: str) -> None:
+    assert set_clock(service.recorder, ledger, NOW + timedelta(days=1))
+    assert not set_clock(service.recorder, ledger, NOW + timedelta(days=1))
+    with pytest.raises(ClockBackwards) as refused:
+        set_clock(service.recorder, ledger, NOW)
+    assert refused.value.found == format_time(NOW)
+
+
+def test_a_sandbox_begins_when_it_is_created_where_nothing_is_said(service: Subledger, new_ledger: NewLedger) -> None:
+    before = datetime.now(UTC) - timedelta(days=1)
+    assert before < clock_of(service.database, new_ledger(sandbox=True)).now < before + timedelta(days=2)
+
+
+def test_a_real_ledger_never_becomes_a_sandbox_nor_the_reverse(
+    service: Subledger, ledger: str, new_ledger: NewLedger
+) -> None:
+    real = new_ledger()
+    for name, value in ((real, True), (ledger, False)):
+        with pytest.raises(SettingFixed) as refused:
+            service.configure_ledger(name, SettingsChange(sandbox=value))
+        assert refused.value.field == "sandbox"
+        with pytest.raises(LedgerExists):
+            service.create_ledger(name, LedgerSettings(currency="USD", sandbox=value))
+    with pytest.raises(SettingFixed):
+        set_clock(service.recorder, real, datetime.now(UTC))
+    assert not clock_of(service.database, real).sandbox
+
+
+def test_the_same_sandbox_again_changes_nothing_wherever_its_clock_is(service: Subledger, ledger: str) -> None:
+    settings = LedgerSettings(currency="USD", sandbox=True, clock=NOW, timezone="Asia/Tokyo")
+    set_clock(service.recorder, ledger, NOW + timedelta(days=400))
+    assert not service.create_ledger(ledger, settings)
+    assert clock_of(service.database, ledger).now == NOW + timedelta(days=400)
+
+
+def test_a_sandbox_delivers_nothing_and_exports_files(service: Subledger, ledger: str, tmp_path: Path) -> None:
+    service.record(ledger, [buy("A", NOW)])
+    given = {"connector": "folder", "directory": str(tmp_path), "format": "csv"}
+    with pytest.raises(SandboxLedger):
+        channels.set_channel(service.database, ledger, "drop", given, by="ann")
+    with pytest.raises(SandboxLedger):
+        service.deliver(ledger, Period(2031, 1), by="ann")
+    assert export(service.recorder, service.database, ledger, Period(2031, 1), "csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sandbox_is_in_no_report_of_its_entity(service: Subledger, new_ledger: NewLedger) -> None:
+    entity = f"E-{new_ledger()}"
+    new_ledger(sandbox=True, entity=entity)
+    with service.database.read() as connection, pytest.raises(UnknownEntity):
+        ledgers_of(connection, entity)
+    real = new_ledger(entity=entity)
+    with service.database.read() as connection:
+        assert ledgers_of(connection, entity) == [real]
