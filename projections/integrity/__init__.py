@@ -18,6 +18,8 @@ Each file answers one question and owns the checks named beside it; a difference
     totals        do the books tie as a whole?             trial_balance, control
     handed_over   do journals, their files and approvals   journals, journal_exports, approvals
                   say what the log says?
+    sealed        is every row outside the log what was    the name of the table
+                  written, and none missing?
 
 Reads one snapshot, by several processes where there is enough to do, so it is right while writers go on. Does not
 own: the fold (replay), what an interrupted one goes on from (kept), mending (rebuild).

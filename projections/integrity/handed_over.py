@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from projections.integrity.findings import Breach
 from projections.integrity.journal_customers import customer_faults
 from projections.journals.exports import export_id
+from projections.journals.formats import FORMATS
 from projections.journals.reversing import correction_faults
 from projections.journals.summary import Journal, journals_of
 from projections.totals import TotalKey, Totals
@@ -29,7 +30,8 @@ from subledger.store.approvals import APPROVED
 PERIODS: Final = "SELECT DISTINCT period FROM journals WHERE ledger = :ledger ORDER BY period"
 EXPORTS: Final = """
 -- Files that were handed over, with the hash of the bytes that are kept (NULL: detail, of which none are).
-SELECT export_id, period, number, format, detail, filename, content_hash, encode(sha256(content), 'hex') AS kept,
+SELECT export_id, period, number, format, detail, filename, media_type, content_hash,
+       encode(sha256(content), 'hex') AS kept,
        postings_hash, encode(sha256(convert_to(postings, 'UTF8')), 'hex') AS postings_kept
 FROM journal_exports WHERE ledger = :ledger ORDER BY export_id
 """
@@ -159,8 +161,12 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
         yield breach(f"export {row.export_id} has no journal behind it", f"{row.period}-{row.number}", None)
         return
     name = export_id(journal, row.format, detail=row.detail)
+    form = FORMATS.get(row.format)
     if row.export_id != name or not row.filename.startswith(f"{name}."):
         yield breach(f"export {row.export_id} is of another journal than its name says", name, row.filename)
+    elif form is not None and (row.filename, row.media_type) != (f"{name}.{form.extension}", form.media_type):
+        yield breach(f"export {row.export_id} is called what its format is not",
+                     f"{name}.{form.extension}, {form.media_type}", f"{row.filename}, {row.media_type}")  # fmt: skip
     if row.detail == (row.kept is not None):
         yield breach(f"export {row.export_id} has bytes only where it is a summary", not row.detail, row.detail)
     elif row.kept is not None and row.kept != row.content_hash:

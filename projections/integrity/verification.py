@@ -24,6 +24,7 @@ from projections.integrity.other_currencies import compare_other_currencies
 from projections.integrity.pools import Carried
 from projections.integrity.positions import PositionKey, ledger_faults
 from projections.integrity.reversals import reversal_faults
+from projections.integrity.sealed import sealed_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
@@ -225,6 +226,7 @@ class _Verification:
         yield from total_faults(self._line_sums, parts.totals, parts.carried, rules)
         yield from journal_faults(self._connection, self._ledger, replay.state.open_cut, parts.totals, rules)
         yield from approval_faults(self._connection, self._ledger, parts.allowed)
+        yield from sealed_faults(self._connection, self._ledger)
 
 
 class _Parts:

@@ -41,6 +41,7 @@ from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import Recorder
+from subledger.store.tallies import count_one
 
 _CHUNK_BYTES: Final = 1 << 16
 
@@ -87,7 +88,7 @@ INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, 
                              content_hash, created_at, postings, postings_hash)
 VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
         %(content)s, %(content_hash)s, now(), %(postings)s, %(postings_hash)s)
-ON CONFLICT (ledger, export_id) DO NOTHING
+ON CONFLICT (ledger, export_id) DO NOTHING RETURNING export_id
 """
 FIND_EXPORT: Final = f"""
 -- One export of a ledger, without its bytes.
@@ -162,7 +163,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
         content_hash = hashlib.sha256(content).hexdigest()
     postings = None if posted is None else _posted_encoder.encode(posted)
     with database.write() as writing:
-        writing.execute(
+        added = writing.execute(
             ADD_EXPORT,
             {
                 "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
@@ -171,7 +172,9 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
                 "content_hash": content_hash, "postings": postings and postings.decode(),
                 "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
             },
-        )  # fmt: skip
+        ).fetchone()  # fmt: skip
+        if added is not None:
+            count_one(writing, journal.ledger, "journal_exports")
         found = _find(writing, journal.ledger, name)
     # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
     if found is None or (form.target is None and found.content_hash != content_hash):

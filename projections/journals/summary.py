@@ -34,6 +34,7 @@ from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import Recorder, now_of, raise_first
+from subledger.store.tallies import count_one
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -379,6 +380,7 @@ def add_journal(connection: WriteConnection, journal: Journal) -> None:
             "customers_hash": journal.customers_hash or None, **correction,
         },
     )  # fmt: skip
+    count_one(connection, journal.ledger, "journals")
 
 
 def interval_of(journal: Journal) -> dict[str, Any]:

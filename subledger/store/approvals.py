@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from subledger.errors import ApprovalDecided, PersonRequired, SamePerson, UnknownApproval
+from subledger.errors import ApprovalDecided, IntegrityFault, PersonRequired, SamePerson, UnknownApproval
 from subledger.events import Event, stored_event
 from subledger.persons import is_somebody, same_person
 from subledger.store.database import WriteConnection
+from subledger.store.tallies import count_one
 from subledger.wallet import Approval
 
 WAITING, APPROVED, REFUSED = "waiting", "approved", "refused"
@@ -29,7 +30,10 @@ FIND_ASKED: Final = f"""
 SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
 JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
 """
-FIND_ONE: Final = f"SELECT {_COLUMNS} FROM approvals WHERE ledger = %s AND approval_id = %s"
+FIND_ONE: Final = f"""
+-- One request, and whether its row is what it was when it was written.
+SELECT {_COLUMNS}, seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a WHERE ledger = %s AND approval_id = %s
+"""
 ADD: Final = """
 INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes,
                        maker, requested_at, state)
@@ -101,6 +105,7 @@ def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, mak
             event.occurred_at, event.data_text, event.attributes_text, maker, at,
         ),
     )  # fmt: skip
+    count_one(connection, ledger, "approvals")
 
 
 def decidable(
@@ -114,7 +119,14 @@ def decidable(
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
     if row is None:
         raise UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
-    asked = Asked(*row)
+    *columns, is_sealed = row
+    if not is_sealed:
+        raise IntegrityFault(
+            f"the request {approval_id} is not what was asked for: its row was changed since, and nobody can decide "
+            "about it; run subledger verify",
+            approval=approval_id,
+        )
+    asked = Asked(*columns)
     if asked.state != WAITING:
         raise ApprovalDecided(
             f"{approval_id} was {asked.state} by {asked.checker}",

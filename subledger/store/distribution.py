@@ -17,7 +17,7 @@ from psycopg import sql
 
 from subledger.errors import CitusMissing, DistributedOtherwise, IntegrityFault
 from subledger.store.database import translated
-from subledger.store.tables import APP_ROLE, APPEND_ONLY, metadata
+from subledger.store.tables import APP_ROLE, NEVER_TRUNCATED, metadata
 
 COLUMN: Final = "ledger"
 LEADER: Final = "ledgers"
@@ -130,11 +130,12 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
 def _empty_the_copy(name: str) -> list[str]:
     """The rows have been copied to shards; what they were copied from is on the coordinator's disk, unseen.
 
-    The log's trigger refuses to truncate it too, as it should; so it rests for that statement, on the coordinator's
-    empty shell alone, in the transaction that holds the table's lock. The shards' own triggers are never off.
+    The trigger of what is never changed refuses to truncate it too, as it should; so it rests for that statement, on
+    the coordinator's empty shell alone, in the transaction that holds the table's lock. The shards' own triggers are
+    never off.
     """
     truncate = f"SELECT truncate_local_data_after_distributing_table('{name}')"
-    if name not in APPEND_ONLY:
+    if name not in NEVER_TRUNCATED:
         return [truncate]
     return [
         "SET LOCAL citus.enable_ddl_propagation = off",

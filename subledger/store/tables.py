@@ -10,12 +10,17 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     handed over              journals, journal_customers, journal_exports, export_targets
     on the way               delivery_channels, deliveries, delivery_steps
     watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
+    counted                  tallies
     access                   api_keys
     waiting                  approvals
     of customers, erasable   customer_attributes
+
+A table outside the log that nothing else proves has a ``seal``: a hash of the row, by a trigger (migrations/sealing).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -46,6 +51,19 @@ metadata = MetaData(
 
 APP_ROLE = "subledger_app"
 APPEND_ONLY = ("batches", "events", "entries")
+HANDED_OVER: Final = ("journals", "journal_exports", "journal_customers", "delivery_steps")
+"""Outside the log, and never changed either."""
+ONLY_FORWARD: Final = {
+    "deliveries": (
+        "state", "attempts", "looks", "steps", "due_at", "claim", "claimed_until", "erp_id", "reason", "payload",
+        "payload_hash", "submitted_at", "changed_at",
+    ),
+    "approvals": ("state", "checker", "decided_at", "note"),
+}  # fmt: skip
+"""Whose rows are never deleted, and the columns that may change."""
+NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
+COUNTED: Final = ("approvals", "deliveries", "journal_exports", "journals")
+"""Whose rows are counted as they are added, so that none can be taken away unseen: see ``tallies``."""
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
 
@@ -56,6 +74,21 @@ def _ledger() -> Column[str]:
 
 def _moment(name: str, *, nullable: bool = False) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _seal() -> Column[bytes]:
+    """Columns that a table's seal leaves out, as a hash beside them covers them, are in its ``info``: UNSEALED."""
+    return Column("seal", LargeBinary, nullable=False, comment="SHA-256 of the row, by the trigger sealed")
+
+
+UNSEALED: Final = "unsealed"
+
+
+def sealed_tables() -> dict[str, tuple[str, ...]]:
+    """Every table whose rows are sealed, with the columns that the seal leaves out."""
+    return {
+        name: tuple(table.info.get(UNSEALED, ())) for name, table in metadata.tables.items() if "seal" in table.columns
+    }
 
 
 ledgers = Table(
@@ -373,8 +406,10 @@ journal_exports = Table(
     _moment("created_at"),
     Column("postings", Text, comment="the documents of a general ledger's format, in canonical JSON; else NULL"),
     Column("postings_hash", Text),
+    _seal(),
     Index("ux_journal_exports_rendering", "ledger", "period", "number", "format", "detail", unique=True),
     comment="A journal rendered in a format, byte by byte.",
+    info={UNSEALED: ("content", "postings")},
 )
 
 export_targets = Table(
@@ -385,6 +420,7 @@ export_targets = Table(
     Column("settings", Text, nullable=False, comment="in canonical JSON; an export keeps those it was made with"),
     _moment("changed_at"),
     Column("changed_by", Text, nullable=False),
+    _seal(),
     comment="What a company sets about each general ledger that journals go to.",
 )
 
@@ -399,6 +435,7 @@ delivery_channels = Table(
     _moment("changed_at"),
     Column("changed_by", Text, nullable=False),
     _moment("free_at", nullable=True),
+    _seal(),
     comment="Where a ledger's journals go, and how.",
 )
 
@@ -429,6 +466,7 @@ deliveries = Table(
     _moment("created_at"),
     _moment("submitted_at", nullable=True),
     _moment("changed_at"),
+    _seal(),
     CheckConstraint(
         "state IN ('built', 'rendered', 'submitted', 'unknown', 'accepted', 'posted', 'reconciled', 'rejected', "
         "'failed', 'abandoned')",
@@ -448,6 +486,7 @@ deliveries = Table(
     ),
     Index("ix_deliveries_changed_at", "ledger", "changed_at"),
     comment="The outbox: every document or file on its way into a general ledger, and what became of it.",
+    info={UNSEALED: ("payload",)},
 )  # fmt: skip
 
 delivery_steps = Table(
@@ -461,6 +500,7 @@ delivery_steps = Table(
     Column("reason", Text),
     Column("by", Text, nullable=False),
     Column("exchanges", Text, comment="what was called and answered, in JSON, no secrets"),
+    _seal(),
     comment="What became of a delivery, step by step. Never changed.",
 )
 
@@ -471,6 +511,7 @@ monitor_settings = Table(
     Column("settings", Text, nullable=False, comment="in canonical JSON; the webhook's secret is named, never written"),
     _moment("changed_at"),
     Column("changed_by", Text, nullable=False),
+    _seal(),
     comment="The thresholds of a ledger's monitors, and who is told.",
 )
 
@@ -480,6 +521,7 @@ monitor_states = Table(
     _ledger(),
     _moment("looked_at", nullable=True),
     Column("ringing", Text, nullable=False, comment="monitor to the moment since when, in JSON, as told"),
+    _seal(),
     comment="What was last told of a ledger's monitors. Locking it is the right to tell.",
 )
 
@@ -494,6 +536,7 @@ monitor_notices = Table(
     _moment("due_at", nullable=True),
     _moment("sent_at", nullable=True),
     Column("failure", Text, comment="why the last attempt came to nothing"),
+    _seal(),
     Index("ix_monitor_notices_waiting", "ledger", "made_at", postgresql_where=text("due_at IS NOT NULL")),
     comment="Notices that monitors began or ceased to ring, on their way to the webhook.",
 )
@@ -504,6 +547,7 @@ cleared_blocks = Table(
     _ledger(),
     Column("position", BigInteger, nullable=False, comment="through which finished blocks were looked at"),
     Column("uncleared", Text, nullable=False, comment="those that were not at zero then, in JSON"),
+    _seal(),
     comment="How far finished blocks were found at zero. A cache: its presence affects cost, never meaning.",
 )
 
@@ -516,6 +560,7 @@ verifications = Table(
     Column("since", BigInteger, nullable=False, comment="events through this were not read again"),
     Column("differences", Integer, nullable=False),
     _moment("clean_at", nullable=True),
+    _seal(),
     comment="What the last verification of a ledger found, and when one was last clean.",
 )
 
@@ -527,6 +572,7 @@ customer_attributes = Table(
     Column("attributes", JSONB, nullable=False, comment="texts by name; an empty one is none"),
     _moment("changed_at"),
     Column("changed_by", Text, nullable=False),
+    _seal(),
     comment="What a company says of its customers, for its journals. Not part of the log; can be erased.",
 )
 
@@ -549,6 +595,7 @@ approvals = Table(
     Column("checker", Text),
     _moment("decided_at", nullable=True),
     Column("note", Text),
+    _seal(),
     CheckConstraint("state IN ('waiting', 'approved', 'refused')", name="state"),
     CheckConstraint("checker IS NULL OR checker <> maker", name="two_persons"),
     Index("ux_approvals_event", "ledger", "source", "event_id", unique=True),
@@ -569,6 +616,16 @@ api_keys = Table(
     Column("role", Text, nullable=False),
     Column("name", Text, nullable=False, comment="whose key it is: maker or checker"),
     _moment("created_at"),
+    _seal(),
     CheckConstraint("role IN ('reader', 'writer', 'controller', 'admin')", name="role"),
     comment="Who may call the HTTP API.",
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    _ledger(),
+    Column("relation", Text, primary_key=True, comment="the table whose rows are counted"),
+    Column("rows", BigInteger, nullable=False),
+    comment="How many rows a ledger has in tables that none is deleted from, counted as they are added.",
 )

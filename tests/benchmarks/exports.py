@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import psycopg
-
 from api.service import Subledger
 from projections.journals import exports
 from subledger.periods import Period
@@ -14,6 +12,7 @@ from subledger.store.database import Database
 from tests.benchmarks.grown import GROWN, SMALL, Close, Grown
 from tests.benchmarks.measures import Found, Measure, Round, Say, at_most
 from tests.benchmarks.workload import YEAR
+from tests.store.tampering import past_triggers
 
 MONTHS: Final = range(1, 12)
 """December is still open when the year is over."""
@@ -60,9 +59,10 @@ def _export_s(service: Subledger, ledger: str, period: Period) -> float:
 
 def _forget_journals(url: str) -> None:
     """A journal is made once and then found: a ledger that was kept is put back to where none had been made."""
-    with psycopg.connect(url) as connection:
-        connection.execute("DELETE FROM journal_exports")
-        connection.execute("DELETE FROM journals")
+    with past_triggers(url, "journal_exports", "journals") as connection:
+        for table in ("journal_exports", "journals"):
+            connection.execute(f"DELETE FROM {table}")
+            connection.execute("DELETE FROM tallies WHERE relation = %s", (table,))
 
 
 def _close_round(large: Close, small: Close) -> Round:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from api.service import Subledger
@@ -22,6 +21,7 @@ from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer
 from tests.general_ledgers.sftp import SftpStandIn
 from tests.general_ledgers.working import states, steps, work
+from tests.store.tampering import past_triggers
 
 KINDS = ("folder", "sftp")
 
@@ -143,7 +143,7 @@ def test_a_file_that_was_taken_is_not_put_again_after_a_restore(
     channel, delivery = drop.on_its_way(export, confirms=confirms)
     deliver_due(service.database, channel)
     drop.importer.take()
-    with psycopg.connect(owner_url) as connection:  # as an older backup has it
+    with past_triggers(owner_url, "deliveries", "delivery_steps") as connection:  # as an older backup has it
         of_it = "WHERE delivery_id = %s"
         connection.execute(
             f"UPDATE deliveries SET state = 'built', steps = 1, due_at = now(), submitted_at = NULL {of_it}",

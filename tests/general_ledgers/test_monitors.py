@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from api.service import Subledger
@@ -26,6 +25,7 @@ from tests.conftest import cloud_event
 from tests.general_ledgers.conftest import MONTH, QUICK
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work
+from tests.store.tampering import past_triggers
 
 FEBRUARY = Period.parse("2026-02")
 
@@ -209,7 +209,7 @@ def test_the_latency_of_a_journal_is_from_its_last_event_to_its_last_document(
     channel, delivery = one
     work(service, channel)
     where = (channel.ledger, delivery.delivery_id)
-    with psycopg.connect(owner_url) as connection:
+    with past_triggers(owner_url, "delivery_steps") as connection:
         [(closed_at,)] = connection.execute(
             "SELECT recorded_at FROM batches b JOIN events e ON e.ledger = b.ledger AND e.position BETWEEN"
             " b.first_position AND b.last_position WHERE e.ledger = %s AND e.type = 'period.closed'",

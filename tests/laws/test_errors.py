@@ -263,8 +263,13 @@ def _approval_by_nobody(service: Subledger, _ledger: str) -> None:
 def _approval_of_a_request_by_nobody(service: Subledger, _ledger: str) -> None:
     ledger, _, approval = _waiting(service)
     with service.database.write() as connection:  # as it could be kept before names were required
-        connection.execute("UPDATE approvals SET maker = 'nobody' WHERE approval_id = %s", (approval,))
-    service.recorder.decide_approval(ledger, approval, by="ann", allow=True)
+        connection.execute(
+            "INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, customer, occurred_at, data,"
+            " attributes, maker, requested_at, state) SELECT ledger, 'apr-old', reason, source, 'old', type, customer,"
+            " occurred_at, data, attributes, 'nobody', requested_at, state FROM approvals WHERE approval_id = %s",
+            (approval,),
+        )
+    service.recorder.decide_approval(ledger, "apr-old", by="ann", allow=True)
 
 
 def _request_by_nobody(service: Subledger, _ledger: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -81,13 +83,26 @@ def history(seed: int, size: int) -> list[dict[str, Any]]:
     return events
 
 
-def tamper(url: str, table: str, statement: str) -> None:
-    """A superuser goes behind the triggers' back, and puts everything back as it was."""
+@contextmanager
+def past_triggers(url: str, *tables: str) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser goes behind the triggers' back, in one transaction, and puts the triggers back as they were."""
     with psycopg.connect(url) as connection:
-        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+        for table in tables:
+            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        yield connection
+        for table in tables:
+            triggers = connection.execute(TRIGGERS, (table,)).fetchall()
+            for (trigger,) in triggers:
+                connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
+
+
+TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
+
+
+def tamper(url: str, table: str, statement: str) -> None:
+    """One change of a superuser behind the triggers' back."""
+    with past_triggers(url, table) as connection:
         assert connection.execute(statement).rowcount >= 1
-        for trigger in ("append_only", "never_truncated"):
-            connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
 
 
 def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:

@@ -41,7 +41,7 @@ from subledger.errors import (
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.conftest import NewLedger, cloud_event
-from tests.store.tampering import LEDGER, differences
+from tests.store.tampering import LEDGER, differences, past_triggers
 
 JANUARY, FEBRUARY, MARCH, APRIL = (Period(2026, month) for month in (1, 2, 3, 4))
 
@@ -490,12 +490,14 @@ def test_an_expiry_that_is_refused_keeps_the_period_open(
     assert state(database, ledger) == (None, 1)
 
 
-def test_a_journal_that_was_changed_is_refused(service: Subledger, database: Database, ledger: str) -> None:
+def test_a_journal_that_was_changed_is_refused(
+    service: Subledger, database: Database, ledger: str, owner_url: str
+) -> None:
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
     (journal,) = journals(service, ledger, JANUARY)
     with pytest.raises(IntegrityFault, match="out of balance by 10000 minor units of USD"):
         check_balanced(journal.lines[:-1])
-    with database.write() as connection:
+    with past_triggers(owner_url, "journals") as connection:
         connection.execute("UPDATE journals SET lines = replace(lines, '10000', '10001') WHERE ledger = %s", (ledger,))
     with database.read() as connection, pytest.raises(IntegrityFault, match="is not what it was"):
         journals_of(connection, ledger, JANUARY)
@@ -550,12 +552,12 @@ def test_an_unknown_format_or_a_detail_that_it_has_not_is_told_before_anything_i
 
 @pytest.mark.parametrize("detail", [False, True])
 def test_an_export_that_is_not_what_was_handed_over_is_refused(
-    service: Subledger, database: Database, ledger: str, detail: bool
+    service: Subledger, database: Database, ledger: str, owner_url: str, detail: bool
 ) -> None:
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
     (one,) = export(service.recorder, database, ledger, JANUARY, "hledger", detail=detail)
     changed = "content_hash = 'x'" if detail else "content = content || '\\x20'"
-    with database.write() as connection:
+    with past_triggers(owner_url, "journal_exports") as connection:
         connection.execute(f"UPDATE journal_exports SET {changed} WHERE ledger = %s", (ledger,))
     with database.read() as connection:
         one = get_export(connection, ledger, one.export_id)

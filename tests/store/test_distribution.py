@@ -22,8 +22,9 @@ from subledger.store.append import GROUPS
 from subledger.store.database import Database
 from subledger.store.distribution import ON_COORDINATOR, distribute, sharded_tables
 from subledger.store.migrate import migrate
-from subledger.store.tables import APPEND_ONLY, metadata
+from subledger.store.tables import NEVER_TRUNCATED, metadata
 from tests.store.one_ledger import faults
+from tests.store.test_schema import triggers as known_triggers
 from tests.store.watched import CROSSES_LEDGERS, ONE_SERVER, ROOT, SHARDED, WatchedCursor
 
 # What stays on the coordinator: a second list, so that a table cannot get there by a slip.
@@ -101,12 +102,14 @@ def test_triggers_functions_and_views_are_those_that_are_known_to_work_there(own
         "SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
         " WHERE NOT t.tgisinternal AND c.relnamespace = 'public'::regnamespace",
     )
-    assert set(triggers) == {(table, name) for table in APPEND_ONLY for name in ("append_only", "never_truncated")}
+    assert set(triggers) == known_triggers()
     functions = dict(
         _rows(owner_url, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
     )
-    assert set(functions) == {"append_batch", "refuse_change"}
-    assert "SELECT" not in str(functions["refuse_change"]).upper(), "a trigger sees the rows of its own server only"
+    assert set(functions) == {"append_batch", "refuse_change", "refuse_change_of_record", "row_seal", "seal_row"}
+    for name in ("refuse_change", "refuse_change_of_record", "seal_row"):
+        assert "SELECT" not in str(functions[name]).upper(), "a trigger sees the rows of its own server only"
+    assert "FROM" not in str(functions["row_seal"]).upper()
     views = _rows(owner_url, "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'")
     assert sorted(name for name, _ in views) == ["journal_lines", "recorded_events"]
     assert [fault for _, text in views for fault in faults(str(text), SHARDED, crosses=True)] == []
@@ -356,7 +359,7 @@ def test_a_table_that_is_distributed_otherwise_is_refused_by_name(
 def test_the_log_keeps_its_guard_while_its_copy_is_emptied(pretended: str) -> None:
     statements = distribute(pretended, dry_run=True).statements
     assert statements[0].startswith("LOCK TABLE ledgers"), "no batch is in flight"
-    for table in APPEND_ONLY:
+    for table in NEVER_TRUNCATED:
         at = statements.index(f"SELECT truncate_local_data_after_distributing_table('{table}')")
         assert statements[at - 2 : at + 3] == (
             "SET LOCAL citus.enable_ddl_propagation = off",
@@ -365,7 +368,7 @@ def test_the_log_keeps_its_guard_while_its_copy_is_emptied(pretended: str) -> No
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER never_truncated",
             "SET LOCAL citus.enable_ddl_propagation = on",
         )
-    assert sum("DISABLE TRIGGER" in statement for statement in statements) == len(APPEND_ONLY)
+    assert sum("DISABLE TRIGGER" in statement for statement in statements) == len(NEVER_TRUNCATED)
 
 
 def test_the_connections_of_our_code_are_watched(database: Database) -> None:

@@ -17,9 +17,10 @@ from projections.journals.reversing import reverse_journal
 from projections.journals.summary import Correction, Journal, journal_of, journals_of
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
+from subledger.store.tables import HANDED_OVER
 from tests.charts import another_chart
 from tests.conftest import NewLedger, cloud_event
-from tests.store.tampering import LEDGER, differences
+from tests.store.tampering import LEDGER, differences, past_triggers
 
 JANUARY, FEBRUARY = Period(2026, 1), Period(2026, 2)
 
@@ -46,7 +47,7 @@ def _bought(block: str, customer: str, day: str) -> dict[str, Any]:
 
 
 def _change(url: str, statement: str) -> None:
-    with psycopg.connect(url) as connection:
+    with past_triggers(url, *HANDED_OVER, "approvals") as connection:
         assert connection.execute(statement).rowcount >= 1
 
 
@@ -99,7 +100,7 @@ def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
             for line in journal.lines
         ]
         journal = replace(journal, lines=tuple(lines))
-    with psycopg.connect(url) as connection:
+    with past_triggers(url, "journals") as connection:
         connection.execute(
             "UPDATE journals SET lines = %s, content_hash = %s, from_cut = %s, to_cut = %s"
             " WHERE period = '2026-02' AND number = 2",
@@ -159,10 +160,13 @@ def unguarded(url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER TABLE journals DROP CONSTRAINT IF EXISTS ck_journals_correction")
         connection.execute("DROP INDEX IF EXISTS ux_journals_reverses, ux_journals_reissues")
+        connection.execute("ALTER TABLE journals DISABLE TRIGGER USER")
         connection.execute("CREATE TEMPORARY TABLE kept AS TABLE journals")
         yield connection
         connection.execute("DELETE FROM journals")
         connection.execute("INSERT INTO journals TABLE kept")
+        for trigger in ("append_only", "never_truncated"):
+            connection.execute(f"ALTER TABLE journals ENABLE ALWAYS TRIGGER {trigger}")
 
 
 def test_a_correction_that_was_changed_is_found(reversed_twice: tuple[Subledger, str]) -> None:

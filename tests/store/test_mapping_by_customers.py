@@ -39,6 +39,7 @@ from subledger.errors import IntegrityFault, UnmappedRole
 from subledger.periods import Period
 from tests.conftest import cloud_event
 from tests.laws.test_judges import MONTHS
+from tests.store.tampering import past_triggers
 from tests.store.test_checklist import LATER
 from tests.store.walked import record_months
 
@@ -409,7 +410,7 @@ def test_what_a_journal_went_by_cannot_be_changed_unnoticed(
     service: Subledger, small: str, owner_url: str, statement: LiteralString
 ) -> None:
     of_ledger: LiteralString = " AND ledger = %s"
-    with psycopg.connect(owner_url) as connection:
+    with past_triggers(owner_url, "journals", "journal_customers") as connection:
         assert connection.execute(statement + of_ledger, (small,)).rowcount == 1
     assert {difference.check for difference in verify(service.database, small).differences} == {"journals"}
     with pytest.raises(IntegrityFault):
@@ -420,7 +421,7 @@ def test_what_a_journal_went_by_forged_with_every_hash_is_found_by_its_entries(
     service: Subledger, small: str, owner_url: str
 ) -> None:
     [journal] = journals(service, small)
-    with psycopg.connect(owner_url) as connection:
+    with past_triggers(owner_url, "journals", "journal_customers") as connection:
         changed = "UPDATE journal_customers SET customer = 'c3' WHERE customer = 'c2' AND ledger = %s"
         connection.execute(changed, (small,))
         changed = """UPDATE journal_customers SET attributes = '{"segment": "enterprise"}' WHERE ledger = %s"""

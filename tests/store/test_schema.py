@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from subledger.store.database import engine_url
-from subledger.store.tables import APP_ROLE, APPEND_ONLY, metadata
+from subledger.store.tables import APP_ROLE, APPEND_ONLY, HANDED_OVER, ONLY_FORWARD, metadata, sealed_tables
 
 # They stay in one place when ledgers are spread over servers.
 WITHOUT_LEDGER = {"api_keys", "alembic_version"}
@@ -47,14 +47,20 @@ def test_the_storage_parameters_are_in_the_database(owner_url: str) -> None:
     assert {name: set(options) for name, options in rows} == in_code
 
 
+def triggers() -> set[tuple[str, str]]:
+    """Every trigger that there is: table, name."""
+    found = {(table, name) for table in (*APPEND_ONLY, *HANDED_OVER) for name in ("append_only", "never_truncated")}
+    found |= {(t, name) for t in ONLY_FORWARD for name in ("only_forward", "never_deleted", "never_truncated")}
+    return found | {(table, "sealed") for table in sealed_tables()}
+
+
 def test_the_log_is_guarded_by_triggers_that_always_fire(owner_url: str) -> None:
     with psycopg.connect(owner_url) as connection:
         rows = connection.execute(
             "SELECT t.tgrelid::regclass::text, t.tgname, t.tgenabled::text FROM pg_trigger t JOIN pg_class c"
             " ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND c.relnamespace = 'public'::regnamespace"
         ).fetchall()
-    expected = {(table, name, "A") for table in APPEND_ONLY for name in ("append_only", "never_truncated")}
-    assert set(rows) == expected
+    assert set(rows) == {(table, name, "A") for table, name in triggers()}
 
 
 def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
@@ -64,8 +70,12 @@ def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
             " FROM information_schema.triggers WHERE trigger_schema = 'public'"
         ).fetchall()
     # The information schema does not know TRUNCATE; that it is refused is tried in test_integrity.
+    changes = {
+        "append_only": ("UPDATE", "DELETE"), "only_forward": ("UPDATE",), "never_deleted": ("DELETE",),
+        "sealed": ("INSERT", "UPDATE"), "never_truncated": (),
+    }  # fmt: skip
     assert set(rows) == {
-        ("append_only", change, "BEFORE", "ROW", table) for table in APPEND_ONLY for change in ("UPDATE", "DELETE")
+        (name, change, "BEFORE", "ROW", table) for table, name in triggers() for change in changes[name]
     }
 
 
@@ -74,9 +84,11 @@ PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", 
 
 # What the application may not do to tables that are no part of the log.
 KEPT: dict[str, set[str]] = {
-    "alembic_version": {"INSERT", "UPDATE", "DELETE"}, "approvals": {"DELETE"}, "deliveries": {"DELETE"},
-    "delivery_steps": {"UPDATE", "DELETE"}, "journal_customers": {"UPDATE", "DELETE"},
+    "alembic_version": {"INSERT", "UPDATE", "DELETE"}, "tallies": {"DELETE"},
+    **dict.fromkeys((*HANDED_OVER, *ONLY_FORWARD), {"UPDATE", "DELETE"}),
 }  # fmt: skip
+# A column of these tables may be updated: those that go forward; and one, by nobody, so that the row can be locked.
+COLUMNS = {**{table: set(columns) for table, columns in ONLY_FORWARD.items()}, "journals": {"number"}}
 
 
 def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> None:
@@ -92,11 +104,12 @@ def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> 
             changing = {"SELECT", "INSERT", "UPDATE", "DELETE"} - KEPT.get(table, set())
             assert held == ({"SELECT", "INSERT"} if table in APPEND_ONLY else changing), table
         columns = connection.execute(
-            "SELECT DISTINCT table_name FROM information_schema.column_privileges"
+            "SELECT table_name, column_name FROM information_schema.column_privileges"
             " WHERE grantee IN (%s, 'PUBLIC') AND privilege_type = 'UPDATE' AND table_schema = 'public'",
             (APP_ROLE,),
         ).fetchall()
-    assert not {name for (name,) in columns} & set(APPEND_ONLY), "not by a single column either"
+    for table in (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD):
+        assert {column for name, column in columns if name == table} == COLUMNS.get(table, set()), table
 
 
 def test_the_application_owns_nothing_and_is_no_superuser(owner_url: str) -> None:

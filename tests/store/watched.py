@@ -54,7 +54,7 @@ def _judge(query: Any, connection: Any) -> None:
     if text in _kept:
         return
     sender = _sender()
-    if sender is None or sender in ONE_SERVER or sender[0].startswith("migrations/versions"):
+    if sender is None or sender in ONE_SERVER or sender[0].startswith("migrations/"):
         return
     found = faults(text, SHARDED, crosses=sender in CROSSES_LEDGERS)
     if found:

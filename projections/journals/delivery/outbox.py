@@ -25,6 +25,7 @@ from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.recorder import Recorder
+from subledger.store.tallies import count_one
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +191,7 @@ def add(database: Database, channel: Channel, exported: Export, *, by: str) -> l
             if added is not None:
                 step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
                 connection.execute(ADD_STEP, {**of_it, **step})
+                count_one(connection, channel.ledger, "deliveries")
         found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
         if len(found) != len(parts):
             raise IntegrityFault(

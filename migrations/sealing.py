@@ -1,0 +1,66 @@
+"""What migrations do to a table whose rows are sealed: the column, the trigger, the seals of the rows that are there.
+
+A row's seal is the SHA-256 of the row, without its NULLs, made by a trigger in the database: whoever changes a row
+behind the trigger's back leaves a seal that is another row's. NULLs are left out so that a column that is added later,
+and may be NULL, leaves the seals as they are; after any other change of columns, seal the table again.
+"""
+
+from collections.abc import Sequence
+
+from alembic import op
+
+# Citus calls every trigger unsafe, as it sees the rows of its own server only. These see their own row.
+_CITUS = "SET LOCAL citus.enable_unsafe_triggers = on"
+
+
+def seal(table: str, unsealed: Sequence[str] = ()) -> None:
+    """Seals a table's rows, those that are there and those to come; ``unsealed``: columns with a hash beside them."""
+    left_out = ", ".join(f"'{column}'" for column in ("seal", *unsealed))
+    op.execute(_CITUS)
+    op.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS seal bytea")
+    op.execute(f"COMMENT ON COLUMN {table}.seal IS 'SHA-256 of the row, by the trigger sealed'")
+    op.execute(f"DROP TRIGGER IF EXISTS sealed ON {table}")
+    op.execute(
+        f"CREATE TRIGGER sealed BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION seal_row({left_out})"
+    )
+    op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER sealed")
+    op.execute(f"UPDATE {table} SET seal = ''")
+    op.execute(f"ALTER TABLE {table} ALTER COLUMN seal SET NOT NULL")
+
+
+def unseal(table: str) -> None:
+    op.execute(f"DROP TRIGGER sealed ON {table}")
+    op.execute(f"ALTER TABLE {table} DROP COLUMN seal")
+
+
+def never_changed(table: str) -> None:
+    """Rows are added and never changed again, by no role."""
+    _guard(table, "append_only", "BEFORE UPDATE OR DELETE", "ROW")
+    never_truncated(table)
+
+
+def only_forward(table: str, changes: Sequence[str], columns: Sequence[str], final: str = "false") -> None:
+    """Only the columns ``changes`` change, and of no row that is ``final``; no row is deleted."""
+    fixed = [column for column in columns if column not in (*changes, "seal")]
+    old, new = (", ".join(f'{row}."{column}"' for column in fixed) for row in ("OLD", "NEW"))
+    _guard(table, "only_forward", "BEFORE UPDATE", "ROW", f"WHEN (({old}) IS DISTINCT FROM ({new}) OR {final})")
+    _guard(table, "never_deleted", "BEFORE DELETE", "ROW")
+    never_truncated(table)
+
+
+def never_truncated(table: str) -> None:
+    _guard(table, "never_truncated", "BEFORE TRUNCATE", "STATEMENT")
+
+
+def unguard(table: str, *triggers: str) -> None:
+    for trigger in triggers:
+        op.execute(f"DROP TRIGGER {trigger} ON {table}")
+
+
+def _guard(table: str, name: str, when: str, each: str, condition: str = "") -> None:
+    op.execute(_CITUS)
+    op.execute(
+        f"CREATE TRIGGER {name} {when} ON {table} FOR EACH {each} {condition}"
+        " EXECUTE FUNCTION refuse_change_of_record()"
+    )
+    op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")

@@ -1,0 +1,127 @@
+"""Is every row outside the log what was written, and is none missing: of what was handed over, decided, sent or set?
+
+A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
+their columns; the counts of rows; that a delivery names an export, that its steps are all there, that what was sent is
+what its hash says. Does not own: whether what was handed over is what the log says (handed_over).
+
+Who can write in the database past its triggers can make a seal anew: a single change is found, a forger who makes
+everything fit is not. The log, its checkpoints kept elsewhere and the general ledger are what stands against that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import sqlalchemy as sa
+
+from projections.integrity.findings import Breach
+from subledger.store.tables import COUNTED, metadata, sealed_tables
+
+UNDELIVERABLE: Final = """
+-- Deliveries of no export, or of another journal than their export's.
+SELECT d.delivery_id, d.export_id, d.period || '-' || d.number AS journal FROM deliveries d
+WHERE d.ledger = :ledger AND NOT EXISTS (
+    SELECT FROM journal_exports e
+    WHERE e.ledger = :ledger AND e.export_id = d.export_id AND e.period = d.period AND e.number = d.number)
+ORDER BY d.delivery_id
+"""
+STEPS: Final = """
+-- Deliveries whose steps are not all there, one after the other, up to what the delivery is.
+SELECT d.delivery_id, d.steps, count(s.step) AS found, max(s.step) AS last,
+       max(s.state) FILTER (WHERE s.step = d.steps) AS state, d.state AS is_now
+FROM deliveries d LEFT JOIN delivery_steps s ON s.ledger = d.ledger AND s.delivery_id = d.delivery_id
+WHERE d.ledger = :ledger
+GROUP BY d.delivery_id, d.steps, d.state
+HAVING count(s.step) <> d.steps OR max(s.step) <> d.steps
+    OR max(s.state) FILTER (WHERE s.step = d.steps) IS DISTINCT FROM d.state
+ORDER BY d.delivery_id
+"""
+STRAY_STEPS: Final = """
+SELECT s.delivery_id, s.step FROM delivery_steps s
+WHERE s.ledger = :ledger
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.ledger = :ledger AND d.delivery_id = s.delivery_id)
+ORDER BY s.delivery_id, s.step
+"""
+SENT: Final = """
+-- Deliveries whose payload is not what its hash says; without a payload, the export's file is what is sent.
+SELECT d.delivery_id, d.payload_hash AS kept, encode(sha256(d.payload), 'hex') AS found FROM deliveries d
+WHERE d.ledger = :ledger AND d.payload IS NOT NULL AND d.payload_hash IS DISTINCT FROM encode(sha256(d.payload), 'hex')
+UNION ALL
+SELECT d.delivery_id, d.payload_hash, e.content_hash FROM deliveries d
+LEFT JOIN journal_exports e ON e.ledger = d.ledger AND e.export_id = d.export_id
+WHERE d.ledger = :ledger AND d.payload IS NULL AND d.payload_hash IS NOT NULL
+  AND (d.part <> 0 OR d.payload_hash IS DISTINCT FROM e.content_hash)
+ORDER BY 1
+"""
+TALLIES: Final = "SELECT relation, rows FROM tallies WHERE ledger = :ledger ORDER BY relation"
+
+
+def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
+    """Rows of sealed tables that were changed, and rows that are gone."""
+    for table, unsealed in sorted(sealed_tables().items()):
+        yield from _changed(connection, ledger, table, unsealed)
+    yield from _missing(connection, ledger)
+    yield from _delivered(connection, ledger)
+
+
+def changed_rows(table: str, unsealed: tuple[str, ...]) -> str:
+    """The keys of the rows of a table that are not what they were when they were written. Without a ledger in its key a
+    table is the whole database's."""
+    keys = [column.name for column in metadata.tables[table].primary_key]
+    key = ", ".join(f't."{name}"::text' for name in keys if name != "ledger") or "t.ledger"
+    left_out = ", ".join(f"'{name}'" for name in ("seal", *unsealed))
+    where = "t.ledger = :ledger" if "ledger" in keys else "true"
+    return (
+        f"SELECT concat_ws(', ', {key}) AS subject FROM {table} t"
+        f" WHERE {where} AND t.seal IS DISTINCT FROM row_seal(to_jsonb(t) - ARRAY[{left_out}]) ORDER BY 1"
+    )
+
+
+def _changed(connection: sa.Connection, ledger: str, table: str, unsealed: tuple[str, ...]) -> Iterator[Breach]:
+    query = changed_rows(table, unsealed)
+    for (subject,) in connection.execute(sa.text(query), {"ledger": ledger} if ":ledger" in query else {}):
+        yield Breach(
+            check=table, message=f"the row {subject} of {table} was changed past its trigger", subject=subject,
+            expected="the row that its seal was made of",
+        )  # fmt: skip
+
+
+def _missing(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
+    counted = {row.relation: row.rows for row in connection.execute(sa.text(TALLIES), {"ledger": ledger})}
+    for table in sorted({*COUNTED, *counted}):
+        if table not in COUNTED:
+            yield Breach(check="tallies", message=f"rows of {table} are counted, which nothing adds", subject=table)
+            continue
+        query = f"SELECT count(*) FROM {table} WHERE ledger = :ledger"
+        found = connection.execute(sa.text(query), {"ledger": ledger}).scalar_one()
+        if found != counted.get(table, 0):
+            yield Breach(
+                check=table, message=f"{table} has {found} rows of the ledger, and {counted.get(table, 0)} were added",
+                subject=table, expected=counted.get(table, 0), found=found,
+            )  # fmt: skip
+
+
+def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
+    where = {"ledger": ledger}
+    for row in connection.execute(sa.text(UNDELIVERABLE), where):
+        yield Breach(
+            check="deliveries", message=f"delivery {row.delivery_id} is of an export that is not there",
+            subject=row.delivery_id, expected=f"an export {row.export_id} of journal {row.journal}",
+        )  # fmt: skip
+    for row in connection.execute(sa.text(STEPS), where):
+        yield Breach(
+            check="delivery_steps", message=f"the steps of delivery {row.delivery_id} do not lead to what it is",
+            subject=row.delivery_id, expected=f"{row.steps} steps, the last {row.is_now}",
+            found=f"{row.found} steps, number {row.steps} {row.state}",
+        )  # fmt: skip
+    for row in connection.execute(sa.text(STRAY_STEPS), where):
+        yield Breach(
+            check="delivery_steps", message=f"step {row.step} is of delivery {row.delivery_id}, which is not there",
+            subject=f"{row.delivery_id}, {row.step}",
+        )  # fmt: skip
+    for row in connection.execute(sa.text(SENT), where):
+        yield Breach(
+            check="deliveries", message=f"what delivery {row.delivery_id} sends is not what its hash says",
+            subject=row.delivery_id, expected=row.kept, found=row.found,
+        )  # fmt: skip

@@ -1,0 +1,20 @@
+"""How many rows a ledger has in tables that none is deleted from: so a row that was taken away is missed.
+
+Owns: the table ``tallies``. Counted in the commit that adds the rows. Does not own: the comparison (integrity).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from subledger.store.database import WriteConnection
+
+COUNT: Final = """
+INSERT INTO tallies (ledger, relation, rows) VALUES (%s, %s, 1)
+ON CONFLICT (ledger, relation) DO UPDATE SET rows = tallies.rows + excluded.rows
+"""
+
+
+def count_one(connection: WriteConnection, ledger: str, table: str) -> None:
+    """One more row of a table, which was added in this transaction."""
+    connection.execute(COUNT, (ledger, table))
