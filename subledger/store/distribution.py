@@ -111,7 +111,7 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
         return []
     statements: list[str] = [
         HOLD,
-        # Row and statement triggers are all we have; they refuse change, see nothing of other rows, and so are safe.
+        # Row and statement triggers are all we have; they refuse change or seal their row, see no other, and are safe.
         "SET LOCAL citus.enable_unsafe_triggers = on",
         "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
         "SET LOCAL client_min_messages = warning",

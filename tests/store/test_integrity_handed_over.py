@@ -15,6 +15,7 @@ from projections.journals.exports import export
 from projections.journals.mapping import GLAccount, adopt_mapping
 from projections.journals.reversing import reverse_journal
 from projections.journals.summary import Correction, Journal, journal_of, journals_of
+from subledger.errors import IntegrityFault
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.store.tables import HANDED_OVER
@@ -302,8 +303,9 @@ def test_an_approval_that_is_not_the_event_it_became_is_found(
 ) -> None:
     ledger, name = allowed
     _change(owner_url, f"UPDATE approvals SET {column} = {value} WHERE ledger = '{ledger}' AND approval_id = '{name}'")
-    [found] = differences(service, ledger)
-    assert (found.check, found.subject) == ("approvals", name)
+    found, changed = differences(service, ledger)
+    assert (found.check, found.subject) == (changed.check, changed.subject) == ("approvals", name)
+    assert changed.message.endswith("was changed past its trigger")
     assert found.message == f"{column} of approval {name} is not what was recorded"
     assert found.expected != found.found
 
@@ -314,7 +316,58 @@ def test_what_nobody_asked_for_and_what_never_happened_is_found(
     ledger, name = allowed
     _change(owner_url, f"UPDATE approvals SET state = 'approved' WHERE ledger = '{ledger}' AND state = 'waiting'")
     _change(owner_url, f"DELETE FROM approvals WHERE ledger = '{ledger}' AND approval_id = '{name}'")
-    first, second = differences(service, ledger)
-    assert {first.check, second.check} == {"approvals"}
+    first, second, changed, gone = differences(service, ledger)
+    assert {found.check for found in (first, second, changed, gone)} == {"approvals"}
+    assert changed.message.endswith("was changed past its trigger")
+    assert gone.message == "approvals has 2 rows of the ledger, and 3 were added"
     assert first.message.endswith("is approved and no event says so")
     assert second.message == f"the log says that {name} was allowed, and nothing asked for it"
+
+
+# --- what the application itself cannot do ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM journals", "DELETE FROM journal_exports", "DELETE FROM journal_customers",
+        "DELETE FROM delivery_steps", "DELETE FROM deliveries", "DELETE FROM approvals",
+        "UPDATE journals SET lines = ''", "UPDATE journals SET number = number",
+        "UPDATE journal_exports SET content = ''",
+        "UPDATE approvals SET data = '{}'", "UPDATE approvals SET maker = 'zoe'",
+        "UPDATE approvals SET state = 'waiting' WHERE state = 'approved'", "UPDATE deliveries SET export_id = 'x'",
+        "DELETE FROM tallies",
+    ],
+)  # fmt: skip
+def test_the_application_cannot_change_what_was_handed_over_or_decided(
+    service: Subledger, allowed: tuple[str, str], owner_url: str, statement: str
+) -> None:
+    ledger, _ = allowed
+    export(service.recorder, service.database, ledger, JANUARY, "csv")
+    refused = (psycopg.errors.InsufficientPrivilege, psycopg.errors.RestrictViolation)
+    with pytest.raises(refused), service.database.write() as connection:
+        connection.execute(statement.encode())
+
+
+def test_a_request_that_was_changed_while_it_waited_cannot_be_approved(
+    service: Subledger, allowed: tuple[str, str], owner_url: str
+) -> None:
+    ledger, _ = allowed
+    with past_triggers(owner_url, "approvals") as connection:
+        changed = "UPDATE approvals SET data = replace(data, 'b3', 'b1') WHERE ledger = %s AND state = 'waiting'"
+        assert connection.execute(changed + " RETURNING approval_id", (ledger,)).rowcount == 1
+    [found] = differences(service, ledger)
+    assert found.check == "approvals"
+    assert found.subject is not None
+    for allow in (True, False):
+        with pytest.raises(IntegrityFault, match="is not what was asked for"):
+            service.recorder.decide_approval(ledger, found.subject, by="bob", allow=allow)
+
+
+def test_all_journals_and_files_that_are_gone_are_missed(handed_over: tuple[Subledger, str]) -> None:
+    """The owner takes everything away that says that something was handed over."""
+    service, url = handed_over
+    with past_triggers(url, "journals", "journal_exports") as connection:
+        connection.execute("DELETE FROM journal_exports")
+        connection.execute("DELETE FROM journals")
+    assert {d.subject for d in differences(service)} == {"journals", "journal_exports"}

@@ -85,7 +85,7 @@ PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", 
 # What the application may not do to tables that are no part of the log.
 KEPT: dict[str, set[str]] = {
     "alembic_version": {"INSERT", "UPDATE", "DELETE"}, "tallies": {"DELETE"},
-    **dict.fromkeys((*HANDED_OVER, *ONLY_FORWARD), {"UPDATE", "DELETE"}),
+    **{table: {"UPDATE", "DELETE"} for table in (*HANDED_OVER, *ONLY_FORWARD)},
 }  # fmt: skip
 # A column of these tables may be updated: those that go forward; and one, by nobody, so that the row can be locked.
 COLUMNS = {**{table: set(columns) for table, columns in ONLY_FORWARD.items()}, "journals": {"number"}}

@@ -1,6 +1,6 @@
 """What was handed over, decided or set cannot be changed unseen: guards, seals of rows, and how many rows there are.
 
-Revision: 0015, after 0014
+Revision: 0016, after 0015
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from migrations.sealing import never_changed, only_forward, seal, unguard, unseal
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
