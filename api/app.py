@@ -79,11 +79,15 @@ def status_of(error: errors.SubledgerError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def problem(document: dict[str, Any], status: int) -> JSONResponse:
+def problem(document: dict[str, Any], status: int, *, retry_after: bool = False) -> JSONResponse:
+    """A problem document as a response; ``retry_after`` if the same call is worth repeating as soon as this says.
+
+    Not for everything that is ``retryable``: a purchase that an event waits for may come in a second or in a week.
+    """
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if document.get("retryable"):
+    if retry_after:
         headers["Retry-After"] = str(document.get("retry_after_s", 1))
     return JSONResponse(
         {**document, "status": status}, status_code=status, media_type="application/problem+json", headers=headers
@@ -152,7 +156,7 @@ def create_app(
         status = status_of(error)
         if status >= 500 and not isinstance(error, errors.Overloaded | errors.Stopping):  # those are counted
             log.error("failed", code=error.code, detail=error.message)
-        return problem(error.as_document(), status)
+        return problem(error.as_document(), status, retry_after=isinstance(error, errors.Unavailable))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

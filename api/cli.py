@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -31,16 +30,17 @@ from api.commands import (
 )
 from api.commands.approvals import By, whoami
 from api.commands.policies import policy_named
-from api.service import LedgerSettings, SettingsChange, Subledger, read_input
+from api.event_files import EventLines, Refusals
+from api.service import LedgerSettings, SettingsChange, Subledger
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
 from subledger.errors import InvalidInput, SubledgerError
 from subledger.event_data import parse_time
-from subledger.events import loads, read_data
+from subledger.events import read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store import embedded
-from subledger.store.batch import DUPLICATE, RECORDED, WAITING, Input
+from subledger.store.batch import DUPLICATE, RECORDED, WAITING
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
 app = typer.Typer(
@@ -66,8 +66,6 @@ customers.register(app)
 delivery.register(app)
 monitors.register(app)
 clock.register(app)
-
-BATCH = 2_000
 
 
 def main() -> None:
@@ -280,33 +278,37 @@ def record(
     """
     service = connect()
     rejected_path = Path("stdin.rejected.jsonl" if file == "-" else f"{file}.rejected.jsonl")
+    refusals = Refusals()
     if file == "-":
-        counts = _record_lines(service, ledger, by, sys.stdin.buffer, rejected_path, None)
+        counts = _record_lines(service, ledger, by, EventLines(sys.stdin.buffer, file), rejected_path, None, refusals)
     else:
         path = Path(file)
         if not path.is_file():
             raise InvalidInput(f"there is no file {file}", field="FILE", expected="a file, or -", found=file)
         with path.open("rb") as lines:
-            counts = _record_lines(service, ledger, by, lines, rejected_path, path.stat().st_size)
+            reading = EventLines(lines, file)
+            counts = _record_lines(service, ledger, by, reading, rejected_path, path.stat().st_size, refusals)
     if json_:
         print_json(counts)
     else:
         out.print(", ".join(f"{name} {count}" for name, count in counts.items()))
     if counts["rejected"]:
+        for said in refusals.summary():
+            err.print(said, markup=False)
         err.print(f"rejected lines and their reasons: {rejected_path}")
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
 def _record_lines(
-    service: Subledger, ledger: str, by: str, lines: IO[bytes], rejected_path: Path, size: int | None
-) -> dict[str, int]:
+    service: Subledger, ledger: str, by: str, reading: EventLines, rejected_path: Path, size: int | None,
+    refusals: Refusals,
+) -> dict[str, int]:  # fmt: skip
     """How many became what; ``waiting`` only where something waits for a second person."""
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
     rejected_path.unlink(missing_ok=True)
     done = 0
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    reading = _Reading(lines)
     with terminal.progress("recording", size) as show:
         while reading.batch:
             batch, kept, inputs = reading.batch, reading.kept, reading.inputs
@@ -324,6 +326,7 @@ def _record_lines(
                 else:
                     counts["rejected"] += 1
                     assert outcome.error is not None
+                    refusals.add(number, outcome.error)
                     text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
                     rejected.append({"line": number, "event": text, "error": outcome.error.as_document()})
             if rejected:
@@ -332,26 +335,6 @@ def _record_lines(
             done += sum(len(line) for _, line in batch)
             show(done)
     return counts
-
-
-class _Reading:
-    """A file's lines, batch by batch; the next one is decoded while the last one is written."""
-
-    def __init__(self, lines: IO[bytes]) -> None:
-        self._lines = enumerate(lines, start=1)
-        self.read_on()
-
-    def read_on(self) -> None:
-        self.batch = list(islice(self._lines, BATCH))
-        self.kept = [(number, line) for number, line in self.batch if line.strip()]
-        self.inputs = [_read_line(line) for _, line in self.kept]
-
-
-def _read_line(line: bytes) -> Input:
-    try:
-        return read_input(loads(line))
-    except InvalidInput as error:
-        return error
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def page(items: list[Document], following: Any) -> Document:
 
 
 def encode_cursor(value: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps(value, ensure_ascii=False).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | None:

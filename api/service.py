@@ -253,6 +253,8 @@ class Subledger:
 
 def read_input(document: object) -> Input:
     """An event, or the reason why the document is none, with the id it gave itself."""
+    if isinstance(document, InvalidInput):  # its text was none
+        return document
     try:
         return read_event(document)
     except InvalidInput as error:

@@ -9,7 +9,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -63,11 +63,15 @@ def parse_day(text: str | None, name: str) -> date | None:
     """A day as YYYY-MM-DD. Raises InvalidInput."""
     if text is None:
         return None
-    with suppress(ValueError):
+    try:
         day = date.fromisoformat(text)
-        if 1900 <= day.year <= 8999:
-            return day
-    raise errors.InvalidInput(f"{name} is not a day", field=name, expected="YYYY-MM-DD", found=text)
+    except ValueError:
+        raise errors.InvalidInput(f"{name} is not a day", field=name, expected="YYYY-MM-DD", found=text) from None
+    if not 1900 <= day.year <= 8999:
+        raise errors.InvalidInput(
+            f"{name} is out of range", field=name, expected="a day from 1900-01-01 to 8999-12-31", found=text
+        )
+    return day
 
 
 def read_toml(file: Path) -> dict[str, Any]:

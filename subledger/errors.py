@@ -32,13 +32,21 @@ An error's ``code`` is stable: callers branch on it. ``field`` names the offendi
 becomes is decided in ``api``; which SQLSTATE becomes an error, in ``store``.
 
 When several things are wrong with one event the first of this order is reported: JSON, envelope, type, fields in
-the order of the contract, references (block, invoice, original), currency, amounts, credits.
+the order of the contract, references (block, invoice, original), currency, amounts, credits. Fields that are missing
+or unknown are all named, in the facts ``missing`` and ``unknown``.
+
+``retryable`` is true if the same event, or call, may succeed later without a change to it: after another fact has
+arrived (the purchase, the payment, the exchange rate that it refers to), or once the service answers again. It is false
+for what would be refused however often it is sent, and for what waits for a person to set something up.
+tests/laws/test_retryable.py says of every error why it is one or the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+from subledger.wording import printable
 
 
 class SubledgerError(Exception):
@@ -56,11 +64,13 @@ class SubledgerError(Exception):
         found: str | None = None,
         **facts: Any,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.field = field
-        self.expected = expected
-        self.found = found
+        # Errors quote their input. An error that held half a surrogate pair could be neither sent nor kept, and one
+        # with control characters would act on a terminal.
+        self.message = printable(message)
+        super().__init__(self.message)
+        self.field = None if field is None else printable(field)
+        self.expected = None if expected is None else printable(expected)
+        self.found = None if found is None else printable(found)
         self.facts: Mapping[str, Any] = facts
 
     @property
@@ -209,12 +219,14 @@ class ExchangeRateMissing(Refused):
     """No exchange rate to the ledger's functional currency is known."""
 
     code = "exchange_rate_missing"
+    retryable = True
 
 
 class OveragePriceMissing(Refused):
     """The usage exceeds the credits, and the event names no overage price."""
 
     code = "overage_price_missing"
+    retryable = True
 
 
 class BlockExists(Refused):
@@ -227,6 +239,7 @@ class UnknownBlock(Refused):
     """No credit block with this id is in the ledger."""
 
     code = "unknown_block"
+    retryable = True
 
 
 class BlockOfAnotherCustomer(Refused):
@@ -239,30 +252,35 @@ class UnknownInvoice(Refused):
     """No credit block was bought on this invoice."""
 
     code = "unknown_invoice"
+    retryable = True
 
 
 class NoCreditsLeft(Refused):
     """The credit block has no credits left."""
 
     code = "no_credits_left"
+    retryable = True
 
 
 class InsufficientCredits(Refused):
     """The customer has fewer credits than the usage, and the shortfall setting is to reject."""
 
     code = "insufficient_credits"
+    retryable = True
 
 
 class NotYetExpired(Refused):
     """The expiry does not match the credit block's expires_at."""
 
     code = "not_yet_expired"
+    retryable = True
 
 
 class UnknownOriginal(Refused):
     """The event to be reversed is not in the ledger."""
 
     code = "unknown_original"
+    retryable = True
 
 
 class NotReversible(Refused):
@@ -293,18 +311,21 @@ class BlockDisputed(Refused):
     """The credit block is disputed, and frozen until the dispute ends."""
 
     code = "block_disputed"
+    retryable = True
 
 
 class UnknownPayment(Refused):
     """No payment with this id is recorded for the customer."""
 
     code = "unknown_payment"
+    retryable = True
 
 
 class UnknownDispute(Refused):
     """No dispute with this id is recorded for the customer."""
 
     code = "unknown_dispute"
+    retryable = True
 
 
 class DocumentExists(Refused):
@@ -323,36 +344,42 @@ class ExceedsValue(Refused):
     """The amount is more than the value it is taken from."""
 
     code = "exceeds_value"
+    retryable = True
 
 
 class ExceedsReceivable(Refused):
     """The amount is more than what is still to be paid."""
 
     code = "exceeds_receivable"
+    retryable = True
 
 
 class ExceedsPayment(Refused):
     """The amount is more than what the payment has left."""
 
     code = "exceeds_payment"
+    retryable = True
 
 
 class NothingOwed(Refused):
     """The amount is more than what is owed to the customer."""
 
     code = "nothing_owed"
+    retryable = True
 
 
 class ExceedsOverage(Refused):
     """The amount is more than the overage that has not been billed."""
 
     code = "exceeds_overage"
+    retryable = True
 
 
 class EstimateTooHigh(Refused):
     """The expected breakage and escheat leave nothing of the pool to be redeemed."""
 
     code = "estimate_too_high"
+    retryable = True
 
 
 class SamePerson(Refused):
@@ -409,18 +436,21 @@ class PeriodOutOfOrder(Refused):
     """Periods close in order."""
 
     code = "period_out_of_order"
+    retryable = True
 
 
 class PeriodNotClosed(Refused):
     """The period is not closed."""
 
     code = "period_not_closed"
+    retryable = True
 
 
 class UnmappedRole(Refused):
     """The account mapping has no GL account for a role that has a balance."""
 
     code = "unmapped_role"
+    retryable = True
 
 
 class JournalNotReversible(Refused):
@@ -433,12 +463,14 @@ class NothingToCorrect(Refused):
     """The account mapping that holds now gives the journal the lines that it has."""
 
     code = "nothing_to_correct"
+    retryable = True
 
 
 class DeliveryInHand(Refused):
     """The delivery is not one that a person could do this to now."""
 
     code = "delivery_in_hand"
+    retryable = True
 
 
 class ChannelFixed(Refused):
@@ -457,6 +489,7 @@ class KnownAtInFuture(Refused):
     """What will be known in the future cannot be answered."""
 
     code = "known_at_in_future"
+    retryable = True
 
 
 class SettingFixed(Refused):
@@ -508,6 +541,7 @@ class DeliveredOtherwise(Conflict):
     """The journal is on its way to this general ledger in another form; abandon those deliveries first."""
 
     code = "delivered_otherwise"
+    retryable = True
 
 
 # --- there is no such thing ---------------------------------------------------------------------------------
@@ -529,12 +563,14 @@ class UnknownCustomer(NotFound):
     """The ledger has no event of this customer."""
 
     code = "unknown_customer"
+    retryable = True
 
 
 class UnknownPosition(NotFound):
     """The ledger has no event at this position."""
 
     code = "unknown_position"
+    retryable = True
 
 
 class UnknownExport(NotFound):

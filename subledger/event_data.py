@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from subledger import errors
@@ -25,6 +25,19 @@ from subledger.money import (
     parse_signed,
     to_minor,
 )
+from subledger.wording import json_type
+
+# --- bounds -------------------------------------------------------------------------------------------------
+
+MAX_ID: Final = 255
+"""Characters of an id that somebody else's system gives: of an event, customer, block, invoice, payment."""
+MAX_NAME: Final = 200
+"""Characters of a name that entries are grouped by: a product, a unit, a pool, a processor. Three of them,
+of 4 bytes a character, are one key of an index, which holds 2,704 bytes."""
+MAX_REASON: Final = 2_000
+MAX_SCOPE: Final = 100
+MAX_SCOPE_TEXT: Final = 8_192
+"""Characters of all products of a scope together: a wallet holds the scope of each of its open blocks."""
 
 # --- fields -------------------------------------------------------------------------------------------------
 
@@ -45,9 +58,7 @@ def parse_time(text: object, *, field: str = "time") -> datetime:
     Raises WrongType, InvalidValue, and NaiveTime where the offset is missing.
     """
     if not isinstance(text, str):
-        raise WrongType(
-            f"{field} must be a string", field=field, expected="an RFC 3339 time", found=type(text).__name__
-        )
+        raise WrongType(f"{field} must be a string", field=field, expected="an RFC 3339 time", found=json_type(text))
     match = _RFC3339.fullmatch(text)
     try:
         if match is None:
@@ -60,17 +71,22 @@ def parse_time(text: object, *, field: str = "time") -> datetime:
                 expected="an offset, such as 2026-01-15T10:00:00Z",
                 found=text,
             )
-        moment = moment.astimezone(UTC)
-        if not _FIRST_MOMENT <= moment <= _LAST_MOMENT:
-            raise ValueError
-        return moment
-    except (ValueError, OverflowError):
+    except ValueError:
         raise InvalidValue(
             f"{field} is not a time",
             field=field,
             expected="RFC 3339 between 1900 and 8999, such as 2026-01-15T10:00:00Z",
             found=text[:60],
         ) from None
+    # A time in the first or the last year may have no equal in UTC; both are out of range anyway.
+    if not _FIRST_MOMENT.year <= moment.year <= _LAST_MOMENT.year or not _FIRST_MOMENT <= moment <= _LAST_MOMENT:
+        raise InvalidValue(
+            f"{field} is out of range: a time lies between 1900-01-02 and 8999-12-30",
+            field=field,
+            expected="RFC 3339 between 1900 and 8999, such as 2026-01-15T10:00:00Z",
+            found=text[:60],
+        )
+    return moment.astimezone(UTC)
 
 
 def _custom(error: InvalidInput) -> PydanticCustomError:
@@ -90,22 +106,81 @@ def _checked(parse: Any) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
+THIS_FIELD: Final = "this field"
+"""The subject of our parsers' sentences; which field it is, is known only to who reads the whole event."""
+
+
+def _text(description: str, example: str, **others: Any) -> Any:
+    """How a field that is a string stands in the JSON schema, in ``events --types`` and in errors."""
+    return WithJsonSchema({"type": "string", "description": description, "examples": [example], **others})
+
+
+def _characters(most: int) -> Any:
+    return StringConstraints(strict=True, min_length=1, max_length=most, pattern=r"^[^\x00-\x1f\x7f]+$")
+
+
+_PLAIN: Final = {"pattern": r"^(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?$"}
+_SIGNED: Final = {"pattern": r"^-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?$"}
+
 Identifier = Annotated[
     str,
-    StringConstraints(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"),
-]
-Reason = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2000, pattern=r"^[^\x00]+$")]
+    _characters(MAX_ID),
+    _text(
+        f"a string of 1 to {MAX_ID} characters without control characters", "blk-7", minLength=1, maxLength=MAX_ID,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+    ),
+]  # fmt: skip
+Name = Annotated[
+    str,
+    _characters(MAX_NAME),
+    _text(
+        f"a string of 1 to {MAX_NAME} characters without control characters", "api", minLength=1, maxLength=MAX_NAME,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+    ),
+]  # fmt: skip
+Reason = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=MAX_REASON, pattern=r"^[^\x00]+$"),
+    _text(
+        f"a text of 1 to {MAX_REASON} characters", "duplicate order", minLength=1, maxLength=MAX_REASON,
+        pattern=r"^[^\x00]+$",
+    ),
+]  # fmt: skip
 Credits = Annotated[
     Decimal,
-    _checked(lambda value: parse_credits(value, field="credits")),
-    Field(json_schema_extra={"type": "string", "examples": ["1000"]}),
+    _checked(lambda value: parse_credits(value, field=THIS_FIELD)),
+    _text("credits in a string, more than 0, at most 9 decimals", "1000", **_PLAIN),
 ]
-Amount = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="amount", places=30))]
-SignedAmount = Annotated[Decimal, _checked(lambda value: parse_signed(value, field="amount", places=30))]
-SignedCredits = Annotated[Decimal, _checked(lambda value: parse_change(value, field="credits"))]
-Rate = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="rate", places=PRICE_PLACES))]
-UnitPrice = Annotated[Decimal, _checked(lambda value: parse_decimal(value, field="price", places=PRICE_PLACES))]
-Time = Annotated[datetime, _checked(parse_time)]
+Amount = Annotated[
+    Decimal,
+    _checked(lambda value: parse_decimal(value, field=THIS_FIELD, places=30)),
+    _text("an amount in a string, with at most the decimals of its currency", "100.00", **_PLAIN),
+]
+SignedAmount = Annotated[
+    Decimal,
+    _checked(lambda value: parse_signed(value, field=THIS_FIELD, places=30)),
+    _text("an amount in a string, negative where it is taken away", "-10.00", **_SIGNED),
+]
+SignedCredits = Annotated[
+    Decimal,
+    _checked(lambda value: parse_change(value, field=THIS_FIELD)),
+    _text("credits in a string, negative where they are taken away, at most 9 decimals", "-100", **_SIGNED),
+]
+Rate = Annotated[
+    Decimal,
+    _checked(lambda value: parse_decimal(value, field=THIS_FIELD, places=PRICE_PLACES)),
+    _text(f"a rate in a string, at most {PRICE_PLACES} decimals", "0.05", **_PLAIN),
+]
+UnitPrice = Annotated[
+    Decimal,
+    _checked(lambda value: parse_decimal(value, field=THIS_FIELD, places=PRICE_PLACES)),
+    _text(f"a price of one in a string, at most {PRICE_PLACES} decimals", "0.0125", **_PLAIN),
+]
+Time = Annotated[
+    datetime,
+    _checked(lambda value: parse_time(value, field=THIS_FIELD)),
+    _text("an RFC 3339 time with its offset, from 1900 to 8999", "2026-01-15T10:00:00Z", format="date-time"),
+]
 Shortfall = Literal["reject", "overage", "backfill"]
 
 
@@ -115,7 +190,10 @@ def _known_currency(value: object) -> object:
     return value
 
 
-Currency = Annotated[str, StringConstraints(strict=True), _checked(_known_currency)]
+Currency = Annotated[
+    str, StringConstraints(strict=True), _checked(_known_currency), _text("a currency code of ISO 4217", "USD")
+]
+Scope = Annotated[list[Name], Field(min_length=1, max_length=MAX_SCOPE)]
 
 
 class EventData(BaseModel):
@@ -163,6 +241,14 @@ def _check_disputed(data: Any) -> None:
         _positive(data.amount, "amount")
 
 
+def _check_scope(scope: list[str] | None) -> None:
+    if scope is not None and (length := sum(map(len, scope))) > MAX_SCOPE_TEXT:
+        raise InvalidValue(
+            "the products of data.scope are too long together", field="data.scope",
+            expected=f"at most {MAX_SCOPE_TEXT} characters together", found=f"{length} characters",
+        )  # fmt: skip
+
+
 def _starts_before_it_expires(starts_at: datetime | None, expires_at: datetime | None) -> None:
     if starts_at is not None and expires_at is not None and expires_at <= starts_at:
         raise InvalidValue(
@@ -178,23 +264,24 @@ class CreditsPurchased(EventData):
 
     block_id: Identifier
     credits: Credits
-    unit: Identifier = "credit"
+    unit: Name = "credit"
     price: Amount
     currency: Currency
     tax: Amount | None = None
     starts_at: Time | None = None
     expires_at: Time | None = None
     priority: int = Field(default=50, ge=0, le=1000)
-    scope: list[Identifier] | None = Field(default=None, min_length=1, max_length=100)
+    scope: Scope | None = None
     bonus_credits: Credits | None = None
     refundable: bool = False
     order_id: Identifier | None = None
     invoice_id: Identifier | None = None
-    pool: Identifier | None = None
-    escheat_class: Identifier | None = None
+    pool: Name | None = None
+    escheat_class: Name | None = None
 
     def check(self) -> None:
         price = self.minor("price", self.currency)
+        _check_scope(self.scope)
         if self.refundable:
             _refuse_with(self.pool is not None, "pool", "a refundable block cannot be pooled")
         if self.tax is not None and self.minor("tax", self.currency) > 0 and price == 0:
@@ -209,16 +296,17 @@ class CreditsGranted(EventData):
 
     block_id: Identifier
     credits: Credits
-    unit: Identifier = "credit"
+    unit: Name = "credit"
     expires_at: Time | None = None
     starts_at: Time | None = None
     priority: int = Field(default=50, ge=0, le=1000)
-    scope: list[Identifier] | None = Field(default=None, min_length=1, max_length=100)
+    scope: Scope | None = None
     reason: Literal["promotional", "goodwill", "allocation"]
     value: Amount | None = None
     currency: Currency | None = None
 
     def check(self) -> None:
+        _check_scope(self.scope)
         if self.reason == "promotional":
             _refuse_with(self.value is not None, "value", "a promotional grant has no value")
         else:
@@ -233,8 +321,8 @@ class CreditsConsumed(EventData):
     """Usage: credits drawn down."""
 
     credits: Credits
-    unit: Identifier = "credit"
-    product: Identifier | None = None
+    unit: Name = "credit"
+    product: Name | None = None
     block_id: Identifier | None = None
     invoice_id: Identifier | None = None
     overage_price: UnitPrice | None = None
@@ -283,7 +371,7 @@ class PaymentReceived(EventData):
     currency: Currency
     block_id: Identifier | None = None
     invoice_id: Identifier | None = None
-    processor: Identifier | None = None
+    processor: Name | None = None
     fee: Amount | None = None
     payment_id: Identifier | None = None
 
@@ -354,7 +442,7 @@ class PayoutSettled(EventData):
 
     amount: Amount
     currency: Currency
-    processor: Identifier
+    processor: Name
     payout_id: Identifier
 
     def check(self) -> None:
@@ -368,7 +456,7 @@ class PaymentRefunded(EventData):
     currency: Currency
     block_id: Identifier | None = None
     payment_id: Identifier | None = None
-    processor: Identifier | None = None
+    processor: Name | None = None
 
     def check(self) -> None:
         _positive(self.minor("amount", self.currency), "amount")
@@ -447,7 +535,7 @@ class OverageBilled(EventData):
 class BreakageEstimated(EventData):
     """What is expected to expire of a pool over its life, with its evidence (ASC 606-10-55-48, IFRS 15 B46)."""
 
-    pool: Identifier
+    pool: Name
     expected_breakage: Amount | None = None
     expected_breakage_rate: Rate | None = None
     expected_escheat: Amount | None = None
@@ -487,7 +575,7 @@ class ExchangeRateSet(EventData):
     base: Currency
     quote: Currency
     rate: UnitPrice
-    rate_source: Identifier
+    rate_source: Name
 
     def check(self) -> None:
         if not self.rate:

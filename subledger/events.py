@@ -6,8 +6,10 @@ Does not own: the data of each type (event_data), whether the books allow it (de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -16,9 +18,10 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from subledger import errors
-from subledger.errors import InvalidEvent, InvalidInput, InvalidJson, InvalidValue, WrongType
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, EventData, Identifier, Time
+from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
+from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, THIS_FIELD, EventData, Identifier, Time
 from subledger.own_event_data import RESERVED_TYPES
+from subledger.wording import did_you_mean, json_type, printable
 
 # --- the envelope -------------------------------------------------------------------------------------------
 
@@ -67,27 +70,29 @@ OWN_SOURCE: Final = "subledger"
 """The source of what the ledger itself records. Nobody else may use it: a foreign event under the key of a coming
 expiry would keep the sweep, and with it the close, from being recorded."""
 
+MAX_ATTRIBUTES: Final = 64
+"""Extension attributes of one event."""
+MAX_ATTRIBUTE_NAME: Final = 64
+"""CloudEvents recommends no more than 20."""
+MAX_ATTRIBUTES_TEXT: Final = 65_536
+"""Bytes of an event's extension attributes together, as they are kept: canonical JSON in UTF-8. The fields of the data
+are bounded one by one, so no event is larger than 256 KiB; a law holds the largest one against it."""
+
+_ATTRIBUTE_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _ENVELOPE_COLUMNS = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
-
-
-def loads(text: bytes | str) -> Any:
-    """JSON, or InvalidJson with the place."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidJson(f"not JSON: {error}", expected="one JSON document in UTF-8") from None
 
 
 def read_event(document: object) -> Event:
     """One decoded JSON value as an event. Raises InvalidInput with the code and field of the first fault."""
     if not isinstance(document, dict):
-        raise InvalidEvent("an event is a JSON object", expected="an object", found=type(document).__name__)
+        raise InvalidEvent("an event is a JSON object", expected="an object", found=json_type(document))
     if "data_base64" in document:
         raise InvalidEvent("data_base64 is not taken", field="data_base64", expected="JSON in data")
     try:
         envelope = CloudEvent.model_validate(document)
     except ValidationError as error:
-        raise _first_fault(error, prefix="") from None
+        raise _first_fault(error, CloudEvent, prefix="") from None
     if envelope.source == OWN_SOURCE:
         raise InvalidValue(
             f"the source {OWN_SOURCE} is the ledger's own", field="source", expected="another source", found=OWN_SOURCE
@@ -125,10 +130,13 @@ def read_event(document: object) -> Event:
 
 def read_data(model: type[_Data], data: object, *, prefix: str = "data.") -> _Data:
     """The data of one event type, checked; ``prefix`` goes before the names of fields. Raises InvalidInput."""
+    if isinstance(data, dict) and len(data) > _SHOWN:
+        # Refused in any case: each unknown member would become a finding of its own, by the million.
+        data = dict(sorted(data.items(), key=lambda member: member[0] not in model.model_fields)[:_SHOWN])
     try:
         checked = model.model_validate(data)
     except ValidationError as error:
-        raise _first_fault(error, prefix=prefix) from None
+        raise _first_fault(error, model, prefix=prefix) from None
     checked.check()
     return checked
 
@@ -230,22 +238,76 @@ def _canonical_data(data: Any) -> str:
 
 def _other_attributes(document: dict[str, Any], moment: datetime) -> str | None:
     others = {name: value for name, value in document.items() if name not in _ENVELOPE_COLUMNS}
+    if others:
+        _check_attributes(others)
     if document["time"] != format_time(moment):
         others["time"] = document["time"]
     if not others:
         return None
+    text = canonical(others)
+    if len(text.encode()) > MAX_ATTRIBUTES_TEXT:
+        raise _too_much_text(max(others, key=lambda name: len(str(others[name]))))
+    return text
+
+
+def _check_attributes(others: dict[str, Any]) -> None:
+    """What CloudEvents 1.0 says of extension attributes, and our bounds. Raises InvalidEvent."""
+    if len(others) > MAX_ATTRIBUTES:
+        raise InvalidEvent(
+            f"an event has at most {MAX_ATTRIBUTES} extension attributes",
+            field=list(others)[MAX_ATTRIBUTES][:60],
+            expected=f"at most {MAX_ATTRIBUTES} attributes",
+            found=str(len(others)),
+        )
+    left = MAX_ATTRIBUTES_TEXT
     for name, value in others.items():
-        if (
-            not (value is None or isinstance(value, str | bool | int))
-            or abs(int(value) if isinstance(value, int) else 0) > 2**31
+        if len(name) > MAX_ATTRIBUTE_NAME or not _ATTRIBUTE_NAME.fullmatch(name):
+            raise InvalidEvent(
+                f"{name[:60]} is not the name of a CloudEvents attribute"
+                f"{did_you_mean(name, _ENVELOPE_COLUMNS)}{_belongs_in_data(name)}",
+                field=name[:60],
+                expected=f"1 to {MAX_ATTRIBUTE_NAME} lower-case letters and digits",
+                found=name[:60],
+            )
+        text = isinstance(value, str)
+        if not (text or value is None or isinstance(value, bool | int)) or (
+            isinstance(value, int) and not -(2**31) <= value < 2**31
         ):
             raise InvalidEvent(
-                f"the attribute {name[:60]} is not a CloudEvents value",
-                field=name[:60],
+                f"the attribute {name} is not a CloudEvents value",
+                field=name,
                 expected="a string, a boolean or a 32-bit integer",
-                found=type(value).__name__,
+                found=json_type(value),
             )
-    return canonical(others)
+        if text:
+            left -= len(value)
+            if left < 0:
+                raise _too_much_text(name)
+            if _NO_TEXT.search(value):
+                raise InvalidEvent(
+                    f"the attribute {name} has a character that no text can hold",
+                    field=name,
+                    expected="Unicode without NUL and surrogates",
+                    found=value[:60],
+                )
+
+
+def _too_much_text(name: str) -> InvalidEvent:
+    return InvalidEvent(
+        f"the extension attributes of an event have at most {MAX_ATTRIBUTES_TEXT} bytes together",
+        field=name,
+        expected=f"at most {MAX_ATTRIBUTES_TEXT} bytes",
+        found="more",
+    )
+
+
+@cache
+def _fields_of_data() -> frozenset[str]:
+    return frozenset(name for model in EVENT_TYPES.values() for name in model.model_fields)
+
+
+def _belongs_in_data(name: str) -> str:
+    return f"; {name} is a field of data" if name in _fields_of_data() else ""
 
 
 def _unknown_type(type: str) -> InvalidInput:
@@ -261,9 +323,8 @@ def _unknown_type(type: str) -> InvalidInput:
     )
 
 
-_WRONG_TYPE = frozenset(
-    {"string_type", "int_type", "bool_type", "list_type", "dict_type", "model_type", "model_attributes_type"}
-)
+_SHOWN: Final = 100  # faults of one event, at most
+_NEVER: Final = "; an expires_at that is null or absent means never"
 _OWN_CODES: Final[dict[str, type[InvalidInput]]] = {
     error.code: error
     for error in (
@@ -272,26 +333,99 @@ _OWN_CODES: Final[dict[str, type[InvalidInput]]] = {
 }  # fmt: skip
 
 
-def _first_fault(error: ValidationError, *, prefix: str) -> InvalidInput:
-    """Pydantic's first finding as our error. Fields come in the model's order, unknown keys last."""
-    fault = error.errors(include_url=False)[0]
-    field = prefix + ".".join(str(part) for part in fault["loc"])
-    kind, context = fault["type"], fault.get("ctx", {})
-    found = "null" if fault["input"] is None else type(fault["input"]).__name__
+def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str) -> InvalidInput:
+    """Pydantic's first finding as our error. Fields come in the model's order, unknown keys last.
+
+    Whatever the first is, all fields that are missing and all that are unknown stand in its facts, so that one answer
+    is enough to mend them.
+    """
+    found = error.errors(include_url=False)
+    missing = [prefix + str(fault["loc"][-1]) for fault in found if fault["type"] == "missing"]
+    unknown = [prefix + printable(str(f["loc"][-1])[:100]) for f in found[:_SHOWN] if f["type"] == "extra_forbidden"]
+    facts: dict[str, Any] = {name: fields for name, fields in (("missing", missing), ("unknown", unknown)) if fields}
+    fault = found[0]
+    field = (prefix + ".".join(str(part) for part in fault["loc"])).removesuffix(".")[:200]
+    kind, context, given = fault["type"], fault.get("ctx", {}), fault["input"]
     if kind in _OWN_CODES:
+        message = context["message"] + (_NEVER if field.endswith("expires_at") else "")
         return _OWN_CODES[kind](
-            f"{field}: {context['message']}",
+            field + message.removeprefix(THIS_FIELD) if message.startswith(THIS_FIELD) else f"{field}: {message}",
             field=field,
             expected=context["expected"],
             found=context["found"],
+            **facts,
         )
     if kind == "missing":
-        return errors.MissingField(f"{field} is missing", field=field, expected="present")
+        verb = "is" if len(missing) == 1 else "are"
+        expected = _expected(model, fault["loc"])
+        return errors.MissingField(f"{', '.join(missing)} {verb} missing", field=field, expected=expected, **facts)
     if kind == "extra_forbidden":
-        name = str(fault["loc"][-1])
-        return errors.UnknownField(f"{field} is not a field of this event type", field=field[:200], found=name[:100])
-    if kind in _WRONG_TYPE:
-        return WrongType(f"{field}: {fault['msg']}", field=field, expected=fault["msg"], found=found)
+        name, allowed = str(fault["loc"][-1]), list(model.model_fields)
+        return errors.UnknownField(
+            f"{field} is not a field of this event type{did_you_mean(name, allowed)}",
+            field=field,
+            expected=f"one of {', '.join(allowed)}",
+            found=name[:100],
+            allowed=allowed,
+            **facts,
+        )
+    if kind == "string_unicode":
+        what = field if fault["loc"] else f"the name {given}"
+        return InvalidValue(
+            f"{what} cannot be kept as text", field=field or str(given)[:100], expected="Unicode without surrogates",
+            found=str(given)[:100], **facts,
+        )  # fmt: skip
+    expected = _expected(model, fault["loc"])
+    if kind.endswith("_type"):
+        type_found = json_type(given)
+        return WrongType(
+            f"{field} must be {expected}; a JSON {type_found} is not", field=field, expected=expected,
+            found=type_found, **facts,
+        )  # fmt: skip
     # Only a scalar is shown: the text of a list nested a thousand deep cannot be made.
-    shown = str(fault["input"])[:60] if isinstance(fault["input"], str | int | float) else found
-    return InvalidValue(f"{field}: {fault['msg']}", field=field, expected=fault["msg"], found=shown)
+    shown = str(given)[:60] if isinstance(given, str | float) else json_type(given)
+    if isinstance(given, int):  # Python writes no number of more than 4,300 digits
+        shown = str(given) if abs(given) < 2**63 else "a number of many digits"
+    if isinstance(given, str) and kind == "string_too_long":
+        shown = f"{len(given)} characters"
+    elif isinstance(given, list):
+        shown = f"a list of {len(given)}"
+    return InvalidValue(f"{field} must be {expected}", field=field, expected=expected, found=shown or '""', **facts)
+
+
+@cache
+def fields_of(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """The fields of a model as JSON schema, each without its null; in the model's order."""
+    properties = model.model_json_schema()["properties"]
+    return {
+        name: {**schema, **schema["anyOf"][0]} if "anyOf" in schema else schema for name, schema in properties.items()
+    }
+
+
+def described(schema: dict[str, Any]) -> str:
+    """A field's values in words, from its JSON schema."""
+    if "description" in schema:
+        example = f", such as {schema['examples'][0]}" if "examples" in schema else ""
+        return f"{schema['description']}{example}"
+    if "const" in schema:
+        return f'"{schema["const"]}"'
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    match schema.get("type"):
+        case "boolean":
+            return "true or false"
+        case "integer" if "maximum" in schema:
+            return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+        case "integer":
+            return "a whole number"
+        case "array":
+            return f"a list of {schema['minItems']} to {schema['maxItems']} items, each {described(schema['items'])}"
+        case "string":
+            return "a string"
+    return "an object"
+
+
+def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """The values that a field of a model takes, in words."""
+    schema: dict[str, Any] = fields_of(model).get(str(place[0]), {}) if place else {}
+    return described(schema.get("items", schema) if len(place) > 1 else schema)

@@ -20,6 +20,7 @@ import iso4217
 import msgspec
 
 from subledger.errors import InvalidValue, TooManyDecimals, UnknownCurrency, WrongType
+from subledger.wording import json_type
 
 CREDIT_PLACES: Final = 9
 PRICE_PLACES: Final = 12
@@ -67,8 +68,8 @@ def parse_decimal(text: object, *, field: str, places: int) -> Decimal:
         raise WrongType(
             f'{field} must be a string such as "10.50"; a JSON number would lose digits',
             field=field,
-            expected="a decimal in a string",
-            found=type(text).__name__,
+            expected='a decimal in a string, such as "10.50"',
+            found=json_type(text),
         )
     if not _PLAIN_DECIMAL.fullmatch(text):
         raise InvalidValue(

@@ -13,7 +13,7 @@ from fastapi import Depends, Path, Query, Request
 from api.access import EVERY_LEDGER, Access, KeyDesk, NotAuthenticated, authorize
 from api.service import Subledger
 from subledger.errors import InvalidValue
-from subledger.event_data import parse_time
+from subledger.event_data import MAX_ID, parse_time
 from subledger.persons import NOBODY
 from subledger.store.database import Database
 
@@ -135,7 +135,7 @@ async def _known_at(
 KnownAt = Annotated[datetime | None, Depends(_known_at)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many items a page has at most")]
 Cursor = Annotated[str | None, Query(description="`next` of the page before", max_length=2000)]
-Text = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]+$")]
+Text = Annotated[str | None, Query(max_length=MAX_ID, pattern=r"^[^\x00]+$")]
 
 
 def check_day(day: date | None, field: str) -> date | None:

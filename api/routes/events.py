@@ -19,7 +19,8 @@ from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Serv
 from api.service import Subledger, read_inputs
 from subledger.errors import EventConflict, InvalidValue
 from subledger.event_data import EVENT_TYPES
-from subledger.events import CloudEvent, loads
+from subledger.events import CloudEvent
+from subledger.json_text import loads_each
 from subledger.store.batch import REJECTED, WAITING, Input, Outcome
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import event_at, events_page
@@ -156,7 +157,7 @@ async def _bounded_body(request: Request) -> bytes:
 
 def _read(text: bytes) -> tuple[bool, list[Input]]:
     """Whether a body is one event by itself, and its events."""
-    body = loads(text)
+    body = loads_each(text)
     if not isinstance(body, list):
         return True, read_inputs([body])
     if len(body) > MAX_EVENTS:

@@ -11,6 +11,7 @@ from api import report_pages, reports
 from api.access import Access
 from api.routes.dependencies import AsOf, KnownAt, LedgerId, Service, check_day, needs
 from subledger.errors import InvalidValue
+from subledger.event_data import MAX_ID
 from subledger.store.ledgers import ledger_head
 
 router = APIRouter(prefix="/v1/ledgers/{ledger}/reports", tags=["reports"], dependencies=[needs(Access.READER)])
@@ -76,7 +77,7 @@ def one(
     ] = None,
     customer: Annotated[
         str | None,
-        Query(description="Only this customer's", max_length=200, pattern=r"^[^\x00]+$", examples=["cust-42"]),
+        Query(description="Only this customer's", max_length=MAX_ID, pattern=r"^[^\x00]+$", examples=["cust-42"]),
     ] = None,
     by: Annotated[str | None, Query(description="What rows are told apart by", examples=["credit_kind"])] = None,
     months: Annotated[int | None, Query(ge=1, le=600, description="How many months a forecast looks ahead")] = None,

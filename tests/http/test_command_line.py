@@ -98,6 +98,36 @@ def test_rejected_lines_are_kept_with_their_reason(run: Run, tmp_path: Path) -> 
     assert not Path(f"{file}.rejected.jsonl").exists()
 
 
+def test_rejections_are_counted_by_code_with_a_reason_on_standard_error(run: Run, tmp_path: Path) -> None:
+    run("ledger", "create", "counted", "--currency", "USD")
+    file = tmp_path / "events.jsonl"
+    early = [{**USE, "id": f"early-{number}"} for number in range(3)]
+    file.write_text("\ufeff" + _lines(*early, {**BUY, "data": {"expire_at": "x"}}, BUY), encoding="utf-8")
+    done = run("record", str(file), "--ledger", "counted")
+    assert (done.returncode, done.stdout.strip()) == (3, "recorded 1, duplicates 0, rejected 4")
+    assert done.stderr.splitlines()[:2] == [
+        "       3 insufficient_credits, such as line 1: 400 credit asked, 0 available",
+        "       1 missing_field, such as line 4: data.block_id, data.credits, data.price, data.currency are missing",
+    ]
+
+
+def test_a_file_that_is_no_json_lines_is_refused_and_nothing_of_it_recorded(run: Run, tmp_path: Path) -> None:
+    run("ledger", "create", "shapes", "--currency", "USD")
+    for name, text, kind in (
+        ("events.csv", "id,time,customer\n1,2026-01-01,ann\n", "CSV"),
+        ("pretty.json", json.dumps(BUY, indent=2), "JSON with one document on several lines"),
+        ("list.json", json.dumps([BUY, USE]), "a JSON array"),
+    ):
+        file = tmp_path / name
+        file.write_text(text)
+        error = _json(run("record", str(file), "--ledger", "shapes", "--json"), 2)
+        assert (error["code"], error["found"], error["field"]) == ("invalid_input", kind, "FILE")
+        assert not Path(f"{file}.rejected.jsonl").exists()
+    assert _json(run("ledger", "list", "--json"))["items"]
+    day = run("balances", "--ledger", "shapes", "--as-of", "9999-12-31", "--json")
+    assert (day.returncode, json.loads(day.stdout)["detail"]) == (2, "as-of is out of range")
+
+
 def test_exit_codes_say_what_kind_of_failure(run: Run) -> None:
     unknown = run("balances", "--ledger", "nowhere", "--json")
     assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (2, "unknown_ledger")

@@ -111,6 +111,41 @@ def test_what_is_no_event_at_all(
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_name_that_stands_twice_refuses_its_own_event_alone(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    good = json.dumps(buy())
+    twice = good.replace('"credits": "1000"', '"credits": "1", "credits": "1000"')
+    assert twice != good
+    url, headers = f"/v1/ledgers/{ledger}/events", {"content-type": "application/json"}
+    alone = client.post(url, content=twice, headers=headers)
+    assert alone.status_code == 400
+    assert (alone.json()["code"], alone.json()["field"]) == ("invalid_json", "credits")
+    both = client.post(url, content=f"[{twice}, {good}]", headers=headers)
+    assert both.status_code == 207
+    refused, recorded = both.json()["results"]
+    assert (refused["status"], refused["error"]["code"]) == ("rejected", "invalid_json")
+    assert recorded["status"] == "recorded"
+
+
+def test_a_byte_order_mark_before_the_body_is_skipped(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    body = b"\xef\xbb\xbf" + json.dumps(buy()).encode()
+    answer = client.post(f"/v1/ledgers/{ledger}/events", content=body, headers={"content-type": "application/json"})
+    assert answer.json()["results"][0]["status"] == "recorded"
+
+
+def test_when_to_come_again_is_said_only_where_the_service_could_not_answer(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    use = cloud_event("u", "credits.consumed", "ann", "2026-01-20T10:00:00Z", credits="1")
+    answer = client.post(f"/v1/ledgers/{ledger}/events", json=use)
+    assert answer.json()["results"][0]["error"]["retryable"], "once a purchase has arrived"
+    unknown = client.get(f"/v1/ledgers/{ledger}/customers/nobody/balances")
+    assert (unknown.status_code, unknown.json()["retryable"]) == (404, True)
+    assert "retry-after" not in unknown.headers
+
+
 def test_an_unknown_ledger_is_not_found(client: TestClient) -> None:
     answer = client.post("/v1/ledgers/nowhere/events", json=buy())
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_ledger")

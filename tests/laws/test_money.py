@@ -118,12 +118,12 @@ REFUSED = [
     (parse_signed, "--1", InvalidValue, "digits with an optional point, such as 10.50", "-1"),
     (parse_signed, "-", InvalidValue, "digits with an optional point, such as 10.50", ""),
     (parse_signed, "-0.123", TooManyDecimals, "at most 2 decimals", "0.123"),
-    (parse_signed, -1, WrongType, "a decimal in a string", "int"),
+    (parse_signed, -1, WrongType, 'a decimal in a string, such as "10.50"', "number"),
     (parse_decimal, "1e3", InvalidValue, "digits with an optional point, such as 10.50", "1e3"),
     (parse_decimal, "9" * 61, InvalidValue, "digits with an optional point, such as 10.50", "9" * 60),
     (parse_decimal, "0.123", TooManyDecimals, "at most 2 decimals", "0.123"),
     (parse_decimal, "9" * 30 + "." + "1" * 30, TooManyDecimals, "at most 2 decimals", "9" * 30 + "." + "1" * 29),
-    (parse_decimal, 1.5, WrongType, "a decimal in a string", "float"),
+    (parse_decimal, 1.5, WrongType, 'a decimal in a string, such as "10.50"', "number"),
 ]
 
 
@@ -146,7 +146,7 @@ def test_decimals_at_the_bound_are_kept_and_zeros_after_it_count_for_nothing() -
 @pytest.mark.parametrize(
     ("text", "currency", "error", "expected", "found"),
     [
-        (7, "USD", WrongType, "a decimal in a string", "int"),
+        (7, "USD", WrongType, 'a decimal in a string, such as "10.50"', "number"),
         ("0.001", "USD", TooManyDecimals, "at most 2 decimals", "0.001"),
         ("0.5", "JPY", TooManyDecimals, "at most 0 decimals", "0.5"),
         ("10000000000000.01", "USD", InvalidValue, "at most 10000000000000.00", "10000000000000.01"),

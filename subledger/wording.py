@@ -1,0 +1,48 @@
+"""Words for what is wrong with an input: JSON types by their names, the nearest known name, text that can be shown.
+
+Owns: these words. Does not own: which error is raised (events, event_data, money). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def json_type(value: object) -> str:
+    """The JSON type of a decoded value, as RFC 8259 names it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list | tuple) else "object" if isinstance(value, dict) else type(value).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one most likely stands for, if any is near."""
+    plain = {other.lower().replace("_", ""): other for other in known}
+    found = get_close_matches(name[:100].lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=0.7)
+    return plain[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, or nothing."""
+    other = nearest(name, known)
+    return f"; did you mean {other}?" if other is not None else ""
+
+
+def printable(text: str) -> str:
+    """Text in which control, format and surrogate characters are written as escapes; line ends stay.
+
+    So that an error about a text can be kept, sent and shown wherever an error goes.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
