@@ -14,13 +14,15 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
 from api.access import NotAllowed, NotAuthenticated
+from api.bodies import Bodies
 from api.cross_site import CrossSite, SameSiteOnly, UnsupportedMediaType
+from api.limits import HttpLimits
 from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
 from api.routes import (
     approvals,
@@ -41,6 +43,7 @@ from api.routes import (
 )
 from api.routes.dependencies import Guard
 from api.service import Subledger
+from api.validation import refusal
 from subledger import errors
 
 _STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
@@ -49,6 +52,8 @@ _STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
     (CrossSite, 403),
     (UnsupportedMediaType, 415),
     (errors.InvalidJson, 400),
+    (errors.RequestTimedOut, 408),
+    (errors.TooLarge, 413),
     (errors.NotFound, 404),
     (errors.UnknownBlock, 404),
     (errors.Conflict, 409),
@@ -118,6 +123,24 @@ class Observed:
             metrics.answered(scope["method"], path, status, time.perf_counter() - started)
 
 
+class HeadAsGet:
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, without_body)
+        else:
+            await self._app(scope, receive, send)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
@@ -127,14 +150,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(
-    service: Subledger, *, open_on_loopback: bool = False, watched: MonitorsInMetrics | None = None
+    service: Subledger, *, open_on_loopback: bool = False, watched: MonitorsInMetrics | None = None,
+    limits: HttpLimits | None = None,
 ) -> FastAPI:  # fmt: skip
     """The application. ``open_on_loopback``: while no key exists, calls from this machine need none."""
     app = FastAPI(
-        title="subledger", version="1", description=DESCRIPTION, license_info={"name": "Apache-2.0"}, lifespan=_lifespan
+        title="subledger",
+        version="1",
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0"},
+        lifespan=_lifespan,
+        # A path with a slash too many is not found: the redirection would lead to whatever the call says is our host.
+        redirect_slashes=False,
     )
     app.state.service = service
     app.state.monitor_metrics = MonitorMetrics(service.database, watched or MonitorsInMetrics())
+    app.state.bodies = Bodies(limits or HttpLimits())
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
@@ -144,12 +175,9 @@ def create_app(
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)
 
-    @app.get("/", include_in_schema=False)
-    def front_door() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     app.add_middleware(SameSiteOnly, refusal=lambda error: problem(error.as_document(), status_of(error)))
     app.add_middleware(Observed)
+    app.add_middleware(HeadAsGet)
 
     @app.exception_handler(errors.SubledgerError)
     async def refused(_: Request, error: errors.SubledgerError) -> JSONResponse:
@@ -159,21 +187,15 @@ def create_app(
         return problem(error.as_document(), status, retry_after=isinstance(error, errors.Unavailable))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        fault = error.errors()[0]
-        missing = fault["type"] == "missing"
-        kind = errors.MissingField if missing else errors.InvalidValue
-        field = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
-        if fault["type"] == "json_invalid":
-            return problem(errors.InvalidJson("the body is not JSON", expected="JSON").as_document(), 400)
-        return problem(kind(f"{field}: {fault['msg']}", field=field, expected=fault["msg"]).as_document(), 422)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem(refusal(error.errors(), request.scope.get("route")).as_document(), 422)
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
         document = {
             "type": "about:blank",
             "title": str(error.detail),
-            "code": {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}.get(
+            "code": {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}.get(
                 error.status_code, "http_error"
             ),
             "detail": str(error.detail),

@@ -24,8 +24,9 @@ from projections.journals.pairs import EntryBehind
 from projections.journals.summary import JournalLine as ExportedLine
 from projections.rebuild import Counts
 from subledger.accounts import Side
-from subledger.errors import InvalidCursor
+from subledger.errors import InvalidCursor, InvalidJson
 from subledger.events import format_time
+from subledger.json_text import loads
 from subledger.journal import Rules
 from subledger.money import format_credits, format_minor
 from subledger.store.approvals import Asked
@@ -56,7 +57,7 @@ def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | No
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        value = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
+        value = loads(base64.urlsafe_b64decode(padded.encode("ascii")))  # as it refuses half of a surrogate pair
         if not isinstance(value, list) or len(value) != len(shape):
             raise ValueError
         for part, kind in zip(value, shape, strict=True):
@@ -66,7 +67,7 @@ def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | No
                 raise ValueError
             if isinstance(part, str) and "\x00" in part:
                 raise ValueError
-    except (ValueError, UnicodeError, RecursionError):
+    except (ValueError, UnicodeError, InvalidJson):
         raise InvalidCursor("the cursor was not made by this list", field="cursor", found=cursor[:80]) from None
     return value
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from api.limits import HttpLimits
 from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
 from projections.rebuild import rebuild
@@ -65,6 +66,14 @@ def watched() -> MonitorsInMetrics:
     on, by the names in ``MonitorsInMetrics``. Raises InvalidValue naming the one that cannot be.
     """
     return _from_environment(MonitorsInMetrics)
+
+
+def http_limits() -> HttpLimits:
+    """Times and connections of the HTTP server: ``SUBLEDGER_BODY_TIMEOUT_S`` and so on, by the names in ``HttpLimits``.
+
+    Raises InvalidValue naming the one that cannot be.
+    """
+    return _from_environment(HttpLimits)
 
 
 def _from_environment(kind: type[Chosen]) -> Chosen:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from subledger import errors
+from subledger import errors, toml_text
 
 DONE: Final = 0
 DIFFERENCE: Final = 1
@@ -77,9 +76,10 @@ def parse_day(text: str | None, name: str) -> date | None:
 def read_toml(file: Path) -> dict[str, Any]:
     """The settings in a file. Raises InvalidInput."""
     try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise errors.InvalidInput(f"{file} cannot be read: {error}", field="FILE", expected="a TOML file") from None
+    return toml_text.read_toml(text)
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,8 @@
     ├── InvalidInput            what was sent cannot be read as what it should be; nothing else was looked at
     │   ├── InvalidJson  InvalidEvent  MissingField  UnknownField  WrongType  InvalidValue  NaiveTime
     │   ├── TooManyDecimals  UnknownCurrency  UnknownEventType  ReservedEventType  NotSupportedYet
-    │   └── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome
+    │   ├── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome
+    │   └── UnknownParameter  TooLarge  RequestTimedOut
     ├── Refused                 well-formed, but the books do not allow it as they stand
     │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
@@ -186,6 +187,25 @@ class InvalidPolicy(InvalidInput):
     """The posting policy cannot be read or is incomplete."""
 
     code = "invalid_policy"
+
+
+class UnknownParameter(InvalidInput):
+    """The call has no query parameter of this name."""
+
+    code = "unknown_parameter"
+
+
+class TooLarge(InvalidInput):
+    """More was sent than a call may have: bytes, values, levels or events."""
+
+    code = "too_large"
+
+
+class RequestTimedOut(InvalidInput):
+    """The request did not arrive in time; nothing was done."""
+
+    code = "request_timed_out"
+    retryable = True
 
 
 class InvalidCursor(InvalidInput):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import lru_cache
@@ -18,11 +17,12 @@ import msgspec
 import rfc8785
 
 from subledger.accounts import ROLE_BY_NAME
-from subledger.errors import IntegrityFault, InvalidPolicy
+from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events import Event
 from subledger.journal import KIND_BY_NAME, KINDS, Dimensions, Entry, Pair, Rules
 from subledger.ledger import LedgerState
 from subledger.periods import effective_date
+from subledger.toml_text import read_toml
 from subledger.wallet import Decision, Movement, Wallet
 
 DEFAULT_POLICY: Final = "customer_deposits"
@@ -59,9 +59,9 @@ def parse_policy(text: str) -> Policy:
     Raises InvalidPolicy naming the member, kind or role that is unknown, missing or of another type.
     """
     try:
-        document: dict[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InvalidPolicy(f"the policy file cannot be read: {error}", expected="TOML") from None
+        document = read_toml(text, name="policy file")
+    except InvalidInput as error:
+        raise InvalidPolicy(error.message, expected=error.expected, found=error.found) from None
     for member, (allowed, expected) in _MEMBERS.items():
         if member not in document or not allowed(document[member]):
             raise _invalid_member(member, expected, document.get(member))

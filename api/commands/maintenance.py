@@ -14,7 +14,7 @@ import uvicorn
 from api import access, documents, terminal
 from api.app import create_app
 from api.demo.run import run_demo
-from api.settings import connect, is_embedded, private_home, watched
+from api.settings import connect, http_limits, is_embedded, private_home, watched
 from api.terminal import Json, LedgerOption, err, out, print_json
 from projections import integrity
 from projections import rebuild as rebuilding
@@ -114,7 +114,7 @@ def serve(
             f"in; make one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,
         )  # fmt: skip
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
-    app = create_app(service, open_on_loopback=open_, watched=watched())
+    app = create_app(service, open_on_loopback=open_, watched=watched(), limits=http_limits())
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
 
 

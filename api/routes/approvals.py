@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Query
+from fastapi import Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents
 from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
+from api.routes.guarded import Router
 from subledger.event_data import parse_time
 from subledger.events import format_time
 from subledger.store.approvals import approvals_page
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
+router = Router(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
 
 ApprovalId = Annotated[str, Path(description="What waits", examples=["apr-0123456789abcdef0123"])]
 _START = datetime(1, 1, 1, tzinfo=UTC)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
 from api import documents
 from api.access import Access
 from api.routes.dependencies import Caller, LedgerId, Service, needs
+from api.routes.guarded import Router
 from api.routes.reads import CustomerId
 from projections.journals import customer_attributes as attributes
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/customers/{customer:path}/attributes", tags=["customers"])
+router = Router(prefix="/v1/ledgers/{ledger}/customers/{customer:path}/attributes", tags=["customers"])
 
 
 @router.get("", dependencies=[needs(Access.READER)])

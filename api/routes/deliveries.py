@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query
+from fastapi import Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import delivery_documents, documents
 from api.access import Access
 from api.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, Limit, Service, needs
+from api.routes.guarded import Router
 from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.states import State
-from subledger.events import check_texts
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["delivery"])
+router = Router(prefix="/v1/ledgers/{ledger}", tags=["delivery"])
 
 DeliveryId = Annotated[
     str, Path(description="The delivery", examples=["netsuite-acme-2026-01-1"], pattern=r"^[^\x00]+$")
@@ -67,7 +67,6 @@ def set_channel(
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
 ) -> dict[str, Any]:  # fmt: skip
     """Makes or changes a channel. A credential is named (`env:NAME`, `file:/path`), as it is where the worker runs."""
-    check_texts(body, field="settings")
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     return delivery_documents.channel(channels.set_channel(service.database, ledger, channel, body, by=caller))
@@ -87,7 +86,6 @@ def deliver(
     body: Annotated[NewDeliveries, Body(examples=[{"period": "2026-01"}])],
 ) -> dict[str, Any]:  # fmt: skip
     """Exports a period and puts its journals on their way; a worker delivers them. Again, only what is new is added."""
-    check_texts(body.model_dump(), field="body")
     found = service.deliver(ledger, Period.parse(body.period), channel=body.channel, by=caller)
     return documents.page([delivery_documents.delivery(delivery) for delivery in found], None)
 

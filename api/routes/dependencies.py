@@ -99,22 +99,37 @@ LedgerId = Annotated[
 ]
 
 
+class Right:
+    """The right to call a route. It is checked before anything else of the call is read (``routes.guarded``), so as a
+    dependency it has nothing left to do: it is one so that a route names it where it names its parameters.
+    """
+
+    def __init__(self, access: Access | None, *, of_ledger: bool) -> None:
+        self._access = access
+        self._of_ledger = of_ledger
+
+    async def check(self, request: Request) -> None:
+        """Raises NotAuthenticated or NotAllowed."""
+        if self._access is not None:
+            ledger = request.path_params["ledger"] if self._of_ledger else EVERY_LEDGER
+            await request.app.state.guard.check(request, ledger, self._access)
+
+    async def __call__(self) -> None:
+        pass
+
+
 def needs(access: Access) -> Any:
     """The right to call a route of one ledger."""
-
-    async def check(request: Request, ledger: LedgerId) -> None:
-        await request.app.state.guard.check(request, ledger, access)
-
-    return Depends(check)
+    return Depends(Right(access, of_ledger=True))
 
 
 def needs_everywhere(access: Access) -> Any:
     """The right to call a route that is of no one ledger."""
+    return Depends(Right(access, of_ledger=False))
 
-    async def check(request: Request) -> None:
-        await request.app.state.guard.check(request, EVERY_LEDGER, access)
 
-    return Depends(check)
+OPEN_TO_ALL = Depends(Right(None, of_ledger=False))
+"""For routes that anybody may call."""
 
 
 AsOf = Annotated[

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi import HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
 from api import documents
 from api.access import Access
+from api.bodies import Bodies, Bound, read_json
 from api.checkpoint import sign_checkpoint
+from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
 from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Service, Text, caller_of, needs
+from api.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.service import Subledger, read_inputs
-from subledger.errors import EventConflict, InvalidValue
+from subledger.errors import EventConflict, InvalidValue, TooLarge
 from subledger.event_data import EVENT_TYPES
 from subledger.events import CloudEvent
 from subledger.json_text import loads_each
+from subledger.own_event_data import RESERVED_TYPES
 from subledger.store.batch import REJECTED, WAITING, Input, Outcome
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import event_at, events_page
 from subledger.store.proofs import inclusion
+from subledger.wording import did_you_mean, printable
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["events"])
+router = Router(prefix="/v1/ledgers/{ledger}", tags=["events"])
 
-MAX_BODY = 32 * 1024 * 1024
-MAX_EVENTS = 10_000
-SMALL_BODY = 16 * 1024
 _MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json", "application/json")
 
 _PURCHASE = {
@@ -85,6 +86,7 @@ def _request_body() -> dict[str, Any]:
     }
 
 
+@takes_body(Bound(MAX_EVENTS_BODY, "send several"))
 async def record(request: Request, ledger: LedgerId) -> Response:
     """Records one CloudEvent or a list of them: one result each, in order.
 
@@ -92,16 +94,14 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     and a read that follows sees it. What concurrent calls send is committed together; where more waits than can be
     recorded, the answer is 429 or 503 with `Retry-After`, and nothing of the call is recorded.
     """
-    if len(ledger) > MAX_LEDGER_ID or "\x00" in ledger:
+    if len(ledger) > MAX_LEDGER_ID:
         raise InvalidValue("no ledger has this id", field="ledger", expected=f"at most {MAX_LEDGER_ID} characters")
-    await request.app.state.guard.check(request, ledger, Access.WRITER)
     service: Subledger = request.app.state.service
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
         raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
-    text = await _bounded_body(request)
-    # A large body would hold up every other call of this event loop.
-    single, inputs = _read(text) if len(text) <= SMALL_BODY else await run_in_threadpool(_read, text)
+    bodies: Bodies = request.app.state.bodies
+    single, inputs = await bodies.decode(await request.body(), _read)
     if not inputs:
         await run_in_threadpool(_must_exist, service, ledger)
     outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller_of(request))
@@ -109,14 +109,14 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
 
 
-class _DirectRoute(APIRoute):
-    """A route whose endpoint takes the request as it is.
+class _DirectRoute(GuardedRoute):
+    """A route whose endpoint takes the request as it is, with its body read.
 
     Resolving parameters and dependencies costs FastAPI more than recording an event costs us; the signature is for
     the OpenAPI document.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def answering(self) -> Handler:
         async def handle(request: Request) -> Response:
             response: Response = await self.endpoint(request, request.path_params["ledger"])
             return response
@@ -130,6 +130,7 @@ def recording_route() -> APIRoute:
         "/v1/ledgers/{ledger}/events",
         record,
         methods=["POST"],
+        dependencies=[needs(Access.WRITER)],
         tags=["events"],
         response_model=None,
         openapi_extra={"requestBody": _request_body()},
@@ -145,23 +146,16 @@ def recording_route() -> APIRoute:
     )
 
 
-async def _bounded_body(request: Request) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise HTTPException(413, f"a request has at most {MAX_BODY} bytes; send several")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _read(text: bytes) -> tuple[bool, list[Input]]:
     """Whether a body is one event by itself, and its events."""
-    body = loads_each(text)
+    body = read_json(text, loads_each)
     if not isinstance(body, list):
         return True, read_inputs([body])
     if len(body) > MAX_EVENTS:
-        raise HTTPException(413, f"a request has at most {MAX_EVENTS} events; send several")
+        raise TooLarge(
+            f"a request has at most {MAX_EVENTS} events; send several", field="body",
+            expected=f"at most {MAX_EVENTS} events", found=str(len(body)),
+        )  # fmt: skip
     return False, read_inputs(body)
 
 
@@ -180,6 +174,8 @@ def _status(outcomes: list[Outcome], single: bool) -> int:
     return 207
 
 
+EVERY_TYPE = (*EVENT_TYPES, *RESERVED_TYPES)
+"""What ``type`` may name: the events of the contract, and those that the ledger itself writes."""
 Position = Annotated[int, Path(ge=1, le=2**62)]
 
 
@@ -195,6 +191,11 @@ def page(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """Recorded events, whole, oldest first."""
+    if type is not None and type not in EVERY_TYPE:
+        raise InvalidValue(
+            f"{printable(type)} is not an event type{did_you_mean(type, EVERY_TYPE)}", field="type",
+            expected=", ".join(EVERY_TYPE), found=printable(type),
+        )  # fmt: skip
     start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:
         home = ledger_head(connection, ledger).state.functional_currency

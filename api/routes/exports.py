@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path
+from fastapi import Body, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from api import documents, export_documents
 from api.access import Access
 from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs
+from api.routes.guarded import Router
 from projections.journals import exports
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/exports", tags=["exports"])
+router = Router(prefix="/v1/ledgers/{ledger}/exports", tags=["exports"])
 
 ExportId = Annotated[str, Path(description="The export", examples=["acme-2026-01-1-csv"], pattern=r"^[^\x00]+$")]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from api import joint_reports, reports
 from api.access import Access
 from api.routes.dependencies import AsOf, KnownAt, Service, Text, check_day, needs_everywhere
+from api.routes.guarded import Router
 from api.routes.reports import check_format
 
-router = APIRouter(prefix="/v1/reports", tags=["reports"], dependencies=[needs_everywhere(Access.READER)])
+router = Router(prefix="/v1/reports", tags=["reports"], dependencies=[needs_everywhere(Access.READER)])
 
 Name = Annotated[
     str,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents
 from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
+from api.routes.guarded import Router
 from api.service import LedgerSettings, SettingsChange
 from projections import clock as clocks
 from subledger.event_data import parse_time
 from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
-router = APIRouter(prefix="/v1/ledgers", tags=["ledgers"])
+router = Router(prefix="/v1/ledgers", tags=["ledgers"])
 
 
 class NewLedger(BaseModel):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
 from api import monitor_documents
 from api.access import Access
 from api.routes.dependencies import Caller, LedgerId, Rights, Service, needs
+from api.routes.guarded import Router
 from projections import monitors
 from projections.monitors import settings as monitor_settings
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/monitors", tags=["monitors"])
+router = Router(prefix="/v1/ledgers/{ledger}/monitors", tags=["monitors"])
 
 
 @router.get("", dependencies=[needs(Access.READER)])

@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import prometheus_client
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
 from api import metrics
-from api.routes.dependencies import Service
+from api.routes.dependencies import OPEN_TO_ALL, Service
+from api.routes.guarded import Router
 
-router = APIRouter(tags=["operations"])
+router = Router(tags=["operations"], dependencies=[OPEN_TO_ALL])
+
+
+@router.get("/", include_in_schema=False)
+async def front_door() -> RedirectResponse:
+    """Leads to the description of the API."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/healthz")
-def healthy() -> dict[str, str]:
+async def healthy() -> dict[str, str]:
     """Answers while the process lives."""
     return {"status": "ok"}
 

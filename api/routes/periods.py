@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import Body, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents, export_documents
 from api.access import Access
+from api.bodies import Bound
+from api.limits import MAX_MAPPING_BODY
 from api.routes.dependencies import Caller, LedgerId, Service, needs
+from api.routes.guarded import Router, takes_body
 from api.service import Subledger
 from projections.journals import checklist as checking
 from projections.journals import close, mapping, reversing
@@ -20,7 +23,7 @@ from subledger.errors import InvalidMapping
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["periods"])
+router = Router(prefix="/v1/ledgers/{ledger}", tags=["periods"])
 
 PeriodId = Annotated[str, Path(description="A month", examples=["2026-01"])]
 
@@ -132,6 +135,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
         }
     },
 )
+@takes_body(Bound(MAX_MAPPING_BODY, "a mapping is one file"))
 async def adopt_mapping(
     request: Request, service: Service, ledger: LedgerId, valid_from: MonthFrom = None
 ) -> dict[str, Any]:  # fmt: skip
@@ -139,13 +143,8 @@ async def adopt_mapping(
 
     With `valid_from` it holds for the journals of that month and later ones.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > 1024 * 1024:
-            raise InvalidMapping("a mapping has at most 1 MiB", expected="at most 1048576 bytes")
     try:
-        text = body.decode("utf-8")
+        text = (await request.body()).decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidMapping("the mapping is not UTF-8", expected="CSV in UTF-8") from None
     return await run_in_threadpool(_adopt, service, ledger, text, valid_from)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import Body, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents, policy_documents
 from api.access import Access
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
+from api.routes.guarded import Router
 from projections.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidValue
 from subledger.posting import Policy, parse_policy, shipped_policy
 from subledger.store.ledgers import ledger_head
+from subledger.toml_text import MAX_TEXT
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/policies", tags=["policies"])
+router = Router(prefix="/v1/ledgers/{ledger}/policies", tags=["policies"])
 
 _MOST = 32_767
 
@@ -26,7 +28,7 @@ class PolicyToAdopt(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str | None = Field(default=None, description="contract_liability, customer_deposits, customer_deposits_arm")
-    policy: str | None = Field(default=None, description="The text of a policy file, in TOML", max_length=262_144)
+    policy: str | None = Field(default=None, description="The text of a policy file, in TOML", max_length=MAX_TEXT)
 
 
 _OWN = """name = "acme"

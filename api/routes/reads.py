@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from sqlalchemy import text
 
 from api import documents
 from api.access import Access
 from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
+from api.routes.guarded import Router
 from projections import blocks, integrity
 from projections.monitors.mismatch import keep_verified
 from subledger.accounts import ROLE_BY_NAME
@@ -18,7 +19,7 @@ from subledger.errors import InvalidValue
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import entries_page, events_page, lines_of
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}", tags=["reads"], dependencies=[needs(Access.READER)])
+router = Router(prefix="/v1/ledgers/{ledger}", tags=["reads"], dependencies=[needs(Access.READER)])
 
 CustomerId = Annotated[str, Path(description="The customer", examples=["cust-42"], pattern=r"^[^\x00]+$")]
 BlockId = Annotated[str, Path(description="The credit block", examples=["blk-7"], pattern=r"^[^\x00]+$")]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from api import report_pages, reports
 from api.access import Access
 from api.routes.dependencies import AsOf, KnownAt, LedgerId, Service, check_day, needs
+from api.routes.guarded import Router
 from subledger.errors import InvalidValue
 from subledger.event_data import MAX_ID
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/reports", tags=["reports"], dependencies=[needs(Access.READER)])
+router = Router(prefix="/v1/ledgers/{ledger}/reports", tags=["reports"], dependencies=[needs(Access.READER)])
 
 Name = Annotated[
     str,

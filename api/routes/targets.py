@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path
+from fastapi import Body, Path
 
 from api import documents, export_documents
 from api.access import Access
 from api.routes.dependencies import Caller, LedgerId, Service, needs
+from api.routes.guarded import Router
 from projections.journals import targets
 from projections.journals.formats import TARGETS
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/targets", tags=["exports"])
+router = Router(prefix="/v1/ledgers/{ledger}/targets", tags=["exports"])
 
 TargetName = Annotated[str, Path(description="The general ledger", examples=["netsuite"], max_length=60)]
 

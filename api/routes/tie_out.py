@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import export_documents
 from api.access import Access
+from api.bodies import Bound
+from api.limits import MAX_TIE_OUT_BODY
 from api.routes.dependencies import Caller, ChannelName, LedgerId, Service, needs
+from api.routes.guarded import Router, takes_body
 from projections.journals import tie_out as tying
 from projections.journals.delivery.tying import tie_out_channel
 from subledger.errors import InvalidInput
-from subledger.events import check_texts
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
-router = APIRouter(prefix="/v1/ledgers/{ledger}/tie-out", tags=["exports"])
-of_channel = APIRouter(prefix="/v1/ledgers/{ledger}/channels/{channel}/tie-out", tags=["delivery"])
+router = Router(prefix="/v1/ledgers/{ledger}/tie-out", tags=["exports"])
+of_channel = Router(prefix="/v1/ledgers/{ledger}/channels/{channel}/tie-out", tags=["delivery"])
+
+
+_BOOKS = Bound(MAX_TIE_OUT_BODY, "compare fewer months at once")
 
 
 class TheirRow(BaseModel):
@@ -39,11 +44,12 @@ class TheirBooks(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     rows: list[TheirRow] | None = Field(default=None, max_length=100_000)
-    csv: str | None = Field(default=None, max_length=16_777_216)
+    csv: str | None = Field(default=None, max_length=MAX_TIE_OUT_BODY)
     accounts: list[str] = Field(default=[], description="Compare these alone; else all that only the sub-ledger feeds")
 
 
 @router.post("", dependencies=[needs(Access.READER)])
+@takes_body(_BOOKS)
 def compare(
     service: Service,
     ledger: LedgerId,
@@ -56,7 +62,6 @@ def compare(
 
     A difference names the journals behind it and their lines; an export of the journal leads to the entries.
     """
-    check_texts(body.model_dump(exclude_none=True), field="body")
     if (body.rows is None) == (body.csv is None):
         raise InvalidInput("send rows, or csv", field="rows", expected="one of rows and csv")
     with service.database.read() as connection:
@@ -71,11 +76,11 @@ class TheirChannel(TheirBooks):
 
 
 @of_channel.post("", dependencies=[needs(Access.CONTROLLER)])
+@takes_body(_BOOKS)
 def compare_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName, body: TheirChannel
 ) -> dict[str, Any]:  # fmt: skip
     """Compares the books behind a channel. Where all accounts are, what was posted is reconciled, month by month."""
-    check_texts(body.model_dump(exclude_none=True), field="body")
     if body.rows is not None and body.csv is not None:
         raise InvalidInput("send rows, or csv, or neither", field="rows", expected="one of rows and csv, or none")
     with service.database.read() as connection:

@@ -384,6 +384,9 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.Overloaded: "tests/store/test_gathering.py",
     errors.Stopping: "tests/store/test_gathering.py",
     errors.UnknownEntity: "tests/http/test_joint_reports.py",
+    errors.TooLarge: "tests/http/test_bounds.py",
+    errors.RequestTimedOut: "tests/http/test_bounds.py",
+    errors.UnknownParameter: "tests/http/test_bounds.py",
     errors.CitusMissing: "tests/store/test_distribution.py",
     errors.DistributedOtherwise: "tests/store/test_distribution.py",
 }

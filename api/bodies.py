@@ -1,0 +1,123 @@
+"""Bodies of requests: read within bounds of size and time, and decoded as JSON within bounds of shape.
+
+Owns: how much of a body is read, how long that may take, how much all bodies together may hold.
+Does not own: who may send one (routes.guarded asks first), what must be in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.to_thread
+import msgspec
+from fastapi import HTTPException, Request
+from starlette.requests import ClientDisconnect
+
+from api import limits
+from api.limits import HttpLimits
+from subledger.errors import Overloaded, RequestTimedOut, TooLarge
+from subledger.json_text import loads
+
+Decoded = TypeVar("Decoded")
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """The most bytes of a body, and the advice for who has more."""
+
+    most: int = limits.MAX_BODY
+    advice: str = "send less at once"
+
+
+class Bodies:
+    """The bodies that a process holds: how many bytes, and one large one decoded at a time."""
+
+    def __init__(self, times: HttpLimits, *, most: int = limits.MAX_BODIES) -> None:
+        self._times = times
+        self._most = most
+        self._held = 0
+        self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
+
+    async def read(self, request: Request, bound: Bound) -> bytes:
+        """The whole body. Whoever reads one releases it afterwards (``release``).
+
+        Raises TooLarge before anything is read where the size is declared, else as soon as it is exceeded;
+        RequestTimedOut; Overloaded where all bodies together are too much.
+        """
+        declared = request.headers.get("content-length", "")
+        # Its digits are counted first: an int of a very long text is slow to make.
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > bound.most):
+            raise _too_large(bound)
+        loop = asyncio.get_running_loop()
+        began, size, chunks = loop.time(), 0, []
+        try:
+            async with asyncio.timeout(self._times.body_timeout_s) as patience:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    self._held += len(chunk)
+                    if size > bound.most:
+                        raise _too_large(bound)
+                    if self._held > self._most:
+                        raise Overloaded("the bodies of all calls together are too large now; send this one again")
+                    chunks.append(chunk)
+                    patience.reschedule(began + self._times.body_timeout_s + size / limits.SLOWEST_BYTES_A_SECOND)
+        except BaseException as error:
+            self.release(size)
+            if isinstance(error, TimeoutError):
+                raise RequestTimedOut(
+                    "the body did not arrive in time", expected=f"all of it within {self._times.body_timeout_s:g} s"
+                ) from None
+            if isinstance(error, ClientDisconnect):
+                raise HTTPException(400, "the connection was closed before the body was complete") from None
+            raise
+        return b"".join(chunks)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the bodies that are not released."""
+        return self._held
+
+    def release(self, size: int) -> None:
+        """Says that a body of this size is no longer held."""
+        self._held -= size
+
+    async def decode(self, text: bytes, decoding: Callable[[bytes], Decoded]) -> Decoded:
+        """Decodes a body: a small one at once, a large one in a thread when its turn has come."""
+        if len(text) <= limits.SMALL_BODY:
+            return decoding(text)
+        loop = asyncio.get_running_loop()
+        if loop not in self._turns:
+            self._turns[loop] = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(decoding, text, limiter=self._turns[loop])
+
+
+def read_json(text: bytes, decoding: Callable[[bytes], Any] = loads) -> Any:
+    """A JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
+    # Commas and brackets in strings count too. That is cheap, and leaves room: an event has about twenty values.
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > limits.MAX_JSON_VALUES:
+        raise TooLarge(
+            "the body has too many values", field="body", expected=f"at most {limits.MAX_JSON_VALUES} JSON values"
+        )
+    document = decoding(text)
+    level = [document] if isinstance(document, dict | list) else []
+    for _ in range(limits.MAX_JSON_DEPTH):
+        level = [
+            value
+            for node in level
+            for value in (node.values() if type(node) is dict else node)
+            if type(value) is dict or type(value) is list
+        ]
+        if not level:
+            return document
+    raise TooLarge("the body is nested too deep", field="body", expected=f"at most {limits.MAX_JSON_DEPTH} levels")
+
+
+def _too_large(bound: Bound) -> TooLarge:
+    return TooLarge(
+        f"a body of this call has at most {bound.most} bytes; {bound.advice}", field="body",
+        expected=f"at most {bound.most} bytes",
+    )  # fmt: skip

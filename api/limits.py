@@ -1,0 +1,51 @@
+"""Bounds on what comes from outside over HTTP: sizes that are fixed, and times that are settings.
+
+The README's table "Limits" lists each of them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+MAX_BODY: Final = 1 << 20
+"""Bytes of a body, if its route states nothing else."""
+MAX_EVENTS_BODY: Final = 32 << 20
+MAX_MAPPING_BODY: Final = 4 << 20
+MAX_TIE_OUT_BODY: Final = 8 << 20
+MAX_BODIES: Final = 128 << 20
+"""Bytes of all bodies together that a process holds at once; one that would exceed it is answered 503."""
+
+MAX_JSON_VALUES: Final = 1_000_000
+"""Values of a JSON body: a short text may stand for many objects in memory."""
+MAX_JSON_DEPTH: Final = 32
+MAX_EVENTS: Final = 10_000
+"""Events of one call."""
+
+MAX_URL: Final = 8 << 10
+MAX_HEAD: Final = 32 << 10
+"""Bytes of a request's line and headers together."""
+MAX_HEADERS: Final = 100
+MAX_PIPELINED: Final = 16
+"""Requests of one connection that wait for their turn."""
+
+SMALL_BODY: Final = 16 << 10
+"""A larger body is decoded in a thread, one at a time: it would hold up every other call of the event loop."""
+SLOWEST_BYTES_A_SECOND: Final = 256 << 10
+"""A body may take this much longer than the time-out, for each byte that has arrived."""
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=3_600)]
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits that an installation may set: ``SUBLEDGER_HEAD_TIMEOUT_S`` and so on."""
+
+    head_timeout_s: _Seconds = 10.0
+    """From a connection's, or a request's, first byte to the end of its headers."""
+    body_timeout_s: _Seconds = 30.0
+    """From the end of the headers to the end of the body; more for what keeps arriving (SLOWEST_BYTES_A_SECOND)."""
+    keep_alive_s: _Seconds = 5.0
+    """How long a connection may stay open without a request."""
+    connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
+    """Connections of a process. For one more, the one that has waited longest for its request is closed."""
