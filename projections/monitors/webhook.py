@@ -20,7 +20,7 @@ from typing import Final
 
 import httpx
 
-from projections.journals.delivery import credentials
+from projections.journals.delivery import bounded_http, credentials
 from projections.journals.delivery.calls import NotAuthorised
 from projections.monitors.settings import MonitorSettings
 
@@ -41,7 +41,11 @@ def send(settings: MonitorSettings, notice_id: str, body: bytes, now: datetime) 
             "webhook-signature": signature(secret, notice_id, seconds, body),
         }  # fmt: skip
         # What it says beside the status is not waited for.
-        with httpx.stream("POST", settings.webhook, content=body, headers=headers, timeout=TIMEOUT_S) as response:
+        with (
+            bounded_http.client() as client,
+            bounded_http.deadline(TIMEOUT_S),
+            client.stream("POST", settings.webhook, content=body, headers=headers, timeout=TIMEOUT_S) as response,
+        ):
             return None if response.is_success else f"{host} answered {response.status_code}"
     except NotAuthorised as error:
         return str(error)

@@ -20,10 +20,12 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from projections.journals.delivery import bounded_http
+
 REMOVED: Final = "(removed)"
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"})
 _KEPT_BYTES: Final = 4 << 20
-"""What is kept of a body. Journals are far smaller; an answer that is not is cut, and says so."""
+"""Bytes of a body that are kept. Journals are far smaller; a longer answer is cut, and says so."""
 _LONGEST_WAIT_S: Final = 3_600.0
 _NOT_SAID: Final = frozenset({408, 425})
 """Of these, too, nobody can say whether the request went on: a time-out, a replay that is refused."""
@@ -147,6 +149,7 @@ class Calls:
             )  # fmt: skip
         except (httpx.InvalidURL, ValueError, UnicodeError) as error:
             raise NotSent(f"the address {url} cannot be called: {error}") from error
+        request.headers["Accept-Encoding"] = bounded_http.ACCEPT_ENCODING
         if auth is not None:
             self.hide(auth[1])
             basic = self.hide(base64.b64encode(":".join(auth).encode()).decode())
@@ -155,7 +158,7 @@ class Calls:
         at, started = datetime.now(UTC), time.monotonic()
         response, failure = None, None
         try:
-            response = self._client.send(request)
+            response = bounded_http.send(self._client, request, within_s=self._timeout_s)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             failure = f"{type(error).__name__}: {error}"
             raise NotSent(f"{request.url.host} cannot be reached: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import httpx
 import msgspec
 
-from projections.journals.delivery import outbox
+from projections.journals.delivery import bounded_http, outbox
 from projections.journals.delivery.calls import Calls, NotSent, Throttled, Unclear
 from projections.journals.delivery.channels import Channel, hold_off, turn_of
 from projections.journals.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
@@ -51,7 +51,7 @@ def deliver_due(
     steps, session = 0, dict[str, Any]()
     with database.write() as connection:
         due_by = now_of(connection)
-    with httpx.Client(follow_redirects=False) as client:
+    with bounded_http.client() as client:
         while not stop() and (claimed := outbox.claim(database, channel, due_by=due_by, lease_s=lease_s)) is not None:
             try:
                 moved, wait_s = _Attempt(database, channel, client, session, claimed).run()

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import httpx
-
-from projections.journals.delivery import by_hand, outbox
+from projections.journals.delivery import bounded_http, by_hand, outbox
 from projections.journals.delivery.calls import Calls, NotSent, Unclear
 from projections.journals.delivery.channels import Channel, get_channel, turn_of
 from projections.journals.delivery.outbox import Delivery
@@ -28,7 +26,7 @@ def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Pe
         currency = ledger_head(connection, channel.ledger).state.functional_currency
         target = channel.format.target
         settings = None if target is None else settings_of(connection, channel.ledger, target)
-    with httpx.Client(follow_redirects=False) as client:
+    with bounded_http.client() as client:
         calls = Calls(client, timeout_s=channel.settings.timeout_s, turn=turn_of(database, channel))
         connector = channel.connector(channel.settings, calls, {})
         try:

@@ -46,6 +46,7 @@ from subledger.errors import InvalidInput
 _THROTTLED: Final = "GW-0010"
 _NOT_AUTHORISED: Final = "XL03000006"
 _PAGE: Final = 1_000
+_PAGES: Final = 50
 _BATCH_FIELDS: Final = "RECORDNO,REFERENCENO,STATE,REVERSEDFROM"
 _ENTRY_FIELDS: Final = "RECORDNO,DOCUMENT,TR_TYPE,TRX_AMOUNT"
 # Answers say a state by its label; queries, and so perhaps an answer, by its letter.
@@ -143,7 +144,7 @@ class Intacct(Connector):
         """All records of a kind that a query finds."""
         asked = {"object": kind, "fields": fields, "query": query, "pagesize": str(_PAGE)}
         function, found = _function("readByQuery", asked), list[Element]()
-        while True:
+        for _ in range(_PAGES):
             result = self._run(f"look up {query}", function, once=False)
             data = result.find("data")
             if result.findtext("status") != "success" or data is None:
@@ -152,6 +153,7 @@ class Intacct(Connector):
             if int(data.get("numremaining") or 0) == 0:
                 return found
             function = _function("readMore", {"resultId": data.get("resultId") or ""})
+        raise Unclear(f"Intacct has more than {_PAGES} pages of {kind} for {query}")
 
     def _run(self, controlid: str, content: Element, *, once: bool) -> Element:
         """The ``result`` of one function, whatever it is."""

@@ -51,6 +51,7 @@ _TOKEN: Final = "/services/rest/auth/oauth2/v1/token"
 _JOURNAL, _DEPOSIT, _APPLICATION = "journalEntry", "customerDeposit", "depositApplication"
 _QUERY: Final = "/services/rest/query/v1/suiteql"
 _PAGE: Final = 1_000
+_PAGES: Final = 50
 # What accounts moved in periods that begin within some days, in the primary book: its amounts are in the subsidiary's
 # currency. Adjustment periods are told from months by their flag.
 _TRIAL_BALANCE: Final = (
@@ -133,8 +134,7 @@ class NetSuite(Connector):
             subsidiary=f"AND tl.subsidiary = {int(subsidiary)}" if subsidiary else "",
         )  # fmt: skip
         found: list[Theirs] = []
-        more = True
-        while more:
+        for _ in range(_PAGES):
             answer = self._call(
                 "POST",
                 f"{_QUERY}?limit={_PAGE}&offset={len(found)}",
@@ -145,8 +145,9 @@ class NetSuite(Connector):
                 raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
             page = answer.json()
             found += [_moved(row, currency) for row in page["items"]]
-            more = page["hasMore"]
-        return [row for row in found if row.period in periods]
+            if not page["hasMore"]:
+                return [row for row in found if row.period in periods]
+        raise Unclear(f"NetSuite has more than {_PAGES} pages of its trial balance: ask for fewer months")
 
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
         headers = {**more.pop("headers", {}), "Authorization": f"Bearer {self.calls.hide(self._token())}"}

@@ -50,6 +50,7 @@ from subledger.errors import InvalidInput
 
 _MINOR_VERSION: Final = "75"
 _PAGE: Final = 1_000
+_PAGES: Final = 50
 _DUPLICATE_NUMBER: Final = "6140"
 _TOKEN_LASTS_S: Final = 3_000  # they say an hour
 _NOTE: Final = re.compile(r"subledger export=\S+ journal=(\S+)")
@@ -146,7 +147,7 @@ class QuickBooks(Connector):
         """
         entries: dict[str, dict[str, Any]] = {}
         start = 1
-        while True:
+        for _ in range(_PAGES):
             query = f"select * from JournalEntry where {where} startposition {start} maxresults {_PAGE}"
             answer = self._call("GET", "query", {"query": query})
             if answer.status_code != 200:
@@ -156,6 +157,7 @@ class QuickBooks(Connector):
             if len(page) < _PAGE:
                 return list(entries.values())
             start += _PAGE
+        raise Unclear(f"QuickBooks has more than {_PAGES * _PAGE} journal entries where {where}")
 
     def _call(self, method: str, what: str, query: dict[str, str], **more: Any) -> httpx.Response:
         settings: Settings = self.settings
