@@ -26,8 +26,8 @@ from projections.rebuild import Counts
 from subledger.accounts import Side
 from subledger.errors import InvalidCursor, InvalidJson
 from subledger.events import format_time
-from subledger.json_text import loads
 from subledger.journal import Rules
+from subledger.json_text import loads
 from subledger.money import format_credits, format_minor
 from subledger.store.approvals import Asked
 from subledger.store.batch import Outcome

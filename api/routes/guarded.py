@@ -11,11 +11,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from email.message import Message
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api.bodies import Bodies, Bound, read_json
+from api.cross_site import UnsupportedMediaType
 from api.routes.dependencies import Right
 from subledger.errors import InvalidValue, UnknownParameter
 from subledger.events import check_texts
@@ -123,7 +124,7 @@ def _decoded(text: bytes) -> Any:
 
 
 def _says_json(request: Request, text: bytes) -> bool:
-    """Raises HTTPException (415) for a body that is not said to be JSON; no body is none of any type."""
+    """Raises UnsupportedMediaType for a body that is not said to be JSON; an absent one has no type."""
     if not text:
         return False
     message = Message()
@@ -131,7 +132,11 @@ def _says_json(request: Request, text: bytes) -> bool:
     subtype = message.get_content_subtype()
     if message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json")):
         return True
-    raise HTTPException(415, "send the body with Content-Type: application/json")
+    found = request.headers.get("content-type", "")[:60] or None
+    raise UnsupportedMediaType(
+        "this call takes JSON; send it with Content-Type: application/json", field="Content-Type",
+        expected="application/json", found=found,
+    )  # fmt: skip
 
 
 def _right_of(dependant: Dependant, path: str) -> Right:
