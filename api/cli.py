@@ -1,18 +1,22 @@
 """The command line: ``subledger``. Each command does what the HTTP API does, on the same service.
 
-Exit codes: 0 done; 1 a check found a difference; 2 wrong usage; 3 some input rejected; 4 the database is unavailable.
+Exit codes: 0 done; 1 a check found a difference; 2 wrong usage; 3 some input rejected; 4 the database, a file or the
+network is unavailable. Every one of 1 to 4 comes with a sentence, none with a traceback: ``faults``.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from api import access, documents, terminal
+from api import access, documents, faults, terminal
 from api.commands import (
     approvals,
     bench,
@@ -34,7 +38,7 @@ from api.event_files import EventLines, Refusals
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
-from subledger.errors import InvalidInput, SubledgerError
+from subledger.errors import InvalidInput
 from subledger.event_data import parse_time
 from subledger.events import read_data
 from subledger.own_event_data import Approvals
@@ -43,7 +47,17 @@ from subledger.store import embedded
 from subledger.store.batch import DUPLICATE, RECORDED, WAITING
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
+
+class _Commands(TyperGroup):
+    """Every command, run so that whatever stops it ends in one sentence and its exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own copy of Click has no types
+        with faults.told(as_json="--json" in sys.argv):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="The prepaid-credit sub-ledger: from usage-based billing to the general ledger.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -69,15 +83,10 @@ clock.register(app)
 
 
 def main() -> None:
-    """Runs one command; our own errors end it with their text and exit code."""
-    as_json = "--json" in sys.argv
-    try:
+    """Runs one command."""
+    terminal.configure_logs()
+    with faults.told(as_json="--json" in sys.argv):  # also of what is printed before a command is found: help
         app()
-    except SubledgerError as error:
-        terminal.fail(error, as_json=as_json)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stderr.close()
-        raise SystemExit(terminal.DONE) from None
 
 
 # --- set-up -------------------------------------------------------------------------------------------------
@@ -305,17 +314,15 @@ def _record_lines(
 ) -> dict[str, int]:  # fmt: skip
     """How many became what; ``waiting`` only where something waits for a second person."""
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
-    rejected_path.unlink(missing_ok=True)
     done = 0
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    with terminal.progress("recording", size) as show:
+    with _rejects(rejected_path) as rejects, terminal.progress("recording", size) as show:
         while reading.batch:
             batch, kept, inputs = reading.batch, reading.kept, reading.inputs
             outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
             if not inputs:
                 reading.read_on()
-            rejected = []
             for (number, line), outcome in zip(kept, outcomes, strict=True):
                 if outcome.status == RECORDED:
                     counts["recorded"] += 1
@@ -328,13 +335,25 @@ def _record_lines(
                     assert outcome.error is not None
                     refusals.add(number, outcome.error)
                     text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-                    rejected.append({"line": number, "event": text, "error": outcome.error.as_document()})
-            if rejected:
-                with rejected_path.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
+                    reason = {"line": number, "event": text, "error": outcome.error.as_document()}
+                    rejects.write(json.dumps(reason, ensure_ascii=False) + "\n")
             done += sum(len(line) for _, line in batch)
             show(done)
     return counts
+
+
+@contextmanager
+def _rejects(path: Path) -> Iterator[IO[str]]:
+    """The file of rejected lines, opened before anything is recorded: if it cannot be written, nothing is recorded.
+
+    At the end it is there only if it has a line.
+    """
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+    finally:
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
 
 
 if __name__ == "__main__":

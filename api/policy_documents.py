@@ -8,6 +8,7 @@ from api.documents import Document
 from projections.policies import AdoptedPolicy, Adoption
 from subledger.events import format_time
 from subledger.journal import KINDS, Pair, Rules
+from subledger.visible_text import toml_visible
 
 
 def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Document:
@@ -66,5 +67,5 @@ def _in_order(rules: Rules) -> list[tuple[str, tuple[Pair, ...]]]:
 
 
 def _toml(text: str) -> str:
-    """A basic string: what JSON escapes TOML escapes alike, but for the delete character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A basic string: what JSON escapes TOML escapes alike; what acts on a terminal is escaped too."""
+    return toml_visible(json.dumps(text, ensure_ascii=False))

@@ -15,6 +15,7 @@ from api.report_tables import FEW_ROWS, heading, is_figure, told_columns
 from api.reports import REPORTS, cells_of, document
 from projections.report import Asked, Report, Table
 from subledger.store.views import View
+from subledger.visible_text import visible
 
 STYLE: Final = """
 :root { color-scheme: light; }
@@ -73,7 +74,7 @@ def page(report: Report, view: View, asked: Asked) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else escape(str(value), quote=True)
+    return "" if value is None else escape(visible(str(value)), quote=True)
 
 
 def _header(report: Report, view: View, asked: Asked, of: str) -> str:

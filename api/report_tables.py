@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rich.text import Text
+
 from api import terminal
 from api.reports import cells_of, tie_document
 from projections.report import Column, Report, Table
@@ -16,13 +18,12 @@ def show(report: Report, *, whose: str, as_of: object, functional: str) -> None:
         if number == 0 or table.rows:
             _show_table(title, table, functional)
     for tie in report.ties:
-        verdict = "ties" if tie.holds else "[bold red]DIFFERS[/]"
+        verdict = Text("ties") if tie.holds else Text("DIFFERS", "bold red")
         figures = tie_document(tie)
-        terminal.out.print(
-            f"{verdict}: {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}", markup=True
-        )
+        told = f": {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}"
+        terminal.out.print(verdict + terminal.shown(told))
     for note in report.notes:
-        terminal.out.print(note, markup=False)
+        terminal.out.print(note)
 
 
 def _show_table(title: str, table: Table, functional: str) -> None:
@@ -70,9 +71,10 @@ def _says_something(table: Table, at: int, functional: str) -> bool:
     names = [each.name for each in table.columns]
     if column.name == "functional_currency":
         return False
-    if column.holds == "functional":
-        places = [names.index(name) for name in ("currency",) if name in names]
-        if all(row[place] == functional for row in table.rows for place in places):
+    # Without a column of currencies there is no figure in another one: the functional figures are all there are.
+    if column.holds == "functional" and "currency" in names:
+        place = names.index("currency")
+        if all(row[place] == functional for row in table.rows):
             return False
     return (
         column.name.startswith(("opening", "closing", "current", "days_"))

@@ -35,6 +35,7 @@ from subledger.errors import InvalidValue, MissingField, NotFound
 from subledger.money import format_credits, format_minor
 from subledger.periods import Period
 from subledger.store.views import View
+from subledger.visible_text import spreadsheet_text
 
 Document = dict[str, Any]
 
@@ -327,16 +328,16 @@ def table_of(report: Report, name: str | None) -> Table:
 
 def csv_lines(table: Table, functional: str) -> Iterator[str]:
     """The table as CSV (RFC 4180), its column names first; what there is nothing to say about is empty."""
-    yield _csv_line([column.name for column in table.columns])
+    yield _csv_line([spreadsheet_text(column.name) for column in table.columns])
     for cells in cells_of(table, functional):
         yield _csv_line([_harmless(cell, column) for cell, column in zip(cells, table.columns, strict=True)])
 
 
 def _harmless(cell: Any, column: Column) -> Any:
-    """A cell that no spreadsheet runs: a text that looks like a formula is kept from it by an apostrophe (CWE-1236)."""
+    """A cell that no spreadsheet runs (CWE-1236); figures are ours, and may begin with a minus."""
     if cell is None:
         return ""
-    return f"'{cell}" if column.holds == "text" and str(cell)[:1] in "=+-@\t\r" and cell else cell
+    return spreadsheet_text(str(cell)) if column.holds == "text" else cell
 
 
 def _csv_line(cells: list[Any]) -> str:

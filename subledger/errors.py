@@ -24,7 +24,7 @@
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
     │   └── UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel  UnknownConnector  UnknownDelivery
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
-    │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered
+    │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
     │   └── LedgerBusy  Overloaded  Stopping
     └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
 
@@ -671,6 +671,12 @@ class NotAnswered(Unavailable):
     """Another system did not say what it was asked."""
 
     code = "not_answered"
+
+
+class FileUnavailable(Unavailable):
+    """A file, a directory or an address of this machine cannot be used; the operating system says why."""
+
+    code = "file_unavailable"
 
 
 class LedgerBusy(Unavailable):

@@ -238,8 +238,10 @@ def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: 
     _show([found], False)
     rows = []
     for step in steps:
-        calls = [f"{call['method']} {call['url']} {call['status'] or call['failure']}" for call in step["exchanges"]]
-        rows.append([step["step"], step["at"], step["state"], step["by"], step["reason"], "\n".join(calls)])
+        calls = tuple(
+            f"{call['method']} {call['url']} {call['status'] or call['failure']}" for call in step["exchanges"]
+        )
+        rows.append([step["step"], step["at"], step["state"], step["by"], step["reason"], calls])
     table(None, ("step", "at", "state", "by", "reason", "calls"), rows, right=(0,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,17 +11,18 @@ from urllib.parse import quote
 
 import typer
 import uvicorn
+from rich.text import Text
 
 from api import access, documents, terminal
 from api.app import create_app
 from api.demo.run import run_demo
 from api.settings import connect, http_limits, is_embedded, private_home, watched
-from api.terminal import Json, LedgerOption, err, out, print_json
+from api.terminal import Json, LedgerOption, err, out, print_json, shown
 from projections import integrity
 from projections import rebuild as rebuilding
 from projections.kept import Kept
 from projections.monitors.mismatch import keep_verified
-from subledger.errors import InvalidValue
+from subledger.errors import FileUnavailable, InvalidValue
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +66,7 @@ def verify(
         print_json(document)
     else:
         for difference in report.differences:
-            out.print(f"[bold red]{difference.check}[/] {difference.message}", markup=True)
+            out.print(Text(difference.check, "bold red") + shown(f" {difference.message}"))
         verdict = "clean" if not report.differences else f"{len(report.differences)} differences"
         if report.since:
             verdict += f" (the first {report.since} events were not read again)"
@@ -113,9 +115,29 @@ def serve(
             f"{host or 'every address'} can be reached from other machines, and there is no key that would let anybody "
             f"in; make one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,
         )  # fmt: skip
+    listening = listen(host, port)  # before anything is said of serving
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
     app = create_app(service, open_on_loopback=open_, watched=watched(), limits=http_limits())
-    uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="info", access_log=False))
+    err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
+    server.run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address. Raises FileUnavailable, with the reason, if it cannot be had: in use, not ours."""
+    try:
+        family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2_048)
+    except OSError as error:
+        raise FileUnavailable(
+            f"the server cannot listen on {host}, port {port}: {error.strerror or error}", field="--port",
+            expected="an address of this machine and a port that no other program listens on", found=str(port),
+        ) from None  # fmt: skip
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 _FIRST_KEY: Final = "subledger keys create --ledger '*' --role admin --name NAME"

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from api import documents
 from api.settings import connect
-from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
+from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
 from projections import balances as balance_reads
 from projections import blocks as block_reads
 from subledger.event_data import parse_time
@@ -73,9 +74,8 @@ def _print_events(items: list[Document], limit: int, json_: bool) -> None:
         print_json(documents.page(items, [items[-1]["position"]] if len(items) == limit else None))
         return
     for item in items:
-        out.print(
-            f"[bold]{item['position']}[/] {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
-        )
+        told = f" {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
+        out.print(Text(str(item["position"]), "bold") + shown(told))
         for entry in item["entries"]:
             credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
             out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")

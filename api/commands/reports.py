@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -98,7 +97,7 @@ def _joint(
     elif format == "csv":
         _write(joint_reports.csv_lines(found, table), file)
     else:
-        _write([json.dumps(joint_reports.document(found), ensure_ascii=False, indent=2) + "\n"], file)
+        _write([terminal.json_text(joint_reports.document(found))], file)
     return found.ties_out
 
 
@@ -136,7 +135,7 @@ def _pieces(format: str, found: Report, view: View, asked: Asked, table: str | N
         yield report_pages.page(found, view, asked)
     else:
         document: dict[str, Any] = reports.document(found, view, asked)
-        yield json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        yield terminal.json_text(document)
 
 
 def _write(pieces: Iterable[str], file: Path | None) -> None:

@@ -24,6 +24,7 @@ from projections.integrity import verify
 from projections.journals import close, exports
 from subledger.money import format_minor
 from subledger.periods import Period
+from subledger.visible_text import spreadsheet_text
 
 Say = Callable[[str], None]
 SHOWN = ("prepaid_liability", "usage_revenue", "overage_revenue", "breakage_revenue", "accounts_receivable")
@@ -57,7 +58,8 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
         rejected = ", ".join(f"{n} {reason}" for reason, n in d["rejected"].items()) or "nothing"
         out.print(f"recorded {d['recorded']} events, {d['duplicates']} duplicates; rejected: {rejected}")
         out.print(f"verify: {'clean' if self.clean else 'DIFFERENCES'}; {d['seconds']} s in all")
-        out.print("\nWhat to open next (subledger is .venv/bin/subledger):")
+        out.print()
+        out.print("What to open next (subledger is .venv/bin/subledger):")
         out.print(f"  {d['directory']}  the journals of every month, and reports/")
         for command in d["next"]:
             out.print(f"  {command}")
@@ -207,7 +209,9 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
     with rejected_path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("invoice_no", "amount_gbp", "reason"))
-        writer.writerows((item.invoice_no, item.amount, item.reason) for item in retail.rejected)
+        writer.writerows(
+            (spreadsheet_text(item.invoice_no), item.amount, spreadsheet_text(item.reason)) for item in retail.rejected
+        )
     result = run.finish(
         started,
         [

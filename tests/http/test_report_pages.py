@@ -6,10 +6,12 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from fastapi.testclient import TestClient
 
 from api import report_pages, report_tables
+from api.reports import REPORTS, Question, answer
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
 from tests.conftest import NewLedger, cloud_event
@@ -142,3 +144,20 @@ def test_headings_say_what_columns_hold() -> None:
     assert [report_tables.heading(name, "EUR") for name in names] == [
         "0-30 days", "over 90 days", "net, EUR", "block id",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_no_table_of_any_report_hides_all_its_amounts(service: Subledger, ledger: str, name: str) -> None:
+    """In a ledger of one currency and in one of several, in the terminal and on the page."""
+    customer = "ann" if REPORTS[name].needs else None
+    with answer(service, ledger, name, Question(customer=customer, to="2026-03")) as (report, view, _):
+        home = view.head.state.functional_currency
+        for table in report.tables:
+            figures = {at for at, column in enumerate(table.columns) if column.holds in ("money", "functional")}
+            at_home = [at for at, column in enumerate(table.columns) if column.name == "currency"]
+            ours = [row for row in table.rows if all(row[at] == home for at in at_home)]
+            for rows in (table.rows, ours):
+                if not any(row[at] for row in rows for at in figures):
+                    continue
+                told = set(report_tables.told_columns(msgspec.structs.replace(table, rows=tuple(rows)), home))
+                assert told & figures, f"{report.name}, {table.name}: no amounts"

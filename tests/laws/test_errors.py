@@ -380,6 +380,7 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.DeliveryInHand: "tests/general_ledgers/test_delivery.py",
     errors.DeliveredOtherwise: "tests/general_ledgers/test_delivery.py",
     errors.EmbeddedServerFailed: "tests/store/test_embedded.py",
+    errors.FileUnavailable: "tests/http/test_faults.py",
     errors.LedgerBusy: "tests/store/test_gathering.py",
     errors.Overloaded: "tests/store/test_gathering.py",
     errors.Stopping: "tests/store/test_gathering.py",

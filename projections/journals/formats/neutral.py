@@ -15,6 +15,7 @@ from projections.journals.summary import Journal, JournalLine
 from subledger.accounts import Side
 from subledger.events import canonical
 from subledger.money import format_minor
+from subledger.visible_text import spreadsheet_text
 
 JSON_SCHEMA: Final = "subledger.journal/1"
 COLUMNS: Final = (
@@ -22,17 +23,6 @@ COLUMNS: Final = (
     "currency", "debit", "credit", "functional_currency", "functional_debit", "functional_credit", "product",
     "credit_kind", "pool", "processor", "entries",
 )  # fmt: skip
-
-# What a spreadsheet takes for the start of a formula when a person opens the file.
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def spreadsheet_text(value: str) -> str:
-    """A text cell that no spreadsheet evaluates: an apostrophe before what would start a formula.
-
-    Never for amounts: they are ours, and a leading minus there is a number.
-    """
-    return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
 
 
 def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Oracle Fusion: journals for the file-based import (FBDI), ``GlInterface.csv`` in a zip.
 
-The file has no header: 149 columns, each known by its place alone, so nothing in it is escaped for spreadsheets. Rows
+The file has no header: 149 columns, each known by its place alone. Its texts are escaped for spreadsheets all the same,
+as people do open it: what would be escaped is no segment value, and in a reference the apostrophe is seen. Rows
 of one batch and journal name become one journal, whose name keeps our reference: Journal Import takes the first 25
 characters of it, and 50 of a batch's. Journals of a foreign currency carry the converted amounts beside the entered
 ones (conversion type *User*), so that Oracle converts nothing. The references of a line reach GL_IMPORT_REFERENCES.
@@ -129,8 +130,8 @@ def _document(rendering: Rendering, posting: Posting) -> dict[int, str]:
     columns = {
         1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: posting.currency,
         7: day, 8: "A",
-        43: batch_name(journal), 44: f"{rendering.export_id}, {rendering.title}"[:_TEXT],
-        46: posting.reference, 47: f"{posting.name}, {rendering.title}"[:_TEXT],
+        43: batch_name(journal), 44: f"{rendering.export_id}, {rendering.title}"[: _TEXT - 1],
+        46: posting.reference, 47: f"{posting.name}, {rendering.title}"[: _TEXT - 1],
         48: short_name(rendering.export_id, _EXTERNAL_REFERENCES),
         67: str(group_id(rendering)),
         95: journal.posting_date.strftime(settings.period_name) if settings.period_name else "",
@@ -148,7 +149,7 @@ def _line(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[int
     if posting.currency != rendering.journal.functional_currency:
         columns[41 if line.side is Side.DEBIT else 42] = functional_of(rendering, line)
     columns |= {
-        52: line.text,
+        52: line.text[: _TEXT - 1],
         53: line.reference, 54: posting.reference, 55: rendering.export_id, 56: line.customer, 57: line.block_id,
     }  # fmt: skip
     return columns

@@ -16,13 +16,13 @@ from xml.etree.ElementTree import Element, indent, tostring
 
 import msgspec
 
-from projections.journals.formats.neutral import spreadsheet_text
 from projections.journals.pairs import LEVELS, Level
 from projections.journals.postings import Limits, Posting, PostingLine, shortened
 from projections.journals.summary import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.money import exponent, format_minor
+from subledger.visible_text import no_formula, replaced
 
 DateFormat = Annotated[str, msgspec.Meta(pattern="^(?=.*%d)(?=.*%[mb])(?=.*%[Yy])[^\\x00-\\x1f]+$", max_length=40)]
 """How a day is written, by ``strftime``: with its day, month and year. Imports take today for a date they lack."""
@@ -88,6 +88,7 @@ Settings = TypeVar("Settings", bound=TargetSettings)
 Render = Callable[[Rendering], bytes]
 
 _FEWEST_LINES: Final = 2
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -164,15 +165,16 @@ def text_within(limit: int, text: str, end: str) -> str:
 def csv_bytes(
     rows: Iterable[Iterable[str]], *, line_end: str = "\r\n", encoding: str = "utf-8", delimiter: str = ","
 ) -> bytes:
-    """Rows by RFC 4180."""
+    """Rows by RFC 4180. Whatever is no number is a text that no spreadsheet runs, also where ``cell`` was forgotten."""
     file = io.StringIO()
-    csv.writer(file, lineterminator=line_end, delimiter=delimiter).writerows(rows)
+    guarded = ([text if _NUMBER.fullmatch(text) else cell(text) for text in row] for row in rows)
+    csv.writer(file, lineterminator=line_end, delimiter=delimiter).writerows(guarded)
     return file.getvalue().encode(encoding)
 
 
 def cell(text: str) -> str:
-    """A text in a file that a person may open with a spreadsheet."""
-    return spreadsheet_text(text)
+    """A text in a file that a person may open with a spreadsheet: at most one character longer."""
+    return no_formula(replaced(text))
 
 
 def functional_of(rendering: Rendering, line: PostingLine) -> str:

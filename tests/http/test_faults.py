@@ -1,0 +1,135 @@
+"""Faults of the machine on the command line: one sentence, exit code 4, no traceback; and nothing half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from api.commands import maintenance
+from api.service import Subledger
+from subledger.errors import FileUnavailable
+from tests.conftest import NewLedger, cloud_event
+
+COMMAND = str(Path(sys.executable).with_name("subledger"))
+Result = subprocess.CompletedProcess[str]
+
+BUY = cloud_event(
+    "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z",
+    block_id="b1", credits="10", price="1.00", currency="USD",
+)  # fmt: skip
+full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+
+
+@pytest.fixture
+def run(owner_url: str, tmp_path: Path) -> Callable[..., Result]:
+    def call(*arguments: str, **changes: str) -> Result:
+        environment = {**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200", **changes}
+        return subprocess.run(
+            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+        )
+
+    return call
+
+
+def _is_one_sentence(result: Result, *, code: str = "file_unavailable") -> str:
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    [sentence] = [line for line in result.stderr.splitlines() if not line.startswith("  ")]
+    assert sentence.startswith(f"{code}: ")
+    return sentence
+
+
+@pytest.mark.parametrize("command", [("init",), ("serve", "--port", "0")])
+def test_a_database_that_does_not_answer_is_one_sentence(run: Callable[..., Result], command: tuple[str, ...]) -> None:
+    nobody = "postgresql://nobody:wrong@127.0.0.1:1/nothing"
+    assert "refused" in _is_one_sentence(run(*command, SUBLEDGER_DATABASE_URL=nobody), code="database_unavailable")
+
+
+@pytest.mark.parametrize("wrong", ["user", "password", "dbname", "host"])
+def test_each_wrong_part_of_the_url_is_one_sentence(run: Callable[..., Result], owner_url: str, wrong: str) -> None:
+    parts = psycopg.conninfo.conninfo_to_dict(owner_url)
+    assert wrong in parts
+    parts[wrong] = "no-such.invalid"
+    url = f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
+    _is_one_sentence(run("ledger", "list", SUBLEDGER_DATABASE_URL=url), code="database_unavailable")
+
+
+def test_with_json_a_fault_is_a_problem_document_on_both_outputs(run: Callable[..., Result]) -> None:
+    done = run("ledger", "list", "--json", SUBLEDGER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert done.returncode == 4
+    assert json.loads(done.stderr)["code"] == json.loads(done.stdout)["code"] == "database_unavailable"
+
+
+def test_a_home_that_cannot_be_made_is_one_sentence(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "a-file").write_text("")
+    done = run("ledger", "list", SUBLEDGER_DATABASE_URL="", SUBLEDGER_HOME=str(tmp_path / "a-file" / "home"))
+    assert "a-file" in _is_one_sentence(done, code="embedded_server_failed")
+
+
+def test_files_that_cannot_be_written_are_one_sentence(
+    run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [BUY])
+    (tmp_path / "a-file").write_text("")
+    report = ("report", "trial-balance", "--ledger", ledger, "--out")
+    assert "nodir" in _is_one_sentence(run(*report, "nodir/x.csv"))
+    assert "a-file" in _is_one_sentence(run(*report, "a-file/x.csv"))
+    exported = run("export", "--ledger", ledger, "2026-01", "--format", "csv", "--out", "a-file")
+    assert "a-file" in _is_one_sentence(exported)
+
+
+def test_nothing_is_recorded_if_reasons_could_not_be_kept(
+    run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    ledger = new_ledger()
+    (tmp_path / "e.jsonl").write_text(json.dumps(BUY) + "\n{broken\n")
+    (tmp_path / "e.jsonl.rejected.jsonl").mkdir()
+    _is_one_sentence(run("record", "e.jsonl", "--ledger", ledger))
+    assert service.record(ledger, [BUY])[0].status == "recorded"
+
+
+@full_disk
+def test_a_full_disk_is_one_sentence(run: Callable[..., Result], owner_url: str, new_ledger: NewLedger) -> None:
+    for arguments in (("balances", "--ledger", new_ledger()), ("--help",)):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300,
+                env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
+            )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert "No space left" in done.stderr
+        assert done.returncode == 4
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(
+    run: Callable[..., Result], owner_url: str, new_ledger: NewLedger
+) -> None:
+    for arguments in (("events", "--ledger", new_ledger(), "--json"), ("report", "--list")):
+        process = subprocess.Popen(
+            [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        _, stderr = process.communicate(timeout=300)
+        assert (process.returncode, stderr) == (0, "")
+
+
+def test_a_port_in_use_is_said_before_anything_is_served() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(FileUnavailable, match=f"port {port}: Address already in use"):
+            maintenance.listen("127.0.0.1", port)
+    maintenance.listen("127.0.0.1", port).close()
