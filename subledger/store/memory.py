@@ -32,6 +32,7 @@ from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.references import DocumentKey, References
+from subledger.shortfalls import MOST_NAMED
 from subledger.store.append import Parameters
 from subledger.store.approvals import Asked, find_asked
 from subledger.store.arrays import TextArray
@@ -88,6 +89,16 @@ FIND_EXPIRED = """
 -- Finished blocks of these customers that expired after a moment: late usage may have happened before.
 SELECT block_id, customer, is_open, state FROM blocks
 WHERE ledger = %s AND customer = ANY(%s) AND NOT is_open AND expires_at > %s
+"""
+FIND_LAPSED = """
+-- The blocks of these customers that expired last, a few of each: why there are no credits.
+SELECT wanted.customer, b.state FROM unnest(%b::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT state FROM blocks
+    WHERE ledger = %s AND customer = wanted.customer AND NOT is_open AND expires_at IS NOT NULL
+        AND state LIKE '%%"expired":true%%'
+    ORDER BY expires_at DESC, block_id LIMIT %s
+) b
 """
 FIND_DIMENSION_SETS = """
 SELECT dimension_set, product, credit_kind, pool, processor FROM dimension_sets WHERE ledger = %s
@@ -291,6 +302,10 @@ class LedgerMemory:
             return Wallet(customer="")
         return self._wallets.get(customer) or Wallet(customer=customer)
 
+    def knows(self, customer: str) -> bool:
+        """Whether the ledger has an event of a customer."""
+        return customer in self._wallets
+
     def context(self, state: LedgerState, event: Event) -> Context:
         """What deciding an event may depend on besides its customer's wallet."""
         if event.type == "credits.consumed" and not self._standing:
@@ -439,6 +454,14 @@ def find_recorded(
     return [
         connection.execute(FIND_EVENTS, (ledger, TextArray(ids), ledger, source)) for source, ids in by_source.items()
     ]
+
+
+def find_lapsed(connection: WriteConnection, ledger: str, customers: set[str]) -> dict[str, list[Block]]:
+    """A few blocks of each customer that expired last and have left the wallet."""
+    found: dict[str, list[Block]] = {}
+    for customer, state in connection.execute(FIND_LAPSED, (TextArray(customers), ledger, MOST_NAMED)):
+        found.setdefault(customer, []).append(decode_block(state))
+    return found
 
 
 def load_dimension_sets(connection: WriteConnection, ledger: str) -> dict[Dimensions, int]:

@@ -106,7 +106,8 @@ def test_rejections_are_counted_by_code_with_a_reason_on_standard_error(run: Run
     done = run("record", str(file), "--ledger", "counted")
     assert (done.returncode, done.stdout.strip()) == (3, "recorded 1, duplicates 0, rejected 4")
     assert done.stderr.splitlines()[:2] == [
-        "       3 insufficient_credits, such as line 1: 400 credit asked, 0 available",
+        "       3 insufficient_credits, such as line 1: 400 credit requested, 0 available: "
+        "the ledger has no event of customer c1",
         "       1 missing_field, such as line 4: data.block_id, data.credits, data.price, data.currency are missing",
     ]
 

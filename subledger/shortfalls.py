@@ -1,0 +1,144 @@
+"""Shortfalls: why usage found fewer credits than it takes, block by block.
+
+Owns: the reasons, and the refusal that says them. Does not own: drawing itself (drawing), finding blocks that have left
+the wallet (store). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from subledger.blocks import NOTHING_GONE, ZERO, Block
+from subledger.errors import InsufficientCredits
+from subledger.events import Event, format_time
+from subledger.money import format_credits
+
+MOST_NAMED: Final = 10
+"""Blocks that a reason names; the others are only counted."""
+
+
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits that the usage could not draw, for one reason.
+
+    ``reason`` is ``expired``, ``not_started``, ``disputed`` (frozen), ``other_unit``, ``other_product``; or, without
+    credits, ``used_up`` or ``unknown_customer``. ``at`` is the last expiry, or the first start; ``names`` the units, or
+    the products that the blocks may be used for.
+    """
+
+    reason: str
+    credits: Decimal = ZERO
+    blocks: tuple[str, ...] = ()
+    at: datetime | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The reason as a member of a problem document."""
+        document: dict[str, Any] = {"reason": self.reason, "credits": format_credits(self.credits)}
+        if self.blocks:
+            document["blocks"] = list(self.blocks[:MOST_NAMED])
+        if self.at is not None:
+            document["at"] = format_time(self.at)
+        if self.names:
+            document["units" if self.reason == "other_unit" else "products"] = list(self.names[:MOST_NAMED])
+        return document
+
+    def sentence(self, customer: str) -> str:
+        """The reason in words."""
+        credits, at = format_credits(self.credits), "" if self.at is None else format_time(self.at)
+        first = self.blocks[:1]
+        of = f" (block {first[0]}{' and others' if len(self.blocks) > 1 else ''})" if first else ""
+        match self.reason:
+            case "expired":
+                return f"{credits} expired{' by' if len(self.blocks) > 1 else ''} {at}{of}"
+            case "not_started":
+                return f"{credits} cannot be used before {at}{of}"
+            case "disputed":
+                return f"{credits} are frozen until a dispute ends{of}"
+            case "other_unit":
+                return f"{credits} are of another unit, {', '.join(self.names[:MOST_NAMED])}{of}"
+            case "other_product":
+                return f"{credits} are for other products, {', '.join(self.names[:MOST_NAMED])}{of}"
+            case "unknown_customer":
+                return f"the ledger has no event of customer {customer}"
+        return "there are no other credits"
+
+
+UNKNOWN_CUSTOMER: Final = Shortfall(reason="unknown_customer")
+
+
+def shortfalls_of(blocks: Iterable[Block], event: Event, *, late: bool) -> tuple[Shortfall, ...]:
+    """Why credits of these blocks could not be drawn by a usage, each block under the first reason that applies.
+
+    ``late``: usage from before an expiry, known only after it, draws what expired.
+    """
+    found: dict[str, list[tuple[Block, Decimal]]] = {}
+    for block in blocks:
+        reason, credits = _shortfall(block, event, late=late)
+        if credits > 0:
+            found.setdefault(reason, []).append((block, credits))
+    return tuple(_summed(reason, found[reason]) for reason in _ORDER if reason in found)
+
+
+_ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_unit")
+
+
+def _shortfall(block: Block, event: Event, *, late: bool) -> tuple[str, Decimal]:
+    """The reason why a block gave nothing, and how many credits that is; none for a block that could be drawn."""
+    data, at = event.data, event.occurred_at
+    escheated = block.gone.get("escheated", NOTHING_GONE)[0] if block.expired else ZERO
+    lapsed = block.broken + escheated if block.expired else ZERO
+    credits = block.left + lapsed
+    if block.unit != data.unit:
+        return "other_unit", credits
+    if block.scope is not None and data.product not in block.scope:
+        return "other_product", credits
+    if block.disputes:
+        return "disputed", credits
+    if at < block.starts_at:
+        return "not_started", credits
+    if block.expires_at is not None and block.expires_at <= at:
+        return "expired", credits
+    # The usage happened before the expiry: what was left is drawn, and what lapsed meanwhile only where late usage may.
+    return "expired", escheated if late else lapsed
+
+
+def _summed(reason: str, blocks: list[tuple[Block, Decimal]]) -> Shortfall:
+    moments = {
+        "expired": [block.expires_at for block, _ in blocks if block.expires_at is not None],
+        "not_started": [block.starts_at for block, _ in blocks],
+    }.get(reason)
+    names: tuple[str, ...] = ()
+    if reason == "other_unit":
+        names = tuple(dict.fromkeys(block.unit for block, _ in blocks))
+    elif reason == "other_product":
+        names = tuple(dict.fromkeys(product for block, _ in blocks for product in block.scope or ()))
+    at = None
+    if moments:
+        at = max(moments) if reason == "expired" else min(moments)
+    return Shortfall(
+        reason=reason, credits=sum((credits for _, credits in blocks), ZERO),
+        blocks=tuple(block.block_id for block, _ in blocks), at=at, names=names,
+    )  # fmt: skip
+
+
+def insufficient(event: Event, missing: Decimal, reasons: tuple[Shortfall, ...]) -> InsufficientCredits:
+    """The refusal of a usage that lacks ``missing`` credits; without a reason they are simply used up."""
+    data = event.data
+    available = data.credits - missing
+    reasons = reasons or (Shortfall(reason="used_up"),)
+    return InsufficientCredits(
+        f"{format_credits(data.credits)} {data.unit} requested, {format_credits(available)} available: "
+        + "; ".join(reason.sentence(event.customer or "-") for reason in reasons),
+        field="data.credits",
+        expected=f"at most {format_credits(available)}",
+        found=format_credits(data.credits),
+        available=format_credits(available),
+        missing=format_credits(missing),
+        reasons=[reason.document for reason in reasons],
+    )

@@ -1,0 +1,145 @@
+"""Usage that finds too few credits is told why: expired, not started, frozen, of another unit, for another product."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from subledger.blocks import Block
+from subledger.shortfalls import MOST_NAMED, shortfalls_of
+from tests.laws.case import EXPIRY, JANUARY, Case, on
+
+
+def refused(case: Case, day: int = 10, /, **data: Any) -> dict[str, Any]:
+    error = case.is_refused("credits.consumed", day, **{"credits": "100", **data})
+    assert error.code == "insufficient_credits"
+    return error.as_document()
+
+
+def reasons(case: Case, day: int = 10, /, **data: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = refused(case, day, **data)["reasons"]
+    return found
+
+
+def test_credits_that_expired_are_named_with_the_moment_whether_or_not_they_were_swept() -> None:
+    case = Case(on_shortfall="reject", late_usage="new")
+    case.buys("A", credits="7", expires_at=EXPIRY.isoformat())
+    case.uses("2", 3)
+    expired = {"reason": "expired", "credits": "5", "blocks": ["A"], "at": "2026-02-01T00:00:00Z"}
+    document = refused(case, 40)
+    assert document["reasons"] == [expired]
+    assert document["detail"] == "100 credit requested, 0 available: 5 expired 2026-02-01T00:00:00Z (block A)"
+    case.expires("A")
+    assert reasons(case, 40) == [expired]
+    assert reasons(case, 10) == [expired], "known too late: what lapsed is not drawn"
+
+
+def test_late_usage_that_draws_what_expired_is_told_of_the_rest_alone() -> None:
+    case = Case(on_shortfall="reject", late_usage="reclassify")
+    case.buys("A", credits="7", expires_at=EXPIRY.isoformat())
+    case.expires("A")
+    document = refused(case, 10)
+    assert (document["available"], document["reasons"]) == ("7", [{"reason": "used_up", "credits": "0"}])
+    assert refused(case, 40)["reasons"][0]["reason"] == "expired"
+
+
+def test_a_state_has_what_escheated_whenever_the_usage_happened() -> None:
+    for late in ("new", "reclassify"):
+        case = Case(on_shortfall="reject", late_usage=late)
+        case.buys("A", credits="7", expires_at=EXPIRY.isoformat(), escheat_class="gift")
+        case.expires("A")
+        assert [(r["reason"], r["credits"]) for r in reasons(case, 10)] == [("expired", "7")]
+
+
+def test_credits_that_have_not_started_are_named_with_their_first_moment() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A", starts_at=on(20).isoformat())
+    case.buys("B", starts_at=on(15).isoformat(), credits="1")
+    document = refused(case)
+    assert document["reasons"] == [
+        {"reason": "not_started", "credits": "8", "blocks": ["B", "A"], "at": "2026-01-15T12:00:00Z"}
+    ]
+    assert document["detail"] == (
+        "100 credit requested, 0 available: 8 cannot be used before 2026-01-15T12:00:00Z (block B and others)"
+    )
+
+
+def test_credits_in_dispute_are_frozen() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A")
+    case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", payment_id="P")
+    case.does("dispute.opened", 3, dispute_id="D", payment_id="P")
+    document = refused(case)
+    assert document["reasons"] == [{"reason": "disputed", "credits": "7", "blocks": ["A"]}]
+    assert document["detail"].endswith(": 7 are frozen until a dispute ends (block A)")
+
+
+def test_credits_for_other_products_and_units_are_told_apart() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A", unit="token")
+    case.buys("B", scope=["api", "chat"], credits="3")
+    case.buys("C", credits="2")
+    document = refused(case, product="mail")
+    assert document["reasons"] == [
+        {"reason": "other_product", "credits": "3", "blocks": ["B"], "products": ["api", "chat"]},
+        {"reason": "other_unit", "credits": "7", "blocks": ["A"], "units": ["token"]},
+    ]
+    assert document["detail"] == (
+        "100 credit requested, 2 available: 3 are for other products, api, chat (block B); "
+        "7 are of another unit, token (block A)"
+    )
+
+
+def test_of_a_block_that_is_named_only_its_own_reason_is_told() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A", starts_at=on(20).isoformat())
+    case.buys("B", credits="3")
+    assert [r["blocks"] for r in reasons(case, block_id="A")] == [["A"]]
+    assert reasons(case, block_id="B") == [{"reason": "used_up", "credits": "0"}]
+
+
+def test_so_many_blocks_are_named_and_all_are_counted() -> None:
+    case = Case(on_shortfall="reject")
+    for number in range(MOST_NAMED + 2):
+        case.buys(f"B{number:02}", starts_at=on(20).isoformat(), credits="1")
+    [reason] = reasons(case)
+    assert (reason["credits"], len(reason["blocks"])) == ("12", MOST_NAMED)
+
+
+BLOCKS = st.builds(
+    lambda **fields: msgspec.structs.replace(
+        Block(block_id="B", credit_kind="paid", unit="credit", credits=Decimal(9), price_minor=900, currency="USD",
+              starts_at=JANUARY, opened_at_position=1, gained_on=JANUARY.date()),
+        **fields,
+    ),
+    unit=st.sampled_from(("credit", "token")), used=st.integers(0, 9).map(Decimal), disputes=st.integers(0, 1),
+    starts_at=st.sampled_from((on(1), on(20))), expires_at=st.sampled_from((None, on(5), on(30))),
+    scope=st.sampled_from((None, ("api",), ("mail", "api"))), expired=st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(BLOCKS, max_size=6), st.sampled_from((None, "api")), st.booleans())
+def test_every_credit_that_could_not_be_drawn_has_exactly_one_reason(
+    blocks: list[Block], product: str | None, late: bool
+) -> None:
+    case = Case(on_shortfall="overage")
+    step = case.uses("1", 10, product=product or ..., overage_price="1", currency="USD")
+    found = shortfalls_of(blocks, step.event, late=late)
+    undrawn = [b for b in blocks if b.left and not b.admits(unit="credit", product=product, at=on(10))]
+    assert sum(reason.credits for reason in found) == sum(block.left for block in undrawn)
+    assert len({reason.reason for reason in found}) == len(found)
+    assert sum(len(reason.blocks) for reason in found) == len(undrawn)
+
+
+@pytest.mark.parametrize("credits", ["8", "100"])
+def test_deciding_is_the_same_whatever_is_told(credits: str) -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A", starts_at=on(20).isoformat())
+    before = len(case.steps)
+    assert refused(case, credits=credits)["missing"] == credits
+    assert len(case.steps) == before
