@@ -1,7 +1,7 @@
 """Who may call the HTTP API.
 
-A key is shown once and kept as its SHA-256. With the embedded database and while no key exists, calls from this
-machine alone are served, and need none; in every other case a key is needed.
+With the embedded database, on a loopback address and while no key was ever made, calls from this machine alone are
+served, and need none; in every other case a key is needed. Does not own: the keys (``keys``).
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
 from enum import IntEnum
 from typing import ClassVar, Final
 
@@ -19,11 +18,14 @@ import msgspec
 import sqlalchemy as sa
 from fastapi.concurrency import run_in_threadpool
 
-from subledger.errors import InvalidValue, SubledgerError
+from subledger.errors import SubledgerError, Unavailable
 from subledger.store.database import Database
 from subledger.store.tables import api_keys
 
-EVERY_LEDGER = "*"
+EVERY_LEDGER: Final = "*"
+IN_FORCE: Final = ("active", "ending")
+STATE: Final = """CASE WHEN revoked_at <= now() THEN 'revoked' WHEN expires_at <= now() THEN 'expired'
+            WHEN revoked_at IS NOT NULL THEN 'ending' ELSE 'active' END"""
 
 
 class Access(IntEnum):
@@ -47,67 +49,63 @@ class NotAllowed(SubledgerError):
     code: ClassVar[str] = "not_allowed"
 
 
-def create_key(database: Database, *, ledger: str, role: str, name: str | None = None) -> str:
-    """A new key, shown once. ``name`` says whose it is: keys of one name are one person, who cannot be the second
-    one for what they ask. Raises InvalidValue for an unknown role."""
-    if role.upper() not in Access.__members__:
-        raise InvalidValue(
-            f"no role {role}", field="role", expected=", ".join(a.name.lower() for a in Access), found=role
-        )
-    key = f"sl_{secrets.token_urlsafe(32)}"
-    with database.engine.begin() as connection:
-        connection.execute(
-            sa.insert(api_keys).values(
-                key_hash=_hash(key),
-                ledger=ledger,
-                role=role.lower(),
-                name=name or f"key-{_hash(key).hex()[:12]}",
-                created_at=datetime.now(UTC),
-            )
-        )
-    return key
+class KeyExpired(NotAuthenticated):
+    """The key has expired."""
+
+    code: ClassVar[str] = "key_expired"
 
 
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+class KeyRevoked(NotAuthenticated):
+    """The key was revoked, or another one has taken its place."""
+
+    code: ClassVar[str] = "key_revoked"
+
+
+def hash_of(secret: str) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def any_key_exists(database: Database) -> bool:
+    """True if a key was ever made, also if it has ended."""
     with database.engine.connect() as connection:
         return connection.execute(sa.select(sa.literal(1)).select_from(api_keys).limit(1)).first() is not None
 
 
-def any_key_in_force(database: Database) -> bool:
-    """True if there is a key that is let in."""
-    return any_key_exists(database)
+def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> str:
+    """The name of the key's owner. ``ledger``: None for what each ledger's keys may do.
 
-
-def authorize(found: Key | None, *, ledger: str, needed: Access) -> str:
-    """The name of the key's owner.
-
-    Raises NotAuthenticated for an unknown key, NotAllowed where its ledger or role is another.
+    Raises NotAuthenticated for an unknown key, KeyExpired and KeyRevoked for one that has ended, NotAllowed if its
+    ledger or role is another.
     """
     if found is None:
         raise NotAuthenticated("this key is not known", expected="Authorization: Bearer KEY")
-    if found.ledger not in (EVERY_LEDGER, ledger):
+    if found.state == "revoked":
+        raise KeyRevoked(f"key {found.key_id} was revoked; ask for another one", expected="a key in force")
+    if found.state == "expired":
+        raise KeyExpired(f"key {found.key_id} has expired; ask for another one", expected="a key in force")
+    if ledger is not None and found.ledger not in (EVERY_LEDGER, ledger):
         raise NotAllowed(f"this key is for ledger {found.ledger}", expected=found.ledger, found=ledger)
     if Access[found.role.upper()] < needed:
         raise NotAllowed(f"this needs the role {needed.name.lower()}", expected=needed.name.lower(), found=found.role)
     return found.name
 
 
-class Key(msgspec.Struct, frozen=True):
-    """What a key allows, and whose it is."""
+class KnownKey(msgspec.Struct, frozen=True):
+    """What a key allows, whose it is, and how it stands. ``is_fresh``: its last use was noted within a minute."""
 
+    key_id: str
     ledger: str
     role: str
     name: str
+    state: str
+    is_fresh: bool
 
 
 class Found(msgspec.Struct, frozen=True):
     """What a look-up found: keys by hash, and whether any key exists at all."""
 
-    keys: Mapping[bytes, Key]
+    keys: Mapping[bytes, KnownKey]
     any_key_exists: bool
 
 
@@ -122,11 +120,13 @@ class KeyDesk:
         self._database = database
         self._waiting: dict[asyncio.Future[Found], bytes | None] = {}
         self._busy: asyncio.Task[None] | None = None
+        self._noted: set[str] = set()
+        self._noting: asyncio.Task[None] | None = None
 
-    async def find(self, key: str | None) -> tuple[Key | None, bool]:
+    async def find(self, key: str | None) -> tuple[KnownKey | None, bool]:
         """What a key allows, if it is known; and whether any key exists."""
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        hashed = self._waiting[future] = None if key is None else _hash(key)
+        hashed = self._waiting[future] = None if key is None else hash_of(key)
         if self._busy is None:
             self._busy = asyncio.create_task(self._serve())
         found = await future
@@ -151,19 +151,43 @@ class KeyDesk:
         for future in waiting:
             if not future.done():
                 future.set_result(found)
+        used = {key.key_id for key in found.keys.values() if key.state in IN_FORCE and not key.is_fresh} - self._noted
+        if used:
+            self._noted |= used
+            self._noting = asyncio.create_task(self._note(used))
+
+    async def _note(self, key_ids: set[str]) -> None:
+        """Writes when keys were last used, beside the calls: nobody waits for it, and it may fail."""
+        try:
+            with suppress(Unavailable):
+                await run_in_threadpool(self._write_use, list(key_ids))
+        finally:
+            self._noted -= key_ids
+
+    def _write_use(self, key_ids: list[str]) -> None:
+        with self._database.write() as connection:
+            row = connection.execute("SELECT now(), now() - interval '1 minute'").fetchone()
+            assert row is not None
+            connection.execute(NOTE_USE, {"key_ids": key_ids, "at": row[0], "before": row[1]})
 
     def _look_up(self, hashes: list[bytes]) -> Found:
         with self._database.read() as connection:
             rows = connection.exec_driver_sql(FIND_KEYS, (hashes,)).all()
-        keys = {bytes(row[0]): Key(*row[1:]) for row in rows if row[0] is not None}
+        keys = {bytes(row[0]): KnownKey(*row[1:]) for row in rows if row[0] is not None}
         return Found(keys, bool(rows))
 
 
-FIND_KEYS: Final = """
+FIND_KEYS: Final = f"""
 -- The keys of these hashes; one row of nulls where none of them is known, but some key exists.
-SELECT k.key_hash, k.ledger, k.role, k.name
+SELECT k.key_hash, k.key_id, k.ledger, k.role, k.name, {STATE},
+       coalesce(k.last_used_at > now() - interval '1 minute', false)
 FROM (SELECT 1 FROM api_keys LIMIT 1) AS existing
 LEFT JOIN api_keys k ON k.key_hash = ANY(%b)
+"""
+NOTE_USE: Final = """
+-- At most once a minute a key, over all servers.
+UPDATE api_keys SET last_used_at = %(at)s
+WHERE key_id = ANY(%(key_ids)s) AND (last_used_at IS NULL OR last_used_at <= %(before)s)
 """
 
 

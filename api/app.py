@@ -31,6 +31,7 @@ from api.routes import (
     events,
     exports,
     joint_reports,
+    keys,
     ledgers,
     monitors,
     operations,
@@ -169,7 +170,7 @@ def create_app(
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
-        ledgers, policies, approvals, customers, events, reads, reports, joint_reports, periods, exports, targets,
+        ledgers, keys, policies, approvals, customers, events, reads, reports, joint_reports, periods, exports, targets,
         tie_out, deliveries, monitors, operations,
     ):  # fmt: skip
         app.include_router(module.router)

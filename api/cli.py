@@ -16,7 +16,7 @@ from typing import IO, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from api import access, documents, faults, terminal
+from api import documents, faults, terminal
 from api.commands import (
     approvals,
     bench,
@@ -25,6 +25,7 @@ from api.commands import (
     delivery,
     distribution,
     general_ledgers,
+    keys,
     maintenance,
     monitors,
     months,
@@ -64,9 +65,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 ledger_app = typer.Typer(help="Ledgers and their settings.", no_args_is_help=True)
-keys_app = typer.Typer(help="Keys to the HTTP API.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
-app.add_typer(keys_app, name="keys")
+keys.register(app)
 reads.register(app)
 months.register(app)
 maintenance.register(app)
@@ -248,25 +248,6 @@ def ledger_list(json_: Json = False) -> None:
         return
     names = ("ledger", "currency", "policy", "timezone", "closed_through", "position")
     table(None, names, [[item[name] for name in names] for item in items], right=(5,))
-
-
-@keys_app.command("create")
-def keys_create(
-    ledger: LedgerOption,
-    role: Annotated[str, typer.Option(help="reader, writer, controller or admin.")],
-    name: Annotated[str | None, typer.Option(help="Whose it is: keys of one name are one person.")] = None,
-    json_: Json = False,
-) -> None:
-    """Prints a new key, once. `--ledger '*'` is good for every ledger."""
-    service = connect()
-    if ledger != access.EVERY_LEDGER:
-        with service.database.read() as connection:
-            ledger_head(connection, ledger)
-    key = access.create_key(service.database, ledger=ledger, role=role, name=name)
-    if json_:
-        print_json({"key": key, "ledger": ledger, "role": role})
-    else:
-        sys.stdout.write(key + "\n")
 
 
 # --- events -------------------------------------------------------------------------------------------------

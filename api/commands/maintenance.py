@@ -13,7 +13,7 @@ import typer
 import uvicorn
 from rich.text import Text
 
-from api import access, documents, terminal
+from api import access, documents, keys, terminal
 from api.app import create_app
 from api.demo.run import run_demo
 from api.settings import connect, http_limits, is_embedded, private_home, watched
@@ -110,7 +110,7 @@ def serve(
             err.print("No key exists: calls from this machine are served without one.")
         elif _is_loopback(host):
             err.print(f"No key exists, and every call needs one: {_FIRST_KEY}")
-    if not _is_loopback(host) and not access.any_key_in_force(service.database):
+    if not _is_loopback(host) and not keys.any_key_in_force(service.database):
         raise InvalidValue(
             f"{host or 'every address'} can be reached from other machines, and there is no key that would let anybody "
             f"in; make one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,

@@ -26,17 +26,19 @@ class Guard:
         self._open_on_loopback = open_on_loopback
         self._desks: WeakKeyDictionary[AbstractEventLoop, KeyDesk] = WeakKeyDictionary()
 
-    async def check(self, request: Request, ledger: str, needed: Access) -> None:
+    async def check(self, request: Request, ledger: str | None, needed: Access) -> None:
+        """``ledger``: None for what a key of any ledger may do, within it: ``request.state.scope``."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
             found, _ = await self._desk().find(key.strip())
             request.state.caller = authorize(found, ledger=ledger, needed=needed)
-            request.state.rights = Access.READER if found is None else Access[found.role.upper()]
+            assert found is not None  # else it was refused
+            request.state.rights, request.state.scope = Access[found.role.upper()], found.ledger
             return
         if self._open_on_loopback and _from_this_machine(request):
             _, any_key_exists = await self._desk().find(None)
             if not any_key_exists:
-                request.state.rights = Access.ADMIN
+                request.state.rights, request.state.scope = Access.ADMIN, EVERY_LEDGER
                 return
         raise NotAuthenticated("this call needs a key", expected="Authorization: Bearer KEY")
 
@@ -104,14 +106,15 @@ class Right:
     dependency it has nothing left to do: it is one so that a route names it where it names its parameters.
     """
 
-    def __init__(self, access: Access | None, *, of_ledger: bool) -> None:
+    def __init__(self, access: Access | None, *, of_ledger: bool, of_any: bool = False) -> None:
         self._access = access
         self._of_ledger = of_ledger
+        self._of_any = of_any
 
     async def check(self, request: Request) -> None:
         """Raises NotAuthenticated or NotAllowed."""
         if self._access is not None:
-            ledger = request.path_params["ledger"] if self._of_ledger else EVERY_LEDGER
+            ledger = request.path_params["ledger"] if self._of_ledger else None if self._of_any else EVERY_LEDGER
             await request.app.state.guard.check(request, ledger, self._access)
 
     async def __call__(self) -> None:
@@ -131,6 +134,19 @@ def needs_everywhere(access: Access) -> Any:
 OPEN_TO_ALL = Depends(Right(None, of_ledger=False))
 """For routes that anybody may call."""
 
+
+def needs_in_its_ledger(access: Access) -> Any:
+    """The right to call a route that answers for the ledger of the key alone."""
+    return Depends(Right(access, of_ledger=False, of_any=True))
+
+
+async def _scope(request: Request) -> str:
+    scope: str = request.state.scope
+    return scope
+
+
+Scope = Annotated[str, Depends(_scope)]
+"""The ledger of the caller's key, or ``*``."""
 
 AsOf = Annotated[
     date | None,

@@ -617,7 +617,18 @@ api_keys = Table(
     Column("name", Text, nullable=False, comment="whose key it is: maker or checker"),
     _moment("created_at"),
     _seal(),
+    Column(
+        "key_id", Text, nullable=False, comment="public: names the key in lists and commands; says nothing of the key"
+    ),
+    Column("created_by", Text),
+    Column("replaces", Text, comment="the key that it was rotated from"),
+    _moment("expires_at", nullable=True),
+    Column("revoked_at", DateTime(timezone=True), comment="later than now: in a grace period"),
+    Column("revoked_by", Text),
+    Column("last_used_at", DateTime(timezone=True), comment="to about a minute"),
     CheckConstraint("role IN ('reader', 'writer', 'controller', 'admin')", name="role"),
+    CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked"),
+    Index("ux_api_keys_key_id", "key_id", unique=True),
     comment="Who may call the HTTP API.",
 )
 

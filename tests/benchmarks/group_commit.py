@@ -23,7 +23,7 @@ import orjson
 import psycopg
 from sqlalchemy import make_url
 
-from api.access import create_key
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger, read_inputs
 from subledger.store.batch import RECORDED
 from subledger.store.database import Database
@@ -165,7 +165,7 @@ def callers_in_tasks(service: Subledger, ledger: str, *, callers: int, seconds: 
 
 def callers_over_http(service: Subledger, ledger: str, server: Server, *, callers: int, seconds: float) -> Rate:
     """Callers that each post one event at a time to ``tests.http.serving``, each on a connection, with a key."""
-    key = create_key(service.database, ledger=ledger, role="writer")
+    key = create_key(service.database, ledger=ledger, role="writer", name="bench").secret
     run = uuid.uuid4().hex[:8]
     latencies: list[float] = []
     statuses: dict[int, int] = {}

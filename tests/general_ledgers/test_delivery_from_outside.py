@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api import access
 from api.app import create_app
 from api.cli import app
+from api.keys import create_key
 from api.service import Subledger
 from tests.general_ledgers.conftest import QUICK
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
@@ -49,7 +49,7 @@ def run(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 @pytest.fixture
 def client(service: Subledger) -> TestClient:
-    key = access.create_key(service.database, ledger="*", role="admin", name="ann")
+    key = create_key(service.database, ledger="*", role="admin", name="ann").secret
     return TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api import access
 from api.app import create_app
+from api.keys import create_key
 from api.service import Subledger
 from projections.journals.checklist import checklist
 from projections.journals.delivery import outbox
@@ -139,7 +139,7 @@ def test_a_controller_ties_out_a_channel_over_http_and_a_reader_does_not(service
     at = f"/v1/ledgers/{posted.ledger}/channels/netsuite/tie-out"
     client = TestClient(create_app(service))
     reader, controller = (
-        {"Authorization": f"Bearer {access.create_key(service.database, ledger=posted.ledger, role=role, name=role)}"}
+        {"Authorization": f"Bearer {create_key(service.database, ledger=posted.ledger, role=role, name=role).secret}"}
         for role in ("reader", "controller")
     )
     assert client.post(at, json={}, headers=reader).status_code == 403

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from api.access import create_key
 from api.app import create_app
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.errors import InvalidValue
 from subledger.store.database import Database
@@ -46,7 +46,7 @@ def test_while_no_key_exists_calls_from_this_machine_alone_are_served(fresh: Sub
 
 
 def test_once_a_key_exists_every_call_needs_one(fresh: Subledger) -> None:
-    key = create_key(fresh.database, ledger="acme", role="reader")
+    key = create_key(fresh.database, ledger="acme", role="reader", name="the reader").secret
     client = _client(fresh)
     assert client.get("/v1/ledgers/acme").status_code == 401
     assert client.get("/v1/ledgers/acme", headers=_bearer("sl_wrong")).status_code == 401
@@ -55,9 +55,9 @@ def test_once_a_key_exists_every_call_needs_one(fresh: Subledger) -> None:
 
 def test_a_key_is_good_for_its_ledger_and_its_role(fresh: Subledger) -> None:
     fresh.create_ledger("other", LedgerSettings(currency="USD"))
-    reader = create_key(fresh.database, ledger="acme", role="reader")
-    writer = create_key(fresh.database, ledger="acme", role="writer")
-    admin = create_key(fresh.database, ledger="*", role="admin")
+    reader = create_key(fresh.database, ledger="acme", role="reader", name="the reader").secret
+    writer = create_key(fresh.database, ledger="acme", role="writer", name="the writer").secret
+    admin = create_key(fresh.database, ledger="*", role="admin", name="the admin").secret
     client = _client(fresh, open_=False)
     assert client.get("/v1/ledgers/other", headers=_bearer(reader)).json()["code"] == "not_allowed"
     assert client.post("/v1/ledgers/acme/events", json=[], headers=_bearer(reader)).status_code == 403
@@ -73,12 +73,12 @@ def test_a_key_is_good_for_its_ledger_and_its_role(fresh: Subledger) -> None:
 
 
 def test_keys_are_kept_as_hashes_and_roles_are_checked(fresh: Subledger) -> None:
-    key = create_key(fresh.database, ledger="acme", role="reader")
+    key = create_key(fresh.database, ledger="acme", role="reader", name="the reader").secret
     with fresh.database.read() as connection:
         stored = str(connection.exec_driver_sql("SELECT * FROM api_keys").all())
     assert key not in stored
     with pytest.raises(InvalidValue):
-        create_key(fresh.database, ledger="acme", role=f"role-{uuid.uuid4()}")
+        create_key(fresh.database, ledger="acme", role=f"role-{uuid.uuid4()}", name="ann")
 
 
 def test_operations_are_open(fresh: Subledger) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api import access
 from api.app import create_app
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from projections import integrity
 from subledger.own_event_data import Approvals
@@ -29,7 +29,7 @@ class Person:
     """Somebody with a key, at the HTTP API."""
 
     def __init__(self, service: Subledger, name: str, role: str = "controller") -> None:
-        key = access.create_key(service.database, ledger="*", role=role, name=name)
+        key = create_key(service.database, ledger="*", role=role, name=name).secret
         self._client = TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
 
     def post(self, path: str, body: Any = None) -> tuple[int, Any]:

@@ -199,8 +199,8 @@ def test_every_command_has_help(run: Run) -> None:
 
 def test_a_key_is_printed_once_and_the_database_url_is_for_psql(run: Run) -> None:
     run("ledger", "create", "keyed", "--currency", "USD")
-    assert run("keys", "create", "--ledger", "keyed", "--role", "reader").stdout.startswith("sl_")
-    assert run("keys", "create", "--ledger", "keyed", "--role", "king").returncode == 2
+    assert run("keys", "create", "--ledger", "keyed", "--role", "reader", "--name", "ann").stdout.startswith("sl_")
+    assert run("keys", "create", "--ledger", "keyed", "--role", "king", "--name", "ann").returncode == 2
     assert run("database").stdout.startswith("postgresql://")
     assert run("init").returncode == 0
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.access import create_key
 from api.app import create_app
 from api.cross_site import CHANGING
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
@@ -141,7 +141,7 @@ def test_a_key_does_not_make_another_site_this_one(server_url: str) -> None:
         database = Database(url)
         service = Subledger(database)
         service.create_ledger("keyed", LedgerSettings(currency="USD"))
-        key = create_key(database, ledger="keyed", role="controller", name="ann")
+        key = create_key(database, ledger="keyed", role="controller", name="ann").secret
         client = TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
         path = CLOSE.format(ledger="keyed")
         assert client.post(path, headers={"sec-fetch-site": "cross-site"}).status_code == 403

@@ -15,8 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.access import create_key
 from api.app import create_app
+from api.keys import create_key
 from api.monitor_metrics import MonitorsInMetrics
 from api.service import LedgerSettings, Subledger
 from subledger.errors import DatabaseUnavailable
@@ -95,7 +95,7 @@ def test_a_reader_may_look_and_a_controller_may_change(apart: Subledger) -> None
     client = TestClient(create_app(apart), base_url="http://127.0.0.1")
     statuses = {}
     for role in ("reader", "controller"):
-        headers = {"Authorization": f"Bearer {create_key(apart.database, ledger='acme', role=role)}"}
+        headers = {"Authorization": f"Bearer {create_key(apart.database, ledger='acme', role=role, name=role).secret}"}
         statuses[role] = (
             client.get("/v1/ledgers/acme/monitors", headers=headers).status_code,
             client.put("/v1/ledgers/acme/monitors/thresholds", json={}, headers=headers).status_code,
@@ -110,7 +110,7 @@ def test_a_reader_sees_where_the_webhook_is_and_not_the_secret_of_its_address(ap
     given = {"webhook": address, "webhook_secret": "env:S", "dead_letters": 3}
     shown = {}
     for role in ("controller", "reader", "writer", "admin"):
-        headers = {"Authorization": f"Bearer {create_key(apart.database, ledger='acme', role=role)}"}
+        headers = {"Authorization": f"Bearer {create_key(apart.database, ledger='acme', role=role, name=role).secret}"}
         if role == "controller":
             assert client.put(url, json=given, headers=headers).json()["settings"]["webhook"] == address
         found = client.get(url, headers=headers).json()["settings"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.access import create_key
 from api.app import create_app
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.database import Database
@@ -169,7 +169,9 @@ def test_a_controller_adopts_policies_and_only_an_admin_changes_what_protects_th
     client = TestClient(create_app(fresh))
 
     def key(role: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {create_key(fresh.database, ledger='acme', role=role, name=f'a {role}')}"}
+        return {
+            "Authorization": f"Bearer {create_key(fresh.database, ledger='acme', role=role, name=f'a {role}').secret}"
+        }
 
     reader, writer, controller, admin = (key(role) for role in ("reader", "writer", "controller", "admin"))
     url = "/v1/ledgers/acme"

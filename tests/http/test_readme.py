@@ -115,6 +115,11 @@ def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
     assert len(commands) == 2
     for command in commands:
         subprocess.run(["bash", "-e", "-c", command], check=True, cwd=tmp_path, env=_environment(tmp_path), timeout=120)
+    keys = _block("subledger keys list").replace("--ledger acme ", "--ledger acme-eu ")
+    listed = subprocess.run(
+        ["bash", "-e", "-c", keys], check=True, capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path)
+    )
+    assert listed.stdout.count("maria") == 2
     subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
 
 

@@ -12,9 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api import access
 from api.app import create_app
 from api.cli import app
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from projections.journals.exports import content_of, get_export
 from subledger.errors import NothingToCorrect
@@ -55,7 +55,7 @@ def ledger(service: Subledger) -> str:
 
 
 def client(service: Subledger, role: str) -> TestClient:
-    key = access.create_key(service.database, ledger="*", role=role, name=f"the {role}")
+    key = create_key(service.database, ledger="*", role=role, name=f"the {role}").secret
     return TestClient(create_app(service), headers={"Authorization": f"Bearer {key}"})
 
 

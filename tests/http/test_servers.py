@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from api.access import create_key
+from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
 from subledger.store.database import Database
@@ -30,7 +30,7 @@ def own(fresh_database_url: str) -> Iterator[tuple[Subledger, str, str]]:
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     fund(service, "acme")
-    yield service, fresh_database_url, create_key(database, ledger="acme", role="writer")
+    yield service, fresh_database_url, create_key(database, ledger="acme", role="writer", name="caller").secret
     database.close()
 
 

@@ -86,9 +86,13 @@ PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", 
 KEPT: dict[str, set[str]] = {
     "alembic_version": {"INSERT", "UPDATE", "DELETE"}, "tallies": {"DELETE"},
     **{table: {"UPDATE", "DELETE"} for table in (*HANDED_OVER, *ONLY_FORWARD)},
+    "api_keys": {"UPDATE", "DELETE"},
 }  # fmt: skip
 # A column of these tables may be updated: those that go forward; and one, by nobody, so that the row can be locked.
-COLUMNS = {**{table: set(columns) for table, columns in ONLY_FORWARD.items()}, "journals": {"number"}}
+COLUMNS = {
+    **{table: set(columns) for table, columns in ONLY_FORWARD.items()}, "journals": {"number"},
+    "api_keys": {"revoked_at", "revoked_by", "last_used_at"},
+}  # fmt: skip
 
 
 def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> None:
@@ -108,7 +112,7 @@ def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> 
             " WHERE grantee IN (%s, 'PUBLIC') AND privilege_type = 'UPDATE' AND table_schema = 'public'",
             (APP_ROLE,),
         ).fetchall()
-    for table in (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD):
+    for table in (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD, "api_keys"):
         assert {column for name, column in columns if name == table} == COLUMNS.get(table, set()), table
 
 

@@ -1,0 +1,200 @@
+"""Keys to the HTTP API: made, listed, rotated, revoked.
+
+A key is shown once and kept as its SHA-256; its public id names it everywhere else. A key that has ended keeps its
+row: were the last row deleted, the open server would be open again. Owns: the table ``api_keys``. Does not own: who is
+let in (``access``).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from api.access import EVERY_LEDGER, STATE, Access, hash_of
+from subledger.errors import InvalidValue, NotFound, Refused
+from subledger.persons import NOBODY, is_somebody, is_unnamed, person, same_person
+from subledger.store.database import Database, WriteConnection
+
+LONGEST_GRACE_S: Final = 30 * 86_400
+
+
+class UnknownKey(NotFound):
+    """There is no key of this id."""
+
+    code: ClassVar[str] = "unknown_key"
+
+
+class KeyEnded(Refused):
+    """The key has ended, and cannot be rotated."""
+
+    code: ClassVar[str] = "key_ended"
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it is kept. ``state``: active, ending (in the grace period of a rotation), expired or revoked."""
+
+    key_id: str
+    ledger: str
+    role: str
+    name: str
+    state: str
+    created_at: datetime
+    created_by: str | None
+    replaces: str | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_by: str | None
+    last_used_at: datetime | None
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that was just made: its secret, which is kept nowhere, and its row."""
+
+    secret: str
+    key: Key
+
+
+_COLUMNS: Final = f"""key_id, ledger, role, name, {STATE} AS state, created_at, created_by, replaces, expires_at,
+       revoked_at, revoked_by, last_used_at"""
+ADD: Final = """
+INSERT INTO api_keys (key_hash, key_id, ledger, role, name, created_at, created_by, replaces, expires_at)
+VALUES (%(hash)s, %(key_id)s, %(ledger)s, %(role)s, %(name)s, now(), %(by)s, %(replaces)s, %(expires_at)s)
+"""
+FIND: Final = f"""
+SELECT {_COLUMNS} FROM api_keys WHERE key_id = %(key_id)s AND (%(scope)s = '*' OR ledger = %(scope)s) FOR UPDATE
+"""
+END: Final = "UPDATE api_keys SET revoked_at = %(at)s, revoked_by = %(by)s WHERE key_id = %(key_id)s"
+PAGE: Final = f"""
+SELECT {_COLUMNS} FROM api_keys
+WHERE (%(scope)s = '*' OR ledger = %(scope)s) AND (created_at, key_id) > (%(at)s, %(id)s)
+ORDER BY created_at, key_id LIMIT %(limit)s
+"""
+NAMES: Final = "SELECT DISTINCT name FROM api_keys"
+NOW: Final = "SELECT now()"
+ANY_IN_FORCE: Final = f"SELECT 1 FROM api_keys WHERE {STATE} IN ('active', 'ending') LIMIT 1"
+
+
+def create_key(
+    database: Database, *, ledger: str, role: str, name: str, by: str = NOBODY, expires_at: datetime | None = None
+) -> NewKey:
+    """A new key of a person. Raises InvalidValue for an unknown role, a name that is no person's or that looks like
+    another key's, and a moment that has passed.
+
+    Keys of one name are one person, who cannot be the second one for what they ask.
+    """
+    if role.upper() not in Access.__members__:
+        raise InvalidValue(
+            f"no role {role}", field="role", expected=", ".join(a.name.lower() for a in Access), found=role
+        )
+    kept = person(name, field="name")
+    if not is_somebody(kept) or is_unnamed(kept):
+        raise InvalidValue("a key needs the name of a person or a program", field="name", found=kept)
+    with database.write() as connection:
+        _check_name(connection, kept)
+        _check_expiry(connection, expires_at)
+        row = {"ledger": ledger, "role": role.lower(), "name": kept, "by": by, "expires_at": expires_at}
+        return _add(connection, {**row, "replaces": None})
+
+
+def rotate_key(
+    database: Database, key_id: str, *, by: str, grace_s: int = 0, expires_at: datetime | None = None,
+    scope: str = EVERY_LEDGER,
+) -> NewKey:  # fmt: skip
+    """Another key in the place of one, of the same ledger, role and name; the old one ends at once or after a grace.
+
+    Its expiry is the old key's unless another is given. Raises UnknownKey, KeyEnded, InvalidValue.
+    """
+    if not 0 <= grace_s <= LONGEST_GRACE_S:
+        raise InvalidValue(
+            "the grace period is out of range", field="grace_s", expected=f"0 to {LONGEST_GRACE_S}", found=str(grace_s)
+        )
+    with database.write() as connection:
+        old = _find(connection, key_id, scope)
+        if old.state != "active":
+            raise KeyEnded(
+                f"key {key_id} is {old.state} and is not rotated; make a new key instead", field="key", found=old.state,
+                expected="an active key",
+            )  # fmt: skip
+        _check_expiry(connection, expires_at)
+        row = {"ledger": old.ledger, "role": old.role, "name": old.name, "by": by, "replaces": key_id}
+        made = _add(connection, {**row, "expires_at": expires_at or old.expires_at})
+        at = _now(connection) + timedelta(seconds=grace_s)
+        connection.execute(END, {"key_id": key_id, "at": at, "by": by})
+        return made
+
+
+def revoke_key(database: Database, key_id: str, *, by: str, scope: str = EVERY_LEDGER) -> Key:
+    """Ends a key at once; its row stays. One that was revoked before stays as it is. Raises UnknownKey."""
+    with database.write() as connection:
+        found = _find(connection, key_id, scope)
+        if found.state == "revoked":
+            return found
+        connection.execute(END, {"key_id": key_id, "at": _now(connection), "by": by})
+        return _find(connection, key_id, scope)
+
+
+def list_keys(
+    database: Database, *, scope: str = EVERY_LEDGER, after: tuple[datetime, str] | None = None, limit: int = 100_000
+) -> list[Key]:
+    """The keys of a ledger, or of all of them, oldest first."""
+    start = after or (datetime(1, 1, 1, tzinfo=UTC), "")
+    where = {"scope": scope, "at": start[0], "id": start[1], "limit": limit}
+    with database.write() as connection:
+        return [_key(row) for row in connection.execute(PAGE, where)]
+
+
+def any_key_in_force(database: Database) -> bool:
+    """True if there is a key that is let in."""
+    with database.write() as connection:
+        return connection.execute(ANY_IN_FORCE).fetchone() is not None
+
+
+def _add(connection: WriteConnection, row: dict[str, Any]) -> NewKey:
+    secret = f"sl_{secrets.token_urlsafe(32)}"
+    own: dict[str, Any] = {"hash": hash_of(secret), "key_id": f"key_{secrets.token_hex(10)}"}
+    connection.execute(ADD, {**row, **own})
+    return NewKey(secret=secret, key=_find(connection, own["key_id"], EVERY_LEDGER))
+
+
+def _find(connection: WriteConnection, key_id: str, scope: str) -> Key:
+    row = connection.execute(FIND, {"key_id": key_id, "scope": scope}).fetchone()
+    if row is None:
+        shown = key_id[:60]
+        raise UnknownKey(f"there is no key {shown}", field="key", expected="an id that `keys list` shows", found=shown)
+    return _key(row)
+
+
+def _now(connection: WriteConnection) -> datetime:
+    """The database's clock, by which keys end."""
+    row = connection.execute(NOW).fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
+
+
+def _key(row: Sequence[Any]) -> Key:
+    return Key(**dict(zip(Key.__struct_fields__, row, strict=True)))
+
+
+def _check_name(connection: WriteConnection, name: str) -> None:
+    """A name is written in one way: another spelling of it would be taken for another person by people."""
+    for (other,) in connection.execute(NAMES):
+        if other != name and is_somebody(other) and same_person(other, name):
+            raise InvalidValue(
+                f"the name {name} looks like {other}, who has a key; if it is the same person, write it as there",
+                field="name", expected=other, found=name,
+            )  # fmt: skip
+
+
+def _check_expiry(connection: WriteConnection, expires_at: datetime | None) -> None:
+    if expires_at is None:
+        return
+    if expires_at <= _now(connection):
+        raise InvalidValue(
+            "the key would expire in the past", field="expires_at", expected="a moment to come",
+            found=expires_at.isoformat(),
+        )  # fmt: skip

@@ -1,0 +1,264 @@
+"""Keys: listed, named, expired, rotated, revoked; and kept after their end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from alembic import command
+from fastapi.testclient import TestClient
+
+from api import keys
+from api.access import KeyDesk, any_key_exists, hash_of
+from api.app import create_app
+from api.keys import KeyEnded, UnknownKey, create_key, list_keys, revoke_key, rotate_key
+from api.service import LedgerSettings, Subledger
+from api.settings import upgrade
+from subledger.errors import InvalidValue
+from subledger.own_event_data import Approvals
+from subledger.store.database import Database
+from subledger.store.migrate import _config
+from tests.conftest import cloud_event
+from tests.scratch_database import scratch_database
+from tests.store.holding import until
+
+
+@pytest.fixture
+def own(server_url: str) -> Iterator[tuple[Subledger, str]]:
+    """A service on a database of its own with the ledgers acme and other, and the owner's URL."""
+    with scratch_database(server_url) as url:
+        database = Database(url)
+        service = Subledger(database)
+        for ledger in ("acme", "other"):
+            asking = Approvals.model_validate({"grant_credits_above": "1"})
+            service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=asking))
+        yield service, url
+        database.close()
+
+
+def _client(service: Subledger, secret: str) -> TestClient:
+    return TestClient(create_app(service), headers={"Authorization": f"Bearer {secret}"})
+
+
+def _change(url: str, sql: str, *parameters: object) -> None:
+    """As the owner: what only time would do."""
+    with psycopg.connect(url) as connection:
+        connection.execute(sql, parameters)
+
+
+def _insert_old_key(url: str, name: str) -> str:
+    """A key as it could be kept before names were checked; its secret."""
+    secret = f"sl_{uuid.uuid4().hex}"
+    _change(
+        url,
+        "INSERT INTO api_keys (key_hash, key_id, ledger, role, name, created_at)"
+        " VALUES (%s, %s, '*', 'admin', %s, now())",
+        hash_of(secret), f"key_{uuid.uuid4().hex[:20]}", name,
+    )  # fmt: skip
+    return secret
+
+
+def test_keys_are_listed_with_whose_they_are_and_without_their_secret_or_its_hash(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    made = create_key(service.database, ledger="*", role="admin", name="ann", by="root")
+    client = _client(service, made.secret)
+    answer = client.post("/v1/keys", json={"ledger": "acme", "role": "writer", "name": "billing"})
+    assert answer.status_code == 201
+    [first, second] = client.get("/v1/keys").json()["items"]
+    assert (first["key_id"], first["name"], first["created_by"], first["state"]) == (
+        made.key.key_id, "ann", "root", "active",
+    )  # fmt: skip
+    assert (second["ledger"], second["role"], second["created_by"]) == ("acme", "writer", "ann")
+    text = client.get("/v1/keys").text
+    for secret in (made.secret, answer.json()["key"]):
+        assert secret not in text
+        assert hash_of(secret).hex()[:12] not in text
+    assert _client(service, answer.json()["key"]).post("/v1/ledgers/acme/events", json=[]).status_code == 200
+
+
+def test_a_page_of_keys_goes_on_where_the_last_one_ended(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    made = [create_key(service.database, ledger="*", role="admin", name="ann") for _ in range(5)]
+    client, found, cursor = _client(service, made[0].secret), [], ""
+    while True:
+        page = client.get(f"/v1/keys?limit=2{cursor}").json()
+        found += [item["key_id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert found == [key.key.key_id for key in made]
+
+
+def test_a_revoked_key_is_refused_at_once_and_stays_with_who_revoked_it(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    admin = _client(service, create_key(service.database, ledger="*", role="admin", name="ann").secret)
+    made = create_key(service.database, ledger="acme", role="reader", name="bob")
+    reader = _client(service, made.secret)
+    assert reader.get("/v1/ledgers/acme").status_code == 200
+    revoked = admin.delete(f"/v1/keys/{made.key.key_id}")
+    assert (revoked.json()["state"], revoked.json()["revoked_by"]) == ("revoked", "ann")
+    assert reader.get("/v1/ledgers/acme").json()["code"] == "key_revoked"
+    assert revoke_key(service.database, made.key.key_id, by="eve").revoked_by == "ann", "once is enough"
+
+
+def test_revoking_the_last_key_does_not_open_the_server_again(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    made = create_key(service.database, ledger="*", role="admin", name="ann")
+    revoke_key(service.database, made.key.key_id, by="ann")
+    here = TestClient(
+        create_app(service, open_on_loopback=True), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)
+    )
+    assert here.get("/v1/ledgers/acme").status_code == 401
+    assert any_key_exists(service.database)
+    assert not keys.any_key_in_force(service.database)
+
+
+def test_a_key_works_until_it_expires(own: tuple[Subledger, str]) -> None:
+    service, url = own
+    soon = datetime.now(UTC) + timedelta(days=1)
+    made = create_key(service.database, ledger="acme", role="reader", name="bob", expires_at=soon)
+    client = _client(service, made.secret)
+    assert client.get("/v1/ledgers/acme").status_code == 200
+    _change(url, "UPDATE api_keys SET expires_at = now() WHERE key_id = %s", made.key.key_id)
+    assert client.get("/v1/ledgers/acme").json()["code"] == "key_expired"
+    assert [key.state for key in list_keys(service.database)] == ["expired"]
+    with pytest.raises(KeyEnded):
+        rotate_key(service.database, made.key.key_id, by="ann")
+    with pytest.raises(InvalidValue):
+        create_key(service.database, ledger="acme", role="reader", name="bob", expires_at=soon - timedelta(days=2))
+
+
+def test_a_rotated_key_ends_at_once_or_after_the_grace(own: tuple[Subledger, str]) -> None:
+    service, url = own
+    first = create_key(service.database, ledger="*", role="admin", name="ann")
+    answer = _client(service, first.secret).post(f"/v1/keys/{first.key.key_id}/rotate")
+    second = answer.json()
+    assert answer.status_code == 201
+    assert (second["replaces"], second["role"], second["ledger"], second["name"]) == (
+        first.key.key_id, "admin", "*", "ann",
+    )  # fmt: skip
+    assert _client(service, first.secret).get("/v1/keys").json()["code"] == "key_revoked"
+    third = _client(service, second["key"]).post(f"/v1/keys/{second['key_id']}/rotate", json={"grace_s": 3600}).json()
+    for secret in (second["key"], third["key"]):
+        assert _client(service, secret).get("/v1/keys").status_code == 200
+    assert [key.state for key in list_keys(service.database)] == ["revoked", "ending", "active"]
+    _change(url, "UPDATE api_keys SET revoked_at = now() WHERE key_id = %s", second["key_id"])
+    assert _client(service, second["key"]).get("/v1/keys").json()["code"] == "key_revoked"
+    assert _client(service, third["key"]).get("/v1/keys").status_code == 200
+    with pytest.raises(InvalidValue):
+        rotate_key(service.database, third["key_id"], by="ann", grace_s=keys.LONGEST_GRACE_S + 1)
+
+
+def test_an_admin_of_a_ledger_has_the_keys_of_that_ledger_alone(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    ours = create_key(service.database, ledger="acme", role="admin", name="ann")
+    others = [create_key(service.database, ledger=ledger, role="reader", name="bob") for ledger in ("other", "*")]
+    client = _client(service, ours.secret)
+    assert [item["key_id"] for item in client.get("/v1/keys").json()["items"]] == [ours.key.key_id]
+    for ledger in ("other", "*"):
+        answer = client.post("/v1/keys", json={"ledger": ledger, "role": "reader", "name": "eve"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed")
+    for other in others:
+        assert client.delete(f"/v1/keys/{other.key.key_id}").json()["code"] == "unknown_key"
+        assert client.post(f"/v1/keys/{other.key.key_id}/rotate").status_code == 404
+    made = client.post("/v1/keys", json={"ledger": "acme", "role": "admin", "name": "bob"}).json()
+    assert client.delete(f"/v1/keys/{made['key_id']}").status_code == 200
+    everywhere = _client(service, create_key(service.database, ledger="*", role="admin", name="ann").secret)
+    assert everywhere.post("/v1/keys", json={"ledger": "none", "role": "reader", "name": "bob"}).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["", "  ", "nobody", "Nobody", "key-0123456789ab", "аlice", "alice\u200b", "x" * 101])
+def test_a_key_needs_a_persons_name(name: str, service: Subledger) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        create_key(service.database, ledger="*", role="reader", name=name)
+    assert caught.value.field == "name"
+
+
+@pytest.mark.parametrize("spelling", ["Alice", "ALICE", "aIice"])
+def test_another_spelling_of_a_name_with_a_key_is_refused(spelling: str, own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    create_key(service.database, ledger="acme", role="reader", name="alice")
+    with pytest.raises(InvalidValue) as caught:
+        create_key(service.database, ledger="other", role="reader", name=spelling)
+    assert caught.value.expected == "alice"
+    assert create_key(service.database, ledger="other", role="reader", name=" alice ").key.name == "alice"
+
+
+def _grant(id: str) -> Any:
+    data = {"block_id": id, "credits": "2", "reason": "promotional"}
+    return cloud_event(id, "credits.granted", "cust", "2026-01-15T12:00:00Z", **data)
+
+
+@pytest.mark.parametrize(
+    ("maker", "checker"),
+    [
+        *(("alice", spelling) for spelling in ("Alice", "alice ", " alice", "аlice", "alice\u200b", "alice")),
+        ("key-0123456789ab", "key-ba9876543210"),
+        ("alice", "nobody"),
+    ],
+)
+def test_keys_that_may_be_one_persons_are_no_second_person(
+    maker: str, checker: str, own: tuple[Subledger, str]
+) -> None:
+    """The keys are as they could be kept before names were checked."""
+    service, url = own
+    asking, deciding = (_client(service, _insert_old_key(url, name)) for name in (maker, checker))
+    approval = asking.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
+    answer = deciding.post(f"/v1/ledgers/acme/approvals/{approval}/approve")
+    assert answer.status_code == 422
+    assert answer.json()["code"] in ("same_person", "person_required")
+    bob = _client(service, create_key(service.database, ledger="acme", role="controller", name="bob").secret)
+    assert bob.post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
+
+
+def test_the_last_use_is_kept_and_written_at_most_once_a_minute(own: tuple[Subledger, str]) -> None:
+    service, url = own
+    made = create_key(service.database, ledger="acme", role="reader", name="bob")
+
+    def last_use() -> datetime | None:
+        return list_keys(service.database)[0].last_used_at
+
+    assert last_use() is None
+    with _client(service, made.secret) as client:
+        assert client.get("/v1/ledgers/acme").status_code == 200
+        until(lambda: last_use() is not None)
+        _change(url, "UPDATE api_keys SET last_used_at = now() - interval '50 seconds'")
+        before = last_use()
+        KeyDesk(service.database)._write_use([made.key.key_id])
+        assert last_use() == before
+        _change(url, "UPDATE api_keys SET last_used_at = now() - interval '61 seconds'")
+        before = last_use()
+        assert client.get("/v1/ledgers/acme").status_code == 200
+        until(lambda: last_use() != before)
+
+
+def test_a_key_that_is_not_there_is_named(service: Subledger) -> None:
+    for act in (revoke_key, rotate_key):
+        with pytest.raises(UnknownKey) as caught:
+            act(service.database, "key_none", by="ann")
+        assert caught.value.found == "key_none"
+
+
+def test_keys_of_an_older_version_work_on_and_have_an_id(fresh_database_url: str) -> None:
+    upgrade(fresh_database_url)
+    command.downgrade(_config(fresh_database_url), "0016")
+    secret = "sl_old"
+    _change(
+        fresh_database_url,
+        "INSERT INTO api_keys (key_hash, ledger, role, name, created_at) VALUES (%s, '*', 'admin', 'ann', now())",
+        hash_of(secret),
+    )
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    try:
+        [key] = list_keys(database)
+        assert (key.state, key.created_by) == ("active", None)
+        assert hash_of(secret).hex()[:8] not in key.key_id
+        assert _client(Subledger(database), secret).get("/v1/keys").json()["items"][0]["key_id"] == key.key_id
+        assert revoke_key(database, key.key_id, by="ann").state == "revoked"
+    finally:
+        database.close()
