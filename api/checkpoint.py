@@ -1,7 +1,8 @@
 """Signed checkpoints: the tree head of a ledger as a C2SP tlog-checkpoint, with an Ed25519 signature.
 
 The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home, where it is
-made at first use; one that another user put there is refused. Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
+made at first use; one that another user put there is refused. No two roots are ever signed for one size, and none that
+does not begin with what was signed before. Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
 """
 
 from __future__ import annotations
@@ -9,14 +10,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from api.checkpoint_log import Line, opened
 from api.settings import private_home
-from subledger.errors import InvalidValue
+from subledger.errors import CheckpointConflict, InvalidValue, UnknownCheckpoint
+from subledger.store import proofs
+from subledger.store.checkpoints import Signed, keep_signed, last_signed, roots_at, signed_at_size
+from subledger.store.database import Database
+from subledger.store.ledgers import LedgerHead, ledger_head
 from subledger.store.private import private_file
 
 KEY_NAME: Final = "subledger"
@@ -29,8 +39,82 @@ class SignedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     public_key: bytes
 
 
+def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
+    """The signed tree head of a ledger as it stands; asked again at the same size, the same note.
+
+    It is kept in the database and in the home. Raises UnknownLedger; CheckpointConflict, and signs nothing, if what was
+    signed before is not how this log begins, or if this size was signed with another root.
+    """
+    with database.read() as connection, opened(ledger) as log:
+        head = ledger_head(connection, ledger)
+        kept = signed_at_size(connection, ledger, head.position)
+        last = last_signed(connection, ledger)
+        standing, same = log.standing(), log.at_size(head.position)
+        _check(head, [*same, *([kept] if kept else [])], root_of=lambda _: head.root)
+        before: list[Signed | Line] = [*([last] if last else []), *standing[-1:]]
+        before = [line for line in before if line.size != head.position]
+        roots = roots_at(connection, ledger, [line.size for line in before])
+        _check(head, before, root_of=roots.get)
+        signed = sign_checkpoint(ledger, head.position, head.root)
+        if not same:
+            log.add(Line(size=head.position, at=datetime.now(UTC), root=head.root, note=signed.text))
+    if kept is None:
+        # On a standby nothing can be kept but in the home.
+        with suppress(psycopg.errors.ReadOnlySqlTransaction), database.write() as writing:
+            keep_signed(writing, ledger, Signed(size=head.position, root=head.root, note=signed.text))
+    return signed
+
+
+def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedCheckpoint:
+    """The tree head that was signed at a size. Raises UnknownLedger, UnknownCheckpoint."""
+    with database.read() as connection:
+        ledger_head(connection, ledger)
+        kept = signed_at_size(connection, ledger, size)
+    if kept is None:
+        raise UnknownCheckpoint(
+            f"no checkpoint of ledger {ledger} was signed over {size} events; a proof between any two sizes is at "
+            "/consistency",
+            field="size", found=str(size),
+        )  # fmt: skip
+    return SignedCheckpoint(text=kept.note, public_key=_signing_key().public_key().public_bytes_raw())
+
+
+def consistency(database: Database, ledger: str, old: int, new: int | None) -> dict[str, Any]:
+    """The proof that the first ``old`` events are how the first ``new`` begin; by default all. Hashes in hex.
+
+    Raises UnknownLedger; UnknownCheckpoint for a log that is not as long; InvalidValue.
+    """
+    with database.read() as connection:
+        head = ledger_head(connection, ledger)
+        new = head.position if new is None else new
+        if new > head.position:
+            raise UnknownCheckpoint(
+                f"ledger {ledger} has {head.position} events", field="to", expected=f"up to {head.position}",
+                found=str(new),
+            )  # fmt: skip
+        if not 0 < old <= new:
+            raise InvalidValue(
+                "a proof is from an earlier size to a later one", field="from", expected=f"1 to {new}", found=str(old)
+            )
+        first, second, path = proofs.consistency(connection, ledger, old, new)
+    return {
+        "ledger": ledger, "from": old, "to": new, "from_root": first.hex(), "to_root": second.hex(),
+        "path": [sibling.hex() for sibling in path],
+    }  # fmt: skip
+
+
+def _check(head: LedgerHead, signed: Sequence[Signed | Line], *, root_of: Callable[[int], bytes | None]) -> None:
+    for one in signed:
+        if root_of(one.size) != one.root:
+            raise CheckpointConflict(
+                f"a checkpoint over {one.size} events was signed before, and the ledger, of {head.position} events now,"
+                " does not begin with those; run subledger verify, with --restored REASON if a backup was restored",
+                field="size", expected=f"root {one.root.hex()} over {one.size} events", found=f"{head.position} events",
+            )  # fmt: skip
+
+
 def sign_checkpoint(ledger: str, size: int, root: bytes) -> SignedCheckpoint:
-    """The signed tree head of a ledger with ``size`` events."""
+    """A tree head, signed whatever was signed before: see ``checkpoint_of``."""
     key = _signing_key()
     public = key.public_key().public_bytes_raw()
     body = f"subledger/{ledger}\n{size}\n{base64.b64encode(root).decode()}\n"

@@ -20,6 +20,7 @@ from api import documents, faults, terminal
 from api.commands import (
     approvals,
     bench,
+    checkpoints,
     clock,
     customers,
     delivery,
@@ -80,6 +81,7 @@ customers.register(app)
 delivery.register(app)
 monitors.register(app)
 clock.register(app)
+checkpoints.register(app)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ where the last clean one ended.
 Every part of the work is a fold with a position; it is saved now and then, and at its end. ``running`` is what was
 begun last; a verification that ends clean becomes ``clean``, from which the next may start. What is kept is held
 against the ledger before it is used: the batch at its head must still be there with the same hash, and so must be the
-program and the server that made it. What cannot be read whole is as if it had not been saved.
+program and the server that made it. What cannot be read whole is as if it had not been saved. What saw another log than
+the ledger's is ``contradicted``, and stays so until ``forget_all``: the log was rewritten, or a backup was restored.
 
 The files are pickles, read again by the same program: so their directory must belong to who runs it, and be writable by
 nobody else. Keep it apart from the database: who can change both can make a verification say anything.
@@ -18,6 +19,7 @@ import os
 import pickle
 import shutil
 import stat
+from collections.abc import Iterator
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -69,6 +71,8 @@ class Kept:
         self._lock: Any = None
         self._running = directory / "running"
         self._clean = directory / "clean"
+        self._other = directory / "other"
+        self.contradicted: tuple[Manifest, ...] = ()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.stat()
         if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -98,6 +102,7 @@ class Kept:
         """
         made_by = f"{version('subledger')} on PostgreSQL {driver(connection).info.server_version // 10_000}"
         source = self._clean if how is Start.SINCE_CLEAN else self._running
+        self.contradicted = tuple(self._contradicted(connection, ledger))
         found = _manifest(source) if how is not Start.ANEW else None
         if found is not None and (found.made_by != made_by or not _is_of(connection, ledger, found)):
             found = None
@@ -115,6 +120,24 @@ class Kept:
         # Before any part goes beyond the head that it names.
         _write(self._running / _MANIFEST, msgspec.json.encode(now))
         return now
+
+    def _contradicted(self, connection: sa.Connection, ledger: str) -> Iterator[Manifest]:
+        """What is kept of this ledger, and saw another log than there is: it was rewritten, or a backup was restored.
+
+        What was running would be forgotten next: so it is kept apart, to be found again until somebody says why.
+        """
+        for source in (self._clean, self._other, self._running):
+            found = _manifest(source)
+            if found is not None and found.ledger == ledger and not _is_of(connection, ledger, found):
+                yield found
+                if source is self._running:
+                    self._other.mkdir(mode=0o700, exist_ok=True)
+                    _write(self._other / _MANIFEST, msgspec.json.encode(found))
+
+    def forget_all(self) -> None:
+        """A backup was restored: nothing that was seen before holds."""
+        for kept in (self._running, self._clean, self._other):
+            shutil.rmtree(kept, ignore_errors=True)
 
     def part(self, name: str) -> Part:
         return Part(self._running / name)

@@ -19,10 +19,11 @@
     │   ├── JournalNotReversible  NothingToCorrect
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
-    │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise
+    │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise  CheckpointConflict
     ├── NotFound
-    │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownExport  UnknownFormat  UnknownApproval
-    │   └── UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel  UnknownConnector  UnknownDelivery
+    │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownCheckpoint  UnknownExport  UnknownFormat
+    │   ├── UnknownApproval  UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel
+    │   └── UnknownConnector  UnknownDelivery
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
     │   └── LedgerBusy  Overloaded  Stopping
@@ -545,6 +546,12 @@ class EventConflict(Conflict):
     code = "event_conflict"
 
 
+class CheckpointConflict(Conflict):
+    """Another log than this one was signed before, so this one is not signed."""
+
+    code = "checkpoint_conflict"
+
+
 class LedgerExists(Conflict):
     """A ledger with this id exists with other settings."""
 
@@ -584,6 +591,12 @@ class UnknownCustomer(NotFound):
 
     code = "unknown_customer"
     retryable = True
+
+
+class UnknownCheckpoint(NotFound):
+    """The ledger was not signed at this size, or is not as long."""
+
+    code = "unknown_checkpoint"
 
 
 class UnknownPosition(NotFound):

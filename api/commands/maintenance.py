@@ -15,14 +15,18 @@ from rich.text import Text
 
 from api import access, documents, keys, terminal
 from api.app import create_app
+from api.checkpoint_log import note_restored, seen_of
+from api.commands.approvals import By, whoami
 from api.demo.run import run_demo
 from api.settings import connect, http_limits, is_embedded, private_home, watched
 from api.terminal import Json, LedgerOption, err, out, print_json, shown
 from projections import integrity
 from projections import rebuild as rebuilding
+from projections.journals.close import check_reason
 from projections.kept import Kept
 from projections.monitors.mismatch import keep_verified
 from subledger.errors import FileUnavailable, InvalidValue
+from subledger.store.ledgers import ledger_head
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +49,11 @@ def verify(
     since_clean: Annotated[
         bool, typer.Option("--since-clean", help="Do not read again what the last clean one has read.")
     ] = False,
+    restored: Annotated[
+        str | None,
+        typer.Option("--restored", metavar="REASON", help="Why a backup was restored: what was seen before is let go."),
+    ] = None,
+    by: By = whoami(),
     workers: Workers = None,
     json_: Json = False,
 ) -> None:
@@ -52,14 +61,26 @@ def verify(
 
     How far it is, is kept in the home directory. With --since-clean, events up to where the last clean verification
     ended are taken at its word: a change of them since is not found. Everything that follows from them is compared.
+
+    Checkpoints that were signed, and earlier verifications, must be how the log begins. After a backup was restored
+    they are not: --restored says so once, with a reason, and is noted with the name in the home directory.
     """
     if resume and since_clean:
         raise typer.BadParameter("--resume and --since-clean exclude each other")
+    if restored is not None:
+        check_reason(restored, "letting go of what was seen before")
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service, began_at = connect(), datetime.now(UTC)
     kept = Kept(private_home() / "verified" / quote(ledger, safe=""))
+    if restored is not None:
+        with service.database.read() as connection:
+            size = ledger_head(connection, ledger).position
+        note_restored(ledger, size=size, reason=restored, by=by)
+        kept.forget_all()
     with terminal.progress("verifying", None) as show:
-        report = integrity.verify(service.database, ledger, show, workers=workers, kept=kept, how=how)
+        report = integrity.verify(
+            service.database, ledger, show, workers=workers, kept=kept, how=how, seen=seen_of(ledger)
+        )  # fmt: skip
     keep_verified(service.database, report, at=began_at)
     document = documents.report(report)
     if json_:

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from api import documents
 from api.access import Access
 from api.bodies import Bodies, Bound, read_json
-from api.checkpoint import sign_checkpoint
+from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
 from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
 from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Service, Text, caller_of, needs
 from api.routes.guarded import GuardedRoute, Handler, Router, takes_body
@@ -237,9 +237,24 @@ def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, A
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/plain": {"example": "subledger/acme\n12\n…base64 root…\n\n— subledger …\n"}}}},
 )
-def checkpoint(service: Service, ledger: LedgerId) -> Response:
-    """The latest signed tree head, as a C2SP checkpoint: origin, size, root, signature."""
-    with service.database.read() as connection:
-        head = ledger_head(connection, ledger)
-    signed = sign_checkpoint(ledger, head.position, head.root)
+def checkpoint(
+    service: Service,
+    ledger: LedgerId,
+    size: Annotated[int | None, Query(ge=1, le=2**62, description="One that was signed at this size")] = None,
+) -> Response:
+    """A signed tree head, as a C2SP checkpoint: origin, size, root, signature. By default of the whole log."""
+    database = service.database
+    signed = checkpoint_of(database, ledger) if size is None else earlier_checkpoint(database, ledger, size)
     return PlainTextResponse(signed.text, headers={"X-Public-Key": base64.b64encode(signed.public_key).decode()})
+
+
+@router.get("/consistency", dependencies=[needs(Access.READER)])
+def consistency_proof(
+    service: Service,
+    ledger: LedgerId,
+    from_: Annotated[int, Query(alias="from", ge=1, le=2**62, description="The size of the earlier tree")],
+    to: Annotated[int | None, Query(ge=1, le=2**62, description="Of the later one; default the log")] = None,
+) -> dict[str, Any]:
+    """The path from the root over the first events to the root over more of them (RFC 6962, 2.1.2): that nothing of
+    what an earlier checkpoint is over was changed since, but only added to."""
+    return consistency(service.database, ledger, from_, to)

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from api import documents
 from api.access import Access
+from api.checkpoint_log import seen_of
 from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
 from api.routes.guarded import Router
 from projections import blocks, integrity
@@ -146,6 +147,6 @@ def journal_lines(
 def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """Verifies the ledger: hash chain, replay, invariants. No differences is a clean ledger. Reads the whole log."""
     began_at = datetime.now(UTC)
-    report = integrity.verify(service.database, ledger)
+    report = integrity.verify(service.database, ledger, seen=seen_of(ledger))
     keep_verified(service.database, report, at=began_at)
     return documents.report(report)

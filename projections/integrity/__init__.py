@@ -18,20 +18,23 @@ Each file answers one question and owns the checks named beside it; a difference
     totals        do the books tie as a whole?             trial_balance, control
     handed_over   do journals, their files and approvals   journals, journal_exports, approvals
                   say what the log says?
+    seen          is it the log that was signed, or        seen
+                  verified, before?
     sealed        is every row outside the log what was    the name of the table
                   written, and none missing?
 
 Reads one snapshot, by several processes where there is enough to do, so it is right while writers go on. Does not
 own: the fold (replay), what an interrupted one goes on from (kept), mending (rebuild).
-The events, their leaves and the chain are taken at their word only as far as they agree with each other: who can
-rewrite all of them, to the head, is found by a signed checkpoint kept elsewhere, not here. A verification since the
-last clean one also takes at its word what that one has looked at.
+The events, their leaves and the chain are taken at their word only as far as they agree with each other: who rewrites
+all of them, to the head, is found by what was signed or verified before, of which a copy is outside the database. A
+verification since the last clean one also takes at its word what that one has looked at.
 """
 
 from __future__ import annotations
 
 from projections.integrity.findings import MAX_A_CHECK, Difference, Report
+from projections.integrity.seen import Seen
 from projections.integrity.verification import Progress, verify
 from projections.kept import Kept, Start
 
-__all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Start", "verify"]
+__all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Seen", "Start", "verify"]

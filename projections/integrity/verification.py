@@ -9,7 +9,7 @@ Memory of a process: one share, a chunk of the log, and a hash for 256 events. S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,10 +25,11 @@ from projections.integrity.pools import Carried
 from projections.integrity.positions import PositionKey, ledger_faults
 from projections.integrity.reversals import reversal_faults
 from projections.integrity.sealed import sealed_faults
+from projections.integrity.seen import Seen, seen_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
-from projections.kept import Kept, Part, Start
+from projections.kept import Kept, Manifest, Part, Start
 from projections.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
 from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
 from projections.totals import Totals, rows_of_totals
@@ -66,7 +67,7 @@ EVENTS_A_SHARE: Final = 1_250_000
 
 def verify(
     database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW,
+    shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW, seen: Sequence[Seen] = (),
 ) -> Report:  # fmt: skip
     """Every check on one ledger. Raises UnknownLedger; what does not hold is in the report, not raised.
 
@@ -76,10 +77,11 @@ def verify(
     With ``kept`` the verification is saved as it goes, and ``how`` says where it starts: anew; where one that was
     interrupted had come to; or where the last clean one ended. The last reads no event, entry and batch again that was
     recorded up to there: what was done to them since is not found, and ``Report.since`` says so. It does compare every
-    derived row, sum and journal. What is kept of another log than the ledger's is not used.
+    derived row, sum and journal. What is kept of another log than the ledger's is not used, and is a difference.
+    ``seen`` are roots that the log had once, kept outside the database.
     """
     with snapshot_of(database) as snapshot:
-        return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how).run()
+        return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen).run()
 
 
 def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int) -> int:
@@ -93,8 +95,10 @@ def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int
 class _Verification:
     def __init__(
         self, snapshot: Snapshot, ledger: str, progress: Progress, workers: int | None, shares: int | None,
-        kept: Kept | None, how: Start,
+        kept: Kept | None, how: Start, seen: Sequence[Seen],
     ) -> None:  # fmt: skip
+        self._seen = seen
+        self._contradicted: tuple[Manifest, ...] = ()
         self._snapshot = snapshot
         self._connection = snapshot.connection
         self._ledger = ledger
@@ -115,6 +119,7 @@ class _Verification:
         if self._kept is not None:
             running = self._kept.begin(self._connection, self._ledger, head, shares=shares, how=self._how)
             shares, since = running.shares, running.since
+            self._contradicted = self._kept.contradicted
         days = recorded_days(self._connection, self._ledger)
         numbering = numbered_dimensions(driver(self._connection), self._ledger)
         parts = _Parts(*self._follow(numbering, days, shares, workers))
@@ -185,6 +190,8 @@ class _Verification:
         findings.sort()
         replayable = parts.replayable
         parts.chain.head(head, parts.own.replay.state if replayable else None, findings)
+        for breach in seen_faults(self._connection, self._ledger, self._seen, self._contradicted):
+            findings.breach(breach)
         if not replayable:
             return findings
         for found in self._derived(parts):

@@ -15,7 +15,7 @@ from typing import Final
 from subledger.errors import UnsafeHome
 
 _OF_OTHERS: Final = 0o077
-_OURS: Final = ("postgres", "checkpoint.key", "verified", "rebuilt")
+_OURS: Final = ("postgres", "checkpoint.key", "checkpoints", "verified", "rebuilt")
 
 
 def private_home(home: Path) -> Path:

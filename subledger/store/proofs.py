@@ -19,6 +19,16 @@ def inclusion(connection: Connection, ledger: str, position: int, size: int) -> 
     return subtree(0, position - 1), merkle.inclusion_proof(position - 1, size, subtree)
 
 
+def consistency(connection: Connection, ledger: str, old: int, new: int) -> tuple[bytes, bytes, list[bytes]]:
+    """The roots over the first ``old`` and ``new`` events, and the path that shows the one to be how the other begins.
+
+    Both sizes are of the log, the first not above the second.
+    """
+    subtree = _subtree(connection, ledger)
+    first, second = (merkle.range_root(0, size, subtree) for size in (old, new))
+    return first, second, merkle.consistency_proof(old, new, subtree)
+
+
 def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
     """Hashes of complete subtrees: kept ones are looked up, others made from the kept level below."""
 

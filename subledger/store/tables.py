@@ -10,7 +10,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     handed over              journals, journal_customers, journal_exports, export_targets
     on the way               delivery_channels, deliveries, delivery_steps
     watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
-    counted                  tallies
+    counted, signed          tallies, checkpoints
     access                   api_keys
     waiting                  approvals
     of customers, erasable   customer_attributes
@@ -51,7 +51,7 @@ metadata = MetaData(
 
 APP_ROLE = "subledger_app"
 APPEND_ONLY = ("batches", "events", "entries")
-HANDED_OVER: Final = ("journals", "journal_exports", "journal_customers", "delivery_steps")
+HANDED_OVER: Final = ("journals", "journal_exports", "journal_customers", "delivery_steps", "checkpoints")
 """Outside the log, and never changed either."""
 ONLY_FORWARD: Final = {
     "deliveries": (
@@ -62,7 +62,7 @@ ONLY_FORWARD: Final = {
 }  # fmt: skip
 """Whose rows are never deleted, and the columns that may change."""
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
-COUNTED: Final = ("approvals", "deliveries", "journal_exports", "journals")
+COUNTED: Final = ("approvals", "checkpoints", "deliveries", "journal_exports", "journals")
 """Whose rows are counted as they are added, so that none can be taken away unseen: see ``tallies``."""
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
@@ -630,6 +630,18 @@ api_keys = Table(
     CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked"),
     Index("ux_api_keys_key_id", "key_id", unique=True),
     comment="Who may call the HTTP API.",
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _ledger(),
+    Column("size", BigInteger, primary_key=True, autoincrement=False, comment="how many events it is over"),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False, comment="as it was signed and handed out"),
+    _moment("signed_at"),
+    _seal(),
+    comment="Tree heads that were signed, one a size. Never changed.",
 )
 
 tallies = Table(

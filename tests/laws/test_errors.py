@@ -362,6 +362,8 @@ def test_a_call_that_cannot_be_answered_says_why(
 # What takes more to trigger than a line → the file of the test that does.
 ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnmappedRole: "tests/store/test_mapping.py",
+    errors.CheckpointConflict: "tests/http/test_checkpoints.py",
+    errors.UnknownCheckpoint: "tests/http/test_checkpoints.py",
     errors.UnsafeHome: "tests/store/test_private_home.py",
     errors.ClockBackwards: "tests/store/test_sandbox.py",
     errors.SandboxLedger: "tests/store/test_sandbox.py",

@@ -1,0 +1,49 @@
+"""Signed tree heads on the command line, and proofs between them."""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64encode
+from typing import Annotated
+
+import typer
+
+from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
+from api.settings import connect
+from api.terminal import Json, LedgerOption, out, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(checkpoint)
+
+
+def checkpoint(
+    ledger: LedgerOption,
+    size: Annotated[int | None, typer.Option("--size", min=1, help="One that was signed over so many events.")] = None,
+    since: Annotated[
+        int | None, typer.Option("--since", min=1, help="The proof that nothing changed since this size.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Signs the ledger's tree head, or shows an earlier one; with --since, the proof from an earlier one (RFC 6962).
+
+    Keep checkpoints where nobody who can change the database can change them.
+    Example: subledger checkpoint --ledger acme --since 120
+    """
+    database = connect().database
+    if since is not None:
+        proof = consistency(database, ledger, since, size)
+        if json_:
+            print_json(proof)
+            return
+        out.print(f"from: {proof['from_root']} over {since} events")
+        out.print(f"to:   {proof['to_root']} over {proof['to']} events")
+        for sibling in proof["path"]:
+            out.print(f"path: {sibling}")
+        return
+    signed = checkpoint_of(database, ledger) if size is None else earlier_checkpoint(database, ledger, size)
+    if json_:
+        print_json({"ledger": ledger, "checkpoint": signed.text, "public_key": b64encode(signed.public_key).decode()})
+    else:
+        sys.stdout.write(signed.text)

@@ -1,0 +1,57 @@
+"""Is the log still the one that was seen, or signed, before?
+
+A log that is rewritten so that everything fits together is clean by itself. It is not the one whose tree heads were
+signed, nor the one that an earlier verification has gone through. Owns: the comparison. Does not own: where what was
+seen is kept (store.checkpoints in the database, kept and api.checkpoint_log outside), and that batches are what their
+events make them (chain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from projections.integrity.findings import Breach
+from projections.kept import Manifest
+from subledger.store.checkpoints import UNLIKE, roots_at
+
+_AT_ONCE: Final = 5_000
+NEXT: Final = "unless a backup was restored (subledger verify --restored REASON), the log was rewritten"
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """A root that the log had over its first ``size`` events; ``where`` that is kept."""
+
+    where: str
+    size: int
+    root: bytes
+
+
+def seen_faults(
+    connection: sa.Connection, ledger: str, seen: Sequence[Seen], verified: Iterable[Manifest]
+) -> Iterator[Breach]:
+    """What was signed or verified once, and is not in the log. ``verified``: earlier runs that do not fit it."""
+    for row in connection.execute(sa.text(UNLIKE), {"ledger": ledger}):
+        yield _breach("the database", row.size, bytes(row.root), None if row.found is None else bytes(row.found))
+    for start in range(0, len(seen), _AT_ONCE):
+        some = seen[start : start + _AT_ONCE]
+        roots = roots_at(connection, ledger, [one.size for one in some])
+        for one in some:
+            if roots.get(one.size) != one.root:
+                yield _breach(one.where, one.size, one.root, roots.get(one.size))
+    for manifest in verified:
+        yield Breach(
+            check="seen", subject=str(manifest.position), expected=manifest.batch_hash,
+            message=f"an earlier verification has seen another batch end at position {manifest.position}: {NEXT}",
+        )  # fmt: skip
+
+
+def _breach(where: str, size: int, expected: bytes, found: bytes | None) -> Breach:
+    what = "another root" if found is not None else "no end of a batch"
+    return Breach(
+        check="seen", subject=str(size), expected=expected, found=found,
+        message=f"a tree head over {size} events was signed (kept in {where}), and the log has {what} there: {NEXT}",
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Tree heads that were signed: one root for a size, for ever.
+
+Owns: the table ``checkpoints``. Does not own: signing, and the copy outside the database (api.checkpoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from subledger.store.database import WriteConnection
+from subledger.store.tallies import count_one
+
+FIND: Final = "SELECT size, root, note FROM checkpoints WHERE ledger = :ledger AND size = :size"
+LATEST: Final = "SELECT size, root, note FROM checkpoints WHERE ledger = :ledger ORDER BY size DESC LIMIT 1"
+KEEP: Final = """
+INSERT INTO checkpoints (ledger, size, root, note, signed_at) VALUES (%s, %s, %s, %s, now())
+ON CONFLICT (ledger, size) DO NOTHING RETURNING size
+"""
+ROOTS: Final = """
+-- The roots of a ledger's log at some sizes, where a batch ends.
+SELECT last_position, root FROM batches WHERE ledger = :ledger AND last_position = ANY(:sizes)
+"""
+UNLIKE: Final = """
+-- Tree heads that were signed, and that the log does not have: another root at their size, or no batch that ends there.
+SELECT c.size, c.root, b.root AS found FROM checkpoints c
+LEFT JOIN batches b ON b.ledger = c.ledger AND b.last_position = c.size
+WHERE c.ledger = :ledger AND b.root IS DISTINCT FROM c.root ORDER BY c.size
+"""
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree head that was signed: how many events, their root, the note that was handed out."""
+
+    size: int
+    root: bytes
+    note: str
+
+
+def signed_at_size(connection: sa.Connection, ledger: str, size: int) -> Signed | None:
+    """The tree head that was signed over so many events."""
+    return _one(connection, FIND, ledger, size)
+
+
+def last_signed(connection: sa.Connection, ledger: str) -> Signed | None:
+    """The largest tree head that was signed."""
+    return _one(connection, LATEST, ledger, 0)
+
+
+def _one(connection: sa.Connection, query: str, ledger: str, size: int) -> Signed | None:
+    row = connection.execute(sa.text(query), {"ledger": ledger, "size": size}).one_or_none()
+    return None if row is None else Signed(size=row.size, root=bytes(row.root), note=row.note)
+
+
+def keep_signed(connection: WriteConnection, ledger: str, signed: Signed) -> None:
+    """Keeps a tree head; again, nothing."""
+    if connection.execute(KEEP, (ledger, signed.size, signed.root, signed.note)).fetchone() is not None:
+        count_one(connection, ledger, "checkpoints")
+
+
+def roots_at(connection: sa.Connection, ledger: str, sizes: Sequence[int]) -> dict[int, bytes]:
+    """The roots of the log at some sizes, where a batch ends there."""
+    rows = connection.execute(sa.text(ROOTS), {"ledger": ledger, "sizes": list(sizes)})
+    return {row.last_position: bytes(row.root) for row in rows}
