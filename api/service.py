@@ -54,6 +54,7 @@ from subledger.store.gathering import Gatherer
 from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
 from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
+from subledger.store.stuck_writers import end_stuck_writers
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ class Subledger:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
-        self.jobs = Jobs(database, (monitors.watch,))
+        self.jobs = Jobs(database, (monitors.watch, end_stuck_writers))
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 

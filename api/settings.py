@@ -22,6 +22,7 @@ from subledger.store.database import Database
 from subledger.store.ledgers import ledger_heads
 from subledger.store.migrate import is_current, migrate, revision
 from subledger.store.queue import Limits
+from subledger.store.timeouts import Timeouts
 
 Chosen = TypeVar("Chosen", bound=msgspec.Struct)
 
@@ -61,6 +62,14 @@ def limits() -> Limits:
     return _from_environment(Limits)
 
 
+def timeouts() -> Timeouts:
+    """How long connections wait: ``SUBLEDGER_LOCK_TIMEOUT_S`` and so on, by the names in ``Timeouts``.
+
+    Raises InvalidValue naming the one that cannot be.
+    """
+    return _from_environment(Timeouts)
+
+
 def watched() -> MonitorsInMetrics:
     """Of how many ledgers the metrics show the monitors, and how often they look: ``SUBLEDGER_METRICS_LEDGERS`` and so
     on, by the names in ``MonitorsInMetrics``. Raises InvalidValue naming the one that cannot be.
@@ -96,7 +105,7 @@ def connect() -> Subledger:
         if not is_embedded():
             raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
         upgrade(url)
-    return Subledger(Database(url), limits=limits())
+    return Subledger(Database(url, timeouts=timeouts()), limits=limits())
 
 
 def upgrade(url: str) -> None:
@@ -104,7 +113,7 @@ def upgrade(url: str) -> None:
     before = revision(url)
     migrate(url)
     if before in _REBUILT_AFTER:
-        database = Database(url)
+        database = Database(url, timeouts=timeouts())
         try:
             with database.read() as connection:
                 heads = ledger_heads(connection, after="", limit=1_000_000)

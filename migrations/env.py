@@ -15,6 +15,8 @@ with engine.connect() as connection:
     with context.begin_transaction():
         # Two starting at once: the second waits here and then finds nothing to do.
         context.execute("SELECT pg_advisory_xact_lock(hashtext('subledger migrations'))")
+        # A statement that waits for a table makes all who use the table wait behind it: it gives up sooner than they.
+        context.execute("SET LOCAL lock_timeout = '20s'")
         context.run_migrations()
     connection.commit()
 engine.dispose()

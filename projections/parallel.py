@@ -11,6 +11,7 @@ import copyreg
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, driver
 from subledger.store.distribution import is_distributed
 from subledger.store.rows import encode_state
+from subledger.store.timeouts import Timeouts
 from subledger.wallet import Wallet
 
 EVENTS_A_WORKER: Final = 50_000
@@ -78,16 +80,24 @@ class Snapshot:
         context = multiprocessing.get_context("spawn")
         done = context.Array("q", len(jobs), lock=False)
         pool = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin, initargs=(self._database.url, snapshot_id, done)
+            workers,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(self._database.url, self._database.timeouts, snapshot_id, done),
         )
         try:
             futures = [pool.submit(_work, number, *job) for number, job in enumerate(jobs)]
-            told, waiting = 0, set(futures)
+            told, waiting, asked_at = 0, set(futures), time.monotonic()
             while waiting:
                 finished, waiting = wait(waiting, timeout=_TOLD_EVERY_S, return_when=FIRST_EXCEPTION)
                 now = sum(done)
                 tell(now - told)
                 told = now
+                if time.monotonic() - asked_at > self._database.timeouts.idle_reader_s / 10:
+                    # The server takes a transaction for forgotten in which nothing is asked, and this one is the
+                    # snapshot's: however long the workers take, it must live.
+                    self.connection.exec_driver_sql("SELECT 1")
+                    asked_at = time.monotonic()
                 for future in finished:
                     future.result()
             return [future.result() for future in futures]
@@ -136,8 +146,8 @@ for _type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Poo
 _mine: dict[str, Any] = {}
 
 
-def _begin(url: str, snapshot_id: str, done: Any) -> None:
-    _mine.update(database=Database(url, pool_size=1), snapshot_id=snapshot_id, done=done)
+def _begin(url: str, timeouts: Timeouts, snapshot_id: str, done: Any) -> None:
+    _mine.update(database=Database(url, pool_size=1, timeouts=timeouts), snapshot_id=snapshot_id, done=done)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

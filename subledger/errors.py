@@ -26,7 +26,7 @@
     │   └── UnknownConnector  UnknownDelivery
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
-    │   └── LedgerBusy  Overloaded  Stopping
+    │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping
     └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
 
 An error's ``code`` is stable: callers branch on it. ``field`` names the offending member, ``expected`` and
@@ -696,6 +696,12 @@ class LedgerBusy(Unavailable):
     """More events wait for this ledger than it takes in; nothing of this call was recorded."""
 
     code = "ledger_busy"
+
+
+class LedgerLocked(Unavailable):
+    """Another process holds the ledger's lock for longer than a call waits; nothing of this call was recorded."""
+
+    code = "ledger_locked"
 
 
 class Overloaded(Unavailable):

@@ -8,6 +8,7 @@
     payments    payments that nobody has said what they are for
     blocks      what is left on finished blocks, and expiries that are overdue
     mismatch    does the ledger's end hold together, and what did the last verification say?
+    writers     does whoever holds the ledger's lock go on?
     notices     who is told of a change, once
     webhook     one notice, signed and sent
 

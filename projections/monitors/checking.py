@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.balances import OfLedger
-from projections.monitors import blocks, deliveries, latency, mismatch, payments
+from projections.monitors import blocks, deliveries, latency, mismatch, payments, writers
 from projections.monitors.monitor import Looking, Monitor, Report
 from projections.monitors.settings import settings_of
 from projections.snapshots import LEDGER, keep_more
@@ -30,6 +30,7 @@ MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
     deliveries.dead_letters,
     blocks.expiry_sweep,
     mismatch.mismatch,
+    writers.stuck_writer,
 )
 _CLEARING_AT: Final = 5
 _EVER: Final = date(8999, 12, 31)

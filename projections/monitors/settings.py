@@ -31,7 +31,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     were decided arrived. ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: how old an export, a
     payment or an overdue expiry may be. ``event_to_general_ledger_s``: how long a journal may take from its last event
     into the books. ``dead_letters`` and ``uncleared_blocks``: so many at most. ``verified_within_s``: how long ago the
-    last clean verification may be. ``webhook``: the address that is told of changes, signed with ``webhook_secret``.
+    last clean verification may be. ``stuck_writer_s``: how long the server may wait for whoever holds the ledger's
+    lock. ``webhook``: the address that is told of changes, signed with ``webhook_secret``.
     """
 
     window_days: int = 7
@@ -43,6 +44,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     uncleared_blocks: int | None = 0
     expiry_overdue_s: float | None = 86_400.0
     verified_within_s: float | None = None
+    stuck_writer_s: float | None = 60.0
     webhook: str = ""
     webhook_secret: Credential = ""
 
@@ -50,6 +52,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 _AT_MOST: Final[dict[str, float]] = {
     "delivery_success_percent": 100.0, "not_accepted_after_s": _LONGEST_S, "unapplied_after_s": _LONGEST_S,
     "event_to_general_ledger_s": _LONGEST_S, "expiry_overdue_s": _LONGEST_S, "verified_within_s": _LONGEST_S,
+    "stuck_writer_s": _LONGEST_S,
     "dead_letters": _MOST, "uncleared_blocks": _MOST,
 }  # fmt: skip
 

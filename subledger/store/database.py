@@ -9,21 +9,23 @@ import re
 import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import psycopg
 import sqlalchemy as sa
 
-from subledger.errors import DatabaseUnavailable, InvalidInput
+from subledger.errors import DatabaseUnavailable, InvalidInput, LedgerLocked
 from subledger.journal import Rules
 from subledger.store.sending import Connection
 from subledger.store.tables import APP_ROLE
+from subledger.store.timeouts import Timeouts
 
-# SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; and
-# serialization failures and deadlocks.
-_RETRYABLE: Final = ("08", "53", "57", "40")
+# SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; serialization
+# failures and deadlocks; and a session that was ended because nothing was asked in its transaction for too long.
+_RETRYABLE: Final = ("08", "53", "57", "40", "25P03")
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 _CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns, of one session or of all
 
 PLANNED_FOR_ANY_LEDGER: Final = """
@@ -64,17 +66,18 @@ def engine_url(url: str) -> sa.URL:
 class Database:
     """A PostgreSQL database with our tables, used as the application role."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, timeouts: Timeouts | None = None) -> None:
         self.url = url
+        self.timeouts = limits = timeouts or Timeouts()
         # Posting rules by ledger and policy, kept for readers: an adopted policy's rules never change.
         self.rules: dict[str, dict[int, Rules]] = {}
         # Time zones by ledger, kept for readers: a ledger has one for its life.
         self.zones: dict[str, ZoneInfo] = {}
-        self.engine = _engine(url, pool_size)
+        self.engine = _engine(url, pool_size, limits, idle_s=limits.idle_reader_s)
         # Recording and single questions are always the same statements: each is planned once a connection, for any
         # ledger. A plan for one that the statistics do not know yet may take it for empty, and read all of it.
-        self._recording = _engine(url, pool_size, planned_once=True)
-        self._asked = _engine(url, pool_size, planned_once=True, autocommit=True)
+        self._recording = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True)
+        self._asked = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True, autocommit=True)
 
     @property
     def engines(self) -> tuple[sa.Engine, ...]:
@@ -139,6 +142,8 @@ class Database:
                     connection.rollback()
                 raise
             finally:
+                if connection.closed:
+                    pooled.invalidate()  # there is nothing to roll back, and nothing to say of it
                 pooled.close()
 
     @contextmanager
@@ -157,32 +162,44 @@ def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
     return text.replace("%%", "%"), tuple(names)
 
 
-def _engine(url: str, pool_size: int, *, planned_once: bool = False, autocommit: bool = False) -> sa.Engine:
-    options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO"
-    arguments: dict[str, Any] = {"connect_timeout": 10}
+def _engine(
+    url: str, pool_size: int, timeouts: Timeouts, *, idle_s: float, planned_once: bool = False,
+    autocommit: bool = False,
+) -> sa.Engine:  # fmt: skip
+    """``idle_s``: how long the server waits for us between two statements, and we for the server in one.
+
+    In one, the server may say nothing for as long as it waits for a lock.
+    """
+    options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO {timeouts.options(idle_s=idle_s)}"
+    silence_s = idle_s + timeouts.lock_timeout_s
+    parsed = engine_url(url)
+    arguments = {name: value for name, value in timeouts.of_link.items() if name not in parsed.query}
     if planned_once:
         options += " -c jit=off"
         arguments["prepare_threshold"] = 0
     if autocommit:
         arguments["autocommit"] = True
     engine = sa.create_engine(
-        engine_url(url),
+        parsed,
         pool_size=pool_size,
         max_overflow=20,
         pool_reset_on_return=None if autocommit else "rollback",
         connect_args={"options": options, **arguments},
     )
-    sa.event.listen(engine, "do_connect", connect)
+    sa.event.listen(engine, "do_connect", partial(connect, silence_s=silence_s))
     if planned_once:
         sa.event.listen(engine, "connect", _plan_for_any_ledger)
     sa.event.listen(engine, "checkout", _check_that_it_lives)
     return engine
 
 
-def connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> Connection:
+def connect(
+    _dialect: object, _record: object, arguments: list[Any], named: dict[str, Any], *, silence_s: float | None = None
+) -> Connection:  # fmt: skip
     """A connection that cannot deadlock with the server, instead of psycopg's own."""
     connection = Connection.connect(*arguments, **named)
     assert isinstance(connection, Connection)
+    connection.silence_s = silence_s
     return connection
 
 
@@ -212,6 +229,11 @@ def translated() -> Iterator[None]:
     except (psycopg.Error, sa.exc.DBAPIError) as error:
         original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         state = getattr(original, "sqlstate", None)
+        if state == _LOCK_NOT_AVAILABLE:
+            raise LedgerLocked(
+                "another transaction holds a lock that this call waited for in vain; nothing was done",
+                expected="the same call, later",
+            ) from error
         if state is None or state.startswith(_RETRYABLE):
             raise DatabaseUnavailable(f"the database did not answer: {str(original).strip()}") from error
         raise

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 
 import migrations
 from subledger.store.database import connect, engine_url
+from subledger.store.timeouts import Timeouts
 
 
 def _config(url: str) -> Config:
@@ -24,8 +25,11 @@ def _config(url: str) -> Config:
 
 
 def owner_engine(url: str) -> sa.Engine:
-    """Connections of the database's owner, for the migrations and what is asked of them."""
-    engine = sa.create_engine(engine_url(url))
+    """Connections of the database's owner, for the migrations and what is asked of them.
+
+    A migration may take as long as its tables are large, and be idle meanwhile; a lost link ends it like any other.
+    """
+    engine = sa.create_engine(engine_url(url), connect_args=Timeouts().of_link)
     sa.event.listen(engine, "do_connect", connect)
     return engine
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import psycopg
 
+from subledger.errors import LedgerLocked
 from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, own_event
 from subledger.ledger import LedgerState, check_may_reopen
@@ -30,6 +31,7 @@ from subledger.store.database import Database, WriteConnection
 from subledger.store.head import LOCK_LEDGER, Head, create, head_of
 from subledger.store.log import FEW
 from subledger.store.memory import LedgerMemory, find_recorded
+from subledger.store.stuck_writers import end_stuck_writers
 from subledger.wallet import Approval
 
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -137,30 +139,47 @@ class Recorder:
         wanted = references_of(events_of(inputs))
         with self._turn(ledger):
             try:
-                if plan is None and check is None and meanwhile is None:
-                    done = self._at_once(ledger, inputs, wanted, by)
-                    if done is not None:
-                        return done
-                with self._database.write(recording=True) as connection:
-                    with connection.pipeline():
-                        locking = connection.execute(LOCK_LEDGER, (ledger,))
-                        finding = find_recorded(connection, ledger, wanted)
-                        head = head_of(ledger, locking.fetchone())
-                        found = [row for cursor in finding for row in cursor]
-                    if plan is not None:
-                        inputs = plan(connection, head.state, head.position)
-                        wanted = references_of(events_of(inputs))
-                        finding = find_recorded(connection, ledger, wanted)
-                        found = [row for cursor in finding for row in cursor]
-                    memory = self._memory(head)
-                    memory.load(connection, head, events_of(inputs), wanted, found)
-                    outcomes = self._write(connection, head, memory, inputs, check, by, meanwhile)
-            except BaseException:
-                self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
-                raise
-            memory.settle(head)
-            self._memories[ledger] = memory
-            return outcomes
+                return self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+            except LedgerLocked as error:
+                # Whoever has waited in vain looks whom for. Nothing was written, and nothing planned under the lock.
+                if not end_stuck_writers(self._database, ledger):
+                    limit_s = self._database.timeouts.lock_timeout_s
+                    raise LedgerLocked(
+                        f"another process has held the lock of ledger {ledger} for more than {limit_s:g} s; nothing "
+                        "was recorded. Send the same again: what it has recorded by then is a duplicate",
+                        expected="the same call, later", ledger=ledger,
+                    ) from error  # fmt: skip
+                return self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+
+    def _attempt(
+        self, ledger: str, inputs: Sequence[Input], wanted: References, plan: Plan | None, check: Check | None,
+        by: str, meanwhile: Callable[[], None] | None,
+    ) -> list[Outcome]:  # fmt: skip
+        try:
+            if plan is None and check is None and meanwhile is None:
+                done = self._at_once(ledger, inputs, wanted, by)
+                if done is not None:
+                    return done
+            with self._database.write(recording=True) as connection:
+                with connection.pipeline():
+                    locking = connection.execute(LOCK_LEDGER, (ledger,))
+                    finding = find_recorded(connection, ledger, wanted)
+                    head = head_of(ledger, locking.fetchone())
+                    found = [row for cursor in finding for row in cursor]
+                if plan is not None:
+                    inputs = plan(connection, head.state, head.position)
+                    wanted = references_of(events_of(inputs))
+                    finding = find_recorded(connection, ledger, wanted)
+                    found = [row for cursor in finding for row in cursor]
+                memory = self._memory(head)
+                memory.load(connection, head, events_of(inputs), wanted, found)
+                outcomes = self._write(connection, head, memory, inputs, check, by, meanwhile)
+        except BaseException:
+            self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
+            raise
+        memory.settle(head)
+        self._memories[ledger] = memory
+        return outcomes
 
     def _at_once(
         self, ledger: str, inputs: Sequence[Input], wanted: References, by: str

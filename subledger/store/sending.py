@@ -22,6 +22,7 @@ Owns: how our connections wait. Does not own: how long (timeouts), nor what is s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -35,24 +36,32 @@ Waiting = Generator[Wait, Ready | int | None, Result]
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A psycopg connection whose every wait sends and receives, in a pipeline and in a COPY too."""
+    """A psycopg connection whose every wait sends and receives, in a pipeline and in a COPY too.
+
+    A server that neither says nor takes anything for ``silence_s`` seconds is given up, and the connection closed:
+    it may be stopped, on a machine that goes on acknowledging what it is sent. None: it is waited for without a limit.
+    """
+
+    silence_s: float | None = None
 
     def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
         """Runs one of psycopg's operations to its end."""
-        return super().wait(sending_and_receiving(self.pgconn, gen), *arguments, **named)
+        return super().wait(sending_and_receiving(self.pgconn, gen, self.silence_s), *arguments, **named)
 
     def send_all(self) -> None:
         """Sends what a pipeline has not sent yet; what arrives meanwhile waits to be fetched."""
         self.wait(_until_sent(self.pgconn))
 
 
-def sending_and_receiving(pgconn: PGconn, operation: Waiting[Result]) -> Waiting[Result]:
+def sending_and_receiving(
+    pgconn: PGconn, operation: Waiting[Result], silence_s: float | None = None
+) -> Waiting[Result]:
     """The same operation, which sends what is unsent while it waits to read, and reads while it waits to write."""
     try:
         wanted = next(operation)
         while True:
             try:
-                ready = yield from _either_way(pgconn, wanted)
+                ready = yield from _either_way(pgconn, wanted, silence_s)
             except psycopg.Error as error:  # the connection is lost: the operation says so, and cleans up
                 wanted = operation.throw(error)
             else:
@@ -62,11 +71,19 @@ def sending_and_receiving(pgconn: PGconn, operation: Waiting[Result]) -> Waiting
         return result
 
 
-def _either_way(pgconn: PGconn, wanted: Wait) -> Waiting[int]:
+def _either_way(pgconn: PGconn, wanted: Wait, silence_s: float | None) -> Waiting[int]:
     """Waits until an operation can have what it wants, and meanwhile does the other thing. Returns what is ready."""
+    since = None
     while True:
         unsent = pgconn.flush() != 0
         found = (yield Wait.RW if unsent or wanted & Wait.W else Wait.R) or 0
+        if found:
+            since = None
+        elif silence_s is not None:  # psycopg asks again every tenth of a second
+            since = since or time.monotonic()
+            if time.monotonic() - since > silence_s:
+                pgconn.finish()
+                raise psycopg.OperationalError(f"the server has neither said nor taken anything for {silence_s:g} s")
         if unsent:
             # A flush that could not send everything has read what there was (libpq's pqSendSome), perhaps the very
             # answer that the operation waits for: nothing more need arrive. So it looks again; looking is harmless.

@@ -27,7 +27,7 @@ from tests.conftest import NewLedger, cloud_event
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 NAMES = (
     "delivery_success", "exports_not_accepted", "unapplied_payments", "event_to_general_ledger", "dead_letters",
-    "clearing", "expiry_sweep", "mismatch",
+    "clearing", "expiry_sweep", "mismatch", "stuck_writer",
 )  # fmt: skip
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -33,8 +33,10 @@ from subledger.posting import Policy, shipped_policy
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at
+from subledger.store.timeouts import Timeouts
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.test_events import FAULTS
+from tests.store.holding import held
 
 ROOT = Path(__file__).parents[2]
 JANUARY, MARCH = Period(2026, 1), Period(2026, 3)
@@ -239,6 +241,15 @@ def _database_that_is_not_there(_service: Subledger, _ledger: str) -> None:
         database.close()
 
 
+def _ledger_that_another_holds(service: Subledger, ledger: str) -> None:
+    database = Database(service.database.url, timeouts=Timeouts(lock_timeout_s=0.01))
+    try:
+        with held(service.database.url, ledger):
+            Subledger(database).record(ledger, [use()])
+    finally:
+        database.close()
+
+
 def _waiting(service: Subledger) -> tuple[str, Any, str]:
     """A ledger in which ann asked for a grant, the event, and the approval it waits for."""
     ledger = f"asking-{uuid.uuid4().hex[:8]}"
@@ -343,6 +354,7 @@ CALLS: list[tuple[type[SubledgerError], Callable[[Subledger, str], object]]] = [
     (errors.PeriodNotClosed, lambda service, ledger: reopen_period(service.recorder, ledger, JANUARY, "r")),
     (errors.UnknownFormat, lambda service, ledger: export(service.recorder, service.database, ledger, JANUARY, "xls")),
     (errors.DatabaseUnavailable, _database_that_is_not_there),
+    (errors.LedgerLocked, _ledger_that_another_holds),
     (errors.InvalidInput, lambda _service, _ledger: Database("mysql://localhost/books")),
 ]
 

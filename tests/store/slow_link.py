@@ -27,6 +27,8 @@ class SlowLink:
         self._target = (host, port)
         self._latency_s = latency_s
         self._sockets: list[socket.socket] = []
+        self._left: int | None = None  # bytes, before it falls silent
+        self._guard = threading.Lock()
         self._listener = socket.socket()
         _narrow(self._listener)  # what it accepts has the same windows
         self._listener.bind(("127.0.0.1", 0))
@@ -47,12 +49,24 @@ class SlowLink:
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            while piece := source.recv(PIECE):
+            while (piece := source.recv(PIECE)) and self._may_pass(len(piece)):
                 time.sleep(self._latency_s)
                 sink.sendall(piece)
+            if piece:
+                return  # silent: both sides go on to believe that the other is there
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _may_pass(self, size: int) -> bool:
+        with self._guard:
+            if self._left is not None:
+                self._left -= size
+            return self._left is None or self._left >= 0
+
+    def fall_silent(self, after: int = 0) -> None:
+        """Passes on so many bytes more, and then nothing, ever, in either direction."""
+        self._left = after
 
     def close(self) -> None:
         for each in (self._listener, *self._sockets):
@@ -70,9 +84,16 @@ def _narrow(one: socket.socket) -> None:
 @contextmanager
 def slow_link(url: str, *, latency_s: float = 0.0005) -> Iterator[str]:
     """The URL of the same database, over a slow link."""
+    with opened_link(url, latency_s=latency_s) as (its_url, _):
+        yield its_url
+
+
+@contextmanager
+def opened_link(url: str, *, latency_s: float = 0.0005) -> Iterator[tuple[str, SlowLink]]:
+    """The same, and the link itself."""
     target = make_url(url)
     link = SlowLink(target.host or "127.0.0.1", target.port or 5432, latency_s=latency_s)
     try:
-        yield target.set(host="127.0.0.1", port=link.port).render_as_string(hide_password=False)
+        yield target.set(host="127.0.0.1", port=link.port).render_as_string(hide_password=False), link
     finally:
         link.close()

@@ -37,7 +37,7 @@ _PAGE: Final = 500
 
 log = structlog.get_logger("subledger.worker")
 
-Minutely = Callable[[Database, str], None]
+Minutely = Callable[[Database, str], object]
 """What else is done for each ledger once a minute."""
 
 
@@ -48,9 +48,13 @@ class Jobs:
         self._database = database
         self._minutely = minutely
         self._opening = threading.Lock()  # who closes the queue's connections closes them for all
-        options = f"-c role={APP_ROLE} -c search_path={SCHEMA} -c timezone=UTC"
+        limits = database.timeouts
+        # What the queue asks is answered at once, so its transactions are as short as a writer's.
+        options = f"-c role={APP_ROLE} -c search_path={SCHEMA} -c timezone=UTC " + limits.options(
+            idle_s=limits.stuck_writer_s
+        )
         connector = procrastinate.PsycopgConnector(
-            conninfo=database.url, kwargs={"options": options, "connect_timeout": 10}, min_size=1, max_size=5
+            conninfo=database.url, kwargs={"options": options, **limits.of_link}, min_size=1, max_size=5
         )
         self._app = procrastinate.App(connector=connector)
         self._app.task(name=DELIVER, pass_context=True)(self._deliver)

@@ -1,0 +1,34 @@
+"""Writers: does somebody hold the ledger's lock and do nothing?
+
+Owns: this monitor. Does not own: ending such a writer (``subledger.store.stuck_writers``): who waits for the lock does
+that, and a worker once a minute.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from projections.monitors.monitor import SHOWN, Looking, Monitor
+from subledger.store.database import driver
+from subledger.store.distribution import is_distributed
+from subledger.store.stuck_writers import FIND_LOCK_HOLDERS, lock_holder
+
+
+def stuck_writer(looking: Looking) -> Monitor:
+    """For how long the server has waited for whoever holds the lock: a writer that works lets it wait for moments.
+
+    Where ledgers are spread over servers the lock is another server's, and nothing is measured.
+    """
+    threshold = looking.settings.stuck_writer_s
+    measured = not is_distributed(driver(looking.connection))
+    holders = [lock_holder(row) for row in looking.rows(FIND_LOCK_HOLDERS)] if measured else []
+    longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))  # in whole seconds: moments are none
+    return Monitor(
+        name="stuck_writer", question="Does whoever holds the lock go on?", value=longest_s if measured else None,
+        unit="s", threshold=threshold, rings=threshold is not None and longest_s > threshold,
+        evidence={
+            "measured": measured, "ended_after_s": looking.view.database.timeouts.stuck_writer_s,
+            "holders": [msgspec.to_builtins(holder) for holder in holders[:SHOWN]],
+        },
+        next="subledger worker" if longest_s else None,
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""Writers that hold a ledger's lock and do nothing: finding them, and ending their transactions.
+
+A writer's process may be stopped, or its machine be lost, in the middle of a batch; the server then waits for the rest
+of it with the ledger locked. Between two statements the server ends such a session by itself
+(``idle_in_transaction_session_timeout``). In the middle of one, a COPY above all, no setting of PostgreSQL does: it
+waits without a limit. So whoever waits for the lock in vain ends the session, and a worker does once a minute.
+
+A writer is stuck if the server has waited for it for ``Timeouts.stuck_writer_s``, and in a pause after that its COPY
+has not moved: a slow link is no reason to end what goes on.
+
+Owns: the functions ``ledger_lock_holders`` and ``end_stuck_writers`` of the database, whose text is in the migrations.
+They run as the owner, as the application's role may neither see nor end another session. Does not own: the limits
+(timeouts), the lock (recorder). On a Citus cluster the lock is another server's, and nothing is found.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import psycopg
+import structlog
+
+from subledger.store.database import Database
+from subledger.store.distribution import is_distributed
+
+_PAUSE_S: Final = 5.0
+"""So long a writer that seems stuck is watched before it is ended."""
+
+FIND_LOCK_HOLDERS: Final = """
+-- Who holds the ledger's lock: for how long, and how long the server has waited for them.
+SELECT pid, held_s, waiting_s, state, application, client FROM ledger_lock_holders(%(ledger)s)
+"""
+END_STUCK_WRITERS: Final = """
+-- Ends the sessions that hold the ledger's lock and let the server wait.
+SELECT pid, held_s
+FROM end_stuck_writers(%(ledger)s, make_interval(secs => %(after_s)s), make_interval(secs => %(pause_s)s))
+"""
+
+log = structlog.get_logger("subledger.store")
+
+
+class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """A session of the database that holds a ledger's lock: for how long, and how long the server has waited for it.
+
+    ``waiting_s`` is 0 while the server works for it. ``client`` is its address, None on the server's own machine.
+    """
+
+    pid: int
+    held_s: float
+    waiting_s: float
+    state: str | None
+    application: str | None
+    client: str | None
+
+
+def lock_holder(row: Any) -> LockHolder:
+    """From a row of ``FIND_LOCK_HOLDERS``."""
+    return LockHolder(**dict(zip(LockHolder.__struct_fields__, row, strict=True)))
+
+
+def end_stuck_writers(database: Database, ledger: str) -> list[int]:
+    """Ends the sessions that are stuck with a ledger's lock, and returns their process ids in the server.
+
+    None also where the database does not allow it: the server's administrator must end them then.
+    Raises DatabaseUnavailable.
+    """
+    after_s = database.timeouts.stuck_writer_s
+    parameters = {"ledger": ledger, "after_s": after_s, "pause_s": min(_PAUSE_S, after_s / 4)}
+    with database.write() as connection:
+        if is_distributed(connection):
+            return []
+        try:
+            ended = connection.execute(END_STUCK_WRITERS, parameters).fetchall()
+        except psycopg.errors.InsufficientPrivilege as error:
+            log.warning("a stuck writer cannot be ended", ledger=ledger, detail=str(error))
+            connection.rollback()
+            return []
+    for pid, held_s in ended:
+        log.warning("a stuck writer was ended", ledger=ledger, pid=pid, held_s=round(held_s, 1))
+    return [pid for pid, _ in ended]

@@ -1,0 +1,73 @@
+"""How long anything that talks to the database waits, and what each connection is told of it.
+
+Owns: these limits, and how PostgreSQL and libpq call them. Does not own: where they are set (``api.settings``), nor
+what is done when one is over (``database``, ``stuck_writers``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_000_000)]
+
+_PROBES: Final = 3
+"""So many keepalives without an answer end a connection."""
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of the waits of a connection, in seconds.
+
+    ``lock_timeout_s``: how long a statement waits for a lock. Somebody who holds a ledger's lock is writing a batch, or
+    closes a month or swaps rows that were rebuilt; the first takes less than a second and the others seconds, so who
+    waits half a minute learns more from being told than from waiting.
+    ``stuck_writer_s``: a writer who lets the server wait so long for the rest of what it does is stuck, and its
+    transaction is ended; and it gives up itself when the server has neither said nor taken anything for so long. It
+    must be longer than the largest batch takes to send: 120 s do for 30 MB at 2.5 Mbit/s.
+    ``idle_reader_s``: the same for whoever holds no ledger's lock. Reports, exports and verifications work between two
+    fetches of one snapshot, and nobody waits for them; but a forgotten snapshot keeps the server from tidying up.
+    ``link_timeout_s``: a link on which nothing is acknowledged for so long is lost: a machine was switched off, or a
+    firewall has forgotten the connection. Without that, the server would hold the lock of a lost writer for two hours.
+    """
+
+    lock_timeout_s: Seconds = 30.0
+    stuck_writer_s: Seconds = 120.0
+    idle_reader_s: Seconds = 3_600.0
+    link_timeout_s: Seconds = 60.0
+
+    def options(self, *, idle_s: float) -> str:
+        """What the server is told when a connection begins, as command-line options of it."""
+        after, every = _keepalives(self.link_timeout_s)
+        settings = {
+            "lock_timeout": _milliseconds(self.lock_timeout_s),
+            "idle_in_transaction_session_timeout": _milliseconds(idle_s),
+            "tcp_keepalives_idle": after,
+            "tcp_keepalives_interval": every,
+            "tcp_keepalives_count": _PROBES,
+            "tcp_user_timeout": _milliseconds(self.link_timeout_s),
+        }
+        return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+    @property
+    def of_link(self) -> dict[str, Any]:
+        """The same limits of a link on our side of it, as libpq's parameters."""
+        after, every = _keepalives(self.link_timeout_s)
+        return {
+            "application_name": "subledger",
+            "connect_timeout": 10,
+            "keepalives": 1,
+            "keepalives_idle": after,
+            "keepalives_interval": every,
+            "keepalives_count": _PROBES,
+            "tcp_user_timeout": _milliseconds(self.link_timeout_s),
+        }
+
+
+def _keepalives(timeout_s: float) -> tuple[int, int]:
+    """After how many seconds of silence the other side is probed, and how often then: half the time for each."""
+    return max(round(timeout_s / 2), 1), max(round(timeout_s / 2 / _PROBES), 1)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(round(seconds * 1000), 1)

@@ -1,0 +1,213 @@
+"""A writer that holds a ledger's lock and does nothing: it is seen and ended, and others go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg.waiting import Wait
+
+from api.service import LedgerSettings, Subledger
+from projections.integrity import verify
+from projections.monitors import Monitor, check
+from projections.monitors.settings import set_settings
+from subledger.errors import DatabaseUnavailable, LedgerLocked
+from subledger.store.database import Database, driver
+from subledger.store.migrate import migrate
+from subledger.store.stuck_writers import end_stuck_writers
+from subledger.store.timeouts import Timeouts
+from tests.store.holding import fund, use
+from tests.store.slow_link import opened_link
+
+HASTY = Timeouts(lock_timeout_s=0.2, stuck_writer_s=5)
+"""Of one who does not wait long. Its own transactions must not be taken for stuck, on any machine."""
+STUCK_S = 6
+
+
+@pytest.fixture
+def url(fresh_database_url: str) -> Iterator[str]:
+    """A database of its own, with a ledger: nobody else copies anything there."""
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    fund(service, "acme")
+    yield fresh_database_url
+    database.close()
+
+
+@pytest.fixture
+def connected(url: str) -> Iterator[Callable[[Timeouts], Subledger]]:
+    databases: list[Database] = []
+
+    def connect(timeouts: Timeouts) -> Subledger:
+        databases.append(Database(url, timeouts=timeouts))
+        return Subledger(databases[-1])
+
+    yield connect
+    for database in databases:
+        database.close()
+
+
+@contextmanager
+def stopped_writer(url: str, where: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that has stopped with the ledger's lock in its hand; and the server's process that it has."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.store.stopped_writer", url, "acme", where],
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield process, int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stuck_writer(service: Subledger) -> Monitor:
+    return check(service.database, "acme", datetime.now(UTC)).named("stuck_writer")
+
+
+def longer_than(service: Subledger, seconds: int) -> Monitor:
+    """The monitor once the lock has been held so long: as it stays held, that comes."""
+    while True:
+        found = stuck_writer(service)
+        assert found.evidence["holders"], "somebody holds the lock"
+        if (found.value or 0) >= seconds:
+            return found
+
+
+@pytest.mark.parametrize("where", ["between", "copy"])
+def test_a_process_that_is_stopped_in_a_transaction_is_seen_and_ended_and_another_goes_on(
+    url: str, connected: Callable[[Timeouts], Subledger], where: str
+) -> None:
+    watching, hasty = connected(Timeouts()), connected(HASTY)
+    set_settings(watching.database, "acme", {"stuck_writer_s": 1}, by="test")
+    with stopped_writer(url, where) as (process, backend):
+        rings = longer_than(watching, STUCK_S)
+        [holder] = rings.evidence["holders"]
+        assert rings.rings
+        assert (holder["pid"], holder["application"]) == (backend, "subledger")
+        [outcome] = hasty.record("acme", [use("after")])
+        assert outcome.status == "recorded"
+        assert stuck_writer(watching).value == 0
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.stdout is not None
+        assert process.stdout.read().split() == ["database_unavailable"], "it learns that nothing was recorded"
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM events WHERE event_id LIKE 'stopped%'").fetchone() == (0,)
+    assert verify(watching.database, "acme").differences == []
+
+
+def test_a_worker_ends_a_stuck_writer_though_nobody_waits(url: str, connected: Callable[[Timeouts], Subledger]) -> None:
+    with stopped_writer(url, "copy") as (_, backend):
+        assert end_stuck_writers(connected(Timeouts()).database, "acme") == [], "it may be a slow link"
+        longer_than(connected(Timeouts()), STUCK_S)
+        assert end_stuck_writers(connected(HASTY).database, "acme") == [backend]
+        assert end_stuck_writers(connected(HASTY).database, "acme") == []
+
+
+def test_who_waits_in_vain_for_one_that_works_is_told_to_come_again(
+    url: str, connected: Callable[[Timeouts], Subledger]
+) -> None:
+    hasty = connected(HASTY)
+    with closing(psycopg.connect(url)) as worker, psycopg.connect(url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(1)")
+        worker.execute("SELECT 1 FROM ledgers WHERE ledger = 'acme' FOR UPDATE")
+        worker.pgconn.send_query(b"SELECT pg_advisory_lock(1)")  # the server works on it until the other lets it
+        for attempt in range(2):
+            with pytest.raises(LedgerLocked) as refused:
+                hasty.record("acme", [use(f"u-{attempt}")])
+            assert refused.value.retryable
+            assert refused.value.facts["ledger"] == "acme"
+    assert [outcome.status for outcome in hasty.record("acme", [use("u-0")])] == ["recorded"]
+
+
+def test_a_transaction_in_which_nothing_is_asked_is_ended_by_the_server(
+    url: str, connected: Callable[[Timeouts], Subledger]
+) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        forget_to_go_on(connected(Timeouts(stuck_writer_s=0.05)).database)
+    assert [outcome.status for outcome in connected(Timeouts()).record("acme", [use("u")])] == ["recorded"]
+
+
+def forget_to_go_on(database: Database) -> None:
+    with database.write(recording=True) as connection:
+        connection.execute("SELECT 1 FROM ledgers WHERE ledger = 'acme' FOR UPDATE")
+        connection.wait(something_said())
+        connection.execute("SELECT 1")
+
+
+def something_said() -> Any:
+    """Waits, without asking anything, until the server has something to say: that it ends the session."""
+    while not (yield Wait.R):
+        pass
+
+
+def test_a_server_that_says_nothing_more_is_given_up(url: str) -> None:
+    with opened_link(url) as (its_url, link):
+        database = Database(its_url)
+        service = Subledger(database)
+        service.record("acme", [use("before")])
+        link.fall_silent()
+        give_up_soon(database)
+        with pytest.raises(DatabaseUnavailable):
+            service.record("acme", [use("during")])
+        database.close()
+
+
+def give_up_soon(database: Database) -> None:
+    """Whoever takes a connection from now on does not wait long for the server to say or take something."""
+    for engine in database.engines:
+        sa.event.listen(engine, "checkout", lambda connection, *_: setattr(connection, "silence_s", 0.5))
+
+
+@pytest.mark.parametrize("size", [2, 300])
+def test_a_link_that_falls_silent_in_a_batch_lets_others_go_on(
+    url: str, connected: Callable[[Timeouts], Subledger], size: int
+) -> None:
+    """What was sent before lies in the server, with the lock: in the middle of a statement, or of a COPY."""
+    with opened_link(url) as (its_url, link):
+        database = Database(its_url)
+        service = Subledger(database)
+        service.record("acme", [use("before")])
+        link.fall_silent(after=200_000)
+        give_up_soon(database)
+        # One that is no event keeps it from being sent without the lock.
+        events = [{**use(f"u-{n}"), "note": "x" * (3_000_000 // size)} for n in range(size)] + [{}]
+        with pytest.raises(DatabaseUnavailable):
+            service.record("acme", events)
+        longer_than(connected(Timeouts()), STUCK_S)
+        [outcome] = connected(HASTY).record("acme", [use("after")])
+        assert outcome.status == "recorded"
+        database.close()
+
+
+def test_every_connection_has_its_limits(database: Database) -> None:
+    chosen = Database(
+        database.url, timeouts=Timeouts(lock_timeout_s=7, stuck_writer_s=200, idle_reader_s=300, link_timeout_s=60)
+    )
+    for engine, idle in zip(chosen.engines, ("5min", "200s", "200s"), strict=True):
+        with engine.connect() as connection:
+            shown = {
+                name: connection.scalar(sa.text(f"SHOW {name}"))
+                for name in ("lock_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout",
+                             "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+            }  # fmt: skip
+            assert shown == {
+                "lock_timeout": "7s", "idle_in_transaction_session_timeout": idle, "tcp_user_timeout": "60000",
+                "tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+            }  # fmt: skip
+            ours = driver(connection).info.get_parameters()
+            assert (ours["tcp_user_timeout"], ours["keepalives_idle"], ours["keepalives_count"]) == ("60000", "30", "3")
+    chosen.close()
