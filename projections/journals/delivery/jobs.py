@@ -33,6 +33,8 @@ SCHEMA: Final = "jobs"
 DELIVER: Final = "deliver"
 _STOPS_WITHIN_S: Final = 1.0
 """How long a worker that is to stop lets its jobs go on, before it asks them to end after the delivery in hand."""
+_FINISHES_WITHIN_S: Final = 1e6
+"""How long one that ends by itself lets them: as long as they take."""
 _PAGE: Final = 500
 
 log = structlog.get_logger("subledger.worker")
@@ -77,9 +79,11 @@ class Jobs:
         async with self._app.open_async():
             await self._take_off(0)
             await asyncio.to_thread(self._sweep, 0)
+            # A worker that ends because nothing more is to be begun lets what it has begun take its time.
             await self._app.run_worker_async(
                 concurrency=concurrency, wait=forever, delete_jobs="successful",
-                shutdown_graceful_timeout=_STOPS_WITHIN_S, install_signal_handlers=forever,
+                install_signal_handlers=forever,
+                shutdown_graceful_timeout=_STOPS_WITHIN_S if forever else _FINISHES_WITHIN_S,
             )  # fmt: skip
 
     def _defer(self, ledger: str, channel: str, at: datetime | None) -> None:
