@@ -41,6 +41,7 @@ POST   /v1/ledgers/{ledger}/events                                    writer
 GET    /v1/ledgers/{ledger}/events/{position}                         reader
 GET    /v1/ledgers/{ledger}/events/{position}/proof                   reader
 GET    /v1/ledgers/{ledger}/checkpoint                                reader
+GET    /v1/ledgers/{ledger}/consistency                               reader
 GET    /v1/ledgers/{ledger}/policies                                  reader
 POST   /v1/ledgers/{ledger}/policies                                  controller
 GET    /v1/ledgers/{ledger}/policies/{number}                         reader
