@@ -38,6 +38,7 @@ from api.routes import (
     periods,
     policies,
     reads,
+    rejected,
     reports,
     targets,
     tie_out,
@@ -170,8 +171,8 @@ def create_app(
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
-        ledgers, keys, policies, approvals, customers, events, reads, reports, joint_reports, periods, exports, targets,
-        tie_out, deliveries, monitors, operations,
+        ledgers, keys, policies, approvals, customers, events, rejected, reads, reports, joint_reports, periods,
+        exports, targets, tie_out, deliveries, monitors, operations,
     ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)

@@ -6,7 +6,6 @@ network is unavailable. Every one of 1 to 4 comes with a sentence, none with a t
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,11 +31,13 @@ from api.commands import (
     months,
     policies,
     reads,
+    rejected,
     reports,
 )
 from api.commands.approvals import By, whoami
 from api.commands.policies import policy_named
 from api.event_files import EventLines, Refusals
+from api.rejecting import first_sent
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
@@ -45,6 +46,7 @@ from subledger.event_data import parse_time
 from subledger.events import read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
+from subledger.rejections import LONGEST_NAME, refused_line
 from subledger.store import embedded
 from subledger.store.batch import DUPLICATE, RECORDED, WAITING
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
@@ -74,6 +76,7 @@ maintenance.register(app)
 distribution.register(app)
 bench.register(app)
 reports.register(app)
+rejected.register(app)
 approvals.register(app)
 policies.register(app)
 general_ledgers.register(app)
@@ -264,7 +267,8 @@ def record(
 ) -> None:
     """Records a file of events, one CloudEvent a line. Safe to repeat: what is recorded already is a duplicate.
 
-    Rejected lines go to FILE.rejected.jsonl with their reason. What needs a second person waits: `approvals list`.
+    Rejected lines are kept (`rejected list`), and go to FILE.rejected.jsonl with their reason; that file can be
+    recorded as it is. What needs a second person waits: `approvals list`.
 
     Example: subledger record events.jsonl --ledger acme
     """
@@ -287,7 +291,8 @@ def record(
     if counts["rejected"]:
         for said in refusals.summary():
             err.print(said, markup=False)
-        err.print(f"rejected lines and their reasons: {rejected_path}")
+        err.print(f"rejected lines and their reasons, which can be recorded as they are: {rejected_path}")
+        err.print(f"they are kept until recorded or dismissed: subledger rejected list --ledger {ledger}")
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
@@ -296,6 +301,8 @@ def _record_lines(
     refusals: Refusals,
 ) -> dict[str, int]:  # fmt: skip
     """How many became what; ``waiting`` only where something waits for a second person."""
+    name = rejected_path.name.removesuffix(".rejected.jsonl")
+    way = "stdin" if size is None else f"file:{name[:LONGEST_NAME]}"
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
     done = 0
     with service.database.read() as connection:
@@ -306,6 +313,8 @@ def _record_lines(
             outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
             if not inputs:
                 reading.read_on()
+            texts = [line.strip(b"\r\n") for _, line in kept]
+            outcomes = service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=by, way=way)
             for (number, line), outcome in zip(kept, outcomes, strict=True):
                 if outcome.status == RECORDED:
                     counts["recorded"] += 1
@@ -317,22 +326,20 @@ def _record_lines(
                     counts["rejected"] += 1
                     assert outcome.error is not None
                     refusals.add(number, outcome.error)
-                    text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-                    reason = {"line": number, "event": text, "error": outcome.error.as_document()}
-                    rejects.write(json.dumps(reason, ensure_ascii=False) + "\n")
+                    rejects.write(refused_line(number, first_sent(line.strip(b"\r\n")), outcome.error))
             done += sum(len(line) for _, line in batch)
             show(done)
     return counts
 
 
 @contextmanager
-def _rejects(path: Path) -> Iterator[IO[str]]:
+def _rejects(path: Path) -> Iterator[IO[bytes]]:
     """The file of rejected lines, opened before anything is recorded: if it cannot be written, nothing is recorded.
 
     At the end it is there only if it has a line.
     """
     try:
-        with path.open("w", encoding="utf-8") as file:
+        with path.open("wb") as file:
             yield file
     finally:
         if path.is_file() and not path.stat().st_size:

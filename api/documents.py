@@ -78,6 +78,8 @@ def outcome(result: Outcome) -> Document:
         document["position"] = result.position
     if result.approval_id is not None:
         document["approval_id"] = result.approval_id
+    if result.rejection_id is not None:
+        document["rejection_id"] = result.rejection_id
     if result.error is not None:
         document["error"] = result.error.as_document()
     return document

@@ -5,6 +5,8 @@ Owns: names and buckets of the metrics. Does not own: where they are asked for (
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -34,6 +36,10 @@ REFUSED: Final = prometheus_client.Counter(
     "subledger_refused_calls_total", "Calls that were not taken in because too much waits, or at the end", ["code"]
 )
 
+REJECTED: Final = prometheus_client.Counter(
+    "subledger_rejected_events_total", "Events refused with this process's answers, by code", ["code"]
+)
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 # A child is looked up at a cost of some microseconds, and there are few.
@@ -46,6 +52,12 @@ def answered(method: str, path: str, status: int, seconds: float) -> None:
     method = method if method in _METHODS else "other"  # callers choose it, and each would be kept for ever
     _requests(method, path, str(status)).inc()
     _latency(method, path).observe(seconds)
+
+
+def rejected(codes: Iterable[str]) -> None:
+    """Counts refused events."""
+    for code, count in Counter(codes).items():
+        REJECTED.labels(code).inc(count)
 
 
 class BatchMetrics:

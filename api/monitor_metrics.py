@@ -105,13 +105,17 @@ class _Families:
             "Deliveries by state: all that are not in the books, of the others those that changed in the window",
             labels=("ledger", "destination", "state"),
         )
+        self.rejections = GaugeMetricFamily(
+            "subledger_rejected_open", "Rejected events that are neither recorded nor dismissed, by code",
+            labels=("ledger", "code"),
+        )  # fmt: skip
         self.left_out = GaugeMetricFamily(
             "subledger_monitor_ledgers_left_out", "1 where there are more ledgers than are looked at"
         )
 
     @property
     def all(self) -> tuple[GaugeMetricFamily, ...]:
-        return self.values, self.ringing, self.deliveries, self.left_out
+        return self.values, self.ringing, self.deliveries, self.rejections, self.left_out
 
     def add(self, looked: monitors.Looked) -> None:
         ledger = looked.report.ledger
@@ -121,3 +125,5 @@ class _Families:
             self.ringing.add_metric([ledger, monitor.name], float(monitor.rings))
         for (destination, state), count in sorted(looked.deliveries.items()):
             self.deliveries.add_metric([ledger, destination, state], count)
+        for code, count in sorted(looked.rejections.items()):
+            self.rejections.add_metric([ledger, code], count)

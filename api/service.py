@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from api.metrics import BatchMetrics
+from api.rejecting import RejectedEvents
 from projections import monitors
 from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.clock import clock_event
@@ -40,12 +41,14 @@ from subledger.errors import (
     SettingFixed,
 )
 from subledger.events import Event, format_time, own_event, read_data, read_event
+from subledger.json_text import loads
 from subledger.ledger import LedgerState, check_day_has_come
 from subledger.money import exponent
 from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
 from subledger.periods import Period, duration, end_of_day, time_zone
 from subledger.persons import NOBODY
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
+from subledger.rejections import as_first_sent, text_of
 from subledger.store import views
 from subledger.store.batch import Input, Outcome
 from subledger.store.collecting import collection_held_off
@@ -96,6 +99,7 @@ class Subledger:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
+        self.rejected = RejectedEvents(database, self.gatherer, read_text)
         self.jobs = Jobs(database, (monitors.watch, end_stuck_writers))
 
     # --- ledgers and events ---------------------------------------------------------------------------------
@@ -175,12 +179,16 @@ class Subledger:
         """Another posting policy for what is recorded from now on; see ``projections.policies``."""
         return adopt_policy(self.recorder, ledger, policy, by=by)
 
-    def record(self, ledger: str, documents: Sequence[object], *, by: str = NOBODY) -> list[Outcome]:
-        """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks.
+    def record(
+        self, ledger: str, documents: Sequence[object], *, by: str = NOBODY, way: str = "library"
+    ) -> list[Outcome]:
+        """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks, ``way`` how.
 
-        What other threads record meanwhile is committed together with it; see ``store.gathering``.
+        What other threads record meanwhile is committed together with it; see ``store.gathering``. What is rejected is
+        kept before this returns.
         """
-        return self.gatherer.record(ledger, read_inputs(documents), by=by)
+        outcomes = self.gatherer.record(ledger, read_inputs(documents), by=by)
+        return self.rejected.keep(ledger, outcomes, lambda number: text_of(documents[number]), sender=by, way=way)
 
     def expire(self, ledger: str, through: date) -> int:
         """The expiry sweep through the end of a day, where the ledger lives; of today, through now.
@@ -253,14 +261,28 @@ class Subledger:
 
 
 def read_input(document: object) -> Input:
-    """An event, or the reason why the document is none, with the id it gave itself."""
+    """An event, or the reason why the document is none, with the id it gave itself.
+
+    A line of FILE.rejected.jsonl is the event in it, so that the file can be sent again.
+    """
     if isinstance(document, InvalidInput):  # its text was none
         return document
     try:
+        again = as_first_sent(document)
+        if again is not None:
+            document = loads(again)
         return read_event(document)
     except InvalidInput as error:
         event_id = document.get("id") if isinstance(document, dict) else None
         error.facts = {**error.facts, "event_id": event_id if isinstance(event_id, str) else None}
+        return error
+
+
+def read_text(text: bytes) -> Input:
+    """One event's text as an event, or the reason why it is none."""
+    try:
+        return read_input(loads(text))
+    except InvalidInput as error:
         return error
 
 

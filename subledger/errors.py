@@ -13,6 +13,7 @@
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused
+    │   ├── RejectionSettled  RejectionCut
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
@@ -23,7 +24,7 @@
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownCheckpoint  UnknownExport  UnknownFormat
     │   ├── UnknownApproval  UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel
-    │   └── UnknownConnector  UnknownDelivery
+    │   └── UnknownConnector  UnknownDelivery  UnknownRejection
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
     │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping
@@ -453,6 +454,18 @@ class SandboxLedger(Refused):
     code = "sandbox_ledger"
 
 
+class RejectionSettled(Refused):
+    """The rejected event was recorded or dismissed since."""
+
+    code = "rejection_settled"
+
+
+class RejectionCut(Refused):
+    """The rejected event is not kept whole, so it cannot be recorded from here."""
+
+    code = "rejection_cut"
+
+
 class PeriodOutOfOrder(Refused):
     """Periods close in order."""
 
@@ -616,6 +629,12 @@ class UnknownApproval(NotFound):
     """Nothing of this id waits, or has waited, for a second person."""
 
     code = "unknown_approval"
+
+
+class UnknownRejection(NotFound):
+    """No rejected event has this id."""
+
+    code = "unknown_rejection"
 
 
 class UnknownEntity(NotFound):

@@ -19,10 +19,10 @@ from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
 from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Service, Text, caller_of, needs
 from api.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.service import Subledger, read_inputs
-from subledger.errors import EventConflict, InvalidValue, TooLarge
+from subledger.errors import EventConflict, InvalidJson, InvalidValue, TooLarge
 from subledger.event_data import EVENT_TYPES
 from subledger.events import CloudEvent
-from subledger.json_text import loads_each
+from subledger.json_text import loads_each, texts_of
 from subledger.own_event_data import RESERVED_TYPES
 from subledger.store.batch import REJECTED, WAITING, Input, Outcome
 from subledger.store.ledgers import ledger_head, rules_of
@@ -32,6 +32,7 @@ from subledger.wording import did_you_mean, printable
 
 router = Router(prefix="/v1/ledgers/{ledger}", tags=["events"])
 
+WAY = "http"
 _MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json", "application/json")
 
 _PURCHASE = {
@@ -101,10 +102,17 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     if media_type not in _MEDIA_TYPES:
         raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
     bodies: Bodies = request.app.state.bodies
-    single, inputs = await bodies.decode(await request.body(), _read)
+    text, caller = await request.body(), caller_of(request)
+    try:
+        single, inputs = await bodies.decode(text, _read)
+    except InvalidJson as error:
+        await run_in_threadpool(service.rejected.keep_unread, ledger, error, text, sender=caller, way=WAY)
+        raise
     if not inputs:
         await run_in_threadpool(_must_exist, service, ledger)
-    outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller_of(request))
+    outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller)
+    if any(outcome.status == REJECTED for outcome in outcomes):  # kept before the answer
+        outcomes = await run_in_threadpool(_kept, service, ledger, outcomes, text, caller, single=single)
     document = {"results": [documents.outcome(outcome) for outcome in outcomes]}
     return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
 
@@ -157,6 +165,14 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
             expected=f"at most {MAX_EVENTS} events", found=str(len(body)),
         )  # fmt: skip
     return False, read_inputs(body)
+
+
+def _kept(
+    service: Subledger, ledger: str, outcomes: list[Outcome], text: bytes, caller: str, *, single: bool
+) -> list[Outcome]:
+    """The outcomes, with the rejected events kept, each as it stands in the body."""
+    texts = [text.strip()] if single else texts_of(text)
+    return service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=caller, way=WAY)
 
 
 def _must_exist(service: Subledger, ledger: str) -> None:

@@ -21,6 +21,7 @@ from projections.journals.proofs import prove
 from projections.journals.rows import rows
 from projections.journals.summary import entries_waiting, journals_of
 from projections.journals.unmapped import unmapped
+from projections.rejected import summary
 from subledger.errors import IntegrityFault, Refused, SubledgerError
 from subledger.events import format_time
 from subledger.ledger import LedgerState, is_closed
@@ -29,6 +30,7 @@ from subledger.periods import Period
 from subledger.store.database import Database, driver
 from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import MICROSECOND
+from subledger.store.rejections import OPEN, Chosen, counts
 
 Standing = Literal["done", "open", "blocked", "attention"]
 """Done; to be done; in the way of the close; not in the way, but somebody should look."""
@@ -119,6 +121,7 @@ class _Looking:
         yield self._months_before()
         yield self._month_over()
         yield self._approvals()
+        yield self._rejected()
         yield self._rates()
         yield self._expiries()
         yield self._mapping()
@@ -161,6 +164,16 @@ class _Looking:
             name="approvals", question="Does anything of the month wait for a second person?",
             state="attention" if items else "done", evidence={"waiting": items},
             next=self._command("approvals list") if items else None,
+        )  # fmt: skip
+
+    def _rejected(self) -> Step:
+        """Undated events are of the month in which they were refused first, or before."""
+        chosen = Chosen(state=OPEN, until=self._period.end(self._state.zone))
+        found = counts(self._connection, self._state.ledger, chosen)
+        return Step(
+            name="rejected", question="Is all rejected usage of the month settled?",
+            state="attention" if found else "done", evidence=summary(found),
+            next=self._command(f"rejected list --to {self._period.last_day}") if found else None,
         )  # fmt: skip
 
     def _rates(self) -> Step:

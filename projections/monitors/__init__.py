@@ -7,6 +7,7 @@
     latency     how long does an event take into the general ledger?
     payments    payments that nobody has said what they are for
     blocks      what is left on finished blocks, and expiries that are overdue
+    rejected    rejected events that nobody has settled
     mismatch    does the ledger's end hold together, and what did the last verification say?
     writers     does whoever holds the ledger's lock go on?
     notices     who is told of a change, once

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.balances import OfLedger
-from projections.monitors import blocks, deliveries, latency, mismatch, payments, writers
+from projections.monitors import blocks, deliveries, latency, mismatch, payments, rejected, writers
 from projections.monitors.monitor import Looking, Monitor, Report
 from projections.monitors.settings import settings_of
 from projections.snapshots import LEDGER, keep_more
@@ -37,13 +37,15 @@ _EVER: Final = date(8999, 12, 31)
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
-    """A report, how many deliveries there are by general ledger and state, and what is left for the next look.
+    """A report, how many deliveries there are by general ledger and state, how many rejections are open by code, and
+    what is left for the next look.
 
     ``lags``: more than need be was added up, for want of a snapshot.
     """
 
     report: Report
     deliveries: dict[tuple[str, str], int]
+    rejections: dict[str, int]
     blocks: blocks.Looked | None
     lags: bool
 
@@ -75,7 +77,10 @@ def look(database: Database, ledger: str, now: datetime) -> Looked:
         clearing, of_blocks = blocks.clearing(looking)
         monitors = [monitor(looking) for monitor in MONITORS]
         monitors.insert(_CLEARING_AT, clearing)
+        refused = rejected.open_rejections(looking)
+        monitors.append(rejected.rejected(looking, refused))
         return Looked(
             report=Report(ledger=ledger, looked_at=now, position=opened.position, monitors=tuple(monitors)),
-            deliveries=deliveries.deliveries_by_state(looking), blocks=of_blocks, lags=books.lags,
+            deliveries=deliveries.deliveries_by_state(looking),
+            rejections={count.code: count.rejections for count in refused}, blocks=of_blocks, lags=books.lags,
         )  # fmt: skip

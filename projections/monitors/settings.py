@@ -22,6 +22,8 @@ OFF: Final = "off"
 _LONGEST_S: Final = 1e8
 _MOST: Final = 1_000_000_000
 _DAYS: Final = 366
+_CODES: Final = 100
+_LONGEST_CODE: Final = 60
 
 
 class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,9 +32,11 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ``window_days``: how far back deliveries are counted. ``delivery_success_percent``: as many at least of those that
     were decided arrived. ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: how old an export, a
     payment or an overdue expiry may be. ``event_to_general_ledger_s``: how long a journal may take from its last event
-    into the books. ``dead_letters`` and ``uncleared_blocks``: so many at most. ``verified_within_s``: how long ago the
-    last clean verification may be. ``stuck_writer_s``: how long the server may wait for whoever holds the ledger's
-    lock. ``webhook``: the address that is told of changes, signed with ``webhook_secret``.
+    into the books. ``dead_letters`` and ``uncleared_blocks``: so many at most. ``rejected_events``: so many rejected
+    events may be open for longer than ``rejected_after_s``, by default none for longer than a day; those whose code is
+    ``rejected_expected`` do not count. ``verified_within_s``: how long ago the last clean verification may be.
+    ``stuck_writer_s``: how long the server may wait for whoever holds the ledger's lock. ``webhook``: the address that
+    is told of changes, signed with ``webhook_secret``.
     """
 
     window_days: int = 7
@@ -43,6 +47,9 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     dead_letters: int | None = 10
     uncleared_blocks: int | None = 0
     expiry_overdue_s: float | None = 86_400.0
+    rejected_events: int | None = 0
+    rejected_after_s: float | None = 86_400.0
+    rejected_expected: tuple[str, ...] = ("insufficient_credits",)
     verified_within_s: float | None = None
     stuck_writer_s: float | None = 60.0
     webhook: str = ""
@@ -53,7 +60,7 @@ _AT_MOST: Final[dict[str, float]] = {
     "delivery_success_percent": 100.0, "not_accepted_after_s": _LONGEST_S, "unapplied_after_s": _LONGEST_S,
     "event_to_general_ledger_s": _LONGEST_S, "expiry_overdue_s": _LONGEST_S, "verified_within_s": _LONGEST_S,
     "stuck_writer_s": _LONGEST_S,
-    "dead_letters": _MOST, "uncleared_blocks": _MOST,
+    "dead_letters": _MOST, "uncleared_blocks": _MOST, "rejected_events": _MOST, "rejected_after_s": _LONGEST_S,
 }  # fmt: skip
 
 FIND_SETTINGS: Final = """
@@ -116,6 +123,13 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
     for name, highest in _AT_MOST.items():
         _check(name, getattr(settings, name), 0, highest)
     _check("window_days", settings.window_days, 1, _DAYS)
+    if len(settings.rejected_expected) > _CODES or any(
+        len(code) > _LONGEST_CODE for code in settings.rejected_expected
+    ):
+        raise InvalidInput(
+            "rejected_expected is a list of codes", field="rejected_expected",
+            expected=f"at most {_CODES} codes of errors, such as insufficient_credits",
+        )  # fmt: skip
     if settings.webhook:
         check_url(settings.webhook, field="webhook", query=True)
         if not settings.webhook_secret:

@@ -49,7 +49,8 @@ RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "w
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event: recorded or a duplicate, at a position, or rejected with its error.
 
-    Or it waits for a second person, under an approval's id.
+    Or it waits for a second person, under an approval's id. ``decided_at_position`` is of a rejected event: where the
+    ledger was then. ``rejection_id`` is what it is kept as (store/rejections).
     """
 
     event_id: str | None
@@ -57,6 +58,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     position: int | None = None
     error: SubledgerError | None = None
     approval_id: str | None = None
+    decided_at_position: int | None = None
+    rejection_id: str | None = None
 
 
 class Approved(msgspec.Struct, frozen=True, gc=False):
@@ -164,11 +167,11 @@ class Writing:
             by = item.by
             item = item.event
         if isinstance(item, SubledgerError):
-            return Outcome(event_id=item.facts.get("event_id"), status=REJECTED, error=item)
+            return _rejected(item.facts.get("event_id"), item, head)
         key = (item.source, item.event_id)
         known = memory.recorded.get(key)
         if known is not None:
-            return _repeated(item, known)
+            return _repeated(item, known, head)
         wallet, state = memory.wallet(item.customer), head.state
         try:
             check_not_in_future(state, item, head.recorded_at)
@@ -176,7 +179,7 @@ class Writing:
         except (Refused, InvalidInput) as error:
             if isinstance(error, InsufficientCredits) and "reasons" in error.facts:
                 self._short.append((item, wallet, memory.knows(wallet.customer)))
-            return Outcome(event_id=item.event_id, status=REJECTED, error=error)
+            return _rejected(item.event_id, error, head)
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
             self._waiting.append(
@@ -270,11 +273,15 @@ class Writing:
                 found=approval_id,
             )
         if error is not None:
-            return Outcome(event_id=event.event_id, status=REJECTED, error=error, approval_id=approval_id)
+            return msgspec.structs.replace(_rejected(event.event_id, error, self._head), approval_id=approval_id)
         return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
 
 
-def _repeated(event: Event, known: Recorded | Original | RecordedEvent) -> Outcome:
+def _rejected(event_id: str | None, error: SubledgerError, head: Head) -> Outcome:
+    return Outcome(event_id=event_id, status=REJECTED, error=error, decided_at_position=head.position)
+
+
+def _repeated(event: Event, known: Recorded | Original | RecordedEvent, head: Head) -> Outcome:
     """The same key again: a duplicate where the content is the same, else a conflict that names what differs."""
     stored = known if isinstance(known, Recorded) else known.event
     different = differences(
@@ -294,7 +301,7 @@ def _repeated(event: Event, known: Recorded | Original | RecordedEvent) -> Outco
         position=known.position,
         differs=different,
     )
-    return Outcome(event_id=event.event_id, status=REJECTED, position=known.position, error=error)
+    return msgspec.structs.replace(_rejected(event.event_id, error, head), position=known.position)
 
 
 def _save_settings(connection: WriteConnection, ledger: str, recorded: RecordedEvent) -> None:

@@ -13,6 +13,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     counted, signed          tallies, checkpoints
     access                   api_keys
     waiting                  approvals
+    refused                  rejected_events
     of customers, erasable   customer_attributes
 
 A table outside the log that nothing else proves has a ``seal``: a hash of the row, by a trigger (migrations/sealing).
@@ -59,6 +60,9 @@ ONLY_FORWARD: Final = {
         "payload_hash", "submitted_at", "changed_at",
     ),
     "approvals": ("state", "checker", "decided_at", "note"),
+    "rejected_events": (
+        "code", "problem", "position", "last_at", "attempts", "dismissed_at", "dismissed_by", "dismissed_reason",
+    ),
 }  # fmt: skip
 """Whose rows are never deleted, and the columns that may change."""
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
@@ -602,6 +606,53 @@ approvals = Table(
     Index("ix_approvals_requested_at", "ledger", "requested_at", "approval_id"),
     comment="Events that wait for a second person, and how it was decided. Not part of the log.",
 )
+
+rejected_events = Table(
+    "rejected_events",
+    metadata,
+    _ledger(),
+    Column("rejection_id", Text, primary_key=True),
+    Column("content_hash", LargeBinary, nullable=False, comment="SHA-256 of all that was sent"),
+    Column(
+        "sent",
+        LargeBinary,
+        comment="the event as it was sent, its first bytes where it was longer; NULL: counted together, not kept one "
+        "by one",
+    ),
+    Column("sent_bytes", BigInteger, nullable=False, comment="length of all that was sent"),
+    Column("source", Text),
+    Column("event_id", Text),
+    Column("type", Text),
+    Column("customer", Text),
+    _moment("occurred_at", nullable=True),
+    Column("data_hash", LargeBinary, comment="SHA-256 of its data in canonical JSON"),
+    Column("amount_minor", BigInteger),
+    Column("currency", Text),
+    Column("credits", Numeric),
+    Column("unit", Text),
+    Column("sender", Text, nullable=False),
+    Column("way", Text, nullable=False, comment="http, file:NAME, stdin, retry …"),
+    _moment("first_at"),
+    Column("code", Text, nullable=False),
+    Column("problem", Text, nullable=False, comment="why, as it was answered last: a problem document"),
+    Column("position", BigInteger, nullable=False, comment="of the ledger's last event when it was last refused"),
+    _moment("last_at"),
+    Column("attempts", BigInteger, nullable=False, comment="how often it was refused"),
+    _moment("dismissed_at", nullable=True),
+    Column("dismissed_by", Text),
+    Column("dismissed_reason", Text),
+    _seal(),
+    CheckConstraint("attempts >= 1 AND position >= 0 AND sent_bytes >= 0", name="counts_up"),
+    CheckConstraint("num_nonnulls(amount_minor, currency) <> 1", name="money"),
+    CheckConstraint("num_nonnulls(credits, unit) <> 1", name="credits"),
+    CheckConstraint("num_nonnulls(dismissed_at, dismissed_by, dismissed_reason) IN (0, 3)", name="dismissal"),
+    Index("ix_rejected_events_first_at", "ledger", "first_at", "rejection_id"),
+    Index(
+        "ix_rejected_events_not_dismissed", "ledger", "first_at", postgresql_where=text("dismissed_at IS NULL")
+    ),
+    comment="Events that were refused, whoever sent them and however. Kept beside the log, never changed but for "
+    "how often and why they were refused last, and their dismissal.",
+)  # fmt: skip
 
 api_keys = Table(
     "api_keys",

@@ -17,6 +17,7 @@ import psycopg
 
 from api.cli import BATCH as FILE_BATCH
 from api.cli import _record_lines as record_lines  # what `subledger record` does with the bytes of a file
+from api.event_files import EventLines, Refusals
 from api.service import LedgerSettings, Subledger
 from subledger.events import Event, read_event
 from subledger.persons import NOBODY
@@ -142,7 +143,11 @@ def _round_of_lines(writer: Writer, raw: Raw) -> Round:
     lines = BytesIO(b"\n".join(orjson.dumps(document) for document in writer.next_usage(count)))
     with tempfile.TemporaryDirectory() as directory:
         rejected = Path(directory) / "rejected.jsonl"
-        own_s = seconds(lambda: record_lines(writer.service, writer.ledger, NOBODY, lines, rejected, None))
+        own_s = seconds(
+            lambda: record_lines(
+                writer.service, writer.ledger, NOBODY, EventLines(lines, "-"), rejected, None, Refusals()
+            )
+        )
     if writer.position != first + count - 1:
         raise RuntimeError("the benchmark's own lines were refused")
     return rate_round(count, [own_s], raw.copies_s(writer.ledger, first, first + count - 1, FILE_BATCH))

@@ -64,6 +64,7 @@ def test_a_ledger_whose_journals_arrive_rings_nowhere(service: Subledger, one: t
     assert {monitor.name: monitor.value for monitor in report.monitors} == {
         "delivery_success": 100.0, "exports_not_accepted": 0, "unapplied_payments": 0, "event_to_general_ledger": 0,
         "dead_letters": 0, "clearing": 0, "expiry_sweep": 0, "mismatch": 0, "stuck_writer": 0,
+        "rejected": 0,
     }  # fmt: skip
     assert report.well
     assert all(monitor.next is None for monitor in report.monitors)

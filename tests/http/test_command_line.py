@@ -93,6 +93,8 @@ def test_rejected_lines_are_kept_with_their_reason(run: Run, tmp_path: Path) -> 
     assert counts == {"recorded": 2, "duplicates": 0, "rejected": 2}
     rejected = [json.loads(line) for line in Path(f"{file}.rejected.jsonl").read_text().splitlines()]
     assert [(item["line"], item["error"]["code"]) for item in rejected] == [(2, "invalid_json"), (4, "wrong_type")]
+    assert rejected[0]["event"] == "{broken"
+    assert rejected[1]["event"] == {**USE, "data": {"credits": 400}}, "as it was sent"
     file.write_text(_lines(BUY, USE))
     assert _json(run("record", str(file), "--ledger", "rejects", "--json"))["duplicates"] == 2
     assert not Path(f"{file}.rejected.jsonl").exists()
@@ -127,6 +129,63 @@ def test_a_file_that_is_no_json_lines_is_refused_and_nothing_of_it_recorded(run:
     assert _json(run("ledger", "list", "--json"))["items"]
     day = run("balances", "--ledger", "shapes", "--as-of", "9999-12-31", "--json")
     assert (day.returncode, json.loads(day.stdout)["detail"]) == (2, "as-of is out of range")
+
+
+def test_a_file_of_rejected_lines_is_recorded_as_it_is_once_nothing_is_in_the_way(run: Run, tmp_path: Path) -> None:
+    run("ledger", "create", "again", "--currency", "USD")
+    file = tmp_path / "events.jsonl"
+    late = {**USE, "id": "late", "subject": "c2"}
+    file.write_text(_lines(USE) + "{broken\n" + _lines(late))
+    refused = run("record", str(file), "--ledger", "again", "--by", "ann")
+    assert refused.returncode == 3
+    assert "2 insufficient_credits" in refused.stderr
+    assert "1 invalid_json" in refused.stderr
+    counts = _json(run("rejected", "counts", "--ledger", "again", "--json"))
+    assert (counts["rejections"], counts["credits"]) == (3, {"credit": "800"})
+    items = _json(run("rejected", "list", "--ledger", "again", "--json"))["items"]
+    assert {(item["sender"], item["way"]) for item in items} == {("ann", "file:events.jsonl")}
+    _json(run("record", "-", "--ledger", "again", "--json", stdin=_lines(BUY)))
+    recorded = _json(run("record", f"{file}.rejected.jsonl", "--ledger", "again", "--json"), 3)
+    assert recorded == {"recorded": 1, "duplicates": 0, "rejected": 2}
+    again = [json.loads(line) for line in Path(f"{file}.rejected.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert [item["event"] for item in again] == ["{broken", late]
+    items = _json(run("rejected", "list", "--ledger", "again", "--state", "all", "--json"))["items"]
+    assert sorted((item["state"], item["attempts"]) for item in items) == [("open", 2), ("open", 2), ("retried", 1)]
+
+
+def test_rejections_are_listed_counted_shown_retried_and_dismissed(run: Run) -> None:
+    run("ledger", "create", "refusing", "--currency", "USD")
+    lines = _lines(USE, {**BUY, "data": {**BUY["data"], "price": 100}})
+    assert run("record", "-", "--ledger", "refusing", stdin=lines).returncode == 3
+    items = _json(run("rejected", "list", "--ledger", "refusing", "--json"))["items"]
+    use, buy = (next(item for item in items if item["id"] == name) for name in ("use", "buy"))
+    assert (buy["amount"], buy["way"]) == ({"amount": "100.00", "currency": "USD"}, "stdin")
+    assert "insufficient_credits" in run("rejected", "list", "--ledger", "refusing").stdout
+    counted = run("rejected", "counts", "--ledger", "refusing").stdout
+    assert "100.00 USD" in counted
+    assert "400 credit" in counted
+    shown = _json(run("rejected", "show", buy["rejection_id"], "--ledger", "refusing", "--json"))
+    assert shown["error"]["code"] == "wrong_type"
+    assert "wrong_type" in run("rejected", "show", buy["rejection_id"], "--ledger", "refusing").stdout
+    still = _json(run("rejected", "retry", "--all", "--ledger", "refusing", "--json"), 3)
+    assert still["rejected"] == 2
+    _json(run("record", "-", "--ledger", "refusing", "--json", stdin=_lines(BUY)))
+    retried = run("rejected", "retry", use["rejection_id"], "--ledger", "refusing")
+    assert (retried.returncode, "recorded" in retried.stdout) == (0, True)
+    assert run("rejected", "retry", "--ledger", "refusing").returncode == 2
+    states = {
+        item["id"]: item["state"]
+        for item in _json(run("rejected", "list", "--ledger", "refusing", "--state", "all", "--json"))["items"]
+    }
+    assert states == {"use": "retried", "buy": "corrected"}
+    assert run("record", "-", "--ledger", "refusing", stdin="{broken\n").returncode == 3
+    [broken] = _json(run("rejected", "list", "--ledger", "refusing", "--json"))["items"]
+    dismiss = ("rejected", "dismiss", broken["rejection_id"], "--ledger", "refusing", "--reason", "noise")
+    dismissed = _json(run(*dismiss, "--by", "carol", "--json"))
+    assert (dismissed["state"], dismissed["dismissed"]["by"]) == ("dismissed", "carol")
+    assert run(*dismiss).returncode == 3
+    assert _json(run("rejected", "counts", "--ledger", "refusing", "--json"))["rejections"] == 0
+    assert run("rejected", "list", "--ledger", "refusing", "--state", "lost").returncode == 2
 
 
 def test_exit_codes_say_what_kind_of_failure(run: Run) -> None:

@@ -40,7 +40,8 @@ READS = [
     ("periods",), ("checklist", "2026-01"), ("checklist", "2026-01", "--json"), ("journals", "list", "2026-01"),
     ("exports", "list"), ("mapping", "show"), ("mapping", "show", "--json"), ("policy", "list"), ("policy", "show"),
     ("policy", "show", "--json"), ("channel", "list"), ("deliveries", "list"), ("approvals", "list", "--all"),
-    ("approvals", "list", "--json"), ("monitor",), ("monitor", "--json"), ("monitor", "thresholds", "show"),
+    ("approvals", "list", "--json"), ("rejected", "list"), ("rejected", "counts"),
+    ("monitor",), ("monitor", "--json"), ("monitor", "thresholds", "show"),
     ("target", "show", "csv"), ("verify",), ("ledger", "list"),
 ]  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from tests.conftest import NewLedger, cloud_event
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 NAMES = (
     "delivery_success", "exports_not_accepted", "unapplied_payments", "event_to_general_ledger", "dead_letters",
-    "clearing", "expiry_sweep", "mismatch", "stuck_writer",
+    "clearing", "expiry_sweep", "mismatch", "stuck_writer", "rejected",
 )  # fmt: skip
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -260,3 +261,20 @@ def test_the_command_tells_the_webhook_and_says_what_waits(run: Run, tmp_path: P
     assert json.loads(run("verify", "--ledger", "late", "--json").stdout)["clean"] is True
     report = json.loads(run("monitor", "--ledger", "late", "--json").stdout)
     assert report["monitors"][NAMES.index("mismatch")]["evidence"]["verification"]["differences"] == 0
+
+
+def test_the_metrics_say_how_many_rejections_are_open_by_code_and_how_often_was_refused(apart: Subledger) -> None:
+    client = serving(apart, metrics_monitors_s=0)
+
+    def counted() -> float:
+        found = re.search(
+            r'^subledger_rejected_events_total{code="missing_field"} (\S+)$', client.get("/metrics").text, re.M
+        )
+        return float(found[1]) if found else 0.0
+
+    before = counted()
+    apart.record("acme", [{"id": "no event"}, {"id": "no event"}, {"id": "none either"}])
+    assert counted() == before + 3
+    found = families(client)
+    assert found["subledger_rejected_open"] == {("missing_field", "acme"): 2.0}
+    assert found["subledger_monitor_value"]["acme", "rejected"] == 0, "they were refused only just now"

@@ -70,6 +70,19 @@ def test_the_reports_are_made_and_tie(work: Path, tour: subprocess.CompletedProc
     assert "cust-42" in (work / "statement.html").read_text("utf-8")
 
 
+def test_what_was_refused_is_listed_and_retried_as_the_readme_says(tmp_path: Path) -> None:
+    """In a home of its own: what is recorded here would be in the tour's January."""
+    created = "subledger ledger create acme --currency USD\n"
+    done = subprocess.run(
+        ["bash", "-e", "-c", created + _block("subledger rejected counts")],
+        capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path), timeout=300,
+    )  # fmt: skip
+    subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "40 credit" in done.stdout
+    assert "retried" in done.stdout.splitlines()[-2]
+
+
 def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     work: Path, tour: subprocess.CompletedProcess[str]
 ) -> None:

@@ -373,6 +373,9 @@ def test_a_call_that_cannot_be_answered_says_why(
 
 # What takes more to trigger than a line → the file of the test that does.
 ELSEWHERE: dict[type[SubledgerError], str] = {
+    errors.UnknownRejection: "tests/store/test_rejections.py",
+    errors.RejectionSettled: "tests/store/test_rejections.py",
+    errors.RejectionCut: "tests/store/test_rejections.py",
     errors.UnmappedRole: "tests/store/test_mapping.py",
     errors.CheckpointConflict: "tests/http/test_checkpoints.py",
     errors.UnknownCheckpoint: "tests/http/test_checkpoints.py",

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from subledger.errors import InvalidJson
-from subledger.json_text import MAX_DEPTH, loads, loads_each
+from subledger.json_text import MAX_DEPTH, loads, loads_each, texts_of
 
 # Names that are often the same, as they read and as they are written; colons and escapes are what the count goes by.
 NAMES = st.one_of(st.sampled_from(["a", "b", "a:", ":", "\\", "\\u003a", "é", ""]), st.text(max_size=3))
@@ -83,6 +83,8 @@ def test_of_a_list_each_item_with_a_repeated_name_is_refused_and_the_others_are_
     assert len(found) == len(items)
     for text, value in zip(items, found, strict=True):
         assert isinstance(value, InvalidJson) if has_repeated_name(text) else value == orjson.loads(text)
+    written = texts_of(f"{blank}[{blank}{f'{blank},{blank}'.join(items)}{blank}]{blank}".encode())
+    assert written == [text.encode() for text in items], "each as it is written"
 
 
 @given(st.binary(max_size=30))

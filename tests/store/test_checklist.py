@@ -122,3 +122,19 @@ def test_what_comes_after_the_journal_waits_for_the_next(service: Subledger, new
     service.record(ledger, [buy("c2")])
     step = looked(service, ledger)["journals"]
     assert (step.state, step.evidence["entries_wait"]) == ("open", True)
+
+
+def test_rejected_usage_of_the_month_is_asked_for_with_its_amounts_and_keeps_nothing_open(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    late = cloud_event("u2", "credits.consumed", "c1", "2026-02-01T00:00:00Z", credits="5")
+    service.record(ledger, [cloud_event("u1", "credits.consumed", "c1", "2026-01-31T23:59:59Z", credits="4"), late])
+    step = looked(service, ledger)["rejected"]
+    assert (step.state, step.evidence["rejections"], step.evidence["credits"]) == ("attention", 1, {"credit": "4"})
+    assert [code["code"] for code in step.evidence["codes"]] == ["insufficient_credits"]
+    assert step.next == f"subledger rejected list --to 2026-01-31 --ledger {ledger}"
+    assert looked(service, ledger, FEBRUARY)["rejected"].evidence["credits"] == {"credit": "9"}
+    close_period(service.recorder, ledger, JANUARY)
+    exports.export(service.recorder, service.database, ledger, JANUARY, "csv")
+    assert looked(service, ledger)[""].done, "somebody should look, and the month is handed over"

@@ -16,6 +16,7 @@ from projections.monitors import Monitor, blocks, check, look, mismatch, payment
 from projections.monitors.settings import MonitorSettings, read_settings, set_settings, settings_of
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.posting import shipped_policy
+from subledger.store import rejections
 from tests.conftest import cloud_event
 from tests.store.tampering import LEDGER, tamper
 
@@ -327,3 +328,52 @@ def test_thresholds_are_as_they_were_set_and_the_rest_as_they_ship(service: Subl
 def test_a_ledger_that_there_is_not_has_no_monitors(service: Subledger) -> None:
     with pytest.raises(UnknownLedger):
         check(service.database, "nowhere", datetime.now(UTC))
+
+
+# --- rejected events ------------------------------------------------------------------------------------------------
+
+
+def test_a_rejection_rings_a_day_after_it_was_refused_until_it_is_settled(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    faulty = {**pay("p1", "c1", "7.00"), "data": {"amount": 7, "currency": "USD"}}
+    [refused] = service.record(ledger, [faulty])
+    assert looked(service, ledger, "rejected", hours=23).value == 0
+    rings = looked(service, ledger, "rejected", hours=25)
+    assert (rings.value, rings.rings, rings.next) == (1, True, f"subledger rejected counts --ledger {ledger}")
+    assert rings.evidence["open"]["amounts"] == {"USD": "7.00"}
+    set_settings(service.database, ledger, {"rejected_events": 1}, by="test")
+    assert not looked(service, ledger, "rejected", hours=25).rings
+    set_settings(service.database, ledger, {"rejected_after_s": "off"}, by="test")
+    assert not looked(service, ledger, "rejected", days=99).rings
+    set_settings(service.database, ledger, {}, by="test")
+    assert looked(service, ledger, "rejected", hours=25).rings
+    service.record(ledger, [buy("b1"), pay("p1", "c1", "7.00")])
+    assert looked(service, ledger, "rejected", hours=25).value == 0, "it is corrected"
+    assert refused.rejection_id is not None
+
+
+def test_usage_that_is_refused_as_was_asked_for_rings_only_where_that_is_not_expected(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1"), use("u2")])
+    silent = looked(service, ledger, "rejected", days=30)
+    assert (silent.value, silent.rings) == (0, False)
+    assert silent.evidence["open"]["rejections"] == 2, "it is shown all the same"
+    set_settings(service.database, ledger, {"rejected_expected": []}, by="test")
+    assert looked(service, ledger, "rejected", days=30).value == 2
+    for code in (["x" * 61], ["x"] * 101, "insufficient_credits"):
+        with pytest.raises(InvalidInput, match=r"rejected_expected|settings"):
+            read_settings({"rejected_expected": code})
+
+
+def test_what_is_only_counted_rings_at_once(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "KEPT_A_DAY", 1)
+    ledger = new_ledger()
+    service.record(ledger, [use("u1"), use("u2"), use("u3")])
+    rings = looked(service, ledger, "rejected")
+    assert (rings.value, rings.rings, rings.evidence["not_kept_one_by_one"]) == (2, True, 2)

@@ -1,0 +1,72 @@
+"""Rejected events as JSON, for HTTP and the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from api.documents import money
+from subledger.errors import InvalidInput
+from subledger.events import format_time
+from subledger.json_text import loads
+from subledger.money import format_credits
+from subledger.store.rejections import Kept
+
+Document = dict[str, Any]
+
+
+def rejection(kept: Kept) -> Document:
+    """One rejected event without its text."""
+    amount = kept.money
+    document: Document = {
+        "rejection_id": kept.rejection_id,
+        "state": kept.state,
+        "code": kept.code,
+        "detail": orjson.loads(kept.problem).get("detail"),
+        "source": kept.source,
+        "id": kept.event_id,
+        "type": kept.type,
+        "customer": kept.customer,
+        "occurred_at": kept.occurred_at and format_time(kept.occurred_at),
+        "amount": None if amount is None else money(amount.amount_minor, amount.currency),
+        "credits": None if kept.credits is None else format_credits(kept.credits),
+        "unit": kept.unit,
+        "sender": kept.sender,
+        "way": kept.way,
+        "first_at": format_time(kept.first_at),
+        "last_at": format_time(kept.last_at),
+        "attempts": kept.attempts,
+        "position": kept.position,
+    }
+    if kept.recorded_position is not None:
+        document["recorded_position"] = kept.recorded_position
+    if kept.dismissed_at is not None:
+        document["dismissed"] = {
+            "at": format_time(kept.dismissed_at), "by": kept.dismissed_by, "reason": kept.dismissed_reason,
+        }  # fmt: skip
+    return document
+
+
+def whole_rejection(kept: Kept) -> Document:
+    """One rejected event with what was sent, and with why: the problem document as it was answered last.
+
+    ``event`` is the JSON that was sent, or null where it was none or is not kept whole; ``text`` is what is kept, byte
+    by byte where it is UTF-8.
+    """
+    sent = kept.sent
+    event: object = None
+    if sent is not None and kept.whole:
+        try:
+            event = loads(sent)
+        except InvalidInput:
+            event = None
+    return {
+        **rejection(kept),
+        "event": event,
+        "text": None if sent is None else sent.decode("utf-8", "backslashreplace"),
+        "bytes": kept.sent_bytes,
+        "whole": kept.whole,
+        "content_hash": kept.content_hash.hex(),
+        "error": orjson.loads(kept.problem),
+    }

@@ -1,0 +1,107 @@
+"""Rejected events: kept before whoever sent them is answered, retried, dismissed.
+
+Owns: these commands. Does not own: the table (store/rejections), what an event is (service).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from api import metrics
+from subledger.errors import InvalidInput, InvalidValue, RejectionCut
+from subledger.events import check_texts
+from subledger.json_text import loads
+from subledger.persons import NOBODY, person
+from subledger.rejections import MAX_SENT, as_first_sent, read_rejection
+from subledger.store import rejections
+from subledger.store.batch import REJECTED, Input, Outcome
+from subledger.store.database import Database
+from subledger.store.gathering import Gatherer
+
+MAX_REASON: Final = 2_000
+
+
+class RejectedEvents:
+    """What can be done about rejected events, in one database."""
+
+    def __init__(self, database: Database, gatherer: Gatherer, read: Callable[[bytes], Input]) -> None:
+        self._database = database
+        self._gatherer = gatherer
+        self._read = read
+
+    def keep(
+        self, ledger: str, outcomes: list[Outcome], sent: Callable[[int], bytes], *, sender: str, way: str
+    ) -> list[Outcome]:
+        """Keeps the rejected among some outcomes, whose texts ``sent`` returns by number; they then have their ids.
+
+        Whoever answers somebody calls this first. Without a rejected one it costs nothing.
+        """
+        numbers = [number for number, outcome in enumerate(outcomes) if outcome.status == REJECTED]
+        if not numbers:
+            return outcomes
+        refusals = {number: _refusal(outcomes[number], sent(number)) for number in numbers}
+        kept = rejections.keep(self._database, ledger, list(refusals.values()), sender=sender, way=way)
+        metrics.rejected(each.code for each in refusals.values())
+        answered = list(outcomes)
+        for number, each in refusals.items():
+            rejection_id = each.rejection.rejection_id
+            if rejection_id in kept:
+                answered[number] = msgspec.structs.replace(outcomes[number], rejection_id=rejection_id)
+        return answered
+
+    def keep_unread(self, ledger: str, error: InvalidInput, sent: bytes, *, sender: str, way: str) -> None:
+        """Keeps what was sent and is no list of events at all."""
+        refused = rejections.Refusal(rejection=read_rejection(sent), code=error.code, problem=error.as_document())
+        rejections.keep(self._database, ledger, [refused], sender=sender, way=way)
+        metrics.rejected([error.code])
+
+    def retry(self, ledger: str, rejection_id: str, *, by: str = NOBODY) -> Outcome:
+        """Records a rejected event as it is kept: recorded, a duplicate, or rejected once more, with why.
+
+        Raises UnknownRejection, and RejectionCut where not all of it is kept.
+        """
+        with self._database.read() as connection:
+            found = rejections.rejection(connection, ledger, rejection_id)
+        if found.sent is None or not found.whole:
+            raise RejectionCut(
+                f"rejection {rejection_id} is not kept whole: send the event again from where it comes",
+                field="rejection", expected=f"at most {MAX_SENT} bytes", found=f"{found.sent_bytes} bytes",
+            )  # fmt: skip
+        text = found.sent
+        outcomes = self._gatherer.record(ledger, [self._read(text)], by=by)
+        [outcome] = self.keep(ledger, outcomes, lambda _: text, sender=by, way="retry")
+        return outcome
+
+    def dismiss(self, ledger: str, rejection_id: str, reason: str, *, by: str) -> rejections.Kept:
+        """Says of a rejected event that it will never be recorded, and why.
+
+        Raises InvalidValue, UnknownRejection, RejectionSettled.
+        """
+        if not 1 <= len(reason.strip()) <= MAX_REASON:
+            raise InvalidValue(
+                "a dismissal needs its reason", field="reason", expected=f"1 to {MAX_REASON} characters",
+                found=f"{len(reason)} characters",
+            )  # fmt: skip
+        check_texts({"reason": reason}, field="reason")
+        return rejections.dismiss(self._database, ledger, rejection_id, by=person(by), reason=reason.strip())
+
+
+def first_sent(text: bytes) -> bytes:
+    """The event in a line of FILE.rejected.jsonl, and any other text as it is."""
+    try:
+        return as_first_sent(loads(text)) or text
+    except InvalidInput:
+        return text
+
+
+def _refusal(outcome: Outcome, sent: bytes) -> rejections.Refusal:
+    """A rejected outcome with what was sent."""
+    error = outcome.error
+    assert error is not None
+    return rejections.Refusal(
+        rejection=read_rejection(first_sent(sent)), code=error.code, problem=error.as_document(),
+        position=outcome.decided_at_position,
+    )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Events that were refused: what is missing from the books, why, and what becomes of it."""
+
+from __future__ import annotations
+
+from datetime import date, tzinfo
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, Depends, Path, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import documents, rejected_documents
+from api.access import Access
+from api.rejecting import MAX_REASON
+from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, check_day, needs
+from api.routes.guarded import Router
+from projections.rejected import summary as summary_of
+from subledger.errors import EventConflict
+from subledger.event_data import parse_time
+from subledger.events import format_time
+from subledger.store import rejections
+from subledger.store.ledgers import ledger_head
+
+router = Router(prefix="/v1/ledgers/{ledger}/rejected", tags=["rejected events"])
+
+RejectionId = Annotated[str, Path(description="A rejection", examples=["rej-0123456789abcdef0123"], max_length=60)]
+State = Annotated[
+    Literal["open", "retried", "corrected", "dismissed"] | None,
+    Query(
+        description="Only these. open: neither recorded nor dismissed; retried: recorded since with the same content; "
+        "corrected: recorded since under the same source and id with another"
+    ),
+]
+
+
+class Dismissal(BaseModel):
+    """Why a rejected event will never be recorded."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str = Field(min_length=1, max_length=MAX_REASON)
+
+
+async def _chosen(
+    state: State = None,
+    code: Annotated[Text, Query(description="Only with this reason", examples=["insufficient_credits"])] = None,
+    customer: Text = None,
+    source: Text = None,
+    id: Text = None,
+    from_: Annotated[
+        date | None, Query(alias="from", description="Of events from this day on; undated ones by when they came")
+    ] = None,
+    to: Annotated[date | None, Query(description="Through this day")] = None,
+) -> dict[str, Any]:
+    return {
+        "state": state, "code": code, "customer": customer, "source": source, "event_id": id,
+        "first": check_day(from_, "from"), "last": check_day(to, "to"),
+    }  # fmt: skip
+
+
+Choice = Annotated[dict[str, Any], Depends(_chosen)]
+
+
+@router.get("", dependencies=[needs(Access.READER)])
+def page(
+    service: Service, ledger: LedgerId, choice: Choice, limit: Limit = 100, cursor: Cursor = None
+) -> dict[str, Any]:
+    """Rejected events, in the order in which they were refused first.
+
+    The same content refused again is the same one, with more attempts.
+    """
+    after = documents.decode_cursor(cursor, (str, str))
+    start = rejections.START if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
+    with service.database.read() as connection:
+        chosen = _on(ledger_head(connection, ledger).state.zone, choice)
+        found = rejections.rejections_page(connection, ledger, chosen, after=start, limit=limit)
+    following = [format_time(found[-1].first_at), found[-1].rejection_id] if len(found) == limit else None
+    return documents.page([rejected_documents.rejection(kept) for kept in found], following)
+
+
+@router.get("/summary", dependencies=[needs(Access.READER)])
+def summary(service: Service, ledger: LedgerId, choice: Choice) -> dict[str, Any]:
+    """How many were rejected, by code, with the sums of their credits and money."""
+    with service.database.read() as connection:
+        chosen = _on(ledger_head(connection, ledger).state.zone, choice)
+        counts = rejections.counts(connection, ledger, chosen)
+    return {"ledger": ledger, "state": chosen.state, **summary_of(counts)}
+
+
+@router.get("/{rejection}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, rejection: RejectionId) -> dict[str, Any]:
+    """One rejected event: as it was sent, why it was refused, and what has become of it."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        return rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection))
+
+
+@router.post(
+    "/{rejection}/retry",
+    dependencies=[needs(Access.WRITER)],
+    responses={
+        200: {"description": "Recorded, or a duplicate"},
+        202: {"description": "It waits for a second person: see /approvals"},
+        409: {"description": "Its source and id are recorded with another content"},
+        422: {"description": "Rejected once more, with why; or not kept whole"},
+    },
+)
+def retry(service: Service, ledger: LedgerId, rejection: RejectionId, caller: Caller) -> JSONResponse:
+    """Records a rejected event as it is kept. A corrected one is sent as any event, under its source and id."""
+    outcome = service.rejected.retry(ledger, rejection, by=caller)
+    status = 202 if outcome.status == "waiting" else 200
+    if outcome.error is not None:
+        status = 409 if isinstance(outcome.error, EventConflict) else 422
+    return JSONResponse({"rejection_id": rejection, **documents.outcome(outcome)}, status)
+
+
+@router.post("/{rejection}/dismiss", dependencies=[needs(Access.CONTROLLER)])
+def dismiss(
+    service: Service,
+    ledger: LedgerId,
+    rejection: RejectionId,
+    caller: Caller,
+    body: Annotated[Dismissal, Body(examples=[{"reason": "a test of the meter, never delivered"}])],
+) -> dict[str, Any]:
+    """Says that a rejected event will never be recorded, and why. It stays in the list, and can still be retried."""
+    return rejected_documents.rejection(service.rejected.dismiss(ledger, rejection, body.reason, by=caller))
+
+
+def _on(zone: tzinfo, choice: dict[str, Any]) -> rejections.Chosen:
+    since, until = rejections.span(choice["first"], choice["last"], zone)
+    kept = {name: value for name, value in choice.items() if name not in ("first", "last")}
+    return rejections.Chosen(**kept, since=since, until=until)

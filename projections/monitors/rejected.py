@@ -1,0 +1,45 @@
+"""Rejected events that nobody has settled.
+
+What is refused is usage, or money, that is missing from the books until it is recorded or somebody says that it never
+will be. Codes that are expected do not count: with the shortfall setting ``reject``, refusing usage beyond the credits
+is what a company asked for; the close checklist asks for them all the same. Nor does what was refused only just now,
+as its sender may be about to send it again. What came beyond the bound of a day counts at once, whatever its code: it
+is kept by number alone.
+
+Owns: this monitor. Does not own: the rejections (``subledger.store.rejections``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from projections.monitors.deliveries import SHIPPED
+from projections.monitors.monitor import Looking, Monitor
+from projections.rejected import summary
+from subledger.store.rejections import OPEN, Chosen, Count, counts
+
+
+def open_rejections(looking: Looking) -> list[Count]:
+    """The rejections that are neither recorded nor dismissed, by code."""
+    return counts(looking.connection, looking.ledger, Chosen(state=OPEN))
+
+
+def rejected(looking: Looking, found: Sequence[Count]) -> Monitor:
+    """Open rejections that are older than a moment, of codes that are not expected."""
+    settings = looking.settings
+    after_s, expected = settings.rejected_after_s, settings.rejected_expected
+    before = looking.before(SHIPPED.rejected_after_s or 0 if after_s is None else after_s)
+    old: list[Count] = []
+    if any(count.first_at < before for count in found):
+        old = counts(looking.connection, looking.ledger, Chosen(state=OPEN, first_before=before))
+    aged = sum(count.rejections - count.beyond for count in old if count.code not in expected)
+    beyond = sum(count.beyond for count in found)
+    return looking.counted(
+        "rejected", "Is every rejected event settled?", aged + beyond, "events",
+        allowed=None if after_s is None else settings.rejected_events,
+        evidence={
+            "older_than_s": after_s, "expected": list(expected), "not_kept_one_by_one": beyond,
+            "open": summary(found),
+        },
+        next="rejected counts",
+    )  # fmt: skip

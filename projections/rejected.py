@@ -1,0 +1,53 @@
+"""How much was rejected: by reason and in all, as the list, the monitor and the close checklist show it.
+
+Owns: this summary. Does not own: the rejections (``subledger.store.rejections``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from subledger.events import format_time
+from subledger.money import format_credits, format_minor
+from subledger.store.rejections import Count
+
+
+def summary(counts: Sequence[Count]) -> dict[str, Any]:
+    """How many were rejected, and of how much: by code, and in all."""
+    credits: dict[str, Decimal] = {}
+    amounts: dict[str, int] = {}
+    for count in counts:
+        for unit, quantity in count.credits.items():
+            credits[unit] = credits.get(unit, Decimal(0)) + quantity
+        for currency, minor in count.amounts_minor.items():
+            amounts[currency] = amounts.get(currency, 0) + minor
+    return {
+        "rejections": sum(count.rejections for count in counts),
+        "attempts": sum(count.attempts for count in counts),
+        "oldest": min((format_time(count.first_at) for count in counts), default=None),
+        "credits": _credits(credits),
+        "amounts": _amounts(amounts),
+        "codes": [
+            {
+                "code": count.code,
+                "rejections": count.rejections,
+                "attempts": count.attempts,
+                "not_kept_one_by_one": count.beyond,
+                "oldest": format_time(count.first_at),
+                "latest": format_time(count.last_at),
+                "credits": _credits(count.credits),
+                "amounts": _amounts(count.amounts_minor),
+            }
+            for count in counts
+        ],
+    }
+
+
+def _credits(credits: Mapping[str, Decimal]) -> dict[str, str]:
+    return {unit: format_credits(quantity) for unit, quantity in sorted(credits.items())}
+
+
+def _amounts(amounts: Mapping[str, int]) -> dict[str, str]:
+    return {currency: format_minor(minor, currency) for currency, minor in sorted(amounts.items())}

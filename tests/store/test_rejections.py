@@ -1,0 +1,308 @@
+"""Refused events are kept beside the log: once, whole, bounded, and nobody rewrites them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from api.service import Subledger
+from subledger.errors import InvalidValue, RejectionCut, RejectionSettled, UnknownLedger, UnknownRejection
+from subledger.rejections import read_rejection
+from subledger.store import rejections
+from subledger.store.database import Database
+from subledger.store.rejections import BEYOND, START, Chosen, Kept, Refusal
+from subledger.store.tables import APP_ROLE
+from tests.conftest import NewLedger, cloud_event
+
+EVERYTHING = Chosen()
+
+
+def use(event_id: str, credits: str = "1", customer: str = "ann", **data: Any) -> dict[str, Any]:
+    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits, **data)
+
+
+def buy(block: str = "b", credits: str = "10", customer: str = "ann") -> dict[str, Any]:
+    return cloud_event(
+        f"buy-{block}", "credits.purchased", customer, "2026-01-10T10:00:00Z",
+        block_id=block, credits=credits, price="5.00", currency="USD",
+    )  # fmt: skip
+
+
+def kept(service: Subledger, ledger: str, chosen: Chosen = EVERYTHING) -> list[Kept]:
+    with service.database.read() as connection:
+        return rejections.rejections_page(connection, ledger, chosen, after=START, limit=1_000)
+
+
+def refusal(text: bytes, code: str = "insufficient_credits") -> Refusal:
+    return Refusal(rejection=read_rejection(text), code=code, problem={"code": code, "detail": "why"})
+
+
+def test_a_refused_event_is_kept_with_all_that_is_known_of_it(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    document = use("u1", "7.5", unit="token")
+    [outcome] = service.record(ledger, [document], by="meter", way="test")
+    [found] = kept(service, ledger)
+    assert outcome.rejection_id == found.rejection_id
+    assert (found.sender, found.way, found.code, found.attempts) == ("meter", "test", "insufficient_credits", 1)
+    assert (found.source, found.event_id, found.type, found.customer) == ("billing", "u1", "credits.consumed", "ann")
+    assert (str(found.credits), found.unit, found.money) == ("7.5", "token", None)
+    assert found.occurred_at == datetime(2026, 1, 20, 10, tzinfo=UTC)
+    assert found.sent is not None
+    assert json.loads(found.sent) == document
+    assert outcome.error is not None
+    assert json.loads(found.problem) == outcome.error.as_document()
+    assert (found.state, found.position) == ("open", outcome.decided_at_position)
+
+
+def test_a_batch_without_rejections_writes_nothing_beside_the_log(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    statements: list[str] = []
+
+    class Looked(Database):
+        def write(self, *, recording: bool = False) -> Any:
+            statements.append("write")
+            return super().write(recording=recording)
+
+    looked = Looked(service.database.url)
+    try:
+        other = Subledger(looked)
+        outcomes = other.record(ledger, [buy(), use("u1"), use("u1")])
+        assert [outcome.status for outcome in outcomes] == ["recorded", "recorded", "duplicate"]
+        assert statements == ["write"], "the batch's own transaction alone"
+    finally:
+        looked.close()
+
+
+def test_the_same_content_again_raises_attempts_and_makes_no_other_row(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    document = use("u1")
+    service.record(ledger, [document, document], by="ann")
+    service.record(ledger, [dict(reversed(document.items()))], by="bob")
+    [found] = kept(service, ledger)
+    assert (found.attempts, found.sender) == (3, "ann")
+    assert found.first_at < found.last_at
+    service.record(ledger, [use("u1", "2")])
+    assert len(kept(service, ledger)) == 2, "other content is another rejection"
+
+
+def test_a_rejection_is_retried_or_corrected_once_its_event_is_recorded_after_it(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    # Within one batch too: refused, then paid for, then recorded.
+    outcomes = service.record(ledger, [use("u1"), use("u2", "99"), use("u3"), buy(), use("u1"), use("u2", "2")])
+    assert [outcome.status for outcome in outcomes] == ["rejected"] * 3 + ["recorded"] * 3
+    states = {found.event_id: (found.state, found.recorded_position) for found in kept(service, ledger)}
+    assert states == {
+        "u1": ("retried", outcomes[4].position), "u2": ("corrected", outcomes[5].position), "u3": ("open", None),
+    }  # fmt: skip
+    assert [found.event_id for found in kept(service, ledger, Chosen(state="corrected"))] == ["u2"]
+
+
+def test_a_conflict_stays_open_until_it_is_dismissed(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy(), use("u1", "1")])
+    [outcome] = service.record(ledger, [use("u1", "2")])
+    assert outcome.rejection_id is not None
+    [found] = kept(service, ledger)
+    assert (found.code, found.state) == ("event_conflict", "open")
+    dismissed = service.rejected.dismiss(ledger, outcome.rejection_id, "the meter counted twice", by="carol")
+    assert (dismissed.state, dismissed.dismissed_by) == ("dismissed", "carol")
+    service.record(ledger, [use("u1", "2")])
+    [again] = kept(service, ledger)
+    assert (again.state, again.attempts) == ("dismissed", 2), "who sends it every night is told once"
+
+
+def test_a_corrected_event_whose_first_content_is_sent_again_is_open_again(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1", "20"), buy(), use("u1", "2")])
+    assert [found.state for found in kept(service, ledger)] == ["corrected"]
+    service.record(ledger, [use("u1", "20")])
+    [found] = kept(service, ledger)
+    assert (found.state, found.code, found.attempts) == ("open", "event_conflict", 2)
+
+
+def test_what_waits_for_a_second_person_and_what_is_a_duplicate_is_no_rejection(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy(), buy()])
+    assert kept(service, ledger) == []
+
+
+def test_a_rejection_is_retried_by_its_id(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    [outcome] = service.record(ledger, [use("u1")])
+    assert outcome.rejection_id is not None
+    again = service.rejected.retry(ledger, outcome.rejection_id, by="ann")
+    assert (again.status, again.rejection_id) == ("rejected", outcome.rejection_id)
+    assert kept(service, ledger)[0].attempts == 2
+    service.record(ledger, [buy()])
+    assert service.rejected.retry(ledger, outcome.rejection_id).status == "recorded"
+    assert service.rejected.retry(ledger, outcome.rejection_id).status == "duplicate"
+    assert kept(service, ledger)[0].state == "retried"
+
+
+def test_what_is_settled_or_cut_or_unknown_says_so(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    first, second = (outcome.rejection_id or "" for outcome in service.record(ledger, [use("u1"), use("u2")]))
+    service.rejected.dismiss(ledger, first, "a test", by="ann")
+    with pytest.raises(RejectionSettled, match="dismissed by ann: a test"):
+        service.rejected.dismiss(ledger, first, "again", by="bob")
+    service.record(ledger, [buy(), use("u2")])
+    with pytest.raises(RejectionSettled, match="retried, and is recorded at position"):
+        service.rejected.dismiss(ledger, second, "again", by="bob")
+    with pytest.raises(UnknownRejection):
+        service.rejected.retry(ledger, "rej-none")
+    for reason in ("", "  ", "x" * 2_001):
+        with pytest.raises(InvalidValue):
+            service.rejected.dismiss(ledger, first, reason, by="bob")
+    [cut] = service.record(ledger, [use("u9", product="x" * 300_000)])
+    assert cut.rejection_id is not None
+    with pytest.raises(RejectionCut):
+        service.rejected.retry(ledger, cut.rejection_id)
+
+
+def test_a_ledger_that_does_not_exist_keeps_nothing(service: Subledger, database: Database) -> None:
+    assert rejections.keep(database, "no-such-ledger", [refusal(b"{")], sender="ann", way="test") == set()
+    with pytest.raises(UnknownLedger):
+        service.record("no-such-ledger", [use("u1")])
+    with database.read() as connection:
+        assert rejections.counts(connection, "no-such-ledger", EVERYTHING) == []
+
+
+def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_known_goes_on(
+    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "KEPT_A_DAY", 3)
+    ledger = new_ledger()
+    service.record(ledger, [use("u1", "5"), use("u2", "6")])
+    outcomes = service.record(ledger, [use("u1", "5"), *(use(f"v{n}") for n in range(4)), {"id": "no event"}])
+    assert [outcome.rejection_id is not None for outcome in outcomes] == [True, True, False, False, False, False]
+    service.record(ledger, [use("w"), use("w")])
+    found = {(each.event_id, each.way == BEYOND, each.code): each.attempts for each in kept(service, ledger)}
+    assert found == {
+        ("u1", False, "insufficient_credits"): 2, ("u2", False, "insufficient_credits"): 1,
+        ("v0", False, "insufficient_credits"): 1, (None, True, "insufficient_credits"): 5,
+        (None, True, "missing_field"): 1,
+    }  # fmt: skip
+    with service.database.read() as connection:
+        by_code = {count.code: count for count in rejections.counts(connection, ledger, EVERYTHING)}
+    usage = by_code["insufficient_credits"]
+    assert (usage.rejections, usage.attempts, usage.beyond) == (8, 9, 5)
+    assert {unit: str(credits) for unit, credits in usage.credits.items()} == {"credit": "12"}
+    [counting] = [each for each in kept(service, ledger) if each.code == "missing_field"]
+    assert "not kept one by one" in counting.problem
+    with pytest.raises(RejectionCut):
+        service.rejected.retry(ledger, counting.rejection_id)
+
+
+def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
+    owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    texts = [json.dumps(use(f"u{n}")).encode() for n in range(200)]
+    begin, failures = threading.Barrier(4), []
+
+    def work(number: int) -> None:
+        database = Database(owner_url)
+        try:
+            begin.wait()
+            for _ in range(5):
+                order = texts if number % 2 else list(reversed(texts))
+                rejections.keep(database, ledger, [refusal(text) for text in order], sender="ann", way="test")
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    found = kept(service, ledger)
+    assert (len(found), {each.attempts for each in found}) == (200, {20})
+
+
+KILLED = """
+import sys
+from api.service import Subledger
+from subledger.store import rejections
+from subledger.store.database import Database
+import json, os, signal
+url, ledger, moment = sys.argv[1:]
+service = Subledger(Database(url))
+keep = rejections.keep
+def killed(*arguments, **options):
+    if moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    keep(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+rejections.keep = killed
+service.record(ledger, json.loads(sys.stdin.read()))
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_process_killed_before_it_answers_loses_no_rejection_that_is_sent_again(
+    moment: str, owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    batch = [buy(), use("u1"), use("u2", "99"), {"id": "no event"}]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, owner_url, ledger, moment], input=json.dumps(batch), text=True,
+        capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == -9, done.stderr
+    assert len(kept(service, ledger)) == (0 if moment == "before" else 2), "nobody was answered"
+    again = service.record(ledger, batch)
+    assert [outcome.status for outcome in again] == ["duplicate", "duplicate", "rejected", "rejected"]
+    found = kept(service, ledger)
+    assert sorted(each.attempts for each in found) == ([1, 1] if moment == "before" else [2, 2])
+
+
+TAMPERING = [
+    "UPDATE rejected_events SET sent = 'other' WHERE ledger = %s",
+    "UPDATE rejected_events SET customer = NULL WHERE ledger = %s",
+    "UPDATE rejected_events SET credits = 7 WHERE ledger = %s",
+    "UPDATE rejected_events SET sender = 'bob' WHERE ledger = %s",
+    "UPDATE rejected_events SET first_at = now() WHERE ledger = %s",
+    "UPDATE rejected_events SET attempts = attempts - 1 WHERE ledger = %s",
+    "UPDATE rejected_events SET code = 'fine' WHERE ledger = %s",
+    "UPDATE rejected_events SET position = position + 1 WHERE ledger = %s",
+    "UPDATE rejected_events SET dismissed_at = NULL, dismissed_by = NULL, dismissed_reason = NULL WHERE ledger = %s",
+    "UPDATE rejected_events SET dismissed_by = 'bob' WHERE ledger = %s",
+    "DELETE FROM rejected_events WHERE ledger = %s",
+]
+
+
+@pytest.mark.parametrize("statement", TAMPERING)
+@pytest.mark.parametrize("role", [APP_ROLE, "none"])
+def test_nobody_rewrites_a_rejection_or_takes_a_dismissal_back(
+    statement: str, role: str, owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    outcomes = service.record(ledger, [use("u1"), use("u1")])
+    service.rejected.dismiss(ledger, outcomes[0].rejection_id or "", "a test", by="ann")
+    with psycopg.connect(owner_url) as connection:
+        connection.execute(f"SET ROLE {role}")  # type: ignore[call-overload]  # one of two constants
+        with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.RestrictViolation)):
+            connection.execute(statement, (ledger,))  # type: ignore[call-overload]  # one of the constants above
+
+
+def test_rejections_are_never_truncated(owner_url: str) -> None:
+    with psycopg.connect(owner_url) as connection, pytest.raises(psycopg.errors.RestrictViolation):
+        connection.execute("TRUNCATE rejected_events")
