@@ -5,6 +5,7 @@ Owns: how errors become responses, who is let in, what the OpenAPI document says
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,6 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -45,6 +45,7 @@ from api.routes import (
 )
 from api.routes.dependencies import Guard
 from api.service import Subledger
+from api.stopping import StoppingTime
 from api.validation import refusal
 from subledger import errors
 
@@ -146,14 +147,16 @@ class HeadAsGet:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    # The server has answered what it had accepted before it came here; what is left was handed in by other threads.
+    # The server has answered what it had accepted before it came here; what is left was handed in by other threads, or
+    # hangs. Not in the threads that answer calls: all of them may wait for a database that says nothing.
     service: Subledger = app.state.service
-    await run_in_threadpool(service.gatherer.stop)
+    if not await asyncio.to_thread(service.gatherer.stop, app.state.finishing_s):
+        log.error("stopped before every batch was written")
 
 
 def create_app(
     service: Subledger, *, open_on_loopback: bool = False, watched: MonitorsInMetrics | None = None,
-    limits: HttpLimits | None = None,
+    limits: HttpLimits | None = None, stopping: StoppingTime | None = None,
 ) -> FastAPI:  # fmt: skip
     """The application. ``open_on_loopback``: while no key exists, calls from this machine need none."""
     app = FastAPI(
@@ -166,6 +169,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.finishing_s = (stopping or StoppingTime()).finishing_s
     app.state.monitor_metrics = MonitorMetrics(service.database, watched or MonitorsInMetrics())
     app.state.bodies = Bodies(limits or HttpLimits())
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)

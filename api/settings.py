@@ -15,6 +15,7 @@ import msgspec
 from api.limits import HttpLimits
 from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
+from api.stopping import StoppingTime
 from projections.rebuild import rebuild
 from subledger.errors import InvalidValue, Refused
 from subledger.store import embedded, private
@@ -68,6 +69,11 @@ def timeouts() -> Timeouts:
     Raises InvalidValue naming the one that cannot be.
     """
     return _from_environment(Timeouts)
+
+
+def stopping_time() -> StoppingTime:
+    """How long a server or worker goes on after it was told to stop: ``SUBLEDGER_STOPPING_S``. Raises InvalidValue."""
+    return _from_environment(StoppingTime)
 
 
 def watched() -> MonitorsInMetrics:

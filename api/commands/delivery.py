@@ -12,7 +12,8 @@ from api import delivery_documents, documents, terminal
 from api.commands.approvals import By, whoami
 from api.commands.months import PeriodArgument
 from api.service import Subledger
-from api.settings import connect
+from api.settings import connect, stopping_time
+from api.stopping import end_within
 from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
 from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
@@ -293,9 +294,11 @@ def worker(
 ) -> None:
     """Delivers what is on its way in every ledger, and looks again when it is time. Ends after the delivery in hand.
 
-    Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'.
+    Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'. Told to stop,
+    by SIGTERM or Ctrl-C, it ends within SUBLEDGER_STOPPING_S (25) s, whatever hangs.
     """
     service = connect()
     if not once:
         err.print("Delivering. Stop with Ctrl-C.")
-    service.jobs.work(concurrency=concurrency, forever=not once)
+    time_ = stopping_time()
+    service.jobs.work(concurrency=concurrency, forever=not once, told_to_stop=lambda: end_within(time_))

@@ -10,7 +10,6 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 import typer
-import uvicorn
 from rich.text import Text
 
 from api import access, documents, keys, terminal
@@ -18,7 +17,8 @@ from api.app import create_app
 from api.checkpoint_log import note_restored, seen_of
 from api.commands.approvals import By, whoami
 from api.demo.run import run_demo
-from api.settings import connect, http_limits, is_embedded, private_home, watched
+from api.settings import connect, http_limits, is_embedded, private_home, stopping_time, watched
+from api.stopping import Server
 from api.terminal import Json, LedgerOption, err, out, print_json, shown
 from projections import integrity
 from projections import rebuild as rebuilding
@@ -123,6 +123,8 @@ def serve(
 
     With the embedded database, on a loopback address and while no key exists, calls from this machine need none. In
     every other case a key is needed: subledger keys create --ledger L --role writer --name NAME.
+
+    Told to stop, by SIGTERM or Ctrl-C, it answers what it has accepted, and ends within SUBLEDGER_STOPPING_S (25) s.
     """
     service = connect()
     open_ = is_embedded() and _is_loopback(host)
@@ -138,8 +140,9 @@ def serve(
         )  # fmt: skip
     listening = listen(host, port)  # before anything is said of serving
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
-    app = create_app(service, open_on_loopback=open_, watched=watched(), limits=http_limits())
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="info", access_log=False))
+    time_ = stopping_time()
+    app = create_app(service, open_on_loopback=open_, watched=watched(), limits=http_limits(), stopping=time_)
+    server = Server(app, time_, host=host, port=port, log_level="info", access_log=False)
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
     server.run(sockets=[listening])
 

@@ -21,19 +21,19 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(url: str) -> Iterator[Server]:
+def serving(url: str, **environment: str) -> Iterator[Server]:
     """A server on a database, by its owner's URL; ended at the end, gently, if it has not ended by then."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
-        env={**os.environ, "SUBLEDGER_DATABASE_URL": url}, cwd=Path(__file__).parents[2],
+        env={**os.environ, "SUBLEDGER_DATABASE_URL": url, **environment}, cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while not _listens(port):
+        while not listens(port):
             assert process.poll() is None, "the server did not start"
             assert time.monotonic() < deadline, "the server does not listen"
             time.sleep(0.05)
@@ -44,6 +44,7 @@ def serving(url: str) -> Iterator[Server]:
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

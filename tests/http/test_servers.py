@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -16,10 +21,13 @@ from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
-from tests.http.serving import Server, serving
-from tests.store.holding import fund, until, use
+from tests.http.serving import Server, listens, serving
+from tests.store.holding import fund, held, until, use
+from tests.store.slow_link import opened_link
 
 CALLERS, EACH = 6, 25
+HANGS_S = 600.0
+"""Only what never ends takes so long."""
 
 
 @pytest.fixture
@@ -119,7 +127,68 @@ def test_a_server_that_is_told_to_stop_answers_what_it_accepted_and_records_noth
         server.process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join()
-        server.process.wait(60)
+        server.process.wait(HANGS_S)
     answered = {event_id: position for caller in callers for event_id, _, position in caller.answers}
     assert positions_in_log(url) == answered
     assert verify(service.database, "acme").differences == []
+
+
+def test_a_server_that_is_told_to_stop_answers_a_call_whose_batch_waits(own: tuple[Subledger, str, str]) -> None:
+    _, url, key = own
+    with serving(url, SUBLEDGER_STOPPING_S="600") as server, ThreadPoolExecutor() as threads:
+        with held(url, "acme") as hold:
+            answer = threads.submit(Caller(key, server).post, ["waits"])
+            hold.waiting_writer()
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: not listens(server.port))
+        answer.result()
+        server.process.wait(HANGS_S)
+    assert "waits" in positions_in_log(url)
+
+
+def test_a_server_that_is_told_to_stop_ends_though_the_database_says_nothing(own: tuple[Subledger, str, str]) -> None:
+    _, url, key = own
+    with opened_link(url) as (its_url, link), ThreadPoolExecutor() as threads:
+        with serving(its_url, SUBLEDGER_STOPPING_S="1") as server:
+            Caller(key, server).post(["before"])
+            link.fall_silent()
+            calls = [threads.submit(Caller(key, server).post, [f"during-{n}"]) for n in range(3)]
+            reader = {"headers": {"Authorization": f"Bearer {key}"}, "timeout": None}
+            reads = [threads.submit(httpx.get, f"http://127.0.0.1:{server.port}/v1/ledgers/acme", **reader)]
+            until(lambda: link.waiting)
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(HANGS_S)
+        for call in (*calls, *reads):
+            assert isinstance(call.exception(), httpx.TransportError), "the server hung up"
+
+
+def test_a_server_that_is_told_to_stop_ends_though_half_a_call_is_missing(own: tuple[Subledger, str, str]) -> None:
+    _, url, key = own
+    head = (
+        "POST /v1/ledgers/acme/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with serving(url, SUBLEDGER_STOPPING_S="1") as server:
+        halves = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+        for half, text in zip(halves, (head[:40], head, head + '{"specversion'), strict=True):
+            half.sendall(text.encode())
+        Caller(key, server).post(["whole"])  # by now the server has read what came before
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(HANGS_S)
+        for half in halves:
+            half.close()
+    assert "whole" in positions_in_log(url)
+
+
+def test_a_worker_that_is_told_to_stop_ends_though_the_database_says_nothing(own: tuple[Subledger, str, str]) -> None:
+    _, url, _ = own
+    with opened_link(url) as (its_url, link):
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "worker"], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE,
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": its_url, "SUBLEDGER_STOPPING_S": "1"},
+        )  # fmt: skip
+        with psycopg.connect(url, autocommit=True) as connection:
+            until(lambda: connection.execute("SELECT 1 FROM jobs.procrastinate_workers").fetchone() is not None)
+        link.fall_silent()
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(HANGS_S)

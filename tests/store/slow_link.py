@@ -29,6 +29,7 @@ class SlowLink:
         self._sockets: list[socket.socket] = []
         self._left: int | None = None  # bytes, before it falls silent
         self._guard = threading.Lock()
+        self.waiting = False  # something was sent into the silence
         self._listener = socket.socket()
         _narrow(self._listener)  # what it accepts has the same windows
         self._listener.bind(("127.0.0.1", 0))
@@ -53,6 +54,7 @@ class SlowLink:
                 time.sleep(self._latency_s)
                 sink.sendall(piece)
             if piece:
+                self.waiting = True
                 return  # silent: both sides go on to believe that the other is there
         for end in (source, sink):
             with suppress(OSError):

@@ -10,6 +10,7 @@ Owns: the schema ``jobs``, by way of the library. Does not own: the outbox, what
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -70,21 +71,37 @@ class Jobs:
         with self._opening, _available(), self._app.open():
             self._defer(ledger, channel, None)
 
-    def work(self, *, concurrency: int = 2, forever: bool = True) -> None:
-        """Does jobs: until it is asked to stop, or, not ``forever``, until there is nothing to do now."""
-        with _available():
-            asyncio.run(self._work(concurrency, forever))
+    def work(
+        self, *, concurrency: int = 2, forever: bool = True, told_to_stop: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
+        """Does jobs: until it is asked to stop, or, not ``forever``, until there is nothing to do now.
 
-    async def _work(self, concurrency: int, forever: bool) -> None:
+        ``forever`` it is asked by SIGTERM or SIGINT, and calls ``told_to_stop`` first.
+        """
+        with _available():
+            asyncio.run(self._work(concurrency, forever, told_to_stop))
+
+    async def _work(self, concurrency: int, forever: bool, told_to_stop: Callable[[], None]) -> None:
         async with self._app.open_async():
             await self._take_off(0)
             await asyncio.to_thread(self._sweep, 0)
             # A worker that ends because nothing more is to be begun lets what it has begun take its time.
-            await self._app.run_worker_async(
-                concurrency=concurrency, wait=forever, delete_jobs="successful",
-                install_signal_handlers=forever,
-                shutdown_graceful_timeout=_STOPS_WITHIN_S if forever else _FINISHES_WITHIN_S,
+            working = asyncio.create_task(
+                self._app.run_worker_async(
+                    concurrency=concurrency, wait=forever, delete_jobs="successful", install_signal_handlers=False,
+                    shutdown_graceful_timeout=_STOPS_WITHIN_S if forever else _FINISHES_WITHIN_S,
+                )
             )  # fmt: skip
+
+            def stop() -> None:
+                told_to_stop()
+                working.cancel()  # which the library takes for being asked to stop, and not for more
+
+            if forever:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().add_signal_handler(number, stop)
+            with suppress(asyncio.CancelledError):
+                await working
 
     def _defer(self, ledger: str, channel: str, at: datetime | None) -> None:
         # One that waits for its time is no reason not to begin now: so there are two queueing locks.

@@ -1,0 +1,66 @@
+"""The end of a server or worker that was told to stop (SIGTERM, or Ctrl-C): within a stated time, whatever hangs.
+
+First everything that was accepted is answered, for most of the time. Then what is left is broken off: a call whose
+other half never comes, a batch that a database that says nothing holds. The sender has no answer then, and sends the
+same again: what was recorded after all is a duplicate. Last, whatever else keeps the process alive is not waited for.
+
+Owns: when a process ends. Does not own: what it finishes (gathering, jobs), nor how a batch ends that is broken off
+(the database rolls it back, or it was committed).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import msgspec
+import uvicorn
+
+_OF_ANSWERING: Final = 0.75
+"""The part of the time in which calls are answered; in the rest, batches are finished that threads have begun."""
+
+
+class StoppingTime(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a process goes on after it was told to stop. Many supervisors kill it 30 seconds after telling it."""
+
+    stopping_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 25.0
+
+    @property
+    def answering_s(self) -> float:
+        return self.stopping_s * _OF_ANSWERING
+
+    @property
+    def finishing_s(self) -> float:
+        return (self.stopping_s - self.answering_s) / 2
+
+
+def end_within(time_: StoppingTime) -> None:
+    """Ends this process when the time is over, if it has not ended by itself: threads that hang cannot be ended."""
+    deadline = time.monotonic() + time_.stopping_s
+
+    def end() -> None:
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(left)
+        sys.stderr.write(f"Stopped after {time_.stopping_s:g} s, before everything was finished.\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True, name="end").start()
+
+
+class Server(uvicorn.Server):
+    """A server that ends within a time of being told to, for ``uvicorn.Config`` as ever."""
+
+    def __init__(self, app: Any, time_: StoppingTime, **config: Any) -> None:
+        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=round(time_.answering_s), **config))
+        self._time = time_
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called for a signal. The second Ctrl-C does not wait for answers."""
+        if not self.should_exit:
+            end_within(self._time)
+        super().handle_exit(sig, frame)
