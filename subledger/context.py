@@ -21,6 +21,7 @@ from subledger.events import Event, format_time
 from subledger.ledger import LedgerState
 from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up
 from subledger.periods import accounting_date, effective_date
+from subledger.references import OnceKey, once_key
 from subledger.wallet import Decision, Movement, Wallet
 
 
@@ -32,17 +33,27 @@ class Original(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decision: Decision
 
 
+class First(msgspec.Struct, frozen=True, gc=False):
+    """The event that recorded a document first."""
+
+    position: int
+    source: str
+    event_id: str
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a decision may depend on besides the wallet.
 
     ``owners`` tells the customer of every block id the event names, as far as it is in the ledger; ``document_owners``
-    that of every payment, invoice and dispute it names, by kind and id. ``standing`` is what stood in other
-    currencies at the period's end that is remeasured.
+    that of every payment, invoice and dispute it names, by kind and id. ``first`` tells which event recorded a
+    payout or a refund of that id, by ``references.OnceKey``; of payments, invoices and disputes it may not be known.
+    ``standing`` is what stood in other currencies at the period's end that is remeasured.
     """
 
     state: LedgerState
     owners: Mapping[str, str] = {}
     document_owners: Mapping[tuple[str, str], str | None] = {}
+    first: Mapping[OnceKey, First] = {}
     original: Original | None = None
     books: Books = Books()
     standing: Mapping[StandingKey, Position] = {}
@@ -116,15 +127,29 @@ def own_document(wallet: Wallet, kind: str, document_id: str, context: Context) 
     return held
 
 
-def new_document_id(kind: str, document_id: str, context: Context) -> None:
-    """Raises DocumentExists where a payment, invoice or dispute of this id is recorded."""
-    if (kind, document_id) in context.document_owners:
-        raise errors.DocumentExists(
-            f"the {kind} {document_id} is already in the ledger",
-            field=f"data.{kind}_id",
-            expected=f"a new {kind} id",
-            found=document_id,
-        )
+def is_new_document(event: Event, context: Context) -> None:
+    """Raises DocumentExists if the payment, invoice, dispute, payout or refund of an event is recorded already."""
+    key = once_key(event.type, event.data)
+    if key is not None and (key in context.first or (key[0], key[2]) in context.document_owners):
+        raise document_exists(key, context.first.get(key))
+
+
+def document_exists(key: OnceKey, first: First | None) -> errors.DocumentExists:
+    """The refusal of a document that is told again under another event's id; it names the first event if known."""
+    kind, processor, document_id = key
+    of = f" of {processor}" if processor else ""
+    named: dict[str, Any] = {}
+    by = ""
+    if first is not None:
+        by = f": event {first.event_id} from {first.source} recorded it at position {first.position}"
+        named = {"first": {"source": first.source, "id": first.event_id, "position": first.position}}
+    return errors.DocumentExists(
+        f"the {kind} {document_id}{of} is already in the ledger{by}",
+        field=f"data.{kind}_id",
+        expected=f"a new {kind} id",
+        found=document_id,
+        **named,
+    )
 
 
 def same_currency(found: str | None, expected: str, what: str) -> None:

@@ -15,8 +15,8 @@ from subledger.context import (
     Dates,
     at_most,
     decision,
+    is_new_document,
     is_not_disputed,
-    new_document_id,
     own_block,
     own_document,
     same_currency,
@@ -78,7 +78,7 @@ def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -
     """The processor withdraws what is disputed; the blocks behind it are frozen until the dispute ends."""
     data = event.data
     parts, currency, processor = _disputable(wallet, data, context)
-    new_document_id("dispute", data.dispute_id, context)
+    is_new_document(event, context)
     same_currency(data.currency, currency, "what is disputed")
     total = sum(part.amount for part in parts)
     amount = total if data.amount is None else data.minor("amount", currency)

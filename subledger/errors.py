@@ -351,7 +351,7 @@ class UnknownDispute(Refused):
 
 
 class DocumentExists(Refused):
-    """A payment, invoice or dispute with this id is already in the ledger."""
+    """A payment, invoice, dispute, payout or refund with this id is already in the ledger."""
 
     code = "document_exists"
 

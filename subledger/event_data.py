@@ -457,6 +457,7 @@ class PaymentRefunded(EventData):
     block_id: Identifier | None = None
     payment_id: Identifier | None = None
     processor: Name | None = None
+    refund_id: Identifier | None = None
 
     def check(self) -> None:
         _positive(self.minor("amount", self.currency), "amount")

@@ -18,6 +18,26 @@ from subledger.wallet import Decision
 DocumentKey = tuple[str, str]
 """``payment``, ``invoice`` or ``dispute``, and its id."""
 
+DOCUMENTS: Final = {
+    "payment.received": ("payment", "payment_id"), "dispute.opened": ("dispute", "dispute_id"),
+    "overage.billed": ("invoice", "invoice_id"), "payout.settled": ("payout", "payout_id"),
+    "payment.refunded": ("refund", "refund_id"),
+}  # fmt: skip
+"""What is recorded once by an id of its own, whatever the events' ids: by type, the kind of document and the field."""
+
+OnceKey = tuple[str, str, str]
+"""The kind of a document, the processor whose ids they are (of payouts, else empty), and its id."""
+
+
+def once_key(type: str, data: Any) -> OnceKey | None:
+    """What an event is the first and only one to record; None for events that name no document of their own."""
+    kind, field = DOCUMENTS.get(type, (None, ""))
+    document_id = getattr(data, field) if kind is not None else None
+    if kind is None or document_id is None:
+        return None
+    return (kind, data.processor if kind == "payout" else "", document_id)
+
+
 _OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_memo.issued"})
 
 

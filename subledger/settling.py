@@ -18,7 +18,7 @@ from subledger.context import (
     Dates,
     at_most,
     decision,
-    new_document_id,
+    is_new_document,
     own_block,
     own_document,
     same_currency,
@@ -108,8 +108,7 @@ def receive(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     """A payment relieves the receivable of its block, or of its invoice in order; the rest is unapplied."""
     data = event.data
     receivables = _receivables(wallet, data, context)
-    if data.payment_id is not None:
-        new_document_id("payment", data.payment_id, context)
+    is_new_document(event, context)
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
     way = "processor" if data.processor is not None else "cash"
@@ -165,6 +164,7 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
         same_currency(data.currency, payment.currency, "the payment")
     if data.block_id is not None:
         same_currency(data.currency, own_block(wallet, data.block_id, context).currency, f"block {data.block_id}")
+    is_new_document(event, context)
     amount = data.minor("amount", data.currency)
     owed = max(-wallet.position("refunds_payable", data.currency)[0], 0)
     unapplied = max(-wallet.position("customer_balance", data.currency)[0], 0)
@@ -184,6 +184,7 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
 def pay_out(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     """A processor paid what it held into the bank."""
     data = event.data
+    is_new_document(event, context)
     return decision(context, [_money("payout", data.minor("amount", data.currency), data, dates)])
 
 
@@ -193,7 +194,7 @@ def pay_out(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
 def bill_overage(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     """Unbilled overage is invoiced, oldest first; a part of one takes its credits pro rata."""
     data = event.data
-    new_document_id("invoice", data.invoice_id, context)
+    is_new_document(event, context)
     amount = data.minor("amount", data.currency)
     open_overages = [o for o in wallet.overages if o.open and o.currency == data.currency]
     unbilled = sum(overage.open_minor for overage in open_overages)

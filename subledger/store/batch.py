@@ -7,7 +7,6 @@ memory's trust (recorder); what an event means (deciding, evolving, posting).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,7 +21,6 @@ from subledger.deciding import decide
 from subledger.errors import (
     ApprovalRefused,
     EventConflict,
-    InsufficientCredits,
     InvalidInput,
     Refused,
     SubledgerError,
@@ -33,15 +31,15 @@ from subledger.ledger import check_not_in_future, evolve_ledger
 from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
 from subledger.posting import post
-from subledger.shortfalls import UNKNOWN_CUSTOMER, insufficient, shortfalls_of
 from subledger.store import approvals
 from subledger.store import head as heads
 from subledger.store.append import Parameters, call_of
 from subledger.store.database import WriteConnection
+from subledger.store.explaining import Unexplained, explained, is_unexplained
 from subledger.store.head import Head
 from subledger.store.log import Appending, Batch, RecordedEvent
-from subledger.store.memory import LedgerMemory, Recorded, find_lapsed
-from subledger.wallet import Approval, Wallet
+from subledger.store.memory import LedgerMemory, Recorded
+from subledger.wallet import Approval
 
 RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
 
@@ -102,7 +100,7 @@ class Writing:
         self._recorded: list[RecordedEvent] = []
         self._own: list[RecordedEvent] = []  # of the ledger itself
         self._batch: Batch | None = None
-        self._short: list[tuple[Event, Wallet, bool]] = []  # usage that lacks credits; is its customer known?
+        self._unexplained: list[Unexplained] = []
         self._waiting: list[Callable[[WriteConnection], None]] = []  # the connection may be busy with a copy
 
     def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
@@ -119,7 +117,7 @@ class Writing:
                     dimension_sets=self._memory.dimension_sets,
                 )
                 self._log.end_copy()
-            return self._explained(outcomes) if self._short else outcomes
+            return self._explained(outcomes) if self._unexplained else outcomes
         except BaseException as error:
             self._log.abandon(error)
             raise
@@ -177,8 +175,9 @@ class Writing:
             check_not_in_future(state, item, head.recorded_at)
             decision = decide(wallet, item, memory.context(state, item))
         except (Refused, InvalidInput) as error:
-            if isinstance(error, InsufficientCredits) and "reasons" in error.facts:
-                self._short.append((item, wallet, memory.knows(wallet.customer)))
+            if is_unexplained(error):
+                seen = item.customer is None or memory.knows(item.customer)
+                self._unexplained.append(Unexplained(error=error, event=item, wallet=wallet, customer_known=seen))
             return _rejected(item.event_id, error, head)
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
@@ -211,8 +210,7 @@ class Writing:
         return Outcome(event_id=item.event_id, status=RECORDED, position=position)
 
     def _explained(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """The outcomes, with what is to be said of shortfalls besides what the wallets know: blocks that have expired
-        and left them, and customers that the ledger does not know.
+        """The outcomes, with what can be said of refusals besides what is at hand.
 
         After everything was decided, as the connection may have been busy until now; and without one not at all, for
         then this batch is decided again with one.
@@ -220,21 +218,11 @@ class Writing:
         if self._connection is None:
             return list(outcomes)
         late = self._before.late_usage == "reclassify"
-        customers = {wallet.customer for event, wallet, _ in self._short if event.data.block_id is None}
-        lapsed = find_lapsed(self._connection, self._before.ledger, customers) if customers else {}
-        short = iter(self._short)
-        explained = []
-        for outcome in outcomes:
-            error = outcome.error
-            if isinstance(error, InsufficientCredits) and "reasons" in error.facts:
-                event, wallet, known = next(short)
-                if event.data.block_id is None:
-                    blocks = wallet.recall(tuple(lapsed.get(wallet.customer, ()))).blocks
-                    reasons = shortfalls_of(blocks, event, late=late) if known else (UNKNOWN_CUSTOMER,)
-                    error = insufficient(event, Decimal(error.facts["missing"]), reasons)
-                    outcome = msgspec.structs.replace(outcome, error=error)
-            explained.append(outcome)
-        return explained
+        found = explained(self._connection, self._before.ledger, self._unexplained, late=late)
+        return [
+            msgspec.structs.replace(outcome, error=found[id(outcome.error)]) if id(outcome.error) in found else outcome
+            for outcome in outcomes
+        ]
 
     def _asked(self, event: Event, reason: str, by: str) -> Outcome:
         """An event that waits for a second person; asked for again, it goes on waiting, or stays refused."""

@@ -24,14 +24,14 @@ from subledger import references
 from subledger.approvals import may_ask
 from subledger.blocks import Block
 from subledger.books import Books
-from subledger.context import Context, Original
+from subledger.context import Context, First, Original
 from subledger.currencies import StandingKey
 from subledger.documents import Correction, Document, Overage, Position
 from subledger.events import Event, stored_event
 from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
-from subledger.references import DocumentKey, References
+from subledger.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key
 from subledger.shortfalls import MOST_NAMED
 from subledger.store.append import Parameters
 from subledger.store.approvals import Asked, find_asked
@@ -51,6 +51,7 @@ from subledger.store.rows import (
     rows_of_change,
 )
 from subledger.store.standing import standing_at
+from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES
 from subledger.wallet import Wallet
 
 MAX_WALLETS: Final = 50_000
@@ -58,6 +59,8 @@ MAX_BEHIND: Final = 50_000
 """So many events at most are recorded before every wallet's row knows them."""
 MAX_BEHIND_ONE: Final = 256
 """So many events of one customer, so that no row of a customer in constant use falls far behind."""
+_ONCE_BY_THE_LOG: Final = frozenset({"payout.settled", "payment.refunded"})
+"""Payments, invoices and disputes are documents that are loaded in any case."""
 ALL_AT_ONCE: Final = 500
 """Up to so many events a batch leaves no row behind."""
 
@@ -89,6 +92,18 @@ FIND_EXPIRED = """
 -- Finished blocks of these customers that expired after a moment: late usage may have happened before.
 SELECT block_id, customer, is_open, state FROM blocks
 WHERE ledger = %s AND customer = ANY(%s) AND NOT is_open AND expires_at > %s
+"""
+FIND_FIRST = f"""
+-- The events that recorded documents of these types and ids, the first one last. The condition and the expression are
+-- those of the index ix_events_document, which is a part of the log: what is recorded once needs no other memory.
+-- OFFSET 0 keeps the planner to one look into the index for each, whatever it believes of the log.
+SELECT wanted.type, e.processor, wanted.document_id, e.position, e.source, e.event_id
+FROM unnest(%b::text[], %b::text[]) AS wanted (type, document_id)
+CROSS JOIN LATERAL (
+    SELECT data::jsonb ->> 'processor' AS processor, position, source, event_id FROM events
+    WHERE ledger = %s AND type = wanted.type AND {DOCUMENT_TYPES} AND ({DOCUMENT_ID}) = wanted.document_id OFFSET 0
+) e
+ORDER BY e.position DESC
 """
 FIND_LAPSED = """
 -- The blocks of these customers that expired last, a few of each: why there are no credits.
@@ -152,6 +167,7 @@ class LedgerMemory:
         self.owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
         self.asked: dict[tuple[str, str], Asked | Event] = {}
+        self._first: dict[OnceKey, First] = {}
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
         self._of_usage: Context | None = None
         self._before: dict[str, Wallet] = {}
@@ -180,6 +196,8 @@ class LedgerMemory:
             self._begin(connection, head)
         if may_ask(state):
             self.asked.update(find_asked(connection, self.ledger, wanted.keys))
+        once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
+        self._first.update(find_first(connection, self.ledger, {key for key in once if key is not None}))
         documents, blocks = set(wanted.documents), set(wanted.blocks)
         for key in wanted.reversed:
             found = self.recorded.get(key)
@@ -322,6 +340,7 @@ class LedgerMemory:
             state=state,
             owners=self.owners,
             document_owners=self._document_owners,
+            first=self._first,
             original=original,
             books=self.books,
             standing=self._standing.get(event.customer, {}) if self._standing else {},
@@ -355,6 +374,9 @@ class LedgerMemory:
                 self._document_owners[(document.document_kind, document.document_id)] = customer
         if usage:
             return
+        once = once_key(event.type, event.data)
+        if once is not None:
+            self._first[once] = First(position, event.source, event.event_id)
         if event.type in ("credits.purchased", "credits.granted"):
             self.owners[event.data.block_id] = event.customer or ""
         elif event.type == "credits.transferred":
@@ -454,6 +476,23 @@ def find_recorded(
     return [
         connection.execute(FIND_EVENTS, (ledger, TextArray(ids), ledger, source)) for source, ids in by_source.items()
     ]
+
+
+def find_first(connection: WriteConnection, ledger: str, keys: set[OnceKey]) -> dict[OnceKey, First]:
+    """Which events recorded these documents first, as far as they are in the log."""
+    if not keys:
+        return {}
+    types = {kind: type for type, (kind, _) in DOCUMENTS.items()}
+    kinds = {type: kind for kind, type in types.items()}
+    wanted = [(types[kind], document_id) for kind, _, document_id in keys]
+    rows = connection.execute(
+        FIND_FIRST, (TextArray([type for type, _ in wanted]), TextArray([name for _, name in wanted]), ledger)
+    )
+    found: dict[OnceKey, First] = {}
+    for type, processor, document_id, *first in rows:  # the first one last
+        kind = kinds[type]
+        found[(kind, processor if kind == "payout" else "", document_id)] = First(*first)
+    return {key: first for key, first in found.items() if key in keys}
 
 
 def find_lapsed(connection: WriteConnection, ledger: str, customers: set[str]) -> dict[str, list[Block]]:

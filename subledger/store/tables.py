@@ -71,6 +71,20 @@ COUNTED: Final = ("approvals", "checkpoints", "deliveries", "journal_exports", "
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
 
+DOCUMENT_ID = """
+CASE type
+    WHEN 'payment.received'::text THEN data::jsonb ->> 'payment_id'::text
+    WHEN 'dispute.opened'::text THEN data::jsonb ->> 'dispute_id'::text
+    WHEN 'overage.billed'::text THEN data::jsonb ->> 'invoice_id'::text
+    WHEN 'payout.settled'::text THEN data::jsonb ->> 'payout_id'::text
+    WHEN 'payment.refunded'::text THEN data::jsonb ->> 'refund_id'::text
+    ELSE NULL::text
+END"""
+"""The id of the document that an event records, as PostgreSQL writes the expression: a test compares the two."""
+DOCUMENT_TYPES = (
+    "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded')"
+)
+
 
 def _ledger() -> Column[str]:
     return Column("ledger", Text, primary_key=True)
@@ -162,6 +176,7 @@ events = Table(
     Column("leaf", LargeBinary, nullable=False),
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
     Index("ix_events_type", "ledger", "type", "position", postgresql_where=text("type <> 'credits.consumed'")),
+    Index("ix_events_document", "ledger", "type", text(f"({DOCUMENT_ID})"), postgresql_where=text(DOCUMENT_TYPES)),
     comment="The log. Append-only.",
     postgresql_with=FROZEN_AT_ONCE,
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
-from subledger.context import Context, Original
+from subledger.context import Context, First, Original
 from subledger.currencies import StandingKey
 from subledger.deciding import decide
 from subledger.documents import Position, place_of
@@ -26,7 +26,7 @@ from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, REMEASURED_ROLES, Entr
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.periods import Period, effective_date
 from subledger.posting import post
-from subledger.references import customers_of
+from subledger.references import customers_of, once_key
 from subledger.wallet import Decision, Movement, Wallet
 from tests.conftest import cloud_event
 
@@ -131,6 +131,11 @@ class Walk:
             owners=self.owners,
             document_owners={
                 (d.document_kind, d.document_id): w.customer for w in self.wallets.values() for d in w.documents
+            },
+            first={
+                key: First(step.position, step.event.source, step.event.event_id)
+                for step in reversed(self.steps)
+                if (key := once_key(step.event.type, step.event.data)) is not None
             },
             original=original,
             books=self.books,
