@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -47,6 +47,7 @@ from api.routes.dependencies import Guard
 from api.service import Subledger
 from api.stopping import StoppingTime
 from api.validation import refusal
+from projections.sweeping import Sweeper
 from subledger import errors
 
 _STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
@@ -144,21 +145,35 @@ class HeadAsGet:
             await self._app(scope, receive, send)
 
 
+_SWEEP_ENDS_WITHIN_S: Final = 1.0
+"""How long an application that stops waits for the expiries in hand; they are recorded together or not at all."""
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    sweeper: Sweeper | None = app.state.sweeper
+    if sweeper is not None:
+        sweeper.start()
     yield
+    if sweeper is not None:
+        sweeper.stop(0.0)  # begins nothing more
     # The server has answered what it had accepted before it came here; what is left was handed in by other threads, or
     # hangs. Not in the threads that answer calls: all of them may wait for a database that says nothing.
     service: Subledger = app.state.service
     if not await asyncio.to_thread(service.gatherer.stop, app.state.finishing_s):
         log.error("stopped before every batch was written")
+    if sweeper is not None and not await asyncio.to_thread(sweeper.stop, _SWEEP_ENDS_WITHIN_S):
+        log.warning("stopped before the expiries in hand were recorded: they stay due")
 
 
 def create_app(
     service: Subledger, *, open_on_loopback: bool = False, watched: MonitorsInMetrics | None = None,
-    limits: HttpLimits | None = None, stopping: StoppingTime | None = None,
+    limits: HttpLimits | None = None, stopping: StoppingTime | None = None, sweeper: Sweeper | None = None,
 ) -> FastAPI:  # fmt: skip
-    """The application. ``open_on_loopback``: while no key exists, calls from this machine need none."""
+    """The application. ``open_on_loopback``: while no key exists, calls from this machine need none.
+
+    ``sweeper``: records due expiries while the application runs.
+    """
     app = FastAPI(
         title="subledger",
         version="1",
@@ -170,6 +185,7 @@ def create_app(
     )
     app.state.service = service
     app.state.finishing_s = (stopping or StoppingTime()).finishing_s
+    app.state.sweeper = sweeper
     app.state.monitor_metrics = MonitorMetrics(service.database, watched or MonitorsInMetrics())
     app.state.bodies = Bodies(limits or HttpLimits())
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)

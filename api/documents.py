@@ -33,7 +33,7 @@ from subledger.store.approvals import Asked
 from subledger.store.batch import Outcome
 from subledger.store.ledgers import LedgerHead
 from subledger.store.pages import JournalLine, StoredEvent, lines_of
-from subledger.store.views import PointInTime
+from subledger.store.views import Due, PointInTime
 
 Document = dict[str, Any]
 
@@ -154,8 +154,33 @@ def clock(found: Clock) -> Document:
 
 
 def moment(at: PointInTime) -> Document:
-    """What a point-in-time answer says about itself."""
-    return {"as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position}
+    """What a point-in-time answer says about itself, and which expiries would change it once they are recorded."""
+    return {
+        "as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due),
+    }  # fmt: skip
+
+
+def due(found: Due | None) -> Document:
+    """``due_expiries`` and ``due_since``, where something is due; nothing where it is not, or is not told.
+
+    Answers to questions that name their ``known_at`` are not told: they are the same for ever.
+    """
+    if found is None or found.since is None:
+        return {}
+    return {"due_expiries": found.count, "due_since": format_time(found.since)}
+
+
+def due_notice(at: PointInTime) -> str | None:
+    """The same as a sentence, for people; None where nothing is due."""
+    if at.due is None or at.due.since is None:
+        return None
+    many = "1 expiry is" if at.due.count == 1 else f"{at.due.count} expiries are"
+    today = at.head.state.today(at.now)
+    return (
+        f"{many} due and not recorded, the first since {format_time(at.due.since)}: what these blocks have left is "
+        f"still shown as the customers'. A server or a worker records them; or: subledger expire --through {today} "
+        f"--ledger {at.ledger}"
+    )
 
 
 def account(balance: AccountBalance, functional_currency: str) -> Document:
@@ -254,6 +279,7 @@ def block(view: BlockView, functional_currency: str) -> Document:
         "pool": header.pool,
         "escheat_class": header.escheat_class,
         "status": view.status.value,
+        "expiry_due": view.expiry_due,
     }
 
 
@@ -387,6 +413,7 @@ def standing(found: Standing) -> Document:
         "period_state": "open" if found.interim else "closed",
         "interim": found.interim,
         "sandbox": found.sandbox,
+        **due(found.due),
         "notices": list(found.notices),
     }
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api import report_tables, reports, terminal
+from api import documents, report_tables, reports, terminal
 from api.reports import Question
 from api.service import Subledger
 from projections.joint import Part, added, by_currency
@@ -21,6 +21,7 @@ from projections.report import Asked, Report
 from subledger.errors import InvalidValue, MissingField
 from subledger.events import format_time
 from subledger.store.ledgers import ledgers_of
+from subledger.store.views import Due
 
 JOINT: Final = ("trial-balance", "rollforward", "clearing", "summary")
 """Those whose figures may be added: none of an estimate's, and none of one customer's."""
@@ -80,7 +81,7 @@ def answer(service: Subledger, name: str, question: Question, chosen: Chosen) ->
             parts.append(
                 Part(
                     ledger=ledger, entity=state.entity, functional_currency=state.functional_currency,
-                    position=view.position, known_at=view.known_at, as_of=view.as_of, report=found,
+                    position=view.position, known_at=view.known_at, as_of=view.as_of, report=found, due=view.due,
                 )
             )  # fmt: skip
     joint = {currency: added(group) for currency, group in by_currency(parts).items()}
@@ -105,6 +106,7 @@ def document(answer: JointAnswer) -> dict[str, Any]:
         "title": first.report.title,
         "entity": answer.chosen.entity,
         "as_of": first.as_of.isoformat(),
+        **_due(answer.parts),
         "from": None if asked.from_date is None else asked.from_date.isoformat(),
         "to": (asked.to_date or first.as_of).isoformat(),
         "by": asked.by,
@@ -116,6 +118,7 @@ def document(answer: JointAnswer) -> dict[str, Any]:
                 "known_at": format_time(part.known_at),
                 "position": part.position,
                 "ties_out": part.report.ties_out,
+                **documents.due(part.due),
             }
             for part in answer.parts
         ],
@@ -132,6 +135,13 @@ def document(answer: JointAnswer) -> dict[str, Any]:
     }
 
 
+def _due(parts: Sequence[Part]) -> dict[str, Any]:
+    """What is due in any of the ledgers."""
+    dues = [part.due for part in parts if part.due is not None]
+    since = min((due.since for due in dues if due.since is not None), default=None)
+    return documents.due(Due(count=sum(due.count for due in dues), since=since))
+
+
 def csv_lines(answer: JointAnswer, table: str | None) -> Iterator[str]:
     """One table over all functional currencies, which are a column of it."""
     for number, (currency, report) in enumerate(answer.reports.items()):
@@ -140,8 +150,9 @@ def csv_lines(answer: JointAnswer, table: str | None) -> Iterator[str]:
 
 def show(answer: JointAnswer) -> None:
     """The answer for people: the ledgers and their positions, then a report per functional currency."""
-    names = ("ledger", "functional_currency", "position", "known_at", "ties_out")
+    names = ["ledger", "functional_currency", "position", "known_at", "ties_out"]
     made = document(answer)
-    terminal.table(None, names, [[part[name] for name in names] for part in made["ledgers"]], right=(2,))
+    names += ["due_expiries"] if "due_expiries" in made else []
+    terminal.table(None, names, [[part.get(name, "") for name in names] for part in made["ledgers"]], right=(2, 5))
     for currency, report in answer.reports.items():
         report_tables.show(report, whose=f"{answer.whose}, in {currency}", as_of=made["as_of"], functional=currency)

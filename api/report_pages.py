@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Final
 
-from api.documents import moment
+from api.documents import due_notice, moment
 from api.report_tables import FEW_ROWS, heading, is_figure, told_columns
 from api.reports import REPORTS, cells_of, document
 from projections.report import Asked, Report, Table
@@ -88,7 +88,8 @@ def _header(report: Report, view: View, asked: Asked, of: str) -> str:
 
 
 def _footer(report: Report, view: View) -> str:
-    notes = "".join(f"<p>{_text(note)}</p>" for note in report.notes)
+    notice = due_notice(view)
+    notes = "".join(f"<p>{_text(note)}</p>" for note in (*report.notes, *([] if notice is None else [notice])))
     return f"<footer>{notes}<p>Ledger {_text(view.ledger)}, position {view.position}.</p></footer>"
 
 

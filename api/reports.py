@@ -148,7 +148,7 @@ def answer(service: Subledger, ledger: str, name: str, question: Question) -> It
     report = offered(name)
     asked = read_question(name, report, question)
     as_of = question.as_of or asked.to_date
-    with service.view(ledger, as_of=as_of, known_at=question.known_at) as view:
+    with service.view(ledger, as_of=as_of, known_at=question.known_at, customer=asked.customer) as view:
         _check_range(asked, view)
         yield report.make(service.database, view, asked), view, asked
 

@@ -5,7 +5,7 @@ Owns: what a command does from end to end. Does not own: how it is asked (HTTP, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, date, datetime
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
-from projections import monitors
+from projections import monitors, sweeping
 from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.clock import clock_event
 from projections.journals.delivery import outbox
@@ -100,7 +100,7 @@ class Subledger:
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
         self.rejected = RejectedEvents(database, self.gatherer, read_text)
-        self.jobs = Jobs(database, (monitors.watch, end_stuck_writers))
+        self.jobs = Jobs(database, (monitors.watch, end_stuck_writers), self.sweep_due)
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 
@@ -201,6 +201,10 @@ class Subledger:
         check_day_has_come(state, through, datetime.now(UTC), what, field="through", found=str(through))
         return self.recorder.sweep(ledger, end_of_day(through, state.zone))
 
+    def sweep_due(self, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
+        """Records what is due in every ledger; returns how many expiries in which. See ``projections.sweeping``."""
+        return sweeping.sweep_due(self.database, self.recorder, stop=stop)
+
     def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
         """Puts a period's journals on their way, through one channel or all; a worker delivers them.
 
@@ -226,10 +230,12 @@ class Subledger:
             self.jobs.wake(delivery.ledger, delivery.channel)
 
     def view(
-        self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None
+        self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None, customer: str | None = None
     ) -> AbstractContextManager[views.View]:
         """A point in time of a ledger; see ``store.views.view``."""
-        return views.view(self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at)
+        return views.view(
+            self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at, customer=customer
+        )
 
     def customer_balances(
         self, ledger: str, customer: str, *, as_of: date | None = None, known_at: datetime | None = None
@@ -237,8 +243,8 @@ class Subledger:
         """A customer's balances at a point in time, in one round trip; see ``projections.balances``."""
         question = OfCustomer(customer=customer)
         at, found = views.ask(
-            self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at
-        )  # fmt: skip
+            self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at, customer=customer
+        )
         if found.lags:
             self._keep_more(ledger, customer)
         return at, found

@@ -65,6 +65,12 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
         return self.price_minor - sum(self._column(name)[1] for name in LOSSES)
 
     @property
+    def expiry_due(self) -> bool:
+        """Whether the block has expired with credits left, and the expiry is not recorded yet."""
+        expires_at = self.expires_at
+        return expires_at is not None and expires_at <= self.moment and self.remaining > 0 and not self.disputed_minor
+
+    @property
     def status(self) -> BlockStatus:
         figures = msgspec.structs.replace(
             self.block,

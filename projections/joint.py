@@ -18,6 +18,7 @@ import msgspec
 
 from projections.report import Column, Report, Table, Tie
 from subledger.accounts import ROLES
+from subledger.store.views import Due
 
 KEYS: Final = ("text", "date")
 """What a column holds where rows are told apart by it; everything else is a figure."""
@@ -34,6 +35,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     known_at: datetime
     as_of: date
     report: Report
+    due: Due | None = None
 
 
 def by_currency(parts: Sequence[Part]) -> dict[str, list[Part]]:

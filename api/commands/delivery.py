@@ -294,11 +294,14 @@ def worker(
 ) -> None:
     """Delivers what is on its way in every ledger, and looks again when it is time. Ends after the delivery in hand.
 
+    Records expiries as they fall due, and looks at the monitors, every minute.
+
     Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'. Told to stop,
     by SIGTERM or Ctrl-C, it ends within SUBLEDGER_STOPPING_S (25) s, whatever hangs.
     """
     service = connect()
     if not once:
         err.print("Delivering. Stop with Ctrl-C.")
+    service.sweep_due()
     time_ = stopping_time()
     service.jobs.work(concurrency=concurrency, forever=not once, told_to_stop=lambda: end_within(time_))

@@ -25,6 +25,7 @@ from projections import rebuild as rebuilding
 from projections.journals.close import check_reason
 from projections.kept import Kept
 from projections.monitors.mismatch import keep_verified
+from projections.sweeping import Sweeper
 from subledger.errors import FileUnavailable, InvalidValue
 from subledger.store.ledgers import ledger_head
 
@@ -119,7 +120,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
 ) -> None:
-    """Serves the HTTP API; its description is at /docs and /openapi.json.
+    """Serves the HTTP API; its description is at /docs and /openapi.json. Records expiries as they fall due.
 
     With the embedded database, on a loopback address and while no key exists, calls from this machine need none. In
     every other case a key is needed: subledger keys create --ledger L --role writer --name NAME.
@@ -141,7 +142,10 @@ def serve(
     listening = listen(host, port)  # before anything is said of serving
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
     time_ = stopping_time()
-    app = create_app(service, open_on_loopback=open_, watched=watched(), limits=http_limits(), stopping=time_)
+    sweeper = Sweeper(service.database, service.recorder)
+    app = create_app(
+        service, open_on_loopback=open_, watched=watched(), limits=http_limits(), stopping=time_, sweeper=sweeper
+    )  # fmt: skip
     server = Server(app, time_, host=host, port=port, log_level="info", access_log=False)
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
     server.run(sockets=[listening])

@@ -6,6 +6,7 @@ Tables show functional amounts only where the ledger has entries in another curr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from rich.text import Text
 
 from api import documents
+from api.service import Subledger
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
 from projections import balances as balance_reads
@@ -20,6 +22,7 @@ from projections import blocks as block_reads
 from subledger.event_data import parse_time
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import events_page
+from subledger.store.views import PointInTime, View
 
 Document = dict[str, Any]
 
@@ -104,7 +107,7 @@ def balances(
     Example: subledger balances --ledger acme --customer cust-42 --as-of 2026-01-31
     """
     service = connect()
-    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
+    with _view(service, ledger, as_of, known_at, customer) as view:
         if customer is None:
             document = documents.trial_balance(view, balance_reads.trial_balance(view))
         else:
@@ -114,6 +117,7 @@ def balances(
         print_json(document)
         return
     _print_balances(document, customer or ledger, functional=functional)
+    print_notice(view)
 
 
 def _print_balances(document: Document, whose: str, *, functional: bool) -> None:
@@ -151,14 +155,14 @@ def blocks(
     """Credit blocks with their figures."""
     service = connect()
     items: list[Document] = []
-    with service.view(ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at)) as view:
+    with _view(service, ledger, as_of, known_at, customer) as view:
         home, functional = view.head.state.functional_currency, balance_reads.has_other_currencies(view)
         after: str | None = ""
         while after is not None:
             found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
             items += [documents.block(block, home) for block in found]
     if json_:
-        print_json(documents.page(items, None))
+        print_json({**documents.page(items, None), **documents.due(view.due)})
         return
     names = [
         "block_id", "customer", "credit_kind", "credits", "used", "remaining", "price", "drawn", "carrying_amount",
@@ -170,3 +174,19 @@ def blocks(
         for row, item in zip(rows, items, strict=True):
             row += [item["rate"] or "", item["functional"]["carrying_amount"]]
     table(None, names, rows, right=(*range(3, 9), *range(12, len(names))))
+    print_notice(view)
+
+
+def _view(
+    service: Subledger, ledger: str, as_of: str | None, known_at: str | None, customer: str | None
+) -> AbstractContextManager[View]:
+    return service.view(
+        ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at), customer=customer
+    )  # fmt: skip
+
+
+def print_notice(view: PointInTime) -> None:
+    """Says what is due and not recorded, where that would change the answer."""
+    notice = documents.due_notice(view)
+    if notice is not None:
+        out.print(notice, markup=False)

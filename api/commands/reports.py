@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from api import joint_reports, report_pages, report_tables, reports, terminal
+from api import documents, joint_reports, report_pages, report_tables, reports, terminal
 from api.settings import connect
-from api.terminal import Json, out, parse_day, print_json, table
+from api.terminal import Json, err, out, parse_day, print_json, table
 from projections.report import Asked, Report
 from subledger.errors import InvalidInput
 from subledger.event_data import parse_time
@@ -81,6 +81,8 @@ def _of_one(
             report_tables.show(found, whose=ledger, as_of=view.as_of, functional=home)
         else:
             _write(_pieces(format, found, view, asked, table), file)
+        if format in (None, "csv") and (notice := documents.due_notice(view)) is not None:  # the others say it within
+            (out if format is None else err).print(notice, markup=False)
     return found.ties_out
 
 

@@ -19,6 +19,7 @@ from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import entries_page, events_page, lines_of
+from subledger.store.views import due_expiries
 
 router = Router(prefix="/v1/ledgers/{ledger}", tags=["reads"], dependencies=[needs(Access.READER)])
 
@@ -37,7 +38,8 @@ def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cu
     """Customers in order of id."""
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.database.read() as connection:
-        ledger_head(connection, ledger)
+        state = ledger_head(connection, ledger).state
+        due = due_expiries(connection, state, now=datetime.now(UTC))
         rows = connection.execute(
             text(
                 "SELECT w.customer, (SELECT count(*) FROM blocks b WHERE b.ledger = :ledger"
@@ -48,7 +50,7 @@ def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cu
             {"ledger": ledger, "after": after, "limit": limit},
         ).all()
     items = [{"customer": row.customer, "blocks": row.blocks, "open_blocks": row.open_blocks} for row in rows]
-    return documents.page(items, [items[-1]["customer"]] if len(items) == limit else None)
+    return {**documents.page(items, [items[-1]["customer"]] if len(items) == limit else None), **documents.due(due)}
 
 
 # Before the other routes of a customer, and with a path parameter each: ids may hold a slash when it is escaped.
@@ -73,10 +75,10 @@ def customer_blocks(
 ) -> dict[str, Any]:
     """A customer's credit blocks, in order of id."""
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
-    with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
+    with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer) as view:
         found, following = blocks.customer_blocks(view, customer, after=after, limit=limit)
         items = [documents.block(block, view.head.state.functional_currency) for block in found]
-    return documents.page(items, None if following is None else [following])
+    return {**documents.page(items, None if following is None else [following]), **documents.due(view.due)}
 
 
 @router.get("/blocks/{block_id:path}/history")

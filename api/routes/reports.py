@@ -99,7 +99,10 @@ def one(
             return StreamingResponse(
                 reports.csv_lines(chosen, functional),
                 media_type="text/csv",
-                headers={"Content-Disposition": f'attachment; filename="{filename}"'},
+                headers={
+                    "Content-Disposition": f'attachment; filename="{filename}"',
+                    **({"X-Due-Expiries": str(view.due.count)} if view.due is not None and view.due.count else {}),
+                },
             )
         if format == "html":
             return HTMLResponse(report_pages.page(report, view, asked), headers=NOTHING_RUNS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +42,7 @@ from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import Recorder
 from subledger.store.tallies import count_one
+from subledger.store.views import Due, due_expiries
 
 _CHUNK_BYTES: Final = 1 << 16
 
@@ -67,6 +68,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     period: Period
     interim: bool
     sandbox: bool
+    due: Due
+    """Expiries of the month or before it that are due and not recorded: they are in none of its journals."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -78,6 +81,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             found.append(
                 f"{self.period} is open, so its journals are interim: what is recorded for it from now on becomes its "
                 "next journal. Close the month first to have all of it in one."
+            )
+        if self.due.count:
+            found.append(
+                f"{self.due.count} expiries through {self.period} are due and not recorded: no journal has them yet."
             )
         return tuple(found)
 
@@ -128,7 +135,8 @@ def standing_of(database: Database, ledger: str, period: Period) -> Standing:
     """Whether a month's journals are interim, or a sandbox's. Raises UnknownLedger."""
     with database.read() as connection:
         state = ledger_head(connection, ledger).state
-    return Standing(period=period, interim=not is_closed(state, period), sandbox=state.sandbox)
+        due = due_expiries(connection, state, now=datetime.now(UTC), as_of=period.last_day)
+    return Standing(period=period, interim=not is_closed(state, period), sandbox=state.sandbox, due=due)
 
 
 def export_id(journal: Journal, format: str, *, detail: bool) -> str:

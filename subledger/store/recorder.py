@@ -86,13 +86,16 @@ class Recorder:
             raise_first(self._write(connection, head, memory, events, None, NOBODY))
         return True
 
-    def sweep(self, ledger: str, until: datetime, *, batch_size: int = 2_000) -> int:
+    def sweep(
+        self, ledger: str, until: datetime, *, batch_size: int = 2_000, stop: Callable[[], bool] = lambda: False
+    ) -> int:
         """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns how many.
 
-        Safe to repeat and to run twice at once: what is due is looked up under the lock.
+        Safe to repeat and to run twice at once: what is due is looked up under the lock. ``stop`` is asked before each
+        batch whether to leave the rest to somebody else.
         """
         swept = 0
-        while True:
+        while not stop():
             outcomes = self.transact(
                 ledger,
                 lambda connection, state, position: due_expiries(connection, state, position, until, batch_size),
@@ -100,7 +103,8 @@ class Recorder:
             swept += sum(outcome.status == RECORDED for outcome in outcomes)
             raise_first(outcomes)
             if len(outcomes) < batch_size:
-                return swept
+                break
+        return swept
 
     def decide_approval(
         self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None

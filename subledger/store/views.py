@@ -11,18 +11,30 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
+from sqlalchemy import Connection
 
 from subledger.errors import KnownAtInFuture, UnknownLedger
 from subledger.events import format_time
 from subledger.journal import Rules
-from subledger.ledger import SETTINGS, state_of
+from subledger.ledger import SETTINGS, LedgerState, state_of
 from subledger.periods import end_of_day
 from subledger.store.database import Database
 from subledger.store.ledgers import Head, ledger_head, rules_of
 
 Answer = TypeVar("Answer", covariant=True)
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """How many expiries are due and not recorded, and since when the first is. 10,000 of them are counted at most.
+
+    What such blocks have left is shown as the customer's until the sweep records the expiry.
+    """
+
+    count: int
+    since: datetime | None
 
 
 class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +47,10 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     known_at: datetime
     now: datetime
     """The ledger's: of a sandbox, its clock."""
+    due: Due | None = None
+    """What of the answer a sweep would change: expiries due by the end of ``as_of`` and by now. None where the question
+    names its ``known_at``: that answer never changes.
+    """
 
     @property
     def at_head(self) -> bool:
@@ -72,7 +88,7 @@ class View(PointInTime, frozen=True, kw_only=True):
 
     def ask(self, question: Question[Answer]) -> Answer:
         row = self.connection.exec_driver_sql(
-            statement_of(question.query),
+            statement_of(question.query, _NOTHING_DUE),
             {**question.parameters, "ledger": self.ledger, "as_of": self.as_of, "position": self.position,
              "known_at": None},
         ).one()  # fmt: skip
@@ -103,6 +119,15 @@ CROSS JOIN LATERAL (
 WHERE l.ledger = %(ledger)s
 """
 # Two statements: an UPDATE that asks the clock cannot be sent to the server that has the ledger.
+DUE_EXPIRIES: Final = """
+-- How many open blocks of a ledger, or of a customer, have expired by a moment, and the first; none without a moment.
+SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
+    SELECT expires_at FROM blocks b
+    WHERE b.ledger = %(ledger)s AND b.is_open AND b.expires_at <= %(due_by)s::timestamptz
+      AND (%(due_of)s::text IS NULL OR b.customer = %(due_of)s::text)
+    ORDER BY expires_at LIMIT 10000
+) AS due_blocks
+"""
 MAY_ANSWER: Final = """
 -- Up to when a ledger may be asked about; waits for the batch in flight.
 SELECT greatest(clock_timestamp(), answered_through) FROM ledgers WHERE ledger = %s FOR UPDATE
@@ -114,35 +139,36 @@ UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledge
 
 
 @lru_cache
-def statement_of(query: str) -> str:
-    """The statement of a question, or of a point in time alone: in either case with its settings."""
+def statement_of(query: str, due: str = DUE_EXPIRIES) -> str:
+    """The statement of a question, or of a point in time alone: in either case with its settings, and what is due."""
     return f"""
-WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query})
-SELECT v.recorded_at, v.answered_through, answer.found, v.head, v.position, v.ledger,
-       v.{", v.".join(SETTINGS)}
-FROM v, answer
+WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query}), expiries AS ({due})
+SELECT v.recorded_at, v.answered_through, answer.found, v.head, v.position, v.ledger, expiries.due,
+       expiries.due_since, v.{", v.".join(SETTINGS)}
+FROM v, answer, expiries
 """
 
 
 _NOTHING_ASKED: Final = "SELECT NULL::text AS found"
+_NOTHING_DUE: Final = "SELECT 0 AS due, NULL::timestamptz AS due_since"
+"""For the later questions of a view: it has been told what is due."""
 
 
 def ask(
     database: Database, ledger: str, question: Question[Answer], *, now: datetime, as_of: date | None = None,
-    known_at: datetime | None = None,
+    known_at: datetime | None = None, customer: str | None = None,
 ) -> tuple[PointInTime, Answer]:  # fmt: skip
     """One question of a point in time, in one round trip; the point in time is as ``view`` has it.
 
     Raises UnknownLedger, KnownAtInFuture, and what the question raises.
     """
-    day = as_of or _today(database, ledger, now)
-    parameters = {**question.parameters, "ledger": ledger, "as_of": day, "known_at": known_at, "position": None}
+    parameters = {**question.parameters, **_asked_of(database, ledger, now, as_of, known_at, customer)}
 
     def asked() -> Any:
         return database.ask(statement_of(question.query), parameters)
 
     row = _promised(database, ledger, known_at, asked)
-    at = PointInTime(**_point(row, day, known_at, now))
+    at = PointInTime(**_point(row, parameters["as_of"], known_at, now))
     rules = database.rules.get(ledger, {})
     if at.head.state.policy not in rules:
         with database.read() as connection:
@@ -152,42 +178,64 @@ def ask(
 
 @contextmanager
 def view(
-    database: Database, ledger: str, *, now: datetime, as_of: date | None = None, known_at: datetime | None = None
-) -> Iterator[View]:
+    database: Database, ledger: str, *, now: datetime, as_of: date | None = None, known_at: datetime | None = None,
+    customer: str | None = None,
+) -> Iterator[View]:  # fmt: skip
     """A point in time of a ledger. ``as_of`` defaults to today where the ledger lives, ``known_at`` to its head.
 
     An answer once given never changes: a moment later than the head's is promised before it is answered, so that
-    no later batch can be recorded at or before it. Raises UnknownLedger, KnownAtInFuture.
+    no later batch can be recorded at or before it. What is ``due`` is counted of one ``customer``, or of all.
+    Raises UnknownLedger, KnownAtInFuture.
     """
-    day = as_of or _today(database, ledger, now)
-    parameters = {"ledger": ledger, "as_of": day, "known_at": known_at, "position": None}
+    parameters = _asked_of(database, ledger, now, as_of, known_at, customer)
     if known_at is not None:
         _promised(database, ledger, known_at, lambda: database.ask(statement_of(_NOTHING_ASKED), parameters))
     with database.read() as connection:
         rows = connection.exec_driver_sql(statement_of(_NOTHING_ASKED), parameters).all()
         row = _promised(database, ledger, known_at, lambda: rows)
-        yield View(database=database, connection=connection, **_point(row, day, known_at, now))
+        yield View(database=database, connection=connection, **_point(row, parameters["as_of"], known_at, now))
 
 
 def _point(row: Any, as_of: date, known_at: datetime | None, now: datetime) -> dict[str, Any]:
     """The members of a point in time, of a row of ``statement_of``."""
-    recorded_at, _answered_through, _found, head, position, ledger, *settings = row
+    recorded_at, _answered_through, _found, head, position, ledger, due, due_since, *settings = row
     state = state_of(ledger, *settings)
     return {
+        "due": None if known_at is not None else Due(count=due, since=due_since),
         "ledger": ledger, "head": Head(state=state, position=head, recorded_at=recorded_at),
         "as_of": as_of, "position": position, "known_at": known_at or recorded_at, "now": state.now(now),
     }  # fmt: skip
 
 
-def _today(database: Database, ledger: str, now: datetime) -> date:
+def due_expiries(
+    connection: Connection, state: LedgerState, *, now: datetime, as_of: date | None = None, customer: str | None = None
+) -> Due:  # fmt: skip
+    """The expiries that are due and not recorded by the ledger's now, and by the end of a day."""
+    parameters = {"ledger": state.ledger, "due_by": _due_by(state.now(now), state.zone, as_of), "due_of": customer}
+    row = connection.exec_driver_sql(DUE_EXPIRIES, parameters).one()
+    return Due(count=row.due, since=row.due_since)
+
+
+def _due_by(now: datetime, zone: ZoneInfo, as_of: date | None) -> datetime:
+    return now if as_of is None else min(now, end_of_day(as_of, zone) - timedelta(microseconds=1))
+
+
+def _asked_of(
+    database: Database, ledger: str, now: datetime, as_of: date | None, known_at: datetime | None, customer: str | None
+) -> dict[str, Any]:
+    """What every question of a point in time has as parameters. ``as_of`` defaults to today where the ledger lives."""
     zone = database.zones.get(ledger)
     if zone is None:
         with database.read() as connection:
             state = ledger_head(connection, ledger).state
-        if state.sandbox:  # its clock moves
-            return state.today(now)
-        zone = database.zones[ledger] = state.zone
-    return now.astimezone(zone).date()
+        zone, now = state.zone, state.now(now)
+        if not state.sandbox:  # the clock of a sandbox moves: its row is asked each time
+            database.zones[ledger] = zone
+    day = as_of or now.astimezone(zone).date()
+    due_by = None if known_at is not None else _due_by(now, zone, day)
+    return {
+        "ledger": ledger, "as_of": day, "known_at": known_at, "position": None, "due_by": due_by, "due_of": customer,
+    }  # fmt: skip
 
 
 def _promised(database: Database, ledger: str, known_at: datetime | None, asked: Callable[[], Sequence[Any]]) -> Any:

@@ -42,14 +42,19 @@ log = structlog.get_logger("subledger.worker")
 
 Minutely = Callable[[Database, str], object]
 """What else is done for each ledger once a minute."""
+SweepExpiries = Callable[[Callable[[], bool]], object]
+"""Records the expiries that are due, in every ledger, until it is told to stop."""
 
 
 class Jobs:
     """The job queue of a database, for those who put jobs in and for the worker that does them."""
 
-    def __init__(self, database: Database, minutely: tuple[Minutely, ...] = ()) -> None:
+    def __init__(
+        self, database: Database, minutely: tuple[Minutely, ...] = (), sweep_expiries: SweepExpiries | None = None
+    ) -> None:
         self._database = database
         self._minutely = minutely
+        self._sweep_expiries = sweep_expiries
         self._opening = threading.Lock()  # who closes the queue's connections closes them for all
         limits = database.timeouts
         # What the queue asks is answered at once, so its transactions are as short as a writer's.
@@ -63,6 +68,8 @@ class Jobs:
         self._app.task(name=DELIVER, pass_context=True)(self._deliver)
         self._app.periodic(cron="* * * * *")(self._app.task(name="sweep")(self._sweep))
         self._app.periodic(cron="* * * * *")(self._app.task(name="take_off")(self._take_off))
+        if sweep_expiries is not None:
+            self._app.periodic(cron="* * * * *")(self._app.task(name="expiries", pass_context=True)(self._expiries))
         if minutely:
             self._app.periodic(cron="* * * * *")(self._app.task(name="minutely", pass_context=True)(self._minute))
 
@@ -138,6 +145,12 @@ class Jobs:
             for name, due in dues:
                 if due is not None and due[1] <= 0:
                     self._defer(ledger, name, None)
+
+    def _expiries(self, context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG002  # likewise
+        assert self._sweep_expiries is not None
+        self._sweep_expiries(context.should_abort)
+        if context.should_abort():
+            raise JobAborted
 
     async def _take_off(self, timestamp: int) -> None:  # noqa: ARG002  # likewise
         """Ends jobs whose worker has died: they keep others of their channel from beginning. The sweep wakes it."""
