@@ -17,6 +17,7 @@ from api.app import create_app
 from api.checkpoint_log import note_restored, seen_of
 from api.commands.approvals import By, whoami
 from api.demo.run import run_demo
+from api.protocol import bounded
 from api.settings import connect, http_limits, is_embedded, private_home, stopping_time, watched
 from api.stopping import Server
 from api.terminal import Json, LedgerOption, err, out, print_json, shown
@@ -141,12 +142,15 @@ def serve(
         )  # fmt: skip
     listening = listen(host, port)  # before anything is said of serving
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
-    time_ = stopping_time()
+    times, ending = http_limits(), stopping_time()
     sweeper = Sweeper(service.database, service.recorder)
     app = create_app(
-        service, open_on_loopback=open_, watched=watched(), limits=http_limits(), stopping=time_, sweeper=sweeper
+        service, open_on_loopback=open_, watched=watched(), limits=times, stopping=ending, sweeper=sweeper
     )  # fmt: skip
-    server = Server(app, time_, host=host, port=port, log_level="info", access_log=False)
+    server = Server(
+        app, ending, host=host, port=port, log_level="info", access_log=False, http=bounded(times), ws="none",
+        timeout_keep_alive=times.keep_alive_s,
+    )  # fmt: skip
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
     server.run(sockets=[listening])
 

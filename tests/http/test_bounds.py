@@ -284,3 +284,12 @@ def test_a_key_of_another_role_is_told_so_before_its_body_is_looked_at(
         f"/v1/ledgers/{ledger}/policies", content=Unread(), headers={"authorization": f"Bearer {key}", **JSON}
     )
     assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed")
+
+
+@pytest.mark.parametrize("body", ['"text"', "7", "null", "[]", "true", '{"approvals": "x"}', '{"approvals": []}'])
+def test_a_body_of_another_json_type_is_refused_with_the_type_expected(
+    client: TestClient, new_ledger: NewLedger, body: str
+) -> None:
+    answer = client.patch(f"/v1/ledgers/{new_ledger()}", content=body.encode(), headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) in ((422, "wrong_type"), (422, "missing_field")), answer.text
+    assert "object" in answer.json()["expected"] or answer.json()["code"] == "missing_field"

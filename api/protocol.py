@@ -1,0 +1,291 @@
+"""The HTTP protocol of the server, within bounds: what may come before a request is handed to the application.
+
+uvicorn's protocol (on httptools) has no bound on a request's line and headers, waits for them as long as a connection
+is open, and takes requests of one connection ahead without end. Here each is bounded; what is beyond a bound is
+answered by a problem document, and the connection is closed.
+
+Owns: bytes, headers and time until a request's headers are complete, connections. Does not own: bodies (``bodies``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from asyncio import TimerHandle
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from api import limits, metrics
+from api.limits import HttpLimits
+
+_PIECE: Final = 16 << 10
+"""Bytes that are parsed between two looks at what they came to."""
+_LINGER_S: Final = 1.0
+_LINGER_BYTES: Final = 1 << 20
+"""After an answer that ends a connection, so long and so much is still read and thrown away: a connection that is
+closed while something of it is unread is reset, and its client may never see the answer."""
+_UNREAD_ANSWER_S: Final = 60.0
+"""How long an answer may wait for its client to read on."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An answer to what never became a request."""
+
+    status: int
+    code: str
+    detail: str
+    expected: str | None = None
+    retryable: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """The problem document."""
+        document: dict[str, Any] = {
+            "type": f"urn:subledger:error:{self.code}", "title": self.detail, "code": self.code, "detail": self.detail,
+            "retryable": self.retryable, "status": self.status,
+        }  # fmt: skip
+        return json.dumps({**document, **({"expected": self.expected} if self.expected else {})}).encode()
+
+
+INVALID: Final = Refusal(400, "invalid_request", "The bytes received are not an HTTP request.", "HTTP/1.1 (RFC 9112)")
+TOO_LONG_URL: Final = Refusal(
+    414, "url_too_long", "The request's address is too long.", f"at most {limits.MAX_URL} bytes"
+)  # fmt: skip
+TOO_LARGE_HEAD: Final = Refusal(
+    431, "headers_too_large", "The request's line and headers are too large.",
+    f"at most {limits.MAX_HEAD} bytes and {limits.MAX_HEADERS} headers",
+)  # fmt: skip
+TOO_MUCH_AROUND: Final = Refusal(
+    400, "invalid_request", "The body's chunks have more around them than in them.", "chunks without extensions"
+)  # fmt: skip
+TIMED_OUT: Final = Refusal(
+    408, "request_timed_out", "The request's headers did not arrive in time; send the request again.", retryable=True
+)  # fmt: skip
+TOO_MANY: Final = Refusal(
+    503, "too_many_connections", "The server has too many connections; try again later.", retryable=True
+)  # fmt: skip
+
+
+class _Refused(Exception):
+    """Ends the parsing of a request that is refused."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Make a class for a server with ``bounded``."""
+
+    times: ClassVar[HttpLimits]
+    waiting: ClassVar[dict[BoundedProtocol, None]]
+    """The connections that have no request in hand, the one that has waited longest first."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._behind, self.app = self.app, self._answer
+        self._parsing = "nothing"  # or head, body
+        self._raw = self._of_body = 0  # bytes of the request that is parsed
+        self._refusal: Refusal | None = None
+        self._left_to_discard: int | None = None  # once the connection is on its way to be closed
+        self._patience: TimerHandle | None = None
+        self._unread: TimerHandle | None = None
+
+    # --- the connection -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]  # it stands for a transport
+        self.waiting[self] = None
+        self._patience = self.loop.call_later(self.times.head_timeout_s, self._head_is_late)
+        if len(self.connections) > self.times.connections:
+            oldest = next(iter(self.waiting))
+            if oldest is self:
+                self._refuse(TOO_MANY)
+            else:
+                oldest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.waiting.pop(self, None)
+        self._stop(self._patience)
+        self._stop(self._unread)
+        super().connection_lost(exc)
+
+    def close_lingering(self, transport: asyncio.Transport) -> None:
+        """Closes the connection; what is still on its way is read first if the client would not see the answer else."""
+        if self._parsing == "nothing" or self._left_to_discard is not None or transport.is_closing():
+            transport.close()
+            return
+        self._left_to_discard = _LINGER_BYTES
+        self._stop(self._patience)
+        self.waiting.pop(self, None)
+        if transport.can_write_eof():
+            transport.write_eof()
+        self.flow.resume_reading()
+        self._patience = self.loop.call_later(_LINGER_S, transport.abort)
+
+    @property
+    def is_lingering(self) -> bool:
+        return self._left_to_discard is not None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(_UNREAD_ANSWER_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop(self._unread)
+        self._unread = None
+
+    # --- what arrives -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self._left_to_discard is not None:
+                self._left_to_discard -= len(view)
+                if self._left_to_discard < 0:
+                    self.transport.abort()
+                return
+            if self.transport.is_closing():
+                return
+            piece, view = view[:_PIECE], view[_PIECE:]
+            if self._parsing == "nothing":
+                self._await_head()
+            super().data_received(piece)  # type: ignore[arg-type]  # the parser takes any buffer
+            self._check(len(piece))
+
+    def _check(self, size: int) -> None:
+        """Bounds what is no body: a callback of the parser comes only at the end of a header, however long."""
+        self._raw += size
+        if self._parsing == "head" and self._raw > limits.MAX_HEAD + _PIECE:
+            self._refuse(TOO_LARGE_HEAD)
+        elif self._parsing == "nothing" and self._raw > limits.MAX_HEAD + _PIECE:
+            self._refuse(INVALID)  # blank lines without end
+        elif self._parsing == "body" and self._raw > limits.MAX_HEAD + _PIECE + 8 * self._of_body:
+            self._refuse(TOO_MUCH_AROUND)
+
+    def on_message_begin(self) -> None:
+        self._parsing, self._raw, self._of_body = "head", 0, 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > limits.MAX_URL:
+            self._refusal = TOO_LONG_URL
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > limits.MAX_HEADERS:
+            self._refusal = TOO_LARGE_HEAD
+            raise _Refused
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= limits.MAX_PIPELINED:
+            self._refusal = INVALID
+            raise _Refused
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > limits.MAX_HEAD:
+            self._refusal = TOO_LARGE_HEAD
+            raise _Refused
+        self._stop(self._patience)
+        self._patience = None
+        self.waiting.pop(self, None)
+        super().on_headers_complete()
+        self._parsing = "body"
+
+    def on_body(self, body: bytes) -> None:
+        self._of_body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._parsing, self._raw = "nothing", 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline and not self.transport.is_closing():
+            self.waiting[self] = None
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _await_head(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(self.times.head_timeout_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._patience = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._await_head()  # another request of this connection is being answered
+        elif self._parsing == "nothing":
+            self.transport.close()  # nothing was asked
+        else:
+            self._refuse(TIMED_OUT)
+
+    @staticmethod
+    def _stop(timer: TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    async def _answer(self, scope: Any, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        """The application. Where it answers before it has read the body, the connection ends with the answer."""
+        cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]  # uvicorn's own method
+
+        async def answer(message: Any) -> None:
+            if cycle.more_body and message["type"] == "http.response.start":
+                cycle.keep_alive = False
+            await send(message)
+
+        await self._behind(scope, receive, answer)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # overrides uvicorn's
+        """What the parser refuses; ``msg`` is uvicorn's, and says less."""
+        self._refuse(self._refusal or INVALID)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        metrics.answered("unread", "unmatched", refusal.status, 0.0)
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started or self._parsing != "body":  # its answer would be taken for another's
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        body = refusal.body
+        headers = [
+            *self.server_state.default_headers, (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
+        ]  # fmt: skip
+        if refusal.retryable:
+            headers.append((b"retry-after", b"1"))
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[refusal.status] + head + b"\r\n" + body)
+        if self._parsing == "nothing":
+            self._parsing = "head"  # something may be on its way
+        self.transport.close()
+
+
+class _Lingering:
+    """A transport whose ``close`` lets the client see the answer."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.write = transport.write
+
+    def close(self) -> None:
+        self._protocol.close_lingering(self._transport)
+
+    def is_closing(self) -> bool:
+        return self._protocol.is_lingering or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def bounded(times: HttpLimits) -> type[BoundedProtocol]:
+    """The protocol of one server."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"times": times, "waiting": {}})

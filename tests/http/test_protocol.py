@@ -1,0 +1,162 @@
+"""What comes before a request is bounded, over real sockets: headers, addresses, blank lines, time, connections."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from api import limits
+from api.limits import HttpLimits
+from api.service import Subledger
+from tests.http.raw import GUARD_S, Served, answer_of
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(service: Subledger) -> Iterator[Serve]:
+    """Serves with limits of its own: ``serve(head_timeout_s=0.2)``."""
+    with ExitStack() as stack:
+
+        def make(**times: Any) -> Served:
+            served = Served(service, HttpLimits(**times), stack)
+            stack.callback(served.close)
+            return served
+
+        yield make
+
+
+def refused(answer: tuple[int, dict[str, str], bytes], status: int, code: str) -> None:
+    got, headers, body = answer
+    assert (got, json.loads(body)["code"]) == (status, code)
+    assert (headers["content-type"], headers["connection"]) == ("application/problem+json", "close")
+
+
+def test_what_is_too_large_before_the_body_is_refused_however_it_is_sent(serve: Serve) -> None:
+    served = serve()
+    long = b"x" * (768 << 10)  # so much is read and thrown away, for the answer to be seen
+    sent: dict[bytes, tuple[int, str]] = {
+        GET + b"X: " + long + b"\r\n\r\n": (431, "headers_too_large"),
+        GET + long: (431, "headers_too_large"),
+        GET + b"X: y\r\n" * 101 + b"\r\n": (431, "headers_too_large"),
+        GET + b"X: y\r\n" * 100_000 + b"\r\n": (431, "headers_too_large"),
+        GET + b"X: " + b"x" * limits.MAX_HEAD + b"\r\n\r\n": (431, "headers_too_large"),
+        b"GET /" + long + b" HTTP/1.1\r\n\r\n": (414, "url_too_long"),
+        b"GET /?" + b"x" * limits.MAX_URL + b" HTTP/1.1\r\n\r\n": (414, "url_too_long"),
+        b"\r\n" * (1 << 18): (400, "invalid_request"),
+        long: (400, "invalid_request"),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": (400, "invalid_request"),
+        b"GET / HTTP/9.9\r\n\r\n": (400, "invalid_request"),
+        GET + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n": (400, "invalid_request"),
+        GET + b"Content-Length: -1\r\n\r\n": (400, "invalid_request"),
+        GET + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n": (400, "invalid_request"),
+        GET + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n": (400, "invalid_request"),
+        GET + b"X\x00: y\r\n\r\n": (400, "invalid_request"),
+        b"CONNECT example:80 HTTP/1.1\r\n\r\n": (400, "invalid_request"),
+        b"GET nowhere HTTP/1.1\r\n\r\n": (400, "invalid_request"),
+    }
+    for text, (status, code) in sent.items():
+        refused(served.ask(text), status, code)
+    assert served.ask(GET + b"Connection: close\r\n\r\n")[0] == 200
+
+
+def test_heads_at_their_bounds_are_taken(serve: Serve) -> None:
+    served = serve()
+    most = b"GET /healthz?" + b"x" * (limits.MAX_URL - len("/healthz?")) + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    for head in (most, GET + b"X: y\r\n" * (limits.MAX_HEADERS - 2), GET + b"X: " + b"x" * (limits.MAX_HEAD - 200)):
+        head = head if head.endswith(b"\r\n") else head + b"\r\n"
+        assert served.ask(head + b"Connection: close\r\n\r\n")[0] in (200, 422)
+
+
+def test_a_chunked_body_has_bounded_extensions_and_trailers(serve: Serve, new_ledger: Callable[..., str]) -> None:
+    served, ledger = serve(), new_ledger()
+    head = (
+        b"POST /v1/ledgers/%s/exports HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" % ledger.encode()
+    )
+    for more in (
+        b"1;" + b"x" * (4 << 20), b"1;x=y\r\n{\r\n" + b"1;" + b"x" * 99 + b"\r\n \r\n" * 50_000,
+        b"1\r\n{\r\n0\r\n" + b"X: y\r\n" * 200_000, b"1\r\n{\r\n0\r\nX: " + b"x" * (4 << 20),
+    ):  # fmt: skip
+        status, _, body = served.ask(head + more)
+        assert status in (400, 413, 431), more[:20]
+        assert json.loads(body)["code"] in ("invalid_request", "invalid_json", "too_large", "headers_too_large")
+
+
+def test_a_request_that_is_not_sent_whole_in_time_is_given_up(serve: Serve, new_ledger: Callable[..., str]) -> None:
+    served, ledger = serve(head_timeout_s=0.2, body_timeout_s=0.2), new_ledger()
+    refused(served.ask(GET), 408, "request_timed_out")
+    refused(served.ask(b"G"), 408, "request_timed_out")
+    assert served.ask(b"") == (0, {}, b""), "who asks nothing is answered nothing"
+    assert served.ask(b"\r\n\r\n") == (0, {}, b"")
+    post = b"POST /v1/ledgers/%s/exports HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    status, headers, body = served.ask(post % ledger.encode() + b"Content-Length: 100\r\n\r\n{")
+    assert (status, json.loads(body)["code"], headers["connection"]) == (408, "request_timed_out", "close")
+
+
+def test_a_head_that_trickles_is_given_up_although_something_arrives(serve: Serve) -> None:
+    served = serve(head_timeout_s=0.3)
+    connection = served.connect()
+    given_up = threading.Event()
+
+    def trickle() -> None:
+        try:
+            connection.sendall(GET)
+            while not given_up.wait(0.02):
+                connection.sendall(b"X: y\r\n" * 2)
+        except OSError:
+            pass
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    status, _, body = answer_of(connection)
+    given_up.set()
+    sender.join()
+    assert (status, json.loads(body)["code"]) in ((408, "request_timed_out"), (431, "headers_too_large"))
+
+
+def test_half_sent_requests_keep_nobody_out(serve: Serve) -> None:
+    served = serve(connections=20, head_timeout_s=GUARD_S)
+    half = [served.connect() for _ in range(60)]
+    for connection in half:
+        connection.sendall(GET)
+        assert served.ask(GET + b"Connection: close\r\n\r\n")[0] == 200
+    assert len(served.server.server_state.connections) <= 21
+    assert len(served.protocol.waiting) <= 21
+
+
+def test_a_body_that_nobody_asked_for_is_not_read_and_its_sender_sees_the_answer(serve: Serve) -> None:
+    served = serve()
+    call = b"POST /v1/ledgers/nowhere/exports HTTP/1.1\r\nHost: evil.example\r\nContent-Length: %d\r\n\r\n"
+    for size in (1 << 10, 1 << 18):
+        status, headers, _ = served.ask(call % (64 << 20) + b"x" * size)
+        assert (status, headers["connection"]) in ((401, "close"), (415, "close"))
+    served.ask(call % (64 << 20) + b"x" * (64 << 20))
+    assert served.ask(GET + b"Connection: close\r\n\r\n")[0] == 200
+
+
+def test_requests_ahead_of_their_turn_are_bounded_and_a_few_are_answered(serve: Serve) -> None:
+    served = serve()
+    few = served.ask((GET + b"\r\n") * 9 + GET + b"Connection: close\r\n\r\n")
+    assert (few[0], few[2].count(b'{"status":"ok"}')) == (200, 10)
+    status, _, body = served.ask((GET + b"\r\n") * 20_000)
+    assert status in (0, 200)
+    assert body.count(b'{"status":"ok"}') < 1_000
+    assert served.ask(GET + b"Connection: close\r\n\r\n")[0] == 200
+
+
+def test_a_connection_stays_open_for_the_next_request(serve: Serve) -> None:
+    connection = serve(keep_alive_s=60).connect()
+    for _ in range(3):
+        connection.sendall(GET + b"\r\n")
+        received = b""
+        while b'{"status":"ok"}' not in received:
+            received += connection.recv(65_536)
