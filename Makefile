@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full bench-storage clean
+.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full bench-storage fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -68,6 +68,9 @@ bench-storage: setup  ## other layouts of the log beside ours: partitioned, othe
 	$(BIN)/python -m tests.benchmarks.storage partitions --ledgers 16
 	$(BIN)/python -m tests.benchmarks.storage settings
 	$(BIN)/python -m tests.benchmarks.storage freezing
+
+fuzz: setup      ## 20,000 hostile inputs over every route: none is answered 5xx, and memory does not grow
+	$(BIN)/python -m tests.campaigns.fuzz
 
 clean:           ## forget the environment and the embedded database
 	-$(BIN)/subledger database --stop

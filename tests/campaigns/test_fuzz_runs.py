@@ -1,0 +1,24 @@
+"""A smaller run of the fuzz, on every change; all of it is `make fuzz`."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.service import Subledger
+from subledger.store.database import Database
+from subledger.store.migrate import migrate
+from tests.campaigns.fuzz import fuzz, show
+
+
+def test_no_input_to_any_route_makes_the_server_fail(fresh_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1")
+    migrate(fresh_database_url)  # of its own: it makes ledgers of any name, and keys
+    database = Database(fresh_database_url)
+    try:
+        result = fuzz(Subledger(database), inputs=1_500, seed=20_261_130, ledger="fuzz")
+    finally:
+        database.close()
+    show(result)
+    assert result.failures == []
+    assert result.inputs == 1_500
+    assert len(result.routes) > 40
