@@ -32,8 +32,8 @@ import msgspec
 import psutil
 from fastapi import FastAPI
 
-from api import access
 from api.app import create_app
+from api.keys import create_key
 from api.limits import HttpLimits
 from api.service import LedgerSettings, Subledger
 from api.settings import connect
@@ -131,7 +131,7 @@ def prepare(service: Subledger, ledger: str) -> Books:
     close_period(service.recorder, ledger, Period.parse("2026-01"))
     [export] = exports.export(service.recorder, service.database, ledger, Period.parse("2026-01"), "csv")
     service.adopt_policy(ledger, shipped_policy("contract_liability"), by="fuzz")
-    key = access.create_key(service.database, ledger="*", role="admin", name="fuzz")
+    key = create_key(service.database, ledger="*", role="admin", name="fuzz").secret
     approval = next(outcome.approval_id for outcome in outcomes if outcome.approval_id)
     return Books(
         values={

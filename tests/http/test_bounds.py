@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from starlette.routing import Match
 
 from api import limits
-from api.access import create_key
 from api.app import create_app
 from api.bodies import Bodies, Bound, read_json
+from api.keys import create_key
 from api.limits import HttpLimits
 from api.routes.guarded import GuardedRoute, Router, check_address
 from api.service import Subledger
@@ -278,7 +278,7 @@ def test_a_key_of_another_role_is_told_so_before_its_body_is_looked_at(
     service: Subledger, new_ledger: NewLedger, keys_are_forgotten: None
 ) -> None:
     ledger = new_ledger()
-    key = create_key(service.database, ledger=ledger, role="reader")
+    key = create_key(service.database, ledger=ledger, role="reader", name="ann").secret
     client = TestClient(create_app(service), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000))
     answer = client.post(
         f"/v1/ledgers/{ledger}/policies", content=Unread(), headers={"authorization": f"Bearer {key}", **JSON}
