@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from subledger.errors import RejectionSettled, UnknownRejection
 from subledger.money import Money
 from subledger.rejections import Rejection
+from subledger.store import tallies
 from subledger.store.database import Database, WriteConnection
 
 OPEN, RETRIED, CORRECTED, DISMISSED = "open", "retried", "corrected", "dismissed"
@@ -60,6 +61,7 @@ ON CONFLICT (ledger, rejection_id) DO UPDATE
 SET attempts = rejected_events.attempts + excluded.attempts, code = excluded.code, problem = excluded.problem,
     position = greatest(rejected_events.position, excluded.position),
     last_at = greatest(rejected_events.last_at, excluded.last_at)
+RETURNING rejection_id, attempts
 """
 DISMISS: Final = """
 UPDATE rejected_events SET dismissed_at = %s, dismissed_by = %s, dismissed_reason = %s
@@ -222,8 +224,9 @@ def keep(database: Database, ledger: str, refused: Sequence[Refusal], *, sender:
         rows = _rows(refused, position, sender, way)
         if new + len(rows) > KEPT_A_DAY:
             rows = _within_bounds(connection, ledger, rows, KEPT_A_DAY - new, now)
-        for chunk in _chunks(sorted(rows.values(), key=_id)):
-            _insert(connection, ledger, chunk, now)
+        added = sum(_insert(connection, ledger, chunk, now) for chunk in _chunks(sorted(rows.values(), key=_id)))
+        if added:
+            tallies.count(connection, ledger, "rejected_events", added)
         return {row.refused.rejection.rejection_id for row in rows.values() if row.way != BEYOND}
 
 
@@ -304,7 +307,8 @@ def _chunks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         yield chunk
 
 
-def _insert(connection: WriteConnection, ledger: str, rows: Sequence[_Row], now: datetime) -> None:
+def _insert(connection: WriteConnection, ledger: str, rows: Sequence[_Row], now: datetime) -> int:
+    """Returns how many of the rows are new."""
     values = [
         (
             row.rejection_id, r.content_hash, None if row.way == BEYOND else r.sent, r.sent_bytes, r.source,
@@ -315,7 +319,10 @@ def _insert(connection: WriteConnection, ledger: str, rows: Sequence[_Row], now:
         for row in rows
         for r in (row.refused.rejection,)
     ]  # fmt: skip
-    connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True))))
+    written = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True))))
+    attempts = {row.rejection_id: row.attempts for row in rows}
+    # What was there before has had an attempt more, at least.
+    return sum(attempts[rejection_id] == found for rejection_id, found in written)
 
 
 def _kept_text(problem: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ ONLY_FORWARD: Final = {
 }  # fmt: skip
 """Whose rows are never deleted, and the columns that may change."""
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
-COUNTED: Final = ("approvals", "checkpoints", "deliveries", "journal_exports", "journals")
+COUNTED: Final = ("approvals", "checkpoints", "deliveries", "journal_exports", "journals", "rejected_events")
 """Whose rows are counted as they are added, so that none can be taken away unseen: see ``tallies``."""
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""

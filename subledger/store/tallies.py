@@ -10,11 +10,16 @@ from typing import Final
 from subledger.store.database import WriteConnection
 
 COUNT: Final = """
-INSERT INTO tallies (ledger, relation, rows) VALUES (%s, %s, 1)
+INSERT INTO tallies (ledger, relation, rows) VALUES (%s, %s, %s)
 ON CONFLICT (ledger, relation) DO UPDATE SET rows = tallies.rows + excluded.rows
 """
 
 
 def count_one(connection: WriteConnection, ledger: str, table: str) -> None:
     """One more row of a table, which was added in this transaction."""
-    connection.execute(COUNT, (ledger, table))
+    count(connection, ledger, table, 1)
+
+
+def count(connection: WriteConnection, ledger: str, table: str, rows: int) -> None:
+    """More rows of a table, which were added in this transaction. Last in it: until its end nobody else counts."""
+    connection.execute(COUNT, (ledger, table, rows))

@@ -18,8 +18,9 @@ from subledger.rejections import read_rejection
 from subledger.store import rejections
 from subledger.store.database import Database
 from subledger.store.rejections import BEYOND, START, Chosen, Kept, Refusal
-from subledger.store.tables import APP_ROLE
+from subledger.store.tables import APP_ROLE, metadata
 from tests.conftest import NewLedger, cloud_event
+from tests.store.tampering import differences, tamper
 
 EVERYTHING = Chosen()
 
@@ -235,6 +236,7 @@ def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
     assert failures == []
     found = kept(service, ledger)
     assert (len(found), {each.attempts for each in found}) == (200, {20})
+    assert differences(service, ledger) == [], "each was counted once, too"
 
 
 KILLED = """
@@ -306,3 +308,43 @@ def test_nobody_rewrites_a_rejection_or_takes_a_dismissal_back(
 def test_rejections_are_never_truncated(owner_url: str) -> None:
     with psycopg.connect(owner_url) as connection, pytest.raises(psycopg.errors.RestrictViolation):
         connection.execute("TRUNCATE rejected_events")
+
+
+COLUMNS = sorted(column.name for column in metadata.tables["rejected_events"].columns if column.name != "ledger")
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_change_of_any_column_past_the_triggers_is_found(
+    column: str, owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1"), buy("b", "much")])
+    assert differences(service, ledger) == []
+    kind = str(metadata.tables["rejected_events"].columns[column].type)
+    other = {
+        "TEXT": "'other'", "BYTEA": "'\\x00'", "NUMERIC": "99", "BIGINT": "99",
+        "TIMESTAMP WITH TIME ZONE": "'2020-01-01'", "BLOB": "'\\x00'", "DATETIME": "'2020-01-01'",
+    }[kind]  # fmt: skip
+    together = {
+        "amount_minor": ", currency = 'USD'",
+        "currency": ", amount_minor = 1",
+        "unit": ", credits = 1",
+        "dismissed_at": ", dismissed_by = 'a', dismissed_reason = 'b'",
+        "dismissed_by": ", dismissed_at = now(), dismissed_reason = 'b'",
+        "dismissed_reason": ", dismissed_at = now(), dismissed_by = 'a'",
+    }.get(column, "")
+    where = f"ledger = '{ledger}' AND event_id = 'u1'"
+    tamper(owner_url, "rejected_events", f"UPDATE rejected_events SET {column} = {other}{together} WHERE {where}")
+    assert {found.check for found in differences(service, ledger)} == {"rejected_events"}
+
+
+def test_a_rejection_that_is_taken_away_past_the_triggers_is_missed(
+    owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1"), use("u2"), use("u1")])
+    service.record(ledger, [use("u1"), use("u3")])
+    assert differences(service, ledger) == []
+    tamper(owner_url, "rejected_events", f"DELETE FROM rejected_events WHERE ledger = '{ledger}' AND event_id = 'u1'")
+    [found] = differences(service, ledger)
+    assert (found.check, found.expected, found.found) == ("rejected_events", "3", "2")
