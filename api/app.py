@@ -22,6 +22,7 @@ from api import metrics
 from api.access import NotAllowed, NotAuthenticated
 from api.bodies import Bodies
 from api.cross_site import CrossSite, SameSiteOnly, UnsupportedMediaType
+from api.event_types import event_schemas
 from api.limits import HttpLimits
 from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
 from api.routes import (
@@ -196,6 +197,14 @@ def create_app(
     ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)
+    describe = app.openapi
+
+    def with_event_types() -> dict[str, Any]:
+        document = describe()
+        document["components"]["schemas"].update(event_schemas())
+        return document
+
+    app.openapi = with_event_types  # type: ignore[method-assign]  # FastAPI's own way to add to the document
 
     app.add_middleware(SameSiteOnly, refusal=lambda error: problem(error.as_document(), status_of(error)))
     app.add_middleware(Observed)

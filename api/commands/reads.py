@@ -14,15 +14,18 @@ import typer
 from rich.text import Text
 
 from api import documents
+from api.event_types import event_types
 from api.service import Subledger
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
 from projections import balances as balance_reads
 from projections import blocks as block_reads
-from subledger.event_data import parse_time
+from subledger import errors
+from subledger.event_data import EVENT_TYPES, parse_time
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import events_page
 from subledger.store.views import PointInTime, View
+from subledger.wording import did_you_mean
 
 Document = dict[str, Any]
 
@@ -41,21 +44,50 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def events(
-    ledger: LedgerOption,
+    ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
     block: Annotated[str | None, typer.Option(help="Only those that touched this block.")] = None,
     type: Annotated[str | None, typer.Option(help="Only of this type.")] = None,
     after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    types: Annotated[bool, typer.Option("--types", help="Print the event types and their fields instead.")] = False,
     json_: Json = False,
 ) -> None:
-    """Lists recorded events, oldest first."""
+    """Lists recorded events, oldest first; with --types every type of event that can be sent, or the one named.
+
+    Example: subledger events --types --type credits.purchased
+    """
+    if types:
+        _print_types(type, json_)
+        return
+    if ledger is None:
+        raise errors.MissingField("--ledger is missing", field="ledger", expected="a ledger, or --types")
     service = connect()
     with service.database.read() as connection:
         home = ledger_head(connection, ledger).state.functional_currency
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
     _print_events([documents.event(stored, rules, home) for stored in found], limit, json_)
+
+
+def _print_types(type: str | None, json_: bool) -> None:
+    found = [described for described in event_types() if type is None or described["type"] == type]
+    if not found:
+        raise errors.UnknownEventType(
+            f"{type} is not an event type{did_you_mean(type or '', EVENT_TYPES)}",
+            field="type", expected=", ".join(EVENT_TYPES), found=type,
+        )  # fmt: skip
+    if json_:
+        print_json({"items": found})
+        return
+    for described in found:
+        out.print(Text(described["type"], "bold") + shown(f"  {described['description']}"))
+        out.print(shown(f"    subject: {described['subject'] or 'absent, or -'}"))
+        for field in described["fields"]:
+            default = f", default {field['default']}" if "default" in field else ""
+            needed = "" if field["required"] else f" (optional{default})"
+            out.print(shown(f"    {field['name']}{needed}: {field['meaning']}: {field['values']}"))
+        out.print(shown(f"    may be refused as: {', '.join(described['refusals'])}"))
 
 
 def history(

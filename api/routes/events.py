@@ -21,7 +21,6 @@ from api.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.service import Subledger, read_inputs
 from subledger.errors import EventConflict, InvalidJson, InvalidValue, TooLarge
 from subledger.event_data import EVENT_TYPES
-from subledger.events import CloudEvent
 from subledger.json_text import loads_each, texts_of
 from subledger.own_event_data import RESERVED_TYPES
 from subledger.store.batch import REJECTED, WAITING, Input, Outcome
@@ -62,19 +61,9 @@ _USAGE = {
 }
 
 
-def _event_schema() -> dict[str, Any]:
-    schema = CloudEvent.model_json_schema()
-    schema["properties"]["type"] = {"type": "string", "enum": list(EVENT_TYPES)}
-    schema["properties"]["time"] = {"type": "string", "format": "date-time"}
-    schema["properties"]["data"] = {
-        "type": "object",
-        "description": "\n".join(f"{name}: {model.__doc__}" for name, model in EVENT_TYPES.items()),
-    }
-    return schema
-
-
 def _request_body() -> dict[str, Any]:
-    one, many = _event_schema(), {"type": "array", "items": _event_schema(), "maxItems": MAX_EVENTS}
+    one = {"$ref": "#/components/schemas/Event"}  # which api.event_types describes
+    many = {"type": "array", "items": one, "maxItems": MAX_EVENTS}
     examples = {"purchase": {"value": _PURCHASE}, "usage": {"value": _USAGE}}
     batch = {"batch": {"value": [_PURCHASE, _USAGE]}}
     return {

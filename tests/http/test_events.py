@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from subledger import merkle
+from subledger.event_data import EVENT_TYPES
 from tests.conftest import NewLedger, cloud_event
 
 BUY = {"block_id": "blk-7", "credits": "1000", "price": "100.00", "currency": "USD"}
@@ -144,6 +145,18 @@ def test_when_to_come_again_is_said_only_where_the_service_could_not_answer(
     unknown = client.get(f"/v1/ledgers/{ledger}/customers/nobody/balances")
     assert (unknown.status_code, unknown.json()["retryable"]) == (404, True)
     assert "retry-after" not in unknown.headers
+
+
+def test_the_api_describes_every_event_type_by_a_schema_of_its_own(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    body = document["paths"]["/v1/ledgers/{ledger}/events"]["post"]["requestBody"]["content"]
+    assert body["application/cloudevents+json"]["schema"] == {"$ref": "#/components/schemas/Event"}
+    assert set(schemas["Event"]["discriminator"]["mapping"]) == set(EVENT_TYPES)
+    for place in schemas["Event"]["discriminator"]["mapping"].values():
+        schema = schemas[place.removeprefix("#/components/schemas/")]
+        assert schema["properties"]["data"]["properties"]
+        assert "May be refused as: " in schema["description"]
 
 
 def test_an_unknown_ledger_is_not_found(client: TestClient) -> None:

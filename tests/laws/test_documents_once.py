@@ -48,7 +48,7 @@ def test_a_document_told_again_under_another_event_id_is_refused_naming_the_firs
     first = case.does(type, 5, customer, **data)
     steps = len(case.steps)
     assert case.send("again", type, customer, first.event.occurred_at, **data) is None
-    document = case.refused[-1].as_document()  # type: ignore[attr-defined] - an error of ours
+    document = case.refused[-1].as_document()  # type: ignore[attr-defined]  # an error of ours
     kind, field = DOCUMENTS[type]
     assert document.items() >= {
         "code": "document_exists", "field": f"data.{field}", "expected": f"a new {kind} id", "found": "X",

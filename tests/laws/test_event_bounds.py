@@ -218,7 +218,7 @@ def test_a_reason_with_half_a_surrogate_pair_is_refused() -> None:
 def test_integers_beyond_any_machines_are_clean_errors(number: int, field: str) -> None:
     for value in (number, -number, [number]):
         error = refused(purchase(**{field: value}))
-        assert error.field.startswith(f"data.{field}")  # type: ignore[union-attr] - refused says that it has one
+        assert error.field.startswith(f"data.{field}")  # type: ignore[union-attr]  # refused says that it has one
 
 
 @pytest.mark.parametrize("digits", [5_000, 100_000])

@@ -68,6 +68,8 @@ class Walk:
     owners: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: list[Step] = dataclasses.field(default_factory=list)
     refused: list[Exception] = dataclasses.field(default_factory=list)
+    refusals: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    """The type of each event that the books refused, and the code."""
 
     def send(self, event_id: str, type: str, customer: str | None, at: datetime, /, **data: Any) -> Step | None:
         """An event from outside; None where it is no event, or refused."""
@@ -91,6 +93,7 @@ class Walk:
             decision = decide(self.wallet(event.customer), event, self.context(event))
         except (Refused, InvalidInput) as error:
             self.refused.append(error)
+            self.refusals.append((event.type, error.code))
             return None
         position, before = len(self.steps) + 1, self.state
         for customer in customers_of(event, decision):

@@ -1,0 +1,118 @@
+"""The meaning of each field of an event, and the refusals that each type may meet: what a caller wants to look up.
+
+Owns: these words. Does not own: the fields themselves (event_data), when a refusal is raised (deciding). Tests hold
+both against the models, and against what random histories are refused for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FIELDS: Final[dict[str, str]] = {
+    "add_credits": "credits added to what the block has left, or taken from it",
+    "add_price": "price added, or taken away",
+    "amount": "the amount of money",
+    "base": "the currency whose rate is set",
+    "block_id": "the credit block",
+    "bonus_credits": "credits on top, which share the price",
+    "credits": "the quantity of credits",
+    "currency": "the currency of the amounts of this event",
+    "dispute_id": "the processor's id of the dispute",
+    "escheat_class": "the class of unclaimed property that the remainder becomes at expiry, instead of breakage",
+    "event_id": "the id of the usage that is taken back",
+    "event_source": "the source of that usage; absent: the source of this event",
+    "evidence": "the study behind the estimate",
+    "expected_breakage": "the amount that is expected to expire, over the life of the pool",
+    "expected_breakage_rate": "the part of what is issued that is expected to expire",
+    "expected_escheat": "the amount that is expected to go to a state",
+    "expected_escheat_rate": "the part of what is issued that is expected to go to a state",
+    "expires_at": "the first moment at which the credits can no longer be used; null or absent: never",
+    "fee": "the part that the processor keeps, or charges",
+    "invoice_id": "the invoice",
+    "new_block_id": "the id of the block that the other customer gets",
+    "on_shortfall": "what to do where the credits do not suffice; absent: the ledger's setting",
+    "order_id": "the order, for reference",
+    "overage_price": "the price of one credit beyond the credits",
+    "payment_id": "the id of the payment, by which later events refer to it",
+    "payout_id": "the processor's id of the payout; it is recorded once",
+    "pool": "the pool for whose blocks breakage is estimated together",
+    "price": "the price of the block without tax",
+    "priority": "the order in which blocks are drawn: lower ones first",
+    "processor": "the payment processor; absent: the bank",
+    "product": "the product that was used",
+    "quote": "the ledger's functional currency",
+    "rate": "the amount of the quote currency that one unit of the base currency is worth",
+    "rate_source": "the publisher of the rate",
+    "reason": "the reason, for the record",
+    "refund_id": "the id of the refund; it is recorded once",
+    "refundable": "whether unused credits are owed back: then the liability is monetary",
+    "scope": "the products that the credits may be used for; absent: any",
+    "starts_at": "the first moment at which the credits can be used; absent: the time of the event",
+    "tax": "tax on top of the amount or price, of the same currency",
+    "tax_relief": "whether the tax of what is written off is taken back from the tax authority",
+    "to_customer": "the customer who gets the credits",
+    "unit": "the unit that the credits count",
+    "value": "the value of the credits: the share of the other plan's price, or what the goodwill is worth",
+}
+
+_BLOCK: Final = ("unknown_block", "block_of_another_customer")
+_LIVE: Final = (*_BLOCK, "no_credits_left", "block_disputed")
+_INVOICE: Final = (*_BLOCK, "unknown_invoice")
+
+REFUSALS: Final[dict[str, tuple[str, ...]]] = {
+    "credits.purchased": ("block_exists", "wrong_currency", "exchange_rate_missing"),
+    "credits.granted": ("block_exists", "exchange_rate_missing"),
+    "credits.consumed": (
+        *_BLOCK, "insufficient_credits", "overage_price_missing", "exchange_rate_missing",
+    ),
+    "credits.expired": (*_BLOCK, "no_credits_left", "not_yet_expired"),
+    "consumption.reversed": (
+        "unknown_original", "not_reversible", "reversal_exceeds_original", "overage_settled", "exchange_rate_missing",
+    ),
+    "purchase.voided": (*_LIVE, "not_a_purchase", "exchange_rate_missing"),
+    "credits.refunded": (
+        *_LIVE, "not_a_purchase", "wrong_currency", "insufficient_credits", "exceeds_value", "too_many_decimals",
+        "exchange_rate_missing",
+    ),
+    "block.expiry_changed": (*_BLOCK, "exchange_rate_missing"),
+    "block.repriced": (
+        *_LIVE, "not_a_purchase", "insufficient_credits", "exceeds_receivable", "too_many_decimals",
+        "exchange_rate_missing",
+    ),
+    "credits.transferred": (*_LIVE, "block_exists", "insufficient_credits", "exchange_rate_missing"),
+    "payment.received": (*_INVOICE, "document_exists", "wrong_currency", "exchange_rate_missing"),
+    "payment.applied": (
+        "unknown_payment", *_INVOICE, "wrong_currency", "exceeds_payment", "exceeds_receivable",
+        "exchange_rate_missing",
+    ),
+    "payout.settled": ("document_exists", "exchange_rate_missing"),
+    "payment.refunded": (
+        "unknown_payment", *_BLOCK, "document_exists", "wrong_currency", "nothing_owed", "exchange_rate_missing",
+    ),
+    "dispute.opened": (
+        "unknown_payment", *_BLOCK, "not_a_purchase", "document_exists", "wrong_currency", "exceeds_payment",
+        "too_many_decimals", "exchange_rate_missing",
+    ),
+    "dispute.won": (
+        "unknown_dispute", "dispute_decided", "wrong_currency", "exceeds_payment", "too_many_decimals",
+        "exchange_rate_missing",
+    ),
+    "dispute.lost": (
+        "unknown_dispute", "dispute_decided", "wrong_currency", "exceeds_payment", "too_many_decimals",
+        "exchange_rate_missing",
+    ),
+    "receivable.written_off": (
+        *_BLOCK, "block_disputed", "exceeds_receivable", "too_many_decimals", "exchange_rate_missing",
+    ),
+    "credit_memo.issued": (*_INVOICE, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
+    "overage.billed": ("document_exists", "exceeds_overage", "exchange_rate_missing"),
+    "breakage.estimated": ("wrong_currency", "estimate_too_high", "exchange_rate_missing"),
+    "credits.escheated": (*_LIVE, "exchange_rate_missing"),
+    "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
+    "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
+    "exchange_rate.set": ("wrong_currency",),
+}  # fmt: skip
+"""The codes of what the books may not allow, by type, besides those of every event."""
+
+OF_EVERY_EVENT: Final = ("invalid_value", "event_conflict", "in_the_future", "approval_refused")
+"""The refusals that any event may meet once it can be read."""
