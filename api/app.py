@@ -197,6 +197,7 @@ def create_app(
     ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)
+    app.include_router(customers.of_ledger)
     describe = app.openapi
 
     def with_event_types() -> dict[str, Any]:

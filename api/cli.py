@@ -53,10 +53,10 @@ from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
 
 class _Commands(TyperGroup):
-    """Every command, run so that whatever stops it ends in one sentence and its exit code."""
+    """Every command, with a quiet end if the reader of its output goes away: Typer would make that a difference (1)."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own copy of Click has no types
-        with faults.told(as_json="--json" in sys.argv):
+        with faults.piped():
             return super().invoke(ctx)
 
 
@@ -88,9 +88,9 @@ checkpoints.register(app)
 
 
 def main() -> None:
-    """Runs one command."""
+    """Runs one command; whatever stops it ends in one sentence and its exit code."""
     terminal.configure_logs()
-    with faults.told(as_json="--json" in sys.argv):  # also of what is printed before a command is found: help
+    with faults.told(as_json="--json" in sys.argv):
         app()
 
 
@@ -151,6 +151,7 @@ def ledger_create(
     future_tolerance: Annotated[str, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")] = "1d",
     sandbox: Annotated[bool, typer.Option("--sandbox", help="For trials: a clock of its own, no deliveries.")] = False,
     clock: Annotated[str | None, typer.Option(help="Where a sandbox's clock begins; default now.", metavar="T")] = None,
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """Creates a ledger. The same again changes nothing.
@@ -165,7 +166,7 @@ def ledger_create(
         future_tolerance=future_tolerance, sandbox=sandbox,
         clock=None if clock is None else parse_time(clock, field="clock"),
     )  # fmt: skip
-    created = service.create_ledger(ledger, settings)
+    created = service.create_ledger(ledger, settings, by=by)
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
         document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))

@@ -18,14 +18,16 @@ from projections.blocks import BlockView
 from projections.clock import Clock
 from projections.integrity import Report
 from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
-from projections.journals.customer_attributes import CustomerAttributes
+from projections.journals.customer_attributes import CustomerAttributes, Erasure
 from projections.journals.exports import Export, Standing
+from projections.journals.mapping import Mapping as AccountMapping
+from projections.journals.mapping import MappingAdoption
 from projections.journals.pairs import EntryBehind
 from projections.journals.summary import JournalLine as ExportedLine
 from projections.rebuild import Counts
 from subledger.accounts import Side
 from subledger.errors import InvalidCursor, InvalidJson
-from subledger.events import format_time
+from subledger.events import OWN_SOURCE, format_time
 from subledger.journal import Rules
 from subledger.json_text import loads
 from subledger.money import format_credits, format_minor
@@ -100,6 +102,23 @@ def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
         "attributes": found.attributes,
         "changed_at": None if found.changed_at is None else format_time(found.changed_at),
         "changed_by": found.changed_by,
+    }
+
+
+def erasure(found: Erasure) -> Document:
+    """That a customer's attributes were erased: never which they were."""
+    return {"customer": found.customer, "erased_at": format_time(found.erased_at), "erased_by": found.erased_by}
+
+
+def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Document:
+    """An adopted account mapping: its rows as ``mapping adopt`` takes them, and who adopted it, and when."""
+    return {
+        "ledger": ledger,
+        "mapping": adoption.number,
+        "valid_from": adoption.valid_from,
+        "adopted_by": adoption.by,
+        "adopted_at": format_time(adoption.adopted_at),
+        "rows": list(found.rows),
     }
 
 
@@ -341,10 +360,22 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
         "type": row.type,
         "customer": row.customer,
         "occurred_at": format_time(row.occurred_at),
+        **_who_and_why(row.source, received["data"], json.loads(row.decision)),
         "decision": json.loads(row.decision),
         "entries": [_entry(entry, rules, functional_currency) for entry in stored.entries],
         "leaf": bytes(row.leaf).hex(),
     }
+
+
+def _who_and_why(source: str, data: Any, decision: Any) -> Document:
+    """``who`` did it, in words: of the ledger's own events, and of those that a second person approved. ``why``: the
+    reason in its data. Null where there is none.
+    """
+    approval = decision.get("approval") if isinstance(decision, dict) else None
+    who = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
+    if approval:
+        who = f"asked by {approval['maker']}, approved by {approval['checker']}"
+    return {"who": who, "why": data.get("reason")}
 
 
 def _entry(entry: Any, rules: dict[int, Rules], functional_currency: str) -> Document:
@@ -378,6 +409,11 @@ def period(state: PeriodState) -> Document:
         "state": state.state,
         "entries": state.entries,
         "journals": state.journals,
+        "closed_by": state.closed_by,
+        "closed_at": None if state.closed_at is None else format_time(state.closed_at),
+        "reopened_by": state.reopened_by,
+        "reopened_at": None if state.reopened_at is None else format_time(state.reopened_at),
+        "reason": state.reason,
     }
 
 
@@ -404,6 +440,7 @@ def export(made: Export) -> Document:
         "media_type": made.media_type,
         "content_hash": made.content_hash,
         "created_at": format_time(made.created_at),
+        "created_by": made.created_by,
     }
 
 

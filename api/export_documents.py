@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -44,8 +45,17 @@ def export_with_lines(connection: Connection, export: Export) -> Document:
     }  # fmt: skip
 
 
-def journal(found: Journal, journals: Sequence[Journal]) -> Document:
-    """A journal among those of its period."""
+HandedOver = Mapping[int, tuple[str | None, datetime]]
+"""By number of a journal, who exported it first, and when."""
+
+
+def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver | None = None) -> Document:
+    """A journal among those of its period. It was made by who corrected another with it, else by who exported it
+    first.
+    """
+    made_by, made_at = (handed_over or {}).get(found.number, (None, None))
+    if found.correction is not None:
+        made_by, made_at = found.correction.made_by, found.correction.made_at
     correction, reversal = found.correction, reversing.reversal_of(journals, found)
     return {
         "journal": found.name,
@@ -62,16 +72,16 @@ def journal(found: Journal, journals: Sequence[Journal]) -> Document:
         "reissues": found.reissues,
         "reversed_by": reversal and reversal.number,
         "reason": correction and correction.reason,
-        "made_by": correction and correction.made_by,
-        "made_at": correction and format_time(correction.made_at),
+        "made_by": made_by,
+        "made_at": made_at and format_time(made_at),
     }
 
 
-def reversed_journal(made: Reversed) -> Document:
+def reversed_journal(made: Reversed, handed_over: HandedOver) -> Document:
     """A journal that was reversed, its reversal, and what takes its place."""
     three = (made.journal, made.reversal, made.reissue)
     names = ("journal", "reversal", "reissue")
-    return {name: journal(each, three) for name, each in zip(names, three, strict=True)}
+    return {name: journal(each, three, handed_over) for name, each in zip(names, three, strict=True)}
 
 
 def _document(posting: Posting) -> Document:

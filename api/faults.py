@@ -22,8 +22,8 @@ _DATABASE: Final = (sa.exc.SQLAlchemyError, psycopg.Error)
 
 
 @contextmanager
-def told(*, as_json: bool) -> Iterator[None]:
-    """Runs a command. Raises SystemExit in the place of an error, with its exit code."""
+def piped() -> Iterator[None]:
+    """Writes out what was printed. Raises SystemExit if nobody reads it any more."""
     try:
         try:
             yield
@@ -31,6 +31,14 @@ def told(*, as_json: bool) -> Iterator[None]:
             sys.stdout.flush()  # here a full disk or a closed pipe still has somebody to tell
     except BrokenPipeError:
         terminal.leave_quietly()
+
+
+@contextmanager
+def told(*, as_json: bool) -> Iterator[None]:
+    """Runs a command. Raises SystemExit in the place of an error, with its exit code."""
+    try:
+        with piped():
+            yield
     except SubledgerError as error:
         terminal.fail(error, as_json=as_json)
     except _DATABASE as error:

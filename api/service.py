@@ -104,15 +104,18 @@ class Subledger:
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 
-    def create_ledger(self, ledger: str, settings: LedgerSettings) -> bool:
-        """A new ledger. False where it exists with these very settings; LedgerExists where with others."""
+    def create_ledger(self, ledger: str, settings: LedgerSettings, *, by: str | None = None) -> bool:
+        """A new ledger. False where it exists with these very settings; LedgerExists where with others.
+
+        ``by`` is who creates it: it is in the ledger's first event.
+        """
         check_settings(ledger, settings)
         policy = shipped_policy(settings.policy) if isinstance(settings.policy, str) else settings.policy
         check_policy(policy)
         mapping = default_mapping()
 
         def founding(at: datetime) -> Sequence[Event]:
-            return founding_events(ledger, settings, policy, mapping, at)
+            return founding_events(ledger, settings, policy, mapping, at, by=by)
 
         if self.recorder.create_ledger(ledger, founding):
             return True
@@ -190,7 +193,7 @@ class Subledger:
         outcomes = self.gatherer.record(ledger, read_inputs(documents), by=by)
         return self.rejected.keep(ledger, outcomes, lambda number: text_of(documents[number]), sender=by, way=way)
 
-    def expire(self, ledger: str, through: date) -> int:
+    def expire(self, ledger: str, through: date, *, by: str | None = None) -> int:
         """The expiry sweep through the end of a day, where the ledger lives; of today, through now.
 
         Returns how many blocks expired. Raises InTheFuture for a later day, UnknownLedger.
@@ -199,7 +202,7 @@ class Subledger:
             state = ledger_head(connection, ledger).state
         what = f"an expiry sweep through {through}"
         check_day_has_come(state, through, datetime.now(UTC), what, field="through", found=str(through))
-        return self.recorder.sweep(ledger, end_of_day(through, state.zone))
+        return self.recorder.sweep(ledger, end_of_day(through, state.zone), by=by)
 
     def sweep_due(self, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
         """Records what is due in every ledger; returns how many expiries in which. See ``projections.sweeping``."""
@@ -387,8 +390,9 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
 
 
 def founding_events(
-    ledger: str, settings: LedgerSettings, policy: Policy, mapping: AccountMapping, at: datetime
-) -> list[Event]:
+    ledger: str, settings: LedgerSettings, policy: Policy, mapping: AccountMapping, at: datetime,
+    *, by: str | None = None,
+) -> list[Event]:  # fmt: skip
     """The events that make a ledger what it is: its settings, its posting policy, its account mapping.
 
     A sandbox begins with its clock at ``at``, or where its settings say.
@@ -411,7 +415,7 @@ def founding_events(
     )
     clock = [clock_event(1, at, None)] if settings.sandbox else []
     return [
-        event("ledger.configured", configured(founded)),
+        event("ledger.configured", configured(founded) | ({} if by is None else {"by": by})),
         event("policy.adopted", policy_data(policy, number=1)),
         event("mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}),
         *clock,

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
 from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, THIS_FIELD, EventData, Identifier, Time
-from subledger.own_event_data import RESERVED_TYPES
+from subledger.own_event_data import OWN_FORMS, RESERVED_TYPES
 from subledger.wording import did_you_mean, json_type, printable
 
 # --- the envelope -------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def stored_event(
     data_text: str, attributes_text: str | None,
 ) -> Event:  # fmt: skip
     """An event as it stands in the log, for replay."""
-    model = EVENT_TYPES.get(type) or RESERVED_TYPES[type]
+    model = (OWN_FORMS.get(type) if source == OWN_SOURCE else None) or EVENT_TYPES.get(type) or RESERVED_TYPES[type]
     return Event(
         source=source,
         event_id=event_id,

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from subledger.event_data import Amount, Credits, Currency, EventData, Identifier, Reason, Shortfall, Time
+from subledger.event_data import (
+    Amount,
+    Credits,
+    CreditsExpired,
+    Currency,
+    EventData,
+    Identifier,
+    Reason,
+    Shortfall,
+    Time,
+)
 from subledger.periods import duration
 
 
@@ -74,13 +84,14 @@ class PolicyAdopted(EventData):
 class MappingAdopted(EventData):
     """The account mapping of journals made from here on, whole, with the hash of its content.
 
-    ``valid_from``: of the journals of that month and later ones alone.
+    ``valid_from``: of the journals of that month and later ones alone. ``by``: who adopted it.
     """
 
     mapping: int
     content_hash: Identifier
     rows: list[dict[str, str]]
     valid_from: Identifier | None = None
+    by: Identifier | None = None
 
 
 class BalancesRemeasured(EventData):
@@ -90,22 +101,31 @@ class BalancesRemeasured(EventData):
 
 
 class PeriodClosed(EventData):
-    """A month is closed: nothing is posted into it any more."""
+    """A month is closed, and by whom: nothing is posted into it any more."""
 
     period: Identifier
+    by: Identifier | None = None
 
 
 class PeriodReopened(EventData):
-    """A closed month, and every later one, is open again."""
+    """A closed month, and every later one, is open again: who asked for that, and why."""
 
     period: Identifier
     reason: Reason
+    by: Identifier | None = None
 
 
 class PeriodCut(EventData):
-    """An open period was exported: what is recorded from here on belongs to its next journal."""
+    """An open period was exported, and by whom: what is recorded from here on belongs to its next journal."""
 
     period: Identifier
+    by: Identifier | None = None
+
+
+class CreditsSwept(CreditsExpired):
+    """An expiry that the ledger recorded itself; ``by`` is who asked for the sweep, if a person did."""
+
+    by: Identifier | None = None
 
 
 RESERVED_TYPES: Final[dict[str, type[EventData]]] = {
@@ -118,3 +138,5 @@ RESERVED_TYPES: Final[dict[str, type[EventData]]] = {
     "period.reopened": PeriodReopened,
     "period.cut": PeriodCut,
 }
+OWN_FORMS: Final[dict[str, type[EventData]]] = {"credits.expired": CreditsSwept}
+"""Types that others may send too: what they hold if the ledger itself records them."""

@@ -13,6 +13,7 @@ from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json, table
 from projections.journals import customer_attributes as attributes
 from subledger.errors import InvalidInput
+from subledger.events import format_time
 from subledger.store.ledgers import ledger_head
 
 customer_app = typer.Typer(
@@ -66,20 +67,36 @@ def customer_show(customer: CustomerArgument, ledger: LedgerOption, json_: Json 
     if json_:
         print_json(documents.customer_attributes(ledger, found))
     else:
-        table(None, ("attribute", "value"), list(found.attributes.items()))
+        title = f"changed by {found.changed_by} at {format_time(found.changed_at)}" if found.changed_at else None
+        table(title, ("attribute", "value"), list(found.attributes.items()))
 
 
 @customer_app.command("erase")
-def customer_erase(customer: CustomerArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Erases all that is said of a customer. What was handed over stays as it is.
+def customer_erase(customer: CustomerArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
+    """Erases all that is said of a customer. What was handed over stays as it is, and that it was erased is kept.
 
     Example: subledger customer erase cust-42 --ledger acme
     """
-    erased = attributes.erase_attributes(connect().database, ledger, customer)
+    erased = attributes.erase_attributes(connect().database, ledger, customer, by=by)
     if json_:
         print_json({"ledger": ledger, "customer": customer, "erased": erased})
     else:
         out.print("Erased." if erased else "Nothing was said of this customer.")
+
+
+@customer_app.command("erasures")
+def customer_erasures(ledger: LedgerOption, json_: Json = False) -> None:
+    """Lists whose attributes were erased, when and by whom; what they were is gone.
+
+    Example: subledger customer erasures --ledger acme
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        items = [documents.erasure(each) for each in attributes.erasures(connection, ledger, limit=1_000_000)]
+    if json_:
+        print_json(documents.page(items, None))
+    else:
+        table(None, ("customer", "erased_at", "erased_by"), [tuple(item.values()) for item in items])
 
 
 @customer_app.command("import")

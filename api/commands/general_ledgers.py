@@ -61,7 +61,7 @@ def exports_list(
     if json_:
         print_json(documents.page(items, None))
         return
-    names = ("id", "period", "number", "format", "created_at", "content_hash")
+    names = ("id", "period", "number", "format", "created_at", "created_by", "content_hash")
     table(None, names, [[item[name] for name in names] for item in items], right=(2,))
 
 
@@ -123,11 +123,23 @@ def journals_list(period: PeriodArgument, ledger: LedgerOption, json_: Json = Fa
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
         found = journals_of(connection, ledger, Period.parse(period))
-    items = [export_documents.journal(each, found) for each in found]
+        handed_over = exports.handed_over(connection, ledger, Period.parse(period))
+    items = [export_documents.journal(each, found, handed_over) for each in found]
     if json_:
         print_json(documents.page(items, None))
         return
-    names = ("number", "journal", "lines", "mapping", "reverses", "reissues", "reversed_by", "made_by", "reason")
+    names = (
+        "number",
+        "journal",
+        "lines",
+        "mapping",
+        "reverses",
+        "reissues",
+        "reversed_by",
+        "made_by",
+        "made_at",
+        "reason",
+    )
     table(None, names, [[item[name] for name in names] for item in items], right=(0, 2, 3, 4, 5, 6))
 
 
@@ -146,9 +158,12 @@ def journals_reverse(
 
     Example: subledger journals reverse 2026-01 1 --ledger acme --reason "deposits were mapped to revenue"
     """
-    made = reversing.reverse_journal(connect().recorder, ledger, Period.parse(period), number, reason, by=by)
+    service, month = connect(), Period.parse(period)
+    made = reversing.reverse_journal(service.recorder, ledger, month, number, reason, by=by)
     if json_:
-        print_json(export_documents.reversed_journal(made))
+        with service.database.read() as connection:
+            handed_over = exports.handed_over(connection, ledger, month)
+        print_json(export_documents.reversed_journal(made, handed_over))
     else:
         out.print(f"{made.reversal.name} takes {made.journal.name} back; {made.reissue.name} takes its place.")
 

@@ -18,8 +18,9 @@ from projections.journals import checklist as checking
 from projections.journals import close as closing
 from projections.journals import exports, mapping
 from projections.journals.formats import FORMATS
-from projections.journals.mapping_rows import FIXED_COLUMNS
+from projections.journals.mapping_rows import FIXED_COLUMNS, csv_text
 from subledger.errors import InvalidInput, InvalidMapping
+from subledger.events import format_time
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head
 
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
 def expire(
     ledger: LedgerOption,
     through: Annotated[str, typer.Option(help="The last day, inclusive.", metavar="D")],
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """The expiry sweep: what credit blocks have left at their expiry becomes breakage. Through today at the latest.
@@ -52,19 +54,19 @@ def expire(
     """
     day = parse_day(through, "through")
     assert day is not None
-    expired = connect().expire(ledger, day)
+    expired = connect().expire(ledger, day, by=by)
     if json_:
         print_json({"ledger": ledger, "through": day.isoformat(), "expired": expired})
     else:
         out.print(f"{expired} credit block{'s' if expired != 1 else ''} expired through {day}.")
 
 
-def close(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
+def close(period: PeriodArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
     """Closes a month that is over: sweeps its expiries, proves the invariants, cuts. Months close in order.
 
     Example: subledger close --ledger acme 2026-01
     """
-    closed = closing.close_period(connect().recorder, ledger, Period.parse(period))
+    closed = closing.close_period(connect().recorder, ledger, Period.parse(period), by=by)
     if json_:
         print_json(documents.closed_period(closed))
     else:
@@ -89,14 +91,16 @@ def reopen(
 
 
 def periods(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the months and whether they are closed."""
+    """Lists the months, whether they are closed, and who closed or reopened them, when and why."""
     service = connect()
     with service.database.read() as connection:
         items = [documents.period(state) for state in closing.periods(connection, ledger)]
     if json_:
         print_json(documents.page(items, None))
         return
-    names = ("period", "state", "entries", "journals")
+    names = (
+        "period", "state", "entries", "journals", "closed_by", "closed_at", "reopened_by", "reopened_at", "reason",
+    )  # fmt: skip
     table(None, names, [[item[name] for name in names] for item in items], right=(2, 3))
 
 
@@ -129,6 +133,7 @@ def export(
     directory: Annotated[Path, typer.Option("--out", "-o", help="Where the files go.", metavar="DIR")] = Path(),
     detail: Annotated[bool, typer.Option("--detail", help="Entry by entry (beancount, hledger).")] = False,
     formats: Annotated[bool, typer.Option("--formats", help="List the formats and leave.")] = False,
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """Writes the journal files of a month: one a journal, the same bytes whenever asked.
@@ -150,7 +155,9 @@ def export(
     assert ledger is not None
     assert format is not None
     service = connect()
-    made = exports.export(service.recorder, service.database, ledger, Period.parse(period), format, detail=detail)
+    made = exports.export(
+        service.recorder, service.database, ledger, Period.parse(period), format, detail=detail, by=by
+    )
     directory.mkdir(parents=True, exist_ok=True)
     items = []
     for item in made:
@@ -177,21 +184,32 @@ def export(
 def mapping_show(
     ledger: LedgerOption,
     period: Annotated[str | None, typer.Option(help="Of this month's journals; default the last.", metavar="P")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the file that `mapping adopt` takes.")] = False,
     json_: Json = False,
 ) -> None:
-    """The account mapping that the next journal of a month is made with; without a month, the one adopted last."""
+    """The account mapping that the next journal of a month is made with; without a month, the one adopted last.
+
+    Example: subledger mapping show --ledger acme --csv > chart.csv
+    """
     service = connect()
     with service.database.read() as connection:
         number = ledger_head(connection, ledger).state.mapping
         if period is None:
-            rows = list(mapping.mapping_of(connection, ledger, number).rows)
+            found = mapping.mapping_of(connection, ledger, number)
         else:
-            rows = list(mapping.mapping_for(connection, ledger, Period.parse(period))[1].rows)
+            number, found = mapping.mapping_for(connection, ledger, Period.parse(period))
+        adoption = mapping.adoption_of(connection, ledger, number)
+    rows = found.rows
     if json_:
-        print_json({"ledger": ledger, "rows": rows})
+        print_json(documents.mapping(ledger, adoption, found))
+        return
+    if csv:
+        sys.stdout.write(csv_text(rows))
         return
     columns = list(dict.fromkeys([*FIXED_COLUMNS, *sorted({column for row in rows for column in row})]))
-    table(None, columns, [[row.get(column, "") for column in columns] for row in rows])
+    by = "as the ledger was created" if adoption.by is None else f"adopted by {adoption.by}"
+    title = f"mapping {number}, {by}, {format_time(adoption.adopted_at)}"
+    table(title, columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
 @mapping_app.command("adopt")
@@ -204,6 +222,7 @@ def mapping_adopt(
     valid_from: Annotated[
         str | None, typer.Option("--from", help="The first month whose journals it holds for.", metavar="PERIOD")
     ] = None,
+    by: By = whoami(),
     json_: Json = False,
 ) -> None:
     """Adopts an account mapping for the journals made from here on; with --from, of that month and later ones.
@@ -215,7 +234,7 @@ def mapping_adopt(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMapping(f"{file} cannot be read: {error}", field="FILE") from None
     first = None if valid_from is None else Period.parse(valid_from, field="from")
-    adopted = mapping.adopt_mapping(connect().recorder, ledger, mapping.parse_mapping(text), valid_from=first)
+    adopted = mapping.adopt_mapping(connect().recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by)
     if json_:
         print_json({"ledger": ledger, "adopted": adopted})
     else:

@@ -111,6 +111,8 @@ def _print_events(items: list[Document], limit: int, json_: bool) -> None:
     for item in items:
         told = f" {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
         out.print(Text(str(item["position"]), "bold") + shown(told))
+        if item["who"] or item["why"]:
+            out.print("    " + ": ".join(filter(None, (item["who"], item["why"]))))
         for entry in item["entries"]:
             credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
             out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")

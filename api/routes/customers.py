@@ -8,10 +8,12 @@ from fastapi import Body
 
 from api import documents
 from api.access import Access
-from api.routes.dependencies import Caller, LedgerId, Service, needs
+from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
 from api.routes.guarded import Router
 from api.routes.reads import CustomerId
 from projections.journals import customer_attributes as attributes
+from subledger.event_data import parse_time
+from subledger.events import format_time
 from subledger.store.ledgers import ledger_head
 
 router = Router(prefix="/v1/ledgers/{ledger}/customers/{customer:path}/attributes", tags=["customers"])
@@ -42,7 +44,22 @@ def replaced(
 
 
 @router.delete("", dependencies=[needs(Access.WRITER)])
-def erased(service: Service, ledger: LedgerId, customer: CustomerId) -> dict[str, Any]:
-    """Erases all that is said of a customer. What was handed over stays as it is."""
-    found = attributes.erase_attributes(service.database, ledger, customer)
+def erased(service: Service, caller: Caller, ledger: LedgerId, customer: CustomerId) -> dict[str, Any]:
+    """Erases all that is said of a customer. What was handed over stays as it is; who erased, and when, is kept."""
+    found = attributes.erase_attributes(service.database, ledger, customer, by=caller)
     return {"ledger": ledger, "customer": customer, "erased": found}
+
+
+of_ledger = Router(prefix="/v1/ledgers/{ledger}/erasures", tags=["customers"])
+
+
+@of_ledger.get("", dependencies=[needs(Access.READER)])
+def erasures(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
+    """Whose attributes were erased, when and by whom, oldest first. What they were is gone."""
+    after = documents.decode_cursor(cursor, (str, str))
+    start = attributes.BEGINNING if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = attributes.erasures(connection, ledger, after=start, limit=limit)
+    following = [format_time(found[-1].erased_at), found[-1].customer] if len(found) == limit else None
+    return documents.page([documents.erasure(each) for each in found], following)

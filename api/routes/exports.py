@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api import documents, export_documents
 from api.access import Access
-from api.routes.dependencies import Cursor, LedgerId, Limit, Service, needs
+from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
 from api.routes.guarded import Router
 from projections.journals import exports
 from subledger.periods import Period
@@ -35,6 +35,7 @@ class NewExport(BaseModel):
 def create(
     service: Service,
     ledger: LedgerId,
+    caller: Caller,
     body: Annotated[NewExport, Body(examples=[{"period": "2026-01", "format": "csv"}])],
 ) -> dict[str, Any]:
     """Exports a period: all its journals in the format, the newest of them in the answer.
@@ -43,7 +44,9 @@ def create(
     While the period is open its journals are `interim`. A month that has not begun is refused as `in_the_future`.
     """
     period = Period.parse(body.period)
-    made = exports.export(service.recorder, service.database, ledger, period, body.format, detail=body.detail)
+    made = exports.export(
+        service.recorder, service.database, ledger, period, body.format, detail=body.detail, by=caller
+    )
     return {
         **documents.export(made[-1]),
         "journals": [documents.export(export) for export in made],

@@ -79,6 +79,7 @@ _CHANGES: Any = {
 def create(
     service: Service,
     response: Response,
+    caller: Caller,
     body: Annotated[NewLedger, Body(examples=[{"ledger": "acme", "currency": "USD"}])],
 ) -> dict[str, Any]:
     """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
@@ -86,7 +87,7 @@ def create(
         **body.model_dump(exclude={"ledger", "approvals", "clock"}), approvals=body.approvals,
         clock=None if body.clock is None else parse_time(body.clock, field="clock"),
     )  # fmt: skip
-    if not service.create_ledger(body.ledger, settings):
+    if not service.create_ledger(body.ledger, settings, by=caller):
         response.status_code = 200
     response.headers["Location"] = f"/v1/ledgers/{body.ledger}"
     return one(service, body.ledger)

@@ -17,7 +17,8 @@ from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.routes.guarded import Router, takes_body
 from api.service import Subledger
 from projections.journals import checklist as checking
-from projections.journals import close, mapping, reversing
+from projections.journals import close, exports, mapping, reversing
+from projections.journals.mapping_rows import csv_text
 from projections.journals.summary import journals_of
 from subledger.errors import InvalidMapping
 from subledger.periods import Period
@@ -54,9 +55,9 @@ def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str,
 
 
 @router.post("/periods/{period}/close", dependencies=[needs(Access.CONTROLLER)])
-def close_period(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
+def close_period(service: Service, ledger: LedgerId, period: PeriodId, caller: Caller) -> dict[str, Any]:
     """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order."""
-    closed = close.close_period(service.recorder, ledger, Period.parse(period))
+    closed = close.close_period(service.recorder, ledger, Period.parse(period), by=caller)
     return documents.closed_period(closed)
 
 
@@ -86,7 +87,8 @@ def journals(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, 
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = journals_of(connection, ledger, Period.parse(period))
-    return documents.page([export_documents.journal(each, found) for each in found], None)
+        handed_over = exports.handed_over(connection, ledger, Period.parse(period))
+    return documents.page([export_documents.journal(each, found, handed_over) for each in found], None)
 
 
 @router.post("/periods/{period}/journals/{number}/reverse", status_code=201, dependencies=[needs(Access.CONTROLLER)])
@@ -102,7 +104,9 @@ def reverse_journal(
     now: two journals, which the next export of the month hands over. The books do not move.
     """
     made = reversing.reverse_journal(service.recorder, ledger, Period.parse(period), number, body.reason, by=caller)
-    return export_documents.reversed_journal(made)
+    with service.database.read() as connection:
+        handed_over = exports.handed_over(connection, ledger, made.journal.period)
+    return export_documents.reversed_journal(made, handed_over)
 
 
 MonthFrom = Annotated[str | None, Query(description="A month: of its journals", examples=["2026-03"])]
@@ -117,7 +121,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
             number, found = head.state.mapping, mapping.mapping_of(connection, ledger, head.state.mapping)
         else:
             number, found = mapping.mapping_for(connection, ledger, Period.parse(period))
-    return {"ledger": ledger, "mapping": number, "rows": list(found.rows)}
+        return documents.mapping(ledger, mapping.adoption_of(connection, ledger, number), found)
 
 
 @router.put(
@@ -129,7 +133,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
             "content": {
                 "text/csv": {
                     "schema": {"type": "string"},
-                    "example": "role,product,credit_kind,currency,account,name\ncash,,,,1010,Cash\n",
+                    "example": csv_text(mapping.default_mapping().rows),
                 }
             },
         }
@@ -137,7 +141,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
 )
 @takes_body(Bound(MAX_MAPPING_BODY, "a mapping is one file"))
 async def adopt_mapping(
-    request: Request, service: Service, ledger: LedgerId, valid_from: MonthFrom = None
+    request: Request, service: Service, ledger: LedgerId, caller: Caller, valid_from: MonthFrom = None
 ) -> dict[str, Any]:  # fmt: skip
     """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing.
 
@@ -147,10 +151,10 @@ async def adopt_mapping(
         text = (await request.body()).decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidMapping("the mapping is not UTF-8", expected="CSV in UTF-8") from None
-    return await run_in_threadpool(_adopt, service, ledger, text, valid_from)
+    return await run_in_threadpool(_adopt, service, ledger, text, valid_from, caller)
 
 
-def _adopt(service: Subledger, ledger: str, text: str, valid_from: str | None) -> dict[str, Any]:
+def _adopt(service: Subledger, ledger: str, text: str, valid_from: str | None, by: str) -> dict[str, Any]:
     first = None if valid_from is None else Period.parse(valid_from, field="valid_from")
-    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text), valid_from=first)
+    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by)
     return {**current_mapping(service, ledger), "adopted": adopted}

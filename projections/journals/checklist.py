@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals.close import remeasurements
+from projections.journals.close import closings_of, remeasurements
 from projections.journals.delivery.arrivals import arrivals_of
 from projections.journals.delivery.states import State
 from projections.journals.mapping import mapping_for
@@ -228,9 +228,11 @@ class _Looking:
 
     def _close(self) -> Step:
         through = self._state.closed_through
+        last = closings_of(self._connection, self._state.ledger).get(self._period, {})
+        who = {name: last.get(name) for name in ("closed_by", "reopened_by", "reason")}
         return Step(
             name="close", question="Is the month closed?", state="done" if self._closed else "open",
-            evidence={"closed_through": through and through.isoformat()},
+            evidence={"closed_through": through and through.isoformat(), **who},
             next=self._command(f"close {self._period}") if self._over and not self._closed else None,
         )  # fmt: skip
 

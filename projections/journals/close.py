@@ -11,7 +11,7 @@ journals (summary).
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection
@@ -56,12 +56,22 @@ class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
-    """One month of a ledger: ``open`` or ``closed``, its entries, the journals handed over."""
+    """One month of a ledger: ``open`` or ``closed``, its entries, the journals handed over.
+
+    ``closed_by`` and ``closed_at`` are of its last closing, ``reopened_by``, ``reopened_at`` and ``reason`` of a
+    reopening after it, also of an earlier month's. Who is None where nobody was named, as in events before there were
+    names.
+    """
 
     period: Period
     state: str
     entries: int
     journals: int
+    closed_by: str | None = None
+    closed_at: datetime | None = None
+    reopened_by: str | None = None
+    reopened_at: datetime | None = None
+    reason: str | None = None
 
 
 FIRST_ENTRY_ON: Final = """
@@ -70,8 +80,8 @@ SELECT min(accounting_date) FROM ledger_days WHERE ledger = %(ledger)s
 """
 
 
-def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPeriod:
-    """Closes a month: nothing is posted into it any more, and the open cut ends.
+def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | None = None) -> ClosedPeriod:
+    """Closes a month: nothing is posted into it any more, and the open cut ends. ``by`` is who closes it.
 
     Raises PeriodNotOver, PeriodOutOfOrder naming the month that is next (also where this one is closed), UnmappedRole
     where something that moved has no GL account, IntegrityFault where an invariant does not hold; then the period is as
@@ -88,7 +98,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period) -> ClosedPerio
         return [
             *due_expiries(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
             *remeasurements(connection, state, position, period),
-            _period_event("period.closed", position, period, at=period.end(state.zone) - MICROSECOND),
+            _period_event("period.closed", position, period, at=period.end(state.zone) - MICROSECOND, by=by),
         ]
 
     def check(connection: WriteConnection, state: LedgerState) -> None:
@@ -148,7 +158,9 @@ def _check_may_close(connection: WriteConnection, state: LedgerState, period: Pe
     check_may_close(state, period, first, now_of(connection))
 
 
-def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str = NOBODY) -> ReopenedPeriod:
+def reopen_period(
+    recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str | None = None
+) -> ReopenedPeriod:
     """Opens a closed month again, and every later one; or asks for a second person where the ledger does.
 
     Raises PeriodNotClosed, InvalidValue for an empty reason.
@@ -157,9 +169,10 @@ def reopen_period(recorder: Recorder, ledger: str, period: Period, reason: str, 
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         check_may_reopen(state, period)
-        return [_period_event("period.reopened", position, period, at=ledger_now(connection, state), reason=reason)]
+        at = ledger_now(connection, state)
+        return [_period_event("period.reopened", position, period, at=at, reason=reason, by=by)]
 
-    outcomes = recorder.transact(ledger, plan, by=by)
+    outcomes = recorder.transact(ledger, plan, by=by or NOBODY)
     waiting = outcomes[-1].approval_id
     position = _position(outcomes) if waiting is None else None
     return ReopenedPeriod(ledger=ledger, period=period, position=position, approval_id=waiting)
@@ -173,24 +186,26 @@ def check_reason(reason: str, doing: str) -> None:
         )  # fmt: skip
 
 
-def take_cut(recorder: Recorder, ledger: str, period: Period) -> int:
+def take_cut(recorder: Recorder, ledger: str, period: Period, *, by: str | None = None) -> int:
     """Ends the open cut, for an export of a period that is still open. Returns the cut that ended."""
     ended: list[int] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         ended.append(state.open_cut)
-        return [cut_event(connection, state, position, period)]
+        return [cut_event(connection, state, position, period, by=by)]
 
     _position(recorder.transact(ledger, plan))
     return ended[-1]
 
 
-def cut_event(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> Event:
+def cut_event(
+    connection: WriteConnection, state: LedgerState, position: int, period: Period, *, by: str | None = None
+) -> Event:
     """The event that ends the open cut of the locked ledger."""
-    return _period_event("period.cut", position, period, at=ledger_now(connection, state))
+    return _period_event("period.cut", position, period, at=ledger_now(connection, state), by=by)
 
 
-def _period_event(type: str, position: int, period: Period, *, at: datetime, **data: str) -> Event:
+def _period_event(type: str, position: int, period: Period, *, at: datetime, **data: str | None) -> Event:
     # Under the lock nobody else is at this position, so the id is unique however often a month is reopened.
     return own_event(
         source=OWN_SOURCE,
@@ -198,7 +213,7 @@ def _period_event(type: str, position: int, period: Period, *, at: datetime, **d
         type=type,
         customer=None,
         occurred_at=at,
-        data={"period": str(period), **data},
+        data={"period": str(period), **{name: value for name, value in data.items() if value is not None}},
     )
 
 
@@ -225,15 +240,39 @@ SELECT period, count(*) FROM journals WHERE ledger = %(ledger)s GROUP BY period
 """
 
 
+CLOSINGS: Final = """
+-- Every closing and reopening of a month, in order, and when each was recorded.
+SELECT e.type, e.data::jsonb ->> 'period', e.data::jsonb ->> 'by', e.data::jsonb ->> 'reason', b.recorded_at
+FROM events e
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= e.position
+              ORDER BY b.last_position LIMIT 1) b ON true
+WHERE e.ledger = %(ledger)s AND e.type IN ('period.closed', 'period.reopened') AND e.type <> 'credits.consumed'
+ORDER BY e.position
+"""
+
+
+def closings_of(connection: Connection, ledger: str) -> dict[Period, dict[str, Any]]:
+    """By month, who closed and who reopened it, when and why: the last closing, and what came after it."""
+    found: dict[Period, dict[str, Any]] = {}
+    for type, name, by, reason, at in rows(connection, CLOSINGS, {"ledger": ledger}):
+        period = Period.parse(name)
+        if type == "period.closed":
+            found[period] = {"closed_by": by, "closed_at": at}
+            continue
+        for later in found:
+            if later >= period:
+                found[later] |= {"reopened_by": by, "reopened_at": at, "reason": reason}
+    return found
+
+
 def periods(connection: Connection, ledger: str) -> list[PeriodState]:
-    """Every month from the first with entries to the last with entries, or closed. Raises UnknownLedger."""
+    """Every month from the first with entries to the last with entries, or closed once. Raises UnknownLedger."""
     state = ledger_head(connection, ledger).state
     where = {"ledger": ledger}
     entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, where)}
     journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, where)}
-    known = [*entries, *journals]
-    if state.closed_through is not None:
-        known.append(Period.of(state.closed_through))
+    closings = closings_of(connection, ledger)
+    known = [*entries, *journals, *closings]  # not closed_through: of a reopened month, that is one never closed
     result: list[PeriodState] = []
     period = min(known, default=None)
     while period is not None and period <= max(known):
@@ -243,6 +282,7 @@ def periods(connection: Connection, ledger: str) -> list[PeriodState]:
                 state="closed" if is_closed(state, period) else "open",
                 entries=entries.get(period, 0),
                 journals=journals.get(period, 0),
+                **closings.get(period, {}),
             )
         )
         period = period.next

@@ -3,7 +3,7 @@
 They are no part of the log and can be erased: the log knows a customer by an opaque id. A mapping may go by them; what
 a journal went by is kept with the journal (journal_customers), and no journal asks here again.
 
-Owns: the table ``customer_attributes``. Does not own: what they do to an account (mapping).
+Owns: the tables ``customer_attributes`` and ``erasures``. Does not own: what they do to an account (mapping).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from subledger.errors import InvalidInput
 from subledger.events import canonical
 from subledger.store.database import Database, WriteConnection
 from subledger.store.ledgers import ledger_head
+from subledger.store.tallies import count_one
 
 ATTRIBUTE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 MAX_VALUE: Final = 100
@@ -56,6 +57,17 @@ SET changed_at = excluded.changed_at, changed_by = excluded.changed_by, attribut
 REPLACE: Final = f"{_GIVEN} excluded.attributes"
 CHANGE: Final = f"{_GIVEN} customer_attributes.attributes || excluded.attributes"
 ERASE: Final = "DELETE FROM customer_attributes WHERE ledger = %(ledger)s AND customer = %(customer)s"
+ADD_ERASURE: Final = """
+INSERT INTO erasures (ledger, customer, erased_at, erased_by)
+VALUES (%(ledger)s, %(customer)s, clock_timestamp(), %(by)s)
+"""
+ERASURES: Final = """
+-- Erasures, of one customer or of all, in order of moment and customer, after one of them.
+SELECT customer, erased_at, erased_by FROM erasures
+WHERE ledger = %(ledger)s AND (%(customer)s::text IS NULL OR customer = %(customer)s)
+  AND (erased_at, customer) > (%(after_at)s, %(after_customer)s)
+ORDER BY erased_at, customer LIMIT %(limit)s
+"""
 
 
 def attributes_of(connection: AnyConnection, ledger: str, customer: str) -> CustomerAttributes:
@@ -79,13 +91,43 @@ def change_attributes(database: Database, ledger: str, customer: str, given: Map
     _write(database, ledger, CHANGE, [(_check_customer(customer), _checked(given))], by)
 
 
-def erase_attributes(database: Database, ledger: str, customer: str) -> bool:
-    """All that is said of a customer. False where nothing was. What was handed over stays as it is."""
+def erase_attributes(database: Database, ledger: str, customer: str, *, by: str) -> bool:
+    """Erases all that is said of a customer, and keeps that it was: who, when, of which customer; no name, no value.
+
+    False if nothing was said: then nothing is kept either. What was handed over stays as it is.
+    """
     with database.read() as connection:
         ledger_head(connection, ledger)
+    where = {"ledger": ledger, "customer": _check_customer(customer), "by": by}
     with database.write() as writing:
-        erased = writing.execute(ERASE, {"ledger": ledger, "customer": _check_customer(customer)})
-        return erased.rowcount > 0
+        if not writing.execute(ERASE, where).rowcount:
+            return False
+        writing.execute(ADD_ERASURE, where)
+        count_one(writing, ledger, "erasures")
+        return True
+
+
+BEGINNING: Final = (datetime(1, 1, 1, tzinfo=UTC), "")
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """That a customer's attributes were erased, when, and by whom."""
+
+    customer: str
+    erased_at: datetime
+    erased_by: str
+
+
+def erasures(
+    connection: AnyConnection, ledger: str, *, customer: str | None = None,
+    after: tuple[datetime, str] = BEGINNING, limit: int = 100,
+) -> list[Erasure]:  # fmt: skip
+    """Erasures of attributes, oldest first, of one customer or of all."""
+    where = {
+        "ledger": ledger, "customer": None if customer is None else _check_customer(customer),
+        "after_at": after[0], "after_customer": after[1], "limit": limit,
+    }  # fmt: skip
+    return [Erasure(customer=whose, erased_at=at, erased_by=by) for whose, at, by in rows(connection, ERASURES, where)]
 
 
 def import_attributes(database: Database, ledger: str, csv_text: str, *, by: str) -> int:

@@ -60,6 +60,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     content_hash: str
     created_at: datetime
+    created_by: str | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,12 +90,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(found)
 
 
-_COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at"
+_COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at, \
+created_by"
 ADD_EXPORT: Final = """
 INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
-                             content_hash, created_at, postings, postings_hash)
+                             content_hash, created_at, created_by, postings, postings_hash)
 VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
-        %(content)s, %(content_hash)s, now(), %(postings)s, %(postings_hash)s)
+        %(content)s, %(content_hash)s, now(), %(by)s, %(postings)s, %(postings_hash)s)
 ON CONFLICT (ledger, export_id) DO NOTHING RETURNING export_id
 """
 FIND_EXPORT: Final = f"""
@@ -118,16 +120,18 @@ SELECT content FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(
 
 
 def export(
-    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False
-) -> tuple[Export, ...]:
+    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False,
+    by: str | None = None,
+) -> tuple[Export, ...]:  # fmt: skip
     """Every journal of a period in a format, after making the journal of what is new.
 
     Asking again gives the same exports with the same bytes; what was recorded meanwhile is one more. Raises
-    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole.
+    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole. ``by`` is who asks; an export keeps who was first.
     """
     form = format_named(format, detail=detail)
     return tuple(
-        _exported(database, journal, form, detail) for journal in ensure_journals(recorder, database, ledger, period)
+        _exported(database, journal, form, detail, by)
+        for journal in ensure_journals(recorder, database, ledger, period, by=by)
     )
 
 
@@ -139,12 +143,25 @@ def standing_of(database: Database, ledger: str, period: Period) -> Standing:
     return Standing(period=period, interim=not is_closed(state, period), sandbox=state.sandbox, due=due)
 
 
+FIRST_EXPORTS: Final = """
+-- Who handed each journal of a period over first, and when.
+SELECT DISTINCT ON (number) number, created_by, created_at FROM journal_exports
+WHERE ledger = %(ledger)s AND period = %(period)s ORDER BY number, created_at, export_id
+"""
+
+
+def handed_over(connection: AnyConnection, ledger: str, period: Period) -> dict[int, tuple[str | None, datetime]]:
+    """By number of a journal, who exported it first, and when: that made it, but for corrections."""
+    found = rows(connection, FIRST_EXPORTS, {"ledger": ledger, "period": str(period)})
+    return {number: (by, at) for number, by, at in found}
+
+
 def export_id(journal: Journal, format: str, *, detail: bool) -> str:
     """``acme-us-2026-01-1-beancount-detail``."""
     return f"{journal.name}-{format}" + ("-detail" if detail else "")
 
 
-def _exported(database: Database, journal: Journal, form: Format, detail: bool) -> Export:
+def _exported(database: Database, journal: Journal, form: Format, detail: bool, by: str | None) -> Export:
     name = export_id(journal, form.name, detail=detail)
     with database.read() as connection:
         found = _find(connection, journal.ledger, name)
@@ -177,7 +194,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool) 
                 "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
                 "number": journal.number, "format": form.name, "detail": detail,
                 "filename": f"{name}.{form.extension}", "media_type": form.media_type, "content": content,
-                "content_hash": content_hash, "postings": postings and postings.decode(),
+                "content_hash": content_hash, "by": by, "postings": postings and postings.decode(),
                 "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
             },
         ).fetchone()  # fmt: skip
@@ -336,10 +353,10 @@ def _render_detail(database: Database, journal: Journal, form: Format) -> Iterat
 
 
 def _export(row: Any) -> Export:
-    ledger, name, period, number, format, detail, filename, media_type, content_hash, created_at = row
+    ledger, name, period, number, format, detail, filename, media_type, content_hash, created_at, by = row
     return Export(
         ledger=ledger, export_id=name, period=Period.parse(period), number=number, format=format, detail=detail,
-        filename=filename, media_type=media_type, content_hash=content_hash, created_at=created_at,
+        filename=filename, media_type=media_type, content_hash=content_hash, created_at=created_at, created_by=by,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map
+from datetime import datetime
 from functools import cached_property
 from importlib import resources
 from typing import Final
@@ -33,7 +34,7 @@ from projections.journals.mapping_rows import (
     read_rows,
 )
 from projections.journals.rows import AnyConnection, rows
-from subledger.errors import IntegrityFault, UnmappedRole
+from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
 from subledger.events import Event, canonical, own_event
 from subledger.ledger import LedgerState
 from subledger.periods import Period
@@ -191,10 +192,41 @@ MAPPING_FOR: Final = """
 SELECT mapping, rows FROM account_mappings
 WHERE ledger = %(ledger)s AND (valid_from IS NULL OR valid_from <= %(period)s) ORDER BY mapping DESC LIMIT 1
 """
+ROLES_POSTED: Final = """
+-- Every role that entries of a ledger can be posted to, under any policy that it has adopted: reversals keep theirs.
+SELECT debit FROM posting_rules WHERE ledger = %(ledger)s
+UNION SELECT credit FROM posting_rules WHERE ledger = %(ledger)s ORDER BY 1
+"""
 LAST_MAPPING: Final = """
 -- The mapping adopted last, and from which month on it holds.
 SELECT mapping, content_hash, valid_from FROM account_mappings WHERE ledger = %(ledger)s ORDER BY mapping DESC LIMIT 1
 """
+
+
+ADOPTED: Final = """
+-- When a mapping was adopted, and by whom.
+SELECT e.data::jsonb ->> 'by', e.data::jsonb ->> 'valid_from', b.recorded_at
+FROM account_mappings m
+JOIN events e ON e.ledger = m.ledger AND e.position = m.position
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= m.position
+              ORDER BY b.last_position LIMIT 1) b ON true
+WHERE m.ledger = %(ledger)s AND m.mapping = %(mapping)s
+"""
+
+
+class MappingAdoption(msgspec.Struct, frozen=True, kw_only=True):
+    """When a mapping was adopted, from which month on it holds, and by whom: None for the one the ledger began with."""
+
+    number: int
+    by: str | None
+    valid_from: str | None
+    adopted_at: datetime
+
+
+def adoption_of(connection: AnyConnection, ledger: str, number: int) -> MappingAdoption:
+    """The adoption of a mapping that a ledger has."""
+    [(by, valid_from, at)] = rows(connection, ADOPTED, {"ledger": ledger, "mapping": number})
+    return MappingAdoption(number=number, by=by, valid_from=valid_from, adopted_at=at)
 
 
 def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
@@ -218,12 +250,13 @@ def mapping_for(connection: AnyConnection, ledger: str, period: Period) -> tuple
 
 
 def adopt_mapping(
-    recorder: Recorder, ledger: str, mapping: Mapping, *, valid_from: Period | None = None
-) -> bool:  # fmt: skip
+    recorder: Recorder, ledger: str, mapping: Mapping, *, valid_from: Period | None = None, by: str | None = None
+) -> bool:
     """Makes this the mapping of journals made from now on; with ``valid_from``, of that month and later ones alone.
 
     So a journal that is made later for an earlier month keeps that month's chart. False where it was adopted last,
-    for the same months: nothing is recorded.
+    for the same months: nothing is recorded. Raises InvalidMapping naming every role that the ledger can post
+    to and that has no row.
     """
     first = None if valid_from is None else str(valid_from)
 
@@ -231,6 +264,7 @@ def adopt_mapping(
         for _, content_hash, held_from in rows(connection, LAST_MAPPING, {"ledger": ledger}):
             if (content_hash, held_from) == (mapping.content_hash, first):
                 return []
+        _check_complete(connection, state, mapping)
         number = state.mapping + 1
         data = {"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
         return [
@@ -240,10 +274,21 @@ def adopt_mapping(
                 type="mapping.adopted",
                 customer=None,
                 occurred_at=ledger_now(connection, state),
-                data=data if first is None else {**data, "valid_from": first},
+                data=data | {name: value for name, value in (("valid_from", first), ("by", by)) if value is not None},
             )
         ]
 
     outcomes = recorder.transact(ledger, plan)
     raise_first(outcomes)
     return bool(outcomes)
+
+
+def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Mapping) -> None:
+    mapped = {row["role"] for row in mapping.rows}
+    missing = [role for (role,) in rows(connection, ROLES_POSTED, {"ledger": state.ledger}) if role not in mapped]
+    if missing:
+        raise InvalidMapping(
+            f"the mapping has no row for {', '.join(missing)}: ledger {state.ledger} can post to them, and its months "
+            "could not be closed", field="role", expected="a row for every role that the posting policy names",
+            found=", ".join(sorted(mapped))[:200], missing=missing,
+        )  # fmt: skip

@@ -4,7 +4,10 @@ Columns: the key (role, product, credit_kind, currency, and ``customer.NAME`` fo
 account and its name, and dimensions of the company's own. A dimension's cell ``{customer.NAME}`` stands for what the
 customer has of that attribute.
 
-Owns: reading and checking. Does not own: which row wins (mapping).
+A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without: so a file
+that was written here reads as the same rows, whoever opened it meanwhile.
+
+Owns: reading, checking and writing. Does not own: which row wins (mapping), which roles need a row (mapping).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from subledger.accounts import ROLE_BY_NAME
 from subledger.blocks import PAID, PROMOTIONAL
 from subledger.errors import InvalidMapping, UnknownCurrency
 from subledger.money import exponent
+from subledger.visible_text import no_formula, replaced, visible
 
 KEY_COLUMNS: Final = ("role", "product", "credit_kind", "currency")
 FIXED_COLUMNS: Final = (*KEY_COLUMNS, "account", "name")
@@ -31,7 +35,6 @@ _NAME: Final = "[a-z][a-z0-9_]{0,39}"
 _DIMENSION: Final = re.compile(_NAME, re.ASCII)
 _KEY_OF_CUSTOMER: Final = re.compile(rf"customer\.{_NAME}", re.ASCII)
 _OF_CUSTOMER: Final = re.compile(rf"\{{customer\.({_NAME})\}}", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_CELL: Final = 200
 
 Row = dict[str, str]
@@ -94,7 +97,29 @@ def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, Row]]:
                 f"{place}: {len(cells)} cells under {len(header)} columns", field=place,
                 expected=str(len(header)), found=str(len(cells)),
             )  # fmt: skip
-        yield place, dict(zip(header, cells, strict=True))
+        yield place, dict(zip(header, map(_read_cell, cells), strict=True))
+
+
+def csv_text(rows: Iterable[Map[str, str]]) -> str:
+    """Rows as a file that ``read_rows`` reads as the same rows: the fixed columns first, then all others by name."""
+    listed = list(rows)
+    own = sorted({column for row in listed for column in row if column not in FIXED_COLUMNS})
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((*FIXED_COLUMNS, *own))
+    writer.writerows([_written_cell(row.get(column, "")) for column in (*FIXED_COLUMNS, *own)] for row in listed)
+    return file.getvalue()
+
+
+def _written_cell(cell: str) -> str:
+    # One that begins with apostrophes and then a formula gets one more, so that reading can always take one away.
+    bare = cell.lstrip("'")
+    return f"'{visible(cell)}" if no_formula(bare) != bare else visible(cell)
+
+
+def _read_cell(cell: str) -> str:
+    bare = cell.lstrip("'")
+    return cell[1:] if cell.startswith("'") and no_formula(bare) != bare else cell
 
 
 def checked_rows(placed: Iterable[tuple[str, Map[str, str]]]) -> tuple[Row, ...]:
@@ -121,9 +146,9 @@ def checked_rows(placed: Iterable[tuple[str, Map[str, str]]]) -> tuple[Row, ...]
 
 def _check_row(place: str, given: Map[str, str]) -> Row:
     for column, cell in given.items():
-        if not isinstance(cell, str) or len(cell) > _MAX_CELL or _CONTROL.search(cell):
+        if not isinstance(cell, str) or len(cell) > _MAX_CELL or replaced(cell) != cell:
             raise _fault(
-                f"{place}: {column} is not a text of at most {_MAX_CELL} characters on one line",
+                f"{place}: {column} is not a text of at most {_MAX_CELL} visible characters on one line",
                 field=column,
                 found=str(cell),
             )

@@ -309,7 +309,9 @@ def entries_waiting(connection: AnyConnection, ledger: str, period: Period) -> b
     return _next(connection, ledger, period).has_entries
 
 
-def ensure_journals(recorder: Recorder, database: Database, ledger: str, period: Period) -> tuple[Journal, ...]:
+def ensure_journals(
+    recorder: Recorder, database: Database, ledger: str, period: Period, *, by: str | None = None
+) -> tuple[Journal, ...]:
     """Every journal of a period, after making the next one where entries wait for it.
 
     The journal of a closed period ends with the last cut; that of an open one takes a cut of its own. A month
@@ -334,7 +336,7 @@ def ensure_journals(recorder: Recorder, database: Database, ledger: str, period:
         due.append(following)
         if is_closed(state, period) or not following.has_entries:
             return []
-        return [cut_event(connection, state, position, period)]
+        return [cut_event(connection, state, position, period, by=by)]
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
         for following in due:

@@ -87,18 +87,19 @@ class Recorder:
         return True
 
     def sweep(
-        self, ledger: str, until: datetime, *, batch_size: int = 2_000, stop: Callable[[], bool] = lambda: False
-    ) -> int:
+        self, ledger: str, until: datetime, *, batch_size: int = 2_000, stop: Callable[[], bool] = lambda: False,
+        by: str | None = None,
+    ) -> int:  # fmt: skip
         """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns how many.
 
         Safe to repeat and to run twice at once: what is due is looked up under the lock. ``stop`` is asked before each
-        batch whether to leave the rest to somebody else.
+        batch whether to leave the rest to somebody else. ``by`` is who asked, if a person did: it is in the events.
         """
         swept = 0
         while not stop():
             outcomes = self.transact(
                 ledger,
-                lambda connection, state, position: due_expiries(connection, state, position, until, batch_size),
+                lambda connection, state, position: due_expiries(connection, state, position, until, batch_size, by=by),
             )
             swept += sum(outcome.status == RECORDED for outcome in outcomes)
             raise_first(outcomes)
@@ -270,8 +271,9 @@ def now_of(connection: WriteConnection) -> datetime:
 
 
 def due_expiries(
-    connection: WriteConnection, state: LedgerState, position: int, until: datetime, limit: int
-) -> list[Event]:
+    connection: WriteConnection, state: LedgerState, position: int, until: datetime, limit: int,
+    *, by: str | None = None,
+) -> list[Event]:  # fmt: skip
     """The expiries to record of blocks that expired before ``until``, and by the ledger's now, soonest first.
 
     Under the lock a block is due once; the ledger's position makes the id unique when it expires a second time.
@@ -284,7 +286,7 @@ def due_expiries(
             type="credits.expired",
             customer=customer,
             occurred_at=expires_at,
-            data={"block_id": block_id},
+            data={"block_id": block_id} if by is None else {"block_id": block_id, "by": by},
         )
         for block_id, customer, expires_at in connection.execute(DUE_BLOCKS, (state.ledger, until, limit))
     ]

@@ -14,7 +14,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     access                   api_keys
     waiting                  approvals
     refused                  rejected_events
-    of customers, erasable   customer_attributes
+    of customers, erasable   customer_attributes, erasures
 
 A table outside the log that nothing else proves has a ``seal``: a hash of the row, by a trigger (migrations/sealing).
 """
@@ -52,7 +52,9 @@ metadata = MetaData(
 
 APP_ROLE = "subledger_app"
 APPEND_ONLY = ("batches", "events", "entries")
-HANDED_OVER: Final = ("journals", "journal_exports", "journal_customers", "delivery_steps", "checkpoints")
+HANDED_OVER: Final = (
+    "journals", "journal_exports", "journal_customers", "delivery_steps", "checkpoints", "erasures",
+)  # fmt: skip
 """Outside the log, and never changed either."""
 ONLY_FORWARD: Final = {
     "deliveries": (
@@ -66,7 +68,9 @@ ONLY_FORWARD: Final = {
 }  # fmt: skip
 """Whose rows are never deleted, and the columns that may change."""
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
-COUNTED: Final = ("approvals", "checkpoints", "deliveries", "journal_exports", "journals", "rejected_events")
+COUNTED: Final = (
+    "approvals", "checkpoints", "deliveries", "erasures", "journal_exports", "journals", "rejected_events",
+)  # fmt: skip
 """Whose rows are counted as they are added, so that none can be taken away unseen: see ``tallies``."""
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
@@ -423,6 +427,7 @@ journal_exports = Table(
     Column("content", LargeBinary, comment="NULL for detail, which is rendered anew from the log"),
     Column("content_hash", Text, nullable=False),
     _moment("created_at"),
+    Column("created_by", Text, comment="who asked for it first; NULL where nobody was named"),
     Column("postings", Text, comment="the documents of a general ledger's format, in canonical JSON; else NULL"),
     Column("postings_hash", Text),
     _seal(),
@@ -593,6 +598,17 @@ customer_attributes = Table(
     Column("changed_by", Text, nullable=False),
     _seal(),
     comment="What a company says of its customers, for its journals. Not part of the log; can be erased.",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    _ledger(),
+    Column("customer", Text, primary_key=True),
+    Column("erased_at", DateTime(timezone=True), primary_key=True),
+    Column("erased_by", Text, nullable=False),
+    _seal(),
+    comment="That a customer's attributes were erased, when and by whom; never which they were.",
 )
 
 approvals = Table(

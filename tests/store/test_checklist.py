@@ -80,7 +80,10 @@ def test_an_open_month_before_and_a_missing_rate_block(service: Subledger, new_l
 def test_what_has_no_account_is_named_and_keeps_the_month_open(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger(policy="contract_liability")
     service.record(ledger, [buy("c1")])
-    rows = [row for row in mapping.default_mapping().rows if row["role"] != "prepaid_liability"]
+    rows = [
+        {**row, "credit_kind": "promotional"} if row["role"] == "prepaid_liability" else row
+        for row in mapping.default_mapping().rows
+    ]
     mapping.adopt_mapping(service.recorder, ledger, mapping.Mapping.from_rows(rows))
     step = looked(service, ledger)["mapping"]
     assert step.state == "blocked"

@@ -17,7 +17,7 @@ from api.service import Subledger
 from projections.journals import close as closing
 from projections.journals.close import close_period, periods, reopen_period, take_cut
 from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
-from projections.journals.mapping import adopt_mapping, parse_mapping
+from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.journals.pairs import entries_behind_line
 from projections.journals.summary import (
     Journal,
@@ -26,7 +26,7 @@ from projections.journals.summary import (
     journal_of,
     journals_of,
 )
-from subledger.accounts import Side
+from subledger.accounts import ROLES, Side
 from subledger.errors import (
     IntegrityFault,
     InvalidValue,
@@ -173,11 +173,13 @@ def test_reopening_a_period_reopens_the_later_ones_and_each_closes_again(
         reopen_period(service.recorder, ledger, FEBRUARY, "  ")
     reopen_period(service.recorder, ledger, FEBRUARY, "a correction")
     with database.read() as connection:
-        assert [(str(p.period), p.state) for p in periods(connection, ledger)] == [("2026-01", "closed")]
+        assert [(str(p.period), p.state, p.reason) for p in periods(connection, ledger)] == [
+            ("2026-01", "closed", None), ("2026-02", "open", "a correction"), ("2026-03", "open", "a correction"),
+        ]  # fmt: skip
     record(service, ledger, usage("late", "2026-02-20T00:00:00Z", "10"))
     with database.read() as connection:
         assert [(str(p.period), p.state) for p in periods(connection, ledger)] == [
-            ("2026-01", "closed"), ("2026-02", "open"),
+            ("2026-01", "closed"), ("2026-02", "open"), ("2026-03", "open"),
         ]  # fmt: skip
     with pytest.raises(PeriodOutOfOrder):
         close_period(service.recorder, ledger, MARCH)
@@ -388,9 +390,8 @@ def test_a_cut_can_be_taken_by_itself(service: Subledger, database: Database, le
 def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    adopt_mapping(
-        service.recorder, ledger, parse_mapping("role,product,credit_kind,currency,account,name\ncash,,,,1000,Cash\n")
-    )
+    of_euros = Mapping.from_rows({**row, "currency": "EUR"} for row in default_mapping().rows)
+    adopt_mapping(service.recorder, ledger, of_euros)
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
     with pytest.raises(UnmappedRole):
         journals(service, ledger, JANUARY)
@@ -403,11 +404,13 @@ def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
 def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledger: str) -> None:
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
     before = journals(service, ledger, JANUARY)
-    rows = "".join(f"{line.role},,,,9999,\n" for line in before[0].lines if line.side is Side.CREDIT)
-    more = "".join(f"{role},,,,9998,\n" for role in ("accounts_receivable", "credits_clearing", "usage_revenue"))
+    credited = {line.role for line in before[0].lines if line.side is Side.CREDIT}
     adopt_mapping(
-        service.recorder, ledger, parse_mapping(f"role,product,credit_kind,currency,account,name\n{rows}{more}")
-    )
+        service.recorder, ledger,
+        Mapping.from_rows(
+            {"role": role.name, "account": "9999" if role.name in credited else "9998"} for role in ROLES
+        ),
+    )  # fmt: skip
     record(service, ledger, usage("u1", "2026-01-11T00:00:00Z", "100"))
     first, second = journals(service, ledger, JANUARY)
     assert (first,) == before

@@ -56,8 +56,8 @@ def test_erasing_leaves_nothing_of_a_customer_and_no_other_customer_loses_any(
     ledger = new_ledger()
     for customer in ("c", "d"):
         change_attributes(database, ledger, customer, {"segment": "smb"}, by="ann")
-    assert erase_attributes(database, ledger, "c") is True
-    assert erase_attributes(database, ledger, "c") is False
+    assert erase_attributes(database, ledger, "c", by="ann") is True
+    assert erase_attributes(database, ledger, "c", by="ann") is False
     with psycopg.connect(owner_url) as connection:
         left = connection.execute("SELECT customer FROM customer_attributes WHERE ledger = %s", (ledger,)).fetchall()
     assert left == [("d",)]
@@ -139,7 +139,7 @@ def test_names_and_values_have_bounds(
 def test_of_a_ledger_that_does_not_exist_nothing_is_said(database: Database) -> None:
     for act in (
         lambda: change_attributes(database, "nowhere", "c", {"a": "x"}, by="ann"),
-        lambda: erase_attributes(database, "nowhere", "c"),
+        lambda: erase_attributes(database, "nowhere", "c", by="ann"),
         lambda: import_attributes(database, "nowhere", "customer,a\nc,x\n", by="ann"),
     ):
         with pytest.raises(UnknownLedger):

@@ -270,7 +270,7 @@ def test_what_is_said_later_or_erased_alters_nothing_that_was_handed_over(servic
     before = handed_over()
     for number, customer in enumerate(said[2]):
         if number % 2:
-            erase_attributes(service.database, ledger, customer)
+            erase_attributes(service.database, ledger, customer, by="ann")
         else:
             replace_attributes(service.database, ledger, customer, {"segment": "other", "region": "nowhere"}, by="x")
     assert handed_over() == before
@@ -450,7 +450,7 @@ def test_a_journal_that_went_by_wrong_attributes_is_taken_back_by_what_it_went_b
     change_attributes(service.database, small, "c3", {"segment": "enterprise"}, by="crm")
     made = reverse_journal(service.recorder, small, JANUARY, 1, "the segments were those of last year", by="ann")
     assert made.reversal.customers_hash == made.journal.customers_hash != made.reissue.customers_hash
-    erase_attributes(service.database, small, "c1")
+    erase_attributes(service.database, small, "c1", by="ann")
     behind: dict[str, list[tuple[str, str | None]]] = {}
     for export in exports.export(service.recorder, service.database, small, JANUARY, "netsuite-csv"):
         with service.database.read() as connection:

@@ -166,7 +166,7 @@ def add_period(recorder: Recorder, database: Database, channel: Channel, period:
 
     Again, only what was recorded since is added. Raises UnmappedRole, DeliveredOtherwise, and what an export raises.
     """
-    made = export(recorder, database, channel.ledger, period, channel.format.name)
+    made = export(recorder, database, channel.ledger, period, channel.format.name, by=by)
     return [delivery for one in made for delivery in add(database, channel, one, by=by)]
 
 
