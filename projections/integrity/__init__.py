@@ -18,6 +18,8 @@ Each file answers one question and owns the checks named beside it; a difference
     totals        do the books tie as a whole?             trial_balance, control
     handed_over   do journals, their files and approvals   journals, journal_exports, approvals
                   say what the log says?
+    schema        are triggers, constraints, functions     schema
+                  and rights those of the migrations?
     seen          is it the log that was signed, or        seen
                   verified, before?
     sealed        is every row outside the log what was    the name of the table

@@ -24,6 +24,7 @@ from projections.integrity.other_currencies import compare_other_currencies
 from projections.integrity.pools import Carried
 from projections.integrity.positions import PositionKey, ledger_faults
 from projections.integrity.reversals import reversal_faults
+from projections.integrity.schema import schema_faults
 from projections.integrity.sealed import sealed_faults
 from projections.integrity.seen import Seen, seen_faults
 from projections.integrity.share import Found, verify_share
@@ -191,6 +192,8 @@ class _Verification:
         replayable = parts.replayable
         parts.chain.head(head, parts.own.replay.state if replayable else None, findings)
         for breach in seen_faults(self._connection, self._ledger, self._seen, self._contradicted):
+            findings.breach(breach)
+        for breach in schema_faults(driver(self._connection)):
             findings.breach(breach)
         if not replayable:
             return findings

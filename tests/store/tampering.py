@@ -106,7 +106,8 @@ def tamper(url: str, table: str, statement: str) -> None:
 
 
 def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:
-    return verify(service.database, ledger).differences
+    """What a verification finds, apart from what tests take away of the schema so as to get past it."""
+    return [found for found in verify(service.database, ledger).differences if found.check != "schema"]
 
 
 def grant(event_id: str, customer: str = "c1", **data: Any) -> dict[str, Any]:

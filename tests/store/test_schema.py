@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import psycopg
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from subledger.store.database import engine_url
+from subledger.store.schema_facts import FILE, expected_facts, facts_of, written_down
 from subledger.store.tables import APP_ROLE, APPEND_ONLY, HANDED_OVER, ONLY_FORWARD, metadata, sealed_tables
 
 # They stay in one place when ledgers are spread over servers.
@@ -20,6 +23,15 @@ def test_the_tables_in_code_are_those_of_the_migrated_database(owner_url: str) -
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_the_facts_of_the_schema_are_those_that_are_written_down(owner_url: str) -> None:
+    """After a migration: SUBLEDGER_WRITE_SCHEMA=1 pytest tests/store/test_schema.py -k written_down"""
+    with psycopg.connect(owner_url) as connection:
+        found = facts_of(connection)
+        if os.environ.get("SUBLEDGER_WRITE_SCHEMA"):
+            FILE.write_text(written_down(found), "utf-8")
+        assert found == expected_facts(connection), "see the docstring of this test"
 
 
 def test_the_check_constraints_are_in_the_database(owner_url: str) -> None:

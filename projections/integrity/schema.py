@@ -1,0 +1,31 @@
+"""Does the database still guard the books: are its triggers, constraints, functions and rights those of the migrations?
+
+Owns: the comparison. Does not own: the facts (store.schema_facts). What is not ours in the database is not looked at,
+but on our tables nothing may be more than the migrations make: a trigger or a rule could change what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from projections.integrity.findings import Breach
+from subledger.store.schema_facts import expected_facts, facts_of
+
+
+def schema_faults(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
+    """Facts that are not there, and facts that no migration makes."""
+    found, expected = facts_of(connection), expected_facts(connection)
+    for fact in sorted(expected - found):
+        message = f"the database lacks what a migration made: {fact}"
+        yield Breach(check="schema", message=message, subject=_subject(fact), expected=fact)
+    for fact in sorted(found - expected):
+        message = f"the database has what no migration makes: {fact}"
+        yield Breach(check="schema", message=message, subject=_subject(fact), found=fact)
+
+
+def _subject(fact: str) -> str:
+    kind, name = fact.split()[:2]
+    return f"{kind} {name}"

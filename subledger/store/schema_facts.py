@@ -1,0 +1,122 @@
+"""The database's own guards, one fact a line: columns, constraints, indexes, triggers, functions, rights.
+
+``schema.txt`` beside this module has the facts of a database as the migrations make it; a test keeps it so. Owns: the
+facts of our tables, views and functions, and of the application's role. Does not own: the schemas of others (the job
+queue's), and what is compared (projections.integrity.schema).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from subledger.store.tables import APP_ROLE, metadata
+
+FILE: Final = Path(__file__).with_name("schema.txt")
+OURS: Final = (*sorted(metadata.tables), "alembic_version")
+VIEWS: Final = ("journal_lines", "recorded_events")
+
+FACTS: Final = """
+-- Every fact of our relations, in no order. What belongs to an extension is not ours.
+WITH ours AS (
+    SELECT c.oid, c.relname AS name, c.relkind, c.relpersistence, c.relrowsecurity, c.relacl
+    FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(ours)s)
+)
+SELECT format('relation %%s kind=%%s persistence=%%s row_security=%%s', name, relkind, relpersistence, relrowsecurity)
+FROM ours
+UNION ALL
+SELECT format('column %%s.%%s %%s%%s%%s', o.name, a.attname, format_type(a.atttypid, a.atttypmod),
+              CASE WHEN a.attnotnull THEN ' not null' ELSE '' END,
+              coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), ''))
+FROM ours o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = o.oid AND d.adnum = a.attnum
+UNION ALL
+SELECT format('constraint %%s %%s %%s%%s', o.name, c.conname, pg_get_constraintdef(c.oid),
+              CASE WHEN c.convalidated THEN '' ELSE ' not valid' END)
+FROM ours o JOIN pg_constraint c ON c.conrelid = o.oid AND c.contype <> 'n'
+UNION ALL
+SELECT format('index %%s%%s', pg_get_indexdef(i.indexrelid),
+              CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE ' invalid' END)
+FROM ours o JOIN pg_index i ON i.indrelid = o.oid
+UNION ALL
+SELECT format('trigger %%s %%s enabled=%%s', o.name, pg_get_triggerdef(t.oid), t.tgenabled)
+FROM ours o JOIN pg_trigger t ON t.tgrelid = o.oid AND NOT t.tgisinternal
+UNION ALL
+SELECT format('rule %%s %%s', o.name, pg_get_ruledef(r.oid))
+FROM ours o JOIN pg_rewrite r ON r.ev_class = o.oid AND r.rulename <> '_RETURN'
+UNION ALL
+SELECT format('child %%s of %%s', i.inhrelid::regclass, o.name) FROM ours o JOIN pg_inherits i ON i.inhparent = o.oid
+UNION ALL
+SELECT format('policy %%s %%s', o.name, p.polname) FROM ours o JOIN pg_policy p ON p.polrelid = o.oid
+UNION ALL
+SELECT format('function %%s(%%s) language=%%s definer=%%s volatile=%%s config=%%s sha256=%%s', p.proname,
+              pg_get_function_identity_arguments(p.oid), l.lanname, p.prosecdef, p.provolatile, p.proconfig,
+              encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'))
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY(%(functions)s)
+UNION ALL
+SELECT format('right %%s %%s', o.name, privilege)
+FROM ours o
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
+WHERE has_table_privilege(%(role)s::name, o.oid, privilege)
+UNION ALL
+SELECT format('right %%s.%%s %%s', o.name, a.attname, x.privilege_type)
+FROM ours o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attacl IS NOT NULL
+CROSS JOIN LATERAL aclexplode(a.attacl) x
+WHERE x.grantee IN (0, (SELECT oid FROM pg_roles WHERE rolname = %(role)s))
+UNION ALL
+SELECT format('right %%s() EXECUTE', p.proname) FROM pg_proc p
+WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY(%(functions)s)
+  AND has_function_privilege(%(role)s::name, p.oid, 'EXECUTE')
+UNION ALL
+SELECT format('role superuser=%%s createrole=%%s createdb=%%s replication=%%s bypassrls=%%s',
+              rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls)
+FROM pg_roles WHERE rolname = %(role)s
+UNION ALL
+SELECT format('role member of %%s', m.roleid::regrole) FROM pg_auth_members m
+WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
+UNION ALL
+SELECT format('role owns %%s', c.oid::regclass) FROM pg_class c
+WHERE c.relowner = (SELECT oid FROM pg_roles WHERE rolname = %(role)s) AND c.relpersistence <> 't'
+"""
+VIEW_FACTS: Final = """
+-- How views are written out again differs from one version of PostgreSQL to another.
+SELECT format('view %%s on=%%s sha256=%%s', c.relname, %(major)s::int, encode(sha256(convert_to(
+              regexp_replace(pg_get_viewdef(c.oid), '[[:space:]]+', ' ', 'g'), 'UTF8')), 'hex'))
+FROM pg_class c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(views)s)
+"""
+FUNCTIONS: Final = ("append_batch", "refuse_change", "refuse_change_of_record", "row_seal", "seal_row")
+
+
+def facts_of(connection: psycopg.Connection[Any]) -> set[str]:
+    """The facts of the connected database."""
+    found = connection.execute(
+        FACTS, {"ours": [*OURS, *VIEWS], "functions": list(FUNCTIONS), "role": APP_ROLE}
+    ).fetchall()  # fmt: skip
+    found += connection.execute(VIEW_FACTS, {"views": list(VIEWS), "major": _major(connection)}).fetchall()
+    return {" ".join(str(fact).split()) for (fact,) in found}
+
+
+def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
+    """The facts of a database as the migrations make it, as far as this server writes them alike."""
+    facts = set(FILE.read_text("utf-8").splitlines())
+    of_views = {fact for fact in facts if fact.startswith("view ")}
+    ours = {fact for fact in of_views if f" on={_major(connection)} " in fact}
+    if not ours:  # what is written down is of other versions: the views are as they are
+        ours = {fact for fact in facts_of(connection) if fact.startswith("view ")}
+    return facts - of_views | ours
+
+
+def written_down(found: set[str]) -> str:
+    """The text of ``schema.txt`` for these facts; what views are on other versions is taken over."""
+    views = {fact.split("on=")[1].split()[0] for fact in found if fact.startswith("view ")}
+    kept = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
+    others = {fact for fact in kept if fact.startswith("view ") and fact.split("on=")[1].split()[0] not in views}
+    return "".join(f"{fact}\n" for fact in sorted(found | others))
+
+
+def _major(connection: psycopg.Connection[Any]) -> int:
+    return connection.info.server_version // 10_000
