@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 
 from projections.integrity.findings import Breach
-from subledger.store.schema_facts import expected_facts, facts_of
+from subledger.store.schema_facts import expected_facts, facts_of, functions_written_down
 
 
 def schema_faults(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
     """Facts that are not there, and facts that no migration makes."""
-    found, expected = facts_of(connection), expected_facts(connection)
+    found, expected = facts_of(connection, functions_written_down()), expected_facts(connection)
     for fact in sorted(expected - found):
         message = f"the database lacks what a migration made: {fact}"
         yield Breach(check="schema", message=message, subject=_subject(fact), expected=fact)

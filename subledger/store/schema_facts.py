@@ -7,6 +7,7 @@ queue's), and what is compared (projections.integrity.schema).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,16 +89,21 @@ SELECT format('view %%s on=%%s sha256=%%s', c.relname, %(major)s::int, encode(sh
 FROM pg_class c
 WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(views)s)
 """
-FUNCTIONS: Final = ("append_batch", "refuse_change", "refuse_change_of_record", "row_seal", "seal_row")
 
 
-def facts_of(connection: psycopg.Connection[Any]) -> set[str]:
-    """The facts of the connected database."""
+def facts_of(connection: psycopg.Connection[Any], functions: Sequence[str]) -> set[str]:
+    """The facts of the connected database, with those of the functions that are named."""
     found = connection.execute(
-        FACTS, {"ours": [*OURS, *VIEWS], "functions": list(FUNCTIONS), "role": APP_ROLE}
+        FACTS, {"ours": [*OURS, *VIEWS], "functions": list(functions), "role": APP_ROLE}
     ).fetchall()  # fmt: skip
     found += connection.execute(VIEW_FACTS, {"views": list(VIEWS), "major": _major(connection)}).fetchall()
     return {" ".join(str(fact).split()) for (fact,) in found}
+
+
+def functions_written_down() -> list[str]:
+    """The names of our functions."""
+    facts = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
+    return sorted({fact.split()[1].partition("(")[0] for fact in facts if fact.startswith("function ")})
 
 
 def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
@@ -106,7 +112,7 @@ def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
     of_views = {fact for fact in facts if fact.startswith("view ")}
     ours = {fact for fact in of_views if f" on={_major(connection)} " in fact}
     if not ours:  # what is written down is of other versions: the views are as they are
-        ours = {fact for fact in facts_of(connection) if fact.startswith("view ")}
+        ours = {fact for fact in facts_of(connection, ()) if fact.startswith("view ")}
     return facts - of_views | ours
 
 
