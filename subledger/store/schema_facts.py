@@ -64,7 +64,7 @@ CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REF
 WHERE has_table_privilege(%(role)s::name, o.oid, privilege)
 UNION ALL
 SELECT format('right %%s.%%s %%s', o.name, a.attname, x.privilege_type)
-FROM ours o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attacl IS NOT NULL
+FROM ours o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attacl IS NOT NULL AND NOT a.attisdropped
 CROSS JOIN LATERAL aclexplode(a.attacl) x
 WHERE x.grantee IN (0, (SELECT oid FROM pg_roles WHERE rolname = %(role)s))
 UNION ALL
