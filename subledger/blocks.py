@@ -225,7 +225,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return BlockStatus.EXHAUSTED
 
 
-def draw_order(block: Block) -> tuple[bool, int, datetime, bool, datetime, str]:
+DrawOrder = tuple[bool, int, datetime, bool, datetime, str]
+
+
+def draw_order(block: Block) -> DrawOrder:
     """The order in which blocks are drawn: a total order, the same on every machine.
 
     Scoped before unscoped, then lower priority, sooner expiry (never last), promotional before paid, earlier

@@ -17,7 +17,8 @@ from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Pa
 from subledger.event_data import CreditsGranted, CreditsPurchased
 from subledger.events import Event
 from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
-from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, in_draw_order, price_overage
+from subledger.places import places
+from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 _GIVEN_UP: Final = frozenset(
     {f"{how}_{what}" for how in ("dispute_lost", "write_off") for what in ("unused", "used", "tax")}
@@ -228,16 +229,7 @@ def _with_positions(wallet: Wallet, movement: Movement, kind: Kind, functional_c
 
 def _with_block(wallet: Wallet, changed: Block) -> Wallet:
     """The wallet with one block replaced or added, still in draw order."""
-    blocks = list(wallet.blocks)
-    for index, block in enumerate(blocks):
-        if block.block_id == changed.block_id:
-            blocks[index] = changed
-            if block.expires_at == changed.expires_at:  # nothing else of the order ever changes
-                return replace(wallet, blocks=tuple(blocks))
-            break
-    else:
-        blocks.append(changed)
-    return replace(wallet, blocks=in_draw_order(tuple(blocks)))
+    return replace(wallet, blocks=places.with_block(wallet.blocks, changed))
 
 
 def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:

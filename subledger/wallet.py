@@ -27,6 +27,7 @@ from subledger.documents import (
     position_key,
 )
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
+from subledger.places import places
 
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
@@ -97,10 +98,9 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     positions: Positions = {}
 
     def block(self, block_id: str) -> Block | None:
-        for block in self.blocks:
-            if block.block_id == block_id:
-                return block
-        return None
+        """The block of this id, if it is at hand."""
+        index = places.index(self.blocks, block_id)
+        return None if index is None else self.blocks[index]
 
     def overage(self, position: int) -> Overage | None:
         for overage in self.overages:
