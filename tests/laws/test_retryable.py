@@ -81,6 +81,12 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.UnknownChannel: (False, SET_UP),
     errors.UnknownConnector: (False, SET_UP),
     errors.UnknownDelivery: (False, SET_UP),
+    errors.RequestTimedOut: (True, "the same body may arrive in time"),
+    errors.UnknownCheckpoint: (False, SET_UP),
+    errors.UnknownRejection: (False, SET_UP),
+    errors.RejectionCut: (False, "what was not kept does not come back; the sender has it"),
+    errors.RejectionSettled: (False, "it is settled once"),
+    errors.CheckpointConflict: (False, "a person must look: what was signed stays signed"),
     errors.IntegrityFault: (False, "the books are wrong: a person must look"),
 }
 
@@ -102,4 +108,4 @@ def test_whether_an_event_may_be_sent_again_is_decided_for_every_error(error: ty
 def test_every_error_that_is_not_the_texts_nor_the_services_has_a_reason_of_its_own() -> None:
     plain = (InvalidInput, errors.Unavailable)
     left = [error.__name__ for error in all_errors() if not issubclass(error, plain) and error not in GROUPS]
-    assert sorted(left) == sorted(error.__name__ for error in DECIDED)
+    assert sorted({*left, "RequestTimedOut"}) == sorted(error.__name__ for error in DECIDED)
