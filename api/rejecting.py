@@ -5,9 +5,13 @@ Owns: these commands. Does not own: the table (store/rejections), what an event 
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from api import metrics
@@ -21,7 +25,10 @@ from subledger.store.batch import REJECTED, Input, Outcome
 from subledger.store.database import Database
 from subledger.store.gathering import Gatherer
 
+Done = TypeVar("Done")
+
 MAX_REASON: Final = 2_000
+_AT_A_TIME: Final = 4
 
 
 class RejectedEvents:
@@ -29,6 +36,8 @@ class RejectedEvents:
 
     def __init__(self, database: Database, gatherer: Gatherer, read: Callable[[bytes], Input]) -> None:
         self._database = database
+        self._keeper = rejections.Keeper(database)
+        self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
         self._gatherer = gatherer
         self._read = read
 
@@ -43,7 +52,7 @@ class RejectedEvents:
         if not numbers:
             return outcomes
         refusals = {number: _refusal(outcomes[number], sent(number)) for number in numbers}
-        kept = rejections.keep(self._database, ledger, list(refusals.values()), sender=sender, way=way)
+        kept = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
         metrics.rejected(each.code for each in refusals.values())
         answered = list(outcomes)
         for number, each in refusals.items():
@@ -55,8 +64,15 @@ class RejectedEvents:
     def keep_unread(self, ledger: str, error: InvalidInput, sent: bytes, *, sender: str, way: str) -> None:
         """Keeps what was sent and is no list of events at all."""
         refused = rejections.Refusal(rejection=read_rejection(sent), code=error.code, problem=error.as_document())
-        rejections.keep(self._database, ledger, [refused], sender=sender, way=way)
+        self._keeper.keep(ledger, [refused], sender=sender, way=way)
         metrics.rejected([error.code])
+
+    async def in_turn(self, work: Callable[[], Done]) -> Done:
+        """Runs what keeps rejections in a thread, few at a time: nobody else waits for a flood of them."""
+        loop = get_running_loop()
+        if loop not in self._turns:
+            self._turns[loop] = anyio.CapacityLimiter(_AT_A_TIME)
+        return await anyio.to_thread.run_sync(work, limiter=self._turns[loop])
 
     def retry(self, ledger: str, rejection_id: str, *, by: str = NOBODY) -> Outcome:
         """Records a rejected event as it is kept: recorded, a duplicate, or rejected once more, with why.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -95,13 +96,15 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     try:
         single, inputs = await bodies.decode(text, _read)
     except InvalidJson as error:
-        await run_in_threadpool(service.rejected.keep_unread, ledger, error, text, sender=caller, way=WAY)
+        keep_unread = partial(service.rejected.keep_unread, ledger, error, text, sender=caller, way=WAY)
+        await service.rejected.in_turn(keep_unread)
         raise
     if not inputs:
         await run_in_threadpool(_must_exist, service, ledger)
     outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller)
     if any(outcome.status == REJECTED for outcome in outcomes):  # kept before the answer
-        outcomes = await run_in_threadpool(_kept, service, ledger, outcomes, text, caller, single=single)
+        keep = partial(_kept, service, ledger, outcomes, text, caller, single=single)
+        outcomes = await service.rejected.in_turn(keep)
     document = {"results": [documents.outcome(outcome) for outcome in outcomes]}
     return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
 

@@ -36,14 +36,14 @@ KEPT_A_DAY: Final = 100_000
 """New rejections of a ledger in a day (UTC) that are kept one by one; what is more is counted, by code."""
 BEYOND: Final = "counted"
 """The way of rows that only count."""
+_COUNTED_EVERY: Final = 1_000
 _ROWS: Final = 1_000
 _BYTES: Final = 8 * 1024 * 1024
 
-HEAD: Final = """
--- Where a ledger is, the moment, and how many rejections are new since another moment, so many at most.
-SELECT l.position, (SELECT count(*) FROM (SELECT FROM rejected_events r WHERE r.ledger = %(ledger)s
-                    AND r.first_at >= %(since)s LIMIT %(most)s) AS new)
-FROM ledgers l WHERE l.ledger = %(ledger)s
+HEAD: Final = "SELECT position, clock_timestamp() FROM ledgers WHERE ledger = %s"
+NEW: Final = """
+-- How many rejections of a ledger are new since a moment, so many at most.
+SELECT count(*) FROM (SELECT FROM rejected_events WHERE ledger = %s AND first_at >= %s LIMIT %s) AS new
 """
 KNOWN: Final = """
 -- Which of some rejections are kept already.
@@ -207,27 +207,53 @@ def span(first: date | None, last: date | None, zone: tzinfo) -> tuple[datetime 
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def keep(database: Database, ledger: str, refused: Sequence[Refusal], *, sender: str, way: str) -> set[str]:
-    """Keeps what was refused; durable on return. Returns the ids of those that are kept one by one.
+class Keeper:
+    """Keeps rejections in one database. Safe to share between threads."""
 
-    Nothing is kept for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was kept.
-    """
-    if not refused:
-        return set()
-    with database.write() as connection:
-        now = connection.execute("SELECT clock_timestamp()").fetchall()[0][0].astimezone(UTC)
-        since = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        found = connection.execute(HEAD, {"ledger": ledger, "since": since, "most": KEPT_A_DAY}).fetchone()
-        if found is None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._new: dict[str, _New] = {}
+
+    def keep(self, ledger: str, refused: Sequence[Refusal], *, sender: str, way: str) -> set[str]:
+        """Keeps what was refused; durable on return. Returns the ids of those that are kept one by one.
+
+        Nothing is kept for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was kept.
+        """
+        if not refused:
             return set()
-        position, new = found
-        rows = _rows(refused, position, sender, way)
-        if new + len(rows) > KEPT_A_DAY:
-            rows = _within_bounds(connection, ledger, rows, KEPT_A_DAY - new, now)
-        added = sum(_insert(connection, ledger, chunk, now) for chunk in _chunks(sorted(rows.values(), key=_id)))
-        if added:
-            tallies.count(connection, ledger, "rejected_events", added)
+        with self._database.write() as connection:
+            found = connection.execute(HEAD, (ledger,)).fetchone()
+            if found is None:
+                return set()
+            position, now = found[0], found[1].astimezone(UTC)
+            rows = _rows(refused, position, sender, way)
+            new = self._new_today(connection, ledger, now)
+            if new.rows + len(rows) > KEPT_A_DAY:
+                rows = _within_bounds(connection, ledger, rows, KEPT_A_DAY - new.rows, now)
+            added = sum(_insert(connection, ledger, chunk, now) for chunk in _chunks(sorted(rows.values(), key=_id)))
+            if added:
+                tallies.count(connection, ledger, "rejected_events", added)
+        new.rows += added
+        new.uncounted += added
         return {row.refused.rejection.rejection_id for row in rows.values() if row.way != BEYOND}
+
+    def _new_today(self, connection: WriteConnection, ledger: str, now: datetime) -> _New:
+        """How many are new today. They are counted now and then, as other processes may keep some too: each time it
+        would cost more than to keep one."""
+        known = self._new.get(ledger)
+        if known is None or known.day != now.date() or known.uncounted >= _COUNTED_EVERY:
+            since = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            [(rows,)] = connection.execute(NEW, (ledger, since, KEPT_A_DAY)).fetchall()
+            known = self._new[ledger] = _New(day=now.date(), rows=rows)
+        return known
+
+
+class _New(msgspec.Struct, kw_only=True):
+    """The rejections of a day, and how many of them were added since they were counted in the database."""
+
+    day: date
+    rows: int
+    uncounted: int = 0
 
 
 class _Row(msgspec.Struct, kw_only=True):

@@ -17,7 +17,7 @@ from subledger.errors import InvalidValue, RejectionCut, RejectionSettled, Unkno
 from subledger.rejections import read_rejection
 from subledger.store import rejections
 from subledger.store.database import Database
-from subledger.store.rejections import BEYOND, START, Chosen, Kept, Refusal
+from subledger.store.rejections import BEYOND, START, Chosen, Keeper, Kept, Refusal
 from subledger.store.tables import APP_ROLE, metadata
 from tests.conftest import NewLedger, cloud_event
 from tests.store.tampering import differences, tamper
@@ -176,17 +176,19 @@ def test_what_is_settled_or_cut_or_unknown_says_so(service: Subledger, new_ledge
 
 
 def test_a_ledger_that_does_not_exist_keeps_nothing(service: Subledger, database: Database) -> None:
-    assert rejections.keep(database, "no-such-ledger", [refusal(b"{")], sender="ann", way="test") == set()
+    assert Keeper(database).keep("no-such-ledger", [refusal(b"{")], sender="ann", way="test") == set()
     with pytest.raises(UnknownLedger):
         service.record("no-such-ledger", [use("u1")])
     with database.read() as connection:
         assert rejections.counts(connection, "no-such-ledger", EVERYTHING) == []
 
 
+@pytest.mark.parametrize("counted_every", [1, 1_000])
 def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_known_goes_on(
-    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+    counted_every: int, service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejections, "KEPT_A_DAY", 3)
+    monkeypatch.setattr(rejections, "_COUNTED_EVERY", counted_every)
     ledger = new_ledger()
     service.record(ledger, [use("u1", "5"), use("u2", "6")])
     outcomes = service.record(ledger, [use("u1", "5"), *(use(f"v{n}") for n in range(4)), {"id": "no event"}])
@@ -222,7 +224,7 @@ def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
             begin.wait()
             for _ in range(5):
                 order = texts if number % 2 else list(reversed(texts))
-                rejections.keep(database, ledger, [refusal(text) for text in order], sender="ann", way="test")
+                Keeper(database).keep(ledger, [refusal(text) for text in order], sender="ann", way="test")
         except BaseException as error:
             failures.append(error)
         finally:
@@ -247,13 +249,13 @@ from subledger.store.database import Database
 import json, os, signal
 url, ledger, moment = sys.argv[1:]
 service = Subledger(Database(url))
-keep = rejections.keep
+keep = rejections.Keeper.keep
 def killed(*arguments, **options):
     if moment == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     keep(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-rejections.keep = killed
+rejections.Keeper.keep = killed
 service.record(ledger, json.loads(sys.stdin.read()))
 """
 
