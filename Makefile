@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup      ## a small company's year: recorded, expired, closed, exported, verified
-	$(BIN)/subledger demo
+	SUBLEDGER_HOME=$${SUBLEDGER_HOME:-.subledger} $(BIN)/subledger demo
 
 test: setup      ## every test, on a real PostgreSQL
 	$(BIN)/python -m pytest -n auto
@@ -73,5 +73,5 @@ fuzz: setup      ## 20,000 hostile inputs over every route: none is answered 5xx
 	$(BIN)/python -m tests.campaigns.fuzz
 
 clean:           ## forget the environment and the embedded database
-	-$(BIN)/subledger database --stop
+	-SUBLEDGER_HOME=.subledger $(BIN)/subledger database --stop
 	rm -rf $(VENV) .subledger mutants

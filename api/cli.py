@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -85,6 +86,21 @@ delivery.register(app)
 monitors.register(app)
 clock.register(app)
 checkpoints.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"subledger {version('subledger')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def every(
+    _: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The prepaid-credit sub-ledger: from usage-based billing to the general ledger."""
 
 
 def main() -> None:

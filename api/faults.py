@@ -16,7 +16,8 @@ import psycopg
 import sqlalchemy as sa
 
 from api import terminal
-from subledger.errors import DatabaseUnavailable, FileUnavailable, SubledgerError
+from api.settings import database_named
+from subledger.errors import DatabaseUnavailable, FileUnavailable, SubledgerError, UnknownLedger
 
 _DATABASE: Final = (sa.exc.SQLAlchemyError, psycopg.Error)
 
@@ -39,6 +40,9 @@ def told(*, as_json: bool) -> Iterator[None]:
     try:
         with piped():
             yield
+    except UnknownLedger as error:  # the ledger may well be in another database
+        error.facts = {**error.facts, "database": database_named()}
+        terminal.fail(error, as_json=as_json)
     except SubledgerError as error:
         terminal.fail(error, as_json=as_json)
     except _DATABASE as error:

@@ -1,25 +1,28 @@
 """Where we work: the home, and the database.
 
 ``SUBLEDGER_DATABASE_URL`` names a PostgreSQL to use; without it an embedded one is started, or joined, under
-``SUBLEDGER_HOME`` (default ``.subledger``).
+its home: ``SUBLEDGER_HOME``, else the nearest ``.subledger`` upwards from the working directory, else the user's data
+folder. So the working directory never decides that there is another, empty database.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
+import platformdirs
 
 from api.limits import HttpLimits
 from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
 from api.stopping import StoppingTime
+from api.terminal import err
 from projections.rebuild import rebuild
 from subledger.errors import InvalidValue, Refused
 from subledger.store import embedded, private
-from subledger.store.database import Database
+from subledger.store.database import Database, engine_url
 from subledger.store.ledgers import ledger_heads
 from subledger.store.migrate import is_current, migrate, revision
 from subledger.store.queue import Limits
@@ -38,7 +41,19 @@ class SchemaOutOfDate(Refused):
 
 
 def home() -> Path:
-    return Path(os.environ.get("SUBLEDGER_HOME", ".subledger")).absolute()
+    """``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else ``subledger`` in the
+    user's data folder (``~/.local/share`` on Linux). It need not be there yet.
+    """
+    if named := os.environ.get("SUBLEDGER_HOME"):
+        return Path(named).absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / NEAREST).is_dir():
+            return folder / NEAREST
+    return platformdirs.user_data_path("subledger", appauthor=False)
+
+
+NEAREST: Final = ".subledger"
 
 
 def private_home() -> Path:
@@ -51,8 +66,24 @@ def is_embedded() -> bool:
 
 
 def owner_url() -> str:
-    """The database's URL; starts the embedded server where none is configured."""
-    return os.environ.get("SUBLEDGER_DATABASE_URL") or embedded.ensure_running(home())
+    """The database's URL; starts the embedded server where none is configured, and says so if its database is new."""
+    if configured := os.environ.get("SUBLEDGER_DATABASE_URL"):
+        return configured
+    place = home()
+    is_new = not embedded.exists(place)
+    url = embedded.ensure_running(place)
+    if is_new:
+        err.print(f"created a new, empty ledger database in {place}")
+    return url
+
+
+def database_named() -> str:
+    """The database that is asked, for people: never a password."""
+    configured = os.environ.get("SUBLEDGER_DATABASE_URL")
+    if not configured:
+        return f"the embedded one in {home()}"
+    url = engine_url(configured)
+    return f"{url.database} on {url.host or 'this machine'}" + (f", port {url.port}" if url.port else "")
 
 
 def limits() -> Limits:

@@ -127,6 +127,8 @@ def fail(error: errors.SubledgerError, *, as_json: bool) -> NoReturn:
             err.print(f"  expected: {error.expected}")
         if error.found is not None:
             err.print(f"  found:    {error.found}")
+        if "database" in error.facts:
+            err.print(f"  database: {error.facts['database']}")
     raise SystemExit(next((code for kind, code in _EXITS if isinstance(error, kind)), WRONG_USAGE))
 
 

@@ -84,6 +84,11 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
     raise failure(folder, f"the embedded PostgreSQL is not ready after {START_TIMEOUT_S:.0f} s")
 
 
+def exists(home: Path) -> bool:
+    """Whether there is a database in this home, running or not."""
+    return (folder_of(home) / "data").exists()
+
+
 def stop(home: Path) -> bool:
     """Shuts this home's server down, cleanly; True if one was running. At return it is gone."""
     folder = folder_of(home)
