@@ -22,6 +22,7 @@ from api.commands import (
     bench,
     checkpoints,
     clock,
+    credentials,
     customers,
     delivery,
     distribution,
@@ -83,6 +84,7 @@ policies.register(app)
 general_ledgers.register(app)
 customers.register(app)
 delivery.register(app)
+credentials.register(app)
 monitors.register(app)
 clock.register(app)
 checkpoints.register(app)

@@ -17,6 +17,7 @@
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
+    │   ├── CredentialNotGranted
     │   ├── JournalNotReversible  NothingToCorrect
     │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
     ├── Conflict                the same name already stands for something else
@@ -505,6 +506,12 @@ class DeliveryInHand(Refused):
 
     code = "delivery_in_hand"
     retryable = True
+
+
+class CredentialNotGranted(Refused):
+    """The ledger may not use this credential."""
+
+    code = "credential_not_granted"
 
 
 class ChannelFixed(Refused):

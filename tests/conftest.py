@@ -157,8 +157,11 @@ def cloud_event(
 
 @pytest.fixture(autouse=True)
 def credentials_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials may be where tests put them."""
+    """Credentials may be where tests put them, for any ledger; deliveries may go to stand-ins and tests' folders."""
     monkeypatch.setenv("SUBLEDGER_CREDENTIALS", tempfile.gettempdir())
+    monkeypatch.setenv("SUBLEDGER_CREDENTIALS_SHARED", "1")
+    monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1, localhost, *")
+    monkeypatch.setenv("SUBLEDGER_DELIVERY_FOLDERS", f"{tempfile.gettempdir()}:/drop")
 
 
 @pytest.fixture

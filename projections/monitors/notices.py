@@ -17,11 +17,15 @@ from typing import Any, Final
 
 import msgspec
 
+from projections.journals.delivery.connectors.connector import check_url
+from projections.journals.delivery.credentials import named_in
+from projections.journals.delivery.grants import check_granted
 from projections.journals.rows import rows
 from projections.monitors import webhook
 from projections.monitors.checking import check
 from projections.monitors.monitor import Monitor, Report
 from projections.monitors.settings import MonitorSettings, settings_of
+from subledger.errors import InvalidInput, Refused
 from subledger.events import format_time
 from subledger.store.database import Database, WriteConnection
 
@@ -163,6 +167,17 @@ def _document(monitor: Monitor, since: str) -> dict[str, Any]:
     return {**document, "since": since}
 
 
+def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> str | None:
+    """Why the webhook may not be called; None if it may. Hosts and grants may have changed since it was set."""
+    try:
+        check_url(settings.webhook, field="webhook", query=True)
+        with database.read() as connection:
+            check_granted(connection, ledger, named_in(settings))
+    except (InvalidInput, Refused) as error:
+        return error.message
+    return None
+
+
 def _send_first(
     database: Database, ledger: str, settings: MonitorSettings, now: datetime
 ) -> tuple[bool, str | None]:  # fmt: skip
@@ -176,7 +191,7 @@ def _send_first(
         where["notice_id"] = notice_id
         # Whoever looks meanwhile finds that nothing is due. A sender that dies is followed when its time is over.
         connection.execute(CLAIM, {**where, "until": now + timedelta(seconds=_LEASE_S)})
-    failure = webhook.send(settings, notice_id, body.encode(), now)
+    failure = _not_allowed(database, ledger, settings) or webhook.send(settings, notice_id, body.encode(), now)
     with database.write() as connection:
         if failure is None:
             connection.execute(TAKEN, {**where, "at": now})

@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from projections.journals.delivery.connectors.connector import check_url
-from projections.journals.delivery.credentials import Credential
+from projections.journals.delivery.credentials import Credential, named_in
+from projections.journals.delivery.grants import check_granted
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import InvalidInput
 from subledger.events import canonical, check_texts
@@ -95,6 +96,7 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
     settings = read_settings(given)
     text = canonical(msgspec.to_builtins(settings))
     with database.write() as connection:
+        check_granted(connection, ledger, named_in(settings))
         before = settings_of(connection, ledger)
         connection.execute(SET_SETTINGS, {"ledger": ledger, "settings": text, "by": by})
         if before.webhook != settings.webhook:

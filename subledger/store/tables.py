@@ -8,7 +8,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     settings, from the log   posting_policies, posting_rules, account_mappings
     totals                   ledger_days, other_currencies, snapshots
     handed over              journals, journal_customers, journal_exports, export_targets
-    on the way               delivery_channels, deliveries, delivery_steps
+    on the way               delivery_channels, credential_grants, deliveries, delivery_steps
     watched                  monitor_settings, monitor_states, monitor_notices, cleared_blocks, verifications
     counted, signed          tallies, checkpoints
     access                   api_keys
@@ -461,6 +461,20 @@ delivery_channels = Table(
     _moment("free_at", nullable=True),
     _seal(),
     comment="Where a ledger's journals go, and how.",
+)
+
+credential_grants = Table(
+    "credential_grants",
+    metadata,
+    _ledger(),
+    Column("credential", Text, primary_key=True, comment="as channels name it, never the secret"),
+    _moment("granted_at"),
+    Column("granted_by", Text, nullable=False),
+    _moment("revoked_at", nullable=True),
+    Column("revoked_by", Text),
+    _seal(),
+    CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked"),
+    comment="The credentials that a ledger's channels and webhook may use.",
 )
 
 deliveries = Table(

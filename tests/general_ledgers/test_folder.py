@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +45,9 @@ def test_a_worker_that_dies_at_the_rename_leaves_no_doubt(
 ) -> None:  # fmt: skip
     rename = folder.rename_to_new
 
-    def dies(source: Path, target: Path) -> None:
+    def dies(source: str, target: str, *, folder: int) -> None:
         if renamed:
-            rename(source, target)
+            rename(source, target, folder=folder)
         raise Died
 
     monkeypatch.setattr(folder, "rename_to_new", dies)
@@ -56,7 +57,7 @@ def test_a_worker_that_dies_at_the_rename_leaves_no_doubt(
     assert states(service, delivery)[-1] == "submitted"
     if taken:
         drop.importer.take()
-    monkeypatch.undo()
+    monkeypatch.setattr(folder, "rename_to_new", rename)
     with psycopg.connect(owner_url) as connection:
         connection.execute(
             "UPDATE deliveries SET claimed_until = now() WHERE delivery_id = %s", (delivery.delivery_id,)
@@ -95,10 +96,12 @@ def test_a_file_that_is_there_is_never_replaced(
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.write_text("ours")
     theirs.write_text("theirs")
+    here = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(FileExistsError):
-        folder.rename_to_new(ours, theirs)
+        folder.rename_to_new("ours", "theirs", folder=here)
     assert (ours.read_text(), theirs.read_text()) == ("ours", "theirs")
-    folder.rename_to_new(ours, tmp_path / "new")
+    folder.rename_to_new("ours", "new", folder=here)
+    os.close(here)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["new", "theirs"]
 
 

@@ -209,5 +209,57 @@ def test_credits_added_to_a_block_for_nothing_are_a_grant(books: str, ann: Perso
         return ann.post(f"{url}/events", event)[0]
 
     assert more("few", add_credits="100") == 200
+    assert more("for a cent", add_credits="101", add_price="0.01") == 202
     assert more("sold", add_credits="101", add_price="5.00") == 200
     assert more("given", add_credits="101") == 202
+
+
+@pytest.mark.parametrize(
+    ("id", "data"),
+    [
+        ("for nothing", {"credits": "500000", "price": "0.00"}),
+        ("for a cent", {"credits": "101", "price": "0.99"}),
+        ("as a bonus", {"credits": "1", "price": "50.00", "bonus_credits": "900000"}),
+        ("together", {"credits": "51", "price": "0.01", "bonus_credits": "50"}),
+    ],
+)
+def test_a_purchase_that_gives_credits_away_is_a_grant(id: str, data: dict[str, str], books: str, ann: Person) -> None:
+    def buy(id: str, **data: str) -> Any:
+        event = cloud_event(id, "credits.purchased", "cust", NOON, block_id=id, currency="USD", **data)
+        return ann.post(f"/v1/ledgers/{books}/events", event)
+
+    status, answer = buy(id, **data)
+    assert (status, answer["results"][0]["status"]) == (202, "waiting")
+    assert ann.get(f"/v1/ledgers/{books}/approvals?state=waiting")["items"][0]["reason"] == "grant"
+    assert buy("sold", credits="500000", price="1.00")[0] == 200
+    assert buy("small", credits="100", price="0.00")[0] == 200
+    assert buy("with a small bonus", credits="500000", price="50.00", bonus_credits="100")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("type", "data"),
+    [
+        ("credits.refunded", {"block_id": "B", "credits": "1"}),
+        ("credit_memo.issued", {"block_id": "B", "amount": "0.50", "currency": "USD", "reason": "an outage"}),
+        ("block.repriced", {"block_id": "B", "add_price": "-1.00", "reason": "a discount"}),
+        ("block.repriced", {"block_id": "B", "add_credits": "-1", "reason": "too many"}),
+    ],
+)
+def test_what_takes_back_a_sale_needs_who_a_void_needs(
+    type: str, data: dict[str, str], books: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    url = f"/v1/ledgers/{books}"
+    use = cloud_event("use", "credits.consumed", "cust", NOON, credits="5")
+    assert ann.post(f"{url}/events", use)[0] == 200
+    status, answer = ann.post(f"{url}/events", cloud_event("back", type, "cust", NOON, **data))
+    assert status == 202
+    approval = answer["results"][0]["approval_id"]
+    assert bob.post(f"{url}/approvals/{approval}/approve")[0] == 200
+    assert integrity.verify(service.database, books).differences == []
+    plain = f"plain-{uuid.uuid4().hex[:8]}"
+    service.create_ledger(plain, LedgerSettings(currency="USD"))
+    bought = cloud_event(
+        "buy", "credits.purchased", "cust", NOON, block_id="B", credits="10", price="5.00", currency="USD"
+    )
+    events = [bought, use, cloud_event("back", type, "cust", NOON, **data)]
+    assert [outcome.status for outcome in service.record(plain, events)] == ["recorded"] * 3

@@ -389,6 +389,7 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownTarget: "tests/store/test_general_ledgers.py",
     errors.UnknownChannel: "tests/general_ledgers/test_channels.py",
     errors.ChannelFixed: "tests/general_ledgers/test_channels.py",
+    errors.CredentialNotGranted: "tests/general_ledgers/test_channel_borders.py",
     errors.UnknownConnector: "tests/general_ledgers/test_channels.py",
     errors.NotAnswered: "tests/general_ledgers/test_tying.py",
     errors.UnknownDelivery: "tests/general_ledgers/test_channels.py",

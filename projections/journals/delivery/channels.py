@@ -15,6 +15,8 @@ import msgspec
 from projections.journals.delivery.calls import Throttled
 from projections.journals.delivery.connectors import CONNECTORS, connector_named
 from projections.journals.delivery.connectors.connector import ChannelSettings, Connector
+from projections.journals.delivery.credentials import named_in
+from projections.journals.delivery.grants import check_granted
 from projections.journals.formats import Format, format_named
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import ChannelFixed, InvalidInput, SandboxLedger, UnknownChannel
@@ -103,7 +105,7 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
 
     What is not given is as it ships. Deliveries that are on their way go on with the new settings. Where a channel
     leads to is fixed once it has delivered: raises ChannelFixed, as else nobody could say where a journal is. Raises
-    SandboxLedger, UnknownLedger.
+    CredentialNotGranted for what is not its ledger's, SandboxLedger, UnknownLedger.
     """
     with database.read() as reading:
         check_delivers(ledger_head(reading, ledger).state)
@@ -126,6 +128,7 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
     made = Channel(ledger=ledger, name=name, connector=connector, format=form, settings=settings)
     with database.write() as connection:
         _check_fixed(connection, made)
+        check_granted(connection, ledger, named_in(settings))
         parameters = {
             "ledger": ledger, "channel": name, "connector": connector.name, "format": form.name, "by": by,
             "settings": canonical(msgspec.to_builtins(settings)),
@@ -141,6 +144,15 @@ def check_delivers(state: LedgerState) -> None:
             f"ledger {state.ledger} is a sandbox and delivers nothing; export its journals as files instead",
             field="ledger", expected="a ledger that is no sandbox", found=state.ledger,
         )  # fmt: skip
+
+
+def check_allowed(database: Database, channel: Channel) -> None:
+    """What may have changed since the channel was set: the hosts and folders that are allowed, and what its ledger may
+    use. Raises InvalidInput, CredentialNotGranted.
+    """
+    channel.settings.check()
+    with database.read() as connection:
+        check_granted(connection, channel.ledger, named_in(channel.settings))
 
 
 def _check_fixed(connection: WriteConnection, after: Channel) -> None:

@@ -2,14 +2,14 @@
 
 ``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``; ``file:/PATH`` a file of its, in the
 folder that ``SUBLEDGER_CREDENTIALS`` names (``/run/secrets``, where secrets are mounted). So who sets a channel can
-use what was meant for channels, and nothing else that the worker can read.
+use what was meant for channels, and nothing else that the worker can read. Which ledger may use which is in ``grants``.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_type_hints
 
 import msgspec
 
@@ -21,6 +21,21 @@ DEFAULT_FOLDER: Final = "/run/secrets"
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
 """Where a credential is, never the credential; empty for none."""
+
+
+def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
+    """The credentials that some settings name."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    found = (getattr(settings, name) for name in settings.__struct_fields__ if hints[name] == Credential)
+    return tuple(credential for credential in found if credential)
+
+
+def belongs_to(credential: Credential, ledger: str) -> bool:
+    """True for a file in the folder of this ledger's own credentials, wherever links lead."""
+    if not credential.startswith("file:/") or ledger in ("", ".", "..") or "/" in ledger:
+        return False
+    own = Path(os.environ.get(FOLDER, DEFAULT_FOLDER)).resolve() / ledger
+    return Path(credential.removeprefix("file:")).resolve().is_relative_to(own)
 
 
 def read(credential: Credential) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from projections.journals.delivery import bounded_http, outbox
 from projections.journals.delivery.calls import Calls, NotSent, Throttled, Unclear
-from projections.journals.delivery.channels import Channel, hold_off, turn_of
+from projections.journals.delivery.channels import Channel, check_allowed, hold_off, turn_of
 from projections.journals.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
 from projections.journals.delivery.outbox import Claimed, ClaimLost, Delivery
 from projections.journals.delivery.states import State
@@ -87,6 +87,7 @@ class _Attempt:
     def run(self) -> tuple[Delivery, float | None]:
         """What the delivery has become; and how long no call may be made, where the target said so."""
         try:
+            check_allowed(self._database, self._channel)
             if self._delivery.state is State.BUILT:
                 self._render()
             if self._delivery.state is State.SUBMITTED:

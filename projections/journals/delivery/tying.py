@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from projections.journals.delivery import bounded_http, by_hand, outbox
 from projections.journals.delivery.calls import Calls, NotSent, Unclear
-from projections.journals.delivery.channels import Channel, get_channel, turn_of
+from projections.journals.delivery.channels import Channel, check_allowed, get_channel, turn_of
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.states import IN_THE_BOOKS
 from projections.journals.targets import settings_of
@@ -21,11 +21,14 @@ from subledger.store.ledgers import ledger_head
 
 
 def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Period]) -> list[Theirs]:
-    """What the general ledger's accounts moved in some months. Raises NotAnswered, NotSupportedYet."""
+    """What the general ledger's accounts moved in some months. Raises NotAnswered, NotSupportedYet, and
+    as ``channels.check_allowed``.
+    """
     with database.read() as connection:
         currency = ledger_head(connection, channel.ledger).state.functional_currency
         target = channel.format.target
         settings = None if target is None else settings_of(connection, channel.ledger, target)
+    check_allowed(database, channel)
     with bounded_http.client() as client:
         calls = Calls(client, timeout_s=channel.settings.timeout_s, turn=turn_of(database, channel))
         connector = channel.connector(channel.settings, calls, {})

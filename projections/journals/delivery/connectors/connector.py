@@ -7,9 +7,11 @@ again is decided in ``sending``.
 from __future__ import annotations
 
 import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar, Final, Literal
 
 import httpx
@@ -167,9 +169,8 @@ class Connector(ABC):
 
 
 def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
-    """An address that credentials may be sent to: https, or this machine's; one of ``SUBLEDGER_DELIVERY_HOSTS``, hosts
-    and .domains between commas, where that is set. It names no user, and has a query only where that is asked for.
-    Raises InvalidInput.
+    """An address that credentials may be sent to: https, or http on this machine; its host is one that ``check_host``
+    allows. It names no user, and has a query only where that is asked for. Raises InvalidInput.
     """
     try:
         parsed = httpx.URL(url)
@@ -183,13 +184,43 @@ def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
             f"{field} must be an https address, without user, query or fragment", field=field, expected="https://…",
             found=url[:200] if bare else "one with more",
         )  # fmt: skip
-    allowed = [host.strip() for host in os.environ.get(HOSTS, "").split(",") if host.strip()]
-    if allowed and not any(
-        parsed.host == host or (host.startswith(".") and parsed.host.endswith(host)) for host in allowed
-    ):
+    check_host(parsed.host, field=field)
+
+
+def check_host(host: str, *, field: str = "host") -> None:
+    """A host that deliveries may go to: one of ``SUBLEDGER_DELIVERY_HOSTS``, hosts and .domains between commas; any, if
+    that is not set or has a ``*``. This machine and its network's own addresses (loopback, link-local) are to be named
+    there. Raises InvalidInput.
+    """
+    plain = host.lower().rstrip(".")
+    allowed = [name.strip().lower().rstrip(".") for name in os.environ.get(HOSTS, "").split(",") if name.strip()]
+    if any(plain == name or (name.startswith(".") and plain.endswith(name)) for name in allowed):
+        return
+    if _is_near(plain):
         raise InvalidInput(
-            f"{field} is no host that deliveries may go to", field=field, expected=", ".join(allowed), found=parsed.host
+            f"{field} is this machine or its network; deliveries go there only if whoever runs the installation "
+            f"names it in {HOSTS}", field=field, expected=", ".join(allowed) or "another host", found=host[:200],
         )  # fmt: skip
+    if allowed and "*" not in allowed:
+        raise InvalidInput(
+            f"{field} is no host that deliveries may go to; {HOSTS} names those", field=field,
+            expected=", ".join(allowed), found=host[:200],
+        )  # fmt: skip
+
+
+def _is_near(host: str) -> bool:
+    """True for loopback, link-local and unspecified addresses in any of their forms, such as 127.1, and localhost."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        found: IPv4Address | IPv6Address = ip_address(host.strip("[]"))
+    except ValueError:
+        try:
+            found = IPv4Address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return False
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.is_loopback or found.is_link_local or found.is_unspecified
 
 
 def minor_of(amount: object, currency: str) -> int:

@@ -31,7 +31,7 @@ from msgspec import Meta
 
 from projections.journals.delivery import credentials
 from projections.journals.delivery.calls import NotAuthorised, NotSent, Unclear
-from projections.journals.delivery.connectors.connector import ChannelSettings
+from projections.journals.delivery.connectors.connector import ChannelSettings, check_host
 from projections.journals.delivery.connectors.drop import Drop, DropSettings, Place
 from projections.journals.delivery.credentials import Credential
 from subledger.errors import InvalidInput
@@ -60,6 +60,7 @@ class Settings(DropSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def check(self) -> None:
         super().check()
+        check_host(self.host)
         _host_keys(self.host_key)
         if not self.key and not self.password:
             raise InvalidInput("a key or a password must be named", field="key", expected="env:… or file:…")
@@ -177,7 +178,9 @@ class _There:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        with _errors(f"{name} cannot be written"), self._client.open(self._path(name), "wb") as file:
+        # A file of this name is taken away, and a new one made: what a link in its place leads to is never written to.
+        self.remove(name)
+        with _errors(f"{name} cannot be written"), self._client.open(self._path(name), "wxb") as file:
             file.write(content)
 
     def remove(self, name: str) -> None:
