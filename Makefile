@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full bench-storage fuzz clean
+.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full bench-storage bench-hostile fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -68,6 +68,9 @@ bench-storage: setup  ## other layouts of the log beside ours: partitioned, othe
 	$(BIN)/python -m tests.benchmarks.storage partitions --ledgers 16
 	$(BIN)/python -m tests.benchmarks.storage settings
 	$(BIN)/python -m tests.benchmarks.storage freezing
+
+bench-hostile: setup  ## a hundred hostile clients at once: how long /healthz takes, and the memory of the server
+	$(BIN)/python -m tests.benchmarks.hostile
 
 fuzz: setup      ## 20,000 hostile inputs over every route: none is answered 5xx, and memory does not grow
 	$(BIN)/python -m tests.campaigns.fuzz

@@ -14,11 +14,14 @@ MAX_BODY: Final = 1 << 20
 MAX_EVENTS_BODY: Final = 32 << 20
 MAX_MAPPING_BODY: Final = 4 << 20
 MAX_TIE_OUT_BODY: Final = 8 << 20
-MAX_BODIES: Final = 128 << 20
+MAX_BODIES: Final = 64 << 20
 """Bytes of all bodies together that a process holds at once; one that would exceed it is answered 503."""
 
-MAX_JSON_VALUES: Final = 1_000_000
-"""Values of a JSON body: a short text may stand for many objects in memory."""
+MAX_VALUES: Final = 20_000
+"""Values of a JSON body, if its route states nothing else: a short text may stand for many objects, and nothing else
+runs while they are made."""
+MAX_VALUES_OF_ROWS: Final = 500_000
+"""Values of a body of events, or of the rows of a trial balance: fifty of each event."""
 MAX_JSON_DEPTH: Final = 32
 MAX_EVENTS: Final = 10_000
 """Events of one call."""

@@ -16,7 +16,7 @@ from api import documents
 from api.access import Access
 from api.bodies import Bodies, Bound, read_json
 from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
-from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
+from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Service, Text, caller_of, needs
 from api.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.service import Subledger, read_inputs
@@ -29,6 +29,8 @@ from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import event_at, events_page
 from subledger.store.proofs import inclusion
 from subledger.wording import did_you_mean, printable
+
+_EVENTS = Bound(MAX_EVENTS_BODY, "send several", values=MAX_VALUES_OF_ROWS)
 
 router = Router(prefix="/v1/ledgers/{ledger}", tags=["events"])
 
@@ -77,7 +79,7 @@ def _request_body() -> dict[str, Any]:
     }
 
 
-@takes_body(Bound(MAX_EVENTS_BODY, "send several"))
+@takes_body(_EVENTS)
 async def record(request: Request, ledger: LedgerId) -> Response:
     """Records one CloudEvent or a list of them: one result each, in order.
 
@@ -148,7 +150,7 @@ def recording_route() -> APIRoute:
 
 def _read(text: bytes) -> tuple[bool, list[Input]]:
     """Whether a body is one event by itself, and its events."""
-    body = read_json(text, loads_each)
+    body = read_json(text, _EVENTS, loads_each)
     if not isinstance(body, list):
         return True, read_inputs([body])
     if len(body) > MAX_EVENTS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from email.message import Message
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -44,6 +45,7 @@ class GuardedRoute(APIRoute):
         known = frozenset(_query_names(self.dependant))
         is_json = self.body_field is not None
         bound: Bound | None = getattr(self.endpoint, "body_bound", Bound() if is_json else None)
+        decoding = partial(_decoded, bound or Bound())
         answer = self.answering()
 
         async def handle(request: Request) -> Response:
@@ -54,7 +56,7 @@ class GuardedRoute(APIRoute):
             bodies: Bodies = request.app.state.bodies
             text = await bodies.read(request, bound)
             try:
-                document = await bodies.decode(text, _decoded) if is_json and _says_json(request, text) else None
+                document = await bodies.decode(text, decoding) if is_json and _says_json(request, text) else None
                 return await answer(_ReadRequest(request, text, document))
             finally:
                 bodies.release(len(text))
@@ -117,8 +119,8 @@ def _unknown(name: str, known: frozenset[str]) -> UnknownParameter:
     )  # fmt: skip
 
 
-def _decoded(text: bytes) -> Any:
-    document = read_json(text)
+def _decoded(bound: Bound, text: bytes) -> Any:
+    document = read_json(text, bound)
     check_texts(document, field="body")
     return document
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import export_documents
 from api.access import Access
 from api.bodies import Bound
-from api.limits import MAX_TIE_OUT_BODY
+from api.limits import MAX_TIE_OUT_BODY, MAX_VALUES_OF_ROWS
 from api.routes.dependencies import Caller, ChannelName, LedgerId, Service, needs
 from api.routes.guarded import Router, takes_body
 from projections.journals import tie_out as tying
@@ -23,7 +23,7 @@ router = Router(prefix="/v1/ledgers/{ledger}/tie-out", tags=["exports"])
 of_channel = Router(prefix="/v1/ledgers/{ledger}/channels/{channel}/tie-out", tags=["delivery"])
 
 
-_BOOKS = Bound(MAX_TIE_OUT_BODY, "compare fewer months at once")
+_BOOKS = Bound(MAX_TIE_OUT_BODY, "compare fewer months at once", values=MAX_VALUES_OF_ROWS)
 
 
 class TheirRow(BaseModel):
