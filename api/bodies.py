@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,7 @@ from subledger.errors import Overloaded, RequestTimedOut, TooLarge
 from subledger.json_text import loads
 from subledger.store.collecting import collection_held_off
 
+Given = TypeVar("Given")
 Decoded = TypeVar("Decoded")
 _COUNTED_AT_ONCE = 256 << 10
 
@@ -68,6 +70,7 @@ class Bodies:
                         raise Overloaded("the bodies of all calls together are too large now; send this one again")
                     chunks.append(chunk)
                     patience.reschedule(began + self._times.body_timeout_s + size / limits.SLOWEST_BYTES_A_SECOND)
+            return b"".join(chunks) if size <= limits.SMALL_BODY else await self._in_turn(b"".join, chunks)
         except BaseException as error:
             self.release(size)
             if isinstance(error, TimeoutError):
@@ -77,7 +80,6 @@ class Bodies:
             if isinstance(error, ClientDisconnect):
                 raise HTTPException(400, "the connection was closed before the body was complete") from None
             raise
-        return b"".join(chunks)
 
     @property
     def held(self) -> int:
@@ -92,10 +94,14 @@ class Bodies:
         """Decodes a body: a small one at once, a large one in a thread when its turn has come."""
         if len(text) <= limits.SMALL_BODY:
             return decoding(text)
+        return await self._in_turn(partial(_undisturbed, decoding), text)
+
+    async def _in_turn(self, do: Callable[[Given], Decoded], given: Given) -> Decoded:
+        """Does something with a large body in a thread, one after another."""
         loop = asyncio.get_running_loop()
         if loop not in self._turns:
             self._turns[loop] = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(_undisturbed, decoding, text, limiter=self._turns[loop])
+        return await anyio.to_thread.run_sync(do, given, limiter=self._turns[loop])
 
 
 def _undisturbed(decoding: Callable[[bytes], Decoded], text: bytes) -> Decoded:
