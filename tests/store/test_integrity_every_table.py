@@ -54,7 +54,7 @@ GONE_UNSEEN = {
     "monitor_states": "what was told last: it is told again",
     "verifications": "for monitors, and proves nothing: it rings where none is there",
 }
-"""Tables of which a row may be gone and is not missed. (Of snapshots, a cache, all rows of the last place may be gone.)"""
+"""Tables of which a row may be gone and is not missed. Of snapshots, all of the last place may be gone."""
 MADE_UP: dict[str, dict[str, Any]] = {
     "approvals": {"state": "waiting", "checker": None, "decided_at": None},
     "deliveries": {
