@@ -61,6 +61,7 @@ GET    /v1/ledgers/{ledger}/customers/{customer}/balances             reader
 GET    /v1/ledgers/{ledger}/customers/{customer}/blocks               reader
 GET    /v1/ledgers/{ledger}/blocks/{block_id}                         reader
 GET    /v1/ledgers/{ledger}/blocks/{block_id}/history                 reader
+GET    /v1/ledgers/{ledger}/erasures                                  reader
 GET    /v1/ledgers/{ledger}/trial-balance                             reader
 GET    /v1/ledgers/{ledger}/journal-lines                             reader
 GET    /v1/ledgers/{ledger}/reports                                   reader
