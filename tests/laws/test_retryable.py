@@ -85,6 +85,7 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.UnknownCheckpoint: (False, SET_UP),
     errors.UnknownRejection: (False, SET_UP),
     errors.RejectionCut: (False, "what was not kept does not come back; the sender has it"),
+    errors.CredentialNotGranted: (False, SET_UP),
     errors.RejectionSettled: (False, "it is settled once"),
     errors.CheckpointConflict: (False, "a person must look: what was signed stays signed"),
     errors.IntegrityFault: (False, "the books are wrong: a person must look"),
