@@ -11,8 +11,9 @@ from html import escape
 from typing import Any, Final
 
 from api.documents import due_notice, moment
-from api.report_tables import FEW_ROWS, heading, is_figure, told_columns
+from api.report_tables import heading, is_figure, told_columns
 from api.reports import REPORTS, cells_of, document
+from api.terminal import FEW_ROWS
 from projections.report import Asked, Report, Table
 from subledger.store.views import View
 from subledger.visible_text import visible

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from rich.text import Text
 
 from api import terminal
@@ -31,15 +29,7 @@ def _show_table(title: str, table: Table, functional: str) -> None:
     heads = [heading(table.columns[at].name, functional) for at in told]
     rows = [["" if cells[at] is None else str(cells[at]) for at in told] for cells in cells_of(table, functional)]
     right = [place for place, at in enumerate(told) if is_figure(table.columns[at])]
-    widths = [max(map(len, cells)) + 3 for cells in zip(heads, *rows, strict=True)]
-    if sum(widths) >= terminal.out.width and len(rows) <= FEW_ROWS:
-        heads, *rows = [list(cells) for cells in zip(heads, *rows, strict=True)]
-        right = list(range(1, len(heads)))
     terminal.table(title, heads, rows, right=right)
-
-
-FEW_ROWS: Final = 4
-"""A table that is too wide is turned, its figures one below the other, where it has no more rows than this."""
 
 
 def heading(name: str, functional: str) -> str:

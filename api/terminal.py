@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import structlog
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -159,14 +160,68 @@ def read_toml(file: Path) -> dict[str, Any]:
 def table(
     title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()
 ) -> None:
-    """A table for people; ``right`` numbers the columns that hold amounts. A tuple in a cell is so many lines."""
+    """A table for people; ``right`` numbers the columns that hold amounts. A tuple in a cell is so many lines.
+
+    Nothing is ever cut: texts are wrapped between words where that is enough; else a table of few rows is turned, its
+    columns one below the other; else every row is printed by itself, a line for each column.
+    """
+    heads = [shown(column) for column in columns]
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    turned = [[head, *(row[at] for row in cells)] for at, head in enumerate(heads)]
+    if _print_grid(title, heads, cells, right):
+        return
+    if 0 < len(rows) <= FEW_ROWS and _print_grid(title, turned[0], turned[1:], range(1, len(rows) + 1)):
+        return
+    if title is not None:
+        out.print(shown(title, "italic"))
+    if not cells:
+        out.print("Nothing to show.")
+    broad = max((head.cell_len for head in heads), default=0)
+    for row in cells:
+        out.print()
+        for head, cell in zip(heads, row, strict=True):
+            first, *others = cell.split("\n", allow_blank=True) or [Text()]
+            out.print(Text(" " * (broad - head.cell_len)) + head + Text("  ") + first)
+            for line in others:
+                out.print(Text(" " * (broad + 2)) + line)
+
+
+FEW_ROWS: Final = 4
+"""A table that is too wide is turned, its figures one below the other, if it has no more rows than this."""
+_BORDER: Final = 3  # of a column; and one more of the table
+
+
+def _print_grid(title: str | None, heads: Sequence[Text], rows: Sequence[Sequence[Text]], right: Sequence[int]) -> bool:
+    """Prints a grid if every word and every figure fits into its column whole; else prints nothing, and is False."""
+    widths = _widths([[head, *(row[at] for row in rows)] for at, head in enumerate(heads)], right)
+    if widths is None:
+        return False
     grid = Table(title=None if title is None else shown(title), title_justify="left", header_style="bold")
-    for index, column in enumerate(columns):
-        amounts = index in right
-        grid.add_column(shown(column), justify="right" if amounts else "left", no_wrap=amounts, overflow="fold")
+    for at, (head, width) in enumerate(zip(heads, widths, strict=True)):
+        grid.add_column(head, justify="right" if at in right else "left", width=width, overflow="fold")
     for row in rows:
-        grid.add_row(*(_cell(cell) for cell in row))
+        grid.add_row(*row)
     out.print(grid)
+    return True
+
+
+def _widths(columns: Sequence[Sequence[Text]], right: Sequence[int]) -> list[int] | None:
+    """How wide each column is: as wide as it would be, or narrower, but never than its longest word or any figure."""
+    whole = [max(line.cell_len for cell in cells for line in cell.split("\n") or [Text()]) for cells in columns]
+    least = [
+        width if at in right else max((cell_len(word) for cell in cells for word in cell.plain.split()), default=0)
+        for at, (cells, width) in enumerate(zip(columns, whole, strict=True))
+    ]
+    room = out.width - 1 - _BORDER * len(columns)
+    if sum(least) > room:
+        return None
+    widths = list(least)
+    spare = room - sum(least)
+    for at in sorted(range(len(columns)), key=lambda at: whole[at] - least[at]):  # who needs little gets all of it
+        more = min(whole[at] - least[at], spare)
+        widths[at] += more
+        spare -= more
+    return widths
 
 
 def _cell(cell: object) -> Text:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from fastapi.testclient import TestClient
 
-from api import report_pages, report_tables
+from api import report_pages, report_tables, terminal
 from api.reports import REPORTS, Question, answer
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
@@ -102,7 +102,7 @@ def test_a_wide_table_of_many_rows_lies_across_with_its_functional_amounts_below
 
 def test_a_table_that_stays_wide_turns_the_paper(service: Subledger, ledger: str) -> None:
     columns = tuple(Column(f"c{number}", "integer") for number in range(report_pages.TOO_WIDE + 1))
-    rows = ((1,) * len(columns),) * (report_tables.FEW_ROWS + 1)
+    rows = ((1,) * len(columns),) * (terminal.FEW_ROWS + 1)
     for told, across in ((columns, True), (columns[1:], False)):
         table = Table(name="t", columns=told, rows=tuple(row[: len(told)] for row in rows))
         with service.view(ledger) as view:
