@@ -244,6 +244,7 @@ async def answer_only(port: int) -> None:
 @contextlib.contextmanager
 def _servers(home: Path) -> Iterator[Watched]:
     """A server with a ledger and a key to everything, and the one beside it."""
+    before = {name: os.environ.get(name) for name in ("SUBLEDGER_HOME", "SUBLEDGER_DATABASE_URL")}
     os.environ["SUBLEDGER_HOME"] = str(home)
     os.environ.pop("SUBLEDGER_DATABASE_URL", None)
     service = connect()
@@ -271,6 +272,10 @@ def _servers(home: Path) -> Iterator[Watched]:
             process.wait()
         service.database.close()
         embedded.stop(home)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _free_port() -> int:
