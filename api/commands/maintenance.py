@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -157,6 +158,8 @@ def serve(
     # meanwhile.
     gc.collect()
     gc.freeze()
+    # A thread that has work to do keeps the others waiting for so long, and one of these is the event loop.
+    sys.setswitchinterval(0.001)
     server.run(sockets=[listening])
 
 
