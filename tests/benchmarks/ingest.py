@@ -15,8 +15,8 @@ import msgspec
 import orjson
 import psycopg
 
-from api.cli import BATCH as FILE_BATCH
 from api.cli import _record_lines as record_lines  # what `subledger record` does with the bytes of a file
+from api.event_files import BATCH as FILE_BATCH
 from api.event_files import EventLines, Refusals
 from api.service import LedgerSettings, Subledger
 from subledger.events import Event, read_event
