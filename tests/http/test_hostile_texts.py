@@ -150,8 +150,9 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
     bought = [event["subject"] for event, outcome in zip(_history(found), outcomes, strict=True)
               if outcome.error is None and event["type"] == "credits.purchased"]  # fmt: skip
     assert set(bought) <= set(kept), rejected
+    segment = found[0].replace("\x7f", "") or "none"  # an attribute may not hold a control character of ASCII
     for customer in bought:
-        customer_attributes.replace_attributes(service.database, ledger, customer, {"segment": found[0]}, by="who")
+        customer_attributes.replace_attributes(service.database, ledger, customer, {"segment": segment}, by="who")
     rows = [
         {**row, "name": replaced(found[0]), "segment": "{customer.segment}"} if row["role"] == "usage_revenue" else row
         for row in mapping.default_mapping().rows
