@@ -13,6 +13,7 @@ import pytest
 from api import limits
 from api.limits import HttpLimits
 from api.service import Subledger
+from subledger.store.database import Database
 from tests.http.raw import GUARD_S, Served, answer_of
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -22,12 +23,14 @@ Serve = Callable[..., Served]
 
 
 @pytest.fixture
-def serve(service: Subledger) -> Iterator[Serve]:
-    """Serves with limits of its own: ``serve(head_timeout_s=0.2)``."""
+def serve(owner_url: str) -> Iterator[Serve]:
+    """Serves with limits of its own: ``serve(head_timeout_s=0.2)``. Its service stops with it."""
     with ExitStack() as stack:
 
         def make(**times: Any) -> Served:
-            served = Served(service, HttpLimits(**times), stack)
+            database = Database(owner_url)
+            stack.callback(database.close)
+            served = Served(Subledger(database), HttpLimits(**times), stack)
             stack.callback(served.close)
             return served
 
