@@ -62,7 +62,7 @@ class KeyRevoked(NotAuthenticated):
 
 
 def hash_of(secret: str) -> bytes:
-    """What is kept of a key."""
+    """SHA-256 of a key's secret: the only part of it that is stored."""
     return hashlib.sha256(secret.encode()).digest()
 
 
@@ -92,7 +92,7 @@ def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> 
 
 
 class KnownKey(msgspec.Struct, frozen=True):
-    """What a key allows, whose it is, and how it stands. ``is_fresh``: its last use was noted within a minute."""
+    """A stored key: its ledger, role, name and state. ``is_fresh``: its last use was recorded within a minute."""
 
     key_id: str
     ledger: str

@@ -147,7 +147,7 @@ class HeadAsGet:
 
 
 _SWEEP_ENDS_WITHIN_S: Final = 1.0
-"""How long an application that stops waits for the expiries in hand; they are recorded together or not at all."""
+"""Seconds that a stopping application waits for a sweep; its expiries are recorded together or not at all."""
 
 
 @asynccontextmanager

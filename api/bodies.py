@@ -97,7 +97,7 @@ class Bodies:
         return await self._in_turn(partial(_undisturbed, decoding), text)
 
     async def _in_turn(self, do: Callable[[Given], Decoded], given: Given) -> Decoded:
-        """Does something with a large body in a thread, one after another."""
+        """Runs a function on a large body in a thread; one body at a time."""
         loop = asyncio.get_running_loop()
         if loop not in self._turns:
             self._turns[loop] = anyio.CapacityLimiter(1)

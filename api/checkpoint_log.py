@@ -1,4 +1,4 @@
-"""What this installation has signed, kept outside the database: a file a ledger in the home, to which lines are added.
+"""Log of the tree heads that this installation signed, outside the database: one append-only file per ledger.
 
 Whoever rewrites a ledger in the database has to rewrite this file too. A line is a tree head that was signed, or a
 restored backup: from there on the log may be shorter than, or other than, what was signed before.
@@ -91,7 +91,7 @@ def opened(ledger: str) -> Iterator[CheckpointLog]:
 
 
 def seen_of(ledger: str) -> list[Seen]:
-    """What this installation has signed of a ledger, and expects to find again."""
+    """Tree heads of a ledger that this installation signed, and that its log must still contain."""
     with opened(ledger) as log:
         return [Seen(where=str(log.path), size=line.size, root=line.root) for line in log.standing()]
 

@@ -173,7 +173,7 @@ def clock(found: Clock) -> Document:
 
 
 def moment(at: PointInTime) -> Document:
-    """What a point-in-time answer says about itself, and which expiries would change it once they are recorded."""
+    """The moment of a point-in-time answer, and the expiries that will change the answer once they are recorded."""
     return {
         "as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due),
     }  # fmt: skip
@@ -445,7 +445,7 @@ def export(made: Export) -> Document:
 
 
 def standing(found: Standing) -> Document:
-    """What an answer that hands journals over says of their month."""
+    """The state of the month of exported journals: open or closed, interim, sandbox, expiries due, notices."""
     return {
         "period_state": "open" if found.interim else "closed",
         "interim": found.interim,

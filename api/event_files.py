@@ -50,7 +50,7 @@ class EventLines:
 
 
 class Refusals:
-    """How many lines were refused, by code, with the first reason of each."""
+    """Counts of refused lines by error code, each with its first message."""
 
     def __init__(self) -> None:
         self._of: dict[str, tuple[int, str]] = {}

@@ -54,7 +54,7 @@ def told(*, as_json: bool) -> Iterator[None]:
 
 
 def of_database(error: Exception) -> SubledgerError:
-    """What the database, or the way to it, said."""
+    """Returns DatabaseUnavailable with the message of the database or of the connection to it."""
     original = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
     said = " ".join(str(original).split())
     return DatabaseUnavailable(
@@ -64,7 +64,7 @@ def of_database(error: Exception) -> SubledgerError:
 
 
 def of_files(error: OSError) -> SubledgerError:
-    """What the operating system said of a file or an address."""
+    """Returns FileUnavailable with the operating system's message about a file or an address."""
     what = error.strerror or str(error)
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     where = f"{' and '.join(names)}: " if names else ""

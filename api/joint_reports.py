@@ -136,7 +136,7 @@ def document(answer: JointAnswer) -> dict[str, Any]:
 
 
 def _due(parts: Sequence[Part]) -> dict[str, Any]:
-    """What is due in any of the ledgers."""
+    """The expiries due in all the ledgers: their number, and the earliest time."""
     dues = [part.due for part in parts if part.due is not None]
     since = min((due.since for due in dues if due.since is not None), default=None)
     return documents.due(Due(count=sum(due.count for due in dues), since=since))

@@ -49,6 +49,6 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout_s: _Seconds = 30.0
     """From the end of the headers to the end of the body; more for what keeps arriving (SLOWEST_BYTES_A_SECOND)."""
     keep_alive_s: Annotated[int, msgspec.Meta(ge=1, le=3_600)] = 5
-    """How long a connection may stay open without a request."""
+    """Seconds for which a connection may stay open without a request."""
     connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
     """Connections of a process. For one more, the one that has waited longest for its request is closed."""

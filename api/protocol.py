@@ -28,7 +28,7 @@ _LINGER_BYTES: Final = 1 << 20
 """After an answer that ends a connection, so long and so much is still read and thrown away: a connection that is
 closed while something of it is unread is reset, and its client may never see the answer."""
 _UNREAD_ANSWER_S: Final = 60.0
-"""How long an answer may wait for its client to read on."""
+"""Seconds for which an answer may wait until its client reads more of it."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -240,7 +240,7 @@ class BoundedProtocol(HttpToolsProtocol):
         await self._behind(scope, receive, answer)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # overrides uvicorn's
-        """What the parser refuses; ``msg`` is uvicorn's, and says less."""
+        """Answers a request that the parser refuses; uvicorn's ``msg`` says less than our refusal and is not used."""
         self._refuse(self._refusal or INVALID)
 
     def _refuse(self, refusal: Refusal) -> None:

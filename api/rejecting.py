@@ -32,7 +32,7 @@ _AT_A_TIME: Final = 4
 
 
 class RejectedEvents:
-    """What can be done about rejected events, in one database."""
+    """Operations on the rejected events of one database."""
 
     def __init__(self, database: Database, gatherer: Gatherer, read: Callable[[bytes], Input]) -> None:
         self._database = database

@@ -73,7 +73,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     future_tolerance: str = FUTURE_TOLERANCE
     sandbox: bool = False
     clock: datetime | None = None
-    """Where a sandbox's clock begins: as it is created, where this is None. Not compared where the ledger exists."""
+    """First time of a sandbox's clock; None: the time of its creation. Not compared if the ledger exists already."""
 
 
 class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):

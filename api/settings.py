@@ -95,7 +95,7 @@ def limits() -> Limits:
 
 
 def timeouts() -> Timeouts:
-    """How long connections wait: ``SUBLEDGER_LOCK_TIMEOUT_S`` and so on, by the names in ``Timeouts``.
+    """Time-outs of connections, in seconds: ``SUBLEDGER_LOCK_TIMEOUT_S`` and so on, by the names in ``Timeouts``.
 
     Raises InvalidValue naming the one that cannot be.
     """
@@ -103,13 +103,13 @@ def timeouts() -> Timeouts:
 
 
 def stopping_time() -> StoppingTime:
-    """How long a server or worker goes on after it was told to stop: ``SUBLEDGER_STOPPING_S``. Raises InvalidValue."""
+    """Seconds of a server or worker to finish after a stop signal: ``SUBLEDGER_STOPPING_S``. Raises InvalidValue."""
     return _from_environment(StoppingTime)
 
 
 def watched() -> MonitorsInMetrics:
-    """Of how many ledgers the metrics show the monitors, and how often they look: ``SUBLEDGER_METRICS_LEDGERS`` and so
-    on, by the names in ``MonitorsInMetrics``. Raises InvalidValue naming the one that cannot be.
+    """Number of ledgers whose monitors the metrics show, and the interval of their checks, in seconds:
+    ``SUBLEDGER_METRICS_LEDGERS`` and so on, by the names in ``MonitorsInMetrics``. Raises InvalidValue.
     """
     return _from_environment(MonitorsInMetrics)
 

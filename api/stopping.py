@@ -25,7 +25,7 @@ _OF_ANSWERING: Final = 0.75
 
 
 class StoppingTime(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a process goes on after it was told to stop. Many supervisors kill it 30 seconds after telling it."""
+    """Seconds of a process to finish after a stop signal. Many supervisors kill it 30 seconds after the signal."""
 
     stopping_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 25.0
 

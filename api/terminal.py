@@ -59,7 +59,7 @@ def leave_quietly() -> NoReturn:
 
 
 def forget_output() -> None:
-    """What could not be written is not tried again when Python ends: that would end with a traceback."""
+    """Discards unwritten output: Python would try to write it again as it exits, and end with a traceback."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -206,7 +206,7 @@ def _print_grid(title: str | None, heads: Sequence[Text], rows: Sequence[Sequenc
 
 
 def _widths(columns: Sequence[Sequence[Text]], right: Sequence[int]) -> list[int] | None:
-    """How wide each column is: as wide as it would be, or narrower, but never than its longest word or any figure."""
+    """Widths of the columns that fit the terminal: never below the longest word of a column, and figures stay whole."""
     whole = [max(line.cell_len for cell in cells for line in cell.split("\n") or [Text()]) for cells in columns]
     least = [
         width if at in right else max((cell_len(word) for cell in cells for word in cell.plain.split()), default=0)

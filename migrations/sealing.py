@@ -1,4 +1,4 @@
-"""What migrations do to a table whose rows are sealed: the column, the trigger, the seals of the rows that are there.
+"""Migration steps for a table with sealed rows: the column, the trigger, and the seals of existing rows.
 
 A row's seal is the SHA-256 of the row, without its NULLs, made by a trigger in the database: whoever changes a row
 behind the trigger's back leaves a seal that is another row's. NULLs are left out so that a column that is added later,

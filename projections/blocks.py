@@ -66,7 +66,7 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expiry_due(self) -> bool:
-        """Whether the block has expired with credits left, and the expiry is not recorded yet."""
+        """True if the block has expired with credits remaining and the expiry is not recorded yet."""
         expires_at = self.expires_at
         return expires_at is not None and expires_at <= self.moment and self.remaining > 0 and not self.disputed_minor
 

@@ -122,9 +122,10 @@ class Kept:
         return now
 
     def _contradicted(self, connection: sa.Connection, ledger: str) -> Iterator[Manifest]:
-        """What is kept of this ledger, and saw another log than there is: it was rewritten, or a backup was restored.
+        """Yields stored manifests of this ledger that differ from its log: the log was rewritten, or a backup restored.
 
-        What was running would be forgotten next: so it is kept apart, to be found again until somebody says why.
+        The manifest of an unfinished run would be deleted next; it is stored apart, and reported until somebody
+        explains it.
         """
         for source in (self._clean, self._other, self._running):
             found = _manifest(source)

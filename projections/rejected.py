@@ -1,4 +1,4 @@
-"""How much was rejected: by reason and in all, as the list, the monitor and the close checklist show it.
+"""Summary of rejected events by code and in all, for the list, the monitor and the close checklist.
 
 Owns: this summary. Does not own: the rejections (``subledger.store.rejections``).
 """
@@ -15,7 +15,7 @@ from subledger.store.rejections import Count
 
 
 def summary(counts: Sequence[Count]) -> dict[str, Any]:
-    """How many were rejected, and of how much: by code, and in all."""
+    """Number of rejected events, with their credits and money: by code, and in all."""
     credits: dict[str, Decimal] = {}
     amounts: dict[str, int] = {}
     for count in counts:

@@ -111,7 +111,7 @@ THIS_FIELD: Final = "this field"
 
 
 def _text(description: str, example: str, **others: Any) -> Any:
-    """How a field that is a string stands in the JSON schema, in ``events --types`` and in errors."""
+    """The description of a string field in the JSON schema, in ``events --types`` and in errors."""
     return WithJsonSchema({"type": "string", "description": description, "examples": [example], **others})
 
 

@@ -251,7 +251,7 @@ def _other_attributes(document: dict[str, Any], moment: datetime) -> str | None:
 
 
 def _check_attributes(others: dict[str, Any]) -> None:
-    """What CloudEvents 1.0 says of extension attributes, and our bounds. Raises InvalidEvent."""
+    """Checks extension attributes by the rules of CloudEvents 1.0 and our bounds. Raises InvalidEvent."""
     if len(others) > MAX_ATTRIBUTES:
         raise InvalidEvent(
             f"an event has at most {MAX_ATTRIBUTES} extension attributes",

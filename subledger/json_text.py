@@ -83,7 +83,7 @@ def _decoded(text: bytes, line: int) -> Any:
 
 
 def _names_are_unique(text: bytes, value: Any) -> bool:
-    """Whether no object of a text has a name twice; ``value`` is the text decoded. Raises InvalidJson if too deep.
+    """True if no object of a text has a name twice; ``value`` is the decoded text. Raises InvalidJson if too deep.
 
     Exact, and much quicker than looking at the names: each member has one colon outside of strings, and a decoder
     that drops a member drops its colon. What is decoded is written again; then the colons of both are as many, but for

@@ -39,7 +39,7 @@ class Approvals(EventData):
 
 
 FUTURE_TOLERANCE: Final = "1d"
-"""How far after now the time of an event from outside may lie, where a ledger is not configured otherwise."""
+"""Default tolerance: the time of an event from outside may be this long after now."""
 
 
 class LedgerConfigured(EventData):

@@ -96,7 +96,7 @@ def _plain(name: str) -> str:
 
 @lru_cache(maxsize=1_024)
 def _keys(name: str) -> frozenset[str]:
-    """What a name is compared by. Two, as capitals can look like other small letters: I like l, but not like i."""
+    """Keys that compare names. Two, as capitals can look like other small letters: I like l, but not like i."""
     plain = _plain(name)
     return frozenset({_skeleton(plain).casefold(), _skeleton(plain.casefold()).casefold()})
 

@@ -1,4 +1,4 @@
-"""Where a block lies among the many of a wallet: a cache, for customers with thousands of open blocks.
+"""Index of a block in a wallet's draw order: a cache, for customers with thousands of open blocks.
 
 Blocks are immutable and lie in a tuple in draw order, so a purchase made a new tuple by sorting all of them, and was
 found in it by looking at each: with 4,000 open blocks that took most of a second for a hundred purchases. Here the

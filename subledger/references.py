@@ -23,14 +23,14 @@ DOCUMENTS: Final = {
     "overage.billed": ("invoice", "invoice_id"), "payout.settled": ("payout", "payout_id"),
     "payment.refunded": ("refund", "refund_id"),
 }  # fmt: skip
-"""What is recorded once by an id of its own, whatever the events' ids: by type, the kind of document and the field."""
+"""Documents that are recorded once by their own id, whatever the events' ids: by event type, the kind and the field."""
 
 OnceKey = tuple[str, str, str]
 """The kind of a document, the processor whose ids they are (of payouts, else empty), and its id."""
 
 
 def once_key(type: str, data: Any) -> OnceKey | None:
-    """What an event is the first and only one to record; None for events that name no document of their own."""
+    """The key of the document that an event records, once; None for events without a document of their own."""
     kind, field = DOCUMENTS.get(type, (None, ""))
     document_id = getattr(data, field) if kind is not None else None
     if kind is None or document_id is None:

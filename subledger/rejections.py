@@ -66,7 +66,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rejection(sent: bytes) -> Rejection:
-    """What can be read of a refused event from its text."""
+    """Reads a refused event's text as far as possible."""
     try:
         document = loads(sent)
     except InvalidInput:
@@ -120,7 +120,7 @@ def refused_line(number: int, line: bytes, error: SubledgerError) -> bytes:
 
 
 def _stands_as_it_is(sent: bytes) -> bool:
-    """Whether a text is JSON, also within an object; but a string, which stands for a text that is no JSON."""
+    """True if a text is JSON, also inside an object, and no string: a string stands for a text that is not JSON."""
     with suppress(InvalidInput):
         return not isinstance(loads(sent), str) and bool(loads(b"[" + sent.removeprefix(_BOM) + b"]"))
     return False

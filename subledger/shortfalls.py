@@ -73,7 +73,7 @@ UNKNOWN_CUSTOMER: Final = Shortfall(reason="unknown_customer")
 
 
 def shortfalls_of(blocks: Iterable[Block], event: Event, *, late: bool) -> tuple[Shortfall, ...]:
-    """Why credits of these blocks could not be drawn by a usage, each block under the first reason that applies.
+    """Reasons for which a usage could not draw credits of these blocks, each block under the first that applies.
 
     ``late``: usage from before an expiry, known only after it, draws what expired.
     """

@@ -1,4 +1,4 @@
-"""Which credentials a ledger's channels may use: said here by whoever runs the installation, and nowhere over HTTP."""
+"""Commands that grant and revoke credentials for a ledger's channels: for the operator alone; HTTP has no such call."""
 
 from __future__ import annotations
 

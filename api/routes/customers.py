@@ -55,7 +55,7 @@ of_ledger = Router(prefix="/v1/ledgers/{ledger}/erasures", tags=["customers"])
 
 @of_ledger.get("", dependencies=[needs(Access.READER)])
 def erasures(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
-    """Whose attributes were erased, when and by whom, oldest first. What they were is gone."""
+    """Erasures of customers' attributes, oldest first: the customer, the time and the person. Their values are gone."""
     after = documents.decode_cursor(cursor, (str, str))
     start = attributes.BEGINNING if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:

@@ -185,7 +185,7 @@ def _status(outcomes: list[Outcome], single: bool) -> int:
 
 
 EVERY_TYPE = (*EVENT_TYPES, *RESERVED_TYPES)
-"""What ``type`` may name: the events of the contract, and those that the ledger itself writes."""
+"""Values of ``type``: the event types of the contract, and those that the ledger itself writes."""
 Position = Annotated[int, Path(ge=1, le=2**62)]
 
 

@@ -35,7 +35,7 @@ class NewKey(BaseModel):
 
 
 class Rotation(BaseModel):
-    """How a key is rotated."""
+    """The options of a key's rotation."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -34,7 +34,7 @@ State = Annotated[
 
 
 class Dismissal(BaseModel):
-    """Why a rejected event will never be recorded."""
+    """The reason for which a rejected event will never be recorded."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -80,7 +80,7 @@ def page(
 
 @router.get("/summary", dependencies=[needs(Access.READER)])
 def summary(service: Service, ledger: LedgerId, choice: Choice) -> dict[str, Any]:
-    """How many were rejected, by code, with the sums of their credits and money."""
+    """Number of rejected events by code, with the sums of their credits and money."""
     with service.database.read() as connection:
         chosen = _on(ledger_head(connection, ledger).state.zone, choice)
         counts = rejections.counts(connection, ledger, chosen)

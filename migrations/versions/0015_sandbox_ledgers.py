@@ -1,4 +1,4 @@
-"""How far ahead of now events may lie, and ledgers with a clock of their own.
+"""Tolerance for events in the future, and sandbox ledgers with their own clock.
 
 Revision: 0015, after 0014
 """

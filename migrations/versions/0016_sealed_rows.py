@@ -1,4 +1,4 @@
-"""What was handed over, decided or set cannot be changed unseen: guards, seals of rows, and how many rows there are.
+"""Evidence of changes to exported, decided and configured rows: guards, seals of rows, and counts of rows.
 
 Revision: 0016, after 0015
 """

@@ -1,4 +1,4 @@
-"""Who holds a ledger's lock, and ending those who hold it and do nothing.
+"""Functions that list the holders of a ledger's lock, and end holders that do nothing.
 
 Revision: 0019, after 0018
 """

@@ -1,4 +1,4 @@
-"""Who exported a journal; and that a customer's attributes were erased, when and by whom.
+"""The person behind each export; and erasures of a customer's attributes, with time and person.
 
 Revision: 0022, after 0021
 """

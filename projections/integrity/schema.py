@@ -1,4 +1,4 @@
-"""Does the database still guard the books: are its triggers, constraints, functions and rights those of the migrations?
+"""Check of the database's guards: triggers, constraints, functions and rights must be those of the migrations.
 
 Owns: the comparison. Does not own: the facts (store.schema_facts). What is not ours in the database is not looked at,
 but on our tables nothing may be more than the migrations make: a trigger or a rule could change what is written.

@@ -1,4 +1,4 @@
-"""Is every row outside the log what was written, and is none missing: of what was handed over, decided, sent or set?
+"""Check of the rows outside the log (exports, deliveries, approvals, settings): none is changed, none is missing.
 
 A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
 their columns; the counts of rows; that a delivery names an export, that its steps are all there, that what was sent is

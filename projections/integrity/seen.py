@@ -1,4 +1,4 @@
-"""Is the log still the one that was seen, or signed, before?
+"""Check that the log still contains the tree heads that were signed or verified before.
 
 A log that is rewritten so that everything fits together is clean by itself. It is not the one whose tree heads were
 signed, nor the one that an earlier verification has gone through. Owns: the comparison. Does not own: where what was
@@ -33,7 +33,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 def seen_faults(
     connection: sa.Connection, ledger: str, seen: Sequence[Seen], verified: Iterable[Manifest]
 ) -> Iterator[Breach]:
-    """What was signed or verified once, and is not in the log. ``verified``: earlier runs that do not fit it."""
+    """Yields a breach of each signed or verified tree head missing in the log. ``verified``: runs that differ."""
     for row in connection.execute(sa.text(UNLIKE), {"ledger": ledger}):
         yield _breach("the database", row.size, bytes(row.root), None if row.found is None else bytes(row.found))
     for start in range(0, len(seen), _AT_ONCE):

@@ -64,7 +64,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How final the journals of a month are: those of an open one are interim, and a sandbox's are for trials alone."""
+    """The state of a month's journals: interim while the month is open; of a sandbox, for trials alone."""
 
     period: Period
     interim: bool
@@ -74,7 +74,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What whoever takes the files should know, in sentences."""
+        """Notices for the recipient of the files, each a sentence."""
         found = []
         if self.sandbox:
             found.append("SANDBOX: these journals are of a sandbox ledger, and no general ledger should take them.")
@@ -136,7 +136,7 @@ def export(
 
 
 def standing_of(database: Database, ledger: str, period: Period) -> Standing:
-    """Whether a month's journals are interim, or a sandbox's. Raises UnknownLedger."""
+    """The state of a month's journals now. Raises UnknownLedger."""
     with database.read() as connection:
         state = ledger_head(connection, ledger).state
         due = due_expiries(connection, state, now=datetime.now(UTC), as_of=period.last_day)

@@ -215,7 +215,7 @@ WHERE m.ledger = %(ledger)s AND m.mapping = %(mapping)s
 
 
 class MappingAdoption(msgspec.Struct, frozen=True, kw_only=True):
-    """When a mapping was adopted, from which month on it holds, and by whom: None for the one the ledger began with."""
+    """The adoption of a mapping: its number, time, first month and person; None for a ledger's first mapping."""
 
     number: int
     by: str | None

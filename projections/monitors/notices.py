@@ -168,7 +168,7 @@ def _document(monitor: Monitor, since: str) -> dict[str, Any]:
 
 
 def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> str | None:
-    """Why the webhook may not be called; None if it may. Hosts and grants may have changed since it was set."""
+    """The reason that forbids calling the webhook, or None. Hosts and grants may have changed since it was set."""
     try:
         check_url(settings.webhook, field="webhook", query=True)
         with database.read() as connection:

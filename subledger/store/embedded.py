@@ -85,7 +85,7 @@ def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
 
 
 def exists(home: Path) -> bool:
-    """Whether there is a database in this home, running or not."""
+    """True if this home has a database, running or not."""
     return (folder_of(home) / "data").exists()
 
 

@@ -1,4 +1,4 @@
-"""What more there is to say of a refusal: blocks that have left the wallet, and which event recorded a document first.
+"""Details of a refusal: blocks that are no longer in the wallet, and the event that recorded a document first.
 
 Looked up only for what was refused, in one query of each kind a batch, after everything was decided.
 
@@ -32,12 +32,12 @@ class Unexplained(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def of_usage(self) -> bool:
-        """Whether it is of usage that any block of the customer could have paid for."""
+        """True if it refuses usage for which any block of the customer could have been drawn."""
         return isinstance(self.error, InsufficientCredits) and self.event.data.block_id is None
 
 
 def is_unexplained(error: SubledgerError) -> bool:
-    """Whether more can be said of a refusal: of usage that lacks credits, and of a document whose first is unnamed."""
+    """True if a refusal lacks details: of usage without credits, or of a document without its first event."""
     if isinstance(error, InsufficientCredits):
         return "reasons" in error.facts
     return isinstance(error, DocumentExists) and "first" not in error.facts

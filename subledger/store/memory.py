@@ -321,7 +321,7 @@ class LedgerMemory:
         return self._wallets.get(customer) or Wallet(customer=customer)
 
     def knows(self, customer: str) -> bool:
-        """Whether the ledger has an event of a customer."""
+        """True if the ledger has an event of this customer."""
         return customer in self._wallets
 
     def context(self, state: LedgerState, event: Event) -> Context:
@@ -479,7 +479,7 @@ def find_recorded(
 
 
 def find_first(connection: WriteConnection, ledger: str, keys: set[OnceKey]) -> dict[OnceKey, First]:
-    """Which events recorded these documents first, as far as they are in the log."""
+    """Finds the events that recorded these documents first, as far as they are in the log."""
     if not keys:
         return {}
     types = {kind: type for type, (kind, _) in DOCUMENTS.items()}

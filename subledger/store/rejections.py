@@ -161,8 +161,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rejections are meant; None: any. ``since`` (inclusive) and ``until`` (exclusive) are of when it happened,
-    or where that cannot be read of when it was refused first; ``first_before`` is of the latter.
+    """A filter of rejections; None: any. ``since`` (inclusive) and ``until`` (exclusive) are compared with the event's
+    time or, if it cannot be read, with the time of the first refusal; ``first_before`` always with the latter.
     """
 
     state: str | None = None
@@ -238,8 +238,8 @@ class Keeper:
         return {row.refused.rejection.rejection_id for row in rows.values() if row.way != BEYOND}
 
     def _new_today(self, connection: WriteConnection, ledger: str, now: datetime) -> _New:
-        """How many are new today. They are counted now and then, as other processes may keep some too: each time it
-        would cost more than to keep one."""
+        """Number of new rejections today. Counted anew now and then, as other processes store some too; counting each
+        time would cost more than storing one."""
         known = self._new.get(ledger)
         if known is None or known.day != now.date() or known.uncounted >= _COUNTED_EVERY:
             since = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -286,7 +286,7 @@ def _rows(refused: Sequence[Refusal], position: int, sender: str, way: str) -> d
 def _within_bounds(
     connection: WriteConnection, ledger: str, rows: dict[str, _Row], room: int, now: datetime
 ) -> dict[str, _Row]:
-    """What is known already, and as many new ones as there is room for; the others as counts by code and day."""
+    """Rejections that are known already, and new ones while there is room; the rest become counts by code and day."""
     known = {name for (name,) in connection.execute(KNOWN, (ledger, list(rows)))}
     kept: dict[str, _Row] = {}
     for name, row in rows.items():
@@ -409,7 +409,7 @@ def rejections_page(
 
 
 def counts(connection: sa.Connection, ledger: str, chosen: Chosen) -> list[Count]:
-    """How many rejections there are, by code."""
+    """Number of rejections by code."""
     by_code: dict[str, list[Any]] = {}
     for row in _asked(connection, COUNT, {**chosen.parameters, "ledger": ledger}):
         by_code.setdefault(row[0], []).append(row)

@@ -66,12 +66,12 @@ ONLY_FORWARD: Final = {
         "code", "problem", "position", "last_at", "attempts", "dismissed_at", "dismissed_by", "dismissed_reason",
     ),
 }  # fmt: skip
-"""Whose rows are never deleted, and the columns that may change."""
+"""Tables whose rows are never deleted, with the columns that may change."""
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
 COUNTED: Final = (
     "approvals", "checkpoints", "deliveries", "erasures", "journal_exports", "journals", "rejected_events",
 )  # fmt: skip
-"""Whose rows are counted as they are added, so that none can be taken away unseen: see ``tallies``."""
+"""Tables whose rows are counted as they are added, so that a missing one is detected: see ``tallies``."""
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
 

@@ -1,4 +1,4 @@
-"""How many rows a ledger has in tables that none is deleted from: so a row that was taken away is missed.
+"""Counts of a ledger's rows in tables without deletions: a row that was deleted anyway is detected.
 
 Owns: the table ``tallies``. Counted in the commit that adds the rows. Does not own: the comparison (integrity).
 """

@@ -1,4 +1,4 @@
-"""How long anything that talks to the database waits, and what each connection is told of it.
+"""Time-outs of all that uses the database, and the settings that each connection sends for them.
 
 Owns: these limits, and how PostgreSQL and libpq call them. Does not own: where they are set (``api.settings``), nor
 what is done when one is over (``database``, ``stuck_writers``).
@@ -37,7 +37,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     link_timeout_s: Seconds = 60.0
 
     def options(self, *, idle_s: float) -> str:
-        """What the server is told when a connection begins, as command-line options of it."""
+        """Options that a new connection sends to the server, in the form of command-line options."""
         after, every = _keepalives(self.link_timeout_s)
         settings = {
             "lock_timeout": _milliseconds(self.lock_timeout_s),

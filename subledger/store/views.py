@@ -28,7 +28,7 @@ Answer = TypeVar("Answer", covariant=True)
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """How many expiries are due and not recorded, and since when the first is. 10,000 of them are counted at most.
+    """Expiries that are due and not recorded: their number, at most 10,000, and the time of the first.
 
     What such blocks have left is shown as the customer's until the sweep records the expiry.
     """
@@ -48,8 +48,8 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     """The ledger's: of a sandbox, its clock."""
     due: Due | None = None
-    """What of the answer a sweep would change: expiries due by the end of ``as_of`` and by now. None where the question
-    names its ``known_at``: that answer never changes.
+    """Expiries due by the end of ``as_of`` and by now, which a sweep would record. None if the question names its
+    ``known_at``: that answer never changes.
     """
 
     @property
@@ -223,7 +223,7 @@ def _due_by(now: datetime, zone: ZoneInfo, as_of: date | None) -> datetime:
 def _asked_of(
     database: Database, ledger: str, now: datetime, as_of: date | None, known_at: datetime | None, customer: str | None
 ) -> dict[str, Any]:
-    """What every question of a point in time has as parameters. ``as_of`` defaults to today where the ledger lives."""
+    """Parameters of every point-in-time query. ``as_of`` defaults to today in the ledger's time zone."""
     zone = database.zones.get(ledger)
     if zone is None:
         with database.read() as connection:

@@ -59,7 +59,7 @@ def _post(path: str, key: str | None, *headers: str) -> bytes:
 
 
 class Attack:
-    """What hostile clients do, on one connection after another, until each is done or the server ends it."""
+    """Hostile clients: one connection after another, until each is done or the server ends it."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port

@@ -93,7 +93,7 @@ HEADERS: tuple[tuple[str, str], ...] = (
 
 
 class Result(msgspec.Struct):
-    """How many inputs there were, what was answered how often, and each input that was answered wrongly."""
+    """Counts of inputs and of answers, and each input that was answered wrongly."""
 
     inputs: int = 0
     raw: int = 0
@@ -111,7 +111,7 @@ class Result(msgspec.Struct):
 
 
 class Books(msgspec.Struct, frozen=True):
-    """What there is to ask for: values of path parameters that exist, by name, and a key."""
+    """Existing values of path parameters, by name, and a key."""
 
     values: dict[str, tuple[str, ...]]
     key: str

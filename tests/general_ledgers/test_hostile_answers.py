@@ -183,7 +183,7 @@ def test_a_webhook_that_never_ends_its_answer_is_given_up(
 
 
 class HostileIntacct(IntacctStandIn):
-    """Does what it is asked, and answers ``hostile`` times with a bomb, or always that there is more."""
+    """Obeys each request, but answers ``hostile`` times with a bomb, or always that more pages follow."""
 
     def __init__(self) -> None:
         super().__init__()

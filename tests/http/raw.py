@@ -42,7 +42,7 @@ class Served:
         return self._stack.enter_context(connection)
 
     def ask(self, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-        """What is answered to some bytes: the status, headers, and all that comes until the connection is closed."""
+        """Sends some bytes and returns the answer: status, headers, and all until the connection is closed."""
         connection = self.connect()
         with suppress(OSError):  # closed before all of it was sent
             connection.sendall(sent)

@@ -45,6 +45,6 @@ def serving(url: str, **environment: str) -> Iterator[Server]:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections."""
+    """True if a process accepts connections at this port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

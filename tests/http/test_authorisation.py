@@ -102,7 +102,7 @@ NEEDED: dict[tuple[str, str], str] = {
     (method, path): needed for method, path, needed in (line.split(None, 2) for line in EXPECTED.split("\n") if line)
 }
 VALUES = {"ledger": "a", "position": "1", "number": "1", "line": "1", "period": "2026-01"}
-"""What stands in the place of a path's parameters; ``none`` for the rest."""
+"""Values of path parameters by name; ``none`` for the others."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What another web site has a browser send here changes nothing, whichever way a page can send it."""
+"""Requests that another web site makes a browser send change nothing, in any way that a page can send them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _raw(text: str, *, lines: str = "\n") -> list[str]:
 
 
 def _runs(cell: str) -> bool:
-    """Whether a spreadsheet may run a cell; a number of ours it may read."""
+    """True if a spreadsheet may run a cell as a formula; a plain number is harmless."""
     with suppress(ValueError):
         float(cell)
         return False

@@ -1,4 +1,4 @@
-"""What comes before a request is bounded, over real sockets: headers, addresses, blank lines, time, connections."""
+"""Bounds before a request is complete, over real sockets: headers, addresses, blank lines, time, connections."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ STEPS = st.lists(
 
 
 class Model:
-    """What must be listed: by content, from nothing but the answers."""
+    """The rejections that must be listed, by content, computed from the answers alone."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -157,7 +157,7 @@ def test_every_refused_event_is_listed_once_until_it_is_recorded_or_dismissed(
 
 
 def _statuses_of_a_file(service: Subledger, ledger: str, documents: list[Any], path: Path) -> list[str]:
-    """What became of each line of a file: the rejected ones are those of its file of rejected lines."""
+    """Statuses of a file's lines: the rejected ones are those of its file of rejected lines."""
     lines = b"".join(orjson.dumps(document) + b"\n" for document in documents)
     rejected_path = path.with_name("events.jsonl.rejected.jsonl")
     before = _position(service, ledger)

@@ -1,5 +1,4 @@
-"""Who did it: the name behind every act of a person is in the event or the row, and every place that shows the act
-shows the name."""
+"""The person behind every act is in its event or row, and every place that shows the act shows the name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with an event is said in plain English, once for all of it, with what would be right."""
+"""Errors of an event: plain English, all faults in one answer, each with the expected value."""
 
 from __future__ import annotations
 

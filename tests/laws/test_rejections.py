@@ -1,4 +1,4 @@
-"""What is read of a refused event, whatever was sent; and that the file of refused lines can be sent again."""
+"""Reading refused events, whatever was sent; and the file of refused lines can be sent again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the same event, or call, may succeed later: decided for every error, with its reason.
+"""``retryable`` of every error, with its reason: the same event, or call, may succeed later, or cannot.
 
 ``True``: once another fact has arrived, a person has decided, or the service answers again. ``False``: however often it
 is sent. What waits for a person to *set something up* (a ledger, a channel, a format) is False: nothing that arrives by

@@ -106,7 +106,7 @@ def tamper(url: str, table: str, statement: str) -> None:
 
 
 def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:
-    """What a verification finds, apart from what tests take away of the schema so as to get past it."""
+    """Differences that a verification finds, without those of the schema: tests disable parts of it to tamper."""
     return [found for found in verify(service.database, ledger).differences if found.check != "schema"]
 
 

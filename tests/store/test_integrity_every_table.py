@@ -137,7 +137,7 @@ def _make_up(owner: psycopg.Connection[Any], name: str) -> None:
 
 
 def _sign(owner: psycopg.Connection[Any]) -> None:
-    """What was made up as signed is the log's head."""
+    """Makes the invented checkpoint sign the log's head."""
     owner.execute("ALTER TABLE checkpoints DISABLE TRIGGER append_only")
     owner.execute(
         "UPDATE checkpoints c SET size = b.last_position, root = b.root FROM batches b"

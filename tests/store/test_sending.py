@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 
 
 def ends(do: Callable[[], Any]) -> Any:
-    """What a call returns; the test fails if it never does."""
+    """Returns the result of a call; the test fails if the call never returns."""
     outcome: list[Any] = []
 
     def run() -> None:

@@ -176,7 +176,7 @@ def give_up_soon(database: Database) -> None:
 def test_a_link_that_falls_silent_in_a_batch_lets_others_go_on(
     url: str, connected: Callable[[Timeouts], Subledger], size: int
 ) -> None:
-    """What was sent before lies in the server, with the lock: in the middle of a statement, or of a COPY."""
+    """The server has received a part, and holds the lock: in the middle of a statement, or of a COPY."""
     with opened_link(url) as (its_url, link):
         database = Database(its_url)
         service = Subledger(database)

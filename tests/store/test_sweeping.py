@@ -1,4 +1,4 @@
-"""What is due is swept without anybody's asking; until then every answer that it would change says so."""
+"""Due expiries are swept automatically; until then every answer that they would change says so."""
 
 from __future__ import annotations
 

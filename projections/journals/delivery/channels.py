@@ -147,8 +147,9 @@ def check_delivers(state: LedgerState) -> None:
 
 
 def check_allowed(database: Database, channel: Channel) -> None:
-    """What may have changed since the channel was set: the hosts and folders that are allowed, and what its ledger may
-    use. Raises InvalidInput, CredentialNotGranted.
+    """Checks a channel again as it is used: allowed hosts and folders, and grants, may have changed since it was set.
+
+    Raises InvalidInput, CredentialNotGranted.
     """
     channel.settings.check()
     with database.read() as connection:

@@ -92,7 +92,7 @@ def revoke(database: Database, ledger: str, credential: str, *, by: str) -> bool
 
 
 def list_grants(connection: AnyConnection | WriteConnection, ledger: str) -> list[Grant]:
-    """What a ledger was granted, in order of name, also what it no longer is."""
+    """All grants of a ledger in order of name, revoked ones included."""
     return [
         Grant(**dict(zip(Grant.__struct_fields__, row, strict=True)))
         for row in rows(connection, LIST, {"ledger": ledger})

@@ -33,9 +33,9 @@ from subledger.store.tables import APP_ROLE
 SCHEMA: Final = "jobs"
 DELIVER: Final = "deliver"
 _STOPS_WITHIN_S: Final = 1.0
-"""How long a worker that is to stop lets its jobs go on, before it asks them to end after the delivery in hand."""
+"""Seconds that a stopping worker lets its jobs continue before it asks them to end after the current delivery."""
 _FINISHES_WITHIN_S: Final = 1e6
-"""How long one that ends by itself lets them: as long as they take."""
+"""The same of a worker that ends by itself: as many as its jobs take."""
 _PAGE: Final = 500
 
 log = structlog.get_logger("subledger.worker")
@@ -81,9 +81,9 @@ class Jobs:
     def work(
         self, *, concurrency: int = 2, forever: bool = True, told_to_stop: Callable[[], None] = lambda: None
     ) -> None:  # fmt: skip
-        """Does jobs: until it is asked to stop, or, not ``forever``, until there is nothing to do now.
+        """Runs jobs until a stop is requested, or, if not ``forever``, until no job is due.
 
-        ``forever`` it is asked by SIGTERM or SIGINT, and calls ``told_to_stop`` first.
+        With ``forever``, SIGTERM and SIGINT request the stop; ``told_to_stop`` is called first.
         """
         with _available():
             asyncio.run(self._work(concurrency, forever, told_to_stop))

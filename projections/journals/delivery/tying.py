@@ -21,8 +21,9 @@ from subledger.store.ledgers import ledger_head
 
 
 def ask_trial_balance(database: Database, channel: Channel, periods: Sequence[Period]) -> list[Theirs]:
-    """What the general ledger's accounts moved in some months. Raises NotAnswered, NotSupportedYet, and
-    as ``channels.check_allowed``.
+    """Asks the general ledger for the movements of its accounts in some months.
+
+    Raises NotAnswered, NotSupportedYet, and the errors of ``channels.check_allowed``.
     """
     with database.read() as connection:
         currency = ledger_head(connection, channel.ledger).state.functional_currency
