@@ -35,7 +35,13 @@ def register(app: typer.Typer) -> None:
 def keys_create(
     ledger: LedgerOption,
     role: Annotated[str, typer.Option(help="reader, writer, controller or admin.")],
-    name: Annotated[str, typer.Option(help="Whose it is, a person or a program: keys of one name are one person.")],
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Whose it is, a person or a program; default the user of this machine. One name is one person.",
+            metavar="NAME",
+        ),
+    ] = whoami(),
     expires: Expires = None,
     by: By = whoami(),
     json_: Json = False,

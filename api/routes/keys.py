@@ -30,7 +30,9 @@ class NewKey(BaseModel):
 
     ledger: str = Field(max_length=64, pattern=r"^[^\x00]+$", description="The ledger, or * for every one")
     role: Literal["reader", "writer", "controller", "admin"]
-    name: str = Field(max_length=200, description="Whose it is: keys of one name are one person")
+    name: str | None = Field(
+        default=None, max_length=200, description="Whose it is, by default the caller's: one name is one person"
+    )
     expires_at: str | None = Field(default=None, description="It is refused from this moment on; never by default")
 
 
@@ -66,8 +68,8 @@ def create(
         with service.database.read() as connection:
             ledger_head(connection, body.ledger)
     made = keys.create_key(
-        service.database, ledger=body.ledger, role=body.role, name=body.name, by=caller,
-        expires_at=_moment(body.expires_at),
+        service.database, ledger=body.ledger, role=body.role, by=caller, expires_at=_moment(body.expires_at),
+        name=caller if body.name is None else body.name,
     )  # fmt: skip
     return key_documents.new_key(made)
 

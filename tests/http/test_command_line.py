@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import subprocess
@@ -259,6 +260,8 @@ def test_every_command_has_help(run: Run) -> None:
 def test_a_key_is_printed_once_and_the_database_url_is_for_psql(run: Run) -> None:
     run("ledger", "create", "keyed", "--currency", "USD")
     assert run("keys", "create", "--ledger", "keyed", "--role", "reader", "--name", "ann").stdout.startswith("sl_")
+    unnamed = _json(run("keys", "create", "--ledger", "keyed", "--role", "reader", "--json"))
+    assert unnamed["name"] == unnamed["created_by"] == getpass.getuser()
     assert run("keys", "create", "--ledger", "keyed", "--role", "king", "--name", "ann").returncode == 2
     assert run("database").stdout.startswith("postgresql://")
     assert run("init").returncode == 0

@@ -80,6 +80,22 @@ def test_keys_are_listed_with_whose_they_are_and_without_their_secret_or_its_has
     assert _client(service, answer.json()["key"]).post("/v1/ledgers/acme/events", json=[]).status_code == 200
 
 
+def test_a_key_without_a_name_is_in_the_name_of_who_makes_it(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    ann = _client(service, create_key(service.database, ledger="*", role="admin", name="ann").secret)
+    answer = ann.post("/v1/keys", json={"ledger": "acme", "role": "reader"})
+    assert (answer.status_code, answer.json()["name"], answer.json()["created_by"]) == (201, "ann", "ann")
+
+
+def test_the_open_server_makes_no_key_without_a_name(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    here = TestClient(
+        create_app(service, open_on_loopback=True), base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)
+    )
+    answer = here.post("/v1/keys", json={"ledger": "acme", "role": "reader"})
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid_value", "name")
+
+
 def test_a_page_of_keys_goes_on_where_the_last_one_ended(own: tuple[Subledger, str]) -> None:
     service, _ = own
     made = [create_key(service.database, ledger="*", role="admin", name="ann") for _ in range(5)]
