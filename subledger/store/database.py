@@ -34,6 +34,16 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false)
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 """
 
+SESSION: Final = {
+    "timezone": "UTC", "datestyle": "ISO,MDY", "intervalstyle": "postgres", "bytea_output": "hex",
+    "extra_float_digits": "1", "client_encoding": "UTF8", "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off", "search_path": "public",
+}  # fmt: skip
+"""Settings of every session of ours: seals of rows, facts of the schema and other compared texts depend on them.
+
+A database or a role may have others (ALTER DATABASE … SET); ours come first.
+"""
+
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 
 WriteConnection = Connection
@@ -45,6 +55,11 @@ def driver(connection: sa.Connection | sa.PoolProxiedConnection) -> WriteConnect
     found = pooled.driver_connection
     assert isinstance(found, Connection)
     return found
+
+
+def session_options(**other: str) -> str:
+    """The settings of ``SESSION``, of which some may be ``other``, as command-line options of the server."""
+    return " ".join(f"-c {name}={value}" for name, value in {**SESSION, **other}.items())
 
 
 def engine_url(url: str) -> sa.URL:
@@ -170,7 +185,7 @@ def _engine(
 
     In one, the server may say nothing for as long as it waits for a lock.
     """
-    options = f"-c role={APP_ROLE} -c timezone=UTC -c datestyle=ISO {timeouts.options(idle_s=idle_s)}"
+    options = f"-c role={APP_ROLE} {session_options()} {timeouts.options(idle_s=idle_s)}"
     silence_s = idle_s + timeouts.lock_timeout_s
     parsed = engine_url(url)
     arguments = {name: value for name, value in timeouts.of_link.items() if name not in parsed.query}

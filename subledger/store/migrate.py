@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import migrations
-from subledger.store.database import connect, engine_url
+from subledger.store.database import connect, engine_url, session_options
 from subledger.store.timeouts import Timeouts
 
 
@@ -29,7 +29,9 @@ def owner_engine(url: str) -> sa.Engine:
 
     A migration may take as long as its tables are large, and be idle meanwhile; a lost link ends it like any other.
     """
-    engine = sa.create_engine(engine_url(url), connect_args=Timeouts().of_link)
+    parsed = engine_url(url)
+    options = f"{parsed.query.get('options', '')} {session_options()}".strip()
+    engine = sa.create_engine(parsed, connect_args={"options": options, **Timeouts().of_link})
     sa.event.listen(engine, "do_connect", connect)
     return engine
 

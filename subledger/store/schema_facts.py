@@ -38,8 +38,15 @@ SELECT format('constraint %%s %%s %%s%%s', o.name, c.conname, pg_get_constraintd
               CASE WHEN c.convalidated THEN '' ELSE ' not valid' END)
 FROM ours o JOIN pg_constraint c ON c.conrelid = o.oid AND c.contype <> 'n'
 UNION ALL
-SELECT format('index %%s%%s', pg_get_indexdef(i.indexrelid),
-              CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE ' invalid' END)
+SELECT format('index %%s%%s%%s', pg_get_indexdef(i.indexrelid),
+              CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE ' invalid' END,
+              -- Functions, operators and classes of operators that neither the server nor an extension brought.
+              (SELECT string_agg(' runs ' || pg_describe_object(d.refclassid, d.refobjid, 0), '')
+               FROM pg_depend d
+               WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                 AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass)
+                 AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.refclassid AND e.objid = d.refobjid
+                                 AND e.deptype = 'e')))
 FROM ours o JOIN pg_index i ON i.indrelid = o.oid
 UNION ALL
 SELECT format('trigger %%s %%s enabled=%%s', o.name, pg_get_triggerdef(t.oid), t.tgenabled)
@@ -98,6 +105,14 @@ def facts_of(connection: psycopg.Connection[Any], functions: Sequence[str]) -> s
     ).fetchall()  # fmt: skip
     found += connection.execute(VIEW_FACTS, {"views": list(VIEWS), "major": _major(connection)}).fetchall()
     return {" ".join(str(fact).split()) for (fact,) in found}
+
+
+def may_be_added(fact: str) -> bool:
+    """Tells an index that an operator may add: it makes reading faster, and changes and refuses nothing.
+
+    One that is unique, invalid or runs somebody's own functions is none of these.
+    """
+    return fact.startswith("index CREATE INDEX ") and not fact.endswith(" invalid") and " runs " not in fact
 
 
 def functions_written_down() -> list[str]:

@@ -26,7 +26,7 @@ from psycopg import sql
 from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
 from subledger.periods import Period
-from subledger.store.database import Database
+from subledger.store.database import SESSION, Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.migrate import is_current, migrate
 from subledger.store.tables import APP_ROLE
@@ -177,6 +177,7 @@ def _in_its_own_process(url: str, ledger: str, events: int, say: Say) -> Built:
 
 
 def _build(pipe: Connection[Any, Any], url: str, ledger: str, events: int) -> None:
+    SESSION["search_path"] = "benchmark,public,pg_catalog"  # the clock of the benchmark, in this process alone
     builder = _Builder(pipe, url, ledger, events)
     try:
         builder.run()

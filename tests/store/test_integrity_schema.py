@@ -51,6 +51,13 @@ CHANGES = [
     "ALTER TABLE journals OWNER TO subledger_app",
     "ALTER TABLE approvals DROP CONSTRAINT ck_approvals_two_persons",
     "DROP INDEX ux_events_key",
+    "DROP INDEX ix_blocks_customer",
+    "DROP INDEX ix_blocks_customer; CREATE INDEX ix_blocks_customer ON blocks (ledger, customer)",
+    "CREATE UNIQUE INDEX mine ON wallets (ledger, customer)",
+    "CREATE INDEX mine ON wallets (customer); UPDATE pg_index SET indisvalid = false"
+    " WHERE indexrelid = 'mine'::regclass",
+    "CREATE FUNCTION mine(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';"
+    " CREATE INDEX mine ON wallets (mine(customer))",
     "ALTER TABLE events ALTER COLUMN data DROP NOT NULL",
     "ALTER TABLE events ALTER COLUMN data SET DEFAULT 'x'",
     "ALTER TABLE events ADD COLUMN mine text",
@@ -66,6 +73,12 @@ def test_a_guard_that_was_taken_away_or_changed_is_found(owner: psycopg.Connecti
     found: list[Any] = list(schema_faults(owner))
     assert found
     assert {breach.check for breach in found} == {"schema"}
+
+
+@pytest.mark.parametrize("index", ["(customer)", "(lower(customer))", "USING hash (customer) WHERE ledger <> ''"])
+def test_an_index_that_is_not_unique_is_no_difference(owner: psycopg.Connection[Any], index: str) -> None:
+    owner.execute(f"CREATE INDEX mine ON wallets {index}".encode())
+    assert list(schema_faults(owner)) == []
 
 
 def test_every_constraint_and_index_is_a_fact() -> None:

@@ -26,7 +26,7 @@ from projections.journals.delivery import outbox
 from projections.journals.delivery.channels import get_channel, list_channels
 from projections.journals.delivery.sending import deliver_due
 from subledger.errors import DatabaseUnavailable, NotFound
-from subledger.store.database import Database
+from subledger.store.database import Database, session_options
 from subledger.store.ledgers import ledger_heads
 from subledger.store.tables import APP_ROLE
 
@@ -58,7 +58,7 @@ class Jobs:
         self._opening = threading.Lock()  # who closes the queue's connections closes them for all
         limits = database.timeouts
         # What the queue asks is answered at once, so its transactions are as short as a writer's.
-        options = f"-c role={APP_ROLE} -c search_path={SCHEMA} -c timezone=UTC " + limits.options(
+        options = f"-c role={APP_ROLE} {session_options(search_path=SCHEMA)} " + limits.options(
             idle_s=limits.stuck_writer_s
         )
         connector = procrastinate.PsycopgConnector(
