@@ -74,6 +74,16 @@ WHERE (%(scope)s = '*' OR ledger = %(scope)s) AND (created_at, key_id) > (%(at)s
 ORDER BY created_at, key_id LIMIT %(limit)s
 """
 NAMES: Final = "SELECT DISTINCT name FROM api_keys"
+MAKERS: Final = """
+-- Whoever made a key, the keys that it replaces, or a key of one of its makers.
+WITH RECURSIVE made (key_id, name, created_by, replaces) AS (
+    SELECT key_id, name, created_by, replaces FROM api_keys WHERE key_id = %(key_id)s
+    UNION
+    SELECT k.key_id, k.name, k.created_by, k.replaces FROM made m
+    JOIN api_keys k ON k.key_id = m.replaces OR k.name = m.created_by
+)
+SELECT DISTINCT created_by FROM made WHERE created_by IS NOT NULL ORDER BY created_by
+"""
 NOW: Final = "SELECT now()"
 ANY_IN_FORCE: Final = f"SELECT 1 FROM api_keys WHERE {STATE} IN ('active', 'ending') LIMIT 1"
 
@@ -145,6 +155,12 @@ def list_keys(
     where = {"scope": scope, "at": start[0], "id": start[1], "limit": limit}
     with database.write() as connection:
         return [_key(row) for row in connection.execute(PAGE, where)]
+
+
+def makers_of(database: Database, key_id: str) -> tuple[str, ...]:
+    """The names of those who made a key or what it comes from: whoever made it may call with it, in its name."""
+    with database.write() as connection:
+        return tuple(name for (name,) in connection.execute(MAKERS, {"key_id": key_id}))
 
 
 def any_key_in_force(database: Database) -> bool:

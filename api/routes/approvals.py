@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents
 from api.access import Access
-from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
+from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Makers, Service, needs
 from api.routes.guarded import Router
 from subledger.event_data import parse_time
 from subledger.events import format_time
@@ -52,12 +52,13 @@ def page(
 
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
-def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller) -> dict[str, Any]:
+def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
     """Allows what waits: it is recorded now, with the names of who asked and who allowed it.
 
-    Who asked for it cannot allow it. What the books do not allow any more is answered with why, and goes on waiting.
+    Who asked for it cannot allow it, nor can a key that they made. What the
+    books do not allow any more is answered with why, and goes on waiting.
     """
-    outcome = service.recorder.decide_approval(ledger, approval, by=caller, allow=True)
+    outcome = service.recorder.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:
         raise outcome.error
     return {"approval_id": approval, "state": "approved", **documents.outcome(outcome)}
@@ -69,9 +70,10 @@ def refuse(
     ledger: LedgerId,
     approval: ApprovalId,
     caller: Caller,
+    makers: Makers,
     body: Annotated[Note | None, Body(examples=[{"note": "the evidence is of another product"}])] = None,
 ) -> dict[str, Any]:
     """Refuses what waits: it is never recorded, and its event id is spent."""
     note = None if body is None else body.note
-    outcome = service.recorder.decide_approval(ledger, approval, by=caller, allow=False, note=note)
+    outcome = service.recorder.decide_approval(ledger, approval, by=caller, allow=False, note=note, made_by=makers)
     return {"approval_id": approval, "state": "refused", "id": outcome.event_id}

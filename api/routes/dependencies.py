@@ -9,7 +9,9 @@ from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 from fastapi import Depends, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
 
+from api import keys
 from api.access import EVERY_LEDGER, Access, KeyDesk, NotAuthenticated, authorize
 from api.service import Subledger
 from subledger.errors import InvalidValue
@@ -33,6 +35,7 @@ class Guard:
             found, _ = await self._desk().find(key.strip())
             request.state.caller = authorize(found, ledger=ledger, needed=needed)
             assert found is not None  # else it was refused
+            request.state.key_id = found.key_id
             request.state.rights, request.state.scope = Access[found.role.upper()], found.ledger
             return
         if self._open_on_loopback and _from_this_machine(request):
@@ -83,12 +86,19 @@ async def _caller(request: Request) -> str:
     return caller_of(request)
 
 
+async def _makers(service: Annotated[Subledger, Depends(_service)], request: Request) -> tuple[str, ...]:
+    key_id: str | None = getattr(request.state, "key_id", None)
+    return () if key_id is None else await run_in_threadpool(keys.makers_of, service.database, key_id)
+
+
 async def _rights(request: Request) -> Access:
     rights: Access = getattr(request.state, "rights", Access.READER)
     return rights
 
 
 Caller = Annotated[str, Depends(_caller)]
+Makers = Annotated[tuple[str, ...], Depends(_makers)]
+"""The names of those who made the caller's key."""
 Rights = Annotated[Access, Depends(_rights)]
 """What the caller may do beyond what the route needs, for answers that do not show everything to everybody."""
 Service = Annotated[Subledger, Depends(_service)]

@@ -109,11 +109,18 @@ def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, mak
 
 
 def decidable(
-    connection: WriteConnection, ledger: str, approval_id: str, checker: str, *, allow: bool
+    connection: WriteConnection,
+    ledger: str,
+    approval_id: str,
+    checker: str,
+    *,
+    allow: bool,
+    made_by: Sequence[str] = (),
 ) -> tuple[Event, Approval]:
     """The event that a second person may allow or refuse, with both names.
 
-    A request that nobody made by name can only be refused: whoever allows it may have made it.
+    ``made_by``: the makers of the checker's key, any of whom may be the one who calls with it. A request that nobody
+    made by name can only be refused: whoever allows it may have made it.
     Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson.
     """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
@@ -149,6 +156,12 @@ def decidable(
             expected=f"somebody other than {asked.maker}",
             found=checker,
         )
+    elif any(is_somebody(name) and same_person(asked.maker, name) for name in made_by):
+        raise SamePerson(
+            f"the key of {checker} was made by {asked.maker}, who asked for it, so somebody else has to decide, with a "
+            "key that somebody else made",
+            field="by", expected=f"a key that {asked.maker} did not make", found=checker,
+        )  # fmt: skip
     return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
 
 

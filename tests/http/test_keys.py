@@ -231,6 +231,43 @@ def test_keys_that_may_be_one_persons_are_no_second_person(
     assert bob.post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
 
 
+@pytest.mark.parametrize("steps", ["made", "rotated", "made by a made one", "rotated by a made one"])
+def test_a_key_that_the_maker_made_is_no_second_person(steps: str, own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    ann = _client(service, create_key(service.database, ledger="acme", role="admin", name="ann", by="root").secret)
+    asked = {"ledger": "acme", "role": "admin", "name": "bob"}
+    if steps == "rotated":
+        bob = create_key(service.database, ledger="acme", role="admin", name="bob", by="root")
+        made = ann.post(f"/v1/keys/{bob.key.key_id}/rotate").json()
+    else:
+        made = ann.post("/v1/keys", json=asked).json()
+    if steps == "made by a made one":
+        made = _client(service, made["key"]).post("/v1/keys", json={**asked, "name": "carl"}).json()
+    elif steps == "rotated by a made one":
+        made = _client(service, made["key"]).post(f"/v1/keys/{made['key_id']}/rotate").json()
+    approval = ann.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
+    second = _client(service, made["key"])
+    for decision in ("approve", "refuse"):
+        answer = second.post(f"/v1/ledgers/acme/approvals/{approval}/{decision}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "same_person")
+        assert "made by ann" in answer.json()["detail"]
+    dora = create_key(service.database, ledger="acme", role="controller", name="dora", by="root")
+    assert _client(service, dora.secret).post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
+
+
+def test_a_key_decides_about_what_others_than_its_maker_asked_for(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    ann = _client(service, create_key(service.database, ledger="acme", role="admin", name="ann", by="root").secret)
+    bob, carl = (
+        _client(
+            service, ann.post("/v1/keys", json={"ledger": "acme", "role": "controller", "name": name}).json()["key"]
+        )
+        for name in ("bob", "carl")
+    )
+    approval = bob.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
+    assert carl.post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
+
+
 def test_the_last_use_is_kept_and_written_at_most_once_a_minute(own: tuple[Subledger, str]) -> None:
     service, url = own
     made = create_key(service.database, ledger="acme", role="reader", name="bob")
