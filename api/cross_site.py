@@ -1,7 +1,8 @@
 """Requests that another web site has a browser send here: refused before anything looks at them.
 
 The open server (embedded, without keys, on loopback) trusts whoever can reach it, and a browser on the same machine
-can, on behalf of any page it shows. Owns: which requests that change something may come from where, and which types of
+can, on behalf of any page it shows. A request that only reads is refused too: a checkpoint writes, a verification
+costs. Only a link to a page for people may be followed. Owns: which requests may come from where, and which types of
 body. Does not own: who is let in (``access``), how long a body may be.
 
 A browser says where a request comes from in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. What it may send
@@ -11,16 +12,19 @@ of plain text: no such body is taken.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from subledger.errors import InvalidInput, SubledgerError
 
-CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+PAGES: Final = ("/", "/docs", "/redoc")
+"""Pages for people, to which any site may link; so it may to a report as HTML."""
+_REPORT: Final = re.compile(r"/v1/ledgers/[^/]+/reports/(?!integrity$)[^/]+")
 OF_FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 _OF_THIS_SITE: Final = ("same-origin", "none")
 _PORTS: Final = {"http": 80, "https": 443}
@@ -41,22 +45,34 @@ class UnsupportedMediaType(InvalidInput):
 
 
 class SameSiteOnly:
-    """Refuses what changes something and comes from another site, or has a body that any page could send."""
+    """Refuses what comes from another site, but for a link that was followed, and a body that any page could send."""
 
     def __init__(self, app: ASGIApp, refusal: Refusal) -> None:
         self._app = app
         self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in CHANGING:
+        if scope["type"] == "http":
             headers = Headers(scope=scope)
             try:
-                check_site(headers, scope["scheme"])
+                if not _follows_a_link(scope, headers):
+                    check_site(headers, scope["scheme"])
                 if scope["method"] == "POST":  # of another method a browser asks first, and is not answered
                     check_body_type(headers)
             except SubledgerError as error:
                 return await self._refusal(error)(scope, receive, send)
         return await self._app(scope, receive, send)
+
+
+def _follows_a_link(scope: Scope, headers: Headers) -> bool:
+    """True for the whole page of a browser's window that goes to a page for people: no other page sees the answer."""
+    is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") in (None, "document")
+    if scope["method"] != "GET" or not is_navigation:
+        return False
+    path = scope["path"]
+    if path in PAGES:
+        return True
+    return bool(_REPORT.fullmatch(path)) and parse_qs(scope["query_string"].decode("latin-1")).get("format") == ["html"]
 
 
 def check_site(headers: Headers, scheme: str) -> None:

@@ -11,10 +11,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
-from api.cross_site import CHANGING
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.own_event_data import Approvals
+from subledger.store.checkpoints import last_signed
 from subledger.store.database import Database
 from tests.conftest import cloud_event
 from tests.scratch_database import scratch_database
@@ -85,16 +85,40 @@ def test_another_site_changes_nothing(headers: dict[str, str], browser: TestClie
     assert _position(browser, ledger) == before
 
 
+@pytest.mark.parametrize("headers", FROM_ANOTHER_SITE, ids=json.dumps)
+def test_another_site_has_nothing_signed_and_nothing_verified(
+    headers: dict[str, str], browser: TestClient, ledger: str, service: Subledger
+) -> None:
+    navigating = {**headers, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    for path in ("checkpoint", "reports/integrity", "reports/integrity?format=html", "balances"):
+        for sent in (headers, navigating):
+            answer = browser.get(f"/v1/ledgers/{ledger}/{path}", headers=sent)
+            assert (answer.status_code, answer.json()["code"]) == (403, "cross_site"), path
+    with service.database.read() as connection:
+        assert last_signed(connection, ledger) is None
+
+
+def test_a_link_on_another_site_leads_to_pages_for_people(browser: TestClient, ledger: str) -> None:
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    report = f"/v1/ledgers/{ledger}/reports/trial-balance"
+    for page in ("/", "/docs", "/redoc", f"{report}?format=html"):
+        assert browser.get(page, headers=link).status_code == 200, page
+        for other in ({"sec-fetch-dest": "iframe"}, {"sec-fetch-mode": "no-cors"}):
+            assert browser.get(page, headers={**link, **other}).status_code == 403, page
+    assert browser.get(report, headers=link).status_code == 403
+    assert browser.get(f"{report}?format=csv&format=html", headers=link).status_code == 403
+
+
 @pytest.mark.parametrize("headers", FROM_HERE, ids=json.dumps)
 def test_programs_and_pages_of_this_server_go_on(headers: dict[str, str], browser: TestClient, ledger: str) -> None:
     assert browser.post(CLOSE.format(ledger=ledger), headers=headers).status_code == 200
 
 
-def test_every_route_that_changes_something_refuses_another_site(browser: TestClient) -> None:
+def test_every_route_refuses_another_site(browser: TestClient) -> None:
     paths = browser.get("/openapi.json").json()["paths"]
-    changing = [(m.upper(), path) for path, operations in paths.items() for m in operations if m.upper() in CHANGING]
-    assert len(changing) > 20
-    for method, path in changing:
+    routes = [(method.upper(), path) for path, operations in paths.items() for method in operations]
+    assert len(routes) > 60
+    for method, path in routes:
         answer = browser.request(method, path, headers=EVIL)
         assert (answer.status_code, answer.json()["code"]) == (403, "cross_site"), (method, path)
 
