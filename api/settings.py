@@ -8,6 +8,7 @@ folder. So the working directory never decides that there is another, empty data
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -43,14 +44,34 @@ class SchemaOutOfDate(Refused):
 def home() -> Path:
     """``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else ``subledger`` in the
     user's data folder (``~/.local/share`` on Linux). It need not be there yet.
+
+    Whoever can write to a directory above could put a home of theirs there: so the search ends before a directory that
+    everybody can write to, and passes by a ``.subledger`` that is a link or another user's.
     """
     if named := os.environ.get("SUBLEDGER_HOME"):
         return Path(named).absolute()
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / NEAREST).is_dir():
+        if _is_open_to_all(folder):
+            break
+        if _is_own_directory(folder / NEAREST):
             return folder / NEAREST
     return platformdirs.user_data_path("subledger", appauthor=False)
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    """True if every user can write there, unless it is ours and sticky: then nobody else can rename what is ours."""
+    found = folder.stat()
+    is_kept = bool(found.st_mode & stat.S_ISVTX) and found.st_uid == os.geteuid()
+    return bool(found.st_mode & stat.S_IWOTH) and not is_kept
+
+
+def _is_own_directory(place: Path) -> bool:
+    try:
+        found = place.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 NEAREST: Final = ".subledger"

@@ -39,6 +39,26 @@ def test_the_home_is_found_upwards_from_the_working_directory(monkeypatch: pytes
     assert settings.home() == deep / "here"
 
 
+def test_a_home_that_others_could_have_put_there_is_passed_by(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ours, shared = tmp_path / ".subledger", tmp_path / "shared"
+    work, elsewhere = shared / "work", tmp_path / "elsewhere"
+    for made in (ours, work, elsewhere):
+        made.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    (work / ".subledger").symlink_to(elsewhere)
+    assert settings.home() == ours, "a link leads wherever its maker wants"
+    (shared / ".subledger").mkdir()
+    assert settings.home() == shared / ".subledger"
+    shared.chmod(0o777)
+    assert settings.home() not in (ours, shared / ".subledger"), "everybody can write there"
+    shared.chmod(0o1777)
+    assert settings.home() == shared / ".subledger", "our own, from which nobody else can take anything"
+    if os.geteuid() == 0:
+        shared.chmod(0o755)
+        os.chown(shared / ".subledger", 65534, 65534)
+        assert settings.home() == ours, "another user's"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders, and no XDG_DATA_HOME")
 def test_without_one_it_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("one", "another"):
