@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from projections.journals.mapping import Mapping
 from subledger.accounts import ROLES
+from subledger.events import Event, own_event
+from subledger.ledger import LedgerState
+from subledger.store.database import WriteConnection
+from subledger.store.recorder import OWN_SOURCE, Recorder, raise_first
 
 
 def another_chart(first: int) -> Mapping:
@@ -15,3 +21,19 @@ def another_chart(first: int) -> Mapping:
         }
         for place, role in enumerate(ROLES)
     )  # fmt: skip
+
+
+def adopt_unchecked(recorder: Recorder, ledger: str, mapping: Mapping) -> None:
+    """Adopts a mapping as earlier versions did: incomplete ones too, which logs of that time contain."""
+
+    def plan(_connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
+        number = state.mapping + 1
+        data = {"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
+        return [
+            own_event(
+                source=OWN_SOURCE, event_id=f"mapping.adopted/{number}", type="mapping.adopted", customer=None,
+                occurred_at=datetime(2026, 1, 1, tzinfo=UTC), data=data,
+            )
+        ]  # fmt: skip
+
+    raise_first(recorder.transact(ledger, plan))

@@ -89,6 +89,15 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return attributes_in(self.rows)
 
     @cached_property
+    def roles_mapped(self) -> frozenset[str]:
+        """The roles with a row without narrower keys: whatever is posted to them has an account."""
+        return frozenset(
+            role
+            for role, candidates in self._by_role.items()
+            if any(not any(candidate.cells) and not candidate.attributes for candidate in candidates)
+        )
+
+    @cached_property
     def _by_role(self) -> dict[str, list[_Candidate]]:
         """The rows of each role, the most specific first: so the first that matches wins."""
         found: dict[str, list[_Candidate]] = {}
@@ -255,8 +264,8 @@ def adopt_mapping(
     """Makes this the mapping of journals made from now on; with ``valid_from``, of that month and later ones alone.
 
     So a journal that is made later for an earlier month keeps that month's chart. False where it was adopted last,
-    for the same months: nothing is recorded. Raises InvalidMapping naming every role that the ledger can post
-    to and that has no row.
+    for the same months: nothing is recorded. Raises InvalidMapping naming every role that the ledger's policies can
+    post to and that has no row without narrower keys (product, credit kind, currency, customer attributes).
     """
     first = None if valid_from is None else str(valid_from)
 
@@ -284,11 +293,13 @@ def adopt_mapping(
 
 
 def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Mapping) -> None:
-    mapped = {row["role"] for row in mapping.rows}
+    mapped = mapping.roles_mapped
     missing = [role for (role,) in rows(connection, ROLES_POSTED, {"ledger": state.ledger}) if role not in mapped]
     if missing:
         raise InvalidMapping(
-            f"the mapping has no row for {', '.join(missing)}: ledger {state.ledger} can post to them, and its months "
-            "could not be closed", field="role", expected="a row for every role that the posting policy names",
+            f"the mapping has no row, or only rows with narrower keys, for {', '.join(missing)}: ledger {state.ledger} "
+            "can post to these roles, and its months could not be closed; add a row for each of them in which product, "
+            "credit_kind, currency and customer attributes are empty", field="role",
+            expected="such a row for every role that the ledger's posting policies name",
             found=", ".join(sorted(mapped))[:200], missing=missing,
         )  # fmt: skip

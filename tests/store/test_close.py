@@ -40,6 +40,7 @@ from subledger.errors import (
 )
 from subledger.periods import Period
 from subledger.store.database import Database
+from tests.charts import adopt_unchecked
 from tests.conftest import NewLedger, cloud_event
 from tests.store.tampering import LEDGER, differences, past_triggers
 
@@ -391,7 +392,7 @@ def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
     service: Subledger, database: Database, ledger: str
 ) -> None:
     of_euros = Mapping.from_rows({**row, "currency": "EUR"} for row in default_mapping().rows)
-    adopt_mapping(service.recorder, ledger, of_euros)
+    adopt_unchecked(service.recorder, ledger, of_euros)
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
     with pytest.raises(UnmappedRole):
         journals(service, ledger, JANUARY)

@@ -203,6 +203,30 @@ def test_the_content_hash_depends_on_what_the_rows_say_alone() -> None:
     assert len(one.content_hash) == 64
 
 
+NARROW = (
+    {"currency": "EUR"}, {"product": "api"}, {"credit_kind": "paid"}, {"customer.segment": "smb"},
+    {"product": "api", "customer.segment": "smb"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("narrow", NARROW, ids=lambda keys: " and ".join(keys))
+def test_a_chart_whose_only_rows_of_a_role_have_narrower_keys_is_refused_naming_every_such_role(
+    service: Subledger, database: Database, new_ledger: NewLedger, narrow: dict[str, str]
+) -> None:
+    ledger = new_ledger()
+    chart = default_mapping().rows
+    some = [{**row, **narrow} if row["role"] in ("cash", "usage_revenue") else row for row in chart]
+    some = [row for row in some if row["role"] != "accounts_receivable"]
+    missing = ["accounts_receivable", "cash", "usage_revenue"]
+    with pytest.raises(InvalidMapping, match="accounts_receivable, cash, usage_revenue") as caught:
+        adopt_mapping(service.recorder, ledger, Mapping.from_rows(some))
+    assert caught.value.facts["missing"] == missing
+    with database.read() as connection:
+        assert mapping_for(connection, ledger, Period(2026, 1)) == (1, default_mapping())
+    narrower = [{**row, **narrow, "account": "9"} for row in chart]
+    assert adopt_mapping(service.recorder, ledger, Mapping.from_rows([*chart, *narrower])) is True
+
+
 def test_adopting_the_same_mapping_again_records_nothing(
     service: Subledger, database: Database, new_ledger: NewLedger
 ) -> None:

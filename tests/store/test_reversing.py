@@ -34,7 +34,7 @@ from subledger.errors import (
 )
 from subledger.periods import Period
 from subledger.store.database import Database
-from tests.charts import another_chart
+from tests.charts import adopt_unchecked, another_chart
 from tests.conftest import NewLedger, cloud_event
 
 JANUARY, FEBRUARY = MONTHS = (Period(2026, 1), Period(2026, 2))
@@ -184,7 +184,8 @@ def test_what_cannot_be_reversed_is_refused_and_nothing_is_made(service: Subledg
         reverse(service, "no-such-ledger", 1)
     [empty] = journals(service, ledger, FEBRUARY)
     assert empty.lines == ()
-    adopt(service, ledger, Mapping.from_rows({**row, "product": "none of ours"} for row in default_mapping().rows))
+    of_none = Mapping.from_rows({**row, "product": "none of ours"} for row in default_mapping().rows)
+    adopt_unchecked(service.recorder, ledger, of_none)
     with pytest.raises(JournalNotReversible, match="is empty"):
         reverse(service, ledger, 1, period=FEBRUARY)
     with pytest.raises(UnmappedRole):
