@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from fastapi.concurrency import run_in_threadpool
 
 from subledger.errors import SubledgerError, Unavailable
+from subledger.persons import kept_name
 from subledger.store.database import Database
 from subledger.store.tables import api_keys
 
@@ -88,7 +89,7 @@ def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> 
         raise NotAllowed(f"this key is for ledger {found.ledger}", expected=found.ledger, found=ledger)
     if Access[found.role.upper()] < needed:
         raise NotAllowed(f"this needs the role {needed.name.lower()}", expected=needed.name.lower(), found=found.role)
-    return found.name
+    return kept_name(found.name)
 
 
 class KnownKey(msgspec.Struct, frozen=True):

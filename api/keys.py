@@ -73,7 +73,11 @@ SELECT {_COLUMNS} FROM api_keys
 WHERE (%(scope)s = '*' OR ledger = %(scope)s) AND (created_at, key_id) > (%(at)s, %(id)s)
 ORDER BY created_at, key_id LIMIT %(limit)s
 """
-NAMES: Final = "SELECT DISTINCT name FROM api_keys"
+NAMES: Final = """
+-- Every name with a key, first those that an admin of this ledger, or of every one, is shown.
+SELECT name, bool_or(%(scope)s = '*' OR ledger IN (%(scope)s, '*')) AS is_shown FROM api_keys
+GROUP BY name ORDER BY is_shown DESC, name
+"""
 MAKERS: Final = """
 -- Whoever made a key, the keys that it replaces, or a key of one of its makers.
 WITH RECURSIVE made (key_id, name, created_by, replaces) AS (
@@ -89,12 +93,14 @@ ANY_IN_FORCE: Final = f"SELECT 1 FROM api_keys WHERE {STATE} IN ('active', 'endi
 
 
 def create_key(
-    database: Database, *, ledger: str, role: str, name: str, by: str = NOBODY, expires_at: datetime | None = None
-) -> NewKey:
+    database: Database, *, ledger: str, role: str, name: str, by: str = NOBODY, expires_at: datetime | None = None,
+    scope: str = EVERY_LEDGER,
+) -> NewKey:  # fmt: skip
     """A new key of a person. Raises InvalidValue for an unknown role, a name that is no person's or that looks like
     another key's, and a moment that has passed.
 
-    Keys of one name are one person, who cannot be the second one for what they ask.
+    Keys of one name are one person, who cannot be the second one for what they ask. ``scope``: the ledger whose
+    keys the caller may see; names of other ledgers' keys are not told.
     """
     if role.upper() not in Access.__members__:
         raise InvalidValue(
@@ -104,7 +110,7 @@ def create_key(
     if not is_somebody(kept) or is_unnamed(kept):
         raise InvalidValue("a key needs the name of a person or a program", field="name", found=kept)
     with database.write() as connection:
-        _check_name(connection, kept)
+        _check_name(connection, kept, scope)
         _check_expiry(connection, expires_at)
         row = {"ledger": ledger, "role": role.lower(), "name": kept, "by": by, "expires_at": expires_at}
         return _add(connection, {**row, "replaces": None})
@@ -196,14 +202,21 @@ def _key(row: Sequence[Any]) -> Key:
     return Key(**dict(zip(Key.__struct_fields__, row, strict=True)))
 
 
-def _check_name(connection: WriteConnection, name: str) -> None:
+def _check_name(connection: WriteConnection, name: str, scope: str) -> None:
     """A name is written in one way: another spelling of it would be taken for another person by people."""
-    for (other,) in connection.execute(NAMES):
-        if other != name and is_somebody(other) and same_person(other, name):
+    for other, is_shown in connection.execute(NAMES, {"scope": scope}):
+        if other == name or not is_somebody(other) or not same_person(other, name):
+            continue
+        if not is_shown:
             raise InvalidValue(
-                f"the name {name} looks like {other}, who has a key; if it is the same person, write it as there",
-                field="name", expected=other, found=name,
+                f"the name {name} looks like one that has a key of another ledger; choose a name that cannot be taken "
+                "for it, or write it as it is written there",
+                field="name", expected="a name that looks like no other", found=name,
             )  # fmt: skip
+        raise InvalidValue(
+            f"the name {name} looks like {other}, who has a key; if it is the same person, write it as there",
+            field="name", expected=other, found=name,
+        )  # fmt: skip
 
 
 def _check_expiry(connection: WriteConnection, expires_at: datetime | None) -> None:

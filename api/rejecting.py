@@ -18,7 +18,7 @@ from api import metrics
 from subledger.errors import InvalidInput, InvalidValue, RejectionCut
 from subledger.events import check_texts
 from subledger.json_text import loads
-from subledger.persons import NOBODY, person
+from subledger.persons import NOBODY, kept_name
 from subledger.rejections import MAX_SENT, as_first_sent, read_rejection
 from subledger.store import rejections
 from subledger.store.batch import REJECTED, Input, Outcome
@@ -102,7 +102,7 @@ class RejectedEvents:
                 found=f"{len(reason)} characters",
             )  # fmt: skip
         check_texts({"reason": reason}, field="reason")
-        return rejections.dismiss(self._database, ledger, rejection_id, by=person(by), reason=reason.strip())
+        return rejections.dismiss(self._database, ledger, rejection_id, by=kept_name(by), reason=reason.strip())
 
 
 def first_sent(text: bytes) -> bytes:

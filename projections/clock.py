@@ -16,7 +16,7 @@ import msgspec
 from subledger.errors import ClockBackwards, SettingFixed
 from subledger.events import OWN_SOURCE, Event, format_time, own_event
 from subledger.ledger import LedgerState
-from subledger.persons import NOBODY, person
+from subledger.persons import NOBODY, kept_name
 from subledger.store.database import Database, WriteConnection
 from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import Recorder, raise_first
@@ -47,7 +47,7 @@ def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOB
 
     Raises SettingFixed for a ledger that is no sandbox, ClockBackwards, UnknownLedger.
     """
-    who = person(by)
+    who = kept_name(by)
 
     def plan(_connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         _check_may_set(state, clock)

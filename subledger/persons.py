@@ -63,6 +63,11 @@ def person(name: str, *, field: str = "by") -> str:
     return text
 
 
+def kept_name(name: str) -> str:
+    """The name of a key from before there were rules, as it is written today; never refused. Empty: ``nobody``."""
+    return _plain(name)[:LONGEST].strip() or NOBODY
+
+
 def is_somebody(name: str) -> bool:
     """True for a name that a person has; false for ``nobody`` in any spelling."""
     return not _keys(name) & _keys(NOBODY)

@@ -69,7 +69,7 @@ def create(
             ledger_head(connection, body.ledger)
     made = keys.create_key(
         service.database, ledger=body.ledger, role=body.role, by=caller, expires_at=_moment(body.expires_at),
-        name=caller if body.name is None else body.name,
+        name=caller if body.name is None else body.name, scope=scope,
     )  # fmt: skip
     return key_documents.new_key(made)
 

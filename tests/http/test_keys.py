@@ -204,6 +204,21 @@ def test_another_spelling_of_a_name_with_a_key_is_refused(spelling: str, own: tu
     assert create_key(service.database, ledger="other", role="reader", name=" alice ").key.name == "alice"
 
 
+def test_a_name_of_another_ledgers_key_is_not_told(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    for ledger, name in (("other", "secretperson"), ("acme", "ann"), ("*", "root")):
+        create_key(service.database, ledger=ledger, role="reader", name=name)
+    admin = _client(service, create_key(service.database, ledger="acme", role="admin", name="ann").secret)
+
+    def make(name: str) -> Any:
+        answer = admin.post("/v1/keys", json={"ledger": "acme", "role": "reader", "name": name})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_value")
+        return answer
+
+    assert "secretperson" not in make("SecretPerson").text
+    assert (make("Ann").json()["expected"], make("Root").json()["expected"]) == ("ann", "root")
+
+
 def _grant(id: str) -> Any:
     data = {"block_id": id, "credits": "2", "reason": "promotional"}
     return cloud_event(id, "credits.granted", "cust", "2026-01-15T12:00:00Z", **data)
@@ -266,6 +281,23 @@ def test_a_key_decides_about_what_others_than_its_maker_asked_for(own: tuple[Sub
     )
     approval = bob.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
     assert carl.post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["\u0430lice", "alice\u200b", "alice\tb", "x" * 150, "key-0123456789ab", "\u200b"])
+def test_a_key_with_a_name_from_before_the_rules_goes_on_working(name: str, own: tuple[Subledger, str]) -> None:
+    service, url = own
+    client = _client(service, _insert_old_key(url, name))
+    sandbox = {"ledger": "trial", "currency": "USD", "sandbox": True, "clock": "2031-01-31T12:00:00Z"}
+    assert client.post("/v1/ledgers", json=sandbox).status_code == 201
+    moved = client.put("/v1/ledgers/trial/clock", json={"clock": "2031-02-01T00:00:00Z"})
+    assert moved.status_code == 200, moved.text
+    assert client.post("/v1/ledgers/trial/periods/2031-01/close").status_code == 200
+    assert client.patch("/v1/ledgers/trial", json={"future_tolerance": "1h"}).status_code == 200
+    use = cloud_event("use", "credits.consumed", "ann", "2026-01-15T12:00:00Z", credits="1")
+    client.post("/v1/ledgers/acme/events", json=use)
+    [rejection] = client.get("/v1/ledgers/acme/rejected").json()["items"]
+    path = f"/v1/ledgers/acme/rejected/{rejection['rejection_id']}/dismiss"
+    assert client.post(path, json={"reason": "a test"}).status_code == 200
 
 
 def test_the_last_use_is_kept_and_written_at_most_once_a_minute(own: tuple[Subledger, str]) -> None:
