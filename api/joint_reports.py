@@ -18,9 +18,9 @@ from api.reports import Question
 from api.service import Subledger
 from projections.joint import Part, added, by_currency
 from projections.report import Asked, Report
-from subledger.errors import InvalidValue, MissingField
+from subledger.errors import InvalidValue, MissingField, SandboxLedger
 from subledger.events import format_time
-from subledger.store.ledgers import ledgers_of
+from subledger.store.ledgers import ledger_head, ledgers_of
 from subledger.store.views import Due
 
 JOINT: Final = ("trial-balance", "rollforward", "clearing", "summary")
@@ -92,9 +92,23 @@ def _ledgers(service: Subledger, chosen: Chosen) -> Sequence[str]:
     if (chosen.entity is None) == (not chosen.ledgers):
         raise MissingField("name an entity, or ledgers", field="entity", expected="entity, or ledger once or more")
     if chosen.entity is None:
-        return list(dict.fromkeys(chosen.ledgers))
+        named = list(dict.fromkeys(chosen.ledgers))
+        _check_alike(service, named)
+        return named
     with service.database.read() as connection:
         return ledgers_of(connection, chosen.entity)
+
+
+def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
+    """A sum of what is real and what is a trial is neither. Raises SandboxLedger, UnknownLedger."""
+    with service.database.read() as connection:
+        states = [ledger_head(connection, ledger).state for ledger in ledgers]
+    sandboxes = [state.ledger for state in states if state.sandbox]
+    if 0 < len(sandboxes) < len(states):
+        raise SandboxLedger(
+            f"ledger {sandboxes[0]} is a sandbox and is not added to real ledgers; leave it out, or ask for sandboxes "
+            "alone", field="ledger", expected="ledgers that are no sandboxes", found=sandboxes[0],
+        )  # fmt: skip
 
 
 def document(answer: JointAnswer) -> dict[str, Any]:

@@ -450,7 +450,7 @@ class ClockBackwards(Refused):
 
 
 class SandboxLedger(Refused):
-    """A sandbox ledger delivers nothing to a general ledger."""
+    """A sandbox ledger delivers nothing to a general ledger, sends no notices and is in no report of real ones."""
 
     code = "sandbox_ledger"
 

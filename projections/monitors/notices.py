@@ -28,6 +28,7 @@ from projections.monitors.settings import MonitorSettings, settings_of
 from subledger.errors import InvalidInput, Refused
 from subledger.events import format_time
 from subledger.store.database import Database, WriteConnection
+from subledger.store.ledgers import ledger_head
 
 FIRST_STATE: Final = """
 INSERT INTO monitor_states (ledger, looked_at, ringing) VALUES (%(ledger)s, NULL, '{}') ON CONFLICT DO NOTHING
@@ -91,13 +92,14 @@ class Notified(msgspec.Struct, frozen=True, kw_only=True):
 def notify(database: Database, ledger: str, report: Report, *, now: datetime | None = None) -> Notified:
     """Tells the webhook what has changed since it was told last, and what it has not taken yet. ``now``: the report's.
 
-    Called again and again, it is its own retry. Without a webhook nobody is told, and nothing is kept: one that is set
-    later hears what rings then. What goes wrong with the webhook is in the answer, not raised.
+    Called again and again, it is its own retry. Without a webhook, and of a sandbox, nobody is told and nothing is
+    kept: one that is set later hears what rings then. What goes wrong with the webhook is in the answer, not raised.
     """
     moment = now or report.looked_at
     with database.read() as connection:
         settings = settings_of(connection, ledger)
-    if not settings.webhook:
+        is_sandbox = ledger_head(connection, ledger).state.sandbox
+    if is_sandbox or not settings.webhook:
         return Notified()
     began, ceased = _changes(database, report)
     sent, failure = 0, None

@@ -14,9 +14,11 @@ from projections.journals.delivery.connectors.connector import check_url
 from projections.journals.delivery.credentials import Credential, named_in
 from projections.journals.delivery.grants import check_granted
 from projections.journals.rows import AnyConnection, rows
-from subledger.errors import InvalidInput
+from subledger.errors import InvalidInput, SandboxLedger
 from subledger.events import canonical, check_texts
+from subledger.ledger import LedgerState
 from subledger.store.database import Database
+from subledger.store.ledgers import ledger_head
 
 OFF: Final = "off"
 """What a file says for null, which TOML has no word for."""
@@ -91,10 +93,13 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
     """Sets all of them: what is not given is as it ships. Raises InvalidInput naming the field.
 
     A webhook at another address, or none, is told nothing that was meant for the one before; a new one hears what rings
-    when somebody looks next.
+    when somebody looks next. Raises SandboxLedger for the webhook of a sandbox.
     """
     settings = read_settings(given)
     text = canonical(msgspec.to_builtins(settings))
+    if settings.webhook:
+        with database.read() as reading:
+            _check_notifies(ledger_head(reading, ledger).state)
     with database.write() as connection:
         check_granted(connection, ledger, named_in(settings))
         before = settings_of(connection, ledger)
@@ -139,6 +144,14 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
                 "a notice is signed: name the secret", field="webhook_secret", expected="env:NAME or file:/PATH"
             )
     return settings
+
+
+def _check_notifies(state: LedgerState) -> None:
+    if state.sandbox:
+        raise SandboxLedger(
+            f"ledger {state.ledger} is a sandbox and sends no notices: whoever gets them would take its figures for "
+            "real; set its thresholds without a webhook", field="webhook", expected="no webhook", found=state.ledger,
+        )  # fmt: skip
 
 
 def _check(name: str, value: float | None, lowest: float, highest: float) -> None:

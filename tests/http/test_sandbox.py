@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +14,9 @@ from typer.testing import CliRunner
 from api import cli
 from api.commands import clock, months
 from api.service import Subledger
+from projections.journals.delivery import grants
+from projections.monitors import notices
+from projections.monitors.checking import check
 from tests.conftest import NewLedger, cloud_event
 
 JANUARY = "2031-01-31T12:00:00Z"
@@ -72,6 +77,27 @@ def test_what_is_fixed_stays_and_a_sandbox_has_no_channel(
     assert (channel.status_code, channel.json()["code"]) == (409, "sandbox_ledger")
     plain = client.post("/v1/ledgers", json={"ledger": "x", "currency": "USD", "clock": JANUARY})
     assert (plain.status_code, plain.json()["field"]) == (422, "clock")
+
+
+def test_a_sandbox_sends_no_notices(client: TestClient, ledger: str, service: Subledger) -> None:
+    told = {"webhook": "https://hooks.example/notices", "webhook_secret": "env:HOOK"}
+    grants.grant(service.database, ledger, "env:HOOK", by="ann")
+    path = f"/v1/ledgers/{ledger}/monitors/thresholds"
+    answer = client.put(path, json=told)
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (409, "sandbox_ledger", "webhook")
+    assert client.put(path, json={"window_days": 3}).status_code == 200
+    with service.database.write() as connection:  # as it could be set before
+        connection.execute("UPDATE monitor_settings SET settings = %s WHERE ledger = %s", (json.dumps(told), ledger))
+    report = check(service.database, ledger, datetime.now(UTC))
+    assert notices.notify(service.database, ledger, report) == notices.Notified()
+
+
+def test_a_sandbox_is_not_added_to_real_ledgers(client: TestClient, ledger: str, new_ledger: NewLedger) -> None:
+    path, real = "/v1/reports/trial-balance", new_ledger()
+    answer = client.get(path, params={"ledger": [real, ledger]})
+    assert (answer.status_code, answer.json()["code"], answer.json()["found"]) == (409, "sandbox_ledger", ledger)
+    for alike in ([real, new_ledger()], [ledger, new_ledger(sandbox=True)]):
+        assert client.get(path, params={"ledger": alike}).status_code == 200
 
 
 def test_the_command_line_says_so_too(
