@@ -45,7 +45,10 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
     It is kept in the database and in the home. Raises UnknownLedger; CheckpointConflict, and signs nothing, if what was
     signed before is not how this log begins, or if this size was signed with another root.
     """
+    with database.read() as connection:
+        ledger_head(connection, ledger)  # before a file is made for it
     with database.read() as connection, opened(ledger) as log:
+        log.check()
         head = ledger_head(connection, ledger)
         kept = signed_at_size(connection, ledger, head.position)
         last = last_signed(connection, ledger)

@@ -2,6 +2,7 @@
 
 Whoever rewrites a ledger in the database has to rewrite this file too. A line is a tree head that was signed, or a
 restored backup: from there on the log may be shorter than, or other than, what was signed before.
+A last line without its end was never handed out (the power failed meanwhile), and is cut off.
 Owns: the files. Does not own: signing (checkpoint), the comparison with the log (projections.integrity.seen).
 """
 
@@ -19,8 +20,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from api.settings import private_home
-from projections.integrity import Seen
+from api.settings import home, private_home
+from projections.integrity import Seen, Unreadable
 from subledger.errors import IntegrityFault
 
 _NAME: Final = "checkpoints"
@@ -43,24 +44,36 @@ class CheckpointLog:
     def __init__(self, path: Path, file: BufferedRandom) -> None:
         self.path = path
         self._file = file
+        self._lines: list[Line] = []
+        self.unreadable: list[Unreadable] = []
+        """Lines that are not what was written there."""
+        self._read()
 
-    def lines(self) -> Iterator[Line]:
-        """In the order in which they were added. Raises IntegrityFault for one that cannot be read."""
-        self._file.seek(0)
-        for number, line in enumerate(self._file, start=1):
+    def _read(self) -> None:
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            self._file.truncate(len(whole))
+            os.fsync(self._file.fileno())
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
-                yield msgspec.json.decode(line, type=Line)
-            except msgspec.DecodeError as error:
-                raise IntegrityFault(
-                    f"line {number} of {self.path} is not what was written there, so nothing is signed; "
-                    "compare the file with a backup of it",
-                    expected="a line of JSON", found=str(error),
-                ) from None  # fmt: skip
+                self._lines.append(msgspec.json.decode(line, type=Line))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self.unreadable.append(Unreadable(where=str(self.path), line=number, reason=str(error)))
+
+    def check(self) -> None:
+        """Raises IntegrityFault for a line that cannot be read: what was signed there is not known."""
+        for one in self.unreadable:
+            raise IntegrityFault(
+                f"line {one.line} of {self.path} is not what was written there, so nothing is signed; "
+                "compare the file with a backup of it",
+                expected="a line of JSON", found=one.reason,
+            )  # fmt: skip
 
     def standing(self) -> list[Line]:
         """The tree heads that the log must still have: those since the last backup that was restored."""
         found: list[Line] = []
-        for line in self.lines():
+        for line in self._lines:
             if line.reason:
                 found.clear()
             else:
@@ -69,31 +82,46 @@ class CheckpointLog:
 
     def at_size(self, size: int) -> list[Line]:
         """Every tree head that was signed over so many events, also before a backup was restored."""
-        return [line for line in self.lines() if line.size == size and not line.reason]
+        return [line for line in self._lines if line.size == size and not line.reason]
 
     def add(self, line: Line) -> None:
         self._file.seek(0, os.SEEK_END)
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._lines.append(line)
 
 
 @contextmanager
 def opened(ledger: str) -> Iterator[CheckpointLog]:
-    """The file of a ledger, made if it is not there; for one at a time."""
+    """The file of a ledger that there is, made if it is not there; for one at a time."""
     directory = private_home() / _NAME
     directory.mkdir(mode=0o700, exist_ok=True)
-    path = directory / f"{quote(ledger, safe='')}.jsonl"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with _locked(_path(ledger), os.O_CREAT) as log:
+        yield log
+
+
+def _path(ledger: str) -> Path:
+    return home() / _NAME / f"{quote(ledger, safe='')}.jsonl"
+
+
+@contextmanager
+def _locked(path: Path, flags: int) -> Iterator[CheckpointLog]:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield CheckpointLog(path, file)
 
 
-def seen_of(ledger: str) -> list[Seen]:
-    """Tree heads of a ledger that this installation signed, and that its log must still contain."""
-    with opened(ledger) as log:
-        return [Seen(where=str(log.path), size=line.size, root=line.root) for line in log.standing()]
+def seen_of(ledger: str) -> list[Seen | Unreadable]:
+    """Tree heads of a ledger that this installation signed, and that its log must still contain; makes no file."""
+    path = _path(ledger)
+    if not path.exists():
+        return []
+    private_home()
+    with _locked(path, 0) as log:
+        seen = [Seen(where=str(log.path), size=line.size, root=line.root) for line in log.standing()]
+        return [*seen, *log.unreadable]
 
 
 def note_restored(ledger: str, *, size: int, reason: str, by: str) -> None:

@@ -28,6 +28,13 @@ def seal(table: str, unsealed: Sequence[str] = ()) -> None:
     op.execute(f"ALTER TABLE {table} ALTER COLUMN seal SET NOT NULL")
 
 
+def reseal(table: str) -> None:
+    """Makes the seals of a table anew whose rows are never changed, after its columns have changed."""
+    op.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
+    op.execute(f"UPDATE {table} SET seal = ''")
+    op.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only")
+
+
 def unseal(table: str) -> None:
     op.execute(f"DROP TRIGGER sealed ON {table}")
     op.execute(f"ALTER TABLE {table} DROP COLUMN seal")

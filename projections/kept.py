@@ -19,7 +19,7 @@ import os
 import pickle
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -189,6 +189,17 @@ def _manifest(directory: Path) -> Manifest | None:
     except msgspec.DecodeError:
         return None
     return found if found is not None and found.form == FORM else None
+
+
+def manifests(directory: Path) -> tuple[Manifest, ...]:
+    """Manifests in the directory of a ledger, as ``Kept`` finds them; nothing is made or changed."""
+    found = (_manifest(directory / name) for name in ("clean", "other", "running"))
+    return tuple(one for one in found if one is not None)
+
+
+def contradicted(connection: sa.Connection, ledger: str, found: Iterable[Manifest]) -> Iterator[Manifest]:
+    """Runs of this ledger that saw another log than there is."""
+    return (one for one in found if one.ledger == ledger and not _is_of(connection, ledger, one))
 
 
 def _is_of(connection: sa.Connection, ledger: str, found: Manifest) -> bool:

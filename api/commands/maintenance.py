@@ -75,10 +75,10 @@ def verify(
         check_reason(restored, "letting go of what was seen before")
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service, began_at = connect(), datetime.now(UTC)
+    with service.database.read() as connection:
+        size = ledger_head(connection, ledger).position  # before anything is kept of it
     kept = Kept(private_home() / "verified" / quote(ledger, safe=""))
     if restored is not None:
-        with service.database.read() as connection:
-            size = ledger_head(connection, ledger).position
         note_restored(ledger, size=size, reason=restored, by=by)
         kept.forget_all()
     with terminal.progress("verifying", None) as show:

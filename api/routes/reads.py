@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Path, Query
 from sqlalchemy import text
 
-from api import documents
+from api import documents, settings
 from api.access import Access
 from api.checkpoint_log import seen_of
 from api.routes.dependencies import AsOf, Cursor, KnownAt, LedgerId, Limit, Service, Text, check_day, needs
 from api.routes.guarded import Router
 from projections import blocks, integrity
+from projections.kept import manifests
 from projections.monitors.mismatch import keep_verified
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
@@ -149,6 +151,8 @@ def journal_lines(
 def integrity_report(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """Verifies the ledger: hash chain, replay, invariants. No differences is a clean ledger. Reads the whole log."""
     began_at = datetime.now(UTC)
-    report = integrity.verify(service.database, ledger, seen=seen_of(ledger))
+    # Read before the snapshot is taken, so that none is of a later log.
+    earlier = manifests(settings.home() / "verified" / quote(ledger, safe=""))
+    report = integrity.verify(service.database, ledger, seen=seen_of(ledger), earlier=earlier)
     keep_verified(service.database, report, at=began_at)
     return documents.report(report)

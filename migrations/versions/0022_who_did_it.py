@@ -6,7 +6,7 @@ Revision: 0022, after 0021
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.sealing import never_changed, seal
+from migrations.sealing import never_changed, reseal, seal
 
 revision = "0022"
 down_revision = "0021"
@@ -37,3 +37,4 @@ def downgrade() -> None:
     op.drop_table("erasures")
     op.execute("DELETE FROM tallies WHERE relation = 'erasures'")
     op.drop_column("journal_exports", "created_by")
+    reseal("journal_exports")  # the seals of exports with a name were of rows with it

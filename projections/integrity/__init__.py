@@ -35,8 +35,8 @@ verification since the last clean one also takes at its word what that one has l
 from __future__ import annotations
 
 from projections.integrity.findings import MAX_A_CHECK, Difference, Report
-from projections.integrity.seen import Seen
+from projections.integrity.seen import Seen, Unreadable
 from projections.integrity.verification import Progress, verify
 from projections.kept import Kept, Start
 
-__all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Seen", "Start", "verify"]
+__all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Seen", "Start", "Unreadable", "verify"]

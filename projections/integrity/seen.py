@@ -30,18 +30,34 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     root: bytes
 
 
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a file of what was signed that is not what was written there."""
+
+    where: str
+    line: int
+    reason: str
+
+
 def seen_faults(
-    connection: sa.Connection, ledger: str, seen: Sequence[Seen], verified: Iterable[Manifest]
+    connection: sa.Connection, ledger: str, seen: Sequence[Seen | Unreadable], verified: Iterable[Manifest]
 ) -> Iterator[Breach]:
     """Yields a breach of each signed or verified tree head missing in the log. ``verified``: runs that differ."""
     for row in connection.execute(sa.text(UNLIKE), {"ledger": ledger}):
         yield _breach("the database", row.size, bytes(row.root), None if row.found is None else bytes(row.found))
-    for start in range(0, len(seen), _AT_ONCE):
-        some = seen[start : start + _AT_ONCE]
+    roots_seen = [one for one in seen if isinstance(one, Seen)]
+    for start in range(0, len(roots_seen), _AT_ONCE):
+        some = roots_seen[start : start + _AT_ONCE]
         roots = roots_at(connection, ledger, [one.size for one in some])
         for one in some:
             if roots.get(one.size) != one.root:
                 yield _breach(one.where, one.size, one.root, roots.get(one.size))
+    for line in seen:
+        if isinstance(line, Unreadable):
+            yield Breach(
+                check="seen", subject=f"{line.where}, line {line.line}", expected="a line of JSON", found=line.reason,
+                message=f"line {line.line} of {line.where} is not what was written there, so it is not known what was "
+                "signed; compare the file with a backup of it",
+            )  # fmt: skip
     for manifest in verified:
         yield Breach(
             check="seen", subject=str(manifest.position), expected=manifest.batch_hash,

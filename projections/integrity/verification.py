@@ -26,11 +26,11 @@ from projections.integrity.positions import PositionKey, ledger_faults
 from projections.integrity.reversals import reversal_faults
 from projections.integrity.schema import schema_faults
 from projections.integrity.sealed import sealed_faults
-from projections.integrity.seen import Seen, seen_faults
+from projections.integrity.seen import Seen, Unreadable, seen_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
-from projections.kept import Kept, Manifest, Part, Start
+from projections.kept import Kept, Manifest, Part, Start, contradicted
 from projections.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
 from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
 from projections.totals import Totals, rows_of_totals
@@ -68,7 +68,8 @@ EVENTS_A_SHARE: Final = 1_250_000
 
 def verify(
     database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW, seen: Sequence[Seen] = (),
+    shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW,
+    seen: Sequence[Seen | Unreadable] = (), earlier: Sequence[Manifest] = (),
 ) -> Report:  # fmt: skip
     """Every check on one ledger. Raises UnknownLedger; what does not hold is in the report, not raised.
 
@@ -79,10 +80,11 @@ def verify(
     interrupted had come to; or where the last clean one ended. The last reads no event, entry and batch again that was
     recorded up to there: what was done to them since is not found, and ``Report.since`` says so. It does compare every
     derived row, sum and journal. What is kept of another log than the ledger's is not used, and is a difference.
-    ``seen`` are roots that the log had once, kept outside the database.
+    ``seen`` are roots that the log had once, kept outside the database. ``earlier`` are runs that are kept, for who
+    keeps none: read before this, they must be of the ledger's log too.
     """
     with snapshot_of(database) as snapshot:
-        return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen).run()
+        return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen, earlier).run()
 
 
 def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int) -> int:
@@ -96,9 +98,9 @@ def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int
 class _Verification:
     def __init__(
         self, snapshot: Snapshot, ledger: str, progress: Progress, workers: int | None, shares: int | None,
-        kept: Kept | None, how: Start, seen: Sequence[Seen],
+        kept: Kept | None, how: Start, seen: Sequence[Seen | Unreadable], earlier: Sequence[Manifest],
     ) -> None:  # fmt: skip
-        self._seen = seen
+        self._seen, self._earlier = seen, earlier
         self._contradicted: tuple[Manifest, ...] = ()
         self._snapshot = snapshot
         self._connection = snapshot.connection
@@ -121,6 +123,8 @@ class _Verification:
             running = self._kept.begin(self._connection, self._ledger, head, shares=shares, how=self._how)
             shares, since = running.shares, running.since
             self._contradicted = self._kept.contradicted
+        else:
+            self._contradicted = tuple(contradicted(self._connection, self._ledger, self._earlier))
         days = recorded_days(self._connection, self._ledger)
         numbering = numbered_dimensions(driver(self._connection), self._ledger)
         parts = _Parts(*self._follow(numbering, days, shares, workers))

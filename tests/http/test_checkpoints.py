@@ -24,7 +24,7 @@ from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
 from api.cli import app as command_line
 from api.service import LedgerSettings, Subledger
 from projections.derived_tables import DERIVED
-from subledger.errors import CheckpointConflict, InvalidValue, UnknownCheckpoint, UnknownLedger
+from subledger.errors import CheckpointConflict, IntegrityFault, InvalidValue, UnknownCheckpoint, UnknownLedger
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from subledger.store.tables import APPEND_ONLY
@@ -285,3 +285,73 @@ def test_the_application_can_neither_change_nor_remove_a_checkpoint(ours: Instal
         with pytest.raises(Exception, match="permission denied"), ours.service.database.write() as connection:
             connection.execute(statement.encode())
     assert all_of(ours.url) == before
+
+
+# --- files of the home that are not as they were written ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("torn", [b'{"size":9,"at":"2026-01-', b"\x00" * 40, b'{"size":9,"at":"2026-01-01T00:00:00Z"}'])
+def test_a_last_line_that_the_power_cut_short_is_cut_off(ours: Installation, torn: bytes) -> None:
+    ours.record("a")
+    path = ours.home / "checkpoints" / f"{LEDGER}.jsonl"
+    for name, ask in (("b", "checkpoint"), ("c", "reports/integrity"), ("d", "verify")):
+        before = ours.client.get(f"/v1/ledgers/{LEDGER}/checkpoint").text
+        whole = path.read_bytes()
+        ours.record(name)
+        path.write_bytes(whole + torn)
+        if ask == "verify":
+            assert _found(ours) == []
+        else:
+            answer = ours.client.get(f"/v1/ledgers/{LEDGER}/{ask}")
+            assert answer.status_code == 200
+            assert ask == "checkpoint" or answer.json()["differences"] == []
+        assert path.read_bytes().startswith(whole)
+        assert torn not in path.read_bytes()
+        assert before in [json.loads(line)["note"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("bad", [b"nonsense", b'{"size":1}', b"\xff\xfe", b""])
+def test_another_line_that_cannot_be_read_is_a_difference_and_the_rest_is_verified(
+    ours: Installation, bad: bytes
+) -> None:
+    ours.record("a")
+    checkpoint_of(ours.service.database, LEDGER)
+    ours.record("b")
+    checkpoint_of(ours.service.database, LEDGER)
+    path = ours.home / "checkpoints" / f"{LEDGER}.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + bad + b"\n" + second)
+    [difference] = _found(ours)
+    assert (difference["check"], "line 2 of" in difference["message"]) == ("seen", True)
+    [difference] = ours.client.get(f"/v1/ledgers/{LEDGER}/reports/integrity").json()["differences"]
+    assert difference["check"] == "seen"
+    with pytest.raises(IntegrityFault, match="line 2"):
+        checkpoint_of(ours.service.database, LEDGER)
+    with past_triggers(ours.url, "checkpoints", "tallies") as connection:
+        connection.execute("DELETE FROM checkpoints")
+        connection.execute("DELETE FROM tallies WHERE relation = 'checkpoints'")
+    ours.rewrite("other", "b")
+    assert len(_found(ours)) == 3, "the bad line, and both that can be read"
+
+
+def test_asking_for_a_ledger_that_is_not_there_leaves_nothing_behind(ours: Installation) -> None:
+    def files() -> set[Path]:
+        return {path for path in ours.home.rglob("*") if path.is_file()}
+
+    before = files()
+    for where in ("checkpoint", "reports/integrity", "checkpoint?size=1"):
+        assert ours.client.get(f"/v1/ledgers/NOSUCH/{where}").status_code == 404
+    assert CliRunner().invoke(command_line, ["verify", "--ledger", "NOSUCH"]).exit_code != 0
+    assert ours.client.get(f"/v1/ledgers/{LEDGER}/reports/integrity").status_code == 200
+    assert files() == before
+
+
+def test_over_http_a_log_that_an_earlier_verification_did_not_see_is_found_too(ours: Installation) -> None:
+    ours.record("a", "b")
+    assert _found(ours) == []
+    where = f"/v1/ledgers/{LEDGER}/reports/integrity"
+    assert ours.client.get(where).json()["differences"] == []
+    ours.rewrite("a", "other")
+    over_http = ours.client.get(where).json()["differences"]
+    assert over_http == _found(ours) != []
+    assert ours.client.get(where).json()["differences"] == over_http

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
 from projections.journals import close as closing
-from projections.journals.close import close_period, periods, reopen_period, take_cut
+from projections.journals.close import close_period, closings_of, periods, reopen_period, take_cut
 from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
 from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.journals.pairs import entries_behind_line
@@ -580,3 +580,22 @@ def test_the_database_keeps_a_second_journal_of_the_same_number_out(
             "WHERE ledger = %s",
             (ledger,),
         )
+
+
+def test_a_month_keeps_the_name_of_who_reopened_it_when_an_earlier_one_is_reopened_later(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    for month in (1, 2, 3):
+        close_period(service.recorder, ledger, Period(2026, month), by="clara")
+    reopen_period(service.recorder, ledger, Period(2026, 3), "late usage", by="ann")
+    reopen_period(service.recorder, ledger, Period(2026, 1), "a missing invoice", by="bob")
+    with service.database.read() as connection:
+        reopened = {
+            str(month): (found["reopened_by"], found["reason"])
+            for month, found in closings_of(connection, ledger).items()
+        }
+    assert reopened == {
+        "2026-01": ("bob", "a missing invoice"), "2026-02": ("bob", "a missing invoice"),
+        "2026-03": ("ann", "late usage"),
+    }  # fmt: skip
