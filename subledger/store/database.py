@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import select
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from subledger.errors import DatabaseUnavailable, InvalidInput, LedgerLocked
 from subledger.journal import Rules
-from subledger.store.sending import Connection
+from subledger.store.sending import Connection, SilentServer
 from subledger.store.tables import APP_ROLE
 from subledger.store.timeouts import Timeouts
 
@@ -104,13 +104,15 @@ class Database:
             engine.dispose()
 
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of one reading statement: one snapshot, in one round trip.
+        """The rows of one reading statement: one snapshot, in one round trip. It may take as long as a reader may.
 
         Where the server ended the connection, it is asked once more, over another one.
         """
         with translated():
             try:
                 return self._ask(query, parameters)
+            except SilentServer:
+                raise  # asked again, it would be as long about it
             except psycopg.OperationalError as error:
                 if not error.sqlstate or error.sqlstate.startswith(_CONNECTION_ENDED):
                     self._asked.dispose()  # whatever ended this connection is likely to have ended the others
@@ -127,7 +129,7 @@ class Database:
 
     def _ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         text, names = _numbered(query)
-        with self._answering() as connection:
+        with self._answering() as connection, self._patient(connection):
             return psycopg.RawCursor(connection).execute(text, [parameters[name] for name in names]).fetchall()
 
     @contextmanager
@@ -139,16 +141,28 @@ class Database:
             pooled.close()
 
     @contextmanager
-    def write(self, *, recording: bool = False) -> Iterator[WriteConnection]:
+    def _patient(self, connection: WriteConnection) -> Iterator[None]:
+        """Waits for each answer as long as a reader does."""
+        usual_s = connection.silence_s
+        connection.silence_s = self.timeouts.idle_reader_s + self.timeouts.lock_timeout_s
+        try:
+            yield
+        finally:
+            connection.silence_s = usual_s
+
+    @contextmanager
+    def write(self, *, recording: bool = False, at_length: bool = False) -> Iterator[WriteConnection]:
         """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception.
 
-        ``recording``: of the recorder, whose statements are always the same.
+        ``recording``: of the recorder, whose statements are always the same. ``at_length``: each of them may take as
+        long as a reader's, as those of a close do.
         """
         with translated():
             pooled = (self._recording if recording else self.engine).raw_connection()
             connection = driver(pooled)
             try:
-                yield connection
+                with self._patient(connection) if at_length else nullcontext():
+                    yield connection
                 # Not connection.transaction(): were a transaction open already, that would be a savepoint in it,
                 # and giving the connection back would roll back what we have just called durable.
                 connection.commit()

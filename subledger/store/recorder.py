@@ -167,7 +167,8 @@ class Recorder:
                 done = self._at_once(ledger, inputs, wanted, by)
                 if done is not None:
                     return done
-            with self._database.write(recording=True) as connection:
+            at_length = plan is not None or check is not None  # a close looks at all that the month moved
+            with self._database.write(recording=True, at_length=at_length) as connection:
                 with connection.pipeline():
                     locking = connection.execute(LOCK_LEDGER, (ledger,))
                     finding = find_recorded(connection, ledger, wanted)

@@ -24,9 +24,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg import capabilities, generators, waiting
 from psycopg.pq.abc import PGconn
 from psycopg.waiting import Ready, Wait
 
@@ -35,11 +37,20 @@ Waiting = Generator[Wait, Ready | int | None, Result]
 """One of psycopg's operations: it yields what it waits for, is sent what is ready, and returns its result."""
 
 
+_CANCEL_S: Final = 10.0
+"""How long a request to cancel may take: the server may be lost altogether."""
+
+
+class SilentServer(psycopg.OperationalError):
+    """The server has neither said nor taken anything for too long; its statement is cancelled if it can be reached."""
+
+
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A psycopg connection whose every wait sends and receives, in a pipeline and in a COPY too.
 
     A server that neither says nor takes anything for ``silence_s`` seconds is given up, and the connection closed:
-    it may be stopped, on a machine that goes on acknowledging what it is sent. None: it is waited for without a limit.
+    it may be stopped, on a machine that goes on acknowledging what it is sent. It may also be at work: so it is asked
+    first to cancel its statement, which would else keep its locks. None: it is waited for without a limit.
     """
 
     silence_s: float | None = None
@@ -82,8 +93,9 @@ def _either_way(pgconn: PGconn, wanted: Wait, silence_s: float | None) -> Waitin
         elif silence_s is not None:  # psycopg asks again every tenth of a second
             since = since or time.monotonic()
             if time.monotonic() - since > silence_s:
+                _cancel(pgconn)
                 pgconn.finish()
-                raise psycopg.OperationalError(f"the server has neither said nor taken anything for {silence_s:g} s")
+                raise SilentServer(f"the server has neither said nor taken anything for {silence_s:g} s")
         if unsent:
             # A flush that could not send everything has read what there was (libpq's pqSendSome), perhaps the very
             # answer that the operation waits for: nothing more need arrive. So it looks again; looking is harmless.
@@ -93,6 +105,16 @@ def _either_way(pgconn: PGconn, wanted: Wait, silence_s: float | None) -> Waitin
             pgconn.consume_input()
         if found & wanted:
             return found & wanted
+
+
+def _cancel(pgconn: PGconn) -> None:
+    """Asks the server to cancel what it does on a connection, over another one; in vain where it does not answer."""
+    if not capabilities.has_cancel_safe():
+        return  # before libpq 17 such a request may itself wait for ever
+    with suppress(psycopg.Error):
+        request = pgconn.cancel_conn()
+        request.start()
+        waiting.wait_conn(generators.cancel(request), interval=0.1, timeout=_CANCEL_S)
 
 
 def _until_sent(pgconn: PGconn) -> Waiting[None]:

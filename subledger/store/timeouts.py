@@ -26,7 +26,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     transaction is ended; and it gives up itself when the server has neither said nor taken anything for so long. It
     must be longer than the largest batch takes to send: 120 s do for 30 MB at 2.5 Mbit/s.
     ``idle_reader_s``: the same for whoever holds no ledger's lock. Reports, exports and verifications work between two
-    fetches of one snapshot, and nobody waits for them; but a forgotten snapshot keeps the server from tidying up.
+    fetches of one snapshot, and nobody waits for them; but a forgotten snapshot keeps the server from tidying up. So
+    long a server may also be silent in one statement of a close, an export or a single question: one of a large
+    ledger works for minutes.
     ``link_timeout_s``: a link on which nothing is acknowledged for so long is lost: a machine was switched off, or a
     firewall has forgotten the connection. Without that, the server would hold the lock of a lost writer for two hours.
     """

@@ -211,3 +211,60 @@ def test_every_connection_has_its_limits(database: Database) -> None:
             ours = driver(connection).info.get_parameters()
             assert (ours["tcp_user_timeout"], ours["keepalives_idle"], ours["keepalives_count"]) == ("60000", "30", "3")
     chosen.close()
+
+
+# --- one long statement ---------------------------------------------------------------------------------------------
+
+LONG = "SELECT pg_sleep(8)"
+"""Longer than ``HASTY`` lets a plain writer's server be silent."""
+ENDLESS = "SELECT pg_sleep(1e6)"
+IN_HAND = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query = %s"
+
+
+def ended(url: str) -> bool:
+    """Once nobody works on the endless statement, which is asked to be cancelled by then."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(300):
+            if not connection.execute(IN_HAND, [ENDLESS]).fetchall():
+                return True
+            connection.execute("SELECT pg_sleep(0.1)")
+    return False
+
+
+def work_without_end(database: Database) -> None:
+    with database.write(recording=True) as connection:
+        connection.execute("SELECT 1 FROM ledgers WHERE ledger = 'acme' FOR UPDATE")
+        connection.execute(ENDLESS)
+
+
+def test_a_close_or_a_question_may_work_longer_in_one_statement_than_a_plain_writer(
+    connected: Callable[[Timeouts], Subledger],
+) -> None:
+    hasty = connected(HASTY)
+
+    def plan(connection: psycopg.Connection[Any], *_: object) -> list[Any]:
+        connection.execute(LONG)
+        return []
+
+    assert hasty.recorder.transact("acme", plan) == []
+    assert len(hasty.database.ask(LONG, {})) == 1
+    assert [outcome.status for outcome in hasty.record("acme", [use("after")])] == ["recorded"]
+
+
+def test_what_is_given_up_is_cancelled_so_that_it_holds_no_lock(
+    url: str, connected: Callable[[Timeouts], Subledger]
+) -> None:
+    hasty = connected(HASTY)
+    with pytest.raises(DatabaseUnavailable, match="neither said nor taken"):
+        work_without_end(hasty.database)
+    assert ended(url)
+    assert [outcome.status for outcome in hasty.record("acme", [use("after")])] == ["recorded"]
+
+
+def test_a_question_that_is_given_up_is_cancelled_and_not_asked_again(
+    url: str, connected: Callable[[Timeouts], Subledger]
+) -> None:
+    hasty = connected(Timeouts(lock_timeout_s=0.2, idle_reader_s=2))
+    with pytest.raises(DatabaseUnavailable, match="neither said nor taken"):
+        hasty.database.ask(ENDLESS, {})
+    assert ended(url)

@@ -66,12 +66,20 @@ class Jobs:
         )
         self._app = procrastinate.App(connector=connector)
         self._app.task(name=DELIVER, pass_context=True)(self._deliver)
-        self._app.periodic(cron="* * * * *")(self._app.task(name="sweep")(self._sweep))
-        self._app.periodic(cron="* * * * *")(self._app.task(name="take_off")(self._take_off))
+        each_minute = "* * * * *"
+        # Taking off is not locked, as it is what frees the locks of workers that have died. Of each other thing one
+        # worker does it, one more waits, and no others.
+        app = self._app
+        app.periodic(cron=each_minute)(app.task(name="take_off", queueing_lock="take_off")(self._take_off))
+        app.periodic(cron=each_minute)(app.task(name="sweep", lock="sweep", queueing_lock="sweep")(self._sweep))
         if sweep_expiries is not None:
-            self._app.periodic(cron="* * * * *")(self._app.task(name="expiries", pass_context=True)(self._expiries))
+            app.periodic(cron=each_minute)(
+                app.task(name="expiries", lock="expiries", queueing_lock="expiries", pass_context=True)(self._expiries)
+            )
         if minutely:
-            self._app.periodic(cron="* * * * *")(self._app.task(name="minutely", pass_context=True)(self._minute))
+            app.periodic(cron=each_minute)(
+                app.task(name="minutely", lock="minutely", queueing_lock="minutely", pass_context=True)(self._minute)
+            )
 
     def wake(self, ledger: str, channel: str) -> None:
         """Has a channel worked on now. Raises DatabaseUnavailable."""
