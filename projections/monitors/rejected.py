@@ -1,8 +1,10 @@
 """Rejected events that nobody has settled.
 
 What is refused is usage, or money, that is missing from the books until it is recorded or somebody says that it never
-will be. Codes that are expected do not count: with the shortfall setting ``reject``, refusing usage beyond the credits
-is what a company asked for; the close checklist asks for them all the same. Nor does what was refused only just now,
+will be. Codes that are expected do not count. Of ``insufficient_credits`` that is usage for which all credits are used
+up, in a ledger whose shortfall setting is ``reject``: to refuse it is what the company asked for. Credits that have
+expired, have not started, are frozen, or are of another unit or product, and a customer that nobody knows, are no such
+thing: they ring. The close checklist asks for all of them. Nor does what was refused only just now count,
 as its sender may be about to send it again. What came beyond the bound of a day counts at once, whatever its code: it
 is kept by number alone.
 
@@ -11,11 +13,12 @@ Owns: this monitor. Does not own: the rejections (``subledger.store.rejections``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import Looking, Monitor
 from projections.rejected import summary
+from subledger.errors import InsufficientCredits
 from subledger.store.rejections import OPEN, Chosen, Count, counts
 
 
@@ -32,7 +35,8 @@ def rejected(looking: Looking, found: Sequence[Count]) -> Monitor:
     old: list[Count] = []
     if any(count.first_at < before for count in found):
         old = counts(looking.connection, looking.ledger, Chosen(state=OPEN, first_before=before))
-    aged = sum(count.rejections - count.beyond for count in old if count.code not in expected)
+    rejecting = looking.state.on_shortfall == "reject"
+    aged = sum(_unexpected(count, expected, rejecting=rejecting) for count in old)
     beyond = sum(count.beyond for count in found)
     return looking.counted(
         "rejected", "Is every rejected event settled?", aged + beyond, "events",
@@ -43,3 +47,13 @@ def rejected(looking: Looking, found: Sequence[Count]) -> Monitor:
         },
         next="rejected counts",
     )  # fmt: skip
+
+
+def _unexpected(count: Count, expected: Collection[str], *, rejecting: bool) -> int:
+    """How many rejections of a code nobody asked for."""
+    kept = count.rejections - count.beyond
+    if count.code not in expected:
+        return kept
+    if count.code != InsufficientCredits.code:
+        return 0
+    return kept - count.used_up if rejecting else kept

@@ -4,7 +4,7 @@ They are written before whoever sent them is answered, in a transaction of their
 recorded beside them is in the log by then, and is a duplicate if everything is sent again. The same content refused
 again is the same row. A row is open until an event of its source and id is recorded after it, which is looked up and
 stored nowhere: ``retried`` where that has the same content, ``corrected`` where it has another; or until somebody
-dismisses it.
+dismisses it. Refused once more after that it is open again: whoever dismissed it has not seen this.
 
 Owns: the table ``rejected_events``. Does not own: what is read of a refused event (rejections), who may dismiss.
 """
@@ -65,7 +65,7 @@ RETURNING rejection_id, attempts
 """
 DISMISS: Final = """
 UPDATE rejected_events SET dismissed_at = %s, dismissed_by = %s, dismissed_reason = %s
-WHERE ledger = %s AND rejection_id = %s AND dismissed_at IS NULL
+WHERE ledger = %s AND rejection_id = %s AND (dismissed_at IS NULL OR last_at > dismissed_at)
 """
 _FOUND: Final = """
 -- Rejections beside the event of their key that was recorded after they were refused last, if there is one.
@@ -73,7 +73,8 @@ SELECT r.rejection_id, r.content_hash, r.sent, r.sent_bytes, r.source, r.event_i
        r.data_hash, r.amount_minor, r.currency, r.credits, r.unit, r.sender, r.way, r.first_at, r.code, r.problem,
        r.position, r.last_at, r.attempts, r.dismissed_at, r.dismissed_by, r.dismissed_reason,
        e.position AS recorded_position,
-       CASE WHEN e.position IS NULL THEN CASE WHEN r.dismissed_at IS NULL THEN 'open' ELSE 'dismissed' END
+       CASE WHEN e.position IS NULL
+                 THEN CASE WHEN r.dismissed_at IS NULL OR r.last_at > r.dismissed_at THEN 'open' ELSE 'dismissed' END
             WHEN e.type = r.type AND e.customer IS NOT DISTINCT FROM r.customer AND e.occurred_at = r.occurred_at
                  AND sha256(convert_to(e.data, 'UTF8')) = r.data_hash THEN 'retried'
             ELSE 'corrected' END AS state
@@ -86,7 +87,8 @@ _CHOSEN: Final = f"""
   AND (%(code)s::text IS NULL OR r.code = %(code)s) AND (%(customer)s::text IS NULL OR r.customer = %(customer)s)
   AND (%(source)s::text IS NULL OR r.source = %(source)s)
   AND (%(event_id)s::text IS NULL OR r.event_id = %(event_id)s)
-  AND (%(state)s::text IS DISTINCT FROM '{OPEN}' OR r.dismissed_at IS NULL AND e.position IS NULL)
+  AND (%(state)s::text IS DISTINCT FROM '{OPEN}'
+       OR (r.dismissed_at IS NULL OR r.last_at > r.dismissed_at) AND e.position IS NULL)
   AND (%(since)s::timestamptz IS NULL OR coalesce(r.occurred_at, r.first_at) >= %(since)s)
   AND (%(until)s::timestamptz IS NULL OR coalesce(r.occurred_at, r.first_at) < %(until)s)"""
 PAGE: Final = f"""
@@ -96,12 +98,17 @@ SELECT * FROM ({_FOUND} {_CHOSEN}
 WHERE %(state)s::text IS NULL OR found.state = %(state)s
 ORDER BY found.first_at, found.rejection_id LIMIT %(limit)s
 """
+_USED_UP: Final = """
+           CASE WHEN (found.problem::json -> 'reasons') IS NOT NULL AND NOT EXISTS (
+               SELECT FROM json_array_elements(found.problem::json -> 'reasons') AS reason
+               WHERE (reason ->> 'reason') IS DISTINCT FROM 'used_up') THEN 1 ELSE 0 END"""
 COUNT: Final = f"""
 -- Rejections by code, unit and currency: how many, how often refused, since when, of how much.
 SELECT found.code, found.unit, found.currency,
        sum(CASE WHEN found.sent IS NULL THEN found.attempts ELSE 1 END)::bigint, sum(found.attempts)::bigint,
        min(found.first_at), max(found.last_at), sum(found.credits), sum(found.amount_minor)::bigint,
-       sum(CASE WHEN found.sent IS NULL THEN found.attempts ELSE 0 END)::bigint
+       sum(CASE WHEN found.sent IS NULL THEN found.attempts ELSE 0 END)::bigint,
+       sum(CASE WHEN found.code = 'insufficient_credits' AND found.sent IS NOT NULL THEN {_USED_UP} ELSE 0 END)::bigint
 FROM ({_FOUND} {_CHOSEN} AND (%(first_before)s::timestamptz IS NULL OR r.first_at < %(first_before)s)) AS found
 WHERE %(state)s::text IS NULL OR found.state = %(state)s
 GROUP BY found.code, found.unit, found.currency ORDER BY found.code, found.unit, found.currency
@@ -182,13 +189,15 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 class Count(msgspec.Struct, frozen=True, kw_only=True):
     """Rejections of one code: how many, how often they were refused, since when, and of how much.
 
-    ``beyond`` of them were counted and not kept one by one: of these nobody knows the amounts.
+    ``beyond`` of them were counted and not kept one by one: of these nobody knows the amounts. ``used_up`` are usage
+    for which there were no credits left, and no other reason.
     """
 
     code: str
     rejections: int
     attempts: int
     beyond: int
+    used_up: int
     first_at: datetime
     last_at: datetime
     credits: Mapping[str, Decimal]
@@ -419,14 +428,15 @@ def counts(connection: sa.Connection, ledger: str, chosen: Chosen) -> list[Count
 def _count(code: str, rows: Sequence[Any]) -> Count:
     credits: dict[str, Decimal] = {}
     amounts: dict[str, int] = {}
-    for _, unit, currency, _, _, _, _, more_credits, more_minor, _ in rows:
+    for _, unit, currency, _, _, _, _, more_credits, more_minor, _, _ in rows:
         if unit is not None:
             credits[unit] = credits.get(unit, Decimal(0)) + more_credits
         if currency is not None:
             amounts[currency] = amounts.get(currency, 0) + more_minor
     return Count(
         code=code, rejections=sum(row[3] for row in rows), attempts=sum(row[4] for row in rows),
-        beyond=sum(row[9] for row in rows), first_at=min(row[5] for row in rows), last_at=max(row[6] for row in rows),
+        beyond=sum(row[9] for row in rows), used_up=sum(row[10] for row in rows),
+        first_at=min(row[5] for row in rows), last_at=max(row[6] for row in rows),
         credits=credits, amounts_minor=amounts,
     )  # fmt: skip
 

@@ -693,7 +693,8 @@ rejected_events = Table(
     CheckConstraint("num_nonnulls(dismissed_at, dismissed_by, dismissed_reason) IN (0, 3)", name="dismissal"),
     Index("ix_rejected_events_first_at", "ledger", "first_at", "rejection_id"),
     Index(
-        "ix_rejected_events_not_dismissed", "ledger", "first_at", postgresql_where=text("dismissed_at IS NULL")
+        "ix_rejected_events_not_dismissed", "ledger", "first_at",
+        postgresql_where=text("dismissed_at IS NULL OR last_at > dismissed_at"),
     ),
     comment="Events that were refused, whoever sent them and however. Kept beside the log, never changed but for "
     "how often and why they were refused last, and their dismissal.",

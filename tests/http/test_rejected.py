@@ -100,6 +100,7 @@ class Model:
         elif status == "rejected":
             row = self.refused.setdefault(content, {"document": document, "attempts": 0, "dismissed": False})
             row["attempts"] += 1
+            row["dismissed"] = False
             row["at"] = self.now
 
     def state(self, content: bytes) -> str:

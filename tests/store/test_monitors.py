@@ -358,7 +358,7 @@ def test_usage_that_is_refused_as_was_asked_for_rings_only_where_that_is_not_exp
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1"), use("u2")])
+    service.record(ledger, [buy("b1"), use("u1", credits="100"), use("u2", credits="100")])
     silent = looked(service, ledger, "rejected", days=30)
     assert (silent.value, silent.rings) == (0, False)
     assert silent.evidence["open"]["rejections"] == 2, "it is shown all the same"
@@ -377,3 +377,27 @@ def test_what_is_only_counted_rings_at_once(
     service.record(ledger, [use("u1"), use("u2"), use("u3")])
     rings = looked(service, ledger, "rejected")
     assert (rings.value, rings.rings, rings.evidence["not_kept_one_by_one"]) == (2, True, 2)
+
+
+def test_usage_that_is_refused_for_another_reason_than_that_all_is_used_up_rings(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [buy("b1"), use("u0"), buy("b2", "c2", unit="token"), buy("b3", "c3", scope=["sms"])])
+    service.recorder.sweep(ledger, datetime(2026, 4, 1, tzinfo=UTC))
+    service.record(ledger, [buy("b4", "c4", expires_at="2026-03-01T00:00:00Z")])
+    service.recorder.sweep(ledger, datetime(2026, 4, 1, tzinfo=UTC))
+    refused = service.record(ledger, [use("u1"), use("u2", "c2"), use("u3", "c3"), use("u4", "c4"), use("u5", "c5")])
+    reasons = [outcome.error.facts["reasons"][0]["reason"] for outcome in refused if outcome.error is not None]
+    assert reasons[0] == "used_up"
+    assert reasons[3:] == ["expired", "unknown_customer"]
+    assert looked(service, ledger, "rejected", days=30).value == 4, "all but the one for which all is used up"
+
+
+def test_usage_that_is_refused_where_the_ledger_does_not_refuse_it_rings(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(on_shortfall="overage")
+    service.record(ledger, [buy("b1"), use("u0"), {**use("u1"), "data": {"credits": "1", "on_shortfall": "reject"}}])
+    found = looked(service, ledger, "rejected", days=30)
+    assert (found.evidence["open"]["rejections"], found.value) == (1, 1)

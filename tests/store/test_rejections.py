@@ -67,9 +67,9 @@ def test_a_batch_without_rejections_writes_nothing_beside_the_log(service: Suble
     statements: list[str] = []
 
     class Looked(Database):
-        def write(self, *, recording: bool = False) -> Any:
+        def write(self, **options: bool) -> Any:
             statements.append("write")
-            return super().write(recording=recording)
+            return super().write(**options)
 
     looked = Looked(service.database.url)
     try:
@@ -120,7 +120,13 @@ def test_a_conflict_stays_open_until_it_is_dismissed(service: Subledger, new_led
     assert (dismissed.state, dismissed.dismissed_by) == ("dismissed", "carol")
     service.record(ledger, [use("u1", "2")])
     [again] = kept(service, ledger)
-    assert (again.state, again.attempts) == ("dismissed", 2), "who sends it every night is told once"
+    assert (again.state, again.attempts) == ("open", 2), "whoever dismissed it has not seen this"
+    assert kept(service, ledger, Chosen(state="dismissed")) == []
+    with service.database.read() as connection:
+        [count] = rejections.counts(connection, ledger, Chosen(state="open"))
+    assert (count.code, count.rejections) == ("event_conflict", 1)
+    once_more = service.rejected.dismiss(ledger, outcome.rejection_id, "again", by="dave")
+    assert (once_more.state, once_more.dismissed_by) == ("dismissed", "dave")
 
 
 def test_a_corrected_event_whose_first_content_is_sent_again_is_open_again(
