@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from alembic import command
 
 from api.service import LedgerSettings, Subledger
 from api.settings import upgrade
 from projections import monitors
-from projections.journals.delivery import channels, grants
+from projections.journals.delivery import bounded_http, channels, grants
+from projections.journals.delivery.calls import Calls, NotSent
 from projections.journals.delivery.connectors import folder
 from projections.journals.delivery.connectors.connector import check_host, check_url
+from projections.journals.delivery.connectors.sftp import Sftp
 from projections.journals.delivery.credentials import named_in
+from projections.journals.delivery.hosts import connect_checked
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from projections.monitors.settings import set_settings
@@ -184,6 +189,45 @@ def test_loopback_is_called_only_if_it_is_named(url: str, monkeypatch: pytest.Mo
         check_url(url)
     monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1, localhost, ::1")
     check_url(url)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.0"])
+def test_a_name_that_leads_to_this_machine_is_not_called_unless_it_is_named(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server of somebody else says where a name leads: here it says ``address``, and something listens there."""
+    look_up, asked = socket.getaddrinfo, list[str]()
+
+    def resolving(host: Any, *arguments: Any, **named: Any) -> Any:
+        if host != "erp.example":
+            return look_up(host, *arguments, **named)
+        asked.append(host)
+        return look_up(address, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolving)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        given = {name: value for name, value in SFTP.items() if name != "connector"}
+        settings = channels.read_channel_settings(Sftp, {**given, "host": "erp.example", "port": port})
+        for allowed in ("", "*", "erp.example.org, .example"):
+            monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", allowed)
+            with bounded_http.client() as client, pytest.raises(httpx.ConnectError, match="this machine"):
+                client.get(f"http://erp.example:{port}/")
+            with bounded_http.client() as client:
+                sftp = Sftp(settings, Calls(client, timeout_s=10, turn=lambda: None), {})
+                with pytest.raises(NotSent, match="this machine"):
+                    sftp.opened().__enter__()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        server.setblocking(True)
+        asked.clear()
+        monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "erp.example")
+        if address == "127.0.0.1":
+            assert connect_checked("erp.example", port, lambda found: found) == address
+            connect_checked("erp.example", port, lambda found: socket.create_connection((found, port))).close()
+            server.accept()[0].close()
+            assert asked == ["erp.example"] * 2, "one look-up a connection"
 
 
 def test_sftp_goes_to_hosts_that_are_allowed_as_every_connector_does(

@@ -1,6 +1,7 @@
 """Answers of other systems, within bounds: of size once they are decompressed, and of time from first to last byte.
 
 httpx bounds the time of each read, so an answer that arrives byte by byte never ends; and it decompresses everything.
+Addresses are checked as they are called (``hosts``).
 Here each read and write has what is left of the whole call's time, and no more of an answer is decompressed than is
 read. An answer beyond its bounds is an ``httpx.HTTPError``, as any answer that did not come whole.
 """
@@ -17,6 +18,8 @@ from typing import Any, Final
 
 import httpcore
 import httpx
+
+from projections.journals.delivery.hosts import connect_checked
 
 MAX_ANSWER: Final = 8 << 20
 """Bytes of an answer, decompressed. Journals, and pages of records, are far smaller."""
@@ -37,7 +40,9 @@ def client() -> httpx.Client:
     # trickles fails if this stops working.
     for transport in (made._transport, *made._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
-            transport._pool._network_backend = _Backend(transport._pool._network_backend)
+            # A proxy of the environment may be on this machine, and looks names up itself.
+            is_direct = transport is made._transport
+            transport._pool._network_backend = _Backend(transport._pool._network_backend, checked=is_direct)
     return made
 
 
@@ -109,15 +114,24 @@ def _left(timeout: float | None, error: type[Exception]) -> float | None:
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+    def __init__(self, backend: httpcore.NetworkBackend, *, checked: bool) -> None:
         self._backend = backend
+        self._checked = checked
 
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:  # fmt: skip
-        left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._backend.connect_tcp(host, port, left, local_address, socket_options))
+        def connect(address: str) -> httpcore.NetworkStream:
+            left = _left(timeout, httpcore.ConnectTimeout)
+            return _Stream(self._backend.connect_tcp(address, port, left, local_address, socket_options))
+
+        if not self._checked:
+            return connect(host)
+        try:
+            return connect_checked(host, port, connect)
+        except OSError as error:  # no such name, or AddressRefused
+            raise httpcore.ConnectError(str(error)) from error
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None

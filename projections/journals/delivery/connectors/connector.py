@@ -6,18 +6,16 @@ again is decided in ``sending``.
 
 from __future__ import annotations
 
-import os
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx
 import msgspec
 
 from projections.journals.delivery.calls import Calls
+from projections.journals.delivery.hosts import HOSTS, allowed_hosts, is_near
 from projections.journals.formats.target import Rendering, TargetSettings
 from projections.journals.postings import Posting
 from projections.journals.summary import Journal
@@ -25,8 +23,6 @@ from projections.journals.tie_out import Theirs
 from subledger.errors import InvalidInput, NotSupportedYet
 from subledger.money import exponent
 from subledger.periods import Period
-
-HOSTS: Final = "SUBLEDGER_DELIVERY_HOSTS"
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,13 +186,13 @@ def check_url(url: str, *, field: str = "url", query: bool = False) -> None:
 def check_host(host: str, *, field: str = "host") -> None:
     """A host that deliveries may go to: one of ``SUBLEDGER_DELIVERY_HOSTS``, hosts and .domains between commas; any, if
     that is not set or has a ``*``. This machine and its network's own addresses (loopback, link-local) are to be named
-    there. Raises InvalidInput.
+    there; the addresses that a name resolves to are checked as it is called (``hosts``). Raises InvalidInput.
     """
     plain = host.lower().rstrip(".")
-    allowed = [name.strip().lower().rstrip(".") for name in os.environ.get(HOSTS, "").split(",") if name.strip()]
+    allowed = allowed_hosts()
     if any(plain == name or (name.startswith(".") and plain.endswith(name)) for name in allowed):
         return
-    if _is_near(plain):
+    if is_near(plain):
         raise InvalidInput(
             f"{field} is this machine or its network; deliveries go there only if whoever runs the installation "
             f"names it in {HOSTS}", field=field, expected=", ".join(allowed) or "another host", found=host[:200],
@@ -206,21 +202,6 @@ def check_host(host: str, *, field: str = "host") -> None:
             f"{field} is no host that deliveries may go to; {HOSTS} names those", field=field,
             expected=", ".join(allowed), found=host[:200],
         )  # fmt: skip
-
-
-def _is_near(host: str) -> bool:
-    """True for loopback, link-local and unspecified addresses in any of their forms, such as 127.1, and localhost."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        found: IPv4Address | IPv6Address = ip_address(host.strip("[]"))
-    except ValueError:
-        try:
-            found = IPv4Address(socket.inet_aton(host))
-        except (OSError, UnicodeError):
-            return False
-    found = getattr(found, "ipv4_mapped", None) or found
-    return found.is_loopback or found.is_link_local or found.is_unspecified
 
 
 def minor_of(amount: object, currency: str) -> int:

@@ -34,6 +34,7 @@ from projections.journals.delivery.calls import NotAuthorised, NotSent, Unclear
 from projections.journals.delivery.connectors.connector import ChannelSettings, check_host
 from projections.journals.delivery.connectors.drop import Drop, DropSettings, Place
 from projections.journals.delivery.credentials import Credential
+from projections.journals.delivery.hosts import connect_checked
 from subledger.errors import InvalidInput
 
 # What it says of failures is in the reasons that are kept; without a handler it would go to the error output as well.
@@ -84,7 +85,11 @@ class Sftp(Drop):
         self.calls.take_turn()
         with _errors(f"{settings.host} cannot be reached"):
             transport = paramiko.Transport(
-                socket.create_connection((settings.host, settings.port), timeout=settings.timeout_s)
+                connect_checked(
+                    settings.host,
+                    settings.port,
+                    lambda address: socket.create_connection((address, settings.port), timeout=settings.timeout_s),
+                )
             )
         # Some waits of paramiko have no limit of their own.
         limit = threading.Timer(settings.timeout_s, transport.close)

@@ -1,0 +1,67 @@
+"""Hosts that deliveries and notices may go to, by the address that their name resolves to.
+
+A name is checked when a channel is set and used (``connectors.connector``), but it may resolve to this machine. So each
+connection is made to an address that was resolved and checked here; the name is not looked up again. Does not own:
+which names are allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, TypeVar
+
+HOSTS: Final = "SUBLEDGER_DELIVERY_HOSTS"
+
+Connection = TypeVar("Connection")
+
+
+class AddressRefused(OSError):
+    """The host resolves to an address of this machine or its network, which is not named as allowed."""
+
+
+def allowed_hosts() -> list[str]:
+    """What ``SUBLEDGER_DELIVERY_HOSTS`` names: hosts, .domains and ``*``."""
+    return [name.strip().lower().rstrip(".") for name in os.environ.get(HOSTS, "").split(",") if name.strip()]
+
+
+def is_near(host: str) -> bool:
+    """True for loopback, link-local and unspecified addresses in any of their forms, such as 127.1, and localhost."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        found: IPv4Address | IPv6Address = ip_address(host.strip("[]"))
+    except ValueError:
+        try:
+            found = IPv4Address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return False
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.is_loopback or found.is_link_local or found.is_unspecified
+
+
+def connect_checked(host: str, port: int, connect: Callable[[str], Connection]) -> Connection:
+    """What ``connect`` returns for the first address of a host that it reaches.
+
+    Addresses of this machine and its network are left out unless the host, or the address, is named in
+    ``SUBLEDGER_DELIVERY_HOSTS``. Raises AddressRefused if no other is left, and what ``connect`` raises for the
+    last one.
+    """
+    resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = list(dict.fromkeys(str(address[0]) for *_, address in resolved))
+    allowed = allowed_hosts()
+    is_named = host.lower().rstrip(".") in allowed
+    checked = [address for address in found if is_named or address in allowed or not is_near(address)]
+    if not checked:
+        raise AddressRefused(
+            f"{host} resolves to {', '.join(found)}, which is this machine or its network; whoever runs the "
+            f"installation can name the host in {HOSTS}"
+        )
+    for address in checked[:-1]:
+        try:
+            return connect(address)
+        except Exception:  # as create_connection does: the next address may answer, and the last one's failure is told
+            continue
+    return connect(checked[-1])
