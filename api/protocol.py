@@ -129,7 +129,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._unread is None:
-            self._unread = self.loop.call_later(_UNREAD_ANSWER_S, self.transport.abort)
+            self._watch_reading()
+
+    def _watch_reading(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(_UNREAD_ANSWER_S, self._look_at_reading, waiting)
+
+    def _look_at_reading(self, waiting: int) -> None:
+        """Ends the connection if its client has read nothing since ``waiting`` bytes waited for it."""
+        if self.transport.get_write_buffer_size() < waiting:
+            self._watch_reading()
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
+import uvicorn
 
-from api import limits
+from api import limits, protocol
 from api.limits import HttpLimits
+from api.protocol import BoundedProtocol
 from api.service import Subledger
 from subledger.store.database import Database
 from tests.http.raw import GUARD_S, Served, answer_of
@@ -163,3 +167,72 @@ def test_a_connection_stays_open_for_the_next_request(serve: Serve) -> None:
         received = b""
         while b'{"status":"ok"}' not in received:
             received += connection.recv(65_536)
+
+
+# --- answers that are not read --------------------------------------------------------------------------------------
+
+ANSWER = b"x" * (64 << 20)
+"""More than the buffers of both sockets take."""
+
+
+async def long_answer(_scope: Any, _receive: Any, send: Any) -> None:
+    headers = [(b"content-length", str(len(ANSWER)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": ANSWER})
+
+
+class Watched(BoundedProtocol):
+    """Counts how often the server has looked, and what it has ended for reading nothing."""
+
+    looks = 0
+    gone = threading.Event()
+
+    def _look_at_reading(self, waiting: int) -> None:
+        type(self).looks += 1
+        super()._look_at_reading(waiting)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set()
+        super().connection_lost(exc)
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Watched], socket.socket]]:
+    """A connection on which a long answer was asked for, and whose server is soon tired of one who does not read."""
+    monkeypatch.setattr(protocol, "_UNREAD_ANSWER_S", 2.0)
+    watched = type("Watched", (Watched,), {"times": HttpLimits(), "waiting": {}, "looks": 0, "gone": threading.Event()})
+    config = uvicorn.Config(
+        long_answer, http=watched, ws="none", lifespan="off", access_log=False, log_level="critical", loop="asyncio"
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+        thread.start()
+        with socket.create_connection(listener.getsockname(), timeout=GUARD_S) as connection:
+            connection.sendall(GET + b"\r\n")
+            yield watched, connection
+        server.should_exit = True
+        thread.join()
+
+
+def test_an_answer_that_is_read_slowly_is_not_cut(answering: tuple[type[Watched], socket.socket]) -> None:
+    watched, connection = answering
+    received, pieces = 0, 0
+    while piece := connection.recv(1 << 20):
+        received, pieces = received + len(piece), pieces + 1
+        if watched.looks < 3:  # slowly, until the server has looked a few times; then as fast as it goes
+            watched.gone.wait(0.1)
+        if received >= len(ANSWER):
+            break
+    assert received >= len(ANSWER)
+    assert watched.looks >= 1, "it took longer than a client may read nothing"
+
+
+def test_an_answer_of_which_nothing_is_read_is_cut(answering: tuple[type[Watched], socket.socket]) -> None:
+    watched, connection = answering
+    assert watched.gone.wait(GUARD_S)
+    received = 0
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(1 << 20):
+            received += len(piece)
+    assert received < len(ANSWER)
