@@ -18,9 +18,10 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from api.checkpoint_log import Line, opened
+from api.checkpoint_log import Line, opened, public_keys_of
 from api.settings import private_home
 from subledger.errors import CheckpointConflict, InvalidValue, UnknownCheckpoint
 from subledger.store import proofs
@@ -33,14 +34,16 @@ KEY_NAME: Final = "subledger"
 
 
 class SignedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The note's text, and the public key that verifies it."""
+    """The note's text, and the public key that verifies it: None if it was another one, and is not known any more."""
 
     text: str
-    public_key: bytes
+    public_key: bytes | None
 
 
 def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
     """The signed tree head of a ledger as it stands; asked again at the same size, the same note.
+
+    It stays signed with the key of then, when the signing key is another one now.
 
     It is kept in the database and in the home. Raises UnknownLedger; CheckpointConflict, and signs nothing, if what was
     signed before is not how this log begins, or if this size was signed with another root.
@@ -58,9 +61,18 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
         before = [line for line in before if line.size != head.position]
         roots = roots_at(connection, ledger, [line.size for line in before])
         _check(head, before, root_of=roots.get)
-        signed = sign_checkpoint(ledger, head.position, head.root)
+        note = kept.note if kept else same[-1].note if same else None
+        if note is not None:
+            signed = SignedCheckpoint(text=note, public_key=_verifying(note, log.public_keys()))
+        else:
+            signed = sign_checkpoint(ledger, head.position, head.root)
         if not same:
-            log.add(Line(size=head.position, at=datetime.now(UTC), root=head.root, note=signed.text))
+            log.add(
+                Line(
+                    size=head.position, at=datetime.now(UTC), root=head.root, note=signed.text,
+                    public_key=signed.public_key or b"",
+                )
+            )  # fmt: skip
     if kept is None:
         # On a standby nothing can be kept but in the home.
         with suppress(psycopg.errors.ReadOnlySqlTransaction), database.write() as writing:
@@ -79,7 +91,7 @@ def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedChec
             "/consistency",
             field="size", found=str(size),
         )  # fmt: skip
-    return SignedCheckpoint(text=kept.note, public_key=_signing_key().public_key().public_bytes_raw())
+    return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, public_keys_of(ledger)))
 
 
 def consistency(database: Database, ledger: str, old: int, new: int | None) -> dict[str, Any]:
@@ -121,10 +133,28 @@ def sign_checkpoint(ledger: str, size: int, root: bytes) -> SignedCheckpoint:
     key = _signing_key()
     public = key.public_key().public_bytes_raw()
     body = f"subledger/{ledger}\n{size}\n{base64.b64encode(root).decode()}\n"
-    # Signed-note: the key id is the hash of the name, a newline, the algorithm's byte and the public key.
-    key_id = hashlib.sha256(f"{KEY_NAME}\n".encode() + b"\x01" + public).digest()[:4]
-    signature = base64.b64encode(key_id + key.sign(body.encode())).decode()
+    signature = base64.b64encode(_key_id(public) + key.sign(body.encode())).decode()
     return SignedCheckpoint(text=f"{body}\n— {KEY_NAME} {signature}\n", public_key=public)
+
+
+def _key_id(public: bytes) -> bytes:
+    """The key id of a signed note: the hash of the name, a newline, the algorithm's byte and the public key."""
+    return hashlib.sha256(f"{KEY_NAME}\n".encode() + b"\x01" + public).digest()[:4]
+
+
+def _verifying(note: str, known: set[bytes]) -> bytes | None:
+    """The public key that a note names and that verifies it: one of those that are known, or the present one."""
+    body, _, line = note.partition("\n\n")
+    try:
+        signature = base64.b64decode(line.rpartition(" ")[2])
+    except ValueError:
+        return None  # not a note that was signed: verify finds the row that was changed
+    for public in [_signing_key().public_key().public_bytes_raw(), *sorted(known)]:
+        if _key_id(public) == signature[:4]:
+            with suppress(InvalidSignature, ValueError):
+                Ed25519PublicKey.from_public_bytes(public).verify(signature[4:], f"{body}\n".encode())
+                return public
+    return None
 
 
 def _signing_key() -> Ed25519PrivateKey:

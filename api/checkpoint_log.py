@@ -28,12 +28,16 @@ _NAME: Final = "checkpoints"
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tree head (``root``, ``note``) or a restored backup (``reason``, ``by``), at a size of the log."""
+    """A tree head or a restored backup (``reason``, ``by``), at a size of the log.
+
+    A tree head has its ``root``, the ``note`` and the ``public_key`` that verifies it.
+    """
 
     size: int
     at: datetime
     root: bytes = b""
     note: str = ""
+    public_key: bytes = b""
     reason: str = ""
     by: str = ""
 
@@ -84,6 +88,10 @@ class CheckpointLog:
         """Every tree head that was signed over so many events, also before a backup was restored."""
         return [line for line in self._lines if line.size == size and not line.reason]
 
+    def public_keys(self) -> set[bytes]:
+        """Every key that something was signed with, as far as it was noted."""
+        return {line.public_key for line in self._lines if line.public_key}
+
     def add(self, line: Line) -> None:
         self._file.seek(0, os.SEEK_END)
         self._file.write(msgspec.json.encode(line) + b"\n")
@@ -103,6 +111,15 @@ def opened(ledger: str) -> Iterator[CheckpointLog]:
 
 def _path(ledger: str) -> Path:
     return home() / _NAME / f"{quote(ledger, safe='')}.jsonl"
+
+
+def public_keys_of(ledger: str) -> set[bytes]:
+    """Public keys of the notes of a ledger that this installation signed; makes no file."""
+    path = _path(ledger)
+    if not path.exists():
+        return set()
+    with _locked(path, 0) as log:
+        return log.public_keys()
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def checkpoint(
         return
     signed = checkpoint_of(database, ledger) if size is None else earlier_checkpoint(database, ledger, size)
     if json_:
-        print_json({"ledger": ledger, "checkpoint": signed.text, "public_key": b64encode(signed.public_key).decode()})
+        public = signed.public_key and b64encode(signed.public_key).decode()
+        print_json({"ledger": ledger, "checkpoint": signed.text, "public_key": public})
     else:
         sys.stdout.write(signed.text)

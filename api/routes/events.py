@@ -255,7 +255,9 @@ def checkpoint(
     """A signed tree head, as a C2SP checkpoint: origin, size, root, signature. By default of the whole log."""
     database = service.database
     signed = checkpoint_of(database, ledger) if size is None else earlier_checkpoint(database, ledger, size)
-    return PlainTextResponse(signed.text, headers={"X-Public-Key": base64.b64encode(signed.public_key).decode()})
+    public = signed.public_key
+    headers = {} if public is None else {"X-Public-Key": base64.b64encode(public).decode()}
+    return PlainTextResponse(signed.text, headers=headers)
 
 
 @router.get("/consistency", dependencies=[needs(Access.READER)])

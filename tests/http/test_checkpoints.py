@@ -156,6 +156,36 @@ def test_a_checkpoint_is_kept_and_given_again_as_it_was_signed(ours: Installatio
     assert ours.run("verify")[0] == 0
 
 
+def test_a_size_is_signed_once_and_answered_with_the_key_of_then_when_the_signing_key_changes(
+    ours: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = f"/v1/ledgers/{LEDGER}/checkpoint"
+    notes = {}
+    for number, name in enumerate(("a", "b", "c")):
+        monkeypatch.setenv("SUBLEDGER_SIGNING_KEY", base64.b64encode(bytes([number]) * 32).decode())
+        if number:  # the last size, with another key
+            again = ours.client.get(where)
+            assert (again.text, again.headers["X-Public-Key"]) == notes[ours.sizes()]
+        ours.record(name)
+        answer = ours.client.get(where)
+        notes[ours.sizes()] = answer.text, answer.headers["X-Public-Key"]
+    assert len({key for _, key in notes.values()}) == 3
+    for size, (note, key) in notes.items():
+        answer = ours.client.get(where, params={"size": size})
+        assert (answer.text, answer.headers["X-Public-Key"]) == (note, key)
+        read_note(note, base64.b64decode(key))
+        document = json.loads(ours.run("checkpoint", "--size", str(size), "--json")[1])
+        assert (document["checkpoint"], document["public_key"]) == (note, key)
+    (ours.home / "checkpoints" / f"{LEDGER}.jsonl").unlink()
+    for size, (note, key) in notes.items():
+        answer = ours.client.get(where, params={"size": size})
+        assert answer.text == note
+        assert answer.headers.get("X-Public-Key") == (key if size == max(notes) else None), "never a wrong one"
+    assert ours.client.get(where).text == notes[max(notes)][0]
+    lines = (ours.home / "checkpoints" / f"{LEDGER}.jsonl").read_text().splitlines()
+    assert [json.loads(line)["note"] for line in lines] == [notes[max(notes)][0]]
+
+
 def test_between_any_two_sizes_there_is_a_proof_that_nothing_was_changed(ours: Installation) -> None:
     ours.record(*(f"g{n}" for n in range(20)))
     leaves = ours.leaves()
