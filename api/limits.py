@@ -1,6 +1,7 @@
 """Bounds on what comes from outside over HTTP: sizes that are fixed, and times that are settings.
 
-The README's table "Limits" lists each of them; a test compares the two.
+The README's table "Limits" lists each of them but SMALL_BODY, which refuses nothing; tests/http/test_limits.py compares
+the two.
 """
 
 from __future__ import annotations

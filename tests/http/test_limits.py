@@ -1,0 +1,56 @@
+"""The README's table of the limits of HTTP calls is that of the code, limit by limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from api import limits
+from api.limits import HttpLimits
+
+README = Path(__file__).parents[2] / "README.md"
+TIMES = HttpLimits()
+
+
+def size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
+
+
+LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
+    "body of a call": (("MAX_BODY",), size(limits.MAX_BODY)),
+    "body of `POST …/events` · `PUT …/mapping` · `…/tie-out`": (
+        ("MAX_EVENTS_BODY", "MAX_MAPPING_BODY", "MAX_TIE_OUT_BODY"),
+        f"{size(limits.MAX_EVENTS_BODY)} · {size(limits.MAX_MAPPING_BODY)} · {size(limits.MAX_TIE_OUT_BODY)}",
+    ),
+    "address of a call": (("MAX_URL",), size(limits.MAX_URL)),
+    "line and headers of a call": (
+        ("MAX_HEAD", "MAX_HEADERS"), f"{size(limits.MAX_HEAD)} together, {limits.MAX_HEADERS} headers",
+    ),
+    "time for them to arrive (`SUBLEDGER_HEAD_TIMEOUT_S`)": (("head_timeout_s",), f"{TIMES.head_timeout_s:g} s"),
+    "a connection without a call (`SUBLEDGER_KEEP_ALIVE_S`)": (("keep_alive_s",), f"{TIMES.keep_alive_s} s"),
+    "calls of a connection ahead of their turn": (("MAX_PIPELINED",), str(limits.MAX_PIPELINED)),
+    "connections of a server (`SUBLEDGER_CONNECTIONS`)": (("connections",), str(TIMES.connections)),
+    "events of one call": (("MAX_EVENTS",), f"{limits.MAX_EVENTS:,}"),
+    "JSON of a body": (
+        ("MAX_VALUES", "MAX_VALUES_OF_ROWS", "MAX_JSON_DEPTH"),
+        f"{limits.MAX_VALUES:,} values, of events and `tie-out` {limits.MAX_VALUES_OF_ROWS:,}; "
+        f"{limits.MAX_JSON_DEPTH} levels",
+    ),
+    "bodies that a server holds at once": (("MAX_BODIES",), f"{size(limits.MAX_BODIES)} together"),
+    "time for a body to arrive (`SUBLEDGER_BODY_TIMEOUT_S`)": (
+        ("body_timeout_s", "SLOWEST_BYTES_A_SECOND"),
+        f"{TIMES.body_timeout_s:g} s, and {(1 << 20) // limits.SLOWEST_BYTES_A_SECOND} s for each MiB that has arrived",
+    ),
+}  # fmt: skip
+"""Rows of the table: their first cell; the names in api/limits.py; the second cell as the code's values make it."""
+
+
+def test_the_readme_states_each_limit_of_the_code_with_its_value() -> None:
+    section = README.read_text("utf-8").partition("\n## Limits\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    cells = {row[0]: row[1] for row in rows}
+    assert {what: cells.get(what) for what in LIMITS} == {what: text for what, (_, text) in LIMITS.items()}
+
+
+def test_every_limit_of_the_code_has_a_row() -> None:
+    constants = {name for name in vars(limits) if name.isupper() and not name.startswith("_")} - {"SMALL_BODY"}
+    assert {name for names, _ in LIMITS.values() for name in names} == constants | set(HttpLimits.__struct_fields__)
