@@ -7,7 +7,7 @@ import pytest
 from api.service import Subledger
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
-from tests.campaigns.fuzz import fuzz, show
+from tests.campaigns.fuzz import MAX_GROWTH, fuzz, show
 
 
 def test_no_input_to_any_route_makes_the_server_fail(fresh_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,5 +20,6 @@ def test_no_input_to_any_route_makes_the_server_fail(fresh_database_url: str, mo
         database.close()
     show(result)
     assert result.failures == []
+    assert result.grown <= MAX_GROWTH
     assert result.inputs == 1_500
     assert len(result.routes) > 40

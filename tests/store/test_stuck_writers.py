@@ -28,6 +28,7 @@ from subledger.store.stuck_writers import end_stuck_writers
 from subledger.store.timeouts import Timeouts
 from tests.store.holding import fund, use
 from tests.store.slow_link import opened_link
+from tests.waiting import until
 
 HASTY = Timeouts(lock_timeout_s=0.2, stuck_writer_s=5)
 """Of one who does not wait long. Its own transactions must not be taken for stuck, on any machine."""
@@ -79,12 +80,14 @@ def stuck_writer(service: Subledger) -> Monitor:
 
 
 def longer_than(service: Subledger, seconds: int) -> Monitor:
-    """The monitor once the lock has been held so long: as it stays held, that comes."""
-    while True:
+    """Returns the monitor once the lock has been held so long, which comes as long as it stays held."""
+
+    def look() -> Monitor | None:
         found = stuck_writer(service)
         assert found.evidence["holders"], "somebody holds the lock"
-        if (found.value or 0) >= seconds:
-            return found
+        return found if (found.value or 0) >= seconds else None
+
+    return until(look, f"a lock that is held for {seconds} s")
 
 
 @pytest.mark.parametrize("where", ["between", "copy"])

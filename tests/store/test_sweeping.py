@@ -24,6 +24,7 @@ from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
+from tests.waiting import HANGS_S, until
 
 NOW = datetime(2030, 5, 10, 12, tzinfo=UTC)
 OFFERED = [name for name, offered in reports.REPORTS.items() if not offered.needs]
@@ -86,7 +87,7 @@ def test_two_who_sweep_at_once_record_each_expiry_once(service: Subledger) -> No
     ready, found = threading.Barrier(len(others)), []
 
     def sweep(other: Subledger) -> None:
-        ready.wait(timeout=60)
+        ready.wait(HANGS_S)
         found.append(other.sweep_due().get(ledger, 0))
 
     threads = [threading.Thread(target=sweep, args=(other,)) for other in others]
@@ -127,11 +128,7 @@ def test_a_server_sweeps_as_long_as_it_runs(service: Subledger) -> None:
         url = f"/v1/ledgers/{ledger}"
         assert client.get(f"{url}/blocks/A").json()["remaining"] == "10"
         set_clock(service.recorder, ledger, NOW + timedelta(days=1))
-        looked, guard = threading.Event(), 60_000
-        while client.get(f"{url}/blocks/A").json()["remaining"] == "10" and guard:
-            looked.wait(0.01)
-            guard -= 1
-        assert client.get(f"{url}/blocks/A").json()["remaining"] == "0"
+        until(lambda: client.get(f"{url}/blocks/A").json()["remaining"] == "0", "the sweep of block A")
         assert "due_expiries" not in client.get(f"{url}/trial-balance").json()
     assert sweeper.stop()
 
