@@ -164,7 +164,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if not await asyncio.to_thread(service.gatherer.stop, app.state.finishing_s):
         log.error("stopped before every batch was written")
     if sweeper is not None and not await asyncio.to_thread(sweeper.stop, _SWEEP_ENDS_WITHIN_S):
-        log.warning("stopped before the expiries in hand were recorded: they stay due")
+        log.warning("stopped before the sweep was finished: its expiries remain due")
 
 
 def create_app(

@@ -69,7 +69,7 @@ class CheckpointLog:
         """Raises IntegrityFault for a line that cannot be read: what was signed there is not known."""
         for one in self.unreadable:
             raise IntegrityFault(
-                f"line {one.line} of {self.path} is not what was written there, so nothing is signed; "
+                f"line {one.line} of {self.path} was changed after it was written, so no checkpoint is signed; "
                 "compare the file with a backup of it",
                 expected="a line of JSON", found=one.reason,
             )  # fmt: skip

@@ -47,7 +47,7 @@ def _field(name: str, schema: Document, model: type[EventData]) -> Document:
 
 
 def _meaning(name: str, *, required: bool) -> str:
-    return FIELDS[name] + ("; absent: all that are left" if name == "credits" and not required else "")
+    return FIELDS[name] + ("; absent: all remaining ones" if name == "credits" and not required else "")
 
 
 def event_schemas() -> dict[str, Document]:

@@ -83,7 +83,7 @@ class RejectedEvents:
             found = rejections.rejection(connection, ledger, rejection_id)
         if found.sent is None or not found.whole:
             raise RejectionCut(
-                f"rejection {rejection_id} is not kept whole: send the event again from where it comes",
+                f"rejection {rejection_id} was too long to be stored completely; send the event again from its source",
                 field="rejection", expected=f"at most {MAX_SENT} bytes", found=f"{found.sent_bytes} bytes",
             )  # fmt: skip
         text = found.sent

@@ -318,7 +318,8 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
     )  # fmt: skip
     if settings.clock is not None and not settings.sandbox:
         raise InvalidValue(
-            "only a sandbox ledger has a clock of its own", field="clock", expected="absent, or with sandbox",
+            "only a sandbox ledger has its own clock; leave `clock` out, or create a sandbox", field="clock",
+            expected="no clock, or `sandbox`",
             found=format_time(settings.clock),
         )  # fmt: skip
 
@@ -327,7 +328,10 @@ def check_behaviour(entity: str, on_shortfall: str, late_usage: str, future_tole
     """The settings that may change during the life of a ledger. Raises InvalidValue naming the first at fault."""
     if not (1 <= len(entity) <= 200 and entity.isprintable()):
         raise InvalidValue(
-            "no such entity", field="entity", expected="1 to 200 characters that can be printed", found=entity[:60]
+            "the entity is not a valid name; give a name of 1 to 200 characters",
+            field="entity",
+            expected="1 to 200 characters that can be printed",
+            found=entity[:60],
         )
     if on_shortfall not in ("reject", "overage", "backfill"):
         raise InvalidValue(
@@ -368,8 +372,8 @@ def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
             )  # fmt: skip
     if change.sandbox is not None and change.sandbox != state.sandbox:
         raise SettingFixed(
-            f"ledger {state.ledger} is {'a sandbox' if state.sandbox else 'no sandbox'} for its life: create another "
-            "ledger",
+            f"ledger {state.ledger} is {'a sandbox' if state.sandbox else 'not a sandbox'}, and this "
+            "never changes; create another ledger",
             field="sandbox", expected=str(state.sandbox).lower(), found=str(change.sandbox).lower(),
         )  # fmt: skip
     approvals = state.approvals

@@ -71,7 +71,7 @@ def clock_event(number: int, clock: datetime, by: str | None) -> Event:
 def _check_may_set(state: LedgerState, clock: datetime) -> None:
     if not state.sandbox:
         raise SettingFixed(
-            f"ledger {state.ledger} is no sandbox: its clock is the real one for its life; for trials create another "
+            f"ledger {state.ledger} is not a sandbox, so its clock cannot be set; for trials create another "
             "ledger, with --sandbox",
             field="clock", expected="a sandbox ledger", found=format_time(clock),
         )  # fmt: skip

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 FIELDS: Final[dict[str, str]] = {
-    "add_credits": "credits added to what the block has left, or taken from it",
-    "add_price": "price added, or taken away",
+    "add_credits": "credits added to the block's remaining credits, or removed from them",
+    "add_price": "amount added to the price, or subtracted from it",
     "amount": "the amount of money",
     "base": "the currency whose rate is set",
     "block_id": "the credit block",
@@ -19,7 +19,7 @@ FIELDS: Final[dict[str, str]] = {
     "currency": "the currency of the amounts of this event",
     "dispute_id": "the processor's id of the dispute",
     "escheat_class": "the class of unclaimed property that the remainder becomes at expiry, instead of breakage",
-    "event_id": "the id of the usage that is taken back",
+    "event_id": "the id of the usage event that is reversed",
     "event_source": "the source of that usage; absent: the source of this event",
     "evidence": "the study behind the estimate",
     "expected_breakage": "the amount that is expected to expire, over the life of the pool",

@@ -20,9 +20,11 @@ def register(app: typer.Typer) -> None:
 
 def checkpoint(
     ledger: LedgerOption,
-    size: Annotated[int | None, typer.Option("--size", min=1, help="One that was signed over so many events.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="The checkpoint that was signed over N events.")
+    ] = None,
     since: Annotated[
-        int | None, typer.Option("--since", min=1, help="The proof that nothing changed since this size.")
+        int | None, typer.Option("--since", min=1, help="The proof that the first N events are unchanged.")
     ] = None,
     json_: Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ from api.terminal import Json, LedgerOption, out, print_json
 from projections import clock as clocks
 from subledger.event_data import parse_time
 
-clock_app = typer.Typer(help="A ledger's now; that of a sandbox can be set.", no_args_is_help=True)
+clock_app = typer.Typer(help="The current time of a ledger; a sandbox's clock can be set.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:

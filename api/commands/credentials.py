@@ -15,7 +15,7 @@ from projections.journals.delivery import grants
 from subledger.events import format_time
 from subledger.store.ledgers import ledger_head
 
-credentials_app = typer.Typer(help="Which credentials a ledger's channels may use.", no_args_is_help=True)
+credentials_app = typer.Typer(help="Credentials that a ledger's channels may use.", no_args_is_help=True)
 
 CredentialArgument = Annotated[
     str, typer.Argument(help="As channels name it: env:NAME or file:/PATH.", metavar="CREDENTIAL")

@@ -55,7 +55,11 @@ def verify(
     ] = False,
     restored: Annotated[
         str | None,
-        typer.Option("--restored", metavar="REASON", help="Why a backup was restored: what was seen before is let go."),
+        typer.Option(
+            "--restored",
+            metavar="REASON",
+            help="Why a backup was restored: earlier checkpoints and verifications no longer apply.",
+        ),
     ] = None,
     by: By = whoami(),
     workers: Workers = None,
@@ -64,7 +68,7 @@ def verify(
     """Proves the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 where it differs.
 
     How far it is, is kept in the home directory. With --since-clean, events up to where the last clean verification
-    ended are taken at its word: a change of them since is not found. Everything that follows from them is compared.
+    ended are trusted: a later change of them is not detected. Everything that follows from them is compared.
 
     Checkpoints that were signed, and earlier verifications, must be how the log begins. After a backup was restored
     they are not: --restored says so once, with a reason, and is noted with the name in the home directory.
@@ -72,7 +76,7 @@ def verify(
     if resume and since_clean:
         raise typer.BadParameter("--resume and --since-clean exclude each other")
     if restored is not None:
-        check_reason(restored, "letting go of what was seen before")
+        check_reason(restored, "--restored")
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service, began_at = connect(), datetime.now(UTC)
     with service.database.read() as connection:

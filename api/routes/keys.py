@@ -31,9 +31,11 @@ class NewKey(BaseModel):
     ledger: str = Field(max_length=64, pattern=r"^[^\x00]+$", description="The ledger, or * for every one")
     role: Literal["reader", "writer", "controller", "admin"]
     name: str | None = Field(
-        default=None, max_length=200, description="Whose it is, by default the caller's: one name is one person"
+        default=None,
+        max_length=200,
+        description="The name of a person or program, by default the caller's: one name is one person",
     )
-    expires_at: str | None = Field(default=None, description="It is refused from this moment on; never by default")
+    expires_at: str | None = Field(default=None, description="The key is refused from this moment on; never by default")
 
 
 class Rotation(BaseModel):
@@ -42,9 +44,9 @@ class Rotation(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     grace_s: int = Field(
-        default=0, ge=0, le=keys.LONGEST_GRACE_S, description="How long the old secret goes on; 0: ends at once"
+        default=0, ge=0, le=keys.LONGEST_GRACE_S, description="Seconds for which the old secret still works; 0: none"
     )
-    expires_at: str | None = Field(default=None, description="The new key's; by default the old one's")
+    expires_at: str | None = Field(default=None, description="The new key's expiry; by default the old one's")
 
 
 @router.get("")

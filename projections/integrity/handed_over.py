@@ -165,7 +165,7 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
     if row.export_id != name or not row.filename.startswith(f"{name}."):
         yield breach(f"export {row.export_id} is of another journal than its name says", name, row.filename)
     elif form is not None and (row.filename, row.media_type) != (f"{name}.{form.extension}", form.media_type):
-        yield breach(f"export {row.export_id} is called what its format is not",
+        yield breach(f"export {row.export_id} has another name than its format gives it",
                      f"{name}.{form.extension}, {form.media_type}", f"{row.filename}, {row.media_type}")  # fmt: skip
     if row.detail == (row.kept is not None):
         yield breach(f"export {row.export_id} has bytes only where it is a summary", not row.detail, row.detail)

@@ -20,10 +20,10 @@ def schema_faults(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
     """Facts that are not there, and facts that no migration makes."""
     found, expected = facts_of(connection, functions_written_down()), expected_facts(connection)
     for fact in sorted(expected - found):
-        message = f"the database lacks what a migration made: {fact}"
+        message = f"the database lacks a part of the schema: {fact}"
         yield Breach(check="schema", message=message, subject=_subject(fact), expected=fact)
     for fact in sorted(fact for fact in found - expected if not may_be_added(fact)):
-        message = f"the database has what no migration makes: {fact}"
+        message = f"the database has a part that no migration creates: {fact}"
         yield Breach(check="schema", message=message, subject=_subject(fact), found=fact)
 
 

@@ -44,7 +44,7 @@ WHERE s.ledger = :ledger
 ORDER BY s.delivery_id, s.step
 """
 SENT: Final = """
--- Deliveries whose payload is not what its hash says; without a payload, the export's file is what is sent.
+-- Deliveries whose payload does not match its hash; without a payload, the export's file is what is sent.
 SELECT d.delivery_id, d.payload_hash AS kept, encode(sha256(d.payload), 'hex') AS found FROM deliveries d
 WHERE d.ledger = :ledger AND d.payload IS NOT NULL AND d.payload_hash IS DISTINCT FROM encode(sha256(d.payload), 'hex')
 UNION ALL
@@ -91,13 +91,15 @@ def _missing(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     counted = {row.relation: row.rows for row in connection.execute(sa.text(TALLIES), {"ledger": ledger})}
     for table in sorted({*COUNTED, *counted}):
         if table not in COUNTED:
-            yield Breach(check="tallies", message=f"rows of {table} are counted, which nothing adds", subject=table)
+            yield Breach(
+                check="tallies", message=f"the row counts name {table}, whose rows are not counted", subject=table
+            )
             continue
         query = f"SELECT count(*) FROM {table} WHERE ledger = :ledger"
         found = connection.execute(sa.text(query), {"ledger": ledger}).scalar_one()
         if found != counted.get(table, 0):
             yield Breach(
-                check=table, message=f"{table} has {found} rows of the ledger, and {counted.get(table, 0)} were added",
+                check=table, message=f"{table} has {found} rows of the ledger; its count is {counted.get(table, 0)}",
                 subject=table, expected=counted.get(table, 0), found=found,
             )  # fmt: skip
 
@@ -106,22 +108,24 @@ def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     where = {"ledger": ledger}
     for row in connection.execute(sa.text(UNDELIVERABLE), where):
         yield Breach(
-            check="deliveries", message=f"delivery {row.delivery_id} is of an export that is not there",
+            check="deliveries", message=f"delivery {row.delivery_id} refers to an export that does not exist",
             subject=row.delivery_id, expected=f"an export {row.export_id} of journal {row.journal}",
         )  # fmt: skip
     for row in connection.execute(sa.text(STEPS), where):
         yield Breach(
-            check="delivery_steps", message=f"the steps of delivery {row.delivery_id} do not lead to what it is",
-            subject=row.delivery_id, expected=f"{row.steps} steps, the last {row.is_now}",
+            check="delivery_steps", subject=row.delivery_id,
+            message=f"the state or number of steps of delivery {row.delivery_id} differs from its steps",
+            expected=f"{row.steps} steps, the last {row.is_now}",
             found=f"{row.found} steps, number {row.steps} {row.state}",
         )  # fmt: skip
     for row in connection.execute(sa.text(STRAY_STEPS), where):
         yield Breach(
-            check="delivery_steps", message=f"step {row.step} is of delivery {row.delivery_id}, which is not there",
+            check="delivery_steps",
+            message=f"step {row.step} refers to delivery {row.delivery_id}, which does not exist",
             subject=f"{row.delivery_id}, {row.step}",
         )  # fmt: skip
     for row in connection.execute(sa.text(SENT), where):
         yield Breach(
-            check="deliveries", message=f"what delivery {row.delivery_id} sends is not what its hash says",
+            check="deliveries", message=f"the content of delivery {row.delivery_id} does not match its hash",
             subject=row.delivery_id, expected=row.kept, found=row.found,
         )  # fmt: skip

@@ -61,7 +61,7 @@ def seen_faults(
     for manifest in verified:
         yield Breach(
             check="seen", subject=str(manifest.position), expected=manifest.batch_hash,
-            message=f"an earlier verification has seen another batch end at position {manifest.position}: {NEXT}",
+            message=f"an earlier verification found another batch ending at position {manifest.position}: {NEXT}",
         )  # fmt: skip
 
 

@@ -161,7 +161,7 @@ class _Looking:
             for name, type, maker, at in found
         ]
         return Step(
-            name="approvals", question="Does anything of the month wait for a second person?",
+            name="approvals", question="Are all approvals of the month decided?",
             state="attention" if items else "done", evidence={"waiting": items},
             next=self._command("approvals list") if items else None,
         )  # fmt: skip
@@ -171,7 +171,7 @@ class _Looking:
         chosen = Chosen(state=OPEN, until=self._period.end(self._state.zone))
         found = counts(self._connection, self._state.ledger, chosen)
         return Step(
-            name="rejected", question="Is all rejected usage of the month settled?",
+            name="rejected", question="Are all rejected events of the month recorded or dismissed?",
             state="attention" if found else "done", evidence=summary(found),
             next=self._command(f"rejected list --to {self._period.last_day}") if found else None,
         )  # fmt: skip
@@ -179,12 +179,12 @@ class _Looking:
     def _rates(self) -> Step:
         if self._closed:
             return Step(
-                name="exchange_rates", question="Is there a rate for all that is remeasured?", state="done"
+                name="exchange_rates", question="Are all exchange rates for the remeasurement recorded?", state="done"
             )  # fmt: skip
         plain = driver(self._connection)
         state, error = self._tried(lambda: remeasurements(plain, self._state, self._position, self._period))
         return Step(
-            name="exchange_rates", question="Is there a rate for all that is remeasured?", state=state,
+            name="exchange_rates", question="Are all exchange rates for the remeasurement recorded?", state=state,
             evidence=error, next=self._command("record RATES.jsonl") if error else None,
         )  # fmt: skip
 
@@ -195,7 +195,7 @@ class _Looking:
         through = min(self._period.last_day, self._state.today(self._now))
         evidence = {"due": count, "first": first and format_time(first)}
         return Step(
-            name="expiries", question="Has everything expired that was to?", state="open" if count else "done",
+            name="expiries", question="Are all due expiries recorded?", state="open" if count else "done",
             evidence=evidence,
             next=self._command(f"expire --through {through}") if count else None,
         )  # fmt: skip
@@ -204,7 +204,7 @@ class _Looking:
         number, mapping = mapping_for(self._connection, self._state.ledger, self._period)
         missing = unmapped(self._connection, self._state.ledger, self._period, mapping)
         return Step(
-            name="mapping", question="Has everything that moved a GL account?",
+            name="mapping", question="Does every role with movements have a GL account?",
             state="blocked" if missing else "done",
             evidence={"mapping": number, "unmapped": missing[:_SHOWN]},
             next=self._command("mapping adopt FILE.csv") if missing else None,
@@ -222,8 +222,8 @@ class _Looking:
         plain, state = driver(self._connection), self._state
         found, error = self._tried(lambda: prove(plain, state.ledger, state.functional_currency, self._period.last_day))
         return Step(
-            name="proofs", question="Do the books prove, through the month's last day?", state=found, evidence=error,
-            next=self._command("verify") if error else None,
+            name="proofs", question="Do the invariants hold through the last day of the month?", state=found,
+            evidence=error, next=self._command("verify") if error else None,
         )  # fmt: skip
 
     def _close(self) -> Step:
@@ -257,7 +257,7 @@ class _Looking:
         made = journals_of(self._connection, self._state.ledger, self._period)
         missing = [journal.number for journal in made if str(journal.number) not in files]
         return Step(
-            name="files", question="Is every journal written down for the general ledger?",
+            name="files", question="Is every journal exported to a file?",
             state="done" if made and not missing else "open", evidence={"formats": files, "without_file": missing},
             next=self._command(f"export {self._period} --format csv") if missing or not made else None,
         )  # fmt: skip
@@ -275,7 +275,7 @@ class _Looking:
             if channel is None:
                 yield Step(
                     name=f"no_channel_{arrival.destination}", state=state, evidence=arrival.evidence,
-                    question=f"Is what was to go to {arrival.destination}, where no channel leads, in its books?",
+                    question=f"Are all deliveries to {arrival.destination}, which has no channel now, in its books?",
                     next=None if state == "done" else show or self._command("deliveries list"),
                 )  # fmt: skip
                 continue

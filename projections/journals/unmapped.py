@@ -1,4 +1,4 @@
-"""Has everything that moved a GL account? Asked before a close, and by the checklist.
+"""Check that every role with movements has a GL account, before a close and in the checklist.
 
 Where the mapping goes by attributes of customers, they are looked at as they are now: a journal made later takes them
 as they are then, and is refused in the same words where something has no account.

@@ -39,7 +39,7 @@ def rejected(looking: Looking, found: Sequence[Count]) -> Monitor:
     aged = sum(_unexpected(count, expected, rejecting=rejecting) for count in old)
     beyond = sum(count.beyond for count in found)
     return looking.counted(
-        "rejected", "Is every rejected event settled?", aged + beyond, "events",
+        "rejected", "Are all rejected events recorded or dismissed?", aged + beyond, "events",
         allowed=None if after_s is None else settings.rejected_events,
         evidence={
             "older_than_s": after_s, "expected": list(expected), "not_kept_one_by_one": beyond,

@@ -24,8 +24,9 @@ def stuck_writer(looking: Looking) -> Monitor:
     holders = [lock_holder(row) for row in looking.rows(FIND_LOCK_HOLDERS)] if measured else []
     longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))  # in whole seconds: moments are none
     return Monitor(
-        name="stuck_writer", question="Does whoever holds the lock go on?", value=longest_s if measured else None,
-        unit="s", threshold=threshold, rings=threshold is not None and longest_s > threshold,
+        name="stuck_writer", question="Is the holder of the ledger's lock making progress?",
+        value=longest_s if measured else None, unit="s", threshold=threshold,
+        rings=threshold is not None and longest_s > threshold,
         evidence={
             "measured": measured, "ended_after_s": looking.view.database.timeouts.stuck_writer_s,
             "holders": [msgspec.to_builtins(holder) for holder in holders[:SHOWN]],

@@ -129,8 +129,8 @@ def decidable(
     *columns, is_sealed = row
     if not is_sealed:
         raise IntegrityFault(
-            f"the request {approval_id} is not what was asked for: its row was changed since, and nobody can decide "
-            "about it; run subledger verify",
+            f"the row of request {approval_id} was changed after it was requested, so it can be neither approved nor "
+            "refused; run `subledger verify`, and send the event again under another id",
             approval=approval_id,
         )
     asked = Asked(*columns)

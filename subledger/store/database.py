@@ -260,7 +260,7 @@ def translated() -> Iterator[None]:
         state = getattr(original, "sqlstate", None)
         if state == _LOCK_NOT_AVAILABLE:
             raise LedgerLocked(
-                "another transaction holds a lock that this call waited for in vain; nothing was done",
+                "another transaction held a lock that this call needs, until the time-out; nothing was done",
                 expected="the same call, later",
             ) from error
         if state is None or state.startswith(_RETRYABLE):

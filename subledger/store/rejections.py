@@ -318,7 +318,7 @@ def _counting(row: _Row, now: datetime) -> _Row:
     problem = {
         **row.refused.problem,
         "counted": f"More than {KEPT_A_DAY} events were refused on {day}: this row counts those with the code {code} "
-        "that are not kept one by one. Send them again from where they come.",
+        "that are not stored one by one. Send them again from their source.",
     }
     rejection = Rejection(content_hash=content_hash, sent=b"", sent_bytes=0)
     refused = Refusal(rejection=rejection, code=code, problem=problem)
@@ -372,7 +372,7 @@ def dismiss(database: Database, ledger: str, rejection_id: str, *, by: str, reas
         found = _one(connection, ledger, rejection_id)
         if found.state != OPEN:
             raise RejectionSettled(
-                f"rejection {rejection_id} is not open any more: it was {_settled(found)}",
+                f"rejection {rejection_id} is no longer open: it was {_settled(found)}",
                 field="rejection", expected="a rejection that is open", found=found.state,
             )  # fmt: skip
         now = connection.execute("SELECT clock_timestamp()").fetchall()[0][0]

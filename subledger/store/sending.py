@@ -95,7 +95,7 @@ def _either_way(pgconn: PGconn, wanted: Wait, silence_s: float | None) -> Waitin
             if time.monotonic() - since > silence_s:
                 _cancel(pgconn)
                 pgconn.finish()
-                raise SilentServer(f"the server has neither said nor taken anything for {silence_s:g} s")
+                raise SilentServer(f"the server has sent and received nothing for {silence_s:g} s")
         if unsent:
             # A flush that could not send everything has read what there was (libpq's pqSendSome), perhaps the very
             # answer that the operation waits for: nothing more need arrive. So it looks again; looking is harmless.

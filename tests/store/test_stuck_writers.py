@@ -258,7 +258,7 @@ def test_what_is_given_up_is_cancelled_so_that_it_holds_no_lock(
     url: str, connected: Callable[[Timeouts], Subledger]
 ) -> None:
     hasty = connected(HASTY)
-    with pytest.raises(DatabaseUnavailable, match="neither said nor taken"):
+    with pytest.raises(DatabaseUnavailable, match="sent and received nothing"):
         work_without_end(hasty.database)
     assert ended(url)
     assert [outcome.status for outcome in hasty.record("acme", [use("after")])] == ["recorded"]
@@ -268,6 +268,6 @@ def test_a_question_that_is_given_up_is_cancelled_and_not_asked_again(
     url: str, connected: Callable[[Timeouts], Subledger]
 ) -> None:
     hasty = connected(Timeouts(lock_timeout_s=0.2, idle_reader_s=2))
-    with pytest.raises(DatabaseUnavailable, match="neither said nor taken"):
+    with pytest.raises(DatabaseUnavailable, match="sent and received nothing"):
         hasty.database.ask(ENDLESS, {})
     assert ended(url)

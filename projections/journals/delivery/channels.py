@@ -142,7 +142,7 @@ def check_delivers(state: LedgerState) -> None:
     if state.sandbox:
         raise SandboxLedger(
             f"ledger {state.ledger} is a sandbox and delivers nothing; export its journals as files instead",
-            field="ledger", expected="a ledger that is no sandbox", found=state.ledger,
+            field="ledger", expected="a ledger that is not a sandbox", found=state.ledger,
         )  # fmt: skip
 
 

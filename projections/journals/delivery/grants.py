@@ -65,8 +65,8 @@ def check_granted(connection: AnyConnection, ledger: str, credentials: Iterable[
         if belongs_to(credential, ledger) or rows(connection, FIND, {"ledger": ledger, "credential": credential}):
             continue
         raise CredentialNotGranted(
-            f"ledger {ledger} may not use the credential {credential}; whoever runs the installation grants it with "
-            f"`subledger credentials grant {credential} --ledger {ledger}`, or puts it into the ledger's folder",
+            f"ledger {ledger} may not use the credential {credential}; the operator can grant it with "
+            f"`subledger credentials grant {credential} --ledger {ledger}`, or store it in the ledger's folder",
             field="credential", expected="a credential of this ledger", found=credential,
         )  # fmt: skip
 
@@ -75,7 +75,8 @@ def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
     """Lets a ledger use a credential. The same again changes nothing."""
     if not credential.startswith(("env:", "file:/")):
         raise InvalidValue(
-            "the credential is not named as channels name it", field="credential", expected="env:NAME or file:/PATH",
+            "the credential is not a reference to an environment variable or a file", field="credential",
+            expected="env:NAME or file:/PATH",
             found=credential[:200],
         )  # fmt: skip
     where = {"ledger": ledger, "credential": credential}

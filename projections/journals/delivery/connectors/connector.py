@@ -194,12 +194,14 @@ def check_host(host: str, *, field: str = "host") -> None:
         return
     if is_near(plain):
         raise InvalidInput(
-            f"{field} is this machine or its network; deliveries go there only if whoever runs the installation "
-            f"names it in {HOSTS}", field=field, expected=", ".join(allowed) or "another host", found=host[:200],
+            f"{field} names this machine or its local network, which {HOSTS} does not allow; use another host, or ask "
+            f"the operator to add it to {HOSTS}", field=field, expected=", ".join(allowed) or "another host",
+            found=host[:200],
         )  # fmt: skip
     if allowed and "*" not in allowed:
         raise InvalidInput(
-            f"{field} is no host that deliveries may go to; {HOSTS} names those", field=field,
+            f"{field} names a host that {HOSTS} does not allow; use one of the allowed hosts, or ask the operator to "
+            f"add it to {HOSTS}", field=field,
             expected=", ".join(allowed), found=host[:200],
         )  # fmt: skip
 

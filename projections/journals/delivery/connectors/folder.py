@@ -87,8 +87,8 @@ def allowed_path(directory: str) -> tuple[Path, Path]:
         if path.is_relative_to(folder):
             return folder, path.relative_to(folder)
     raise InvalidInput(
-        "the directory is in no folder that deliveries may go to; whoever runs the installation names those in "
-        f"{FOLDERS}", field="directory", expected=", ".join(map(str, allowed)) or "none is allowed",
+        f"the directory is outside the folders that {FOLDERS} allows; choose a directory in one of them, or ask the "
+        "operator to add its folder", field="directory", expected=", ".join(map(str, allowed)) or "none is allowed",
         found=directory[:200],
     )  # fmt: skip
 
@@ -135,10 +135,10 @@ class _Here:
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
-                raise NotSent(f"{name} is a link, which is not followed: take it away") from error
+                raise NotSent(f"{name} is a link, and links are not followed; remove it") from error
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise NotSent(f"{name} is no file")
+                    raise NotSent(f"{name} is not a regular file; remove it")
                 return file.read(at_most)
 
     def write(self, name: str, content: bytes) -> None:
