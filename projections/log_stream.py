@@ -148,9 +148,16 @@ class RecordedDays(msgspec.Struct, frozen=True):
 
 
 def stream(connection: sa.Connection, query: str, parameters: Any = None) -> Iterator[list[tuple[Any, ...]]]:
-    """Chunks of a query's rows, decoded from binary."""
-    with driver(connection).cursor(name=f"stream_{next(_names)}", binary=True) as cursor:
-        cursor.execute(query, parameters)
+    """Chunks of a query's rows, decoded from binary.
+
+    Planned without nested loops. The server's statistics may not know the ledger yet, as after a large file was
+    recorded: it then expects a row or two, and would read all entries of the ledger again for each of its events.
+    """
+    within = driver(connection)
+    with within.cursor(name=f"stream_{next(_names)}", binary=True) as cursor:
+        within.execute("SET LOCAL enable_nestloop = off")
+        cursor.execute(query, parameters)  # declares the cursor, and with it the plan
+        within.execute("SET LOCAL enable_nestloop TO DEFAULT")
         while rows := cursor.fetchmany(CHUNK):
             yield rows
             if len(rows) < CHUNK:

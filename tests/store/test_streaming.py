@@ -18,7 +18,7 @@ from api.service import LedgerSettings, Subledger
 from projections.derived_tables import DERIVED, OF_CUSTOMERS
 from projections.folding import replay
 from projections.integrity import verify
-from projections.log_stream import Members, Share, read_events, recorded_at, recorded_days
+from projections.log_stream import Members, Share, read_events, read_log, recorded_at, recorded_days
 from projections.parallel import snapshot_of
 from projections.rebuild import rebuild
 from projections.replay import Replayer
@@ -249,3 +249,36 @@ def test_what_is_recorded_while_shares_are_replayed_is_followed_for_old_and_new_
     counts = rebuild(service.database, ledger, meanwhile, shares=3)
     assert not any(counts.written.values())
     assert verify(service.database, ledger).differences == []
+
+
+def test_a_ledger_that_the_statistics_do_not_know_is_streamed_in_one_pass(fresh_database_url: str) -> None:
+    """Else each event would read all entries of its ledger: a verification after a large file did not end."""
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    try:
+        service, events = Subledger(database), 600
+        for ledger in ("known", "new"):
+            service.create_ledger(ledger, LedgerSettings(currency="USD"))
+            for first in range(0, events, 200):
+                service.record(
+                    ledger,
+                    [
+                        cloud_event(
+                            str(number), "credits.purchased", f"c{number}", "2026-01-01T00:00:00Z",
+                            block_id=f"b{number}", credits="10", price="10.00", currency="USD",
+                        )
+                        for number in range(first, first + 200)
+                    ],
+                )  # fmt: skip
+            if ledger == "known":
+                with psycopg.connect(fresh_database_url, autocommit=True) as owner:
+                    owner.execute("ANALYZE")
+        with database.read() as connection:
+            streamed = sum(len(chunk) for chunk in read_log(connection, "new", "true"))
+            read = connection.exec_driver_sql(
+                "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables WHERE relname = 'entries'"
+            ).scalar_one()
+        assert streamed > events
+        assert read <= 3 * events, "each entry about once"
+    finally:
+        database.close()
