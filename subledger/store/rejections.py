@@ -34,6 +34,8 @@ STATES: Final = (OPEN, RETRIED, CORRECTED, DISMISSED)
 
 KEPT_A_DAY: Final = 100_000
 """New rejections of a ledger in a day (UTC) that are kept one by one; what is more is counted, by code."""
+TEXT_A_DAY: Final = 256 * 1024 * 1024
+"""Bytes of text of new rejections of a ledger in a day that are kept; beyond it a row has the hash and the length."""
 BEYOND: Final = "counted"
 """The way of rows that only count."""
 _COUNTED_EVERY: Final = 1_000
@@ -42,8 +44,9 @@ _BYTES: Final = 8 * 1024 * 1024
 
 HEAD: Final = "SELECT position, clock_timestamp() FROM ledgers WHERE ledger = %s"
 NEW: Final = """
--- How many rejections of a ledger are new since a moment, so many at most.
-SELECT count(*) FROM (SELECT FROM rejected_events WHERE ledger = %s AND first_at >= %s LIMIT %s) AS new
+-- How many rejections of a ledger are new since a moment, so many at most, and of how many bytes.
+SELECT count(*), coalesce(sum(new.bytes), 0)::bigint
+FROM (SELECT octet_length(sent) AS bytes FROM rejected_events WHERE ledger = %s AND first_at >= %s LIMIT %s) AS new
 """
 KNOWN: Final = """
 -- Which of some rejections are kept already.
@@ -239,10 +242,12 @@ class Keeper:
             new = self._new_today(connection, ledger, now)
             if new.rows + len(rows) > KEPT_A_DAY:
                 rows = _within_bounds(connection, ledger, rows, KEPT_A_DAY - new.rows, now)
+            text = _bound_text(rows, TEXT_A_DAY - new.bytes)
             added = sum(_insert(connection, ledger, chunk, now) for chunk in _chunks(sorted(rows.values(), key=_id)))
             if added:
                 tallies.count(connection, ledger, "rejected_events", added)
         new.rows += added
+        new.bytes += text
         new.uncounted += added
         return {row.refused.rejection.rejection_id for row in rows.values() if row.way != BEYOND}
 
@@ -252,8 +257,8 @@ class Keeper:
         known = self._new.get(ledger)
         if known is None or known.day != now.date() or known.uncounted >= _COUNTED_EVERY:
             since = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            [(rows,)] = connection.execute(NEW, (ledger, since, KEPT_A_DAY)).fetchall()
-            known = self._new[ledger] = _New(day=now.date(), rows=rows)
+            [(rows, size)] = connection.execute(NEW, (ledger, since, KEPT_A_DAY)).fetchall()
+            known = self._new[ledger] = _New(day=now.date(), rows=rows, bytes=size)
         return known
 
 
@@ -262,6 +267,7 @@ class _New(msgspec.Struct, kw_only=True):
 
     day: date
     rows: int
+    bytes: int
     uncounted: int = 0
 
 
@@ -310,6 +316,19 @@ def _within_bounds(
         else:
             kept[counting.rejection_id] = counting
     return kept
+
+
+def _bound_text(rows: Mapping[str, _Row], room: int) -> int:
+    """Leaves out the text of what there is no room for. Returns how many bytes are left; some may be kept already."""
+    size = 0
+    for row in rows.values():
+        text = len(row.refused.rejection.sent)
+        if size + text > room:
+            bare = msgspec.structs.replace(row.refused.rejection, sent=b"")
+            row.refused = msgspec.structs.replace(row.refused, rejection=bare)
+        else:
+            size += text
+    return size
 
 
 def _counting(row: _Row, now: datetime) -> _Row:

@@ -217,6 +217,22 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
         service.rejected.retry(ledger, counting.rejection_id)
 
 
+@pytest.mark.parametrize("counted_every", [1, 1_000])
+def test_beyond_the_bytes_of_a_day_the_text_is_left_out_and_all_else_is_kept(
+    counted_every: int, service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "TEXT_A_DAY", 2_500)
+    monkeypatch.setattr(rejections, "_COUNTED_EVERY", counted_every)
+    ledger = new_ledger()
+    for number in range(4):
+        service.record(ledger, [use(f"u{number}", "5", product="x" * 1_000)])
+    found = kept(service, ledger)
+    assert [each.whole for each in found] == [True, True, False, False]
+    assert {(str(each.credits), each.sent_bytes > 1_000, len(each.content_hash)) for each in found} == {("5", True, 32)}
+    with pytest.raises(RejectionCut):
+        service.rejected.retry(ledger, found[-1].rejection_id)
+
+
 def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
     owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
