@@ -10,8 +10,10 @@ Owns: the schema ``jobs``, by way of the library. Does not own: the outbox, what
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -36,6 +38,8 @@ _STOPS_WITHIN_S: Final = 1.0
 """Seconds that a stopping worker lets its jobs continue before it asks them to end after the current delivery."""
 _FINISHES_WITHIN_S: Final = 1e6
 """The same of a worker that ends by itself: as many as its jobs take."""
+_LOOKS_FOR_S: Final = 10.0
+"""How long one that ends by itself looks at the monitors of ledgers, of which there may be thousands."""
 _PAGE: Final = 500
 
 log = structlog.get_logger("subledger.worker")
@@ -55,6 +59,7 @@ class Jobs:
         self._database = database
         self._minutely = minutely
         self._sweep_expiries = sweep_expiries
+        self._forever = True
         self._opening = threading.Lock()  # who closes the queue's connections closes them for all
         limits = database.timeouts
         # What the queue asks is answered at once, so its transactions are as short as a writer's.
@@ -97,6 +102,7 @@ class Jobs:
             asyncio.run(self._work(concurrency, forever, told_to_stop))
 
     async def _work(self, concurrency: int, forever: bool, told_to_stop: Callable[[], None]) -> None:
+        self._forever = forever
         async with self._app.open_async():
             await self._take_off(0)
             await asyncio.to_thread(self._sweep, 0)
@@ -167,8 +173,9 @@ class Jobs:
             await self._app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
 
     def _minute(self, context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG002  # likewise
+        until = math.inf if self._forever else time.monotonic() + _LOOKS_FOR_S
         for ledger in _ledgers(self._database):
-            if context.should_abort():
+            if context.should_abort() or time.monotonic() > until:
                 raise JobAborted
             for do in self._minutely:
                 try:
