@@ -57,6 +57,6 @@ def test_an_address_with_nul_is_refused(client: TestClient, new_ledger: NewLedge
 
 def test_text_of_any_script_is_kept(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    answer = send(client, "PUT", f"/v1/ledgers/{ledger}/channels/drop", DROP % "/\\ud83d\\udcb6/\u00e9")
+    answer = send(client, "PUT", f"/v1/ledgers/{ledger}/channels/drop", DROP % "/drop/\\ud83d\\udcb6/\u00e9")
     assert answer.status_code == 200, answer.text
-    assert answer.json()["settings"]["directory"] == "/\U0001f4b6/\u00e9"
+    assert answer.json()["settings"]["directory"] == "/drop/\U0001f4b6/\u00e9"

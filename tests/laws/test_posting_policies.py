@@ -265,7 +265,7 @@ def changed(old: str, new: str) -> str:
         *(
             (changed('description = "d"', f"description = {value}"), "description", DESCRIPTION_EXPECTED, found,
              f"the policy's description is not {DESCRIPTION_EXPECTED}")
-            for value, found in (('"' + "d" * 2001 + '"', "d" * 60), ('"a\\u0000"', "a\x00"), ("1", "1"))
+            for value, found in (('"' + "d" * 2001 + '"', "d" * 60), ('"a\\u0000"', "a\\x00"), ("1", "1"))
         ),
         ('name = "mine"\nversion = 1\ndescription = "d"\nentries = 7\n', "entries",
          "a table: one list of pairs for each entry kind", "7",
