@@ -212,7 +212,7 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
     assert (usage.rejections, usage.attempts, usage.beyond) == (8, 9, 5)
     assert {unit: str(credits) for unit, credits in usage.credits.items()} == {"credit": "12"}
     [counting] = [each for each in kept(service, ledger) if each.code == "missing_field"]
-    assert "not kept one by one" in counting.problem
+    assert "not stored one by one" in counting.problem
     with pytest.raises(RejectionCut):
         service.rejected.retry(ledger, counting.rejection_id)
 
