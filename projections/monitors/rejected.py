@@ -50,7 +50,7 @@ def rejected(looking: Looking, found: Sequence[Count]) -> Monitor:
 
 
 def _unexpected(count: Count, expected: Collection[str], *, rejecting: bool) -> int:
-    """How many rejections of a code nobody asked for."""
+    """Counts the rejections of a code that the ledger's settings do not ask for."""
     kept = count.rejections - count.beyond
     if count.code not in expected:
         return kept

@@ -38,7 +38,7 @@ Waiting = Generator[Wait, Ready | int | None, Result]
 
 
 _CANCEL_S: Final = 10.0
-"""How long a request to cancel may take: the server may be lost altogether."""
+"""Limit of a request to cancel, in seconds: the server may be lost altogether."""
 
 
 class SilentServer(psycopg.OperationalError):

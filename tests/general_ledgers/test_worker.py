@@ -120,7 +120,7 @@ def test_what_is_done_each_minute_is_not_done_twice_at_once(database: Database, 
         queue._app.tasks["expiries"].defer(timestamp=1)
 
     def asked_for_again() -> list[str]:
-        """What another worker may begin meanwhile."""
+        """Defers the same job again, as another worker may meanwhile."""
         if rounds:
             return []
         with suppress(AlreadyEnqueued):  # at the end of a minute the queue asks for it itself

@@ -23,7 +23,7 @@ class AddressRefused(OSError):
 
 
 def allowed_hosts() -> list[str]:
-    """What ``SUBLEDGER_DELIVERY_HOSTS`` names: hosts, .domains and ``*``."""
+    """Returns the names in ``SUBLEDGER_DELIVERY_HOSTS``: hosts, .domains and ``*``."""
     return [name.strip().lower().rstrip(".") for name in os.environ.get(HOSTS, "").split(",") if name.strip()]
 
 
@@ -43,7 +43,7 @@ def is_near(host: str) -> bool:
 
 
 def connect_checked(host: str, port: int, connect: Callable[[str], Connection]) -> Connection:
-    """What ``connect`` returns for the first address of a host that it reaches.
+    """Returns the result of ``connect`` for the first address of a host that it reaches.
 
     Addresses of this machine and its network are left out unless the host, or the address, is named in
     ``SUBLEDGER_DELIVERY_HOSTS``. Raises AddressRefused if no other is left, and what ``connect`` raises for the

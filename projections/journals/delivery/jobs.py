@@ -39,7 +39,7 @@ _STOPS_WITHIN_S: Final = 1.0
 _FINISHES_WITHIN_S: Final = 1e6
 """The same of a worker that ends by itself: as many as its jobs take."""
 _LOOKS_FOR_S: Final = 10.0
-"""How long one that ends by itself looks at the monitors of ledgers, of which there may be thousands."""
+"""Seconds for which a worker that ends by itself looks at monitors, as there may be thousands of ledgers."""
 _PAGE: Final = 500
 
 log = structlog.get_logger("subledger.worker")
