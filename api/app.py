@@ -39,6 +39,7 @@ from api.routes import (
     periods,
     policies,
     reads,
+    reference,
     rejected,
     reports,
     targets,
@@ -181,6 +182,7 @@ def create_app(
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0"},
         lifespan=_lifespan,
+        openapi_url=None,  # its document and its pages are ours: routes.reference
         # A path with a slash too many is not found: the redirection would lead to whatever the call says is our host.
         redirect_slashes=False,
     )
@@ -193,7 +195,7 @@ def create_app(
     app.router.routes.insert(0, events.recording_route())
     for module in (
         ledgers, keys, policies, approvals, customers, events, rejected, reads, reports, joint_reports, periods,
-        exports, targets, tie_out, deliveries, monitors, operations,
+        exports, targets, tie_out, deliveries, monitors, operations, reference,
     ):  # fmt: skip
         app.include_router(module.router)
     app.include_router(tie_out.of_channel)

@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 from fastapi import Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from api import keys
 from api.access import EVERY_LEDGER, Access, KeyDesk, NotAuthenticated, authorize
@@ -116,38 +118,49 @@ class Right:
     dependency it has nothing left to do: it is one so that a route names it where it names its parameters.
     """
 
-    def __init__(self, access: Access | None, *, of_ledger: bool, of_any: bool = False) -> None:
+    async def check(self, request: Request) -> None:
+        """Raises NotAuthenticated or NotAllowed."""
+
+    async def __call__(self) -> None:
+        pass
+
+
+class KeyRight(Right, SecurityBase):
+    """The right that a key gives. FastAPI describes it in the OpenAPI document, as it is a scheme of security."""
+
+    scheme_name = "key"
+    model = HTTPBearer(
+        description="`subledger keys create` makes one. The open server needs none while no key exists; see README.md."
+    )
+
+    def __init__(self, access: Access, *, of_ledger: bool, of_any: bool = False) -> None:
         self._access = access
         self._of_ledger = of_ledger
         self._of_any = of_any
 
     async def check(self, request: Request) -> None:
         """Raises NotAuthenticated or NotAllowed."""
-        if self._access is not None:
-            ledger = request.path_params["ledger"] if self._of_ledger else None if self._of_any else EVERY_LEDGER
-            await request.app.state.guard.check(request, ledger, self._access)
-
-    async def __call__(self) -> None:
-        pass
+        ledger = request.path_params["ledger"] if self._of_ledger else None if self._of_any else EVERY_LEDGER
+        await request.app.state.guard.check(request, ledger, self._access)
 
 
 def needs(access: Access) -> Any:
     """The right to call a route of one ledger."""
-    return Depends(Right(access, of_ledger=True))
+    return Depends(KeyRight(access, of_ledger=True))
 
 
 def needs_everywhere(access: Access) -> Any:
     """The right to call a route that is of no one ledger."""
-    return Depends(Right(access, of_ledger=False))
+    return Depends(KeyRight(access, of_ledger=False))
 
 
-OPEN_TO_ALL = Depends(Right(None, of_ledger=False))
+OPEN_TO_ALL = Depends(Right())
 """For routes that anybody may call."""
 
 
 def needs_in_its_ledger(access: Access) -> Any:
     """The right to call a route that answers for the ledger of the key alone."""
-    return Depends(Right(access, of_ledger=False, of_any=True))
+    return Depends(KeyRight(access, of_ledger=False, of_any=True))
 
 
 async def _scope(request: Request) -> str:

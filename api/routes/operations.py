@@ -6,7 +6,6 @@ from typing import Any
 
 import prometheus_client
 from fastapi import Request, Response
-from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
 from api import metrics
@@ -14,12 +13,6 @@ from api.routes.dependencies import OPEN_TO_ALL, Service
 from api.routes.guarded import Router
 
 router = Router(tags=["operations"], dependencies=[OPEN_TO_ALL])
-
-
-@router.get("/", include_in_schema=False)
-async def front_door() -> RedirectResponse:
-    """Leads to the description of the API."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/healthz")

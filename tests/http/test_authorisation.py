@@ -152,6 +152,16 @@ def test_every_route_has_a_line_here(called: tuple[TestClient, dict[str, str | N
     assert set(_operations(client)) == set(NEEDED)
 
 
+def test_the_description_names_the_key_where_one_is_needed(
+    called: tuple[TestClient, dict[str, str | None]],
+) -> None:
+    client, _ = called
+    [(name, scheme)] = client.get("/openapi.json").json()["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for route, operation in _operations(client).items():
+        assert operation.get("security", []) == ([] if NEEDED[route] == "anybody" else [{name: []}]), route
+
+
 def test_each_caller_is_let_in_where_expected_and_nowhere_else(
     called: tuple[TestClient, dict[str, str | None]],
 ) -> None:

@@ -26,6 +26,7 @@ def api_schema(client: TestClient, new_ledger: NewLedger) -> Any:
     schema = client.get("/openapi.json").json()
     for path in schema["paths"].values():
         for operation in path.values():
+            operation.pop("security", None)  # nobody needs a key here, and a key that is made up would be refused
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] == "ledger":  # otherwise hardly any call would get past the ledger's name
                     parameter["schema"] = {"type": "string", "enum": [ledger, "nowhere"]}
