@@ -1,7 +1,8 @@
 """Signed checkpoints: the tree head of a ledger as a C2SP tlog-checkpoint, with an Ed25519 signature.
 
 The key comes from ``SUBLEDGER_SIGNING_KEY`` (32 bytes, base64) or from ``checkpoint.key`` in the home, where it is
-made at first use; one that another user put there is refused. No two roots are ever signed for one size, and none that
+made at first use; one that another user put there is refused. Where the key and the database are both given, the home
+may be read-only: then the database alone keeps what is signed. No two roots are ever signed for one size, and none that
 does not begin with what was signed before. Formats: c2sp.org/tlog-checkpoint, c2sp.org/signed-note.
 """
 
@@ -18,19 +19,26 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
+import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from api.checkpoint_log import Line, opened, public_keys_of
-from api.settings import private_home
-from subledger.errors import CheckpointConflict, InvalidValue, UnknownCheckpoint
+from api.settings import home, private_home
+from subledger.errors import CheckpointConflict, FileUnavailable, InvalidValue, UnknownCheckpoint
 from subledger.store import proofs
 from subledger.store.checkpoints import Signed, keep_signed, last_signed, roots_at, signed_at_size
 from subledger.store.database import Database
 from subledger.store.ledgers import LedgerHead, ledger_head
-from subledger.store.private import private_file
+from subledger.store.private import make_durable, private_file
 
 KEY_NAME: Final = "subledger"
+_KEY_FILE: Final = "checkpoint.key"
+
+# The second one refuses the beginning of a transaction that may write, the first one the writing.
+_ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
+
+_log = structlog.get_logger("subledger.checkpoints")
 
 
 class SignedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,21 +71,54 @@ def checkpoint_of(database: Database, ledger: str) -> SignedCheckpoint:
         _check(head, before, root_of=roots.get)
         note = kept.note if kept else same[-1].note if same else None
         if note is not None:
-            signed = SignedCheckpoint(text=note, public_key=_verifying(note, log.public_keys()))
+            known = log.public_keys() | _key_of(kept)
+            signed = SignedCheckpoint(text=note, public_key=_verifying(note, known))
         else:
             signed = sign_checkpoint(ledger, head.position, head.root)
-        if not same:
+        if not same and log.refused is None:
             log.add(
                 Line(
                     size=head.position, at=datetime.now(UTC), root=head.root, note=signed.text,
                     public_key=signed.public_key or b"",
                 )
             )  # fmt: skip
+        refused = None if same else log.refused
     if kept is None:
-        # On a standby nothing can be kept but in the home.
-        with suppress(psycopg.errors.ReadOnlySqlTransaction), database.write() as writing:
-            keep_signed(writing, ledger, Signed(size=head.position, root=head.root, note=signed.text))
+        return _kept(database, ledger, head, signed, refused)
     return signed
+
+
+def _kept(
+    database: Database, ledger: str, head: LedgerHead, signed: SignedCheckpoint, refused: OSError | None
+) -> SignedCheckpoint:
+    """Keeps what was signed in the database, and returns what is kept there: another machine may have been quicker.
+
+    ``refused``: why the home could not keep it. Raises FileUnavailable if neither can: a checkpoint that is kept
+    nowhere is not handed out.
+    """
+    row = Signed(size=head.position, root=head.root, note=signed.text, public_key=signed.public_key)
+    try:
+        with database.write() as writing:
+            keep_signed(writing, ledger, row)
+    except _ON_A_STANDBY:  # the home alone can keep it
+        if refused is None:
+            return signed
+        raise FileUnavailable(
+            "the checkpoint can be kept neither in the database, which is a read-only standby, nor in the home, "
+            f"which cannot be written ({refused.strerror}); sign at the primary, or name a home in SUBLEDGER_HOME",
+            field="SUBLEDGER_HOME", expected="a directory that can be written", found=str(home()),
+        ) from None  # fmt: skip
+    if refused is not None:
+        _log.warning(
+            "checkpoint kept in the database alone: the home cannot be written", ledger=ledger, size=head.position,
+            home=str(home()), reason=refused.strerror,
+        )  # fmt: skip
+    with database.read() as connection:
+        kept = signed_at_size(connection, ledger, head.position)
+    if kept is None or kept.note == signed.text:
+        return signed
+    _check(head, [kept], root_of=lambda _: head.root)
+    return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, _key_of(kept)))
 
 
 def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedCheckpoint:
@@ -91,7 +132,7 @@ def earlier_checkpoint(database: Database, ledger: str, size: int) -> SignedChec
             "/consistency",
             field="size", found=str(size),
         )  # fmt: skip
-    return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, public_keys_of(ledger)))
+    return SignedCheckpoint(text=kept.note, public_key=_verifying(kept.note, public_keys_of(ledger) | _key_of(kept)))
 
 
 def consistency(database: Database, ledger: str, old: int, new: int | None) -> dict[str, Any]:
@@ -142,6 +183,10 @@ def _key_id(public: bytes) -> bytes:
     return hashlib.sha256(f"{KEY_NAME}\n".encode() + b"\x01" + public).digest()[:4]
 
 
+def _key_of(kept: Signed | None) -> set[bytes]:
+    return set() if kept is None or kept.public_key is None else {kept.public_key}
+
+
 def _verifying(note: str, known: set[bytes]) -> bytes | None:
     """The public key that a note names and that verifies it: one of those that are known, or the present one."""
     body, _, line = note.partition("\n\n")
@@ -149,12 +194,19 @@ def _verifying(note: str, known: set[bytes]) -> bytes | None:
         signature = base64.b64decode(line.rpartition(" ")[2])
     except ValueError:
         return None  # not a note that was signed: verify finds the row that was changed
-    for public in [_signing_key().public_key().public_bytes_raw(), *sorted(known)]:
+    for public in sorted(known | _present_key()):
         if _key_id(public) == signature[:4]:
             with suppress(InvalidSignature, ValueError):
                 Ed25519PublicKey.from_public_bytes(public).verify(signature[4:], f"{body}\n".encode())
                 return public
     return None
+
+
+def _present_key() -> set[bytes]:
+    """The public key of this installation, if it has one: to verify, none is made."""
+    if not os.environ.get("SUBLEDGER_SIGNING_KEY") and not (home() / _KEY_FILE).exists():
+        return set()
+    return {_signing_key().public_key().public_bytes_raw()}
 
 
 def _signing_key() -> Ed25519PrivateKey:
@@ -166,7 +218,7 @@ def _signing_key() -> Ed25519PrivateKey:
             raise InvalidValue(
                 "SUBLEDGER_SIGNING_KEY is not a key", field="SUBLEDGER_SIGNING_KEY", expected="32 bytes in base64"
             ) from None
-    path = private_home() / "checkpoint.key"
+    path = private_home() / _KEY_FILE
     if not path.exists():
         _make_key(path)
     return Ed25519PrivateKey.from_private_bytes(base64.b64decode(private_file(path).read_text()))
@@ -177,9 +229,12 @@ def _make_key(path: Path) -> None:
     descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(base64.b64encode(Ed25519PrivateKey.generate().private_bytes_raw()).decode())
+        file.flush()
+        os.fsync(file.fileno())
     try:
         os.link(own, path)  # of two that make a key at once, the first one's stays
     except FileExistsError:
         pass
     finally:
         own.unlink()
+    make_durable(path.parent)

@@ -3,28 +3,31 @@
 Whoever rewrites a ledger in the database has to rewrite this file too. A line is a tree head that was signed, or a
 restored backup: from there on the log may be shorter than, or other than, what was signed before.
 A last line without its end was never handed out (the power failed meanwhile), and is cut off.
+A home that cannot be written keeps nothing; then the database alone does, if the home is not needed.
 Owns: the files. Does not own: signing (checkpoint), the comparison with the log (projections.integrity.seen).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import BufferedRandom
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import quote
 
 import msgspec
 
-from api.settings import home, private_home
+from api.settings import home, needs_home, private_home
 from projections.integrity import Seen, Unreadable
 from subledger.errors import IntegrityFault
+from subledger.store.private import make_durable
 
 _NAME: Final = "checkpoints"
+_NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,10 +46,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CheckpointLog:
-    """The lines of one ledger, under the file's lock."""
+    """The lines of one ledger, under the file's lock. ``refused``: why nothing can be added, where that is so."""
 
-    def __init__(self, path: Path, file: BufferedRandom) -> None:
+    def __init__(self, path: Path, file: BinaryIO | None, refused: OSError | None = None) -> None:
         self.path = path
+        self.refused = refused
         self._file = file
         self._lines: list[Line] = []
         self.unreadable: list[Unreadable] = []
@@ -54,9 +58,9 @@ class CheckpointLog:
         self._read()
 
     def _read(self) -> None:
-        content = self._file.read()
+        content = b"" if self._file is None else self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
+        if self._file is not None and whole != content and self.refused is None:
             self._file.truncate(len(whole))
             os.fsync(self._file.fileno())
         for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
@@ -93,50 +97,84 @@ class CheckpointLog:
         return {line.public_key for line in self._lines if line.public_key}
 
     def add(self, line: Line) -> None:
-        self._file.seek(0, os.SEEK_END)
+        """Raises OSError if nothing can be added."""
+        if self.refused is not None or self._file is None:
+            raise self.refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        is_first = self._file.seek(0, os.SEEK_END) == 0
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        if is_first:  # or the file's name may be lost with the power, and what was signed with it
+            for directory in (self.path.parent, self.path.parent.parent):
+                make_durable(directory)
         self._lines.append(line)
 
 
 @contextmanager
 def opened(ledger: str) -> Iterator[CheckpointLog]:
-    """The file of a ledger that there is, made if it is not there; for one at a time."""
-    directory = private_home() / _NAME
-    directory.mkdir(mode=0o700, exist_ok=True)
-    with _locked(_path(ledger), os.O_CREAT) as log:
-        yield log
+    """The file of a ledger that there is, made if it is not there; for one at a time.
+
+    With a home that cannot be written and is not needed, what there is of it can be read, and nothing added.
+    """
+    refused = None
+    try:
+        directory = private_home() / _NAME
+        directory.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(_path(ledger), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        if needs_home() or error.errno not in _NOT_WRITABLE:
+            raise
+        refused = error
+    if refused is not None and not _is_there(_path(ledger)):
+        yield CheckpointLog(_path(ledger), None, refused)
+    else:
+        with _locked(_path(ledger)) as log:
+            yield log
 
 
 def _path(ledger: str) -> Path:
     return home() / _NAME / f"{quote(ledger, safe='')}.jsonl"
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        if needs_home():
+            raise
+        return False
+
+
 def public_keys_of(ledger: str) -> set[bytes]:
     """Public keys of the notes of a ledger that this installation signed; makes no file."""
     path = _path(ledger)
-    if not path.exists():
+    if not _is_there(path):
         return set()
-    with _locked(path, 0) as log:
+    with _locked(path) as log:
         return log.public_keys()
 
 
 @contextmanager
-def _locked(path: Path, flags: int) -> Iterator[CheckpointLog]:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
+def _locked(path: Path) -> Iterator[CheckpointLog]:
+    flags, refused = os.O_NOFOLLOW | os.O_CLOEXEC, None
+    try:
+        descriptor = os.open(path, os.O_RDWR | flags)
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        descriptor, refused = os.open(path, os.O_RDONLY | flags), error
+    with os.fdopen(descriptor, "rb" if refused else "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield CheckpointLog(path, file)
+        yield CheckpointLog(path, file, refused)
 
 
 def seen_of(ledger: str) -> list[Seen | Unreadable]:
     """Tree heads of a ledger that this installation signed, and that its log must still contain; makes no file."""
     path = _path(ledger)
-    if not path.exists():
+    if not _is_there(path):
         return []
     private_home()
-    with _locked(path, 0) as log:
+    with _locked(path) as log:
         seen = [Seen(where=str(log.path), size=line.size, root=line.root) for line in log.standing()]
         return [*seen, *log.unreadable]
 

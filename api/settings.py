@@ -86,6 +86,11 @@ def is_embedded() -> bool:
     return not os.environ.get("SUBLEDGER_DATABASE_URL")
 
 
+def needs_home() -> bool:
+    """False if the database and the signing key are both given: then a read-only machine without a home can sign."""
+    return is_embedded() or not os.environ.get("SUBLEDGER_SIGNING_KEY")
+
+
 def owner_url() -> str:
     """The database's URL; starts the embedded server where none is configured, and says so if its database is new."""
     if configured := os.environ.get("SUBLEDGER_DATABASE_URL"):

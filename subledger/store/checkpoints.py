@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from subledger.store.database import WriteConnection
 from subledger.store.tallies import count_one
 
-FIND: Final = "SELECT size, root, note FROM checkpoints WHERE ledger = :ledger AND size = :size"
-LATEST: Final = "SELECT size, root, note FROM checkpoints WHERE ledger = :ledger ORDER BY size DESC LIMIT 1"
+FIND: Final = "SELECT size, root, note, public_key FROM checkpoints WHERE ledger = :ledger AND size = :size"
+LATEST: Final = """
+SELECT size, root, note, public_key FROM checkpoints WHERE ledger = :ledger ORDER BY size DESC LIMIT 1
+"""
 KEEP: Final = """
-INSERT INTO checkpoints (ledger, size, root, note, signed_at) VALUES (%s, %s, %s, %s, now())
+INSERT INTO checkpoints (ledger, size, root, note, public_key, signed_at) VALUES (%s, %s, %s, %s, %s, now())
 ON CONFLICT (ledger, size) DO NOTHING RETURNING size
 """
 ROOTS: Final = """
@@ -33,11 +35,15 @@ WHERE c.ledger = :ledger AND b.root IS DISTINCT FROM c.root ORDER BY c.size
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree head that was signed: how many events, their root, the note that was handed out."""
+    """A tree head that was signed: how many events, their root, the note that was handed out.
+
+    ``public_key`` verifies the note; None if it was signed before keys were kept beside notes.
+    """
 
     size: int
     root: bytes
     note: str
+    public_key: bytes | None = None
 
 
 def signed_at_size(connection: sa.Connection, ledger: str, size: int) -> Signed | None:
@@ -52,12 +58,16 @@ def last_signed(connection: sa.Connection, ledger: str) -> Signed | None:
 
 def _one(connection: sa.Connection, query: str, ledger: str, size: int) -> Signed | None:
     row = connection.execute(sa.text(query), {"ledger": ledger, "size": size}).one_or_none()
-    return None if row is None else Signed(size=row.size, root=bytes(row.root), note=row.note)
+    if row is None:
+        return None
+    key = None if row.public_key is None else bytes(row.public_key)
+    return Signed(size=row.size, root=bytes(row.root), note=row.note, public_key=key)
 
 
 def keep_signed(connection: WriteConnection, ledger: str, signed: Signed) -> None:
     """Keeps a tree head; again, nothing."""
-    if connection.execute(KEEP, (ledger, signed.size, signed.root, signed.note)).fetchone() is not None:
+    row = (ledger, signed.size, signed.root, signed.note, signed.public_key)
+    if connection.execute(KEEP, row).fetchone() is not None:
         count_one(connection, ledger, "checkpoints")
 
 

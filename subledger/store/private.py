@@ -70,6 +70,15 @@ def private_file(path: Path) -> Path:
     return path
 
 
+def make_durable(place: Path) -> None:
+    """Writes a directory's entries to disk, so that files that were just made are found after the power has failed."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _is_ours(home: Path) -> bool:
     names = {entry.name for entry in home.iterdir()}
     return not names or not names.isdisjoint(_OURS)

@@ -738,6 +738,7 @@ checkpoints = Table(
     Column("note", Text, nullable=False, comment="as it was signed and handed out"),
     _moment("signed_at"),
     _seal(),
+    Column("public_key", LargeBinary, comment="verifies the note; NULL: signed before keys were kept here"),
     comment="Tree heads that were signed, one a size. Never changed.",
 )
 
