@@ -4,6 +4,9 @@ uvicorn's protocol (on httptools) has no bound on a request's line and headers, 
 is open, and takes requests of one connection ahead without end. Here each is bounded; what is beyond a bound is
 answered by a problem document, and the connection is closed.
 
+When the server stops, what has arrived whole is carried out and answered. What has not is answered at once that the
+server stops, as its rest may never come.
+
 Owns: bytes, headers and time until a request's headers are complete, connections. Does not own: bodies (``bodies``).
 """
 
@@ -20,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api import limits, metrics
 from api.limits import HttpLimits
+from subledger.errors import Stopping
 
 _PIECE: Final = 16 << 10
 """Bytes that are parsed between two looks at what they came to."""
@@ -64,6 +68,9 @@ TOO_MUCH_AROUND: Final = Refusal(
 TIMED_OUT: Final = Refusal(
     408, "request_timed_out", "The request's headers did not arrive in time; send the request again.", retryable=True
 )  # fmt: skip
+STOPPING: Final = Refusal(
+    503, "stopping", "The server is stopping; send the request again, to another server or later.", retryable=True
+)  # fmt: skip
 TOO_MANY: Final = Refusal(
     503, "too_many_connections", "The server has too many connections; try again later.", retryable=True
 )  # fmt: skip
@@ -89,6 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._left_to_discard: int | None = None  # once the connection is on its way to be closed
         self._patience: TimerHandle | None = None
         self._unread: TimerHandle | None = None
+        self._is_stopping = False
 
     # --- the connection -----------------------------------------------------------------------------------------
 
@@ -108,6 +116,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop(self._patience)
         self._stop(self._unread)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Called once when the server begins to stop."""
+        self._is_stopping = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.message_event.set()  # whoever waits for a body looks again: see _answer
+        elif self._parsing == "head":
+            self._refuse(STOPPING)
+            return
+        super().shutdown()
 
     def close_lingering(self, transport: asyncio.Transport) -> None:
         """Closes the connection; what is still on its way is read first if the client would not see the answer else."""
@@ -243,12 +261,33 @@ class BoundedProtocol(HttpToolsProtocol):
         """The application. Where it answers before it has read the body, the connection ends with the answer."""
         cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]  # uvicorn's own method
 
+        async def read() -> Any:
+            self._check_stopping(cycle)
+            message = await receive()
+            if message.get("more_body"):
+                self._check_stopping(cycle)
+            return message
+
         async def answer(message: Any) -> None:
+            if self.transport.is_closing():
+                cycle.disconnected = True  # uvicorn learns it later, or for one request of several; a write would raise
             if cycle.more_body and message["type"] == "http.response.start":
                 cycle.keep_alive = False
             await send(message)
 
-        await self._behind(scope, receive, answer)
+        try:
+            await self._behind(scope, read, answer)
+        except asyncio.CancelledError:
+            if not self._is_stopping:
+                raise
+            # The time for answers is over. What becomes of the call is not known, so that no answer would be true.
+            cycle.disconnected = True
+            self.transport.abort()
+
+    def _check_stopping(self, cycle: RequestResponseCycle) -> None:
+        """Raises Stopping if the server stops and the rest of the body would have to be waited for."""
+        if self._is_stopping and cycle.more_body and not cycle.response_started and not cycle.disconnected:
+            raise Stopping("the server is stopping, and the body is not complete", expected="the same call, once more")
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # overrides uvicorn's
         """Answers a request that the parser refuses; uvicorn's ``msg`` says less than our refusal and is not used."""

@@ -63,6 +63,11 @@ def answer_of(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
         if not piece:
             break
         received += piece
+    return parsed(received)
+
+
+def parsed(received: bytes) -> tuple[int, dict[str, str], bytes]:
+    """The first answer of some bytes: status, headers, and all that follows."""
     if not received:
         return 0, {}, b""
     head, _, body = received.partition(b"\r\n\r\n")

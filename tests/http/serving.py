@@ -21,16 +21,20 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(url: str, **environment: str) -> Iterator[Server]:
-    """A server on a database, by its owner's URL; ended at the end, gently, if it has not ended by then."""
+def serving(url: str, *, log: Path | None = None, **environment: str) -> Iterator[Server]:
+    """A server on a database, by its owner's URL; ended at the end, gently, if it has not ended by then.
+
+    ``log``: the file that its log goes to.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
-        env={**os.environ, "SUBLEDGER_DATABASE_URL": url, **environment}, cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with open(log or os.devnull, "ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": url, **environment}, cwd=Path(__file__).parents[2],
+            stdout=out, stderr=out,
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
         while not listens(port):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -21,6 +24,7 @@ from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
+from tests.http.raw import answer_of, parsed
 from tests.http.serving import Server, listens, serving
 from tests.store.holding import fund, held, until, use
 from tests.store.slow_link import opened_link
@@ -64,6 +68,8 @@ class Caller:
             if len(self._ports) == 1:
                 raise
             del self._ports[0]
+            return False
+        if answer.status_code == 503 and answer.json()["code"] == "stopping":  # it was not whole; it is sent again
             return False
         assert answer.status_code == 200, answer.text
         [result] = answer.json()["results"]
@@ -162,22 +168,90 @@ def test_a_server_that_is_told_to_stop_ends_though_the_database_says_nothing(own
             assert isinstance(call.exception(), httpx.TransportError), "the server hung up"
 
 
-def test_a_server_that_is_told_to_stop_ends_though_half_a_call_is_missing(own: tuple[Subledger, str, str]) -> None:
+HEAD = (
+    "POST /v1/ledgers/acme/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    "Authorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n"
+)
+
+
+def test_a_server_that_is_told_to_stop_answers_half_a_call_at_once_and_carries_out_a_whole_one(
+    own: tuple[Subledger, str, str], tmp_path: Path
+) -> None:
     _, url, key = own
-    head = (
-        "POST /v1/ledgers/acme/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Length: 1000\r\n\r\n"
-    )
-    with serving(url, SUBLEDGER_STOPPING_S="1") as server:
-        halves = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
-        for half, text in zip(halves, (head[:40], head, head + '{"specversion'), strict=True):
-            half.sendall(text.encode())
-        Caller(key, server).post(["whole"])  # by now the server has read what came before
-        server.process.send_signal(signal.SIGTERM)
+    head, log = HEAD.format(key=key, length=1000), tmp_path / "log"
+    body = json.dumps(use("ahead"))
+    halves = [
+        head[:40], head, head + '{"specversion', head.replace("Content-Type", "Expect: 100-continue\r\nContent-Type"),
+        head.replace("Content-Length: 1000", "Transfer-Encoding: chunked") + "2\r\n[{\r\n",
+    ]  # fmt: skip
+    with serving(url, log=log, SUBLEDGER_STOPPING_S="600") as server, ThreadPoolExecutor() as threads:
+        with held(url, "acme") as hold, ExitStack() as stack:
+            sent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in halves]
+            for half, text in zip(sent, halves, strict=True):
+                half.sendall(text.encode())
+            whole = threads.submit(Caller(key, server).post, ["whole"])  # the server has read what came before
+            hold.waiting_writer()
+            ahead = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            ahead.sendall((HEAD.format(key=key, length=len(body)) + body + head + "{").encode())
+            read = httpx.get(f"http://127.0.0.1:{server.port}/healthz")  # and that, too
+            assert read.status_code == 200
+            server.process.send_signal(signal.SIGTERM)
+            for half, text in zip(sent, halves, strict=True):
+                status, headers, answer = answer_of(half)
+                if "Expect" in text:
+                    assert status == 100
+                    status, headers, answer = parsed(answer)
+                document = json.loads(answer)
+                assert (status, document["code"], document["retryable"]) == (503, "stopping", True), text
+                assert (headers["connection"], headers["retry-after"]) == ("close", "1"), text
+            assert not whole.done()
+            hold.release()
+            whole.result()
+            status, _, answer = answer_of(ahead)  # the first call of this connection, then half of another one
+            assert status == 200
+            first, _, second = answer.partition(b"HTTP/1.1 503")
+            assert (b'"recorded"' in first, b'"code":"stopping"' in second) == (True, True)
         server.process.wait(HANGS_S)
-        for half in halves:
-            half.close()
-    assert "whole" in positions_in_log(url)
+    assert {"whole", "ahead"} <= set(positions_in_log(url))
+    assert "Traceback" not in log.read_text()
+
+
+def test_clients_that_went_away_leave_no_traceback(own: tuple[Subledger, str, str], tmp_path: Path) -> None:
+    _, url, key = own
+    log, refused = tmp_path / "log", HEAD.format(key="sl_none", length=1000)
+    whole = json.dumps(use("gone"))
+    call = HEAD.format(key=key, length=len(whole)) + whole
+    sent = [call, call + call, call + refused + "{", call + "GET nowhere", refused, call + "GET / HTTP/1.1\r\n" * 9]
+    with serving(url, log=log) as server, held(url, "acme") as hold:
+        for text in sent:
+            with socket.create_connection(("127.0.0.1", server.port)) as gone:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+                gone.sendall(text.encode())
+                hold.waiting_writer()
+                assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200  # all of it was read
+        assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200
+        hold.release()
+        Caller(key, server).post(["after"])
+    assert {"gone", "after"} <= set(positions_in_log(url))
+    assert "Traceback" not in log.read_text()
+
+
+def test_calls_that_are_broken_off_at_the_end_leave_no_traceback(
+    own: tuple[Subledger, str, str], tmp_path: Path
+) -> None:
+    _, url, key = own
+    log = tmp_path / "log"
+    with (
+        serving(url, log=log, SUBLEDGER_STOPPING_S="4") as server,
+        ThreadPoolExecutor() as threads,
+        held(url, "acme") as hold,
+    ):
+        call = threads.submit(Caller(key, server).post, ["waits"])
+        hold.waiting_writer()
+        server.process.send_signal(signal.SIGTERM)
+        assert isinstance(call.exception(), httpx.TransportError), "what becomes of it is not known"
+        server.process.wait(HANGS_S)
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_worker_that_is_told_to_stop_ends_though_the_database_says_nothing(own: tuple[Subledger, str, str]) -> None:
