@@ -148,6 +148,19 @@ def database(
         sys.stdout.write(url + "\n")
 
 
+GrantsWithin = Annotated[
+    str | None,
+    typer.Option(
+        help="The limits hold for all that one customer is given within this time: 1d, 12h. Not set: for each event.",
+        metavar="TIME",
+    ),
+]
+CreditPrice = Annotated[
+    list[str] | None,
+    typer.Option(help="What a credit of a unit is sold for, to value gifts: credit=0.01; may be repeated."),
+]
+
+
 @ledger_app.command("create")
 def ledger_create(
     ledger: Annotated[str, typer.Argument(help="The ledger's id.")],
@@ -162,10 +175,13 @@ def ledger_create(
         str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
     ] = "new",
     second_person_for: Annotated[
-        list[str] | None, typer.Option(help="breakage_estimates, voids, write_offs, reopening; may be repeated.")
+        list[str] | None,
+        typer.Option(help="breakage_estimates, voids, write_offs, reopening, expiry_changes; may be repeated."),
     ] = None,
-    grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person.")] = None,
-    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,
+    grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person: 1000.")] = None,
+    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    grants_within: GrantsWithin = None,
+    credit_price: CreditPrice = None,
     future_tolerance: Annotated[str, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")] = "1d",
     sandbox: Annotated[bool, typer.Option("--sandbox", help="For trials: a clock of its own, no deliveries.")] = False,
     clock: Annotated[str | None, typer.Option(help="Where a sandbox's clock begins; default now.", metavar="T")] = None,
@@ -180,7 +196,7 @@ def ledger_create(
     settings = LedgerSettings(
         currency=currency, policy=policy if policy in SHIPPED_POLICIES else policy_named(policy), entity=entity,
         timezone=timezone, on_shortfall=on_shortfall, late_usage=late_usage,
-        approvals=_approvals(second_person_for, grant_credits_above, grant_value_above),
+        approvals=_approvals(second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price),
         future_tolerance=future_tolerance, sandbox=sandbox,
         clock=None if clock is None else parse_time(clock, field="clock"),
     )  # fmt: skip
@@ -194,11 +210,30 @@ def ledger_create(
         out.print(f"Ledger {ledger}: {'created' if created else 'existed already'}.")
 
 
-def _approvals(named: list[str] | None, credits: str | None, value: str | None) -> Approvals:
+def _approvals(
+    named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
+) -> Approvals:
     """Raises InvalidInput."""
     asked: dict[str, Any] = dict.fromkeys(named or (), True)
-    asked |= {name: text for name, text in (("grant_credits_above", credits), ("grant_value_above", value)) if text}
-    return read_data(Approvals, asked, prefix="")
+    limits = (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within))
+    asked |= {name: text for name, text in limits if text}
+    if prices:
+        asked["credit_prices"] = _prices(prices)
+    return read_data(Approvals, asked, prefix="approvals.")
+
+
+def _prices(given: list[str]) -> dict[str, str]:
+    """``UNIT=PRICE`` each, as units with their prices. Raises InvalidInput."""
+    prices: dict[str, str] = {}
+    for text in given:
+        unit, equals, price = text.rpartition("=")
+        if not (unit and equals and price):
+            raise InvalidInput(
+                "a price of credits is given as UNIT=PRICE", field="credit_price", expected="such as credit=0.01",
+                found=text[:60],
+            )  # fmt: skip
+        prices[unit] = price
+    return prices
 
 
 @ledger_app.command("configure")
@@ -209,12 +244,16 @@ def ledger_configure(
     late_usage: Annotated[str | None, typer.Option(help="new or reclassify.")] = None,
     second_person_for: Annotated[
         list[str] | None,
-        typer.Option(help="All that needs one: breakage_estimates, voids, write_offs, reopening; or none."),
+        typer.Option(
+            help="All that needs one: breakage_estimates, voids, write_offs, reopening, expiry_changes; or none."
+        ),
     ] = None,
     grant_credits_above: Annotated[
-        str | None, typer.Option(help="Larger grants need a second person; none takes the limit away.")
+        str | None, typer.Option(help="Larger grants need a second person: 1000; none takes the limit away.")
     ] = None,
-    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value.")] = None,
+    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    grants_within: GrantsWithin = None,
+    credit_price: CreditPrice = None,
     future_tolerance: Annotated[
         str | None, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")
     ] = None,
@@ -232,7 +271,9 @@ def ledger_configure(
     """
     change = SettingsChange(
         currency=currency, timezone=timezone, entity=entity, on_shortfall=on_shortfall, late_usage=late_usage,
-        approvals=_approvals_change(second_person_for, grant_credits_above, grant_value_above),
+        approvals=_approvals_change(
+            second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price
+        ),
         future_tolerance=future_tolerance, sandbox=sandbox,
     )  # fmt: skip
     service = connect()
@@ -246,18 +287,22 @@ def ledger_configure(
         out.print(f"Ledger {ledger}: {'configured' if configured else 'unchanged'}.")
 
 
-_NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopening")
+_NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopening", "expiry_changes")
 
 
-def _approvals_change(named: list[str] | None, credits: str | None, value: str | None) -> dict[str, Any]:
+def _approvals_change(
+    named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
+) -> dict[str, Any]:
     """What is named needs a second person, and nothing else does; where nothing is named, nothing changes."""
     change: dict[str, Any] = {}
     if named:
         wanted = [] if named == ["none"] else named
         change |= dict.fromkeys(_NEEDING_A_SECOND_PERSON, False) | dict.fromkeys(wanted, True)
-    for name, text in (("grant_credits_above", credits), ("grant_value_above", value)):
+    for name, text in (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within)):
         if text is not None:
             change[name] = None if text == "none" else text
+    if prices:
+        change["credit_prices"] = None if prices == ["none"] else _prices(prices)
     return change
 
 

@@ -88,6 +88,12 @@ WITH RECURSIVE made (key_id, name, created_by, replaces) AS (
 )
 SELECT DISTINCT created_by FROM made WHERE created_by IS NOT NULL ORDER BY created_by
 """
+CREATORS: Final = """
+-- Every name with a key, and who made one of it; the last column is whether the key was in force at a moment.
+SELECT DISTINCT name, created_by, created_at <= %(at)s AND (revoked_at IS NULL OR revoked_at > %(at)s)
+    AND (expires_at IS NULL OR expires_at > %(at)s)
+FROM api_keys WHERE created_by IS NOT NULL
+"""
 NOW: Final = "SELECT now()"
 ANY_IN_FORCE: Final = f"SELECT 1 FROM api_keys WHERE {STATE} IN ('active', 'ending') LIMIT 1"
 
@@ -167,6 +173,25 @@ def makers_of(database: Database, key_id: str) -> tuple[str, ...]:
     """The names of those who made a key or what it comes from: whoever made it may call with it, in its name."""
     with database.write() as connection:
         return tuple(name for (name,) in connection.execute(MAKERS, {"key_id": key_id}))
+
+
+def makers_for(connection: WriteConnection, name: str, at: datetime) -> tuple[str, ...]:
+    """The names of those who could call in a name at a moment: who made one of its keys that was in force then, and
+    who made a key of one of these at any time.
+
+    Names are compared as persons (``same_person``), as old ones were written in several ways.
+    """
+    rows = connection.execute(CREATORS, {"at": at}).fetchall()
+    found = {maker for of, maker, in_force in rows if in_force and same_person(of, name)}
+    left = list(found)
+    while left:
+        next_name = left.pop()
+        if not is_somebody(next_name):  # the open server's: no name that could be looked for
+            continue
+        more = {maker for of, maker, _ in rows if is_somebody(of) and same_person(of, next_name)} - found
+        found |= more
+        left += more
+    return tuple(sorted(found))
 
 
 def any_key_in_force(database: Database) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
 from projections import monitors, sweeping
@@ -182,6 +183,18 @@ class Subledger:
         """Another posting policy for what is recorded from now on; see ``projections.policies``."""
         return adopt_policy(self.recorder, ledger, policy, by=by)
 
+    def decide_approval(
+        self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
+        made_by: Sequence[str] = (),
+    ) -> Outcome:  # fmt: skip
+        """A second person allows or refuses what waits. ``made_by``: who made the key that ``by`` calls with, if any.
+
+        Raises what ``Recorder.decide_approval`` does.
+        """
+        return self.recorder.decide_approval(
+            ledger, approval_id, by=by, allow=allow, note=note, made_by=made_by, makers_for=makers_for
+        )
+
     def record(
         self, ledger: str, documents: Sequence[object], *, by: str = NOBODY, way: str = "library"
     ) -> list[Outcome]:
@@ -316,6 +329,7 @@ def check_settings(ledger: str, settings: LedgerSettings) -> None:
     check_behaviour(
         settings.entity or ledger, settings.on_shortfall, settings.late_usage, settings.future_tolerance
     )  # fmt: skip
+    settings.approvals.check()
     if settings.clock is not None and not settings.sandbox:
         raise InvalidValue(
             "only a sandbox ledger has its own clock; leave `clock` out, or create a sandbox", field="clock",

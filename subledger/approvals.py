@@ -1,28 +1,55 @@
 """What needs a second person: where a person decides, the one who asks is not the one who allows.
 
-Owns: which events those are, by the ledger's settings. Does not own: what waits (store), who somebody is (api).
-Preparer and approver differ on estimates, voids, write-offs, large grants and reopening, where the ledger asks for it
-(COSO principle 10, segregation of duties). An event that does the same under another name needs the same: a purchase or
-a repricing that gives credits away is a grant; a refund, a memo and a repricing downwards take back what was sold, as a
-void does.
+Owns: which events those are, by the ledger's settings, and what an event gives away. Does not own: what waits, and what
+was given before (store), who somebody is (api).
+Preparer and approver differ on estimates, voids, write-offs, large grants, changed expiries and reopening, where the
+ledger asks for it (COSO principle 10, segregation of duties). An event that does the same under another name needs the
+same: a purchase or a repricing that gives credits away is a grant; a refund, a memo and a repricing downwards take back
+what was sold, as a void does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from subledger.event_data import BlockRepriced, CreditsGranted, CreditsPurchased
 from subledger.events import Event
 from subledger.ledger import LedgerState
 from subledger.money import exponent
+from subledger.own_event_data import Approvals
+from subledger.wallet import Decision, Wallet
 
 BREAKAGE_ESTIMATE, WRITE_OFF, VOID = "breakage_estimate", "write_off", "void"
-GRANT, REOPENING = "grant", "reopening"
+GRANT, REOPENING, EXPIRY_CHANGE = "grant", "reopening", "expiry_change"
+
+GIVING_TYPES: Final = ("block.repriced", "credits.granted", "credits.purchased")
+"""Events that can give credits away."""
+PRICED_KINDS: Final = ("allocation", "goodwill", "promotional_grant", "purchase", "repricing")
+"""Entry kinds with the price of what such an event sells, or the value of what it grants."""
+_NOTHING: Final = Decimal(0)
 
 
-def needs_second_person(event: Event, state: LedgerState) -> str | None:
-    """What about an event a second person has to allow, or None where nothing."""
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What is given away: credits that nothing is paid for, and value in the functional currency."""
+
+    credits: Decimal = _NOTHING
+    value: Decimal = _NOTHING
+
+    def __add__(self, other: Given) -> Given:
+        return Given(credits=self.credits + other.credits, value=self.value + other.value)
+
+
+def needs_second_person(
+    event: Event, state: LedgerState, *, given: Given | None = None, before: Given | None = None
+) -> str | None:
+    """What about an event a second person has to allow, or None where nothing.
+
+    ``given`` is what the event gives away, ``before`` what its customer was given within the time that counts.
+    """
     asked, data = state.approvals, event.data
     match event.type:
         case "breakage.estimated" if asked.breakage_estimates:
@@ -33,30 +60,60 @@ def needs_second_person(event: Event, state: LedgerState) -> str | None:
             return VOID
         case "period.reopened" if asked.reopening:
             return REOPENING
-        case "credits.granted" if _is_large(data, state):
+        case "block.expiry_changed" if asked.expiry_changes:
+            return EXPIRY_CHANGE
+        case "credits.granted" if _has_value_in_another_currency(data, state):
             return GRANT
-        case "credits.purchased" if _are_many(_given_in(data), state):
-            return GRANT
-        case "block.repriced" if _are_many(_given_by(data, state), state):
+        case "credits.granted" | "credits.purchased" | "block.repriced" if _is_large(given, before, state):
             return GRANT
         case "block.repriced" if asked.voids and ((data.add_price or 0) < 0 or (data.add_credits or 0) < 0):
             return VOID
     return None
 
 
-def _given_in(data: Any) -> Decimal:
+def given_by(event: Event, decision: Decision, wallet: Wallet, state: LedgerState) -> Given | None:
+    """What an event gives away as it was decided; None for one that cannot, or where nobody asks."""
+    if event.type not in GIVING_TYPES or not may_ask(state):
+        return None
+    priced = (m.amount if m.functional is None else m.functional for m in decision.movements if m.kind in PRICED_KINDS)
+    if event.type != "block.repriced":
+        return measured(event.data, event.data.unit, priced, state)
+    block = wallet.block(event.data.block_id)
+    return measured(event.data, "" if block is None else block.unit, priced, state)
+
+
+def measured(data: Any, unit: str, priced_minor: Iterable[int], state: LedgerState) -> Given:
+    """What the data of a giving event give away.
+
+    ``priced_minor`` are the functional amounts of its entries of the priced kinds: the price, or a grant's value.
+    Value is what the credits are sold for by the ledger's price of one (``credit_prices``) less what is paid for them;
+    of a grant, what it says itself if that is more. Without a price of the unit, only grants have a value.
+    """
+    priced = Decimal(sum(priced_minor)).scaleb(-exponent(state.functional_currency))
+    price = state.approvals.credit_prices.get(unit)
+    match data:
+        case CreditsGranted():
+            return Given(credits=data.credits, value=max(priced, data.credits * (price or 0)))
+        case CreditsPurchased():
+            free, added = _free_of_purchase(data), data.credits + (data.bonus_credits or 0)
+        case _:
+            assert isinstance(data, BlockRepriced)
+            free, added = _free_of_repricing(data, state), data.add_credits or _NOTHING
+    return Given(
+        credits=max(free, _NOTHING), value=_NOTHING if price is None else max(added * price - priced, _NOTHING)
+    )
+
+
+def _free_of_purchase(data: CreditsPurchased) -> Decimal:
     """The credits of a purchase that nothing is paid for: its bonus, and all of them if the price is nominal."""
-    assert isinstance(data, CreditsPurchased)
-    bonus = data.bonus_credits or Decimal(0)
-    return bonus + (data.credits if _is_nominal(data.price, data.currency) else Decimal(0))
+    return (data.bonus_credits or _NOTHING) + (data.credits if _is_nominal(data.price, data.currency) else _NOTHING)
 
 
-def _given_by(data: Any, state: LedgerState) -> Decimal:
+def _free_of_repricing(data: BlockRepriced, state: LedgerState) -> Decimal:
     """The credits that a repricing adds for nothing. Its price is in the block's currency, which it does not name: what
     is nominal goes by the ledger's."""
-    assert isinstance(data, BlockRepriced)
-    free = _is_nominal(data.add_price or Decimal(0), state.functional_currency)
-    return (data.add_credits or Decimal(0)) if free else Decimal(0)
+    free = _is_nominal(data.add_price or _NOTHING, state.functional_currency)
+    return (data.add_credits or _NOTHING) if free else _NOTHING
 
 
 def _is_nominal(price: Decimal, currency: str) -> bool:
@@ -64,22 +121,22 @@ def _is_nominal(price: Decimal, currency: str) -> bool:
     return price < Decimal(100).scaleb(-exponent(currency))
 
 
-def _are_many(credits: Decimal | None, state: LedgerState) -> bool:
-    limit = state.approvals.grant_credits_above
-    return limit is not None and credits is not None and credits > limit
-
-
-def _is_large(data: Any, state: LedgerState) -> bool:
-    """Whether a grant is above a limit. A value in another currency than the limit's is, whatever it is."""
-    assert isinstance(data, CreditsGranted)
-    value = state.approvals.grant_value_above
-    if _are_many(data.credits, state):
-        return True
-    if value is None or data.value is None:
+def _is_large(given: Given | None, before: Given | None, state: LedgerState) -> bool:
+    """True if what is given is above a limit, together with what was given before."""
+    if given is None:
         return False
-    return data.currency != state.functional_currency or data.value > value
+    asked, together = state.approvals, given + (before or Given())
+    many = asked.grant_credits_above is not None and together.credits > asked.grant_credits_above
+    dear = asked.grant_value_above is not None and together.value > asked.grant_value_above
+    return (many and given.credits > 0) or (dear and given.value > 0)
+
+
+def _has_value_in_another_currency(data: CreditsGranted, state: LedgerState) -> bool:
+    """True for a grant whose value cannot be compared with the limit."""
+    limit = state.approvals.grant_value_above
+    return limit is not None and data.value is not None and data.currency != state.functional_currency
 
 
 def may_ask(state: LedgerState) -> bool:
-    """Whether the ledger asks for a second person at all."""
-    return state.approvals != type(state.approvals)()
+    """True if the ledger asks for a second person at all."""
+    return state.approvals != Approvals()

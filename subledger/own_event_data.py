@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from pydantic import Field
+
 from subledger.event_data import (
     Amount,
     Credits,
@@ -15,27 +17,40 @@ from subledger.event_data import (
     Currency,
     EventData,
     Identifier,
+    Name,
     Reason,
     Shortfall,
     Time,
+    UnitPrice,
 )
 from subledger.periods import duration
 
 
 class Approvals(EventData):
-    """What needs a second person. Grants above the limits do: in credits, or in value (functional currency)."""
+    """What needs a second person. Grants above the limits do: in credits, or in value (functional currency).
+
+    With ``grants_within``, such as ``1d``, the limits hold for all that one customer was given within that time.
+    ``credit_prices`` is what one credit of a unit is sold for, by which what is given away has a value.
+    """
 
     breakage_estimates: bool = False
     write_offs: bool = False
     voids: bool = False
     reopening: bool = False
+    expiry_changes: bool = False
     grant_credits_above: Credits | None = None
     grant_value_above: Amount | None = None
+    grants_within: str | None = None
+    credit_prices: dict[Name, UnitPrice] = Field(default={}, max_length=100)
 
     @property
     def document(self) -> dict[str, Any]:
         """The settings that differ from asking for nothing, as plain JSON."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    def check(self) -> None:
+        if self.grants_within is not None:
+            duration(self.grants_within, field="approvals.grants_within")
 
 
 FUTURE_TOLERANCE: Final = "1d"

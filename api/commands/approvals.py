@@ -77,7 +77,7 @@ def approve(approval: ApprovalArgument, ledger: LedgerOption, by: By = whoami(),
 
     Example: subledger approvals approve apr-0123456789abcdef0123 --ledger acme --by maria
     """
-    outcome = connect().recorder.decide_approval(ledger, approval, by=by, allow=True)
+    outcome = connect().decide_approval(ledger, approval, by=by, allow=True)
     if outcome.error is not None:
         raise outcome.error
     if json_:
@@ -95,7 +95,7 @@ def refuse(
     json_: Json = False,
 ) -> None:
     """Refuses what waits: it is never recorded."""
-    outcome = connect().recorder.decide_approval(ledger, approval, by=by, allow=False, note=note)
+    outcome = connect().decide_approval(ledger, approval, by=by, allow=False, note=note)
     if json_:
         print_json({"approval_id": approval, "state": "refused", "id": outcome.event_id})
     else:

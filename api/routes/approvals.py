@@ -55,10 +55,10 @@ def page(
 def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
     """Allows what waits: it is recorded now, with the names of who asked and who allowed it.
 
-    Who asked for it cannot allow it, nor can a key that they made. What the
+    Who asked for it cannot allow it, nor can a key that they made, nor who made a key of theirs. What the
     books do not allow any more is answered with why, and goes on waiting.
     """
-    outcome = service.recorder.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
+    outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:
         raise outcome.error
     return {"approval_id": approval, "state": "approved", **documents.outcome(outcome)}
@@ -75,5 +75,5 @@ def refuse(
 ) -> dict[str, Any]:
     """Refuses what waits: it is never recorded, and its event id is spent."""
     note = None if body is None else body.note
-    outcome = service.recorder.decide_approval(ledger, approval, by=caller, allow=False, note=note, made_by=makers)
+    outcome = service.decide_approval(ledger, approval, by=caller, allow=False, note=note, made_by=makers)
     return {"approval_id": approval, "state": "refused", "id": outcome.event_id}

@@ -47,8 +47,11 @@ class ApprovalsChange(BaseModel):
     write_offs: bool | None = None
     voids: bool | None = None
     reopening: bool | None = None
+    expiry_changes: bool | None = None
     grant_credits_above: str | None = None
     grant_value_above: str | None = None
+    grants_within: str | None = None
+    credit_prices: dict[str, str] | None = None
 
 
 class LedgerChange(BaseModel):

@@ -7,7 +7,7 @@ its decision; what waits or was refused has not happened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,6 +22,15 @@ from subledger.store.tallies import count_one
 from subledger.wallet import Approval
 
 WAITING, APPROVED, REFUSED = "waiting", "approved", "refused"
+
+MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
+"""The names of those who could call in a name at a moment, as they made a key of it, or a key of one of these."""
+
+
+def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[str]:  # noqa: ARG001 - a MakersFor
+    """The makers of keys where there are no keys."""
+    return ()
+
 
 _COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
        requested_at, state, checker, decided_at, note"""
@@ -116,11 +125,13 @@ def decidable(
     *,
     allow: bool,
     made_by: Sequence[str] = (),
+    makers_for: MakersFor = no_makers,
 ) -> tuple[Event, Approval]:
     """The event that a second person may allow or refuse, with both names.
 
-    ``made_by``: the makers of the checker's key, any of whom may be the one who calls with it. A request that nobody
-    made by name can only be refused: whoever allows it may have made it.
+    ``made_by``: the makers of the checker's key, any of whom may be the one who calls with it. ``makers_for`` finds
+    those of the keys with which it could be requested, any of whom may be the one who did. A request that nobody made
+    by name can only be refused: whoever allows it may have made it.
     Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson.
     """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
@@ -161,6 +172,13 @@ def decidable(
             f"the key of {checker} was made by {asked.maker}, who asked for it, so somebody else has to decide, with a "
             "key that somebody else made",
             field="by", expected=f"a key that {asked.maker} did not make", found=checker,
+        )  # fmt: skip
+    elif any(same_person(name, checker) for name in makers_for(connection, asked.maker, asked.requested_at)
+             if is_somebody(name)):  # fmt: skip
+        raise SamePerson(
+            f"{checker} made the key of {asked.maker}, who asked for it, or the key of somebody who did, so somebody "
+            "else has to decide",
+            field="by", expected=f"somebody who made no key of {asked.maker}", found=checker,
         )  # fmt: skip
     return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
 

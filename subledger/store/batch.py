@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 
 from subledger import references
-from subledger.approvals import needs_second_person
+from subledger.approvals import given_by, needs_second_person
 from subledger.books import changes_books, evolve_books
 from subledger.context import Original
 from subledger.deciding import decide
@@ -179,6 +179,7 @@ class Writing:
                 seen = item.customer is None or memory.knows(item.customer)
                 self._unexplained.append(Unexplained(error=error, event=item, wallet=wallet, customer_known=seen))
             return _rejected(item.event_id, error, head)
+        given = given_by(item, decision, wallet, state)
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
             self._waiting.append(
@@ -187,8 +188,13 @@ class Writing:
                     at=head.recorded_at,
                 )
             )  # fmt: skip
-        elif (reason := needs_second_person(item, state)) is not None or (memory.asked and key in memory.asked):
-            return self._asked(item, reason or "", by)
+        else:
+            before = memory.given(item.customer)
+            reason = needs_second_person(item, state, given=given, before=before)
+            if reason is not None or (memory.asked and key in memory.asked):
+                return self._asked(item, reason or "", by)
+            if given is not None and item.customer is not None and state.approvals.grants_within is not None:
+                memory.add_given(item.customer, given)
         position, home = head.position + 1, state.functional_currency
         wallets = {
             customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)

@@ -21,7 +21,7 @@ import msgspec
 import psycopg
 
 from subledger import references
-from subledger.approvals import may_ask
+from subledger.approvals import GIVING_TYPES, Given, may_ask
 from subledger.blocks import Block
 from subledger.books import Books
 from subledger.context import Context, First, Original
@@ -38,6 +38,7 @@ from subledger.store.approvals import Asked, find_asked
 from subledger.store.arrays import TextArray
 from subledger.store.behind import Held, follow, usage_behind
 from subledger.store.database import WriteConnection
+from subledger.store.given import find_given
 from subledger.store.head import Head
 from subledger.store.log import RecordedEvent, decision_whole
 from subledger.store.rows import (
@@ -167,6 +168,7 @@ class LedgerMemory:
         self.owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
         self.asked: dict[tuple[str, str], Asked | Event] = {}
+        self._given: dict[str, Given] = {}
         self._first: dict[OnceKey, First] = {}
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
         self._of_usage: Context | None = None
@@ -196,6 +198,8 @@ class LedgerMemory:
             self._begin(connection, head)
         if may_ask(state):
             self.asked.update(find_asked(connection, self.ledger, wanted.keys))
+            givers = {event.customer for event in events if event.type in GIVING_TYPES and event.customer is not None}
+            self._given = find_given(connection, state, givers, head.recorded_at)
         once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
         self._first.update(find_first(connection, self.ledger, {key for key in once if key is not None}))
         documents, blocks = set(wanted.documents), set(wanted.blocks)
@@ -319,6 +323,14 @@ class LedgerMemory:
         if customer is None:
             return Wallet(customer="")
         return self._wallets.get(customer) or Wallet(customer=customer)
+
+    def given(self, customer: str | None) -> Given | None:
+        """What a customer was given away within the time that the ledger's limits hold for."""
+        return self._given.get(customer or "")
+
+    def add_given(self, customer: str, given: Given) -> None:
+        """Counts what the batch gives away with what was given before it."""
+        self._given[customer] = self._given.get(customer, Given()) + given
 
     def knows(self, customer: str) -> bool:
         """True if the ledger has an event of this customer."""

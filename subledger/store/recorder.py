@@ -109,18 +109,23 @@ class Recorder:
 
     def decide_approval(
         self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
-        made_by: Sequence[str] = (),
+        made_by: Sequence[str] = (), makers_for: approvals.MakersFor = approvals.no_makers,
     ) -> Outcome:  # fmt: skip
         """A second person allows what waits, and it is recorded with both names, or refuses it.
 
-        ``made_by``: who made the key that ``by`` calls with, if there is one.
+        ``made_by``: who made the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers of the
+        keys of who asked.
         Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. What the books do not allow
         any more is told as the outcome's error, and goes on waiting.
         """
         found: list[tuple[Event, Approval]] = []
 
         def plan(connection: WriteConnection, state: LedgerState, _position: int) -> Sequence[Input]:
-            found.append(approvals.decidable(connection, ledger, approval_id, by, allow=allow, made_by=made_by))
+            found.append(
+                approvals.decidable(
+                    connection, ledger, approval_id, by, allow=allow, made_by=made_by, makers_for=makers_for
+                )
+            )
             event, approval = found[-1]
             if not allow:
                 approvals.settle(connection, ledger, approval, approvals.REFUSED, now_of(connection), note)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,10 +13,14 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import integrity
+from subledger.approvals import Given
+from subledger.errors import InvalidInput
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
+from subledger.store.given import find_given
+from subledger.store.ledgers import ledger_head
 from tests.conftest import cloud_event
 from tests.scratch_database import scratch_database
 
@@ -263,3 +269,116 @@ def test_what_takes_back_a_sale_needs_who_a_void_needs(
     )
     events = [bought, use, cloud_event("back", type, "cust", NOON, **data)]
     assert [outcome.status for outcome in service.record(plain, events)] == ["recorded"] * 3
+
+
+def test_a_changed_expiry_needs_somebody_where_the_ledger_asks(
+    books: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    url = f"/v1/ledgers/{books}"
+
+    def extend(id: str) -> tuple[int, Any]:
+        data = {"block_id": "B", "expires_at": "2026-02-15T00:00:00Z", "reason": "agreed"}
+        return ann.post(f"{url}/events", cloud_event(id, "block.expiry_changed", "cust", NOON, **data))
+
+    assert extend("without")[0] == 200
+    service.configure_ledger(books, SettingsChange(approvals={"expiry_changes": True}))
+    status, answer = extend("with")
+    assert (status, answer["results"][0]["status"]) == (202, "waiting")
+    approval = answer["results"][0]["approval_id"]
+    [waiting] = ann.get(f"{url}/approvals?state=waiting")["items"]
+    assert waiting["reason"] == "expiry_change"
+    assert bob.post(f"{url}/approvals/{approval}/approve")[0] == 200
+
+
+@pytest.fixture
+def priced(service: Subledger) -> str:
+    """A ledger that sells a credit for 0.01 and asks for a second person above 10.00 given within a day."""
+    ledger = f"priced-{uuid.uuid4().hex[:8]}"
+    asked = {"grant_value_above": "10.00", "credit_prices": {"credit": "0.01", "hour": "5"}, "grants_within": "1d"}
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(asked)))
+    rate = {"base": "EUR", "quote": "USD", "rate": "1.20", "rate_source": "test"}
+    service.record(ledger, [cloud_event("rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", **rate)])
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "waits"),
+    [
+        ("credits.purchased", {"credits": "500000", "price": "1.00", "currency": "USD"}, True),
+        ("credits.purchased", {"credits": "500000", "price": "0.00", "currency": "USD"}, True),
+        ("credits.purchased", {"credits": "500000", "price": "4990.00", "currency": "USD"}, False),
+        ("credits.purchased", {"credits": "500000", "price": "4989.99", "currency": "USD"}, True),
+        ("credits.purchased", {"credits": "500000", "price": "9000.00", "currency": "USD"}, False),
+        ("credits.purchased", {"credits": "1", "bonus_credits": "1002", "price": "0.02", "currency": "USD"}, True),
+        ("credits.purchased", {"credits": "12000", "price": "92.00", "currency": "EUR"}, False),
+        ("credits.purchased", {"credits": "12000", "price": "91.00", "currency": "EUR"}, True),
+        ("credits.purchased", {"credits": "9", "unit": "second", "price": "0.00", "currency": "USD"}, False),
+        ("credits.granted", {"credits": "3", "unit": "hour", "reason": "promotional"}, True),
+        ("credits.granted", {"credits": "1000", "reason": "promotional"}, False),
+        ("credits.granted", {"credits": "1001", "reason": "promotional"}, True),
+        ("credits.granted", {"credits": "2000", "reason": "goodwill", "value": "0.01", "currency": "USD"}, True),
+        ("credits.granted", {"credits": "1", "reason": "goodwill", "value": "10.01", "currency": "USD"}, True),
+    ],
+)
+def test_what_is_given_away_is_measured_by_what_credits_are_sold_for(
+    type: str, data: dict[str, str], waits: bool, priced: str, ann: Person
+) -> None:
+    status, _ = ann.post(f"/v1/ledgers/{priced}/events", cloud_event("e", type, "cust", NOON, block_id="X", **data))
+    assert status == (202 if waits else 200)
+
+
+def test_grants_that_are_each_within_the_limit_need_somebody_together(
+    priced: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    url = f"/v1/ledgers/{priced}/events"
+
+    def status(*ids: str, customer: str = "cust", credits: str = "400", time: str = NOON) -> Any:
+        data = {"credits": credits, "reason": "promotional"}
+        events = [cloud_event(id, "credits.granted", customer, time, block_id=id, **data) for id in ids]
+        return [result["status"] for result in ann.post(url, events)[1]["results"]]
+
+    assert status("1", "2", "3") == ["recorded", "recorded", "waiting"], "in one batch"
+    assert status("4") == ["waiting"], "in another"
+    assert status("5", time="2026-01-02T12:00:00Z") == ["waiting"], "dated back"
+    assert [outcome.status for outcome in service.record(priced, [grant("6", "400")], by="zoe")] == ["waiting"]
+    assert status("7", credits="200") == ["recorded"], "just within the limit"
+    assert status("8", customer="other") == ["recorded"]
+    sold = {"block_id": "9", "credits": "100000", "price": "1000.00", "currency": "USD"}
+    assert ann.post(url, cloud_event("9", "credits.purchased", "cust", NOON, **sold))[0] == 200, "no gift"
+    more = cloud_event("10", "block.repriced", "cust", NOON, block_id="9", add_credits="1", reason="r")
+    assert ann.post(url, more)[0] == 202, "a gift by another name"
+
+
+def test_what_a_second_person_allowed_counts_no_more(priced: str, ann: Person, bob: Person) -> None:
+    url = f"/v1/ledgers/{priced}"
+    _, answer = ann.post(f"{url}/events", grant("large", "5000"))
+    assert bob.post(f"{url}/approvals/{answer['results'][0]['approval_id']}/approve")[0] == 200
+    assert ann.post(f"{url}/events", grant("small", "1000"))[0] == 200
+    assert ann.post(f"{url}/events", grant("more", "1"))[0] == 202
+
+
+def test_what_was_given_before_the_time_that_counts_does_not_count(priced: str, service: Subledger) -> None:
+    service.record(priced, [grant("first", "1000")], by="ann")
+    with service.database.read() as connection:
+        head = ledger_head(connection, priced)
+    for later, given in ((timedelta(hours=23), {"cust": Given(credits=Decimal(1000), value=Decimal(10))}),
+                         (timedelta(days=1), {})):  # fmt: skip
+        with service.database.write() as connection:
+            assert find_given(connection, head.state, {"cust", "other"}, head.recorded_at + later) == given
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"grants_within": "a day"}, "approvals.grants_within"),
+        ({"grants_within": "99d"}, "approvals.grants_within"),
+        ({"credit_prices": {"credit": "-1"}}, "approvals.credit_prices.credit"),
+        ({"credit_prices": {"": "1"}}, "approvals.credit_prices"),
+        ({"credit_prices": {f"unit-{n}": "1" for n in range(101)}}, "approvals.credit_prices"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(asked: dict[str, Any], field: str, books: str, service: Subledger) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        service.configure_ledger(books, SettingsChange(approvals=asked))
+    assert caught.value.field is not None
+    assert caught.value.field.startswith(field)

@@ -18,7 +18,7 @@ from api.app import create_app
 from api.keys import KeyEnded, UnknownKey, create_key, list_keys, revoke_key, rotate_key
 from api.service import LedgerSettings, Subledger
 from api.settings import upgrade
-from subledger.errors import InvalidValue
+from subledger.errors import InvalidValue, SamePerson
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.store.migrate import _config
@@ -347,3 +347,48 @@ def test_keys_of_an_older_version_work_on_and_have_an_id(fresh_database_url: str
         assert revoke_key(database, key.key_id, by="ann").state == "revoked"
     finally:
         database.close()
+
+
+def _asked(service: Subledger, secret: str) -> str:
+    event = cloud_event(
+        uuid.uuid4().hex, "credits.granted", "cust", "2026-01-15T12:00:00Z", block_id=uuid.uuid4().hex, credits="2",
+        reason="promotional",
+    )  # fmt: skip
+    return str(_client(service, secret).post("/v1/ledgers/acme/events", json=event).json()["results"][0]["approval_id"])
+
+
+def test_who_made_the_key_of_who_asks_is_no_second_person(own: tuple[Subledger, str]) -> None:
+    service, _ = own
+    database = service.database
+    ann, bob, cay = (create_key(database, ledger="*", role="admin", name=name, by="root") for name in "abc")
+    puppet = _client(service, ann.secret).post("/v1/keys", json={"ledger": "*", "role": "admin", "name": "p"}).json()
+    deeper = (
+        _client(service, puppet["key"]).post("/v1/keys", json={"ledger": "*", "role": "writer", "name": "q"}).json()
+    )
+    rotated = _client(service, puppet["key"]).post(f"/v1/keys/{puppet['key_id']}/rotate").json()
+    for secret in (deeper["key"], rotated["key"]):
+        path = f"/v1/ledgers/acme/approvals/{_asked(service, secret)}/approve"
+        problem = _client(service, ann.secret).post(path).json()
+        assert (problem["code"], problem["expected"][:25]) == ("same_person", "somebody who made no key ")
+        assert _client(service, bob.secret).post(path).status_code == 200
+    assert (
+        _client(service, bob.secret)
+        .post(f"/v1/ledgers/acme/approvals/{_asked(service, cay.secret)}/approve")
+        .status_code
+        == 200
+    ), "the same person made both keys at the command line, and is neither of them"
+    with pytest.raises(SamePerson):
+        service.decide_approval("acme", _asked(service, cay.secret), by="Root", allow=True)
+
+
+def test_a_key_that_was_made_for_the_asker_later_or_had_ended_before_is_not_the_one_that_asked(
+    own: tuple[Subledger, str],
+) -> None:
+    service, _ = own
+    database = service.database
+    old = create_key(database, ledger="*", role="writer", name="cay", by="ann")
+    revoke_key(database, old.key.key_id, by="ann")
+    cay = create_key(database, ledger="*", role="writer", name="cay", by="root")
+    approval = _asked(service, cay.secret)
+    create_key(database, ledger="*", role="writer", name="cay", by="ann")
+    assert service.decide_approval("acme", approval, by="ann", allow=True).error is None
