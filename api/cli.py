@@ -15,6 +15,7 @@ from typing import IO, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from api import documents, faults, terminal
 from api.commands import (
@@ -52,14 +53,29 @@ from subledger.rejections import LONGEST_NAME, refused_line
 from subledger.store import embedded
 from subledger.store.batch import DUPLICATE, RECORDED, WAITING
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
+from subledger.visible_text import visible
 
 
 class _Commands(TyperGroup):
     """Every command, with a quiet end if the reader of its output goes away: Typer would make that a difference (1)."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _visible_usage():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own copy of Click has no types
-        with faults.piped():
+        with faults.piped(), _visible_usage():
             return super().invoke(ctx)
+
+
+@contextmanager
+def _visible_usage() -> Iterator[None]:
+    """A wrong option or argument is quoted by Typer as it was given."""
+    try:
+        yield
+    except TyperException as error:
+        error.message = visible(error.message)
+        raise
 
 
 app = typer.Typer(

@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from subledger.errors import InvalidInput, InvalidValue, MissingField, NaiveTime, UnknownField, WrongType
-from subledger.wording import did_you_mean, json_type, printable
+from subledger.visible_text import visible
+from subledger.wording import did_you_mean, json_type
 
 _WORDS: Final[Mapping[str, str]] = {
     "date_from_datetime_parsing": "a date, such as 2026-01-31",
@@ -89,7 +90,7 @@ def _found(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
-        return f"'{printable(value[:60])}'"
+        return f"'{visible(value[:60])}'"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -100,8 +101,8 @@ def _found(value: object) -> str:
 def _unknown(fault: Mapping[str, Any], field: str, route: object) -> UnknownField:
     allowed, name = _allowed(fault["loc"], route), str(fault["loc"][-1])[:60]
     return UnknownField(
-        f"{printable(field)} is not a field of this call{did_you_mean(name, allowed)}", field=printable(field),
-        expected=", ".join(allowed) or None, found=printable(name),
+        f"{visible(field)} is not a field of this call{did_you_mean(name, allowed)}", field=visible(field),
+        expected=", ".join(allowed) or None, found=visible(name),
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from subledger.wording import printable
+from subledger.visible_text import visible_lines
 
 
 class SubledgerError(Exception):
@@ -70,11 +70,11 @@ class SubledgerError(Exception):
     ) -> None:
         # Errors quote their input. An error that held half a surrogate pair could be neither sent nor kept, and one
         # with control characters would act on a terminal.
-        self.message = printable(message)
+        self.message = visible_lines(message)
         super().__init__(self.message)
-        self.field = None if field is None else printable(field)
-        self.expected = None if expected is None else printable(expected)
-        self.found = None if found is None else printable(found)
+        self.field = None if field is None else visible_lines(field)
+        self.expected = None if expected is None else visible_lines(expected)
+        self.found = None if found is None else visible_lines(found)
         self.facts: Mapping[str, Any] = facts
 
     @property

@@ -21,7 +21,8 @@ from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
 from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, THIS_FIELD, EventData, Identifier, Time
 from subledger.own_event_data import OWN_FORMS, RESERVED_TYPES
-from subledger.wording import did_you_mean, json_type, printable
+from subledger.visible_text import visible
+from subledger.wording import did_you_mean, json_type
 
 # --- the envelope -------------------------------------------------------------------------------------------
 
@@ -341,7 +342,7 @@ def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str)
     """
     found = error.errors(include_url=False)
     missing = [prefix + str(fault["loc"][-1]) for fault in found if fault["type"] == "missing"]
-    unknown = [prefix + printable(str(f["loc"][-1])[:100]) for f in found[:_SHOWN] if f["type"] == "extra_forbidden"]
+    unknown = [prefix + visible(str(f["loc"][-1])[:100]) for f in found[:_SHOWN] if f["type"] == "extra_forbidden"]
     facts: dict[str, Any] = {name: fields for name, fields in (("missing", missing), ("unknown", unknown)) if fields}
     fault = found[0]
     field = (prefix + ".".join(str(part) for part in fault["loc"])).removesuffix(".")[:200]

@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 from typing import Final
 
 from subledger.errors import InvalidValue
+from subledger.visible_text import ascii_text
 
 NOBODY: Final = "nobody"
 """The name of a call that no key and no user stands behind. Never a second person, nor one who needs one."""
@@ -46,19 +47,19 @@ def person(name: str, *, field: str = "by") -> str:
         if unicodedata.category(character)[0] == "C" or _INVISIBLE.match(character):
             raise InvalidValue(
                 f"the name in {field} has the character U+{ord(character):04X}, which cannot be seen; leave it out",
-                field=field, expected="a name of visible characters", found=_quoted(name),
+                field=field, expected="a name of visible characters", found=ascii_text(name[:LONGEST]),
             )  # fmt: skip
     if not 1 <= len(text) <= LONGEST:
         raise InvalidValue(
             f"the name in {field} has {len(text)} characters; give a person's name", field=field,
-            expected=f"1 to {LONGEST} characters", found=_quoted(name),
+            expected=f"1 to {LONGEST} characters", found=ascii_text(name[:LONGEST]),
         )  # fmt: skip
     scripts = _scripts(text)
     if len(scripts) > 1 and not any(scripts <= together for together in _WRITTEN_TOGETHER):
         named = " and ".join(sorted(script.capitalize() for script in scripts))
         raise InvalidValue(
             f"the name in {field} mixes {named} letters, so that it can look like another name; use one script",
-            field=field, expected="a name in one script", found=_quoted(name),
+            field=field, expected="a name in one script", found=ascii_text(name[:LONGEST]),
         )  # fmt: skip
     return text
 
@@ -109,11 +110,6 @@ def _keys(name: str) -> frozenset[str]:
 def _skeleton(text: str) -> str:
     looks = _looks()
     return unicodedata.normalize("NFKC", "".join(looks.get(c, c) for c in unicodedata.normalize("NFD", text)))
-
-
-def _quoted(name: str) -> str:
-    """A name for a message: what cannot be seen is spelt out."""
-    return name[:LONGEST].encode("ascii", "backslashreplace").decode()
 
 
 def _scripts(text: str) -> frozenset[str]:

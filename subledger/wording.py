@@ -1,6 +1,7 @@
-"""Words for what is wrong with an input: JSON types by their names, the nearest known name, text that can be shown.
+"""Words for what is wrong with an input: JSON types by their names, the nearest known name.
 
-Owns: these words. Does not own: which error is raised (events, event_data, money). Pure.
+Owns: these words. Does not own: which error is raised (events, event_data, money), how a text is shown (visible_text).
+Pure.
 """
 
 from __future__ import annotations
@@ -33,16 +34,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known one, or nothing."""
     other = nearest(name, known)
     return f"; did you mean {other}?" if other is not None else ""
-
-
-def printable(text: str) -> str:
-    """Text in which control, format and surrogate characters are written as escapes; line ends stay.
-
-    So that an error about a text can be kept, sent and shown wherever an error goes.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

@@ -28,7 +28,8 @@ from subledger.store.batch import REJECTED, WAITING, Input, Outcome
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import event_at, events_page
 from subledger.store.proofs import inclusion
-from subledger.wording import did_you_mean, printable
+from subledger.visible_text import visible
+from subledger.wording import did_you_mean
 
 _EVENTS = Bound(MAX_EVENTS_BODY, "send several", values=MAX_VALUES_OF_ROWS)
 
@@ -203,8 +204,8 @@ def page(
     """Recorded events, whole, oldest first."""
     if type is not None and type not in EVERY_TYPE:
         raise InvalidValue(
-            f"{printable(type)} is not an event type{did_you_mean(type, EVERY_TYPE)}", field="type",
-            expected=", ".join(EVERY_TYPE), found=printable(type),
+            f"{visible(type)} is not an event type{did_you_mean(type, EVERY_TYPE)}", field="type",
+            expected=", ".join(EVERY_TYPE), found=visible(type),
         )  # fmt: skip
     start = (documents.decode_cursor(cursor, (int,)) or [after or 0])[0]
     with service.database.read() as connection:

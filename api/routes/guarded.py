@@ -21,7 +21,8 @@ from api.cross_site import UnsupportedMediaType
 from api.routes.dependencies import Right
 from subledger.errors import InvalidValue, UnknownParameter
 from subledger.events import check_texts
-from subledger.wording import did_you_mean, printable
+from subledger.visible_text import visible
+from subledger.wording import did_you_mean
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -112,7 +113,7 @@ def _check_text(text: str, field: str) -> None:
 
 
 def _unknown(name: str, known: frozenset[str]) -> UnknownParameter:
-    shown = printable(name[:60])
+    shown = visible(name[:60])
     return UnknownParameter(
         f"this call has no query parameter {shown}{did_you_mean(name, sorted(known))}", field=shown,
         expected=", ".join(sorted(known)) or "no query parameters", found=shown,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from fastapi.testclient import TestClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,17 +25,27 @@ from api.service import Subledger
 from projections.journals import close, customer_attributes, exports, mapping, targets
 from projections.journals.formats import FORMATS
 from subledger.periods import Period
-from subledger.visible_text import json_visible, replaced, spreadsheet_text, toml_visible, visible
+from subledger.visible_text import (
+    ascii_text,
+    json_visible,
+    replaced,
+    spreadsheet_text,
+    toml_visible,
+    visible,
+    visible_lines,
+)  # fmt: skip
 from tests.conftest import NewLedger, cloud_event
 
 JOINERS = "\u200c\u200d"
-ACTING = "\x7f\x80\x9b\u061c\u200b\u200e\u202a\u202e\u2028\u2066\u2069\ufeff\U000e0041"
+ACTING = "\x7f\x80\x9b\u061c\u200b\u200e\u202a\u202e\u2028\u2066\u2069\ufeff\U000e0041\ue000\u2800\u3164"
+MARKS = "\u0301\u0489\u20e3\ufe0f"
 HOSTILE = [
     "=[/eu]\u202e\x9b31m", "＠[bold]x\u2066\u200b", " \ufeff=1],\"", "－a\u200d[/]\u2028", "\u2212x[", "\u3000+1",
+    "\u0301@\u20e3[b]",
 ]  # fmt: skip
-texts = st.text(st.sampled_from([*"[]/\\=+-@＝＋－＠'\" ab1,;|", *ACTING, *JOINERS]), min_size=1, max_size=12).filter(
-    str.strip
-)
+texts = st.text(
+    st.sampled_from([*"[]/\\=+-@＝＋－＠'\" ab1,;|", *ACTING, *MARKS, *JOINERS]), min_size=1, max_size=12
+).filter(str.strip)
 READS = [
     ("events",), ("events", "--json"), ("balances",), ("balances", "--json"), ("blocks",), ("blocks", "--json"),
     ("periods",), ("checklist", "2026-01"), ("checklist", "2026-01", "--json"), ("journals", "list", "2026-01"),
@@ -42,16 +53,49 @@ READS = [
     ("policy", "show", "--json"), ("channel", "list"), ("deliveries", "list"), ("approvals", "list", "--all"),
     ("approvals", "list", "--json"), ("rejected", "list"), ("rejected", "counts"),
     ("monitor",), ("monitor", "--json"), ("monitor", "thresholds", "show"),
-    ("target", "show", "csv"), ("verify",), ("ledger", "list"),
+    ("target", "show", "csv"), ("verify",), ("ledger", "list"), ("clock", "show"), ("credentials", "list"),
+    ("customer", "erasures"), ("keys", "list"), ("rebuild",),
 ]  # fmt: skip
+ASKED_OF_EACH = {"balances", "history", "customer show", "report", "exports show", "exports entries", "rejected show"}
+"""Commands that are asked about something of the ledger below."""
+WITHOUT_TEXTS_OF_OTHERS = {
+    # what is no ledger's: the program, its formats, the database
+    "bench", "channel connectors", "database", "demo", "distribute", "init", "serve", "sizing", "target list", "worker",
+    # what says only what was asked, which is checked by the errors: a change, or a thing by its id
+    "approvals approve", "approvals refuse", "channel drop", "channel set", "channel show", "checkpoint", "clock set",
+    "close", "credentials grant", "credentials revoke", "customer erase", "customer import", "customer set", "deliver",
+    "deliveries abandon", "deliveries retry", "deliveries show", "expire", "export", "journals reverse", "keys create",
+    "keys revoke", "keys rotate", "ledger configure", "ledger create", "mapping adopt", "monitor thresholds set",
+    "policy adopt", "record", "rejected dismiss", "rejected retry", "reopen", "target set", "tie-out",
+}  # fmt: skip
+
+
+def _commands(found: Any, *names: str) -> Iterator[str]:
+    if getattr(found, "invoke_without_command", False) and names:
+        yield " ".join(names)
+    if hasattr(found, "commands"):
+        for name, below in found.commands.items():
+            yield from _commands(below, *names, name)
+    else:
+        yield " ".join(names)
+
+
+def test_every_command_is_asked_with_hostile_texts_or_has_none() -> None:
+    asked = {" ".join(word for word in command if word[0] not in "-2" and word != "csv") for command in READS}
+    every = set(_commands(typer.main.get_command(api.cli.app)))
+    assert asked | ASKED_OF_EACH <= every
+    assert every - asked - ASKED_OF_EACH == WITHOUT_TEXTS_OF_OTHERS
 
 
 def _raw(text: str, *, lines: str = "\n") -> list[str]:
-    """The characters of a text that act on a terminal, or hide, but for its line ends."""
-    return [
+    """The characters of a text that act on a terminal, or hide, but for its line ends; and marks that follow none."""
+    hidden = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    acting = [
         letter for letter in text
-        if letter not in lines + JOINERS and unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        if letter in "\u2800\u3164" or (letter not in lines + JOINERS and unicodedata.category(letter) in hidden)
     ]  # fmt: skip
+    pairs = zip(" " + text, text, strict=False)
+    return acting + [mark for before, mark in pairs if mark in MARKS and before in " \n\"'=+-@[],;|│┃/\\"]
 
 
 def _runs(cell: str) -> bool:
@@ -174,7 +218,14 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
     for name, offered in reports.REPORTS.items():
         if not offered.needs:
             asked += [("report", name, "--ledger", ledger), ("report", name, "--ledger", ledger, "--html")]
+    exported = json.loads(run("exports", "list", "--ledger", ledger, "--json"))["items"]
+    for export in exported[:1]:
+        asked += [("exports", "show", export["export_id"]), ("exports", "entries", export["export_id"], "1")]
+    kept = json.loads(run("rejected", "list", "--ledger", ledger, "--json"))["items"]
+    asked += [("rejected", "show", rejection["id"]) for rejection in kept[:2]]
     for arguments in asked:
+        if "--ledger" not in arguments and arguments[0] in ("exports", "rejected"):
+            arguments = (*arguments, "--ledger", ledger)
         assert _raw(run(*arguments, codes=(0, 1, 2, 3))) == [], arguments
     if bought:
         assert visible(bought[0]) in run("events", "--ledger", ledger, "--limit", "10000")
@@ -254,3 +305,44 @@ def test_a_rejected_line_is_kept_but_not_printed_raw(
     file = tmp_path / "e.jsonl"
     file.write_text(json.dumps({"id": "\u202ex", "\x9b[/x]": 1}, ensure_ascii=False) + "\n", "utf-8")
     assert _raw(run("record", str(file), "--ledger", new_ledger(), codes=(3,))) == []
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_error_of_the_command_line_shows_what_was_typed_raw(run: Callable[..., str], text: str) -> None:
+    for arguments in (
+        (text,), ("events", f"--{text}"), ("events", "--ledger", text), ("events", "--limit", text),
+        ("record", text, "--ledger", text), ("approvals", "approve", f"a{text}", "--ledger", text),
+        ("deliveries", "retry", f"a{text}", "--ledger", text, "--reason", text),
+        ("report", f"a{text}", "--ledger", "l"),
+        ("ledger", "create", f"a{text}", "--currency", text), ("keys", "revoke", f"a{text}", "--by", text),
+        ("keys", "create", "--ledger", text, "--role", text), ("channel", "show", f"a{text}", "--ledger", text),
+        ("target", "show", f"a{text}", "--ledger", text), ("close", f"a{text}", "--ledger", text),
+        ("customer", "set", f"a{text}", f"{text}={text}", "--ledger", text), ("clock", "set", f"a{text}", "-l", text),
+    ):  # fmt: skip
+        said = run(*arguments, codes=(2, 3))
+        assert _raw(said) == [], arguments
+
+
+def test_the_lines_of_another_programs_message_stay_and_act_on_nothing() -> None:
+    assert visible_lines("a\nb\x1b\u0301") == "a\nb\\x1b\\u0301"
+    assert visible("a\nb") == "a\\nb"
+    assert ascii_text("аlice\x9b") == "\\u0430lice\\x9b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "José",
+        "é e\u0301",
+        "#\ufe0f\u20e3",
+        "👩\u200d🚀",
+        "नमस्ते",
+        "می\u200cخواهم",
+        "김철수",
+        "葛\U000e0100",
+        "a\u00a0b",
+        "№ 7",
+    ],
+)
+def test_texts_as_people_write_them_stay_as_they_are(text: str) -> None:
+    assert visible(text) == text

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from subledger import errors
 from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, parse_time
 from subledger.events import read_event
-from subledger.wording import json_type, nearest, printable
+from subledger.visible_text import visible_lines
+from subledger.wording import json_type, nearest
 from tests.conftest import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
@@ -198,8 +199,8 @@ def test_an_error_about_any_text_can_be_kept_and_sent_and_acts_on_no_terminal(te
     for said in (error.message, error.field, error.expected, error.found, str(error)):
         assert said is not None
         assert said.encode().decode() == said
-        assert all(letter.isprintable() or letter == "\n" for letter in said)
-    assert printable(printable(text)) == printable(text)
+        assert visible_lines(said) == said
+    assert visible_lines(visible_lines(text)) == visible_lines(text)
 
 
 @pytest.mark.parametrize(
