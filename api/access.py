@@ -12,13 +12,13 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import IntEnum
-from typing import ClassVar, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 from fastapi.concurrency import run_in_threadpool
 
-from subledger.errors import SubledgerError, Unavailable
+from subledger.errors import KeyExpired, KeyRevoked, NotAllowed, NotAuthenticated, Unavailable
 from subledger.persons import kept_name
 from subledger.store.database import Database
 from subledger.store.tables import api_keys
@@ -36,30 +36,6 @@ class Access(IntEnum):
     WRITER = 2
     CONTROLLER = 3
     ADMIN = 4
-
-
-class NotAuthenticated(SubledgerError):
-    """The call needs a key."""
-
-    code: ClassVar[str] = "not_authenticated"
-
-
-class NotAllowed(SubledgerError):
-    """The key does not allow this."""
-
-    code: ClassVar[str] = "not_allowed"
-
-
-class KeyExpired(NotAuthenticated):
-    """The key has expired."""
-
-    code: ClassVar[str] = "key_expired"
-
-
-class KeyRevoked(NotAuthenticated):
-    """The key was revoked, or another one has taken its place."""
-
-    code: ClassVar[str] = "key_revoked"
 
 
 def hash_of(secret: str) -> bytes:

@@ -1,6 +1,7 @@
 """The HTTP API: put together here, answered in ``routes``.
 
-Owns: how errors become responses, who is let in, what the OpenAPI document says of itself.
+Owns: what every call passes through, which exceptions become problems (``problems``), what the OpenAPI document says
+of itself.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import metrics
-from api.access import NotAllowed, NotAuthenticated
 from api.bodies import Bodies
-from api.cross_site import CrossSite, SameSiteOnly, UnsupportedMediaType
+from api.cross_site import SameSiteOnly
 from api.event_types import event_schemas
 from api.limits import HttpLimits
 from api.monitor_metrics import MonitorMetrics, MonitorsInMetrics
+from api.problems import problem, status_of
 from api.routes import (
     approvals,
     customers,
@@ -52,30 +53,6 @@ from api.validation import refusal
 from projections.sweeping import Sweeper
 from subledger import errors
 
-_STATUS: tuple[tuple[type[errors.SubledgerError], int], ...] = (
-    (NotAuthenticated, 401),
-    (NotAllowed, 403),
-    (CrossSite, 403),
-    (UnsupportedMediaType, 415),
-    (errors.InvalidJson, 400),
-    (errors.RequestTimedOut, 408),
-    (errors.TooLarge, 413),
-    (errors.NotFound, 404),
-    (errors.UnknownBlock, 404),
-    (errors.Conflict, 409),
-    (errors.PeriodOutOfOrder, 409),
-    (errors.PeriodNotClosed, 409),
-    (errors.PeriodNotOver, 409),
-    (errors.ClockBackwards, 409),
-    (errors.SandboxLedger, 409),
-    (errors.JournalNotReversible, 409),
-    (errors.NothingToCorrect, 409),
-    (errors.InvalidInput, 422),
-    (errors.Refused, 422),
-    (errors.LedgerBusy, 429),
-    (errors.Unavailable, 503),
-)
-
 DESCRIPTION = """
 The prepaid-credit sub-ledger: record what a billing system knows, read balances at any point in time, close months,
 export journals. Money and credits are strings, never numbers. Errors are RFC 9457 problem documents with a stable
@@ -83,26 +60,6 @@ export journals. Money and credits are strings, never numbers. Errors are RFC 94
 """
 
 log = structlog.get_logger("subledger.http")
-
-
-def status_of(error: errors.SubledgerError) -> int:
-    """The HTTP status of an error; 500 for what is nobody's input."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-
-
-def problem(document: dict[str, Any], status: int, *, retry_after: bool = False) -> JSONResponse:
-    """A problem document as a response; ``retry_after`` if the same call is worth repeating as soon as this says.
-
-    Not for everything that is ``retryable``: a purchase that an event waits for may come in a second or in a week.
-    """
-    headers = {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if retry_after:
-        headers["Retry-After"] = str(document.get("retry_after_s", 1))
-    return JSONResponse(
-        {**document, "status": status}, status_code=status, media_type="application/problem+json", headers=headers
-    )
 
 
 class Observed:
@@ -209,33 +166,36 @@ def create_app(
 
     app.openapi = with_event_types  # type: ignore[method-assign]  # FastAPI's own way to add to the document
 
-    app.add_middleware(SameSiteOnly, refusal=lambda error: problem(error.as_document(), status_of(error)))
+    app.add_middleware(SameSiteOnly, refusal=problem)
     app.add_middleware(Observed)
     app.add_middleware(HeadAsGet)
 
     @app.exception_handler(errors.SubledgerError)
     async def refused(_: Request, error: errors.SubledgerError) -> JSONResponse:
-        status = status_of(error)
-        if status >= 500 and not isinstance(error, errors.Overloaded | errors.Stopping):  # those are counted
+        if status_of(error) >= 500 and not isinstance(error, errors.Overloaded | errors.Stopping):  # those are counted
             log.error("failed", code=error.code, detail=error.message)
-        return problem(error.as_document(), status, retry_after=isinstance(error, errors.Unavailable))
+        return problem(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(refusal(error.errors(), request.scope.get("route")).as_document(), 422)
+        return problem(refusal(error.errors(), request.scope.get("route")))
 
-    @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        document = {
-            "type": "about:blank",
-            "title": str(error.detail),
-            "code": {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}.get(
-                error.status_code, "http_error"
-            ),
-            "detail": str(error.detail),
-        }
-        response = problem(document, error.status_code)
-        response.headers.update(error.headers or {})
-        return response
+    @app.exception_handler(404)
+    async def nothing_there(_: Request, __: Exception) -> JSONResponse:
+        return problem(errors.NotFound("there is nothing at this address", expected="an address of /openapi.json"))
+
+    @app.exception_handler(405)
+    async def no_such_call(request: Request, error: HTTPException) -> JSONResponse:
+        allowed = (error.headers or {}).get("Allow", "")
+        return problem(
+            errors.MethodNotAllowed(
+                f"there is no call {request.method} at this address", field="method", expected=allowed or None,
+                found=request.method,
+            ), error.headers,
+        )  # fmt: skip
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> JSONResponse:
+        return problem(errors.InternalError("the server failed by a defect of its own; its log describes it"))
 
     return app

@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary
 import anyio
 import anyio.to_thread
 import msgspec
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api import limits
 from api.limits import HttpLimits
-from subledger.errors import Overloaded, RequestTimedOut, TooLarge
+from subledger.errors import InvalidRequest, Overloaded, RequestTimedOut, TooLarge
 from subledger.json_text import loads
 from subledger.store.collecting import collection_held_off
 
@@ -78,7 +78,7 @@ class Bodies:
                     "the body did not arrive in time", expected=f"all of it within {self._times.body_timeout_s:g} s"
                 ) from None
             if isinstance(error, ClientDisconnect):
-                raise HTTPException(400, "the connection was closed before the body was complete") from None
+                raise InvalidRequest("the connection was closed before the body was complete") from None
             raise
 
     @property

@@ -14,34 +14,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Final
+from typing import Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from subledger.errors import InvalidInput, SubledgerError
+from api.media_types import check_no_form
+from subledger.errors import CrossSite, SubledgerError
 
 PAGES: Final = ("/", "/docs", "/redoc")
 """Pages for people, to which any site may link; so it may to a report as HTML."""
 _REPORT: Final = re.compile(r"/v1/ledgers/[^/]+/reports/(?!integrity$)[^/]+")
-OF_FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 _OF_THIS_SITE: Final = ("same-origin", "none")
 _PORTS: Final = {"http": 80, "https": 443}
 
 Refusal = Callable[[SubledgerError], Callable[[Scope, Receive, Send], Awaitable[None]]]
-
-
-class CrossSite(SubledgerError):
-    """Another web site had a browser send this request."""
-
-    code: ClassVar[str] = "cross_site"
-
-
-class UnsupportedMediaType(InvalidInput):
-    """The body's content type is not one that this call takes."""
-
-    code: ClassVar[str] = "unsupported_media_type"
 
 
 class SameSiteOnly:
@@ -58,7 +46,7 @@ class SameSiteOnly:
                 if not _follows_a_link(scope, headers):
                     check_site(headers, scope["scheme"])
                 if scope["method"] == "POST":  # of another method a browser asks first, and is not answered
-                    check_body_type(headers)
+                    check_no_form(headers)
             except SubledgerError as error:
                 return await self._refusal(error)(scope, receive, send)
         return await self._app(scope, receive, send)
@@ -86,17 +74,6 @@ def check_site(headers: Headers, scheme: str) -> None:
     for origin in headers.getlist("origin"):
         if not _same_origin(origin, scheme, headers.get("host", "")):
             raise _cross_site(origin)
-
-
-def check_body_type(headers: Headers) -> None:
-    """Raises UnsupportedMediaType for a form, for plain text, and for a body without a type."""
-    media_type = headers.get("content-type", "").split(";")[0].strip().lower()
-    has_body = "transfer-encoding" in headers or headers.get("content-length", "0").strip() != "0"
-    if media_type in OF_FORMS or (has_body and not media_type):
-        raise UnsupportedMediaType(
-            f"this call takes no body of type {media_type[:60] or 'unknown'}; name the body's type in Content-Type",
-            field="Content-Type", expected="application/json", found=media_type[:60] or None,
-        )  # fmt: skip
 
 
 def _cross_site(found: str) -> CrossSite:

@@ -10,28 +10,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
 from api.access import EVERY_LEDGER, STATE, Access, hash_of
-from subledger.errors import InvalidValue, NotFound, Refused
+from subledger.errors import InvalidValue, KeyEnded, UnknownKey
 from subledger.persons import NOBODY, is_somebody, is_unnamed, person, same_person
 from subledger.store.database import Database, WriteConnection
 
 LONGEST_GRACE_S: Final = 30 * 86_400
-
-
-class UnknownKey(NotFound):
-    """There is no key of this id."""
-
-    code: ClassVar[str] = "unknown_key"
-
-
-class KeyEnded(Refused):
-    """The key has ended, and cannot be rotated."""
-
-    code: ClassVar[str] = "key_ended"
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,12 +18,12 @@ from asyncio import TimerHandle
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api import limits, metrics
 from api.limits import HttpLimits
-from subledger.errors import Stopping
+from api.problems import MEDIA_TYPE, document_of, headers_of, status_of
+from subledger import errors
 
 _PIECE: Final = 16 << 10
 """Bytes that are parsed between two looks at what they came to."""
@@ -35,45 +35,21 @@ _UNREAD_ANSWER_S: Final = 60.0
 """Seconds for which an answer may wait until its client reads more of it."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """An answer to what never became a request."""
-
-    status: int
-    code: str
-    detail: str
-    expected: str | None = None
-    retryable: bool = False
-
-    @property
-    def body(self) -> bytes:
-        """The problem document."""
-        document: dict[str, Any] = {
-            "type": f"urn:subledger:error:{self.code}", "title": self.detail, "code": self.code, "detail": self.detail,
-            "retryable": self.retryable, "status": self.status,
-        }  # fmt: skip
-        return json.dumps({**document, **({"expected": self.expected} if self.expected else {})}).encode()
-
-
-INVALID: Final = Refusal(400, "invalid_request", "The bytes received are not an HTTP request.", "HTTP/1.1 (RFC 9112)")
-TOO_LONG_URL: Final = Refusal(
-    414, "url_too_long", "The request's address is too long.", f"at most {limits.MAX_URL} bytes"
+INVALID: Final = errors.InvalidRequest("the bytes received are not an HTTP request", expected="HTTP/1.1 (RFC 9112)")
+TOO_LONG_URL: Final = errors.UrlTooLong(
+    "the address of this call is too long", field="url", expected=f"at most {limits.MAX_URL} bytes"
 )  # fmt: skip
-TOO_LARGE_HEAD: Final = Refusal(
-    431, "headers_too_large", "The request's line and headers are too large.",
-    f"at most {limits.MAX_HEAD} bytes and {limits.MAX_HEADERS} headers",
+TOO_LARGE_HEAD: Final = errors.HeadersTooLarge(
+    "the line and the headers of this call are too large", field="headers",
+    expected=f"at most {limits.MAX_HEAD} bytes and {limits.MAX_HEADERS} headers",
 )  # fmt: skip
-TOO_MUCH_AROUND: Final = Refusal(
-    400, "invalid_request", "The body's chunks have more around them than in them.", "chunks without extensions"
+TOO_MUCH_AROUND: Final = errors.InvalidRequest(
+    "the body's chunks have more around them than in them", field="body", expected="chunks without extensions"
 )  # fmt: skip
-TIMED_OUT: Final = Refusal(
-    408, "request_timed_out", "The request's headers did not arrive in time; send the request again.", retryable=True
-)  # fmt: skip
-STOPPING: Final = Refusal(
-    503, "stopping", "The server is stopping; send the request again, to another server or later.", retryable=True
-)  # fmt: skip
-TOO_MANY: Final = Refusal(
-    503, "too_many_connections", "The server has too many connections; try again later.", retryable=True
-)  # fmt: skip
+TIMED_OUT: Final = errors.RequestTimedOut("the headers of this call did not arrive in time; send it again")
+STOPPING: Final = errors.Stopping("the server is stopping", expected="the same call, to another server or later")
+TOO_MANY: Final = errors.TooManyConnections("the server has too many connections; send the call again later")
+"""Answers to what never became a request."""
 
 
 class _Refused(Exception):
@@ -92,7 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._behind, self.app = self.app, self._answer
         self._parsing = "nothing"  # or head, body
         self._raw = self._of_body = 0  # bytes of the request that is parsed
-        self._refusal: Refusal | None = None
+        self._refusal: errors.SubledgerError | None = None
         self._left_to_discard: int | None = None  # once the connection is on its way to be closed
         self._patience: TimerHandle | None = None
         self._unread: TimerHandle | None = None
@@ -287,32 +263,32 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check_stopping(self, cycle: RequestResponseCycle) -> None:
         """Raises Stopping if the server stops and the rest of the body would have to be waited for."""
         if self._is_stopping and cycle.more_body and not cycle.response_started and not cycle.disconnected:
-            raise Stopping("the server is stopping, and the body is not complete", expected="the same call, once more")
+            raise errors.Stopping(
+                "the server is stopping, and the body is not complete", expected="the same call, once more"
+            )
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # overrides uvicorn's
         """Answers a request that the parser refuses; uvicorn's ``msg`` says less than our refusal and is not used."""
         self._refuse(self._refusal or INVALID)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        cycle = self.cycle
+    def _refuse(self, error: errors.SubledgerError) -> None:
+        cycle, status = self.cycle, status_of(error)
         if self.transport.is_closing():
             return
-        metrics.answered("unread", "unmatched", refusal.status, 0.0)
+        metrics.answered("unread", "unmatched", status, 0.0)
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started or self._parsing != "body":  # its answer would be taken for another's
                 self.transport.abort()
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        body = refusal.body
-        headers = [
-            *self.server_state.default_headers, (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()), (b"connection", b"close"),
-        ]  # fmt: skip
-        if refusal.retryable:
-            headers.append((b"retry-after", b"1"))
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        self.transport.write(STATUS_LINE[refusal.status] + head + b"\r\n" + body)
+        body = json.dumps(document_of(error)).encode()
+        named = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+        headers = [(name.encode(), value.encode()) for name, value in {**named, **headers_of(error)}.items()]
+        head = b"".join(
+            name + b": " + value + b"\r\n" for name, value in (*self.server_state.default_headers, *headers)
+        )
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
         if self._parsing == "nothing":
             self._parsing = "head"  # something may be on its way
         self.transport.close()

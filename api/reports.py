@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,7 +31,7 @@ from projections import (
     waterfall,
 )
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
-from subledger.errors import InvalidValue, MissingField, NotFound
+from subledger.errors import InvalidValue, MissingField, UnknownReport
 from subledger.money import format_credits, format_minor
 from subledger.periods import Period
 from subledger.store.views import View
@@ -109,12 +109,6 @@ REPORTS: Final[dict[str, Offered]] = {
         description="Contract balances, current and remaining by time band; revenue out of the opening (606-10-50).",
     ),
 }
-
-
-class UnknownReport(NotFound):
-    """There is no report of this name."""
-
-    code: ClassVar[str] = "unknown_report"
 
 
 def offered(name: str) -> Offered:

@@ -21,7 +21,7 @@ from api.service import Subledger
 from api.stopping import StoppingTime
 from api.terminal import err
 from projections.rebuild import rebuild
-from subledger.errors import InvalidValue, Refused
+from subledger.errors import InvalidValue, SchemaOutOfDate
 from subledger.store import embedded, private
 from subledger.store.database import Database, engine_url
 from subledger.store.ledgers import ledger_heads
@@ -33,12 +33,6 @@ Chosen = TypeVar("Chosen", bound=msgspec.Struct)
 
 # Schemas before which what is derived from the log was stored in another form.
 _REBUILT_AFTER = ("0001",)
-
-
-class SchemaOutOfDate(Refused):
-    """The database does not have this version's schema."""
-
-    code = "schema_out_of_date"
 
 
 def home() -> Path:

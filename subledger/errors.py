@@ -4,8 +4,13 @@
     ├── InvalidInput            what was sent cannot be read as what it should be; nothing else was looked at
     │   ├── InvalidJson  InvalidEvent  MissingField  UnknownField  WrongType  InvalidValue  NaiveTime
     │   ├── TooManyDecimals  UnknownCurrency  UnknownEventType  ReservedEventType  NotSupportedYet
-    │   ├── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome
-    │   └── UnknownParameter  TooLarge  RequestTimedOut
+    │   ├── InvalidMapping  InvalidPolicy  InvalidCursor  UnsafeHome  NotACheckout
+    │   ├── UnknownParameter  RepeatedParameter  TooLarge  RequestTimedOut
+    │   └── InvalidRequest  UrlTooLong  HeadersTooLarge  UnsupportedMediaType  MethodNotAllowed
+    ├── AccessDenied            whoever calls may not do this
+    │   ├── NotAuthenticated
+    │   │   └── KeyExpired  KeyRevoked
+    │   └── NotAllowed  CrossSite
     ├── Refused                 well-formed, but the books do not allow it as they stand
     │   ├── WrongCurrency  ExchangeRateMissing  OveragePriceMissing
     │   ├── BlockExists  UnknownBlock  BlockOfAnotherCustomer  NoCreditsLeft  NotAPurchase  BlockDisputed
@@ -17,19 +22,20 @@
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
-    │   ├── CredentialNotGranted
+    │   ├── CredentialNotGranted  KeyEnded
     │   ├── JournalNotReversible  NothingToCorrect
-    │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise
+    │   └── KnownAtInFuture  SettingFixed  CitusMissing  DistributedOtherwise  SchemaOutOfDate
     ├── Conflict                the same name already stands for something else
     │   └── EventConflict  LedgerExists  PolicyExists  DeliveredOtherwise  CheckpointConflict
     ├── NotFound
     │   ├── UnknownLedger  UnknownCustomer  UnknownPosition  UnknownCheckpoint  UnknownExport  UnknownFormat
     │   ├── UnknownApproval  UnknownPolicy  UnknownEntity  UnknownTarget  UnknownChannel
-    │   └── UnknownConnector  UnknownDelivery  UnknownRejection
+    │   └── UnknownConnector  UnknownDelivery  UnknownRejection  UnknownReport  UnknownKey
     ├── Unavailable             nothing was done; the same call may succeed later (retryable)
     │   ├── DatabaseUnavailable  EmbeddedServerFailed  NotAnswered  FileUnavailable
-    │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping
-    └── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
+    │   └── LedgerBusy  LedgerLocked  Overloaded  Stopping  TooManyConnections
+    ├── IntegrityFault          an invariant does not hold: a defect or tampering, never bad input
+    └── InternalError           a defect of the server, which its log describes
 
 An error's ``code`` is stable: callers branch on it. ``field`` names the offending member, ``expected`` and
 ``found`` say what it should have been and what it was, ``facts`` carries the ids. Which HTTP status an error
@@ -198,6 +204,12 @@ class UnknownParameter(InvalidInput):
     code = "unknown_parameter"
 
 
+class RepeatedParameter(InvalidInput):
+    """A query parameter of one value stands more than once."""
+
+    code = "repeated_parameter"
+
+
 class TooLarge(InvalidInput):
     """More was sent than a call may have: bytes, values, levels or events."""
 
@@ -221,6 +233,81 @@ class UnsafeHome(InvalidInput):
     """Other users of this machine can reach the home directory."""
 
     code = "unsafe_home"
+
+
+class NotACheckout(InvalidInput):
+    """The benchmarks are not part of the installed package."""
+
+    code = "not_a_checkout"
+
+
+class InvalidRequest(InvalidInput):
+    """The bytes are not an HTTP request, or not a whole one."""
+
+    code = "invalid_request"
+
+
+class UrlTooLong(InvalidInput):
+    """The address of a call has more bytes than it may have."""
+
+    code = "url_too_long"
+
+
+class HeadersTooLarge(InvalidInput):
+    """The line and the headers of a call have more bytes than they may have, or there are too many headers."""
+
+    code = "headers_too_large"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body's type, character set or encoding is not one that this call takes."""
+
+    code = "unsupported_media_type"
+
+
+class MethodNotAllowed(InvalidInput):
+    """There is no call of this method at this address."""
+
+    code = "method_not_allowed"
+
+
+# --- the caller may not -------------------------------------------------------------------------------------
+
+
+class AccessDenied(SubledgerError):
+    """Whoever calls may not do this."""
+
+    code = "access_denied"
+
+
+class NotAuthenticated(AccessDenied):
+    """The call needs a key."""
+
+    code = "not_authenticated"
+
+
+class KeyExpired(NotAuthenticated):
+    """The key has expired."""
+
+    code = "key_expired"
+
+
+class KeyRevoked(NotAuthenticated):
+    """The key was revoked, or another one has taken its place."""
+
+    code = "key_revoked"
+
+
+class NotAllowed(AccessDenied):
+    """The key does not allow this."""
+
+    code = "not_allowed"
+
+
+class CrossSite(AccessDenied):
+    """Another web site had a browser send this request."""
+
+    code = "cross_site"
 
 
 # --- the books do not allow it ------------------------------------------------------------------------------
@@ -514,6 +601,12 @@ class CredentialNotGranted(Refused):
     code = "credential_not_granted"
 
 
+class KeyEnded(Refused):
+    """The key has ended, and cannot be rotated."""
+
+    code = "key_ended"
+
+
 class ChannelFixed(Refused):
     """Where a channel leads to does not change once it has deliveries."""
 
@@ -549,6 +642,12 @@ class DistributedOtherwise(Refused):
     """A table of ours is distributed in another way than by ledger."""
 
     code = "distributed_otherwise"
+
+
+class SchemaOutOfDate(Refused):
+    """The database does not have this version's schema."""
+
+    code = "schema_out_of_date"
 
 
 # --- the name is taken --------------------------------------------------------------------------------------
@@ -680,6 +779,18 @@ class UnknownDelivery(NotFound):
     code = "unknown_delivery"
 
 
+class UnknownReport(NotFound):
+    """There is no report of this name."""
+
+    code = "unknown_report"
+
+
+class UnknownKey(NotFound):
+    """There is no key of this id."""
+
+    code = "unknown_key"
+
+
 class UnknownFormat(NotFound):
     """There is no journal format of this name."""
 
@@ -742,6 +853,12 @@ class Stopping(Unavailable):
     code = "stopping"
 
 
+class TooManyConnections(Unavailable):
+    """The server has as many connections as it takes; nothing of this call was read."""
+
+    code = "too_many_connections"
+
+
 class EmbeddedServerFailed(Unavailable):
     """The embedded PostgreSQL server did not start; its log says why."""
 
@@ -755,3 +872,9 @@ class IntegrityFault(SubledgerError):
     """An invariant of the books does not hold."""
 
     code = "integrity_fault"
+
+
+class InternalError(SubledgerError):
+    """The server failed by a defect of its own."""
+
+    code = "internal_error"

@@ -10,13 +10,7 @@ import typer
 
 from api.settings import owner_url
 from api.terminal import DIFFERENCE, Json, err, out, print_json, table
-from subledger.errors import InvalidInput
-
-
-class NotACheckout(InvalidInput):
-    """The benchmarks are not part of the installed package."""
-
-    code = "not_a_checkout"
+from subledger.errors import NotACheckout
 
 
 def register(app: typer.Typer) -> None:

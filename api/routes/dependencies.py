@@ -14,9 +14,9 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from api import keys
-from api.access import EVERY_LEDGER, Access, KeyDesk, NotAuthenticated, authorize
+from api.access import EVERY_LEDGER, Access, KeyDesk, authorize
 from api.service import Subledger
-from subledger.errors import InvalidValue
+from subledger.errors import InvalidValue, NotAuthenticated
 from subledger.event_data import MAX_ID, parse_time
 from subledger.persons import NOBODY
 from subledger.store.database import Database

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import orjson
-from fastapi import HTTPException, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
@@ -80,7 +80,7 @@ def _request_body() -> dict[str, Any]:
     }
 
 
-@takes_body(_EVENTS)
+@takes_body(_EVENTS, _MEDIA_TYPES)
 async def record(request: Request, ledger: LedgerId) -> Response:
     """Records one CloudEvent or a list of them: one result each, in order.
 
@@ -91,9 +91,6 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     if len(ledger) > MAX_LEDGER_ID:
         raise InvalidValue("no ledger has this id", field="ledger", expected=f"at most {MAX_LEDGER_ID} characters")
     service: Subledger = request.app.state.service
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type not in _MEDIA_TYPES:
-        raise HTTPException(415, f"send {', '.join(_MEDIA_TYPES)}; not {media_type[:60]}")
     bodies: Bodies = request.app.state.bodies
     text, caller = await request.body(), caller_of(request)
     try:

@@ -7,19 +7,18 @@ FastAPI reads and parses a body before it looks at dependencies, so anybody coul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
-from email.message import Message
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api.bodies import Bodies, Bound, read_json
-from api.cross_site import UnsupportedMediaType
+from api.media_types import JSON, check_body
 from api.routes.dependencies import Right
-from subledger.errors import InvalidValue, UnknownParameter
+from subledger.errors import InvalidValue, RepeatedParameter, UnknownParameter
 from subledger.events import check_texts
 from subledger.visible_text import visible
 from subledger.wording import did_you_mean
@@ -28,11 +27,15 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def takes_body(bound: Bound) -> Callable[[Endpoint], Endpoint]:
-    """Gives an endpoint's body a bound of its own. An endpoint that declares no JSON reads ``await request.body()``."""
+def takes_body(bound: Bound, types: tuple[str, ...] = JSON) -> Callable[[Endpoint], Endpoint]:
+    """Gives an endpoint's body a bound and media types of its own.
+
+    An endpoint that declares no JSON reads ``await request.body()``.
+    """
 
     def mark(endpoint: Endpoint) -> Endpoint:
         endpoint.body_bound = bound  # type: ignore[attr-defined]  # functions have attributes, their types do not
+        endpoint.body_types = types  # type: ignore[attr-defined]  # likewise
         return endpoint
 
     return mark
@@ -43,9 +46,10 @@ class GuardedRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         right = _right_of(self.dependant, self.path)
-        known = frozenset(_query_names(self.dependant))
+        known = dict(_query_parameters(self.dependant))
         is_json = self.body_field is not None
         bound: Bound | None = getattr(self.endpoint, "body_bound", Bound() if is_json else None)
+        types: tuple[str, ...] = getattr(self.endpoint, "body_types", JSON)
         decoding = partial(_decoded, bound or Bound())
         answer = self.answering()
 
@@ -54,10 +58,11 @@ class GuardedRoute(APIRoute):
             check_address(request, known)
             if bound is None:
                 return await answer(request)
+            check_body(request.headers, types)
             bodies: Bodies = request.app.state.bodies
             text = await bodies.read(request, bound)
             try:
-                document = await bodies.decode(text, decoding) if is_json and _says_json(request, text) else None
+                document = await bodies.decode(text, decoding) if is_json and text else None
                 return await answer(_ReadRequest(request, text, document))
             finally:
                 bodies.release(len(text))
@@ -91,19 +96,27 @@ class _ReadRequest(Request):
         return self._document
 
 
-def check_address(request: Request, known: frozenset[str]) -> None:
-    """Every parameter of the path and the query is text that can be kept, and every one of the query is known.
+def check_address(request: Request, known: Mapping[str, bool]) -> None:
+    """Every parameter of the path and the query is text that can be kept; every one of the query is known, and stands
+    once. ``known``: by name, True for a list, which may stand several times.
 
-    Raises InvalidValue, UnknownParameter.
+    Raises InvalidValue, UnknownParameter, RepeatedParameter.
     """
     for name, value in request.path_params.items():
         if isinstance(value, str):
             _check_text(value, name)
     if not request.scope["query_string"]:
         return
+    seen: set[str] = set()
     for name, value in request.query_params.multi_items():
         if name not in known:
             raise _unknown(name, known)
+        if name in seen and not known[name]:
+            raise RepeatedParameter(
+                f"the query parameter {name} has one value, and stands more than once; send it once", field=name,
+                expected=f"{name} once",
+            )  # fmt: skip
+        seen.add(name)
         _check_text(value, name)
 
 
@@ -112,7 +125,7 @@ def _check_text(text: str, field: str) -> None:
         raise InvalidValue(f"{field} contains the character NUL", field=field, expected="text without NUL")
 
 
-def _unknown(name: str, known: frozenset[str]) -> UnknownParameter:
+def _unknown(name: str, known: Mapping[str, bool]) -> UnknownParameter:
     shown = visible(name[:60])
     return UnknownParameter(
         f"this call has no query parameter {shown}{did_you_mean(name, sorted(known))}", field=shown,
@@ -126,22 +139,6 @@ def _decoded(bound: Bound, text: bytes) -> Any:
     return document
 
 
-def _says_json(request: Request, text: bytes) -> bool:
-    """Raises UnsupportedMediaType for a body that is not said to be JSON; an absent one has no type."""
-    if not text:
-        return False
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
-    subtype = message.get_content_subtype()
-    if message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json")):
-        return True
-    found = request.headers.get("content-type", "")[:60] or None
-    raise UnsupportedMediaType(
-        "this call takes JSON; send it with Content-Type: application/json", field="Content-Type",
-        expected="application/json", found=found,
-    )  # fmt: skip
-
-
 def _right_of(dependant: Dependant, path: str) -> Right:
     rights = [below.call for below in dependant.dependencies if isinstance(below.call, Right)]
     if len(rights) != 1:
@@ -149,7 +146,12 @@ def _right_of(dependant: Dependant, path: str) -> Right:
     return rights[0]
 
 
-def _query_names(dependant: Dependant) -> Iterator[str]:
-    yield from (field.alias for field in dependant.query_params)
+def _query_parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    yield from ((field.alias, _is_list(field.field_info.annotation)) for field in dependant.query_params)
     for below in dependant.dependencies:
-        yield from _query_names(below)
+        yield from _query_parameters(below)
+
+
+def _is_list(annotation: object) -> bool:
+    """True for a list, also one that may be absent or is annotated."""
+    return get_origin(annotation) is list or any(_is_list(each) for each in get_args(annotation))

@@ -9,9 +9,10 @@ from fastapi import Body, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents, key_documents, keys
-from api.access import EVERY_LEDGER, Access, NotAllowed
+from api.access import EVERY_LEDGER, Access
 from api.routes.dependencies import Caller, Cursor, Limit, Scope, Service, needs_in_its_ledger
 from api.routes.guarded import Router
+from subledger.errors import NotAllowed
 from subledger.event_data import parse_time
 from subledger.store.ledgers import ledger_head
 

@@ -9,7 +9,7 @@ from fastapi import Body, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import documents, export_documents
+from api import documents, export_documents, media_types
 from api.access import Access
 from api.bodies import Bound
 from api.limits import MAX_MAPPING_BODY
@@ -139,7 +139,7 @@ def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None
         }
     },
 )
-@takes_body(Bound(MAX_MAPPING_BODY, "a mapping is one file"))
+@takes_body(Bound(MAX_MAPPING_BODY, "a mapping is one file"), media_types.ANY)
 async def adopt_mapping(
     request: Request, service: Service, ledger: LedgerId, caller: Caller, valid_from: MonthFrom = None
 ) -> dict[str, Any]:  # fmt: skip

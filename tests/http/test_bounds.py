@@ -11,6 +11,7 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 from starlette.routing import Match
+from structlog.testing import capture_logs
 
 from api import limits
 from api.app import create_app
@@ -20,6 +21,7 @@ from api.limits import HttpLimits
 from api.routes.guarded import GuardedRoute, Router, check_address
 from api.service import Subledger
 from subledger.errors import InvalidJson, InvalidValue, Overloaded, RequestTimedOut, TooLarge, UnknownParameter
+from subledger.store.database import Database
 from tests.conftest import NewLedger
 
 JSON = {"content-type": "application/json"}
@@ -153,6 +155,45 @@ def test_a_body_that_is_not_said_to_be_json_is_refused(client: TestClient, new_l
         assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type"), headers
 
 
+def test_a_body_that_is_compressed_or_not_in_utf_8_is_refused_on_every_route_that_takes_one(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger, taking = new_ledger(), 0
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            if "requestBody" not in operation:
+                continue
+            taking += 1
+            [of_it, *_] = operation["requestBody"]["content"]
+            for headers, field in (
+                ({"content-type": of_it, "content-encoding": "gzip"}, "Content-Encoding"),
+                ({"content-type": of_it, "content-encoding": "identity, BR"}, "Content-Encoding"),
+                ({"content-type": f"{of_it}; charset=ISO-8859-1"}, "Content-Type"),
+                ({"content-type": f'{of_it};a=b; Charset="utf-16"'}, "Content-Type"),
+                ({"content-type": f"{of_it}; charset=utf-8; charset=latin-1"}, "Content-Type"),
+            ):
+                answer = client.request(method, address(path, ledger), content=b"{}", headers=headers)
+                document = answer.json()
+                assert (answer.status_code, document["code"]) == (415, "unsupported_media_type"), (path, headers)
+                assert (document["field"], document["type"]) == (field, "urn:subledger:error:unsupported_media_type")
+                assert document["expected"] == {"Content-Encoding": "identity", "Content-Type": "charset=utf-8"}[field]
+                assert answer.headers["accept-encoding"] == "identity"
+            for headers in (
+                {"content-type": f"{of_it}; charset=UTF-8", "content-encoding": "identity"},
+                {"content-type": f'{of_it.upper()} ; charset="utf8"'},
+            ):
+                answer = client.request(method, address(path, ledger), content=b"{}", headers=headers)
+                assert answer.status_code != 415, (path, headers, answer.text)
+    assert taking > 15
+
+
+def test_a_body_with_two_types_is_refused(client: TestClient, new_ledger: NewLedger) -> None:
+    for path in ("/exports", "/events"):
+        headers = [("content-type", "application/json"), ("content-type", "text/csv")]
+        answer = client.post(f"/v1/ledgers/{new_ledger()}{path}", content=b"{}", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+
+
 def _request(chunks: AsyncIterator[bytes]) -> Request:
     async def receive() -> Any:
         try:
@@ -208,7 +249,31 @@ def test_an_unknown_query_parameter_is_refused_on_every_route_naming_the_known_o
     assert refused["expected"] == "as_of, known_at"
     assert "did you mean as_of?" in refused["detail"]
     with pytest.raises(UnknownParameter):
-        check_address(Request({"type": "http", "query_string": b"a=1", "path_params": {}}), frozenset())
+        check_address(Request({"type": "http", "query_string": b"a=1", "path_params": {}}), {})
+
+
+def test_a_parameter_of_one_value_that_stands_twice_is_refused_on_every_route(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger, lists = new_ledger(), []
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", ()):
+                name, schema = parameter["name"], parameter["schema"]
+                if parameter["in"] != "query":
+                    continue
+                for values in (("1", "2"), ("1", "1")):
+                    query = [(name, value) for value in values]
+                    answer = client.request(method, address(path, ledger), params=query)
+                    code = answer.json().get("code")
+                    if "array" in (each.get("type") for each in (schema, *schema.get("anyOf", ()))):
+                        lists.append(name)
+                        assert code != "repeated_parameter", (method, path, name)
+                    else:
+                        assert (answer.status_code, code) == (422, "repeated_parameter"), (method, path, name)
+                        assert answer.json()["field"] == name
+    assert set(lists) == {"ledger", "state"}
+    assert client.get("/docs", params=[("a", "1")]).json()["code"] == "unknown_parameter"
 
 
 def test_nul_in_any_parameter_of_any_route_is_refused(client: TestClient, new_ledger: NewLedger) -> None:
@@ -225,7 +290,7 @@ def test_nul_in_any_parameter_of_any_route_is_refused(client: TestClient, new_le
         answer = client.get(f"/v1/ledgers/{ledger}/events", params={parameter: "\x00"})
         assert (answer.status_code, answer.json()["field"]) == (422, parameter)
     with pytest.raises(InvalidValue):
-        check_address(Request({"type": "http", "query_string": b"", "path_params": {"x": "\x00"}}), frozenset())
+        check_address(Request({"type": "http", "query_string": b"", "path_params": {"x": "\x00"}}), {})
 
 
 def test_what_is_wrong_with_a_parameter_is_said_with_an_example(client: TestClient, new_ledger: NewLedger) -> None:
@@ -264,6 +329,38 @@ def test_head_is_get_without_the_body(client: TestClient, new_ledger: NewLedger)
         assert headed.headers["content-type"] == got.headers["content-type"]
     refused = client.post("/healthz")
     assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_every_problem_has_a_type_of_its_own(service: Subledger, client: TestClient) -> None:
+    app = create_app(service)
+
+    @app.get("/fails")
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    failing = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    for answer, status, code in (
+        (client.get("/nowhere"), 404, "not_found"), (client.put("/healthz"), 405, "method_not_allowed"),
+        (failing.get("/fails"), 500, "internal_error"), (failing.get("/v1/ledgers"), 401, "not_authenticated"),
+    ):  # fmt: skip
+        document = answer.json()
+        assert (answer.status_code, document["code"], document["status"]) == (status, code, status)
+        assert document["type"] == f"urn:subledger:error:{code}"
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert client.put("/healthz").headers["allow"] == "GET"
+
+
+def test_what_the_database_says_is_for_the_log_and_not_for_the_caller() -> None:
+    database = Database("postgresql://somebody@127.0.0.1:1/none")
+    caller = TestClient(create_app(Subledger(database), open_on_loopback=True), base_url="http://127.0.0.1")
+    with capture_logs() as logged:
+        answer = caller.get("/readyz")
+    database.close()
+    document = answer.json()
+    assert (answer.status_code, document["code"], document["retryable"]) == (503, "database_unavailable", True)
+    assert document["detail"] == "The database does not answer now; send the same call again."
+    assert "127.0.0.1" not in answer.text
+    assert any("127.0.0.1" in entry.get("detail", "") for entry in logged)
 
 
 def test_no_answer_leads_to_the_host_that_a_call_names(client: TestClient, new_ledger: NewLedger) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from api.commands import maintenance
 from api.service import Subledger
-from subledger.errors import FileUnavailable
+from api.settings import connect
+from subledger.errors import FileUnavailable, SchemaOutOfDate
 from tests.conftest import NewLedger, cloud_event
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
@@ -51,6 +52,17 @@ def _is_one_sentence(result: Result, *, code: str = "file_unavailable") -> str:
 def test_a_database_that_does_not_answer_is_one_sentence(run: Callable[..., Result], command: tuple[str, ...]) -> None:
     nobody = "postgresql://nobody:wrong@127.0.0.1:1/nothing"
     assert "refused" in _is_one_sentence(run(*command, SUBLEDGER_DATABASE_URL=nobody), code="database_unavailable")
+
+
+def test_a_database_without_our_schema_is_left_as_it_is(
+    fresh_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", fresh_database_url)
+    with pytest.raises(SchemaOutOfDate) as caught:
+        connect()
+    assert caught.value.expected == "subledger init"
+    with psycopg.connect(fresh_database_url) as connection:
+        assert connection.execute("SELECT to_regclass('ledgers')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize("wrong", ["user", "password", "dbname", "host"])

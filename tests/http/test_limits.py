@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from api import limits
 from api.limits import HttpLimits
+from api.problems import status_of
+from tests.laws.test_errors import all_errors
 
 README = Path(__file__).parents[2] / "README.md"
 TIMES = HttpLimits()
@@ -54,3 +57,10 @@ def test_the_readme_states_each_limit_of_the_code_with_its_value() -> None:
 def test_every_limit_of_the_code_has_a_row() -> None:
     constants = {name for name in vars(limits) if name.isupper() and not name.startswith("_")} - {"SMALL_BODY"}
     assert {name for names, _ in LIMITS.values() for name in names} == constants | set(HttpLimits.__struct_fields__)
+
+
+def test_the_codes_that_the_readme_names_are_errors_with_the_status_it_says() -> None:
+    statuses = {error.code: status_of(error("")) for error in all_errors()}
+    named = re.findall(r"\b(4\d\d|503) `([a-z_]+)`", README.read_text("utf-8"))
+    assert len(named) > 12
+    assert [(status, code) for status, code in named if statuses.get(code) != int(status)] == []

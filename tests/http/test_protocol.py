@@ -19,6 +19,7 @@ from api.protocol import BoundedProtocol
 from api.service import Subledger
 from subledger.store.database import Database
 from tests.http.raw import GUARD_S, Served, answer_of
+from tests.store.holding import until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
@@ -138,6 +139,17 @@ def test_half_sent_requests_keep_nobody_out(serve: Serve) -> None:
         assert served.ask(GET + b"Connection: close\r\n\r\n")[0] == 200
     assert len(served.server.server_state.connections) <= 21
     assert len(served.protocol.waiting) <= 21
+
+
+def test_one_connection_too_many_is_refused_where_each_of_the_others_has_a_call(serve: Serve) -> None:
+    served = serve(connections=2, body_timeout_s=GUARD_S)
+    half = (
+        b"POST /v1/ledgers HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    )
+    for _ in range(2):
+        served.connect().sendall(half)
+    until(lambda: len(served.server.server_state.connections) == 2 and not served.protocol.waiting)
+    refused(served.ask(b""), 503, "too_many_connections")
 
 
 def test_a_body_that_nobody_asked_for_is_not_read_and_its_sender_sees_the_answer(serve: Serve) -> None:

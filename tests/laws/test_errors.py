@@ -5,10 +5,12 @@ Faults in the text of an event are listed in ``test_events.py``; what another te
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import msgspec
 import orjson
 import pytest
 
+import api
+import projections
+import subledger
 from api.documents import decode_cursor
 from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import balances
@@ -25,7 +30,7 @@ from projections.journals.exports import export
 from projections.journals.mapping import parse_mapping
 from projections.policies import adopted_policy
 from subledger import errors
-from subledger.errors import Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
+from subledger.errors import AccessDenied, Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
 from subledger.journal import Pair
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
@@ -40,13 +45,18 @@ from tests.store.holding import held
 
 ROOT = Path(__file__).parents[2]
 JANUARY, MARCH = Period(2026, 1), Period(2026, 3)
-GROUPS = (SubledgerError, InvalidInput, Refused, Conflict, NotFound, Unavailable)
+GROUPS = (SubledgerError, InvalidInput, AccessDenied, Refused, Conflict, NotFound, Unavailable)
+MODULES = [
+    import_module(module.name)
+    for package in (api, projections, subledger)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
+"""All of ours: an error that one of them has for itself is an error like every other."""
 
 
 def all_errors(above: type[SubledgerError] = SubledgerError) -> list[type[SubledgerError]]:
-    """Every error that is written in ``errors.py``."""
-    return [above] + [error for below in above.__subclasses__() if below.__module__ == errors.__name__
-                      for error in all_errors(below)]  # fmt: skip
+    """Every error of ours."""
+    return [above] + [error for below in above.__subclasses__() for error in all_errors(below)]
 
 
 # --- refused events: what is sent, when the books stand as below ------------------------------------------------
@@ -406,6 +416,24 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.TooLarge: "tests/http/test_bounds.py",
     errors.RequestTimedOut: "tests/http/test_bounds.py",
     errors.UnknownParameter: "tests/http/test_bounds.py",
+    errors.RepeatedParameter: "tests/http/test_bounds.py",
+    errors.UnsupportedMediaType: "tests/http/test_bounds.py",
+    errors.MethodNotAllowed: "tests/http/test_bounds.py",
+    errors.InternalError: "tests/http/test_bounds.py",
+    errors.InvalidRequest: "tests/http/test_protocol.py",
+    errors.UrlTooLong: "tests/http/test_protocol.py",
+    errors.HeadersTooLarge: "tests/http/test_protocol.py",
+    errors.TooManyConnections: "tests/http/test_protocol.py",
+    errors.NotAuthenticated: "tests/http/test_access.py",
+    errors.NotAllowed: "tests/http/test_access.py",
+    errors.CrossSite: "tests/http/test_cross_site.py",
+    errors.SchemaOutOfDate: "tests/http/test_faults.py",
+    errors.UnknownReport: "tests/http/test_reports.py",
+    errors.NotACheckout: "tests/benchmarks/test_bench_runs.py",
+    errors.KeyExpired: "tests/http/test_keys.py",
+    errors.KeyRevoked: "tests/http/test_keys.py",
+    errors.KeyEnded: "tests/http/test_keys.py",
+    errors.UnknownKey: "tests/http/test_keys.py",
     errors.CitusMissing: "tests/store/test_distribution.py",
     errors.DistributedOtherwise: "tests/store/test_distribution.py",
 }
@@ -421,7 +449,8 @@ def test_every_error_is_triggered_by_a_test() -> None:
 
 @pytest.mark.parametrize(("error", "path"), [pytest.param(*row, id=row[0].code) for row in ELSEWHERE.items()])
 def test_what_is_said_to_be_triggered_elsewhere_is(error: type[SubledgerError], path: str) -> None:
-    assert f"pytest.raises({error.__name__}" in (ROOT / path).read_text("utf-8")
+    text = (ROOT / path).read_text("utf-8")
+    assert f"pytest.raises({error.__name__}" in text or f'"{error.code}"' in text
 
 
 def test_codes_are_the_names_and_each_stands_for_one_error() -> None:
@@ -433,9 +462,19 @@ def test_codes_are_the_names_and_each_stands_for_one_error() -> None:
 
 
 def test_the_tree_that_is_drawn_is_the_tree() -> None:
-    drawn = set(re.findall(r"\b[A-Z][a-z]+[A-Za-z]*\b", (errors.__doc__ or "").split("An error's")[0]))
-    names = {error.__name__ for error in all_errors()}
-    assert names <= drawn
+    drawn: list[tuple[str, str]] = []
+    above = ["SubledgerError"]
+    for line in (errors.__doc__ or "").splitlines():
+        if not (part := re.fullmatch(r"    ((?:│   |    )*)[├└]── ((?:[A-Z]\w+ *)+)(?:[a-z].*)?", line)):
+            continue
+        depth, names = len(part[1]) // 4 + 1, part[2].split()
+        drawn += [(name, above[depth - 1]) for name in names]
+        above[depth:] = [names[-1]]
+    assert sorted(drawn) == sorted((error.__name__, error.__bases__[0].__name__) for error in all_errors()[1:])
+
+
+def test_every_error_is_in_the_one_module() -> None:
+    assert [error for error in all_errors() if error.__module__ != errors.__name__] == []
 
 
 @pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.code)

@@ -1,0 +1,79 @@
+"""Errors as HTTP answers: problem documents (RFC 9457).
+
+Owns: which status an error becomes, and how much of it a caller sees. Does not own: what the errors are
+(``subledger.errors``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi.responses import JSONResponse
+
+from subledger import errors
+
+MEDIA_TYPE: Final = "application/problem+json"
+_STATUS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
+    (errors.NotAuthenticated, 401),
+    (errors.AccessDenied, 403),
+    (errors.InvalidJson, 400),
+    (errors.InvalidRequest, 400),
+    (errors.MethodNotAllowed, 405),
+    (errors.RequestTimedOut, 408),
+    (errors.TooLarge, 413),
+    (errors.UrlTooLong, 414),
+    (errors.UnsupportedMediaType, 415),
+    (errors.HeadersTooLarge, 431),
+    (errors.NotFound, 404),
+    (errors.UnknownBlock, 404),
+    (errors.Conflict, 409),
+    (errors.PeriodOutOfOrder, 409),
+    (errors.PeriodNotClosed, 409),
+    (errors.PeriodNotOver, 409),
+    (errors.ClockBackwards, 409),
+    (errors.SandboxLedger, 409),
+    (errors.JournalNotReversible, 409),
+    (errors.NothingToCorrect, 409),
+    (errors.InvalidInput, 422),
+    (errors.Refused, 422),
+    (errors.LedgerBusy, 429),
+    (errors.Unavailable, 503),
+)
+
+
+def status_of(error: errors.SubledgerError) -> int:
+    """The HTTP status of an error; 500 for what is nobody's input."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def document_of(error: errors.SubledgerError) -> dict[str, Any]:
+    """The problem document. What a database or its driver says is for the log: it names hosts, users and settings."""
+    document = {**error.as_document(), "status": status_of(error)}
+    if isinstance(error, errors.DatabaseUnavailable):
+        document["detail"] = "The database does not answer now; send the same call again."
+    return document
+
+
+def headers_of(error: errors.SubledgerError) -> dict[str, str]:
+    """The headers of an error's answer.
+
+    ``Retry-After`` only if the same call is worth repeating as soon as that says, so not for everything that is
+    ``retryable``: a purchase that an event waits for may come in a second or in a week.
+    """
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.NotAuthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, errors.UnsupportedMediaType):
+        headers["Accept-Encoding"] = "identity"
+    elif isinstance(error, errors.Unavailable | errors.RequestTimedOut):
+        headers["Retry-After"] = str(error.facts.get("retry_after_s", 1))
+    return headers
+
+
+def problem(error: errors.SubledgerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer to a call that ends in an error."""
+    return JSONResponse(
+        document_of(error), status_code=status_of(error), media_type=MEDIA_TYPE,
+        headers={**headers_of(error), **(headers or {})},
+    )  # fmt: skip
