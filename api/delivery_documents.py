@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from api import documents
 from api.documents import Document
-from projections.journals.delivery.channels import Channel
+from projections.journals.delivery.channels import Channel, DroppedChannel
 from projections.journals.delivery.outbox import Delivery, Step
 from projections.journals.delivery.states import DEAD
 from subledger.events import format_time
@@ -22,6 +23,19 @@ def channel(found: Channel) -> Document:
         "format": found.format.name,
         "destination": found.destination,
         "settings": settings,
+        **documents.last_change(found.changed),
+    }
+
+
+def dropped_channel(found: DroppedChannel) -> Document:
+    """A channel that was taken away, and by whom."""
+    return {
+        "channel": found.name,
+        "connector": found.connector,
+        "format": found.format,
+        **documents.last_change(found.changed),
+        "dropped_by": found.dropped.by,
+        "dropped_at": format_time(found.dropped.at),
     }
 
 

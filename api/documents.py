@@ -17,12 +17,14 @@ from projections.balances import (
 from projections.blocks import BlockView
 from projections.clock import Clock
 from projections.integrity import Report
-from projections.journals.close import ClosedPeriod, PeriodState, ReopenedPeriod
+from projections.journals.close import ClosedPeriod, ReopenedPeriod
 from projections.journals.customer_attributes import CustomerAttributes, Erasure
 from projections.journals.exports import Export, Standing
+from projections.journals.last_change import LastChange
 from projections.journals.mapping import Mapping as AccountMapping
 from projections.journals.mapping import MappingAdoption
 from projections.journals.pairs import EntryBehind
+from projections.journals.period_history import Act, PeriodState
 from projections.journals.summary import JournalLine as ExportedLine
 from projections.rebuild import Counts
 from subledger.accounts import Side
@@ -103,6 +105,21 @@ def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
         "changed_at": None if found.changed_at is None else format_time(found.changed_at),
         "changed_by": found.changed_by,
     }
+
+
+def last_change(found: LastChange | None) -> Document:
+    """Who changed a setting last, and when; null where it is as it ships."""
+    return {
+        "changed_by": None if found is None else found.by,
+        "changed_at": None if found is None else format_time(found.at),
+    }
+
+
+def last_change_title(document: Document) -> str:
+    """The same as the title of a table."""
+    if document["changed_by"] is None:
+        return "as it ships"
+    return f"changed by {document['changed_by']} at {document['changed_at']}"
 
 
 def erasure(found: Erasure) -> Document:
@@ -414,6 +431,19 @@ def period(state: PeriodState) -> Document:
         "reopened_by": state.reopened_by,
         "reopened_at": None if state.reopened_at is None else format_time(state.reopened_at),
         "reason": state.reason,
+        "history": [period_act(act) for act in state.history],
+    }
+
+
+def period_act(act: Act) -> Document:
+    """Something that was done to a month, by whom and why."""
+    return {
+        "what": act.what,
+        "by": act.by,
+        "at": format_time(act.at),
+        "reason": act.reason,
+        "subject": act.subject,
+        "position": act.position,
     }
 
 

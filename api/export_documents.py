@@ -17,6 +17,7 @@ from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export, Posted
 from projections.journals.formats import FORMATS
 from projections.journals.formats.target import Target, TargetSettings
+from projections.journals.last_change import LastChange
 from projections.journals.postings import Posting, PostingLine
 from projections.journals.reversing import Reversed
 from projections.journals.summary import Journal
@@ -120,13 +121,14 @@ def _line(posted: Posted, posting: Posting, line: PostingLine, home: str) -> Doc
     }
 
 
-def target(found: Target, settings: TargetSettings) -> Document:
+def target(found: Target, settings: TargetSettings, change: LastChange | None = None) -> Document:
     limits: dict[str, Any] = msgspec.to_builtins(found.limits)
     return {
         "target": found.name,
         "formats": [form.name for form in FORMATS.values() if form.target is found],
         "limits": limits,
         "settings": msgspec.to_builtins(settings),
+        **documents.last_change(change),
     }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import msgspec
 
+from api import documents
+from projections.journals.last_change import LastChange
 from projections.monitors import Monitor, MonitorSettings, Report
 from projections.monitors.notices import Notified
 from subledger.events import format_time
@@ -35,9 +37,9 @@ def notified(found: Notified) -> Document:
     return document
 
 
-def settings(ledger: str, found: MonitorSettings, *, whole: bool = True) -> Document:
+def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, whole: bool = True) -> Document:
     """The webhook's secret is named, never told. Not ``whole``: nor is its path or query, which may hold another."""
     if found.webhook and not whole:
         url = httpx.URL(found.webhook)
         found = msgspec.structs.replace(found, webhook=f"{url.scheme}://{url.netloc.decode()}")
-    return {"ledger": ledger, "settings": msgspec.to_builtins(found)}
+    return {"ledger": ledger, "settings": msgspec.to_builtins(found), **documents.last_change(change)}

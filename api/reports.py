@@ -30,6 +30,7 @@ from projections import (
     statement,
     waterfall,
 )
+from projections.journals.period_history import periods_behind
 from projections.report import Asked, Column, MakeReport, Report, Table, Tie
 from subledger.errors import InvalidValue, MissingField, UnknownReport
 from subledger.money import format_credits, format_minor
@@ -135,7 +136,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def answer(service: Subledger, ledger: str, name: str, question: Question) -> Iterator[tuple[Report, View, Asked]]:
-    """The report, with the view it was made in. The books are looked at as of ``to`` where no ``as_of`` is given.
+    """The report with the months behind it, and the view it was made in.
+
+    The books are looked at as of ``to`` where no ``as_of`` is given.
 
     Raises UnknownReport, UnknownLedger, UnknownCustomer, and InvalidInput for what the report cannot be asked.
     """
@@ -144,7 +147,8 @@ def answer(service: Subledger, ledger: str, name: str, question: Question) -> It
     as_of = question.as_of or asked.to_date
     with service.view(ledger, as_of=as_of, known_at=question.known_at, customer=asked.customer) as view:
         _check_range(asked, view)
-        yield report.make(service.database, view, asked), view, asked
+        made = report.make(service.database, view, asked)
+        yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, asked))), view, asked
 
 
 def read_question(name: str, report: Offered, question: Question) -> Asked:

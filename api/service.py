@@ -108,7 +108,7 @@ class Subledger:
     def create_ledger(self, ledger: str, settings: LedgerSettings, *, by: str | None = None) -> bool:
         """A new ledger. False where it exists with these very settings; LedgerExists where with others.
 
-        ``by`` is who creates it: it is in the ledger's first event.
+        ``by`` is who creates it: it is in each of the events that found the ledger.
         """
         check_settings(ledger, settings)
         policy = shipped_policy(settings.policy) if isinstance(settings.policy, str) else settings.policy
@@ -431,10 +431,12 @@ def founding_events(
         future_tolerance=settings.future_tolerance,
         sandbox=settings.sandbox,
     )
-    clock = [clock_event(1, at, None)] if settings.sandbox else []
+    clock = [clock_event(1, at, by)] if settings.sandbox else []
+    who = {} if by is None else {"by": by}
+    mapped = {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
     return [
-        event("ledger.configured", configured(founded) | ({} if by is None else {"by": by})),
-        event("policy.adopted", policy_data(policy, number=1)),
-        event("mapping.adopted", {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}),
+        event("ledger.configured", configured(founded) | who),
+        event("policy.adopted", policy_data(policy, number=1, by=by)),
+        event("mapping.adopted", mapped | who),
         *clock,
     ]

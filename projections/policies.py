@@ -34,7 +34,7 @@ _MOST_POLICIES: Final = 32_767  # an entry names its policy in two bytes
 class AdoptedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """A policy as a ledger has adopted it, at a position: its ``number`` there, from 1, is what entries name.
 
-    ``by`` is who asked; None for the policy that the ledger was created with.
+    ``by`` is who asked; None where nobody was named, as in ledgers created before there were names.
     """
 
     number: int

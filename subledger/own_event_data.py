@@ -85,7 +85,7 @@ class ClockSet(EventData):
 
 
 class PolicyAdopted(EventData):
-    """The posting policy from here on, whole, with the hash of its content, and who asked for a change of it."""
+    """The posting policy from here on, whole, with the hash of its content, and who adopted it."""
 
     policy: int
     name: Identifier

@@ -50,18 +50,27 @@ def register(app: typer.Typer) -> None:
 
 
 @channel_app.command("list")
-def channel_list(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists a ledger's channels.
+def channel_list(
+    ledger: LedgerOption,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Those that were dropped, and by whom.")] = False,
+    json_: Json = False,
+) -> None:
+    """Lists a ledger's channels, and who changed them last.
 
     Example: subledger channel list --ledger acme
     """
+    names: tuple[str, ...] = ("channel", "connector", "format", "destination", "changed_by", "changed_at")
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
-        items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
+        if dropped:
+            names = ("channel", "connector", "format", "changed_by", "dropped_by", "dropped_at")
+            gone = channels.dropped_channels(connection, ledger)
+            items = [delivery_documents.dropped_channel(channel) for channel in gone]
+        else:
+            items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
     if json_:
         print_json(documents.page(items, None))
         return
-    names = ("channel", "connector", "format", "destination")
     table(None, names, [[item[name] for name in names] for item in items])
 
 
@@ -95,7 +104,8 @@ def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = F
         print_json(found)
         return
     rows = [[name, found[name]] for name in ("connector", "format", "destination")]
-    table(None, ("setting", "value"), [*rows, *([name, value] for name, value in found["settings"].items())])
+    title = documents.last_change_title(found)
+    table(title, ("setting", "value"), [*rows, *([name, value] for name, value in found["settings"].items())])
 
 
 @channel_app.command("set")
@@ -124,12 +134,12 @@ def channel_set(
 
 
 @channel_app.command("drop")
-def channel_drop(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Takes a channel away; its deliveries stay as they are."""
+def channel_drop(channel: ChannelArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
+    """Takes a channel away that has delivered nothing. `channel list --dropped` shows who did."""
     service = connect()
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    channels.drop_channel(service.database, ledger, channel)
+    channels.drop_channel(service.database, ledger, channel, by=by)
     if json_:
         print_json({"ledger": ledger, "channel": channel, "dropped": True})
     else:

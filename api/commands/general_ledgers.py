@@ -192,12 +192,13 @@ def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = Fals
     service, found = connect(), targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        document = export_documents.target(found, targets.settings_of(connection, ledger, found))
+        change = targets.change_of(connection, ledger, found)
+        document = export_documents.target(found, targets.settings_of(connection, ledger, found), change)
     if json_:
         print_json(document)
         return
     rows = [[name, value] for name, value in document["settings"].items()]
-    table(None, ("setting", "value"), rows)
+    table(documents.last_change_title(document), ("setting", "value"), rows)
 
 
 @target_app.command("set")
@@ -220,7 +221,8 @@ def target_set(
         ledger_head(connection, ledger)
     settings = targets.set_settings(service.database, ledger, found, given, by=by)
     if json_:
-        print_json(export_documents.target(found, settings))
+        with service.database.read() as connection:
+            print_json(export_documents.target(found, settings, targets.change_of(connection, ledger, found)))
     else:
         out.print(f"The settings of {target} are set, for exports from here on.")
 

@@ -99,12 +99,13 @@ def thresholds_show(ledger: LedgerOption, json_: Json = False) -> None:
     """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
-        document = monitor_documents.settings(ledger, monitor_settings.settings_of(connection, ledger))
+        settings = monitor_settings.settings_of(connection, ledger)
+        document = monitor_documents.settings(ledger, settings, monitor_settings.change_of(connection, ledger))
     if json_:
         print_json(document)
         return
     rows = [[name, "off" if value is None else value] for name, value in document["settings"].items()]
-    table(None, ("setting", "value"), rows)
+    table(documents.last_change_title(document), ("setting", "value"), rows)
 
 
 @thresholds_app.command("set")
@@ -124,6 +125,8 @@ def thresholds_set(
         ledger_head(connection, ledger)
     settings = monitor_settings.set_settings(service.database, ledger, given, by=by)
     if json_:
-        print_json(monitor_documents.settings(ledger, settings))
+        with service.database.read() as connection:
+            change = monitor_settings.change_of(connection, ledger)
+        print_json(monitor_documents.settings(ledger, settings, change))
     else:
         out.print("The thresholds are set.")

@@ -16,7 +16,7 @@ from api.settings import connect
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
 from projections.journals import checklist as checking
 from projections.journals import close as closing
-from projections.journals import exports, mapping
+from projections.journals import exports, mapping, period_history
 from projections.journals.formats import FORMATS
 from projections.journals.mapping_rows import FIXED_COLUMNS, csv_text
 from subledger.errors import InvalidInput, InvalidMapping
@@ -90,13 +90,29 @@ def reopen(
         out.print(f"{reopened.period} and every later month are open.")
 
 
-def periods(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the months, whether they are closed, and who closed or reopened them, when and why."""
+def periods(
+    ledger: LedgerOption,
+    history: Annotated[
+        bool, typer.Option("--history", help="Show every closing, reopening, cut, export and reversal.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Lists the months, whether they are closed, and who closed or reopened them last, when and why.
+
+    With --history: everything that was done to each month, and by whom.
+
+    Example: subledger periods --ledger acme --history
+    """
     service = connect()
     with service.database.read() as connection:
-        items = [documents.period(state) for state in closing.periods(connection, ledger)]
+        items = [documents.period(state) for state in period_history.periods(connection, ledger)]
     if json_:
         print_json(documents.page(items, None))
+        return
+    if history:
+        of_acts = ("what", "by", "at", "reason", "subject")
+        rows = [[item["period"], *(act[name] for name in of_acts)] for item in items for act in item["history"]]
+        table(None, ("period", *of_acts), rows)
         return
     names = (
         "period", "state", "entries", "journals", "closed_by", "closed_at", "reopened_by", "reopened_at", "reason",
@@ -207,7 +223,8 @@ def mapping_show(
         sys.stdout.write(csv_text(rows))
         return
     columns = list(dict.fromkeys([*FIXED_COLUMNS, *sorted({column for row in rows for column in row})]))
-    by = "as the ledger was created" if adoption.by is None else f"adopted by {adoption.by}"
+    by = "as the ledger was created" if number == 1 else "adopted"
+    by += "" if adoption.by is None else f" by {adoption.by}"
     title = f"mapping {number}, {by}, {format_time(adoption.adopted_at)}"
     table(title, columns, [[row.get(column, "") for column in columns] for row in rows])
 

@@ -45,10 +45,16 @@ class Because(BaseModel):
 
 
 @router.get("/channels", dependencies=[needs(Access.READER)])
-def every_channel(service: Service, ledger: LedgerId) -> dict[str, Any]:
+def every_channel(
+    service: Service, ledger: LedgerId,
+    dropped: Annotated[bool, Query(description="Those that were taken away, and by whom")] = False,
+) -> dict[str, Any]:  # fmt: skip
     """Where the ledger's journals go. Credentials are named, never shown."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
+        if dropped:
+            gone = channels.dropped_channels(connection, ledger)
+            return documents.page([delivery_documents.dropped_channel(channel) for channel in gone], None)
         found = channels.list_channels(connection, ledger)
     return documents.page([delivery_documents.channel(channel) for channel in found], None)
 
@@ -73,11 +79,11 @@ def set_channel(
 
 
 @router.delete("/channels/{channel}", status_code=204, dependencies=[needs(Access.ADMIN)])
-def drop_channel(service: Service, ledger: LedgerId, channel: ChannelName) -> None:
-    """Takes a channel away; its deliveries stay as they are."""
+def drop_channel(service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName) -> None:
+    """Takes a channel away that has delivered nothing. The list with `dropped` says who did."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    channels.drop_channel(service.database, ledger, channel)
+    channels.drop_channel(service.database, ledger, channel, by=caller)
 
 
 @router.post("/deliveries", status_code=202, dependencies=[needs(Access.CONTROLLER)])

@@ -30,7 +30,8 @@ def thresholds(service: Service, rights: Rights, ledger: LedgerId) -> dict[str, 
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = monitor_settings.settings_of(connection, ledger)
-    return monitor_documents.settings(ledger, found, whole=rights >= Access.CONTROLLER)
+        change = monitor_settings.change_of(connection, ledger)
+    return monitor_documents.settings(ledger, found, change, whole=rights >= Access.CONTROLLER)
 
 
 @router.put("/thresholds", dependencies=[needs(Access.CONTROLLER)])
@@ -43,4 +44,6 @@ def change(
     """Sets all thresholds; what is left out is as it ships, null switches a monitor off."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    return monitor_documents.settings(ledger, monitor_settings.set_settings(service.database, ledger, body, by=caller))
+    settings = monitor_settings.set_settings(service.database, ledger, body, by=caller)
+    with service.database.read() as connection:
+        return monitor_documents.settings(ledger, settings, monitor_settings.change_of(connection, ledger))

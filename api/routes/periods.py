@@ -17,7 +17,7 @@ from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.routes.guarded import Router, takes_body
 from api.service import Subledger
 from projections.journals import checklist as checking
-from projections.journals import close, exports, mapping, reversing
+from projections.journals import close, exports, mapping, period_history, reversing
 from projections.journals.mapping_rows import csv_text
 from projections.journals.summary import journals_of
 from subledger.errors import InvalidMapping
@@ -39,9 +39,12 @@ class Reopening(BaseModel):
 
 @router.get("/periods", dependencies=[needs(Access.READER)])
 def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """Every month with entries, in order, and whether it is closed."""
+    """Every month with entries, in order, whether it is closed, and its `history`: what was done to it, by whom, why.
+
+    `what` is closed, reopened, cut (an export of the open month), exported or reversed (a journal of it).
+    """
     with service.database.read() as connection:
-        return documents.page([documents.period(state) for state in close.periods(connection, ledger)], None)
+        return documents.page([documents.period(state) for state in period_history.periods(connection, ledger)], None)
 
 
 @router.get("/periods/{period}/checklist", dependencies=[needs(Access.READER)])

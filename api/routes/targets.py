@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Body, Path
+from sqlalchemy import Connection
 
 from api import documents, export_documents
 from api.access import Access
@@ -12,6 +13,7 @@ from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.routes.guarded import Router
 from projections.journals import targets
 from projections.journals.formats import TARGETS
+from projections.journals.formats.target import Target
 from subledger.store.ledgers import ledger_head
 
 router = Router(prefix="/v1/ledgers/{ledger}/targets", tags=["exports"])
@@ -24,10 +26,7 @@ def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The general ledgers, with the limits that files keep to and the settings of the next export."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        items = [
-            export_documents.target(target, targets.settings_of(connection, ledger, target))
-            for target in TARGETS.values()
-        ]
+        items = [_document(connection, ledger, target) for target in TARGETS.values()]
     return documents.page(items, None)
 
 
@@ -37,7 +36,7 @@ def one(service: Service, ledger: LedgerId, target: TargetName) -> dict[str, Any
     found = targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return export_documents.target(found, targets.settings_of(connection, ledger, found))
+        return _document(connection, ledger, found)
 
 
 @router.put("/{target}", dependencies=[needs(Access.CONTROLLER)])
@@ -52,5 +51,11 @@ def change(
     found = targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    settings = targets.set_settings(service.database, ledger, found, body, by=caller)
-    return export_documents.target(found, settings)
+    targets.set_settings(service.database, ledger, found, body, by=caller)
+    with service.database.read() as connection:
+        return _document(connection, ledger, found)
+
+
+def _document(connection: Connection, ledger: str, target: Target) -> dict[str, Any]:
+    change = targets.change_of(connection, ledger, target)
+    return export_documents.target(target, targets.settings_of(connection, ledger, target), change)

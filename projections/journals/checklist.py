@@ -13,10 +13,11 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals.close import closings_of, remeasurements
+from projections.journals.close import remeasurements
 from projections.journals.delivery.arrivals import arrivals_of
 from projections.journals.delivery.states import State
 from projections.journals.mapping import mapping_for
+from projections.journals.period_history import closing_of, history_of
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
 from projections.journals.summary import entries_waiting, journals_of
@@ -228,7 +229,7 @@ class _Looking:
 
     def _close(self) -> Step:
         through = self._state.closed_through
-        last = closings_of(self._connection, self._state.ledger).get(self._period, {})
+        last = closing_of(history_of(self._connection, self._state.ledger).get(self._period, ()))
         who = {name: last.get(name) for name in ("closed_by", "reopened_by", "reason")}
         return Step(
             name="close", question="Is the month closed?", state="done" if self._closed else "open",

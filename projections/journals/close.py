@@ -5,16 +5,15 @@ what is owed and held in other currencies at the rates of the period's end, then
 proves the invariants of the books through the period's last day.
 
 Owns: the order of these steps. Does not own: what is proved (proofs), which date a late fact gets (periods), the
-journals (summary).
+journals (summary), the list of periods (period_history).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 
 from projections.journals.proofs import prove
 from projections.journals.rows import rows
@@ -27,7 +26,6 @@ from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.batch import RECORDED, Outcome
 from subledger.store.database import WriteConnection
-from subledger.store.ledgers import ledger_head
 from subledger.store.recorder import MICROSECOND, OWN_SOURCE, Recorder, due_expiries, ledger_now, now_of
 from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at
@@ -53,25 +51,6 @@ class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
     period: Period
     position: int | None
     approval_id: str | None = None
-
-
-class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
-    """One month of a ledger: ``open`` or ``closed``, its entries, the journals handed over.
-
-    ``closed_by`` and ``closed_at`` are of its last closing, ``reopened_by``, ``reopened_at`` and ``reason`` of a
-    reopening after it, also of an earlier month's. Who is None where nobody was named, as in events before there were
-    names.
-    """
-
-    period: Period
-    state: str
-    entries: int
-    journals: int
-    closed_by: str | None = None
-    closed_at: datetime | None = None
-    reopened_by: str | None = None
-    reopened_at: datetime | None = None
-    reason: str | None = None
 
 
 FIRST_ENTRY_ON: Final = """
@@ -225,69 +204,3 @@ def _position(outcomes: list[Outcome]) -> int:
     if last.position is None:
         raise IntegrityFault(f"{last.event_id} has no position")
     return last.position
-
-
-# --- the list of periods --------------------------------------------------------------------------------------
-
-MONTHS_WITH_ENTRIES: Final = """
--- Entries by month of their accounting date.
-SELECT to_char(accounting_date, 'YYYY-MM') AS period, sum(entries)::bigint AS entries
-FROM ledger_days WHERE ledger = %(ledger)s GROUP BY 1
-"""
-MONTHS_WITH_JOURNALS: Final = """
--- Journals by period.
-SELECT period, count(*) FROM journals WHERE ledger = %(ledger)s GROUP BY period
-"""
-
-
-CLOSINGS: Final = """
--- Every closing and reopening of a month, in order, and when each was recorded. The last condition follows from the
--- one before it; it lets the planner use ix_events_type, which leaves usage out.
-SELECT e.type, e.data::jsonb ->> 'period', e.data::jsonb ->> 'by', e.data::jsonb ->> 'reason', b.recorded_at
-FROM events e
-JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= e.position
-              ORDER BY b.last_position LIMIT 1) b ON true
-WHERE e.ledger = %(ledger)s AND e.type IN ('period.closed', 'period.reopened') AND e.type <> 'credits.consumed'
-ORDER BY e.position
-"""
-
-
-def closings_of(connection: Connection, ledger: str) -> dict[Period, dict[str, Any]]:
-    """By month, who closed and who reopened it, when and why: the last closing, and the first reopening after it.
-
-    Reopening a month opens the later ones too, but for those that are open already: they keep who opened them.
-    """
-    found: dict[Period, dict[str, Any]] = {}
-    for type, name, by, reason, at in rows(connection, CLOSINGS, {"ledger": ledger}):
-        period = Period.parse(name)
-        if type == "period.closed":
-            found[period] = {"closed_by": by, "closed_at": at}
-            continue
-        for later in found:
-            if later >= period and "reopened_by" not in found[later]:
-                found[later] |= {"reopened_by": by, "reopened_at": at, "reason": reason}
-    return found
-
-
-def periods(connection: Connection, ledger: str) -> list[PeriodState]:
-    """Every month from the first with entries to the last with entries, or closed once. Raises UnknownLedger."""
-    state = ledger_head(connection, ledger).state
-    where = {"ledger": ledger}
-    entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, where)}
-    journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, where)}
-    closings = closings_of(connection, ledger)
-    known = [*entries, *journals, *closings]  # not closed_through: of a reopened month, that is one never closed
-    result: list[PeriodState] = []
-    period = min(known, default=None)
-    while period is not None and period <= max(known):
-        result.append(
-            PeriodState(
-                period=period,
-                state="closed" if is_closed(state, period) else "open",
-                entries=entries.get(period, 0),
-                journals=journals.get(period, 0),
-                **closings.get(period, {}),
-            )
-        )
-        period = period.next
-    return result

@@ -224,7 +224,7 @@ WHERE m.ledger = %(ledger)s AND m.mapping = %(mapping)s
 
 
 class MappingAdoption(msgspec.Struct, frozen=True, kw_only=True):
-    """The adoption of a mapping: its number, time, first month and person; None for a ledger's first mapping."""
+    """The adoption of a mapping: its number, time, first month and person; ``by`` is None where nobody was named."""
 
     number: int
     by: str | None

@@ -12,6 +12,7 @@ import msgspec
 
 from projections.journals.formats import TARGETS
 from projections.journals.formats.target import Target, TargetSettings, read_settings
+from projections.journals.last_change import LastChange, last_change
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import UnknownTarget
 from subledger.events import canonical, check_texts
@@ -20,6 +21,10 @@ from subledger.store.database import Database
 FIND_SETTINGS: Final = """
 -- What was set about a target; nothing where nothing was.
 SELECT settings FROM export_targets WHERE ledger = %(ledger)s AND target = %(target)s
+"""
+FIND_CHANGE: Final = """
+-- Who set something about a target last, and when.
+SELECT changed_at, changed_by FROM export_targets WHERE ledger = %(ledger)s AND target = %(target)s
 """
 SET_SETTINGS: Final = """
 INSERT INTO export_targets (ledger, target, settings, changed_at, changed_by)
@@ -43,6 +48,11 @@ def settings_of(connection: AnyConnection, ledger: str, target: Target) -> Targe
     """What holds for the next export: what was set, and the rest as it ships."""
     found = rows(connection, FIND_SETTINGS, {"ledger": ledger, "target": target.name})
     return read_settings(target.settings, msgspec.json.decode(found[0][0]) if found else {})
+
+
+def change_of(connection: AnyConnection, ledger: str, target: Target) -> LastChange | None:
+    """Who changed a target's settings last, and when; None where they are as they ship."""
+    return last_change(connection, FIND_CHANGE, {"ledger": ledger, "target": target.name})
 
 
 def set_settings(

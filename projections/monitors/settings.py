@@ -13,6 +13,7 @@ import msgspec
 from projections.journals.delivery.connectors.connector import check_url
 from projections.journals.delivery.credentials import Credential, named_in
 from projections.journals.delivery.grants import check_granted
+from projections.journals.last_change import LastChange, last_change
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import InvalidInput, SandboxLedger
 from subledger.events import canonical, check_texts
@@ -71,6 +72,10 @@ FIND_SETTINGS: Final = """
 -- What was set about a ledger's monitors; nothing where nothing was.
 SELECT settings FROM monitor_settings WHERE ledger = %(ledger)s
 """
+FIND_CHANGE: Final = """
+-- Who set a ledger's monitors last, and when.
+SELECT changed_at, changed_by FROM monitor_settings WHERE ledger = %(ledger)s
+"""
 SET_SETTINGS: Final = """
 INSERT INTO monitor_settings (ledger, settings, changed_at, changed_by)
 VALUES (%(ledger)s, %(settings)s, now(), %(by)s)
@@ -88,6 +93,11 @@ def settings_of(connection: AnyConnection, ledger: str) -> MonitorSettings:
     """What holds: what was set, and the rest as it ships."""
     found = rows(connection, FIND_SETTINGS, {"ledger": ledger})
     return msgspec.json.decode(found[0][0], type=MonitorSettings) if found else MonitorSettings()
+
+
+def change_of(connection: AnyConnection, ledger: str) -> LastChange | None:
+    """Who changed the settings last, and when; None where they are as they ship."""
+    return last_change(connection, FIND_CHANGE, {"ledger": ledger})
 
 
 def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, by: str) -> MonitorSettings:

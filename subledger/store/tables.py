@@ -459,8 +459,10 @@ delivery_channels = Table(
     _moment("changed_at"),
     Column("changed_by", Text, nullable=False),
     _moment("free_at", nullable=True),
+    _moment("dropped_at", nullable=True),
+    Column("dropped_by", Text),
     _seal(),
-    comment="Where a ledger's journals go, and how.",
+    comment="Where a ledger's journals go, and how; and, of those taken away, who did that and when.",
 )
 
 credential_grants = Table(

@@ -90,7 +90,7 @@ def test_a_channel_is_read_as_it_was_set(service: Subledger, new_ledger: Callabl
     with service.database.read() as connection:
         assert channels.get_channel(connection, ledger, "erp") == made
     assert (made.destination, made.settings.timeout_s) == ("netsuite", 0.25)
-    channels.drop_channel(service.database, ledger, "erp")
+    channels.drop_channel(service.database, ledger, "erp", by="test")
     with service.database.read() as connection:
         assert channels.list_channels(connection, ledger) == []
 
@@ -141,7 +141,7 @@ def test_where_a_channel_leads_to_is_fixed_once_it_has_deliveries(
     with pytest.raises(ChannelFixed):
         channels.set_channel(service.database, ledger, "erp", {"connector": "folder", "directory": "/drop"}, by="test")
     with pytest.raises(ChannelFixed):
-        channels.drop_channel(service.database, ledger, "erp")
+        channels.drop_channel(service.database, ledger, "erp", by="test")
     kept = {**NETSUITE, "url": "https://other.example", "client_id": "another"}
     assert channels.set_channel(service.database, ledger, "erp", kept, by="test").settings.client_id == "another"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from api.service import Subledger
@@ -123,14 +124,14 @@ def test_a_journal_of_which_everything_was_taken_out_is_not_done(
 
 def test_a_dead_letter_whose_channel_was_taken_away_keeps_the_month_from_being_done(
     service: Subledger, closed: str, exported: Exported, netsuite_channel: Callable[..., Channel],
-    netsuite: NetSuiteStandIn,
+    netsuite: NetSuiteStandIn, owner_url: str,
 ) -> None:  # fmt: skip
     exported(closed, approved=True)
     channel = netsuite_channel(closed)
     netsuite.closed.add("2026-01")
     [delivery] = service.deliver(closed, MONTH, channel="netsuite")
     work(service, channel)
-    with service.database.write() as connection:  # as could be done once
+    with psycopg.connect(owner_url) as connection:  # as could be done once
         connection.execute("DELETE FROM delivery_channels WHERE ledger = %s", (closed,))
     found = step(service, closed, "no_channel_netsuite")
     assert (found.state, found.evidence["dead"]) == ("open", [delivery.delivery_id])

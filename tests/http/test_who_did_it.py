@@ -39,9 +39,12 @@ class Run:
         self.ledger = ledger
 
     def __call__(self, *arguments: str, by: str | None = None) -> str:
-        ran = CliRunner().invoke(
-            app, [*arguments, "--ledger", self.ledger, *(() if by is None else ("--by", by))], catch_exceptions=False
-        )
+        return self.plain(*arguments, "--ledger", self.ledger, by=by)
+
+    @staticmethod
+    def plain(*arguments: str, by: str | None = None) -> str:
+        """A command that takes no ``--ledger``."""
+        ran = CliRunner().invoke(app, [*arguments, *(() if by is None else ("--by", by))], catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
         return ran.stdout
 
@@ -86,7 +89,9 @@ def test_every_act_on_the_command_line_names_who_did_it_and_every_list_shows_it(
     assert run.json("mapping", "show")["adopted_by"] == "mara"
 
     january = run.json("periods")["items"][0]
-    assert (january["closed_by"], january["reopened_by"], january["reason"]) == ("clara", None, None)
+    assert (january["state"], january["closed_by"], january["reopened_by"], january["reason"]) == (
+        "closed", "clara", "rosa", "an invoice was missing",
+    )  # fmt: skip
     run("reopen", "2026-01", "--reason", "again", by="rita")
     january = run.json("periods")["items"][0]
     assert (january["state"], january["closed_by"], january["reopened_by"], january["reason"]) == (

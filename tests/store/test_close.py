@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
 from projections.journals import close as closing
-from projections.journals.close import close_period, closings_of, periods, reopen_period, take_cut
+from projections.journals.close import close_period, reopen_period, take_cut
 from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
 from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.journals.pairs import entries_behind_line
+from projections.journals.period_history import closing_of, history_of, periods
 from projections.journals.summary import (
     Journal,
     check_balanced,
@@ -591,10 +592,8 @@ def test_a_month_keeps_the_name_of_who_reopened_it_when_an_earlier_one_is_reopen
     reopen_period(service.recorder, ledger, Period(2026, 3), "late usage", by="ann")
     reopen_period(service.recorder, ledger, Period(2026, 1), "a missing invoice", by="bob")
     with service.database.read() as connection:
-        reopened = {
-            str(month): (found["reopened_by"], found["reason"])
-            for month, found in closings_of(connection, ledger).items()
-        }
+        found = {month: closing_of(acts) for month, acts in history_of(connection, ledger).items()}
+        reopened = {str(month): (last["reopened_by"], last["reason"]) for month, last in found.items()}
     assert reopened == {
         "2026-01": ("bob", "a missing invoice"), "2026-02": ("bob", "a missing invoice"),
         "2026-03": ("ann", "late usage"),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from api.service import SettingsChange, Subledger
 from projections import balances, blocks
 from projections.clock import set_clock
-from projections.journals.close import close_period, periods
+from projections.journals.close import close_period
 from projections.journals.exports import export
+from projections.journals.period_history import periods
 from subledger.errors import InTheFuture, InvalidValue, PeriodNotOver
 from subledger.events import format_time
 from subledger.ledger import LedgerState, check_may_close

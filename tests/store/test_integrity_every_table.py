@@ -48,7 +48,7 @@ GONE_UNSEEN = {
     "cleared_blocks": "a cache: the next look begins anew",
     "credential_grants": "can be taken back; without one, a channel may not use the credential",
     "customer_attributes": "can be erased at any time; a journal keeps what it went by",
-    "delivery_channels": "can be taken away; deliveries name theirs",
+    "delivery_channels": "one with deliveries is named by them; the application cannot delete one",
     "export_targets": "settings, as if they had never been set; an export keeps its own",
     "monitor_notices": "old ones are taken away as they are sent",
     "monitor_settings": "settings, as if they had never been set",

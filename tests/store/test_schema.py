@@ -99,7 +99,7 @@ PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", 
 KEPT: dict[str, set[str]] = {
     "alembic_version": {"INSERT", "UPDATE", "DELETE"}, "tallies": {"DELETE"},
     **{table: {"UPDATE", "DELETE"} for table in (*HANDED_OVER, *ONLY_FORWARD)},
-    "api_keys": {"UPDATE", "DELETE"}, "credential_grants": {"DELETE"},
+    "api_keys": {"UPDATE", "DELETE"}, "credential_grants": {"DELETE"}, "delivery_channels": {"DELETE"},
 }  # fmt: skip
 # A column of these tables may be updated: those that go forward; and one, by nobody, so that the row can be locked.
 COLUMNS = {

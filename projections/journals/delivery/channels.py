@@ -18,6 +18,7 @@ from projections.journals.delivery.connectors.connector import ChannelSettings, 
 from projections.journals.delivery.credentials import named_in
 from projections.journals.delivery.grants import check_granted
 from projections.journals.formats import Format, format_named
+from projections.journals.last_change import LastChange
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import ChannelFixed, InvalidInput, SandboxLedger, UnknownChannel
 from subledger.events import canonical
@@ -26,21 +27,32 @@ from subledger.store.database import Database, WriteConnection
 from subledger.store.ledgers import ledger_head
 
 FIND_CHANNEL: Final = """
--- One channel of a ledger, or all of them.
-SELECT channel, connector, format, settings FROM delivery_channels
-WHERE ledger = %(ledger)s AND (%(channel)s::text IS NULL OR channel = %(channel)s) ORDER BY channel
+-- One channel of a ledger, or all of them, but for those that were dropped.
+SELECT channel, connector, format, settings, changed_at, changed_by FROM delivery_channels
+WHERE ledger = %(ledger)s AND (%(channel)s::text IS NULL OR channel = %(channel)s) AND dropped_at IS NULL
+ORDER BY channel
 """
 SET_CHANNEL: Final = """
 INSERT INTO delivery_channels (ledger, channel, connector, format, settings, changed_at, changed_by)
 VALUES (%(ledger)s, %(channel)s, %(connector)s, %(format)s, %(settings)s, now(), %(by)s)
 ON CONFLICT (ledger, channel) DO UPDATE SET connector = excluded.connector, format = excluded.format,
-    settings = excluded.settings, changed_at = excluded.changed_at, changed_by = excluded.changed_by
+    settings = excluded.settings, changed_at = excluded.changed_at, changed_by = excluded.changed_by,
+    dropped_at = NULL, dropped_by = NULL
+RETURNING changed_at
 """
 HOLD_CHANNEL: Final = """
 SELECT 1 FROM delivery_channels WHERE ledger = %(ledger)s AND channel = %(channel)s FOR UPDATE
 """
 HAS_DELIVERED: Final = "SELECT 1 FROM deliveries WHERE ledger = %(ledger)s AND channel = %(channel)s LIMIT 1"
-DROP_CHANNEL: Final = "DELETE FROM delivery_channels WHERE ledger = %(ledger)s AND channel = %(channel)s"
+DROP_CHANNEL: Final = """
+UPDATE delivery_channels SET dropped_at = now(), dropped_by = %(by)s
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND dropped_at IS NULL
+"""
+DROPPED: Final = """
+-- The channels of a ledger that were dropped and not made again, and by whom.
+SELECT channel, connector, format, changed_at, changed_by, dropped_at, dropped_by FROM delivery_channels
+WHERE ledger = %(ledger)s AND dropped_at IS NOT NULL ORDER BY channel
+"""
 TURN: Final = """
 -- How long until the next call may be made, in seconds; others who ask wait for the answer.
 SELECT extract(epoch FROM greatest(free_at - now(), interval '0')) FROM delivery_channels
@@ -78,6 +90,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     connector: type[Connector]
     format: Format
     settings: ChannelSettings
+    changed: LastChange | None = None
 
     @property
     def destination(self) -> str:
@@ -125,16 +138,16 @@ def set_channel(database: Database, ledger: str, name: str, given: Mapping[str, 
             expected=", ".join(connector.formats),
         )  # fmt: skip
     settings = read_channel_settings(connector, fields)
-    made = Channel(ledger=ledger, name=name, connector=connector, format=form, settings=settings)
+    wanted = Channel(ledger=ledger, name=name, connector=connector, format=form, settings=settings)
     with database.write() as connection:
-        _check_fixed(connection, made)
+        _check_fixed(connection, wanted)
         check_granted(connection, ledger, named_in(settings))
         parameters = {
             "ledger": ledger, "channel": name, "connector": connector.name, "format": form.name, "by": by,
             "settings": canonical(msgspec.to_builtins(settings)),
         }  # fmt: skip
-        connection.execute(SET_CHANNEL, parameters)
-    return made
+        [(at,)] = connection.execute(SET_CHANNEL, parameters).fetchall()
+    return msgspec.structs.replace(wanted, changed=LastChange(at=at, by=by))
 
 
 def check_delivers(state: LedgerState) -> None:
@@ -178,14 +191,37 @@ def _check_fixed(connection: WriteConnection, after: Channel) -> None:
             )  # fmt: skip
 
 
-def drop_channel(database: Database, ledger: str, name: str) -> None:
-    """Takes a channel away that has delivered nothing. Raises UnknownChannel, ChannelFixed."""
+class DroppedChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel that was taken away: what it was, and who did that, and when."""
+
+    name: str
+    connector: str
+    format: str
+    changed: LastChange
+    dropped: LastChange
+
+
+def dropped_channels(connection: AnyConnection, ledger: str) -> list[DroppedChannel]:
+    """The channels that were taken away and not made again, by name."""
+    return [
+        DroppedChannel(
+            name=name, connector=connector, format=form, changed=LastChange(at=changed_at, by=changed_by),
+            dropped=LastChange(at=dropped_at, by=dropped_by),
+        )
+        for name, connector, form, changed_at, changed_by, dropped_at, dropped_by in rows(
+            connection, DROPPED, {"ledger": ledger}
+        )
+    ]  # fmt: skip
+
+
+def drop_channel(database: Database, ledger: str, name: str, *, by: str) -> None:
+    """Takes a channel away that has delivered nothing; its row says who did. Raises UnknownChannel, ChannelFixed."""
     with database.write() as connection:
         get_channel(connection, ledger, name)
         where = {"ledger": ledger, "channel": name}
         if connection.execute(HAS_DELIVERED, where).fetchone() is not None:
             raise ChannelFixed(f"the channel {name} has deliveries: they say where journals are", field="channel")
-        connection.execute(DROP_CHANNEL, {"ledger": ledger, "channel": name})
+        connection.execute(DROP_CHANNEL, {**where, "by": by})
 
 
 def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) -> ChannelSettings:
@@ -244,9 +280,10 @@ def hold_off(database: Database, channel: Channel, wait_s: float) -> None:
 
 
 def _channel(ledger: str, row: Any) -> Channel:
-    name, connector, form, settings = row
+    name, connector, form, settings, changed_at, changed_by = row
     kind = CONNECTORS[connector]
     return Channel(
         ledger=ledger, name=name, connector=kind, format=format_named(form),
         settings=msgspec.convert(msgspec.json.decode(settings), kind.settings_type),
+        changed=LastChange(at=changed_at, by=changed_by),
     )  # fmt: skip
