@@ -21,9 +21,9 @@ from fastapi.concurrency import run_in_threadpool
 from subledger.errors import KeyExpired, KeyRevoked, NotAllowed, NotAuthenticated, Unavailable
 from subledger.persons import kept_name
 from subledger.store.database import Database
+from subledger.store.tables import EVERY_LEDGER as EVERY_LEDGER
 from subledger.store.tables import api_keys
 
-EVERY_LEDGER: Final = "*"
 IN_FORCE: Final = ("active", "ending")
 STATE: Final = """CASE WHEN revoked_at <= now() THEN 'revoked' WHEN expires_at <= now() THEN 'expired'
             WHEN revoked_at IS NOT NULL THEN 'ending' ELSE 'active' END"""

@@ -18,6 +18,7 @@ from api.access import EVERY_LEDGER, STATE, Access, hash_of
 from subledger.errors import InvalidValue, KeyEnded, UnknownKey
 from subledger.persons import NOBODY, is_somebody, is_unnamed, person, same_person
 from subledger.store.database import Database, WriteConnection
+from subledger.store.tallies import count_one
 
 LONGEST_GRACE_S: Final = 30 * 86_400
 
@@ -107,7 +108,9 @@ def create_key(
         _check_name(connection, kept, scope)
         _check_expiry(connection, expires_at)
         row = {"ledger": ledger, "role": role.lower(), "name": kept, "by": by, "expires_at": expires_at}
-        return _add(connection, {**row, "replaces": None})
+        made = _add(connection, {**row, "replaces": None})
+        count_one(connection, ledger, "api_keys")
+        return made
 
 
 def rotate_key(
@@ -134,6 +137,7 @@ def rotate_key(
         made = _add(connection, {**row, "expires_at": expires_at or old.expires_at})
         at = _now(connection) + timedelta(seconds=grace_s)
         connection.execute(END, {"key_id": key_id, "at": at, "by": by})
+        count_one(connection, old.ledger, "api_keys")
         return made
 
 

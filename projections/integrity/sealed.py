@@ -10,13 +10,13 @@ everything fit is not. The log, its checkpoints kept elsewhere and the general l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
-from subledger.store.tables import COUNTED, metadata, sealed_tables
+from subledger.store.tables import COUNTED, EVERY_LEDGER, metadata, sealed_tables
 
 UNDELIVERABLE: Final = """
 -- Deliveries of no export, or of another journal than their export's.
@@ -61,7 +61,8 @@ def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     """Rows of sealed tables that were changed, and rows that are gone."""
     for table, unsealed in sorted(sealed_tables().items()):
         yield from _changed(connection, ledger, table, unsealed)
-    yield from _missing(connection, ledger)
+    yield from _missing(connection, ledger, COUNTED)
+    yield from _missing(connection, EVERY_LEDGER, ("api_keys",))
     yield from _delivered(connection, ledger)
 
 
@@ -87,9 +88,9 @@ def _changed(connection: sa.Connection, ledger: str, table: str, unsealed: tuple
         )  # fmt: skip
 
 
-def _missing(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
+def _missing(connection: sa.Connection, ledger: str, tables: Sequence[str]) -> Iterator[Breach]:
     counted = {row.relation: row.rows for row in connection.execute(sa.text(TALLIES), {"ledger": ledger})}
-    for table in sorted({*COUNTED, *counted}):
+    for table in sorted({*tables, *counted}):
         if table not in COUNTED:
             yield Breach(
                 check="tallies", message=f"the row counts name {table}, whose rows are not counted", subject=table

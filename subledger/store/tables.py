@@ -65,13 +65,18 @@ ONLY_FORWARD: Final = {
     "rejected_events": (
         "code", "problem", "position", "last_at", "attempts", "dismissed_at", "dismissed_by", "dismissed_reason",
     ),
+    "api_keys": ("revoked_at", "revoked_by", "last_used_at"),
+    "credential_grants": ("revoked_at", "revoked_by"),
 }  # fmt: skip
 """Tables whose rows are never deleted, with the columns that may change."""
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
 COUNTED: Final = (
-    "approvals", "checkpoints", "deliveries", "erasures", "journal_exports", "journals", "rejected_events",
+    "api_keys", "approvals", "checkpoints", "credential_grants", "deliveries", "erasures", "journal_exports",
+    "journals", "rejected_events",
 )  # fmt: skip
 """Tables whose rows are counted as they are added, so that a missing one is detected: see ``tallies``."""
+EVERY_LEDGER: Final = "*"
+"""In the place of a ledger's name: a key for every ledger."""
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
 
@@ -470,12 +475,19 @@ credential_grants = Table(
     metadata,
     _ledger(),
     Column("credential", Text, primary_key=True, comment="as channels name it, never the secret"),
-    _moment("granted_at"),
+    Column("granted_at", DateTime(timezone=True), primary_key=True),
     Column("granted_by", Text, nullable=False),
     _moment("revoked_at", nullable=True),
     Column("revoked_by", Text),
     _seal(),
     CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked"),
+    Index(
+        "ux_credential_grants_in_force",
+        "ledger",
+        "credential",
+        unique=True,
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
     comment="The credentials that a ledger's channels and webhook may use.",
 )
 

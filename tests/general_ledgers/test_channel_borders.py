@@ -106,7 +106,8 @@ def test_a_grant_that_was_revoked_is_missed_at_the_next_attempt_and_both_names_a
     assert (found.granted_by, found.revoked_by) == ("root", "eva")
     grants.grant(service.database, ledger, "env:SFTP_PASSWORD", by="ola")
     with service.database.read() as connection:
-        [found] = grants.list_grants(connection, ledger)
+        [before, found] = grants.list_grants(connection, ledger)
+    assert before.revoked_by == "eva", "what was granted before, and who ended it, stays known"
     assert (found.granted_by, found.revoked_at, found.revoked_by) == ("ola", None, None)
 
 

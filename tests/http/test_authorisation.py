@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
@@ -18,6 +17,7 @@ from api.keys import create_key, revoke_key
 from api.service import LedgerSettings, Subledger
 from subledger.store.database import Database
 from tests.scratch_database import scratch_database
+from tests.store.tampering import past_triggers
 
 ROLES = ("reader", "writer", "controller", "admin")
 EXPECTED = """
@@ -124,7 +124,7 @@ def called(server_url: str) -> Iterator[tuple[TestClient, dict[str, str | None]]
             if ended == "revoked":
                 revoke_key(database, made.key.key_id, by="ann")
             else:
-                with psycopg.connect(url) as connection:
+                with past_triggers(url, "api_keys") as connection:
                     connection.execute("UPDATE api_keys SET expires_at = now() WHERE key_id = %s", (made.key.key_id,))
         yield TestClient(create_app(service)), keys
         database.close()

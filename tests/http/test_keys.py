@@ -25,6 +25,7 @@ from subledger.store.migrate import _config
 from tests.conftest import cloud_event
 from tests.scratch_database import scratch_database
 from tests.store.holding import until
+from tests.store.tampering import past_triggers
 
 
 @pytest.fixture
@@ -46,6 +47,12 @@ def _client(service: Subledger, secret: str) -> TestClient:
 
 def _change(url: str, sql: str, *parameters: object) -> None:
     """As the owner: what only time would do."""
+    with past_triggers(url, "api_keys") as connection:
+        connection.execute(sql, parameters)
+
+
+def _insert(url: str, sql: str, *parameters: object) -> None:
+    """As the owner: what an older version has written."""
     with psycopg.connect(url) as connection:
         connection.execute(sql, parameters)
 
@@ -53,7 +60,7 @@ def _change(url: str, sql: str, *parameters: object) -> None:
 def _insert_old_key(url: str, name: str) -> str:
     """A key as it could be kept before names were checked; its secret."""
     secret = f"sl_{uuid.uuid4().hex}"
-    _change(
+    _insert(
         url,
         "INSERT INTO api_keys (key_hash, key_id, ledger, role, name, created_at)"
         " VALUES (%s, %s, '*', 'admin', %s, now())",
@@ -332,7 +339,7 @@ def test_keys_of_an_older_version_work_on_and_have_an_id(fresh_database_url: str
     upgrade(fresh_database_url)
     command.downgrade(_config(fresh_database_url), "0016")
     secret = "sl_old"
-    _change(
+    _insert(
         fresh_database_url,
         "INSERT INTO api_keys (key_hash, ledger, role, name, created_at) VALUES (%s, '*', 'admin', 'ann', now())",
         hash_of(secret),

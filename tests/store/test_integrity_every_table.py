@@ -44,9 +44,7 @@ NOT_FOUND: dict[tuple[str, str], str] = {
 }
 """Columns in which no verification can find a change."""
 GONE_UNSEEN = {
-    "api_keys": "a key that is gone lets nobody in; the application cannot delete one",
     "cleared_blocks": "a cache: the next look begins anew",
-    "credential_grants": "can be taken back; without one, a channel may not use the credential",
     "customer_attributes": "can be erased at any time; a journal keeps what it went by",
     "delivery_channels": "one with deliveries is named by them; the application cannot delete one",
     "export_targets": "settings, as if they had never been set; an export keeps its own",

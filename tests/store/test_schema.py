@@ -92,43 +92,6 @@ def test_the_triggers_refuse_every_kind_of_change(owner_url: str) -> None:
     }
 
 
-PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
-
-
-# What the application may not do to tables that are no part of the log.
-KEPT: dict[str, set[str]] = {
-    "alembic_version": {"INSERT", "UPDATE", "DELETE"}, "tallies": {"DELETE"},
-    **{table: {"UPDATE", "DELETE"} for table in (*HANDED_OVER, *ONLY_FORWARD)},
-    "api_keys": {"UPDATE", "DELETE"}, "credential_grants": {"DELETE"}, "delivery_channels": {"DELETE"},
-}  # fmt: skip
-# A column of these tables may be updated: those that go forward; and one, by nobody, so that the row can be locked.
-COLUMNS = {
-    **{table: set(columns) for table, columns in ONLY_FORWARD.items()}, "journals": {"number"},
-    "api_keys": {"revoked_at", "revoked_by", "last_used_at"},
-}  # fmt: skip
-
-
-def test_the_application_may_add_to_the_log_and_nothing_else(owner_url: str) -> None:
-    # What the role can do, however it came by it: granted, by PUBLIC, or by being a member of something.
-    with psycopg.connect(owner_url) as connection:
-        for table in (*metadata.tables, "alembic_version"):
-            held = {
-                privilege
-                for privilege in PRIVILEGES
-                for (has,) in connection.execute("SELECT has_table_privilege(%s, %s, %s)", (APP_ROLE, table, privilege))
-                if has
-            }
-            changing = {"SELECT", "INSERT", "UPDATE", "DELETE"} - KEPT.get(table, set())
-            assert held == ({"SELECT", "INSERT"} if table in APPEND_ONLY else changing), table
-        columns = connection.execute(
-            "SELECT table_name, column_name FROM information_schema.column_privileges"
-            " WHERE grantee IN (%s, 'PUBLIC') AND privilege_type = 'UPDATE' AND table_schema = 'public'",
-            (APP_ROLE,),
-        ).fetchall()
-    for table in (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD, "api_keys"):
-        assert {column for name, column in columns if name == table} == COLUMNS.get(table, set()), table
-
-
 def test_the_application_owns_nothing_and_is_no_superuser(owner_url: str) -> None:
     with psycopg.connect(owner_url) as connection:
         owned = connection.execute(

@@ -20,6 +20,7 @@ from projections.journals.rows import AnyConnection, rows
 from subledger.errors import CredentialNotGranted, InvalidValue
 from subledger.store.database import Database, WriteConnection
 from subledger.store.recorder import now_of
+from subledger.store.tallies import count_one
 
 SHARED: Final = "SUBLEDGER_CREDENTIALS_SHARED"
 """Set to 1, every ledger may use every credential: for an installation whose ledgers have the same administrators."""
@@ -32,8 +33,7 @@ WHERE ledger = %(ledger)s AND credential = %(credential)s AND revoked_at IS NULL
 GRANT: Final = """
 INSERT INTO credential_grants (ledger, credential, granted_at, granted_by)
 VALUES (%(ledger)s, %(credential)s, %(at)s, %(by)s)
-ON CONFLICT (ledger, credential) DO UPDATE
-SET granted_at = excluded.granted_at, granted_by = excluded.granted_by, revoked_at = NULL, revoked_by = NULL
+ON CONFLICT (ledger, credential) WHERE revoked_at IS NULL DO NOTHING
 """
 REVOKE: Final = """
 UPDATE credential_grants SET revoked_at = %(at)s, revoked_by = %(by)s
@@ -42,7 +42,7 @@ WHERE ledger = %(ledger)s AND credential = %(credential)s AND revoked_at IS NULL
 LIST: Final = """
 -- What a ledger was granted, also what it no longer is.
 SELECT ledger, credential, granted_at, granted_by, revoked_at, revoked_by FROM credential_grants
-WHERE ledger = %(ledger)s ORDER BY credential
+WHERE ledger = %(ledger)s ORDER BY credential, granted_at
 """
 
 
@@ -72,17 +72,17 @@ def check_granted(connection: AnyConnection, ledger: str, credentials: Iterable[
 
 
 def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
-    """Lets a ledger use a credential. The same again changes nothing."""
+    """Lets a ledger use a credential. The same again changes nothing; after a revocation, it is another grant."""
     if not credential.startswith(("env:", "file:/")):
         raise InvalidValue(
             "the credential is not a reference to an environment variable or a file", field="credential",
             expected="env:NAME or file:/PATH",
             found=credential[:200],
         )  # fmt: skip
-    where = {"ledger": ledger, "credential": credential}
     with database.write() as connection:
-        if not rows(connection, FIND, where):
-            connection.execute(GRANT, {**where, "at": now_of(connection), "by": by})
+        row = {"ledger": ledger, "credential": credential, "at": now_of(connection), "by": by}
+        if connection.execute(GRANT, row).rowcount:
+            count_one(connection, ledger, "credential_grants")
 
 
 def revoke(database: Database, ledger: str, credential: str, *, by: str) -> bool:
@@ -93,7 +93,7 @@ def revoke(database: Database, ledger: str, credential: str, *, by: str) -> bool
 
 
 def list_grants(connection: AnyConnection | WriteConnection, ledger: str) -> list[Grant]:
-    """All grants of a ledger in order of name, revoked ones included."""
+    """All grants of a ledger in order of name and time, revoked ones included."""
     return [
         Grant(**dict(zip(Grant.__struct_fields__, row, strict=True)))
         for row in rows(connection, LIST, {"ledger": ledger})
