@@ -95,6 +95,10 @@ DOCUMENT_TYPES = (
 )
 
 
+LAPSED: Final = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"expired":true%'"""
+"""The blocks that expired and have left their wallet: the condition of an index, and of the statement that reads it."""
+
+
 def _ledger() -> Column[str]:
     return Column("ledger", Text, primary_key=True)
 
@@ -289,6 +293,14 @@ blocks = Table(
     Index("ix_blocks_customer", "ledger", "customer", "block_id"),
     Index("ix_blocks_due", "ledger", "expires_at", postgresql_where=text("is_open AND expires_at IS NOT NULL")),
     Index("ix_blocks_invoice", "ledger", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
+    Index(
+        "ix_blocks_lapsed",
+        "ledger",
+        "customer",
+        text("expires_at DESC"),
+        "block_id",
+        postgresql_where=text(LAPSED.replace(":", r"\:")),
+    ),
     comment="One row per credit block: to find it by. Rebuildable.",
 )
 

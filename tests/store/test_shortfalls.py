@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from api.service import Subledger
+import psycopg
+
+from api.service import LedgerSettings, Subledger
+from subledger.shortfalls import MOST_NAMED
+from subledger.store.database import Database
+from subledger.store.memory import find_lapsed
+from subledger.store.migrate import migrate
 from tests.conftest import NewLedger, cloud_event
 
 
@@ -67,3 +73,38 @@ def test_a_rejection_within_a_large_batch_is_told_the_same(service: Subledger, n
     assert [told for told in found if told] == [
         [{"reason": "expired", "credits": "5", "blocks": ["A"], "at": "2026-02-01T00:00:00Z"}]
     ]
+
+
+MANY = """
+-- A hundred thousand more finished blocks of a customer: a half of them expired, the others used up.
+INSERT INTO blocks (ledger, block_id, customer, opened_at_position, expires_at, is_open, state)
+SELECT ledger, block_id || '-' || n, customer, opened_at_position, expires_at - n * interval '1 minute', false,
+       CASE WHEN n % 2 = 0 THEN state ELSE replace(state, '"expired":true', '"expired":false') END
+FROM blocks, generate_series(1, 100000) AS n WHERE block_id = 'A'
+"""
+READ = """
+SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'blocks'
+"""
+
+
+def test_however_many_blocks_have_finished_a_refusal_reads_only_those_that_it_names(fresh_database_url: str) -> None:
+    """The rows are counted, under the ledger's lock, before and after the server has statistics of them."""
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    service.record("acme", [buy("A", expires_at="2026-02-01T00:00:00Z")])
+    service.expire("acme", date(2026, 2, 28))
+    with psycopg.connect(fresh_database_url, autocommit=True) as owner:
+        assert owner.execute(MANY).rowcount == 100_000
+        for prepare in ("SELECT 1", "ANALYZE blocks"):
+            owner.execute(prepare.encode())
+            with database.write(recording=True) as connection:
+                [before] = connection.execute(READ).fetchall() or [(0,)]
+                found = find_lapsed(connection, "acme", {"ann"})
+                [after] = connection.execute(READ).fetchall()
+            assert len(found["ann"]) == MOST_NAMED
+            assert after[0] - before[0] <= MOST_NAMED, prepare
+    [told] = reasons(service, "acme", use("u"))
+    assert (told[0]["reason"], len(told[0]["blocks"])) == ("expired", MOST_NAMED)
+    database.close()
