@@ -20,7 +20,7 @@ from subledger.errors import DatabaseUnavailable, InvalidInput, LedgerLocked
 from subledger.journal import Rules
 from subledger.store.sending import Connection, SilentServer
 from subledger.store.tables import APP_ROLE
-from subledger.store.timeouts import Timeouts
+from subledger.store.timeouts import CLIENT_CHECK, Timeouts, without_client_check
 
 # SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; serialization
 # failures and deadlocks; and a session that was ended because nothing was asked in its transaction for too long.
@@ -226,7 +226,13 @@ def connect(
     _dialect: object, _record: object, arguments: list[Any], named: dict[str, Any], *, silence_s: float | None = None
 ) -> Connection:  # fmt: skip
     """A connection that cannot deadlock with the server, instead of psycopg's own."""
-    connection = Connection.connect(*arguments, **named)
+    try:
+        connection = Connection.connect(*arguments, **named)
+    except psycopg.OperationalError as error:
+        if CLIENT_CHECK not in str(error):
+            raise
+        named = {**named, "options": without_client_check(named["options"])}
+        connection = Connection.connect(*arguments, **named)
     assert isinstance(connection, Connection)
     connection.silence_s = silence_s
     return connection

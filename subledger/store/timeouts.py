@@ -6,12 +6,15 @@ what is done when one is over (``database``, ``stuck_writers``).
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final
 
 import msgspec
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_000_000)]
 
+CLIENT_CHECK: Final = "client_connection_check_interval"
+"""The one option that some servers refuse, as their operating system does not tell them: Windows, for one."""
 _PROBES: Final = 3
 """So many keepalives without an answer end a connection."""
 
@@ -31,12 +34,15 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     ledger works for minutes.
     ``link_timeout_s``: a link on which nothing is acknowledged for so long is lost: a machine was switched off, or a
     firewall has forgotten the connection. Without that, the server would hold the lock of a lost writer for two hours.
+    ``client_check_s``: so often the server looks, in the midst of a statement, whether its client is still there; else
+    it would finish the statement of a client that was killed, and hold its locks until then.
     """
 
     lock_timeout_s: Seconds = 30.0
     stuck_writer_s: Seconds = 120.0
     idle_reader_s: Seconds = 3_600.0
     link_timeout_s: Seconds = 60.0
+    client_check_s: Seconds = 10.0
 
     def options(self, *, idle_s: float) -> str:
         """Options that a new connection sends to the server, in the form of command-line options."""
@@ -48,6 +54,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
             "tcp_keepalives_interval": every,
             "tcp_keepalives_count": _PROBES,
             "tcp_user_timeout": _milliseconds(self.link_timeout_s),
+            CLIENT_CHECK: _milliseconds(self.client_check_s),
         }
         return " ".join(f"-c {name}={value}" for name, value in settings.items())
 
@@ -64,6 +71,11 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
             "keepalives_count": _PROBES,
             "tcp_user_timeout": _milliseconds(self.link_timeout_s),
         }
+
+
+def without_client_check(options: str) -> str:
+    """The same options for a server that refuses to look whether its client is still there."""
+    return re.sub(rf"-c {CLIENT_CHECK}=\S+", "", options)
 
 
 def _keepalives(timeout_s: float) -> tuple[int, int]:

@@ -22,10 +22,10 @@ from projections.integrity import verify
 from projections.monitors import Monitor, check
 from projections.monitors.settings import set_settings
 from subledger.errors import DatabaseUnavailable, LedgerLocked
-from subledger.store.database import Database, driver
+from subledger.store.database import Database, connect, driver
 from subledger.store.migrate import migrate
 from subledger.store.stuck_writers import end_stuck_writers
-from subledger.store.timeouts import Timeouts
+from subledger.store.timeouts import CLIENT_CHECK, Timeouts
 from tests.store.holding import fund, use
 from tests.store.slow_link import opened_link
 from tests.waiting import until
@@ -205,11 +205,13 @@ def test_every_connection_has_its_limits(database: Database) -> None:
             shown = {
                 name: connection.scalar(sa.text(f"SHOW {name}"))
                 for name in ("lock_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout",
-                             "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+                             "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count",
+                             "client_connection_check_interval")
             }  # fmt: skip
             assert shown == {
                 "lock_timeout": "7s", "idle_in_transaction_session_timeout": idle, "tcp_user_timeout": "60000",
                 "tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+                "client_connection_check_interval": "10s",
             }  # fmt: skip
             ours = driver(connection).info.get_parameters()
             assert (ours["tcp_user_timeout"], ours["keepalives_idle"], ours["keepalives_count"]) == ("60000", "30", "3")
@@ -271,3 +273,36 @@ def test_a_question_that_is_given_up_is_cancelled_and_not_asked_again(
     with pytest.raises(DatabaseUnavailable, match="sent and received nothing"):
         hasty.database.ask(ENDLESS, {})
     assert ended(url)
+
+
+KILLED = """
+import sys
+from subledger.store.database import Database
+from subledger.store.timeouts import CLIENT_CHECK, Timeouts
+with Database(sys.argv[1], timeouts=Timeouts(client_check_s=0.05)).write(recording=True) as connection:
+    connection.execute("SELECT 1 FROM ledgers WHERE ledger = 'acme' FOR UPDATE")
+    connection.execute(sys.argv[2])
+"""
+
+
+def test_a_statement_ends_when_its_client_was_killed(url: str, connected: Callable[[Timeouts], Subledger]) -> None:
+    with psycopg.connect(url, autocommit=True) as looking:
+        client = subprocess.Popen([sys.executable, "-c", KILLED, url, ENDLESS])
+        try:
+            until(lambda: bool(looking.execute(IN_HAND, [ENDLESS]).fetchall()), "the statement has begun")
+        finally:
+            client.kill()
+            client.wait()
+        until(lambda: not looking.execute(IN_HAND, [ENDLESS]).fetchall(), "the statement ends")
+    [outcome] = connected(Timeouts()).record("acme", [use("after")])
+    assert outcome.status == "recorded", "the ledger's lock is free"
+
+
+def test_a_server_that_cannot_look_for_its_client_is_used_all_the_same(url: str) -> None:
+    """It refuses the option, as Windows does: here, as a value that no server takes."""
+    refused = f"{Timeouts().options(idle_s=1)} -c lock_timeout=7s".replace("check_interval=10000", "check_interval=-1")
+    with connect(None, None, [url], {"options": refused}) as connection:
+        shown = [connection.execute(f"SHOW {name}".encode()).fetchall() for name in ("lock_timeout", CLIENT_CHECK)]
+    assert shown == [[("7s",)], [("0",)]]
+    with pytest.raises(psycopg.OperationalError, match="lock_timeout"):
+        connect(None, None, [url], {"options": "-c lock_timeout=-1"})
