@@ -3,6 +3,11 @@
 Every journal says what its entries say, and the journals of a period follow each other without a gap; a reversal takes
 back exactly one, and a re-issue takes its place. So every entry of a cut that has ended is in exactly one journal that
 is in force (ACCOUNTING section 8, number 9). Every file is what was handed over.
+An export of an open month ends a cut, which the log has (``period.cut``); so its journal cannot be gone, whatever else
+was taken away with it. The journal of a closed month is made as it is first exported, which is no event: of a month
+that was only exported after its close, an owner of the database can remove every trace here. Nothing of the books is
+lost with it, as an export makes it again from the log; that it was handed over, the general ledger knows.
+
 What was allowed is the event it became. Owns: these tables against the log. A detail file is kept as its hash alone;
 it is rendered and compared whenever it is asked for, and not here.
 """
@@ -10,9 +15,10 @@ it is rendered and compared whenever it is asked for, and not here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
@@ -28,6 +34,11 @@ from subledger.periods import Period
 from subledger.store.approvals import APPROVED
 
 PERIODS: Final = "SELECT DISTINCT period FROM journals WHERE ledger = :ledger ORDER BY period"
+CUTS: Final = """
+-- The events that ended a cut, in order: the first one ended cut 1.
+SELECT type, data FROM events
+WHERE ledger = :ledger AND type IN ('period.closed', 'period.cut') AND type <> 'credits.consumed' ORDER BY position
+"""
 EXPORTS: Final = """
 -- Files that were handed over, with the hash of the bytes that are kept (NULL: detail, of which none are).
 SELECT export_id, period, number, format, detail, filename, media_type, content_hash,
@@ -71,6 +82,7 @@ def journal_faults(
         yield from _intervals(name, journals, open_cut)
         for journal in journals:
             yield from _lines(journal, _sums(journal, months[journal.period], totals, rules))
+    yield from _cut_and_gone(connection, ledger, known.values(), broken)
     yield from customer_faults(connection, ledger, known.values())
     for row in connection.execute(sa.text(EXPORTS), {"ledger": ledger}, execution_options=STREAMED):
         if row.period not in broken:
@@ -97,6 +109,20 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
             yield _journal(f"{period}-{journal.number}", f"journal {journal.name} holds a cut that has not ended",
                            f"below {open_cut}", journal.to_cut)  # fmt: skip
         before = journal.to_cut
+
+
+def _cut_and_gone(
+    connection: sa.Connection, ledger: str, journals: Iterable[Journal], broken: Container[str]
+) -> Iterator[Breach]:
+    """Interim exports that the log has and that left no journal: both are of one commit."""
+    ends = {(str(journal.period), journal.to_cut) for journal in journals if journal.correction is None}
+    for cut, (type, data) in enumerate(connection.execute(sa.text(CUTS), {"ledger": ledger}), start=1):
+        period = msgspec.json.decode(data)["period"]
+        if type == "period.cut" and period not in broken and (period, cut) not in ends:
+            yield _journal(
+                period, f"{period} was exported through cut {cut}, as the log says, and no journal of it ends there",
+                f"a journal of {period} through cut {cut}", None,
+            )  # fmt: skip
 
 
 def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) -> Iterator[Breach]:

@@ -165,18 +165,6 @@ def check_reason(reason: str, doing: str) -> None:
         )  # fmt: skip
 
 
-def take_cut(recorder: Recorder, ledger: str, period: Period, *, by: str | None = None) -> int:
-    """Ends the open cut, for an export of a period that is still open. Returns the cut that ended."""
-    ended: list[int] = []
-
-    def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
-        ended.append(state.open_cut)
-        return [cut_event(connection, state, position, period, by=by)]
-
-    _position(recorder.transact(ledger, plan))
-    return ended[-1]
-
-
 def cut_event(
     connection: WriteConnection, state: LedgerState, position: int, period: Period, *, by: str | None = None
 ) -> Event:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
 from projections.journals import close as closing
-from projections.journals.close import close_period, reopen_period, take_cut
+from projections.journals.close import close_period, reopen_period
 from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
 from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.journals.pairs import entries_behind_line
@@ -381,12 +381,6 @@ def test_two_callers_at_once_make_one_journal(service: Subledger, database: Data
     assert all(result == results[0] for result in results)
     assert len(results[0]) == 1
     assert state(database, ledger)[1] == 2
-
-
-def test_a_cut_can_be_taken_by_itself(service: Subledger, database: Database, ledger: str) -> None:
-    assert take_cut(service.recorder, ledger, JANUARY) == 1
-    assert take_cut(service.recorder, ledger, JANUARY) == 2
-    assert state(database, ledger) == (None, 3)
 
 
 def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(

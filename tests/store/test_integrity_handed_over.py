@@ -370,4 +370,45 @@ def test_all_journals_and_files_that_are_gone_are_missed(handed_over: tuple[Subl
     with past_triggers(url, "journals", "journal_exports") as connection:
         connection.execute("DELETE FROM journal_exports")
         connection.execute("DELETE FROM journals")
-    assert {d.subject for d in differences(service)} == {"journals", "journal_exports"}
+    assert {d.subject for d in differences(service)} == {"journals", "journal_exports", "2026-02"}
+
+
+def _take_away_without_a_trace(url: str, period: str) -> None:
+    """The owner takes away all journals and files of a month, and counts the rest anew."""
+    with past_triggers(url, "journals", "journal_exports", "tallies") as connection:
+        for table in ("journal_exports", "journals"):
+            gone = connection.execute(f"DELETE FROM {table} WHERE period = %s".encode(), (period,)).rowcount
+            assert gone
+            connection.execute("UPDATE tallies SET rows = rows - %s WHERE relation = %s", (gone, table))
+
+
+def test_a_journal_of_an_open_month_is_missed_by_the_log_itself(handed_over: tuple[Subledger, str]) -> None:
+    service, url = handed_over
+    _take_away_without_a_trace(url, "2026-02")
+    found = differences(service)
+    assert [(d.check, d.subject) for d in found] == [("journals", "2026-02")] * 2
+    assert found[0].message == "2026-02 was exported through cut 2, as the log says, and no journal of it ends there"
+    service.record(LEDGER, [_bought("late-3", "c1", "2026-02-27")])
+    export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
+    assert [d.subject for d in differences(service)] == ["2026-02"] * 2, "another journal is not those that are gone"
+
+
+def test_a_journal_of_a_closed_month_that_is_gone_without_a_trace_is_made_again_byte_for_byte(
+    handed_over: tuple[Subledger, str],
+) -> None:
+    """That one cannot be missed: the log does not say who exported a closed month. Nor is anything of it lost."""
+    service, url = handed_over
+
+    def exported() -> list[str]:
+        formats = (("csv", False), ("beancount", False), ("beancount", True))
+        return [
+            made.content_hash
+            for format, detail in formats
+            for made in export(service.recorder, service.database, LEDGER, JANUARY, format, detail=detail)
+        ]
+
+    before = exported()
+    _take_away_without_a_trace(url, "2026-01")
+    assert differences(service) == []
+    assert exported() == before
+    assert differences(service) == []
