@@ -362,7 +362,7 @@ def test_a_table_that_is_distributed_otherwise_is_refused_by_name(
 def test_the_log_keeps_its_guard_while_its_copy_is_emptied(pretended: str) -> None:
     statements = distribute(pretended, dry_run=True).statements
     assert statements[0].startswith("LOCK TABLE ledgers"), "no batch is in flight"
-    for table in NEVER_TRUNCATED:
+    for table in {*NEVER_TRUNCATED} - STAYS:
         at = statements.index(f"SELECT truncate_local_data_after_distributing_table('{table}')")
         assert statements[at - 2 : at + 3] == (
             "SET LOCAL citus.enable_ddl_propagation = off",
@@ -371,7 +371,7 @@ def test_the_log_keeps_its_guard_while_its_copy_is_emptied(pretended: str) -> No
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER never_truncated",
             "SET LOCAL citus.enable_ddl_propagation = on",
         )
-    assert sum("DISABLE TRIGGER" in statement for statement in statements) == len(NEVER_TRUNCATED)
+    assert sum("DISABLE TRIGGER" in statement for statement in statements) == len({*NEVER_TRUNCATED} - STAYS)
 
 
 def test_the_connections_of_our_code_are_watched(database: Database) -> None:

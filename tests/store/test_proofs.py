@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
@@ -142,7 +143,7 @@ def test_a_month_whose_money_was_not_remeasured_is_not_closed(
 
 @pytest.mark.parametrize(("before", "after"), [SHIPPED_POLICIES[:2], SHIPPED_POLICIES[1::-1], SHIPPED_POLICIES[1:]])
 def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_is_not(
-    service: Subledger, new_ledger: NewLedger, before: str, after: str
+    service: Subledger, new_ledger: NewLedger, owner_url: str, before: str, after: str
 ) -> None:
     """Bought under one policy, used up under another: the liability ends at nothing under both."""
     ledger = new_ledger(policy=before)
@@ -150,13 +151,13 @@ def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_i
 
     service.recorder.transact(ledger, lambda *_: [policy_event(2, after, datetime(2026, 1, 7, tzinfo=UTC))])
     _recorded(service, ledger, _use("10", 7), _buy("b3"))
-    with service.database.write() as connection:
+    with psycopg.connect(owner_url) as connection:
         connection.execute(
             "UPDATE posting_rules SET debit = 'refunds_payable' WHERE ledger = %s AND policy = 2"
             " AND kind = 'consumption' AND debit = 'prepaid_liability'", (ledger,),
         )  # fmt: skip
     _refused(service, ledger, "in USD: 16 credits left, prepaid_liability 2600 (2600 functional), carrying amount 1600")
-    with service.database.write() as connection:
+    with psycopg.connect(owner_url) as connection:
         connection.execute(
             "UPDATE posting_rules SET debit = 'prepaid_liability' WHERE ledger = %s AND policy = 2"
             " AND kind = 'consumption' AND debit = 'refunds_payable'", (ledger,),
