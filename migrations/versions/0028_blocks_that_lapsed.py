@@ -1,12 +1,12 @@
 """An index of the blocks that expired, by customer, so that a refusal names the last of them without reading the rest.
 
-Revision: 0027, after 0026
+Revision: 0028, after 0027
 """
 
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
