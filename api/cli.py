@@ -7,11 +7,10 @@ network is unavailable. Every one of 1 to 4 comes with a sentence, none with a t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -39,7 +38,7 @@ from api.commands import (
 )
 from api.commands.approvals import By, whoami
 from api.commands.policies import policy_named
-from api.event_files import EventLines, Refusals
+from api.event_files import EventLines, Refusals, RejectedLines
 from api.rejecting import first_sent
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.settings import connect, home, is_embedded, owner_url, upgrade
@@ -354,16 +353,16 @@ def record(
     """
     service = connect()
     rejected_path = Path("stdin.rejected.jsonl" if file == "-" else f"{file}.rejected.jsonl")
-    refusals = Refusals()
+    refusals, rejects = Refusals(), RejectedLines(rejected_path, partial(_warn_of_file, rejected_path))
     if file == "-":
-        counts = _record_lines(service, ledger, by, EventLines(sys.stdin.buffer, file), rejected_path, None, refusals)
+        counts = _record_lines(service, ledger, by, EventLines(sys.stdin.buffer, file), rejects, None, refusals)
     else:
         path = Path(file)
         if not path.is_file():
             raise InvalidInput(f"there is no file {file}", field="FILE", expected="a file, or -", found=file)
         with path.open("rb") as lines:
             reading = EventLines(lines, file)
-            counts = _record_lines(service, ledger, by, reading, rejected_path, path.stat().st_size, refusals)
+            counts = _record_lines(service, ledger, by, reading, rejects, path.stat().st_size, refusals)
     if json_:
         print_json(counts)
     else:
@@ -371,23 +370,23 @@ def record(
     if counts["rejected"]:
         for said in refusals.summary():
             err.print(said, markup=False)
-        err.print(f"rejected lines and their reasons, which can be recorded as they are: {rejected_path}")
+        if rejects.complete:
+            err.print(f"rejected lines and their reasons, which can be recorded as they are: {rejected_path}")
         err.print(f"they are kept until recorded or dismissed: subledger rejected list --ledger {ledger}")
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
 def _record_lines(
-    service: Subledger, ledger: str, by: str, reading: EventLines, rejected_path: Path, size: int | None,
+    service: Subledger, ledger: str, by: str, reading: EventLines, rejects: RejectedLines, size: int | None,
     refusals: Refusals,
 ) -> dict[str, int]:  # fmt: skip
     """How many became what; ``waiting`` only where something waits for a second person."""
-    name = rejected_path.name.removesuffix(".rejected.jsonl")
-    way = "stdin" if size is None else f"file:{name[:LONGEST_NAME]}"
+    way = "stdin" if size is None else f"file:{reading.name[:LONGEST_NAME]}"
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
     done = 0
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-    with _rejects(rejected_path) as rejects, terminal.progress("recording", size) as show:
+    with rejects, terminal.progress("recording", size) as show:
         while reading.batch:
             batch, kept, inputs = reading.batch, reading.kept, reading.inputs
             outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
@@ -412,18 +411,11 @@ def _record_lines(
     return counts
 
 
-@contextmanager
-def _rejects(path: Path) -> Iterator[IO[bytes]]:
-    """The file of rejected lines, opened before anything is recorded: if it cannot be written, nothing is recorded.
-
-    At the end it is there only if it has a line.
-    """
-    try:
-        with path.open("wb") as file:
-            yield file
-    finally:
-        if path.is_file() and not path.stat().st_size:
-            path.unlink()
+def _warn_of_file(path: Path, error: OSError) -> None:
+    err.print(
+        f"{path} cannot be written ({error.strerror or error}). Recording goes on: rejected lines are stored in the "
+        "database, and `subledger rejected list` shows them.", markup=False,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 A file of another kind is refused as a whole, saying what it seems to be: a CSV file has no line that is an event, and a
 thousand rejections would say so a thousand times.
 
-Owns: reading the lines. Does not own: recording them (cli).
+Owns: reading the lines, the file of rejected lines. Does not own: recording them (cli).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
+from pathlib import Path
 from shlex import quote
-from typing import Final
+from types import TracebackType
+from typing import IO, Final, Self
 
 from api.service import read_input
 from subledger.errors import InvalidInput, InvalidJson, SubledgerError
@@ -36,6 +39,7 @@ class EventLines:
     """
 
     def __init__(self, lines: Iterable[bytes], name: str) -> None:
+        self.name = Path(name).name
         numbered = enumerate(lines, start=1)
         first = list(_first_lines(numbered))
         check_shape([line for _, line in first if line.removeprefix(_BOM).strip()], name)
@@ -64,6 +68,55 @@ class Refusals:
         """A line for each code, the most frequent first."""
         ordered = sorted(self._of.items(), key=lambda item: (-item[1][0], item[0]))
         return [f"{count:>8} {code}, such as {sample}" for code, (count, sample) in ordered]
+
+
+class RejectedLines:
+    """FILE.rejected.jsonl, which is there at the end only if it has a line.
+
+    Rejected lines are stored in the database first. If the file cannot be written, ``warn`` is called, once, and
+    recording goes on: a folder that is read-only is no reason to refuse events.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[OSError], None]) -> None:
+        self._path = path
+        self._warn = warn
+        self._file: IO[bytes] | None = None
+        self.complete = True
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = self._path.open("wb")
+        except OSError as error:
+            self._give_up(error)
+        return self
+
+    def write(self, line: bytes) -> None:
+        """Adds a line, while the file can be written."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(line)
+        except OSError as error:
+            self._give_up(error)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.close()  # what is buffered is written now, and may fail as any write
+            if self._path.is_file() and not self._path.stat().st_size:
+                self._path.unlink()
+        except OSError as fault:
+            self._give_up(fault)
+
+    def _give_up(self, error: OSError) -> None:
+        file, self._file = self._file, None
+        if self.complete:
+            self.complete = False
+            self._warn(error)
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
 
 def read_line(line: bytes, number: int) -> Input:

@@ -17,7 +17,7 @@ import psycopg
 
 from api.cli import _record_lines as record_lines  # what `subledger record` does with the bytes of a file
 from api.event_files import BATCH as FILE_BATCH
-from api.event_files import EventLines, Refusals
+from api.event_files import EventLines, Refusals, RejectedLines
 from api.service import LedgerSettings, Subledger
 from subledger.events import Event, read_event
 from subledger.persons import NOBODY
@@ -138,11 +138,15 @@ def _round_of_batches(writer: Writer, raw: Raw) -> Round:
     return rate_round(writer.size.round_events, own_s, limit_s)
 
 
+def _unwritable(error: OSError) -> None:
+    raise error
+
+
 def _round_of_lines(writer: Writer, raw: Raw) -> Round:
     first, count = writer.position + 1, writer.size.round_events
     lines = BytesIO(b"\n".join(orjson.dumps(document) for document in writer.next_usage(count)))
     with tempfile.TemporaryDirectory() as directory:
-        rejected = Path(directory) / "rejected.jsonl"
+        rejected = RejectedLines(Path(directory) / "rejected.jsonl", _unwritable)
         own_s = seconds(
             lambda: record_lines(
                 writer.service, writer.ledger, NOBODY, EventLines(lines, "-"), rejected, None, Refusals()

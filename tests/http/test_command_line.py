@@ -316,3 +316,26 @@ def _row(table: str, *first: str) -> list[str]:
     rows = [[cell.strip() for cell in line.strip()[1:-1].split("│")] for line in table.splitlines() if "│" in line]
     [found] = [row for row in rows if row[: len(first)] == list(first)]
     return found
+
+
+def test_a_corrected_file_of_rejected_lines_records_them_and_closes_their_rejections(run: Run, tmp_path: Path) -> None:
+    run("ledger", "create", "mended", "--currency", "USD")
+    file = tmp_path / "events.jsonl"
+    file.write_text(
+        _lines(BUY, {**USE, "data": {"credits": 400}}, {**USE, "id": "late", "subject": "c2"}) + "{broken\n"
+    )
+    assert _json(run("record", str(file), "--ledger", "mended", "--json"), 3)["rejected"] == 3
+    rejected = Path(f"{file}.rejected.jsonl")
+    lines = [json.loads(line) for line in rejected.read_text().splitlines()]
+    lines[0]["event"]["data"]["credits"] = "400"
+    lines[1]["event"]["subject"] = "c1"
+    lines[2]["event"] = {**USE, "id": "whole"}
+    rejected.write_text(_lines(*lines))
+    done = _json(run("record", str(rejected), "--ledger", "mended", "--json"), 3)
+    assert done == {"recorded": 2, "duplicates": 0, "rejected": 1}, "1,000 credits are two uses of 400"
+    items = _json(run("rejected", "list", "--ledger", "mended", "--state", "all", "--json"))["items"]
+    assert sorted((item["code"], item["id"] or "", item["state"]) for item in items) == [
+        ("insufficient_credits", "late", "corrected"), ("insufficient_credits", "whole", "open"),
+        ("invalid_json", "", "open"), ("wrong_type", "use", "corrected"),
+    ]  # fmt: skip
+    assert not Path(f"{file}.rejected.jsonl.rejected.jsonl.rejected.jsonl").exists()

@@ -31,10 +31,16 @@ full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this syst
 
 @pytest.fixture
 def run(owner_url: str, tmp_path: Path) -> Callable[..., Result]:
-    def call(*arguments: str, **changes: str) -> Result:
+    def call(*arguments: str, stdin: str | None = None, **changes: str) -> Result:
         environment = {**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200", **changes}
         return subprocess.run(
-            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+            [COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            timeout=300,
+            input=stdin,
         )
 
     return call
@@ -99,14 +105,36 @@ def test_files_that_cannot_be_written_are_one_sentence(
     assert "a-file" in _is_one_sentence(exported)
 
 
-def test_nothing_is_recorded_if_reasons_could_not_be_kept(
-    run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
+@pytest.mark.parametrize("file", ["e.jsonl", "-"])
+def test_a_file_of_rejected_lines_that_cannot_be_made_keeps_no_event_from_being_recorded(
+    file: str, run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
     ledger = new_ledger()
-    (tmp_path / "e.jsonl").write_text(json.dumps(BUY) + "\n{broken\n")
-    (tmp_path / "e.jsonl.rejected.jsonl").mkdir()
-    _is_one_sentence(run("record", "e.jsonl", "--ledger", ledger))
-    assert service.record(ledger, [BUY])[0].status == "recorded"
+    lines = json.dumps(BUY) + "\n{broken\n"
+    (tmp_path / "e.jsonl").write_text(lines)
+    taken = "stdin.rejected.jsonl" if file == "-" else f"{file}.rejected.jsonl"
+    (tmp_path / taken).mkdir()
+    done = run("record", file, "--ledger", ledger, stdin=lines)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.strip() == "recorded 1, duplicates 0, rejected 1"
+    assert f"{taken} cannot be written (Is a directory)" in done.stderr
+    assert "rejected list" in done.stderr
+    assert "as they are:" not in done.stderr, "no file is named that is not there"
+    assert service.record(ledger, [BUY])[0].status == "duplicate"
+    assert "invalid_json" in run("rejected", "counts", "--ledger", ledger).stdout
+
+
+@full_disk
+def test_a_disk_that_is_full_of_rejected_lines_keeps_no_event_from_being_recorded(
+    run: Callable[..., Result], new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    ledger = new_ledger()
+    broken = "".join(f"{{broken {n}\n" for n in range(500))
+    (tmp_path / "e.jsonl").write_text(json.dumps(BUY) + "\n" + broken)
+    (tmp_path / "e.jsonl.rejected.jsonl").symlink_to("/dev/full")
+    done = run("record", "e.jsonl", "--ledger", ledger)
+    assert (done.returncode, done.stdout.strip()) == (3, "recorded 1, duplicates 0, rejected 500")
+    assert "cannot be written (No space left on device)" in done.stderr
 
 
 @full_disk

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from api.app import create_app
 from api.cli import _record_lines as record_lines
-from api.event_files import EventLines, Refusals
+from api.event_files import EventLines, Refusals, RejectedLines
 from api.keys import create_key
 from api.service import Subledger
 from subledger.rejections import MAX_SENT
@@ -163,7 +163,7 @@ def _statuses_of_a_file(service: Subledger, ledger: str, documents: list[Any], p
     rejected_path = path.with_name("events.jsonl.rejected.jsonl")
     before = _position(service, ledger)
     reading = EventLines(BytesIO(lines), path.name)
-    record_lines(service, ledger, "ann", reading, rejected_path, len(lines), Refusals())
+    record_lines(service, ledger, "ann", reading, RejectedLines(rejected_path, pytest.fail), len(lines), Refusals())
     rejected = set()
     if rejected_path.exists():
         rejected = {json.loads(line)["line"] for line in rejected_path.read_text().splitlines()}
