@@ -7,6 +7,8 @@ network is unavailable. Every one of 1 to 4 comes with a sentence, none with a t
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path

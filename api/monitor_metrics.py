@@ -81,7 +81,7 @@ class MonitorMetrics(Collector):
 
     def _add(self, families: _Families, ledger: str) -> None:
         try:
-            families.add(monitors.look(self._database, ledger, datetime.now(UTC)))
+            families.add(monitors.look_at_open(self._database, ledger, datetime.now(UTC)))
         except DatabaseUnavailable:
             raise
         except Exception as error:  # a changed row may fail in any way, and hides no other ledger

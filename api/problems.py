@@ -28,6 +28,7 @@ _STATUS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
     (errors.NotFound, 404),
     (errors.UnknownBlock, 404),
     (errors.Conflict, 409),
+    (errors.RejectionsChanged, 409),
     (errors.PeriodOutOfOrder, 409),
     (errors.PeriodNotClosed, 409),
     (errors.PeriodNotOver, 409),

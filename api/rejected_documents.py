@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
 
 import orjson
 
-from api.documents import money
+from api.documents import money, outcome
 from subledger.errors import InvalidInput
 from subledger.events import format_time
 from subledger.json_text import loads
 from subledger.money import format_credits
-from subledger.store.rejections import Kept
+from subledger.store.batch import DUPLICATE, RECORDED, REJECTED, WAITING, Outcome
+from subledger.store.rejections import Kept, Step
 
 Document = dict[str, Any]
+
+_STATUSES: Final = (RECORDED, DUPLICATE, REJECTED, WAITING)
 
 
 def rejection(kept: Kept) -> Document:
@@ -48,11 +53,11 @@ def rejection(kept: Kept) -> Document:
     return document
 
 
-def whole_rejection(kept: Kept) -> Document:
+def whole_rejection(kept: Kept, history: Sequence[Step]) -> Document:
     """One rejected event with what was sent, and with why: the problem document as it was answered last.
 
     ``event`` is the JSON that was sent, or null where it was none or is not kept whole; ``text`` is what is kept, byte
-    by byte where it is UTF-8.
+    by byte where it is UTF-8. ``history``: its dismissals and those that were taken back.
     """
     sent = kept.sent
     event: object = None
@@ -69,4 +74,15 @@ def whole_rejection(kept: Kept) -> Document:
         "whole": kept.whole,
         "content_hash": kept.content_hash.hex(),
         "error": orjson.loads(kept.problem),
+        "history": [
+            {"at": format_time(step.done_at), "action": step.action, "by": step.done_by, "reason": step.reason}
+            for step in history
+        ],
     }
+
+
+def retried(answers: Sequence[tuple[str, Outcome]], *, not_whole: int) -> Document:
+    """Outcomes of rejected events that were recorded again; ``not_whole``: so many could not be."""
+    items = [{"rejection_id": name, **outcome(each)} for name, each in answers]
+    counts = Counter(item["status"] for item in items)
+    return {"items": items, **{status: counts[status] for status in _STATUSES}, "not_whole": not_whole}

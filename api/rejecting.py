@@ -1,4 +1,4 @@
-"""Rejected events: kept before whoever sent them is answered, retried, dismissed.
+"""Rejected events: kept before whoever sent them is answered, retried, dismissed, reopened.
 
 Owns: these commands. Does not own: the table (store/rejections), what an event is (service).
 """
@@ -6,29 +6,43 @@ Owns: these commands. Does not own: the table (store/rejections), what an event 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
 import msgspec
+import structlog
 
 from api import metrics
-from subledger.errors import InvalidInput, InvalidValue, RejectionCut
+from subledger.errors import InvalidInput, InvalidValue, RejectionCut, RejectionsChanged
 from subledger.events import check_texts
 from subledger.json_text import loads
 from subledger.persons import NOBODY, kept_name
 from subledger.rejections import MAX_SENT, as_first_sent, read_rejection
-from subledger.store import rejections
+from subledger.store import dismissals, rejections
 from subledger.store.batch import REJECTED, Input, Outcome
 from subledger.store.database import Database
 from subledger.store.gathering import Gatherer
+from subledger.store.rejection_keeper import Keeper, Refusal
+
+log = structlog.get_logger("subledger.rejected")
 
 Done = TypeVar("Done")
 
 MAX_REASON: Final = 2_000
+MAX_DISMISSED: Final = 10_000
+"""Rejections that one call dismisses."""
+MAX_RETRIED: Final = 1_000
+"""Rejections that one call records again."""
 _AT_A_TIME: Final = 4
+_RETRIED_AT_ONCE: Final = 500
+_RETRIED_BYTES: Final = 8 * 1024 * 1024
+
+
+def _nothing(_: int) -> None:
+    pass
 
 
 class RejectedEvents:
@@ -36,7 +50,7 @@ class RejectedEvents:
 
     def __init__(self, database: Database, gatherer: Gatherer, read: Callable[[bytes], Input]) -> None:
         self._database = database
-        self._keeper = rejections.Keeper(database)
+        self._keeper = Keeper(database)
         self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
         self._gatherer = gatherer
         self._read = read
@@ -63,8 +77,18 @@ class RejectedEvents:
 
     def keep_unread(self, ledger: str, error: InvalidInput, sent: bytes, *, sender: str, way: str) -> None:
         """Keeps what was sent and is no list of events at all."""
-        refused = rejections.Refusal(rejection=read_rejection(sent), code=error.code, problem=error.as_document())
+        refused = Refusal(rejection=read_rejection(sent), code=error.code, problem=error.as_document())
         self._keeper.keep(ledger, [refused], sender=sender, way=way)
+        metrics.rejected([error.code])
+
+    def count_unread(self, ledger: str, error: InvalidInput, *, sender: str) -> None:
+        """Counts a call of a writer whose body was not taken in: too large, or of another media type.
+
+        Nobody knows which events were in it, so that there is one row a day, sender and code, which only counts: a
+        sender that goes on sending what nobody reads is seen, and fills nothing.
+        """
+        log.warning("a call was refused before its events were read", ledger=ledger, sender=sender, code=error.code)
+        self._keeper.count(ledger, error.code, error.as_document(), sender=sender)
         metrics.rejected([error.code])
 
     async def in_turn(self, work: Callable[[], Done]) -> Done:
@@ -77,32 +101,99 @@ class RejectedEvents:
     def retry(self, ledger: str, rejection_id: str, *, by: str = NOBODY) -> Outcome:
         """Records a rejected event as it is kept: recorded, a duplicate, or rejected once more, with why.
 
-        Raises UnknownRejection, and RejectionCut where not all of it is kept.
+        Raises UnknownRejection, RejectionSettled if it is dismissed, and RejectionCut if not all of it is kept.
         """
         with self._database.read() as connection:
             found = rejections.rejection(connection, ledger, rejection_id)
+        dismissals.check_retriable(found)
         if found.sent is None or not found.whole:
             raise RejectionCut(
                 f"rejection {rejection_id} was too long to be stored completely; send the event again from its source",
                 field="rejection", expected=f"at most {MAX_SENT} bytes", found=f"{found.sent_bytes} bytes",
             )  # fmt: skip
-        text = found.sent
-        outcomes = self._gatherer.record(ledger, [self._read(text)], by=by)
-        [outcome] = self.keep(ledger, outcomes, lambda _: text, sender=by, way="retry")
+        [outcome] = self._retry(ledger, [found.sent], by)
         return outcome
+
+    def retry_seen(
+        self, ledger: str, seen: Sequence[rejections.Open], *, by: str, done: Callable[[int], None] = _nothing
+    ) -> list[tuple[str, Outcome]]:
+        """Records open rejections, some at a time and in their order; those that are not kept whole are left out.
+
+        ``done`` is called with how many have been.
+        """
+        answers: list[tuple[str, Outcome]] = []
+        for chunk in _chunks([each for each in seen if each.whole]):
+            with self._database.read() as connection:
+                texts = rejections.texts(connection, ledger, chunk)
+            outcomes = self._retry(ledger, [texts[name] for name in chunk], by)
+            answers += zip(chunk, outcomes, strict=True)
+            done(len(answers))
+        return answers
+
+    def _retry(self, ledger: str, texts: list[bytes], by: str) -> list[Outcome]:
+        outcomes = self._gatherer.record(ledger, [self._read(text) for text in texts], by=by)
+        return self.keep(ledger, outcomes, texts.__getitem__, sender=by, way="retry")
+
+    def open_ones(
+        self, ledger: str, chosen: rejections.Chosen, *, limit: int, expected: int | None = None
+    ) -> list[rejections.Open]:
+        """The open ones among chosen rejections, ``limit`` at most.
+
+        Raises RejectionsChanged if there are more, or as many as ``expected`` are not there.
+        """
+        with self._database.read() as connection:
+            seen = rejections.open_rejections(connection, ledger, chosen, limit=limit + 1)
+        if len(seen) > limit or (expected is not None and len(seen) != expected):
+            found = str(len(seen)) if len(seen) <= limit else f"more than {limit}"
+            wanted = expected if expected is not None and expected <= limit else f"at most {limit}"
+            raise RejectionsChanged(
+                f"{found} open rejected events are chosen, not {wanted}; nothing was done: look at their number again, "
+                "or choose fewer", field="rejections", expected=str(wanted), found=found,
+            )  # fmt: skip
+        return seen
 
     def dismiss(self, ledger: str, rejection_id: str, reason: str, *, by: str) -> rejections.Kept:
         """Says of a rejected event that it will never be recorded, and why.
 
         Raises InvalidValue, UnknownRejection, RejectionSettled.
         """
-        if not 1 <= len(reason.strip()) <= MAX_REASON:
-            raise InvalidValue(
-                "a dismissal needs its reason", field="reason", expected=f"1 to {MAX_REASON} characters",
-                found=f"{len(reason)} characters",
-            )  # fmt: skip
-        check_texts({"reason": reason}, field="reason")
-        return rejections.dismiss(self._database, ledger, rejection_id, by=kept_name(by), reason=reason.strip())
+        text = _reason(reason)
+        return dismissals.dismiss(self._database, ledger, rejection_id, by=kept_name(by), reason=text)
+
+    def dismiss_seen(self, ledger: str, seen: Sequence[rejections.Open], reason: str, *, by: str) -> set[str]:
+        """Says so of many, as they were seen, for one reason. Returns the ids of those that are dismissed: not of what
+        was settled, or refused again, meanwhile. Raises InvalidValue.
+        """
+        return dismissals.dismiss_seen(self._database, ledger, seen, by=kept_name(by), reason=_reason(reason))
+
+    def reopen(self, ledger: str, rejection_id: str, reason: str, *, by: str) -> rejections.Kept:
+        """Takes a dismissal back, and says why. Raises InvalidValue, UnknownRejection, RejectionSettled."""
+        text = _reason(reason)
+        return dismissals.reopen(self._database, ledger, rejection_id, by=kept_name(by), reason=text)
+
+
+def _reason(reason: str) -> str:
+    if not 1 <= len(reason.strip()) <= MAX_REASON:
+        raise InvalidValue(
+            "the reason is missing or too long; say why in a sentence", field="reason",
+            expected=f"1 to {MAX_REASON} characters", found=f"{len(reason)} characters",
+        )  # fmt: skip
+    check_texts({"reason": reason}, field="reason")
+    return reason.strip()
+
+
+def _chunks(seen: Sequence[rejections.Open]) -> Iterator[list[str]]:
+    """Ids of so many rejections, and about so many bytes, as are recorded at a time."""
+    chunk: list[str] = []
+    size = 0
+    for each in seen:
+        if chunk and (len(chunk) >= _RETRIED_AT_ONCE or size + each.sent_bytes > _RETRIED_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(each.rejection_id)
+        size += each.sent_bytes
+    if chunk:
+        yield chunk
 
 
 def first_sent(text: bytes) -> bytes:
@@ -113,11 +204,11 @@ def first_sent(text: bytes) -> bytes:
         return text
 
 
-def _refusal(outcome: Outcome, sent: bytes) -> rejections.Refusal:
+def _refusal(outcome: Outcome, sent: bytes) -> Refusal:
     """A rejected outcome with what was sent."""
     error = outcome.error
     assert error is not None
-    return rejections.Refusal(
+    return Refusal(
         rejection=read_rejection(first_sent(sent)), code=error.code, problem=error.as_document(),
         position=outcome.decided_at_position,
     )  # fmt: skip

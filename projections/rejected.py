@@ -11,11 +11,24 @@ from typing import Any
 
 from subledger.events import format_time
 from subledger.money import format_credits, format_minor
-from subledger.store.rejections import Count
+from subledger.store.rejections import Counts, Open
 
 
-def summary(counts: Sequence[Count]) -> dict[str, Any]:
+def sums(seen: Sequence[Open]) -> dict[str, Any]:
+    """Number of some open rejections, with their credits and money."""
+    credits: dict[str, Decimal] = {}
+    amounts: dict[str, int] = {}
+    for each in seen:
+        if each.unit is not None and each.credits is not None:
+            credits[each.unit] = credits.get(each.unit, Decimal(0)) + each.credits
+        if each.currency is not None and each.amount_minor is not None:
+            amounts[each.currency] = amounts.get(each.currency, 0) + each.amount_minor
+    return {"rejections": len(seen), "credits": _credits(credits), "amounts": _amounts(amounts)}
+
+
+def summary(found: Counts) -> dict[str, Any]:
     """Number of rejected events, with their credits and money: by code, and in all."""
+    counts = found.by_code
     credits: dict[str, Decimal] = {}
     amounts: dict[str, int] = {}
     for count in counts:
@@ -25,6 +38,7 @@ def summary(counts: Sequence[Count]) -> dict[str, Any]:
             amounts[currency] = amounts.get(currency, 0) + minor
     return {
         "rejections": sum(count.rejections for count in counts),
+        "complete": found.complete,
         "attempts": sum(count.attempts for count in counts),
         "oldest": min((format_time(count.first_at) for count in counts), default=None),
         "credits": _credits(credits),

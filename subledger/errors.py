@@ -18,7 +18,7 @@
     │   ├── InsufficientCredits  NotYetExpired  ExceedsValue  ExceedsReceivable  ExceedsPayment  NothingOwed
     │   ├── ExceedsOverage  EstimateTooHigh
     │   ├── SamePerson  PersonRequired  ApprovalDecided  ApprovalRefused
-    │   ├── RejectionSettled  RejectionCut
+    │   ├── RejectionSettled  RejectionCut  RejectionsChanged
     │   ├── UnknownOriginal  NotReversible  ReversalExceedsOriginal  OverageSettled
     │   ├── InTheFuture  PeriodNotOver  ClockBackwards  SandboxLedger
     │   ├── PeriodOutOfOrder  PeriodNotClosed  UnmappedRole  NotRepresentable  DeliveryInHand  ChannelFixed
@@ -552,6 +552,12 @@ class RejectionCut(Refused):
     """The rejected event is not kept whole, so it cannot be recorded from here."""
 
     code = "rejection_cut"
+
+
+class RejectionsChanged(Refused):
+    """Another number of rejected events is chosen than the caller has seen."""
+
+    code = "rejections_changed"
 
 
 class PeriodOutOfOrder(Refused):

@@ -11,10 +11,9 @@ from api.commands.approvals import By, whoami
 from api.service import Subledger
 from api.settings import connect
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
-from projections.rejected import summary
+from projections.rejected import summary, sums
 from subledger.errors import InvalidInput
 from subledger.store import rejections
-from subledger.store.batch import REJECTED
 from subledger.store.ledgers import ledger_head
 
 rejected_app = typer.Typer(help="Events that were refused, until recorded or dismissed.", no_args_is_help=True)
@@ -26,7 +25,16 @@ From = Annotated[str | None, typer.Option("--from", help="Of events from this da
 To = Annotated[str | None, typer.Option("--to", help="Through this day.")]
 RejectionArgument = Annotated[str, typer.Argument(help="A rejection, such as rej-0123….", metavar="REJECTION")]
 
+Source = Annotated[str | None, typer.Option("--source", help="Only of this source of events.")]
+Sender = Annotated[str | None, typer.Option("--sender", help="Only from this sender: a key's or a user's name.")]
+Way = Annotated[str | None, typer.Option("--way", help="Only those that came so: http, file:NAME, stdin, retry.")]
+Every = Annotated[bool, typer.Option("--all", help="All that are open, oldest first.")]
+Rejections = Annotated[
+    list[str] | None, typer.Argument(help="Rejections, such as rej-0123….", metavar="[REJECTION]...")
+]
+
 _PAGE = 1_000
+_AT_MOST = 1_000_000
 
 
 def register(app: typer.Typer) -> None:
@@ -35,33 +43,35 @@ def register(app: typer.Typer) -> None:
 
 
 def _chosen(
-    service: Subledger, ledger: str, state: str, code: str | None, customer: str | None, from_: str | None,
-    to: str | None,
-) -> rejections.Chosen:  # fmt: skip
-    if state not in (*rejections.STATES, "all"):
+    service: Subledger, ledger: str, state: str, from_: str | None, to: str | None, only: dict[str, str | None]
+) -> rejections.Chosen:
+    if state not in (*rejections.STATES, rejections.ALL):
         raise InvalidInput(
             f"no rejection is in the state {state}", field="state",
-            expected=f"{', '.join(rejections.STATES)} or all", found=state[:60],
+            expected=f"{', '.join(rejections.STATES)} or {rejections.ALL}", found=state[:60],
         )  # fmt: skip
     with service.database.read() as connection:
         zone = ledger_head(connection, ledger).state.zone
     since, until = rejections.span(parse_day(from_, "--from"), parse_day(to, "--to"), zone)
     return rejections.Chosen(
-        state=None if state == "all" else state, code=code, customer=customer, since=since, until=until
-    )
+        state=None if state == rejections.ALL else state, since=since, until=until, code=only["code"],
+        customer=only["customer"], source=only["source"], sender=only["sender"], way=only["way"],
+    )  # fmt: skip
 
 
-def _all(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int | None = None) -> list[rejections.Kept]:
-    """So many of those chosen, or all."""
-    found: list[rejections.Kept] = []
-    while True:
-        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
-        after = (found[-1].first_at, found[-1].rejection_id) if found else rejections.START
+def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int) -> list[rejected_documents.Document]:
+    """The first of those chosen, so many at most."""
+    found: list[rejected_documents.Document] = []
+    after = rejections.START
+    while len(found) < limit:
+        size = min(_PAGE, limit - len(found))
         with service.database.read() as connection:
             page = rejections.rejections_page(connection, ledger, chosen, after=after, limit=size)
-        found += page
-        if len(page) < size or len(found) == limit:
-            return found
+        found += [rejected_documents.rejection(kept) for kept in page]
+        if len(page) < size:
+            break
+        after = (page[-1].first_at, page[-1].rejection_id)
+    return found
 
 
 @rejected_app.command("list")
@@ -70,6 +80,9 @@ def rejected_list(
     state: State = "open",
     code: Code = None,
     customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
     from_: From = None,
     to: To = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="So many at most.")] = 1_000,
@@ -80,8 +93,9 @@ def rejected_list(
     Example: subledger rejected list --ledger acme --code insufficient_credits
     """
     service = connect()
-    chosen = _chosen(service, ledger, state, code, customer, from_, to)
-    items = [rejected_documents.rejection(kept) for kept in _all(service, ledger, chosen, limit)]
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    chosen = _chosen(service, ledger, state, from_, to, only)
+    items = _some(service, ledger, chosen, limit)
     if json_:
         print_json(documents.page(items, None))
         return
@@ -106,6 +120,9 @@ def rejected_counts(
     state: State = "open",
     code: Code = None,
     customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
     from_: From = None,
     to: To = None,
     json_: Json = False,
@@ -115,7 +132,8 @@ def rejected_counts(
     Example: subledger rejected counts --ledger acme
     """
     service = connect()
-    chosen = _chosen(service, ledger, state, code, customer, from_, to)
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    chosen = _chosen(service, ledger, state, from_, to, only)
     with service.database.read() as connection:
         document = summary(rejections.counts(connection, ledger, chosen))
     if json_:
@@ -130,6 +148,8 @@ def rejected_counts(
         ],
         right=(1, 2, 3, 4),
     )  # fmt: skip
+    if not document["complete"]:
+        err.print("these are the oldest; there are more: choose fewer, as by --from and --to")
 
 
 def _sums(sums: dict[str, str]) -> str:
@@ -145,70 +165,150 @@ def rejected_show(rejection: RejectionArgument, ledger: LedgerOption, json_: Jso
     service = connect()
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        document = rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection))
+        history = rejections.steps(connection, ledger, rejection)
+        document = rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
     if json_:
         print_json(document)
         return
-    error = document.pop("error")
+    error, history = document.pop("error"), document.pop("history")
     rows = [(name, value) for name, value in document.items() if value is not None and name not in ("event", "detail")]
-    table(None, ("", ""), [*rows, *((f"error {name}", value) for name, value in error.items())])
+    steps = [(f"{step['action']} by {step['by']}", f"{step['at']}: {step['reason']}") for step in history]
+    table(None, ("", ""), [*rows, *((f"error {name}", value) for name, value in error.items()), *steps])
 
 
 @rejected_app.command("retry")
 def rejected_retry(
     ledger: LedgerOption,
-    rejection: Annotated[list[str] | None, typer.Argument(help="Rejections, such as rej-0123….")] = None,
+    rejection: Rejections = None,
     code: Code = None,
     customer: Customer = None,
-    every: Annotated[bool, typer.Option("--all", help="All that are open, oldest first.")] = False,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
+    from_: From = None,
+    to: To = None,
+    every: Every = False,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Records rejected events as they are kept; those still refused stay open. Exit 3 where one is.
+    """Records rejected events as they are kept; those still refused stay open. Exit 3 if one is.
 
-    A corrected event is recorded as any event, under its source and id.
+    A corrected event is recorded as any event, under its source and id. A dismissed one is reopened first.
 
     Example: subledger rejected retry --ledger acme --code insufficient_credits
     """
-    named = list(rejection or ())
-    if bool(named) == bool(code or customer or every):
-        raise typer.BadParameter("name rejections, or choose open ones with --code, --customer or --all")
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
     service = connect()
-    if not named:
-        chosen = _chosen(service, ledger, rejections.OPEN, code, customer, None, None)
-        # What is not kept whole cannot be recorded from here; it stays in the list.
-        named = [kept.rejection_id for kept in _all(service, ledger, chosen) if kept.whole]
-    items: list[dict[str, Any]] = []
-    with terminal.progress("retrying", len(named)) as show:
-        for name in named:
-            outcome = service.rejected.retry(ledger, name, by=by)
-            items.append({"rejection_id": name, **documents.outcome(outcome)})
-            show(len(items))
-    refused = sum(item["status"] == REJECTED for item in items)
-    if json_:
-        print_json({"items": items, "rejected": refused})
+    seen = _seen(service, ledger, rejection, from_, to, only, every)
+    if seen is None:
+        answers = [(name, service.rejected.retry(ledger, name, by=by)) for name in rejection or ()]
+        document = rejected_documents.retried(answers, not_whole=0)
     else:
-        rows = [(i["rejection_id"], i["id"], i["status"], i.get("position"), (i.get("error") or {}).get("code"))
-                for i in items]  # fmt: skip
+        with terminal.progress("retrying", len(seen)) as show:
+            answers = service.rejected.retry_seen(ledger, seen, by=by, done=show)
+        document = rejected_documents.retried(answers, not_whole=len(seen) - len(answers))
+    if json_:
+        print_json(document)
+    else:
+        rows = [
+            (i["rejection_id"], i["id"], i["status"], i.get("position"), (i.get("error") or {}).get("code"))
+            for i in document["items"]
+        ]
         table(None, ("rejection", "id", "status", "position", "code"), rows, right=(3,))
-    if refused:
+    if document["not_whole"]:
+        err.print(f"{document['not_whole']} are not stored completely: send them again from their source")
+    if document["rejected"]:
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
 @rejected_app.command("dismiss")
 def rejected_dismiss(
-    rejection: RejectionArgument,
     ledger: LedgerOption,
-    reason: Annotated[str, typer.Option("--reason", help="Why it will never be recorded.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why they will never be recorded.")],
+    rejection: Rejections = None,
+    code: Code = None,
+    customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
+    from_: From = None,
+    to: To = None,
+    every: Every = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before many are dismissed.")] = False,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Says that a rejected event will never be recorded, and why. It stays in the list, and can still be retried.
+    """Says that rejected events will never be recorded, and why. They stay in the list, and can be reopened.
 
-    Example: subledger rejected dismiss rej-0123456789abcdef0123 --ledger acme --reason "a test"
+    Many are dismissed for one reason, after their number and amount are shown and confirmed.
+
+    Example: subledger rejected dismiss --ledger acme --code insufficient_credits --reason "a load test" --yes
     """
-    document = rejected_documents.rejection(connect().rejected.dismiss(ledger, rejection, reason, by=by))
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    service = connect()
+    seen = _seen(service, ledger, rejection, from_, to, only, every)
+    if seen is None:
+        items = [
+            rejected_documents.rejection(service.rejected.dismiss(ledger, name, reason, by=by))
+            for name in rejection or ()
+        ]
+        document: dict[str, Any] = {"dismissed": len(items), "items": items}
+    else:
+        if seen and not yes:
+            _confirm(sums(seen))
+        done = service.rejected.dismiss_seen(ledger, seen, reason, by=by)
+        document = {"dismissed": len(done), **sums([each for each in seen if each.rejection_id in done])}
     if json_:
         print_json(document)
     else:
-        out.print(f"{rejection} is dismissed.")
+        out.print(f"dismissed {document['dismissed']}")
+    if seen is not None and document["dismissed"] < len(seen):
+        err.print(f"{len(seen) - document['dismissed']} were recorded, dismissed or refused again meanwhile")
+
+
+@rejected_app.command("reopen")
+def rejected_reopen(
+    rejection: RejectionArgument,
+    ledger: LedgerOption,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is not dismissed after all.")],
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Takes the dismissal of a rejected event back: it is open again, and can be retried.
+
+    Example: subledger rejected reopen rej-0123456789abcdef0123 --ledger acme --reason "no test after all"
+    """
+    document = rejected_documents.rejection(connect().rejected.reopen(ledger, rejection, reason, by=by))
+    if json_:
+        print_json(document)
+    else:
+        out.print(f"{rejection} is {document['state']} again.")
+
+
+def _seen(
+    service: Subledger, ledger: str, named: list[str] | None, from_: str | None, to: str | None,
+    only: dict[str, str | None], every: bool,
+) -> list[rejections.Open] | None:  # fmt: skip
+    """The open rejections that options choose; None if rejections are named instead."""
+    options = every or from_ or to or any(only.values())
+    if bool(named) == bool(options):
+        raise typer.BadParameter("name rejections, or choose open ones with options such as --code, or --all")
+    if named:
+        return None
+    chosen = _chosen(service, ledger, rejections.OPEN, from_, to, only)
+    return service.rejected.open_ones(ledger, chosen, limit=_AT_MOST)
+
+
+def _confirm(found: dict[str, Any]) -> None:
+    """Shows what would be dismissed, and ends the command if nobody agrees."""
+    amounts = (
+        ", ".join(filter(None, (_sums(found["credits"]), _sums(found["amounts"])))) or "no amount that can be read"
+    )
+    err.print(f"{found['rejections']} open rejected events will be dismissed: {amounts}")
+    try:
+        agreed = typer.confirm("Dismiss them?", err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        err.print("Nothing was dismissed; --yes dismisses without asking.")
+        raise typer.Exit(terminal.WRONG_USAGE)

@@ -20,7 +20,7 @@ from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Service, Text, caller_of, needs
 from api.routes.guarded import GuardedRoute, Handler, Router, takes_body
 from api.service import Subledger, read_inputs
-from subledger.errors import EventConflict, InvalidJson, InvalidValue, TooLarge
+from subledger.errors import EventConflict, InvalidInput, InvalidJson, InvalidValue, TooLarge
 from subledger.event_data import EVENT_TYPES
 from subledger.json_text import loads_each, texts_of
 from subledger.own_event_data import RESERVED_TYPES
@@ -99,6 +99,9 @@ async def record(request: Request, ledger: LedgerId) -> Response:
         keep_unread = partial(service.rejected.keep_unread, ledger, error, text, sender=caller, way=WAY)
         await service.rejected.in_turn(keep_unread)
         raise
+    except TooLarge as error:
+        await _count_unread(request, error)
+        raise
     if not inputs:
         await run_in_threadpool(_must_exist, service, ledger)
     outcomes = await service.gatherer.hand_in(ledger, inputs, by=caller)
@@ -109,12 +112,21 @@ async def record(request: Request, ledger: LedgerId) -> Response:
     return Response(orjson.dumps(document), _status(outcomes, single), media_type="application/json")
 
 
+async def _count_unread(request: Request, error: InvalidInput) -> None:
+    service: Subledger = request.app.state.service
+    ledger, sender = request.path_params["ledger"], caller_of(request)
+    await service.rejected.in_turn(partial(service.rejected.count_unread, ledger, error, sender=sender))
+
+
 class _DirectRoute(GuardedRoute):
     """A route whose endpoint takes the request as it is, with its body read.
 
     Resolving parameters and dependencies costs FastAPI more than recording an event costs us; the signature is for
     the OpenAPI document.
     """
+
+    async def not_taken_in(self, request: Request, error: InvalidInput) -> None:
+        await _count_unread(request, error)
 
     def answering(self) -> Handler:
         async def handle(request: Request) -> Response:

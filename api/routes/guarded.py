@@ -18,7 +18,14 @@ from fastapi.routing import APIRoute
 from api.bodies import Bodies, Bound, read_json
 from api.media_types import JSON, check_body
 from api.routes.dependencies import Right
-from subledger.errors import InvalidValue, RepeatedParameter, UnknownParameter
+from subledger.errors import (
+    InvalidInput,
+    InvalidValue,
+    RepeatedParameter,
+    TooLarge,
+    UnknownParameter,
+    UnsupportedMediaType,
+)
 from subledger.events import check_texts
 from subledger.visible_text import visible
 from subledger.wording import did_you_mean
@@ -58,9 +65,13 @@ class GuardedRoute(APIRoute):
             check_address(request, known)
             if bound is None:
                 return await answer(request)
-            check_body(request.headers, types)
             bodies: Bodies = request.app.state.bodies
-            text = await bodies.read(request, bound)
+            try:
+                check_body(request.headers, types)
+                text = await bodies.read(request, bound)
+            except (TooLarge, UnsupportedMediaType) as error:
+                await self.not_taken_in(request, error)
+                raise
             try:
                 document = await bodies.decode(text, decoding) if is_json and text else None
                 return await answer(_ReadRequest(request, text, document))
@@ -68,6 +79,9 @@ class GuardedRoute(APIRoute):
                 bodies.release(len(text))
 
         return handle
+
+    async def not_taken_in(self, request: Request, error: InvalidInput) -> None:
+        """Called before the answer if a body of a caller with the right is too large, or of a type that is not read."""
 
     def answering(self) -> Handler:
         """The handler behind the guard: FastAPI's."""

@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents, rejected_documents
 from api.access import Access
-from api.rejecting import MAX_REASON
+from api.rejecting import MAX_DISMISSED, MAX_REASON, MAX_RETRIED
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, check_day, needs
 from api.routes.guarded import Router
+from api.service import Subledger
 from projections.rejected import summary as summary_of
+from projections.rejected import sums
 from subledger.errors import EventConflict
 from subledger.event_data import parse_time
 from subledger.events import format_time
@@ -25,37 +27,63 @@ router = Router(prefix="/v1/ledgers/{ledger}/rejected", tags=["rejected events"]
 
 RejectionId = Annotated[str, Path(description="A rejection", examples=["rej-0123456789abcdef0123"], max_length=60)]
 State = Annotated[
-    Literal["open", "retried", "corrected", "dismissed"] | None,
+    Literal["open", "retried", "corrected", "dismissed", "all"],
     Query(
-        description="Only these. open: neither recorded nor dismissed; retried: recorded since with the same content; "
-        "corrected: recorded since under the same source and id with another"
+        description="Only these, or all. open: neither recorded nor dismissed; retried: recorded since with the same "
+        "content; corrected: recorded since under the same source and id with another"
     ),
 ]
 
 
 class Dismissal(BaseModel):
-    """The reason for which a rejected event will never be recorded."""
+    """The reason for which a rejected event will never be recorded, or for which its dismissal is taken back."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     reason: str = Field(min_length=1, max_length=MAX_REASON)
 
 
-async def _chosen(
-    state: State = None,
+_AS_SEEN = "as the summary of the same choice says, with state=open; if it is another number, nothing is done"
+
+
+class Dismissals(Dismissal):
+    """The reason for which the chosen events will never be recorded, and how many there are."""
+
+    rejections: int = Field(ge=0, le=MAX_DISMISSED, description=_AS_SEEN)
+
+
+class Retries(BaseModel):
+    """How many events are chosen to be recorded again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rejections: int = Field(ge=0, le=MAX_RETRIED, description=_AS_SEEN)
+
+
+async def _of(
     code: Annotated[Text, Query(description="Only with this reason", examples=["insufficient_credits"])] = None,
     customer: Text = None,
     source: Text = None,
     id: Text = None,
+    sender: Text = None,
+    way: Annotated[Text, Query(description="Only those that came so: http, file:NAME, stdin, retry")] = None,
     from_: Annotated[
         date | None, Query(alias="from", description="Of events from this day on; undated ones by when they came")
     ] = None,
     to: Annotated[date | None, Query(description="Through this day")] = None,
 ) -> dict[str, Any]:
     return {
-        "state": state, "code": code, "customer": customer, "source": source, "event_id": id,
+        "code": code, "customer": customer, "source": source, "event_id": id, "sender": sender, "way": way,
         "first": check_day(from_, "from"), "last": check_day(to, "to"),
     }  # fmt: skip
+
+
+OpenChoice = Annotated[dict[str, Any], Depends(_of)]
+"""A choice of open ones."""
+
+
+async def _chosen(choice: OpenChoice, state: State = "all") -> dict[str, Any]:
+    return {**choice, "state": None if state == rejections.ALL else state}
 
 
 Choice = Annotated[dict[str, Any], Depends(_chosen)]
@@ -84,7 +112,7 @@ def summary(service: Service, ledger: LedgerId, choice: Choice) -> dict[str, Any
     with service.database.read() as connection:
         chosen = _on(ledger_head(connection, ledger).state.zone, choice)
         counts = rejections.counts(connection, ledger, chosen)
-    return {"ledger": ledger, "state": chosen.state, **summary_of(counts)}
+    return {"ledger": ledger, "state": chosen.state or rejections.ALL, **summary_of(counts)}
 
 
 @router.get("/{rejection}", dependencies=[needs(Access.READER)])
@@ -92,7 +120,47 @@ def one(service: Service, ledger: LedgerId, rejection: RejectionId) -> dict[str,
     """One rejected event: as it was sent, why it was refused, and what has become of it."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        return rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection))
+        history = rejections.steps(connection, ledger, rejection)
+        return rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
+
+
+_CHANGED: dict[int | str, dict[str, Any]] = {409: {"description": "Another number of open rejected events is chosen"}}
+
+
+@router.post("/retry", dependencies=[needs(Access.WRITER)], responses=_CHANGED)
+def retry_many(
+    service: Service, ledger: LedgerId, choice: OpenChoice, caller: Caller, body: Annotated[Retries, Body()]
+) -> dict[str, Any]:
+    """Records the open rejected events that are chosen, as they are kept, oldest first.
+
+    Nothing is done unless there are as many as the caller says. Those that are refused once more stay open. Those
+    that are not kept whole are left out: send them from their source.
+    """
+    seen = service.rejected.open_ones(
+        ledger, _on(_zone(service, ledger), choice), limit=MAX_RETRIED, expected=body.rejections
+    )
+    answers = service.rejected.retry_seen(ledger, seen, by=caller)
+    return rejected_documents.retried(answers, not_whole=len(seen) - len(answers))
+
+
+@router.post("/dismiss", dependencies=[needs(Access.CONTROLLER)], responses=_CHANGED)
+def dismiss_many(
+    service: Service,
+    ledger: LedgerId,
+    choice: OpenChoice,
+    caller: Caller,
+    body: Annotated[Dismissals, Body(examples=[{"reason": "a test of the meter, never delivered", "rejections": 12}])],
+) -> dict[str, Any]:
+    """Says that the open rejected events that are chosen will never be recorded, and why.
+
+    Nothing is done unless there are as many as the caller says. What is recorded or refused again meanwhile is not
+    dismissed.
+    """
+    seen = service.rejected.open_ones(
+        ledger, _on(_zone(service, ledger), choice), limit=MAX_DISMISSED, expected=body.rejections
+    )
+    done = service.rejected.dismiss_seen(ledger, seen, body.reason, by=caller)
+    return {"dismissed": len(done), **sums([each for each in seen if each.rejection_id in done])}
 
 
 @router.post(
@@ -122,8 +190,25 @@ def dismiss(
     caller: Caller,
     body: Annotated[Dismissal, Body(examples=[{"reason": "a test of the meter, never delivered"}])],
 ) -> dict[str, Any]:
-    """Says that a rejected event will never be recorded, and why. It stays in the list, and can still be retried."""
+    """Says that a rejected event will never be recorded, and why. It stays in the list."""
     return rejected_documents.rejection(service.rejected.dismiss(ledger, rejection, body.reason, by=caller))
+
+
+@router.post("/{rejection}/reopen", dependencies=[needs(Access.CONTROLLER)])
+def reopen(
+    service: Service,
+    ledger: LedgerId,
+    rejection: RejectionId,
+    caller: Caller,
+    body: Annotated[Dismissal, Body(examples=[{"reason": "it was no test after all"}])],
+) -> dict[str, Any]:
+    """Takes the dismissal of a rejected event back: it is open again, and can be retried."""
+    return rejected_documents.rejection(service.rejected.reopen(ledger, rejection, body.reason, by=caller))
+
+
+def _zone(service: Subledger, ledger: str) -> tzinfo:
+    with service.database.read() as connection:
+        return ledger_head(connection, ledger).state.zone
 
 
 def _on(zone: tzinfo, choice: dict[str, Any]) -> rejections.Chosen:

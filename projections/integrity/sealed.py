@@ -2,7 +2,8 @@
 
 A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
 their columns; the counts of rows; that a delivery names an export, that its steps are all there, that what was sent is
-what its hash says. Does not own: whether what was handed over is what the log says (handed_over).
+what its hash says; that dismissals of rejections are those of their steps. Does not own: whether what was handed over
+is what the log says (handed_over).
 
 Who can write in the database past its triggers can make a seal anew: a single change is found, a forger who makes
 everything fit is not. The log, its checkpoints kept elsewhere and the general ledger are what stands against that one.
@@ -54,6 +55,40 @@ WHERE d.ledger = :ledger AND d.payload IS NULL AND d.payload_hash IS NOT NULL
   AND (d.part <> 0 OR d.payload_hash IS DISTINCT FROM e.content_hash)
 ORDER BY 1
 """
+DISMISSALS: Final = """
+-- Rejections whose dismissal is not the last one of their steps, or is none of them.
+SELECT r.rejection_id, r.dismissed_at, max(s.done_at) AS found FROM rejected_events r
+LEFT JOIN rejection_steps s ON s.ledger = :ledger AND s.rejection_id = r.rejection_id AND s.action = 'dismissed'
+WHERE r.ledger = :ledger AND (r.dismissed_at IS NOT NULL OR s.done_at IS NOT NULL)
+GROUP BY r.rejection_id, r.dismissed_at, r.dismissed_by, r.dismissed_reason
+HAVING max(s.done_at) IS DISTINCT FROM r.dismissed_at
+    OR count(*) FILTER (WHERE s.done_at = r.dismissed_at AND s.done_by = r.dismissed_by
+                          AND s.reason = r.dismissed_reason) <> 1
+ORDER BY r.rejection_id
+"""
+REOPENINGS: Final = """
+-- Rejections whose reopening is not the last one of their steps.
+SELECT r.rejection_id, r.reopened_at, max(s.done_at) AS found FROM rejected_events r
+LEFT JOIN rejection_steps s ON s.ledger = :ledger AND s.rejection_id = r.rejection_id AND s.action = 'reopened'
+WHERE r.ledger = :ledger AND (r.reopened_at IS NOT NULL OR s.done_at IS NOT NULL)
+GROUP BY r.rejection_id, r.reopened_at
+HAVING max(s.done_at) IS DISTINCT FROM r.reopened_at
+ORDER BY r.rejection_id
+"""
+STRAY_REJECTION_STEPS: Final = """
+SELECT s.rejection_id FROM rejection_steps s
+WHERE s.ledger = :ledger
+  AND NOT EXISTS (SELECT FROM rejected_events r WHERE r.ledger = :ledger AND r.rejection_id = s.rejection_id)
+ORDER BY s.rejection_id
+"""
+SETTLED: Final = """
+-- Rejections that are noted as recorded at a position at which no event of their key is.
+SELECT r.rejection_id, r.settled_position FROM rejected_events r
+WHERE r.ledger = :ledger AND r.settled_position IS NOT NULL AND NOT EXISTS (
+    SELECT FROM events e WHERE e.ledger = :ledger AND e.position = r.settled_position AND e.source = r.source
+    AND e.event_id = r.event_id)
+ORDER BY r.rejection_id
+"""
 TALLIES: Final = "SELECT relation, rows FROM tallies WHERE ledger = :ledger ORDER BY relation"
 
 
@@ -64,6 +99,7 @@ def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     yield from _missing(connection, ledger, COUNTED)
     yield from _missing(connection, EVERY_LEDGER, ("api_keys",))
     yield from _delivered(connection, ledger)
+    yield from _rejections(connection, ledger)
 
 
 def changed_rows(table: str, unsealed: tuple[str, ...]) -> str:
@@ -129,4 +165,25 @@ def _delivered(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
         yield Breach(
             check="deliveries", message=f"the content of delivery {row.delivery_id} does not match its hash",
             subject=row.delivery_id, expected=row.kept, found=row.found,
+        )  # fmt: skip
+
+
+def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
+    where = {"ledger": ledger}
+    for action, query in (("dismissal", DISMISSALS), ("reopening", REOPENINGS)):
+        for name, expected, found in connection.execute(sa.text(query), where):
+            yield Breach(
+                check="rejection_steps", subject=name,
+                message=f"the {action} of rejection {name} differs from its steps",
+                expected=expected and f"a step of {expected.isoformat()}", found=found and found.isoformat(),
+            )  # fmt: skip
+    for (name,) in connection.execute(sa.text(STRAY_REJECTION_STEPS), where):
+        yield Breach(
+            check="rejection_steps", message=f"a step refers to rejection {name}, which does not exist", subject=name
+        )
+    for name, position in connection.execute(sa.text(SETTLED), where):
+        yield Breach(
+            check="rejected_events", subject=name,
+            message=f"rejection {name} is noted as recorded at position {position}, and is not",
+            expected="an event of its source and id", found=position,
         )  # fmt: skip

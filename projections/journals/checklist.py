@@ -173,8 +173,8 @@ class _Looking:
         found = counts(self._connection, self._state.ledger, chosen)
         return Step(
             name="rejected", question="Are all rejected events of the month recorded or dismissed?",
-            state="attention" if found else "done", evidence=summary(found),
-            next=self._command(f"rejected list --to {self._period.last_day}") if found else None,
+            state="attention" if found.by_code else "done", evidence=summary(found),
+            next=self._command(f"rejected list --to {self._period.last_day}") if found.by_code else None,
         )  # fmt: skip
 
     def _rates(self) -> Step:

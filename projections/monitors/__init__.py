@@ -19,9 +19,11 @@ proves anything: that is what ``integrity`` and the close are for.
 
 from __future__ import annotations
 
-from projections.monitors.checking import Looked, check, look
+from projections.monitors.checking import Looked, check, look, look_at_open
 from projections.monitors.monitor import Monitor, Report
 from projections.monitors.notices import Notified, notify, watch
 from projections.monitors.settings import MonitorSettings
 
-__all__ = ["Looked", "Monitor", "MonitorSettings", "Notified", "Report", "check", "look", "notify", "watch"]
+__all__ = [
+    "Looked", "Monitor", "MonitorSettings", "Notified", "Report", "check", "look", "look_at_open", "notify", "watch",
+]  # fmt: skip

@@ -19,6 +19,7 @@ from projections.monitors.monitor import Looking, Monitor, Report
 from projections.monitors.settings import settings_of
 from projections.snapshots import LEDGER, keep_more
 from subledger.errors import DatabaseUnavailable
+from subledger.store import dismissals
 from subledger.store.database import Database
 from subledger.store.views import view
 
@@ -33,6 +34,8 @@ MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
     writers.stuck_writer,
 )
 _CLEARING_AT: Final = 5
+_LOOKS: Final = 20
+"""As many rejections are noted at once as a look reads: so many looks pass 200,000 that were recorded unnoticed."""
 _EVER: Final = date(8999, 12, 31)
 
 
@@ -40,12 +43,15 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     """A report, how many deliveries there are by general ledger and state, how many rejections are open by code, and
     what is left for the next look.
 
-    ``lags``: more than need be was added up, for want of a snapshot.
+    ``unsettled``: rejections that are recorded since, and not noted as such; not ``seen_all``: there are more than were
+    read. ``lags``: more than need be was added up, for want of a snapshot.
     """
 
     report: Report
     deliveries: dict[tuple[str, str], int]
     rejections: dict[str, int]
+    unsettled: int
+    seen_all: bool
     blocks: blocks.Looked | None
     lags: bool
 
@@ -56,7 +62,7 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
     It costs some twenty queries, none of which reads more than what is recent or waits. Only what makes the next look
     cheaper is written.
     """
-    looked = look(database, ledger, now)
+    looked = look_at_open(database, ledger, now)
     # What could not be left for the next time is no reason to keep the report back.
     with suppress(DatabaseUnavailable):
         if looked.blocks is not None:
@@ -66,8 +72,23 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
     return looked.report
 
 
+def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
+    """A look, after which it is noted which rejections are recorded since; and if not all were read, another look with
+    those out of the way."""
+    looked = look(database, ledger, now)
+    with suppress(DatabaseUnavailable):
+        for _ in range(_LOOKS):
+            if not looked.unsettled:
+                break
+            dismissals.settle(database, ledger)
+            if looked.seen_all:
+                break
+            looked = look(database, ledger, now)
+    return looked
+
+
 def look(database: Database, ledger: str, now: datetime) -> Looked:
-    """The same, writing nothing."""
+    """How every monitor of a ledger stands, writing nothing."""
     with view(database, ledger, now=now, as_of=_EVER) as opened:
         # What a look may read at most is guessed, by far: to compile it would cost more than all of it.
         opened.connection.execute(text("SET LOCAL jit = off"))
@@ -82,5 +103,6 @@ def look(database: Database, ledger: str, now: datetime) -> Looked:
         return Looked(
             report=Report(ledger=ledger, looked_at=now, position=opened.position, monitors=tuple(monitors)),
             deliveries=deliveries.deliveries_by_state(looking),
-            rejections={count.code: count.rejections for count in refused}, blocks=of_blocks, lags=books.lags,
+            rejections={count.code: count.rejections for count in refused.by_code},
+            unsettled=refused.found_recorded, seen_all=refused.complete, blocks=of_blocks, lags=books.lags,
         )  # fmt: skip

@@ -13,31 +13,36 @@ Owns: this monitor. Does not own: the rejections (``subledger.store.rejections``
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from typing import Final
 
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import Looking, Monitor
 from projections.rejected import summary
 from subledger.errors import InsufficientCredits
-from subledger.store.rejections import OPEN, Chosen, Count, counts
+from subledger.store.rejections import OPEN, Chosen, Count, Counts, counts
+
+READ_AT_MOST: Final = 10_000
+"""Open rejections that a look reads, the oldest ones. So many ring; what is more changes nothing about that."""
 
 
-def open_rejections(looking: Looking) -> list[Count]:
-    """The rejections that are neither recorded nor dismissed, by code."""
-    return counts(looking.connection, looking.ledger, Chosen(state=OPEN))
+def open_rejections(looking: Looking) -> Counts:
+    """The rejections that are neither recorded nor dismissed, by code; of very many the oldest."""
+    return counts(looking.connection, looking.ledger, Chosen(state=OPEN), most=READ_AT_MOST)
 
 
-def rejected(looking: Looking, found: Sequence[Count]) -> Monitor:
+def rejected(looking: Looking, found: Counts) -> Monitor:
     """Open rejections that are older than a moment, of codes that are not expected."""
     settings = looking.settings
     after_s, expected = settings.rejected_after_s, settings.rejected_expected
     before = looking.before(SHIPPED.rejected_after_s or 0 if after_s is None else after_s)
-    old: list[Count] = []
-    if any(count.first_at < before for count in found):
-        old = counts(looking.connection, looking.ledger, Chosen(state=OPEN, first_before=before))
+    old: tuple[Count, ...] = ()
+    if any(count.first_at < before for count in found.by_code):
+        aged_ones = Chosen(state=OPEN, first_before=before)
+        old = counts(looking.connection, looking.ledger, aged_ones, most=READ_AT_MOST).by_code
     rejecting = looking.state.on_shortfall == "reject"
     aged = sum(_unexpected(count, expected, rejecting=rejecting) for count in old)
-    beyond = sum(count.beyond for count in found)
+    beyond = sum(count.beyond for count in found.by_code)
     return looking.counted(
         "rejected", "Are all rejected events recorded or dismissed?", aged + beyond, "events",
         allowed=None if after_s is None else settings.rejected_events,

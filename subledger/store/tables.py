@@ -13,7 +13,7 @@ Texts, not surrogate keys, name customers, blocks and events: they are the billi
     counted, signed          tallies, checkpoints
     access                   api_keys
     waiting                  approvals
-    refused                  rejected_events
+    refused                  rejected_events, rejection_steps
     of customers, erasable   customer_attributes, erasures
 
 A table outside the log that nothing else proves has a ``seal``: a hash of the row, by a trigger (migrations/sealing).
@@ -53,7 +53,7 @@ metadata = MetaData(
 APP_ROLE = "subledger_app"
 APPEND_ONLY = ("batches", "events", "entries")
 HANDED_OVER: Final = (
-    "journals", "journal_exports", "journal_customers", "delivery_steps", "checkpoints", "erasures",
+    "journals", "journal_exports", "journal_customers", "delivery_steps", "checkpoints", "erasures", "rejection_steps",
 )  # fmt: skip
 """Outside the log, and never changed either."""
 ONLY_FORWARD: Final = {
@@ -64,6 +64,7 @@ ONLY_FORWARD: Final = {
     "approvals": ("state", "checker", "decided_at", "note"),
     "rejected_events": (
         "code", "problem", "position", "last_at", "attempts", "dismissed_at", "dismissed_by", "dismissed_reason",
+        "reopened_at", "settled_position",
     ),
     "api_keys": ("revoked_at", "revoked_by", "last_used_at"),
     "credential_grants": ("revoked_at", "revoked_by"),
@@ -72,7 +73,7 @@ ONLY_FORWARD: Final = {
 NEVER_TRUNCATED: Final = (*APPEND_ONLY, *HANDED_OVER, *ONLY_FORWARD)
 COUNTED: Final = (
     "api_keys", "approvals", "checkpoints", "credential_grants", "deliveries", "erasures", "journal_exports",
-    "journals", "rejected_events",
+    "journals", "rejected_events", "rejection_steps",
 )  # fmt: skip
 """Tables whose rows are counted as they are added, so that a missing one is detected: see ``tallies``."""
 EVERY_LEDGER: Final = "*"
@@ -713,18 +714,42 @@ rejected_events = Table(
     Column("dismissed_by", Text),
     Column("dismissed_reason", Text),
     _seal(),
+    _moment("reopened_at", nullable=True),
+    Column(
+        "settled_position",
+        BigInteger,
+        comment="of the event of its key that was found recorded after it; a note, so that it need not be looked for "
+        "again",
+    ),
     CheckConstraint("attempts >= 1 AND position >= 0 AND sent_bytes >= 0", name="counts_up"),
     CheckConstraint("num_nonnulls(amount_minor, currency) <> 1", name="money"),
     CheckConstraint("num_nonnulls(credits, unit) <> 1", name="credits"),
     CheckConstraint("num_nonnulls(dismissed_at, dismissed_by, dismissed_reason) IN (0, 3)", name="dismissal"),
     Index("ix_rejected_events_first_at", "ledger", "first_at", "rejection_id"),
     Index(
-        "ix_rejected_events_not_dismissed", "ledger", "first_at",
-        postgresql_where=text("dismissed_at IS NULL OR last_at > dismissed_at"),
+        "ix_rejected_events_open", "ledger", "first_at", "rejection_id",
+        postgresql_where=text(
+            "(dismissed_at IS NULL OR GREATEST(last_at, reopened_at) > dismissed_at)"
+            " AND COALESCE(settled_position, 0) <= position"
+        ),
     ),
     comment="Events that were refused, whoever sent them and however. Kept beside the log, never changed but for "
     "how often and why they were refused last, and their dismissal.",
 )  # fmt: skip
+
+rejection_steps = Table(
+    "rejection_steps",
+    metadata,
+    _ledger(),
+    Column("rejection_id", Text, primary_key=True),
+    Column("done_at", DateTime(timezone=True), primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("done_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _seal(),
+    CheckConstraint("action IN ('dismissed', 'reopened')", name="action"),
+    comment="Dismissals of rejected events, and those that were taken back: when, by whom and why. Never changed.",
+)
 
 api_keys = Table(
     "api_keys",

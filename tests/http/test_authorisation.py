@@ -51,8 +51,11 @@ POST   /v1/ledgers/{ledger}/approvals/{approval}/refuse               controller
 GET    /v1/ledgers/{ledger}/rejected                                  reader
 GET    /v1/ledgers/{ledger}/rejected/summary                          reader
 GET    /v1/ledgers/{ledger}/rejected/{rejection}                      reader
+POST   /v1/ledgers/{ledger}/rejected/retry                            writer
+POST   /v1/ledgers/{ledger}/rejected/dismiss                          controller
 POST   /v1/ledgers/{ledger}/rejected/{rejection}/retry                writer
 POST   /v1/ledgers/{ledger}/rejected/{rejection}/dismiss              controller
+POST   /v1/ledgers/{ledger}/rejected/{rejection}/reopen               controller
 GET    /v1/ledgers/{ledger}/customers                                 reader
 GET    /v1/ledgers/{ledger}/customers/{customer}/attributes           reader
 PUT    /v1/ledgers/{ledger}/customers/{customer}/attributes           writer

@@ -386,6 +386,7 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownRejection: "tests/store/test_rejections.py",
     errors.RejectionSettled: "tests/store/test_rejections.py",
     errors.RejectionCut: "tests/store/test_rejections.py",
+    errors.RejectionsChanged: "tests/http/test_rejected_many.py",
     errors.UnmappedRole: "tests/store/test_mapping.py",
     errors.CheckpointConflict: "tests/http/test_checkpoints.py",
     errors.UnknownCheckpoint: "tests/http/test_checkpoints.py",

@@ -84,6 +84,7 @@ DECIDED: dict[type[SubledgerError], tuple[bool, str]] = {
     errors.RequestTimedOut: (True, "the same body may arrive in time"),
     errors.UnknownCheckpoint: (False, SET_UP),
     errors.UnknownRejection: (False, SET_UP),
+    errors.RejectionsChanged: (False, "the caller has to see first how many there are now"),
     errors.RejectionCut: (False, "what was not kept does not come back; the sender has it"),
     errors.CredentialNotGranted: (False, SET_UP),
     errors.NotAuthenticated: (False, SET_UP),

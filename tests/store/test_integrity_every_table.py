@@ -62,6 +62,8 @@ MADE_UP: dict[str, dict[str, Any]] = {
     },
     "delivery_steps": {"delivery_id": "d", "step": 1, "state": "built"},
     "checkpoints": {"size": 0, "root": b""},
+    "rejected_events": {"settled_position": None, "reopened_at": None},
+    "rejection_steps": {"action": "dismissed"},
 }  # fmt: skip
 VALUES: dict[str, Any] = {
     "TEXT": "x", "BIGINT": 1, "INTEGER": 1, "SMALLINT": 1, "NUMERIC": 1, "DATE": "2026-01-01", "BOOLEAN": False,

@@ -16,7 +16,7 @@ from projections.monitors import Monitor, blocks, check, look, mismatch, payment
 from projections.monitors.settings import MonitorSettings, read_settings, set_settings, settings_of
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.posting import shipped_policy
-from subledger.store import rejections
+from subledger.store import rejection_keeper
 from tests.conftest import cloud_event
 from tests.store.tampering import LEDGER, tamper
 
@@ -372,7 +372,7 @@ def test_usage_that_is_refused_as_was_asked_for_rings_only_where_that_is_not_exp
 def test_what_is_only_counted_rings_at_once(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rejections, "KEPT_A_DAY", 1)
+    monkeypatch.setattr(rejection_keeper, "KEPT_A_DAY", 1)
     ledger = new_ledger()
     service.record(ledger, [use("u1"), use("u2"), use("u3")])
     rings = looked(service, ledger, "rejected")

@@ -13,11 +13,14 @@ import psycopg
 import pytest
 
 from api.service import Subledger
+from projections.monitors import look_at_open, rejected
+from projections.monitors.rejected import READ_AT_MOST
 from subledger.errors import InvalidValue, RejectionCut, RejectionSettled, UnknownLedger, UnknownRejection
 from subledger.rejections import read_rejection
-from subledger.store import rejections
+from subledger.store import dismissals, rejection_keeper, rejections
 from subledger.store.database import Database
-from subledger.store.rejections import BEYOND, START, Chosen, Keeper, Kept, Refusal
+from subledger.store.rejection_keeper import Keeper, Refusal
+from subledger.store.rejections import BEYOND, START, Chosen, Kept
 from subledger.store.tables import APP_ROLE, metadata
 from tests.conftest import NewLedger, cloud_event
 from tests.store.tampering import differences, tamper
@@ -123,7 +126,7 @@ def test_a_conflict_stays_open_until_it_is_dismissed(service: Subledger, new_led
     assert (again.state, again.attempts) == ("open", 2), "whoever dismissed it has not seen this"
     assert kept(service, ledger, Chosen(state="dismissed")) == []
     with service.database.read() as connection:
-        [count] = rejections.counts(connection, ledger, Chosen(state="open"))
+        [count] = rejections.counts(connection, ledger, Chosen(state="open")).by_code
     assert (count.code, count.rejections) == ("event_conflict", 1)
     once_more = service.rejected.dismiss(ledger, outcome.rejection_id, "again", by="dave")
     assert (once_more.state, once_more.dismissed_by) == ("dismissed", "dave")
@@ -186,15 +189,15 @@ def test_a_ledger_that_does_not_exist_keeps_nothing(service: Subledger, database
     with pytest.raises(UnknownLedger):
         service.record("no-such-ledger", [use("u1")])
     with database.read() as connection:
-        assert rejections.counts(connection, "no-such-ledger", EVERYTHING) == []
+        assert rejections.counts(connection, "no-such-ledger", EVERYTHING).by_code == ()
 
 
 @pytest.mark.parametrize("counted_every", [1, 1_000])
 def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_known_goes_on(
     counted_every: int, service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rejections, "KEPT_A_DAY", 3)
-    monkeypatch.setattr(rejections, "_COUNTED_EVERY", counted_every)
+    monkeypatch.setattr(rejection_keeper, "KEPT_A_DAY", 3)
+    monkeypatch.setattr(rejection_keeper, "_COUNTED_EVERY", counted_every)
     ledger = new_ledger()
     service.record(ledger, [use("u1", "5"), use("u2", "6")])
     outcomes = service.record(ledger, [use("u1", "5"), *(use(f"v{n}") for n in range(4)), {"id": "no event"}])
@@ -207,7 +210,7 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
         (None, True, "missing_field"): 1,
     }  # fmt: skip
     with service.database.read() as connection:
-        by_code = {count.code: count for count in rejections.counts(connection, ledger, EVERYTHING)}
+        by_code = {count.code: count for count in rejections.counts(connection, ledger, EVERYTHING).by_code}
     usage = by_code["insufficient_credits"]
     assert (usage.rejections, usage.attempts, usage.beyond) == (8, 9, 5)
     assert {unit: str(credits) for unit, credits in usage.credits.items()} == {"credit": "12"}
@@ -221,8 +224,8 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
 def test_beyond_the_bytes_of_a_day_the_text_is_left_out_and_all_else_is_kept(
     counted_every: int, service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rejections, "TEXT_A_DAY", 2_500)
-    monkeypatch.setattr(rejections, "_COUNTED_EVERY", counted_every)
+    monkeypatch.setattr(rejection_keeper, "TEXT_A_DAY", 2_500)
+    monkeypatch.setattr(rejection_keeper, "_COUNTED_EVERY", counted_every)
     ledger = new_ledger()
     for number in range(4):
         service.record(ledger, [use(f"u{number}", "5", product="x" * 1_000)])
@@ -266,18 +269,20 @@ def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
 KILLED = """
 import sys
 from api.service import Subledger
-from subledger.store import rejections
+from projections.monitors import look_at_open, rejected
+from projections.monitors.rejected import READ_AT_MOST
+from subledger.store import dismissals, rejection_keeper, rejections
 from subledger.store.database import Database
 import json, os, signal
 url, ledger, moment = sys.argv[1:]
 service = Subledger(Database(url))
-keep = rejections.Keeper.keep
+keep = rejection_keeper.Keeper.keep
 def killed(*arguments, **options):
     if moment == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     keep(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-rejections.Keeper.keep = killed
+rejection_keeper.Keeper.keep = killed
 service.record(ledger, json.loads(sys.stdin.read()))
 """
 
@@ -311,7 +316,10 @@ TAMPERING = [
     "UPDATE rejected_events SET position = position + 1 WHERE ledger = %s",
     "UPDATE rejected_events SET dismissed_at = NULL, dismissed_by = NULL, dismissed_reason = NULL WHERE ledger = %s",
     "UPDATE rejected_events SET dismissed_by = 'bob' WHERE ledger = %s",
+    "UPDATE rejected_events SET reopened_at = dismissed_at WHERE ledger = %s",
     "DELETE FROM rejected_events WHERE ledger = %s",
+    "UPDATE rejection_steps SET done_by = 'bob' WHERE ledger = %s",
+    "DELETE FROM rejection_steps WHERE ledger = %s",
 ]
 
 
@@ -353,13 +361,15 @@ def test_a_change_of_any_column_past_the_triggers_is_found(
         "amount_minor": ", currency = 'USD'",
         "currency": ", amount_minor = 1",
         "unit": ", credits = 1",
+        "reopened_at": ", dismissed_at = '2019-01-01', dismissed_by = 'a', dismissed_reason = 'b'",
         "dismissed_at": ", dismissed_by = 'a', dismissed_reason = 'b'",
         "dismissed_by": ", dismissed_at = now(), dismissed_reason = 'b'",
         "dismissed_reason": ", dismissed_at = now(), dismissed_by = 'a'",
     }.get(column, "")
     where = f"ledger = '{ledger}' AND event_id = 'u1'"
     tamper(owner_url, "rejected_events", f"UPDATE rejected_events SET {column} = {other}{together} WHERE {where}")
-    assert {found.check for found in differences(service, ledger)} == {"rejected_events"}
+    found = {found.check for found in differences(service, ledger)}
+    assert found - {"rejection_steps"} == {"rejected_events"}, "a dismissal without its step is one more"
 
 
 def test_a_rejection_that_is_taken_away_past_the_triggers_is_missed(
@@ -372,3 +382,91 @@ def test_a_rejection_that_is_taken_away_past_the_triggers_is_missed(
     tamper(owner_url, "rejected_events", f"DELETE FROM rejected_events WHERE ledger = '{ledger}' AND event_id = 'u1'")
     [found] = differences(service, ledger)
     assert (found.check, found.expected, found.found) == ("rejected_events", "3", "2")
+
+
+@pytest.mark.parametrize(
+    ("statement", "check"),
+    [
+        # The application's own rights: a reopening that says nobody's name, a note of an event that is not there.
+        ("UPDATE rejected_events SET reopened_at = now() WHERE ledger = %s", "rejection_steps"),
+        ("UPDATE rejected_events SET settled_position = 99 WHERE ledger = %s", "rejected_events"),
+        ("INSERT INTO rejection_steps SELECT %s, 'rej-none', now(), 'reopened', 'bob', 'x'", "rejection_steps"),
+    ],
+)
+def test_what_the_application_may_write_and_did_not_is_found(
+    statement: str, check: str, owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    [outcome] = service.record(ledger, [use("u1")])
+    service.rejected.dismiss(ledger, outcome.rejection_id or "", "a test", by="ann")
+    assert differences(service, ledger) == []
+    with psycopg.connect(owner_url) as connection:
+        connection.execute(f"SET ROLE {APP_ROLE}")
+        connection.execute(statement, (ledger,))  # type: ignore[call-overload]  # one of the constants above
+    assert check in {found.check for found in differences(service, ledger)}
+
+
+# --- reads are bounded ----------------------------------------------------------------------------------------------
+
+MANY = 200_000
+FILL = """
+INSERT INTO rejected_events (ledger, rejection_id, content_hash, sent, sent_bytes, source, event_id, type, customer,
+    occurred_at, data_hash, credits, unit, sender, way, first_at, code, problem, position, last_at, attempts)
+SELECT %(ledger)s, 'rej-' || n, '', '{}', 2, 'billing', 'v' || n, 'credits.consumed', 'ann', now(), '', 1, 'credit',
+       'meter', 'http', now() - interval '2 days' + n * interval '1 microsecond', 'missing_field', '{}', 0,
+       now() - interval '1 day', 1 FROM generate_series(1, %(rows)s) AS n
+"""
+
+
+def _rows_read(service: Subledger, ledger: str, most: int) -> int:
+    """How many rows of rejections a count of open ones reads, by an index or without, those that it throws away too."""
+    values = {**Chosen(state="open").parameters, "ledger": ledger, "most": most}
+    with service.database.read() as connection:
+        [(plan,)] = connection.exec_driver_sql(
+            "EXPLAIN (ANALYZE, FORMAT JSON) " + rejections._COUNTS["open"].strip().split("\n", 2)[2], values
+        ).all()
+
+    def read(node: dict[str, Any]) -> int:
+        below = sum(read(each) for each in node.get("Plans", ()))
+        if node.get("Relation Name") != "rejected_events":
+            return below
+        rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        return below + int(rows * node["Actual Loops"])
+
+    return read(plan[0]["Plan"])
+
+
+def test_a_look_at_200_000_open_rejections_reads_10_000_of_them(
+    owner_url: str, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    with psycopg.connect(owner_url) as owner:
+        owner.execute(FILL, {"ledger": ledger, "rows": MANY})
+        owner.execute("ANALYZE rejected_events")
+    most = READ_AT_MOST
+    with service.database.read() as connection:
+        found = rejections.counts(connection, ledger, Chosen(state="open"), most=most)
+    assert (found.by_code[0].rejections, found.complete) == (most, False)
+    assert _rows_read(service, ledger, most) == most
+    looked = look_at_open(service.database, ledger, datetime.now(UTC))
+    assert looked.report.named("rejected").rings
+    assert looked.rejections == {"missing_field": most}
+
+
+def test_rejections_that_are_recorded_since_are_read_once_and_never_again(
+    owner_url: str, service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejected, "READ_AT_MOST", 100)
+    monkeypatch.setattr(dismissals, "SETTLED_AT_ONCE", 100)
+    ledger = new_ledger()
+    batch = [use(f"u{n}") for n in range(450)]
+    service.record(ledger, [*batch, use("late", customer="bob")])
+    service.record(ledger, [buy(credits="450"), *batch])
+    looked = look_at_open(service.database, ledger, datetime.now(UTC))
+    assert looked.rejections == {"insufficient_credits": 1}, "those in the way are noted, and another look is had"
+    assert _rows_read(service, ledger, 100) == 1
+    assert {each.state for each in kept(service, ledger)} == {"retried", "open"}
+    service.record(ledger, [use("u1", "2")])
+    conflict = kept(service, ledger, Chosen(state="open", event_id="u1"))
+    assert [each.code for each in conflict] == ["event_conflict"]
+    assert differences(service, ledger) == []

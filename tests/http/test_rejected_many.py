@@ -1,0 +1,301 @@
+"""Many rejected events at once: dismissed for one reason, recorded again, counted; and what was done stays readable."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from api.keys import create_key
+from api.limits import MAX_EVENTS_BODY
+from api.service import Subledger
+from subledger.errors import RejectionsChanged
+from subledger.store import rejections
+from subledger.store.rejections import ALL, STATES, Chosen
+from tests.conftest import NewLedger, cloud_event
+
+COMMAND = str(Path(sys.executable).with_name("subledger"))
+Result = subprocess.CompletedProcess[str]
+JSON = {"content-type": "application/json"}
+
+
+def use(event_id: str, credits: Any = "1", customer: str = "ann") -> dict[str, Any]:
+    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits)
+
+
+def buy(block: str = "b", credits: str = "10", customer: str = "ann", price: str = "5.00") -> dict[str, Any]:
+    return cloud_event(
+        f"buy-{block}", "credits.purchased", customer, "2026-01-10T10:00:00Z",
+        block_id=block, credits=credits, price=price, currency="USD",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(owner_url: str, tmp_path: Path) -> Callable[..., Result]:
+    def call(*arguments: str, stdin: str = "") -> Result:
+        return subprocess.run(
+            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300, input=stdin,
+            env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
+        )  # fmt: skip
+
+    return call
+
+
+def states(client: TestClient, ledger: str, **query: Any) -> dict[str, str]:
+    items = client.get(f"/v1/ledgers/{ledger}/rejected", params={"limit": 1000, **query}).json()["items"]
+    return {item["id"] or item["code"]: item["state"] for item in items}
+
+
+# --- over HTTP ------------------------------------------------------------------------------------------------------
+
+
+def test_those_who_are_chosen_are_dismissed_for_one_reason_and_only_as_many_as_were_seen(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    base = f"/v1/ledgers/{ledger}/rejected"
+    client.post(
+        f"/v1/ledgers/{ledger}/events", json=[use("u1", "2"), use("u2", "3", "bob"), buy("c", "x", price="7.00")]
+    )
+    seen = client.get(f"{base}/summary", params={"state": "open", "code": "insufficient_credits"}).json()
+    assert (seen["rejections"], seen["credits"], seen["complete"]) == (2, {"credit": "5"}, True)
+    choice = {"code": "insufficient_credits"}
+    other = client.post(f"{base}/dismiss", params=choice, json={"reason": "a test", "rejections": 1})
+    assert (other.status_code, other.json()["code"], other.json()["found"]) == (409, "rejections_changed", "2")
+    assert set(states(client, ledger).values()) == {"open"}, "nothing was done"
+    done = client.post(f"{base}/dismiss", params=choice, json={"reason": "a test", "rejections": 2})
+    assert (done.status_code, done.json()) == (
+        200, {"dismissed": 2, "rejections": 2, "credits": {"credit": "5"}, "amounts": {}},
+    )  # fmt: skip
+    assert states(client, ledger) == {"u1": "dismissed", "u2": "dismissed", "buy-c": "open"}
+    for body in (
+        {"reason": "x"},
+        {"rejections": 1},
+        {"reason": "x", "rejections": 10_001},
+        {"reason": " ", "rejections": 1},
+    ):
+        assert client.post(f"{base}/dismiss", json=body).status_code == 422
+
+
+def test_those_who_are_chosen_are_recorded_again(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    base = f"/v1/ledgers/{ledger}/rejected"
+    client.post(
+        f"/v1/ledgers/{ledger}/events", json=[use("u1", "4"), use("u2", "4"), use("u3", "4"), use("v", customer="bob")]
+    )
+    client.post(f"/v1/ledgers/{ledger}/events", content=b"x" * 300_000, headers=JSON)
+    client.post(f"/v1/ledgers/{ledger}/events", json=buy())
+    assert client.post(f"{base}/retry", json={"rejections": 4}).json()["code"] == "rejections_changed"
+    done = client.post(f"{base}/retry", json={"rejections": 5}).json()
+    assert (done["recorded"], done["rejected"], done["not_whole"]) == (2, 2, 1)
+    assert sorted(item["status"] for item in done["items"]) == ["recorded", "recorded", "rejected", "rejected"]
+    found = states(client, ledger)
+    assert (found["v"], found["invalid_json"]) == ("open", "open")
+    assert sorted(found[name] for name in ("u1", "u2", "u3")) == ["open", "retried", "retried"]
+
+
+@pytest.mark.parametrize("state", [*STATES, ALL])
+def test_states_have_the_same_words_over_http_as_on_the_command_line(
+    state: str, client: TestClient, run: Callable[..., Result], new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    client.post(f"/v1/ledgers/{ledger}/events", json=[use("u1"), use("u2")])
+    page = client.get(f"/v1/ledgers/{ledger}/rejected", params={"state": state})
+    summary = client.get(f"/v1/ledgers/{ledger}/rejected/summary", params={"state": state})
+    assert (page.status_code, summary.status_code) == (200, 200)
+    listed = json.loads(run("rejected", "list", "--ledger", ledger, "--state", state, "--json").stdout)
+    counted = json.loads(run("rejected", "counts", "--ledger", ledger, "--state", state, "--json").stdout)
+    assert page.json()["items"] == listed["items"]
+    assert summary.json() == counted
+    assert counted["rejections"] == (2 if state in ("open", ALL) else 0)
+
+
+def test_a_dismissal_can_be_taken_back_and_its_history_stays(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    [result] = client.post(f"/v1/ledgers/{ledger}/events", json=use("u1")).json()["results"]
+    one = f"/v1/ledgers/{ledger}/rejected/{result['rejection_id']}"
+    assert client.post(f"{one}/reopen", json={"reason": "a slip"}).json()["code"] == "rejection_settled"
+    client.post(f"{one}/dismiss", json={"reason": "a test"})
+    retried = client.post(f"{one}/retry")
+    assert (retried.status_code, retried.json()["code"]) == (422, "rejection_settled")
+    assert "reopen it first" in retried.json()["detail"]
+    again = client.post(f"{one}/reopen", json={"reason": "no test after all"})
+    assert (again.status_code, again.json()["state"]) == (200, "open")
+    assert client.post(f"{one}/reopen", json={"reason": "twice"}).status_code == 422
+    client.post(f"/v1/ledgers/{ledger}/events", json=use("u1"))
+    client.post(f"{one}/dismiss", json={"reason": "a test indeed"})
+    client.post(f"/v1/ledgers/{ledger}/events", json=[buy(), use("u1")])
+    whole = client.get(one).json()
+    assert (whole["state"], whole["attempts"]) == ("retried", 2)
+    assert [(step["action"], step["by"], step["reason"]) for step in whole["history"]] == [
+        ("dismissed", "nobody", "a test"), ("reopened", "nobody", "no test after all"),
+        ("dismissed", "nobody", "a test indeed"),
+    ]  # fmt: skip
+    assert [step["at"] for step in whole["history"]] == sorted(step["at"] for step in whole["history"])
+
+
+def test_more_than_may_be_chosen_at_once_are_none(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1"), use("u2"), use("u3")])
+    with pytest.raises(RejectionsChanged, match="more than 2 open rejected events are chosen, not at most 2"):
+        service.rejected.open_ones(ledger, Chosen(), limit=2)
+
+
+# --- calls that are refused before there are events -------------------------------------------------------------------
+
+
+def test_a_writer_whose_calls_are_not_read_is_seen_and_a_stranger_leaves_nothing(
+    service: Subledger, new_ledger: NewLedger, keys_are_forgotten: None
+) -> None:
+    ledger = new_ledger()
+    client = TestClient(create_app(service))
+    secrets = {
+        role: create_key(service.database, ledger=ledger, role=role, name=role).secret for role in ("reader", "writer")
+    }
+    url = f"/v1/ledgers/{ledger}/events"
+    large, many = b" " * (MAX_EVENTS_BODY + 1), json.dumps([1] * 10_001).encode()
+
+    def calls(headers: dict[str, str]) -> list[int]:
+        return [
+            client.post(url, content=large, headers={**JSON, **headers}).status_code,
+            client.post(url, content=iter([large]), headers={**JSON, **headers}).status_code,
+            client.post(url, content=many, headers={**JSON, **headers}).status_code,
+            client.post(url, content=b"a,b", headers={"content-type": "text/csv", **headers}).status_code,
+        ]
+
+    bearer = {role: {"Authorization": f"Bearer {secret}"} for role, secret in secrets.items()}
+    assert calls({}) == [401] * 4
+    assert calls(bearer["reader"]) == [403] * 4
+    listing = f"/v1/ledgers/{ledger}/rejected"
+    assert client.get(listing, headers=bearer["reader"]).json()["items"] == []
+    for _ in range(2):
+        assert calls(bearer["writer"]) == [413, 413, 413, 415]
+    items = client.get(listing, headers=bearer["reader"]).json()["items"]
+    assert sorted((item["code"], item["sender"], item["way"], item["attempts"]) for item in items) == [
+        ("too_large", "writer", "counted", 6), ("unsupported_media_type", "writer", "counted", 2),
+    ]  # fmt: skip
+    retried = client.post(f"{listing}/{items[0]['rejection_id']}/retry", headers=bearer["writer"])
+    assert retried.json()["code"] == "rejection_cut"
+    summary = client.get(f"{listing}/summary", headers=bearer["reader"]).json()
+    assert (summary["rejections"], {code["not_kept_one_by_one"] for code in summary["codes"]}) == (8, {6, 2})
+
+
+# --- on the command line ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_what_it_would_dismiss_and_asks(
+    run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1", "2"), use("u2", "3", "bob")], by="meter")
+    (tmp_path / "e.jsonl").write_text(json.dumps(buy("c", "x", price="7.00")) + "\n")
+    assert run("record", "e.jsonl", "--ledger", ledger).returncode == 3
+    dismiss = ("rejected", "dismiss", "--ledger", ledger, "--reason", "a load test")
+    assert run(*dismiss).returncode == 2, "neither rejections nor options"
+    refused = run(*dismiss, "--sender", "meter", stdin="n\n")
+    assert (refused.returncode, "2 open rejected events will be dismissed: 5 credit" in refused.stderr) == (2, True)
+    assert run(*dismiss, "--all").returncode == 2, "nobody answers"
+    done = run(*dismiss, "--sender", "meter", stdin="y\n")
+    assert (done.returncode, done.stdout.strip()) == (0, "dismissed 2")
+    nothing = json.loads(run(*dismiss, "--way", "file:other.jsonl", "--yes", "--json").stdout)
+    assert nothing["dismissed"] == 0
+    file = json.loads(run(*dismiss, "--way", "file:e.jsonl", "--yes", "--json", "--by", "carol").stdout)
+    assert (file["dismissed"], file["amounts"]) == (1, {"USD": "7.00"})
+    [item] = json.loads(
+        run("rejected", "list", "--ledger", ledger, "--state", "dismissed", "--way", "file:e.jsonl", "--json").stdout
+    )["items"]
+    shown = run("rejected", "show", item["rejection_id"], "--ledger", ledger).stdout
+    assert "dismissed by carol" in shown
+    reopened = run("rejected", "reopen", item["rejection_id"], "--ledger", ledger, "--reason", "it was one", "--json")
+    assert json.loads(reopened.stdout)["state"] == "open"
+
+
+HOSTILE = '=1+1 [bold]x[/bold] \x1b[31m\u202e "q" ,;\n\r\t\ud7ff'
+
+
+def test_a_hostile_reason_is_text_everywhere(
+    run: Callable[..., Result], client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    [outcome] = service.record(ledger, [use("u1")])
+    name = outcome.rejection_id or ""
+    service.rejected.dismiss(ledger, name, HOSTILE, by="carol")
+    document = client.get(f"/v1/ledgers/{ledger}/rejected/{name}").json()
+    assert document["dismissed"]["reason"] == document["history"][0]["reason"] == HOSTILE.strip()
+    for arguments in (
+        ("show", name),
+        ("show", name, "--json"),
+        ("list", "--state", "all"),
+        ("list", "--json", "--state", "all"),
+    ):
+        done = run("rejected", *arguments, "--ledger", ledger)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout
+        assert "\u202e" not in done.stdout
+    assert "[bold]x[/bold]" in run("rejected", "show", name, "--ledger", ledger).stdout
+
+
+# --- at once ----------------------------------------------------------------------------------------------------------
+
+
+def _at_once(work: Callable[[int], Any], times: int) -> list[Any]:
+    begin, found = threading.Barrier(times), [None] * times
+
+    def one(number: int) -> None:
+        begin.wait()
+        found[number] = work(number)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_the_same_refused_event_from_several_at_once_is_one_rejection(
+    service: Subledger, client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    answers = _at_once(lambda _: client.post(f"/v1/ledgers/{ledger}/events", json=use("u1")), 6)
+    assert {answer.status_code for answer in answers} == {422}
+    assert len({answer.json()["results"][0]["rejection_id"] for answer in answers}) == 1
+    [item] = client.get(f"/v1/ledgers/{ledger}/rejected").json()["items"]
+    assert item["attempts"] == 6
+
+
+def test_several_who_retry_dismiss_and_send_the_same_at_once_do_not_hinder_each_other(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    batch = [use(f"u{n}", customer=f"c{n % 3}") for n in range(60)]
+    service.record(ledger, batch)
+    service.record(ledger, [buy(credits="1000", customer="c0")])
+    seen = service.rejected.open_ones(ledger, Chosen(), limit=100)
+
+    def work(number: int) -> Any:
+        if number < 2:
+            return service.rejected.retry_seen(ledger, seen, by="ann")
+        if number < 4:
+            return service.rejected.dismiss_seen(ledger, seen, "a test", by="carol")
+        return service.record(ledger, list(reversed(batch)))
+
+    found = _at_once(work, 6)
+    assert all(each is not None for each in found)
+    both = [found[2], found[3]]
+    assert not both[0] & both[1], "one of them dismisses it"
+    with service.database.read() as connection:
+        kept = rejections.rejections_page(connection, ledger, Chosen(), after=rejections.START, limit=100)
+        steps = {each.rejection_id: rejections.steps(connection, ledger, each.rejection_id) for each in kept}
+    assert {each.state for each in kept if each.customer == "c0"} == {"retried"}
+    for each in kept:
+        assert len(steps[each.rejection_id]) == sum(each.rejection_id in ids for ids in both)
