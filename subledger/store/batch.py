@@ -28,6 +28,7 @@ from subledger.errors import (
 from subledger.events import OWN_SOURCE, Event, canonical, differences
 from subledger.evolving import evolve
 from subledger.ledger import check_not_in_future, evolve_ledger
+from subledger.new_ids import check_new_ids
 from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
 from subledger.posting import post
@@ -172,6 +173,8 @@ class Writing:
             return _repeated(item, known, head)
         wallet, state = memory.wallet(item.customer), head.state
         try:
+            if approval is None:  # what waits may be from before the rule
+                check_new_ids(item, memory.knows_id)
             check_not_in_future(state, item, head.recorded_at)
             decision = decide(wallet, item, memory.context(state, item))
         except (Refused, InvalidInput) as error:

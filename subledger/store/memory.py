@@ -336,6 +336,11 @@ class LedgerMemory:
         """True if the ledger has an event of this customer."""
         return customer in self._wallets
 
+    def knows_id(self, text: str) -> bool:
+        """True if a customer, a block, a document or an event that the batch names has this id already."""
+        keys = (*self._document_owners, *self._first, *self.recorded)
+        return text in self._wallets or text in self.owners or any(text == key[-1] for key in keys)
+
     def context(self, state: LedgerState, event: Event) -> Context:
         """What deciding an event may depend on besides its customer's wallet."""
         if event.type == "credits.consumed" and not self._standing:

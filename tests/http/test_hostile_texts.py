@@ -24,7 +24,11 @@ from api import reports
 from api.service import Subledger
 from projections.journals import close, customer_attributes, exports, mapping, targets
 from projections.journals.formats import FORMATS
+from projections.rebuild import rebuild
+from subledger.errors import InvalidInput
+from subledger.events import read_event
 from subledger.periods import Period
+from subledger.store.batch import Approved, Input, Outcome
 from subledger.visible_text import (
     ascii_text,
     json_visible,
@@ -34,6 +38,7 @@ from subledger.visible_text import (
     visible,
     visible_lines,
 )  # fmt: skip
+from subledger.wallet import Approval
 from tests.conftest import NewLedger, cloud_event
 
 JOINERS = "\u200c\u200d"
@@ -187,8 +192,22 @@ def test_no_text_of_others_acts_on_a_terminal_or_a_spreadsheet(
         _check_everything(run, service, new_ledger(on_shortfall="overage"), found[at:] + found[:at])
 
 
+def _record_as_before(service: Subledger, ledger: str, documents: list[dict[str, Any]]) -> list[Outcome]:
+    """Records events whose ids act, as it could be done before new ids were checked: what was asked for then can be
+    approved now. They are sent as they are too, and refused, so that there are rejected ones."""
+    service.record(ledger, documents)
+    inputs: list[Input] = []
+    for document in documents:
+        try:
+            approval = Approval(approval_id=str(document["id"]), maker="ann", checker="bob")
+            inputs.append(Approved(read_event(document), approval))
+        except InvalidInput as error:
+            inputs.append(error)
+    return service.recorder.transact(ledger, lambda *_: inputs)
+
+
 def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, found: list[str]) -> None:
-    outcomes = service.record(ledger, _history(found))
+    outcomes = _record_as_before(service, ledger, _history(found))
     [*rejected] = [outcome.error for outcome in outcomes if outcome.error is not None]
     kept = [text for text in found[:4] if "\x7f" not in text]
     bought = [event["subject"] for event, outcome in zip(_history(found), outcomes, strict=True)
@@ -262,7 +281,8 @@ def test_a_bracket_in_an_id_is_printed_as_it_is(
 ) -> None:
     ledger = new_ledger()
     for customer, block in (("team[/eu]", "b1"), ("team[eu]", "b2"), ("x\u202ey", "b3")):
-        service.record(
+        _record_as_before(
+            service,
             ledger,
             [cloud_event(block, "credits.purchased", customer, "2026-01-05T12:00:00Z", block_id=block, credits="1",
                          price="1.00", currency="USD")],
@@ -289,9 +309,8 @@ def test_a_page_and_the_csv_over_http_hold_nothing_that_acts(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    assert all(
-        outcome.error is None for outcome in service.record(ledger, _history(["＝1\u202e", "[/x]", "c", "d"])[:2])
-    )
+    history = _history(["＝1\u202e", "[/x]", "c", "d"])[:2]
+    assert all(outcome.error is None for outcome in _record_as_before(service, ledger, history))
     for name in reports.REPORTS:
         asked = {"customer": "＝1\u202e"} if reports.REPORTS[name].needs else {}
         path = f"/v1/ledgers/{ledger}/reports/{name}"
@@ -346,3 +365,55 @@ def test_the_lines_of_another_programs_message_stay_and_act_on_nothing() -> None
 )
 def test_texts_as_people_write_them_stay_as_they_are(text: str) -> None:
     assert visible(text) == text
+
+
+OLD = "a\u202eb"
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("id", {"id": OLD}), ("subject", {"subject": "c\x9b1m"}), ("data.block_id", {"block_id": "\u2066x"}),
+        ("data.invoice_id", {"invoice_id": "x\u2028"}), ("data.order_id", {"order_id": "x\x85"}),
+    ],
+)  # fmt: skip
+def test_a_new_id_that_acts_is_refused(
+    field: str, changes: dict[str, str], service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    bought = {"block_id": "B", "credits": "1", "price": "1.00", "currency": "USD"}
+    document = cloud_event("e", "credits.purchased", "ann", "2026-01-05T12:00:00Z", **bought)
+    of_data = {name: text for name, text in changes.items() if f"data.{name}" == field}
+    document["data"] |= of_data
+    document |= {name: text for name, text in changes.items() if name not in of_data}
+    [outcome] = service.record(ledger, [document])
+    assert isinstance(outcome.error, InvalidInput)
+    assert (outcome.error.code, outcome.error.field) == ("invalid_value", field)
+    assert _raw(str(outcome.error.as_document())) == []
+
+
+def test_an_id_from_before_the_rule_goes_on_working_to_the_end_of_its_life(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger, ours = new_ledger(), {"currency": "USD"}
+    at = "2026-01-0{}T12:00:00Z".format
+    before = [
+        cloud_event(OLD, "credits.purchased", OLD, at(1), block_id=OLD, credits="9", price="9.00",
+                    invoice_id=OLD, **ours),
+        cloud_event(f"{OLD}u", "credits.consumed", OLD, at(2), credits="1", product=OLD),
+        cloud_event(f"{OLD}p", "payment.received", OLD, at(3), amount="4.00", payment_id=OLD, **ours),
+    ]  # fmt: skip
+    assert {outcome.status for outcome in _record_as_before(service, ledger, before)} == {"recorded"}
+    assert {outcome.status for outcome in service.record(ledger, before)} == {"duplicate"}
+    after = [
+        cloud_event("1", "credits.consumed", OLD, at(4), credits="1", product=OLD, block_id=OLD),
+        cloud_event("2", "consumption.reversed", OLD, at(5), event_id=f"{OLD}u", reason=OLD),
+        cloud_event("3", "payment.applied", OLD, at(6), payment_id=OLD, block_id=OLD, amount="1.00", **ours),
+        cloud_event("4", "payment.received", OLD, at(6), invoice_id=OLD, amount="1.00", **ours),
+        cloud_event("5", "dispute.opened", OLD, at(7), dispute_id="d", payment_id=OLD, amount="1.00"),
+        cloud_event("6", "dispute.won", OLD, at(8), dispute_id="d", payment_id=OLD),
+        cloud_event("7", "purchase.voided", OLD, at(9), block_id=OLD, reason="r"),
+    ]  # fmt: skip
+    outcomes = service.record(ledger, after)
+    assert [(outcome.status, outcome.error) for outcome in outcomes] == [("recorded", None)] * len(after)
+    rebuild(service.database, ledger)
