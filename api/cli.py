@@ -134,7 +134,10 @@ def main() -> None:
 
 @app.command()
 def init(json_: Json = False) -> None:
-    """Applies the migrations. The embedded database does that by itself; another one needs it once a version."""
+    """Applies the migrations. The embedded database does that by itself; another one needs it once a version.
+
+    Example: subledger init
+    """
     url = owner_url()
     upgrade(url)
     if json_:
@@ -180,13 +183,15 @@ CreditPrice = Annotated[
 
 @ledger_app.command("create")
 def ledger_create(
-    ledger: Annotated[str, typer.Argument(help="The ledger's id.")],
-    currency: Annotated[str, typer.Option(help="Functional currency, ISO 4217.")],
+    ledger: Annotated[str, typer.Argument(help="The ledger's id, such as acme.")],
+    currency: Annotated[str, typer.Option(help="Functional currency, ISO 4217, such as USD.")],
     policy: Annotated[
         str, typer.Option(help="contract_liability, customer_deposits, customer_deposits_arm, or FILE.toml.")
     ] = "customer_deposits",
-    entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code.")] = None,
-    timezone: Annotated[str, typer.Option(help="IANA time zone of the books.")] = "UTC",
+    entity: Annotated[
+        str | None, typer.Option(help="The ERP's subsidiary or company code, such as US01; default the ledger's id.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="IANA time zone of the books, such as Europe/Berlin.")] = "UTC",
     on_shortfall: Annotated[str, typer.Option(help="reject, overage or backfill.")] = "reject",
     late_usage: Annotated[
         str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
@@ -255,8 +260,8 @@ def _prices(given: list[str]) -> dict[str, str]:
 
 @ledger_app.command("configure")
 def ledger_configure(
-    ledger: Annotated[str, typer.Argument(help="The ledger's id.")],
-    entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code.")] = None,
+    ledger: Annotated[str, typer.Argument(help="The ledger's id, such as acme.")],
+    entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code, such as US01.")] = None,
     on_shortfall: Annotated[str | None, typer.Option(help="reject, overage or backfill.")] = None,
     late_usage: Annotated[str | None, typer.Option(help="new or reclassify.")] = None,
     second_person_for: Annotated[
@@ -325,7 +330,10 @@ def _approvals_change(
 
 @ledger_app.command("list")
 def ledger_list(json_: Json = False) -> None:
-    """Lists the ledgers."""
+    """Lists the ledgers.
+
+    Example: subledger ledger list
+    """
     service = connect()
     with service.database.read() as connection:
         items = [documents.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]

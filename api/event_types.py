@@ -29,7 +29,7 @@ def event_types() -> list[Document]:
 
 
 def _summary(model: type[EventData]) -> str:
-    return " ".join((model.__doc__ or "").split())
+    return " ".join((model.__doc__ or "").replace("``", "`").split())
 
 
 def _field(name: str, schema: Document, model: type[EventData]) -> Document:
@@ -47,7 +47,10 @@ def _field(name: str, schema: Document, model: type[EventData]) -> Document:
 
 
 def _meaning(name: str, *, required: bool) -> str:
-    return FIELDS[name] + ("; absent: all remaining ones" if name == "credits" and not required else "")
+    """A field's meaning in this type: one that is required is never absent."""
+    if required:
+        return FIELDS[name].partition("; absent: ")[0].replace("; null or absent: ", "; null: ")
+    return FIELDS[name] + ("; absent: all remaining ones" if name == "credits" else "")
 
 
 def event_schemas() -> dict[str, Document]:
@@ -67,8 +70,13 @@ def _schema(type: str, model: type[EventData]) -> Document:
     envelope = CloudEvent.model_json_schema()
     data = model.model_json_schema()
     data["title"] = f"data of {type}"
-    for name, schema in data["properties"].items():
-        schema["description"] = f"{FIELDS[name]}: {described(fields_of(model)[name])}"
+    for name, field in fields_of(model).items():
+        meaning = _meaning(name, required=model.model_fields[name].is_required())
+        schema = data["properties"][name]
+        schema["description"] = f"{meaning}: {described(field)}"
+        for form in (schema, *schema.get("anyOf", ())):
+            if "examples" in form:
+                form["examples"] = field["examples"]
     properties = {**envelope["properties"], "type": {"const": type, "title": "Type", "type": "string"}, "data": data}
     required = list(envelope["required"])
     if type in LEDGER_WIDE:

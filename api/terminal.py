@@ -93,7 +93,7 @@ out = Terminal(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty(
 err = Terminal(stderr=True, soft_wrap=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-LedgerOption = Annotated[str, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")]
+LedgerOption = Annotated[str, typer.Option("--ledger", "-l", help="The ledger, such as acme.", metavar="L")]
 
 _EXITS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
     (errors.IntegrityFault, DIFFERENCE),

@@ -478,8 +478,8 @@ class DisputeOpened(EventData):
         _check_disputed(self)
 
 
-class DisputeClosed(EventData):
-    """A dispute is decided. ``amount`` is what is won, or lost; the rest goes the other way."""
+class _DisputeClosed(EventData):
+    """A dispute is decided, for one side or in parts."""
 
     dispute_id: Identifier
     payment_id: Identifier | None = None
@@ -490,6 +490,14 @@ class DisputeClosed(EventData):
 
     def check(self) -> None:
         _check_disputed(self)
+
+
+class DisputeWon(_DisputeClosed):
+    """A dispute is won: the processor gives back ``amount``, or all that was disputed; the rest is lost."""
+
+
+class DisputeLost(_DisputeClosed):
+    """A dispute is lost: the customer keeps ``amount``, or all that was disputed; the rest is won."""
 
 
 class ReceivableWrittenOff(EventData):
@@ -559,8 +567,8 @@ class CreditsEscheated(EventData):
     block_id: Identifier
 
 
-class EscheatPaid(EventData):
-    """An escheated amount is claimed back by the customer, or paid to the state."""
+class _EscheatPaid(EventData):
+    """An escheated amount is paid."""
 
     block_id: Identifier
     amount: Amount
@@ -568,6 +576,14 @@ class EscheatPaid(EventData):
 
     def check(self) -> None:
         _positive(self.minor("amount", self.currency), "amount")
+
+
+class EscheatReclaimed(_EscheatPaid):
+    """An escheated amount is claimed back by the customer."""
+
+
+class EscheatRemitted(_EscheatPaid):
+    """An escheated amount is paid to the state."""
 
 
 class ExchangeRateSet(EventData):
@@ -603,15 +619,15 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "payout.settled": PayoutSettled,
     "payment.refunded": PaymentRefunded,
     "dispute.opened": DisputeOpened,
-    "dispute.won": DisputeClosed,
-    "dispute.lost": DisputeClosed,
+    "dispute.won": DisputeWon,
+    "dispute.lost": DisputeLost,
     "receivable.written_off": ReceivableWrittenOff,
     "credit_memo.issued": CreditMemoIssued,
     "overage.billed": OverageBilled,
     "breakage.estimated": BreakageEstimated,
     "credits.escheated": CreditsEscheated,
-    "escheat.reclaimed": EscheatPaid,
-    "escheat.remitted": EscheatPaid,
+    "escheat.reclaimed": EscheatReclaimed,
+    "escheat.remitted": EscheatRemitted,
     "exchange_rate.set": ExchangeRateSet,
 }
 

@@ -1,7 +1,7 @@
 """The meaning of each field of an event, and the refusals that each type may meet: what a caller wants to look up.
 
-Owns: these words. Does not own: the fields themselves (event_data), when a refusal is raised (deciding). Tests hold
-both against the models, and against what random histories are refused for.
+Owns: these words and examples. Does not own: the fields themselves (event_data), when a refusal is raised (deciding).
+Tests hold both against the models, and against what random histories are refused for.
 """
 
 from __future__ import annotations
@@ -54,6 +54,38 @@ FIELDS: Final[dict[str, str]] = {
     "unit": "the unit that the credits count",
     "value": "the value of the credits: the share of the other plan's price, or what the goodwill is worth",
 }
+
+EXAMPLES: Final[dict[str, str]] = {
+    "base": "EUR",
+    "block_id": "blk-7",
+    "dispute_id": "dp_1Nv0",
+    "escheat_class": "US-DE",
+    "event_id": "use-2026-01-15-0042",
+    "event_source": "metering",
+    "evidence": "expiries of 2024 and 2025, reviewed in December",
+    "id": "evt-1001",
+    "invoice_id": "inv-2026-031",
+    "new_block_id": "blk-8",
+    "order_id": "ord-118",
+    "payment_id": "pay-553",
+    "payout_id": "po_1Nv0",
+    "pool": "starter-2026",
+    "processor": "stripe",
+    "product": "api",
+    "quote": "USD",
+    "rate": "1.0842",
+    "rate_source": "ECB",
+    "refund_id": "re_1Nv0",
+    "scope": "api",
+    "source": "billing",
+    "subject": "cust-42",
+    "tax": "19.00",
+    "fee": "3.20",
+    "to_customer": "cust-43",
+    "type": "credits.purchased",
+    "unit": "credit",
+}
+"""An example of what a field holds, where that of its kind would be of something else."""
 
 _BLOCK: Final = ("unknown_block", "block_of_another_customer")
 _LIVE: Final = (*_BLOCK, "no_credits_left", "block_disputed")

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
 from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, THIS_FIELD, EventData, Identifier, Time
+from subledger.event_meanings import EXAMPLES
 from subledger.own_event_data import OWN_FORMS, RESERVED_TYPES
 from subledger.visible_text import visible
 from subledger.wording import did_you_mean, json_type
@@ -396,11 +397,18 @@ def _first_fault(error: ValidationError, model: type[BaseModel], *, prefix: str)
 
 @cache
 def fields_of(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """The fields of a model as JSON schema, each without its null; in the model's order."""
+    """The fields of a model as JSON schema, each without its null and with an example; in the model's order."""
     properties = model.model_json_schema()["properties"]
     return {
-        name: {**schema, **schema["anyOf"][0]} if "anyOf" in schema else schema for name, schema in properties.items()
+        name: _with_example(name, {**schema, **schema["anyOf"][0]} if "anyOf" in schema else schema)
+        for name, schema in properties.items()
     }
+
+
+def _with_example(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    if "items" in schema:
+        return {**schema, "items": _with_example(name, schema["items"])}
+    return {**schema, "examples": [EXAMPLES[name]]} if name in EXAMPLES and "examples" in schema else schema
 
 
 def described(schema: dict[str, Any]) -> str:

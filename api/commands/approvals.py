@@ -36,7 +36,9 @@ By = Annotated[
         "--by", help="Who asks or decides; default the user of this machine.", metavar="NAME", callback=_named
     ),
 ]
-ApprovalArgument = Annotated[str, typer.Argument(help="What waits, such as apr-0123….", metavar="APPROVAL")]
+ApprovalArgument = Annotated[
+    str, typer.Argument(help="The id of the request, as `approvals list` shows it: apr-0123….", metavar="APPROVAL")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +75,7 @@ def approvals_list(
 
 @approvals_app.command("approve")
 def approve(approval: ApprovalArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Allows what waits: it is recorded with both names. Who asked for it cannot.
+    """Allows what waits: it is recorded with both names. Neither who asked can do so, nor who made their key.
 
     Example: subledger approvals approve apr-0123456789abcdef0123 --ledger acme --by maria
     """
@@ -91,10 +93,13 @@ def refuse(
     approval: ApprovalArgument,
     ledger: LedgerOption,
     by: By = whoami(),
-    note: Annotated[str | None, typer.Option(help="Why; it is told to who asks again.")] = None,
+    note: Annotated[str | None, typer.Option(help="Why; shown to who sends the event again.")] = None,
     json_: Json = False,
 ) -> None:
-    """Refuses what waits: it is never recorded."""
+    """Refuses what waits: it is never recorded.
+
+    Example: subledger approvals refuse apr-0123456789abcdef0123 --ledger acme --by maria --note "they paid"
+    """
     outcome = connect().decide_approval(ledger, approval, by=by, allow=False, note=note)
     if json_:
         print_json({"approval_id": approval, "state": "refused", "id": outcome.event_id})

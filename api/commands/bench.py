@@ -39,7 +39,7 @@ def bench(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """The benchmarks: every goal as a ratio to a limit measured in the same run. Needs a checkout.
+    """Runs the benchmarks: every goal as a ratio to a limit measured in the same run. Needs a checkout.
 
     Works in databases of its own, dropped after. It takes some minutes with 10^6 events, an hour or more with 10^7.
 

@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 @clock_app.command("show")
 def clock_show(ledger: LedgerOption, json_: Json = False) -> None:
-    """The ledger's now and today. A sandbox's clock stands still until it is set."""
+    """Prints the ledger's now and today. A sandbox's clock stands still until it is set.
+
+    Example: subledger clock show --ledger acme
+    """
     found = documents.clock(clocks.clock_of(connect().database, ledger))
     if json_:
         print_json(found)

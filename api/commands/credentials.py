@@ -47,7 +47,10 @@ def credentials_grant(
 
 @credentials_app.command("list")
 def credentials_list(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists what a ledger was granted, also what it no longer is."""
+    """Lists what a ledger was granted, also what it no longer is.
+
+    Example: subledger credentials list --ledger acme
+    """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
         items = [_document(found) for found in grants.list_grants(connection, ledger)]
@@ -62,7 +65,10 @@ def credentials_list(ledger: LedgerOption, json_: Json = False) -> None:
 def credentials_revoke(
     credential: CredentialArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False
 ) -> None:
-    """Ends a grant. What a channel sends after that is without it."""
+    """Ends a grant. What a channel sends after that is without it.
+
+    Example: subledger credentials revoke env:NETSUITE_KEY --ledger acme
+    """
     ended = grants.revoke(connect().database, ledger, credential, by=by)
     if json_:
         print_json({"ledger": ledger, "credential": credential, "status": "revoked" if ended else "unchanged"})

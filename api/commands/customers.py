@@ -20,7 +20,7 @@ customer_app = typer.Typer(
     help="Attributes of customers (segment, region …): no part of the log, and can be erased.", no_args_is_help=True
 )
 
-CustomerArgument = Annotated[str, typer.Argument(help="The customer.", metavar="CUSTOMER")]
+CustomerArgument = Annotated[str, typer.Argument(help="The customer, such as cust-42.", metavar="CUSTOMER")]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,10 @@ def register(app: typer.Typer) -> None:
 def customer_set(
     customer: CustomerArgument,
     given: Annotated[
-        list[str], typer.Argument(help="NAME=VALUE; nothing after = takes it away.", metavar="NAME=VALUE")
+        list[str],
+        typer.Argument(
+            help="An attribute, such as segment=enterprise; nothing after = takes it away.", metavar="NAME=VALUE"
+        ),
     ],
     ledger: LedgerOption,
     by: By = whoami(),
@@ -57,7 +60,7 @@ def customer_set(
 
 @customer_app.command("show")
 def customer_show(customer: CustomerArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """What is said of a customer.
+    """Prints the attributes of a customer.
 
     Example: subledger customer show cust-42 --ledger acme
     """
@@ -73,7 +76,7 @@ def customer_show(customer: CustomerArgument, ledger: LedgerOption, json_: Json 
 
 @customer_app.command("erase")
 def customer_erase(customer: CustomerArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Erases all that is said of a customer. What was handed over stays as it is, and that it was erased is kept.
+    """Erases the attributes of a customer. What was handed over stays as it is, and that it was erased is kept.
 
     Example: subledger customer erase cust-42 --ledger acme
     """

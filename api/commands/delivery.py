@@ -28,9 +28,13 @@ from subledger.store.ledgers import ledger_head
 channel_app = typer.Typer(help="Where a ledger's journals go, and how.", no_args_is_help=True)
 deliveries_app = typer.Typer(help="Journals on their way into general ledgers.", no_args_is_help=True)
 
-ChannelArgument = Annotated[str, typer.Argument(help="The channel's name.", metavar="CHANNEL")]
-ChannelOption = Annotated[str | None, typer.Option("--channel", help="One channel alone.", metavar="CHANNEL")]
-DeliveryArgument = Annotated[str, typer.Argument(help="A delivery's id.", metavar="ID")]
+ChannelArgument = Annotated[str, typer.Argument(help="The channel's name, such as netsuite.", metavar="CHANNEL")]
+ChannelOption = Annotated[
+    str | None, typer.Option("--channel", help="One channel alone, such as netsuite.", metavar="CHANNEL")
+]
+DeliveryArgument = Annotated[
+    str, typer.Argument(help="A delivery's id, such as netsuite-acme-2026-01-1.", metavar="ID")
+]
 Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
 
 _PAGE = 1_000
@@ -76,7 +80,10 @@ def channel_list(
 
 @channel_app.command("connectors")
 def channel_connectors(json_: Json = False) -> None:
-    """Lists what a channel may lead to, with the formats and the settings of each."""
+    """Lists what a channel may lead to, with the formats and the settings of each.
+
+    Example: subledger channel connectors
+    """
     items = [
         {
             "connector": connector.name,
@@ -96,7 +103,10 @@ def channel_connectors(json_: Json = False) -> None:
 
 @channel_app.command("show")
 def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """A channel's settings. Credentials are named, never shown."""
+    """Prints a channel's settings. Credentials are named, never shown.
+
+    Example: subledger channel show netsuite --ledger acme
+    """
     with connect().database.read() as connection:
         ledger_head(connection, ledger)
         found = delivery_documents.channel(channels.get_channel(connection, ledger, channel))
@@ -135,7 +145,10 @@ def channel_set(
 
 @channel_app.command("drop")
 def channel_drop(channel: ChannelArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Takes a channel away that has delivered nothing. `channel list --dropped` shows who did."""
+    """Takes a channel away that has delivered nothing. `channel list --dropped` shows who did.
+
+    Example: subledger channel drop netsuite --ledger acme
+    """
     service = connect()
     with service.database.read() as connection:
         ledger_head(connection, ledger)
@@ -212,9 +225,9 @@ def _rests(service: Subledger, channel: Channel, until: float) -> bool:
 @deliveries_app.command("list")
 def deliveries_list(
     ledger: LedgerOption,
-    state: Annotated[list[State] | None, typer.Option(help="In this state; more than once.")] = None,
+    state: Annotated[list[State] | None, typer.Option(help="In this state, such as failed; may be repeated.")] = None,
     channel: ChannelOption = None,
-    period: Annotated[str | None, typer.Option(help="One month's alone.", metavar="PERIOD")] = None,
+    period: Annotated[str | None, typer.Option(help="One month's alone, such as 2026-01.", metavar="PERIOD")] = None,
     json_: Json = False,
 ) -> None:
     """Lists deliveries, in order of id. The dead letters are those with --state rejected --state failed.
@@ -235,7 +248,9 @@ def deliveries_list(
 
 @deliveries_app.command("show")
 def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """What became of a delivery, step by step; --json with every call and its answer, word for word but for secrets.
+    """Shows what became of a delivery, step by step.
+
+    With --json it has every call and its answer, word for word but for secrets.
 
     Example: subledger deliveries show netsuite-acme-2026-01-1 --ledger acme
     """
@@ -267,6 +282,8 @@ def deliveries_retry(
     """Puts a dead letter on its way again: a worker, or the next `deliver` of its month, takes it on.
 
     It is looked up before it is sent, so what is there already is not sent twice.
+
+    Example: subledger deliveries retry netsuite-acme-2026-01-1 --ledger acme --reason "the account exists now"
     """
     service = connect()
     found = by_hand.retry(service.database, ledger, delivery_id, by=by, reason=reason)
@@ -278,7 +295,10 @@ def deliveries_retry(
 def deliveries_abandon(
     delivery_id: DeliveryArgument, ledger: LedgerOption, reason: Reason, by: By = whoami(), json_: Json = False
 ) -> None:
-    """Takes a delivery out, as one that was posted by hand: nothing more is done for it."""
+    """Takes a delivery out, as one that was posted by hand: nothing more is done for it.
+
+    Example: subledger deliveries abandon netsuite-acme-2026-01-1 --ledger acme --reason "posted by hand"
+    """
     if not reason.strip():
         raise InvalidInput("say why it is taken out", field="reason", expected="a reason")
     service = connect()
@@ -308,6 +328,8 @@ def worker(
 
     Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'. Told to stop,
     by SIGTERM or Ctrl-C, it ends within SUBLEDGER_STOPPING_S (25) s, whatever hangs.
+
+    Example: subledger worker --once
     """
     service = connect()
     if not once:

@@ -71,7 +71,7 @@ def size(
     replayed_per_s: Annotated[float | None, typer.Option(help="Events that a rebuild replays.")] = None,
     json_: Json = False,
 ) -> None:
-    """What a load needs: ledgers, servers, disk, hours to rebuild. See subledger/SIZING.md for the formulas.
+    """Estimates what a load needs: ledgers, servers, disk, hours to rebuild. See subledger/SIZING.md for the formulas.
 
     Example: subledger sizing --events-per-day 1e8 --bench bench.json
     """

@@ -28,9 +28,13 @@ target_app = typer.Typer(help="The general ledgers that journals go to: limits a
 _PAGE = 1_000
 _AMOUNTS = ("line", "debit", "credit", "entries")
 
-ExportArgument = Annotated[str, typer.Argument(help="An export's id: its file name without the ending.")]
+ExportArgument = Annotated[
+    str, typer.Argument(help="An export's id: its file name without the ending, such as acme-2026-01-1-netsuite-csv.")
+]
 PeriodArgument = Annotated[str, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")]
-TargetArgument = Annotated[str, typer.Argument(help="One of `subledger target list`.", metavar="TARGET")]
+TargetArgument = Annotated[
+    str, typer.Argument(help="A general ledger of `subledger target list`, such as netsuite.", metavar="TARGET")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +48,7 @@ def register(app: typer.Typer) -> None:
 @exports_app.command("list")
 def exports_list(
     ledger: LedgerOption,
-    period: Annotated[str | None, typer.Option(help="One month's alone.", metavar="PERIOD")] = None,
+    period: Annotated[str | None, typer.Option(help="One month's alone, such as 2026-01.", metavar="PERIOD")] = None,
     json_: Json = False,
 ) -> None:
     """Lists what was exported, in order of id.
@@ -67,7 +71,7 @@ def exports_list(
 
 @exports_app.command("show")
 def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """An export's documents and lines: what each line of its file is, and how many entries are behind it.
+    """Lists an export's documents and lines: what each line of its file is, and how many entries are behind it.
 
     Example: subledger exports show acme-2026-01-1-netsuite-csv --ledger acme
     """
@@ -93,7 +97,7 @@ def exports_entries(
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 1_000,
     json_: Json = False,
 ) -> None:
-    """The entries behind a line, each with its event: their amounts add up to the line's.
+    """Lists the entries behind a line, each with its event: their amounts add up to the line's.
 
     Example: subledger exports entries acme-2026-01-1-netsuite-csv 12 --ledger acme
     """
@@ -170,7 +174,10 @@ def journals_reverse(
 
 @target_app.command("list")
 def target_list(json_: Json = False) -> None:
-    """Lists the general ledgers, with what a document of each can take."""
+    """Lists the general ledgers, with what a document of each can take.
+
+    Example: subledger target list
+    """
     if json_:
         items = [export_documents.target(target, target.settings()) for target in TARGETS.values()]
         print_json(documents.page(items, None))
@@ -185,7 +192,7 @@ def target_list(json_: Json = False) -> None:
 
 @target_app.command("show")
 def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """The settings that the next export to a target is made with.
+    """Prints the settings that the next export to a target is made with.
 
     Example: subledger target show netsuite --ledger acme --json
     """
@@ -233,12 +240,19 @@ def tie_out(
         Path | None, typer.Argument(help="CSV: account, period, debit and credit or balance.", metavar="FILE")
     ] = None,
     channel: Annotated[
-        str | None, typer.Option(help="Whose books these are; without FILE it is asked for them.", metavar="CHANNEL")
+        str | None,
+        typer.Option(
+            help="The channel to the general ledger, such as netsuite; without FILE it is asked for its trial balance.",
+            metavar="CHANNEL",
+        ),
     ] = None,
     period: Annotated[
-        list[str] | None, typer.Option(help="Ask for this month; more than once. Else all that were delivered.")
+        list[str] | None,
+        typer.Option(help="Ask for this month, such as 2026-01; may be repeated. Else all that were delivered."),
     ] = None,
-    account: Annotated[list[str] | None, typer.Option(help="Compare this account; more than once.")] = None,
+    account: Annotated[
+        list[str] | None, typer.Option(help="Compare this account, such as 2400; may be repeated.")
+    ] = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:

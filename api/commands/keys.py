@@ -65,7 +65,10 @@ def keys_list(
     ] = EVERY_LEDGER,
     json_: Json = False,
 ) -> None:
-    """Lists the keys, oldest first, also those that have ended. Their secrets are kept nowhere."""
+    """Lists the keys, oldest first, also those that have ended. Their secrets are kept nowhere.
+
+    Example: subledger keys list --ledger acme
+    """
     items = [key_documents.key(key) for key in keys.list_keys(connect().database, scope=ledger)]
     if json_:
         print_json(documents.page(items, None))
@@ -95,7 +98,10 @@ def keys_rotate(
 
 @keys_app.command("revoke")
 def keys_revoke(key: KeyArgument, by: By = whoami(), json_: Json = False) -> None:
-    """Ends a key at once. It stays in the list, with who revoked it."""
+    """Ends a key at once. It stays in the list, with who revoked it.
+
+    Example: subledger keys revoke key_0123456789abcdef0123
+    """
     document = key_documents.key(keys.revoke_key(connect().database, key, by=by))
     if json_:
         print_json(document)

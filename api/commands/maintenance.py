@@ -72,6 +72,8 @@ def verify(
 
     Checkpoints that were signed, and earlier verifications, must be how the log begins. After a backup was restored
     they are not: --restored says so once, with a reason, and is noted with the name in the home directory.
+
+    Example: subledger verify --ledger acme
     """
     if resume and since_clean:
         raise typer.BadParameter("--resume and --since-clean exclude each other")
@@ -109,6 +111,8 @@ def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = Non
 
     How far it is, is kept in the home directory. With --resume, the events that an interrupted rebuild had replayed are
     not read again: what was done to them since is found by verify alone.
+
+    Example: subledger rebuild --ledger acme
     """
     service = connect()
     kept = Kept(private_home() / "rebuilt" / quote(ledger, safe=""))
@@ -133,6 +137,8 @@ def serve(
     every other case a key is needed: subledger keys create --ledger L --role writer --name NAME.
 
     Told to stop, by SIGTERM or Ctrl-C, it answers what it has accepted, and ends within SUBLEDGER_STOPPING_S (25) s.
+
+    Example: subledger serve --port 8000
     """
     service = connect()
     open_ = is_embedded() and _is_loopback(host)
@@ -200,7 +206,12 @@ def demo(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """A year through the whole cycle: record, expire, close, export, verify. Ends by saying what to open."""
+    """Runs an invented company's year through the whole cycle: record, expire, close, export, verify.
+
+    Ends by saying what to open.
+
+    Example: subledger demo
+    """
     service = connect()
     result = run_demo(service, data=data, directory=private_home() / "demo", say=err.print)
     if json_:

@@ -37,7 +37,7 @@ def monitor(
     notify: Annotated[bool, typer.Option("--notify", help="Tell the webhook what has changed.")] = False,
     json_: Json = False,
 ) -> None:
-    """How every monitor stands; exit code 1 where one rings.
+    """Shows how every monitor stands; exit code 1 where one rings.
 
     With --notify from cron, each minute, no worker is needed for that: each change is told once, whoever looks, and
     what the webhook has not taken is sent again.
@@ -93,7 +93,7 @@ def _may_be(one: monitors.Monitor) -> str:
 
 @thresholds_app.command("show")
 def thresholds_show(ledger: LedgerOption, json_: Json = False) -> None:
-    """The thresholds, and the webhook that is told of changes.
+    """Prints the thresholds, and the webhook that is told of changes.
 
     Example: subledger monitor thresholds show --ledger acme --json
     """

@@ -42,11 +42,11 @@ def register(app: typer.Typer) -> None:
 
 def expire(
     ledger: LedgerOption,
-    through: Annotated[str, typer.Option(help="The last day, inclusive.", metavar="D")],
+    through: Annotated[str, typer.Option(help="The last day, inclusive, such as 2026-01-31.", metavar="D")],
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """The expiry sweep: what credit blocks have left at their expiry becomes breakage. Through today at the latest.
+    """Sweeps expiries: what credit blocks have left at their expiry becomes breakage. Through today at the latest.
 
     A server and a worker do this by themselves, every minute.
 
@@ -80,7 +80,10 @@ def reopen(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Opens a closed month again, and every later one; or asks a second person, where the ledger wants one."""
+    """Opens a closed month again, and every later one; or asks a second person, where the ledger wants one.
+
+    Example: subledger reopen --ledger acme 2026-01 --reason "an invoice came late"
+    """
     reopened = closing.reopen_period(connect().recorder, ledger, Period.parse(period), reason, by=by)
     if json_:
         print_json(documents.reopened_period(reopened))
@@ -121,7 +124,7 @@ def periods(
 
 
 def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """What stands between now and a closed month that is handed over, in order; exit code 1 where something blocks.
+    """Lists what stands between now and a closed month that is handed over, in order. Exit code 1 if something blocks.
 
     Looking changes nothing: what a close would do is tried, and taken back.
 
@@ -145,7 +148,9 @@ def _evidence(evidence: dict[str, Any]) -> str:
 def export(
     period: Annotated[str | None, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")] = None,
     ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
-    format: Annotated[str | None, typer.Option("--format", "-f", help="One of --formats.", metavar="F")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", help="One of --formats, such as csv.", metavar="F")
+    ] = None,
     directory: Annotated[Path, typer.Option("--out", "-o", help="Where the files go.", metavar="DIR")] = Path(),
     detail: Annotated[bool, typer.Option("--detail", help="Entry by entry (beancount, hledger).")] = False,
     formats: Annotated[bool, typer.Option("--formats", help="List the formats and leave.")] = False,
@@ -199,11 +204,13 @@ def export(
 @mapping_app.command("show")
 def mapping_show(
     ledger: LedgerOption,
-    period: Annotated[str | None, typer.Option(help="Of this month's journals; default the last.", metavar="P")] = None,
+    period: Annotated[
+        str | None, typer.Option(help="Of this month's journals, such as 2026-01; default the last.", metavar="P")
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print the file that `mapping adopt` takes.")] = False,
     json_: Json = False,
 ) -> None:
-    """The account mapping that the next journal of a month is made with; without a month, the one adopted last.
+    """Prints the account mapping that the next journal of a month is made with; without a month, the one adopted last.
 
     Example: subledger mapping show --ledger acme --csv > chart.csv
     """
@@ -237,7 +244,8 @@ def mapping_adopt(
     ],
     ledger: LedgerOption,
     valid_from: Annotated[
-        str | None, typer.Option("--from", help="The first month whose journals it holds for.", metavar="PERIOD")
+        str | None,
+        typer.Option("--from", help="The first month whose journals it holds for, such as 2027-01.", metavar="PERIOD"),
     ] = None,
     by: By = whoami(),
     json_: Json = False,

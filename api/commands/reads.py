@@ -29,8 +29,12 @@ from subledger.wording import did_you_mean
 
 Document = dict[str, Any]
 
-AsOf = Annotated[str | None, typer.Option("--as-of", help="The books through the end of this day.", metavar="D")]
-KnownAt = Annotated[str | None, typer.Option("--known-at", help="As known at this moment.", metavar="T")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="The books through the end of this day, such as 2026-01-31.", metavar="D")
+]
+KnownAt = Annotated[
+    str | None, typer.Option("--known-at", help="As known at this moment, such as 2026-02-03T09:00:00Z.", metavar="T")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,9 +49,9 @@ def _moment(text: str | None) -> datetime | None:
 
 def events(
     ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
-    customer: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
-    block: Annotated[str | None, typer.Option(help="Only those that touched this block.")] = None,
-    type: Annotated[str | None, typer.Option(help="Only of this type.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.")] = None,
+    block: Annotated[str | None, typer.Option(help="Only those that touched this block, such as blk-7.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only of this type, such as credits.purchased.")] = None,
     after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     types: Annotated[bool, typer.Option("--types", help="Print the event types and their fields instead.")] = False,
@@ -92,10 +96,13 @@ def _print_types(type: str | None, json_: bool) -> None:
 
 def history(
     ledger: LedgerOption,
-    block: Annotated[str, typer.Option("--block", help="The credit block.", metavar="B")],
+    block: Annotated[str, typer.Option("--block", help="The credit block, such as blk-7.", metavar="B")],
     json_: Json = False,
 ) -> None:
-    """Every event that touched a block, with its journal lines."""
+    """Lists every event that touched a block, with its journal lines.
+
+    Example: subledger history --ledger acme --block blk-7
+    """
     service = connect()
     with service.database.read() as connection:
         home = ledger_head(connection, ledger).state.functional_currency
@@ -131,12 +138,14 @@ def _functional(entry: Document, line: Document) -> str:
 
 def balances(
     ledger: LedgerOption,
-    customer: Annotated[str | None, typer.Option(help="One customer; default the whole ledger.", metavar="C")] = None,
+    customer: Annotated[
+        str | None, typer.Option(help="One customer, such as cust-42; default the whole ledger.", metavar="C")
+    ] = None,
     as_of: AsOf = None,
     known_at: KnownAt = None,
     json_: Json = False,
 ) -> None:
-    """Balances of a customer, or the trial balance.
+    """Prints the balances of a customer, or the trial balance.
 
     Example: subledger balances --ledger acme --customer cust-42 --as-of 2026-01-31
     """
@@ -181,12 +190,15 @@ def _cells(item: Document, names: Iterable[str]) -> list[str]:
 
 def blocks(
     ledger: LedgerOption,
-    customer: Annotated[str | None, typer.Option(help="Only this customer's.", metavar="C")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.", metavar="C")] = None,
     as_of: AsOf = None,
     known_at: KnownAt = None,
     json_: Json = False,
 ) -> None:
-    """Credit blocks with their figures."""
+    """Lists credit blocks with their figures.
+
+    Example: subledger blocks --ledger acme --customer cust-42
+    """
     service = connect()
     items: list[Document] = []
     with _view(service, ledger, as_of, known_at, customer) as view:

@@ -20,9 +20,12 @@ rejected_app = typer.Typer(help="Events that were refused, until recorded or dis
 
 State = Annotated[str, typer.Option("--state", help="open, retried, corrected, dismissed, or all.")]
 Code = Annotated[str | None, typer.Option("--code", help="Only with this reason, such as insufficient_credits.")]
-Customer = Annotated[str | None, typer.Option("--customer", help="Only of this customer.")]
-From = Annotated[str | None, typer.Option("--from", help="Of events from this day on; undated ones by when they came.")]
-To = Annotated[str | None, typer.Option("--to", help="Through this day.")]
+Customer = Annotated[str | None, typer.Option("--customer", help="Only of this customer, such as cust-42.")]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="Of events from this day on, such as 2026-01-01; undated ones by when they came."),
+]
+To = Annotated[str | None, typer.Option("--to", help="Through this day, such as 2026-01-31.")]
 RejectionArgument = Annotated[str, typer.Argument(help="A rejection, such as rej-0123….", metavar="REJECTION")]
 
 Source = Annotated[str | None, typer.Option("--source", help="Only of this source of events.")]

@@ -24,18 +24,30 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    name: Annotated[str | None, typer.Argument(help="One of --list.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of --list, such as rollforward.", metavar="NAME")] = None,
     ledger: Annotated[
-        list[str] | None, typer.Option("--ledger", "-l", help="The ledger; several are added up.", metavar="L")
+        list[str] | None,
+        typer.Option("--ledger", "-l", help="The ledger, such as acme; several are added up.", metavar="L"),
     ] = None,
-    entity: Annotated[str | None, typer.Option(help="Every ledger of this entity, added up.", metavar="E")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="First day, or month.", metavar="D")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Last day or month, inclusive.", metavar="D")] = None,
-    as_of: Annotated[str | None, typer.Option("--as-of", help="The books through this day.", metavar="D")] = None,
-    known_at: Annotated[str | None, typer.Option("--known-at", help="As known at this moment.", metavar="T")] = None,
-    customer: Annotated[str | None, typer.Option(help="Only this customer's.", metavar="C")] = None,
-    by: Annotated[str | None, typer.Option(help="What rows are told apart by; see --list.")] = None,
-    months: Annotated[int | None, typer.Option(min=1, max=600, help="How far a forecast looks.")] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="Every ledger of this entity, such as US01, added up.", metavar="E")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="First day, or month, such as 2026-01.", metavar="D")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Last day or month, inclusive, such as 2026-03-31.", metavar="D")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="The books through this day, such as 2026-03-31.", metavar="D")
+    ] = None,
+    known_at: Annotated[
+        str | None,
+        typer.Option("--known-at", help="As known at this moment, such as 2026-04-03T09:00:00Z.", metavar="T"),
+    ] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.", metavar="C")] = None,
+    by: Annotated[str | None, typer.Option(help="What rows are grouped by, such as product; see --list.")] = None,
+    months: Annotated[int | None, typer.Option(min=1, max=600, help="How many months a forecast looks ahead.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     html: Annotated[bool, typer.Option("--html", help="Print a page to print.")] = False,
     table_: Annotated[str | None, typer.Option("--table", help="The table that --csv prints.")] = None,
@@ -43,7 +55,7 @@ def report(
     list_: Annotated[bool, typer.Option("--list", help="List the reports and leave.")] = False,
     json_: Json = False,
 ) -> None:
-    """A report, tied to the trial balance. Exit 1 where it does not tie.
+    """Prints a report, tied to the trial balance. Exit 1 where it does not tie.
 
     Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
     Example: subledger report statement --ledger acme --customer cust-42 --out statement.html

@@ -132,13 +132,13 @@ def test_the_longest_text_of_every_field_is_taken_and_a_longer_one_is_refused(
         validator.validate_assignment(data, field, "x" * (most + 1))
 
 
-@pytest.mark.parametrize("field", ["id", "source", "subject"])
-def test_an_id_of_255_characters_is_taken_and_a_longer_one_is_refused(field: str) -> None:
+@pytest.mark.parametrize(("field", "example"), [("id", "evt-1001"), ("source", "billing"), ("subject", "cust-42")])
+def test_an_id_of_255_characters_is_taken_and_a_longer_one_is_refused(field: str, example: str) -> None:
     assert read_event(usage(**{field: "é" * 255}))
     error = refused(usage(**{field: "x" * 256}))
     assert isinstance(error, InvalidValue)
     assert error.message == (
-        f"{field} must be a string of 1 to 255 characters without control characters, such as blk-7"
+        f"{field} must be a string of 1 to 255 characters without control characters, such as {example}"
     )
     assert (error.field, error.found) == (field, "256 characters")
 

@@ -1,0 +1,75 @@
+"""The help of the command line: what a newcomer reads is there, has an example, and the example is one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.exceptions import TyperException
+
+from api.cli import app
+from api.event_types import event_types
+from subledger.event_data import EVENT_TYPES
+
+ROOT: Any = typer.main.get_command(app)
+
+
+def _commands(found: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if names and (getattr(found, "invoke_without_command", False) or not hasattr(found, "commands")):
+        yield names, found
+    for name, below in getattr(found, "commands", {}).items():
+        yield from _commands(below, *names, name)
+
+
+COMMANDS = dict(_commands(ROOT))
+
+
+def _examples(found: Any) -> list[str]:
+    return [line.strip().removeprefix("Example: ") for line in (found.help or "").splitlines() if "Example: " in line]
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_has_an_example_that_it_takes(names: tuple[str, ...]) -> None:
+    examples = _examples(COMMANDS[names])
+    assert examples
+    for example in examples:
+        words = shlex.split(example.replace('psql "$(', "").replace(')"', "").partition(" > ")[0])
+        assert words[: len(names) + 1] == ["subledger", *names]
+        try:
+            COMMANDS[names].make_context(" ".join(names), words[len(names) + 1 :])
+        except TyperException as wrong:
+            pytest.fail(f"{example}: {wrong.message}")
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_begins_with_its_verb_and_says_what_each_argument_is(names: tuple[str, ...]) -> None:
+    found = COMMANDS[names]
+    first = (found.help or "").split()[0]
+    assert first.endswith("s"), f"{first}: a sentence about what the command does"
+    for parameter in found.params:
+        if parameter.param_type_name == "argument":
+            assert parameter.help, parameter.name
+
+
+def test_the_example_of_an_id_is_of_its_own_kind() -> None:
+    seen: dict[str, set[str]] = {}
+    for described in event_types():
+        for field in described["fields"]:
+            if field["name"].endswith("_id"):
+                seen.setdefault(field["values"].rpartition("such as ")[2], set()).add(field["name"])
+    assert {example: names for example, names in seen.items() if len(names) > 1} == {}
+
+
+def test_each_type_has_its_own_description() -> None:
+    descriptions = [described["description"] for described in event_types()]
+    assert len(set(descriptions)) == len(EVENT_TYPES)
+    assert not any("``" in description for description in descriptions)
+
+
+def test_what_is_required_is_not_said_to_be_absent() -> None:
+    for described in event_types():
+        for field in described["fields"]:
+            assert not (field["required"] and "absent" in field["meaning"]), (described["type"], field)
