@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 from alembic import command
 
 from api.service import LedgerSettings, Subledger
 from api.settings import upgrade
 from projections import integrity
 from projections.journals.exports import export
+from projections.rebuild import rebuild
+from subledger.errors import DocumentExists
 from subledger.periods import Period
+from subledger.store import memory
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision
 from tests.conftest import cloud_event
@@ -56,5 +60,44 @@ def test_exports_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url
     database = Database(fresh_database_url)
     try:
         assert integrity.verify(database, "acme").differences == []
+    finally:
+        database.close()
+
+
+def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean(
+    fresh_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version did not look whether a payout was recorded under another event id; what is recorded stays."""
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    block = {"block_id": "B", "credits": "10", "price": "100.00", "currency": "USD", "invoice_id": "I"}
+    paid = {"payment_id": "P", "amount": "100.00", "currency": "USD", "invoice_id": "I", "processor": "stripe"}
+
+    def payout(event_id: str) -> object:
+        settled = {"payout_id": "PO", "processor": "stripe", "amount": "40.00", "currency": "USD"}
+        return cloud_event(event_id, "payout.settled", None, NOON, **settled)
+
+    service.record("acme", [cloud_event("buy", "credits.purchased", "ann", NOON, **block)])
+    service.record("acme", [cloud_event("pay", "payment.received", "ann", NOON, **paid)])
+    with monkeypatch.context() as older:
+        older.setattr(memory, "find_first", lambda *_: {})
+        for event_id in ("po-1", "po-2"):
+            assert [outcome.status for outcome in service.record("acme", [payout(event_id)])] == ["recorded"]
+    database.close()
+    command.downgrade(_config(fresh_database_url), "0020")
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    try:
+        assert integrity.verify(database, "acme").differences == []
+        counts = rebuild(database, "acme")
+        assert not any(counts.removed.values())
+        assert not any(counts.written.values())
+        assert integrity.verify(database, "acme").differences == []
+        [outcome] = service.record("acme", [payout("po-3")])
+        assert isinstance(outcome.error, DocumentExists)
+        assert "po-1" in outcome.error.message, "the first one is named"
     finally:
         database.close()
