@@ -5,6 +5,7 @@ Owns: which fields of which event name blocks, documents and customers. Does not
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
@@ -26,7 +27,11 @@ DOCUMENTS: Final = {
 """Documents that are recorded once by their own id, whatever the events' ids: by event type, the kind and the field."""
 
 OnceKey = tuple[str, str, str]
-"""The kind of a document, the processor whose ids they are (of payouts, else empty), and its id."""
+"""The kind of a document, the processor whose ids they are (of payouts, else empty), and its id.
+
+Ids are compared as they are: processors tell theirs apart by case. The name of a processor is the sender's own word, so
+that ``stripe`` and ``Stripe`` are one: the same payout under both would be booked into cash twice.
+"""
 
 
 def once_key(type: str, data: Any) -> OnceKey | None:
@@ -35,7 +40,14 @@ def once_key(type: str, data: Any) -> OnceKey | None:
     document_id = getattr(data, field) if kind is not None else None
     if kind is None or document_id is None:
         return None
-    return (kind, data.processor if kind == "payout" else "", document_id)
+    return once_key_of(kind, getattr(data, "processor", None), document_id)
+
+
+def once_key_of(kind: str, processor: str | None, document_id: str) -> OnceKey:
+    """The key of a document by its parts, whatever the case, width and blanks of the processor's name."""
+    if kind != "payout" or processor is None:
+        return (kind, "", document_id)
+    return (kind, " ".join(unicodedata.normalize("NFKC", processor).casefold().split()), document_id)
 
 
 _OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_memo.issued"})

@@ -31,7 +31,7 @@ from subledger.events import Event, stored_event
 from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
-from subledger.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key
+from subledger.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key, once_key_of
 from subledger.shortfalls import MOST_NAMED
 from subledger.store.append import Parameters
 from subledger.store.approvals import Asked, find_asked
@@ -508,7 +508,7 @@ def find_first(connection: WriteConnection, ledger: str, keys: set[OnceKey]) -> 
     found: dict[OnceKey, First] = {}
     for type, processor, document_id, *first in rows:  # the first one last
         kind = kinds[type]
-        found[(kind, processor if kind == "payout" else "", document_id)] = First(*first)
+        found[once_key_of(kind, processor, document_id)] = First(*first)
     return {key: first for key, first in found.items() if key in keys}
 
 

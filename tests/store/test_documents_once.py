@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from api.service import Subledger
 from projections import integrity
+from subledger import references
+from subledger.store import memory
 from subledger.store.database import Database
 from tests.conftest import NewLedger, cloud_event
 
@@ -86,3 +90,54 @@ def test_the_ids_of_one_ledger_are_not_those_of_another(service: Subledger, new_
     for ledger in (new_ledger(), new_ledger()):
         begun(service, ledger)
         assert [outcome.error for outcome in service.record(ledger, documents("first", "X"))] == [None] * 5
+
+
+def payout(event_id: str, processor: str, name: str = "po_1") -> dict[str, Any]:
+    return event(event_id, "payout.settled", "-", **MONEY, processor=processor, payout_id=name)
+
+
+SPELLINGS = ("Stripe", "STRIPE", " stripe ", "\uff53tripe")
+
+
+def test_a_payout_is_recorded_once_however_its_processor_is_spelled(
+    service: Subledger, new_ledger: NewLedger, owner_url: str
+) -> None:
+    ledger = new_ledger()
+    begun(service, ledger)
+    assert service.record(ledger, [payout("first", "stripe")])[0].error is None
+    other = Database(owner_url)  # a writer that does not remember who was first
+    try:
+        for number, writer in enumerate((service, Subledger(other))):
+            again = [payout(f"{number}-{spelled}", spelled) for spelled in SPELLINGS]
+            outcomes = writer.record(ledger, again)
+            assert [outcome.error and outcome.error.code for outcome in outcomes] == ["document_exists"] * 4
+            assert {outcome.error.facts["first"]["id"] for outcome in outcomes if outcome.error} == {"first"}
+    finally:
+        other.close()
+    # Another processor may have the same id, and ids are told apart by case, as processors do.
+    more = [payout("of another", "adyen"), payout("another", "stripe", "PO_1")]
+    assert [outcome.error for outcome in service.record(ledger, more)] == [None, None]
+
+
+def test_a_log_that_holds_a_payout_under_two_spellings_stays_valid(
+    service: Subledger, new_ledger: NewLedger, owner_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger()
+    begun(service, ledger)
+    with monkeypatch.context() as before:  # as it was recorded before spellings were one
+        for module in (references, memory):
+            before.setattr(module, "once_key_of", lambda kind, processor, name: (kind, processor or "", name))
+        both = service.record(ledger, [payout("first", "stripe"), payout("second", "Stripe")])
+    assert [outcome.status for outcome in both] == ["recorded"] * 2
+    assert integrity.verify(service.database, ledger).differences == []
+    other = Database(owner_url)
+    try:
+        writer = Subledger(other)
+        duplicates = writer.record(ledger, [payout("first", "stripe"), payout("second", "Stripe")])
+        assert [outcome.status for outcome in duplicates] == ["duplicate"] * 2
+        [third] = writer.record(ledger, [payout("third", "STRIPE")])
+        assert third.error is not None
+        assert third.error.facts["first"]["id"] == "first"
+    finally:
+        other.close()
+    assert integrity.verify(service.database, ledger).differences == []
