@@ -16,9 +16,10 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.keys import create_key
-from api.limits import MAX_EVENTS_BODY
+from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
 from api.service import Subledger
 from subledger.errors import RejectionsChanged
+from subledger.rejections import MAX_SENT
 from subledger.store import rejections
 from subledger.store.rejections import ALL, STATES, Chosen
 from tests.conftest import NewLedger, cloud_event
@@ -299,3 +300,30 @@ def test_several_who_retry_dismiss_and_send_the_same_at_once_do_not_hinder_each_
     assert {each.state for each in kept if each.customer == "c0"} == {"retried"}
     for each in kept:
         assert len(steps[each.rejection_id]) == sum(each.rejection_id in ids for ids in both)
+
+
+def test_ten_thousand_refused_events_of_one_call_are_each_kept_and_retried_within_bounds(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    base = f"/v1/ledgers/{ledger}/rejected"
+    batch = [use(f"u{n}") for n in range(MAX_EVENTS)]
+    results = client.post(f"/v1/ledgers/{ledger}/events", json=batch).json()["results"]
+    assert len({result["rejection_id"] for result in results}) == MAX_EVENTS
+    summary = client.get(f"{base}/summary", params={"state": "open"}).json()
+    assert (summary["rejections"], summary["credits"]) == (MAX_EVENTS, {"credit": str(MAX_EVENTS)})
+    assert client.post(f"{base}/retry", json={"rejections": 1_000}).json()["found"] == "more than 1000"
+    done = client.post(f"{base}/dismiss", json={"reason": "a load test", "rejections": MAX_EVENTS}).json()
+    assert done["dismissed"] == MAX_EVENTS
+    assert client.get(f"{base}/summary", params={"state": "open"}).json()["rejections"] == 0
+
+
+def test_a_refused_event_of_a_megabyte_is_kept_in_part_and_says_so(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    event = use("u1")
+    event["data"]["note"] = "x" * 1_000_000
+    [result] = client.post(f"/v1/ledgers/{ledger}/events", json=event).json()["results"]
+    one = client.get(f"/v1/ledgers/{ledger}/rejected/{result['rejection_id']}").json()
+    assert (one["id"], one["credits"], one["whole"], len(one["text"])) == ("u1", "1", False, MAX_SENT)
+    done = client.post(f"/v1/ledgers/{ledger}/rejected/retry", json={"rejections": 1}).json()
+    assert (done["items"], done["not_whole"]) == ([], 1)
