@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import psycopg
 import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -28,15 +27,12 @@ from api.settings import home, private_home
 from subledger.errors import CheckpointConflict, FileUnavailable, InvalidValue, UnknownCheckpoint
 from subledger.store import proofs
 from subledger.store.checkpoints import Signed, keep_signed, last_signed, roots_at, signed_at_size
-from subledger.store.database import Database
+from subledger.store.database import ON_A_STANDBY, Database
 from subledger.store.ledgers import LedgerHead, ledger_head
 from subledger.store.private import make_durable, private_file
 
 KEY_NAME: Final = "subledger"
 _KEY_FILE: Final = "checkpoint.key"
-
-# The second one refuses the beginning of a transaction that may write, the first one the writing.
-_ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
 
 _log = structlog.get_logger("subledger.checkpoints")
 
@@ -100,7 +96,7 @@ def _kept(
     try:
         with database.write() as writing:
             keep_signed(writing, ledger, row)
-    except _ON_A_STANDBY:  # the home alone can keep it
+    except ON_A_STANDBY:  # the home alone can keep it
         if refused is None:
             return signed
         raise FileUnavailable(

@@ -17,15 +17,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-import psycopg
-
 from projections.integrity import Report as Verified
 from projections.monitors.monitor import Looking, Monitor
 from subledger.encoding import batch_hash
 from subledger.errors import DatabaseUnavailable
 from subledger.events import format_time
 from subledger.merkle import Frontier
-from subledger.store.database import Database
+from subledger.store.database import ON_A_STANDBY, Database
 from subledger.store.head import NO_HASH
 
 _BATCHES: Final = 100
@@ -92,7 +90,7 @@ def keep_verified(database: Database, verified: Verified, *, at: datetime) -> No
         "ledger": verified.ledger, "at": at, "position": verified.events, "since": verified.since,
         "differences": differences, "clean_at": None if differences else at,
     }  # fmt: skip
-    with suppress(DatabaseUnavailable, psycopg.errors.ReadOnlySqlTransaction), database.write() as connection:
+    with suppress(DatabaseUnavailable, *ON_A_STANDBY), database.write() as connection:
         connection.execute(KEEP_VERIFIED, kept)
 
 

@@ -44,6 +44,9 @@ SESSION: Final = {
 A database or a role may have others (ALTER DATABASE … SET); ours come first.
 """
 
+ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
+"""How a standby refuses: the first one a write, the second one the beginning of a transaction that may write."""
+
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 
 WriteConnection = Connection
