@@ -45,8 +45,8 @@ from api.rejecting import first_sent
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
+from projections.clock import read_clock
 from subledger.errors import InvalidInput
-from subledger.event_data import parse_time
 from subledger.events import read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
@@ -220,7 +220,7 @@ def ledger_create(
         timezone=timezone, on_shortfall=on_shortfall, late_usage=late_usage,
         approvals=_approvals(second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price),
         future_tolerance=future_tolerance, sandbox=sandbox,
-        clock=None if clock is None else parse_time(clock, field="clock"),
+        clock=None if clock is None else read_clock(clock),
     )  # fmt: skip
     created = service.create_ledger(ledger, settings, by=by)
     with service.database.read() as connection:
@@ -330,7 +330,7 @@ def _approvals_change(
 
 @ledger_app.command("list")
 def ledger_list(json_: Json = False) -> None:
-    """Lists the ledgers.
+    """Lists the ledgers; a SANDBOX is for trials, and its books are no real ones.
 
     Example: subledger ledger list
     """
@@ -340,8 +340,9 @@ def ledger_list(json_: Json = False) -> None:
     if json_:
         print_json(documents.page(items, None))
         return
-    names = ("ledger", "currency", "policy", "timezone", "closed_through", "position")
-    table(None, names, [[item[name] for name in names] for item in items], right=(5,))
+    names = ("ledger", "kind", "currency", "policy", "timezone", "closed_through", "position")
+    kinds = [{**item, "kind": "SANDBOX" if item["sandbox"] else "real"} for item in items]
+    table(None, names, [[item[name] for name in names] for item in kinds], right=(6,))
 
 
 # --- events -------------------------------------------------------------------------------------------------

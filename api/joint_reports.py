@@ -7,7 +7,7 @@ currency. Does not own: the adding (``projections.joint``), what a report may be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -56,7 +56,8 @@ class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
 def answer(service: Subledger, name: str, question: Question, chosen: Chosen) -> JointAnswer:
     """The report of each ledger, in a snapshot of its own, added up by functional currency.
 
-    Every ledger is looked at as of the same day: ``as_of``, else ``to``, else today in UTC. Raises what a report of
+    Every ledger is looked at as of the same day: ``as_of``, else ``to``, else today: of real ledgers in UTC, of
+    sandboxes the latest day that their clocks show. Raises what a report of
     one ledger raises; UnknownEntity, MissingField, InvalidValue for what cannot be asked of several.
     """
     report = reports.offered(name)
@@ -71,11 +72,12 @@ def answer(service: Subledger, name: str, question: Question, chosen: Chosen) ->
             expected="a report of one ledger",
         )
     asked = reports.read_question(name, report, question)
-    as_of = question.as_of or asked.to_date or datetime.now(UTC).date()
+    ledgers = _ledgers(service, chosen)
+    as_of = question.as_of or asked.to_date or _today(service, ledgers)
     # With an end of its own a ledger in which nothing was booked lately would leave out what it carries.
     question = msgspec.structs.replace(question, as_of=as_of, to=question.to or as_of.isoformat())
     parts = []
-    for ledger in _ledgers(service, chosen):
+    for ledger in ledgers:
         with reports.answer(service, ledger, name, question) as (found, view, asked):
             state = view.head.state
             parts.append(
@@ -97,6 +99,15 @@ def _ledgers(service: Subledger, chosen: Chosen) -> Sequence[str]:
         return named
     with service.database.read() as connection:
         return ledgers_of(connection, chosen.entity)
+
+
+def _today(service: Subledger, ledgers: Sequence[str]) -> date:
+    """Today in UTC; of sandboxes the latest day by their own clocks."""
+    moment = datetime.now(UTC)
+    with service.database.read() as connection:
+        states = [ledger_head(connection, ledger).state for ledger in ledgers]
+    days = [state.today(moment) for state in states if state.sandbox]
+    return max(days, default=moment.date())
 
 
 def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:

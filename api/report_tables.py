@@ -68,6 +68,7 @@ def _says_something(table: Table, at: int, functional: str) -> bool:
             return False
     return (
         column.name.startswith(("opening", "closing", "current", "days_"))
+        or column.zero_says
         or not table.rows
         or any(row[at] for row in table.rows)
     )

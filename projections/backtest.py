@@ -26,7 +26,7 @@ import msgspec
 
 from projections.habits import Habits, Observation, Purse, observe
 from projections.holdings import Holding, month_number, month_of
-from projections.report import Column, Table
+from projections.report import Column, Table, stated
 from projections.runoff import Lot, Lots, Outlook, currency_of, lots_on, outlooks
 
 HORIZON: Final = 3
@@ -268,9 +268,9 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
                 )  # fmt: skip
     columns = (
         Column("made_on", "date"), Column("months", "integer"), Column("currency"), Column("what"),
-        Column("opening", "money"), Column("forecast", "money"), Column("low", "money"), Column("high", "money"),
-        Column("actual", "money"), Column("error", "money"), Column("within", "integer"), Column("run_rate", "money"),
-        Column("nothing_used", "money"),
+        stated("opening"), stated("forecast"), stated("low"), stated("high"),
+        stated("actual"), stated("error"), Column("within", "integer"), stated("run_rate"),
+        stated("nothing_used"),
     )  # fmt: skip
     return Table(name="backtest", columns=columns, rows=tuple(rows)), accuracy_table("accuracy", compared)
 

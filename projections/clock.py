@@ -13,7 +13,8 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
-from subledger.errors import ClockBackwards, SettingFixed
+from subledger.errors import ClockBackwards, InvalidInput, SettingFixed
+from subledger.event_data import parse_time
 from subledger.events import OWN_SOURCE, Event, format_time, own_event
 from subledger.ledger import LedgerState
 from subledger.persons import NOBODY, kept_name
@@ -40,6 +41,18 @@ def clock_of(database: Database, ledger: str) -> Clock:
     return Clock(
         ledger=ledger, sandbox=state.sandbox, now=state.now(moment), today=state.today(moment), timezone=state.timezone
     )  # fmt: skip
+
+
+def read_clock(text: object) -> datetime:
+    """The time that a sandbox's clock is to show. Raises InvalidInput saying what was expected and found."""
+    try:
+        return parse_time(text, field="clock")
+    except InvalidInput as error:
+        expected = "an RFC 3339 time with its offset from 1900 to 8999, such as 2027-01-01T00:00:00Z"
+        raise type(error)(
+            f"the clock cannot be set to {str(error.found)[:60]}; give {expected}", field="clock", expected=expected,
+            found=error.found,
+        ) from None  # fmt: skip
 
 
 def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOBODY) -> bool:

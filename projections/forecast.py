@@ -45,6 +45,7 @@ from projections.report import (
     control_balances,
     functional_balances,
     functional_ties_of,
+    stated,
     ties_of,
     totals,
 )
@@ -121,10 +122,10 @@ def _first(held: Sequence[Holding], last: int) -> int:
 # --- the forecast ---------------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = (
-    Column("period"), Column("currency"), Column("opening", "money"), Column("consumption", "money"),
-    Column("consumption_low", "money"), Column("consumption_high", "money"), Column("breakage", "money"),
-    Column("breakage_low", "money"), Column("breakage_high", "money"), Column("escheat", "money"),
-    Column("expected", "money"), Column("closing", "money"), Column("functional_currency"),
+    Column("period"), Column("currency"), Column("opening", "money"), stated("consumption"),
+    stated("consumption_low"), stated("consumption_high"), stated("breakage"),
+    stated("breakage_low"), stated("breakage_high"), stated("escheat"),
+    stated("expected"), Column("closing", "money"), Column("functional_currency"),
     Column("consumption_functional", "functional"), Column("breakage_functional", "functional"),
     Column("escheat_functional", "functional"), Column("expected_functional", "functional"),
     Column("closing_functional", "functional"),
@@ -193,9 +194,9 @@ def _compared_tables(
                     )
                 )  # fmt: skip
     columns = (
-        Column("period"), Column("currency"), Column("what"), Column("forecast", "money"), Column("low", "money"),
-        Column("high", "money"), Column("actual", "money"), Column("error", "money"), Column("within", "integer"),
-        Column("run_rate", "money"), Column("nothing_used", "money"),
+        Column("period"), Column("currency"), Column("what"), stated("forecast"), stated("low"),
+        stated("high"), stated("actual"), stated("error"), Column("within", "integer"),
+        stated("run_rate"), stated("nothing_used"),
     )  # fmt: skip
     yield Table(name="compared", columns=columns, rows=tuple(rows))
     yield accuracy_table("compared_accuracy", compared)

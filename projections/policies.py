@@ -17,11 +17,14 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.integrity.policies import keeps_the_pair, rule_faults
+from projections.journals.close import FIRST_ENTRY_ON
+from projections.journals.mapping import mappings_from
 from projections.journals.rows import rows
-from subledger.errors import InvalidPolicy, InvalidValue, PolicyExists, UnknownPolicy
+from subledger.errors import InvalidPolicy, InvalidValue, PolicyExists, UnknownPolicy, UnmappedRole
 from subledger.events import Event, own_event
 from subledger.journal import Rules
 from subledger.ledger import LedgerState
+from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.posting import SHIPPED_POLICIES, Policy, rules_from, shipped_policy
 from subledger.store.database import WriteConnection
@@ -152,7 +155,8 @@ def policy_data(policy: Policy, *, number: int, by: str | None = None) -> dict[s
 def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = NOBODY) -> Adoption:
     """Makes this the policy of what is recorded from now on. Where it is in force already, nothing is recorded.
 
-    Raises InvalidPolicy, PolicyExists where its name and version stand for other rules, UnknownLedger.
+    Raises InvalidPolicy, PolicyExists where its name and version stand for other rules, UnmappedRole where the account
+    mapping has no row for a role that it posts to, UnknownLedger.
     """
     check_policy(policy)
     check_person(by)
@@ -168,6 +172,7 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
                 return []
         if state.policy == _MOST_POLICIES:
             raise InvalidPolicy("this ledger has adopted as many policies as can be", field="policy")
+        _check_mapped(connection, state, policy)
         purchase = {"purchase": [list(pair) for pair in rows(connection, PURCHASE_RULE, where)]}
         if keeps_the_pair(rules_from(purchase)) != keeps_the_pair(policy.rules):
             left_open = rows(connection, OPEN_BLOCKS, where)[0][0]
@@ -187,6 +192,32 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
     outcomes = recorder.transact(ledger, plan, lambda _connection, state: numbers.append(state.policy))
     raise_first(outcomes)
     return Adoption(number=numbers[-1], adopted=bool(outcomes), left_open=left_open)
+
+
+def _check_mapped(connection: WriteConnection, state: LedgerState, policy: Policy) -> None:
+    """Every account mapping that an open month's journal can still be made with has the roles that the policy posts to.
+
+    Else its months could not be closed. Raises UnmappedRole naming all roles that are missing.
+    """
+    roles = {role for pairs in policy.rules.values() for pair in pairs for role in (pair.debit, pair.credit)}
+    first = _first_open(connection, state)
+    for number, mapping in mappings_from(connection, state.ledger, first):
+        missing = sorted(roles - mapping.roles_mapped)
+        if missing:
+            raise UnmappedRole(
+                f"policy {policy.name} posts to {', '.join(missing)}, and account mapping {number} of ledger "
+                f"{state.ledger} has no row without narrower keys for {'them' if len(missing) > 1 else 'it'}: months "
+                "could not be closed; adopt an account mapping with these roles first, then the policy",
+                field="role", expected="a row for every role that the policy posts to",
+                found=", ".join(sorted(mapping.roles_mapped))[:200], missing=missing, mapping=number,
+            )  # fmt: skip
+
+
+def _first_open(connection: WriteConnection, state: LedgerState) -> Period:
+    if state.closed_through is not None:
+        return Period.of(state.closed_through).next
+    (first,) = rows(connection, FIRST_ENTRY_ON, {"ledger": state.ledger})[0]
+    return Period.of(first or ledger_now(connection, state).date())
 
 
 def _other_rules(policy: Policy, content_hash: str, what: str) -> PolicyExists:

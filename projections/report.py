@@ -30,11 +30,18 @@ class Column(msgspec.Struct, frozen=True):
     ``holds`` is ``text``, ``date``, ``integer``, ``ratio`` (a Fraction or Decimal), ``credits`` (a Decimal),
     ``money`` (minor units of the row's ``currency``), or ``functional`` (minor units of the ledger's currency).
     None stands for nothing to say. ``added_by`` is ``sum`` or ``max``: what a figure over several ledgers is.
+    ``zero_says``: people are shown it also where all of it is zero, as zero is what the report says.
     """
 
     name: str
     holds: str = "text"
     added_by: str = "sum"
+    zero_says: bool = False
+
+
+def stated(name: str) -> Column:
+    """A column of money that people are shown also where all of it is zero."""
+    return Column(name, "money", zero_says=True)
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):

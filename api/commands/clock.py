@@ -11,7 +11,6 @@ from api.commands.approvals import By, whoami
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, print_json
 from projections import clock as clocks
-from subledger.event_data import parse_time
 
 clock_app = typer.Typer(help="The current time of a ledger; a sandbox's clock can be set.", no_args_is_help=True)
 
@@ -47,7 +46,7 @@ def clock_set(
     Example: subledger clock set 2027-01-01T00:00:00Z --ledger trial
     """
     service = connect()
-    was_set = clocks.set_clock(service.recorder, ledger, parse_time(moment, field="T"), by=by)
+    was_set = clocks.set_clock(service.recorder, ledger, clocks.read_clock(moment), by=by)
     found = documents.clock(clocks.clock_of(service.database, ledger))
     if json_:
         print_json({**found, "status": "set" if was_set else "unchanged"})

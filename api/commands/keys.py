@@ -12,8 +12,7 @@ from api import documents, key_documents, keys
 from api.access import EVERY_LEDGER
 from api.commands.approvals import By, whoami
 from api.settings import connect
-from api.terminal import Json, LedgerOption, err, out, print_json, table
-from subledger.errors import InvalidInput
+from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from subledger.event_data import parse_time
 from subledger.store.ledgers import ledger_head
 
@@ -73,8 +72,9 @@ def keys_list(
     if json_:
         print_json(documents.page(items, None))
         return
-    names = ("key_id", "state", "ledger", "role", "name", "expires_at", "last_used_at", "created_by", "revoked_by")
-    table(None, names, [[item[name] for name in names] for item in items])
+    names = ("key_id", "state", "ledger", "role", "name", "valid_until", "last_used_at", "created_by", "revoked_by")
+    shown = [{**item, "valid_until": _valid_until(item["expires_at"])} for item in items]
+    table(None, names, [[item[name] for name in names] for item in shown])
 
 
 @keys_app.command("rotate")
@@ -115,8 +115,17 @@ def _show(made: keys.NewKey, json_: bool) -> None:
         print_json(document)
         return
     sys.stdout.write(made.secret + "\n")
-    until = f" until {document['expires_at']}" if document["expires_at"] else ""
+    end = _valid_until(document["expires_at"])
+    until = f", valid until {end}" if end else ""
     err.print(f"{made.key.key_id}, a {made.key.role} of {made.key.ledger}, for {made.key.name}{until}. Shown only now.")
+
+
+def _valid_until(expires_at: str | None) -> str | None:
+    """The end of a key for people: of one that ends at midnight (UTC) its last day, else the moment."""
+    if expires_at is None or not expires_at.endswith("T00:00:00Z"):
+        return expires_at
+    last = date.fromisoformat(expires_at[:10]) - timedelta(days=1)
+    return f"the end of {last}"
 
 
 def _end_of(expires: str | None) -> datetime | None:
@@ -124,9 +133,10 @@ def _end_of(expires: str | None) -> datetime | None:
     if expires is None:
         return None
     try:
-        following = date.fromisoformat(expires) + timedelta(days=1)
-    except OverflowError:
-        raise InvalidInput("the day is too late", field="expires", found=expires) from None
+        date.fromisoformat(expires)
     except ValueError:
         return parse_time(expires, field="expires")
+    day = parse_day(expires, "expires")
+    assert day is not None
+    following = day + timedelta(days=1)
     return datetime(following.year, following.month, following.day, tzinfo=UTC)

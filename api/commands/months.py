@@ -229,7 +229,9 @@ def mapping_show(
     if csv:
         sys.stdout.write(csv_text(rows))
         return
-    columns = list(dict.fromkeys([*FIXED_COLUMNS, *sorted({column for row in rows for column in row})]))
+    # What no row names is left out, so that the usual chart fits a terminal of 80 columns; --csv has every column.
+    named = {"role", "account", "name", *(column for row in rows for column, cell in row.items() if cell)}
+    columns = [column for column in dict.fromkeys([*FIXED_COLUMNS, *sorted(named)]) if column in named]
     by = "as the ledger was created" if number == 1 else "adopted"
     by += "" if adoption.by is None else f" by {adoption.by}"
     title = f"mapping {number}, {by}, {format_time(adoption.adopted_at)}"

@@ -13,7 +13,6 @@ from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, ne
 from api.routes.guarded import Router
 from api.service import LedgerSettings, SettingsChange
 from projections import clock as clocks
-from subledger.event_data import parse_time
 from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
 from subledger.store.ledgers import ledger_head, ledger_heads, policy_name
 
@@ -88,7 +87,7 @@ def create(
     """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
     settings = LedgerSettings(
         **body.model_dump(exclude={"ledger", "approvals", "clock"}), approvals=body.approvals,
-        clock=None if body.clock is None else parse_time(body.clock, field="clock"),
+        clock=None if body.clock is None else clocks.read_clock(body.clock),
     )  # fmt: skip
     if not service.create_ledger(body.ledger, settings, by=caller):
         response.status_code = 200
@@ -151,5 +150,5 @@ def set_clock(
     body: Annotated[Clock, Body(examples=[{"clock": "2027-01-01T00:00:00Z"}])],
 ) -> dict[str, Any]:
     """Sets the clock of a sandbox ledger: what lies in the future, is over or is due goes by it. It never goes back."""
-    was_set = clocks.set_clock(service.recorder, ledger, parse_time(body.clock, field="clock"), by=caller)
+    was_set = clocks.set_clock(service.recorder, ledger, clocks.read_clock(body.clock), by=caller)
     return {**clock(service, ledger), "status": "set" if was_set else "unchanged"}

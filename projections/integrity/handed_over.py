@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
 from projections.integrity.journal_customers import customer_faults
-from projections.journals.exports import export_id
+from projections.journals.exports import SANDBOX, export_id, filename_of
 from projections.journals.formats import FORMATS
 from projections.journals.reversing import correction_faults
 from projections.journals.summary import Journal, journals_of
@@ -188,9 +188,12 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
         return
     name = export_id(journal, row.format, detail=row.detail)
     form = FORMATS.get(row.format)
-    if row.export_id != name or not row.filename.startswith(f"{name}."):
+    marked = journal.sandbox and row.filename.startswith(f"{SANDBOX}-")
+    if row.export_id != name or not row.filename.startswith(f"{SANDBOX}-{name}." if marked else f"{name}."):
         yield breach(f"export {row.export_id} is of another journal than its name says", name, row.filename)
-    elif form is not None and (row.filename, row.media_type) != (f"{name}.{form.extension}", form.media_type):
+    elif form is not None and (row.filename, row.media_type) != (
+        filename_of(name, form, sandbox=marked), form.media_type,
+    ):  # fmt: skip
         yield breach(f"export {row.export_id} has another name than its format gives it",
                      f"{name}.{form.extension}, {form.media_type}", f"{row.filename}, {row.media_type}")  # fmt: skip
     if row.detail == (row.kept is not None):

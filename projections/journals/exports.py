@@ -45,6 +45,8 @@ from subledger.store.tallies import count_one
 from subledger.store.views import Due, due_expiries
 
 _CHUNK_BYTES: Final = 1 << 16
+SANDBOX: Final = "SANDBOX"
+"""What every file of a sandbox ledger's journals begins its name with, and says within."""
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,16 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     content_hash: str
     created_at: datetime
     created_by: str | None = None
+
+    @property
+    def is_marked(self) -> bool:
+        """True if the file says that it is of a sandbox ledger. Files from before there was a mark do not."""
+        return self.filename.startswith(f"{SANDBOX}-{self.export_id}.")
+
+
+def filename_of(export_id: str, form: Format, *, sandbox: bool) -> str:
+    """The name of an export's file: ``acme-2026-01-1-csv.csv``; of a sandbox with ``SANDBOX-`` before it."""
+    return f"{f'{SANDBOX}-' if sandbox else ''}{export_id}.{form.extension}"
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +194,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
             Rendering(
                 export_id=name, journal=posted.said_of(journal) if posted else journal,
                 postings=posted.documents if posted else (),
-                settings=posted and posted.settings_as(form.target),
+                settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
             )
         )  # fmt: skip
         content_hash = hashlib.sha256(content).hexdigest()
@@ -193,7 +205,8 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
             {
                 "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
                 "number": journal.number, "format": form.name, "detail": detail,
-                "filename": f"{name}.{form.extension}", "media_type": form.media_type, "content": content,
+                "filename": filename_of(name, form, sandbox=journal.sandbox),
+                "media_type": form.media_type, "content": content,
                 "content_hash": content_hash, "by": by, "postings": postings and postings.decode(),
                 "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
             },
@@ -222,8 +235,12 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
     documents: tuple[Posting, ...]
     pairs: tuple[Pair, ...]
 
-    def settings_as(self, target: Target | None) -> TargetSettings | None:
-        return None if target is None else read_settings(target.settings, self.settings)
+    def settings_as(self, target: Target | None, *, sandbox: bool) -> TargetSettings | None:
+        """The settings it was made with; of a sandbox, the title that documents are described by says so."""
+        if target is None:
+            return None
+        settings = read_settings(target.settings, self.settings)
+        return msgspec.structs.replace(settings, title=f"{SANDBOX} {settings.title}") if sandbox else settings
 
     def said_of(self, journal: Journal) -> Journal:
         """A journal of the entity that the export was made for, wherever the ledger belongs by now."""
@@ -319,7 +336,8 @@ def render_document(connection: AnyConnection, export: Export, place: int) -> by
     return form.render(
         Rendering(
             export_id=export.export_id, journal=posted.said_of(journal_behind(connection, export)),
-            postings=posted.documents[place - 1 : place], settings=posted.settings_as(form.target),
+            postings=posted.documents[place - 1 : place],
+            settings=posted.settings_as(form.target, sandbox=export.is_marked),
             others=posted.documents,
         )
     )  # fmt: skip
@@ -415,5 +433,5 @@ def _pieces(database: Database, export: Export) -> Iterator[bytes]:
             where = {"ledger": export.ledger, "export_id": export.export_id}
             yield bytes(rows(connection, EXPORT_CONTENT, where)[0][0])
             return
-        journal = journal_behind(connection, export)
+        journal = msgspec.structs.replace(journal_behind(connection, export), sandbox=export.is_marked)
     yield from _render_detail(database, journal, format_named(export.format, detail=True))

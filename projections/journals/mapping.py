@@ -258,6 +258,20 @@ def mapping_for(connection: AnyConnection, ledger: str, period: Period) -> tuple
     return found[0][0], _mapping(found[0][1])
 
 
+VALID_FROM: Final = """
+-- The months after one from which on mappings hold.
+SELECT DISTINCT valid_from FROM account_mappings WHERE ledger = %(ledger)s AND valid_from > %(period)s
+"""
+
+
+def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list[tuple[int, Mapping]]:
+    """The mappings that the next journal of a month, or of any later one, is made with, with their numbers."""
+    later = rows(connection, VALID_FROM, {"ledger": ledger, "period": str(first)})
+    months = (first, *(Period.parse(name) for (name,) in later))
+    found = dict(mapping_for(connection, ledger, month) for month in months)
+    return sorted(found.items())
+
+
 def adopt_mapping(
     recorder: Recorder, ledger: str, mapping: Mapping, *, valid_from: Period | None = None, by: str | None = None
 ) -> bool:

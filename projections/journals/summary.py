@@ -82,6 +82,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     ``mapping`` is the number of the account mapping its accounts were resolved with. Where that goes by attributes of
     customers, ``customers_hash`` is the SHA-256 of what the journal keeps of them; else it is empty.
     ``correction`` says that it is a reversal or a re-issue; None for a period's own journals and adjustments.
+    ``sandbox``: it is of a trial, and every file of it says so; its hash does not depend on that.
     """
 
     ledger: str
@@ -95,6 +96,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[JournalLine, ...]
     correction: Correction | None = None
     customers_hash: str = ""
+    sandbox: bool = False
 
     @property
     def name(self) -> str:
@@ -276,7 +278,7 @@ VALUES (%(ledger)s, %(period)s, %(number)s, %(from_cut)s, %(to_cut)s, %(mapping)
 JOURNALS: Final = """
 -- The journals of a ledger, or of one of its periods, in order.
 SELECT j.period, j.number, j.from_cut, j.to_cut, j.mapping, j.lines, j.content_hash, l.entity, l.functional_currency,
-       coalesce(j.customers_hash, ''), j.reverses, j.reissues, j.reason, j.made_by, j.made_at
+       l.sandbox, coalesce(j.customers_hash, ''), j.reverses, j.reissues, j.reason, j.made_by, j.made_at
 FROM journals j JOIN ledgers l ON l.ledger = j.ledger
 WHERE j.ledger = %(ledger)s AND (%(period)s::text IS NULL OR j.period = %(period)s)
 ORDER BY j.period, j.number
@@ -361,6 +363,7 @@ def summarised(
     journal = Journal(
         ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
         number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping_number, lines=(), correction=correction,
+        sandbox=state.sandbox,
     )  # fmt: skip
     kept = ""
     if mapping.attributes:
@@ -399,13 +402,13 @@ def sums_for(connection: AnyConnection, journal: Journal, mapping: Mapping) -> l
 def journals_of(connection: AnyConnection, ledger: str, period: Period | None = None) -> tuple[Journal, ...]:
     """The journals of a period, or of every period, in order. Raises IntegrityFault where one was changed."""
     result = []
-    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, home, kept, *corrects in rows(
+    for name, number, from_cut, to_cut, mapping, lines, content_hash, entity, home, sandbox, kept, *corrects in rows(
         connection, JOURNALS, {"ledger": ledger, "period": None if period is None else str(period)}
     ):
         journal = Journal(
             ledger=ledger, entity=entity, functional_currency=home, period=Period.parse(name),
             number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping, lines=_lines_decoder.decode(lines),
-            customers_hash=kept, correction=_correction(corrects),
+            customers_hash=kept, correction=_correction(corrects), sandbox=sandbox,
         )  # fmt: skip
         if journal.content_hash != content_hash:
             raise IntegrityFault(

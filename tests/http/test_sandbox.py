@@ -117,3 +117,31 @@ def test_the_command_line_says_so_too(
     exported = run("export", "2031-02", "--format", "csv", "--out", str(tmp_path))
     assert "SANDBOX" in exported
     assert "interim" in exported
+
+
+def test_sandboxes_alone_are_looked_at_as_of_their_own_day(
+    client: TestClient, ledger: str, new_ledger: NewLedger
+) -> None:
+    other = new_ledger(sandbox=True, clock=datetime(2031, 4, 1, tzinfo=UTC))
+    answer = client.get("/v1/reports/trial-balance", params={"ledger": [ledger, other]}).json()
+    assert answer["as_of"] == "2031-04-01"
+
+
+def test_the_lists_of_ledgers_mark_sandboxes(
+    client: TestClient, ledger: str, new_ledger: NewLedger, service: Subledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = new_ledger()
+    monkeypatch.setattr(cli, "connect", lambda: service)
+    monkeypatch.setattr("api.terminal.out.width", 200)
+    lines = CliRunner().invoke(cli.app, ["ledger", "list"], catch_exceptions=False).output.splitlines()
+    assert [("SANDBOX" in line) for line in lines if ledger in line or real in line].count(True) == 1
+    for name, sandbox in ((ledger, True), (real, False)):
+        assert client.get(f"/v1/ledgers/{name}").json()["sandbox"] is sandbox
+
+
+def test_a_clock_set_with_nonsense_says_what_was_expected_and_found(client: TestClient, ledger: str) -> None:
+    for text, code in (("soon", "invalid_value"), ("2031-02-01T00:00:00", "naive_time")):
+        answer = client.put(f"/v1/ledgers/{ledger}/clock", json={"clock": text}).json()
+        assert (answer["code"], answer["field"], answer["found"]) == (code, "clock", text)
+        assert f"the clock cannot be set to {text}" in answer["detail"]
+        assert "2027-01-01T00:00:00Z" in answer["detail"]

@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from api import terminal
 from api.app import create_app
+from api.cli import app
 from api.reports import REPORTS
 from api.service import Subledger
+from subledger.errors import InvalidInput
 from subledger.store.database import Database
 from tests.conftest import cloud_event
 from tests.http.test_who_did_it import Run
@@ -207,3 +210,24 @@ def test_events_that_found_a_ledger_name_who_created_it(run: Run) -> None:
     run.plain("ledger", "create", sandbox, "--currency", "USD", "--sandbox", by="lea")
     [clock] = json.loads(run.plain("events", "--ledger", sandbox, "--type", "clock.set", "--json"))["items"]
     assert clock["who"] == "by lea"
+
+
+def test_the_usual_chart_fits_a_terminal_of_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal.out, "width", 80)
+    lines = run("mapping", "show").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("prepaid_liability" in line and "21509" in line for line in lines) == 1, "one line a role"
+
+
+def test_a_keys_end_is_shown_as_the_day_that_was_given(run: Run) -> None:
+    run("keys", "create", "--role", "reader", "--name", "c", "--expires", "2027-12-31")
+    assert "the end of 2027-12-31" in run("keys", "list")
+    ran = CliRunner().invoke(
+        app, ["keys", "create", "--ledger", run.ledger, "--role", "reader", "--expires", "9999-12-31"]
+    )
+    assert isinstance(ran.exception, InvalidInput)
+    assert ran.exception.expected == "a day from 1900-01-01 to 8999-12-31"
+
+
+def test_a_forecast_shows_what_is_zero(run: Run) -> None:
+    assert "escheat" in run("report", "forecast")

@@ -23,17 +23,20 @@ from projections import balances
 from projections.integrity.policies import WITHOUT_AMOUNT, rule_faults
 from projections.journals.close import close_period
 from projections.journals.exports import content_of, export
+from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.policies import adopted_policies, adopted_policy, check_policy
 from projections.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import (
     InvalidInput,
+    InvalidMapping,
     InvalidPolicy,
     InvalidValue,
     LedgerExists,
     PolicyExists,
     SettingFixed,
     UnknownPolicy,
+    UnmappedRole,
 )
 from subledger.journal import KINDS, Pair
 from subledger.own_event_data import Approvals
@@ -488,3 +491,24 @@ def test_who_asks_has_a_name(
     with pytest.raises(InvalidValue) as caught:
         call(service, new_ledger(), by)
     assert caught.value.field == "by"
+
+
+def test_a_policy_is_adopted_only_if_every_mapping_that_may_be_used_has_its_roles(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger(policy="contract_liability")
+    new = ("credits_clearing", "customer_deposits")
+    short = Mapping.from_rows([row for row in default_mapping().rows if row["role"] not in new])
+    adopt_mapping(service.recorder, ledger, short)
+    with pytest.raises(UnmappedRole, match=r"credits_clearing, customer_deposits.*first, then the policy") as caught:
+        service.adopt_policy(ledger, shipped_policy("customer_deposits"))
+    assert (caught.value.facts["missing"], caught.value.facts["mapping"]) == (list(new), 2)
+    assert caught.value.retryable
+    adopt_mapping(service.recorder, ledger, default_mapping())
+    adopt_mapping(service.recorder, ledger, short, valid_from=Period(2027, 1))
+    with pytest.raises(UnmappedRole, match="account mapping 4"):
+        service.adopt_policy(ledger, shipped_policy("customer_deposits"))
+    adopt_mapping(service.recorder, ledger, default_mapping(), valid_from=Period(2027, 1))
+    assert service.adopt_policy(ledger, shipped_policy("customer_deposits")).adopted
+    with pytest.raises(InvalidMapping, match="credits_clearing, customer_deposits"):
+        adopt_mapping(service.recorder, ledger, short)

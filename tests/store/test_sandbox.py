@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from projections.clock import clock_of, set_clock
 from projections.journals.checklist import checklist
 from projections.journals.close import close_period
 from projections.journals.delivery import channels
-from projections.journals.exports import export
+from projections.journals.exports import content_of, export
+from projections.journals.formats import FORMATS
 from projections.monitors import check
 from projections.rebuild import rebuild
 from subledger.errors import ClockBackwards, LedgerExists, SandboxLedger, SettingFixed, UnknownEntity
@@ -133,3 +136,37 @@ def test_a_sandbox_is_in_no_report_of_its_entity(service: Subledger, new_ledger:
     real = new_ledger(entity=entity)
     with service.database.read() as connection:
         assert ledgers_of(connection, entity) == [real]
+
+
+@pytest.mark.parametrize(
+    ("format", "detail"),
+    [
+        (form.name, detail)
+        for form in FORMATS.values()
+        for detail in (False, True)
+        if form.supports_detail or not detail
+    ],
+)
+def test_every_file_of_a_sandbox_says_so_in_its_name_and_within_and_none_of_a_real_ledger(
+    service: Subledger, ledger: str, new_ledger: NewLedger, format: str, detail: bool
+) -> None:
+    def exported(ledger: str, month: Period) -> tuple[str, bool]:
+        [made] = export(service.recorder, service.database, ledger, month, format, detail=detail)
+        content = b"".join(content_of(service.database, made))
+        if made.filename.endswith(".zip"):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                content = b"".join(archive.read(name) for name in archive.namelist())
+        content = content.replace(b"\0", b"")  # of UTF-16
+        return made.filename, b"SANDBOX" in content or b'"sandbox":true' in content
+
+    service.record(ledger, [buy("A", NOW - timedelta(days=5))])
+    name, marked = exported(ledger, Period(2031, 1))
+    assert name.startswith(f"SANDBOX-{ledger}-2031-01-1-{format}")
+    assert marked
+    assert integrity.verify(service.database, ledger).differences == []
+    real = new_ledger()
+    service.record(real, [buy("A", datetime(2026, 1, 5, tzinfo=UTC))])
+    name, marked = exported(real, Period(2026, 1))
+    assert name.startswith(f"{real}-2026-01-1-{format}")
+    assert not marked
+    assert integrity.verify(service.database, real).differences == []

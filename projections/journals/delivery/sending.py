@@ -132,7 +132,9 @@ class _Attempt:
             payload=payload if payload is not None else b"".join(content_of(self._database, export)),
             content_type=export.media_type,
             documents=documents[delivery.part - 1 : delivery.part] if delivery.part else documents,
-            settings=posted.settings_as(self._channel.format.target) if posted is not None else None,
+            settings=(
+                None if posted is None else posted.settings_as(self._channel.format.target, sandbox=export.is_marked)
+            ),
             # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
             erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
             unknown=delivery.state is State.UNKNOWN,

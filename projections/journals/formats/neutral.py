@@ -41,9 +41,10 @@ def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:
 def csv_text(journal: Journal) -> str:
     """RFC 4180 with a header and LF line ends; the company's own dimensions follow as ``dim_…`` columns.
 
-    After the fixed columns a reversal has ``reverses`` and a re-issue ``reissues``, with the name of that journal.
+    After the fixed columns a reversal has ``reverses`` and a re-issue ``reissues``, with the name of that journal, and
+    a journal of a sandbox ledger ``sandbox``.
     """
-    corrects = _corrects(journal)
+    corrects = _corrects(journal) | ({"sandbox": "SANDBOX"} if journal.sandbox else {})
     own = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -92,6 +93,7 @@ def json_text(journal: Journal) -> str:
         "number": journal.number,
         "kind": _kind(journal),
         **_corrects(journal),
+        **({"sandbox": True} if journal.sandbox else {}),
         "posting_date": journal.posting_date.isoformat(),
         "from_cut": journal.from_cut,
         "to_cut": journal.to_cut,

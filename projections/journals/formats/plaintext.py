@@ -102,12 +102,17 @@ def _string(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _trial(journal: Journal) -> str:
+    """The mark of a sandbox ledger's journals."""
+    return "SANDBOX " if journal.sandbox else ""
+
+
 def _beancount_head(journal: Journal, what: str) -> str:
     lines = [
-        f"; {what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
+        f"; {_trial(journal)}{what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
         f"account mapping {journal.mapping}{_corrects(journal)}",
         f"; SHA-256 of the journal: {journal.content_hash}",
-        f'option "title" {_string(f"{journal.entity} prepaid credits {journal.period}")}',
+        f'option "title" {_string(f"{_trial(journal)}{journal.entity} prepaid credits {journal.period}")}',
         f'option "operating_currency" "{journal.functional_currency}"',
     ]
     if _is_priced(journal):
@@ -150,7 +155,7 @@ def beancount_text(journal: Journal) -> str:
     for currency in currencies:
         pieces.append(
             f"\n{journal.posting_date} * {_string(journal.ledger)} "
-            f"{_string(f'Journal {journal.name}, {currency}{_corrects(journal)}')} "
+            f"{_string(f'{_trial(journal)}Journal {journal.name}, {currency}{_corrects(journal)}')} "
             f"^{journal.name}{'' if journal.corrects is None else f' ^{journal.corrects}'}\n"
         )
         for line in journal.lines:
@@ -241,7 +246,7 @@ def hledger_tag_value(text: str) -> str:
 
 def _hledger_head(journal: Journal, what: str) -> str:
     lines = [
-        f"; {what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
+        f"; {_trial(journal)}{what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
         f"account mapping {journal.mapping}{_corrects(journal)}",
         f"; SHA-256 of the journal: {journal.content_hash}",
         "; ids are percent-encoded where they would break a name or a tag",
@@ -286,9 +291,8 @@ def hledger_text(journal: Journal) -> str:
     pieces += [declared.commodity(currency) for currency in _currencies(journal)]
     pieces += [declared.account(hledger_account(line.role)) for line in journal.lines]
     for currency in currencies:
-        pieces.append(
-            f"\n{journal.posting_date} * ({journal.name}) Journal {journal.name} {currency}{_corrects(journal)}\n"
-        )
+        what = f"{_trial(journal)}Journal {journal.name} {currency}{_corrects(journal)}"
+        pieces.append(f"\n{journal.posting_date} * ({journal.name}) {what}\n")
         for line in journal.lines:
             if line.currency != currency:
                 continue

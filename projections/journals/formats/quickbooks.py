@@ -83,6 +83,7 @@ def csv_file(rendering: Rendering) -> bytes:
     """Rows for *Import data*, *Journal entries*: one a line, all of an entry with its number."""
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
+    trial = "SANDBOX " if rendering.journal.sandbox else ""  # no other column takes a text of ours
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for posting in rendering.postings:
         for line in posting.lines:
@@ -93,7 +94,7 @@ def csv_file(rendering: Rendering) -> bytes:
                     day,
                     cell(_account_name(settings, line)),
                     *debit_and_credit(posting, line, decimals=TARGET.limits.decimals),
-                    _description(line),
+                    shortened(f"{trial}{_description(line)}", TARGET.limits.text),
                     cell(settings.customer_names.get(line.customer, "")),
                     posting.currency,
                     cell(named.get("location", "")),
