@@ -117,16 +117,19 @@ class RejectedEvents:
     def retry_seen(
         self, ledger: str, seen: Sequence[rejections.Open], *, by: str, done: Callable[[int], None] = _nothing
     ) -> list[tuple[str, Outcome]]:
-        """Records open rejections, some at a time and in their order; those that are not kept whole are left out.
+        """Records open rejections, some at a time and in their order.
 
-        ``done`` is called with how many have been.
+        Those that are not kept whole, or dismissed meanwhile, are left out. ``done`` is called with how many have been.
         """
         answers: list[tuple[str, Outcome]] = []
         for chunk in _chunks([each for each in seen if each.whole]):
             with self._database.read() as connection:
                 texts = rejections.texts(connection, ledger, chunk)
-            outcomes = self._retry(ledger, [texts[name] for name in chunk], by)
-            answers += zip(chunk, outcomes, strict=True)
+            still = [name for name in chunk if name in texts]
+            if not still:
+                continue
+            outcomes = self._retry(ledger, [texts[name] for name in still], by)
+            answers += zip(still, outcomes, strict=True)
             done(len(answers))
         return answers
 

@@ -97,8 +97,8 @@ def dismiss_seen(database: Database, ledger: str, seen: Sequence[Open], *, by: s
 def reopen(database: Database, ledger: str, rejection_id: str, *, by: str, reason: str) -> Kept:
     """Takes a dismissal back: the rejection is open again. Raises UnknownRejection, RejectionSettled."""
     with database.write() as connection:
-        found = rejection(connection, ledger, rejection_id)
         now = _lock(connection, ledger, [rejection_id])
+        found = rejection(connection, ledger, rejection_id)
         values = {"ledger": ledger, "id": rejection_id, "now": now}
         if found.state != DISMISSED or not connection.execute(REOPEN, values).rowcount:
             raise RejectionSettled(

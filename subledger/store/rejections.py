@@ -101,16 +101,17 @@ ORDER BY found.code, found.unit, found.currency, found.state
 
 def _select(state: str | None) -> str:
     return f"""
--- The open ones among some rejections, without their texts.
+-- The open ones among some rejections, without their texts. What was refused together is in the order of its time.
 SELECT found.rejection_id, found.last_at, found.credits, found.unit, found.amount_minor, found.currency,
        found.sent IS NOT NULL AND octet_length(found.sent) = found.sent_bytes, found.sent_bytes
 FROM ({_FOUND} {_chosen_of(state)}) AS found
-WHERE found.state = %(state)s ORDER BY found.first_at, found.rejection_id LIMIT %(limit)s
+WHERE found.state = %(state)s ORDER BY found.first_at, found.occurred_at, found.rejection_id LIMIT %(limit)s
 """
 
 
-TEXTS: Final = """
-SELECT rejection_id, sent FROM rejected_events WHERE ledger = %(ledger)s AND rejection_id = ANY(%(ids)s)
+TEXTS: Final = f"""
+SELECT r.rejection_id, r.sent FROM rejected_events r
+WHERE r.ledger = %(ledger)s AND r.rejection_id = ANY(%(ids)s) AND {NOT_DISMISSED}
 """
 STEPS: Final = """
 SELECT done_at, action, done_by, reason FROM rejection_steps WHERE ledger = %(ledger)s AND rejection_id = %(id)s
@@ -289,7 +290,7 @@ def open_rejections(connection: sa.Connection, ledger: str, chosen: Chosen, *, l
 
 
 def texts(connection: sa.Connection, ledger: str, rejection_ids: Sequence[str]) -> dict[str, bytes]:
-    """Texts of rejections, by id."""
+    """Texts of rejections, by id; of those that are dismissed none."""
     found = _asked(connection, TEXTS, {"ledger": ledger, "ids": list(rejection_ids)})
     return {name: bytes(sent) for name, sent in found}
 

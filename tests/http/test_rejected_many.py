@@ -144,6 +144,29 @@ def test_a_dismissal_can_be_taken_back_and_its_history_stays(client: TestClient,
     assert [step["at"] for step in whole["history"]] == sorted(step["at"] for step in whole["history"])
 
 
+def test_what_was_refused_together_is_recorded_again_in_the_order_of_its_time(
+    service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    days = [{**use(f"u{day}", "4"), "time": f"2026-01-{day}T10:00:00Z"} for day in (15, 12, 14, 13, 11)]
+    service.record(ledger, days)
+    service.record(ledger, [buy()])
+    seen = service.rejected.open_ones(ledger, Chosen(), limit=10)
+    outcomes = service.rejected.retry_seen(ledger, seen, by="ann")
+    assert [outcome.event_id for _, outcome in outcomes] == ["u11", "u12", "u13", "u14", "u15"]
+    assert [outcome.status for _, outcome in outcomes] == ["recorded"] * 2 + ["rejected"] * 3
+
+
+def test_what_is_dismissed_after_it_was_seen_is_not_recorded_again(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use("u1"), use("u2")])
+    service.record(ledger, [buy()])
+    seen = service.rejected.open_ones(ledger, Chosen(), limit=10)
+    service.rejected.dismiss(ledger, seen[0].rejection_id, "a test", by="carol")
+    [(name, outcome)] = service.rejected.retry_seen(ledger, seen, by="ann")
+    assert (name, outcome.status) == (seen[1].rejection_id, "recorded")
+
+
 def test_more_than_may_be_chosen_at_once_are_none(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     service.record(ledger, [use("u1"), use("u2"), use("u3")])
