@@ -155,9 +155,24 @@ def cloud_event(
     return envelope
 
 
+_BORDERS: Final = (
+    "SUBLEDGER_CREDENTIALS", "SUBLEDGER_CREDENTIALS_SHARED", "SUBLEDGER_DELIVERY_FOLDERS", "SUBLEDGER_DELIVERY_HOSTS",
+)  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
-def credentials_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials may be where tests put them, for any ledger; deliveries may go to stand-ins and tests' folders."""
+def borders_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliveries and credentials are where nothing was set, whatever the shell of whoever runs the tests has."""
+    for name in _BORDERS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def open_borders(borders_as_shipped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliveries may go to stand-ins and tests' folders; credentials may be where tests put them, for any ledger.
+
+    For modules that deliver: ``pytestmark = pytest.mark.usefixtures("open_borders")``.
+    """
     monkeypatch.setenv("SUBLEDGER_CREDENTIALS", tempfile.gettempdir())
     monkeypatch.setenv("SUBLEDGER_CREDENTIALS_SHARED", "1")
     monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1, localhost, *")

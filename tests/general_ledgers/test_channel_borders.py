@@ -35,6 +35,8 @@ from tests.general_ledgers.drops import Drop, Importer
 from tests.general_ledgers.sftp import HOST_KEY, line_of
 from tests.general_ledgers.working import work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 SFTP: dict[str, Any] = {
     "connector": "sftp", "host": "sftp.example", "user": "erp", "host_key": line_of(HOST_KEY), "password": "env:P",
     "directory": "/drop",

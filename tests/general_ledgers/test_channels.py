@@ -15,6 +15,8 @@ from projections.journals.delivery.calls import NotAuthorised, Throttled
 from projections.journals.delivery.channels import Channel
 from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel, UnknownConnector, UnknownDelivery
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 NETSUITE = {
     "connector": "netsuite", "url": "https://1234567.suitetalk.api.netsuite.com", "client_id": "client",
     "certificate_id": "certificate", "private_key": "env:NETSUITE_KEY",

@@ -21,6 +21,8 @@ from tests.general_ledgers.conftest import MONTH, QUICK
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 FEBRUARY = MONTH.next
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -25,6 +25,8 @@ from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, work
 from tests.store.tampering import past_triggers
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 Sold = Callable[..., str]
 Exported = Callable[..., Any]
 NetSuiteChannel = Callable[..., Channel]

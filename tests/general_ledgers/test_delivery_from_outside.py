@@ -18,7 +18,7 @@ from api.service import Subledger
 from tests.general_ledgers.conftest import QUICK
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
 
-pytestmark = pytest.mark.usefixtures("keys_are_forgotten")
+pytestmark = pytest.mark.usefixtures("keys_are_forgotten", "open_borders")
 
 
 Sold = Callable[..., str]

@@ -23,6 +23,8 @@ from tests.general_ledgers.sftp import SftpStandIn
 from tests.general_ledgers.working import states, steps, work
 from tests.store.tampering import past_triggers
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 KINDS = ("folder", "sftp")
 
 

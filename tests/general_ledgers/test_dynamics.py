@@ -21,6 +21,8 @@ from tests.general_ledgers.dynamics import SIGNATURE, DynamicsStandIn
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 Sold = Callable[..., str]
 Exported = Callable[..., Any]
 Sent = Callable[..., tuple[Channel, Delivery]]

@@ -21,6 +21,8 @@ from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer
 from tests.general_ledgers.working import states, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 
 class Died(BaseException):
     """The worker is no more: nothing of ours catches this."""

@@ -26,6 +26,8 @@ from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, 
 from tests.general_ledgers.stand_in import Answer, Request
 from tests.general_ledgers.working import states, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 HEAD = b"HTTP/1.1 200 OK\r\n"
 OVER_S = 60.0
 """After so long a hostile server gives up by itself: a test that meets this has failed, and does not hang."""

@@ -22,6 +22,8 @@ from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, 
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
 from tests.general_ledgers.working import states, steps, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 Sold = Callable[..., str]
 Exported = Callable[..., Any]
 One = Callable[..., tuple[Channel, Delivery]]

@@ -27,6 +27,8 @@ from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work
 from tests.store.tampering import past_triggers
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 FEBRUARY = Period.parse("2026-02")
 
 Sold = Callable[..., str]

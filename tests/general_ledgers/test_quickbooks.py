@@ -21,6 +21,8 @@ from tests.general_ledgers.quickbooks import SECRET, TOKEN, QuickBooksStandIn, f
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
 from tests.general_ledgers.working import states, steps, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 Sold = Callable[..., str]
 Exported = Callable[..., Any]
 One = Callable[..., tuple[Channel, Delivery]]

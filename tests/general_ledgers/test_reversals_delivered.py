@@ -22,6 +22,8 @@ from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.stand_in import at_random
 from tests.general_ledgers.working import work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 
 def test_a_journal_its_reversal_and_what_takes_its_place_arrive_once_each_whatever_goes_wrong(
     service: Subledger, sold: Callable[..., str], exported: Callable[..., object],

@@ -22,6 +22,8 @@ from tests.general_ledgers.sap import PASSWORD, TOKEN, USER, SapStandIn
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 SapChannel = Callable[..., Channel]
 
 

@@ -23,6 +23,8 @@ from tests.general_ledgers.sftp import HOST_KEY, OTHER_KEY, PASSWORD, USER_PEM, 
 from tests.general_ledgers.stand_in import FAULTS, Fault, at_random, one_after_another
 from tests.general_ledgers.working import states, steps, work
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SftpStandIn]:

@@ -29,6 +29,8 @@ from tests.general_ledgers.conftest import MONTH, QUICK, deliveries
 from tests.general_ledgers.every import Way, every_way
 from tests.general_ledgers.stand_in import FAULTS, at_random
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 BLOCKS, LEDGERS, MONTHS = 35, 10, 5
 SEED, SHARE = 20261121, 0.25
 SETTINGS = {**QUICK, "first_wait_s": 0.05, "longest_wait_s": 0.4, "settle_s": 1.2}

@@ -23,7 +23,7 @@ from tests.general_ledgers.conftest import MONTH, deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work
 
-pytestmark = pytest.mark.usefixtures("keys_are_forgotten")
+pytestmark = pytest.mark.usefixtures("keys_are_forgotten", "open_borders")
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.stand_in import at_random, one_after_another
 from tests.general_ledgers.working import states
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 Sold = Callable[..., str]
 Exported = Callable[..., Any]
 NetSuiteChannel = Callable[..., Channel]

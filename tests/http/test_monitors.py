@@ -106,6 +106,7 @@ def test_a_reader_may_look_and_a_controller_may_change(apart: Subledger) -> None
     assert statuses == {"reader": (200, 403, 403), "controller": (200, 200, 403)}
 
 
+@pytest.mark.usefixtures("open_borders")
 def test_a_reader_sees_where_the_webhook_is_and_not_the_secret_of_its_address(apart: Subledger) -> None:
     client = TestClient(create_app(apart), base_url="http://127.0.0.1")
     address, url = "https://hooks.example:8443/T0/secret?key=secret", "/v1/ledgers/acme/monitors/thresholds"
@@ -249,6 +250,7 @@ def test_thresholds_are_a_file_to_the_command(run: Run, tmp_path: Path) -> None:
     assert run("monitor", "thresholds", "set", str(file), "--ledger", "nowhere").returncode == 2
 
 
+@pytest.mark.usefixtures("open_borders")
 def test_the_command_tells_the_webhook_and_says_what_waits(run: Run, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("whsec_c2VjcmV0")
     file = tmp_path / "monitors.toml"

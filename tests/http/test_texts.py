@@ -55,6 +55,7 @@ def test_an_address_with_nul_is_refused(client: TestClient, new_ledger: NewLedge
     assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.usefixtures("open_borders")
 def test_text_of_any_script_is_kept(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     answer = send(client, "PUT", f"/v1/ledgers/{ledger}/channels/drop", DROP % "/drop/\\ud83d\\udcb6/\u00e9")

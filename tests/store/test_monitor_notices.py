@@ -20,6 +20,8 @@ from projections.monitors import Notified, Report, check, notices, notify, watch
 from projections.monitors.settings import set_settings
 from tests.conftest import cloud_event
 
+pytestmark = pytest.mark.usefixtures("open_borders")
+
 NewLedger = Callable[..., str]
 
 KEY = bytes(range(32))
