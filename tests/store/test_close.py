@@ -446,11 +446,11 @@ def test_a_quarter_closes_under_every_policy(
     ],
 )  # fmt: skip
 def test_books_that_do_not_hold_are_not_closed(
-    service: Subledger, database: Database, ledger: str, tamper: str, says: str
+    service: Subledger, database: Database, owner_url: str, ledger: str, tamper: str, says: str
 ) -> None:
     record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"), usage("u1", "2026-01-11T00:00:00Z", "100"))
-    with database.write() as connection:
-        connection.execute(tamper, (ledger,))
+    with psycopg.connect(owner_url) as connection:
+        connection.execute(tamper.encode(), (ledger,))
     with pytest.raises(IntegrityFault, match=says):
         close_period(service.recorder, ledger, JANUARY)
     assert state(database, ledger) == (None, 1)

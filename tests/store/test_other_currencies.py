@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from api.service import Subledger
@@ -59,10 +60,10 @@ def test_whoever_has_an_entry_in_another_currency_is_remeasured_and_nobody_else(
     ],
 )
 def test_who_has_other_currencies_is_verified_and_rebuilt(
-    service: Subledger, ledger: str, tamper: str, subject: str
+    service: Subledger, owner_url: str, ledger: str, tamper: str, subject: str
 ) -> None:
-    with service.database.write() as connection:
-        connection.execute(tamper, (ledger,))
+    with psycopg.connect(owner_url) as connection:
+        connection.execute(tamper.encode(), (ledger,))
     found = differences(service, ledger)
     assert {difference.check for difference in found} == {"other_currencies"}
     assert subject in {difference.subject for difference in found}
