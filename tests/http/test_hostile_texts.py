@@ -71,7 +71,8 @@ WITHOUT_TEXTS_OF_OTHERS = {
     "close", "credentials grant", "credentials revoke", "customer erase", "customer import", "customer set", "deliver",
     "deliveries abandon", "deliveries retry", "deliveries show", "expire", "export", "journals reverse", "keys create",
     "keys revoke", "keys rotate", "ledger configure", "ledger create", "mapping adopt", "monitor thresholds set",
-    "policy adopt", "record", "rejected dismiss", "rejected reopen", "rejected retry", "reopen", "target set", "tie-out",
+    "policy adopt", "record", "rejected dismiss", "rejected reopen", "rejected retry", "reopen", "target set",
+    "tie-out",
 }  # fmt: skip
 
 
