@@ -58,7 +58,8 @@ READS = [
     ("policy", "show", "--json"), ("channel", "list"), ("deliveries", "list"), ("approvals", "list", "--all"),
     ("approvals", "list", "--json"), ("rejected", "list"), ("rejected", "counts"),
     ("monitor",), ("monitor", "--json"), ("monitor", "thresholds", "show"),
-    ("periods", "--history"), ("channel", "list", "--dropped"), ("target", "show", "csv"), ("verify",), ("ledger", "list"), ("clock", "show"), ("credentials", "list"),
+    ("periods", "--history"), ("channel", "list", "--dropped"),
+    ("target", "show", "csv"), ("verify",), ("ledger", "list"), ("clock", "show"), ("credentials", "list"),
     ("customer", "erasures"), ("keys", "list"), ("rebuild",),
 ]  # fmt: skip
 ASKED_OF_EACH = {"balances", "history", "customer show", "report", "exports show", "exports entries", "rejected show"}
