@@ -1,7 +1,7 @@
-"""What needs a second person: where a person decides, the one who asks is not the one who allows.
+"""Events that need a second person: if a person decides, the one who asks is not the one who allows.
 
-Owns: which events those are, by the ledger's settings, and what an event gives away. Does not own: what waits, and what
-was given before (store), who somebody is (api).
+Owns: which events those are, by the ledger's settings, and the gift in an event. Does not own: requests that wait, and
+earlier gifts (store), who somebody is (api).
 Preparer and approver differ on estimates, voids, write-offs, large grants, changed expiries and reopening, where the
 ledger asks for it (COSO principle 10, segregation of duties). An event that does the same under another name needs the
 same: a purchase or a repricing that gives credits away is a grant; a refund, a memo and a repricing downwards take back
@@ -34,7 +34,7 @@ _NOTHING: Final = Decimal(0)
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What is given away: credits that nothing is paid for, and value in the functional currency."""
+    """A gift: credits that nothing is paid for, and value in the functional currency."""
 
     credits: Decimal = _NOTHING
     value: Decimal = _NOTHING
@@ -46,9 +46,9 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 def needs_second_person(
     event: Event, state: LedgerState, *, given: Given | None = None, before: Given | None = None
 ) -> str | None:
-    """What about an event a second person has to allow, or None where nothing.
+    """Returns the reason why a second person has to allow an event, or None if nobody has to.
 
-    ``given`` is what the event gives away, ``before`` what its customer was given within the time that counts.
+    ``given`` is the gift in the event, ``before`` the sum of its customer's gifts within the time that counts.
     """
     asked, data = state.approvals, event.data
     match event.type:
@@ -72,7 +72,7 @@ def needs_second_person(
 
 
 def given_by(event: Event, decision: Decision, wallet: Wallet, state: LedgerState) -> Given | None:
-    """What an event gives away as it was decided; None for one that cannot, or where nobody asks."""
+    """Measures the gift in an event as it was decided; None if its type gives none, or the ledger asks for nobody."""
     if event.type not in GIVING_TYPES or not may_ask(state):
         return None
     priced = (m.amount if m.functional is None else m.functional for m in decision.movements if m.kind in PRICED_KINDS)
@@ -83,7 +83,7 @@ def given_by(event: Event, decision: Decision, wallet: Wallet, state: LedgerStat
 
 
 def measured(data: Any, unit: str, priced_minor: Iterable[int], state: LedgerState) -> Given:
-    """What the data of a giving event give away.
+    """Measures the gift in the data of a giving event.
 
     ``priced_minor`` are the functional amounts of its entries of the priced kinds: the price, or a grant's value.
     Value is what the credits are sold for by the ledger's price of one (``credit_prices``) less what is paid for them;
@@ -91,33 +91,26 @@ def measured(data: Any, unit: str, priced_minor: Iterable[int], state: LedgerSta
     """
     priced = Decimal(sum(priced_minor)).scaleb(-exponent(state.functional_currency))
     price = state.approvals.credit_prices.get(unit)
+    free = _NOTHING
     match data:
         case CreditsGranted():
             return Given(credits=data.credits, value=max(priced, data.credits * (price or 0)))
         case CreditsPurchased():
-            free, added = _free_of_purchase(data), data.credits + (data.bonus_credits or 0)
+            sold, free = data.credits, data.bonus_credits or _NOTHING
         case _:
             assert isinstance(data, BlockRepriced)
-            free, added = _free_of_repricing(data, state), data.add_credits or _NOTHING
-    return Given(
-        credits=max(free, _NOTHING), value=_NOTHING if price is None else max(added * price - priced, _NOTHING)
-    )
-
-
-def _free_of_purchase(data: CreditsPurchased) -> Decimal:
-    """The credits of a purchase that nothing is paid for: its bonus, and all of them if the price is nominal."""
-    return (data.bonus_credits or _NOTHING) + (data.credits if _is_nominal(data.price, data.currency) else _NOTHING)
-
-
-def _free_of_repricing(data: BlockRepriced, state: LedgerState) -> Decimal:
-    """The credits that a repricing adds for nothing. Its price is in the block's currency, which it does not name: what
-    is nominal goes by the ledger's."""
-    free = _is_nominal(data.add_price or _NOTHING, state.functional_currency)
-    return (data.add_credits or _NOTHING) if free else _NOTHING
+            sold = data.add_credits or _NOTHING
+    value = _NOTHING if price is None else max((sold + free) * price - priced, _NOTHING)
+    if _is_nominal(priced, state.functional_currency):
+        free += sold
+    return Given(credits=max(free, _NOTHING), value=value)
 
 
 def _is_nominal(price: Decimal, currency: str) -> bool:
-    """True for a price that is none in substance: below a hundred minor units (1.00 USD, 100 JPY)."""
+    """True for a price that is none in substance: below a hundred minor units (1.00 USD, 100 JPY).
+
+    In the functional currency: a hundred minor units of a weak currency are less than a cent.
+    """
     return price < Decimal(100).scaleb(-exponent(currency))
 
 

@@ -367,6 +367,30 @@ def test_what_was_given_before_the_time_that_counts_does_not_count(priced: str, 
             assert find_given(connection, head.state, {"cust", "other"}, head.recorded_at + later) == given
 
 
+def test_a_price_is_nominal_by_what_it_comes_to_in_the_functional_currency(
+    books: str, ann: Person, service: Subledger
+) -> None:
+    """A hundred minor units of a weak currency are next to nothing, and a few of a strong one may be a price."""
+    rates = [
+        cloud_event(base, "exchange_rate.set", None, "2026-01-01T00:00:00Z", base=base, quote="USD", rate=rate,
+                    rate_source="test")
+        for base, rate in (("IDR", "0.00006"), ("KWD", "3.25"))
+    ]  # fmt: skip
+    assert {outcome.status for outcome in service.record(books, rates)} == {"recorded"}
+
+    def status(id: str, type: str = "credits.purchased", **data: str) -> int:
+        event = cloud_event(id, type, "cust", NOON, **{"block_id": id, **data})
+        return ann.post(f"/v1/ledgers/{books}/events", event)[0]
+
+    assert status("weak", credits="500000", price="16000.00", currency="IDR") == 202, "0.96 USD"
+    assert status("sold", credits="500000", price="17000.00", currency="IDR") == 200, "1.02 USD"
+    assert status("strong", credits="500000", price="0.310", currency="KWD") == 200, "1.01 USD"
+    assert status("stronger", credits="500000", price="0.300", currency="KWD") == 202, "0.98 USD"
+    more = {"type": "block.repriced", "block_id": "sold", "add_credits": "500000", "reason": "r"}
+    assert status("more", **more, add_price="1.00") == 202
+    assert status("more sold", **more, add_price="17000.00") == 200
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
