@@ -36,8 +36,6 @@ MAX_NAME: Final = 200
 of 4 bytes a character, are one key of an index, which holds 2,704 bytes."""
 MAX_REASON: Final = 2_000
 MAX_SCOPE: Final = 100
-MAX_SCOPE_TEXT: Final = 8_192
-"""Characters of all products of a scope together: a wallet holds the scope of each of its open blocks."""
 
 # --- fields -------------------------------------------------------------------------------------------------
 
@@ -241,14 +239,6 @@ def _check_disputed(data: Any) -> None:
         _positive(data.amount, "amount")
 
 
-def _check_scope(scope: list[str] | None) -> None:
-    if scope is not None and (length := sum(map(len, scope))) > MAX_SCOPE_TEXT:
-        raise InvalidValue(
-            "the products of data.scope are too long together", field="data.scope",
-            expected=f"at most {MAX_SCOPE_TEXT} characters together", found=f"{length} characters",
-        )  # fmt: skip
-
-
 def _starts_before_it_expires(starts_at: datetime | None, expires_at: datetime | None) -> None:
     if starts_at is not None and expires_at is not None and expires_at <= starts_at:
         raise InvalidValue(
@@ -281,7 +271,6 @@ class CreditsPurchased(EventData):
 
     def check(self) -> None:
         price = self.minor("price", self.currency)
-        _check_scope(self.scope)
         if self.refundable:
             _refuse_with(self.pool is not None, "pool", "a refundable block cannot be pooled")
         if self.tax is not None and self.minor("tax", self.currency) > 0 and price == 0:
@@ -306,7 +295,6 @@ class CreditsGranted(EventData):
     currency: Currency | None = None
 
     def check(self) -> None:
-        _check_scope(self.scope)
         if self.reason == "promotional":
             _refuse_with(self.value is not None, "value", "a promotional grant has no value")
         else:

@@ -72,17 +72,8 @@ OWN_SOURCE: Final = "subledger"
 """The source of what the ledger itself records. Nobody else may use it: a foreign event under the key of a coming
 expiry would keep the sweep, and with it the close, from being recorded."""
 
-MAX_ATTRIBUTES: Final = 64
-"""Extension attributes of one event."""
-MAX_ATTRIBUTE_NAME: Final = 64
-"""CloudEvents recommends no more than 20."""
-MAX_ATTRIBUTES_TEXT: Final = 65_536
-"""Bytes of an event's extension attributes together, as they are kept: canonical JSON in UTF-8. The fields of the data
-are bounded one by one, so no event is larger than 256 KiB; a law holds the largest one against it."""
-
-_ATTRIBUTE_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
-_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-_ENVELOPE_COLUMNS = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
+_SURROGATE = re.compile("[\ud800-\udfff]")
+ENVELOPE_COLUMNS: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "data"})
 
 
 def read_event(document: object) -> Event:
@@ -239,77 +230,33 @@ def _canonical_data(data: Any) -> str:
 
 
 def _other_attributes(document: dict[str, Any], moment: datetime) -> str | None:
-    others = {name: value for name, value in document.items() if name not in _ENVELOPE_COLUMNS}
-    if others:
-        _check_attributes(others)
+    """The envelope's other attributes as they are kept. Their bounds are those of new events (new_bounds)."""
+    others = {name: value for name, value in document.items() if name not in ENVELOPE_COLUMNS}
+    for name, value in others.items():
+        _check_attribute(name, value)
     if document["time"] != format_time(moment):
         others["time"] = document["time"]
-    if not others:
-        return None
-    text = canonical(others)
-    if len(text.encode()) > MAX_ATTRIBUTES_TEXT:
-        raise _too_much_text(max(others, key=lambda name: len(str(others[name]))))
-    return text
+    return canonical(others) if others else None
 
 
-def _check_attributes(others: dict[str, Any]) -> None:
-    """Checks extension attributes by the rules of CloudEvents 1.0 and our bounds. Raises InvalidEvent."""
-    if len(others) > MAX_ATTRIBUTES:
+def _check_attribute(name: str, value: Any) -> None:
+    """Refuses an attribute that canonical JSON cannot keep, or that no version has taken. Raises InvalidEvent."""
+    if not (value is None or isinstance(value, str | bool | int)) or (
+        isinstance(value, int) and not -(2**31) <= value <= 2**31
+    ):
         raise InvalidEvent(
-            f"an event has at most {MAX_ATTRIBUTES} extension attributes",
-            field=list(others)[MAX_ATTRIBUTES][:60],
-            expected=f"at most {MAX_ATTRIBUTES} attributes",
-            found=str(len(others)),
+            f"the attribute {name[:60]} is not a CloudEvents value",
+            field=name[:60],
+            expected="a string, a boolean or a 32-bit integer",
+            found=json_type(value),
         )
-    left = MAX_ATTRIBUTES_TEXT
-    for name, value in others.items():
-        if len(name) > MAX_ATTRIBUTE_NAME or not _ATTRIBUTE_NAME.fullmatch(name):
-            raise InvalidEvent(
-                f"{name[:60]} is not the name of a CloudEvents attribute"
-                f"{did_you_mean(name, _ENVELOPE_COLUMNS)}{_belongs_in_data(name)}",
-                field=name[:60],
-                expected=f"1 to {MAX_ATTRIBUTE_NAME} lower-case letters and digits",
-                found=name[:60],
-            )
-        text = isinstance(value, str)
-        if not (text or value is None or isinstance(value, bool | int)) or (
-            isinstance(value, int) and not -(2**31) <= value < 2**31
-        ):
-            raise InvalidEvent(
-                f"the attribute {name} is not a CloudEvents value",
-                field=name,
-                expected="a string, a boolean or a 32-bit integer",
-                found=json_type(value),
-            )
-        if text:
-            left -= len(value)
-            if left < 0:
-                raise _too_much_text(name)
-            if _NO_TEXT.search(value):
-                raise InvalidEvent(
-                    f"the attribute {name} has a character that no text can hold",
-                    field=name,
-                    expected="Unicode without NUL and surrogates",
-                    found=value[:60],
-                )
-
-
-def _too_much_text(name: str) -> InvalidEvent:
-    return InvalidEvent(
-        f"the extension attributes of an event have at most {MAX_ATTRIBUTES_TEXT} bytes together",
-        field=name,
-        expected=f"at most {MAX_ATTRIBUTES_TEXT} bytes",
-        found="more",
-    )
-
-
-@cache
-def _fields_of_data() -> frozenset[str]:
-    return frozenset(name for model in EVENT_TYPES.values() for name in model.model_fields)
-
-
-def _belongs_in_data(name: str) -> str:
-    return f"; {name} is a field of data" if name in _fields_of_data() else ""
+    if isinstance(value, str) and _SURROGATE.search(value):
+        raise InvalidEvent(
+            f"the attribute {name[:60]} has a character that no text can hold",
+            field=name[:60],
+            expected="Unicode without NUL and surrogates",
+            found=value[:60],
+        )
 
 
 def _unknown_type(type: str) -> InvalidInput:

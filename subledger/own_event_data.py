@@ -1,4 +1,4 @@
-"""What the ledger itself records: events that only their own command writes, so that what a decision depends on is in
+"""Events that the ledger itself records: only their own command writes them, so that what a decision depends on is in
 the log.
 
 Owns: their data. Does not own: when they are written (recorder, close, service), what they change (ledger).
@@ -27,10 +27,10 @@ from subledger.periods import duration
 
 
 class Approvals(EventData):
-    """What needs a second person. Grants above the limits do: in credits, or in value (functional currency).
+    """Settings of the second person. Grants above the limits need one: in credits, or in value (functional currency).
 
-    With ``grants_within``, such as ``1d``, the limits hold for all that one customer was given within that time.
-    ``credit_prices`` is what one credit of a unit is sold for, by which what is given away has a value.
+    With ``grants_within``, such as ``1d``, the limits hold for all gifts to one customer within that time.
+    ``credit_prices`` are the prices of one credit by unit, by which gifts have a value.
     """
 
     breakage_estimates: bool = False

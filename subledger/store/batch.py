@@ -28,6 +28,7 @@ from subledger.errors import (
 from subledger.events import OWN_SOURCE, Event, canonical, differences
 from subledger.evolving import evolve
 from subledger.ledger import check_not_in_future, evolve_ledger
+from subledger.new_bounds import check_new_bounds
 from subledger.new_ids import check_new_ids
 from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
@@ -173,7 +174,8 @@ class Writing:
             return _repeated(item, known, head)
         wallet, state = memory.wallet(item.customer), head.state
         try:
-            if approval is None:  # what waits may be from before the rule
+            if approval is None and key not in memory.asked:  # a request may be from before these rules
+                check_new_bounds(item)
                 check_new_ids(item, memory.knows_id)
             check_not_in_future(state, item, head.recorded_at)
             decision = decide(wallet, item, memory.context(state, item))
@@ -194,7 +196,7 @@ class Writing:
         else:
             before = memory.given(item.customer)
             reason = needs_second_person(item, state, given=given, before=before)
-            if reason is not None or (memory.asked and key in memory.asked):
+            if reason is not None or key in memory.asked:
                 return self._asked(item, reason or "", by)
             if given is not None and item.customer is not None and state.approvals.grants_within is not None:
                 memory.add_given(item.customer, given)

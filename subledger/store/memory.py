@@ -30,6 +30,7 @@ from subledger.documents import Correction, Document, Overage, Position
 from subledger.events import Event, stored_event
 from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
+from subledger.new_ids import acting_invoices
 from subledger.periods import Period
 from subledger.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key, once_key_of
 from subledger.shortfalls import MOST_NAMED
@@ -83,6 +84,12 @@ SELECT block_id, customer, is_open, state FROM blocks WHERE ledger = %s AND bloc
 FIND_INVOICES = """
 -- The blocks bought on these invoices.
 SELECT block_id, customer, is_open, state FROM blocks WHERE ledger = %s AND invoice_id = ANY(%s)
+"""
+FIND_KNOWN_INVOICES = """
+-- Which of these invoices have a block or a bill.
+SELECT invoice_id FROM blocks WHERE ledger = %s AND invoice_id = ANY(%b)
+UNION
+SELECT document_id FROM documents WHERE ledger = %s AND kind = 'invoice' AND document_id = ANY(%b)
 """
 FIND_DOCUMENTS = """
 -- Documents of these kinds and ids: finished overages, corrections of usage, payments, invoices, disputes.
@@ -170,6 +177,7 @@ class LedgerMemory:
         self.asked: dict[tuple[str, str], Asked | Event] = {}
         self._given: dict[str, Given] = {}
         self._first: dict[OnceKey, First] = {}
+        self._known: set[DocumentKey] = set()
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
         self._of_usage: Context | None = None
         self._before: dict[str, Wallet] = {}
@@ -202,6 +210,12 @@ class LedgerMemory:
             self._given = find_given(connection, state, givers, head.recorded_at)
         once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
         self._first.update(find_first(connection, self.ledger, {key for key in once if key is not None}))
+        self._known = {(kind, document_id) for kind, _, document_id in self._first}
+        acting = acting_invoices(events)
+        if acting:
+            texts = TextArray(acting)
+            invoices = connection.execute(FIND_KNOWN_INVOICES, (self.ledger, texts, self.ledger, texts))
+            self._known |= {("invoice", invoice_id) for (invoice_id,) in invoices}
         documents, blocks = set(wanted.documents), set(wanted.blocks)
         for key in wanted.reversed:
             found = self.recorded.get(key)
@@ -325,7 +339,7 @@ class LedgerMemory:
         return self._wallets.get(customer) or Wallet(customer=customer)
 
     def given(self, customer: str | None) -> Given | None:
-        """What a customer was given away within the time that the ledger's limits hold for."""
+        """Returns the sum of a customer's gifts within the time that the ledger's limits hold for."""
         return self._given.get(customer or "")
 
     def add_given(self, customer: str, given: Given) -> None:
@@ -336,10 +350,13 @@ class LedgerMemory:
         """True if the ledger has an event of this customer."""
         return customer in self._wallets
 
-    def knows_id(self, text: str) -> bool:
-        """True if a customer, a block, a document or an event that the batch names has this id already."""
-        keys = (*self._document_owners, *self._first, *self.recorded)
-        return text in self._wallets or text in self.owners or any(text == key[-1] for key in keys)
+    def knows_id(self, kind: str, text: str) -> bool:
+        """True if a customer, a block or a document that the batch names has this id already."""
+        if kind == "customer":
+            return self.knows(text)
+        if kind == "block":
+            return text in self.owners
+        return (kind, text) in self._document_owners or (kind, text) in self._known
 
     def context(self, state: LedgerState, event: Event) -> Context:
         """What deciding an event may depend on besides its customer's wallet."""
@@ -443,14 +460,14 @@ class LedgerMemory:
     # --- without the lock -----------------------------------------------------------------------------------
 
     def is_still_true(self, head: Head) -> bool:
-        """Whether the ledger is where this writer left it. A writer that finds it so is likely to be alone."""
+        """Returns True if the ledger is as this writer left it. A writer that finds it so is likely to be alone."""
         self._alone = self.head is not None and self.head.place == head.place
         return self._alone
 
     def has_all_of(self, events: Sequence[Event], wanted: References) -> bool:
-        """Whether these events can be decided on what is at hand: usage of known customers, by a writer alone.
+        """Returns True if these events can be decided on what is at hand: usage of known customers, by a writer alone.
 
-        Whether they were recorded before is not known here: the log's unique key tells.
+        Earlier records of them are not known here: the log's unique key finds those.
         """
         head = self.head
         return (

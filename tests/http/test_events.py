@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from api.service import Subledger
 from subledger import merkle
 from subledger.event_data import EVENT_TYPES
+from subledger.events import read_event
+from subledger.store.batch import Approved
+from subledger.wallet import Approval
 from tests.conftest import NewLedger, cloud_event
 
 BUY = {"block_id": "blk-7", "credits": "1000", "price": "100.00", "currency": "USD"}
@@ -43,6 +47,35 @@ def test_the_same_event_again_is_a_duplicate_with_its_first_position(client: Tes
     again = client.post(url, json={**buy(), "time": "2026-01-15T11:00:00+01:00"})
     assert again.status_code == 200
     assert again.json()["results"][0] == {**first, "status": "duplicate"}
+
+
+BEYOND = {
+    "a name with a capital": {"traceParent": "x"}, "a name with a blank": {"a b": "x"}, "no name": {"": "x"},
+    "too long a name": {"a" * 65: "x"}, "too many": {f"a{number}": "1" for number in range(70)},
+    "too much text": {"note": "x" * 65_536}, "NUL": {"note": "a\0b"}, "one more than 32 bits": {"note": 2**31},
+    "too long a scope": {"data": {**BUY, "scope": ["p" * 199] * 100}},
+}  # fmt: skip
+"""Events that an earlier version has taken, and that are refused now if they are new."""
+
+
+@pytest.mark.parametrize("beyond", BEYOND)
+def test_what_an_earlier_version_recorded_is_a_duplicate_when_it_is_sent_again(
+    beyond: str, client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    """Source and id are the idempotency key, whatever bounds came since. Requests from before are not checked again,
+    so with an approval an event is recorded as it could be then."""
+    ledger, event = new_ledger(), {**buy(), **BEYOND[beyond]}
+    url = f"/v1/ledgers/{ledger}/events"
+    [refused] = client.post(url, json=event).json()["results"]
+    assert (refused["status"], bool(refused["error"]["field"] or beyond == "no name")) == ("rejected", True)
+    approval = Approval(approval_id="apr-before", maker="ann", checker="bob")
+    service.recorder.transact(ledger, lambda *_: [Approved(read_event(event), approval)])
+    answer = client.post(url, json=event)
+    assert (answer.status_code, answer.json()["results"][0]["status"]) == (200, "duplicate")
+    answer = client.post(url, json={**event, "subject": "another"})
+    assert answer.json()["results"][0]["error"]["code"] == "event_conflict"
+    answer = client.post(url, json={**event, "id": "buy-2"})
+    assert answer.json()["results"][0]["error"]["code"] in ("invalid_event", "invalid_value")
 
 
 def test_other_content_under_the_same_key_conflicts_and_names_what_differs(
