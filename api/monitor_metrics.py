@@ -106,7 +106,8 @@ class _Families:
             labels=("ledger", "destination", "state"),
         )
         self.rejections = GaugeMetricFamily(
-            "subledger_rejected_open", "Rejected events that are neither recorded nor dismissed, by code",
+            "subledger_rejected_open",
+            "Rejected events that are neither recorded nor dismissed, by code; the first 10,000 of each",
             labels=("ledger", "code"),
         )  # fmt: skip
         self.left_out = GaugeMetricFamily(

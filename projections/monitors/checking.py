@@ -35,7 +35,8 @@ MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
 )
 _CLEARING_AT: Final = 5
 _LOOKS: Final = 20
-"""As many rejections are noted at once as a look reads: so many looks pass 200,000 that were recorded unnoticed."""
+"""As many rejections of a code are noted at once as a look reads: so many looks pass 200,000 that were recorded
+unnoticed."""
 _EVER: Final = date(8999, 12, 31)
 
 

@@ -20,15 +20,16 @@ from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import Looking, Monitor
 from projections.rejected import summary
 from subledger.errors import InsufficientCredits
-from subledger.store.rejections import OPEN, Chosen, Count, Counts, counts
+from subledger.store.rejections import Count, Counts, open_counts
 
 READ_AT_MOST: Final = 10_000
-"""Open rejections that a look reads, the oldest ones. So many ring; what is more changes nothing about that."""
+"""Open rejections that a look reads of each code, the oldest ones; of usage for which all is used up as many, apart. So
+many of what is not expected ring, whatever is allowed; what is more changes nothing about that."""
 
 
 def open_rejections(looking: Looking) -> Counts:
-    """The rejections that are neither recorded nor dismissed, by code; of very many the oldest."""
-    return counts(looking.connection, looking.ledger, Chosen(state=OPEN), most=READ_AT_MOST)
+    """The rejections that are neither recorded nor dismissed, by code; of very many of a code the oldest."""
+    return open_counts(looking.connection, looking.ledger, most=READ_AT_MOST)
 
 
 def rejected(looking: Looking, found: Counts) -> Monitor:
@@ -38,14 +39,16 @@ def rejected(looking: Looking, found: Counts) -> Monitor:
     before = looking.before(SHIPPED.rejected_after_s or 0 if after_s is None else after_s)
     old: tuple[Count, ...] = ()
     if any(count.first_at < before for count in found.by_code):
-        aged_ones = Chosen(state=OPEN, first_before=before)
-        old = counts(looking.connection, looking.ledger, aged_ones, most=READ_AT_MOST).by_code
+        old = open_counts(looking.connection, looking.ledger, most=READ_AT_MOST, first_before=before).by_code
     rejecting = looking.state.on_shortfall == "reject"
     aged = sum(_unexpected(count, expected, rejecting=rejecting) for count in old)
     beyond = sum(count.beyond for count in found.by_code)
+    allowed = settings.rejected_events
+    if allowed is not None:
+        allowed = min(allowed, READ_AT_MOST - 1)
     return looking.counted(
         "rejected", "Are all rejected events recorded or dismissed?", aged + beyond, "events",
-        allowed=None if after_s is None else settings.rejected_events,
+        allowed=None if after_s is None else allowed,
         evidence={
             "older_than_s": after_s, "expected": list(expected), "not_kept_one_by_one": beyond,
             "open": summary(found),

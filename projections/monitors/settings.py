@@ -37,11 +37,11 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     were decided arrived. ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: how old an export, a
     payment or an overdue expiry may be. ``event_to_general_ledger_s``: how long a journal may take from its last event
     into the books. ``dead_letters`` and ``uncleared_blocks``: so many at most. ``rejected_events``: so many rejected
-    events may be open for longer than ``rejected_after_s``, by default none for longer than a day; those whose code is
-    ``rejected_expected`` do not count, ``insufficient_credits`` only where the ledger's shortfall setting is ``reject``
-    and all credits are used up. ``verified_within_s``: how long ago the last clean verification may be.
-    ``stuck_writer_s``: how long the server may wait for whoever holds the ledger's lock. ``webhook``: the address that
-    is told of changes, signed with ``webhook_secret``.
+    events may be open for longer than ``rejected_after_s``, by default none for longer than a day, fewer than 10,000 in
+    any case; those whose code is ``rejected_expected`` do not count, ``insufficient_credits`` only where the ledger's
+    shortfall setting is ``reject`` and all credits are used up. ``verified_within_s``: how long ago the last clean
+    verification may be. ``stuck_writer_s``: how long the server may wait for whoever holds the ledger's lock.
+    ``webhook``: the address that is told of changes, signed with ``webhook_secret``.
     """
 
     window_days: int = 7

@@ -17,6 +17,7 @@ from subledger.store import tallies
 from subledger.store.database import Database, WriteConnection
 from subledger.store.rejections import (
     DISMISSED,
+    OLDEST_OF_EACH_CODE,
     OPEN,
     RECORDED_SINCE,
     UNSETTLED,
@@ -28,6 +29,7 @@ from subledger.store.rejections import (
 AT_ONCE: Final = 1_000
 """Rejections that one transaction dismisses."""
 SETTLED_AT_ONCE: Final = 10_000
+"""Rejections of each code that are looked up in the log at once."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NEVER: Final = datetime(1, 1, 2, tzinfo=UTC)
 
@@ -54,14 +56,12 @@ INSERT INTO rejection_steps (ledger, rejection_id, done_at, action, done_by, rea
 SELECT %s, step.id, %s, %s, %s, %s FROM unnest(%s::text[]) AS step (id)
 """
 SETTLE: Final = f"""
--- Notes which of the first unsettled rejections are recorded since. What is locked is left for the next time.
-WITH first AS (
-    SELECT r.rejection_id FROM rejected_events r WHERE r.ledger = %(ledger)s AND {UNSETTLED}
-    ORDER BY r.first_at, r.rejection_id LIMIT %(most)s
-), found AS (
+-- Notes which of the first unsettled rejections, of each code, are recorded since. What is locked is left for the next
+-- time.
+{OLDEST_OF_EACH_CODE}, found AS (
     SELECT r.rejection_id, e.position FROM rejected_events r
     JOIN events e ON e.ledger = %(ledger)s AND {RECORDED_SINCE}
-    WHERE r.ledger = %(ledger)s AND r.rejection_id IN (SELECT rejection_id FROM first)
+    WHERE r.ledger = %(ledger)s AND r.rejection_id IN (SELECT rejection_id FROM oldest)
     FOR UPDATE OF r SKIP LOCKED
 )
 UPDATE rejected_events r SET settled_position = found.position FROM found
@@ -118,7 +118,7 @@ def check_retriable(found: Kept) -> None:
 def settle(database: Database, ledger: str) -> None:
     """Notes which rejections are recorded since, so that they are not read again for what is open."""
     with database.write() as connection:
-        connection.execute(SETTLE, {"ledger": ledger, "most": SETTLED_AT_ONCE})
+        connection.execute(SETTLE, {"ledger": ledger, "most": SETTLED_AT_ONCE, "first_before": None})
 
 
 def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]) -> datetime:

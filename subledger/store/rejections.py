@@ -3,7 +3,8 @@
 A row is open until an event of its source and id is recorded after it: ``retried`` if that has the same content,
 ``corrected`` if it has another; or until somebody dismisses it. Refused once more after that, or reopened, it is open
 again. That an event was recorded is looked up in the log. ``settled_position`` only notes that it was found, so that
-what is open can be read without reading all that ever was: the index ix_rejected_events_open.
+what is open can be read without reading all that ever was: the indexes ix_rejected_events_open and, for a few of
+each code, ix_rejected_events_open_by_code.
 
 Owns: reading the tables ``rejected_events`` and ``rejection_steps``. Does not own: writing them (rejection_keeper,
 dismissals).
@@ -11,6 +12,7 @@ dismissals).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
@@ -22,6 +24,7 @@ import sqlalchemy as sa
 from subledger.errors import UnknownRejection
 from subledger.money import Money
 from subledger.store.database import WriteConnection
+from subledger.store.tables import REJECTION_KIND
 
 OPEN, RETRIED, CORRECTED, DISMISSED = "open", "retried", "corrected", "dismissed"
 STATES: Final = (OPEN, RETRIED, CORRECTED, DISMISSED)
@@ -38,7 +41,7 @@ UNSETTLED: Final = f"{NOT_DISMISSED} AND coalesce(r.settled_position, 0) <= r.po
 """The condition of the index ix_rejected_events_open."""
 RECORDED_SINCE: Final = "e.source = r.source AND e.event_id = r.event_id AND e.position > r.position"
 
-_FOUND: Final = f"""
+_KEPT: Final = f"""
 -- Rejections beside the event of their key that was recorded after they were refused last, if there is one.
 SELECT r.rejection_id, r.content_hash, r.sent, r.sent_bytes, r.source, r.event_id, r.type, r.customer, r.occurred_at,
        r.data_hash, r.amount_minor, r.currency, r.credits, r.unit, r.sender, r.way, r.first_at, r.code, r.problem,
@@ -48,10 +51,9 @@ SELECT r.rejection_id, r.content_hash, r.sent, r.sent_bytes, r.source, r.event_i
                  THEN CASE WHEN {NOT_DISMISSED} THEN 'open' ELSE 'dismissed' END
             WHEN e.type = r.type AND e.customer IS NOT DISTINCT FROM r.customer AND e.occurred_at = r.occurred_at
                  AND sha256(convert_to(e.data, 'UTF8')) = r.data_hash THEN 'retried'
-            ELSE 'corrected' END AS state
-FROM rejected_events r
-LEFT JOIN events e ON e.ledger = %(ledger)s AND {RECORDED_SINCE}
-WHERE r.ledger = %(ledger)s"""
+            ELSE 'corrected' END AS state"""
+_EVENT: Final = f"LEFT JOIN events e ON e.ledger = %(ledger)s AND {RECORDED_SINCE}"
+_FOUND: Final = f"{_KEPT}\nFROM rejected_events r {_EVENT}\nWHERE r.ledger = %(ledger)s"
 FIND_ONE: Final = _FOUND + " AND r.rejection_id = %(id)s"
 _CHOSEN: Final = """
   AND (%(code)s::text IS NULL OR r.code = %(code)s) AND (%(customer)s::text IS NULL OR r.customer = %(customer)s)
@@ -78,25 +80,49 @@ ORDER BY found.first_at, found.rejection_id LIMIT %(limit)s
 """
 
 
-_USED_UP: Final = """
-           CASE WHEN (found.problem::json -> 'reasons') IS NOT NULL AND NOT EXISTS (
-               SELECT FROM json_array_elements(found.problem::json -> 'reasons') AS reason
-               WHERE (reason ->> 'reason') IS DISTINCT FROM 'used_up') THEN 1 ELSE 0 END"""
+OLDEST_OF_EACH_CODE: Final = f"""
+WITH RECURSIVE kinds (of_code, kind) AS (
+    (SELECT r.code, {REJECTION_KIND} FROM rejected_events r
+     WHERE r.ledger = %(ledger)s AND {UNSETTLED} ORDER BY 1, 2 LIMIT 1)
+    UNION ALL
+    SELECT following.code, following.kind FROM kinds CROSS JOIN LATERAL (
+        SELECT r.code, {REJECTION_KIND} AS kind FROM rejected_events r
+        WHERE r.ledger = %(ledger)s AND {UNSETTLED} AND (r.code, {REJECTION_KIND}) > (kinds.of_code, kinds.kind)
+        ORDER BY 1, 2 LIMIT 1) AS following
+), oldest AS (
+    SELECT r.* FROM kinds CROSS JOIN LATERAL (
+        SELECT r.* FROM rejected_events r
+        WHERE r.ledger = %(ledger)s AND {UNSETTLED} AND r.code = kinds.of_code AND {REJECTION_KIND} = kinds.kind
+          AND (%(first_before)s::timestamptz IS NULL OR r.first_at < %(first_before)s)
+        ORDER BY r.first_at, r.rejection_id LIMIT %(most)s) AS r
+)"""
+"""The unsettled rejections of each code and kind, so many at most of each: none is hidden behind those of another."""
 
 
-def _count_by_code(state: str | None) -> str:
+def _counted(found: str) -> str:
     return f"""
--- Rejections by state, code, unit and currency: how many, how often refused, since when, of how much. So many are read
--- at most, those refused first first.
 SELECT found.state, count(*), found.code, found.unit, found.currency,
        sum(CASE WHEN found.sent IS NULL THEN found.attempts ELSE 1 END)::bigint, sum(found.attempts)::bigint,
        min(found.first_at), max(found.last_at), sum(found.credits), sum(found.amount_minor)::bigint,
-       sum(CASE WHEN found.sent IS NULL THEN found.attempts ELSE 0 END)::bigint,
-       sum(CASE WHEN found.code = 'insufficient_credits' AND found.sent IS NOT NULL THEN {_USED_UP} ELSE 0 END)::bigint
-FROM ({_FOUND} {_chosen_of(state)} ORDER BY r.first_at, r.rejection_id LIMIT %(most)s) AS found
-GROUP BY found.state, found.code, found.unit, found.currency
-ORDER BY found.code, found.unit, found.currency, found.state
+       sum(CASE WHEN found.kind = 'counted' THEN found.attempts ELSE 0 END)::bigint,
+       count(*) FILTER (WHERE found.kind = 'used_up'), found.kind
+FROM ({found}) AS found
+GROUP BY found.state, found.code, found.kind, found.unit, found.currency
+ORDER BY found.code, found.unit, found.currency, found.state, found.kind
 """
+
+
+def _count_by_code(state: str | None) -> str:
+    oldest = f"{_FOUND_KIND} {_chosen_of(state)} ORDER BY r.first_at, r.rejection_id LIMIT %(most)s"
+    return f"""
+-- Rejections by state, code, kind, unit and currency: how many, how often refused, since when, of how much. So many are
+-- read at most, those refused first first.{_counted(oldest)}"""
+
+
+_FOUND_KIND: Final = f"{_KEPT}, {REJECTION_KIND} AS kind\nFROM rejected_events r {_EVENT}\nWHERE r.ledger = %(ledger)s"
+COUNT_OLDEST: Final = f"""
+-- The unsettled rejections that were refused first of each code and kind, counted as others are.
+{OLDEST_OF_EACH_CODE}{_counted(f"{_KEPT}, {REJECTION_KIND} AS kind FROM oldest r {_EVENT}")}"""
 
 
 def _select(state: str | None) -> str:
@@ -204,8 +230,9 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Rejections by code. ``complete``: false if there are more than are read for a count. ``found_recorded``: those
-    read for a count of open ones that turned out to be recorded, and are not noted as such.
+    """Rejections by code. ``complete``: false if there are more, of any code, than are read for a count.
+
+    ``found_recorded``: those read for a count of open ones that turned out to be recorded, and are not noted as such.
     """
 
     by_code: tuple[Count, ...] = ()
@@ -266,18 +293,32 @@ def rejections_page(
 
 def counts(connection: sa.Connection, ledger: str, chosen: Chosen, *, most: int = COUNTED_AT_MOST) -> Counts:
     """Number of rejections by code; of the first ``most`` that the other conditions choose, those in the state."""
+    found = _asked(connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most})
+    return _summed(found, chosen.state, complete=sum(row[1] for row in found) < most)
+
+
+def open_counts(connection: sa.Connection, ledger: str, *, most: int, first_before: datetime | None = None) -> Counts:
+    """Number of open rejections by code; of each code and kind the first ``most`` are read, however many others have.
+
+    A kind: only counted; usage for which all credits are used up; all others.
+    """
+    found = _asked(connection, COUNT_OLDEST, {"ledger": ledger, "most": most, "first_before": first_before})
+    read: Counter[tuple[str, str]] = Counter()
+    for row in found:
+        read[row[2], row[-1]] += row[1]
+    return _summed(found, OPEN, complete=all(rows < most for rows in read.values()))
+
+
+def _summed(found: Sequence[Sequence[Any]], wanted: str | None, *, complete: bool) -> Counts:
     by_code: dict[str, list[Any]] = {}
-    read = found_recorded = 0
-    for state, rows, *row in _asked(
-        connection, _COUNTS[chosen.state], {**chosen.parameters, "ledger": ledger, "most": most}
-    ):
-        read += rows
-        if chosen.state in (None, state):
+    found_recorded = 0
+    for state, rows, *row, _ in found:
+        if wanted in (None, state):
             by_code.setdefault(row[0], []).append(row)
-        elif chosen.state == OPEN:
+        elif wanted == OPEN:
             found_recorded += rows
     return Counts(
-        by_code=tuple(_count(code, rows) for code, rows in by_code.items()), complete=read < most,
+        by_code=tuple(_count(code, rows) for code, rows in by_code.items()), complete=complete,
         found_recorded=found_recorded,
     )  # fmt: skip
 

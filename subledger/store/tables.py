@@ -81,6 +81,16 @@ EVERY_LEDGER: Final = "*"
 FROZEN_AT_ONCE = {"autovacuum_freeze_min_age": 0}
 """For tables that are only added to: vacuum need not come back to a page once it is old (subledger/SIZING.md)."""
 
+# A search in the text: unlike a reading of it as JSON, it fails on no text. Quotes inside of a string are escaped
+# there, and usage that is used up has no other reason (shortfalls).
+REJECTION_KIND: Final = (
+    "\nCASE\n    WHEN sent IS NULL THEN 'counted'::text\n    WHEN code = 'insufficient_credits'::text"
+    """ AND strpos(problem, '"reasons":[{"reason":"used_up"'::text) > 0 THEN 'used_up'::text"""
+    "\n    ELSE 'other'::text\nEND"
+)
+"""The kind of a rejection beside its code, as PostgreSQL writes the expression: it only counts others; usage for which
+all credits are used up; any other."""
+
 DOCUMENT_ID = """
 CASE type
     WHEN 'payment.received'::text THEN data::jsonb ->> 'payment_id'::text
@@ -728,6 +738,13 @@ rejected_events = Table(
     Index("ix_rejected_events_first_at", "ledger", "first_at", "rejection_id"),
     Index(
         "ix_rejected_events_open", "ledger", "first_at", "rejection_id",
+        postgresql_where=text(
+            "(dismissed_at IS NULL OR GREATEST(last_at, reopened_at) > dismissed_at)"
+            " AND COALESCE(settled_position, 0) <= position"
+        ),
+    ),
+    Index(
+        "ix_rejected_events_open_by_code", "ledger", "code", text(f"({REJECTION_KIND})"), "first_at", "rejection_id",
         postgresql_where=text(
             "(dismissed_at IS NULL OR GREATEST(last_at, reopened_at) > dismissed_at)"
             " AND COALESCE(settled_position, 0) <= position"
