@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from subledger.events import Event, stored_event
 from subledger.journal import Dimensions, Entry
-from subledger.store.database import driver
+from subledger.store.database import driver, without_nested_loops
 from subledger.store.log import said_by_entries
 
 CHUNK: Final = 1_000
@@ -150,14 +150,12 @@ class RecordedDays(msgspec.Struct, frozen=True):
 def stream(connection: sa.Connection, query: str, parameters: Any = None) -> Iterator[list[tuple[Any, ...]]]:
     """Chunks of a query's rows, decoded from binary.
 
-    Planned without nested loops. The server's statistics may not know the ledger yet, as after a large file was
-    recorded: it then expects a row or two, and would read all entries of the ledger again for each of its events.
+    Planned without nested loops, as it is the whole log or a large part of it.
     """
     within = driver(connection)
     with within.cursor(name=f"stream_{next(_names)}", binary=True) as cursor:
-        within.execute("SET LOCAL enable_nestloop = off")
-        cursor.execute(query, parameters)  # declares the cursor, and with it the plan
-        within.execute("SET LOCAL enable_nestloop TO DEFAULT")
+        with without_nested_loops(within):
+            cursor.execute(query, parameters)  # declares the cursor, and with it the plan
         while rows := cursor.fetchmany(CHUNK):
             yield rows
             if len(rows) < CHUNK:

@@ -38,7 +38,7 @@ from projections.report import (
 )
 from subledger.journal import effect
 from subledger.money import round_half_up
-from subledger.store.database import Database
+from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
@@ -170,10 +170,8 @@ def _items(database: Database, end: View, customer: str | None) -> list[Item]:
     parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
     parameters |= {} if customer is None else {"customer": customer}
     query = text(MOVED.format(customer="" if customer is None else "AND n.customer = :customer"))
-    # Of rows that were recorded just now the planner has no statistics: it would loop over all that is said for each.
-    end.connection.execute(text("SET LOCAL enable_nestloop = off"))
-    rows = end.connection.execute(query, parameters).all()
-    end.connection.execute(text("SET LOCAL enable_nestloop = DEFAULT"))
+    with without_nested_loops(driver(end.connection)):
+        rows = end.connection.execute(query, parameters).all()
     items = [item for _, of_position in groupby(rows, key=_position) for item in _items_of(list(of_position))]
     return _with_invoices(end, items)
 

@@ -31,7 +31,7 @@ from projections.report import (
     totals,
 )
 from subledger.journal import KIND_BY_NAME, KINDS, Rules, effect
-from subledger.store.database import Database
+from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
@@ -148,10 +148,8 @@ def _flows(end: View, asked: Asked) -> Iterator[Flow]:
     if asked.customer is not None:
         parameters["customer"] = asked.customer
     query = text(FLOWS.format(customer="" if asked.customer is None else "AND n.customer = :customer"))
-    # Of rows that were recorded just now the planner has no statistics: it would loop over the sales for each entry.
-    end.connection.execute(text("SET LOCAL enable_nestloop = off"))
-    rows = end.connection.execute(query, parameters).all()
-    end.connection.execute(text("SET LOCAL enable_nestloop = DEFAULT"))
+    with without_nested_loops(driver(end.connection)):
+        rows = end.connection.execute(query, parameters).all()
     for row in rows:
         yield Flow(
             cohort=_month(row.cohort) or "",

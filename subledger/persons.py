@@ -134,11 +134,13 @@ def _looks() -> dict[str, str]:
     pairs: dict[str, list[str]] = {}
     for character, others in confusables.confusables_data.items():
         pairs[_bare(character)] = [_bare(other["c"]) for other in others]
-    return {
+    looks = {
         character: _standing_for([character, *others], pairs)
         for character, others in pairs.items()
         if len(character) == 1
     }
+    # Unicode's table has the Cyrillic palochka as i only; in most fonts it is an l (as Chromium's IDN checks have it).
+    return looks | {"\u04cf": looks.get("l", "l")}
 
 
 def _standing_for(alike: Iterable[str], pairs: dict[str, list[str]]) -> str:

@@ -23,7 +23,8 @@ Each file answers one question and owns the checks named beside it; a difference
     seen          is it the log that was signed, or        seen
                   verified, before?
     sealed        is every row outside the log what was    the name of the table, such as deliveries and
-                  written, and none missing?               delivery_steps; tallies
+                  written, and none missing?               delivery_steps; tallies, rejected_events and
+                                                           rejection_steps (whether they fit together)
 
 Reads one snapshot, by several processes where there is enough to do, so it is right while writers go on. Does not
 own: the fold (replay), what an interrupted one goes on from (kept), mending (rebuild).

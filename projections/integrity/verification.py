@@ -38,7 +38,7 @@ from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.errors import UnknownLedger
 from subledger.journal import Dimensions
-from subledger.store.database import Database, driver
+from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.memory import numbered_dimensions
 
 Progress = Callable[[int, int], None]
@@ -83,7 +83,7 @@ def verify(
     ``seen`` are roots that the log had once, kept outside the database. ``earlier`` are runs that are kept, for who
     keeps none: read before this, they must be of the ledger's log too.
     """
-    with snapshot_of(database) as snapshot:
+    with snapshot_of(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
         return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen, earlier).run()
 
 

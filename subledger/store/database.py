@@ -9,7 +9,7 @@ import re
 import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -218,27 +218,39 @@ def _engine(
         pool_reset_on_return=None if autocommit else "rollback",
         connect_args={"options": options, **arguments},
     )
-    sa.event.listen(engine, "do_connect", partial(connect, silence_s=silence_s))
+    sa.event.listen(engine, "do_connect", Connecting(silence_s))
     if planned_once:
         sa.event.listen(engine, "connect", _plan_for_any_ledger)
     sa.event.listen(engine, "checkout", _check_that_it_lives)
     return engine
 
 
-def connect(
-    _dialect: object, _record: object, arguments: list[Any], named: dict[str, Any], *, silence_s: float | None = None
-) -> Connection:  # fmt: skip
-    """A connection that cannot deadlock with the server, instead of psycopg's own."""
-    try:
-        connection = Connection.connect(*arguments, **named)
-    except psycopg.OperationalError as error:
-        if CLIENT_CHECK not in str(error):
-            raise
-        named = {**named, "options": without_client_check(named["options"])}
-        connection = Connection.connect(*arguments, **named)
-    assert isinstance(connection, Connection)
-    connection.silence_s = silence_s
-    return connection
+class Connecting:
+    """Makes an engine's connections: such as cannot deadlock with the server, instead of psycopg's own.
+
+    A server that refuses to look whether its client is still there is asked to only once.
+    """
+
+    def __init__(self, silence_s: float | None = None) -> None:
+        self._silence_s = silence_s
+        self._refuses_check = False
+
+    def __call__(
+        self, _dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]
+    ) -> Connection:  # fmt: skip
+        options = str(named.get("options", ""))
+        if self._refuses_check:
+            named = {**named, "options": without_client_check(options)}
+        try:
+            connection = Connection.connect(*arguments, **named)
+        except psycopg.OperationalError as error:
+            if self._refuses_check or CLIENT_CHECK not in options or CLIENT_CHECK not in str(error):
+                raise
+            connection = Connection.connect(*arguments, **{**named, "options": without_client_check(options)})
+            self._refuses_check = True
+        assert isinstance(connection, Connection)
+        connection.silence_s = self._silence_s
+        return connection
 
 
 def _plan_for_any_ledger(connection: WriteConnection, _: object) -> None:
@@ -257,6 +269,22 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
         poll.register(connection.fileno(), select.POLLIN)
     if connection.closed or poll.poll(0):
         raise sa.exc.DisconnectionError("the server has ended this connection")
+
+
+@contextmanager
+def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
+    """Statements over most of a ledger, planned without nested loops; inside of a transaction.
+
+    The server's statistics may not know the ledger yet, as after a large file was recorded or after a crash: it then
+    expects a row or two, and would look through all entries of the ledger again for each of its events.
+    """
+    row = connection.execute(_NO_NESTED_LOOPS).fetchone()
+    assert row is not None
+    yield
+    connection.execute("SELECT set_config('enable_nestloop', %s, true)", (row[0],))  # after an error all is undone
+
+
+_NO_NESTED_LOOPS: Final = "SELECT current_setting('enable_nestloop'), set_config('enable_nestloop', 'off', true)"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import migrations
-from subledger.store.database import connect, engine_url, session_options
+from subledger.store.database import Connecting, engine_url, session_options
 from subledger.store.timeouts import Timeouts
 
 
@@ -32,7 +32,7 @@ def owner_engine(url: str) -> sa.Engine:
     parsed = engine_url(url)
     options = f"{parsed.query.get('options', '')} {session_options()}".strip()
     engine = sa.create_engine(parsed, connect_args={"options": options, **Timeouts().of_link})
-    sa.event.listen(engine, "do_connect", connect)
+    sa.event.listen(engine, "do_connect", Connecting())
     return engine
 
 

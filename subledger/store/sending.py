@@ -68,11 +68,12 @@ def sending_and_receiving(
     pgconn: PGconn, operation: Waiting[Result], silence_s: float | None = None
 ) -> Waiting[Result]:
     """The same operation, which sends what is unsent while it waits to read, and reads while it waits to write."""
+    silence = _Silence(pgconn, silence_s)
     try:
         wanted = next(operation)
         while True:
             try:
-                ready = yield from _either_way(pgconn, wanted, silence_s)
+                ready = yield from _either_way(pgconn, wanted, silence)
             except psycopg.Error as error:  # the connection is lost: the operation says so, and cleans up
                 wanted = operation.throw(error)
             else:
@@ -82,20 +83,37 @@ def sending_and_receiving(
         return result
 
 
-def _either_way(pgconn: PGconn, wanted: Wait, silence_s: float | None) -> Waiting[int]:
+class _Silence:
+    """The time since anything was sent or received, over all the waits of one operation: it may look often, in vain."""
+
+    def __init__(self, pgconn: PGconn, limit_s: float | None) -> None:
+        self._pgconn = pgconn
+        self._limit_s = limit_s
+        self._since: float | None = None
+
+    def note(self, ready: int) -> None:
+        """Notes what a wait found, or that it found nothing: psycopg asks again every tenth of a second.
+
+        Raises SilentServer once that was so for longer than the limit; the connection is closed then.
+        """
+        if ready or self._limit_s is None:
+            self._since = None
+            return
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if now - self._since > self._limit_s:
+            _cancel(self._pgconn)
+            self._pgconn.finish()
+            raise SilentServer(f"the server has sent and received nothing for {self._limit_s:g} s")
+
+
+def _either_way(pgconn: PGconn, wanted: Wait, silence: _Silence) -> Waiting[int]:
     """Waits until an operation can have what it wants, and meanwhile does the other thing. Returns what is ready."""
-    since = None
     while True:
         unsent = pgconn.flush() != 0
         found = (yield Wait.RW if unsent or wanted & Wait.W else Wait.R) or 0
-        if found:
-            since = None
-        elif silence_s is not None:  # psycopg asks again every tenth of a second
-            since = since or time.monotonic()
-            if time.monotonic() - since > silence_s:
-                _cancel(pgconn)
-                pgconn.finish()
-                raise SilentServer(f"the server has sent and received nothing for {silence_s:g} s")
+        silence.note(found)
         if unsent:
             # A flush that could not send everything has read what there was (libpq's pqSendSome), perhaps the very
             # answer that the operation waits for: nothing more need arrive. So it looks again; looking is harmless.

@@ -17,6 +17,8 @@ CLIENT_CHECK: Final = "client_connection_check_interval"
 """The one option that some servers refuse, as their operating system does not tell them: Windows, for one."""
 _PROBES: Final = 3
 """So many keepalives without an answer end a connection."""
+_LONGEST_KEEPALIVE_S: Final = 32_767
+"""Linux refuses a socket with a longer one (MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in its net/tcp.h)."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +82,8 @@ def without_client_check(options: str) -> str:
 
 def _keepalives(timeout_s: float) -> tuple[int, int]:
     """After how many seconds of silence the other side is probed, and how often then: half the time for each."""
-    return max(round(timeout_s / 2), 1), max(round(timeout_s / 2 / _PROBES), 1)
+    after, every = timeout_s / 2, timeout_s / 2 / _PROBES
+    return min(max(round(after), 1), _LONGEST_KEEPALIVE_S), min(max(round(every), 1), _LONGEST_KEEPALIVE_S)
 
 
 def _milliseconds(seconds: float) -> int:

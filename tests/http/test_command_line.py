@@ -182,7 +182,7 @@ def test_rejections_are_listed_counted_shown_retried_and_dismissed(run: Run) -> 
     assert run("record", "-", "--ledger", "refusing", stdin="{broken\n").returncode == 3
     [broken] = _json(run("rejected", "list", "--ledger", "refusing", "--json"))["items"]
     dismiss = ("rejected", "dismiss", broken["rejection_id"], "--ledger", "refusing", "--reason", "noise")
-    dismissed = _json(run(*dismiss, "--by", "carol", "--json"))
+    [dismissed] = _json(run(*dismiss, "--by", "carol", "--json"))["items"]
     assert (dismissed["state"], dismissed["dismissed"]["by"]) == ("dismissed", "carol")
     assert run(*dismiss).returncode == 3
     assert _json(run("rejected", "counts", "--ledger", "refusing", "--json"))["rejections"] == 0
