@@ -24,7 +24,10 @@ Blocks = tuple[Block, ...]
 MANY: Final = 64
 """Up to so many blocks are sorted and looked through, which is as quick."""
 MOST: Final = 100_000
-"""So many blocks are known in all, in some 20 MB; tuples that were used longest ago are forgotten first."""
+"""So many blocks are known in all, in some 20 MB; tuples that were used longest ago are forgotten first.
+
+The last one is known however many it has: it takes no more room than the blocks themselves, and else it would be
+learnt anew with each purchase."""
 
 
 class Places:
@@ -82,7 +85,7 @@ class Places:
                 return
             self._known[id(after)] = (after, keys)
             self._blocks += len(keys)
-            while self._blocks > self._most:
+            while self._blocks > self._most and len(self._known) > 1:
                 _, (_, forgotten) = self._known.popitem(last=False)
                 self._blocks -= len(forgotten)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import Block, draw_order
-from subledger.places import Blocks, Places
+from subledger.places import MOST, Blocks, Places
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = st.none() | st.integers(0, 5)
@@ -50,7 +51,9 @@ def test_blocks_are_found_and_placed_as_if_nothing_were_remembered(
                 assert found == next((b for b in blocks if b.block_id == f"b{wanted}"), None)
 
 
-def test_what_a_purchase_looks_at_does_not_grow_with_the_blocks_that_are_open() -> None:
+@pytest.mark.parametrize("most", [MOST, 1_000])
+def test_what_a_purchase_looks_at_does_not_grow_with_the_blocks_that_are_open(most: int) -> None:
+    """Also if these are more than are known in all."""
     looked = 0
 
     class Counting(str):
@@ -63,7 +66,7 @@ def test_what_a_purchase_looks_at_does_not_grow_with_the_blocks_that_are_open() 
 
         __hash__ = str.__hash__
 
-    places, blocks = Places(), ()
+    places, blocks = Places(most=most), ()
     for name in range(2_000):
         blocks = places.with_block(blocks, replace(block(name, None, 0), block_id=Counting(f"b{name}")))
     looked = 0
