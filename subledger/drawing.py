@@ -15,7 +15,7 @@ from subledger.blocks import ZERO, Block
 from subledger.context import Context, Dates, Original, breakage_kind, decision, own_block
 from subledger.events import Event
 from subledger.money import MAX_MINOR, format_credits, share
-from subledger.shortfalls import insufficient, shortfalls_of
+from subledger.shortfalls import insufficient
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
 
@@ -70,9 +70,7 @@ def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missi
     data = event.data
     setting = data.on_shortfall or context.state.on_shortfall
     if setting == "reject":
-        blocks = wallet.blocks if data.block_id is None else (own_block(wallet, data.block_id, context),)
-        late = context.state.late_usage == "reclassify"
-        raise insufficient(event, missing, shortfalls_of(blocks, event, late=late))
+        raise insufficient(event, missing)  # the reasons take a look at each open block: they are found after the lock
     if data.overage_price is None:
         raise errors.OveragePriceMissing(
             f"{format_credits(missing)} {data.unit} exceed the credits, and the event names no price for them",

@@ -842,7 +842,7 @@ class LedgerBusy(Unavailable):
 
 
 class LedgerLocked(Unavailable):
-    """Another process holds the ledger's lock for longer than a call waits; nothing of this call was recorded."""
+    """Another transaction holds a lock that a call needs for longer than it waits; nothing was recorded."""
 
     code = "ledger_locked"
 

@@ -1,7 +1,7 @@
 """Shortfalls: why usage found fewer credits than it takes, block by block.
 
-Owns: the reasons, and the refusal that says them. Does not own: drawing itself (drawing), finding blocks that have left
-the wallet (store). Pure.
+Owns: the reasons, and the refusal that says them. Does not own: drawing itself (drawing), when the reasons are worked
+out and for how many refusals, finding blocks that have left the wallet (store). Pure.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from subledger.events import Event, format_time
 from subledger.money import format_credits
 
 MOST_NAMED: Final = 10
-"""Blocks that a reason names; the others are only counted."""
+"""Blocks, products or units that a reason names; the credits are those of all blocks."""
 
 
 class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
     """Credits that the usage could not draw, for one reason.
 
     ``reason`` is ``expired``, ``not_started``, ``disputed`` (frozen), ``other_unit``, ``other_product``; or, without
-    credits, ``used_up`` or ``unknown_customer``. ``at`` is the last expiry, or the first start; ``names`` the units, or
-    the products that the blocks may be used for.
+    credits, ``used_up`` or ``unknown_customer``. ``blocks`` are the first ``MOST_NAMED``; ``at`` is the last expiry, or
+    the first start, of all of them; ``names`` the first units, or products that the blocks may be used for.
     """
 
     reason: str
@@ -41,11 +41,11 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
         """The reason as a member of a problem document."""
         document: dict[str, Any] = {"reason": self.reason, "credits": format_credits(self.credits)}
         if self.blocks:
-            document["blocks"] = list(self.blocks[:MOST_NAMED])
+            document["blocks"] = list(self.blocks)
         if self.at is not None:
             document["at"] = format_time(self.at)
         if self.names:
-            document["units" if self.reason == "other_unit" else "products"] = list(self.names[:MOST_NAMED])
+            document["units" if self.reason == "other_unit" else "products"] = list(self.names)
         return document
 
     def sentence(self, customer: str) -> str:
@@ -61,9 +61,9 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
             case "disputed":
                 return f"{credits} are frozen until a dispute ends{of}"
             case "other_unit":
-                return f"{credits} are of another unit, {', '.join(self.names[:MOST_NAMED])}{of}"
+                return f"{credits} are of another unit, {', '.join(self.names)}{of}"
             case "other_product":
-                return f"{credits} are for other products, {', '.join(self.names[:MOST_NAMED])}{of}"
+                return f"{credits} are for other products, {', '.join(self.names)}{of}"
             case "unknown_customer":
                 return f"the ledger has no event of customer {customer}"
         return "there are no other credits"
@@ -77,12 +77,12 @@ def shortfalls_of(blocks: Iterable[Block], event: Event, *, late: bool) -> tuple
 
     ``late``: usage from before an expiry, known only after it, draws what expired.
     """
-    found: dict[str, list[tuple[Block, Decimal]]] = {}
+    found: dict[str, _Sum] = {}
     for block in blocks:
         reason, credits = _shortfall(block, event, late=late)
         if credits > 0:
-            found.setdefault(reason, []).append((block, credits))
-    return tuple(_summed(reason, found[reason]) for reason in _ORDER if reason in found)
+            found.setdefault(reason, _Sum()).add(reason, block, credits)
+    return tuple(found[reason].shortfall(reason) for reason in _ORDER if reason in found)
 
 
 _ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_unit")
@@ -108,37 +108,58 @@ def _shortfall(block: Block, event: Event, *, late: bool) -> tuple[str, Decimal]
     return "expired", escheated if late else lapsed
 
 
-def _summed(reason: str, blocks: list[tuple[Block, Decimal]]) -> Shortfall:
-    moments = {
-        "expired": [block.expires_at for block, _ in blocks if block.expires_at is not None],
-        "not_started": [block.starts_at for block, _ in blocks],
-    }.get(reason)
-    names: tuple[str, ...] = ()
-    if reason == "other_unit":
-        names = tuple(dict.fromkeys(block.unit for block, _ in blocks))
-    elif reason == "other_product":
-        names = tuple(dict.fromkeys(product for block, _ in blocks for product in block.scope or ()))
-    at = None
-    if moments:
-        at = max(moments) if reason == "expired" else min(moments)
-    return Shortfall(
-        reason=reason, credits=sum((credits for _, credits in blocks), ZERO),
-        blocks=tuple(block.block_id for block, _ in blocks), at=at, names=names,
-    )  # fmt: skip
+class _Sum(msgspec.Struct, kw_only=True):
+    """The shortfall for one reason, of the blocks so far."""
+
+    credits: Decimal = ZERO
+    blocks: list[str] = []
+    at: datetime | None = None
+    names: dict[str, None] = {}
+
+    def add(self, reason: str, block: Block, credits: Decimal) -> None:
+        self.credits += credits
+        if len(self.blocks) < MOST_NAMED:
+            self.blocks.append(block.block_id)
+        if reason == "expired":
+            if block.expires_at is not None:
+                self.at = block.expires_at if self.at is None else max(self.at, block.expires_at)
+        elif reason == "not_started":
+            self.at = block.starts_at if self.at is None else min(self.at, block.starts_at)
+        elif reason == "other_unit":
+            self._name((block.unit,))
+        elif reason == "other_product":
+            self._name(block.scope or ())
+
+    def _name(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            if len(self.names) == MOST_NAMED:
+                return
+            self.names[name] = None
+
+    def shortfall(self, reason: str) -> Shortfall:
+        return Shortfall(
+            reason=reason, credits=self.credits, blocks=tuple(self.blocks), at=self.at, names=tuple(self.names)
+        )
 
 
-def insufficient(event: Event, missing: Decimal, reasons: tuple[Shortfall, ...]) -> InsufficientCredits:
-    """The refusal of a usage that lacks ``missing`` credits; without a reason they are simply used up."""
+def insufficient(event: Event, missing: Decimal, reasons: tuple[Shortfall, ...] | None = None) -> InsufficientCredits:
+    """The refusal of a usage that lacks ``missing`` credits, with their reasons if these were worked out.
+
+    Without any reason the credits are simply used up.
+    """
     data = event.data
     available = data.credits - missing
-    reasons = reasons or (Shortfall(reason="used_up"),)
+    said, facts = "", {}
+    if reasons is not None:
+        reasons = reasons or (Shortfall(reason="used_up"),)
+        said = ": " + "; ".join(reason.sentence(event.customer or "-") for reason in reasons)
+        facts = {"reasons": [reason.document for reason in reasons]}
     return InsufficientCredits(
-        f"{format_credits(data.credits)} {data.unit} requested, {format_credits(available)} available: "
-        + "; ".join(reason.sentence(event.customer or "-") for reason in reasons),
+        f"{format_credits(data.credits)} {data.unit} requested, {format_credits(available)} available{said}",
         field="data.credits",
         expected=f"at most {format_credits(available)}",
         found=format_credits(data.credits),
         available=format_credits(available),
         missing=format_credits(missing),
-        reasons=[reason.document for reason in reasons],
+        **facts,
     )

@@ -18,13 +18,7 @@ from subledger.approvals import given_by, needs_second_person
 from subledger.books import changes_books, evolve_books
 from subledger.context import Original
 from subledger.deciding import decide
-from subledger.errors import (
-    ApprovalRefused,
-    EventConflict,
-    InvalidInput,
-    Refused,
-    SubledgerError,
-)  # fmt: skip
+from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError
 from subledger.events import OWN_SOURCE, Event, canonical, differences
 from subledger.evolving import evolve
 from subledger.ledger import check_not_in_future, evolve_ledger
@@ -37,7 +31,7 @@ from subledger.store import approvals
 from subledger.store import head as heads
 from subledger.store.append import Parameters, call_of
 from subledger.store.database import WriteConnection
-from subledger.store.explaining import Unexplained, explained, is_unexplained
+from subledger.store.explaining import Refusals
 from subledger.store.head import Head
 from subledger.store.log import Appending, Batch, RecordedEvent
 from subledger.store.memory import LedgerMemory, Recorded
@@ -93,7 +87,6 @@ class Writing:
     def __init__(
         self, connection: WriteConnection | None, head: Head, memory: LedgerMemory, by: str, *, expected: int
     ) -> None:
-        self._connection = connection
         self._head = head
         self._before = head.state
         self._memory = memory
@@ -102,7 +95,7 @@ class Writing:
         self._recorded: list[RecordedEvent] = []
         self._own: list[RecordedEvent] = []  # of the ledger itself
         self._batch: Batch | None = None
-        self._unexplained: list[Unexplained] = []
+        self.refusals = Refusals()
         self._waiting: list[Callable[[WriteConnection], None]] = []  # the connection may be busy with a copy
 
     def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
@@ -119,7 +112,7 @@ class Writing:
                     dimension_sets=self._memory.dimension_sets,
                 )
                 self._log.end_copy()
-            return self._explained(outcomes) if self._unexplained else outcomes
+            return outcomes
         except BaseException as error:
             self._log.abandon(error)
             raise
@@ -180,9 +173,10 @@ class Writing:
             check_not_in_future(state, item, head.recorded_at)
             decision = decide(wallet, item, memory.context(state, item))
         except (Refused, InvalidInput) as error:
-            if is_unexplained(error):
-                seen = item.customer is None or memory.knows(item.customer)
-                self._unexplained.append(Unexplained(error=error, event=item, wallet=wallet, customer_known=seen))
+            self.refusals.add(
+                error, item, wallet, customer_known=item.customer is None or memory.knows(item.customer),
+                late=state.late_usage == "reclassify", position=head.position,
+            )  # fmt: skip
             return _rejected(item.event_id, error, head)
         given = given_by(item, decision, wallet, state)
         if approval is not None:
@@ -220,21 +214,6 @@ class Writing:
         self._log.add(recorded)
         return Outcome(event_id=item.event_id, status=RECORDED, position=position)
 
-    def _explained(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """The outcomes, with what can be said of refusals besides what is at hand.
-
-        After everything was decided, as the connection may have been busy until now; and without one not at all, for
-        then this batch is decided again with one.
-        """
-        if self._connection is None:
-            return list(outcomes)
-        late = self._before.late_usage == "reclassify"
-        found = explained(self._connection, self._before.ledger, self._unexplained, late=late)
-        return [
-            msgspec.structs.replace(outcome, error=found[id(outcome.error)]) if id(outcome.error) in found else outcome
-            for outcome in outcomes
-        ]
-
     def _asked(self, event: Event, reason: str, by: str) -> Outcome:
         """An event that waits for a second person; asked for again, it goes on waiting, or stays refused."""
         approval_id = approvals.approval_id_of(event)
@@ -243,7 +222,7 @@ class Writing:
             try:
                 approvals.require_name(by)
             except Refused as refused:
-                return Outcome(event_id=event.event_id, status=REJECTED, error=refused)
+                return _rejected(event.event_id, refused, self._head)
             ledger, at = self._head.state.ledger, self._head.recorded_at
             self._waiting.append(partial(approvals.ask, ledger=ledger, event=event, reason=reason, maker=by, at=at))
             self._memory.asked[event.key] = event

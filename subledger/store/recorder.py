@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 import psycopg
 
-from subledger.errors import LedgerLocked
+from subledger.errors import LedgerLocked, Unavailable
 from subledger.events import OWN_SOURCE as OWN_SOURCE
 from subledger.events import Event, own_event
 from subledger.ledger import LedgerState, check_may_reopen
@@ -28,6 +29,7 @@ from subledger.store import approvals
 from subledger.store.batch import RECORDED, Approved, Input, Outcome, Projector, Sent, Writing
 from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
+from subledger.store.explaining import Refusals
 from subledger.store.head import LOCK_LEDGER, Head, create, head_of
 from subledger.store.log import FEW
 from subledger.store.memory import LedgerMemory, find_recorded
@@ -83,7 +85,8 @@ class Recorder:
             head = head_of(ledger, connection.execute(LOCK_LEDGER, (ledger,)).fetchone())
             memory, events = LedgerMemory(ledger), founding(head.recorded_at)
             memory.load(connection, head, events, references_of(events), [])
-            raise_first(self._write(connection, head, memory, events, None, NOBODY))
+            outcomes, _ = self._write(connection, head, memory, events, None, NOBODY)
+            raise_first(outcomes)
         return True
 
     def sweep(
@@ -151,27 +154,41 @@ class Recorder:
         wanted = references_of(events_of(inputs))
         with self._turn(ledger):
             try:
-                return self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+                outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
             except LedgerLocked as error:
                 # Whoever has waited in vain looks whom for. Nothing was written, and nothing planned under the lock.
                 if not end_stuck_writers(self._database, ledger):
                     limit_s = self._database.timeouts.lock_timeout_s
                     raise LedgerLocked(
-                        f"another process has held the lock of ledger {ledger} for more than {limit_s:g} s; nothing "
-                        "was recorded. Send the same again: what it has recorded by then is a duplicate",
+                        f"recording into ledger {ledger} waited more than {limit_s:g} s for a lock that another "
+                        "transaction held: the ledger's own, or that of a table or row; nothing was recorded. Send the "
+                        "same again: what has been recorded by then is a duplicate",
                         expected="the same call, later", ledger=ledger,
                     ) from error  # fmt: skip
-                return self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+                outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+        return self._explained(ledger, outcomes, refusals) if refusals else outcomes
+
+    def _explained(self, ledger: str, outcomes: list[Outcome], refusals: Refusals) -> list[Outcome]:
+        """The outcomes, with what can be said of refusals besides what is at hand. No lock is held."""
+        try:
+            with self._database.write(recording=True) as connection:
+                found = refusals.explained(connection, ledger)
+        except Unavailable:
+            return outcomes  # the batch is committed, and what was refused is refused: it only says less
+        return [
+            msgspec.structs.replace(outcome, error=found[id(outcome.error)]) if id(outcome.error) in found else outcome
+            for outcome in outcomes
+        ]
 
     def _attempt(
         self, ledger: str, inputs: Sequence[Input], wanted: References, plan: Plan | None, check: Check | None,
         by: str, meanwhile: Callable[[], None] | None,
-    ) -> list[Outcome]:  # fmt: skip
+    ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
         try:
             if plan is None and check is None and meanwhile is None:
                 done = self._at_once(ledger, inputs, wanted, by)
                 if done is not None:
-                    return done
+                    return done, Refusals()
             at_length = plan is not None or check is not None  # a close looks at all that the month moved
             with self._database.write(recording=True, at_length=at_length) as connection:
                 with connection.pipeline():
@@ -186,13 +203,13 @@ class Recorder:
                     found = [row for cursor in finding for row in cursor]
                 memory = self._memory(head)
                 memory.load(connection, head, events_of(inputs), wanted, found)
-                outcomes = self._write(connection, head, memory, inputs, check, by, meanwhile)
+                written = self._write(connection, head, memory, inputs, check, by, meanwhile)
         except BaseException:
             self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
             raise
         memory.settle(head)
         self._memories[ledger] = memory
-        return outcomes
+        return written
 
     def _at_once(
         self, ledger: str, inputs: Sequence[Input], wanted: References, by: str
@@ -226,7 +243,7 @@ class Recorder:
     def _write(
         self, connection: WriteConnection, head: Head, memory: LedgerMemory, inputs: Sequence[Input],
         check: Check | None, by: str, meanwhile: Callable[[], None] | None = None,
-    ) -> list[Outcome]:  # fmt: skip
+    ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
         writing = Writing(connection, head, memory, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
         with connection.pipeline() as pipeline:
@@ -239,7 +256,7 @@ class Recorder:
                 meanwhile()
         if check is not None:
             check(connection, head.state)
-        return outcomes
+        return outcomes, writing.refusals
 
     def _turn(self, ledger: str) -> threading.Lock:
         with self._guard:

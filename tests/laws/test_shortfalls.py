@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from subledger.blocks import Block
-from subledger.shortfalls import MOST_NAMED, shortfalls_of
+from subledger.errors import InsufficientCredits
+from subledger.events import Event, read_event
+from subledger.shortfalls import MOST_NAMED, insufficient, shortfalls_of
+from tests.conftest import cloud_event
 from tests.laws.case import EXPIRY, JANUARY, Case, on
 
 
+def usage(case: Case, day: int = 10, /, **data: Any) -> Event:
+    case.sent += 1
+    sent = {"credits": "100", **data}
+    return read_event(cloud_event(f"e{case.sent}", "credits.consumed", "ann", on(day).isoformat(), **sent))
+
+
+def decided(case: Case, event: Event) -> InsufficientCredits:
+    """The refusal of a usage as it is decided."""
+    assert case.take(event) is None
+    error = case.refused[-1]
+    assert isinstance(error, InsufficientCredits)
+    return error
+
+
 def refused(case: Case, day: int = 10, /, **data: Any) -> dict[str, Any]:
-    error = case.is_refused("credits.consumed", day, **{"credits": "100", **data})
-    assert error.code == "insufficient_credits"
-    return error.as_document()
+    """The refusal of a usage once its reasons have been worked out."""
+    event = usage(case, day, **data)
+    missing = Decimal(decided(case, event).facts["missing"])
+    wallet = case.wallet("ann")
+    blocks = [b for b in wallet.blocks if event.data.block_id in (None, b.block_id)]
+    reasons = shortfalls_of(blocks, event, late=case.state.late_usage == "reclassify")
+    return insufficient(event, missing, reasons).as_document()
 
 
 def reasons(case: Case, day: int = 10, /, **data: Any) -> list[dict[str, Any]]:
@@ -112,7 +134,7 @@ def test_so_many_blocks_are_named_and_all_are_counted() -> None:
 
 
 BLOCKS = st.builds(
-    lambda **fields: msgspec.structs.replace(
+    lambda **fields: replace(
         Block(block_id="B", credit_kind="paid", unit="credit", credits=Decimal(9), price_minor=900, currency="USD",
               starts_at=JANUARY, opened_at_position=1, gained_on=JANUARY.date()),
         **fields,
@@ -143,3 +165,80 @@ def test_deciding_is_the_same_whatever_is_told(credits: str) -> None:
     before = len(case.steps)
     assert refused(case, credits=credits)["missing"] == credits
     assert len(case.steps) == before
+
+
+def test_a_refusal_whose_reasons_were_not_worked_out_has_the_numbers() -> None:
+    case = Case(on_shortfall="reject")
+    case.buys("A")
+    document = decided(case, usage(case, credits="9")).as_document()
+    assert document["detail"] == "9 credit requested, 7 available"
+    assert document.items() >= {"expected": "at most 7", "found": "9", "available": "7", "missing": "2"}.items()
+    assert "reasons" not in document
+
+
+# --- looks at blocks ----------------------------------------------------------------------------------------------
+
+
+class Looks(str):
+    """The unit of a block: it counts how often one is compared, which each look at a block begins with."""
+
+    __slots__ = ()
+    counted = 0
+
+    def __eq__(self, other: object) -> bool:
+        Looks.counted += 1
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        Looks.counted += 1
+        return str.__ne__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def looks(work: Callable[[], object]) -> int:
+    before = Looks.counted
+    work()
+    return Looks.counted - before
+
+
+class Scope(tuple[str, ...]):
+    """A scope that counts how many products are taken out of it."""
+
+    __slots__ = ()
+    taken = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for product in super().__iter__():
+            Scope.taken += 1
+            yield product
+
+
+MANY = 50
+
+
+@pytest.fixture
+def many() -> Case:
+    """A customer with so many open blocks, none of which is of any use to usage without a product."""
+    case = Case(on_shortfall="reject")
+    for number in range(MANY):
+        case.buys(f"B{number:02}", scope=["api"])
+    scope = Scope(f"product-{number:02}" for number in range(80))
+    blocks = tuple(replace(block, unit=Looks("credit"), scope=scope) for block in case.wallet("ann").blocks)
+    case.wallets["ann"] = replace(case.wallet("ann"), blocks=blocks)
+    return case
+
+
+def test_a_refusal_is_decided_with_the_one_look_at_each_block_that_drawing_takes(many: Case) -> None:
+    event = usage(many)
+    assert looks(lambda: decided(many, event)) == MANY
+
+
+def test_the_reasons_take_one_look_at_each_block_and_no_more_names_than_are_said(many: Case) -> None:
+    event, blocks = usage(many), many.wallet("ann").blocks
+    before = Scope.taken
+    assert looks(lambda: shortfalls_of(blocks, event, late=True)) == MANY
+    assert Scope.taken - before <= MANY + MOST_NAMED
+    [reason] = shortfalls_of(blocks, event, late=True)
+    assert (reason.credits, reason.blocks) == (7 * MANY, tuple(f"B{n:02}" for n in range(MOST_NAMED)))
+    assert reason.names == tuple(f"product-{n:02}" for n in range(MOST_NAMED))

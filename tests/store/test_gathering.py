@@ -203,6 +203,19 @@ def test_each_event_waits_for_a_second_person_in_the_name_of_its_own_caller(limi
     assert {one.event_id: one.maker for one in asked} == {"g-ann": "ann", "g-bob": "bob", "g-cyd": "cyd"}
 
 
+def test_a_request_of_nobody_is_refused_at_the_position_where_the_ledger_was(limited: Limited) -> None:
+    service, ledger = limited(), "asked-by-nobody"
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(
+        {"grant_credits_above": "1"})))  # fmt: skip
+    grant = cloud_event("g", "credits.granted", "c", "2026-01-01T00:00:00Z",
+                        block_id="g", credits="2", reason="promotional")  # fmt: skip
+    with service.view(ledger) as view:
+        position = view.position
+    [outcome] = service.record(ledger, [grant])
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.decided_at_position) == ("person_required", position)
+
+
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import psycopg
+import pytest
 
 from api.service import LedgerSettings, Subledger
-from subledger.shortfalls import MOST_NAMED
+from subledger.events import read_event
+from subledger.shortfalls import MOST_NAMED, insufficient
 from subledger.store.database import Database
+from subledger.store.explaining import MOST_LOOKS, Refusals
 from subledger.store.memory import find_lapsed
 from subledger.store.migrate import migrate
+from subledger.store.timeouts import Timeouts
+from subledger.wallet import Wallet
 from tests.conftest import NewLedger, cloud_event
+from tests.laws.case import Case
+from tests.waiting import until
 
 
 def buy(block_id: str, customer: str = "ann", **data: Any) -> dict[str, Any]:
@@ -107,4 +117,111 @@ def test_however_many_blocks_have_finished_a_refusal_reads_only_those_that_it_na
             assert after[0] - before[0] <= MOST_NAMED, prepare
     [told] = reasons(service, "acme", use("u"))
     assert (told[0]["reason"], len(told[0]["blocks"])) == ("expired", MOST_NAMED)
+    database.close()
+
+
+# --- how much is looked at, and when --------------------------------------------------------------------------------
+
+OPEN = 500
+
+
+@pytest.fixture
+def of_many(service: Subledger, new_ledger: NewLedger) -> str:
+    """A ledger in which ann has many open blocks for another product, and bob one."""
+    ledger = new_ledger()
+    service.record(ledger, [buy(f"A{n:03}", scope=["api"]) for n in range(OPEN)] + [buy("B", "bob", scope=["api"])])
+    return ledger
+
+
+def test_the_same_refusal_is_worked_out_once_however_often_it_is_met(service: Subledger, of_many: str) -> None:
+    wanted = MOST_LOOKS // OPEN + 10
+    found = reasons(service, of_many, *(use(f"u{number}", product="mail") for number in range(wanted)))
+    assert all(told == found[0] for told in found)
+    [other] = found[0]
+    assert (other["reason"], other["credits"], len(other["blocks"])) == ("other_product", str(5 * OPEN), MOST_NAMED)
+    assert reasons(service, of_many, use("alone", product="mail")) == [found[0]]
+
+
+def test_so_many_blocks_are_looked_at_for_one_batch_and_other_refusals_have_their_numbers(
+    service: Subledger, of_many: str
+) -> None:
+    most = MOST_LOOKS // OPEN
+    events = [use(f"u{number}", product=f"p{number}") for number in range(most + 10)]
+    outcomes = service.record(of_many, [use("b", "bob", product="mail"), *events])
+    facts = [outcome.error.facts for outcome in outcomes if outcome.error]
+    explained = [bool(told.get("reasons")) for told in facts]
+    assert explained == [True] * most + [False] * 11, "those that came first, of which the first looked at one block"
+    assert {(told["available"], told["missing"]) for told in facts} == {("0", "4")}
+    assert str(outcomes[-1].error) == "4 credit requested, 0 available"
+    [alone] = reasons(service, of_many, events[-1])
+    assert [told["reason"] for told in alone] == ["other_product"], "sent alone, it is told"
+
+
+def test_the_first_refusal_has_its_reasons_however_many_blocks_are_open() -> None:
+    case, refusals = Case(on_shortfall="reject"), Refusals(most_looks=1)
+    for name in ("A", "B"):
+        case.buys(name, scope=["api"])
+    for product in ("mail", "chat"):
+        event = read_event(use("u", product=product))
+        error = insufficient(event, Decimal(4))
+        refusals.add(error, event, case.wallet("ann"), customer_known=True, late=False, position=2)
+        assert (bool(refusals), refusals.looks) == (True, 2), "the second one is not looked into any more"
+
+
+def test_a_block_bought_after_the_refusal_is_no_reason(service: Subledger, new_ledger: NewLedger) -> None:
+    """It may have been bought, and have expired, before the refusal is looked into."""
+    ledger = new_ledger()
+    positions = []
+    for name in ("A", "B"):
+        service.record(ledger, [buy(name, expires_at="2026-02-01T00:00:00Z")])
+        service.expire(ledger, date(2026, 2, 28))
+        with service.view(ledger) as view:
+            positions.append(view.position)
+    event, refusals = read_event(use("u")), Refusals()
+    error = insufficient(event, Decimal(4))
+    refusals.add(error, event, Wallet(customer="ann"), customer_known=True, late=False, position=positions[0])
+    with service.database.write() as connection:
+        [explained] = refusals.explained(connection, ledger).values()
+    assert [told["blocks"] for told in explained.facts["reasons"]] == [["A"]]
+
+
+@pytest.fixture
+def own_url(fresh_database_url: str) -> Iterator[str]:
+    """A database of its own, so that its tables can be locked."""
+    migrate(fresh_database_url)
+    database = Database(fresh_database_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD"))
+    service.record("acme", [buy("A", expires_at="2026-02-01T00:00:00Z")])
+    service.expire("acme", date(2026, 2, 28))
+    yield fresh_database_url
+    database.close()
+
+
+def test_the_reasons_are_found_without_the_ledgers_lock(own_url: str) -> None:
+    database = Database(own_url)
+    waiting = "SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    with ThreadPoolExecutor() as threads:
+        with psycopg.connect(own_url) as holder, psycopg.connect(own_url) as other:
+            holder.execute("LOCK TABLE blocks IN ACCESS EXCLUSIVE MODE")
+            told = threads.submit(reasons, Subledger(database), "acme", use("u"))
+
+            def looked_for() -> bool:
+                holder.execute("SELECT pg_stat_clear_snapshot()")
+                return bool(holder.execute(waiting).fetchall())
+
+            until(looked_for, "blocks that have left the wallet are looked for")
+            locked = other.execute("SELECT ledger FROM ledgers WHERE ledger = 'acme' FOR UPDATE NOWAIT").fetchall()
+            assert locked == [("acme",)]
+        assert [found["reason"] for found in told.result()[0]] == ["expired"]
+    database.close()
+
+
+def test_a_refusal_is_answered_though_its_reasons_cannot_be_found(own_url: str) -> None:
+    """What was recorded beside it is recorded: the call must not fail."""
+    database = Database(own_url, timeouts=Timeouts(lock_timeout_s=0.01))
+    with psycopg.connect(own_url) as holder:
+        holder.execute("LOCK TABLE blocks IN ACCESS EXCLUSIVE MODE")
+        [outcome] = Subledger(database).recorder.record("acme", [read_event(use("u"))])
+    assert (outcome.status, str(outcome.error)) == ("rejected", "4 credit requested, 0 available")
     database.close()

@@ -133,7 +133,19 @@ def test_who_waits_in_vain_for_one_that_works_is_told_to_come_again(
                 hasty.record("acme", [use(f"u-{attempt}")])
             assert refused.value.retryable
             assert refused.value.facts["ledger"] == "acme"
+            assert "the ledger's own, or that of a table or row" in str(refused.value)
     assert [outcome.status for outcome in hasty.record("acme", [use("u-0")])] == ["recorded"]
+
+
+def test_who_waits_in_vain_for_the_lock_of_a_table_is_not_told_that_the_ledger_was_locked(
+    url: str, connected: Callable[[Timeouts], Subledger]
+) -> None:
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE wallets IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(LedgerLocked) as refused:
+            connected(HASTY).record("acme", [use("u")])
+    assert "held the lock of ledger" not in str(refused.value)
+    assert "the ledger's own, or that of a table or row" in str(refused.value)
 
 
 def test_a_transaction_in_which_nothing_is_asked_is_ended_by_the_server(
