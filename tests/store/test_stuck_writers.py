@@ -22,7 +22,7 @@ from projections.integrity import verify
 from projections.monitors import Monitor, check
 from projections.monitors.settings import set_settings
 from subledger.errors import DatabaseUnavailable, LedgerLocked
-from subledger.store.database import Database, connect, driver
+from subledger.store.database import Connecting, Database, driver
 from subledger.store.migrate import migrate
 from subledger.store.stuck_writers import end_stuck_writers
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts
@@ -330,8 +330,8 @@ def test_a_statement_ends_when_its_client_was_killed(url: str, connected: Callab
 def test_a_server_that_cannot_look_for_its_client_is_used_all_the_same(url: str) -> None:
     """It refuses the option, as Windows does: here, as a value that no server takes."""
     refused = f"{Timeouts().options(idle_s=1)} -c lock_timeout=7s".replace("check_interval=10000", "check_interval=-1")
-    with connect(None, None, [url], {"options": refused}) as connection:
+    with Connecting()(None, None, [url], {"options": refused}) as connection:
         shown = [connection.execute(f"SHOW {name}".encode()).fetchall() for name in ("lock_timeout", CLIENT_CHECK)]
     assert shown == [[("7s",)], [("0",)]]
     with pytest.raises(psycopg.OperationalError, match="lock_timeout"):
-        connect(None, None, [url], {"options": "-c lock_timeout=-1"})
+        Connecting()(None, None, [url], {"options": "-c lock_timeout=-1"})
