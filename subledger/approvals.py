@@ -11,7 +11,7 @@ what was sold, as a void does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +31,8 @@ GIVING_TYPES: Final = ("block.repriced", "credits.granted", "credits.purchased")
 PRICED_KINDS: Final = ("allocation", "goodwill", "promotional_grant", "purchase", "repricing")
 """Entry kinds with the price of what such an event sells, or the value of what it grants."""
 _NOTHING: Final = Decimal(0)
+_EXACT: Final = Context(prec=100)
+"""For sums: what is added and taken away again leaves nothing."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +42,12 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     value: Decimal = _NOTHING
 
     def __add__(self, other: Given) -> Given:
-        return Given(credits=self.credits + other.credits, value=self.value + other.value)
+        return Given(credits=_EXACT.add(self.credits, other.credits), value=_EXACT.add(self.value, other.value))
+
+    def __sub__(self, other: Given) -> Given:
+        return Given(
+            credits=_EXACT.subtract(self.credits, other.credits), value=_EXACT.subtract(self.value, other.value)
+        )
 
 
 def needs_second_person(

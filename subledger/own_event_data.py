@@ -48,6 +48,12 @@ class Approvals(EventData):
         """The settings that differ from asking for nothing, as plain JSON."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
+    @property
+    def limits_within_time(self) -> bool:
+        """True if there is a limit that holds for a customer's gifts together."""
+        has_limit = self.grant_credits_above is not None or self.grant_value_above is not None
+        return has_limit and self.grants_within is not None
+
     def check(self) -> None:
         if self.grants_within is not None:
             duration(self.grants_within, field="approvals.grants_within")

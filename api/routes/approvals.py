@@ -36,7 +36,7 @@ def page(
     service: Service,
     ledger: LedgerId,
     state: Annotated[
-        Literal["waiting", "approved", "refused"] | None, Query(description="Only these; default all")
+        Literal["waiting", "approved", "refused", "recorded"] | None, Query(description="Only these; default all")
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,

@@ -1,4 +1,4 @@
-"""What waits for a second person: asked for by one, allowed or refused by another.
+"""Requests that wait for a second person: asked for by one, allowed or refused by another.
 
 Owns: the table ``approvals``. It is no part of the log: what is allowed is recorded as an event, with both names in
 its decision; what waits or was refused has not happened.
@@ -21,7 +21,8 @@ from subledger.store.database import WriteConnection
 from subledger.store.tallies import count_one
 from subledger.wallet import Approval
 
-WAITING, APPROVED, REFUSED = "waiting", "approved", "refused"
+WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "recorded"
+"""``recorded``: the event was recorded without a second person, as the ledger asked for none any more."""
 
 MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
 """The names of those who could call in a name at a moment, as they made a key of it, or a key of one of these."""
@@ -39,6 +40,7 @@ FIND_ASKED: Final = f"""
 SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
 JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
 """
+HAS_WAITING: Final = "SELECT EXISTS (SELECT FROM approvals WHERE ledger = %s AND state = 'waiting')"
 FIND_ONE: Final = f"""
 -- One request, and whether its row is what it was when it was written.
 SELECT {_COLUMNS}, seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a WHERE ledger = %s AND approval_id = %s
@@ -99,10 +101,16 @@ def approval_id_of(event: Event) -> str:
 
 
 def find_asked(connection: WriteConnection, ledger: str, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Asked]:
-    """What has been asked for under some keys of events."""
+    """Finds the requests under some keys of events."""
     sources, ids = [source for source, _ in keys], [event_id for _, event_id in keys]
     rows = [Asked(*row) for row in connection.execute(FIND_ASKED, (sources, ids, ledger))]
     return {(asked.source, asked.event_id): asked for asked in rows}
+
+
+def has_waiting(connection: WriteConnection, ledger: str) -> bool:
+    """Returns True if a request of the ledger waits."""
+    row = connection.execute(HAS_WAITING, (ledger,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, maker: str, at: datetime) -> None:
@@ -146,12 +154,7 @@ def decidable(
         )
     asked = Asked(*columns)
     if asked.state != WAITING:
-        raise ApprovalDecided(
-            f"{approval_id} was {asked.state} by {asked.checker}",
-            field="approval",
-            expected="something that waits",
-            found=asked.state,
-        )
+        raise decided(approval_id, asked.state, f"by {asked.checker}" if asked.checker else asked.note or "")
     require_name(checker)
     if not is_somebody(asked.maker):
         if allow:
@@ -183,6 +186,13 @@ def decidable(
     return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
 
 
+def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
+    """The error for a request that waits no more: its state, and by whom or how that came."""
+    return ApprovalDecided(
+        f"{approval_id} was {state} {how}", field="approval", expected="something that waits", found=state
+    )
+
+
 def require_name(by: str) -> None:
     """Raises PersonRequired for a call that no person's name stands behind."""
     if not is_somebody(by):
@@ -200,9 +210,16 @@ def settle(
     connection.execute(DECIDE, (state, approval.checker, at, note, ledger, approval.approval_id))
 
 
+def settle_recorded(connection: WriteConnection, ledger: str, event: Event, position: int, at: datetime) -> str:
+    """Settles the request for an event that is recorded without a second person. Returns how, in words."""
+    how = f"at position {position} without a second person, as the ledger asked for none any more"
+    connection.execute(DECIDE, (RECORDED, None, at, how, ledger, approval_id_of(event)))
+    return how
+
+
 def approvals_page(
     connection: sa.Connection, ledger: str, *, state: str | None, after: tuple[datetime, str], limit: int
 ) -> Sequence[Asked]:
-    """What was asked for, oldest first, after a (moment, id)."""
+    """Requests, oldest first, after a (moment, id)."""
     parameters: dict[str, Any] = {"ledger": ledger, "state": state, "at": after[0], "id": after[1], "limit": limit}
     return [Asked(*row) for row in connection.execute(sa.text(PAGE), parameters)]

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 
 from subledger import references
-from subledger.approvals import given_by, needs_second_person
+from subledger.approvals import given_by, may_ask, needs_second_person
 from subledger.books import changes_books, evolve_books
 from subledger.context import Original
 from subledger.deciding import decide
@@ -96,7 +96,7 @@ class Writing:
         self._own: list[RecordedEvent] = []  # of the ledger itself
         self._batch: Batch | None = None
         self.refusals = Refusals()
-        self._waiting: list[Callable[[WriteConnection], None]] = []  # the connection may be busy with a copy
+        self._waiting: list[Callable[[WriteConnection], object]] = []  # the connection may be busy with a copy
 
     def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
         """Decides each input in turn, and sends what is recorded to the log."""
@@ -188,12 +188,18 @@ class Writing:
                 )
             )  # fmt: skip
         else:
-            before = memory.given(item.customer)
-            reason = needs_second_person(item, state, given=given, before=before)
-            if reason is not None or key in memory.asked:
+            reason = needs_second_person(item, state, given=given, before=memory.gifts.of(item.customer))
+            if reason is not None or (key in memory.asked and may_ask(state)):
                 return self._asked(item, reason or "", by)
-            if given is not None and item.customer is not None and state.approvals.grants_within is not None:
-                memory.add_given(item.customer, given)
+            if given is not None:
+                memory.gifts.add(item.customer, head.position + 1, given)
+            if key in memory.asked:
+                self._waiting.append(
+                    partial(
+                        approvals.settle_recorded, ledger=state.ledger, event=item, position=head.position + 1,
+                        at=head.recorded_at,
+                    )
+                )  # fmt: skip
         position, home = head.position + 1, state.functional_currency
         wallets = {
             customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)

@@ -21,7 +21,7 @@ import msgspec
 import psycopg
 
 from subledger import references
-from subledger.approvals import GIVING_TYPES, Given, may_ask
+from subledger.approvals import GIVING_TYPES, may_ask
 from subledger.blocks import Block
 from subledger.books import Books
 from subledger.context import Context, First, Original
@@ -35,11 +35,11 @@ from subledger.periods import Period
 from subledger.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key, once_key_of
 from subledger.shortfalls import MOST_NAMED
 from subledger.store.append import Parameters
-from subledger.store.approvals import Asked, find_asked
+from subledger.store.approvals import Asked, find_asked, has_waiting
 from subledger.store.arrays import TextArray
 from subledger.store.behind import Held, follow, usage_behind
 from subledger.store.database import WriteConnection
-from subledger.store.given import find_given
+from subledger.store.given import Gifts
 from subledger.store.head import Head
 from subledger.store.log import RecordedEvent, decision_whole
 from subledger.store.rows import (
@@ -167,6 +167,8 @@ class LedgerMemory:
         self._behind: dict[str, tuple[int, int]] = {}  # customer to its last event, and how many its row has not
         self._written_through = 0
         self.dimension_sets: dict[Dimensions, int] = {}
+        self.gifts = Gifts()
+        self._has_requests = False
         self._books: Books | None = None
         self._forget_batch()
 
@@ -175,7 +177,6 @@ class LedgerMemory:
         self.owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
         self.asked: dict[tuple[str, str], Asked | Event] = {}
-        self._given: dict[str, Given] = {}
         self._first: dict[OnceKey, First] = {}
         self._known: set[DocumentKey] = set()
         self._standing: dict[str | None, dict[StandingKey, Position]] = {}
@@ -204,10 +205,13 @@ class LedgerMemory:
             self.recorded[(source, event_id)] = Recorded(*rest)
         if self._books is None:
             self._begin(connection, head)
-        if may_ask(state):
+        self._has_requests = self._has_requests or may_ask(state)
+        if self._has_requests:
             self.asked.update(find_asked(connection, self.ledger, wanted.keys))
-            givers = {event.customer for event in events if event.type in GIVING_TYPES and event.customer is not None}
-            self._given = find_given(connection, state, givers, head.recorded_at)
+        if may_ask(state):
+            new = (event for event in events if event.type in GIVING_TYPES and event.key not in self.recorded)
+            givers = {event.customer for event in new if event.customer is not None}
+            self.gifts.load(connection, state, givers, head.recorded_at)
         once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
         self._first.update(find_first(connection, self.ledger, {key for key in once if key is not None}))
         self._known = {(kind, document_id) for kind, _, document_id in self._first}
@@ -240,6 +244,8 @@ class LedgerMemory:
         """What is loaded once: the ledger's own books, its dimensions, and the wallets whose rows are behind."""
         self._books = load_books(connection, self.ledger)
         self.dimension_sets = load_dimension_sets(connection, self.ledger)
+        # Settings that ask for nobody may be newer than requests. A writer that asks for somebody is told of its own.
+        self._has_requests = has_waiting(connection, self.ledger)
         self._written_through = head.wallets_through
         if head.wallets_through == head.position:
             return
@@ -337,14 +343,6 @@ class LedgerMemory:
         if customer is None:
             return Wallet(customer="")
         return self._wallets.get(customer) or Wallet(customer=customer)
-
-    def given(self, customer: str | None) -> Given | None:
-        """Returns the sum of a customer's gifts within the time that the ledger's limits hold for."""
-        return self._given.get(customer or "")
-
-    def add_given(self, customer: str, given: Given) -> None:
-        """Counts what the batch gives away with what was given before it."""
-        self._given[customer] = self._given.get(customer, Given()) + given
 
     def knows(self, customer: str) -> bool:
         """True if the ledger has an event of this customer."""

@@ -119,9 +119,11 @@ class Recorder:
         ``made_by``: who made the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers of the
         keys of who asked.
         Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. What the books do not allow
-        any more is told as the outcome's error, and goes on waiting.
+        any more is told as the outcome's error, and goes on waiting. If the event is recorded already, the request is
+        settled so, and ApprovalDecided raised.
         """
         found: list[tuple[Event, Approval]] = []
+        recorded: list[str] = []
 
         def plan(connection: WriteConnection, state: LedgerState, _position: int) -> Sequence[Input]:
             found.append(
@@ -130,6 +132,10 @@ class Recorder:
                 )
             )
             event, approval = found[-1]
+            for cursor in find_recorded(connection, ledger, References(keys={event.key})):
+                for _, _, position, *_ in cursor:
+                    recorded.append(approvals.settle_recorded(connection, ledger, event, position, now_of(connection)))
+                    return []
             if not allow:
                 approvals.settle(connection, ledger, approval, approvals.REFUSED, now_of(connection), note)
                 return []
@@ -138,7 +144,9 @@ class Recorder:
             return [Approved(event, approval)]
 
         outcomes = self.transact(ledger, plan, by=by)
-        event = found[-1][0]
+        event, approval = found[-1]
+        if recorded:
+            raise approvals.decided(approval.approval_id, approvals.RECORDED, recorded[-1])
         return outcomes[0] if outcomes else Outcome(event_id=event.event_id, status=approvals.REFUSED)
 
     def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:

@@ -105,6 +105,9 @@ DOCUMENT_TYPES = (
     "type IN ('payment.received', 'dispute.opened', 'overage.billed', 'payout.settled', 'payment.refunded')"
 )
 
+GIVING: Final = "type IN ('block.repriced', 'credits.granted', 'credits.purchased')"
+"""The events that can give credits away (``approvals.GIVING_TYPES``): the condition of an index, in the words of the
+statement that reads it. Usage is in no index but those of its key and its position."""
 
 LAPSED: Final = """NOT is_open AND expires_at IS NOT NULL AND state LIKE '%"expired":true%'"""
 """The blocks that expired and have left their wallet: the condition of an index, and of the statement that reads it."""
@@ -200,6 +203,7 @@ events = Table(
     Column("leaf", LargeBinary, nullable=False),
     Index("ux_events_key", "ledger", "source", "event_id", unique=True),
     Index("ix_events_type", "ledger", "type", "position", postgresql_where=text("type <> 'credits.consumed'")),
+    Index("ix_events_giving", "ledger", "customer", "position", postgresql_where=text(GIVING)),
     Index("ix_events_document", "ledger", "type", text(f"({DOCUMENT_ID})"), postgresql_where=text(DOCUMENT_TYPES)),
     comment="The log. Append-only.",
     postgresql_with=FROZEN_AT_ONCE,
@@ -682,9 +686,10 @@ approvals = Table(
     _moment("decided_at", nullable=True),
     Column("note", Text),
     _seal(),
-    CheckConstraint("state IN ('waiting', 'approved', 'refused')", name="state"),
+    CheckConstraint("state IN ('waiting', 'approved', 'refused', 'recorded')", name="state"),
     CheckConstraint("checker IS NULL OR checker <> maker", name="two_persons"),
     Index("ux_approvals_event", "ledger", "source", "event_id", unique=True),
+    Index("ix_approvals_waiting", "ledger", postgresql_where=text("state = 'waiting'")),
     Index("ix_approvals_requested_at", "ledger", "requested_at", "approval_id"),
     comment="Events that wait for a second person, and how it was decided. Not part of the log.",
 )

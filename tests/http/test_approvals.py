@@ -17,10 +17,13 @@ from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import integrity
 from subledger.approvals import Given
 from subledger.errors import InvalidInput
+from subledger.events import read_event
 from subledger.own_event_data import Approvals
+from subledger.store.batch import Approved
 from subledger.store.database import Database
-from subledger.store.given import find_given
+from subledger.store.given import Gifts
 from subledger.store.ledgers import ledger_head
+from subledger.wallet import Approval
 from tests.conftest import cloud_event
 from tests.scratch_database import scratch_database
 
@@ -361,10 +364,54 @@ def test_what_was_given_before_the_time_that_counts_does_not_count(priced: str, 
     service.record(priced, [grant("first", "1000")], by="ann")
     with service.database.read() as connection:
         head = ledger_head(connection, priced)
-    for later, given in ((timedelta(hours=23), {"cust": Given(credits=Decimal(1000), value=Decimal(10))}),
-                         (timedelta(days=1), {})):  # fmt: skip
-        with service.database.write() as connection:
-            assert find_given(connection, head.state, {"cust", "other"}, head.recorded_at + later) == given
+    known = Gifts()
+    for later, given in ((timedelta(hours=23), Given(credits=Decimal(1000), value=Decimal(10))),
+                         (timedelta(days=1), Given())):  # fmt: skip
+        for gifts in (known, Gifts()):
+            with service.database.write() as connection:
+                gifts.load(connection, head.state, {"cust", "other"}, head.recorded_at + later)
+            assert (gifts.of("cust"), gifts.of("other")) == (given, Given())
+
+
+def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_waits_no_more(
+    books: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    url = f"/v1/ledgers/{books}"
+    ann.post(f"{url}/events", grant("other"))
+    approval = ann.post(f"{url}/events", grant("large"))[1]["results"][0]["approval_id"]
+    off = dict.fromkeys(ASKING, False) | {"grant_credits_above": None, "grant_value_above": None}
+    service.configure_ledger(books, SettingsChange(approvals=off))
+    for writer in (service, Subledger(service.database)):  # one that has asked for it, and one that has not
+        [outcome] = writer.record(books, [grant("large")], by="ann")
+        assert outcome.status == ("recorded" if writer is service else "duplicate")
+    [settled] = ann.get(f"{url}/approvals?state=recorded")["items"]
+    assert (settled["approval_id"], settled["checker"]) == (approval, None)
+    assert f"position {ann.get(url)['position']} " in settled["note"]
+    [other] = ann.get(f"{url}/approvals?state=waiting")["items"]
+    for decision in ("approve", "refuse"):
+        status, problem = bob.post(f"{url}/approvals/{approval}/{decision}")
+        assert (status, problem["code"], problem["found"]) == (422, "approval_decided", "recorded")
+    assert [o.status for o in Subledger(service.database).record(books, [grant("other")], by="ann")] == ["recorded"]
+    assert ann.get(f"{url}/approvals?state=waiting")["items"] == []
+    assert other["event"]["id"] == "other"
+    assert integrity.verify(service.database, books).differences == []
+
+
+@pytest.mark.parametrize("decision", ["approve", "refuse"])
+def test_a_decision_that_finds_the_event_recorded_settles_the_request(
+    decision: str, books: str, ann: Person, bob: Person, service: Subledger
+) -> None:
+    """As it was left by a version that did not look for requests once a ledger asked for nobody."""
+    url = f"/v1/ledgers/{books}"
+    approval = ann.post(f"{url}/events", grant("large"))[1]["results"][0]["approval_id"]
+    service.recorder.transact(
+        books, lambda *_: [Approved(read_event(grant("large")), Approval(approval_id="apr-x", maker="a", checker="b"))]
+    )
+    for _ in range(2):
+        status, problem = bob.post(f"{url}/approvals/{approval}/{decision}")
+        assert (status, problem["code"], problem["found"]) == (422, "approval_decided", "recorded")
+        assert "without a second person" in problem["detail"]
+    assert ann.get(f"{url}/approvals?state=waiting")["items"] == []
 
 
 def test_a_price_is_nominal_by_what_it_comes_to_in_the_functional_currency(
