@@ -25,7 +25,7 @@ from subledger.store import dismissals, rejections
 from subledger.store.batch import REJECTED, Input, Outcome
 from subledger.store.database import Database
 from subledger.store.gathering import Gatherer
-from subledger.store.rejection_keeper import Keeper, Refusal
+from subledger.store.rejection_keeper import AS_SHIPPED, Bounds, Keeper, Refusal
 
 log = structlog.get_logger("subledger.rejected")
 
@@ -48,9 +48,12 @@ def _nothing(_: int) -> None:
 class RejectedEvents:
     """Operations on the rejected events of one database."""
 
-    def __init__(self, database: Database, gatherer: Gatherer, read: Callable[[bytes], Input]) -> None:
+    def __init__(
+        self, database: Database, gatherer: Gatherer, read: Callable[[bytes], Input], bounds: Bounds = AS_SHIPPED
+    ) -> None:
         self._database = database
-        self._keeper = Keeper(database)
+        self._bounds = bounds
+        self._keeper = Keeper(database, bounds)
         self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
         self._gatherer = gatherer
         self._read = read
@@ -107,10 +110,7 @@ class RejectedEvents:
             found = rejections.rejection(connection, ledger, rejection_id)
         dismissals.check_retriable(found)
         if found.sent is None or not found.whole:
-            raise RejectionCut(
-                f"rejection {rejection_id} was too long to be stored completely; send the event again from its source",
-                field="rejection", expected=f"at most {MAX_SENT} bytes", found=f"{found.sent_bytes} bytes",
-            )  # fmt: skip
+            raise _cut(found, self._bounds)
         [outcome] = self._retry(ledger, [found.sent], by)
         return outcome
 
@@ -173,6 +173,28 @@ class RejectedEvents:
         """Takes a dismissal back, and says why. Raises InvalidValue, UnknownRejection, RejectionSettled."""
         text = _reason(reason)
         return dismissals.reopen(self._database, ledger, rejection_id, by=kept_name(by), reason=text)
+
+
+def _cut(found: rejections.Kept, bounds: Bounds) -> RejectionCut:
+    """The refusal to record a rejection whose text is not all there, by the bound that it met."""
+    name = found.rejection_id
+    if found.sent is None:
+        return RejectionCut(
+            f"rejection {name} only counts events that were not stored one by one; send them again from their source",
+            field="rejection", expected="a rejection that is stored one by one", found=f"{found.attempts} refusals",
+        )  # fmt: skip
+    if found.sent_bytes > MAX_SENT:
+        return RejectionCut(
+            f"rejection {name} was too long to be stored completely; send the event again from its source",
+            field="rejection", expected=f"at most {MAX_SENT} bytes", found=f"{found.sent_bytes} bytes",
+        )  # fmt: skip
+    return RejectionCut(
+        f"the text of rejection {name} is not stored: the texts of the events that were refused on that day had "
+        f"reached the bound of {bounds.text_bytes} bytes; send the event again from its source, and if it is refused "
+        "again, its text is stored as soon as there is room",
+        field="rejection", expected="a rejection whose text is stored",
+        found=f"{len(found.sent)} of {found.sent_bytes} bytes",
+    )  # fmt: skip
 
 
 def _reason(reason: str) -> str:

@@ -58,6 +58,7 @@ from subledger.store.gathering import Gatherer
 from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
 from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
+from subledger.store.rejection_keeper import AS_SHIPPED, Bounds
 from subledger.store.stuck_writers import end_stuck_writers
 
 
@@ -96,11 +97,11 @@ class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
 class Subledger:
     """Every command and question, on one database."""
 
-    def __init__(self, database: Database, *, limits: Limits | None = None) -> None:
+    def __init__(self, database: Database, *, limits: Limits | None = None, rejections: Bounds = AS_SHIPPED) -> None:
         self.database = database
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
-        self.rejected = RejectedEvents(database, self.gatherer, read_text)
+        self.rejected = RejectedEvents(database, self.gatherer, read_text, rejections)
         self.jobs = Jobs(database, (monitors.watch, end_stuck_writers), self.sweep_due)
 
     # --- ledgers and events ---------------------------------------------------------------------------------

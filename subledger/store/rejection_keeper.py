@@ -1,7 +1,8 @@
 """Keeping refused events: before whoever sent them is answered, each content once, within the bounds of a day.
 
 They are written in a transaction of their own without the ledger's lock: what is recorded beside them is in the log by
-then, and is a duplicate if everything is sent again. The same content refused again is the same row.
+then, and is a duplicate if everything is sent again. The same content refused again is the same row, and takes no room;
+it brings the text that there was no room for before, if there is some now.
 
 Owns: rows that are added to the table ``rejected_events``. Does not own: their settlement (dismissals), reading them
 (rejections), what is read of a refused event (subledger.rejections).
@@ -23,24 +24,46 @@ from subledger.rejections import Rejection
 from subledger.store import tallies
 from subledger.store.database import Database, WriteConnection
 from subledger.store.rejections import BEYOND
+from subledger.visible_text import visible
 
-KEPT_A_DAY: Final = 100_000
-"""New rejections of a ledger in a day (UTC) that are kept one by one; what is more is counted, by code."""
-TEXT_A_DAY: Final = 256 * 1024 * 1024
-"""Bytes of text of new rejections of a ledger in a day that are kept; beyond it a row has the hash and the length."""
-_COUNTED_EVERY: Final = 1_000
 _ROWS: Final = 1_000
 _BYTES: Final = 8 * 1024 * 1024
 
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the rejections that a ledger keeps of one day (UTC).
+
+    ``rows``: new ones that are kept one by one; what is more is counted, by code. ``text_bytes``: of their texts, and
+    of those that are added to earlier ones; beyond it a row has the hash and the length. ``counted_every``: after so
+    many new rows, or a sixteenth of the bytes, they are counted anew, as other processes add some too.
+    """
+
+    rows: int = 100_000
+    text_bytes: int = 256 * 1024 * 1024
+    counted_every: int = 1_000
+
+
+AS_SHIPPED: Final = Bounds()
+_SIXTEENTH: Final = 16
+
 HEAD: Final = "SELECT position, clock_timestamp() FROM ledgers WHERE ledger = %s"
 NEW: Final = """
--- How many rejections of a ledger are new since a moment, so many at most, and of how many bytes.
-SELECT count(*), coalesce(sum(new.bytes), 0)::bigint
-FROM (SELECT octet_length(sent) AS bytes FROM rejected_events WHERE ledger = %s AND first_at >= %s LIMIT %s) AS new
+-- How many rejections of a ledger are new since a moment, so many at most, to how many earlier ones the text was added
+-- since, and the bytes of all these texts.
+WITH new AS (
+    SELECT octet_length(sent) AS bytes FROM rejected_events WHERE ledger = %(ledger)s AND first_at >= %(since)s
+    LIMIT %(most)s
+), added AS (
+    SELECT octet_length(sent) AS bytes FROM rejected_events
+    WHERE ledger = %(ledger)s AND text_at >= %(since)s AND first_at < %(since)s LIMIT %(most)s
+)
+SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM added),
+       (SELECT coalesce(sum(bytes), 0)::bigint FROM (SELECT bytes FROM new UNION ALL SELECT bytes FROM added) AS texts)
 """
 KNOWN: Final = """
--- Which of some rejections are kept already.
-SELECT rejection_id FROM rejected_events WHERE ledger = %s AND rejection_id = ANY(%s)
+-- Which of some rejections are kept already, with the bytes of their text, and if that is all of it.
+SELECT rejection_id, coalesce(octet_length(sent), 0), octet_length(sent) IS NOT DISTINCT FROM sent_bytes
+FROM rejected_events WHERE ledger = %s AND rejection_id = ANY(%s)
 """
 KEEP: Final = """
 -- New rejections, and those that were refused once more.
@@ -56,6 +79,14 @@ SET attempts = rejected_events.attempts + excluded.attempts, code = excluded.cod
     last_at = greatest(rejected_events.last_at, excluded.last_at)
 RETURNING rejection_id, attempts
 """
+ADD_TEXT: Final = """
+-- Texts of rejections that are kept without all of theirs: of the same content, maybe written otherwise.
+UPDATE rejected_events r SET sent = new.sent, sent_bytes = new.sent_bytes, text_at = r.last_at
+FROM unnest(%s::text[], %s::bytea[], %s::bigint[]) AS new (id, sent, sent_bytes)
+WHERE r.ledger = %s AND r.rejection_id = new.id AND octet_length(r.sent) < r.sent_bytes
+  AND (octet_length(new.sent) > octet_length(r.sent) OR octet_length(new.sent) = new.sent_bytes)
+RETURNING r.rejection_id
+"""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +101,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 class Keeper:
     """Keeps rejections in one database. Safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bounds: Bounds = AS_SHIPPED) -> None:
         self._database = database
+        self._bounds = bounds
         self._new: dict[str, _New] = {}
 
     def keep(self, ledger: str, refused: Sequence[Refusal], *, sender: str, way: str) -> set[str]:
@@ -81,22 +113,27 @@ class Keeper:
         """
         if not refused:
             return set()
+        sender, way = visible(sender), visible(way)
         with self._database.write() as connection:
             found = connection.execute(HEAD, (ledger,)).fetchone()
             if found is None:
                 return set()
             position, now = found[0], found[1].astimezone(UTC)
             rows = _rows(refused, position, sender, way)
+            known = {
+                name: _Known(text=text, whole=whole)
+                for name, text, whole in connection.execute(KNOWN, (ledger, list(rows)))
+            }
             new = self._new_today(connection, ledger, now)
-            if new.rows + len(rows) > KEPT_A_DAY:
-                rows = _within_bounds(connection, ledger, rows, KEPT_A_DAY - new.rows, now)
-            text = _bound_text(rows, TEXT_A_DAY - new.bytes)
-            added = sum(_insert(connection, ledger, chunk, now) for chunk in _chunks(sorted(rows.values(), key=_id)))
-            if added:
-                tallies.count(connection, ledger, "rejected_events", added)
-        new.rows += added
-        new.bytes += text
-        new.uncounted += added
+            if new.rows + len(rows) > self._bounds.rows:
+                rows = _within_bounds(rows, known, self._bounds, new.rows, now)
+            _bound_text(rows, known, self._bounds.text_bytes - new.bytes, may_add=new.added < self._bounds.rows)
+            written = _Written()
+            for chunk in _chunks(sorted(rows.values(), key=_id)):
+                _insert(connection, ledger, chunk, known, now, written)
+            if written.rows:
+                tallies.count(connection, ledger, "rejected_events", written.rows)
+        new.count(written)
         return {row.refused.rejection.rejection_id for row in rows.values() if row.way != BEYOND}
 
     def count(self, ledger: str, code: str, problem: Mapping[str, Any], *, sender: str) -> None:
@@ -104,6 +141,7 @@ class Keeper:
 
         Nothing is kept for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was kept.
         """
+        sender = visible(sender)
         with self._database.write() as connection:
             found = connection.execute(HEAD, (ledger,)).fetchone()
             if found is None:
@@ -121,18 +159,39 @@ class Keeper:
                 refused=Refusal(rejection=rejection, code=code, problem=said), rejection_id=rejection.rejection_id,
                 position=position, sender=sender, way=BEYOND,
             )  # fmt: skip
-            if _insert(connection, ledger, [row], now):
-                tallies.count(connection, ledger, "rejected_events", 1)
+            written = _Written()
+            _insert(connection, ledger, [row], {}, now, written)
+            if written.rows:
+                tallies.count(connection, ledger, "rejected_events", written.rows)
 
     def _new_today(self, connection: WriteConnection, ledger: str, now: datetime) -> _New:
         """Number of new rejections today. Counted anew now and then, as other processes store some too; counting each
         time would cost more than storing one."""
-        known = self._new.get(ledger)
-        if known is None or known.day != now.date() or known.uncounted >= _COUNTED_EVERY:
+        known, bounds = self._new.get(ledger), self._bounds
+        if (
+            known is None or known.day != now.date() or known.uncounted.rows >= bounds.counted_every
+            or known.uncounted.bytes * _SIXTEENTH >= bounds.text_bytes
+        ):  # fmt: skip
             since = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            [(rows, size)] = connection.execute(NEW, (ledger, since, KEPT_A_DAY)).fetchall()
-            known = self._new[ledger] = _New(day=now.date(), rows=rows, bytes=size)
+            values = {"ledger": ledger, "since": since, "most": bounds.rows}
+            [(rows, added, size)] = connection.execute(NEW, values).fetchall()
+            known = self._new[ledger] = _New(day=now.date(), rows=rows, added=added, bytes=size)
         return known
+
+
+class _Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A rejection that is kept already: the bytes of its text, and if that is all of it."""
+
+    text: int
+    whole: bool
+
+
+class _Written(msgspec.Struct, kw_only=True):
+    """New rows, earlier ones whose text was added, and the bytes by which the texts have grown."""
+
+    rows: int = 0
+    added: int = 0
+    bytes: int = 0
 
 
 class _New(msgspec.Struct, kw_only=True):
@@ -140,8 +199,15 @@ class _New(msgspec.Struct, kw_only=True):
 
     day: date
     rows: int
+    added: int
     bytes: int
-    uncounted: int = 0
+    uncounted: _Written = msgspec.field(default_factory=_Written)
+
+    def count(self, written: _Written) -> None:
+        for counted in (self, self.uncounted):
+            counted.rows += written.rows
+            counted.added += written.added
+            counted.bytes += written.bytes
 
 
 class _Row(msgspec.Struct, kw_only=True):
@@ -172,17 +238,17 @@ def _rows(refused: Sequence[Refusal], position: int, sender: str, way: str) -> d
 
 
 def _within_bounds(
-    connection: WriteConnection, ledger: str, rows: dict[str, _Row], room: int, now: datetime
+    rows: dict[str, _Row], known: Mapping[str, _Known], bounds: Bounds, new: int, now: datetime
 ) -> dict[str, _Row]:
     """Rejections that are known already, and new ones while there is room; the rest become counts by code and day."""
-    known = {name for (name,) in connection.execute(KNOWN, (ledger, list(rows)))}
+    room = bounds.rows - new
     kept: dict[str, _Row] = {}
     for name, row in rows.items():
         if name in known or room > 0:
             room -= name not in known
             kept[name] = row
             continue
-        counting = _counting(row, now)
+        counting = _counting(row, bounds, now)
         before = kept.get(counting.rejection_id)
         if before is not None:
             before.attempts += counting.attempts
@@ -191,25 +257,26 @@ def _within_bounds(
     return kept
 
 
-def _bound_text(rows: Mapping[str, _Row], room: int) -> int:
-    """Leaves out the text of what there is no room for. Returns how many bytes are left; some may be kept already."""
-    size = 0
-    for row in rows.values():
-        text = len(row.refused.rejection.sent)
-        if size + text > room:
-            bare = msgspec.structs.replace(row.refused.rejection, sent=b"")
-            row.refused = msgspec.structs.replace(row.refused, rejection=bare)
+def _bound_text(rows: Mapping[str, _Row], known: Mapping[str, _Known], room: int, *, may_add: bool) -> None:
+    """Leaves out the texts that there is no room for, and those that are there already."""
+    for name, row in rows.items():
+        rejection = row.refused.rejection
+        before, text = known.get(name), len(rejection.sent)
+        growth = text - (0 if before is None else before.text)
+        wanted = before is None or (may_add and not before.whole and (growth > 0 or rejection.whole))
+        if wanted and growth <= room:
+            room -= growth
         else:
-            size += text
-    return size
+            bare = msgspec.structs.replace(rejection, sent=b"")
+            row.refused = msgspec.structs.replace(row.refused, rejection=bare)
 
 
-def _counting(row: _Row, now: datetime) -> _Row:
+def _counting(row: _Row, bounds: Bounds, now: datetime) -> _Row:
     day, code = now.date().isoformat(), row.refused.code
     content_hash = hashlib.sha256(f"counted\x00{day}\x00{code}".encode()).digest()
     problem = {
         **row.refused.problem,
-        "counted": f"More than {KEPT_A_DAY} events were refused on {day}: this row counts those with the code {code} "
+        "counted": f"More than {bounds.rows} events were refused on {day}: this row counts those with the code {code} "
         "that are not stored one by one. Send them again from their source.",
     }
     rejection = Rejection(content_hash=content_hash, sent=b"", sent_bytes=0)
@@ -234,11 +301,14 @@ def _chunks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         yield chunk
 
 
-def _insert(connection: WriteConnection, ledger: str, rows: Sequence[_Row], now: datetime) -> int:
-    """Returns how many of the rows are new."""
+def _insert(
+    connection: WriteConnection, ledger: str, rows: Sequence[_Row], known: Mapping[str, _Known], now: datetime,
+    written: _Written,
+) -> None:  # fmt: skip
+    """Inserts rows, or counts their attempts. Adds to ``written``."""
     values = [
         (
-            row.rejection_id, r.content_hash, None if row.way == BEYOND else r.sent, r.sent_bytes, r.source,
+            row.rejection_id, r.content_hash, _new_text(row, known), r.sent_bytes, r.source,
             r.event_id, r.type, r.customer, r.occurred_at, r.data_hash, r.money and r.money.amount_minor,
             r.money and r.money.currency, r.credits, r.unit, row.sender, row.way, now, row.refused.code,
             _kept_text(row.refused.problem), row.position, now, row.attempts,
@@ -246,10 +316,27 @@ def _insert(connection: WriteConnection, ledger: str, rows: Sequence[_Row], now:
         for row in rows
         for r in (row.refused.rejection,)
     ]  # fmt: skip
-    written = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True))))
-    attempts = {row.rejection_id: row.attempts for row in rows}
+    kept = connection.execute(KEEP, (ledger, *(list(column) for column in zip(*values, strict=True)))).fetchall()
+    sent = {row.rejection_id: row for row in rows}
     # What was there before has had an attempt more, at least.
-    return sum(attempts[rejection_id] == found for rejection_id, found in written)
+    new = [name for name, attempts in kept if attempts == sent[name].attempts]
+    written.rows += len(new)
+    written.bytes += sum(len(sent[name].refused.rejection.sent) for name in new)
+    texts = [row.refused.rejection for row in rows if row.rejection_id in known and row.refused.rejection.sent]
+    if texts:
+        added = connection.execute(
+            ADD_TEXT,
+            ([r.rejection_id for r in texts], [r.sent for r in texts], [r.sent_bytes for r in texts], ledger),
+        ).fetchall()
+        written.added += len(added)
+        written.bytes += sum(len(sent[name].refused.rejection.sent) - known[name].text for (name,) in added)
+
+
+def _new_text(row: _Row, known: Mapping[str, _Known]) -> bytes | None:
+    """The text of a new row; a known one has its own, and is not sent another (ADD_TEXT)."""
+    if row.way == BEYOND:
+        return None
+    return b"" if row.rejection_id in known else row.refused.rejection.sent
 
 
 def _kept_text(problem: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ ONLY_FORWARD: Final = {
     "approvals": ("state", "checker", "decided_at", "note"),
     "rejected_events": (
         "code", "problem", "position", "last_at", "attempts", "dismissed_at", "dismissed_by", "dismissed_reason",
-        "reopened_at", "settled_position",
+        "reopened_at", "settled_position", "sent", "sent_bytes", "text_at",
     ),
     "api_keys": ("revoked_at", "revoked_by", "last_used_at"),
     "credential_grants": ("revoked_at", "revoked_by"),
@@ -736,6 +736,11 @@ rejected_events = Table(
         comment="of the event of its key that was found recorded after it; a note, so that it need not be looked for "
         "again",
     ),
+    Column(
+        "text_at",
+        DateTime(timezone=True),
+        comment="when the text was added that there was no room for before; NULL: it is as it was refused first",
+    ),
     CheckConstraint("attempts >= 1 AND position >= 0 AND sent_bytes >= 0", name="counts_up"),
     CheckConstraint("num_nonnulls(amount_minor, currency) <> 1", name="money"),
     CheckConstraint("num_nonnulls(credits, unit) <> 1", name="credits"),
@@ -755,6 +760,7 @@ rejected_events = Table(
             " AND COALESCE(settled_position, 0) <= position"
         ),
     ),
+    Index("ix_rejected_events_text_at", "ledger", "text_at", postgresql_where=text("text_at IS NOT NULL")),
     comment="Events that were refused, whoever sent them and however. Kept beside the log, never changed but for "
     "how often and why they were refused last, and their dismissal.",
 )  # fmt: skip

@@ -16,7 +16,7 @@ from projections.monitors import Monitor, blocks, check, look, mismatch, payment
 from projections.monitors.settings import MonitorSettings, read_settings, set_settings, settings_of
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.posting import shipped_policy
-from subledger.store import rejection_keeper
+from subledger.store.rejection_keeper import Bounds
 from tests.conftest import cloud_event
 from tests.store.tampering import LEDGER, tamper
 
@@ -369,12 +369,9 @@ def test_usage_that_is_refused_as_was_asked_for_rings_only_where_that_is_not_exp
             read_settings({"rejected_expected": code})
 
 
-def test_what_is_only_counted_rings_at_once(
-    service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rejection_keeper, "KEPT_A_DAY", 1)
+def test_what_is_only_counted_rings_at_once(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1"), use("u2"), use("u3")])
+    Subledger(service.database, rejections=Bounds(rows=1)).record(ledger, [use("u1"), use("u2"), use("u3")])
     rings = looked(service, ledger, "rejected")
     assert (rings.value, rings.rings, rings.evidence["not_kept_one_by_one"]) == (2, True, 2)
 
