@@ -1,12 +1,13 @@
 """The end of a command that could not be carried out: one sentence and an exit code, never a traceback.
 
-Owns: which error of the database, the file system or the network becomes which of ours. Does not own: how an error is
-printed (terminal). An exception that is none of these is a defect, and keeps its traceback.
+Owns: which error of the database, the file system, the network or a text that is no UTF-8 becomes which of ours. Does
+not own: how an error is printed (terminal). An exception that is none of these is a defect, and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ import sqlalchemy as sa
 
 from api import terminal
 from api.settings import database_named
-from subledger.errors import DatabaseUnavailable, FileUnavailable, SubledgerError, UnknownLedger
+from subledger.errors import DatabaseUnavailable, FileUnavailable, InvalidInput, SubledgerError, UnknownLedger
+from subledger.visible_text import visible
 
 _DATABASE: Final = (sa.exc.SQLAlchemyError, psycopg.Error)
 
@@ -51,6 +53,40 @@ def told(*, as_json: bool) -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             terminal.forget_output()
         terminal.fail(of_files(error), as_json=as_json)
+    except UnicodeEncodeError as error:
+        refused = of_given_texts(error.object)
+        if refused is None:
+            raise
+        terminal.fail(refused, as_json=as_json)
+
+
+def of_given_texts(text: str) -> SubledgerError | None:
+    """Returns InvalidInput for an argument or a variable of the environment that is in ``text`` and not UTF-8, or None.
+
+    The system's bytes that are no text come as halves of surrogate pairs, which no database takes. A file may well have
+    such a name; anything else may not.
+    """
+    for argument in sys.argv[1:]:
+        if not _is_text(argument) and argument.rpartition("=")[2] in text:
+            return InvalidInput(
+                f"the argument {visible(argument)} is not UTF-8, which only the name of a file may be",
+                field="arguments", expected="text in UTF-8", found=visible(argument),
+            )  # fmt: skip
+    for name, value in os.environ.items():
+        if name.startswith("SUBLEDGER_") and not _is_text(value):
+            # Not its value: that may have a password.
+            return InvalidInput(
+                f"the value of {name} in the environment is not UTF-8", field=name, expected="text in UTF-8"
+            )
+    return None
+
+
+def _is_text(given: str) -> bool:
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def of_database(error: Exception) -> SubledgerError:

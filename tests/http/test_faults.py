@@ -173,3 +173,50 @@ def test_a_port_in_use_is_said_before_anything_is_served() -> None:
         with pytest.raises(FileUnavailable, match=f"port {port}: Address already in use"):
             maintenance.listen("127.0.0.1", port)
     maintenance.listen("127.0.0.1", port).close()
+
+
+BAD = "bad\udcff"
+"""A name of the system's that is not UTF-8, as Python has it."""
+
+
+def test_a_file_whose_name_is_not_utf_8_is_recorded_and_its_refused_lines_are_kept(
+    run: Callable[..., Result], new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    ledger = new_ledger()
+    file = tmp_path / f"{BAD}.jsonl"
+    try:
+        file.write_text(f'{json.dumps(BUY)}\n{{"id": "no event"}}\n')
+    except OSError:
+        pytest.skip("this file system has UTF-8 names alone")
+    for _ in range(2):
+        done = run("record", file.name, "--ledger", ledger)
+        assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+    assert (tmp_path / f"{file.name}.rejected.jsonl").is_file()
+    listed = run("rejected", "list", "--ledger", ledger, "--json")
+    [item] = json.loads(listed.stdout)["items"]
+    assert (item["way"], item["attempts"]) == (r"file:bad\udcff.jsonl", 2)
+    found = run("rejected", "list", "--ledger", ledger, "--json", "--way", item["way"])
+    assert run("rejected", "list", "--ledger", ledger, "--way", f"file:{file.name}").returncode == 2
+    assert len(json.loads(found.stdout)["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        (("events", "--ledger", BAD), {}, r"the argument bad\udcff is not UTF-8"),
+        (("events", f"--ledger={BAD}"), {}, r"the argument --ledger=bad\udcff is not UTF-8"),
+        (("record", f"{BAD}.jsonl", "--ledger", "none"), {}, r"there is no file bad\udcff.jsonl"),
+        (("record", "x.jsonl", "--ledger", "none", "--by", BAD), {}, "the name in by has the character U+DCFF"),
+        (("record", "x.jsonl", "--ledger", "none"), {"LOGNAME": BAD}, "the name in by has the character U+DCFF"),
+        (("ledger", "list"), {"SUBLEDGER_DATABASE_URL": f"postgresql://x:secret{BAD}@127.0.0.1:1/x"},
+         "the value of SUBLEDGER_DATABASE_URL in the environment is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_text_of_the_system_that_is_not_utf_8_is_refused_with_a_sentence(
+    arguments: tuple[str, ...], variables: dict[str, str], said: str, run: Callable[..., Result]
+) -> None:
+    done = run(*arguments, **variables)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
