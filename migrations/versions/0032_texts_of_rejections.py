@@ -1,6 +1,6 @@
 """Texts of rejections: one that there was no room for is added when the event is refused again and there is some.
 
-Revision: 0031, after 0030
+Revision: 0032, after 0031
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from migrations.sealing import differ, only_forward, unguard
 
-revision = "0031"
-down_revision = "0030"
+revision = "0032"
+down_revision = "0031"
 branch_labels = None
 depends_on = None
 
