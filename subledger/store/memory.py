@@ -208,10 +208,12 @@ class LedgerMemory:
         self._has_requests = self._has_requests or may_ask(state)
         if self._has_requests:
             self.asked.update(find_asked(connection, self.ledger, wanted.keys))
+        givers = set()
         if may_ask(state):
             new = (event for event in events if event.type in GIVING_TYPES and event.key not in self.recorded)
             givers = {event.customer for event in new if event.customer is not None}
-            self.gifts.load(connection, state, givers, head.recorded_at)
+        # Also if the ledger asks for nobody: gifts are not counted meanwhile, and what is remembered is dropped.
+        self.gifts.load(connection, state, givers, head.recorded_at)
         once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
         self._first.update(find_first(connection, self.ledger, {key for key in once if key is not None}))
         self._known = {(kind, document_id) for kind, _, document_id in self._first}

@@ -151,6 +151,16 @@ def test_what_a_writer_remembers_of_gifts_is_what_the_log_has(service: Subledger
     assert found == Given(credits=Decimal(1000), value=Decimal(9)), "measured by the new prices"
 
 
+def test_gifts_from_between_two_settings_count_when_the_first_one_is_back(service: Subledger) -> None:
+    ledger = "gifts-between"
+    service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
+    assert [outcome.status for outcome in service.record(ledger, [grant("1", "500")], by="ann")] == ["recorded"]
+    service.configure_ledger(ledger, SettingsChange(approvals=dict.fromkeys(LIMITS)))
+    assert [outcome.status for outcome in service.record(ledger, [grant("2", "500")], by="ann")] == ["recorded"]
+    service.configure_ledger(ledger, SettingsChange(approvals=LIMITS))
+    assert [outcome.status for outcome in service.record(ledger, [grant("3", "1")], by="ann")] == ["waiting"]
+
+
 @pytest.mark.parametrize("places", [0, 9])
 @given(st.lists(st.tuples(st.integers(0, 10**24), st.integers(0, 3)), max_size=20), st.integers(0, 60))
 def test_what_leaves_the_time_leaves_nothing_behind(places: int, gifts: list[tuple[int, int]], first: int) -> None:
