@@ -2,8 +2,8 @@
 
 A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
 their columns; the counts of rows; that a delivery names an export, that its steps are all there, that what was sent is
-what its hash says; that dismissals of rejections are those of their steps. Does not own: whether what was handed over
-is what the log says (handed_over).
+what its hash says; that dismissals of rejections are those of their steps, and that no rejection is of the future. Does
+not own: whether what was handed over is what the log says (handed_over).
 
 Who can write in the database past its triggers can make a seal anew: a single change is found, a forger who makes
 everything fit is not. The log, its checkpoints kept elsewhere and the general ledger are what stands against that one.
@@ -87,6 +87,16 @@ SELECT r.rejection_id, r.settled_position FROM rejected_events r
 WHERE r.ledger = :ledger AND r.settled_position IS NOT NULL AND NOT EXISTS (
     SELECT FROM events e WHERE e.ledger = :ledger AND e.position = r.settled_position AND e.source = r.source
     AND e.event_id = r.event_id)
+ORDER BY r.rejection_id
+"""
+AHEAD: Final = """
+-- Rejections at a position or a moment that the ledger has not come to. A day later, as a clock may have been set back.
+SELECT r.rejection_id, r.position, r.settled_position,
+       greatest(r.first_at, r.last_at, r.text_at, r.dismissed_at, r.reopened_at) AS last, l.position AS head,
+       greatest(r.settled_position, r.position) > l.position AS is_beyond
+FROM rejected_events r JOIN ledgers l ON l.ledger = :ledger
+WHERE r.ledger = :ledger AND (greatest(r.settled_position, r.position) > l.position
+    OR greatest(r.first_at, r.last_at, r.text_at, r.dismissed_at, r.reopened_at) > clock_timestamp() + interval '1 day')
 ORDER BY r.rejection_id
 """
 TALLIES: Final = "SELECT relation, rows FROM tallies WHERE ledger = :ledger ORDER BY relation"
@@ -186,4 +196,12 @@ def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
             check="rejected_events", subject=name,
             message=f"rejection {name} is noted as recorded at position {position}, and is not",
             expected="an event of its source and id", found=position,
+        )  # fmt: skip
+    for name, position, settled, last, head, is_beyond in connection.execute(sa.text(AHEAD), where):
+        beyond = f"position {max(position, settled or 0)}"
+        yield Breach(
+            check="rejected_events", subject=name,
+            message=f"rejection {name} is of a position or a moment that has not come",
+            expected=f"at most position {head}" if is_beyond else "a moment that is over",
+            found=beyond if is_beyond else last.isoformat(),
         )  # fmt: skip

@@ -516,12 +516,18 @@ def test_a_rejection_that_is_taken_away_past_the_triggers_is_missed(
     assert (found.check, found.expected, found.found) == ("rejected_events", "3", "2")
 
 
+AGAIN = "attempts = attempts + 1, last_at = clock_timestamp()"
+
+
 @pytest.mark.parametrize(
     ("statement", "check"),
     [
         # The application's own rights: a reopening that says nobody's name, a note of an event that is not there.
         ("UPDATE rejected_events SET reopened_at = now() WHERE ledger = %s", "rejection_steps"),
         ("UPDATE rejected_events SET settled_position = 99 WHERE ledger = %s", "rejected_events"),
+        # A rejection of a later position is never found recorded; one of a later moment can be dismissed by nobody.
+        (f"UPDATE rejected_events SET position = 99, {AGAIN} WHERE ledger = %s", "rejected_events"),
+        (f"UPDATE rejected_events SET {AGAIN} + interval '25 hours' WHERE ledger = %s", "rejected_events"),
         ("INSERT INTO rejection_steps SELECT %s, 'rej-none', now(), 'reopened', 'bob', 'x'", "rejection_steps"),
     ],
 )
