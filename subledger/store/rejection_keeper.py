@@ -35,7 +35,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rows``: new ones that are kept one by one; what is more is counted, by code. ``text_bytes``: of their texts, and
     of those that are added to earlier ones; beyond it a row has the hash and the length. ``counted_every``: after so
-    many new rows, or a sixteenth of the bytes, they are counted anew, as other processes add some too.
+    many new rows, or a sixteenth of the bytes, they are counted anew, as other processes add some too. So several
+    processes may exceed a bound: each by what it adds between two counts, and by what one call brings.
     """
 
     rows: int = 100_000

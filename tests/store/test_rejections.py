@@ -525,7 +525,7 @@ AGAIN = "attempts = attempts + 1, last_at = clock_timestamp()"
         # The application's own rights: a reopening that says nobody's name, a note of an event that is not there.
         ("UPDATE rejected_events SET reopened_at = now() WHERE ledger = %s", "rejection_steps"),
         ("UPDATE rejected_events SET settled_position = 99 WHERE ledger = %s", "rejected_events"),
-        # A rejection of a later position is never found recorded; one of a later moment can be dismissed by nobody.
+        # A rejection of a later position is never found recorded; one of a later moment is open after each dismissal.
         (f"UPDATE rejected_events SET position = 99, {AGAIN} WHERE ledger = %s", "rejected_events"),
         (f"UPDATE rejected_events SET {AGAIN} + interval '25 hours' WHERE ledger = %s", "rejected_events"),
         ("INSERT INTO rejection_steps SELECT %s, 'rej-none', now(), 'reopened', 'bob', 'x'", "rejection_steps"),

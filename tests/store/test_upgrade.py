@@ -16,6 +16,7 @@ from subledger.periods import Period
 from subledger.store import memory
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision
+from subledger.store.rejection_keeper import Bounds
 from tests.conftest import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
@@ -59,6 +60,30 @@ def test_exports_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url
     upgrade(fresh_database_url)
     database = Database(fresh_database_url)
     try:
+        assert integrity.verify(database, "acme").differences == []
+    finally:
+        database.close()
+
+
+def test_rejections_whose_text_was_added_are_sealed_as_they_are_after_a_downgrade_too(fresh_database_url: str) -> None:
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    full, roomy = (Subledger(database, rejections=Bounds(text_bytes=size)) for size in (1, 10_000))
+    full.create_ledger("acme", LedgerSettings(currency="USD"))
+    usage = [cloud_event(f"u{n}", "credits.consumed", "ann", NOON, credits="1") for n in range(2)]
+    full.record("acme", usage)
+    roomy.record("acme", usage[:1])
+    assert integrity.verify(database, "acme").differences == []
+    database.close()
+    command.downgrade(_config(fresh_database_url), "0031")
+    with psycopg.connect(fresh_database_url) as connection:
+        whole = "SELECT seal = row_seal(to_jsonb(r) - 'seal'), octet_length(sent) > 0 FROM rejected_events r ORDER BY 2"
+        assert connection.execute(whole).fetchall() == [(True, False), (True, True)]
+    upgrade(fresh_database_url)
+    database = Database(fresh_database_url)
+    try:
+        assert integrity.verify(database, "acme").differences == []
+        assert Subledger(database).record("acme", usage)[1].rejection_id is not None
         assert integrity.verify(database, "acme").differences == []
     finally:
         database.close()
