@@ -7,7 +7,7 @@ network is unavailable. Every one of 1 to 4 comes with a sentence, none with a t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -46,7 +46,7 @@ from api.service import LedgerSettings, SettingsChange, Subledger
 from api.settings import connect, home, is_embedded, owner_url, upgrade
 from api.terminal import Json, LedgerOption, err, out, print_json, table
 from projections.clock import read_clock
-from subledger.errors import InvalidInput
+from subledger.errors import InvalidInput, Unavailable
 from subledger.events import read_data
 from subledger.own_event_data import Approvals
 from subledger.posting import SHIPPED_POLICIES
@@ -377,7 +377,7 @@ def record(
     if json_:
         print_json(counts)
     else:
-        out.print(", ".join(f"{name} {count}" for name, count in counts.items()))
+        out.print(counted(counts))
     if counts["rejected"]:
         for said in refusals.summary():
             err.print(said, markup=False)
@@ -385,6 +385,11 @@ def record(
             err.print(f"rejected lines and their reasons, which can be recorded as they are: {rejected_path}")
         err.print(f"they are kept until recorded or dismissed: subledger rejected list --ledger {ledger}")
         raise typer.Exit(terminal.SOME_REJECTED)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts for people: ``recorded 2, duplicates 0, rejected 1``."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _record_lines(
@@ -400,7 +405,11 @@ def _record_lines(
     with rejects, terminal.progress("recording", size) as show:
         while reading.batch:
             batch, kept, inputs = reading.batch, reading.kept, reading.inputs
-            outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
+            try:
+                outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
+            except Unavailable:
+                err.print(f"stopped after {counted(counts)}; record the file again: what is recorded is a duplicate")
+                raise
             if not inputs:
                 reading.read_on()
             texts = [line.strip(b"\r\n") for _, line in kept]

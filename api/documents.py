@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +33,7 @@ from subledger.errors import InvalidCursor, InvalidJson
 from subledger.events import OWN_SOURCE, format_time
 from subledger.journal import Rules
 from subledger.json_text import loads
+from subledger.ledger import LedgerState
 from subledger.money import format_credits, format_minor
 from subledger.store.approvals import Asked
 from subledger.store.batch import Outcome
@@ -208,14 +210,18 @@ def due(found: Due | None) -> Document:
 
 def due_notice(at: PointInTime) -> str | None:
     """The same as a sentence, for people; None where nothing is due."""
-    if at.due is None or at.due.since is None:
+    return due_sentence(at.due, at.head.state, at.now)
+
+
+def due_sentence(found: Due | None, state: LedgerState, now: datetime) -> str | None:
+    """The same of expiries that were looked for by themselves; ``now`` is the real clock's."""
+    if found is None or found.since is None:
         return None
-    many = "1 expiry is" if at.due.count == 1 else f"{at.due.count} expiries are"
-    today = at.head.state.today(at.now)
+    many = "1 expiry is" if found.count == 1 else f"{found.count} expiries are"
     return (
-        f"{many} due and not recorded, the first since {format_time(at.due.since)}: what these blocks have left is "
-        f"still shown as the customers'. A server or a worker records them; or: subledger expire --through {today} "
-        f"--ledger {at.ledger}"
+        f"{many} due and not recorded, the first since {format_time(found.since)}: what these blocks have left is "
+        f"still shown as the customers'. A server or a worker records them; or: subledger expire --through "
+        f"{state.today(now)} --ledger {state.ledger}"
     )
 
 

@@ -32,8 +32,12 @@ def read_toml(text: str, *, name: str = "TOML text") -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise _unreadable(name, "it is nested too deep", expected="TOML") from None
-    except ValueError as error:  # TOMLDecodeError is one; a number of very many digits raises another
+    except tomllib.TOMLDecodeError as error:
         raise _unreadable(name, str(error)[:200], expected="TOML") from None
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise _unreadable(
+            name, "it has a number of too many digits", expected="numbers of at most 4,300 digits"
+        ) from None
 
 
 def _unreadable(name: str, reason: str, *, expected: str, found: str | None = None) -> InvalidInput:

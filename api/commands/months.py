@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from api import documents, export_documents
 from api.commands.approvals import By, whoami
+from api.files import written_whole
 from api.settings import connect
 from api.terminal import Json, LedgerOption, out, parse_day, print_json, table
 from projections.journals import checklist as checking
@@ -183,13 +183,9 @@ def export(
     items = []
     for item in made:
         path = directory / item.filename
-        unfinished = path.with_name(path.name + ".part")
-        with unfinished.open("wb") as file:
+        with written_whole(path) as file:
             for piece in exports.content_of(service.database, item):
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
         items.append({**documents.export(item), "file": str(path)})
     standing = exports.standing_of(service.database, ledger, Period.parse(period))
     if json_:

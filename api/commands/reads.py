@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +24,7 @@ from subledger import errors
 from subledger.event_data import EVENT_TYPES, parse_time
 from subledger.store.ledgers import ledger_head, rules_of
 from subledger.store.pages import events_page
-from subledger.store.views import PointInTime, View
+from subledger.store.views import PointInTime, View, due_expiries
 from subledger.wording import did_you_mean
 
 Document = dict[str, Any]
@@ -104,16 +104,22 @@ def history(
     Example: subledger history --ledger acme --block blk-7
     """
     service = connect()
+    now = datetime.now(UTC)
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        state = ledger_head(connection, ledger).state
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block, limit=10_000)
-    _print_events([documents.event(stored, rules, home) for stored in found], 10_000, json_)
+        due = due_expiries(connection, state, now=now, block=block)
+    items = [documents.event(stored, rules, state.functional_currency) for stored in found]
+    _print_events(items, 10_000, json_, documents.due(due))
+    if not json_ and (notice := documents.due_sentence(due, state, now)) is not None:
+        out.print(notice, markup=False)
 
 
-def _print_events(items: list[Document], limit: int, json_: bool) -> None:
+def _print_events(items: list[Document], limit: int, json_: bool, more: Document | None = None) -> None:
     if json_:
-        print_json(documents.page(items, [items[-1]["position"]] if len(items) == limit else None))
+        page = documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+        print_json({**page, **(more or {})})
         return
     for item in items:
         told = f" {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from api import documents, joint_reports, report_pages, report_tables, reports, terminal
+from api.files import written_whole
 from api.settings import connect
 from api.terminal import Json, err, out, parse_day, print_json, table
 from projections.report import Asked, Report
@@ -156,8 +157,6 @@ def _write(pieces: Iterable[str], file: Path | None) -> None:
     if file is None:
         sys.stdout.writelines(pieces)
         return
-    unfinished = file.with_name(file.name + ".part")
-    with unfinished.open("w", encoding="utf-8", newline="") as opened:
-        opened.writelines(pieces)
-    unfinished.replace(file)
+    with written_whole(file) as opened:
+        opened.writelines(piece.encode() for piece in pieces)
     out.print(str(file))

@@ -90,11 +90,13 @@ def history(
     """Every event that touched a block, with its lines, oldest first."""
     after = (documents.decode_cursor(cursor, (int,)) or [0])[0]
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        state = ledger_head(connection, ledger).state
         rules = rules_of(service.database, connection, ledger)
         found = events_page(connection, ledger, block=block_id, after=after, limit=limit)
-    items = [documents.event(stored, rules, home) for stored in found]
-    return documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+        due = due_expiries(connection, state, now=datetime.now(UTC), block=block_id)
+    items = [documents.event(stored, rules, state.functional_currency) for stored in found]
+    page = documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+    return {**page, **documents.due(due)}
 
 
 @router.get("/blocks/{block_id:path}")
@@ -124,7 +126,9 @@ def journal_lines(
         raise InvalidValue(f"no account {account}", field="account", expected=", ".join(ROLE_BY_NAME), found=account)
     after = documents.decode_cursor(cursor, (int, int)) or [0, 0]
     with service.database.read() as connection:
-        home = ledger_head(connection, ledger).state.functional_currency
+        state = ledger_head(connection, ledger).state
+        home = state.functional_currency
+        due = due_expiries(connection, state, now=datetime.now(UTC), as_of=to, customer=customer, block=block)
         rules = rules_of(service.database, connection, ledger)
         kinds = None
         if account is not None:
@@ -144,7 +148,8 @@ def journal_lines(
         documents.line(line, home) for line in lines_of(entries, rules) if account is None or line.account == account
     ]
     last = entries[-1] if len(entries) == limit else None
-    return documents.page(items, None if last is None else [last.position, last.number])
+    page = documents.page(items, None if last is None else [last.position, last.number])
+    return {**page, **documents.due(due)}
 
 
 @router.get("/reports/integrity")

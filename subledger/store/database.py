@@ -5,6 +5,7 @@ Everything but migrations works as the role ``subledger_app``, which may add to 
 
 from __future__ import annotations
 
+import logging
 import re
 import select
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,10 @@ A database or a role may have others (ALTER DATABASE … SET); ours come first.
 
 ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
 """How a standby refuses: the first one a write, the second one the beginning of a transaction that may write."""
+
+# What psycopg says of a lost connection is in the error that is raised; without a handler it would go to the error
+# output as well, in the middle of a sentence for people.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 
@@ -301,5 +306,6 @@ def translated() -> Iterator[None]:
                 expected="the same call, later",
             ) from error
         if state is None or state.startswith(_RETRYABLE):
-            raise DatabaseUnavailable(f"the database did not answer: {str(original).strip()}") from error
+            said = " ".join(str(original).split())  # libpq's words are of several lines
+            raise DatabaseUnavailable(f"the database did not answer: {said}") from error
         raise

@@ -38,6 +38,7 @@ import psycopg
 
 from subledger.errors import EmbeddedServerFailed
 from subledger.store.private import private_home
+from subledger.store.timeouts import Timeouts
 
 if sys.platform != "win32":
     import fcntl
@@ -247,7 +248,7 @@ def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ..
     """A connection of our own. PGHOSTADDR, PGSSLMODE or PGOPTIONS of the environment cannot lead it elsewhere."""
     return psycopg.connect(
         url, dbname=database, hostaddr="127.0.0.1", sslmode="disable", gssencmode="disable", options="",
-        connect_timeout=10, autocommit=True, application_name="subledger supervisor",
+        autocommit=True, **{**Timeouts().of_link, "application_name": "subledger supervisor"},
     )  # fmt: skip
 
 

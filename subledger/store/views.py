@@ -120,11 +120,13 @@ WHERE l.ledger = %(ledger)s
 """
 # Two statements: an UPDATE that asks the clock cannot be sent to the server that has the ledger.
 DUE_EXPIRIES: Final = """
--- How many open blocks of a ledger, or of a customer, have expired by a moment, and the first; none without a moment.
+-- How many open blocks of a ledger, a customer, or one block by its id, have expired by a moment, and the first; none
+-- without a moment.
 SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
     SELECT expires_at FROM blocks b
     WHERE b.ledger = %(ledger)s AND b.is_open AND b.expires_at <= %(due_by)s::timestamptz
       AND (%(due_of)s::text IS NULL OR b.customer = %(due_of)s::text)
+      AND (%(due_block)s::text IS NULL OR b.block_id = %(due_block)s::text)
     ORDER BY expires_at LIMIT 10000
 ) AS due_blocks
 """
@@ -208,10 +210,12 @@ def _point(row: Any, as_of: date, known_at: datetime | None, now: datetime) -> d
 
 
 def due_expiries(
-    connection: Connection, state: LedgerState, *, now: datetime, as_of: date | None = None, customer: str | None = None
+    connection: Connection, state: LedgerState, *, now: datetime, as_of: date | None = None,
+    customer: str | None = None, block: str | None = None,
 ) -> Due:  # fmt: skip
     """The expiries that are due and not recorded by the ledger's now, and by the end of a day."""
-    parameters = {"ledger": state.ledger, "due_by": _due_by(state.now(now), state.zone, as_of), "due_of": customer}
+    due_by = _due_by(state.now(now), state.zone, as_of)
+    parameters = {"ledger": state.ledger, "due_by": due_by, "due_of": customer, "due_block": block}
     row = connection.exec_driver_sql(DUE_EXPIRIES, parameters).one()
     return Due(count=row.due, since=row.due_since)
 
@@ -235,6 +239,7 @@ def _asked_of(
     due_by = None if known_at is not None else _due_by(now, zone, day)
     return {
         "ledger": ledger, "as_of": day, "known_at": known_at, "position": None, "due_by": due_by, "due_of": customer,
+        "due_block": None,
     }  # fmt: skip
 
 

@@ -220,3 +220,32 @@ def test_a_text_of_the_system_that_is_not_utf_8_is_refused_with_a_sentence(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
+
+
+def test_a_report_is_written_to_what_stands_there_and_never_in_its_place(
+    run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    """A device or a pipe that a file took the place of would be gone for everybody; a link leads on."""
+    ledger = new_ledger()
+    report = ("report", "trial-balance", "--ledger", ledger, "--csv", "--out")
+    (tmp_path / "kept.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("kept.csv")
+    assert run(*report, "link.csv").returncode == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert "old" not in (tmp_path / "kept.csv").read_text()
+    os.mkfifo(tmp_path / "pipe.csv")
+    reader = subprocess.Popen(["cat", "pipe.csv"], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert run(*report, "pipe.csv").returncode == 0
+    assert reader.communicate()[0] == (tmp_path / "kept.csv").read_text()
+    assert (tmp_path / "pipe.csv").is_fifo()
+    assert not list(tmp_path.glob("*.part"))
+
+
+@full_disk
+def test_a_report_to_a_full_disk_is_one_sentence(
+    run: Callable[..., Result], new_ledger: NewLedger, tmp_path: Path
+) -> None:
+    (tmp_path / "full.csv").symlink_to("/dev/full")
+    refused = run("report", "trial-balance", "--ledger", new_ledger(), "--out", "full.csv")
+    assert (refused.returncode, "No space left" in refused.stderr) == (4, True)
+    assert Path("/dev/full").is_char_device()

@@ -166,6 +166,10 @@ def test_an_answer_says_how_many_expiries_are_due_and_since_when(service: Subled
         for name in OFFERED:
             assert due(f"reports/{name}") == (2, first), name
         assert due("reports/statement", customer="ann")[0] == 1
+        assert due("blocks/A/history") == due("journal-lines", customer="ann") == due("journal-lines", block="A")
+        assert due("blocks/A/history") == (1, first)
+        assert due("journal-lines") == (2, first)
+        assert due("blocks/C/history") == due("journal-lines", to="2030-01-01") == (None, None)
         assert client.get(f"{url}/blocks/A").json()["expiry_due"] is True
         assert client.get(f"{url}/blocks/C").json()["expiry_due"] is False
         csv = client.get(f"{url}/reports/rollforward", params={"format": "csv"})
