@@ -110,7 +110,7 @@ def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
 
 
 def last_change(found: LastChange | None) -> Document:
-    """Who changed a setting last, and when; null where it is as it ships."""
+    """The last change of a setting: by whom and when; null if it is as it ships."""
     return {
         "changed_by": None if found is None else found.by,
         "changed_at": None if found is None else format_time(found.at),

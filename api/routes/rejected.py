@@ -53,7 +53,7 @@ class Dismissals(Dismissal):
 
 
 class Retries(BaseModel):
-    """How many events are chosen to be recorded again."""
+    """The number of events that are chosen to be recorded again."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -46,7 +46,7 @@ from subledger.store.views import Due, due_expiries
 
 _CHUNK_BYTES: Final = 1 << 16
 SANDBOX: Final = "SANDBOX"
-"""What every file of a sandbox ledger's journals begins its name with, and says within."""
+"""Mark of a sandbox ledger's files: their names begin with it, and it stands in them."""
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from projections.journals.rows import AnyConnection, rows
 
 
 class LastChange(msgspec.Struct, frozen=True, kw_only=True):
-    """Who changed it last, and when."""
+    """The last change: by whom, and when."""
 
     at: datetime
     by: str

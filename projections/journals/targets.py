@@ -51,7 +51,7 @@ def settings_of(connection: AnyConnection, ledger: str, target: Target) -> Targe
 
 
 def change_of(connection: AnyConnection, ledger: str, target: Target) -> LastChange | None:
-    """Who changed a target's settings last, and when; None where they are as they ship."""
+    """The last change of a target's settings; None if they are as they ship."""
     return last_change(connection, FIND_CHANGE, {"ledger": ledger, "target": target.name})
 
 

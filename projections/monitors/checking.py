@@ -89,7 +89,7 @@ def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
 
 
 def look(database: Database, ledger: str, now: datetime) -> Looked:
-    """How every monitor of a ledger stands, writing nothing."""
+    """The state of every monitor of a ledger; writes nothing."""
     with view(database, ledger, now=now, as_of=_EVER) as opened:
         # What a look may read at most is guessed, by far: to compile it would cost more than all of it.
         opened.connection.execute(text("SET LOCAL jit = off"))

@@ -96,7 +96,7 @@ def settings_of(connection: AnyConnection, ledger: str) -> MonitorSettings:
 
 
 def change_of(connection: AnyConnection, ledger: str) -> LastChange | None:
-    """Who changed the settings last, and when; None where they are as they ship."""
+    """The last change of the settings; None if they are as they ship."""
     return last_change(connection, FIND_CHANGE, {"ledger": ledger})
 
 

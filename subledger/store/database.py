@@ -46,7 +46,7 @@ A database or a role may have others (ALTER DATABASE … SET); ours come first.
 """
 
 ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
-"""How a standby refuses: the first one a write, the second one the beginning of a transaction that may write."""
+"""Refusals of a standby: of a write, and of the beginning of a transaction that may write."""
 
 # What psycopg says of a lost connection is in the error that is raised; without a handler it would go to the error
 # output as well, in the middle of a sentence for people.

@@ -18,7 +18,7 @@ ADDRESSES = ("src", "href", "srcset", "action", "data", "poster", "formaction", 
 
 
 class Page(HTMLParser):
-    """What a page loads, leads to and runs."""
+    """The addresses that a page loads, leads to and runs."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

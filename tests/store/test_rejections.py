@@ -558,7 +558,7 @@ SELECT %(ledger)s, 'rej-' || %(prefix)s || n, '', %(sent)s, 2, 'billing', %(pref
 
 
 def _rows_read(service: Subledger, ledger: str, most: int) -> int:
-    """How many rows of rejections a look at open ones reads, by an index or without, those that it throws away too."""
+    """Rows of rejections that a look at open ones reads, by an index or without, also those that it throws away."""
     values = {"ledger": ledger, "most": most, "first_before": None}
     query = rejections.COUNT_OLDEST.strip().split("\n", 1)[1]
     with service.database.read() as connection:

@@ -218,7 +218,7 @@ def test_the_reasons_are_found_without_the_ledgers_lock(own_url: str) -> None:
 
 
 def test_a_refusal_is_answered_though_its_reasons_cannot_be_found(own_url: str) -> None:
-    """What was recorded beside it is recorded: the call must not fail."""
+    """The call must not fail, as the events beside it are recorded."""
     database = Database(own_url, timeouts=Timeouts(lock_timeout_s=0.01))
     with psycopg.connect(own_url) as holder:
         holder.execute("LOCK TABLE blocks IN ACCESS EXCLUSIVE MODE")
