@@ -16,7 +16,7 @@ import msgspec
 
 from api.access import EVERY_LEDGER, STATE, Access, hash_of
 from subledger.errors import InvalidValue, KeyEnded, UnknownKey
-from subledger.persons import NOBODY, is_somebody, is_unnamed, person, same_person
+from subledger.persons import NOBODY, is_somebody, is_unnamed, kept_name, person, same_person
 from subledger.store.database import Database, WriteConnection
 from subledger.store.tallies import count_one
 
@@ -67,15 +67,14 @@ NAMES: Final = """
 SELECT name, bool_or(%(scope)s = '*' OR ledger IN (%(scope)s, '*')) AS is_shown FROM api_keys
 GROUP BY name ORDER BY is_shown DESC, name
 """
-MAKERS: Final = """
--- Whoever made a key, the keys that it replaces, or a key of one of its makers.
-WITH RECURSIVE made (key_id, name, created_by, replaces) AS (
-    SELECT key_id, name, created_by, replaces FROM api_keys WHERE key_id = %(key_id)s
+CREATED: Final = """
+-- The names of those who made a key, or one of those that it replaces.
+WITH RECURSIVE replaced (created_by, replaces) AS (
+    SELECT created_by, replaces FROM api_keys WHERE key_id = %(key_id)s
     UNION
-    SELECT k.key_id, k.name, k.created_by, k.replaces FROM made m
-    JOIN api_keys k ON k.key_id = m.replaces OR k.name = m.created_by
+    SELECT k.created_by, k.replaces FROM replaced r JOIN api_keys k ON k.key_id = r.replaces
 )
-SELECT DISTINCT created_by FROM made WHERE created_by IS NOT NULL ORDER BY created_by
+SELECT DISTINCT created_by FROM replaced WHERE created_by IS NOT NULL
 """
 CREATORS: Final = """
 -- Every name with a key, and who made one of it; the last column is whether the key was in force at a moment.
@@ -133,7 +132,7 @@ def rotate_key(
                 expected="an active key",
             )  # fmt: skip
         _check_expiry(connection, expires_at)
-        row = {"ledger": old.ledger, "role": old.role, "name": old.name, "by": by, "replaces": key_id}
+        row = {"ledger": old.ledger, "role": old.role, "name": kept_name(old.name), "by": by, "replaces": key_id}
         made = _add(connection, {**row, "expires_at": expires_at or old.expires_at})
         at = _now(connection) + timedelta(seconds=grace_s)
         connection.execute(END, {"key_id": key_id, "at": at, "by": by})
@@ -164,18 +163,23 @@ def list_keys(
 def makers_of(database: Database, key_id: str) -> tuple[str, ...]:
     """The names of those who made a key or what it comes from: whoever made it may call with it, in its name."""
     with database.write() as connection:
-        return tuple(name for (name,) in connection.execute(MAKERS, {"key_id": key_id}))
+        made = {name for (name,) in connection.execute(CREATED, {"key_id": key_id})}
+        return _with_makers(made, connection.execute(CREATORS, {"at": _now(connection)}).fetchall())
 
 
 def makers_for(connection: WriteConnection, name: str, at: datetime) -> tuple[str, ...]:
     """The names of those who could call in a name at a moment: who made one of its keys that was in force then, and
-    who made a key of one of these at any time.
+    who made a key of one of these at any time."""
+    rows = connection.execute(CREATORS, {"at": at}).fetchall()
+    return _with_makers({maker for of, maker, in_force in rows if in_force and same_person(of, name)}, rows)
+
+
+def _with_makers(names: set[str], rows: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+    """Some makers, and whoever made a key of theirs, and so on. ``rows``: of ``CREATORS``.
 
     Names are compared as persons (``same_person``), as old ones were written in several ways.
     """
-    rows = connection.execute(CREATORS, {"at": at}).fetchall()
-    found = {maker for of, maker, in_force in rows if in_force and same_person(of, name)}
-    left = list(found)
+    found, left = set(names), list(names)
     while left:
         next_name = left.pop()
         if not is_somebody(next_name):  # the open server's: no name that could be looked for

@@ -74,18 +74,23 @@ def test_files_in_a_ledgers_own_folder_are_its_own_and_no_other_ledgers(
     service: Subledger, new_ledger: NewLedger, own_credentials: Path
 ) -> None:
     ours, theirs = new_ledger(), new_ledger()
+    folders = own_credentials / "ledgers"
     for ledger in (ours, theirs):
-        (own_credentials / ledger).mkdir()
-        (own_credentials / ledger / "password").write_text("secret")
+        (folders / ledger).mkdir(parents=True)
+        (folders / ledger / "password").write_text("secret")
     (own_credentials / "shared").write_text("secret")
-    (own_credentials / ours / "link").symlink_to(own_credentials / theirs / "password")
+    (own_credentials / ours).write_text("a secret that is called as the ledger is")
+    (folders / ours / "link").symlink_to(folders / theirs / "password")
 
     def set_with(path: str) -> None:
         given = {**SAP, "password": f"file:{own_credentials}/{path}"}
         channels.set_channel(service.database, ours, "erp", given, by="ann")
 
-    set_with(f"{ours}/password")
-    for path in (f"{theirs}/password", "shared", f"{ours}/../{theirs}/password", f"{ours}/link", f"{ours}x/password"):
+    set_with(f"ledgers/{ours}/password")
+    for path in (
+        f"ledgers/{theirs}/password", "shared", f"ledgers/{ours}/../{theirs}/password", f"ledgers/{ours}/link",
+        f"ledgers/{ours}x/password", f"{ours}", f"ledgers/{ours}",
+    ):  # fmt: skip
         with pytest.raises(CredentialNotGranted):
             set_with(path)
 
@@ -164,7 +169,8 @@ def test_an_upgrade_grants_each_ledger_what_its_channels_use(
 
 NEAR = [
     "127.0.0.1", "127.1", "0x7f.0.0.1", "2130706433", "localhost", "LOCALHOST.", "a.localhost", "::1", "[::1]",
-    "::ffff:127.0.0.1", "0.0.0.0", "169.254.169.254", "fe80::1",
+    "::ffff:127.0.0.1", "0.0.0.0", "169.254.169.254", "fe80::1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
+    "64:ff9b::a9fe:a9fe", "fd00:ec2::254", "100.100.100.200",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from api import keys
 from api.access import KeyDesk, any_key_exists, hash_of
 from api.app import create_app
-from api.keys import create_key, list_keys, revoke_key, rotate_key
+from api.keys import create_key, list_keys, makers_of, revoke_key, rotate_key
 from api.service import LedgerSettings, Subledger
 from api.settings import upgrade
 from subledger.errors import InvalidValue, KeyEnded, SamePerson, UnknownKey
@@ -275,6 +275,17 @@ def test_a_key_that_the_maker_made_is_no_second_person(steps: str, own: tuple[Su
         assert "made by ann" in answer.json()["detail"]
     dora = create_key(service.database, ledger="acme", role="controller", name="dora", by="root")
     assert _client(service, dora.secret).post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
+
+
+def test_a_maker_is_known_however_an_old_key_on_the_way_was_written(own: tuple[Subledger, str]) -> None:
+    """Mallory rotates an old key of ``Alice `` and makes another with it: it is Mallory's, whatever it is called."""
+    service, url = own
+    _insert_old_key(url, "Alice ")
+    mallory = _client(service, create_key(service.database, ledger="*", role="admin", name="mallory", by="root").secret)
+    [key_id] = [key.key_id for key in list_keys(service.database) if key.name == "Alice "]
+    alice = _client(service, mallory.post(f"/v1/keys/{key_id}/rotate").json()["key"])
+    made = alice.post("/v1/keys", json={"ledger": "*", "role": "admin", "name": "carl"}).json()
+    assert "mallory" in makers_of(service.database, made["key_id"])
 
 
 def test_a_key_decides_about_what_others_than_its_maker_asked_for(own: tuple[Subledger, str]) -> None:

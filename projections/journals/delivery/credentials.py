@@ -18,6 +18,8 @@ from projections.journals.delivery.calls import NotAuthorised
 PREFIX: Final = "SUBLEDGER_CREDENTIAL_"
 FOLDER: Final = "SUBLEDGER_CREDENTIALS"
 DEFAULT_FOLDER: Final = "/run/secrets"
+LEDGERS: Final = "ledgers"
+"""Folder below it with one folder for each ledger that has credentials of its own."""
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
 """Where a credential is, never the credential; empty for none."""
@@ -31,11 +33,15 @@ def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
 
 
 def belongs_to(credential: Credential, ledger: str) -> bool:
-    """True for a file in the folder of this ledger's own credentials, wherever links lead."""
+    """True for a file below the folder of this ledger's own credentials, wherever links lead.
+
+    The ledgers' folders are below one of their own: whoever names a ledger must not come upon a folder, or a file, that
+    is there for something else.
+    """
     if not credential.startswith("file:/") or ledger in ("", ".", "..") or "/" in ledger:
         return False
-    own = Path(os.environ.get(FOLDER, DEFAULT_FOLDER)).resolve() / ledger
-    return Path(credential.removeprefix("file:")).resolve().is_relative_to(own)
+    own = Path(os.environ.get(FOLDER, DEFAULT_FOLDER)).resolve() / LEDGERS / ledger
+    return own in Path(credential.removeprefix("file:")).resolve().parents
 
 
 def read(credential: Credential) -> str:

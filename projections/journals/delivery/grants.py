@@ -1,9 +1,9 @@
 """Grants: which credentials a ledger's channels and webhooks may use.
 
 A credential is the installation's, and whoever sets a ledger's channel says where it is sent. So a channel uses only
-what belongs to its ledger: files in the ledger's own folder, ``SUBLEDGER_CREDENTIALS/LEDGER/…``, and what whoever runs
-the installation has granted on the command line. Owns: the table ``credential_grants``. Does not own: reading them
-(``credentials``); no route of the HTTP API grants anything.
+what belongs to its ledger: files in the ledger's own folder, ``SUBLEDGER_CREDENTIALS/ledgers/LEDGER/…``, and what
+whoever runs the installation has granted on the command line. Owns: the table ``credential_grants``. Does not own:
+reading them (``credentials``); no route of the HTTP API grants anything.
 """
 
 from __future__ import annotations

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final, TypeVar
 
 HOSTS: Final = "SUBLEDGER_DELIVERY_HOSTS"
 
 Connection = TypeVar("Connection")
+
+
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_METADATA: Final = frozenset(map(ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
+"""Of AWS and most others, of AWS by IPv6, and of Alibaba Cloud (their pages on instance metadata)."""
 
 
 class AddressRefused(OSError):
@@ -28,7 +33,8 @@ def allowed_hosts() -> list[str]:
 
 
 def is_near(host: str) -> bool:
-    """True for loopback, link-local and unspecified addresses in any of their forms, such as 127.1, and localhost."""
+    """True for loopback, link-local and unspecified addresses in any of their forms, such as 127.1, for localhost, and
+    for the addresses at which clouds give machines their credentials."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -38,8 +44,21 @@ def is_near(host: str) -> bool:
             found = IPv4Address(socket.inet_aton(host))
         except (OSError, UnicodeError):
             return False
-    found = getattr(found, "ipv4_mapped", None) or found
-    return found.is_loopback or found.is_link_local or found.is_unspecified
+    if found in _METADATA:
+        return True
+    forms: list[IPv4Address | IPv6Address] = [found]
+    if isinstance(found, IPv6Address):
+        forms += _within(found)
+    return any(form.is_loopback or form.is_link_local or form.is_unspecified or form in _METADATA for form in forms)
+
+
+def _within(address: IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for: mapped, compatible, 6to4, Teredo, NAT64 (RFC 6052)."""
+    for found in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
+        if found is not None:
+            yield found
+    if address in _NAT64 or int(address) >> 32 == 0:
+        yield IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
 def connect_checked(host: str, port: int, connect: Callable[[str], Connection]) -> Connection:
