@@ -148,6 +148,7 @@ def create_app(
     app.state.sweeper = sweeper
     app.state.monitor_metrics = MonitorMetrics(service.database, watched or MonitorsInMetrics())
     app.state.bodies = Bodies(limits or HttpLimits())
+    app.state.openapi_text = None  # reference.document keeps it
     app.state.guard = Guard(service.database, open_on_loopback=open_on_loopback)
     app.router.routes.insert(0, events.recording_route())
     for module in (
@@ -160,8 +161,10 @@ def create_app(
     describe = app.openapi
 
     def with_event_types() -> dict[str, Any]:
+        built = app.openapi_schema is not None
         document = describe()
-        document["components"]["schemas"].update(event_schemas())
+        if not built:
+            document["components"]["schemas"].update(event_schemas())
         return document
 
     app.openapi = with_event_types  # type: ignore[method-assign]  # FastAPI's own way to add to the document

@@ -13,11 +13,13 @@ import hashlib
 import re
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 from typing import Final, Literal
 
-from fastapi import Request
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from api.routes.dependencies import OPEN_TO_ALL
 from api.routes.guarded import Router
@@ -27,6 +29,7 @@ _DOCUMENT: Final = "openapi.json"
 _TITLE: Final = "subledger"
 _NO_ICON: Final = "data:,"
 _INLINE: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_BUILDING: Final = Lock()
 
 router = Router(dependencies=[OPEN_TO_ALL], include_in_schema=False)
 
@@ -38,9 +41,20 @@ async def front_door() -> RedirectResponse:
 
 
 @router.get(f"/{_DOCUMENT}")
-async def document(request: Request) -> JSONResponse:
-    """The OpenAPI document."""
-    return JSONResponse(request.app.openapi())
+async def document(request: Request) -> Response:
+    """The OpenAPI document: built by the first call, in a thread, and kept."""
+    text: bytes | None = request.app.state.openapi_text
+    if text is None:
+        text = await run_in_threadpool(_rendered, request.app)
+    return Response(text, media_type="application/json")
+
+
+def _rendered(app: FastAPI) -> bytes:
+    with _BUILDING:
+        if app.state.openapi_text is None:
+            app.state.openapi_text = bytes(JSONResponse(app.openapi()).body)
+        text: bytes = app.state.openapi_text
+        return text
 
 
 @router.get("/docs")

@@ -119,6 +119,9 @@ class Attack:
     async def requests_ahead(self, connection: Connection) -> None:
         await self._send(connection, b"", _times(_head("GET", "/healthz") * 200, 50))
 
+    async def documents_again_and_again(self, connection: Connection) -> None:
+        connection[1].write(_head("GET", "/openapi.json"))
+
     # --- with a key -------------------------------------------------------------------------------------------------
 
     async def body_of_40_mib_of_events(self, connection: Connection) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from fastapi.testclient import TestClient
 
+from api.app import create_app
+from api.service import Subledger
 from tests.conftest import NewLedger
 
 OF_THE_API = ("/docs", "/redoc")
@@ -89,3 +91,16 @@ def test_all_that_a_page_of_the_api_loads_is_served_and_allowed(path: str, clien
 def test_no_other_file_is_served(client: TestClient) -> None:
     for name in ("favicon.png", "core.py", "..%2Fcore.py", "%2e%2e/core.py", "..%2F..%2F..%2Fetc%2Fpasswd"):
         assert client.get(f"/reference/{name}").status_code in (404, 422), name
+
+
+def test_the_document_is_built_once_and_its_text_is_kept(service: Subledger) -> None:
+    app = create_app(service)
+    caller = TestClient(app, base_url="http://127.0.0.1")
+    first = caller.get("/openapi.json")
+    assert first.headers["content-type"] == "application/json"
+    assert first.json() == app.openapi()
+    schemas = app.openapi()["components"]["schemas"]
+    event = schemas["Event"]
+    assert app.openapi()["components"]["schemas"]["Event"] is event
+    schemas.clear()
+    assert caller.get("/openapi.json").content == first.content
