@@ -31,11 +31,12 @@ _COUNTED_AT_ONCE = 256 << 10
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """The most bytes and JSON values of a body, and the advice for who has more."""
+    """The most bytes and JSON values of a body, or of a text within it; the advice for who has more."""
 
     most: int = limits.MAX_BODY
     advice: str = "send less at once"
     values: int = limits.MAX_VALUES
+    field: str = "body"
 
 
 class Bodies:
@@ -51,7 +52,7 @@ class Bodies:
         """The whole body. Whoever reads one releases it afterwards (``release``).
 
         Raises TooLarge before anything is read where the size is declared, else as soon as it is exceeded;
-        RequestTimedOut; Overloaded where all bodies together are too much.
+        RequestTimedOut; Overloaded if all bodies together are too much and this one is not small.
         """
         declared = request.headers.get("content-length", "")
         # Its digits are counted first: an int of a very long text is slow to make.
@@ -66,7 +67,8 @@ class Bodies:
                     self._held += len(chunk)
                     if size > bound.most:
                         raise _too_large(bound)
-                    if self._held > self._most:
+                    # A small one is always taken: few large bodies of one writer would shut out everybody else.
+                    if self._held > self._most and size > limits.SMALL_BODY:
                         raise Overloaded("the bodies of all calls together are too large now; send this one again")
                     chunks.append(chunk)
                     patience.reschedule(began + self._times.body_timeout_s + size / limits.SLOWEST_BYTES_A_SECOND)
@@ -112,7 +114,7 @@ def _undisturbed(decoding: Callable[[bytes], Decoded], text: bytes) -> Decoded:
 
 def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = loads) -> Any:
     """A JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
-    _check_values(text, bound.values)
+    _check_values(text, bound)
     document = decoding(text)
     level = [document] if isinstance(document, dict | list) else []
     for _ in range(limits.MAX_JSON_DEPTH):
@@ -124,18 +126,23 @@ def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = load
         ]
         if not level:
             return document
-    raise TooLarge("the body is nested too deep", field="body", expected=f"at most {limits.MAX_JSON_DEPTH} levels")
+    raise TooLarge(
+        f"the {bound.field} is nested too deep", field=bound.field, expected=f"at most {limits.MAX_JSON_DEPTH} levels"
+    )
 
 
-def _check_values(text: bytes, most: int) -> None:
+def _check_values(text: bytes, bound: Bound) -> None:
     # Commas and brackets in strings count too. That is cheap, and leaves room: an event has about twenty values.
     # In pieces, as no other thread can run while one is counted.
     view, values = memoryview(text), 0
     for start in range(0, len(text), _COUNTED_AT_ONCE):
         piece = bytes(view[start : start + _COUNTED_AT_ONCE])
         values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
-        if values > most:
-            raise TooLarge("the body has too many values", field="body", expected=f"at most {most} JSON values")
+        if values > bound.values:
+            raise TooLarge(
+                f"the {bound.field} has too many values", field=bound.field,
+                expected=f"at most {bound.values} JSON values",
+            )  # fmt: skip
 
 
 def _too_large(bound: Bound) -> TooLarge:

@@ -1,7 +1,6 @@
 """Bounds on what comes from outside over HTTP: sizes that are fixed, and times that are settings.
 
-The README's table "Limits" lists each of them but SMALL_BODY, which refuses nothing; tests/http/test_limits.py compares
-the two.
+The README's table "Limits" lists each of them; tests/http/test_limits.py compares the two.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ MAX_EVENTS_BODY: Final = 32 << 20
 MAX_MAPPING_BODY: Final = 4 << 20
 MAX_TIE_OUT_BODY: Final = 8 << 20
 MAX_BODIES: Final = 64 << 20
-"""Bytes of all bodies together that a process holds at once; one that would exceed it is answered 503."""
+"""Bytes of all bodies together that a process holds at once; one that would exceed it, and is not small, is answered
+503."""
 
 MAX_VALUES: Final = 20_000
 """Values of a JSON body, if its route states nothing else: a short text may stand for many objects, and nothing else
@@ -35,7 +35,8 @@ MAX_PIPELINED: Final = 16
 """Requests of one connection that wait for their turn."""
 
 SMALL_BODY: Final = 16 << 10
-"""A larger body is decoded in a thread, one at a time: it would hold up every other call of the event loop."""
+"""A larger body is decoded in a thread, one at a time: it would hold up every other call of the event loop. One up to
+this size is taken however much the others hold."""
 SLOWEST_BYTES_A_SECOND: Final = 256 << 10
 """A body may take this much longer than the time-out, for each byte that has arrived."""
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from api import metrics
-from subledger.errors import InvalidInput, InvalidValue, RejectionCut, RejectionsChanged
+from subledger.errors import InvalidInput, InvalidValue, RejectionCut, RejectionsChanged, TooLarge
 from subledger.events import check_texts
 from subledger.json_text import loads
 from subledger.persons import NOBODY, kept_name
@@ -233,7 +233,8 @@ def _refusal(outcome: Outcome, sent: bytes) -> Refusal:
     """A rejected outcome with what was sent."""
     error = outcome.error
     assert error is not None
+    # A text that was too large to be decoded is not decoded here either.
+    rejection = read_rejection(first_sent(sent), decoded=not isinstance(error, TooLarge))
     return Refusal(
-        rejection=read_rejection(first_sent(sent)), code=error.code, problem=error.as_document(),
-        position=outcome.decided_at_position,
-    )  # fmt: skip
+        rejection=rejection, code=error.code, problem=error.as_document(), position=outcome.decided_at_position
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from api.bodies import Bound, read_json
 from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
@@ -40,6 +41,7 @@ from subledger.errors import (
     InvalidValue,
     LedgerExists,
     SettingFixed,
+    TooLarge,
 )
 from subledger.events import Event, format_time, own_event, read_data, read_event
 from subledger.json_text import loads
@@ -49,7 +51,7 @@ from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
 from subledger.periods import Period, duration, end_of_day, time_zone
 from subledger.persons import NOBODY
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
-from subledger.rejections import as_first_sent, text_of
+from subledger.rejections import MAX_SENT, as_first_sent, first_sent_as_text, text_of
 from subledger.store import views
 from subledger.store.batch import Input, Outcome
 from subledger.store.collecting import collection_held_off
@@ -60,6 +62,9 @@ from subledger.store.queue import Limits
 from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
 from subledger.store.rejection_keeper import AS_SHIPPED, Bounds
 from subledger.store.stuck_writers import end_stuck_writers
+
+_EVENT = Bound(MAX_SENT, field="event")
+"""Of an event that stands as a text in a line of FILE.rejected.jsonl; no event is longer."""
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,19 +291,31 @@ class Subledger:
 def read_input(document: object) -> Input:
     """An event, or the reason why the document is none, with the id it gave itself.
 
-    A line of FILE.rejected.jsonl is the event in it, so that the file can be sent again.
+    A line of FILE.rejected.jsonl is the event in it, so that the file can be sent again. An event that stands there as
+    a text is bounded before it is decoded; one that stands there as JSON was decoded, and bounded, with the line.
     """
     if isinstance(document, InvalidInput):  # its text was none
         return document
     try:
         again = as_first_sent(document)
-        if again is not None:
-            document = loads(again)
+        if again is not None and first_sent_as_text(document):
+            document = _first_sent(again)
+        elif again is not None and isinstance(document, dict):
+            document = document["event"]
         return read_event(document)
     except InvalidInput as error:
         event_id = document.get("id") if isinstance(document, dict) else None
         error.facts = {**error.facts, "event_id": event_id if isinstance(event_id, str) else None}
         return error
+
+
+def _first_sent(text: bytes) -> object:
+    if len(text) > _EVENT.most:
+        raise TooLarge(
+            "the event in a line of rejected events is longer than any event can be; send what it was made from",
+            field=_EVENT.field, expected=f"at most {_EVENT.most} bytes", found=f"{len(text)} bytes",
+        )  # fmt: skip
+    return read_json(text, _EVENT)
 
 
 def read_text(text: bytes) -> Input:

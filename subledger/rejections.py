@@ -65,10 +65,10 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.sent) == self.sent_bytes
 
 
-def read_rejection(sent: bytes) -> Rejection:
-    """Reads a refused event's text as far as possible."""
+def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
+    """Reads a refused event's text as far as possible. Not ``decoded``: the text alone, as of one that is no JSON."""
     try:
-        document = loads(sent)
+        document = loads(sent) if decoded else _NO_JSON
     except InvalidInput:
         document = _NO_JSON
     kept, size = sent[:MAX_SENT], len(sent)
@@ -124,6 +124,11 @@ def _stands_as_it_is(sent: bytes) -> bool:
     with suppress(InvalidInput):
         return not isinstance(loads(sent), str) and bool(loads(b"[" + sent.removeprefix(_BOM) + b"]"))
     return False
+
+
+def first_sent_as_text(document: object) -> bool:
+    """True if the event in a line of FILE.rejected.jsonl stands there as a text, which nobody has decoded yet."""
+    return isinstance(document, dict) and isinstance(document.get("event", ""), str)
 
 
 def as_first_sent(document: object) -> bytes | None:

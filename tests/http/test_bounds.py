@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,13 +17,15 @@ from structlog.testing import capture_logs
 from api import limits
 from api.app import create_app
 from api.bodies import Bodies, Bound, read_json
+from api.event_files import read_line
 from api.keys import create_key
 from api.limits import HttpLimits
 from api.routes.guarded import GuardedRoute, Router, check_address
 from api.service import Subledger
 from subledger.errors import InvalidJson, InvalidValue, Overloaded, RequestTimedOut, TooLarge, UnknownParameter
+from subledger.rejections import MAX_SENT
 from subledger.store.database import Database
-from tests.conftest import NewLedger
+from tests.conftest import NewLedger, cloud_event
 
 JSON = {"content-type": "application/json"}
 
@@ -148,6 +151,47 @@ def test_a_json_body_is_bounded_in_depth_and_in_values(client: TestClient, new_l
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large"), path
 
 
+TOO_MUCH = {
+    "long": b'"' + b"x" * MAX_SENT + b'"',
+    "many values": b"[" + b"[]," * limits.MAX_VALUES + b"1]",
+    "deep": b"[" * (limits.MAX_JSON_DEPTH + 1) + b"]" * (limits.MAX_JSON_DEPTH + 1),
+}
+
+
+@pytest.mark.parametrize("much", TOO_MUCH)
+def test_an_event_within_a_rejected_line_is_bounded_before_it_is_decoded(
+    much: str, client: TestClient, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger, text = new_ledger(), TOO_MUCH[much]
+    escaped = json.dumps(text.decode()).replace("[", "\\u005b").replace(",", "\\u002c")  # nothing to be counted
+    lines = [
+        b'{"line": 1, "event_base64": "%b", "error": {}}' % base64.b64encode(text),
+        b'{"line": 1, "event": %b, "error": {}}' % escaped.encode(),
+    ]
+    for body, status in ((lines[0], 422), (lines[1], 422), (b"[" + b",".join(lines) + b"]", 207)):
+        answer = client.post(f"/v1/ledgers/{ledger}/events", content=body, headers=JSON)
+        results = answer.json()["results"]
+        assert (answer.status_code, {each["error"]["code"] for each in results}) == (status, {"too_large"})
+        assert {each["error"]["field"] for each in results} == {"event"}
+    for line in lines:  # of a file
+        assert isinstance(read_line(line, 1), TooLarge)
+    [item] = client.get(f"/v1/ledgers/{ledger}/rejected").json()["items"]
+    assert (item["attempts"], item["code"]) == (4, "too_large"), "it is one text, whichever way it is written"
+    one = client.get(f"/v1/ledgers/{ledger}/rejected/{item['rejection_id']}").json()
+    assert (one["text"].encode(), one["bytes"]) == (text[:MAX_SENT], len(text))
+
+
+def test_a_rejected_line_whose_event_is_json_is_bounded_as_the_event_itself(
+    client: TestClient, new_ledger: NewLedger
+) -> None:
+    url = f"/v1/ledgers/{new_ledger()}/events"
+    event = cloud_event("u1", "credits.consumed", "ann", "2026-01-20T10:00:00Z", credits="1", note="," * MAX_SENT)
+    [direct] = client.post(url, json=event).json()["results"]
+    [again] = client.post(url, json={"line": 1, "event": event, "error": {}}).json()["results"]
+    assert again == direct
+    assert again["error"]["code"] != "too_large"
+
+
 def test_a_body_that_is_not_said_to_be_json_is_refused(client: TestClient, new_ledger: NewLedger) -> None:
     url = f"/v1/ledgers/{new_ledger()}/exports"
     for headers in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
@@ -223,13 +267,28 @@ def test_a_body_that_stops_arriving_is_given_up() -> None:
 
 def test_all_bodies_together_are_bounded_and_what_was_answered_no_longer_counts() -> None:
     async def go() -> None:
-        bodies = Bodies(HttpLimits(), most=10)
-        first = await bodies.read(_request(_pieces(b"1234", b"5678")), Bound())
+        half, more = b"x" * limits.SMALL_BODY, b"x" * (limits.SMALL_BODY + 1)
+        bodies = Bodies(HttpLimits(), most=3 * limits.SMALL_BODY)
+        first = await bodies.read(_request(_pieces(half, half)), Bound())
         with pytest.raises(Overloaded):
-            await bodies.read(_request(_pieces(b"abc")), Bound())
-        assert bodies.held == 8
+            await bodies.read(_request(_pieces(more)), Bound())
+        assert bodies.held == len(first) == 2 * limits.SMALL_BODY
         bodies.release(len(first))
-        assert await bodies.read(_request(_pieces(b"abc")), Bound()) == b"abc"
+        assert await bodies.read(_request(_pieces(more)), Bound()) == more
+
+    asyncio.run(go())
+
+
+def test_a_small_body_is_taken_however_much_the_others_hold() -> None:
+    async def go() -> None:
+        bodies = Bodies(HttpLimits(), most=1 << 20)
+        await bodies.read(_request(_pieces(b"x" * (1 << 20))), Bound())
+        for small in (b"{}", b"x" * limits.SMALL_BODY):
+            assert await bodies.read(_request(_pieces(small)), Bound()) == small
+            bodies.release(len(small))
+        with pytest.raises(Overloaded):
+            await bodies.read(_request(_pieces(b"x" * limits.SMALL_BODY, b"x")), Bound())
+        assert bodies.held == 1 << 20
 
     asyncio.run(go())
 
@@ -300,7 +359,7 @@ def test_what_is_wrong_with_a_parameter_is_said_with_an_example(client: TestClie
         ("/events?limit=ten", "limit must be a whole number, such as 100, not 'ten'"),
         ("/events?limit=" + "9" * 6_000, f"limit must be a whole number, such as 100, not '{'9' * 60}'"),
         ("/events?limit=5000", "limit must be at most 1000, not '5000'"),
-        ("/approvals?state=open", "state must be one of waiting, approved, refused, not 'open'"),
+        ("/approvals?state=open", "state must be one of waiting, approved, refused, recorded, not 'open'"),
         ("/events?type=credits.purchase", "credits.purchase is not an event type; did you mean credits.purchased?"),
     ]
     for path, detail in asked:

@@ -38,7 +38,10 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
         f"{limits.MAX_VALUES:,} values, of events and `tie-out` {limits.MAX_VALUES_OF_ROWS:,}; "
         f"{limits.MAX_JSON_DEPTH} levels",
     ),
-    "bodies that a server holds at once": (("MAX_BODIES",), f"{size(limits.MAX_BODIES)} together"),
+    "bodies that a server holds at once": (
+        ("MAX_BODIES", "SMALL_BODY"),
+        f"{size(limits.MAX_BODIES)} together; one of up to {size(limits.SMALL_BODY)} is always taken",
+    ),
     "time for a body to arrive (`SUBLEDGER_BODY_TIMEOUT_S`)": (
         ("body_timeout_s", "SLOWEST_BYTES_A_SECOND"),
         f"{TIMES.body_timeout_s:g} s, and {(1 << 20) // limits.SLOWEST_BYTES_A_SECOND} s for each MiB that has arrived",
@@ -55,7 +58,7 @@ def test_the_readme_states_each_limit_of_the_code_with_its_value() -> None:
 
 
 def test_every_limit_of_the_code_has_a_row() -> None:
-    constants = {name for name in vars(limits) if name.isupper() and not name.startswith("_")} - {"SMALL_BODY"}
+    constants = {name for name in vars(limits) if name.isupper() and not name.startswith("_")}
     assert {name for names, _ in LIMITS.values() for name in names} == constants | set(HttpLimits.__struct_fields__)
 
 
