@@ -40,6 +40,11 @@ this size is taken however much the others hold."""
 SLOWEST_BYTES_A_SECOND: Final = 256 << 10
 """A body may take this much longer than the time-out, for each byte that has arrived."""
 
+UNREAD_ANSWER_S: Final = 60.0
+"""Seconds for which an answer may wait until its client reads more of it."""
+SLOWEST_ANSWER_BYTES_A_SECOND: Final = 16 << 10
+"""It may wait longer for each byte that is read: an export of any size goes over a line of 128 kbit/s."""
+
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=3_600)]
 
 
@@ -53,4 +58,5 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_s: Annotated[int, msgspec.Meta(ge=1, le=3_600)] = 5
     """Seconds for which a connection may stay open without a request."""
     connections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
-    """Connections of a process. For one more, the one that has waited longest for its request is closed."""
+    """Connections of a process. For one more, the one that has waited longest for its request is closed; where none
+    waits for a request, the one whose answer has waited longest to be read."""

@@ -1,13 +1,15 @@
 """The HTTP protocol of the server, within bounds: what may come before a request is handed to the application.
 
 uvicorn's protocol (on httptools) has no bound on a request's line and headers, waits for them as long as a connection
-is open, and takes requests of one connection ahead without end. Here each is bounded; what is beyond a bound is
-answered by a problem document, and the connection is closed.
+is open, takes requests of one connection ahead without end, and keeps a connection as long as its client does not read
+the answer. Here each is bounded; what is beyond a bound is answered by a problem document if it can still be, and the
+connection is closed.
 
 When the server stops, what has arrived whole is carried out and answered. What has not is answered at once that the
 server stops, as its rest may never come.
 
-Owns: bytes, headers and time until a request's headers are complete, connections. Does not own: bodies (``bodies``).
+Owns: bytes, headers and time until a request's headers are complete, connections, the time that answers wait to be
+read. Does not own: bodies (``bodies``).
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import asyncio
 import json
 from asyncio import TimerHandle
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, ClassVar, Final
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api import limits, metrics
@@ -31,9 +35,8 @@ _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 1 << 20
 """After an answer that ends a connection, so long and so much is still read and thrown away: a connection that is
 closed while something of it is unread is reset, and its client may never see the answer."""
-_UNREAD_ANSWER_S: Final = 60.0
-"""Seconds for which an answer may wait until its client reads more of it."""
-
+_LOOK_S: Final = 1.0
+"""Seconds between two looks, at least, at a client that reads its answer too slowly."""
 
 INVALID: Final = errors.InvalidRequest("the bytes received are not an HTTP request", expected="HTTP/1.1 (RFC 9112)")
 TOO_LONG_URL: Final = errors.UrlTooLong(
@@ -62,6 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
     times: ClassVar[HttpLimits]
     waiting: ClassVar[dict[BoundedProtocol, None]]
     """The connections that have no request in hand, the one that has waited longest first."""
+    unread: ClassVar[dict[BoundedProtocol, None]]
+    """The connections whose answers wait to be read, the one that has waited longest first."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -71,32 +76,50 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: errors.SubledgerError | None = None
         self._left_to_discard: int | None = None  # once the connection is on its way to be closed
         self._patience: TimerHandle | None = None
-        self._unread: TimerHandle | None = None
+        self._look: TimerHandle | None = None
+        self._reading_s = limits.UNREAD_ANSWER_S  # for which answers may still wait to be read
+        self._looked_at, self._left_to_read = 0.0, 0  # the time of the last look, the bytes that waited then
         self._is_stopping = False
 
     # --- the connection -----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]  # it stands for a transport
+        self.flow = _Flow(self.transport)
+        if len(self.connections) > self.times.connections:
+            oldest = next(chain(self.waiting, self.unread), None)
+            if oldest is None:
+                self._refuse(TOO_MANY)
+                return
+            oldest._forget()
+            oldest.transport.abort()
         self.waiting[self] = None
         self._patience = self.loop.call_later(self.times.head_timeout_s, self._head_is_late)
-        if len(self.connections) > self.times.connections:
-            oldest = next(iter(self.waiting))
-            if oldest is self:
-                self._refuse(TOO_MANY)
-            else:
-                oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.waiting.pop(self, None)
+        self._forget()
         self._stop(self._patience)
-        self._stop(self._unread)
+        self._stop(self._look)
         super().connection_lost(exc)
+
+    def _forget(self) -> None:
+        """No longer counts this connection among those that make room for another."""
+        self.waiting.pop(self, None)
+        self.unread.pop(self, None)
+
+    @property
+    def _has_call(self) -> bool:
+        """True while a request is in hand, or waits for its turn: ``cycle`` is the last one that has arrived."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_if_idle(self) -> None:
+        if not (self._has_call or self.flow.write_paused or self.transport.is_closing()):
+            self.waiting[self] = None
 
     def shutdown(self) -> None:
         """Called once when the server begins to stop."""
         self._is_stopping = True
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._has_call:
             self.cycle.message_event.set()  # whoever waits for a body looks again: see _answer
         elif self._parsing == "head":
             self._refuse(STOPPING)
@@ -106,6 +129,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def close_lingering(self, transport: asyncio.Transport) -> None:
         """Closes the connection; what is still on its way is read first if the client would not see the answer else."""
         if self._parsing == "nothing" or self._left_to_discard is not None or transport.is_closing():
+            if transport.get_write_buffer_size() and self not in self.unread:
+                self._watch_reading()  # it is closed once that was read
             transport.close()
             return
         self._left_to_discard = _LINGER_BYTES
@@ -120,26 +145,55 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_lingering(self) -> bool:
         return self._left_to_discard is not None
 
+    # --- answers that wait to be read ---------------------------------------------------------------------------
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._unread is None:
+        self.flow.pause_reading()
+        if self not in self.unread:
             self._watch_reading()
-
-    def _watch_reading(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        self._unread = self.loop.call_later(_UNREAD_ANSWER_S, self._look_at_reading, waiting)
-
-    def _look_at_reading(self, waiting: int) -> None:
-        """Ends the connection if its client has read nothing since ``waiting`` bytes waited for it."""
-        if self.transport.get_write_buffer_size() < waiting:
-            self._watch_reading()
-        else:
-            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop(self._unread)
-        self._unread = None
+        if self.transport.is_closing() and not self.is_lingering:
+            return  # it is watched until all is read
+        if self in self.unread:
+            del self.unread[self]
+            self._stop(self._look)
+            self._count_reading()
+        if not self.pipeline:
+            self.flow.resume_reading()
+        self._wait_if_idle()
+
+    def _watch_reading(self) -> None:
+        self.waiting.pop(self, None)
+        self.unread[self] = None
+        self._looked_at, self._left_to_read = self.loop.time(), self.transport.get_write_buffer_size()
+        self._look = self.loop.call_later(max(self._reading_s, _LOOK_S), self._look_at_reading)
+
+    def _look_at_reading(self) -> None:
+        """Ends the connection if its client reads too slowly."""
+        self._count_reading()
+        if self._reading_s > 0:
+            self._look = self.loop.call_later(max(self._reading_s, _LOOK_S), self._look_at_reading)
+        else:
+            self.transport.abort()
+
+    def _count_reading(self) -> None:
+        """Counts the time since the last look, and for the client what it has read since."""
+        now, left = self.loop.time(), self.transport.get_write_buffer_size()
+        gained = max(self._left_to_read - left, 0) / limits.SLOWEST_ANSWER_BYTES_A_SECOND
+        self._reading_s = min(self._reading_s - (now - self._looked_at) + gained, limits.UNREAD_ANSWER_S)
+        self._looked_at, self._left_to_read = now, left
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Does not count the time in which the last answer waits to be read: the next request may be behind it."""
+        if self.flow.write_paused:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
 
     # --- what arrives -------------------------------------------------------------------------------------------
 
@@ -208,8 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
-            self.waiting[self] = None
+        self._wait_if_idle()
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -219,7 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._patience = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._has_call or self.flow.write_paused:
             self._await_head()  # another request of this connection is being answered
         elif self._parsing == "nothing":
             self.transport.close()  # nothing was asked
@@ -245,6 +298,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return message
 
         async def answer(message: Any) -> None:
+            await self._drained()  # not by uvicorn, which writes after it even if the connection was closed meanwhile
             if self.transport.is_closing():
                 cycle.disconnected = True  # uvicorn learns it later, or for one request of several; a write would raise
             if cycle.more_body and message["type"] == "http.response.start":
@@ -252,6 +306,7 @@ class BoundedProtocol(HttpToolsProtocol):
             await send(message)
 
         try:
+            await self._drained()  # the answer before it; this one's body is not read meanwhile
             await self._behind(scope, read, answer)
         except asyncio.CancelledError:
             if not self._is_stopping:
@@ -259,6 +314,11 @@ class BoundedProtocol(HttpToolsProtocol):
             # The time for answers is over. What becomes of the call is not known, so that no answer would be true.
             cycle.disconnected = True
             self.transport.abort()
+
+    async def _drained(self) -> None:
+        """Returns once the client has read enough of its answers, or the connection is closed."""
+        while self.flow.write_paused:
+            await self.flow.drain()
 
     def _check_stopping(self, cycle: RequestResponseCycle) -> None:
         """Raises Stopping if the server stops and the rest of the body would have to be waited for."""
@@ -276,7 +336,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         metrics.answered("unread", "unmatched", status, 0.0)
-        if cycle is not None and not cycle.response_complete:
+        if self._has_call:
             if cycle.response_started or self._parsing != "body":  # its answer would be taken for another's
                 self.transport.abort()
                 return
@@ -292,6 +352,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._parsing == "nothing":
             self._parsing = "head"  # something may be on its way
         self.transport.close()
+
+
+class _Flow(FlowControl):
+    """Reads no request ahead while the answers before it wait to be read."""
+
+    def resume_reading(self) -> None:
+        if not self.write_paused:
+            super().resume_reading()
 
 
 class _Lingering:
@@ -314,4 +382,4 @@ class _Lingering:
 
 def bounded(times: HttpLimits) -> type[BoundedProtocol]:
     """The protocol of one server."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"times": times, "waiting": {}})
+    return type("BoundedProtocol", (BoundedProtocol,), {"times": times, "waiting": {}, "unread": {}})

@@ -32,6 +32,11 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
     "a connection without a call (`SUBLEDGER_KEEP_ALIVE_S`)": (("keep_alive_s",), f"{TIMES.keep_alive_s} s"),
     "calls of a connection ahead of their turn": (("MAX_PIPELINED",), str(limits.MAX_PIPELINED)),
     "connections of a server (`SUBLEDGER_CONNECTIONS`)": (("connections",), str(TIMES.connections)),
+    "time that an answer waits for its client to read more of it": (
+        ("UNREAD_ANSWER_S", "SLOWEST_ANSWER_BYTES_A_SECOND"),
+        f"{limits.UNREAD_ANSWER_S:g} s, "
+        f"and {(1 << 20) // limits.SLOWEST_ANSWER_BYTES_A_SECOND} s for each MiB that is read",
+    ),
     "events of one call": (("MAX_EVENTS",), f"{limits.MAX_EVENTS:,}"),
     "JSON of a body": (
         ("MAX_VALUES", "MAX_VALUES_OF_ROWS", "MAX_JSON_DEPTH"),

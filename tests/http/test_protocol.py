@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from api import limits, protocol
+from api import limits
 from api.limits import HttpLimits
 from api.protocol import BoundedProtocol
 from api.service import Subledger
@@ -194,44 +194,69 @@ async def long_answer(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 class Watched(BoundedProtocol):
-    """Counts how often the server has looked, and what it has ended for reading nothing."""
+    """Counts how often the server has looked, and says when a connection has ended."""
 
     looks = 0
     gone = threading.Event()
 
-    def _look_at_reading(self, waiting: int) -> None:
+    def _look_at_reading(self) -> None:
         type(self).looks += 1
-        super()._look_at_reading(waiting)
+        super()._look_at_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone.set()
         super().connection_lost(exc)
 
 
+class Answering:
+    """A server of an application of the test's own, in a thread."""
+
+    def __init__(self, app: Any, stack: ExitStack, *, loop: Callable[[], Any] | None = None, **times: Any) -> None:
+        its = {"times": HttpLimits(**times), "waiting": {}, "unread": {}, "looks": 0, "gone": threading.Event()}
+        self.protocol = type("Watched", (Watched,), its)
+        self._stack, self._loop = stack, loop
+        self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.server = uvicorn.Server(
+            uvicorn.Config(app, http=self.protocol, ws="none", lifespan="off", access_log=False, log_config=None)
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        stack.callback(self.close)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._loop) as runner:
+            runner.run(self.server.serve(sockets=[self._listener]))
+
+    def connect(self, *calls: str) -> socket.socket:
+        """A connection on which so much was asked for."""
+        connection = self._stack.enter_context(socket.create_connection(self._listener.getsockname(), timeout=GUARD_S))
+        for call in calls:
+            connection.sendall(f"GET /{call} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        return connection
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self._thread.join()
+
+
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Watched], socket.socket]]:
-    """A connection on which a long answer was asked for, and whose server is soon tired of one who does not read."""
-    monkeypatch.setattr(protocol, "_UNREAD_ANSWER_S", 2.0)
-    watched = type("Watched", (Watched,), {"times": HttpLimits(), "waiting": {}, "looks": 0, "gone": threading.Event()})
-    config = uvicorn.Config(
-        long_answer, http=watched, ws="none", lifespan="off", access_log=False, log_level="critical", loop="asyncio"
-    )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-        thread.start()
-        with socket.create_connection(listener.getsockname(), timeout=GUARD_S) as connection:
-            connection.sendall(GET + b"\r\n")
-            yield watched, connection
-        server.should_exit = True
-        thread.join()
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
-def test_an_answer_that_is_read_slowly_is_not_cut(answering: tuple[type[Watched], socket.socket]) -> None:
-    watched, connection = answering
-    received, pieces = 0, 0
+@pytest.fixture
+def tired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is soon tired of one who does not read."""
+    monkeypatch.setattr(limits, "UNREAD_ANSWER_S", 2.0)
+
+
+def test_an_answer_that_is_read_slowly_is_not_cut(tired: None, stack: ExitStack) -> None:
+    served = Answering(long_answer, stack)
+    connection, watched = served.connect("long"), served.protocol
+    received = 0
     while piece := connection.recv(1 << 20):
-        received, pieces = received + len(piece), pieces + 1
+        received += len(piece)
         if watched.looks < 3:  # slowly, until the server has looked a few times; then as fast as it goes
             watched.gone.wait(0.1)
         if received >= len(ANSWER):
@@ -240,11 +265,118 @@ def test_an_answer_that_is_read_slowly_is_not_cut(answering: tuple[type[Watched]
     assert watched.looks >= 1, "it took longer than a client may read nothing"
 
 
-def test_an_answer_of_which_nothing_is_read_is_cut(answering: tuple[type[Watched], socket.socket]) -> None:
-    watched, connection = answering
-    assert watched.gone.wait(GUARD_S)
-    received = 0
+def test_an_answer_of_which_nothing_is_read_is_cut(tired: None, stack: ExitStack) -> None:
+    served = Answering(long_answer, stack)
+    connection = served.connect("long")
+    assert served.protocol.gone.wait(GUARD_S)
+    assert len(all_of(connection)) < len(ANSWER)
+
+
+def test_an_answer_that_is_read_at_less_than_the_lowest_rate_is_cut_although_something_is_read(
+    tired: None, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOWEST_ANSWER_BYTES_A_SECOND", 1 << 40)  # no client is so fast
+    served = Answering(long_answer, stack)
+    connection, received = served.connect("long"), 0
+    while not served.protocol.gone.wait(0.01):
+        received += len(connection.recv(1 << 15))
+        assert received < len(ANSWER), "it was read to its end"
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """All that is received until the connection is closed, or reset."""
+    received = bytearray()
     with suppress(ConnectionResetError):
         while piece := connection.recv(1 << 20):
-            received += len(piece)
-    assert received < len(ANSWER)
+            received += piece
+    return bytes(received)
+
+
+def test_clients_that_do_not_read_what_needs_no_key_keep_nobody_out(serve: Serve) -> None:
+    served = serve(connections=3)
+    unread = []
+    for _ in range(3):
+        unread.append(served.connect())
+        unread[-1].sendall(b"GET /reference/swagger-ui-bundle.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 12)
+        until(lambda: len(served.protocol.unread) == len(unread))
+    [first, *others] = served.protocol.unread
+    assert served.ask(GET + b"Connection: close\r\n\r\n")[0] == 200
+    assert list(served.protocol.unread) == others, "the one that had waited longest to be read"
+    assert first not in served.server.server_state.connections
+
+
+def test_no_request_is_read_ahead_while_its_client_does_not_read_and_it_is_answered_later(stack: ExitStack) -> None:
+    served = Answering(long_answer, stack, keep_alive_s=1)
+    connection = served.connect("one", "two")
+    until(lambda: len(served.protocol.unread) == 1)
+    [unread] = served.protocol.unread
+    connection.sendall(GET)  # the rest of it comes once two answers are read
+    assert unread.flow.read_paused
+    for _ in range(2):
+        read_answer(connection)
+    connection.sendall(b"Connection: close\r\n\r\n")
+    read_answer(connection)
+    assert all_of(connection) == b""
+
+
+def read_answer(connection: socket.socket) -> None:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+    left = len(ANSWER)
+    while left:
+        piece = connection.recv(min(left, 1 << 20))
+        assert piece, "it was cut"
+        left -= len(piece)
+
+
+def test_a_pipelined_call_in_hand_makes_no_room_for_another_connection(stack: ExitStack) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["path"] == "/held":
+            held.set()
+            await asyncio.to_thread(release.wait)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    served = Answering(app, stack, connections=1)
+    stack.callback(release.set)
+    connection = served.connect()
+    connection.sendall(GET + b"\r\n" + b"GET /held HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    assert held.wait(GUARD_S)
+    refused(answer_of(served.connect()), 503, "too_many_connections")
+    release.set()
+    assert all_of(connection).count(b"200 OK") == 2
+
+
+def test_a_connection_that_the_server_closes_in_the_midst_of_an_answer_leaves_no_traceback(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    uvloop = pytest.importorskip("uvloop")  # asyncio's own loop takes what is written to a closed connection
+    ended = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/short":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+            return
+        try:
+            await send({"type": "http.response.start", "status": 200})
+            for _ in range(64):
+                await send({"type": "http.response.body", "body": ANSWER[: 1 << 20], "more_body": True})
+            await send({"type": "http.response.body"})
+        finally:
+            ended.set()
+
+    served = Answering(app, stack, connections=1, loop=uvloop.new_event_loop)
+    connection = served.connect("long", "long")  # uvicorn tells the last request alone that its connection was lost
+    until(lambda: len(served.protocol.unread) == 1)
+    other = served.connect("short")
+    assert other.recv(12) == b"HTTP/1.1 200"
+    assert ended.wait(GUARD_S)
+    assert len(all_of(connection)) < len(ANSWER)
+    served.close()
+    assert [
+        record.getMessage() for record in caplog.records if record.name == "uvicorn.error" and record.exc_info
+    ] == []
