@@ -364,15 +364,16 @@ def record(
     """
     service = connect()
     rejected_path = Path("stdin.rejected.jsonl" if file == "-" else f"{file}.rejected.jsonl")
-    refusals, rejects = Refusals(), RejectedLines(rejected_path, partial(_warn_of_file, rejected_path))
+    refusals, warn = Refusals(), partial(_warn_of_file, rejected_path)
     if file == "-":
+        rejects = RejectedLines(rejected_path, warn, read=sys.stdin.buffer)
         counts = _record_lines(service, ledger, by, EventLines(sys.stdin.buffer, file), rejects, None, refusals)
     else:
         path = Path(file)
         if not path.is_file():
             raise InvalidInput(f"there is no file {file}", field="FILE", expected="a file, or -", found=file)
         with path.open("rb") as lines:
-            reading = EventLines(lines, file)
+            reading, rejects = EventLines(lines, file), RejectedLines(rejected_path, warn, read=lines)
             counts = _record_lines(service, ledger, by, reading, rejects, path.stat().st_size, refusals)
     if json_:
         print_json(counts)
@@ -405,15 +406,15 @@ def _record_lines(
     with rejects, terminal.progress("recording", size) as show:
         while reading.batch:
             batch, kept, inputs = reading.batch, reading.kept, reading.inputs
+            texts = [line.strip(b"\r\n") for _, line in kept]
             try:
                 outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
+                outcomes = service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=by, way=way)
             except Unavailable:
                 err.print(f"stopped after {counted(counts)}; record the file again: what is recorded is a duplicate")
                 raise
             if not inputs:
                 reading.read_on()
-            texts = [line.strip(b"\r\n") for _, line in kept]
-            outcomes = service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=by, way=way)
             for (number, line), outcome in zip(kept, outcomes, strict=True):
                 if outcome.status == RECORDED:
                     counts["recorded"] += 1

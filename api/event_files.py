@@ -8,15 +8,16 @@ Owns: reading the lines, the file of rejected lines. Does not own: recording the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
 from typing import IO, Final, Self
 
+from api.files import Replacement
 from api.service import read_input
 from subledger.errors import InvalidInput, InvalidJson, SubledgerError
 from subledger.json_text import loads
@@ -71,52 +72,74 @@ class Refusals:
 
 
 class RejectedLines:
-    """FILE.rejected.jsonl, which is there at the end only if it has a line.
+    """FILE.rejected.jsonl, written in the place of the one of an earlier run as the run ends.
+
+    A run without a rejected line leaves none: what was rejected before is recorded, and would only be sent again. But
+    the file that the run itself reads, ``read``, is never removed. A run that stops midway leaves what was there.
 
     Rejected lines are stored in the database first. If the file cannot be written, ``warn`` is called, once, and
     recording goes on: a folder that is read-only is no reason to refuse events.
     """
 
-    def __init__(self, path: Path, warn: Callable[[OSError], None]) -> None:
+    def __init__(self, path: Path, warn: Callable[[OSError], None], *, read: IO[bytes] | None = None) -> None:
         self._path = path
         self._warn = warn
-        self._file: IO[bytes] | None = None
+        self._read = read
+        self._replacement: Replacement | None = None
+        self._empty = True
         self.complete = True
 
     def __enter__(self) -> Self:
         try:
-            self._file = self._path.open("wb")
+            self._replacement = Replacement(self._path)
         except OSError as error:
             self._give_up(error)
         return self
 
     def write(self, line: bytes) -> None:
         """Adds a line, while the file can be written."""
-        if self._file is None:
+        if self._replacement is None:
             return
+        self._empty = False
         try:
-            self._file.write(line)
+            self._replacement.file.write(line)
         except OSError as error:
             self._give_up(error)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._file is None:
+        if self._replacement is None:
+            return
+        if kind is not None:
+            self._replacement.discard()
             return
         try:
-            self._file.close()  # what is buffered is written now, and may fail as any write
-            if self._path.is_file() and not self._path.stat().st_size:
+            if not self._empty:
+                self._replacement.publish()  # what is buffered is written now, and may fail as any write
+                return
+            self._replacement.discard()
+            if self._path.is_file() and not _is_at(self._read, self._path):
                 self._path.unlink()
         except OSError as fault:
             self._give_up(fault)
 
     def _give_up(self, error: OSError) -> None:
-        file, self._file = self._file, None
+        replacement, self._replacement = self._replacement, None
+        if replacement is not None:
+            replacement.discard()
         if self.complete:
             self.complete = False
             self._warn(error)
-        if file is not None:
-            with suppress(OSError):
-                file.close()
+
+
+def _is_at(file: IO[bytes] | None, path: Path) -> bool:
+    """True if an open file is the one at a path."""
+    if file is None:
+        return False
+    try:
+        descriptor = file.fileno()
+    except OSError:  # it is no file of the system's
+        return False
+    return os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def read_line(line: bytes, number: int) -> Input:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
 
 from api.documents import money, outcome
-from subledger.errors import InvalidInput
+from api.rejecting import Retried
+from subledger.errors import InvalidInput, SubledgerError
 from subledger.events import format_time
 from subledger.json_text import loads
 from subledger.money import format_credits
-from subledger.store.batch import DUPLICATE, RECORDED, REJECTED, WAITING, Outcome
+from subledger.store.batch import DUPLICATE, RECORDED, REJECTED, WAITING
 from subledger.store.rejections import Kept, Step
 
 Document = dict[str, Any]
@@ -81,8 +82,17 @@ def whole_rejection(kept: Kept, history: Sequence[Step]) -> Document:
     }
 
 
-def retried(answers: Sequence[tuple[str, Outcome]], *, not_whole: int) -> Document:
-    """Outcomes of rejected events that were recorded again; ``not_whole``: so many could not be."""
-    items = [{"rejection_id": name, **outcome(each)} for name, each in answers]
+def retried(found: Retried, *, not_whole: int, problem: Callable[[SubledgerError], Document]) -> Document:
+    """Outcomes of rejected events that were recorded again; ``not_whole``: so many could not be.
+
+    ``not_done`` and ``error``: how many were not reached because of a fault, and the fault; 0 and null without one.
+    """
+    items = [{"rejection_id": name, **outcome(each)} for name, each in found.answers]
     counts = Counter(item["status"] for item in items)
-    return {"items": items, **{status: counts[status] for status in _STATUSES}, "not_whole": not_whole}
+    return {
+        "items": items,
+        **{status: counts[status] for status in _STATUSES},
+        "not_whole": not_whole,
+        "not_done": found.not_done,
+        "error": problem(found.error) if found.error is not None else None,
+    }

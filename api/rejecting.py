@@ -16,7 +16,15 @@ import msgspec
 import structlog
 
 from api import metrics
-from subledger.errors import InvalidInput, InvalidValue, RejectionCut, RejectionsChanged, TooLarge
+from subledger.errors import (
+    DatabaseUnavailable,
+    InvalidInput,
+    InvalidValue,
+    RejectionCut,
+    RejectionsChanged,
+    TooLarge,
+    Unavailable,
+)
 from subledger.events import check_texts
 from subledger.json_text import loads
 from subledger.persons import NOBODY, kept_name
@@ -36,6 +44,8 @@ MAX_DISMISSED: Final = 10_000
 """Rejections that one call dismisses."""
 MAX_RETRIED: Final = 1_000
 """Rejections that one call records again."""
+RETRY: Final = "retry"
+"""The channel of what is recorded again and refused once more."""
 _AT_A_TIME: Final = 4
 _RETRIED_AT_ONCE: Final = 500
 _RETRIED_BYTES: Final = 8 * 1024 * 1024
@@ -43,6 +53,17 @@ _RETRIED_BYTES: Final = 8 * 1024 * 1024
 
 def _nothing(_: int) -> None:
     pass
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcomes of rejections that were recorded again, by id.
+
+    ``error``: the fault that stopped it midway, before ``not_done`` of them were recorded, or refused and stored again.
+    """
+
+    answers: list[tuple[str, Outcome]]
+    not_done: int = 0
+    error: Unavailable | None = None
 
 
 class RejectedEvents:
@@ -63,13 +84,23 @@ class RejectedEvents:
     ) -> list[Outcome]:
         """Keeps the rejected among some outcomes, whose texts ``sent`` returns by number; they then have their ids.
 
-        Whoever answers somebody calls this first. Without a rejected one it costs nothing.
+        Whoever answers somebody calls this first. Without a rejected one it costs nothing. Raises Unavailable; what is
+        recorded stays so.
         """
         numbers = [number for number, outcome in enumerate(outcomes) if outcome.status == REJECTED]
         if not numbers:
             return outcomes
         refusals = {number: _refusal(outcomes[number], sent(number)) for number in numbers}
-        kept = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
+        try:
+            kept = self._keeper.keep(ledger, list(refusals.values()), sender=sender, way=way)
+        except Unavailable as error:
+            if len(numbers) == len(outcomes):
+                raise
+            raise DatabaseUnavailable(
+                f"the refused events of this call could not be stored ({error.code}), while its other events are "
+                "recorded or wait for approval; send the same events again: what is recorded is a duplicate",
+                expected="the same events, later",
+            ) from error
         metrics.rejected(each.code for each in refusals.values())
         answered = list(outcomes)
         for number, each in refusals.items():
@@ -111,31 +142,42 @@ class RejectedEvents:
         dismissals.check_retriable(found)
         if found.sent is None or not found.whole:
             raise _cut(found, self._bounds)
-        [outcome] = self._retry(ledger, [found.sent], by)
+        sent = found.sent
+        outcomes = self._gatherer.record(ledger, [self._read(sent)], by=by)
+        [outcome] = self.keep(ledger, outcomes, lambda _: sent, sender=by, way=RETRY)
         return outcome
 
     def retry_seen(
         self, ledger: str, seen: Sequence[rejections.Open], *, by: str, done: Callable[[int], None] = _nothing
-    ) -> list[tuple[str, Outcome]]:
+    ) -> Retried:
         """Records open rejections, some at a time and in their order.
 
         Those that are not kept whole, or dismissed meanwhile, are left out. ``done`` is called with how many have been.
+        A fault after the first ones stops it, and is returned with what has become of them: they are recorded.
+
+        Raises Unavailable; then nothing was recorded that is known of.
         """
         answers: list[tuple[str, Outcome]] = []
-        for chunk in _chunks([each for each in seen if each.whole]):
-            with self._database.read() as connection:
-                texts = rejections.texts(connection, ledger, chunk)
-            still = [name for name in chunk if name in texts]
-            if not still:
-                continue
-            outcomes = self._retry(ledger, [texts[name] for name in still], by)
+        chunks = list(_chunks([each for each in seen if each.whole]))
+        for number, chunk in enumerate(chunks):
+            settled: list[tuple[str, Outcome]] = []
+            try:
+                with self._database.read() as connection:
+                    texts = rejections.texts(connection, ledger, chunk)
+                still = [name for name in chunk if name in texts]
+                sent = [texts[name] for name in still]
+                outcomes = self._gatherer.record(ledger, [self._read(text) for text in sent], by=by)
+                settled = [each for each in zip(still, outcomes, strict=True) if each[1].status != REJECTED]
+                outcomes = self.keep(ledger, outcomes, sent.__getitem__, sender=by, way=RETRY)
+            except Unavailable as error:
+                answers += settled
+                if not answers:
+                    raise
+                not_done = sum(len(each) for each in chunks[number:]) - len(settled)
+                return Retried(answers=answers, not_done=not_done, error=error)
             answers += zip(still, outcomes, strict=True)
             done(len(answers))
-        return answers
-
-    def _retry(self, ledger: str, texts: list[bytes], by: str) -> list[Outcome]:
-        outcomes = self._gatherer.record(ledger, [self._read(text) for text in texts], by=by)
-        return self.keep(ledger, outcomes, texts.__getitem__, sender=by, way="retry")
+        return Retried(answers=answers)
 
     def open_ones(
         self, ledger: str, chosen: rejections.Chosen, *, limit: int, expected: int | None = None

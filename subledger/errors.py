@@ -817,7 +817,8 @@ class DatabaseUnavailable(Unavailable):
     """The database does not answer.
 
     Nothing is half-written. Where the connection was lost in the midst of the commit, all of the batch may be
-    recorded: the same event sent again is then a duplicate.
+    recorded: the same event sent again is then a duplicate. So it is where events are recorded, and the refused ones of
+    the same call could not be stored; the message says so.
     """
 
     code = "database_unavailable"

@@ -8,11 +8,12 @@ import typer
 
 from api import documents, rejected_documents, terminal
 from api.commands.approvals import By, whoami
+from api.rejecting import Retried
 from api.service import Subledger
 from api.settings import connect
 from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
 from projections.rejected import summary, sums
-from subledger.errors import InvalidInput
+from subledger.errors import InvalidInput, SubledgerError
 from subledger.store import rejections
 from subledger.store.ledgers import ledger_head
 
@@ -194,7 +195,7 @@ def rejected_retry(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Records rejected events as they are kept; those still refused stay open. Exit 3 if one is.
+    """Records rejected events as they are kept; those still refused stay open. Exit 3 if one is, 4 after a fault.
 
     A corrected event is recorded as any event, under its source and id. A dismissed one is reopened first.
 
@@ -204,12 +205,13 @@ def rejected_retry(
     service = connect()
     seen = _seen(service, ledger, rejection, from_, to, only, every)
     if seen is None:
-        answers = [(name, service.rejected.retry(ledger, name, by=by)) for name in rejection or ()]
-        document = rejected_documents.retried(answers, not_whole=0)
+        found = Retried(answers=[(name, service.rejected.retry(ledger, name, by=by)) for name in rejection or ()])
+        not_whole = 0
     else:
         with terminal.progress("retrying", len(seen)) as show:
-            answers = service.rejected.retry_seen(ledger, seen, by=by, done=show)
-        document = rejected_documents.retried(answers, not_whole=len(seen) - len(answers))
+            found = service.rejected.retry_seen(ledger, seen, by=by, done=show)
+        not_whole = len(seen) - len(found.answers) - found.not_done
+    document = rejected_documents.retried(found, not_whole=not_whole, problem=SubledgerError.as_document)
     if json_:
         print_json(document)
     else:
@@ -220,6 +222,10 @@ def rejected_retry(
         table(None, ("rejection", "id", "status", "position", "code"), rows, right=(3,))
     if document["not_whole"]:
         err.print(f"{document['not_whole']} are not stored completely: send them again from their source")
+    if found.error is not None:
+        reason = f"{found.error.code}: {found.error.message}"
+        err.print(f"{found.not_done} were not done and stay open, retry them later: {reason}", markup=False)
+        raise typer.Exit(terminal.UNAVAILABLE)
     if document["rejected"]:
         raise typer.Exit(terminal.SOME_REJECTED)
 

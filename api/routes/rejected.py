@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents, rejected_documents
 from api.access import Access
+from api.problems import document_of
 from api.rejecting import MAX_DISMISSED, MAX_REASON, MAX_RETRIED
 from api.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, check_day, needs
 from api.routes.guarded import Router
@@ -135,12 +136,17 @@ def retry_many(
 
     Nothing is done unless there are as many as the caller says. Those that are refused once more stay open. Those
     that are not kept whole are left out: send them from their source.
+
+    They are recorded some at a time. A fault after the first ones ends the call: it answers what has become of these,
+    with the number of the others, `not_done`, and the fault, `error`. The others stay open. 429 and 503 say that
+    none was done.
     """
     seen = service.rejected.open_ones(
         ledger, _on(_zone(service, ledger), choice), limit=MAX_RETRIED, expected=body.rejections
     )
-    answers = service.rejected.retry_seen(ledger, seen, by=caller)
-    return rejected_documents.retried(answers, not_whole=len(seen) - len(answers))
+    found = service.rejected.retry_seen(ledger, seen, by=caller)
+    not_whole = len(seen) - len(found.answers) - found.not_done
+    return rejected_documents.retried(found, not_whole=not_whole, problem=document_of)
 
 
 @router.post("/dismiss", dependencies=[needs(Access.CONTROLLER)], responses=_CHANGED)

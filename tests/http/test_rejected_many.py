@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
@@ -18,10 +21,12 @@ from api.app import create_app
 from api.keys import create_key
 from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
 from api.service import Subledger
-from subledger.errors import RejectionsChanged
+from subledger.errors import DatabaseUnavailable, RejectionsChanged, Stopping
 from subledger.rejections import MAX_SENT
 from subledger.store import rejections
+from subledger.store.database import Database
 from subledger.store.rejections import ALL, OPEN, STATES, Chosen
+from subledger.store.timeouts import Timeouts
 from tests.conftest import NewLedger, cloud_event
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
@@ -154,7 +159,7 @@ def test_what_was_refused_together_is_recorded_again_in_the_order_of_its_time(
     service.record(ledger, days)
     service.record(ledger, [buy()])
     seen = service.rejected.open_ones(ledger, Chosen(), limit=10)
-    outcomes = service.rejected.retry_seen(ledger, seen, by="ann")
+    outcomes = service.rejected.retry_seen(ledger, seen, by="ann").answers
     assert [outcome.event_id for _, outcome in outcomes] == ["u11", "u12", "u13", "u14", "u15"]
     assert [outcome.status for _, outcome in outcomes] == ["recorded"] * 2 + ["rejected"] * 3
 
@@ -165,8 +170,92 @@ def test_what_is_dismissed_after_it_was_seen_is_not_recorded_again(service: Subl
     service.record(ledger, [buy()])
     seen = service.rejected.open_ones(ledger, Chosen(), limit=10)
     service.rejected.dismiss(ledger, seen[0].rejection_id, "a test", by="carol")
-    [(name, outcome)] = service.rejected.retry_seen(ledger, seen, by="ann")
+    [(name, outcome)] = service.rejected.retry_seen(ledger, seen, by="ann").answers
     assert (name, outcome.status) == (seen[1].rejection_id, "recorded")
+
+
+@pytest.fixture
+def own(owner_url: str) -> Iterator[Subledger]:
+    """A service that can be stopped, and does not wait long for the locks of others."""
+    database = Database(owner_url, timeouts=Timeouts(lock_timeout_s=0.2))
+    yield Subledger(database)
+    database.close()
+
+
+def test_a_retry_that_is_ended_midway_answers_what_it_has_done(
+    own: Subledger, service: Subledger, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    service.record(ledger, [use(f"u{n}") for n in range(700)])
+    service.record(ledger, [buy(credits="400")])
+    seen = service.rejected.open_ones(ledger, Chosen(), limit=1_000)
+
+    def stop(_: int) -> None:
+        own.gatherer.stop()
+
+    found = own.rejected.retry_seen(ledger, seen, by="ann", done=stop)
+    assert [name for name, _ in found.answers] == [each.rejection_id for each in seen[:500]]
+    assert Counter(outcome.status for _, outcome in found.answers) == {"recorded": 400, "rejected": 100}
+    assert (found.not_done, type(found.error)) == (200, Stopping)
+    with pytest.raises(Stopping):
+        own.rejected.retry_seen(ledger, seen[500:], by="ann")
+
+
+@contextmanager
+def nobody_keeps(url: str, rejection_id: str) -> Iterator[None]:
+    """Somebody else's lock on a rejection, so that it cannot be counted once more."""
+    with psycopg.connect(url) as other:
+        other.execute("SELECT 1 FROM rejected_events WHERE rejection_id = %s FOR UPDATE", (rejection_id,))
+        yield
+
+
+def test_a_retry_whose_refused_ones_cannot_be_stored_answers_which_are_recorded(
+    own: Subledger, service: Subledger, owner_url: str, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    outcomes = service.record(ledger, [use("u1"), use("u2", customer="bob")])
+    service.record(ledger, [buy()])
+    app = create_app(own, open_on_loopback=True)
+    client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000))
+    with nobody_keeps(owner_url, outcomes[1].rejection_id or ""):
+        answer = client.post(f"/v1/ledgers/{ledger}/rejected/retry", json={"rejections": 2})
+        assert (answer.status_code, answer.json()["recorded"], answer.json()["not_done"]) == (200, 1, 1)
+        assert [item["id"] for item in answer.json()["items"]] == ["u1"]
+        assert (answer.json()["error"]["code"], answer.json()["error"]["retryable"]) == ("database_unavailable", True)
+        nothing = client.post(f"/v1/ledgers/{ledger}/rejected/retry", json={"rejections": 1})
+        assert (nothing.status_code, nothing.json()["code"]) == (503, "ledger_locked")
+    done = client.post(f"/v1/ledgers/{ledger}/rejected/retry", json={"rejections": 1}).json()
+    assert (done["rejected"], done["not_done"], done["error"]) == (1, 0, None)
+
+
+def test_the_command_says_what_was_not_done_and_why(
+    run: Callable[..., Result], service: Subledger, owner_url: str, new_ledger: NewLedger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ledger = new_ledger()
+    outcomes = service.record(ledger, [use("u1"), use("u2", customer="bob")])
+    service.record(ledger, [buy()])
+    monkeypatch.setenv("SUBLEDGER_LOCK_TIMEOUT_S", "0.2")
+    with nobody_keeps(owner_url, outcomes[1].rejection_id or ""):
+        done = run("rejected", "retry", "--all", "--ledger", ledger, "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["recorded"], document["not_done"]) == (4, 1, 1), done.stderr
+    assert document["error"]["code"] == "database_unavailable"
+    assert "1 were not done and stay open, retry them later: database_unavailable: " in done.stderr
+
+
+def test_a_fault_in_storing_the_refused_ones_says_that_the_others_are_recorded(
+    own: Subledger, service: Subledger, owner_url: str, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    [outcome] = service.record(ledger, [use("u2", customer="bob")])
+    with (
+        nobody_keeps(owner_url, outcome.rejection_id or ""),
+        pytest.raises(DatabaseUnavailable, match="other events are recorded") as caught,
+    ):
+        own.record(ledger, [buy(), use("u2", customer="bob")])
+    assert "nothing was done" not in caught.value.message
+    assert service.record(ledger, [buy()])[0].status == "duplicate"
 
 
 def test_more_than_may_be_chosen_at_once_are_none(service: Subledger, new_ledger: NewLedger) -> None:
