@@ -170,7 +170,7 @@ def plan(service: Subledger, ledger: str, asked: balances.OfCustomer, query: str
             view.connection.execute(text(f"SET LOCAL enable_{way} = off"))
         parameters = {
             **asked.parameters, "ledger": ledger, "as_of": view.as_of, "known_at": None, "position": view.position,
-            "due_by": None, "due_of": None,
+            "due_by": None, "due_block": None, "due_of": None,
         }  # fmt: skip
         found = view.connection.exec_driver_sql(f"EXPLAIN {statement_of(query)}", parameters)
         return "\n".join(found.scalars())
