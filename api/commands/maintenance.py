@@ -20,6 +20,7 @@ from api.checkpoint_log import note_restored, seen_of
 from api.commands.approvals import By, whoami
 from api.demo.run import run_demo
 from api.protocol import bounded
+from api.routes.reference import document_text
 from api.settings import connect, http_limits, is_embedded, private_home, stopping_time, watched
 from api.stopping import Server
 from api.terminal import Json, LedgerOption, err, out, print_json, shown
@@ -163,6 +164,7 @@ def serve(
         app, ending, host=host, port=port, log_level="info", access_log=False, http=bounded(times), ws="none",
         timeout_keep_alive=times.keep_alive_s,
     )  # fmt: skip
+    document_text(app)  # now, as nobody waits yet
     err.print(f"Serving on {_address(listening)}. Stop with Ctrl-C.")
     # Modules and routes live as long as the process. Each full collection looked at all of them, and nothing else ran
     # meanwhile.

@@ -42,14 +42,15 @@ async def front_door() -> RedirectResponse:
 
 @router.get(f"/{_DOCUMENT}")
 async def document(request: Request) -> Response:
-    """The OpenAPI document: built by the first call, in a thread, and kept."""
+    """The OpenAPI document: built once, by the first call that wants it if a server has not, and kept."""
     text: bytes | None = request.app.state.openapi_text
     if text is None:
-        text = await run_in_threadpool(_rendered, request.app)
+        text = await run_in_threadpool(document_text, request.app)
     return Response(text, media_type="application/json")
 
 
-def _rendered(app: FastAPI) -> bytes:
+def document_text(app: FastAPI) -> bytes:
+    """The text of the OpenAPI document. Building it takes a good part of a second, and much of that holds others up."""
     with _BUILDING:
         if app.state.openapi_text is None:
             app.state.openapi_text = bytes(JSONResponse(app.openapi()).body)
