@@ -1,4 +1,4 @@
-"""Worked examples as an accountant writes them: every ``*.txt`` file here, read and checked line by line.
+"""Worked examples as an accountant writes them: every ``*.txt`` file in the folders here, read line by line.
 
 A file says in words what happened, day by day, and then, in tables, what the books must show. ``README.md`` beside
 it explains the words. Each file runs under every posting policy that it does not rule out. Balances in the functional
@@ -31,7 +31,7 @@ from tests.conftest import FAR, NewLedger
 from tests.examples.grammar import FORMS, read_line
 
 HERE = Path(__file__).parent
-FILES = sorted(HERE.glob("*.txt"))
+FILES = sorted(HERE.glob("*/*.txt"))
 TABLES = ("as of", "block ", "credits of ")
 SETTINGS = {"title": "", "currency": "USD", "policies": " ".join(SHIPPED_POLICIES), "late usage": "new"}
 
@@ -201,7 +201,7 @@ def read(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def _cases() -> list[Any]:
     return [
-        pytest.param(path, policy, id=f"{path.stem}-{policy}")
+        pytest.param(path, policy, id=f"{path.parent.name}-{path.stem}-{policy}")
         for path in FILES
         for policy in read(path)[0]["policies"].split()
     ]
@@ -276,6 +276,12 @@ def test_the_examples_show_every_event_with_every_entry_that_it_may_post(
     followed = {(type, kind) for type, kind in shown if kind in (*SETTLEMENTS, "breakage_estimate", "")}
     assert sorted(may_post - shown) == []
     assert sorted(shown - may_post - followed) == []
+
+
+def test_every_example_lies_in_a_folder_that_the_readme_names() -> None:
+    readme = (HERE / "README.md").read_text("utf-8")
+    assert sorted(HERE.rglob("*.txt")) == FILES
+    assert [name for name in sorted({path.parent.name for path in FILES}) if f"| `{name}/` |" not in readme] == []
 
 
 def test_the_readme_explains_every_form_of_a_line() -> None:

@@ -1,7 +1,7 @@
 """The report of breakage pools from the outside: the proportional method as an accountant checks it.
 
-The pool of the example is the one of tests/examples/32-proportional-pool.txt: 100,000 issued, breakage expected at 10 %
-and then at 8 %, 27,000 redeemed each quarter; 7,000 expire in the end.
+The pool is the one of tests/examples/pools/proportional-pool.txt: 100,000 issued, breakage expected at 10 % and then at
+8 %, 27,000 redeemed each quarter; 7,000 expire in the end.
 """
 
 from __future__ import annotations
