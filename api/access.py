@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 import sqlalchemy as sa
-from fastapi.concurrency import run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 
 from subledger.errors import KeyExpired, KeyRevoked, NotAllowed, NotAuthenticated, Unavailable
 from subledger.persons import kept_name

@@ -1,7 +1,7 @@
-"""Bodies of requests: read within bounds of size and time, and decoded as JSON within bounds of shape.
+"""Bodies of requests, read within bounds of size and time.
 
 Owns: how much of a body is read, how long that may take, how much all bodies together may hold.
-Does not own: who may send one (routes.guarded asks first), what must be in it.
+Does not own: who may send one (routes.guarded asks first), the bounds of its JSON (bounded_json).
 """
 
 from __future__ import annotations
@@ -10,33 +10,22 @@ import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
-import msgspec
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api import limits
+from api.bounded_json import Bound
 from api.limits import HttpLimits
 from subledger.errors import InvalidRequest, Overloaded, RequestTimedOut, TooLarge
-from subledger.json_text import loads
 from subledger.store.collecting import collection_held_off
 
 Given = TypeVar("Given")
 Decoded = TypeVar("Decoded")
-_COUNTED_AT_ONCE = 256 << 10
-
-
-class Bound(msgspec.Struct, frozen=True):
-    """The most bytes and JSON values of a body, or of a text within it; the advice for who has more."""
-
-    most: int = limits.MAX_BODY
-    advice: str = "send less at once"
-    values: int = limits.MAX_VALUES
-    field: str = "body"
 
 
 class Bodies:
@@ -110,39 +99,6 @@ def _undisturbed(decoding: Callable[[bytes], Decoded], text: bytes) -> Decoded:
     # Many small values make no cycles; a collection among them looks at everything that there is, and finds nothing.
     with collection_held_off():
         return decoding(text)
-
-
-def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = loads) -> Any:
-    """A JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
-    _check_values(text, bound)
-    document = decoding(text)
-    level = [document] if isinstance(document, dict | list) else []
-    for _ in range(limits.MAX_JSON_DEPTH):
-        level = [
-            value
-            for node in level
-            for value in (node.values() if type(node) is dict else node)
-            if type(value) is dict or type(value) is list
-        ]
-        if not level:
-            return document
-    raise TooLarge(
-        f"the {bound.field} is nested too deep", field=bound.field, expected=f"at most {limits.MAX_JSON_DEPTH} levels"
-    )
-
-
-def _check_values(text: bytes, bound: Bound) -> None:
-    # Commas and brackets in strings count too. That is cheap, and leaves room: an event has about twenty values.
-    # In pieces, as no other thread can run while one is counted.
-    view, values = memoryview(text), 0
-    for start in range(0, len(text), _COUNTED_AT_ONCE):
-        piece = bytes(view[start : start + _COUNTED_AT_ONCE])
-        values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
-        if values > bound.values:
-            raise TooLarge(
-                f"the {bound.field} has too many values", field=bound.field,
-                expected=f"at most {bound.values} JSON values",
-            )  # fmt: skip
 
 
 def _too_large(bound: Bound) -> TooLarge:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from api.bodies import Bound, read_json
+from api.bounded_json import Bound, read_json
 from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents

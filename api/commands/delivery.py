@@ -17,7 +17,7 @@ from api.stopping import end_within
 from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
 from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.connectors import CONNECTORS
+from projections.journals.delivery.connectors import CONNECTORS, connector_named
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import DEAD, ON_ITS_WAY, State
@@ -90,7 +90,7 @@ def channel_connectors(json_: Json = False) -> None:
             "formats": list(connector.formats),
             "settings": list(connector.settings_type.__struct_fields__),
         }
-        for connector in CONNECTORS.values()
+        for connector in map(connector_named, CONNECTORS)
     ]
     if json_:
         print_json(documents.page(items, None))

@@ -14,7 +14,8 @@ from fastapi.routing import APIRoute
 
 from api import documents
 from api.access import Access
-from api.bodies import Bodies, Bound, read_json
+from api.bodies import Bodies
+from api.bounded_json import Bound, read_json
 from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
 from api.limits import MAX_EVENTS, MAX_EVENTS_BODY, MAX_VALUES_OF_ROWS
 from api.routes.dependencies import MAX_LEDGER_ID, Cursor, LedgerId, Limit, Service, Text, caller_of, needs

@@ -15,7 +15,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from api.bodies import Bodies, Bound, read_json
+from api.bodies import Bodies
+from api.bounded_json import Bound, read_json
 from api.media_types import JSON, check_body
 from api.routes.dependencies import Right
 from subledger.errors import (

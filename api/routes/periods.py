@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import documents, export_documents, media_types
 from api.access import Access
-from api.bodies import Bound
+from api.bounded_json import Bound
 from api.limits import MAX_MAPPING_BODY
 from api.routes.dependencies import Caller, LedgerId, Service, needs
 from api.routes.guarded import Router, takes_body

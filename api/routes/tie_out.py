@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import export_documents
 from api.access import Access
-from api.bodies import Bound
+from api.bounded_json import Bound
 from api.limits import MAX_TIE_OUT_BODY, MAX_VALUES_OF_ROWS
 from api.routes.dependencies import Caller, ChannelName, LedgerId, Service, needs
 from api.routes.guarded import Router, takes_body

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 import psycopg
 
-from api.cli import _record_lines as record_lines  # what `subledger record` does with the bytes of a file
+from api.commands.record import record_lines  # what `subledger record` does with the bytes of a file
 from api.event_files import BATCH as FILE_BATCH
 from api.event_files import EventLines, Refusals, RejectedLines
 from api.service import LedgerSettings, Subledger

@@ -11,7 +11,7 @@ import pytest
 
 from api.service import Subledger
 from projections.journals.delivery import by_hand
-from projections.journals.delivery.connectors import CONNECTORS
+from projections.journals.delivery.connectors import CONNECTORS, connector_named
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from projections.journals.exports import Export
@@ -252,5 +252,5 @@ def test_settings_that_could_not_work_are_refused_naming_the_field(
 
 
 def test_every_way_of_putting_a_file_is_held_to_these_laws() -> None:
-    by_file = {name for name, connector in CONNECTORS.items() if connector.formats == tuple(FORMATS)}
+    by_file = {name for name in CONNECTORS if connector_named(name).formats == tuple(FORMATS)}
     assert by_file == set(KINDS)

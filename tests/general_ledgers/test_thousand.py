@@ -19,7 +19,7 @@ import pytest
 from api.service import Subledger
 from projections.journals import targets
 from projections.journals.delivery import by_hand, channels, outbox
-from projections.journals.delivery.connectors import CONNECTORS
+from projections.journals.delivery.connectors import CONNECTORS, connector_named
 from projections.journals.delivery.states import State
 from projections.journals.exports import get_export, posted_of
 from projections.journals.formats import TARGETS
@@ -120,7 +120,7 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
     wanted: dict[str, list[str]] = {name: [] for name in ways}
     by_document, ledgers = sold(BLOCKS), [months(service, new_ledger) for _ in range(LEDGERS)]
     for name, way in ways.items():
-        if CONNECTORS[name].by_document:
+        if connector_named(name).by_document:
             wanted[name] += on_their_way(service, way, by_document, [MONTH], level="block", lines=2)
         else:
             every_month = [Period(year=2026, month=month) for month in range(1, MONTHS + 1)]

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from api import limits
 from api.app import create_app
-from api.bodies import Bodies, Bound, read_json
+from api.bodies import Bodies
+from api.bounded_json import Bound, read_json
 from api.event_files import read_line
 from api.keys import create_key
 from api.limits import HttpLimits

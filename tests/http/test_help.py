@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +14,8 @@ import pytest
 import typer
 from typer.exceptions import TyperException
 
+import api.commands
+from api.cli import COMMANDS as COMMANDS_BY_NAME
 from api.cli import app
 from api.event_types import event_types
 from subledger.event_data import EVENT_TYPES
@@ -73,3 +79,20 @@ def test_what_is_required_is_not_said_to_be_absent() -> None:
     for described in event_types():
         for field in described["fields"]:
             assert not (field["required"] and "absent" in field["meaning"]), (described["type"], field)
+
+
+def test_the_table_of_commands_names_each_with_the_module_that_has_it() -> None:
+    for module in set(COMMANDS_BY_NAME.values()):
+        loaded = typer.Typer()
+        loaded.callback()(lambda: None)
+        importlib.import_module(f"api.commands.{module}").register(loaded)
+        registered = set(typer.main.get_group(loaded).commands)
+        assert registered == {name for name, its_module in COMMANDS_BY_NAME.items() if its_module == module}
+    assert {module.name for module in pkgutil.iter_modules(api.commands.__path__)} == set(COMMANDS_BY_NAME.values())
+
+
+def test_a_command_loads_neither_the_server_nor_the_other_commands() -> None:
+    program = "import sys, api.cli, api.commands.reads; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not {"fastapi", "paramiko", "jwt", "api.commands.maintenance"} & set(loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import sys
@@ -127,8 +128,9 @@ def run(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The command line in this process, on the tests' database. Returns what it printed, on both outputs."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SUBLEDGER_HOME", str(tmp_path_factory.mktemp("home")))
-    for name, module in list(sys.modules.items()):
-        if name.startswith(("api.cli", "api.commands.")) and hasattr(module, "connect"):
+    for name in set(api.cli.COMMANDS.values()):
+        module = importlib.import_module(f"api.commands.{name}")
+        if hasattr(module, "connect"):
             patch.setattr(module, "connect", lambda: service)
 
     def call(*arguments: str, codes: tuple[int, ...] = (0,)) -> str:

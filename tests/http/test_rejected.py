@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.app import create_app
-from api.cli import _record_lines as record_lines
+from api.commands.record import record_lines
 from api.event_files import EventLines, Refusals, RejectedLines
 from api.keys import create_key
 from api.service import Subledger

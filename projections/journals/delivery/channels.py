@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.journals.delivery.calls import Throttled
-from projections.journals.delivery.connectors import CONNECTORS, connector_named
+from projections.journals.delivery.connectors import connector_named
 from projections.journals.delivery.connectors.connector import ChannelSettings, Connector
 from projections.journals.delivery.credentials import named_in
 from projections.journals.delivery.grants import check_granted
@@ -281,7 +281,7 @@ def hold_off(database: Database, channel: Channel, wait_s: float) -> None:
 
 def _channel(ledger: str, row: Any) -> Channel:
     name, connector, form, settings, changed_at, changed_by = row
-    kind = CONNECTORS[connector]
+    kind = connector_named(connector)
     return Channel(
         ledger=ledger, name=name, connector=kind, format=format_named(form),
         settings=msgspec.convert(msgspec.json.decode(settings), kind.settings_type),

@@ -1,0 +1,56 @@
+"""JSON of others: decoded within bounds of size, number of values and depth. Does not own: how a text gets here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from api import limits
+from subledger.errors import TooLarge
+from subledger.json_text import loads
+
+_COUNTED_AT_ONCE = 256 << 10
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """The most bytes and JSON values of a body, or of a text within it; the advice for who has more."""
+
+    most: int = limits.MAX_BODY
+    advice: str = "send less at once"
+    values: int = limits.MAX_VALUES
+    field: str = "body"
+
+
+def read_json(text: bytes, bound: Bound, decoding: Callable[[bytes], Any] = loads) -> Any:
+    """A JSON value of bounded size and depth. Raises InvalidJson, TooLarge."""
+    _check_values(text, bound)
+    document = decoding(text)
+    level = [document] if isinstance(document, dict | list) else []
+    for _ in range(limits.MAX_JSON_DEPTH):
+        level = [
+            value
+            for node in level
+            for value in (node.values() if type(node) is dict else node)
+            if type(value) is dict or type(value) is list
+        ]
+        if not level:
+            return document
+    raise TooLarge(
+        f"the {bound.field} is nested too deep", field=bound.field, expected=f"at most {limits.MAX_JSON_DEPTH} levels"
+    )
+
+
+def _check_values(text: bytes, bound: Bound) -> None:
+    # Commas and brackets in strings count too. That is cheap, and leaves room: an event has about twenty values.
+    # In pieces, as no other thread can run while one is counted.
+    view, values = memoryview(text), 0
+    for start in range(0, len(text), _COUNTED_AT_ONCE):
+        piece = bytes(view[start : start + _COUNTED_AT_ONCE])
+        values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
+        if values > bound.values:
+            raise TooLarge(
+                f"the {bound.field} has too many values", field=bound.field,
+                expected=f"at most {bound.values} JSON values",
+            )  # fmt: skip
