@@ -12,7 +12,11 @@ from subledger.visible_text import toml_visible
 
 
 def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Document:
-    """A posting policy that a ledger has adopted; with its rules, each a list of ``debit / credit`` texts."""
+    """A posting policy that a ledger has adopted; with its rules, each a list of ``debit / credit`` texts.
+
+    ``inherited`` names the kinds, if there are any, that are younger than the policy: ``content_hash`` is that of the
+    other entries.
+    """
     document: Document = {
         "policy": adopted.number,
         "name": adopted.name,
@@ -29,6 +33,8 @@ def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Docum
         document["entries"] = {
             kind: [f"{pair.debit} / {pair.credit}" for pair in pairs] for kind, pairs in _in_order(adopted.rules)
         }
+        if adopted.inherited:
+            document["inherited"] = sorted(adopted.inherited)
     return document
 
 

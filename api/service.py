@@ -146,8 +146,8 @@ class Subledger:
         )
         wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger, clock=None)
         if isinstance(settings.policy, Policy):
-            of_ours = (settings.policy.name, settings.policy.version, settings.policy.content_hash)
-            same = of_ours == (held.name, held.version, held.content_hash)
+            of_ours = (settings.policy.name, settings.policy.version, settings.policy.complete_rules)
+            same = of_ours == (held.name, held.version, held.rules)
             wanted = msgspec.structs.replace(wanted, policy=held.name if same else "a file with other rules")
         differs = [name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(found, name)]
         if differs:

@@ -12,6 +12,7 @@ from subledger.events import Event, canonical
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.own_event_data import MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
+from subledger.posting import rules_from
 from subledger.store.rows import decode_decision, rows_of_books
 
 
@@ -26,6 +27,8 @@ class LedgerReplayer:
         self.state = LedgerState(ledger=ledger)
         self.position = 0
         self.books = Books()
+        self.inherited: set[tuple[int, str]] = set()
+        """Policies and the kinds whose rules they inherit."""
         self.rows: dict[str, Rows] = {
             name: {} for name in ("posting_policies", "posting_rules", "account_mappings", "documents")
         }
@@ -48,9 +51,11 @@ class LedgerReplayer:
         data = event.data
         if isinstance(data, PolicyAdopted):
             self.rows["posting_policies"][(data.policy,)] = (data.name, data.version, data.content_hash, position)
-            for kind, rule in data.rules.items():
-                for pair, (debit, credit) in enumerate(rule, start=1):
-                    self.rows["posting_rules"][(data.policy, kind, pair)] = (debit, credit)
+            rules = rules_from(data.rules)
+            self.inherited |= {(data.policy, kind) for kind in rules if kind not in data.rules}
+            for kind, rule in rules.items():
+                for number, pair in enumerate(rule, start=1):
+                    self.rows["posting_rules"][(data.policy, kind, number)] = (pair.debit, pair.credit)
         elif isinstance(data, MappingAdopted):
             row = (data.content_hash, canonical(data.rows), position, data.valid_from)
             self.rows["account_mappings"][(data.mapping,)] = row

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.integrity.policies import keeps_the_pair, rule_faults
+from projections.integrity.policies import rule_faults
 from projections.journals.close import FIRST_ENTRY_ON
 from projections.journals.mapping import mappings_from
 from projections.journals.rows import rows
@@ -26,7 +26,7 @@ from subledger.journal import Rules
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.persons import NOBODY
-from subledger.posting import SHIPPED_POLICIES, Policy, rules_from, shipped_policy
+from subledger.posting import SHIPPED_POLICIES, Policy, keeps_the_pair, own_rules, rules_from, shipped_policy
 from subledger.store.database import WriteConnection
 from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
 
@@ -37,7 +37,9 @@ _MOST_POLICIES: Final = 32_767  # an entry names its policy in two bytes
 class AdoptedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """A policy as a ledger has adopted it, at a position: its ``number`` there, from 1, is what entries name.
 
-    ``by`` is who asked; None where nobody was named, as in ledgers created before there were names.
+    ``by`` is who asked; None where nobody was named, as in ledgers created before there were names. ``rules`` are
+    complete; ``inherited`` names the kinds younger than the policy, whose rules are those of a shipped one, and which
+    ``content_hash`` does not cover.
     """
 
     number: int
@@ -46,6 +48,7 @@ class AdoptedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None
     content_hash: str
     rules: Rules
+    inherited: tuple[str, ...]
     position: int
     occurred_at: datetime
     recorded_at: datetime
@@ -68,8 +71,8 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 
 HELD: Final = """
 -- Every adoption of a policy of this name and version: an adoption never changes.
-SELECT policy, content_hash FROM posting_policies
-WHERE ledger = %(ledger)s AND name = %(name)s AND version = %(version)s
+SELECT p.policy, e.data FROM posting_policies p JOIN events e ON e.ledger = p.ledger AND e.position = p.position
+WHERE p.ledger = %(ledger)s AND p.name = %(name)s AND p.version = %(version)s
 """
 PURCHASE_RULE: Final = """
 -- The pairs that a purchase moves through under one policy.
@@ -113,9 +116,11 @@ def _adopted(
     number: int, position: int, data: str, occurred_at: datetime, recorded_at: datetime, in_force: bool
 ) -> AdoptedPolicy:
     told: Mapping[str, Any] = msgspec.json.decode(data)
+    rules = rules_from(told["rules"])
     return AdoptedPolicy(
         number=number, name=told["name"], version=told["version"], description=told.get("description"),
-        content_hash=told["content_hash"], rules=rules_from(told["rules"]), position=position,
+        content_hash=told["content_hash"], rules=rules,
+        inherited=tuple(kind for kind in rules if kind not in told["rules"]), position=position,
         occurred_at=occurred_at, recorded_at=recorded_at, by=told.get("by"), in_force=in_force,
     )  # fmt: skip
 
@@ -128,7 +133,7 @@ def check_policy(policy: Policy) -> None:
 
     Raises InvalidPolicy naming the first kind at fault and what its rule was expected to move; ``faults`` has them all.
     """
-    faults = list(rule_faults(policy.rules))
+    faults = list(rule_faults(policy.complete_rules))
     if faults:
         first = faults[0]
         raise InvalidPolicy(
@@ -137,7 +142,7 @@ def check_policy(policy: Policy) -> None:
         )  # fmt: skip
     if policy.name in SHIPPED_POLICIES:
         shipped = shipped_policy(policy.name)
-        if shipped.version == policy.version and shipped.content_hash != policy.content_hash:
+        if shipped.version == policy.version and shipped.complete_rules != policy.complete_rules:
             raise _other_rules(policy, shipped.content_hash, "ships")
 
 
@@ -165,16 +170,17 @@ def adopt_policy(recorder: Recorder, ledger: str, policy: Policy, *, by: str = N
     def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
         nonlocal left_open
         where = {"ledger": ledger, "policy": state.policy, "name": policy.name, "version": policy.version}
-        for number, content_hash in rows(connection, HELD, where):
-            if content_hash != policy.content_hash:
-                raise _other_rules(policy, content_hash, "was adopted before")
+        for number, data in rows(connection, HELD, where):
+            adopted = msgspec.json.decode(data)
+            if rules_from(adopted["rules"]) != policy.complete_rules:
+                raise _other_rules(policy, adopted["content_hash"], "was adopted before")
             if number == state.policy:
                 return []
         if state.policy == _MOST_POLICIES:
             raise InvalidPolicy("this ledger has adopted as many policies as can be", field="policy")
         _check_mapped(connection, state, policy)
         purchase = {"purchase": [list(pair) for pair in rows(connection, PURCHASE_RULE, where)]}
-        if keeps_the_pair(rules_from(purchase)) != keeps_the_pair(policy.rules):
+        if keeps_the_pair(own_rules(purchase)) != keeps_the_pair(policy.rules):
             left_open = rows(connection, OPEN_BLOCKS, where)[0][0]
         number = state.policy + 1
         return [
@@ -199,7 +205,7 @@ def _check_mapped(connection: WriteConnection, state: LedgerState, policy: Polic
 
     Else its months could not be closed. Raises UnmappedRole naming all roles that are missing.
     """
-    roles = {role for pairs in policy.rules.values() for pair in pairs for role in (pair.debit, pair.credit)}
+    roles = {role for pairs in policy.complete_rules.values() for pair in pairs for role in (pair.debit, pair.credit)}
     first = _first_open(connection, state)
     for number, mapping in mappings_from(connection, state.ledger, first):
         missing = sorted(roles - mapping.roles_mapped)

@@ -47,21 +47,28 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``column`` names what happened to the block's credits and value (None: it does not touch a block's value);
     ``sign`` is +1 where the kind adds to the block and -1 where it takes from it. ``debits`` and ``credits`` are the
     monetary role on either side, None where that side is none: the same under every policy.
+
+    ``since`` is the version of this table in which the kind came. A kind that is added later takes the next number:
+    policies adopted before it inherit its rule from a shipped policy (posting.rules_from).
     """
 
     name: str
     meaning: str
+    since: int = 1
     column: str | None = None
     sign: int = 0
     debits: str | None = None
     credits: str | None = None
 
 
-def _kind(name: str, meaning: str, *, gains: str | None = None, loses: str | None = None, moves: str = "/") -> Kind:
+def _kind(
+    name: str, meaning: str, *, since: int = 1, gains: str | None = None, loses: str | None = None, moves: str = "/"
+) -> Kind:  # fmt: skip
     debits, _, credits = (part.strip() or None for part in moves.partition("/"))
     return Kind(
         name=name,
         meaning=meaning,
+        since=since,
         column=gains or loses,
         sign=(gains is not None) - (loses is not None),
         debits=debits,
@@ -146,6 +153,9 @@ KINDS: Final[tuple[Kind, ...]] = (
 )  # fmt: skip
 
 KIND_BY_NAME: Final[dict[str, Kind]] = {kind.name: kind for kind in KINDS}
+
+YOUNGER_KINDS: Final = tuple(kind for kind in KINDS if kind.since > 1)
+"""Kinds that a policy of an existing ledger may lack, because it was adopted before they came."""
 
 GAINS: Final = ("purchased", "granted", "transferred_in", "repriced")
 LOSSES: Final = (

@@ -1,13 +1,18 @@
 """Posting: policies as data, and a decision's movements as journal entries.
 
-Owns: reading and checking policy files, ``post``. Pure, but for reading the shipped files.
+A policy states a rule for every entry kind of the table of its day, and is never edited. So a kind that came into the
+table after a policy was adopted has no rule of its own in it: the policy inherits the rule of the shipped policy that
+treats deposits and revenue as it does (``rules_from``). That rule is then part of the books: a shipped policy may add
+rules for new kinds, and never changes a rule that others inherit; another treatment is another kind.
+
+Owns: reading and checking policy files, what a policy inherits, ``post``. Pure, but for reading the shipped files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 from importlib import resources
@@ -19,7 +24,7 @@ import rfc8785
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events import Event
-from subledger.journal import KIND_BY_NAME, KINDS, Dimensions, Entry, Pair, Rules
+from subledger.journal import KIND_BY_NAME, KINDS, YOUNGER_KINDS, Dimensions, Entry, Kind, Pair, Rules, effect
 from subledger.ledger import LedgerState
 from subledger.periods import effective_date
 from subledger.toml_text import read_toml
@@ -30,7 +35,10 @@ SHIPPED_POLICIES: Final = ("contract_liability", "customer_deposits", "customer_
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """A posting policy: for every entry kind the account pairs it moves through."""
+    """A posting policy: for every entry kind the account pairs it moves through.
+
+    ``rules`` are those that the policy states itself; ``complete_rules`` has the inherited ones too.
+    """
 
     name: str
     version: int
@@ -43,20 +51,69 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return {kind: [[pair.debit, pair.credit] for pair in pairs] for kind, pairs in self.rules.items()}
 
     @property
+    def complete_rules(self) -> Rules:
+        """The rules of every entry kind: the policy's own, and those of kinds younger than it."""
+        return with_inherited(self.rules)
+
+    @property
     def content_hash(self) -> str:
         """SHA-256 of the rules in canonical JSON: what ``policy.adopted`` names."""
         return hashlib.sha256(rfc8785.dumps(self.rules_document)).hexdigest()
 
 
-def rules_from(document: Mapping[str, list[list[str]]]) -> Rules:
+def own_rules(document: Mapping[str, list[list[str]]]) -> Rules:
     """Rules as they stand in a ``policy.adopted`` event."""
     return {kind: tuple(Pair(debit, credit) for debit, credit in pairs) for kind, pairs in document.items()}
+
+
+def rules_from(document: Mapping[str, list[list[str]]]) -> Rules:
+    """The rules of a ``policy.adopted`` event, and those of the kinds that are younger than it."""
+    return with_inherited(own_rules(document))
+
+
+def stated_kinds(rules: Mapping[str, Any]) -> Iterator[Kind]:
+    """The kinds that a policy must state a rule for itself: those of the table of its day.
+
+    That table's version is the latest that a kind with a rule came in: a policy states all kinds of its day.
+    """
+    version = max((KIND_BY_NAME[name].since for name in rules if name in KIND_BY_NAME), default=1)
+    return (kind for kind in KINDS if kind.since <= version)
+
+
+def with_inherited(rules: Rules) -> Rules:
+    """A policy's own rules, and for each kind younger than the policy the rule of the shipped one it is based on."""
+    lacking = [kind.name for kind in YOUNGER_KINDS if kind.name not in rules]
+    if not lacking:
+        return rules
+    stated = {kind.name for kind in stated_kinds(rules)}
+    base = _shipped_rules(base_policy(rules))
+    return {**rules, **{name: base[name] for name in lacking if name not in stated}}
+
+
+def base_policy(rules: Rules) -> str:
+    """The shipped policy whose rules for new kinds are right for the books that these rules keep.
+
+    Decided by the rules and not by the policy's name, so that it holds for a company's own policy too, whatever it is
+    called: books without the deposit pair must never get one (contract_liability); books with it need it for every
+    kind that moves the liability; and where consumption is released to the ERP's revenue module, so is what is new
+    (customer_deposits_arm). A shipped policy is its own base.
+    """
+    if not keeps_the_pair(rules):
+        return "contract_liability"
+    releases = "consumption" in rules and effect("deferred_revenue", "consumption", rules) != 0
+    return "customer_deposits_arm" if releases else "customer_deposits"
+
+
+def keeps_the_pair(rules: Rules) -> bool:
+    """Returns True if a policy keeps customer_deposits and credits_clearing beside prepaid_liability."""
+    return "purchase" in rules and effect("customer_deposits", "purchase", rules) != 0
 
 
 def parse_policy(text: str) -> Policy:
     """A policy file: TOML with name, version, description and one list of ``debit / credit`` texts per entry kind.
 
-    Raises InvalidPolicy naming the member, kind or role that is unknown, missing or of another type.
+    Kinds that came after the file was written may be missing from it: their rules are inherited. Raises InvalidPolicy
+    naming the member, kind or role that is unknown, missing or of another type.
     """
     try:
         document = read_toml(text, name="policy file")
@@ -71,7 +128,7 @@ def parse_policy(text: str) -> Policy:
                 f"{member[:60]} is no member of a policy", field=member[:60], expected=", ".join(_MEMBERS)
             )
     rules = {kind: _pairs(kind, texts) for kind, texts in document["entries"].items()}
-    for kind in KINDS:
+    for kind in stated_kinds(rules):
         if kind.name not in rules:
             raise InvalidPolicy(f"the policy has no rule for {kind.name}", field=kind.name, expected="a list of pairs")
     for name in rules:
@@ -132,6 +189,11 @@ def shipped_policy(name: str) -> Policy:
     if name not in SHIPPED_POLICIES:
         raise InvalidPolicy(f"no policy {name} ships", field="policy", expected=", ".join(SHIPPED_POLICIES), found=name)
     return parse_policy((resources.files("subledger") / "policies" / f"{name}.toml").read_text("utf-8"))
+
+
+@lru_cache(maxsize=len(SHIPPED_POLICIES))  # parsed once: a policy inherits whenever its rules are read
+def _shipped_rules(name: str) -> Rules:
+    return shipped_policy(name).rules
 
 
 _dimensions = lru_cache(maxsize=4_096)(Dimensions)  # few, and the same again and again

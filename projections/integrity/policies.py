@@ -17,9 +17,9 @@ import rfc8785
 
 from projections.integrity.findings import Breach
 from subledger.accounts import ROLE_BY_NAME, ROLES, AccountClass
-from subledger.journal import KIND_BY_NAME, KINDS, MONETARY_ROLES, Entry, Kind, Pair, Rules, effect
+from subledger.journal import KIND_BY_NAME, MONETARY_ROLES, Entry, Kind, Pair, Rules, effect
 from subledger.own_event_data import PolicyAdopted
-from subledger.posting import rules_from
+from subledger.posting import keeps_the_pair, rules_from, stated_kinds
 
 LIABILITY: Final = "prepaid_liability"
 CONTROL: Final = (LIABILITY, "customer_deposits", "credits_clearing")
@@ -69,9 +69,9 @@ class Policies:
         digest = hashlib.sha256(rfc8785.dumps(adopted.rules)).hexdigest()
         if digest != adopted.content_hash:
             yield _breach(name, f"the rules of {name} are not those of its content hash", adopted.content_hash, digest)
-        for kind in KINDS:
-            if kind.name not in rules:
-                yield _breach(name, f"{name} has no rule for {kind.name}")
+        for kind in stated_kinds(adopted.rules):
+            if kind.name not in adopted.rules:
+                yield _breach(name, f"{kind.name} has no rule under {name}")
         for fault in rule_faults(rules):
             yield _breach(name, f"{fault.kind} under {name} {fault.says}", fault.expected, fault.found)
 
@@ -90,11 +90,6 @@ class Policies:
                 subject=entry.block_id or entry.customer or entry.kind, expected=entry.amount_minor,
                 found=entry.functional_minor,
             )  # fmt: skip
-
-
-def keeps_the_pair(rules: Rules) -> bool:
-    """Whether a policy keeps customer_deposits and credits_clearing beside prepaid_liability."""
-    return "purchase" in rules and effect("customer_deposits", "purchase", rules) != 0
 
 
 def _breach(policy: str, message: str, expected: object = None, found: object = None) -> Breach:

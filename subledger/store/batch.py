@@ -26,7 +26,7 @@ from subledger.new_bounds import check_new_bounds
 from subledger.new_ids import check_new_ids
 from subledger.own_event_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
 from subledger.periods import effective_date
-from subledger.posting import post
+from subledger.posting import post, rules_from
 from subledger.store import approvals
 from subledger.store import head as heads
 from subledger.store.append import Parameters, call_of
@@ -35,6 +35,7 @@ from subledger.store.explaining import Refusals
 from subledger.store.head import Head
 from subledger.store.log import Appending, Batch, RecordedEvent
 from subledger.store.memory import LedgerMemory, Recorded
+from subledger.store.policy_rules import save_rules
 from subledger.wallet import Approval
 
 RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
@@ -297,16 +298,7 @@ def _save_settings(connection: WriteConnection, ledger: str, recorded: RecordedE
             "VALUES (%s, %s, %s, %s, %s, %s)",
             (ledger, data.policy, data.name, data.version, data.content_hash, recorded.position),
         )
-        pairs = [
-            (ledger, data.policy, kind, number, debit, credit)
-            for kind, rule in data.rules.items()
-            for number, (debit, credit) in enumerate(rule, start=1)
-        ]
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO posting_rules (ledger, policy, kind, pair, debit, credit) VALUES (%s, %s, %s, %s, %s, %s)",
-                pairs,
-            )
+        save_rules(connection, ledger, data.policy, rules_from(data.rules))
     elif isinstance(data, MappingAdopted):
         connection.execute(
             "INSERT INTO account_mappings (ledger, mapping, content_hash, rows, position, valid_from) "

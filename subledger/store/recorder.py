@@ -33,6 +33,7 @@ from subledger.store.explaining import Refusals
 from subledger.store.head import LOCK_LEDGER, Head, create, head_of
 from subledger.store.log import FEW
 from subledger.store.memory import LedgerMemory, find_recorded
+from subledger.store.policy_rules import save_inherited_rules
 from subledger.store.stuck_writers import end_stuck_writers
 from subledger.wallet import Approval
 
@@ -210,6 +211,8 @@ class Recorder:
                     finding = find_recorded(connection, ledger, wanted)
                     found = [row for cursor in finding for row in cursor]
                 memory = self._memory(head)
+                if memory is not self._memories.get(ledger):  # another writer may have been of an older release
+                    save_inherited_rules(connection, ledger)
                 memory.load(connection, head, events_of(inputs), wanted, found)
                 written = self._write(connection, head, memory, inputs, check, by, meanwhile)
         except BaseException:

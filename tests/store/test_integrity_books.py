@@ -417,7 +417,7 @@ def test_a_policy_without_a_rule_is_found(service: Subledger, new_ledger: NewLed
     policy = shipped_policy("customer_deposits")
     rules = {kind: pairs for kind, pairs in policy.rules.items() if kind != "payout"}
     [found] = _adopted(service, new_ledger() + "-rule", replace(policy, rules=rules))
-    assert (found.check, found.message) == ("policy", "policy 1 has no rule for payout, from position 2 on")
+    assert (found.check, found.message) == ("policy", "payout has no rule under policy 1, from position 2 on")
 
 
 def test_blocks_under_a_policy_that_does_not_clear_its_deposits_are_found(

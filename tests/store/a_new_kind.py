@@ -1,0 +1,99 @@
+"""A copy of the product to which an event type with an entry kind of its own is added: the files and the edits.
+
+``credits.forfeited``: what is left of a block is forfeited, for a breach of the terms; revenue like breakage. ``EDITS``
+says what is written where, so it is the list of files that such a type touches (subledger/README.md has it too).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import subledger.posting
+
+ROOT: Final = Path(subledger.posting.__file__).parents[1]
+PACKAGES: Final = ("subledger", "projections", "api", "migrations")
+
+TYPE, KIND = "credits.forfeited", "forfeiture"
+
+_EVENT: Final = '''class CreditsForfeited(EventData):
+    """What a block has left is forfeited, for a breach of the terms."""
+
+    block_id: Identifier
+    reason: Reason
+
+
+'''
+_DECIDES: Final = '''
+
+def forfeit(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+    """What is left of a block is forfeited: revenue now."""
+    block = own_block(wallet, event.data.block_id, context)
+    is_live(block, event)
+    on = dates.on(block.gained_on)
+    movement = Movement(kind="forfeiture", block=block.block_id, credits=block.left, amount=block.carrying_minor, on=on)
+    return decision(context, [movement])
+'''
+_ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=2, loses="expired"),
+"""
+
+EDITS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "subledger/event_data.py": (
+        ("class CreditsEscheated(EventData):", _EVENT + "class CreditsEscheated(EventData):"),
+        ('    "credits.escheated": CreditsEscheated,\n',
+         '    "credits.escheated": CreditsEscheated,\n    "credits.forfeited": CreditsForfeited,\n'),
+    ),
+    "subledger/event_meanings.py": (
+        ('    "exchange_rate.set": ("wrong_currency",),\n',
+         '    "exchange_rate.set": ("wrong_currency",),\n    "credits.forfeited": _LIVE,\n'),
+    ),
+    "subledger/journal.py": (
+        ('    _kind("expiry_changed"', _ROW + '    _kind("expiry_changed"'),
+    ),
+    "subledger/ending.py": (
+        ("\n\n# --- unclaimed property", _DECIDES + "\n\n# --- unclaimed property"),
+    ),
+    "subledger/deciding.py": (
+        ('    "credits.escheated": ending.escheat,\n',
+         '    "credits.escheated": ending.escheat,\n    "credits.forfeited": ending.forfeit,\n'),
+        ('    "credits.escheated": ("escheat",),\n',
+         '    "credits.escheated": ("escheat",),\n    "credits.forfeited": ("forfeiture",),\n'),
+    ),
+    "projections/statement.py": (
+        ('    "expiry_changed": (', '    "forfeiture": ("forfeited", "brought back"),\n    "expiry_changed": ('),
+    ),
+    "projections/waterfall.py": (
+        ('    "reinstatement": (', '    "forfeiture": ((BLOCK, BREAKAGE, 1),),\n    "reinstatement": ('),
+    ),
+    "projections/integrity/policies.py": (
+        ('"breakage_estimate", "refund_retained")', '"breakage_estimate", "refund_retained", "forfeiture")'),
+    ),
+}  # fmt: skip
+"""By file: the text that is found once, and what stands there instead."""
+
+_PLAIN: Final = 'forfeiture = ["prepaid_liability / breakage_revenue"]\n'
+_DEPOSITS: Final = 'forfeiture = ["prepaid_liability / {}", "customer_deposits / credits_clearing"]\n'
+POLICIES: Final = {
+    "subledger/policies/contract_liability.toml": _PLAIN,
+    "subledger/policies/customer_deposits.toml": _DEPOSITS.format("breakage_revenue"),
+    "subledger/policies/customer_deposits_arm.toml": _DEPOSITS.format("deferred_revenue"),
+}
+"""By policy that ships: the line at its end."""
+
+
+def copy_with_the_new_kind(directory: Path) -> Path:
+    """Copies the product, adds the event type, and returns the copy's directory."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, edits in EDITS.items():
+        path = directory / name
+        text = path.read_text("utf-8")
+        for old, new in edits:
+            assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
+            text = text.replace(old, new)
+        path.write_text(text, "utf-8")
+    for name, line in POLICIES.items():
+        with (directory / name).open("a", encoding="utf-8") as file:
+            file.write(line)
+    return directory

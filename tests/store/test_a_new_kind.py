@@ -1,0 +1,191 @@
+"""An entry kind that comes later: existing ledgers verify, post it and report it, whatever policy they have adopted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from api.service import Subledger
+from subledger.journal import Pair
+from subledger.posting import SHIPPED_POLICIES, Policy, base_policy, shipped_policy
+from tests.conftest import NewLedger, cloud_event
+from tests.store.a_new_kind import EDITS, KIND, POLICIES, TYPE, copy_with_the_new_kind
+
+MOST_FILES: Final = 8
+
+LATER: Final = """
+import json, sys
+from sqlalchemy import text
+from api import reports
+from api.service import LedgerSettings, Subledger
+from projections.integrity import verify
+from projections.journals.close import close_period
+from projections.policies import adopted_policy
+from projections.rebuild import rebuild
+from subledger.periods import Period
+from subledger.posting import parse_policy, shipped_policy
+from subledger.store.database import Database
+
+database = Database(sys.argv[1])
+service = Subledger(database)
+found = {}
+
+
+def differences(ledger):
+    return [f"{d.check}: {d.message}" for d in verify(database, ledger).differences if d.check != "schema"]
+
+
+def table(ledger, name, place, **asked):
+    with reports.answer(service, ledger, name, reports.Question(**asked)) as (report, _, _):
+        assert report.ties_out, report.ties
+        columns = [column.name for column in report.tables[place].columns]
+        return [dict(zip(columns, map(str, row))) for row in report.tables[place].rows]
+
+
+for ledger, asked in json.load(sys.stdin).items():
+    told = found[ledger] = {"before": differences(ledger)}
+    for event in asked["events"]:
+        [outcome] = service.record(ledger, [event])
+        assert outcome.error is None, outcome.error
+    told["after"] = differences(ledger)
+    told["balances"] = {b.account: b.balance_minor for b in service.trial_balance(ledger)[1] if b.balance_minor}
+    told["statement"] = table(ledger, "statement", 1, customer="c")
+    told["waterfall"] = table(ledger, "waterfall", 0)
+    told["rollforward"] = table(ledger, "rollforward", 0)
+    with database.read() as connection:
+        held = adopted_policy(connection, ledger, 1)
+    told["inherited"] = list(held.inherited)
+    policy = shipped_policy(asked["policy"]) if asked["file"] is None else parse_policy(asked["file"])
+    told["adopted_again"] = service.adopt_policy(ledger, policy).adopted
+    told["created_again"] = service.create_ledger(
+        ledger, LedgerSettings(currency="USD", policy=policy if asked["file"] else asked["policy"])
+    )
+    close_period(service.recorder, ledger, Period.parse("2026-01"))
+    with database.read() as connection:
+        lines = text("SELECT account FROM journal_lines WHERE ledger = :ledger AND kind = 'forfeiture' ORDER BY 1")
+        told["lines"] = list(connection.execute(lines, {"ledger": ledger}).scalars())
+    counts = rebuild(database, ledger, workers=1)
+    told["rebuilt"] = sum(counts.removed.values()) + sum(counts.written.values())
+json.dump(found, sys.stdout)
+"""
+"""What a process of a later release does, on the ledgers of an earlier one."""
+
+
+def of_a_company(name: str, base: str, version: int = 1, **rules: tuple[Pair, ...]) -> Policy:
+    policy = shipped_policy(base)
+    return msgspec.structs.replace(policy, name=name, version=version, rules={**policy.rules, **rules})
+
+
+FEES: Final = (Pair("dispute_fees", "processor_clearing"),)
+POLICIES_OF_LEDGERS: Final = {
+    **{name: (shipped_policy(name), name) for name in SHIPPED_POLICIES},
+    "own": (of_a_company("own", "customer_deposits", processing_fee=FEES), "customer_deposits"),
+    "own without deposits": (of_a_company("customer_deposits", "contract_liability", 2), "contract_liability"),
+}
+"""Policies that ledgers had adopted, each with the shipped one whose rule is right for the new kind."""
+
+BEFORE: Final = (
+    cloud_event("buy", "credits.purchased", "c", "2026-01-05T10:00:00Z", block_id="b", credits="100", price="50.00",
+                currency="USD", invoice_id="i"),
+    cloud_event("use", "credits.consumed", "c", "2026-01-10T10:00:00Z", credits="30"),
+)  # fmt: skip
+AFTER: Final = (
+    cloud_event("forfeit", TYPE, "c", "2026-01-20T10:00:00Z", block_id="b", reason="broke the terms"),
+)  # fmt: skip
+
+
+def file_of(policy: Policy) -> str:
+    lines = [
+        f'name = "{policy.name}"',
+        f"version = {policy.version}",
+        f"description = {json.dumps(policy.description)}",
+    ]
+    lines += [
+        "[entries]",
+        *(f"{kind} = {[f'{p.debit} / {p.credit}' for p in pairs]}" for kind, pairs in policy.rules.items()),
+    ]
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def later(
+    service: Subledger, new_ledger: NewLedger, owner_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What a later release with one more kind says of ledgers that the product of today has made, by policy."""
+    ledgers = {name: new_ledger(policy=policy) for name, (policy, _) in POLICIES_OF_LEDGERS.items()}
+    asked = {}
+    for name, ledger in ledgers.items():
+        policy = POLICIES_OF_LEDGERS[name][0]
+        assert all(outcome.error is None for outcome in service.record(ledger, list(BEFORE)))
+        ours = name in SHIPPED_POLICIES
+        asked[ledger] = {
+            "events": AFTER,
+            "policy": policy.name if ours else None,
+            "file": None if ours else file_of(policy),
+        }
+    copy = copy_with_the_new_kind(tmp_path_factory.mktemp("later"))
+    done = subprocess.run(
+        [sys.executable, "-c", LATER, owner_url], input=json.dumps(asked), cwd=copy, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(copy)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return {name: found[ledger] for name, ledger in ledgers.items()}
+
+
+by_policy = pytest.mark.parametrize("name", POLICIES_OF_LEDGERS)
+
+
+@by_policy
+def test_a_ledger_of_before_verifies_clean_before_and_after_it_posts_the_new_kind(
+    later: dict[str, Any], name: str
+) -> None:
+    assert (later[name]["before"], later[name]["after"]) == ([], [])
+    assert later[name]["inherited"] == [KIND]
+
+
+@by_policy
+def test_a_policy_of_before_inherits_the_rule_that_is_right_for_its_books(later: dict[str, Any], name: str) -> None:
+    released = POLICIES_OF_LEDGERS[name][1] == "customer_deposits_arm"
+    recognised = {"deferred_revenue": 5_000} if released else {"usage_revenue": 1_500, "breakage_revenue": 3_500}
+    balances = dict(later[name]["balances"])
+    assert sum(balances.pop(account, 0) for account in ("accounts_receivable",)) == 5_000
+    assert balances == recognised  # nothing is left of prepaid_liability, customer_deposits and credits_clearing
+
+
+@by_policy
+def test_the_policy_of_before_is_still_the_same_policy(later: dict[str, Any], name: str) -> None:
+    assert (later[name]["adopted_again"], later[name]["created_again"]) == (False, False)
+
+
+def _rule_of_the_new_kind(name: str) -> list[list[str]]:
+    line = POLICIES[f"subledger/policies/{POLICIES_OF_LEDGERS[name][1]}.toml"]
+    return [pair.split(" / ") for pair in tomllib.loads(line)[KIND]]
+
+
+@by_policy
+def test_statement_reports_and_close_know_the_new_kind(later: dict[str, Any], name: str) -> None:
+    told = later[name]
+    assert [row["what"] for row in told["statement"]] == ["bought", "used", "forfeited"]
+    assert [(row["usage"], row["breakage"]) for row in told["waterfall"]] == [("1500", "3500")]
+    assert [(row["consumed"], row["expired"], row["closing"]) for row in told["rollforward"]] == [("1500", "3500", "0")]
+    assert told["lines"] == sorted(role for pair in _rule_of_the_new_kind(name) for role in pair)
+    assert told["rebuilt"] == 0
+
+
+def test_a_new_event_type_with_its_own_kind_touches_few_files(later: dict[str, Any]) -> None:
+    assert all(told["after"] == [] for told in later.values())  # the files are enough
+    assert len(EDITS) <= MOST_FILES, EDITS.keys()
+    assert {path.rpartition("/")[2].removesuffix(".toml") for path in POLICIES} == set(SHIPPED_POLICIES)
+
+
+@pytest.mark.parametrize("name", SHIPPED_POLICIES)
+def test_a_shipped_policy_is_its_own_base(name: str) -> None:
+    assert base_policy(shipped_policy(name).rules) == name
