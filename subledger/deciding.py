@@ -4,7 +4,7 @@ Owns: ``decide``, what each event type may post, and what purchases, grants and 
 else becomes of a block in ``ending``, what happens to money in ``settling`` and ``disputing``. Pure: the result depends
 on the arguments alone. What is decided is stored with the event and never decided again.
 
-Refusals come in this order: references, currency, credits.
+Refusals come in the order of ``errors``: references, currency, amounts, credits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ _BOUND: Final = 10 * MAX_MINOR
 
 
 def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
-    """What to record for ``event``. Raises Refused, and then nothing has happened."""
+    """Decides what to record for ``event``. Pure: an error leaves everything as it was.
+
+    Raises Refused; InvalidInput for a value that only the books show to be outside what is allowed: too many decimals
+    for the block's currency, an expiry before its start, an amount beyond all business in the functional currency;
+    IntegrityFault if the books contradict themselves.
+    """
     state = context.state
     dates = Dates.of(event, state)
     draft = _DECIDE[event.type](wallet, event, context, dates)
@@ -65,7 +70,7 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
 
 
 def _within_bounds(draft: Decision) -> None:
-    """Raises InvalidValue where an amount, in either currency, is beyond all business: sums of it might not be kept."""
+    """Raises InvalidValue if an amount, in either currency, is beyond all business: sums of it might not be kept."""
     for movement in draft.movements:
         if not -_BOUND <= movement.amount <= _BOUND or abs(movement.functional or 0) > _BOUND:
             raise errors.InvalidValue(

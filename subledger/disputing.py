@@ -34,7 +34,6 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
     """A receivable is given up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
-    is_not_disputed(block)
     amount = block.receivable_minor if data.amount is None else data.minor("amount", block.currency)
     what = f"what is still to be paid for {block.block_id}"
     at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, what)
@@ -43,6 +42,7 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
             f"nothing is still to be paid for {block.block_id}", field="data.block_id", expected="an open receivable",
             found=format_minor(block.receivable_minor, block.currency),
         )  # fmt: skip
+    is_not_disputed(block)
     tax_kind = "write_off_tax" if data.tax_relief else "write_off_tax_borne"
     return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
 

@@ -63,11 +63,14 @@ def refund(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     data = event.data
     block = own_block(wallet, data.block_id, context)
     was_bought(block)
-    is_live(block, event)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
+    wanted: int | None = None if data.amount is None else data.minor("amount", block.currency)
+    # Amounts come before credits: first more than all that is left is refused, then more than the credits taken back.
+    at_most(wanted or 0, block.carrying_minor, block.currency, errors.ExceedsValue, f"what {block.block_id} carries")
+    is_live(block, event)
     credits = credits_of(block, data.credits)
     value = block.value_of(credits)
-    amount = value if data.amount is None else data.minor("amount", block.currency)
+    amount = value if wanted is None else wanted
     at_most(amount, value, block.currency, errors.ExceedsValue, f"what these credits of {block.block_id} carry")
     on = dates.on(block.gained_on)
     movements = []
@@ -109,25 +112,15 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     """Credits or price are added to what is left: a new segment, prospective (ASC 606-10-25-13(a))."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
-    is_live(block, event)
-    credits: Decimal = data.add_credits or ZERO
-    amount = data.minor("add_price", block.currency) if data.add_price is not None else 0
-    if amount and block.credit_kind == PROMOTIONAL:
+    if data.add_price and block.credit_kind == PROMOTIONAL:
         raise errors.NotAPurchase(
             f"block {block.block_id} is promotional and has no price",
             field="data.add_price",
             expected="no price",
-            found=format_minor(amount, block.currency),
+            found=f"{data.add_price:f}",
         )
-    if block.left + credits <= 0:
-        raise errors.InsufficientCredits(
-            f"block {block.block_id} has {format_credits(block.left)} credits left",
-            field="data.add_credits",
-            expected=f"more than -{format_credits(block.left)}",
-            found=format_credits(credits),
-            available=format_credits(block.left),
-        )
-    not_too_many(block.credits + credits, "data.add_credits")
+    credits: Decimal = data.add_credits or ZERO
+    amount = data.minor("add_price", block.currency) if data.add_price is not None else 0
     # A lower price can only be had from what is neither recognised nor paid: the rest is a refund or a memo.
     limit = min(block.carrying_minor, block.receivable_minor)
     at_most(
@@ -139,6 +132,16 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             expected=f"together at most {format_minor(MAX_MINOR, block.currency)}",
             found=format_minor(amount, block.currency),
         )  # fmt: skip
+    not_too_many(block.credits + credits, "data.add_credits")
+    is_live(block, event)
+    if block.left + credits <= 0:
+        raise errors.InsufficientCredits(
+            f"block {block.block_id} has {format_credits(block.left)} credits left",
+            field="data.add_credits",
+            expected=f"more than -{format_credits(block.left)}",
+            found=format_credits(credits),
+            available=format_credits(block.left),
+        )
     movement = Movement(
         kind="repricing", block=block.block_id, credits=credits, amount=amount, on=dates.on(block.gained_on)
     )

@@ -42,8 +42,11 @@ An error's ``code`` is stable: callers branch on it. ``field`` names the offendi
 becomes is decided in ``api``; which SQLSTATE becomes an error, in ``store``.
 
 When several things are wrong with one event the first of this order is reported: JSON, envelope, type, fields in
-the order of the contract, references (block, invoice, original), currency, amounts, credits. Fields that are missing
-or unknown are all named, in the facts ``missing`` and ``unknown``.
+the order of the contract, references (a block, document or original that is unknown, of somebody else or of the wrong
+sort; a new id that is taken), currency, amounts and dates that the books do not allow, credits (none left, frozen, too
+few). A missing exchange rate is reported last: only the finished entries show whether one is needed.
+tests/laws/test_refusals_in_order.py has the class of each code. Fields that are missing or unknown are all named, in
+the facts ``missing`` and ``unknown``.
 
 ``retryable`` is true if the same event, or call, may succeed later without a change to it: after another fact has
 arrived (the purchase, the payment, the exchange rate that it refers to), or once the service answers again. It is false

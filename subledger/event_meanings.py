@@ -88,7 +88,7 @@ EXAMPLES: Final[dict[str, str]] = {
 """An example of what a field holds, where that of its kind would be of something else."""
 
 _BLOCK: Final = ("unknown_block", "block_of_another_customer")
-_LIVE: Final = (*_BLOCK, "no_credits_left", "block_disputed")
+_LIVE: Final = ("no_credits_left", "block_disputed")
 _INVOICE: Final = (*_BLOCK, "unknown_invoice")
 
 REFUSALS: Final[dict[str, tuple[str, ...]]] = {
@@ -97,21 +97,21 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
     "credits.consumed": (
         *_BLOCK, "insufficient_credits", "overage_price_missing", "exchange_rate_missing",
     ),
-    "credits.expired": (*_BLOCK, "no_credits_left", "not_yet_expired"),
+    "credits.expired": (*_BLOCK, "not_yet_expired", "no_credits_left"),
     "consumption.reversed": (
         "unknown_original", "not_reversible", "reversal_exceeds_original", "overage_settled", "exchange_rate_missing",
     ),
-    "purchase.voided": (*_LIVE, "not_a_purchase", "exchange_rate_missing"),
+    "purchase.voided": (*_BLOCK, "not_a_purchase", *_LIVE, "exchange_rate_missing"),
     "credits.refunded": (
-        *_LIVE, "not_a_purchase", "wrong_currency", "insufficient_credits", "exceeds_value", "too_many_decimals",
-        "exchange_rate_missing",
+        *_BLOCK, "not_a_purchase", "wrong_currency", "too_many_decimals", "exceeds_value", *_LIVE,
+        "insufficient_credits", "exchange_rate_missing",
     ),
     "block.expiry_changed": (*_BLOCK, "exchange_rate_missing"),
     "block.repriced": (
-        *_LIVE, "not_a_purchase", "insufficient_credits", "exceeds_receivable", "too_many_decimals",
+        *_BLOCK, "not_a_purchase", "too_many_decimals", "exceeds_receivable", *_LIVE, "insufficient_credits",
         "exchange_rate_missing",
     ),
-    "credits.transferred": (*_LIVE, "block_exists", "insufficient_credits", "exchange_rate_missing"),
+    "credits.transferred": (*_BLOCK, "block_exists", *_LIVE, "insufficient_credits", "exchange_rate_missing"),
     "payment.received": (*_INVOICE, "document_exists", "wrong_currency", "exchange_rate_missing"),
     "payment.applied": (
         "unknown_payment", *_INVOICE, "wrong_currency", "exceeds_payment", "exceeds_receivable",
@@ -134,17 +134,18 @@ REFUSALS: Final[dict[str, tuple[str, ...]]] = {
         "exchange_rate_missing",
     ),
     "receivable.written_off": (
-        *_BLOCK, "block_disputed", "exceeds_receivable", "too_many_decimals", "exchange_rate_missing",
+        *_BLOCK, "too_many_decimals", "exceeds_receivable", "block_disputed", "exchange_rate_missing",
     ),
     "credit_memo.issued": (*_INVOICE, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "overage.billed": ("document_exists", "exceeds_overage", "exchange_rate_missing"),
     "breakage.estimated": ("wrong_currency", "estimate_too_high", "exchange_rate_missing"),
-    "credits.escheated": (*_LIVE, "exchange_rate_missing"),
+    "credits.escheated": (*_BLOCK, *_LIVE, "exchange_rate_missing"),
     "escheat.reclaimed": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "escheat.remitted": (*_BLOCK, "wrong_currency", "exceeds_value", "exchange_rate_missing"),
     "exchange_rate.set": ("wrong_currency",),
 }  # fmt: skip
-"""The codes of what the books may not allow, by type, besides those of every event."""
+"""The codes of what the books may not allow, by type, besides those of every event; in the order of the classes of
+``errors``: references, currency, amounts, credits, a missing exchange rate."""
 
 OF_EVERY_EVENT: Final = ("invalid_value", "event_conflict", "in_the_future", "approval_refused")
 """The refusals that any event may meet once it can be read."""

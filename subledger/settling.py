@@ -161,10 +161,12 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     payment: Payment | None = None
     if data.payment_id is not None:
         payment = own_document(wallet, "payment", data.payment_id, context)
-        same_currency(data.currency, payment.currency, "the payment")
-    if data.block_id is not None:
-        same_currency(data.currency, own_block(wallet, data.block_id, context).currency, f"block {data.block_id}")
+    block = own_block(wallet, data.block_id, context) if data.block_id is not None else None
     is_new_document(event, context)
+    if payment is not None:
+        same_currency(data.currency, payment.currency, "the payment")
+    if block is not None:
+        same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = data.minor("amount", data.currency)
     owed = max(-wallet.position("refunds_payable", data.currency)[0], 0)
     unapplied = max(-wallet.position("customer_balance", data.currency)[0], 0)

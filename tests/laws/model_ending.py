@@ -68,8 +68,9 @@ class Ending(Positions):
     def credits_refunded(self, _moment: datetime, data: dict[str, Any]) -> None:
         block = self.own(data["block_id"])
         self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
-        self.must_be_live(block)
         self.allow(data.get("currency", block.currency) == block.currency, "wrong_currency")
+        self.allow("amount" not in data or minor(data["amount"], block.currency) <= block.carrying, "exceeds_value")
+        self.must_be_live(block)
         credits = Fraction(data["credits"]) if "credits" in data else block.left
         self.allow(credits <= block.left, "insufficient_credits")
         value = block.value(credits)
@@ -100,12 +101,13 @@ class Ending(Positions):
 
     def block_repriced(self, _moment: datetime, data: dict[str, Any]) -> None:
         """A new segment. Less can be asked for only as far as it is neither recognised nor paid."""
-        block = self.live(data["block_id"])
+        block = self.own(data["block_id"])
         credits = Fraction(data.get("add_credits", 0))
         amount = minor(data["add_price"], block.currency) if "add_price" in data else 0
         self.allow(not amount or block.kind != "promotional", "not_a_purchase")
-        self.allow(block.left + credits > 0, "insufficient_credits")
         self.allow(-amount <= min(block.carrying, block.owed), "exceeds_receivable")
+        self.must_be_live(block)
+        self.allow(block.left + credits > 0, "insufficient_credits")
         functional = self.spot(amount, block.currency) if amount > 0 else -block.share_functional(-amount, Fraction(0))
         if amount:
             self.book(RECEIVABLE, None, amount, block.currency, block=block, how="gain", functional=functional)

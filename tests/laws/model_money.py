@@ -105,9 +105,9 @@ class Money(Positions):
         currency, payment = data["currency"], None
         if "payment_id" in data:
             payment = self._payment(data)
-            self.allow(payment.currency == currency, "wrong_currency")
-        if "block_id" in data:
-            self.allow(self.own(data["block_id"]).currency == currency, "wrong_currency")
+        block = self.own(data["block_id"]) if "block_id" in data else None
+        self.allow(payment is None or payment.currency == currency, "wrong_currency")
+        self.allow(block is None or block.currency == currency, "wrong_currency")
         amount, owed = self.amount(data), max(-self.stands(REFUNDS, currency), 0)
         unapplied = max(-self.stands(BALANCE, currency), 0)
         if payment is not None:
@@ -204,8 +204,8 @@ class Money(Positions):
     def receivable_written_off(self, _moment: datetime, data: dict[str, Any]) -> None:
         block = self.own(data["block_id"])
         amount = minor(data["amount"], block.currency) if "amount" in data else block.owed
-        self.allow(not block.disputes, "block_disputed")
         self.allow(0 < amount <= block.owed, "exceeds_receivable")
+        self.allow(not block.disputes, "block_disputed")
         self._give_up(block, amount, "written_off", RECEIVABLE, data.get("tax_relief", True))
         block.owed -= amount
 

@@ -244,7 +244,7 @@ def test_a_dispute_is_ended_by_naming_what_it_is_about_or_nothing() -> None:
     case = Case()
     case.buys("A")
     case.buys("B")
-    case.does("payment.received", 2, amount="10.00", currency="USD", block_id="A", payment_id="P")
+    case.does("payment.received", 2, amount="9.00", currency="USD", block_id="A", payment_id="P")
     case.does("payment.received", 2, amount="10.00", currency="USD", block_id="B", payment_id="Q")
     case.does("dispute.opened", 3, dispute_id="D", payment_id="P", amount="1.00", currency="USD")
     for type in ("dispute.won", "dispute.lost"):
