@@ -263,13 +263,13 @@ def customer_balances(at: PointInTime, customer: str, found: CustomerBalances) -
         "ledger": at.ledger,
         "customer": customer,
         **moment(at),
-        "accounts": [account(balance, at.head.state.functional_currency) for balance in found.accounts],
+        "accounts": [account(balance, at.functional_currency) for balance in found.accounts],
         "credits": [credit(balance) for balance in found.credits],
     }
 
 
 def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
-    currencies, home = sorted({balance.currency for balance in accounts}), at.head.state.functional_currency
+    currencies, home = sorted({balance.currency for balance in accounts}), at.functional_currency
     functional = in_functional_currency(accounts)
     return {
         "ledger": at.ledger,

@@ -72,17 +72,16 @@ def answer(service: Subledger, name: str, question: Question, chosen: Chosen) ->
             expected="a report of one ledger",
         )
     asked = reports.read_question(name, report, question)
-    ledgers = _ledgers(service, chosen)
+    ledgers = _ledgers(service, chosen, question.known_at)
     as_of = question.as_of or asked.to_date or _today(service, ledgers)
     # With an end of its own a ledger in which nothing was booked lately would leave out what it carries.
     question = msgspec.structs.replace(question, as_of=as_of, to=question.to or as_of.isoformat())
     parts = []
     for ledger in ledgers:
         with reports.answer(service, ledger, name, question) as (found, view, asked):
-            state = view.head.state
             parts.append(
                 Part(
-                    ledger=ledger, entity=state.entity, functional_currency=state.functional_currency,
+                    ledger=ledger, entity=view.settings.entity, functional_currency=view.functional_currency,
                     position=view.position, known_at=view.known_at, as_of=view.as_of, report=found, due=view.due,
                 )
             )  # fmt: skip
@@ -90,7 +89,7 @@ def answer(service: Subledger, name: str, question: Question, chosen: Chosen) ->
     return JointAnswer(chosen=chosen, asked=asked, parts=tuple(parts), reports=joint)
 
 
-def _ledgers(service: Subledger, chosen: Chosen) -> Sequence[str]:
+def _ledgers(service: Subledger, chosen: Chosen, known_at: datetime | None) -> Sequence[str]:
     if (chosen.entity is None) == (not chosen.ledgers):
         raise MissingField("name an entity, or ledgers", field="entity", expected="entity, or ledger once or more")
     if chosen.entity is None:
@@ -98,7 +97,7 @@ def _ledgers(service: Subledger, chosen: Chosen) -> Sequence[str]:
         _check_alike(service, named)
         return named
     with service.database.read() as connection:
-        return ledgers_of(connection, chosen.entity)
+        return ledgers_of(connection, chosen.entity, known_at=known_at)
 
 
 def _today(service: Subledger, ledgers: Sequence[str]) -> date:

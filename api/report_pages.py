@@ -140,8 +140,8 @@ TOO_WIDE: Final = 13
 
 
 def _tables(report: Report, view: View, asked: Asked) -> str:
-    functional = view.head.state.functional_currency
-    parts = [_header(report, view, asked, asked.customer or view.head.state.entity)]
+    functional = view.functional_currency
+    parts = [_header(report, view, asked, asked.customer or view.settings.entity)]
     for number, table in enumerate(report.tables):
         if table.rows or number == 0:
             parts += _sections("" if number == 0 else table.name.replace("_", " ").capitalize(), table, functional)
@@ -199,7 +199,7 @@ def _statement(report: Report, view: View, asked: Asked) -> str:
     """For a customer: what there is and what is due, then block by block what happened."""
     said = document(report, view, asked)
     parts = [
-        _header(report, view, asked, f"{asked.customer} · {view.head.state.entity}"),
+        _header(report, view, asked, f"{asked.customer} · {view.settings.entity}"),
         f"<section><h2>Summary</h2>{_summary(said['items'])}</section>",
     ]
     if said["due"]:

@@ -147,7 +147,7 @@ def answer(service: Subledger, ledger: str, name: str, question: Question) -> It
     as_of = question.as_of or asked.to_date
     with service.view(ledger, as_of=as_of, known_at=question.known_at, customer=asked.customer) as view:
         _check_range(asked, view)
-        made = report.make(service.database, view, asked)
+        made = report.make(view, asked)
         yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, asked))), view, asked
 
 
@@ -233,7 +233,7 @@ def listing(name: str) -> Document:
 
 def document(report: Report, view: View, asked: Asked) -> Document:
     """The report as JSON: the rows of its first table as ``items``, the other tables under their names."""
-    functional = view.head.state.functional_currency
+    functional = view.functional_currency
     return {
         "ledger": view.ledger,
         "report": report.name,

@@ -14,22 +14,20 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from projections import balances
-from projections.journals.mapping import mapping_for
+from projections.journals.mapping import mapping_at
 from projections.report import Asked, Column, Report, Table, Tie, closing, recorded_before
 from subledger.accounts import ROLES
 from subledger.periods import Period
-from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
 DEBITS_ARE_CREDITS: Final = "debits = credits"
 
 
-def trial_balance(database: Database, view: View, asked: Asked) -> Report:  # noqa: ARG001 - one shape for all
+def trial_balance(view: View, asked: Asked) -> Report:
     """What every account was debited and credited, by currency; and over all currencies, in the functional one."""
     end = closing(view, asked)
     accounts = balances.trial_balance(end)
-    home = view.head.state.functional_currency
+    home = view.functional_currency
     rows = tuple(
         (
             account.account, account.currency, account.debit_minor, account.credit_minor, account.balance_minor, home,
@@ -85,19 +83,19 @@ _KEY: Final = ("period", "account", "gl_account", "gl_name", "currency", "produc
 _CURRENCY: Final = _KEY.index("currency")
 
 
-def summary(database: Database, view: View, asked: Asked) -> Report:
+def summary(view: View, asked: Asked) -> Report:
     """Per month, account and dimensions what was debited and credited, with the GL account that the mapping gives.
 
     Raises UnmappedRole where the ledger's mapping gives none.
     """
     end = closing(view, asked)
-    home = view.head.state.functional_currency
+    home = view.functional_currency
     columns = (
         *(Column(name) for name in _KEY), Column("debit", "money"), Column("credit", "money"),
         Column("functional_currency"), Column("debit_functional", "functional"),
         Column("credit_functional", "functional"),
     )  # fmt: skip
-    lines = tuple(_lines(database, end, asked.from_date))
+    lines = tuple(_lines(end, asked.from_date))
     rows = tuple((*key, debit, credit, home, *functional) for key, (debit, credit, *functional) in lines)
     return Report(
         name="summary",
@@ -112,11 +110,9 @@ def summary(database: Database, view: View, asked: Asked) -> Report:
     )
 
 
-def _lines(
-    database: Database, end: View, from_date: date | None
-) -> Iterable[tuple[tuple[str, ...], tuple[int, int, int, int]]]:
-    rules = rules_of(database, end.connection, end.ledger)
-    of_month = lru_cache(lambda period: mapping_for(end.connection, end.ledger, period)[1])
+def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...], tuple[int, int, int, int]]]:
+    rules = end.rules
+    of_month = lru_cache(lambda period: mapping_at(end, period))
     day, first = recorded_before(end)
     parameters = {
         "ledger": end.ledger, "as_of": end.as_of, "position": end.position, "from_date": from_date or date.min,

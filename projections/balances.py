@@ -117,7 +117,8 @@ WITH last AS (
       AND position > coalesce((SELECT position FROM last), 0) AND position <= (SELECT position FROM v)
     GROUP BY policy, kind, currency, unit
 ){_FOUND}(SELECT sum(entries) >= %(of_customer)s FROM rest),
-           'is_known', EXISTS (SELECT FROM entries WHERE ledger = %(ledger)s AND customer = %(customer)s)
+           'is_known', EXISTS (SELECT FROM entries WHERE ledger = %(ledger)s AND customer = %(customer)s
+                                                     AND position <= (SELECT position FROM v))
        )::text AS found
 """
 LEDGER_TOTALS: Final = f"""
@@ -197,7 +198,7 @@ class CustomerBalances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OfCustomer(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for a customer's balances. Raises UnknownCustomer where no event of the customer is recorded at all."""
+    """Asks for a customer's balances. Raises UnknownCustomer, also if the view does not know the customer yet."""
 
     customer: str
 

@@ -1,7 +1,7 @@
 """Credit blocks at a point in time: their terms, their figures, their status.
 
-Figures are sums of entries, so that a block can be asked for at any (as-of, known-at); its terms come from the
-writer's rows, its expiry from the log where the question lies before the head.
+Figures are sums of entries, so that a block can be asked for at any (as-of, known-at); its terms are those of the view
+(terms).
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
+from projections.terms import known_terms
 from subledger.blocks import ZERO, Block, BlockStatus
 from subledger.errors import UnknownBlock
-from subledger.event_data import parse_time
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
 from subledger.store.rows import decode_block, decode_wallet
 from subledger.store.views import View
 
 
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
-    """A block in a view. ``columns`` has (credits, minor units) of each thing that happened to it;
-    ``carrying_functional`` is the carrying amount in functional minor units: at the block's own rate, or where it is
-    refundable as last remeasured; ``disputed_minor`` is what open disputes are about."""
+    """A block in a view, with its terms there.
+
+    ``columns`` has (credits, minor units) of each thing that happened to it; ``carrying_functional`` is the carrying
+    amount in functional minor units: at the block's own rate, or if it is refundable as last remeasured;
+    ``disputed_minor`` is what open disputes are about.
+    """
 
     customer: str
     block: Block
-    expires_at: datetime | None
     columns: dict[str, tuple[Decimal, int]]
     carrying_functional: int
     disputed_minor: int
     moment: datetime
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.block.expires_at
 
     def _column(self, name: str) -> tuple[Decimal, int]:
         return self.columns.get(name, (ZERO, 0))
@@ -74,7 +80,6 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
     def status(self) -> BlockStatus:
         figures = msgspec.structs.replace(
             self.block,
-            expires_at=self.expires_at,
             credits=self.credits,
             used=self.used,
             gone={name: (*self._column(name), 0) for name in LOSSES if name != "consumed"},
@@ -98,14 +103,6 @@ FROM entries
 WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
   AND position BETWEEN :opened AND :position AND accounting_date <= :as_of
 GROUP BY block_id, kind
-"""
-EXPIRIES: Final = """
--- The openings and expiry changes of some blocks, as recorded, up to a position.
-SELECT n.block_id, e.data FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
-WHERE n.ledger = :ledger AND n.customer = ANY(:customers) AND n.block_id = ANY(:blocks)
-  AND n.position BETWEEN :opened AND :position
-  AND n.kind IN ('purchase', 'promotional_grant', 'goodwill', 'allocation', 'expiry_changed')
-ORDER BY n.position
 """
 
 
@@ -151,6 +148,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
         block = decode_wallet(row.wallet).block(row.block_id) if row.is_open else decode_block(row.state)
         if block is not None:
             blocks[row.block_id] = (row.customer, block)
+    blocks = known_terms(view, blocks)
     parameters = {
         "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "blocks": list(blocks),
         "customers": sorted({customer for customer, _ in blocks.values()}),
@@ -173,25 +171,16 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             # Gains count up, losses count up in their own column; a reinstatement counts down what expired.
             sign = kind.sign if kind.column in GAINS else -kind.sign
             of_block[kind.column] = (credits + sign * row.credits, amount + sign * int(row.amount_minor))
-    expiries = _expiries(view, parameters) if not view.at_head else {}
+    moment = view.moment
     return [
         BlockView(
             customer=customer,
             block=block,
-            expires_at=expiries.get(block_id, block.expires_at),
             columns=columns[block_id],
             carrying_functional=functional[block_id],
             disputed_minor=disputed.get(block_id, 0),
-            moment=view.moment,
+            moment=moment,
         )
         for block_id, (customer, block) in blocks.items()
         if not columns.get(block_id, {}).keys().isdisjoint(GAINS)
     ]
-
-
-def _expiries(view: View, parameters: dict[str, Any]) -> dict[str, datetime | None]:
-    expiries: dict[str, datetime | None] = {}
-    for row in view.connection.execute(text(EXPIRIES), parameters):
-        expires_at = msgspec.json.decode(row.data).get("expires_at")
-        expiries[row.block_id] = None if expires_at is None else parse_time(expires_at)
-    return expiries

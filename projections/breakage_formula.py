@@ -193,7 +193,7 @@ def recorded_estimates(end: View) -> list[Estimate]:
                 currency=data.currency,
                 version=versions[data.pool],
                 position=row.position,
-                booked_on=accounting_date(effective_date(row.occurred_at, end.head.state.zone), closed_through),
+                booked_on=accounting_date(effective_date(row.occurred_at, end.zone), closed_through),
                 breakage_minor=_minor(data, "expected_breakage"),
                 breakage_rate=data.expected_breakage_rate,
                 escheat_minor=_minor(data, "expected_escheat"),

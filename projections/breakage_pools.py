@@ -41,8 +41,6 @@ from projections.report import (
 )
 from subledger.journal import GAINS, KIND_BY_NAME, Rules, effect
 from subledger.money import round_half_up
-from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
 LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
@@ -59,11 +57,11 @@ class Pool(msgspec.Struct, kw_only=True):
     breakage_recognized: tuple[int, int]
 
 
-def breakage_pools(database: Database, view: View, asked: Asked) -> Report:
+def breakage_pools(view: View, asked: Asked) -> Report:
     """Every pool at the end of the view, with its estimates; and its breakage_recognized by month."""
     end = closing(view, asked)
-    home = end.head.state.functional_currency
-    rules = rules_of(database, end.connection, end.ledger)
+    home = end.functional_currency
+    rules = end.rules
     found = totals(end, from_date=asked.from_date, by="pool")
     estimates = recorded_estimates(end)
     pools = _pools(found, estimates, rules)
@@ -79,7 +77,7 @@ def breakage_pools(database: Database, view: View, asked: Asked) -> Report:
             _rollforward_table(found, pools, steps, rules, home),
             _liability_table(found, rules, home),
         ),
-        ties=(*_formula_ties(pools, steps, home), *_ties(database, end, pools, found)),
+        ties=(*_formula_ties(pools, steps, home), *_ties(end, pools, found)),
         notes=_notes(rows),
     )
 
@@ -304,9 +302,9 @@ def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -
             )
 
 
-def _ties(database: Database, end: View, pools: Mapping[str, Pool], found: Sequence[Total]) -> Iterator[Tie]:
+def _ties(end: View, pools: Mapping[str, Pool], found: Sequence[Total]) -> Iterator[Tie]:
     """What the blocks' columns come to, in pools and in none, beside the accounts by the posting rules."""
-    home, books = end.head.state.functional_currency, control_balances(end)
+    home, books = end.functional_currency, control_balances(end)
     recognized = _added((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
@@ -316,7 +314,7 @@ def _ties(database: Database, end: View, pools: Mapping[str, Pool], found: Seque
     foreign = sorted({total.currency for total in found} - {home})
     if not foreign:
         return
-    in_functional = functional_balances(database, end, totals(end), (RECOGNIZED, LIABILITY))
+    in_functional = functional_balances(end, totals(end), (RECOGNIZED, LIABILITY))
     recognized = _added((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):

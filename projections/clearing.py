@@ -19,8 +19,6 @@ from sqlalchemy import text
 from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
 from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import KIND_BY_NAME, Rules, effect
-from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
 BY_BLOCK, BY_CUSTOMER, BY_PROCESSOR, BY_NOTHING = "block", "customer", "processor", "nothing"
@@ -127,10 +125,10 @@ Row = tuple[Any, ...]
 """One open item, in the columns of the first table."""
 
 
-def clearing(database: Database, view: View, asked: Asked) -> Report:
+def clearing(view: View, asked: Asked) -> Report:
     """Every open item of the clearing accounts at the end of the view, with its age; and the open blocks' accounts."""
     end = closing(view, asked)
-    rules = rules_of(database, view.connection, view.ledger)
+    rules = view.rules
     blocks = _blocks(end, rules)
     credits = {row.block_id: Decimal(row.credits) for row in blocks}
     rows = _item_rows(_open(end, rules), credits, end.as_of)

@@ -50,7 +50,6 @@ from projections.report import (
     totals,
 )
 from projections.runoff import Lots, Outlook, currency_of, lots_on, outlooks
-from subledger.store.database import Database
 from subledger.store.views import View
 
 LIABILITY: Final = "prepaid_liability"
@@ -73,7 +72,7 @@ NOTES: Final = (
 )
 
 
-def forecast(database: Database, view: View, asked: Asked) -> Report:
+def forecast(view: View, asked: Asked) -> Report:
     """The forecast of what is open at the end of ``to`` (default: ``as_of``), for ``months`` (default 12)."""
     end = closing(view, asked)
     months = asked.months or MONTHS
@@ -84,10 +83,10 @@ def forecast(database: Database, view: View, asked: Asked) -> Report:
     expected = outlooks(lots, Habits(observed, last), end.as_of, months, by=currency_of)
     tried = trials(held, last, observed)
     bands = Bands(tried, last)
-    functional = end.head.state.functional_currency
+    functional = end.functional_currency
     periods = periods_after(end.as_of, months)
     tables = [_forecast_table(expected, bands, periods, functional), *backtest_tables(tried)]
-    ties = list(_ties(database, end, expected))
+    ties = list(_ties(end, expected))
     if end.as_of < view.as_of:
         since = holdings(view, since=end.as_of + timedelta(days=1))
         paces = {currency: pace(usage(held), currency, last, _first(held, last)) for currency in expected}
@@ -205,15 +204,15 @@ def _compared_tables(
 # --- ties -----------------------------------------------------------------------------------------------------------
 
 
-def _ties(database: Database, end: View, expected: dict[str, Outlook]) -> Iterator[Tie]:
+def _ties(end: View, expected: dict[str, Outlook]) -> Iterator[Tie]:
     sums = {
         currency: sum(month.total for month in outlook.months) + outlook.remaining(len(outlook.months))
         for currency, outlook in expected.items()
         if outlook.opening
     }
     yield from ties_of("expected, later included = prepaid_liability", sums, LIABILITY, control_balances(end))
-    home = end.head.state.functional_currency
-    books = functional_balances(database, end, totals(end), (LIABILITY,))
+    home = end.functional_currency
+    books = functional_balances(end, totals(end), (LIABILITY,))
     yield from functional_ties_of(
         f"expected of {{currency}}, later included = prepaid_liability, in {home}",
         {currency: outlook.opening_functional for currency, outlook in expected.items()}, LIABILITY, books, home,

@@ -1,7 +1,7 @@
 """What credit blocks held and what became of them, month by month: the figures that forecasts are made from.
 
-Owns: which of a block's entries are usage, expiry or neither, and the block's terms as they were on a day.
-Does not own: what is made of them (``runoff``, ``backtest``, ``forecast``, ``performance``).
+Owns: which of a block's entries are usage, expiry or neither. Does not own: a block's terms on a day (``terms``), what
+is made of both (``runoff``, ``backtest``, ``forecast``, ``performance``).
 
 Credits are integers of billionths here, months integers that count up (``month_number``): what is made of them runs
 through tens of thousands of blocks, and exactly.
@@ -17,12 +17,12 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
+from projections.terms import Expiry, expiry_history
 from subledger.blocks import PROMOTIONAL, Block
-from subledger.event_data import parse_time
 from subledger.journal import GAINS, KINDS
 from subledger.money import nano
 from subledger.periods import Period, effective_date
-from subledger.store.rows import decode_block, decode_decision, decode_wallet
+from subledger.store.rows import decode_block, decode_wallet
 from subledger.store.views import View
 
 NEVER: Final = date.max
@@ -66,18 +66,6 @@ WALLETS: Final = """
 SELECT w.customer, w.state FROM wallets w
 WHERE w.ledger = :ledger AND EXISTS (
     SELECT 1 FROM blocks b WHERE b.ledger = :ledger AND b.customer = w.customer AND b.is_open)
-"""
-CHANGED: Final = """
--- The blocks whose expiry was ever changed.
-SELECT DISTINCT block_id FROM entries WHERE ledger = :ledger AND kind = 'expiry_changed'
-"""
-EXPIRIES: Final = """
--- The openings and expiry changes of some blocks, as recorded, up to a position.
-SELECT n.block_id, n.kind, n.accounting_date, e.data, e.decision
-FROM entries n JOIN events e ON e.ledger = n.ledger AND e.position = n.position
-WHERE n.ledger = :ledger AND n.position <= :position AND n.block_id = ANY(:blocks)
-  AND n.kind IN ('purchase', 'promotional_grant', 'goodwill', 'allocation', 'transfer_in', 'expiry_changed')
-ORDER BY n.position, n.number
 """
 
 
@@ -154,7 +142,7 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
     """
     months = _movements(view, since or date.min)
     blocks = _blocks(view, months.keys())
-    changed = _expiry_changes(view)
+    changed = expiry_history(view)
     found = []
     for block_id, moved in months.items():
         if block_id not in blocks:
@@ -164,10 +152,13 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
             Holding(
                 block=block,
                 customer=customer,
-                starts_on=effective_date(block.starts_at, view.head.state.zone),
+                starts_on=effective_date(block.starts_at, view.zone),
                 months=list(moved),
                 moved=list(moved.values()),
-                expiries=changed.get(block_id) or [(date.min, _expiry(block.expires_at, view))],
+                expiries=[
+                    (held.from_date, _expiry(held.expires_at, view))
+                    for held in changed.get(block_id, (Expiry(date.min, block.expires_at),))
+                ],
             )
         )
     return found
@@ -226,24 +217,4 @@ def _blocks(view: View, wanted: Any) -> dict[str, tuple[str, Block]]:
 
 
 def _expiry(expires_at: Any, view: View) -> date:
-    return NEVER if expires_at is None else effective_date(expires_at, view.head.state.zone)
-
-
-def _expiry_changes(view: View) -> dict[str, list[tuple[date, date]]]:
-    """Of blocks whose expiry was ever changed: from which accounting date it was which, in order."""
-    found: dict[str, list[tuple[date, date]]] = {}
-    blocks = view.connection.execute(text(CHANGED), {"ledger": view.ledger}).scalars().all()
-    if not blocks:
-        return found
-    parameters = {"ledger": view.ledger, "position": view.position, "blocks": list(blocks)}
-    for row in view.connection.execute(text(EXPIRIES), parameters):
-        if row.kind == "transfer_in":
-            taken_over = decode_decision(row.decision).taken_over
-            expires_at = None if taken_over is None else taken_over.expires_at
-        else:
-            said = msgspec.json.decode(row.data).get("expires_at")
-            expires_at = None if said is None else parse_time(said)
-        held = found.setdefault(row.block_id, [])
-        from_day = date.min if not held else max(row.accounting_date, held[-1][0])
-        held.append((from_day, _expiry(expires_at, view)))
-    return found
+    return NEVER if expires_at is None else effective_date(expires_at, view.zone)

@@ -34,7 +34,6 @@ from projections.revenue_sources import SOURCES, Figures, sources, sources_table
 from projections.runoff import Lot, Lots, Outlook, lots_on, months_after, outlooks
 from projections.waterfall import IN_REVENUE, RELEASED, REVENUE, bridge_table
 from subledger.money import round_half_up
-from subledger.store.database import Database
 from subledger.store.views import View
 
 LIABILITY, RECOGNISED_AHEAD = "prepaid_liability", "breakage_recognized"
@@ -57,21 +56,21 @@ NOTES: Final = (
 )
 
 
-def performance(database: Database, view: View, asked: Asked) -> Report:
+def performance(view: View, asked: Asked) -> Report:
     """The disclosures of a period: balances at both ends, what remains by time band, where revenue came from."""
     end = closing(view, asked)
     start = None if asked.from_date is None else _before(end, asked.from_date)
     held = holdings(end, since=asked.from_date)
-    found, bridge = sources(database, end, asked.from_date, held)
-    remaining, bands = _remaining(database, end)
-    balances = _Balances(database, start, end, held, asked.from_date)
+    found, bridge = sources(end, asked.from_date, held)
+    remaining, bands = _remaining(end)
+    balances = _Balances(start, end, held, asked.from_date)
     return Report(
         name="performance",
         title="Contract balances and performance obligations",
         tables=(
             _balances_table(balances, bands),
             remaining,
-            sources_table(found, end.head.state.functional_currency),
+            sources_table(found, end.functional_currency),
             bridge_table({(currency, item): amounts[0] for (item, currency), amounts in bridge.items()}),
         ),
         ties=(*balances.ties(bands), *_revenue_ties(balances, found, bridge)),
@@ -89,16 +88,14 @@ def _before(end: View, day: date) -> View:
 class _Balances:
     """The trial balances at both ends, in currency and in functional currency, and what refundable blocks carry."""
 
-    def __init__(
-        self, database: Database, start: View | None, end: View, held: Sequence[Holding], from_date: date | None
-    ) -> None:
-        self.home = end.head.state.functional_currency
+    def __init__(self, start: View | None, end: View, held: Sequence[Holding], from_date: date | None) -> None:
+        self.home = end.functional_currency
         accounts = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES, *REVENUE, "deferred_revenue")
         self.books: list[Balances] = []
         self.functional: list[Balances] = []
         for view in (start, end):
             self.books.append({} if view is None else control_balances(view))
-            self.functional.append({} if view is None else functional_balances(database, view, totals(view), accounts))
+            self.functional.append({} if view is None else functional_balances(view, totals(view), accounts))
         before = -1 if from_date is None else month_number(from_date) - 1
         self.blocks = [_carried(held, before), _carried(held, None)]
 
@@ -192,15 +189,15 @@ def _class_of(lot: Lot) -> tuple[str, bool, bool]:
     return lot.currency, lot.is_refundable, lot.is_pooled
 
 
-def _remaining(database: Database, end: View) -> tuple[Table, dict[str, list[list[int]]]]:
+def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
     """What is not performed yet by time band; and per currency and band its amount, in both currencies."""
     held = history(end)
     last = last_whole_month(end.as_of)
     lots = lots_on(held, end.as_of)
     expected = outlooks(lots, Habits(observe(held, last), last), end.as_of, MONTHS, by=_class_of)
     books = control_balances(end)
-    functional = functional_balances(database, end, totals(end), (RECOGNISED_AHEAD,))
-    home = end.head.state.functional_currency
+    functional = functional_balances(end, totals(end), (RECOGNISED_AHEAD,))
+    home = end.functional_currency
     rows: list[tuple[Any, ...]] = []
     bands: dict[str, list[list[int]]] = {}
     for currency in sorted({currency for currency, refundable, _ in expected if not refundable}):

@@ -38,8 +38,7 @@ from projections.report import (
 )
 from subledger.journal import effect
 from subledger.money import round_half_up
-from subledger.store.database import Database, driver, without_nested_loops
-from subledger.store.ledgers import rules_of
+from subledger.store.database import driver, without_nested_loops
 from subledger.store.views import View
 
 RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
@@ -125,13 +124,13 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         return sum(amount for _, amount in self.lots)
 
 
-def receivables(database: Database, view: View, asked: Asked) -> Report:
+def receivables(view: View, asked: Asked) -> Report:
     """Every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
     end = closing(view, asked)
     books = control_balances(end, asked.customer)
-    items = _items(database, end, asked.customer)
+    items = _items(end, asked.customer)
     owed = [item for item in items if item.account != UNAPPLIED]
-    home = end.head.state.functional_currency
+    home = end.functional_currency
     customers = _customers(items)
     return Report(
         name="receivables",
@@ -142,7 +141,7 @@ def receivables(database: Database, view: View, asked: Asked) -> Report:
             _customers_table(customers, home),
             _totals_table(owed, end.as_of, home),
         ),
-        ties=(*_ties(customers, books), *_functional_ties(database, end, asked, customers)),
+        ties=(*_ties(customers, books), *_functional_ties(end, asked, customers)),
         notes=(
             "Ages count from the day on which something came to be owed (its effective date). What is paid or "
             "cancelled clears the oldest part of its own block or invoice first. Credit balances are owed to the "
@@ -154,8 +153,8 @@ def receivables(database: Database, view: View, asked: Asked) -> Report:
 # --- items ----------------------------------------------------------------------------------------------------------
 
 
-def _items(database: Database, end: View, customer: str | None) -> list[Item]:
-    rules = rules_of(database, end.connection, end.ledger)
+def _items(end: View, customer: str | None) -> list[Item]:
+    rules = end.rules
     moving = [
         (account, policy, kind, told, sign)
         for account, told in TOLD_APART_BY.items()
@@ -348,12 +347,12 @@ def _ties(customers: Customers, books: Balances) -> Iterator[Tie]:
         yield from ties_of(f"customers' items = {account}", _sums(customers, account, 0), account, books)
 
 
-def _functional_ties(database: Database, end: View, asked: Asked, customers: Customers) -> Iterator[Tie]:
+def _functional_ties(end: View, asked: Asked, customers: Customers) -> Iterator[Tie]:
     """What is owed in other currencies, at what the books carry it."""
-    home = end.head.state.functional_currency
+    home = end.functional_currency
     found = totals(end, customer=asked.customer)
     foreign = sorted({total.currency for total in found} - {home})
-    books = functional_balances(database, end, found, TOLD_APART_BY) if foreign else {}
+    books = functional_balances(end, found, TOLD_APART_BY) if foreign else {}
     for account in TOLD_APART_BY:
         carried = _sums(customers, account, 1)
         what = f"customers' items in {{currency}} = {account}, in {home}"

@@ -19,8 +19,6 @@ from projections import balances
 from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import effect
 from subledger.periods import Period
-from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
 
@@ -97,7 +95,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     months: int | None = None
 
 
-MakeReport = Callable[[Database, View, Asked], Report]
+MakeReport = Callable[[View, Asked], Report]
 
 
 def closing(view: View, asked: Asked) -> View:
@@ -232,9 +230,9 @@ def control_balances(view: View, customer: str | None = None) -> Balances:
     return {(account.account, account.currency): account.balance_minor for account in accounts}
 
 
-def functional_balances(database: Database, view: View, made_of: Iterable[Total], accounts: Iterable[str]) -> Balances:
+def functional_balances(view: View, made_of: Iterable[Total], accounts: Iterable[str]) -> Balances:
     """Accounts by transaction currency, in functional minor units, by the posting rules."""
-    rules = rules_of(database, view.connection, view.ledger)
+    rules = view.rules
     found: Balances = {}
     for total in made_of:
         for account in accounts:

@@ -18,8 +18,6 @@ from projections.holdings import Holding, month_number
 from projections.report import Column, Table
 from projections.waterfall import BLOCK, CONCESSIONS, POOL, RECOGNITION, bridge_item
 from subledger.money import round_half_up
-from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
 FROM_CONTRACT: Final = "opening contract liability"
@@ -64,9 +62,9 @@ class Family(msgspec.Struct):
     recognised: list[int] = msgspec.field(default_factory=lambda: [0, 0])
 
 
-def sources(database: Database, end: View, from_date: date | None, held: Sequence[Holding]) -> tuple[Figures, Figures]:
+def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple[Figures, Figures]:
     """The period's revenue by source, and the bridge from it to the accounts."""
-    rules = rules_of(database, end.connection, end.ledger)
+    rules = end.rules
     roots = _roots(end)
     families = _families(held, roots, from_date)
     found: Figures = {}

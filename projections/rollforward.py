@@ -29,8 +29,6 @@ from projections.report import (
 from subledger.blocks import ZERO
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES, Rules, effect
 from subledger.periods import Period
-from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 from subledger.store.views import View
 
 LIABILITY: Final = "prepaid_liability"
@@ -72,17 +70,17 @@ Line = tuple[str, str]
 Roll = dict[Line, dict[Period | None, Movements]]
 
 
-def rollforward(database: Database, view: View, asked: Asked) -> Report:
+def rollforward(view: View, asked: Asked) -> Report:
     """The roll-forward per month of the range, per currency, told apart by ``asked.by``.
 
     A first or last month that the range cuts holds the days of the range alone. Raises UnknownCustomer.
     """
     end = closing(view, asked)
     found = totals(end, from_date=asked.from_date, by=asked.by, customer=asked.customer)
-    rules = rules_of(database, view.connection, view.ledger)
+    rules = view.rules
     months = _months(found, asked, end)
     by_currency, by_unit = _roll(found, rules, "currency"), _roll(found, rules, "unit")
-    functional_currency = view.head.state.functional_currency
+    functional_currency = view.functional_currency
     rows = tuple(_value_rows(by_currency, months, asked.by, functional_currency))
     return Report(
         name="rollforward",
@@ -93,7 +91,7 @@ def rollforward(database: Database, view: View, asked: Asked) -> Report:
                 name="credits", columns=_credit_columns(asked.by), rows=tuple(_credit_rows(by_unit, months, asked.by))
             ),
         ),
-        ties=_ties(database, end, asked, found, rows),
+        ties=_ties(end, asked, found, rows),
         notes=_notes(asked.by),
     )
 
@@ -204,14 +202,12 @@ def _under_no_product(figures: dict[Line, Any]) -> dict[Line, Any]:
 # --- ties ---------------------------------------------------------------------------------------------------------
 
 
-def _ties(
-    database: Database, end: View, asked: Asked, found: list[Total], rows: tuple[tuple[Any, ...], ...]
-) -> tuple[Tie, ...]:
+def _ties(end: View, asked: Asked, found: list[Total], rows: tuple[tuple[Any, ...], ...]) -> tuple[Tie, ...]:
     names = [column.name for column in _value_columns(asked.by)]
     closings, converted = _closing(rows, names, "closing"), _closing(rows, names, "closing_functional")
     books = control_balances(end, asked.customer)
-    functional = end.head.state.functional_currency
-    in_functional = functional_balances(database, end, found, (LIABILITY,))
+    functional = end.functional_currency
+    in_functional = functional_balances(end, found, (LIABILITY,))
     return (
         *ties_of("closing = prepaid_liability", closings, LIABILITY, books),
         *functional_ties_of(

@@ -20,7 +20,6 @@ from projections.report import Asked, Column, Report, Table, Tie, closing, contr
 from subledger.blocks import ZERO
 from subledger.errors import MissingField
 from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
-from subledger.store.database import Database
 from subledger.store.views import View
 
 WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -74,7 +73,7 @@ ORDER BY n.accounting_date, n.position, n.number
 """
 
 
-def statement(_database: Database, view: View, asked: Asked) -> Report:
+def statement(view: View, asked: Asked) -> Report:
     """The statement of ``asked.customer`` for the range. Raises MissingField, UnknownCustomer."""
     if asked.customer is None:
         raise MissingField("a statement is of one customer", field="customer", expected="a customer")
@@ -91,7 +90,7 @@ def statement(_database: Database, view: View, asked: Asked) -> Report:
     ).all()  # fmt: skip
     touched = {row.block_id for row in moved}
     rows = tuple(
-        _block_row(block, opened.get(block.block.block_id), end.head.state.zone)
+        _block_row(block, opened.get(block.block.block_id), end.zone)
         for block in _blocks(end, asked.customer)
         if block.block.block_id in touched or block.remaining or block.carrying_minor
     )

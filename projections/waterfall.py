@@ -30,9 +30,8 @@ from projections.report import (
     ties_of,
     totals,
 )
-from subledger.journal import KIND_BY_NAME, KINDS, Rules, effect
-from subledger.store.database import Database, driver, without_nested_loops
-from subledger.store.ledgers import rules_of
+from subledger.journal import KIND_BY_NAME, KINDS, OPENINGS, Rules, effect
+from subledger.store.database import driver, without_nested_loops
 from subledger.store.views import View
 
 BLOCK, OVERAGE, POOL = "block", "overage", "pool"
@@ -85,7 +84,6 @@ FROM entries n LEFT JOIN sales s ON s.block_id = n.block_id
 WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date <= :as_of AND n.kind = ANY(:kinds) {customer}
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
-OPENINGS: Final = ("purchase", "promotional_grant", "goodwill", "allocation", "transfer_in", "transfer_out")
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +111,7 @@ class Recognised(msgspec.Struct):
         return self.usage + self.breakage + self.other
 
 
-def waterfall(database: Database, view: View, asked: Asked) -> Report:
+def waterfall(view: View, asked: Asked) -> Report:
     """The waterfall up to the end of the range; what was recognised before it is one column, ``earlier``.
 
     Raises UnknownCustomer.
@@ -121,16 +119,16 @@ def waterfall(database: Database, view: View, asked: Asked) -> Report:
     end = closing(view, asked)
     books = control_balances(end, asked.customer)
     flows = list(_flows(end, asked))
-    rules = rules_of(database, view.connection, view.ledger)
+    rules = view.rules
     recognised = _recognised(flows)
     cohorts = _cohorts(flows, recognised)
     bridge = _bridge(flows, rules)
-    functional = view.head.state.functional_currency
+    functional = view.functional_currency
     return Report(
         name="waterfall",
         title="Revenue waterfall",
         tables=(_waterfall_table(recognised, functional), _cohort_table(cohorts), bridge_table(bridge)),
-        ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(database, end, asked, flows, rules)),
+        ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(end, asked, flows, rules)),
         notes=(
             "cohort is the month of the sale or grant; a block taken over belongs to the month of the block it came "
             "from. overage is usage beyond the credits until a block pays for it, pool is breakage estimated before "
@@ -143,7 +141,7 @@ def _flows(end: View, asked: Asked) -> Iterator[Flow]:
     kinds = {kind.name for kind in KINDS if kind.column is not None} | {*RECOGNITION, *CONCESSIONS}
     parameters: dict[str, Any] = {
         "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": asked.from_date or date.min,
-        "openings": list(OPENINGS), "kinds": sorted(kinds),
+        "openings": [*OPENINGS, "transfer_out"], "kinds": sorted(kinds),
     }  # fmt: skip
     if asked.customer is not None:
         parameters["customer"] = asked.customer
@@ -321,11 +319,9 @@ def _ties(
     return tuple(tie for tie in ties if tie.report_minor or tie.trial_balance_minor)
 
 
-def _functional_ties(
-    database: Database, end: View, asked: Asked, flows: Iterable[Flow], rules: dict[int, Rules]
-) -> Iterator[Tie]:
+def _functional_ties(end: View, asked: Asked, flows: Iterable[Flow], rules: dict[int, Rules]) -> Iterator[Tie]:
     """What was recognised of other currencies, in the functional one, as far as it is in the revenue accounts."""
-    home = end.head.state.functional_currency
+    home = end.functional_currency
     found: dict[str, int] = {}
     for flow in flows:
         item = bridge_item(flow.kind, rules[flow.policy])
@@ -334,7 +330,7 @@ def _functional_ties(
     if not found:
         return
     made_of = totals(end, customer=asked.customer)
-    books = functional_balances(database, end, made_of, REVENUE)
+    books = functional_balances(end, made_of, REVENUE)
     for currency, functional in sorted(found.items()):
         yield Tie(
             what=f"recognised in {currency} = revenue accounts, in {home}",

@@ -16,7 +16,7 @@ from subledger.blocks import NOTHING_GONE, PAID, Block, Segment
 from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Payment, moved, position_key
 from subledger.event_data import CreditsGranted, CreditsPurchased
 from subledger.events import Event
-from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
+from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, OPENINGS, Kind
 from subledger.places import places
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
@@ -60,7 +60,7 @@ def _apply(
         return _settle(wallet, event, movement)
     if movement.block is None:
         return wallet
-    if kind.column in GAINS and movement.kind != "repricing":
+    if movement.kind in OPENINGS:
         return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
     block = wallet.block(movement.block)
     if block is None:

@@ -163,6 +163,9 @@ LOSSES: Final = (
 )  # fmt: skip
 """The columns of a block: gains less losses is what it carries, in credits and in value."""
 
+OPENINGS: Final = tuple(kind.name for kind in KINDS if kind.column in GAINS and kind.name != "repricing")
+"""The kinds that open a block: the first entry of every block is of one of them, and no other entry is."""
+
 CREDIT_COLUMNS: Final = (
     "purchased", "granted", "consumed", "expired", "voided", "refunded", "transferred", "other",
 )  # fmt: skip

@@ -22,7 +22,8 @@ from projections import balances as balance_reads
 from projections import blocks as block_reads
 from subledger import errors
 from subledger.event_data import EVENT_TYPES, parse_time
-from subledger.store.ledgers import ledger_head, rules_of
+from subledger.store.in_force import rules_of
+from subledger.store.ledgers import ledger_head
 from subledger.store.pages import events_page
 from subledger.store.views import PointInTime, View, due_expiries
 from subledger.wording import did_you_mean
@@ -208,7 +209,7 @@ def blocks(
     service = connect()
     items: list[Document] = []
     with _view(service, ledger, as_of, known_at, customer) as view:
-        home, functional = view.head.state.functional_currency, balance_reads.has_other_currencies(view)
+        home, functional = view.functional_currency, balance_reads.has_other_currencies(view)
         after: str | None = ""
         while after is not None:
             found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)

@@ -90,7 +90,7 @@ def _of_one(
 ) -> bool:
     with reports.answer(connect(), ledger, name, question) as (found, view, asked):
         if format is None:
-            home = view.head.state.functional_currency
+            home = view.functional_currency
             report_tables.show(found, whose=ledger, as_of=view.as_of, functional=home)
         else:
             _write(_pieces(format, found, view, asked, table), file)
@@ -145,7 +145,7 @@ def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
 
 def _pieces(format: str, found: Report, view: View, asked: Asked, table: str | None) -> Iterator[str]:
     if format == "csv":
-        yield from reports.csv_lines(reports.table_of(found, table), view.head.state.functional_currency)
+        yield from reports.csv_lines(reports.table_of(found, table), view.functional_currency)
     elif format == "html":
         yield report_pages.page(found, view, asked)
     else:

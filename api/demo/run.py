@@ -111,7 +111,7 @@ class _Run:
             (folder / f"{file}.json").write_text(
                 json.dumps(reports.document(report, view, asked), ensure_ascii=False, indent=2) + "\n", "utf-8"
             )
-            home = view.head.state.functional_currency
+            home = view.functional_currency
             for number, part in enumerate(report.tables):
                 path = folder / (f"{file}.csv" if number == 0 else f"{file}-{part.name}.csv")
                 path.write_text("".join(reports.csv_lines(part, home)), "utf-8")

@@ -26,7 +26,8 @@ from subledger.event_data import EVENT_TYPES
 from subledger.json_text import loads_each, texts_of
 from subledger.own_event_data import RESERVED_TYPES
 from subledger.store.batch import REJECTED, WAITING, Input, Outcome
-from subledger.store.ledgers import ledger_head, rules_of
+from subledger.store.in_force import rules_of
+from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at, events_page
 from subledger.store.proofs import inclusion
 from subledger.visible_text import visible

@@ -19,7 +19,8 @@ from projections.kept import manifests
 from projections.monitors.mismatch import keep_verified
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
-from subledger.store.ledgers import ledger_head, rules_of
+from subledger.store.in_force import rules_of
+from subledger.store.ledgers import ledger_head
 from subledger.store.pages import entries_page, events_page, lines_of
 from subledger.store.views import due_expiries
 
@@ -79,7 +80,7 @@ def customer_blocks(
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer) as view:
         found, following = blocks.customer_blocks(view, customer, after=after, limit=limit)
-        items = [documents.block(block, view.head.state.functional_currency) for block in found]
+        items = [documents.block(block, view.functional_currency) for block in found]
     return {**documents.page(items, None if following is None else [following]), **documents.due(view.due)}
 
 
@@ -105,7 +106,7 @@ def block(
 ) -> dict[str, Any]:
     """One credit block."""
     with service.view(ledger, as_of=check_day(as_of, "as_of"), known_at=known_at) as view:
-        return documents.block(blocks.one_block(view, block_id), view.head.state.functional_currency)
+        return documents.block(blocks.one_block(view, block_id), view.functional_currency)
 
 
 @router.get("/journal-lines")

@@ -92,7 +92,7 @@ def one(
     reports.offered(name)
     check_format(format, table, reports.FORMATS)
     with reports.answer(service, ledger, name, question) as (report, view, asked):
-        functional = view.head.state.functional_currency
+        functional = view.functional_currency
         if format == "csv":
             chosen = reports.table_of(report, table)
             filename = f"{ledger}-{name}{'' if table is None else '-' + chosen.name}.csv"

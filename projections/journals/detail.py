@@ -18,7 +18,7 @@ from projections.journals.sums import with_positions
 from subledger.accounts import Side
 from subledger.journal import expand
 from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
+from subledger.store.in_force import rules_of
 
 _CHUNK: Final = 2_000
 

@@ -39,7 +39,9 @@ from subledger.events import Event, canonical, own_event
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
+from subledger.store.in_force import EVERYTHING, mapping_rows
 from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
+from subledger.store.views import View
 
 Attributes = tuple[tuple[str, str], ...]
 """What a customer has of the attributes that a mapping goes by, in order of name; an empty value is none."""
@@ -196,11 +198,6 @@ MAPPING_ROWS: Final = """
 -- One adopted mapping of a ledger.
 SELECT rows FROM account_mappings WHERE ledger = %(ledger)s AND mapping = %(mapping)s
 """
-MAPPING_FOR: Final = """
--- The mapping that journals of a period are made with now: the last one adopted that holds for it.
-SELECT mapping, rows FROM account_mappings
-WHERE ledger = %(ledger)s AND (valid_from IS NULL OR valid_from <= %(period)s) ORDER BY mapping DESC LIMIT 1
-"""
 ROLES_POSTED: Final = """
 -- Every role that entries of a ledger can be posted to, under any policy that it has adopted: reversals keep theirs.
 SELECT debit FROM posting_rules WHERE ledger = %(ledger)s
@@ -250,12 +247,19 @@ def _mapping(text: str) -> Mapping:
     return Mapping(rows=tuple(msgspec.json.decode(text, type=list[dict[str, str]])))
 
 
-def mapping_for(connection: AnyConnection, ledger: str, period: Period) -> tuple[int, Mapping]:
-    """The mapping that the next journal of a period is made with, and its number."""
-    found = rows(connection, MAPPING_FOR, {"ledger": ledger, "period": str(period)})
-    if not found:
+def mapping_for(
+    connection: AnyConnection, ledger: str, period: Period, *, through: int = EVERYTHING
+) -> tuple[int, Mapping]:
+    """The mapping that the next journal of a period is made with, as far as adopted through a position; its number."""
+    found = mapping_rows(connection, ledger, str(period), through=through)
+    if found is None:
         raise IntegrityFault(f"ledger {ledger} has no account mapping for {period}", ledger=ledger)
-    return found[0][0], _mapping(found[0][1])
+    return found[0], _mapping(found[1])
+
+
+def mapping_at(view: View, period: Period) -> Mapping:
+    """The mapping that a journal of a period would have been made with, as known at a view."""
+    return mapping_for(view.connection, view.ledger, period, through=view.position)[1]
 
 
 VALID_FROM: Final = """

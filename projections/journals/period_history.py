@@ -182,7 +182,7 @@ def periods_behind(view: View, asked: Asked) -> Table:
     """
     last = Period.of(asked.to_date or view.as_of)
     histories = history_of(
-        view.connection, view.ledger, position=view.position, handed_over=view.due is not None
+        view.connection, view.ledger, position=view.position, handed_over=not view.names_known_at
     )  # fmt: skip
     earlier = sorted(period for period in histories if period < last)
     if asked.from_date is None:

@@ -25,7 +25,6 @@ from subledger.events import format_time
 from subledger.journal import Rules, effect
 from subledger.money import format_minor
 from subledger.store.database import Database
-from subledger.store.ledgers import rules_of
 
 AT_ONCE: Final = 10_000
 """Positions that one look goes through."""
@@ -91,7 +90,7 @@ def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
     # After a restore the log may end before what was looked at.
     position = min(position, looking.view.position)
     through = position if len(others) >= _KEPT else min(position + AT_ONCE, looking.view.position)
-    rules = rules_of(looking.view.database, looking.connection, looking.ledger)
+    rules = looking.view.rules
     found = looking.rows(FINISHED, after=position, through=through, others=others, **_effects(rules))
     blocks = tuple(sorted({row[0] for row in found}))
     monitor = looking.counted(

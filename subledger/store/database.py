@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import psycopg
 import sqlalchemy as sa
 
 from subledger.errors import DatabaseUnavailable, InvalidInput, LedgerLocked
 from subledger.journal import Rules
+from subledger.ledger import LedgerState
 from subledger.store.sending import Connection, SilentServer
 from subledger.store.tables import APP_ROLE
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts, without_client_check
@@ -92,10 +92,11 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, timeouts: Timeouts | None = None) -> None:
         self.url = url
         self.timeouts = limits = timeouts or Timeouts()
-        # Posting rules by ledger and policy, kept for readers: an adopted policy's rules never change.
-        self.rules: dict[str, dict[int, Rules]] = {}
-        # Time zones by ledger, kept for readers: a ledger has one for its life.
-        self.zones: dict[str, ZoneInfo] = {}
+        # Posting rules by their content hash, kept for readers. Not by ledger and number: after a restore the same
+        # number may stand for other rules, while the same content is always the same rules.
+        self.rules: dict[str, Rules] = {}
+        # The last settings seen of each ledger: a guess, which no answer rests on before its own row has confirmed it.
+        self.states: dict[str, LedgerState] = {}
         self.engine = _engine(url, pool_size, limits, idle_s=limits.idle_reader_s)
         # Recording and single questions are always the same statements: each is planned once a connection, for any
         # ledger. A plan for one that the statistics do not know yet may take it for empty, and read all of it.

@@ -1,4 +1,4 @@
-"""Which ledgers there are: their heads and settings as a snapshot has them, their policies and the rules of these.
+"""Which ledgers there are: their heads and settings as a snapshot has them.
 
 Owns: reading them. Does not own: the right to write, and the head that goes with it (head).
 """
@@ -12,10 +12,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from subledger.errors import UnknownEntity, UnknownLedger
-from subledger.journal import Rules
 from subledger.ledger import SETTINGS, LedgerState, state_of
-from subledger.posting import rules_from
-from subledger.store.database import Database
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +64,36 @@ def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tupl
     return [(_head(row), row.policy_name) for row in connection.execute(query, {"after": after, "limit": limit})]
 
 
-def ledgers_of(connection: Connection, entity: str) -> list[str]:
-    """The ledgers of an entity, in order of id, but for sandboxes. Raises UnknownEntity where there is none."""
-    query = text("SELECT ledger FROM ledgers WHERE entity = :entity AND NOT sandbox ORDER BY ledger")
-    found = list(connection.execute(query, {"entity": entity}).scalars())
+LEDGERS_OF: Final = """
+-- The ledgers of an entity, but for sandboxes.
+SELECT ledger FROM ledgers WHERE entity = :entity AND NOT sandbox ORDER BY ledger
+"""
+LEDGERS_OF_THEN: Final = """
+-- The ledgers that were an entity's as known at a moment, but for sandboxes: by the settings recorded last by then. The
+-- second condition on the type follows from the first; it lets the planner use ix_events_type, which leaves usage out.
+SELECT l.ledger FROM ledgers l
+CROSS JOIN LATERAL (
+    SELECT last_position FROM batches WHERE ledger = l.ledger AND recorded_at <= :known_at
+    ORDER BY recorded_at DESC LIMIT 1
+) k
+CROSS JOIN LATERAL (
+    SELECT data FROM events
+    WHERE ledger = l.ledger AND position <= k.last_position
+      AND type = 'ledger.configured' AND type <> 'credits.consumed'
+    ORDER BY position DESC LIMIT 1
+) e
+WHERE NOT l.sandbox AND e.data::jsonb ->> 'entity' = :entity ORDER BY l.ledger
+"""
+
+
+def ledgers_of(connection: Connection, entity: str, *, known_at: datetime | None = None) -> list[str]:
+    """The ledgers of an entity, in order of id, but for sandboxes; as known at a moment, or now.
+
+    Raises UnknownEntity if there is none.
+    """
+    query = text(LEDGERS_OF if known_at is None else LEDGERS_OF_THEN)
+    parameters = {"entity": entity} | ({} if known_at is None else {"known_at": known_at})
+    found = list(connection.execute(query, parameters).scalars())
     if not found:
         raise UnknownEntity(f"no ledger is of entity {entity}", field="entity", found=entity)
     return found
@@ -80,22 +103,3 @@ def policy_name(connection: Connection, ledger: str, policy: int) -> str:
     query = text("SELECT name FROM posting_policies WHERE ledger = :ledger AND policy = :policy")
     name: str = connection.execute(query, {"ledger": ledger, "policy": policy}).scalar_one()
     return name
-
-
-def rules_of(database: Database, connection: Connection, ledger: str) -> dict[int, Rules]:
-    """The posting rules of every policy the ledger has adopted. A policy's rules never change, so they are kept."""
-    held = database.rules.get(ledger)
-    current = connection.execute(
-        text("SELECT policy FROM ledgers WHERE ledger = :ledger"), {"ledger": ledger}
-    ).scalar_one()
-    if held is None or current not in held:
-        query = text(
-            "SELECT e.data FROM posting_policies p JOIN events e ON e.ledger = p.ledger AND e.position = p.position"
-            " WHERE p.ledger = :ledger ORDER BY p.policy"
-        )
-        held = {}
-        for adopted in connection.execute(query, {"ledger": ledger}).scalars():
-            data = msgspec.json.decode(adopted)
-            held[data["policy"]] = rules_from(data["rules"])
-        database.rules[ledger] = held
-    return held

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -22,7 +22,8 @@ from subledger.journal import Rules
 from subledger.ledger import SETTINGS, LedgerState, state_of
 from subledger.periods import end_of_day
 from subledger.store.database import Database
-from subledger.store.ledgers import Head, ledger_head, rules_of
+from subledger.store.in_force import ADOPTED, known_rules, rules_of, settings_at
+from subledger.store.ledgers import Head, ledger_head
 
 Answer = TypeVar("Answer", covariant=True)
 
@@ -57,12 +58,19 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
         return self.position == self.head.position
 
     @property
-    def moment(self) -> datetime:
-        """When a block's status is looked at: the end of ``as_of``, or now where that is today."""
-        state = self.head.state
-        if self.as_of == state.today(self.now):
-            return self.now
-        return end_of_day(self.as_of, state.zone) - timedelta(microseconds=1)
+    def names_known_at(self) -> bool:
+        """True if the question names its ``known_at``: then its answer never changes."""
+        return self.due is None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The ledger's time zone, which it has for its life."""
+        return self.head.state.zone
+
+    @property
+    def functional_currency(self) -> str:
+        """The ledger's functional currency, which it has for its life."""
+        return self.head.state.functional_currency
 
 
 class Question(Protocol[Answer]):
@@ -80,11 +88,34 @@ class Question(Protocol[Answer]):
     def answer(self, rules: Mapping[int, Rules], found: str) -> Answer: ...
 
 
-class View(PointInTime, frozen=True, kw_only=True):
-    """A point in time to ask several questions of: everything is answered from one snapshot."""
+class View(PointInTime, frozen=True, kw_only=True, dict=True):
+    """A point in time to ask several questions of: everything is answered from one snapshot.
+
+    What was in force is that of the view: ``head`` has the settings of now, which may have been others.
+    """
 
     database: Any
     connection: Any
+
+    @cached_property
+    def rules(self) -> dict[int, Rules]:
+        """The posting rules of every policy that the ledger had adopted, by the policy's number."""
+        return rules_of(self.database, self.connection, self.ledger, through=self.position)
+
+    @cached_property
+    def settings(self) -> LedgerState:
+        """The ledger's settings, as known at the view."""
+        return self.head.state if self.at_head else settings_at(self.connection, self.ledger, self.position)
+
+    @cached_property
+    def moment(self) -> datetime:
+        """When a block's status is looked at: the end of ``as_of``, if the ledger's now had come so far.
+
+        That is its now as known at the view. So the status in an answer that names its ``known_at`` does not move with
+        the clock.
+        """
+        now = self.settings.now(self.known_at) if self.names_known_at else self.now
+        return min(now, _last_moment(self.as_of, self.zone))
 
     def ask(self, question: Question[Answer]) -> Answer:
         row = self.connection.exec_driver_sql(
@@ -92,7 +123,7 @@ class View(PointInTime, frozen=True, kw_only=True):
             {**question.parameters, "ledger": self.ledger, "as_of": self.as_of, "position": self.position,
              "known_at": None},
         ).one()  # fmt: skip
-        return question.answer(rules_of(self.database, self.connection, self.ledger), row.found)
+        return question.answer(self.rules, row.found)
 
 
 POINT_IN_TIME: Final = f"""
@@ -118,6 +149,7 @@ CROSS JOIN LATERAL (
 ) AS k
 WHERE l.ledger = %(ledger)s
 """
+_ADOPTED: Final = ADOPTED.replace("%(through)s", "(SELECT position FROM v)")
 # Two statements: an UPDATE that asks the clock cannot be sent to the server that has the ledger.
 DUE_EXPIRIES: Final = """
 -- How many open blocks of a ledger, a customer, or one block by its id, have expired by a moment, and the first; none
@@ -144,16 +176,39 @@ UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledge
 def statement_of(query: str, due: str = DUE_EXPIRIES) -> str:
     """The statement of a question, or of a point in time alone: in either case with its settings, and what is due."""
     return f"""
-WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query}), expiries AS ({due})
-SELECT v.recorded_at, v.answered_through, answer.found, v.head, v.position, v.ledger, expiries.due,
+WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query}), expiries AS ({due}), adopted AS ({_ADOPTED})
+SELECT v.recorded_at, v.answered_through, answer.found, adopted.policies, v.head, v.position, v.ledger, expiries.due,
        expiries.due_since, v.{", v.".join(SETTINGS)}
-FROM v, answer, expiries
+FROM v, answer, expiries, adopted
 """
 
 
-_NOTHING_ASKED: Final = "SELECT NULL::text AS found"
 _NOTHING_DUE: Final = "SELECT 0 AS due, NULL::timestamptz AS due_since"
 """For the later questions of a view: it has been told what is due."""
+_NO_QUESTION: Final = statement_of("SELECT NULL::text AS found")
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a point in time was asked for; ``now`` is what the database's clock shows."""
+
+    ledger: str
+    now: datetime
+    as_of: date | None
+    known_at: datetime | None
+    customer: str | None
+
+    def day(self, state: LedgerState) -> date:
+        """``as_of``, which defaults to today where the ledger lives."""
+        return self.as_of or state.today(self.now)
+
+    def parameters(self, state: LedgerState) -> dict[str, Any]:
+        """Parameters of every point-in-time query, for a ledger with these settings."""
+        day = self.day(state)
+        due_by = None if self.known_at is not None else _due_by(state.now(self.now), state.zone, day)
+        return {
+            "ledger": self.ledger, "as_of": day, "known_at": self.known_at, "position": None, "due_by": due_by,
+            "due_of": self.customer, "due_block": None,
+        }  # fmt: skip
 
 
 def ask(
@@ -164,18 +219,19 @@ def ask(
 
     Raises UnknownLedger, KnownAtInFuture, and what the question raises.
     """
-    parameters = {**question.parameters, **_asked_of(database, ledger, now, as_of, known_at, customer)}
-
-    def asked() -> Any:
-        return database.ask(statement_of(question.query), parameters)
-
-    row = _promised(database, ledger, known_at, asked)
-    at = PointInTime(**_point(row, parameters["as_of"], known_at, now))
-    rules = database.rules.get(ledger, {})
-    if at.head.state.policy not in rules:
-        with database.read() as connection:
-            rules = rules_of(database, connection, ledger)
-    return at, question.answer(rules, row[2])
+    asked = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer)
+    query = statement_of(question.query)
+    guess = database.states.get(ledger)
+    if guess is not None:
+        parameters = asked.parameters(guess)
+        row = _promised(database, asked, lambda: database.ask(query, {**question.parameters, **parameters}))
+        at, rules = PointInTime(**_point(row, asked)), known_rules(database, row[3])
+        database.states[ledger] = at.head.state
+        if rules is not None and parameters == asked.parameters(at.head.state):
+            return at, question.answer(rules, row[2])
+    # Not seen before by this process, or changed since: everything is read from one snapshot.
+    with view(database, ledger, now=now, as_of=as_of, known_at=known_at, customer=customer) as opened:
+        return opened, opened.ask(question)
 
 
 @contextmanager
@@ -189,23 +245,30 @@ def view(
     no later batch can be recorded at or before it. What is ``due`` is counted of one ``customer``, or of all.
     Raises UnknownLedger, KnownAtInFuture.
     """
-    parameters = _asked_of(database, ledger, now, as_of, known_at, customer)
+    asked, query = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
     if known_at is not None:
-        _promised(database, ledger, known_at, lambda: database.ask(statement_of(_NOTHING_ASKED), parameters))
+        anyhow = asked.parameters(LedgerState(ledger=ledger))
+        _promised(database, asked, lambda: database.ask(query, anyhow))
     with database.read() as connection:
-        rows = connection.exec_driver_sql(statement_of(_NOTHING_ASKED), parameters).all()
-        row = _promised(database, ledger, known_at, lambda: rows)
-        yield View(database=database, connection=connection, **_point(row, parameters["as_of"], known_at, now))
+        guess = database.states.get(ledger) or ledger_head(connection, ledger).state
+        rows = connection.exec_driver_sql(query, asked.parameters(guess)).all()
+        row = _promised(database, asked, lambda: rows)
+        at = _point(row, asked)
+        state = database.states[ledger] = at["head"].state
+        if asked.parameters(state) != asked.parameters(guess):
+            at = _point(connection.exec_driver_sql(query, asked.parameters(state)).one(), asked)
+        yield View(database=database, connection=connection, **at)
 
 
-def _point(row: Any, as_of: date, known_at: datetime | None, now: datetime) -> dict[str, Any]:
+def _point(row: Any, asked: _Asked) -> dict[str, Any]:
     """The members of a point in time, of a row of ``statement_of``."""
-    recorded_at, _answered_through, _found, head, position, ledger, due, due_since, *settings = row
+    recorded_at, _answered_through, _found, _adopted, head, position, ledger, due, due_since, *settings = row
     state = state_of(ledger, *settings)
     return {
-        "due": None if known_at is not None else Due(count=due, since=due_since),
+        "due": None if asked.known_at is not None else Due(count=due, since=due_since),
         "ledger": ledger, "head": Head(state=state, position=head, recorded_at=recorded_at),
-        "as_of": as_of, "position": position, "known_at": known_at or recorded_at, "now": state.now(now),
+        "as_of": asked.day(state), "position": position, "known_at": asked.known_at or recorded_at,
+        "now": state.now(asked.now),
     }  # fmt: skip
 
 
@@ -221,31 +284,16 @@ def due_expiries(
 
 
 def _due_by(now: datetime, zone: ZoneInfo, as_of: date | None) -> datetime:
-    return now if as_of is None else min(now, end_of_day(as_of, zone) - timedelta(microseconds=1))
+    return now if as_of is None else min(now, _last_moment(as_of, zone))
 
 
-def _asked_of(
-    database: Database, ledger: str, now: datetime, as_of: date | None, known_at: datetime | None, customer: str | None
-) -> dict[str, Any]:
-    """Parameters of every point-in-time query. ``as_of`` defaults to today in the ledger's time zone."""
-    zone = database.zones.get(ledger)
-    if zone is None:
-        with database.read() as connection:
-            state = ledger_head(connection, ledger).state
-        zone, now = state.zone, state.now(now)
-        if not state.sandbox:  # the clock of a sandbox moves: its row is asked each time
-            database.zones[ledger] = zone
-    day = as_of or now.astimezone(zone).date()
-    due_by = None if known_at is not None else _due_by(now, zone, day)
-    return {
-        "ledger": ledger, "as_of": day, "known_at": known_at, "position": None, "due_by": due_by, "due_of": customer,
-        "due_block": None,
-    }  # fmt: skip
+def _last_moment(day: date, zone: ZoneInfo) -> datetime:
+    return end_of_day(day, zone) - timedelta(microseconds=1)
 
 
-def _promised(database: Database, ledger: str, known_at: datetime | None, asked: Callable[[], Sequence[Any]]) -> Any:
-    """The row asked for; asked again after a promise, where nothing yet keeps a batch from changing the answer."""
-    rows = asked()
+def _promised(database: Database, asked: _Asked, read: Callable[[], Sequence[Any]]) -> Any:
+    """The row asked for; read again after a promise, where nothing yet keeps a batch from changing the answer."""
+    rows, ledger, known_at = read(), asked.ledger, asked.known_at
     if not rows:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
     recorded_at, answered_through = rows[0][:2]
@@ -261,4 +309,4 @@ def _promised(database: Database, ledger: str, known_at: datetime | None, asked:
                 found=format_time(known_at),
             )
         writing.execute(PROMISE, (known_at, ledger))
-    return asked()[0]
+    return read()[0]

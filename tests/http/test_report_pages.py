@@ -151,7 +151,7 @@ def test_no_table_of_any_report_hides_all_its_amounts(service: Subledger, ledger
     """In a ledger of one currency and in one of several, in the terminal and on the page."""
     customer = "ann" if REPORTS[name].needs else None
     with answer(service, ledger, name, Question(customer=customer, to="2026-03")) as (report, view, _):
-        home = view.head.state.functional_currency
+        home = view.functional_currency
         for table in report.tables:
             figures = {at for at, column in enumerate(table.columns) if column.holds in ("money", "functional")}
             at_home = [at for at, column in enumerate(table.columns) if column.name == "currency"]

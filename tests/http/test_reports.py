@@ -31,7 +31,6 @@ from api import reports
 from api.cli import app
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
-from subledger.store.database import Database
 from subledger.store.views import View
 from tests.conftest import NewLedger, cloud_event
 
@@ -486,7 +485,7 @@ def test_the_command_line_refuses_what_it_cannot_answer(command: Any, ledgers: d
 def test_a_report_that_does_not_tie_ends_with_1(
     command: Any, client: TestClient, ledgers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(database: Database, view: View, asked: Asked) -> Report:
+    def wrong(view: View, asked: Asked) -> Report:
         table = Table(name="wrong", columns=(Column("currency"), Column("amount", "money")), rows=(("USD", 1),))
         tie = Tie(what="one cent", currency="USD", report_minor=1, trial_balance_minor=0)
         return Report(name="wrong", title="Wrong", tables=(table,), ties=(tie,))
