@@ -21,6 +21,7 @@ from api.service import LedgerSettings, Subledger
 from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
+from tests.scratch_database import scratch_database
 from tests.store.watched import watch_statements
 
 # Modules whose tests start servers of their own or share something large: each is one worker's, so that no two of them
@@ -97,6 +98,14 @@ def fresh_database_url(server_url: str) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+def scratch_url(server_url: str) -> Iterator[str]:
+    """The owner's URL of a migrated database of its own, dropped at the end: for what is about every ledger of a
+    database, or disturbs what others see."""
+    with scratch_database(server_url) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def owner_url(server_url: str) -> str:
     """The owner's URL of this worker's migrated database."""
@@ -134,6 +143,11 @@ def new_ledger(service: Subledger) -> NewLedger:
     What is dated after the day these tests were written needs ``new_ledger(sandbox=True, clock=FAR)``: a real ledger
     takes nothing from the future.
     """
+    return ledgers_of(service)
+
+
+def ledgers_of(service: Subledger) -> NewLedger:
+    """Creates ledgers in a service's database, as ``new_ledger`` does."""
 
     def create(**changes: Any) -> str:
         ledger = f"t-{uuid.uuid4().hex[:10]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +13,35 @@ from psycopg import sql
 
 from subledger.store.migrate import migrate
 
+_templates: dict[str, str] = {}
+"""The name of this process's migrated template on each server. Copying it takes a tenth of the migrations' time."""
+
 
 @contextmanager
-def scratch_database(owner_url: str) -> Iterator[str]:
-    """The owner's URL of a migrated database that is dropped at the end."""
+def scratch_database(owner_url: str, *, copied: bool = True) -> Iterator[str]:
+    """The owner's URL of a migrated database that is dropped at the end.
+
+    It is copied from a template that stays on the server; not ``copied``: nothing stays, and it takes a second longer.
+    """
     name = f"scratch_{uuid.uuid4().hex[:10]}"
-    create_database(owner_url, name)
+    url = url_of(owner_url, name)
+    create_database(owner_url, name, template=_template(owner_url) if copied else "template1")
     try:
-        url = url_of(owner_url, name)
-        migrate(url)
+        if not copied:
+            migrate(url)
         yield url
     finally:
         drop_database(owner_url, name)
+
+
+def _template(owner_url: str) -> str:
+    server = url_of(owner_url, "postgres")
+    if server not in _templates:
+        name = f"template_{os.getpid()}_{uuid.uuid4().hex[:6]}"
+        create_database(owner_url, name)
+        migrate(url_of(owner_url, name))
+        _templates[server] = name
+    return _templates[server]
 
 
 def url_of(owner_url: str, name: str) -> str:
@@ -31,9 +49,10 @@ def url_of(owner_url: str, name: str) -> str:
     return sa.make_url(owner_url).set(database=name).render_as_string(hide_password=False)
 
 
-def create_database(owner_url: str, name: str) -> None:
+def create_database(owner_url: str, name: str, *, template: str = "template1") -> None:
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(statement)
 
 
 def drop_database(owner_url: str, name: str) -> None:

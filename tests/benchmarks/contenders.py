@@ -73,7 +73,7 @@ def contenders(server_url: str, layouts: dict[str, Layout]) -> Iterator[list[Con
     with ExitStack() as stack:
         found = []
         for name, apply in layouts.items():
-            url = stack.enter_context(scratch_database(server_url))
+            url = stack.enter_context(scratch_database(server_url, copied=False))
             with psycopg.connect(url, autocommit=True) as owner:
                 apply(owner)
             found.append(Contender(name, url))

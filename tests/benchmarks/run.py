@@ -126,7 +126,7 @@ class _Run:
         options, say = self.options, self.say
 
         def in_scratch(measure: Callable[[str], Found]) -> Found:
-            with scratch_database(self.owner_url) as url:
+            with scratch_database(self.owner_url, copied=False) as url:
                 return measure(url)
 
         self._part("P1 P2 P3", lambda: in_scratch(lambda url: ingest.measure(url, options.ingest, options.only, say)))

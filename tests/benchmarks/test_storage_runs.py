@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from subledger.store.migrate import migrate
 from subledger.store.tables import APPEND_ONLY
 from tests.benchmarks import layouts
 
@@ -40,10 +39,9 @@ def test_every_layout_is_compared_in_every_measure(experiment: str) -> None:
 
 @pytest.mark.parametrize("layout", [layouts.hashed(2), layouts.ranged(2, 100)])
 def test_a_partitioned_log_has_the_same_keys_and_views_and_refuses_the_same(
-    fresh_database_url: str, layout: layouts.Layout
+    scratch_url: str, layout: layouts.Layout
 ) -> None:
-    migrate(fresh_database_url)
-    with psycopg.connect(fresh_database_url, autocommit=True) as owner:
+    with psycopg.connect(scratch_url, autocommit=True) as owner:
         before = _shape(owner)
         layout(owner)
         assert _shape(owner) == before

@@ -6,14 +6,13 @@ import pytest
 
 from api.service import Subledger
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.campaigns.fuzz import MAX_GROWTH, fuzz, show
 
 
-def test_no_input_to_any_route_makes_the_server_fail(fresh_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_input_to_any_route_makes_the_server_fail(scratch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1")
-    migrate(fresh_database_url)  # of its own: it makes ledgers of any name, and keys
-    database = Database(fresh_database_url)
+    # of its own: it makes ledgers of any name, and keys
+    database = Database(scratch_url)
     try:
         result = fuzz(Subledger(database), inputs=1_500, seed=20_261_130, ledger="fuzz")
     finally:

@@ -13,14 +13,12 @@ from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.errors import InvalidValue
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 
 
 @pytest.fixture
-def fresh(fresh_database_url: str) -> Iterator[Subledger]:
+def fresh(scratch_url: str) -> Iterator[Subledger]:
     """A service on a database of its own: whether any key exists matters here."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     yield service

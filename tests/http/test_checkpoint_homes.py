@@ -16,7 +16,6 @@ from psycopg import sql
 
 from api.checkpoint import checkpoint_of, earlier_checkpoint
 from subledger.errors import CheckpointConflict, FileUnavailable
-from subledger.store.migrate import migrate
 from tests.http.test_checkpoints import Installation, read_note
 from tests.store.tampering import LEDGER, differences
 
@@ -25,12 +24,11 @@ NOWHERE = "/sys/subledger"
 
 
 @pytest.fixture
-def ours(fresh_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    migrate(fresh_database_url)
+def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("SUBLEDGER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", fresh_database_url)
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", scratch_url)
     monkeypatch.setenv("SUBLEDGER_SIGNING_KEY", base64.b64encode(b"k" * 32).decode())
-    installation = Installation(fresh_database_url, tmp_path / "home")
+    installation = Installation(scratch_url, tmp_path / "home")
     installation.record("a", "b")
     yield installation
     installation.service.database.close()

@@ -26,7 +26,6 @@ from api.service import LedgerSettings, Subledger
 from projections.derived_tables import DERIVED
 from subledger.errors import CheckpointConflict, IntegrityFault, InvalidValue, UnknownCheckpoint, UnknownLedger
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from subledger.store.tables import APPEND_ONLY
 from tests.store.tampering import LEDGER, all_of, grant, past_triggers
 
@@ -74,12 +73,11 @@ class Installation:
 
 
 @pytest.fixture
-def ours(fresh_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    migrate(fresh_database_url)
+def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     monkeypatch.setenv("SUBLEDGER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", fresh_database_url)
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", scratch_url)
     monkeypatch.delenv("SUBLEDGER_SIGNING_KEY", raising=False)
-    installation = Installation(fresh_database_url, tmp_path / "home")
+    installation = Installation(scratch_url, tmp_path / "home")
     yield installation
     installation.service.database.close()
 

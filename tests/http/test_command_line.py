@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from subledger.store import embedded
-from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
@@ -267,10 +266,9 @@ def test_a_key_is_printed_once_and_the_database_url_is_for_psql(run: Run) -> Non
     assert run("init").returncode == 0
 
 
-def test_a_server_that_others_can_reach_is_not_started_without_a_key(run: Run, fresh_database_url: str) -> None:
-    migrate(fresh_database_url)
+def test_a_server_that_others_can_reach_is_not_started_without_a_key(run: Run, scratch_url: str) -> None:
     for host in ("0.0.0.0", "::"):
-        refused = run("serve", "--host", host, database=fresh_database_url)
+        refused = run("serve", "--host", host, database=scratch_url)
         assert refused.returncode == 2
         assert "subledger keys create" in refused.stderr
 

@@ -29,7 +29,6 @@ from subledger.errors import UnknownEntity
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head, ledgers_of
-from subledger.store.migrate import migrate
 from tests.conftest import NewLedger, cloud_event
 from tests.http.test_reports import _events, _moment
 
@@ -223,9 +222,8 @@ def test_an_entity_without_ledgers_is_unknown(service: Subledger) -> None:
         ledgers_of(connection, "nobody's")
 
 
-def test_the_key_must_be_good_for_every_ledger(fresh_database_url: str) -> None:
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+def test_the_key_must_be_good_for_every_ledger(scratch_url: str) -> None:
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     client = TestClient(create_app(service, open_on_loopback=False), base_url="http://127.0.0.1")

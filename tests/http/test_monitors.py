@@ -22,7 +22,6 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import LedgerSettings, Subledger
 from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.conftest import NewLedger, cloud_event
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
@@ -51,10 +50,9 @@ def overdue(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 @pytest.fixture
-def apart(fresh_database_url: str) -> Iterator[Subledger]:
+def apart(scratch_url: str) -> Iterator[Subledger]:
     """A service on a database of its own: how many ledgers there are matters here."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     for ledger, hours in (("acme", 48), ("late", -48)):
         service.create_ledger(ledger, LedgerSettings(currency="USD"))
@@ -210,9 +208,9 @@ def test_a_ledger_whose_rows_cannot_be_read_hides_no_other(apart: Subledger) -> 
 
 
 @pytest.fixture
-def run(fresh_database_url: str, apart: Subledger, tmp_path: Path) -> Run:
+def run(scratch_url: str, apart: Subledger, tmp_path: Path) -> Run:
     """The command on the database of ``apart``."""
-    environment = {**os.environ, "SUBLEDGER_DATABASE_URL": fresh_database_url, "COLUMNS": "200"}
+    environment = {**os.environ, "SUBLEDGER_DATABASE_URL": scratch_url, "COLUMNS": "200"}
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

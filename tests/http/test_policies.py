@@ -13,7 +13,6 @@ from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.conftest import NewLedger, cloud_event
 
 
@@ -155,10 +154,9 @@ def test_a_setting_that_cannot_be_is_refused(
 
 
 @pytest.fixture
-def fresh(fresh_database_url: str) -> Iterator[Subledger]:
+def fresh(scratch_url: str) -> Iterator[Subledger]:
     """A service on a database of its own: whether any key exists matters here."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     yield service

@@ -22,7 +22,6 @@ from subledger import merkle
 from subledger.encoding import batch_hash, encode
 from subledger.periods import Period
 from subledger.store.memory import numbered_dimensions
-from subledger.store.migrate import migrate
 from subledger.store.tables import APPEND_ONLY
 from tests.conftest import cloud_event
 from tests.http.test_checkpoints import Installation
@@ -33,13 +32,12 @@ JANUARY = Period(2026, 1)
 
 
 @pytest.fixture
-def ours(fresh_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+def ours(scratch_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     """A purchase of 77.13 USD and usage of another customer, and a month that was exported."""
-    migrate(fresh_database_url)
     monkeypatch.setenv("SUBLEDGER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", fresh_database_url)
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", scratch_url)
     monkeypatch.delenv("SUBLEDGER_SIGNING_KEY", raising=False)
-    installation = Installation(fresh_database_url, tmp_path / "home")
+    installation = Installation(scratch_url, tmp_path / "home")
     installation.service.record(
         LEDGER,
         [

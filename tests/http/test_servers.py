@@ -23,7 +23,6 @@ from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.http.raw import answer_of, parsed
 from tests.http.serving import Server, listens, serving
 from tests.store.holding import fund, held, until, use
@@ -35,14 +34,13 @@ HANGS_S = 600.0
 
 
 @pytest.fixture
-def own(fresh_database_url: str) -> Iterator[tuple[Subledger, str, str]]:
+def own(scratch_url: str) -> Iterator[tuple[Subledger, str, str]]:
     """A service on a database of its own, the database's URL, and a key."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     fund(service, "acme")
-    yield service, fresh_database_url, create_key(database, ledger="acme", role="writer", name="caller").secret
+    yield service, scratch_url, create_key(database, ledger="acme", role="writer", name="caller").secret
     database.close()
 
 

@@ -10,19 +10,17 @@ from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.store.tampering import LEDGER, history
 
 
 @pytest.fixture
-def own(fresh_database_url: str) -> Iterator[tuple[Subledger, str]]:
+def own(scratch_url: str) -> Iterator[tuple[Subledger, str]]:
     """A ledger in a database of its own, to be tampered with, and the superuser's URL."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
     service.record(LEDGER, history(1, 60))
     service.record(LEDGER, history(2, 90)[60:])
     close_period(service.recorder, LEDGER, Period.parse("2026-01"))
-    yield service, fresh_database_url
+    yield service, scratch_url
     database.close()

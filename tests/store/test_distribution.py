@@ -21,7 +21,6 @@ from subledger.errors import CitusMissing, DistributedOtherwise
 from subledger.store.append import GROUPS
 from subledger.store.database import Database
 from subledger.store.distribution import ON_COORDINATOR, distribute, sharded_tables
-from subledger.store.migrate import migrate
 from subledger.store.tables import NEVER_TRUNCATED, metadata
 from tests.store.one_ledger import faults
 from tests.store.test_schema import triggers as known_triggers
@@ -308,14 +307,13 @@ def test_where_everything_is_distributed_nothing_is_left_to_do(pretended: str) -
     assert done.changed is (logs_in != (True,)), "but for the right to log in"
 
 
-def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(fresh_database_url: str) -> None:
+def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(scratch_url: str) -> None:
     # A snapshot is exported by the coordinator, and means nothing to the server that has the ledger.
-    migrate(fresh_database_url)
-    _pretend(fresh_database_url)
-    database = Database(fresh_database_url)
+    _pretend(scratch_url)
+    database = Database(scratch_url)
     with database.read() as reading:
         assert workers_for(reading, 10_000_000, 3) == 3, "Citus is there, and our tables are on this one server"
-    _already(fresh_database_url, ("ledgers", "distributed", "ledger", 7))
+    _already(scratch_url, ("ledgers", "distributed", "ledger", 7))
     with database.read() as reading:
         assert [workers_for(reading, 10_000_000, asked) for asked in (None, 1, 3)] == [1, 1, 1]
     database.close()
@@ -323,12 +321,11 @@ def test_where_ledgers_are_spread_one_process_reads_them_whatever_is_asked_for(f
 
 @pytest.mark.parametrize(("citus", "plans"), [(False, "force_generic_plan"), (True, "auto")])
 def test_a_plan_serves_every_ledger_but_where_it_must_say_which_server_has_it(
-    fresh_database_url: str, citus: bool, plans: str
+    scratch_url: str, citus: bool, plans: str
 ) -> None:
-    migrate(fresh_database_url)
     if citus:
-        _pretend(fresh_database_url)  # and nothing distributed yet: who is connected goes on when it is
-    database = Database(fresh_database_url)
+        _pretend(scratch_url)  # and nothing distributed yet: who is connected goes on when it is
+    database = Database(scratch_url)
     with database.write(recording=True) as connection:
         connection.rollback()
         assert connection.execute("SELECT current_setting('plan_cache_mode')").fetchall() == [(plans,)]

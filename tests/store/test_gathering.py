@@ -32,7 +32,6 @@ from subledger.store.approvals import approvals_page
 from subledger.store.batch import Outcome
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
-from subledger.store.migrate import migrate
 from subledger.store.queue import Limits
 from tests.conftest import NewLedger, cloud_event
 from tests.store.holding import Callers, fund, held, until, use
@@ -261,15 +260,14 @@ def test_an_unknown_ledger_is_told_to_all_and_leaves_nothing_behind(service: Sub
         service.record("nowhere", [use("u")])
 
 
-def test_a_defect_that_one_event_meets_is_told_to_its_caller_alone(fresh_database_url: str) -> None:
-    migrate(fresh_database_url)
-    with psycopg.connect(fresh_database_url, autocommit=True) as connection:
+def test_a_defect_that_one_event_meets_is_told_to_its_caller_alone(scratch_url: str) -> None:
+    with psycopg.connect(scratch_url, autocommit=True) as connection:
         connection.execute("ALTER TABLE events ADD CONSTRAINT defect CHECK (event_id <> 'defect')")
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     fund(service, "acme")
-    with Callers(service, "acme") as callers, held(fresh_database_url, "acme") as hold:
+    with Callers(service, "acme") as callers, held(scratch_url, "acme") as hold:
         calls = {name: callers.call(use(name)) for name in ("first", "before", "defect", "behind")}
         hold.release()
         assert isinstance(calls.pop("defect").exception(), psycopg.errors.CheckViolation)

@@ -17,7 +17,6 @@ from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.store.given import Gifts, _Window
 from subledger.store.ledgers import ledger_head
-from subledger.store.migrate import migrate
 from subledger.store.tables import GIVING
 from tests.conftest import NewLedger, cloud_event
 
@@ -66,10 +65,9 @@ def test_the_condition_of_the_index_names_the_types_that_can_give() -> None:
     assert f"type IN ({', '.join(repr(type) for type in GIVING_TYPES)})" == GIVING
 
 
-def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_once(fresh_database_url: str) -> None:
+def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_once(scratch_url: str) -> None:
     """The rows are counted before and after the server has statistics of them."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
     customers = ["cust", "eve"]
@@ -84,7 +82,7 @@ def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_o
             [(after,)] = connection.execute(READ).fetchall()
         return int(after or 0) - int(before or 0)
 
-    with psycopg.connect(fresh_database_url, autocommit=True) as owner:
+    with psycopg.connect(scratch_url, autocommit=True) as owner:
         for statement in MANY:
             assert owner.execute(statement.encode()).rowcount == 50_000
         for prepare in ("SELECT 1", "ANALYZE events, entries, batches"):

@@ -14,7 +14,6 @@ from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
 from subledger.store.database import Database
 from subledger.store.embedded_programs import candidates
-from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
 
 
@@ -26,10 +25,9 @@ def program(name: str, major: int) -> Path:
     pytest.skip(f"there is no {name} of PostgreSQL {major} on this machine")
 
 
-def test_a_restored_database_verifies_clean(fresh_database_url: str, server_url: str, tmp_path: Path) -> None:
+def test_a_restored_database_verifies_clean(scratch_url: str, server_url: str, tmp_path: Path) -> None:
     """The server writes a nested condition of a trigger in one way, and in another once it has read that again."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     service.record("acme", [
@@ -47,7 +45,7 @@ def test_a_restored_database_verifies_clean(fresh_database_url: str, server_url:
         try:
             file = str(tmp_path / "books.dump")
             other = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-            subprocess.run([dump, "--format=custom", f"--file={file}", fresh_database_url], check=True)
+            subprocess.run([dump, "--format=custom", f"--file={file}", scratch_url], check=True)
             subprocess.run([restore, "--exit-on-error", f"--dbname={other}", file], check=True)
             restored = Database(other)
             assert [each.message for each in verify(restored, "acme").differences] == []

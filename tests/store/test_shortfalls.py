@@ -17,7 +17,6 @@ from subledger.shortfalls import MOST_NAMED, insufficient
 from subledger.store.database import Database
 from subledger.store.explaining import MOST_LOOKS, Refusals
 from subledger.store.memory import find_lapsed
-from subledger.store.migrate import migrate
 from subledger.store.timeouts import Timeouts
 from subledger.wallet import Wallet
 from tests.conftest import NewLedger, cloud_event
@@ -97,15 +96,14 @@ SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname 
 """
 
 
-def test_however_many_blocks_have_finished_a_refusal_reads_only_those_that_it_names(fresh_database_url: str) -> None:
+def test_however_many_blocks_have_finished_a_refusal_reads_only_those_that_it_names(scratch_url: str) -> None:
     """The rows are counted, under the ledger's lock, before and after the server has statistics of them."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     service.record("acme", [buy("A", expires_at="2026-02-01T00:00:00Z")])
     service.expire("acme", date(2026, 2, 28))
-    with psycopg.connect(fresh_database_url, autocommit=True) as owner:
+    with psycopg.connect(scratch_url, autocommit=True) as owner:
         assert owner.execute(MANY).rowcount == 100_000
         for prepare in ("SELECT 1", "ANALYZE blocks"):
             owner.execute(prepare.encode())
@@ -186,15 +184,14 @@ def test_a_block_bought_after_the_refusal_is_no_reason(service: Subledger, new_l
 
 
 @pytest.fixture
-def own_url(fresh_database_url: str) -> Iterator[str]:
+def own_url(scratch_url: str) -> Iterator[str]:
     """A database of its own, so that its tables can be locked."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     service.record("acme", [buy("A", expires_at="2026-02-01T00:00:00Z")])
     service.expire("acme", date(2026, 2, 28))
-    yield fresh_database_url
+    yield scratch_url
     database.close()
 
 

@@ -23,7 +23,6 @@ from projections.parallel import snapshot_of
 from projections.rebuild import rebuild
 from projections.replay import Replayer
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from subledger.store.rows import encode_state
 from tests.conftest import NewLedger, cloud_event
 from tests.laws.walks import long_walk
@@ -158,9 +157,8 @@ def test_in_whatever_shares_a_derived_row_that_is_gone_is_named(own: tuple[Suble
 
 
 @pytest.fixture
-def growing(fresh_database_url: str) -> Iterator[Subledger]:
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+def growing(scratch_url: str) -> Iterator[Subledger]:
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger(LEDGER, LedgerSettings(currency="USD"))
     for number in range(20):
@@ -251,10 +249,9 @@ def test_what_is_recorded_while_shares_are_replayed_is_followed_for_old_and_new_
     assert verify(service.database, ledger).differences == []
 
 
-def test_a_ledger_that_the_statistics_do_not_know_is_streamed_in_one_pass(fresh_database_url: str) -> None:
+def test_a_ledger_that_the_statistics_do_not_know_is_streamed_in_one_pass(scratch_url: str) -> None:
     """Else each event would read all entries of its ledger: a verification after a large file did not end."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     try:
         service, events = Subledger(database), 600
         for ledger in ("known", "new"):
@@ -271,7 +268,7 @@ def test_a_ledger_that_the_statistics_do_not_know_is_streamed_in_one_pass(fresh_
                     ],
                 )  # fmt: skip
             if ledger == "known":
-                with psycopg.connect(fresh_database_url, autocommit=True) as owner:
+                with psycopg.connect(scratch_url, autocommit=True) as owner:
                     owner.execute("ANALYZE")
         with database.read() as connection:
             streamed = sum(len(chunk) for chunk in read_log(connection, "new", "true"))

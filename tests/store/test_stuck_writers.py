@@ -23,7 +23,6 @@ from projections.monitors import Monitor, check
 from projections.monitors.settings import set_settings
 from subledger.errors import DatabaseUnavailable, LedgerLocked
 from subledger.store.database import Connecting, Database, driver
-from subledger.store.migrate import migrate
 from subledger.store.stuck_writers import end_stuck_writers
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts
 from tests.store.holding import fund, use
@@ -36,14 +35,13 @@ STUCK_S = 6
 
 
 @pytest.fixture
-def url(fresh_database_url: str) -> Iterator[str]:
+def url(scratch_url: str) -> Iterator[str]:
     """A database of its own, with a ledger: nobody else copies anything there."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD"))
     fund(service, "acme")
-    yield fresh_database_url
+    yield scratch_url
     database.close()
 
 

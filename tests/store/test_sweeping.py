@@ -22,7 +22,6 @@ from projections.sweeping import Sweeper
 from subledger.events import format_time
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
 from tests.waiting import HANGS_S, until
 
@@ -31,10 +30,9 @@ OFFERED = [name for name, offered in reports.REPORTS.items() if not offered.need
 
 
 @pytest.fixture
-def service(fresh_database_url: str) -> Iterator[Subledger]:
+def service(scratch_url: str) -> Iterator[Subledger]:
     """In a database of its own: what goes round all ledgers must not meet those of other tests."""
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+    database = Database(scratch_url)
     yield Subledger(database)
     database.close()
 

@@ -15,7 +15,6 @@ from subledger.posting import SHIPPED_POLICIES
 from subledger.store import memory
 from subledger.store.batch import Outcome
 from subledger.store.database import Database
-from subledger.store.migrate import migrate
 from tests.conftest import cloud_event
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
@@ -35,9 +34,8 @@ def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 @pytest.fixture
-def own_database(fresh_database_url: str) -> Iterator[Subledger]:
-    migrate(fresh_database_url)
-    database = Database(fresh_database_url)
+def own_database(scratch_url: str) -> Iterator[Subledger]:
+    database = Database(scratch_url)
     yield Subledger(database)
     database.close()
 
@@ -128,21 +126,21 @@ def test_a_rebuild_brings_every_row_up_to_date(own_database: Subledger, left_beh
 
 
 def test_a_row_that_claims_to_know_what_it_does_not_is_found(
-    own_database: Subledger, fresh_database_url: str, left_behind: Callable[[int], None]
+    own_database: Subledger, scratch_url: str, left_behind: Callable[[int], None]
 ) -> None:
     busy(own_database, LEDGER)
     assert differences(own_database) == []
-    with psycopg.connect(fresh_database_url) as connection:
+    with psycopg.connect(scratch_url) as connection:
         connection.execute("UPDATE ledgers SET wallets_through = position")
     assert {difference.check for difference in differences(own_database)} == {"wallets"}
 
 
 def test_a_row_that_is_behind_and_was_changed_is_found(
-    own_database: Subledger, fresh_database_url: str, left_behind: Callable[[int], None]
+    own_database: Subledger, scratch_url: str, left_behind: Callable[[int], None]
 ) -> None:
     busy(own_database, LEDGER)
     tamper(
-        fresh_database_url, "events",
+        scratch_url, "events",
         "UPDATE wallets SET state = replace(state, '\"used\":\"', '\"used\":\"1') WHERE customer = 'c3'",
     )  # fmt: skip
     assert "wallets" in {difference.check for difference in differences(own_database)}

@@ -55,7 +55,7 @@ def measure(owner_url: str, size: Size, peers: Peers, say: Say) -> Found:
     """The measures of the peers that are there, and why the others are not."""
     contests, skipped = _writing_contests(size, peers)
     measures = []
-    with scratch_database(owner_url) as url:
+    with scratch_database(owner_url, copied=False) as url:
         writer = Writer(url, "bench", size)
         try:
             for contest in contests:
