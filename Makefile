@@ -7,7 +7,7 @@ MUTATION := $(VENV)/.mutation
 PEERS_BIN := $(VENV)/bench-peers/bin
 PEERS  := $(VENV)/bench-peers/.installed
 
-.PHONY: setup demo test check lint types contracts mutation lock bench-peers bench-full bench-storage bench-hostile fuzz clean
+.PHONY: setup demo test campaign check lint types contracts mutation lock bench-peers bench-full bench-storage bench-hostile fuzz clean
 .DEFAULT_GOAL := help
 
 help:            ## what can be made here
@@ -25,8 +25,11 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup      ## a small company's year: recorded, expired, closed, exported, verified
 	SUBLEDGER_HOME=$${SUBLEDGER_HOME:-.subledger} $(BIN)/subledger demo
 
-test: setup      ## every test, on a real PostgreSQL
-	$(BIN)/python -m pytest -n auto
+test: setup      ## the tests, on a real PostgreSQL: a few minutes
+	$(BIN)/python -m pytest -n auto -m "not campaign"
+
+campaign: setup  ## the tests that take long, and every law on five times as many examples; CI runs it after `make test`
+	SUBLEDGER_TEST_EXAMPLES=$${SUBLEDGER_TEST_EXAMPLES:-100} $(BIN)/python -m pytest -n auto -m "campaign or law"
 
 lint: setup      ## style and format
 	$(BIN)/ruff check .
@@ -38,7 +41,7 @@ types: setup     ## strict types
 contracts: setup ## api -> projections -> subledger
 	$(BIN)/lint-imports
 
-check: lint types contracts test  ## everything CI checks
+check: lint types contracts test campaign  ## everything CI checks
 
 mutation: $(MUTATION)  ## does a law fail where the pure core is wrong? (tests/MUTATION.md; not part of check)
 	nice -n 10 $(BIN)/python -P tests/mutate.py run --max-children 1

@@ -39,10 +39,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _Scheduling(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what Hypothesis drives as a ``law``: `make campaign` runs it again, on more examples."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("law")
+
+
 settings.register_profile(
     "default",
     deadline=None,
-    max_examples=int(os.environ.get("SUBLEDGER_TEST_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("SUBLEDGER_TEST_EXAMPLES", "20")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     print_blob=True,
 )

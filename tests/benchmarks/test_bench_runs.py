@@ -14,6 +14,8 @@ import pytest
 
 from tests.benchmarks.measures import GOALS, Measure, Round, at_least, at_most
 
+pytestmark = pytest.mark.campaign
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.benchmarks.hostile import WAYS, measure, show
+
+pytestmark = pytest.mark.campaign
 
 
 def test_every_way_of_being_hostile_is_tried_and_everybody_else_is_answered() -> None:

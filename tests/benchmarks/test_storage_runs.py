@@ -13,6 +13,8 @@ import pytest
 from subledger.store.tables import APPEND_ONLY
 from tests.benchmarks import layouts
 
+pytestmark = pytest.mark.campaign
+
 ROOT = Path(__file__).parents[2]
 COMPARED = {
     "partitions": {"hashed by ledger, 4", "entries by position, 4"},

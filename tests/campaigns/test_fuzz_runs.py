@@ -8,6 +8,8 @@ from api.service import Subledger
 from subledger.store.database import Database
 from tests.campaigns.fuzz import MAX_GROWTH, fuzz, show
 
+pytestmark = pytest.mark.campaign
+
 
 def test_no_input_to_any_route_makes_the_server_fail(scratch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUBLEDGER_DELIVERY_HOSTS", "127.0.0.1")

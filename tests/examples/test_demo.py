@@ -13,6 +13,8 @@ from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.money import format_minor
 from subledger.periods import Period
 
+pytestmark = pytest.mark.campaign
+
 OF_LINES = """
     SELECT account, sum(CASE side WHEN 'debit' THEN functional_minor ELSE -functional_minor END) AS debits,
            count(DISTINCT currency) AS currencies

@@ -29,6 +29,8 @@ from tests.conftest import data_file, needs_hledger
 from tests.examples.general_ledgers_by_hand import READERS
 from tests.examples.retail_by_hand import totals
 
+pytestmark = pytest.mark.campaign
+
 
 @pytest.fixture(scope="module")
 def invoices() -> Path:

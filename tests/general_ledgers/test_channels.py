@@ -118,13 +118,16 @@ def test_a_target_that_takes_no_calls_is_left_alone_by_all(service: Subledger, n
     assert 100 < wait.value.wait_s <= 120
 
 
-def test_a_worker_waits_out_a_slow_pace(service: Subledger, new_ledger: Callable[..., str]) -> None:
-    channel = paced(service, new_ledger(), 5)
+def test_a_worker_waits_out_a_slow_pace(
+    service: Subledger, new_ledger: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "_PATIENCE_S", 0.1)
+    channel = paced(service, new_ledger(), 120)
     turn = channels.turn_of(service.database, channel)
     turn()
     started = time.monotonic()
-    turn()  # twelve seconds on: not put off, as an attempt is more than one call
-    assert time.monotonic() - started > 11
+    turn()  # half a second on, beyond all patience: not put off, as an attempt is more than one call
+    assert time.monotonic() - started > 0.4
 
 
 def test_where_a_channel_leads_to_is_fixed_once_it_has_deliveries(

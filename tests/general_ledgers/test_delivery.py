@@ -55,6 +55,7 @@ def test_a_journal_is_rendered_sent_and_found_in_the_books(
     assert (after.state, after.erp_id, after.due_at) == (State.POSTED, "1", None)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
     service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, fault: Fault
@@ -366,6 +367,7 @@ class Died(BaseException):
     """A worker that is killed does not tidy up."""
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("steps_between", [2, 3, 4])  # one that dies over each step would never come to send
 @pytest.mark.parametrize("fault", [None, "drops_after", "drops_before"])
 def test_workers_that_die_after_any_step_leave_it_to_the_next_one(

@@ -208,6 +208,7 @@ def test_a_part_that_a_rename_in_two_steps_left_does_not_put_the_file_twice(
     assert (drop.importer.waiting, len(drop.importer.taken)) == ([], 1)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("missing", [".", "done", "failed"])
 def test_a_folder_that_is_not_there_is_waited_for(service: Subledger, drop: Drop, export: Export, missing: str) -> None:
     channel, delivery = drop.on_its_way(export, confirms="moved")

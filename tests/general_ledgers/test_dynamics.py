@@ -143,6 +143,7 @@ def test_an_import_that_succeeded_with_nothing_is_a_rejection(
     assert [execution["id"][-2:] for execution in dynamics.executions] == ["-1", "-2"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", [None, "drops_after"])
 def test_a_closed_period_is_a_rejection_with_dynamics_reason_and_goes_through_later(
     service: Subledger, sent: Sent, dynamics: DynamicsStandIn, fault: Fault | None

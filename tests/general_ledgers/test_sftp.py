@@ -51,6 +51,7 @@ def put_once(service: Subledger, drop: Drop, export: Export) -> None:
     assert drop.importer.hidden == [f".{export.filename}.sent"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("posix_rename", [True, False])
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "throttles"])
 def test_whatever_goes_wrong_with_the_rename_the_file_is_there_once_in_the_end(
@@ -92,6 +93,7 @@ def test_a_rename_that_arrives_after_it_was_asked_for_again_finds_nothing(
     put_once(service, drop, export)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(3))
 def test_of_two_workers_faults_at_random_and_an_eager_importer_comes_each_file_once(
     service: Subledger, server: SftpStandIn, drop: Drop, sold: Callable[..., str],

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 from typer.exceptions import TyperException
+from typer.testing import CliRunner
 
 import api.commands
 from api.cli import COMMANDS as COMMANDS_BY_NAME
@@ -58,6 +59,13 @@ def test_the_help_of_a_command_begins_with_its_verb_and_says_what_each_argument_
     for parameter in found.params:
         if parameter.param_type_name == "argument":
             assert parameter.help, parameter.name
+
+
+def test_the_help_of_every_command_can_be_printed() -> None:
+    for words in ((), *COMMANDS):
+        done = CliRunner().invoke(app, [*words, "--help"])
+        assert done.exit_code == 0, words
+        assert "Usage:" in done.output
 
 
 def test_the_example_of_an_id_is_of_its_own_kind() -> None:

@@ -68,6 +68,7 @@ def test_without_one_it_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPa
         assert list((tmp_path / name).iterdir()) == [], "to ask for it makes nothing"
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders, and no XDG_DATA_HOME")
 def test_a_new_database_is_announced_once_and_an_error_names_the_one_that_was_asked(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

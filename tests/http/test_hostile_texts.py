@@ -187,6 +187,7 @@ def _history(found: list[str]) -> list[dict[str, Any]]:
 
 
 # Texts that no identifier may be are still texts of the mapping, of attributes and of what is refused.
+@pytest.mark.campaign
 @example(found=HOSTILE)
 @settings(max_examples=2)
 @given(found=st.lists(texts, min_size=4, max_size=8, unique=True))
@@ -331,6 +332,7 @@ def test_a_rejected_line_is_kept_but_not_printed_raw(
     assert _raw(run("record", str(file), "--ledger", new_ledger(), codes=(3,))) == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_error_of_the_command_line_shows_what_was_typed_raw(run: Callable[..., str], text: str) -> None:
     for arguments in (

@@ -220,6 +220,7 @@ def run(scratch_url: str, apart: Subledger, tmp_path: Path) -> Run:
     return call
 
 
+@pytest.mark.campaign
 def test_the_command_ends_with_1_where_a_monitor_rings(run: Run) -> None:
     well = run("monitor", "--ledger", "acme", "--json")
     assert (well.returncode, json.loads(well.stdout)["well"]) == (0, True), well.stderr
@@ -235,6 +236,7 @@ def test_the_command_ends_with_1_where_a_monitor_rings(run: Run) -> None:
     assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (2, "unknown_ledger")
 
 
+@pytest.mark.campaign
 def test_thresholds_are_a_file_to_the_command(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "monitors.toml"
     file.write_text('expiry_overdue_s = "off"\ndead_letters = 2\n')
@@ -248,6 +250,7 @@ def test_thresholds_are_a_file_to_the_command(run: Run, tmp_path: Path) -> None:
     assert run("monitor", "thresholds", "set", str(file), "--ledger", "nowhere").returncode == 2
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("open_borders")
 def test_the_command_tells_the_webhook_and_says_what_waits(run: Run, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("whsec_c2VjcmV0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.conftest import NewLedger, cloud_event
 
-EXAMPLES = int(os.environ.get("SUBLEDGER_TEST_EXAMPLES", "100")) // 5
+EXAMPLES = max(1, settings().max_examples // 5)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +32,7 @@ def api_schema(client: TestClient, new_ledger: NewLedger) -> Any:
     return schemathesis.openapi.from_dict(schema)
 
 
+@pytest.mark.law
 def test_no_call_makes_the_server_fail(api_schema: Any, client: TestClient) -> None:
     operations = [result.ok() for result in api_schema.get_all_operations()]
     assert len(operations) >= 25

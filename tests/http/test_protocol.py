@@ -251,6 +251,7 @@ def tired(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNREAD_ANSWER_S", 2.0)
 
 
+@pytest.mark.campaign
 def test_an_answer_that_is_read_slowly_is_not_cut(tired: None, stack: ExitStack) -> None:
     served = Answering(long_answer, stack)
     connection, watched = served.connect("long"), served.protocol

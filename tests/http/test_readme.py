@@ -17,6 +17,8 @@ import pytest
 
 from subledger.store import embedded
 
+pytestmark = pytest.mark.campaign
+
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 

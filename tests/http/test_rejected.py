@@ -113,6 +113,7 @@ class Model:
         return "dismissed" if row["dismissed"] else "open"
 
 
+@pytest.mark.campaign
 @settings(max_examples=25)
 @given(steps=STEPS)
 def test_every_refused_event_is_listed_once_until_it_is_recorded_or_dismissed(

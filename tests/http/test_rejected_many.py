@@ -109,6 +109,7 @@ def test_those_who_are_chosen_are_recorded_again(client: TestClient, new_ledger:
     assert sorted(found[name] for name in ("u1", "u2", "u3")) == ["open", "retried", "retried"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("state", [OPEN, ALL])
 def test_states_have_the_same_words_over_http_as_on_the_command_line(
     state: str, client: TestClient, run: Callable[..., Result], new_ledger: NewLedger
@@ -307,6 +308,7 @@ def test_a_writer_whose_calls_are_not_read_is_seen_and_a_stranger_leaves_nothing
 # --- on the command line ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 def test_the_command_shows_what_it_would_dismiss_and_asks(
     run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
@@ -337,6 +339,7 @@ def test_the_command_shows_what_it_would_dismiss_and_asks(
 HOSTILE = '=1+1 [bold]x[/bold] \x1b[31m\u202e "q" ,;\n\r\t\ud7ff'
 
 
+@pytest.mark.campaign
 def test_a_hostile_reason_is_text_everywhere(
     run: Callable[..., Result], client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:

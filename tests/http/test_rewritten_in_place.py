@@ -130,6 +130,7 @@ def test_what_was_handed_over_before_says_so_too(ours: Installation) -> None:
     assert [difference.subject for difference in found] == ["2026-01"], "the log knows of the export"
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("table", [*APPEND_ONLY, "checkpoints", "journals", "api_keys", "credential_grants"])
 def test_a_trigger_that_is_off_is_found_on_a_log_that_is_whole(ours: Installation, table: str) -> None:
     assert ours.client.get(f"/v1/ledgers/{LEDGER}/checkpoint").status_code == 200

@@ -83,6 +83,7 @@ def positions_in_log(url: str) -> dict[str, int]:
     return {event_id: position for position, source, event_id in rows[4:] if source != "subledger"}
 
 
+@pytest.mark.campaign
 def test_two_servers_one_killed_in_the_midst_record_each_id_once_and_keep_what_they_answered(
     own: tuple[Subledger, str, str],
 ) -> None:
@@ -113,6 +114,7 @@ def test_two_servers_one_killed_in_the_midst_record_each_id_once_and_keep_what_t
     assert verify(service.database, "acme").differences == []
 
 
+@pytest.mark.campaign
 def test_a_server_that_is_told_to_stop_answers_what_it_accepted_and_records_nothing_else(
     own: tuple[Subledger, str, str],
 ) -> None:
@@ -172,6 +174,7 @@ HEAD = (
 )
 
 
+@pytest.mark.campaign
 def test_a_server_that_is_told_to_stop_answers_half_a_call_at_once_and_carries_out_a_whole_one(
     own: tuple[Subledger, str, str], tmp_path: Path
 ) -> None:
@@ -234,6 +237,7 @@ def test_clients_that_went_away_leave_no_traceback(own: tuple[Subledger, str, st
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.campaign
 def test_calls_that_are_broken_off_at_the_end_leave_no_traceback(
     own: tuple[Subledger, str, str], tmp_path: Path
 ) -> None:

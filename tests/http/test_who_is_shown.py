@@ -166,6 +166,7 @@ def test_what_is_in_none_of_these_places_shows_it_in_a_list_of_its_own(run: Run,
             assert who in client.get(f"{under}/{route}").text, f"{route}: {who}"
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", [name for name in REPORTS if name != "statement"])
 def test_a_report_names_who_closed_and_exported_its_months_in_every_format(
     run: Run, client: TestClient, name: str

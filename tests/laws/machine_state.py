@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from math import ceil
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
@@ -18,7 +18,7 @@ from tests.conftest import NewLedger, cloud_event
 from tests.laws.model import Model, Refusal
 from tests.laws.model_blocks import amount_text
 
-EXAMPLES = max(1, int(os.environ.get("SUBLEDGER_TEST_EXAMPLES", "100")) // 4)
+EXAMPLES = max(1, settings().max_examples // 4)
 CUSTOMERS = st.sampled_from(("ann", "bob"))
 PRODUCTS = st.sampled_from((None, "api", "chat"))
 UNITS = st.sampled_from((None, None, None, None, "token"))

@@ -264,6 +264,7 @@ def test_the_ledger_in_several_currencies_moves_functional_amounts_alone(databas
         assert {"fx_settlement_accounts_receivable", "breakage_estimate"} <= alone
 
 
+@pytest.mark.campaign
 def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_month_end(
     service: Subledger, database: Database, ledger: str, tmp_path: Path
 ) -> None:
@@ -291,6 +292,7 @@ def test_beancount_finds_the_balance_of_every_customer_and_account_at_every_mont
     assert cumulated(changes) == expected(database, ledger)
 
 
+@pytest.mark.campaign
 @needs_hledger
 def test_hledger_finds_the_balance_of_every_customer_and_account_at_every_month_end(
     service: Subledger, database: Database, ledger: str, tmp_path: Path

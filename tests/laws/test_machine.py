@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from fractions import Fraction
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
@@ -205,6 +206,7 @@ class Machine(BlockRules, MoneyRules):
         self.what_is_derived_follows_from_the_log()
 
 
+@pytest.mark.law
 def test_the_recorder_does_what_the_model_says(service: Subledger, new_ledger: NewLedger) -> None:
     run_state_machine_as_test(
         lambda: Machine(service, new_ledger),

@@ -85,6 +85,7 @@ def _rows(report: Report, name: str) -> list[dict[str, Any]]:
     return [dict(zip((column.name for column in table.columns), row, strict=True)) for row in table.rows]
 
 
+@pytest.mark.campaign
 def test_every_report_ties_whatever_was_recorded(service: Subledger, books: list[Books]) -> None:
     chance = random.Random(1)
     for each in books:
@@ -170,6 +171,7 @@ def _remembered_pools(service: Subledger, ledger: str) -> dict[str, Pool]:
         return {row.document_id: msgspec.json.decode(row.state, type=Pool) for row in rows}
 
 
+@pytest.mark.campaign
 def test_breakage_of_a_pool_is_due_by_the_formula_month_by_month(service: Subledger, books: list[Books]) -> None:
     """In the books as they are, and as they were known at any moment, however late an event was recorded."""
     chance = random.Random(2)

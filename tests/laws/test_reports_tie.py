@@ -99,6 +99,7 @@ def _of(question: dict[str, Any], books: Books) -> dict[str, Any]:
 # --- ties -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.law
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
 def test_a_report_of_the_whole_ledger_ties_in_every_view(
     service: Subledger, every_policy: dict[str, Books], policy: str
@@ -121,6 +122,7 @@ def test_a_report_of_the_whole_ledger_ties_in_every_view(
     ties()
 
 
+@pytest.mark.law
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
 def test_what_is_expected_and_what_remains_ties_in_every_view(
     service: Subledger, every_policy: dict[str, Books], policy: str
@@ -171,6 +173,7 @@ def _each_month_is_within_its_band(forecast: Report) -> None:
         assert row["consumption"] + row["breakage"] + row["escheat"] == row["expected"]
 
 
+@pytest.mark.law
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
 def test_a_report_of_a_customer_ties_in_every_view(
     service: Subledger, every_policy: dict[str, Books], policy: str

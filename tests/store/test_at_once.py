@@ -87,6 +87,7 @@ def test_a_writer_alone_sends_one_statement_for_usage(
     assert differences(service, ledger) == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(4))
 def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
     seed: int, database: Database, new_ledger: NewLedger, calls: list[str | None], monkeypatch: pytest.MonkeyPatch

@@ -341,6 +341,7 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_made(home: Path) -> None:
 # --- idle ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
     url = embedded.ensure_running(used_home, idle_timeout_s=1.0)
     with psycopg.connect(url):
@@ -378,6 +379,7 @@ def private_folder() -> Iterator[Path]:
     shutil.rmtree(above)
 
 
+@pytest.mark.campaign
 @as_root
 @pytest.mark.parametrize("major", sorted(installed()))
 def test_root_uses_a_home_only_root_can_enter_and_opens_nothing(
@@ -411,6 +413,7 @@ def test_root_uses_a_home_only_root_can_enter_and_opens_nothing(
     assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
 
 
+@pytest.mark.campaign
 @as_root
 def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
     private_folder: Path, monkeypatch: pytest.MonkeyPatch

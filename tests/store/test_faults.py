@@ -74,6 +74,7 @@ def _assert_whole(service: Subledger, url: str, ledger: str, name: str, acknowle
     assert verify(service.database, ledger).differences == []
 
 
+@pytest.mark.campaign
 def test_two_processes_write_one_ledger_without_gap_or_loss(
     service: Subledger, owner_url: str, new_ledger: NewLedger, link: Link
 ) -> None:
@@ -97,6 +98,7 @@ def test_two_processes_write_one_ledger_without_gap_or_loss(
     assert owners
 
 
+@pytest.mark.campaign
 def test_a_writer_killed_in_the_middle_loses_nothing_it_acknowledged(
     service: Subledger, owner_url: str, new_ledger: NewLedger, link: Link
 ) -> None:
@@ -124,6 +126,7 @@ def own_server(tmp_path: Path) -> Iterator[Path]:
     embedded.stop(home)
 
 
+@pytest.mark.campaign
 def test_a_server_killed_in_the_middle_loses_nothing_it_acknowledged(own_server: Path, link: Link) -> None:
     url = embedded.ensure_running(own_server, idle_timeout_s=60.0)
     migrate(url)

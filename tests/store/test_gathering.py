@@ -114,6 +114,7 @@ def test_a_batch_has_at_most_so_many_events_and_a_callers_events_stay_together(
 _event = st.tuples(st.integers(0, 6), st.sampled_from(["1", "2", "99999999", "-1"]))
 
 
+@pytest.mark.campaign
 @given(sent=st.lists(st.lists(_event, min_size=1, max_size=4), min_size=1, max_size=6))
 def test_each_caller_gets_its_own_outcomes_and_each_id_is_recorded_once(
     service: Subledger, owner_url: str, new_ledger: NewLedger, sent: list[list[tuple[int, str]]]

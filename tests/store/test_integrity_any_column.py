@@ -94,6 +94,7 @@ def _another(table: str, column: str) -> str:
     raise AssertionError(f"{table}.{column} is {kind}")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[f"{table}.{column}" for table, column in COLUMNS])
 def test_another_value_in_any_column_is_found_and_its_place_named(
     walked: tuple[Subledger, Superuser], table: str, column: str

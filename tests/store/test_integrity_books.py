@@ -91,6 +91,7 @@ def test_every_check_is_named_in_the_list_of_checks() -> None:
 # --- nothing rings where nothing is wrong ---------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("policy", [*SHIPPED_POLICIES, None])
 def test_whatever_happens_under_whatever_policies_verifies(service: Subledger, policy: str | None) -> None:
     """None: the ledger changes its policy again and again, and blocks bought under one are used up under another."""

@@ -50,6 +50,7 @@ DAMAGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.campaign
 def test_a_changed_derived_row_is_found_named_and_mended_by_rebuilding(own: tuple[Subledger, str]) -> None:
     service, url = own
     service.record(LEDGER, [grant(f"many-{number}") for number in range(300)])
@@ -131,6 +132,7 @@ def test_what_is_recorded_while_a_rebuild_replays_is_in_it(own: tuple[Subledger,
     writer.database.close()
 
 
+@pytest.mark.campaign
 def test_verifying_and_rebuilding_are_right_while_a_writer_goes_on(own: tuple[Subledger, str]) -> None:
     service, url = own
     writer, stop, recorded = Subledger(Database(url)), threading.Event(), 0

@@ -55,6 +55,7 @@ def _change(url: str, statement: str) -> None:
 OF_FEBRUARY = "WHERE period = '2026-02' AND number = 2"
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("statement", "subject"),
     [
@@ -77,6 +78,7 @@ def test_a_journal_that_was_changed_is_found(handed_over: tuple[Subledger, str],
     assert ("journals", subject) in [(d.check, d.subject) for d in differences(service)]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("field", "message"),
     [
@@ -112,6 +114,7 @@ def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
     assert found.expected != found.found
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -213,6 +216,7 @@ FORGED: list[tuple[int, Callable[[Journal], Journal], str]] = [
 ]
 
 
+@pytest.mark.campaign
 def test_a_correction_that_was_forged_with_its_hash_is_found_beside_what_it_corrects(
     reversed_twice: tuple[Subledger, str],
 ) -> None:

@@ -35,6 +35,7 @@ COPIED_ENTRY = (
 )
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("table", "statement"),
     [

@@ -133,6 +133,7 @@ def test_a_block_whose_expiry_is_not_recorded_in_time_rings_until_the_sweep(
     assert looked(service, ledger, "expiry_sweep", due, days=3).value == 0
 
 
+@pytest.mark.campaign
 def test_a_finished_block_that_stands_at_something_rings(own: Own) -> None:
     service, url = own
     assert looked(service, LEDGER, "clearing").value == 0
@@ -205,6 +206,7 @@ def test_looking_for_metrics_writes_nothing(service: Subledger, new_ledger: NewL
 # --- the ledger's end -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("table", "statement", "said"),
     [

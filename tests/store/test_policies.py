@@ -228,6 +228,7 @@ def test_a_ledger_is_created_under_a_policy_of_the_companys_own(service: Subledg
 # --- the books after it ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("before", SHIPPED_POLICIES)
 @pytest.mark.parametrize("after", SHIPPED_POLICIES)
 def test_what_was_bought_under_the_former_policy_can_be_used_up_cancelled_and_taken_back(
@@ -318,6 +319,7 @@ FAR = of_name(
 """A policy that chooses otherwise wherever it may."""
 
 
+@pytest.mark.campaign
 def test_a_policy_that_chooses_otherwise_wherever_it_may_keeps_the_books_right(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
@@ -390,7 +392,7 @@ ROLES = st.sampled_from(sorted(ROLE_BY_NAME))
 PAIRS = st.lists(st.builds(Pair, ROLES, ROLES), max_size=3).map(tuple)
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(kind=st.sampled_from(NAMES), pairs=PAIRS, base=st.sampled_from(SHIPPED_POLICIES))
 def test_a_rule_is_sound_exactly_if_it_moves_what_the_shipped_one_does_but_for_where_it_has_a_choice(
     kind: str, pairs: tuple[Pair, ...], base: str

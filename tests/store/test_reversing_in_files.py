@@ -164,6 +164,7 @@ def test_documents_of_a_journal_its_reversal_and_what_takes_its_place_have_refer
     assert max(references.values()) == 1
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_line_of_a_corrections_file_leads_to_the_entries_that_add_up_to_it(
     service: Subledger, ledger: str, name: str

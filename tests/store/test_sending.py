@@ -97,6 +97,7 @@ def recorded(service: Subledger, ledger: str, events: list[dict[str, Any]]) -> b
     return [outcome.status for outcome in outcomes] == ["recorded"] * len(events)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("count", [1, 2, 200, 201, 1_000, 2_000, 5_000, 10_000])
 def test_a_batch_of_any_size_is_recorded_over_a_slow_link(over_slow_link: Subledger, ledger: str, count: int) -> None:
     assert recorded(over_slow_link, ledger, purchases(count))
@@ -108,6 +109,7 @@ def test_a_batch_of_any_size_is_recorded_over_a_slow_link(over_slow_link: Subled
     assert position == 3 + 3 * count
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("count", [1, 2, 150, 201])
 def test_events_of_the_largest_size_are_recorded_over_a_slow_link(
     over_slow_link: Subledger, service: Subledger, ledger: str, count: int
@@ -128,6 +130,7 @@ def test_a_batch_that_is_decoded_meanwhile_is_recorded_over_a_slow_link(over_slo
     assert done == [1, 1]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("size", [MIB, 30 * MIB])
 def test_one_statement_of_any_size_is_sent_with_its_commit_over_a_slow_link(
     over_slow_link: Subledger, size: int
@@ -144,6 +147,7 @@ def test_one_statement_of_any_size_is_sent_with_its_commit_over_a_slow_link(
     assert ends(write) == (size,)
 
 
+@pytest.mark.campaign
 def test_a_copy_goes_on_while_the_server_says_more_than_the_link_holds(over_slow_link: Subledger) -> None:
     """The server says a notice of each row, in all far more than the buffers between hold, before it reads on."""
     heard: list[int] = []

@@ -130,6 +130,7 @@ def test_readers_leave_snapshots_until_there_is_nothing_left_to_leave(recorded: 
     assert count(superuser) == before
 
 
+@pytest.mark.campaign
 def test_whoever_leaves_snapshots_leaves_the_same_ones(
     recorded: tuple[Subledger, Superuser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_whoever_leaves_snapshots_leaves_the_same_ones(
     assert left() == in_one_go
 
 
+@pytest.mark.campaign
 def test_snapshots_that_are_wrong_are_found_and_a_rebuild_drops_them(recorded: tuple[Subledger, Superuser]) -> None:
     service, superuser = recorded
     forget(superuser)

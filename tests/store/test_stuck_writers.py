@@ -88,6 +88,7 @@ def longer_than(service: Subledger, seconds: int) -> Monitor:
     return until(look, f"a lock that is held for {seconds} s")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("where", ["between", "copy"])
 def test_a_process_that_is_stopped_in_a_transaction_is_seen_and_ended_and_another_goes_on(
     url: str, connected: Callable[[Timeouts], Subledger], where: str
@@ -110,6 +111,7 @@ def test_a_process_that_is_stopped_in_a_transaction_is_seen_and_ended_and_anothe
     assert verify(watching.database, "acme").differences == []
 
 
+@pytest.mark.campaign
 def test_a_worker_ends_a_stuck_writer_though_nobody_waits(url: str, connected: Callable[[Timeouts], Subledger]) -> None:
     with stopped_writer(url, "copy") as (_, backend):
         assert end_stuck_writers(connected(Timeouts()).database, "acme") == [], "it may be a slow link"
@@ -167,6 +169,7 @@ def something_said() -> Any:
         pass
 
 
+@pytest.mark.campaign
 def test_a_server_that_says_nothing_more_is_given_up(url: str) -> None:
     with opened_link(url) as (its_url, link):
         database = Database(its_url)
@@ -199,6 +202,7 @@ def test_a_link_that_falls_silent_in_one_large_statement_is_given_up(url: str) -
         database.close()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("size", [60, 300])
 def test_a_link_that_falls_silent_in_a_batch_lets_others_go_on(
     url: str, connected: Callable[[Timeouts], Subledger], size: int
@@ -269,6 +273,7 @@ def work_without_end(database: Database) -> None:
         connection.execute(ENDLESS)
 
 
+@pytest.mark.campaign
 def test_a_close_or_a_question_may_work_longer_in_one_statement_than_a_plain_writer(
     connected: Callable[[Timeouts], Subledger],
 ) -> None:
@@ -283,6 +288,7 @@ def test_a_close_or_a_question_may_work_longer_in_one_statement_than_a_plain_wri
     assert [outcome.status for outcome in hasty.record("acme", [use("after")])] == ["recorded"]
 
 
+@pytest.mark.campaign
 def test_what_is_given_up_is_cancelled_so_that_it_holds_no_lock(
     url: str, connected: Callable[[Timeouts], Subledger]
 ) -> None:

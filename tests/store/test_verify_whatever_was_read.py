@@ -329,6 +329,7 @@ class Reading(RuleBasedStateMachine):
         assert verify(self.service.database, self.ledger).differences == []
 
 
+@pytest.mark.law
 def test_whatever_is_read_a_verification_is_clean(alone: tuple[Subledger, TestClient, str]) -> None:
     class Machine(Reading):
         def __init__(self) -> None:

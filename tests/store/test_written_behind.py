@@ -64,6 +64,7 @@ def steps(seed: int, length: int) -> list[Event]:
     return events
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
     seed: int, service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None]

@@ -29,7 +29,7 @@ from tests.general_ledgers.conftest import MONTH, QUICK, deliveries
 from tests.general_ledgers.every import Way, every_way
 from tests.general_ledgers.stand_in import FAULTS, at_random
 
-pytestmark = pytest.mark.usefixtures("open_borders")
+pytestmark = [pytest.mark.usefixtures("open_borders"), pytest.mark.campaign]
 
 BLOCKS, LEDGERS, MONTHS = 35, 10, 5
 SEED, SHARE = 20261121, 0.25

@@ -144,6 +144,7 @@ def test_what_is_done_each_minute_is_not_done_twice_at_once(database: Database, 
     assert len(rounds) >= 2, "the one that waited is done after it"
 
 
+@pytest.mark.campaign
 def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     service: Subledger, ready: Callable[..., Channel], netsuite: NetSuiteStandIn, owner_url: str
 ) -> None:
