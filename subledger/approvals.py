@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from subledger.errors import IntegrityFault
 from subledger.event_data import BlockRepriced, CreditsGranted, CreditsPurchased
 from subledger.events import Event
 from subledger.ledger import LedgerState
@@ -104,9 +105,10 @@ def measured(data: Any, unit: str, priced_minor: Iterable[int], state: LedgerSta
             return Given(credits=data.credits, value=max(priced, data.credits * (price or 0)))
         case CreditsPurchased():
             sold, free = data.credits, data.bonus_credits or _NOTHING
-        case _:
-            assert isinstance(data, BlockRepriced)
+        case BlockRepriced():
             sold = data.add_credits or _NOTHING
+        case _:
+            raise IntegrityFault(f"{type(data).__name__} gives no credits away, so it has no gift to measure")
     value = _NOTHING if price is None else max((sold + free) * price - priced, _NOTHING)
     if _is_nominal(priced, state.functional_currency):
         free += sold

@@ -82,20 +82,22 @@ def evolve_books(books: Books, event: Event, decision: Decision, *, effective: d
 def with_estimate(pool: Pool | None, data: BreakageEstimated) -> Pool:
     """A pool, maybe a new one, with the next version of its estimate."""
     pool = pool or Pool(pool=data.pool, currency=data.currency)
+    return replace(pool, estimate=next_estimate(pool, data))
+
+
+def next_estimate(pool: Pool, data: BreakageEstimated) -> Estimate:
+    """The estimate of an event, as the next version of a pool's."""
 
     def minor(field: str) -> int | None:
         return None if getattr(data, field) is None else data.minor(field, data.currency)
 
-    return replace(
-        pool,
-        estimate=Estimate(
-            version=1 if pool.estimate is None else pool.estimate.version + 1,
-            breakage_minor=minor("expected_breakage"),
-            breakage_rate=data.expected_breakage_rate,
-            escheat_minor=minor("expected_escheat"),
-            escheat_rate=data.expected_escheat_rate,
-            issued_minor=pool.issued_minor,
-        ),
+    return Estimate(
+        version=1 if pool.estimate is None else pool.estimate.version + 1,
+        breakage_minor=minor("expected_breakage"),
+        breakage_rate=data.expected_breakage_rate,
+        escheat_minor=minor("expected_escheat"),
+        escheat_rate=data.expected_escheat_rate,
+        issued_minor=pool.issued_minor,
     )
 
 

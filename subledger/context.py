@@ -92,10 +92,7 @@ def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
             expected=f"a block of {wallet.customer}",
             found=block_id,
         )
-    block = wallet.block(block_id)
-    if block is None:
-        raise errors.IntegrityFault(f"block {block_id} has an owner but no state", block_id=block_id)
-    return block
+    return wallet.state_of_block(block_id)
 
 
 def new_block_id(context: Context, block_id: str, field: str = "block_id") -> None:

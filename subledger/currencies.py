@@ -87,13 +87,16 @@ class _Meter:
         self.movements: list[Movement] = []
 
     def take(self, movement: Movement) -> None:
-        if movement.currency is None:
+        currency = movement.currency
+        if currency is None:
             self._add(movement)
             return
         kind = KIND_BY_NAME[movement.kind]
-        functional = movement.functional if movement.functional is not None else self._functional(movement, kind)
+        functional = movement.functional
+        if functional is None:
+            functional = self._functional(movement, currency, kind)
         settlements = [
-            self._settlement(movement, kind, role, sign, functional)
+            self._settlement(movement, currency, kind, role, sign, functional)
             for role, sign in ((kind.debits, 1), (kind.credits, -1))
             if role is not None and not kind.name.startswith("fx_")
         ]
@@ -116,8 +119,7 @@ class _Meter:
 
     # --- the amount of the entry ------------------------------------------------------------------------------
 
-    def _functional(self, movement: Movement, kind: Kind) -> int:
-        assert movement.currency is not None
+    def _functional(self, movement: Movement, currency: str, kind: Kind) -> int:
         if kind.name == "overage_backfilled":
             return self._backfilled(movement)
         if kind.name == "repricing" and movement.amount < 0:  # what a block loses is at its own rate, never today's
@@ -131,16 +133,13 @@ class _Meter:
         measured = _measured(kind)
         if measured is not None:
             role, sign = measured
-            return sign * self._moves(movement, role, sign, lambda part: self._spot(part, movement.currency or ""))
+            return sign * self._moves(movement, currency, role, sign, lambda part: self._spot(part, currency))
         if not movement.amount and (kind.column in (None, "repriced") or kind.name == "promotional_grant"):
             return 0  # credits alone, or a date: no rate is needed
-        return self._spot(movement.amount, movement.currency)
+        return self._spot(movement.amount, currency)
 
     def _block(self, movement: Movement) -> Block:
-        block = self._wallet.block(movement.block or "")
-        if block is None:
-            raise LookupError(f"block {movement.block} is not at hand")
-        return block
+        return self._wallet.state_of_block(movement.block or "")
 
     def _backfilled(self, movement: Movement) -> int:
         """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
@@ -155,7 +154,9 @@ class _Meter:
 
     # --- what the sides are carried at ------------------------------------------------------------------------
 
-    def _settlement(self, movement: Movement, kind: Kind, role: str, sign: int, functional: int) -> Movement | None:
+    def _settlement(
+        self, movement: Movement, currency: str, kind: Kind, role: str, sign: int, functional: int
+    ) -> Movement | None:
         """The difference between what the entry moves a role by and what the role is to move by, if there is one."""
 
         carried_over = kind.name in _CARRIED_OVER and _measured(kind) != (role, sign)
@@ -163,20 +164,20 @@ class _Meter:
         def grown(part: int) -> int:
             if carried_over or kind.column in GAINS:
                 return round_half_up(functional * abs(part), abs(movement.amount)) * (1 if part > 0 else -1)
-            return self._spot(part, movement.currency or "")
+            return self._spot(part, currency)
 
-        difference = self._moves(movement, role, sign, grown) - sign * functional
+        difference = self._moves(movement, currency, role, sign, grown) - sign * functional
         if not difference:
             return None
         return Movement(
             kind=f"fx_settlement_{role}", on=movement.on, block=movement.block, customer=movement.customer,
-            currency=movement.currency, functional=difference, processor=movement.processor, invoice=movement.invoice,
+            currency=currency, functional=difference, processor=movement.processor, invoice=movement.invoice,
         )  # fmt: skip
 
-    def _moves(self, movement: Movement, role: str, sign: int, grown: Callable[[int], int]) -> int:
+    def _moves(self, movement: Movement, currency: str, role: str, sign: int, grown: Callable[[int], int]) -> int:
         """By how much a role moves in the functional currency: relieved at what it is carried at, grown anew."""
         amount = sign * movement.amount
-        held, carried = self._held(movement, role)
+        held, carried = self._held(movement, currency, role)
         if not amount:
             return 0
         if not held or (held > 0) == (amount > 0):
@@ -186,11 +187,10 @@ class _Meter:
         rest = amount + held
         return -carried + (grown(rest) if rest else 0)
 
-    def _held(self, movement: Movement, role: str) -> Position:
-        assert movement.currency is not None
+    def _held(self, movement: Movement, currency: str, role: str) -> Position:
         if role in LEDGER_ROLES:
-            return self._books.position(role, movement.currency, movement.processor)
-        return self._wallet.position(role, movement.currency, movement.block)
+            return self._books.position(role, currency, movement.processor)
+        return self._wallet.position(role, currency, movement.block)
 
 
 def _measured(kind: Kind) -> tuple[str, int] | None:
@@ -201,8 +201,7 @@ def _measured(kind: Kind) -> tuple[str, int] | None:
     if kind.name not in _CARRIED_OVER and kind.name not in _BOTH_RELIEVED:
         return None
     debit = kind.name in _BOTH_RELIEVED or kind.name in ("balance_refunded", "escheat_reclaimed")
-    role = kind.debits if debit else kind.credits
-    assert role is not None
+    role = errors.present(kind.debits if debit else kind.credits, f"entry kind {kind.name} has no role to measure by")
     return role, 1 if debit else -1
 
 

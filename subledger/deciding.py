@@ -18,7 +18,7 @@ import msgspec
 
 from subledger import disputing, drawing, ending, errors, settling
 from subledger.blocks import PAID, PROMOTIONAL, ZERO, Block
-from subledger.books import Books, apply_to_books, with_estimate
+from subledger.books import Books, apply_to_books, next_estimate, with_estimate
 from subledger.context import (
     Context,
     Dates,
@@ -135,9 +135,8 @@ def _estimated(books: Books, event: Event) -> Books:
     if held is not None:
         same_currency(data.currency, held.currency, f"pool {data.pool}")
     pool = with_estimate(held, data)
-    assert pool.estimate is not None
     rates = [rate for rate in (data.expected_breakage_rate, data.expected_escheat_rate) if rate is not None]
-    breakage, escheat = pool.estimate.of(pool.issued_minor)
+    breakage, escheat = next_estimate(pool, data).of(pool.issued_minor)
     amounts = data.expected_breakage is not None or data.expected_escheat is not None
     escheat = max(escheat, Fraction(pool.escheated_minor))
     if sum(rates) >= 1 or (amounts and breakage + escheat >= pool.issued_minor):

@@ -122,17 +122,17 @@ def _parts(wallet: Wallet, applied: tuple[Applied, ...], disputed: tuple[Applied
 
 def _not_disputed(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
     """Price and tax of a block or an invoice less what is in dispute or was lost in one."""
-    block = wallet.block(block_id) if block_id is not None else None
-    if block is not None:
+    if block_id is not None:
+        block = wallet.state_of_block(block_id)
         return max(block.price_minor + block.tax_minor - block.disputed_minor, 0)
-    invoice: Invoice = wallet.document("invoice", invoice_id or "")
+    invoice: Invoice = wallet.state_of_document("invoice", invoice_id or "")
     return invoice.billed_minor + invoice.tax_minor - invoice.disputed_minor
 
 
 def _disputed(
     kind: str, part: Applied, amount: int, wallet: Wallet, currency: str, processor: str | None, dates: Dates
 ) -> Movement:
-    block = wallet.block(part.block) if part.block is not None else None
+    block = wallet.state_of_block(part.block) if part.block is not None else None
     return Movement(
         kind=kind, amount=amount, on=dates.on(None if block is None else block.gained_on), block=part.block,
         invoice=part.invoice, currency=currency, processor=processor,
@@ -208,14 +208,11 @@ def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
 
 def _lost(part: Applied, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
     kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
-    block = wallet.block(part.block) if part.block is not None else None
-    if block is not None:
-        return _given_up(block, amount, kinds, dates)
-    invoice: Invoice | None = wallet.document("invoice", part.invoice or "")
-    tax = 0
-    if invoice is not None:
-        tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
-        tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
+    if part.block is not None:
+        return _given_up(wallet.state_of_block(part.block), amount, kinds, dates)
+    invoice: Invoice = wallet.state_of_document("invoice", part.invoice or "")
+    tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
+    tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
     return [
         Movement(kind=kind, amount=piece, on=dates.on(), currency=dispute.currency, invoice=part.invoice)
         for kind, piece in ((kinds[1], amount - tax), (kinds[2], tax))

@@ -140,9 +140,7 @@ def _mirror_overage(
     wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, _event: Event,
     context: Context, dates: Dates,
 ) -> list[Movement]:  # fmt: skip
-    overage = wallet.overage(original.position)
-    if overage is None:
-        raise errors.IntegrityFault(f"the overage of position {original.position} has no state")
+    overage = wallet.state_of_overage(original.position)
     if credits > overage.open:
         raise errors.OverageSettled(
             f"only {format_credits(overage.open)} of the overage are unbilled; the rest was paid for by "
@@ -171,9 +169,7 @@ def _mirror_draw(
     wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, event: Event,
     context: Context, dates: Dates,
 ) -> list[Movement]:  # fmt: skip
-    block = wallet.block(draw.block or "")
-    if block is None:
-        raise errors.IntegrityFault(f"block {draw.block} was drawn and has no state")
+    block = wallet.state_of_block(draw.block or "")
     on = dates.on(block.gained_on, draw.on)
     movements = [
         Movement(

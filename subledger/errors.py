@@ -57,7 +57,7 @@ tests/laws/test_retryable.py says of every error why it is one or the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from subledger.visible_text import visible_lines
 
@@ -888,3 +888,13 @@ class InternalError(SubledgerError):
     """The server failed by a defect of its own."""
 
     code = "internal_error"
+
+
+_Value = TypeVar("_Value")
+
+
+def present(value: _Value | None, message: str) -> _Value:
+    """Returns a value that an invariant promises. Raises IntegrityFault with ``message`` if there is none."""
+    if value is None:
+        raise IntegrityFault(message)
+    return value

@@ -216,7 +216,11 @@ def _positive(value: int, field: str) -> None:
 
 def _needs(present: bool, field: str, why: str) -> None:
     if not present:
-        raise errors.MissingField(f"data.{field} is missing: {why}", field=f"data.{field}", expected=why)
+        raise _missing(field, why)
+
+
+def _missing(field: str, why: str) -> errors.MissingField:
+    return errors.MissingField(f"data.{field} is missing: {why}", field=f"data.{field}", expected=why)
 
 
 def _refuse_with(present: bool, field: str, why: str) -> None:
@@ -299,8 +303,8 @@ class CreditsGranted(EventData):
             _refuse_with(self.value is not None, "value", "a promotional grant has no value")
         else:
             _needs(self.value is not None, "value", f"a grant for {self.reason} has a value")
-            _needs(self.currency is not None, "currency", "an amount needs its currency")
-            assert self.currency is not None  # for the type checker; _needs has raised
+            if self.currency is None:
+                raise _missing("currency", "an amount needs its currency")
             _positive(self.minor("value", self.currency), "value")
         _starts_before_it_expires(self.starts_at, self.expires_at)
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from subledger.blocks import NOTHING_GONE, PAID, Block, Segment
 from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Payment, moved, position_key
+from subledger.errors import IntegrityFault
 from subledger.event_data import CreditsGranted, CreditsPurchased
 from subledger.events import Event
 from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, OPENINGS, Kind
@@ -30,7 +31,10 @@ _DISPUTED: Final = {"dispute_opened": 1, "dispute_won": -1}
 
 
 def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
-    """The wallet after a decision. Total: any decision that ``decide`` can make is applied without looking again."""
+    """The wallet after a decision. Total: any decision that ``decide`` can make is applied without looking again.
+
+    Raises IntegrityFault if the wallet lacks what the decision moves: it was not recalled, or the log was changed.
+    """
     for movement in decision.movements:
         if (movement.customer or event.customer) == wallet.customer:
             wallet = _apply(wallet, event, decision, movement, position, functional_currency)
@@ -62,9 +66,7 @@ def _apply(
         return wallet
     if movement.kind in OPENINGS:
         return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
-    block = wallet.block(movement.block)
-    if block is None:
-        raise LookupError(f"block {movement.block} of customer {wallet.customer} is not at hand")
+    block = wallet.state_of_block(movement.block)
     if movement.kind == "overage_backfilled":
         wallet = _settle(wallet, event, movement)
     return _with_block(wallet, _changed(block, event, movement, kind))
@@ -186,11 +188,12 @@ def _without_value(block: Block, event: Event, movement: Movement) -> Block:
 def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
     if movement.kind == "transfer_in":
         if decision.taken_over is None:
-            raise LookupError(f"block {movement.block} has no terms")
+            raise IntegrityFault(f"the transfer to block {movement.block} was decided without the block's terms")
         return replace(decision.taken_over, opened_at_position=position, price_functional=movement.functional or 0)
     data: Any = event.data
     purchased = isinstance(data, CreditsPurchased)
-    assert purchased or isinstance(data, CreditsGranted)
+    if not purchased and not isinstance(data, CreditsGranted):
+        raise IntegrityFault(f"{movement.kind} of {event.type} cannot open block {movement.block}")
     return Block(
         block_id=data.block_id,
         credit_kind=PAID if purchased else data.reason,
@@ -248,9 +251,7 @@ def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: i
             backfill=movement.backfill,
         )
         return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
-    held = wallet.overage(movement.overage or 0)
-    if held is None:
-        raise LookupError(f"the overage of position {movement.overage} is not at hand")
+    held = wallet.state_of_overage(movement.overage or 0)
     restored = -movement.credits
     changed = replace(held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount)
     carry = carry_after_restoring(wallet, restored, held.price, held.currency, -movement.amount)
@@ -258,9 +259,7 @@ def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: i
 
 
 def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
-    held = wallet.overage(movement.overage or 0)
-    if held is None:
-        raise LookupError(f"the overage of position {movement.overage} is not at hand")
+    held = wallet.state_of_overage(movement.overage or 0)
     # An entry without its credits, as the difference of a backfill has none, settles nothing.
     return _with_overage(
         wallet,
@@ -311,8 +310,8 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 )
                 wallet = _with_document(wallet, payment)
         case "payment.applied" | "payment.refunded":
-            held = wallet.document("payment", data.payment_id) if data.payment_id is not None else None
-            if held is not None:
+            if data.payment_id is not None:
+                held: Payment = wallet.state_of_document("payment", data.payment_id)
                 applied = _applied(movements, "payment_applied")
                 spent = sum(part.amount for part in applied) + _sum(movements, "balance_refunded")
                 held = replace(held, applied=held.applied + applied, open_minor=held.open_minor - spent)
@@ -329,10 +328,10 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
             )
             wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
         case "dispute.won" | "dispute.lost":
-            dispute = wallet.document("dispute", data.dispute_id)
+            dispute = wallet.state_of_document("dispute", data.dispute_id)
             for part in dispute.parts:
-                block = wallet.block(part.block) if part.block is not None else None
-                if block is not None:
+                if part.block is not None:
+                    block = wallet.state_of_block(part.block)
                     wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
             won = tuple(replace(part, amount=-part.amount) for part in _applied(movements, "dispute_won"))
             wallet = _with_disputed(wallet, dispute, won)
@@ -344,10 +343,10 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
 
 
 def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[Applied, ...]) -> Wallet:
-    """The wallet whose disputed payment, where one was named, knows of these parts."""
-    payment = wallet.document("payment", dispute.payment_id) if dispute.payment_id is not None else None
-    if payment is None:
+    """The wallet whose disputed payment, if one was named, knows of these parts."""
+    if dispute.payment_id is None:
         return wallet
+    payment: Payment = wallet.state_of_document("payment", dispute.payment_id)
     return _with_document(wallet, replace(payment, disputed=payment.disputed + parts))
 
 
@@ -361,9 +360,7 @@ def _sum(movements: tuple[Movement, ...], *kinds: str) -> int:
 
 def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     """The invoice of billed overage after a movement on it."""
-    invoice: Invoice | None = wallet.document("invoice", movement.invoice or "")
-    if invoice is None:
-        raise LookupError(f"invoice {movement.invoice} of customer {wallet.customer} is not at hand")
+    invoice: Invoice = wallet.state_of_document("invoice", movement.invoice or "")
     kind, amount = KIND_BY_NAME[movement.kind], movement.amount
     owed = (kind.debits == "accounts_receivable") - (kind.credits == "accounts_receivable")
     return replace(

@@ -222,9 +222,7 @@ def _entry(
     wallet = wallets.get(customer) if customer is not None else None
     unit, credit_kind = None, ""
     if movement.block is not None and wallet is not None:
-        block = wallet.block(movement.block)
-        if block is None:
-            raise IntegrityFault(f"block {movement.block} of {customer} has no state")
+        block = wallet.state_of_block(movement.block)
         credit_kind = block.credit_kind
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:

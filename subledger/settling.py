@@ -255,8 +255,7 @@ def issue_memo(wallet: Wallet, event: Event, context: Context, dates: Dates) -> 
 
 def _consumed(receivable: _Receivable) -> tuple[int, int]:
     """What was consumed and not conceded yet, and the tax that can be taken back with it."""
-    block, invoice = receivable.block, receivable.invoice
-    if block is not None:
-        return max(block.drawn_minor - block.conceded_minor, 0), max(block.tax_left_minor, 0)
-    assert invoice is not None
-    return invoice.billed_minor - invoice.conceded_minor, invoice.tax_minor - invoice.tax_taken_minor
+    paper = receivable.paper
+    if isinstance(paper, Block):
+        return max(paper.drawn_minor - paper.conceded_minor, 0), max(paper.tax_left_minor, 0)
+    return paper.billed_minor - paper.conceded_minor, paper.tax_minor - paper.tax_taken_minor

@@ -26,6 +26,7 @@ from subledger.documents import (
     Positions,
     position_key,
 )
+from subledger.errors import IntegrityFault
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 from subledger.places import places
 
@@ -102,11 +103,25 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
         index = places.index(self.blocks, block_id)
         return None if index is None else self.blocks[index]
 
+    def state_of_block(self, block_id: str) -> Block:
+        """The block of this id, which is recorded. Raises IntegrityFault if it was not brought to hand."""
+        block = self.block(block_id)
+        if block is None:
+            raise IntegrityFault(f"block {block_id} of customer {self.customer} has no state", block_id=block_id)
+        return block
+
     def overage(self, position: int) -> Overage | None:
         for overage in self.overages:
             if overage.position == position:
                 return overage
         return None
+
+    def state_of_overage(self, position: int) -> Overage:
+        """The overage of a position, which is recorded. Raises IntegrityFault if it was not brought to hand."""
+        overage = self.overage(position)
+        if overage is None:
+            raise IntegrityFault(f"the overage of position {position} has no state", position=position)
+        return overage
 
     def correction(self, position: int) -> Correction:
         for correction in self.corrections:
@@ -120,6 +135,13 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             if (document.document_kind, document.document_id) == (kind, document_id):
                 return document
         return None
+
+    def state_of_document(self, kind: str, document_id: str) -> Any:
+        """A payment, an invoice or a dispute that is recorded. Raises IntegrityFault if it was not brought to hand."""
+        document = self.document(kind, document_id)
+        if document is None:
+            raise IntegrityFault(f"{kind} {document_id} of customer {self.customer} has no state")
+        return document
 
     def position(self, role: str, currency: str, block: str | None = None) -> Position:
         """What stands on a role, debits positive: minor units of the currency, and of the functional one."""

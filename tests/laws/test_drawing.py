@@ -300,5 +300,5 @@ def test_a_reversal_without_the_state_of_what_was_drawn_is_an_integrity_fault() 
     with pytest.raises(errors.IntegrityFault, match=f"the overage of position {usage.position} has no state"):
         reverse(Wallet(customer="ann"), back.event, context, dates)
     bare = Wallet(customer="ann", overages=usage.wallets["ann"].overages)
-    with pytest.raises(errors.IntegrityFault, match="block A was drawn and has no state"):
+    with pytest.raises(errors.IntegrityFault, match="block A of customer ann has no state"):
         reverse(bare, back.event, context, dates)

@@ -272,7 +272,7 @@ def test_an_entry_without_its_block_at_hand_is_an_integrity_fault(long_walks: Se
 def test_what_cannot_be_posted_is_named() -> None:
     case = Case()
     bought = case.buys("A")
-    with pytest.raises(IntegrityFault, match=r"^block A of ann has no state$"):
+    with pytest.raises(IntegrityFault, match=r"^block A of customer ann has no state$"):
         post(bought.event, bought.decision, before=bought.before, wallets={"ann": Wallet(customer="ann")})
     [movement] = bought.decision.movements
     torn = replace(bought.decision, movements=(replace(movement, functional=-1),))

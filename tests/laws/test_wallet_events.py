@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from subledger.blocks import Block, Segment
 from subledger.documents import Applied, Dispute, Invoice, Overage, Payment
+from subledger.errors import IntegrityFault
 from subledger.evolving import apply_movement, evolve
-from subledger.wallet import Wallet
+from subledger.wallet import Movement, Wallet
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, on, told
 from tests.laws.walk import Step
 
@@ -347,26 +348,43 @@ def test_a_remeasured_block_is_worth_what_the_rate_of_the_day_says_and_gained_th
     assert now.price_minor == 1000
 
 
-# --- what is not at hand --------------------------------------------------------------------------------------------
+# --- what a wallet lacks ---------------------------------------------------------------------------------------------
 
 
 def test_what_an_event_refers_to_and_a_wallet_lacks_is_named() -> None:
     case = Case(on_shortfall="overage")
-    case.buys("A")
+    bought = case.buys("A")
     usage = case.uses("9", 5, overage_price="1.00", currency="USD")
     billed = case.does("overage.billed", 6, invoice_id="V", amount="1.00", currency="USD", tax="0.10")
     back = case.takes_back(usage, 7, credits="1")
     paid = case.does("payment.received", 9, amount="0.50", currency="USD", invoice_id="V")
     case.buys("B", 9)
     moved = case.does("credits.transferred", 10, block_id="B", to_customer="bob", new_block_id="N")
+    case.buys("C", 11)
+    case.does("payment.received", 11, amount="5.00", currency="USD", block_id="C", payment_id="P")
+    case.does("payment.received", 11, amount="5.00", currency="USD", payment_id="Q")
+    case.buys("D", 11)
+    applied = case.does("payment.applied", 11, amount="5.00", currency="USD", payment_id="Q", block_id="D")
+    disputed = case.does("dispute.opened", 12, dispute_id="D", payment_id="P")
+    won = case.does("dispute.won", 13, dispute_id="D")
+    nothing: tuple[Movement, ...] = ()
     for customer, step, decision, lacking in (
-        ("ann", usage, usage.decision, "block A of customer ann is not at hand"),
-        ("ann", billed, billed.decision, "the overage of position 2 is not at hand"),
-        ("ann", back, back.decision, "the overage of position 2 is not at hand"),
-        ("ann", paid, paid.decision, "invoice V of customer ann is not at hand"),
-        ("bob", moved, replace(moved.decision, taken_over=None), "block N has no terms"),
+        ("ann", usage, usage.decision, "block A of customer ann has no state"),
+        ("ann", billed, billed.decision, "the overage of position 2 has no state"),
+        ("ann", back, back.decision, "the overage of position 2 has no state"),
+        ("ann", paid, paid.decision, "invoice V of customer ann has no state"),
+        ("ann", applied, replace(applied.decision, movements=nothing), "payment Q of customer ann has no state"),
+        ("ann", won, replace(won.decision, movements=nothing), "dispute D of customer ann has no state"),
+        ("ann", disputed, disputed.decision, "block C of customer ann has no state"),
+        ("ann", usage, bought.decision, "purchase of credits.consumed cannot open block A"),
+        (
+            "bob",
+            moved,
+            replace(moved.decision, taken_over=None),
+            "the transfer to block N was decided without the block's terms",
+        ),
     ):
-        with pytest.raises(LookupError, match=f"^{lacking}$"):
+        with pytest.raises(IntegrityFault, match=f"^{lacking}$"):
             evolve(Wallet(customer=customer), step.event, decision, position=9, functional_currency="USD")
 
 
