@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from subledger.errors import KeyExpired, KeyRevoked, NotAllowed, NotAuthenticated, Unavailable
-from subledger.persons import kept_name
 from subledger.store.database import Database
 from subledger.store.tables import EVERY_LEDGER as EVERY_LEDGER
 from subledger.store.tables import api_keys
@@ -49,8 +48,8 @@ def any_key_exists(database: Database) -> bool:
         return connection.execute(sa.select(sa.literal(1)).select_from(api_keys).limit(1)).first() is not None
 
 
-def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> str:
-    """The name of the key's owner. ``ledger``: None for what each ledger's keys may do.
+def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> KnownKey:
+    """Returns the key if it allows the call. ``ledger``: None for what each ledger's keys may do.
 
     Raises NotAuthenticated for an unknown key, KeyExpired and KeyRevoked for one that has ended, NotAllowed if its
     ledger or role is another.
@@ -65,7 +64,7 @@ def authorize(found: KnownKey | None, *, ledger: str | None, needed: Access) -> 
         raise NotAllowed(f"this key is for ledger {found.ledger}", expected=found.ledger, found=ledger)
     if Access[found.role.upper()] < needed:
         raise NotAllowed(f"this needs the role {needed.name.lower()}", expected=needed.name.lower(), found=found.role)
-    return kept_name(found.name)
+    return found
 
 
 class KnownKey(msgspec.Struct, frozen=True):
@@ -143,9 +142,8 @@ class KeyDesk:
 
     def _write_use(self, key_ids: list[str]) -> None:
         with self._database.write() as connection:
-            row = connection.execute("SELECT now(), now() - interval '1 minute'").fetchone()
-            assert row is not None
-            connection.execute(NOTE_USE, {"key_ids": key_ids, "at": row[0], "before": row[1]})
+            [(at, before)] = connection.execute("SELECT now(), now() - interval '1 minute'").fetchall()
+            connection.execute(NOTE_USE, {"key_ids": key_ids, "at": at, "before": before})
 
     def _look_up(self, hashes: list[bytes]) -> Found:
         with self._database.read() as connection:

@@ -213,9 +213,8 @@ def _find(connection: WriteConnection, key_id: str, scope: str) -> Key:
 
 def _now(connection: WriteConnection) -> datetime:
     """The database's clock, by which keys end."""
-    row = connection.execute(NOW).fetchone()
-    assert row is not None
-    moment: datetime = row[0]
+    moment: datetime
+    [(moment,)] = connection.execute(NOW).fetchall()
     return moment
 
 

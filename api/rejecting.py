@@ -24,6 +24,7 @@ from subledger.errors import (
     RejectionsChanged,
     TooLarge,
     Unavailable,
+    present,
 )
 from subledger.events import check_texts
 from subledger.json_text import loads
@@ -273,8 +274,7 @@ def first_sent(text: bytes) -> bytes:
 
 def _refusal(outcome: Outcome, sent: bytes) -> Refusal:
     """A rejected outcome with what was sent."""
-    error = outcome.error
-    assert error is not None
+    error = present(outcome.error, "a rejected event has no error")
     # A text that was too large to be decoded is not decoded here either.
     rejection = read_rejection(first_sent(sent), decoded=not isinstance(error, TooLarge))
     return Refusal(

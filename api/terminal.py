@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, overload
 
 import structlog
 import typer
@@ -133,6 +133,12 @@ def fail(error: errors.SubledgerError, *, as_json: bool) -> NoReturn:
     raise SystemExit(next((code for kind, code in _EXITS if isinstance(error, kind)), WRONG_USAGE))
 
 
+@overload
+def parse_day(text: str, name: str) -> date: ...
+@overload
+def parse_day(text: None, name: str) -> None: ...
+@overload
+def parse_day(text: str | None, name: str) -> date | None: ...
 def parse_day(text: str | None, name: str) -> date | None:
     """A day as YYYY-MM-DD. Raises InvalidInput."""
     if text is None:

@@ -35,6 +35,7 @@ from projections.replay import Replayer
 from projections.totals import Totals
 from subledger import merkle
 from subledger.encoding import encode
+from subledger.errors import present
 from subledger.ledger import LedgerState
 from subledger.store.database import Database, driver
 
@@ -68,6 +69,11 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     resumed_from: int = 0
     damage: Damage | None = None
+
+    @property
+    def followed(self) -> Chain:
+        """The chain, if it was followed. Raises IntegrityFault."""
+        return present(self.chain, "the log was folded without following its chain")
 
 
 def fold(

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from subledger.errors import IntegrityFault, present
 from subledger.events import Event, stored_event
 from subledger.journal import Dimensions, Entry
 from subledger.store.database import driver, without_nested_loops
@@ -268,10 +269,10 @@ def recorded_days(connection: sa.Connection, ledger: str) -> RecordedDays:
 
 
 def recorded_at(connection: sa.Connection, ledger: str, position: int) -> datetime:
-    """The moment of a position. Raises LookupError where no batch holds it."""
+    """The moment of a position. Raises IntegrityFault if no batch holds it."""
     row = driver(connection).execute(RECORDED_AT, (ledger, position)).fetchone()
     if row is None:
-        raise LookupError(f"no batch holds position {position}")
+        raise IntegrityFault(f"no batch of ledger {ledger} holds position {position}", position=position)
     moment: datetime = row[0]
     return moment
 
@@ -296,8 +297,8 @@ class Members:
             return True
         known = self._known.get(customer)
         if known is None:
-            assert self._connection is not None
+            connection = present(self._connection, "members of a share are looked up without a connection")
             query = f"SELECT {SHARE_OF.format(customer='%s::text', of=self.share.of)}"
-            row = driver(self._connection).execute(query, (customer,)).fetchone()
+            row = driver(connection).execute(query, (customer,)).fetchone()
             known = self._known[customer] = row is not None and row[0] == self.share.number
         return known

@@ -199,14 +199,14 @@ class _Rebuild:
 
     def _follow(self, connection: WriteConnection, whole: Whole, late: Replayer) -> int:
         """Replays what was recorded since. Returns how many events that were."""
-        assert whole.chain is not None
-        after, known = whole.chain.position, late.events
+        chain = whole.followed
+        after, known = chain.position, late.events
         with self._database.read() as reading:
             days = recorded_days(reading, self._ledger)
-            whole.chain.follow(reading, EVERYTHING, tell_nobody)
+            chain.follow(reading, EVERYTHING, tell_nobody)
             damage = follow_own(reading, whole.own)
-            if whole.chain.findings:
-                found = whole.chain.findings.first
+            if chain.findings:
+                found = chain.findings.first
                 damage = Damage(found.position or 0, found.message)
             for chunk in read_events(reading, self._ledger, WHOLE, after):
                 if damage is not None:
@@ -242,10 +242,9 @@ class _Rebuild:
 
     def _stage_ledger(self, connection: WriteConnection, whole: Whole, late: Replayer) -> None:
         """The tables that belong to the ledger as a whole: few rows, staged when the last event is in."""
-        assert whole.chain is not None
         whole.totals.merge(late.totals)
         tables: dict[str, dict[Key, Any]] = {
-            **whole.own.rows, **rows_of_totals(whole.totals), "merkle_nodes": {**whole.chain.nodes},
+            **whole.own.rows, **rows_of_totals(whole.totals), "merkle_nodes": {**whole.followed.nodes},
         }  # fmt: skip
         for name, rows in tables.items():
             _copy(
@@ -293,8 +292,7 @@ def _damaged(damage: Damage) -> IntegrityFault:
 
 def _check_head(whole: Whole, head: tuple[Any, ...]) -> None:
     """The log must end where the head says it does: rows made from less would hide what is missing."""
-    chain = whole.chain
-    assert chain is not None
+    chain = whole.followed
     if (chain.position, chain.moment, chain.hash) != (head[0], head[1], bytes(head[2])):
         message = f"the ledger's head at position {head[0]} is not its last batch"
         raise _damaged(Damage(chain.position, message))
@@ -356,10 +354,9 @@ def _copy(connection: WriteConnection, ledger: str, derived: Derived, rows: Iter
 
 def _mend_settings(connection: WriteConnection, whole: Whole) -> None:
     """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
-    assert whole.chain is not None
     state = whole.own.state
     names = (*SETTINGS, "frontier")
-    values = [state.stored(name) for name in SETTINGS] + [whole.chain.frontier.to_bytes()]
+    values = [state.stored(name) for name in SETTINGS] + [whole.followed.frontier.to_bytes()]
     query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
         sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
         _list(names),

@@ -23,6 +23,7 @@ from projections.totals import Totals
 from subledger import references
 from subledger.blocks import Block
 from subledger.documents import Correction, Document, Overage
+from subledger.errors import present
 from subledger.events import Event
 from subledger.evolving import evolve
 from subledger.journal import Entry
@@ -110,8 +111,8 @@ class Replayer:
         drawn = self._draw(logged, decision, recorded_on)
         if drawn is not None:
             event = logged.event(drawn)
-            assert logged.customer is not None
-            wallets = {logged.customer: self.wallets[logged.customer]}
+            customer = present(logged.customer, "usage has no customer")
+            wallets = {customer: self.wallets[customer]}
             return event, post(event, decision, before=self.state, wallets=wallets)
         return self._take(logged, decision, recorded_on, moment)
 

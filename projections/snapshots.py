@@ -26,6 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.journals.rows import AnyConnection, rows
+from subledger.errors import present
 from subledger.store.database import Database, WriteConnection
 
 OF_CUSTOMER: Final = 128
@@ -55,6 +56,11 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     recorded_date: date | None = None
     day_is_over: bool = False
     gained: dict[date, dict[Key, Sums]] = {}
+
+    @property
+    def day(self) -> date:
+        """The day on which a ledger's place was recorded. Raises IntegrityFault for one of a customer's."""
+        return present(self.recorded_date, f"the snapshot at position {self.position} has no day")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,13 +194,12 @@ def rungs_of_ledger(
 
 def _between(connection: AnyConnection, ledger: str, last: Rung, end: Rung, first: int) -> dict[date, dict[Key, Sums]]:
     """What was recorded from one rung to the next; ``first`` is the first position of the second one's day."""
-    assert last.recorded_date is not None
-    assert end.recorded_date is not None
+    last_day, end_day = last.day, end.day
     found: list[Any] = []
-    same_day = last.recorded_date == end.recorded_date
-    whole = end.recorded_date if end.day_is_over and not same_day else end.recorded_date - timedelta(days=1)
-    if last.recorded_date < whole:
-        days = {"ledger": ledger, "first": last.recorded_date + timedelta(days=1), "last": whole}
+    same_day = last_day == end_day
+    whole = end_day if end.day_is_over and not same_day else end_day - timedelta(days=1)
+    if last_day < whole:
+        days = {"ledger": ledger, "first": last_day + timedelta(days=1), "last": whole}
         found += rows(connection, OF_DAYS, days)
     if same_day or not end.day_is_over:
         positions = {"ledger": ledger, "after": max(last.position, first - 1), "through": end.position}

@@ -136,7 +136,5 @@ def _end_of(expires: str | None) -> datetime | None:
         date.fromisoformat(expires)
     except ValueError:
         return parse_time(expires, field="expires")
-    day = parse_day(expires, "expires")
-    assert day is not None
-    following = day + timedelta(days=1)
+    following = parse_day(expires, "expires") + timedelta(days=1)
     return datetime(following.year, following.month, following.day, tzinfo=UTC)

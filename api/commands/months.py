@@ -53,7 +53,6 @@ def expire(
     Example: subledger expire --ledger acme --through 2026-01-31
     """
     day = parse_day(through, "through")
-    assert day is not None
     expired = connect().expire(ledger, day, by=by)
     if json_:
         print_json({"ledger": ledger, "through": day.isoformat(), "expired": expired})
@@ -167,14 +166,9 @@ def export(
         else:
             sys.stdout.write("\n".join(FORMATS) + "\n")
         return
-    for name, value in (("PERIOD", period), ("--ledger", ledger), ("--format", format)):
-        if value is None:
-            raise InvalidInput(
-                f"{name} is missing", field=name, expected="subledger export --ledger L 2026-01 --format F"
-            )
-    assert period is not None
-    assert ledger is not None
-    assert format is not None
+    if period is None or ledger is None or format is None:
+        name = "PERIOD" if period is None else "--ledger" if ledger is None else "--format"
+        raise InvalidInput(f"{name} is missing", field=name, expected="subledger export --ledger L 2026-01 --format F")
     service = connect()
     made = exports.export(
         service.recorder, service.database, ledger, Period.parse(period), format, detail=detail, by=by

@@ -17,7 +17,7 @@ from api.rejecting import first_sent
 from api.service import Subledger
 from api.settings import connect
 from api.terminal import Json, LedgerOption, err, out, print_json
-from subledger.errors import InvalidInput, Unavailable
+from subledger.errors import InvalidInput, Unavailable, present
 from subledger.rejections import LONGEST_NAME, refused_line
 from subledger.store.batch import DUPLICATE, RECORDED, WAITING
 from subledger.store.ledgers import ledger_head
@@ -103,9 +103,9 @@ def record_lines(
                     counts["waiting"] = counts.get("waiting", 0) + 1
                 else:
                     counts["rejected"] += 1
-                    assert outcome.error is not None
-                    refusals.add(number, outcome.error)
-                    rejects.write(refused_line(number, first_sent(line.strip(b"\r\n")), outcome.error))
+                    error = present(outcome.error, f"the rejected event of line {number} has no error")
+                    refusals.add(number, error)
+                    rejects.write(refused_line(number, first_sent(line.strip(b"\r\n")), error))
             done += sum(len(line) for _, line in batch)
             show(done)
     return counts

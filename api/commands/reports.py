@@ -75,11 +75,10 @@ def report(
         from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
         known_at=None if known_at is None else parse_time(known_at, field="known-at"),
     )  # fmt: skip
-    if entity is not None or len(ledger or ()) != 1:
+    if entity is not None or ledger is None or len(ledger) != 1:
         chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
         ties_out = _joint(name, question, chosen, format, table_, file)
     else:
-        assert ledger is not None
         ties_out = _of_one(name, question, ledger[0], format, table_, file)
     if not ties_out:
         raise typer.Exit(terminal.DIFFERENCE)

@@ -192,18 +192,18 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
     ledger = _free_name(service, "retail")
     service.create_ledger(ledger, LedgerSettings(currency="GBP", timezone=ZONE))
     run = _Run(service, ledger, "GBP", directory, say)
-    period = None
+    following: Period | None = None
     while first is not None:
         period, events = first
         run.record(events)
         run.close(period)
         if len(run.months) == FORECAST_AFTER:
             run.report("forecast", period.last_day, f"forecast-{period}")
-        first = next(months, None)
-    for _ in range(4 if period is not None else 0):  # until the last block has expired
-        assert period is not None
-        period = period.next
-        run.close(period)
+        first, following = next(months, None), period.next
+    for _ in range(4):  # until the last block has expired
+        if following is not None:
+            run.close(following)
+            following = following.next
     run.rejected.update(retail.reasons)
     rejected_path = run.directory / "rejected.csv"
     with rejected_path.open("w", newline="", encoding="utf-8") as file:

@@ -18,7 +18,7 @@ from api.access import EVERY_LEDGER, Access, KeyDesk, authorize
 from api.service import Subledger
 from subledger.errors import InvalidValue, NotAuthenticated
 from subledger.event_data import MAX_ID, parse_time
-from subledger.persons import NOBODY
+from subledger.persons import NOBODY, kept_name
 from subledger.store.database import Database
 
 
@@ -35,10 +35,9 @@ class Guard:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
             found, _ = await self._desk().find(key.strip())
-            request.state.caller = authorize(found, ledger=ledger, needed=needed)
-            assert found is not None  # else it was refused
-            request.state.key_id = found.key_id
-            request.state.rights, request.state.scope = Access[found.role.upper()], found.ledger
+            known = authorize(found, ledger=ledger, needed=needed)
+            request.state.caller, request.state.key_id = kept_name(known.name), known.key_id
+            request.state.rights, request.state.scope = Access[known.role.upper()], known.ledger
             return
         if self._open_on_loopback and _from_this_machine(request):
             _, any_key_exists = await self._desk().find(None)

@@ -63,7 +63,7 @@ class BlockLaws:
         for entry in entries:
             moves = self._policies.moves(entry)
             if entry.block_id is not None:
-                index = self._move(entry, moves)
+                index = self._move(entry.block_id, entry, moves)
                 touched[entry.block_id] = min(index, touched.get(entry.block_id, index))
             elif moves.liability and (entry.amount_minor or entry.functional_minor):
                 yield Breach(
@@ -73,12 +73,11 @@ class BlockLaws:
         for block_id, index in touched.items():
             yield from self._breaches(block_id, index)
 
-    def _move(self, entry: Entry, moves: Moves) -> int:
+    def _move(self, block_id: str, entry: Entry, moves: Moves) -> int:
         """Books an entry on its block; the index of the first day that it changed."""
-        assert entry.block_id is not None
-        block = self._blocks.get(entry.block_id)
+        block = self._blocks.get(block_id)
         if block is None:
-            block = self._blocks[entry.block_id] = _Balances(currency=entry.currency)
+            block = self._blocks[block_id] = _Balances(currency=entry.currency)
         if moves.liability:
             block.posted |= _PAIRED if moves.paired else _PLAIN
         block.functional += moves.liability * entry.functional_minor

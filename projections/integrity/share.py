@@ -41,6 +41,7 @@ from subledger import merkle
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.encoding import encode
+from subledger.errors import present
 from subledger.events import Event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState
@@ -94,8 +95,7 @@ class ShareVerification:
 
     @property
     def _folded(self) -> Replayer:
-        assert self._replay is not None
-        return self._replay
+        return present(self._replay, "a share is verified before its replay has begun")
 
     def go_on(self, numbering: dict[int, Dimensions], lagging_after: int | None) -> None:
         """Goes on in another snapshot, where it was saved."""
@@ -222,8 +222,8 @@ class ShareVerification:
         return *taken, None
 
     def _moment(self, position: int) -> Any:
-        assert self._connection is not None
-        return recorded_at(self._connection, self._ledger, position)
+        connection = present(self._connection, "a share is verified without a connection")
+        return recorded_at(connection, self._ledger, position)
 
     def _settings(self, logged: Logged) -> None:
         """The rules of a policy hold in every share; what is wrong with them is told by the first."""

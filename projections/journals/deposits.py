@@ -23,6 +23,7 @@ from projections.journals.postings import Limits, Posting, check_posting, short_
 from projections.journals.rows import AnyConnection, rows
 from projections.journals.summary import Journal, interval_of
 from projections.journals.sums import with_positions
+from subledger.errors import present
 
 DEPOSIT, JOURNAL, APPLICATION = KINDS = ("deposit", "journal", "application")
 """What a document of a block is, in the order that they are made in."""
@@ -113,10 +114,9 @@ def _name(journal: Journal, kind: str, block_id: str, customer: str, opened: Col
 def reversal_name(journal: Journal, document: Posting) -> str:
     """What takes a document back: named by the reversal as the document was by its journal; for one of a block, or of
     a customer, by the document itself, which is reversed once."""
-    assert journal.corrects is not None
-    whole = {journal.corrects, f"{journal.corrects}-p{document.part}"}
-    if document.name in whole:
-        return journal.name + document.name.removeprefix(journal.corrects)
+    corrects = present(journal.corrects, f"journal {journal.name} takes none back")
+    if document.name in {corrects, f"{corrects}-p{document.part}"}:
+        return journal.name + document.name.removeprefix(corrects)
     return f"REV-{document.name}"
 
 

@@ -189,7 +189,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
     else:
         if form.target is not None:
             with database.read() as connection:
-                posted = _posted(connection, journal, form)
+                posted = _posted(connection, journal, form, form.target)
         content = form.render(
             Rendering(
                 export_id=name, journal=posted.said_of(journal) if posted else journal,
@@ -261,12 +261,11 @@ _posted_encoder = msgspec.json.Encoder(order="sorted")
 _posted_decoder = msgspec.json.Decoder(Posted)
 
 
-def _posted(connection: Connection, journal: Journal, form: Format) -> Posted:
-    assert form.target is not None
+def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> Posted:
     if journal.reverses is not None:
-        return _reversed(journal, _posted_of_reversed(connection, journal, form), form.target)
-    settings = settings_of(connection, journal.ledger, form.target)
-    limits = form.target.limits_for(settings)
+        return _reversed(journal, _posted_of_reversed(connection, journal, form), target)
+    settings = settings_of(connection, journal.ledger, target)
+    limits = target.limits_for(settings)
     level: Level = "block" if form.by_block else settings.level
     pairs = pairs_of(connection, journal, level)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)

@@ -17,7 +17,7 @@ import msgspec
 
 from projections.journals.close import check_reason
 from projections.journals.summary import Correction, Journal, JournalLine, add_journal, journals_of, summarised
-from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
+from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport, present
 from subledger.events import Event
 from subledger.ledger import LedgerState
 from subledger.periods import Period
@@ -121,10 +121,10 @@ def in_force(journals: Sequence[Journal]) -> tuple[Journal, ...]:
 
 def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[tuple[str, object, object]]:
     """What is wrong about a reversal or a re-issue, given the journals before it: a message, expected, found."""
-    assert journal.correction is not None
-    corrected = {other.number: other for other in before}.get(journal.correction.number)
+    correction = present(journal.correction, f"journal {journal.name} corrects none")
+    corrected = {other.number: other for other in before}.get(correction.number)
     if corrected is None or corrected.reverses is not None or not corrected.lines:
-        yield "corrects a journal that cannot be reversed", "an earlier one with lines", journal.correction.number
+        yield "corrects a journal that cannot be reversed", "an earlier one with lines", correction.number
         return
     for what in ("period", "from_cut", "to_cut"):
         if getattr(journal, what) != getattr(corrected, what):
@@ -134,9 +134,9 @@ def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[t
         if reversal.reverses != journal.reissues:
             yield "takes the place of one that was not reversed just before", journal.reissues, reversal.reverses
         elif reversal.correction != msgspec.structs.replace(
-            journal.correction, reverses=journal.reissues, reissues=None
+            correction, reverses=journal.reissues, reissues=None
         ):  # fmt: skip
-            yield "has another reason than its reversal", reversal.correction, journal.correction
+            yield "has another reason than its reversal", reversal.correction, correction
         return
     if reversal_of(before, corrected) is not None:
         yield "reverses a journal a second time", None, journal.reverses

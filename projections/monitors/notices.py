@@ -123,9 +123,8 @@ def _changes(database: Database, report: Report) -> tuple[tuple[str, ...], tuple
     where = {"ledger": report.ledger}
     with database.write() as connection:
         connection.execute(FIRST_STATE, where)
-        row = connection.execute(LOCK_STATE, where).fetchone()
-        assert row is not None  # it was just made
-        looked_at, told = row[0], msgspec.json.decode(row[1])
+        [(looked_at, known)] = connection.execute(LOCK_STATE, where).fetchall()
+        told = msgspec.json.decode(known)
         if looked_at is not None and looked_at >= report.looked_at:
             return (), ()
         rings = {monitor.name: monitor for monitor in report.ringing}

@@ -18,7 +18,7 @@ from subledger.approvals import given_by, may_ask, needs_second_person
 from subledger.books import changes_books, evolve_books
 from subledger.context import Original
 from subledger.deciding import decide
-from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError
+from subledger.errors import ApprovalRefused, EventConflict, InvalidInput, Refused, SubledgerError, present
 from subledger.events import OWN_SOURCE, Event, canonical, differences
 from subledger.evolving import evolve
 from subledger.ledger import check_not_in_future, evolve_ledger
@@ -132,8 +132,7 @@ class Writing:
 
     def call(self, projectors: Sequence[Projector], *, at_once: bool) -> tuple[str, list[Any]]:
         """The one statement that writes what has not been copied. The head is then what it makes it."""
-        head, batch = self._head, self._batch
-        assert batch is not None
+        head, batch = self._head, present(self._batch, "a batch without events has nothing to write")
         parameters = {
             "of_ledger": batch.ledger,
             "at_once": at_once,

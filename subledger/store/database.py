@@ -11,7 +11,7 @@ import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -60,9 +60,7 @@ WriteConnection = Connection
 def driver(connection: sa.Connection | sa.PoolProxiedConnection) -> WriteConnection:
     """The psycopg connection below one of SQLAlchemy's."""
     pooled = connection.connection if isinstance(connection, sa.Connection) else connection
-    found = pooled.driver_connection
-    assert isinstance(found, Connection)
-    return found
+    return cast("Connection", pooled.driver_connection)  # SQLAlchemy types it as any driver's
 
 
 def session_options(**other: str) -> str:
@@ -254,7 +252,6 @@ class Connecting:
                 raise
             connection = Connection.connect(*arguments, **{**named, "options": without_client_check(options)})
             self._refuses_check = True
-        assert isinstance(connection, Connection)
         connection.silence_s = self._silence_s
         return connection
 
@@ -284,10 +281,9 @@ def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
     The server's statistics may not know the ledger yet, as after a large file was recorded or after a crash: it then
     expects a row or two, and would look through all entries of the ledger again for each of its events.
     """
-    row = connection.execute(_NO_NESTED_LOOPS).fetchone()
-    assert row is not None
+    [(before, _)] = connection.execute(_NO_NESTED_LOOPS).fetchall()
     yield
-    connection.execute("SELECT set_config('enable_nestloop', %s, true)", (row[0],))  # after an error all is undone
+    connection.execute("SELECT set_config('enable_nestloop', %s, true)", (before,))  # after an error all is undone
 
 
 _NO_NESTED_LOOPS: Final = "SELECT current_setting('enable_nestloop'), set_config('enable_nestloop', 'off', true)"

@@ -89,9 +89,8 @@ class Gifts:
         if settings != self._settings:
             self._windows.clear()
             self._settings = settings
-        if not customers or not settings.limits_within_time:
+        if not customers or settings.grants_within is None or not settings.limits_within_time:
             return
-        assert settings.grants_within is not None
         since = at - duration(settings.grants_within, field="approvals.grants_within")
         row = connection.execute(FIND_FIRST_SINCE, (state.ledger, since)).fetchone()
         first: int | None = None if row is None else row[0]

@@ -16,6 +16,7 @@ import psycopg
 
 from subledger import merkle
 from subledger.encoding import batch_hash, encode
+from subledger.errors import present
 from subledger.events import Event
 from subledger.journal import Dimensions, Entry
 from subledger.ledger import LedgerState
@@ -170,8 +171,8 @@ class Appending:
             )  # fmt: skip
 
     def _start(self, query: str, types: tuple[str, ...]) -> psycopg.Copy:
-        assert self._connection is not None
-        copy = self._stack.enter_context(self._stack.enter_context(self._connection.cursor()).copy(query))
+        connection = present(self._connection, "events cannot be copied without a connection")
+        copy = self._stack.enter_context(self._stack.enter_context(connection.cursor()).copy(query))
         copy.set_types(types)
         return copy
 

@@ -27,6 +27,7 @@ from subledger.books import Books
 from subledger.context import Context, First, Original
 from subledger.currencies import StandingKey
 from subledger.documents import Correction, Document, Overage, Position
+from subledger.errors import present
 from subledger.events import Event, stored_event
 from subledger.journal import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
@@ -483,20 +484,20 @@ class LedgerMemory:
 
     def begin(self, wanted: References) -> Head:
         """Begins a batch on what is at hand, and returns the head that it is decided on."""
-        assert self.head is not None
+        head = present(self.head, "a batch cannot begin on a memory that holds no ledger")
         self._forget_batch()
         for customer in wanted.customers:
             self._wallets.move_to_end(customer)
-        return self.head.ahead()
+        return head.ahead()
 
     def take_back(self) -> None:
         """Undoes a batch that was begun so, and not written."""
-        assert self.head is not None
+        head = present(self.head, "a memory that holds no ledger has no batch to take back")
         self._wallets.update(self._before)
         if self._books_before is not None:
             self._books = self._books_before
         self._behind.clear()
-        self._written_through = self.head.position
+        self._written_through = head.position
         self._forget_batch()
 
 

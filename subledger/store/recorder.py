@@ -300,9 +300,8 @@ def ledger_now(connection: WriteConnection, state: LedgerState) -> datetime:
 
 def now_of(connection: WriteConnection) -> datetime:
     """The database's clock."""
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    moment: datetime = row[0]
+    moment: datetime
+    [(moment,)] = connection.execute("SELECT clock_timestamp()").fetchall()
     return moment
 
 

@@ -18,7 +18,7 @@ from projections.journals.delivery.outbox import (
 )
 from projections.journals.delivery.states import DEAD, WORKED_ON, State, check_step
 from projections.journals.tie_out import TieOut
-from subledger.errors import DeliveryInHand
+from subledger.errors import DeliveryInHand, present
 from subledger.store.database import Database, WriteConnection
 
 TAKE: Final = f"""
@@ -101,7 +101,6 @@ def _decided(connection: WriteConnection, delivery: Delivery, state: State, reas
     check_step(delivery.state, state)
     where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
     found = connection.execute(DECIDE, {**where, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
-    assert found is not None  # it is locked
-    moved = delivery_of(found)
+    moved = delivery_of(present(found, f"delivery {delivery.delivery_id} is locked and cannot be changed"))
     connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})
     return moved

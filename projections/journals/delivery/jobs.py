@@ -27,7 +27,7 @@ from procrastinate.jobs import Status
 from projections.journals.delivery import outbox
 from projections.journals.delivery.channels import get_channel, list_channels
 from projections.journals.delivery.sending import deliver_due
-from subledger.errors import DatabaseUnavailable, NotFound
+from subledger.errors import DatabaseUnavailable, NotFound, present
 from subledger.store.database import Database, session_options
 from subledger.store.ledgers import ledger_heads
 from subledger.store.tables import APP_ROLE
@@ -161,8 +161,7 @@ class Jobs:
                     self._defer(ledger, name, None)
 
     def _expiries(self, context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG002  # likewise
-        assert self._sweep_expiries is not None
-        self._sweep_expiries(context.should_abort)
+        present(self._sweep_expiries, "the job of expiries runs without a sweep")(context.should_abort)
         if context.should_abort():
             raise JobAborted
 

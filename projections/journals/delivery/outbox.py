@@ -21,7 +21,7 @@ from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.states import State, check_step
 from projections.journals.exports import Export, export, posted_of
 from projections.journals.rows import AnyConnection, rows
-from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery
+from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery, present
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.recorder import Recorder
@@ -250,7 +250,7 @@ def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: fl
         if due is None:
             return None
         found = connection.execute(CLAIM, {**where, "delivery_id": due[0]}).fetchone()
-    assert found is not None  # it is locked
+    found = present(found, f"delivery {due[0]} is locked and cannot be claimed")
     return Claimed(delivery=delivery_of(found[:-1]), claim=mine, now=found[-1])
 
 
@@ -288,8 +288,8 @@ def move(
         ).fetchone()  # fmt: skip
         late = found is None
         if found is None:  # what was called and answered is kept all the same
-            found = connection.execute(COUNT_STEP, where).fetchone()
-            assert found is not None
+            counted = connection.execute(COUNT_STEP, where).fetchone()
+            found = present(counted, f"delivery {delivery.delivery_id} is gone; deliveries are never deleted")
             reason = "called by a worker that had lost it to another by then"
         moved = delivery_of(found)
         kept = msgspec.json.encode(list(exchanges)).decode() if exchanges else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -20,7 +20,7 @@ from projections.journals.formats.target import Rendering, TargetSettings
 from projections.journals.postings import Posting
 from projections.journals.summary import Journal
 from projections.journals.tie_out import Theirs
-from subledger.errors import InvalidInput, NotSupportedYet
+from subledger.errors import IntegrityFault, InvalidInput, NotSupportedYet
 from subledger.money import exponent
 from subledger.periods import Period
 
@@ -49,6 +49,9 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """What one setting says of another. Raises InvalidInput naming the field."""
 
 
+_Settings = TypeVar("_Settings", bound=TargetSettings)
+
+
 class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     """What is delivered: one document of a journal, or its file, which holds them all.
 
@@ -69,6 +72,12 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     erp_id: str | None = None
     unknown: bool = False
     rejections: int = 0
+
+    def settings_as(self, kind: type[_Settings]) -> _Settings:
+        """The settings of a connector's own target. Raises IntegrityFault for an export made for another one."""
+        if not isinstance(self.settings, kind):
+            raise IntegrityFault(f"export {self.export_id} was not made with the settings of this connector's target")
+        return self.settings
 
     @property
     def rendering(self) -> Rendering:

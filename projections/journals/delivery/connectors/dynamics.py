@@ -200,8 +200,7 @@ class Dynamics(Connector):
 
 
 def _target(shipment: Shipment) -> dynamics.Settings:
-    assert isinstance(shipment.settings, dynamics.Settings)  # the format is of this target
-    return shipment.settings
+    return shipment.settings_as(dynamics.Settings)
 
 
 def _is_of(shipment: Shipment, last: Execution | None) -> bool:

@@ -258,8 +258,7 @@ class Oracle(Connector):
 
 
 def _target(shipment: Shipment) -> oracle.Settings:
-    assert isinstance(shipment.settings, oracle.Settings)  # the format is of this target
-    return shipment.settings
+    return shipment.settings_as(oracle.Settings)
 
 
 def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:
