@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Body, Path
+from fastapi import Body, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
@@ -55,12 +55,19 @@ def create(
 
 
 @router.get("", dependencies=[needs(Access.READER)])
-def every(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
+def every(
+    service: Service,
+    ledger: LedgerId,
+    period: Annotated[str | None, Query(description="One month's alone", examples=["2026-01"])] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
     """Exports in order of id."""
+    month = None if period is None else Period.parse(period)
     after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
     with service.database.read() as connection:
         ledger_head(connection, ledger)
-        found = exports.list_exports(connection, ledger, after=after, limit=limit)
+        found = exports.list_exports(connection, ledger, period=month, after=after, limit=limit)
     items = [documents.export(export) for export in found]
     return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
 

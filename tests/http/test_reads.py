@@ -117,3 +117,20 @@ def test_the_integrity_report_of_a_sound_ledger_is_clean(client: TestClient, new
     report = client.get(f"/v1/ledgers/{ledger}/reports/integrity").json()
     assert (report["clean"], report["differences"], report["events"]) == (True, [], 6)
     assert client.get("/v1/ledgers/nowhere/reports/integrity").status_code == 404
+
+
+def test_exports_are_listed_of_one_month_alone_as_the_command_does(client: TestClient, new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    url = f"/v1/ledgers/{ledger}"
+    bought = {"block_id": "b", "credits": "10", "price": "10.00", "currency": "USD"}
+    event = cloud_event("buy", "credits.purchased", "ann", "2026-01-05T00:00:00Z", **bought)
+    assert client.post(f"{url}/events", json=event).status_code == 200
+    for period in ("2026-01", "2026-02"):
+        made = client.post(f"{url}/exports", json={"period": period, "format": "csv"})
+        assert made.status_code == 201, made.text
+    for period in ("2026-01", "2026-02"):
+        found = client.get(f"{url}/exports", params={"period": period}).json()["items"]
+        assert [item["period"] for item in found] == [period]
+    assert len(client.get(f"{url}/exports").json()["items"]) == 2
+    wrong = client.get(f"{url}/exports", params={"period": "January"})
+    assert (wrong.status_code, wrong.json()["code"], wrong.json()["field"]) == (422, "invalid_value", "period")
