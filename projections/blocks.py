@@ -159,10 +159,10 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
     functional: dict[str, int] = {}
     for row in view.connection.execute(text(FIGURES), parameters):
         kind = KIND_BY_NAME[row.kind]
-        if "disputes_receivable" in (kind.debits, kind.credits):
-            sign = 1 if kind.debits == "disputes_receivable" else -1
+        if "disputes_receivable" in (kind.debit_role, kind.credit_role):
+            sign = 1 if kind.debit_role == "disputes_receivable" else -1
             disputed[row.block_id] = disputed.get(row.block_id, 0) + sign * int(row.amount_minor)
-        if kind.debits == "prepaid_liability":  # remeasured, or settled at another rate: only refundable blocks are
+        if kind.debit_role == "prepaid_liability":  # remeasured, or settled at another rate: only refundable blocks are
             functional[row.block_id] = functional.get(row.block_id, 0) - int(row.functional_minor)
         if kind.column is not None:
             of_block = columns.setdefault(row.block_id, {})

@@ -329,7 +329,7 @@ FROM_BLOCKS: Final = "pooled + unpooled = prepaid_liability"
 
 def _carried(kind: str) -> int:
     """What an entry of a kind adds to what a block carries; exchange differences of a liability are debits positive."""
-    return -1 if kind.startswith("fx_") and kind.endswith(LIABILITY) else KIND_BY_NAME[kind].sign
+    return KIND_BY_NAME[kind].value_sign
 
 
 def _added(amounts: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
 from subledger.accounts import ROLE_BY_NAME
-from subledger.journal import KIND_BY_NAME, Rules, effect
+from subledger.journal import KIND_BY_NAME, Result, Rules, effect
 from subledger.store.views import View
 
 BY_BLOCK, BY_CUSTOMER, BY_PROCESSOR, BY_NOTHING = "block", "customer", "processor", "nothing"
@@ -172,7 +172,7 @@ def _open(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
 
 def _apart(account: str, kind: str) -> str:
     """Allocations are told apart from what is released to the ERP; both stand in deferred_revenue."""
-    return ALLOCATION if account == "deferred_revenue" and kind == ALLOCATION else ""
+    return ALLOCATION if account == "deferred_revenue" and KIND_BY_NAME[kind].result is Result.SHARE else ""
 
 
 def _item_rows(moved: Iterable[Any], credits: dict[str, Decimal], as_of: date) -> list[Row]:

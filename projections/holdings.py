@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from projections.terms import Expiry, expiry_history
 from subledger.blocks import PROMOTIONAL, Block
-from subledger.journal import GAINS, KINDS
+from subledger.journal import GAINS, KINDS, Effect
 from subledger.money import nano
 from subledger.periods import Period, effective_date
 from subledger.store.rows import decode_block, decode_wallet
@@ -29,11 +29,11 @@ NEVER: Final = date.max
 _SIGNS: Final = {kind.name: kind.sign for kind in KINDS if kind.column is not None}
 _COLUMNS: Final = {kind.name: kind.column for kind in KINDS if kind.column is not None}
 _DISPUTES: Final = {
-    kind.name: 1 if kind.debits == "disputes_receivable" else -1
+    kind.name: 1 if kind.debit_role == "disputes_receivable" else -1
     for kind in KINDS
-    if "disputes_receivable" in (kind.debits, kind.credits) and not kind.name.startswith("fx_")
+    if "disputes_receivable" in (kind.debit_role, kind.credit_role) and not kind.is_exchange
 }
-_REMEASURED: Final = ("fx_remeasurement_prepaid_liability", "fx_settlement_prepaid_liability")
+_REMEASURED: Final = tuple(kind.name for kind in KINDS if kind.effect is Effect.REVALUES)
 """Kinds that debit prepaid_liability in the functional currency alone."""
 
 MOVEMENTS: Final = """

@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from projections.holdings import Holding, month_number
 from projections.report import Column, Table
-from projections.waterfall import BLOCK, CONCESSIONS, POOL, RECOGNITION, bridge_item
+from projections.waterfall import RECOGNITION, bridge_item
+from subledger.journal import BLOCK, KINDS, POOL, Result
 from subledger.money import round_half_up
 from subledger.store.views import View
 
@@ -71,7 +72,7 @@ def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple
     bridge: Figures = {}
     parameters = {
         "ledger": end.ledger, "position": end.position, "from_date": from_date or date.min, "as_of": end.as_of,
-        "kinds": [*RECOGNITION, *CONCESSIONS, "allocation"],
+        "kinds": [kind.name for kind in KINDS if kind.recognised or kind.result in (Result.CONCESSION, Result.SHARE)],
     }  # fmt: skip
     for row in end.connection.execute(text(RECOGNISED), parameters):
         amounts = (row.amount_minor, row.functional_minor)

@@ -1,7 +1,7 @@
 """A customer's statement of credits: each block's opening, movements and closing; overage; what is due.
 
-Owns: the words that a customer reads for an entry kind. Does not own: a block's figures (``blocks``), how the
-statement is printed.
+Owns: which entries are on a statement, and what they come to. Does not own: the words for an entry kind (the table of
+kinds), a block's figures (``blocks``), how the statement is printed.
 """
 
 from __future__ import annotations
@@ -19,37 +19,12 @@ from projections.blocks import BlockView, customer_blocks
 from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
 from subledger.blocks import ZERO
 from subledger.errors import MissingField
-from subledger.journal import GAINS, KIND_BY_NAME, LOSSES
+from subledger.journal import GAINS, KIND_BY_NAME, KINDS, LOSSES
 from subledger.store.views import View
 
-WORDS: Final[dict[str, tuple[str, str]]] = {
-    "purchase": ("bought", "purchase taken back"),
-    "promotional_grant": ("granted", "grant taken back"),
-    "goodwill": ("granted as goodwill", "grant taken back"),
-    "allocation": ("included in a plan", "inclusion taken back"),
-    "repricing": ("terms changed: added", "terms changed: taken off"),
-    "transfer_in": ("taken over from another customer", "handed back"),
-    "transfer_out": ("handed to another customer", "taken back"),
-    "consumption": ("used", "usage taken back"),
-    "overage": ("used beyond the credits", "usage beyond the credits taken back"),
-    "overage_billed": ("usage beyond the credits invoiced", "invoice of usage taken back"),
-    "overage_backfilled": ("paid for earlier usage", "earlier usage taken back"),
-    "backfill_difference": ("price difference of earlier usage", "price difference of earlier usage"),
-    "breakage": ("expired", "expiry taken back"),
-    "pooled_breakage": ("expired", "expiry taken back"),
-    "reinstatement": ("brought back after expiry", "expired again"),
-    "escheat": ("turned over as unclaimed property", "turned back"),
-    "void_unpaid": ("cancelled", "cancellation taken back"),
-    "void_paid": ("cancelled", "cancellation taken back"),
-    "refund": ("refunded", "refund taken back"),
-    "refund_retained": ("kept on refund", "kept on refund"),
-    "dispute_lost_unused": ("charged back", "charge back taken back"),
-    "write_off_unused": ("cancelled, not paid", "cancellation taken back"),
-    "expiry_changed": ("expiry changed", "expiry changed"),
-}
+WORDS: Final = {kind.name: kind.words for kind in KINDS if kind.words is not None}
 """What a customer reads: for the entry as it is, and for its mirror."""
 
-OVERAGE: Final = ("overage", "overage_billed", "overage_backfilled")
 DUE: Final = {
     "accounts_receivable": "invoiced, to be paid",
     "unbilled_receivable": "used beyond the credits, to be invoiced",
@@ -181,8 +156,8 @@ def _overage_table(moved: Iterable[Any]) -> Table:
     )  # fmt: skip
     rows = []
     for row in moved:
-        if row.kind in OVERAGE:
-            sign = 1 if row.kind == "overage" else -1
+        sign = KIND_BY_NAME[row.kind].overage_sign
+        if sign:
             rows.append(
                 (
                     row.accounting_date, _word(row), row.product or None, sign * Decimal(row.credits), row.unit,

@@ -30,28 +30,16 @@ from projections.report import (
     ties_of,
     totals,
 )
-from subledger.journal import KIND_BY_NAME, KINDS, OPENINGS, Rules, effect
+from subledger.journal import BLOCK, KIND_BY_NAME, KINDS, OPENINGS, OVERAGE, POOL, Result, Rules, effect
 from subledger.store.database import driver, without_nested_loops
 from subledger.store.views import View
 
-BLOCK, OVERAGE, POOL = "block", "overage", "pool"
 EARLIER: Final = "earlier"
-USAGE, BREAKAGE, OTHER = "usage", "breakage", "other"
 
-RECOGNITION: Final[dict[str, tuple[tuple[str, str, int], ...]]] = {
-    "consumption": ((BLOCK, USAGE, 1),),
-    "refund_retained": ((BLOCK, OTHER, 1),),
-    "breakage": ((BLOCK, BREAKAGE, 1),),
-    "reinstatement": ((BLOCK, BREAKAGE, -1),),
-    "pooled_breakage": ((BLOCK, BREAKAGE, 1), (POOL, BREAKAGE, -1)),
-    "breakage_estimate": ((POOL, BREAKAGE, 1),),
-    "overage": ((OVERAGE, OTHER, 1),),
-    "overage_backfilled": ((BLOCK, OTHER, 1), (OVERAGE, OTHER, -1)),
-    "backfill_difference": ((BLOCK, OTHER, 1),),
-}
+RECOGNITION: Final = {kind.name: kind.recognised for kind in KINDS if kind.recognised}
 """Per entry kind: in whose row, in which column and with which sign its amount is recognised."""
 
-CONCESSIONS: Final = ("goodwill", "memo_unpaid", "memo_paid", "dispute_lost_used")
+CONCESSIONS: Final = tuple(kind.name for kind in KINDS if kind.result is Result.CONCESSION)
 """Kinds that reduce revenue without taking back a sale; under customer_deposits_arm they debit deferred_revenue."""
 
 REVENUE: Final = ("usage_revenue", "overage_revenue", "breakage_revenue")
@@ -279,10 +267,11 @@ def bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
         revenue = any(effect(account, kind, rules) for account in REVENUE)
         return (IN_REVENUE if revenue else RELEASED), sign
     if effect("deferred_revenue", kind, rules):
-        if kind == "allocation":
-            return ALLOCATED, -1
-        if kind in CONCESSIONS:
-            return CONCEDED, -1
+        match KIND_BY_NAME[kind].result:
+            case Result.SHARE:
+                return ALLOCATED, -1
+            case Result.CONCESSION:
+                return CONCEDED, -1
     return None
 
 

@@ -19,6 +19,7 @@ import msgspec
 from subledger.errors import IntegrityFault
 from subledger.event_data import BlockRepriced, CreditsGranted, CreditsPurchased
 from subledger.events import Event
+from subledger.journal import KINDS
 from subledger.ledger import LedgerState
 from subledger.money import exponent
 from subledger.own_event_data import Approvals
@@ -29,7 +30,7 @@ GRANT, REOPENING, EXPIRY_CHANGE = "grant", "reopening", "expiry_change"
 
 GIVING_TYPES: Final = ("block.repriced", "credits.granted", "credits.purchased")
 """Events that can give credits away."""
-PRICED_KINDS: Final = ("allocation", "goodwill", "promotional_grant", "purchase", "repricing")
+PRICED_KINDS: Final = tuple(kind.name for kind in KINDS if kind.column in ("purchased", "granted", "repriced"))
 """Entry kinds with the price of what such an event sells, or the value of what it grants."""
 _NOTHING: Final = Decimal(0)
 _EXACT: Final = Context(prec=100)

@@ -112,7 +112,7 @@ def apply_to_books(books: Books, movement: Movement, functional_currency: str) -
         books = replace(books, pools={**books.pools, movement.pool: pool})
     if movement.currency is not None:
         positions = books.positions
-        for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+        for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
             if role in LEDGER_ROLES:
                 key = position_key(role, movement.currency, movement.processor)
                 amount, carried = positions.get(key, (0, 0))

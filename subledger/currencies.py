@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -23,21 +22,9 @@ from subledger.books import Books, apply_to_books
 from subledger.documents import Position
 from subledger.events import Event
 from subledger.evolving import apply_movement
-from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, Kind
+from subledger.journal import GAINS, KIND_BY_NAME, LEDGER_ROLES, REMEASUREMENT_OF, SETTLEMENT_OF, Kind, Relieves
 from subledger.money import exponent, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
-
-# What only changes its place: the side that grows takes over what the other was carried at.
-_CARRIED_OVER: Final = frozenset(
-    {"overage_billed", "balance_refunded", "escheat_reclaimed", "dispute_opened", "dispute_won", "payout"}
-)
-# Both sides are relieved: the entry is written at what its debit side was carried at.
-_BOTH_RELIEVED: Final = frozenset(
-    {
-        "payment_applied", "tax_reversed_unpaid", "refund_paid_processor", "refund_paid_cash", "dispute_lost_tax",
-        "write_off_tax", "escheat_remitted",
-    }
-)  # fmt: skip
 
 StandingKey = tuple[str, str, str]
 """Role, currency, and the block or processor it is kept apart by ("" where it is not)."""
@@ -97,8 +84,8 @@ class _Meter:
             functional = self._functional(movement, currency, kind)
         settlements = [
             self._settlement(movement, currency, kind, role, sign, functional)
-            for role, sign in ((kind.debits, 1), (kind.credits, -1))
-            if role is not None and not kind.name.startswith("fx_")
+            for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1))
+            if role is not None and not kind.is_exchange
         ]
         self._add(replace(movement, functional=functional))
         for settlement in settlements:
@@ -134,7 +121,7 @@ class _Meter:
         if measured is not None:
             role, sign = measured
             return sign * self._moves(movement, currency, role, sign, lambda part: self._spot(part, currency))
-        if not movement.amount and (kind.column in (None, "repriced") or kind.name == "promotional_grant"):
+        if not movement.amount and (kind.column in (None, "repriced") or not kind.has_amount):
             return 0  # credits alone, or a date: no rate is needed
         return self._spot(movement.amount, currency)
 
@@ -159,7 +146,7 @@ class _Meter:
     ) -> Movement | None:
         """The difference between what the entry moves a role by and what the role is to move by, if there is one."""
 
-        carried_over = kind.name in _CARRIED_OVER and _measured(kind) != (role, sign)
+        carried_over = kind.relieves in (Relieves.DEBIT, Relieves.CREDIT) and _measured(kind) != (role, sign)
 
         def grown(part: int) -> int:
             if carried_over or kind.column in GAINS:
@@ -170,7 +157,7 @@ class _Meter:
         if not difference:
             return None
         return Movement(
-            kind=f"fx_settlement_{role}", on=movement.on, block=movement.block, customer=movement.customer,
+            kind=SETTLEMENT_OF[role], on=movement.on, block=movement.block, customer=movement.customer,
             currency=currency, functional=difference, processor=movement.processor, invoice=movement.invoice,
         )  # fmt: skip
 
@@ -198,11 +185,11 @@ def _measured(kind: Kind) -> tuple[str, int] | None:
 
     The debit side where both are relieved, else the one that the other takes over from.
     """
-    if kind.name not in _CARRIED_OVER and kind.name not in _BOTH_RELIEVED:
+    if kind.relieves is Relieves.NEITHER:
         return None
-    debit = kind.name in _BOTH_RELIEVED or kind.name in ("balance_refunded", "escheat_reclaimed")
-    role = errors.present(kind.debits if debit else kind.credits, f"entry kind {kind.name} has no role to measure by")
-    return role, 1 if debit else -1
+    debit = kind.relieves is not Relieves.CREDIT
+    role = kind.debit_role if debit else kind.credit_role
+    return errors.present(role, f"entry kind {kind.name} has no role to measure by"), 1 if debit else -1
 
 
 def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
@@ -214,7 +201,7 @@ def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
         whole = back == lost and abs(movement.credits) == block.gone.get(kind.column or "", NOTHING_GONE)[0]
         returned = functional if whole or not lost else round_half_up(functional * back, lost)
         return returned if amount >= 0 else -returned
-    if kind.name == "consumption":
+    if kind.column == "consumed":
         return _drawn(block, movement.credits, amount)
     return _part(block, movement.credits, amount)
 
@@ -253,7 +240,7 @@ def remeasure(
         difference = target - carried
         if not difference:
             continue
-        movements.append(_adjustment("fx_remeasurement", key, on, difference))
+        movements.append(_adjustment(REMEASUREMENT_OF, key, on, difference))
         kept, held = _kept(amount, now(key))
         if not kept or rate is None:
             back = -difference
@@ -262,15 +249,15 @@ def remeasure(
         else:
             back = convert(kept, rate, currency, functional_currency) - held - difference
         if back:
-            movements.append(_adjustment("fx_settlement", key, following, back))
+            movements.append(_adjustment(SETTLEMENT_OF, key, following, back))
     return movements
 
 
-def _adjustment(name: str, key: StandingKey, on: date, functional: int) -> Movement:
+def _adjustment(kind_of: Mapping[str, str], key: StandingKey, on: date, functional: int) -> Movement:
     role, currency, place = key
     of_ledger = role in LEDGER_ROLES
     return Movement(
-        kind=f"{name}_{role}", on=on, currency=currency, functional=functional,
+        kind=kind_of[role], on=on, currency=currency, functional=functional,
         block=None if of_ledger else place or None, processor=place or None if of_ledger else None,
     )  # fmt: skip
 

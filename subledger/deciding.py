@@ -205,6 +205,10 @@ def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
     return movements
 
 
+_GRANTED: Final = {PROMOTIONAL: "promotional_grant", "goodwill": "goodwill", "allocation": "allocation"}
+"""The kind of a grant, by its reason."""
+
+
 def _grant(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     data = event.data
     starts_before_it_expires(event)
@@ -212,7 +216,7 @@ def _grant(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     value = 0
     if data.reason != PROMOTIONAL:
         value = data.minor("value", data.currency)
-    kind = "promotional_grant" if data.reason == PROMOTIONAL else data.reason
+    kind = _GRANTED[data.reason]
     return decision(
         context,
         [Movement(kind=kind, block=data.block_id, credits=data.credits, amount=value, on=dates.on())],

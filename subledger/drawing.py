@@ -14,6 +14,7 @@ from subledger import errors
 from subledger.blocks import ZERO, Block
 from subledger.context import Context, Dates, Original, breakage_kind, decision, own_block
 from subledger.events import Event
+from subledger.journal import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.shortfalls import insufficient
 from subledger.wallet import Decision, Movement, Wallet, price_overage
@@ -108,7 +109,7 @@ def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             found=original.event.type,
         )
     correction = wallet.correction(original.position)
-    draws = [m for m in original.decision.movements if m.kind in ("consumption", "overage")]
+    draws = [m for m in original.decision.movements if m.kind in USAGE_KINDS]
     remaining = sum((d.credits - correction.of(d.block)[0] for d in draws), ZERO)
     wanted = data.credits if data.credits is not None else remaining
     if wanted > remaining or not remaining:

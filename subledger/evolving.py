@@ -7,8 +7,9 @@ the same wallets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,17 +18,9 @@ from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Pa
 from subledger.errors import IntegrityFault
 from subledger.event_data import CreditsGranted, CreditsPurchased
 from subledger.events import Event
-from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, OPENINGS, Kind
+from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
 from subledger.places import places
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
-
-_GIVEN_UP: Final = frozenset(
-    {f"{how}_{what}" for how in ("dispute_lost", "write_off") for what in ("unused", "used", "tax")}
-    | {"write_off_tax_borne"}
-)
-_CONCEDED: Final = frozenset({"memo_unpaid", "memo_paid", "dispute_lost_used"})
-_TAX_TAKEN: Final = frozenset({"tax_reversed_unpaid", "tax_reversed_paid", "dispute_lost_tax"})
-_DISPUTED: Final = {"dispute_opened": 1, "dispute_won": -1}
 
 
 def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
@@ -56,7 +49,7 @@ def _apply(
     wallet: Wallet, event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str
 ) -> Wallet:
     kind = KIND_BY_NAME[movement.kind]
-    if kind.debits is not None or kind.credits is not None:
+    if kind.debit_role is not None or kind.credit_role is not None:
         wallet = _with_positions(wallet, movement, kind, functional_currency)
     if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
@@ -64,7 +57,7 @@ def _apply(
         return _settle(wallet, event, movement)
     if movement.block is None:
         return wallet
-    if movement.kind in OPENINGS:
+    if kind.opens_block:
         return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
     block = wallet.state_of_block(movement.block)
     if movement.kind == "overage_backfilled":
@@ -94,19 +87,19 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
             gone = (gone[0] + sign * credits, gone[1] + sign * amount, gone[2] + sign * functional)
             block = replace(block, gone={**block.gone, column: gone})
         case None:
-            block = _without_value(block, event, movement)
+            block = _without_value(block, event, movement, kind.effect)
     if _gains(kind, credits, amount):
         block = replace(block, gained_on=max(block.gained_on, movement.on))
-    if kind.column == "expired" or movement.kind == "escheat":
+    if kind.column in ("expired", "escheated"):
         block = _expired(block, event, movement, -kind.sign * credits)
-    if movement.kind in _GIVEN_UP:
+    if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
-    if kind.column == "voided" or movement.kind == "refund":
+    if kind.cancels:
         block = replace(block, cancelled_minor=block.cancelled_minor + amount)
     if movement.invoice is None:
-        if kind.debits == "accounts_receivable":
+        if kind.debit_role == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor + amount)
-        if kind.credits == "accounts_receivable":
+        if kind.credit_role == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor - amount)
     return block
 
@@ -156,29 +149,29 @@ def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) ->
     return replace(block, broken_on=broken_on, expired=block.expired or not early)
 
 
-def _without_value(block: Block, event: Event, movement: Movement) -> Block:
+def _without_value(block: Block, event: Event, movement: Movement, effect: Effect) -> Block:
     """A block after a movement that leaves its credits and value alone."""
     amount = movement.amount
-    match movement.kind:
-        case "expiry_changed":
+    match effect:
+        case Effect.CHANGES_EXPIRY:
             expires_at = event.data.expires_at
             passed = expires_at is not None and expires_at <= event.occurred_at
             return replace(block, expires_at=expires_at, expired=block.expired and passed)
-        case "purchase_tax":
+        case Effect.TAXES:
             return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
-        case "tax_reversed_unpaid" | "tax_reversed_paid" if event.type != "credit_memo.issued":
+        case Effect.REVERSES_TAX if event.type != "credit_memo.issued":
             return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
-        case "tax_reversed_unpaid" | "tax_reversed_paid" | "dispute_lost_tax" | "write_off_tax" | "write_off_tax_borne":
+        case Effect.REVERSES_TAX | Effect.TAKES_TAX:
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
-        case "memo_unpaid" | "memo_paid" | "dispute_lost_used" | "write_off_used":
+        case Effect.CONCEDES:
             return replace(block, conceded_minor=block.conceded_minor + amount)
-        case "escheat_reclaimed" | "escheat_remitted":
+        case Effect.CLAIMS:
             return replace(block, claimed_minor=block.claimed_minor + amount)
-        case "dispute_opened":
+        case Effect.OPENS_DISPUTE:
             return replace(block, disputes=block.disputes + 1, disputed_minor=block.disputed_minor + amount)
-        case "dispute_won":
+        case Effect.WINS_DISPUTE:
             return replace(block, disputed_minor=block.disputed_minor - amount)
-        case "fx_remeasurement_prepaid_liability" | "fx_settlement_prepaid_liability":
+        case Effect.REVALUES:
             # It counts as money gained or lost: what is recorded later is not dated before it.
             worth = block.price_functional - (movement.functional or 0)
             return replace(block, price_functional=worth, gained_on=max(block.gained_on, movement.on))
@@ -219,7 +212,7 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
 
 def _with_positions(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
     positions = wallet.positions
-    for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+    for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
             continue
         if movement.currency is None and role not in ("customer_balance", "refunds_payable"):
@@ -283,7 +276,7 @@ def _remember_correction(wallet: Wallet, decision: Decision, original: int) -> W
     correction = wallet.correction(original)
     restored = dict(correction.restored)
     for movement in decision.movements:
-        if movement.kind in ("consumption", "overage"):  # a breakage that follows them is not a correction
+        if KIND_BY_NAME[movement.kind].is_usage:  # a breakage that follows them is not a correction
             credits, amount, functional = restored.get(movement.block or "", NOTHING_GONE)
             back = movement.functional or 0
             restored[movement.block or ""] = (credits - movement.credits, amount - movement.amount, functional - back)
@@ -305,15 +298,15 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                     payment_id=data.payment_id,
                     currency=data.currency,
                     processor=data.processor,
-                    applied=_applied(movements, "payment_cash", "payment_processor"),
-                    open_minor=_sum(movements, "unapplied_cash", "unapplied_processor"),
+                    applied=_applied(movements, Effect.APPLIES_PAYMENT),
+                    open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED),
                 )
                 wallet = _with_document(wallet, payment)
         case "payment.applied" | "payment.refunded":
             if data.payment_id is not None:
                 held: Payment = wallet.state_of_document("payment", data.payment_id)
-                applied = _applied(movements, "payment_applied")
-                spent = sum(part.amount for part in applied) + _sum(movements, "balance_refunded")
+                applied = _applied(movements, Effect.APPLIES_PAYMENT)
+                spent = sum(part.amount for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
                 held = replace(held, applied=held.applied + applied, open_minor=held.open_minor - spent)
                 wallet = _with_document(wallet, held)
         case "overage.billed":
@@ -324,7 +317,7 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 currency=movements[0].currency or functional_currency,
                 processor=movements[0].processor,
                 payment_id=data.payment_id,
-                parts=_applied(movements, "dispute_opened"),
+                parts=_applied(movements, Effect.OPENS_DISPUTE),
             )
             wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
         case "dispute.won" | "dispute.lost":
@@ -333,7 +326,7 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 if part.block is not None:
                     block = wallet.state_of_block(part.block)
                     wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
-            won = tuple(replace(part, amount=-part.amount) for part in _applied(movements, "dispute_won"))
+            won = tuple(replace(part, amount=-part.amount) for part in _applied(movements, Effect.WINS_DISPUTE))
             wallet = _with_disputed(wallet, dispute, won)
             wallet = _with_document(wallet, replace(dispute, decided=event.type.removeprefix("dispute.")))
     for movement in movements:
@@ -350,26 +343,32 @@ def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[Applied, ...])
     return _with_document(wallet, replace(payment, disputed=payment.disputed + parts))
 
 
-def _applied(movements: tuple[Movement, ...], *kinds: str) -> tuple[Applied, ...]:
-    return tuple(Applied(block=m.block, invoice=m.invoice, amount=m.amount) for m in movements if m.kind in kinds)
+def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Movement]:
+    return (movement for movement in movements if KIND_BY_NAME[movement.kind].effect is effect)
 
 
-def _sum(movements: tuple[Movement, ...], *kinds: str) -> int:
-    return sum(movement.amount for movement in movements if movement.kind in kinds)
+def _applied(movements: tuple[Movement, ...], effect: Effect) -> tuple[Applied, ...]:
+    return tuple(Applied(block=m.block, invoice=m.invoice, amount=m.amount) for m in _with_effect(movements, effect))
+
+
+def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
+    return sum(movement.amount for movement in _with_effect(movements, effect))
 
 
 def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     """The invoice of billed overage after a movement on it."""
     invoice: Invoice = wallet.state_of_document("invoice", movement.invoice or "")
     kind, amount = KIND_BY_NAME[movement.kind], movement.amount
-    owed = (kind.debits == "accounts_receivable") - (kind.credits == "accounts_receivable")
+    owed = (kind.debit_role == "accounts_receivable") - (kind.credit_role == "accounts_receivable")
+    takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
+    disputed = (kind.effect is Effect.OPENS_DISPUTE) - (kind.effect is Effect.WINS_DISPUTE)
     return replace(
         invoice,
         billed_minor=invoice.billed_minor + (amount if movement.kind == "overage_billed" else 0),
         tax_minor=invoice.tax_minor + (amount if movement.kind == "overage_tax" else 0),
-        conceded_minor=invoice.conceded_minor + (amount if movement.kind in _CONCEDED else 0),
-        tax_taken_minor=invoice.tax_taken_minor + (amount if movement.kind in _TAX_TAKEN else 0),
-        disputed_minor=invoice.disputed_minor + amount * _DISPUTED.get(movement.kind, 0),
+        conceded_minor=invoice.conceded_minor + (amount if kind.effect is Effect.CONCEDES else 0),
+        tax_taken_minor=invoice.tax_taken_minor + (amount if takes_tax else 0),
+        disputed_minor=invoice.disputed_minor + amount * disputed,
         receivable_minor=invoice.receivable_minor + owed * amount,
     )
 

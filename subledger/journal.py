@@ -4,8 +4,9 @@ An entry is a kind and an amount; the kind's rule names the account pairs that t
 cannot be unbalanced, and one narrow row stands for two to six journal lines. A negative amount is written as the
 mirror: sides swapped, amount positive.
 
-Owns: the entry kinds with their effect on credits, entries, the expansion to lines. Does not own: the rules
-themselves (policies), or when an entry is made (deciding).
+Owns: the table of entry kinds, with everything the product knows about a kind (everybody else reads it here: a kind is
+added by adding its row); entries; the expansion to lines. Does not own: the rules themselves (policies), or when an
+entry is made (deciding, whose POSTS says which events may post a kind).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Final
+from enum import StrEnum
+from typing import Any, Final
 
 import msgspec
 
@@ -37,16 +39,104 @@ BLOCK_ROLES: Final = ("accounts_receivable", "disputes_receivable", "unclaimed_p
 """Monetary roles that are carried block by block (or processor by processor), and only else for the customer."""
 
 
-REMEASUREMENTS: Final = tuple(f"fx_remeasurement_{role}" for role in REMEASURED_ROLES)
-SETTLEMENTS: Final = tuple(f"fx_settlement_{role}" for role in REMEASURED_ROLES)
+REMEASUREMENT_OF: Final = {
+    "cash": "fx_remeasurement_cash",
+    "processor_clearing": "fx_remeasurement_processor_clearing",
+    "disputes_receivable": "fx_remeasurement_disputes_receivable",
+    "accounts_receivable": "fx_remeasurement_accounts_receivable",
+    "unbilled_receivable": "fx_remeasurement_unbilled_receivable",
+    "refunds_payable": "fx_remeasurement_refunds_payable",
+    "customer_balance": "fx_remeasurement_customer_balance",
+    "tax_payable": "fx_remeasurement_tax_payable",
+    "unclaimed_property": "fx_remeasurement_unclaimed_property",
+    "prepaid_liability": "fx_remeasurement_prepaid_liability",
+}
+"""By remeasured role, the kind that takes it to the rate of a period's end."""
+
+SETTLEMENT_OF: Final = {
+    "cash": "fx_settlement_cash",
+    "processor_clearing": "fx_settlement_processor_clearing",
+    "disputes_receivable": "fx_settlement_disputes_receivable",
+    "accounts_receivable": "fx_settlement_accounts_receivable",
+    "unbilled_receivable": "fx_settlement_unbilled_receivable",
+    "refunds_payable": "fx_settlement_refunds_payable",
+    "customer_balance": "fx_settlement_customer_balance",
+    "tax_payable": "fx_settlement_tax_payable",
+    "unclaimed_property": "fx_settlement_unclaimed_property",
+    "prepaid_liability": "fx_settlement_prepaid_liability",
+}
+"""By remeasured role, the kind of what is gained or lost when it is settled at another rate than it was carried at."""
+
+REMEASUREMENTS: Final = tuple(REMEASUREMENT_OF.values())
+SETTLEMENTS: Final = tuple(SETTLEMENT_OF.values())
+
+
+class Relieves(StrEnum):
+    """The monetary sides of an entry in another currency that are relieved at the amount they are carried at.
+
+    Of one side, the other takes over the same amount (what is owed only changes its place). Of both, the entry is
+    written at what the debit side was carried at, and the difference to the credit side is an exchange gain or loss.
+    """
+
+    NEITHER = "neither"
+    DEBIT = "debit"
+    CREDIT = "credit"
+    BOTH = "both"
+
+
+class Effect(StrEnum):
+    """The effect of a kind on the block, invoice or payment it names, besides credits, value and receivable."""
+
+    NONE = "none"
+    TAXES = "taxes"
+    REVERSES_TAX = "reverses tax"
+    TAKES_TAX = "takes tax"
+    CONCEDES = "concedes"
+    OPENS_DISPUTE = "opens a dispute"
+    WINS_DISPUTE = "wins a dispute"
+    CLAIMS = "claims escheated value"
+    CHANGES_EXPIRY = "changes the expiry"
+    REVALUES = "revalues the liability"
+    APPLIES_PAYMENT = "applies a payment"
+    LEAVES_UNAPPLIED = "leaves a payment unapplied"
+    PAYS_BACK_UNAPPLIED = "pays back an unapplied payment"
+
+
+class Result(StrEnum):
+    """The class of the one account, of those in which a policy has a choice, on which a kind may end."""
+
+    REVENUE = "revenue"
+    """Earned: a revenue account, or deferred_revenue for the ERP's revenue module."""
+    SHARE = "share"
+    """A share of another plan's price: deferred_revenue."""
+    CONCESSION = "concession"
+    """A reduction of revenue: contra-revenue, deferred_revenue or an expense."""
+    LOSS = "loss"
+    """What is given up of revenue earned: contra-revenue or an expense."""
+    EXPENSE = "expense"
+
+
+BLOCK, OVERAGE, POOL = "block", "overage", "pool"
+"""The rows of the revenue waterfall: the block's month of sale, usage beyond the credits, estimated breakage."""
+USAGE, BREAKAGE, OTHER = "usage", "breakage", "other"
+"""The columns of the revenue waterfall."""
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An entry kind: which column of a block's roll-forward it fills, and in which direction.
+    """An entry kind: everything that is true of its entries, whatever the policy.
 
-    ``column`` names what happened to the block's credits and value (None: it does not touch a block's value);
-    ``sign`` is +1 where the kind adds to the block and -1 where it takes from it. ``debits`` and ``credits`` are the
-    monetary role on either side, None where that side is none: the same under every policy.
+    ``column`` is the column of a block's roll-forward that it fills (None: it does not touch a block's value); ``sign``
+    is +1 if the kind adds to the block and -1 if it takes from it. ``debit_role`` and ``credit_role`` are the monetary
+    role on either side, None if that side is none; ``debits_also`` and ``credits_also`` the clearing account that it
+    must move besides. ``has_amount`` is False for units alone, or nothing.
+
+    ``opens_block``: its block begins with it. ``is_usage``: a reversal of usage mirrors it. ``cancels``: its amount
+    counts as cancelled of the block's price; ``gives_up``: as given up of what was owed. ``is_exchange``: an exchange
+    difference.
+
+    ``recognised`` is the row, column and sign of its amount in the revenue waterfall, ``result`` the accounts it may
+    end on. ``words`` are a customer's, for the entry and for its mirror (None: it is not on a statement);
+    ``overage_sign`` is +1 if it adds to a customer's overage, -1 if it settles overage.
 
     ``since`` is the version of this table in which the kind came. A kind that is added later takes the next number:
     policies adopted before it inherit its rule from a shipped policy (posting.rules_from).
@@ -57,102 +147,167 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     since: int = 1
     column: str | None = None
     sign: int = 0
-    debits: str | None = None
-    credits: str | None = None
+    debit_role: str | None = None
+    credit_role: str | None = None
+    debits_also: str | None = None
+    credits_also: str | None = None
+    has_amount: bool = True
+    relieves: Relieves = Relieves.NEITHER
+    opens_block: bool = False
+    is_usage: bool = False
+    cancels: bool = False
+    gives_up: bool = False
+    is_exchange: bool = False
+    effect: Effect = Effect.NONE
+    result: Result = Result.EXPENSE
+    recognised: tuple[tuple[str, str, int], ...] = ()
+    words: tuple[str, str] | None = None
+    overage_sign: int = 0
+
+    @property
+    def value_sign(self) -> int:
+        """As ``sign``, of the functional amount: a remeasurement moves the liability alone, debits positive."""
+        return -1 if self.debit_role == "prepaid_liability" else self.sign
 
 
 def _kind(
-    name: str, meaning: str, *, since: int = 1, gains: str | None = None, loses: str | None = None, moves: str = "/"
+    name: str, meaning: str, *, gains: str | None = None, loses: str | None = None, moves: str = "/", also: str = "/",
+    **more: Any,
 ) -> Kind:  # fmt: skip
-    debits, _, credits = (part.strip() or None for part in moves.partition("/"))
+    """A row. ``gains`` or ``loses`` is its column; ``moves`` and ``also`` are its roles, debit / credit."""
+    debit_role, credit_role = _roles(moves)
+    debits_also, credits_also = _roles(also)
     return Kind(
-        name=name,
-        meaning=meaning,
-        since=since,
-        column=gains or loses,
-        sign=(gains is not None) - (loses is not None),
-        debits=debits,
-        credits=credits,
-    )
+        name=name, meaning=meaning, column=gains or loses, sign=(gains is not None) - (loses is not None),
+        debit_role=debit_role, credit_role=credit_role, debits_also=debits_also, credits_also=credits_also, **more,
+    )  # fmt: skip
+
+
+def _roles(text: str) -> tuple[str | None, str | None]:
+    debit, _, credit = (part.strip() or None for part in text.partition("/"))
+    return debit, credit
 
 
 _RECEIVABLE, _REFUNDS, _TAX = "accounts_receivable", "refunds_payable", "tax_payable"
 _CLEARING, _DISPUTES, _BALANCE = "processor_clearing", "disputes_receivable", "customer_balance"
 
 KINDS: Final[tuple[Kind, ...]] = (
-    _kind("purchase", "credits bought: deferred, never revenue", gains="purchased", moves=f"{_RECEIVABLE} /"),
+    _kind("purchase", "credits bought: deferred, never revenue", gains="purchased", moves=f"{_RECEIVABLE} /",
+          opens_block=True, words=("bought", "purchase taken back")),
     _kind("purchase_tax", "tax on a purchase; never part of a block's value, never drawn",
-          moves=f"{_RECEIVABLE} / {_TAX}"),
-    _kind("promotional_grant", "free credits: units, never money", gains="granted"),
-    _kind("goodwill", "credits given for past service", gains="granted"),
-    _kind("allocation", "credits of another plan, at a share of its price", gains="granted"),
-    _kind("repricing", "credits or price added to what a block has left", gains="repriced",
-          moves=f"{_RECEIVABLE} /"),
-    _kind("transfer_in", "credits taken over from another customer, at the same basis", gains="transferred_in"),
-    _kind("transfer_out", "credits handed to another customer, at their basis", loses="transferred"),
-    _kind("consumption", "credits used: revenue", loses="consumed"),
-    _kind("overage", "usage beyond the credits: unbilled revenue", moves="unbilled_receivable /"),
-    _kind("overage_billed", "overage that has been invoiced", moves=f"{_RECEIVABLE} / unbilled_receivable"),
+          moves=f"{_RECEIVABLE} / {_TAX}", effect=Effect.TAXES),
+    _kind("promotional_grant", "free credits: units, never money", gains="granted", has_amount=False, opens_block=True,
+          words=("granted", "grant taken back")),
+    _kind("goodwill", "credits given for past service", gains="granted", opens_block=True, result=Result.CONCESSION,
+          words=("granted as goodwill", "grant taken back")),
+    _kind("allocation", "credits of another plan, at a share of its price", gains="granted", opens_block=True,
+          result=Result.SHARE, words=("included in a plan", "inclusion taken back")),
+    _kind("repricing", "credits or price added to what a block has left", gains="repriced", moves=f"{_RECEIVABLE} /",
+          words=("terms changed: added", "terms changed: taken off")),
+    _kind("transfer_in", "credits taken over from another customer, at the same basis", gains="transferred_in",
+          also="transfer_clearing /", opens_block=True, words=("taken over from another customer", "handed back")),
+    _kind("transfer_out", "credits handed to another customer, at their basis", loses="transferred",
+          also="/ transfer_clearing", words=("handed to another customer", "taken back")),
+    _kind("consumption", "credits used: revenue", loses="consumed", is_usage=True, result=Result.REVENUE,
+          recognised=((BLOCK, USAGE, 1),), words=("used", "usage taken back")),
+    _kind("overage", "usage beyond the credits: unbilled revenue", moves="unbilled_receivable /", is_usage=True,
+          result=Result.REVENUE, recognised=((OVERAGE, OTHER, 1),), overage_sign=1,
+          words=("used beyond the credits", "usage beyond the credits taken back")),
+    _kind("overage_billed", "overage that has been invoiced", moves=f"{_RECEIVABLE} / unbilled_receivable",
+          relieves=Relieves.CREDIT, overage_sign=-1,
+          words=("usage beyond the credits invoiced", "invoice of usage taken back")),
     _kind("overage_tax", "tax on invoiced overage", moves=f"{_RECEIVABLE} / {_TAX}"),
     _kind("overage_backfilled", "unbilled overage paid with a later block", loses="consumed",
-          moves="/ unbilled_receivable"),
-    _kind("backfill_difference", "the block's basis above the overage's price", loses="consumed"),
-    _kind("breakage", "credits that expired unused", loses="expired"),
+          moves="/ unbilled_receivable", recognised=((BLOCK, OTHER, 1), (OVERAGE, OTHER, -1)), overage_sign=-1,
+          words=("paid for earlier usage", "earlier usage taken back")),
+    _kind("backfill_difference", "the block's basis above the overage's price", loses="consumed",
+          result=Result.REVENUE, recognised=((BLOCK, OTHER, 1),),
+          words=("price difference of earlier usage", "price difference of earlier usage")),
+    _kind("breakage", "credits that expired unused", loses="expired", result=Result.REVENUE,
+          recognised=((BLOCK, BREAKAGE, 1),), words=("expired", "expiry taken back")),
     _kind("pooled_breakage", "credits that expired unused; their breakage was estimated for their pool",
-          loses="expired"),
-    _kind("reinstatement", "expired credits brought back: breakage mirrored", gains="expired"),
-    _kind("breakage_estimate", "breakage of a pool, in proportion to what is redeemed; signed: a true-up"),
+          loses="expired", also="/ breakage_recognized", recognised=((BLOCK, BREAKAGE, 1), (POOL, BREAKAGE, -1)),
+          words=("expired", "expiry taken back")),
+    _kind("reinstatement", "expired credits brought back: breakage mirrored", gains="expired", result=Result.REVENUE,
+          recognised=((BLOCK, BREAKAGE, -1),), words=("brought back after expiry", "expired again")),
+    _kind("breakage_estimate", "breakage of a pool, in proportion to what is redeemed; signed: a true-up",
+          also="breakage_recognized /", result=Result.REVENUE, recognised=((POOL, BREAKAGE, 1),)),
     _kind("escheat", "an unused remainder that goes to a state, never to revenue", loses="escheated",
-          moves="/ unclaimed_property"),
+          moves="/ unclaimed_property", words=("turned over as unclaimed property", "turned back")),
     _kind("escheat_reclaimed", "an escheated remainder claimed back by its customer",
-          moves=f"unclaimed_property / {_REFUNDS}"),
-    _kind("escheat_remitted", "an escheated remainder paid to the state", moves="unclaimed_property / cash"),
-    _kind("void_unpaid", "cancelled before it was paid", loses="voided", moves=f"/ {_RECEIVABLE}"),
-    _kind("void_paid", "cancelled after it was paid: owed back", loses="voided", moves=f"/ {_REFUNDS}"),
-    _kind("refund", "unused credits taken back: owed to the customer", loses="refunded", moves=f"/ {_REFUNDS}"),
-    _kind("refund_retained", "what is kept of the value of refunded credits: revenue, not breakage",
-          loses="refunded"),
-    _kind("tax_reversed_unpaid", "the tax of what was cancelled, not paid yet", moves=f"{_TAX} / {_RECEIVABLE}"),
-    _kind("tax_reversed_paid", "the tax of what was cancelled, owed back", moves=f"{_TAX} / {_REFUNDS}"),
-    _kind("memo_unpaid", "a price concession on consumed value, not paid yet", moves=f"/ {_RECEIVABLE}"),
-    _kind("memo_paid", "a price concession on consumed value, owed back", moves=f"/ {_REFUNDS}"),
-    _kind("payment_processor", "a receivable paid through a processor", moves=f"{_CLEARING} / {_RECEIVABLE}"),
-    _kind("payment_cash", "a receivable paid into the bank", moves=f"cash / {_RECEIVABLE}"),
+          moves=f"unclaimed_property / {_REFUNDS}", relieves=Relieves.DEBIT, effect=Effect.CLAIMS),
+    _kind("escheat_remitted", "an escheated remainder paid to the state", moves="unclaimed_property / cash",
+          relieves=Relieves.BOTH, effect=Effect.CLAIMS),
+    _kind("void_unpaid", "cancelled before it was paid", loses="voided", moves=f"/ {_RECEIVABLE}", cancels=True,
+          words=("cancelled", "cancellation taken back")),
+    _kind("void_paid", "cancelled after it was paid: owed back", loses="voided", moves=f"/ {_REFUNDS}", cancels=True,
+          words=("cancelled", "cancellation taken back")),
+    _kind("refund", "unused credits taken back: owed to the customer", loses="refunded", moves=f"/ {_REFUNDS}",
+          cancels=True, words=("refunded", "refund taken back")),
+    _kind("refund_retained", "what is kept of the value of refunded credits: revenue, not breakage", loses="refunded",
+          result=Result.REVENUE, recognised=((BLOCK, OTHER, 1),), words=("kept on refund", "kept on refund")),
+    _kind("tax_reversed_unpaid", "the tax of what was cancelled, not paid yet", moves=f"{_TAX} / {_RECEIVABLE}",
+          relieves=Relieves.BOTH, effect=Effect.REVERSES_TAX),
+    _kind("tax_reversed_paid", "the tax of what was cancelled, owed back", moves=f"{_TAX} / {_REFUNDS}",
+          effect=Effect.REVERSES_TAX),
+    _kind("memo_unpaid", "a price concession on consumed value, not paid yet", moves=f"/ {_RECEIVABLE}",
+          effect=Effect.CONCEDES, result=Result.CONCESSION),
+    _kind("memo_paid", "a price concession on consumed value, owed back", moves=f"/ {_REFUNDS}",
+          effect=Effect.CONCEDES, result=Result.CONCESSION),
+    _kind("payment_processor", "a receivable paid through a processor", moves=f"{_CLEARING} / {_RECEIVABLE}",
+          effect=Effect.APPLIES_PAYMENT),
+    _kind("payment_cash", "a receivable paid into the bank", moves=f"cash / {_RECEIVABLE}",
+          effect=Effect.APPLIES_PAYMENT),
     _kind("unapplied_processor", "a payment through a processor, not applied to anything",
-          moves=f"{_CLEARING} / {_BALANCE}"),
-    _kind("unapplied_cash", "a payment into the bank, not applied to anything", moves=f"cash / {_BALANCE}"),
-    _kind("payment_applied", "an unapplied payment applied to a receivable", moves=f"{_BALANCE} / {_RECEIVABLE}"),
-    _kind("balance_refunded", "an unapplied payment to be paid back", moves=f"{_BALANCE} / {_REFUNDS}"),
+          moves=f"{_CLEARING} / {_BALANCE}", effect=Effect.LEAVES_UNAPPLIED),
+    _kind("unapplied_cash", "a payment into the bank, not applied to anything", moves=f"cash / {_BALANCE}",
+          effect=Effect.LEAVES_UNAPPLIED),
+    _kind("payment_applied", "an unapplied payment applied to a receivable", moves=f"{_BALANCE} / {_RECEIVABLE}",
+          relieves=Relieves.BOTH, effect=Effect.APPLIES_PAYMENT),
+    _kind("balance_refunded", "an unapplied payment to be paid back", moves=f"{_BALANCE} / {_REFUNDS}",
+          relieves=Relieves.DEBIT, effect=Effect.PAYS_BACK_UNAPPLIED),
     _kind("processing_fee", "what the processor keeps of a payment", moves=f"/ {_CLEARING}"),
-    _kind("payout", "what a processor paid into the bank", moves=f"cash / {_CLEARING}"),
-    _kind("refund_paid_processor", "a refund paid through a processor", moves=f"{_REFUNDS} / {_CLEARING}"),
-    _kind("refund_paid_cash", "a refund paid from the bank", moves=f"{_REFUNDS} / cash"),
-    _kind("dispute_opened", "money withdrawn while a dispute is undecided", moves=f"{_DISPUTES} / {_CLEARING}"),
-    _kind("dispute_fee", "what the processor charges for a dispute; a win does not return it",
-          moves=f"/ {_CLEARING}"),
-    _kind("dispute_won", "disputed money that came back", moves=f"{_CLEARING} / {_DISPUTES}"),
+    _kind("payout", "what a processor paid into the bank", moves=f"cash / {_CLEARING}", relieves=Relieves.CREDIT),
+    _kind("refund_paid_processor", "a refund paid through a processor", moves=f"{_REFUNDS} / {_CLEARING}",
+          relieves=Relieves.BOTH),
+    _kind("refund_paid_cash", "a refund paid from the bank", moves=f"{_REFUNDS} / cash", relieves=Relieves.BOTH),
+    _kind("dispute_opened", "money withdrawn while a dispute is undecided", moves=f"{_DISPUTES} / {_CLEARING}",
+          relieves=Relieves.CREDIT, effect=Effect.OPENS_DISPUTE),
+    _kind("dispute_fee", "what the processor charges for a dispute; a win does not return it", moves=f"/ {_CLEARING}"),
+    _kind("dispute_won", "disputed money that came back", moves=f"{_CLEARING} / {_DISPUTES}", relieves=Relieves.CREDIT,
+          effect=Effect.WINS_DISPUTE),
     _kind("dispute_lost_unused", "a lost dispute: the part of it that was not consumed", loses="charged_back",
-          moves=f"/ {_DISPUTES}"),
-    _kind("dispute_lost_used", "a lost dispute: the part of it that was consumed", moves=f"/ {_DISPUTES}"),
-    _kind("dispute_lost_tax", "a lost dispute: its tax", moves=f"{_TAX} / {_DISPUTES}"),
+          moves=f"/ {_DISPUTES}", gives_up=True, words=("charged back", "charge back taken back")),
+    _kind("dispute_lost_used", "a lost dispute: the part of it that was consumed", moves=f"/ {_DISPUTES}",
+          gives_up=True, effect=Effect.CONCEDES, result=Result.CONCESSION),
+    _kind("dispute_lost_tax", "a lost dispute: its tax", moves=f"{_TAX} / {_DISPUTES}", relieves=Relieves.BOTH,
+          gives_up=True, effect=Effect.TAKES_TAX),
     _kind("write_off_unused", "a receivable given up: the part of it that was not consumed", loses="written_off",
-          moves=f"/ {_RECEIVABLE}"),
-    _kind("write_off_used", "a receivable given up: the part of it that was consumed", moves=f"/ {_RECEIVABLE}"),
-    _kind("write_off_tax", "a receivable given up: its tax, with relief", moves=f"{_TAX} / {_RECEIVABLE}"),
-    _kind("write_off_tax_borne", "a receivable given up: its tax, where there is no relief",
-          moves=f"/ {_RECEIVABLE}"),
+          moves=f"/ {_RECEIVABLE}", gives_up=True, words=("cancelled, not paid", "cancellation taken back")),
+    _kind("write_off_used", "a receivable given up: the part of it that was consumed", moves=f"/ {_RECEIVABLE}",
+          gives_up=True, effect=Effect.CONCEDES, result=Result.LOSS),
+    _kind("write_off_tax", "a receivable given up: its tax, with relief", moves=f"{_TAX} / {_RECEIVABLE}",
+          relieves=Relieves.BOTH, gives_up=True, effect=Effect.TAKES_TAX),
+    _kind("write_off_tax_borne", "a receivable given up: its tax, where there is no relief", moves=f"/ {_RECEIVABLE}",
+          gives_up=True, effect=Effect.TAKES_TAX, result=Result.LOSS),
     *(
-        _kind(f"fx_remeasurement_{role}", f"{role} at the rate of the period's end", moves=f"{role} /")
-        for role in REMEASURED_ROLES
+        _kind(name, f"{role} at the rate of the period's end", moves=f"{role} /", is_exchange=True,
+              effect=Effect.REVALUES if role == "prepaid_liability" else Effect.NONE)
+        for role, name in REMEASUREMENT_OF.items()
     ),
     *(
-        _kind(f"fx_settlement_{role}", f"{role} settled at another rate than it was carried at", moves=f"{role} /")
-        for role in REMEASURED_ROLES
+        _kind(name, f"{role} settled at another rate than it was carried at", moves=f"{role} /", is_exchange=True,
+              effect=Effect.REVALUES if role == "prepaid_liability" else Effect.NONE)
+        for role, name in SETTLEMENT_OF.items()
     ),
-    _kind("expiry_changed", "a block's expiry was moved; no money, no credits"),
+    _kind("expiry_changed", "a block's expiry was moved; no money, no credits", has_amount=False,
+          effect=Effect.CHANGES_EXPIRY, words=("expiry changed", "expiry changed")),
 )  # fmt: skip
+"""All kinds, in the order of every table that lists them."""
 
 KIND_BY_NAME: Final[dict[str, Kind]] = {kind.name: kind for kind in KINDS}
+
+USAGE_KINDS: Final = tuple(kind.name for kind in KINDS if kind.is_usage)
 
 YOUNGER_KINDS: Final = tuple(kind for kind in KINDS if kind.since > 1)
 """Kinds that a policy of an existing ledger may lack, because it was adopted before they came."""
@@ -163,7 +318,7 @@ LOSSES: Final = (
 )  # fmt: skip
 """The columns of a block: gains less losses is what it carries, in credits and in value."""
 
-OPENINGS: Final = tuple(kind.name for kind in KINDS if kind.column in GAINS and kind.name != "repricing")
+OPENINGS: Final = tuple(kind.name for kind in KINDS if kind.opens_block)
 """The kinds that open a block: the first entry of every block is of one of them, and no other entry is."""
 
 CREDIT_COLUMNS: Final = (

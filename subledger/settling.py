@@ -7,7 +7,7 @@ Owns: these decisions. Does not own: what is not had after all (disputing), what
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -101,6 +101,12 @@ def _receivables(wallet: Wallet, data: Any, context: Context) -> tuple[_Receivab
     return found
 
 
+_RECEIVED: Final = {True: ("payment_processor", "unapplied_processor"), False: ("payment_cash", "unapplied_cash")}
+"""The kinds of money that is received, applied and not: through a processor, or into the bank."""
+_REFUNDED: Final = {True: "refund_paid_processor", False: "refund_paid_cash"}
+"""The kind of a refund that is paid: through a processor, or from the bank."""
+
+
 # --- payments -----------------------------------------------------------------------------------------------
 
 
@@ -111,16 +117,16 @@ def receive(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     is_new_document(event, context)
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
-    way = "processor" if data.processor is not None else "cash"
+    paid, unapplied = _RECEIVED[data.processor is not None]
     left = data.minor("amount", data.currency)
     movements: list[Movement] = []
     for receivable in receivables:
         amount = min(left, receivable.open_minor)
         if amount > 0:
-            movements.append(receivable.movement(f"payment_{way}", amount, dates, processor=data.processor))
+            movements.append(receivable.movement(paid, amount, dates, processor=data.processor))
             left -= amount
     if left:
-        movements.append(_money(f"unapplied_{way}", left, data, dates))
+        movements.append(_money(unapplied, left, data, dates))
     fee = data.minor("fee", data.currency) if data.fee is not None else 0
     if fee:
         movements.append(_money("processing_fee", fee, data, dates))
@@ -178,8 +184,8 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     movements = []
     if from_balance:
         movements.append(_money("balance_refunded", from_balance, data, dates, processor=None))
-    way = "processor" if processor is not None else "cash"
-    movements.append(_money(f"refund_paid_{way}", amount, data, dates, processor=processor, block=data.block_id))
+    kind = _REFUNDED[processor is not None]
+    movements.append(_money(kind, amount, data, dates, processor=processor, block=data.block_id))
     return decision(context, movements)
 
 

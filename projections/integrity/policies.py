@@ -17,7 +17,7 @@ import rfc8785
 
 from projections.integrity.findings import Breach
 from subledger.accounts import ROLE_BY_NAME, ROLES, AccountClass
-from subledger.journal import KIND_BY_NAME, MONETARY_ROLES, Entry, Kind, Pair, Rules, effect
+from subledger.journal import KIND_BY_NAME, MONETARY_ROLES, Entry, Kind, Pair, Result, Rules, effect
 from subledger.own_event_data import PolicyAdopted
 from subledger.posting import keeps_the_pair, rules_from, stated_kinds
 
@@ -98,14 +98,6 @@ def _breach(policy: str, message: str, expected: object = None, found: object = 
 
 # --- what a policy's rules must be -------------------------------------------------------------------------------
 
-WITHOUT_AMOUNT: Final = ("promotional_grant", "expiry_changed")
-"""Kinds that move units, or nothing, and never money."""
-
-_RECOGNISING: Final = ("consumption", "overage", "backfill_difference", "breakage", "reinstatement",
-                       "breakage_estimate", "refund_retained")  # fmt: skip
-_CONCEDING: Final = ("goodwill", "memo_unpaid", "memo_paid", "dispute_lost_used")
-_GIVEN_UP: Final = ("write_off_used", "write_off_tax_borne")
-
 
 def _of_class(*classes: AccountClass) -> tuple[str, ...]:
     return tuple(role.name for role in ROLES if role.account_class in classes)
@@ -117,6 +109,14 @@ _CONTRA: Final = _of_class(AccountClass.CONTRA_REVENUE)
 _EXPENSES: Final = _of_class(AccountClass.EXPENSE)
 _RESULT: Final = (*_REVENUE, *_CONTRA, *_EXPENSES, *_RELEASED)
 """Where a policy has a choice: what is earned, conceded or lost, and what is handed to the ERP's revenue module."""
+_RESULT_ROLES: Final = {
+    Result.REVENUE: (*_REVENUE, *_RELEASED),
+    Result.SHARE: _RELEASED,
+    Result.CONCESSION: (*_CONTRA, *_RELEASED, *_EXPENSES),
+    Result.LOSS: (*_CONTRA, *_EXPENSES),
+    Result.EXPENSE: _EXPENSES,
+}
+"""The accounts, of those, on which a kind of each class may end: the reports tell them apart so."""
 
 
 class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +146,8 @@ def rule_faults(rules: Rules) -> Iterator[RuleFault]:
 def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
     """Where a kind does not move the accounts that the books rely on as it must."""
     pairs = rules[kind.name]
-    if kind.name in WITHOUT_AMOUNT or not pairs:
-        if bool(pairs) == (kind.name in WITHOUT_AMOUNT):
+    if not (kind.has_amount and pairs):
+        if bool(pairs) != kind.has_amount:
             says = "never has an amount and moves an account" if pairs else "has an amount and moves no account"
             yield RuleFault(kind=kind.name, says=says, expected="no pair" if pairs else "a list of pairs",
                             found=_written(pairs))  # fmt: skip
@@ -176,11 +176,11 @@ def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
 
 def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
     """Where what is left for revenue, concessions and expenses is not what the kind stands for."""
-    if kind.name in WITHOUT_AMOUNT:
+    if not kind.has_amount:
         return
     moved = {role: times for role in _RESULT if (times := effect(role, kind.name, rules))}
     due = -sum(_expected(kind, paired).values())
-    allowed = _result_roles(kind.name) if due else ()
+    allowed = _RESULT_ROLES[kind.result] if due else ()
     if moved and not due:
         yield RuleFault(kind=kind.name, says="moves what is earned or lost, and must not", expected="none of it moved",
                         found=_moved_all(moved))  # fmt: skip
@@ -196,25 +196,13 @@ def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault
 
 def _expected(kind: Kind, paired: bool) -> dict[str, int]:
     """Debits less credits of every account in which a policy has no choice; a mirror for a negative amount."""
-    liability = -_functional_sign(kind)
+    liability = -kind.value_sign
     pair = liability if paired else 0
     return {
         LIABILITY: liability, "customer_deposits": pair, "credits_clearing": -pair,
-        **{role: (kind.debits == role) - (kind.credits == role) for role in MONETARY_ROLES},
-        RECOGNISED: (kind.name == "breakage_estimate") - (kind.name == "pooled_breakage"),
-        TRANSFERS: (kind.name == "transfer_in") - (kind.name == "transfer_out"),
+        **{role: (kind.debit_role == role) - (kind.credit_role == role) for role in MONETARY_ROLES},
+        **{role: (kind.debits_also == role) - (kind.credits_also == role) for role in (RECOGNISED, TRANSFERS)},
     }  # fmt: skip
-
-
-def _result_roles(kind: str) -> tuple[str, ...]:
-    """Where a kind may end, of the accounts in which a policy has a choice: the reports tell them apart so."""
-    if kind in _RECOGNISING:
-        return (*_REVENUE, *_RELEASED)
-    if kind == "allocation":
-        return _RELEASED
-    if kind in _CONCEDING:
-        return (*_CONTRA, *_RELEASED, *_EXPENSES)
-    return (*_CONTRA, *_EXPENSES) if kind in _GIVEN_UP else _EXPENSES
 
 
 def _moved(role: str, times: int) -> str:
@@ -233,23 +221,19 @@ def _written(pairs: tuple[Pair, ...]) -> str:
     return ", ".join(f"{pair.debit} / {pair.credit}" for pair in pairs) or "no pair"
 
 
-def _functional_sign(kind: Kind) -> int:
-    return -1 if kind.debits == LIABILITY else kind.sign
-
-
 def _moves(name: str, rules: Rules) -> Moves:
     kind = KIND_BY_NAME.get(name)
     known = name in rules
     liability, deposits, clearing, recognised = (
         effect(account, name, rules) if known else 0 for account in (*CONTROL, RECOGNISED)
     )
-    sides = () if kind is None else ((kind.debits, 1), (kind.credits, -1))
+    sides = () if kind is None else ((kind.debit_role, 1), (kind.credit_role, -1))
     return Moves(
         liability=liability, deposits=deposits, clearing=clearing, recognised=recognised,
         pairs=len(rules[name]) if known else 0,
         column=None if kind is None else kind.column,
         sign=0 if kind is None else kind.sign,
-        functional_sign=0 if kind is None else _functional_sign(kind),
+        functional_sign=0 if kind is None else kind.value_sign,
         sides=tuple((role, sign) for role, sign in sides if role is not None and role != LIABILITY),
         paired=keeps_the_pair(rules),
     )  # fmt: skip

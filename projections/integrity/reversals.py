@@ -11,6 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from projections.integrity.findings import Breach
+from subledger.journal import USAGE_KINDS
 
 FAULTS: Final = """
 -- Usage taken back otherwise than it was booked: more of it, under another policy, or at other money. A part of the
@@ -19,7 +20,7 @@ WITH taken_back AS (
     SELECT (v.decision::jsonb ->> 'original')::bigint AS position, max(v.position) AS at, r.kind, r.block_id, r.policy,
            -sum(r.credits) AS credits, -sum(r.amount_minor) AS amount, -sum(r.functional_minor) AS functional
     FROM events v JOIN entries r ON r.ledger = v.ledger AND r.position = v.position
-    WHERE v.ledger = :ledger AND v.type = 'consumption.reversed' AND r.kind IN ('consumption', 'overage')
+    WHERE v.ledger = :ledger AND v.type = 'consumption.reversed' AND r.kind = ANY(:usage)
     GROUP BY 1, r.kind, r.block_id, r.policy
 ), both_sides AS (
     SELECT t.*, o.credits AS drawn_credits, o.amount AS drawn, o.functional AS drawn_functional
@@ -47,7 +48,8 @@ STREAMED: Final = {"yield_per": 1_000}
 
 def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[int, Breach]]:
     """Each with the position of the last reversal of the usage that is meant."""
-    for row in connection.execute(sa.text(FAULTS), {"ledger": ledger}, execution_options=STREAMED):
+    parameters = {"ledger": ledger, "usage": list(USAGE_KINDS)}
+    for row in connection.execute(sa.text(FAULTS), parameters, execution_options=STREAMED):
         what = f"block {row.block_id}" if row.block_id is not None else "its overage"
         yield (
             row.at,

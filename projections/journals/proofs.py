@@ -19,7 +19,7 @@ from projections.journals.rows import rows
 from subledger.accounts import ROLE_BY_NAME
 from subledger.currencies import remeasure
 from subledger.errors import IntegrityFault
-from subledger.journal import KINDS
+from subledger.journal import KIND_BY_NAME, KINDS
 from subledger.store.database import WriteConnection
 from subledger.store.rows import load_books
 from subledger.store.standing import refundable_blocks, standing_at
@@ -144,7 +144,7 @@ def _control(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str
     kinds = {
         "kinds": [kind.name for kind in KINDS],
         "signs": [kind.sign for kind in KINDS],
-        "value_signs": [-1 if kind.debits == "prepaid_liability" else kind.sign for kind in KINDS],
+        "value_signs": [kind.value_sign for kind in KINDS],
     }
     for currency, left, *figures in rows(connection, CONTROL_FAULTS, {**where, **kinds}):
         pairs = zip(figures[::2], figures[1::2], strict=True)
@@ -164,7 +164,7 @@ def _remeasured(connection: WriteConnection, where: dict[str, Any]) -> Iterator[
     for customer, positions in sorted(standing.items(), key=lambda item: item[0] or ""):
         monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
         for movement in remeasure(monetary, lambda _: (0, 0), books, on=on, following=on, functional_currency=home):
-            role = movement.kind.removeprefix("fx_remeasurement_")
+            role = KIND_BY_NAME[movement.kind].debit_role
             place = movement.block or movement.processor
             of = f" of {place}" if place else "" if customer is None else f" of {customer}"
             yield f"{role} in {movement.currency}{of} is out by {movement.functional} functional at the rate of {on}"

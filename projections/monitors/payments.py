@@ -17,6 +17,7 @@ from typing import Any, Final
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import SHOWN, Looking, Monitor
 from subledger.events import format_time
+from subledger.journal import KINDS, Effect
 from subledger.money import format_minor
 from subledger.store.rows import decode_wallet
 
@@ -38,9 +39,10 @@ FROM (SELECT position, event_id, source FROM events
         AND position > %(after)s AND position < %(before)s
       ORDER BY position DESC LIMIT %(limit)s) AS e
 LEFT JOIN entries n ON n.ledger = %(ledger)s AND n.position = e.position
-    AND n.kind IN ('unapplied_cash', 'unapplied_processor')
+    AND n.kind = ANY(%(unapplied)s)
 ORDER BY e.position DESC, n.number
 """
+LEFT_UNAPPLIED: Final = tuple(kind.name for kind in KINDS if kind.effect is Effect.LEAVES_UNAPPLIED)
 WALLETS: Final = "SELECT customer, state FROM wallets WHERE ledger = %(ledger)s AND customer = ANY(%(customers)s)"
 RECORDED_AT: Final = """
 -- When some positions were recorded.
@@ -122,7 +124,9 @@ class _Unapplied:
         return found
 
     def _page(self, after: int, before: int) -> list[Any]:
-        page: list[Any] = self._looking.rows(RECEIVED, after=after, before=before, limit=_PAGE)
+        page: list[Any] = self._looking.rows(
+            RECEIVED, after=after, before=before, limit=_PAGE, unapplied=list(LEFT_UNAPPLIED)
+        )
         return page
 
     def _of(self, received: list[Any]) -> list[tuple[_Received, int]]:

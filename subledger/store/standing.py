@@ -47,7 +47,7 @@ def _effects() -> list[tuple[str, str, int, bool]]:
     """Kind, role, sign (debits positive) of everything that moves a role that is remeasured."""
     effects = []
     for kind in KINDS:
-        for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+        for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
             if role in REMEASURED_ROLES:
                 effects.append((kind.name, role, sign, role in LEDGER_ROLES))
         if kind.column is not None:

@@ -168,7 +168,7 @@ def test_the_roll_forward_column_of_a_kind_is_what_it_does_to_the_liability(rule
 def test_what_a_kind_does_to_money_owed_or_held_is_the_same_under_every_policy(rules: Rules, kind: str) -> None:
     described = KIND_BY_NAME[kind]
     for role in MONETARY_ROLES:
-        assert effect(role, kind, rules) == (described.debits == role) - (described.credits == role)
+        assert effect(role, kind, rules) == (described.debit_role == role) - (described.credit_role == role)
 
 
 def test_every_column_of_a_block_is_counted_among_a_customers_credits() -> None:

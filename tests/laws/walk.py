@@ -190,7 +190,7 @@ class Walk:
 def monetary_sides(entry: Entry) -> Iterator[tuple[str, int]]:
     """The roles an entry moves that are remeasured, debits +1; the liability by the block's column."""
     kind = KIND_BY_NAME[entry.kind]
-    for role, sign in ((kind.debits, 1), (kind.credits, -1)):
+    for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role in REMEASURED_ROLES:
             yield role, sign
     if kind.column is not None:

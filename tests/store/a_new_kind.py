@@ -35,7 +35,8 @@ def forfeit(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     movement = Movement(kind="forfeiture", block=block.block_id, credits=block.left, amount=block.carrying_minor, on=on)
     return decision(context, [movement])
 '''
-_ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=2, loses="expired"),
+_ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=2, loses="expired",
+          result=Result.REVENUE, recognised=((BLOCK, BREAKAGE, 1),), words=("forfeited", "brought back")),
 """
 
 EDITS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
@@ -59,15 +60,6 @@ EDITS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
          '    "credits.escheated": ending.escheat,\n    "credits.forfeited": ending.forfeit,\n'),
         ('    "credits.escheated": ("escheat",),\n',
          '    "credits.escheated": ("escheat",),\n    "credits.forfeited": ("forfeiture",),\n'),
-    ),
-    "projections/statement.py": (
-        ('    "expiry_changed": (', '    "forfeiture": ("forfeited", "brought back"),\n    "expiry_changed": ('),
-    ),
-    "projections/waterfall.py": (
-        ('    "reinstatement": (', '    "forfeiture": ((BLOCK, BREAKAGE, 1),),\n    "reinstatement": ('),
-    ),
-    "projections/integrity/policies.py": (
-        ('"breakage_estimate", "refund_retained")', '"breakage_estimate", "refund_retained", "forfeiture")'),
     ),
 }  # fmt: skip
 """By file: the text that is found once, and what stands there instead."""
