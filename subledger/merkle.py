@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from subledger.errors import IntegrityFault
+
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
-TILE: Final = 256
-"""Subtrees of 256, 65,536 … leaves are kept, so that a proof rehashes little."""
+TILE_LEVELS: Final = 8
+"""Subtrees of 2**8, 2**16 … leaves are kept, so that a proof rehashes little."""
 
 SubtreeHash = Callable[[int, int], bytes]
 """(level, index) → hash of the complete subtree of 2**level leaves that starts at leaf index × 2**level."""
@@ -36,7 +38,9 @@ class Frontier:
         self.size = size
         self._hashes = list(hashes)
         if len(self._hashes) != size.bit_count():
-            raise ValueError(f"a tree of {size} leaves has {size.bit_count()} complete subtrees")
+            raise IntegrityFault(
+                f"a tree of {size} leaves has {size.bit_count()} complete subtrees, not {len(self._hashes)}"
+            )
 
     @classmethod
     def from_bytes(cls, size: int, joined: bytes) -> Frontier:
@@ -55,7 +59,7 @@ class Frontier:
             current = node_hash(self._hashes.pop(), current)
             position >>= 1
             level += 1
-            if level % 8 == 0:
+            if level % TILE_LEVELS == 0:
                 completed.append((level, position, current))
         self._hashes.append(current)
         self.size += 1

@@ -96,11 +96,6 @@ def parse_signed(text: object, *, field: str, places: int) -> Decimal:
     return -magnitude if negative and magnitude else magnitude
 
 
-def parse_minor(text: object, currency: str, *, field: str) -> int:
-    """An amount of ``currency`` as text, in minor units: ``"12.50"`` USD is 1250."""
-    return to_minor(parse_decimal(text, field=field, places=30), currency, field=field)
-
-
 def to_minor(amount: Decimal, currency: str, *, field: str) -> int:
     """A decimal amount in minor units. Raises TooManyDecimals, UnknownCurrency, InvalidValue when too large."""
     places = exponent(currency)

@@ -241,7 +241,7 @@ def proof(service: Service, ledger: LedgerId, position: Position) -> dict[str, A
     """The path from an event's leaf to the root of the ledger's Merkle tree (RFC 6962)."""
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
-        leaf, path = inclusion(connection, ledger, position, head.position)
+        leaf, path = inclusion(connection, ledger, position, head.position, head.root)
     return {
         "ledger": ledger,
         "position": position,

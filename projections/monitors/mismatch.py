@@ -20,7 +20,7 @@ from typing import Any, Final
 from projections.integrity import Report as Verified
 from projections.monitors.monitor import Looking, Monitor
 from subledger.encoding import batch_hash
-from subledger.errors import DatabaseUnavailable
+from subledger.errors import DatabaseUnavailable, IntegrityFault
 from subledger.events import format_time
 from subledger.merkle import Frontier
 from subledger.store.database import ON_A_STANDBY, Database
@@ -131,7 +131,7 @@ def _head(batches: Sequence[Any], head: tuple[int, datetime | None, bytes], fron
 def _root(position: int, frontier: bytes) -> bytes | None:
     try:
         return Frontier.from_bytes(position, frontier).root()
-    except (ValueError, IndexError):  # changed to what is no tree
+    except (IntegrityFault, IndexError):  # changed to what is no tree
         return None
 
 

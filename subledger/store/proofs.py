@@ -9,24 +9,39 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from subledger import merkle
+from subledger.errors import IntegrityFault
 from subledger.store.pages import event_at
 
 
-def inclusion(connection: Connection, ledger: str, position: int, size: int) -> tuple[bytes, list[bytes]]:
-    """The leaf of an event and the path that shows it in the tree of ``size`` events. Raises UnknownPosition."""
+def inclusion(connection: Connection, ledger: str, position: int, size: int, root: bytes) -> tuple[bytes, list[bytes]]:
+    """The leaf of an event and the path that shows it in the tree of ``size`` events, whose root is ``root``.
+
+    Raises UnknownPosition; IntegrityFault if the stored hashes do not lead to the root.
+    """
     event_at(connection, ledger, position)
     subtree = _subtree(connection, ledger)
-    return subtree(0, position - 1), merkle.inclusion_proof(position - 1, size, subtree)
+    leaf, path = subtree(0, position - 1), merkle.inclusion_proof(position - 1, size, subtree)
+    if merkle.root_from_inclusion(leaf, position - 1, size, path) != root:
+        raise _unproved(f"position {position} of ledger {ledger} cannot be shown in its tree of {size} events")
+    return leaf, path
 
 
 def consistency(connection: Connection, ledger: str, old: int, new: int) -> tuple[bytes, bytes, list[bytes]]:
     """The roots over the first ``old`` and ``new`` events, and the path that shows the one to be how the other begins.
 
-    Both sizes are of the log, the first not above the second.
+    Both sizes are of the log, the first not above the second. Raises IntegrityFault if the stored hashes
+    do not prove it.
     """
     subtree = _subtree(connection, ledger)
     first, second = (merkle.range_root(0, size, subtree) for size in (old, new))
-    return first, second, merkle.consistency_proof(old, new, subtree)
+    path = merkle.consistency_proof(old, new, subtree)
+    if not merkle.is_consistent(old, first, new, second, path):
+        raise _unproved(f"the first {old} events of ledger {ledger} cannot be shown to begin its first {new}")
+    return first, second, path
+
+
+def _unproved(message: str) -> IntegrityFault:
+    return IntegrityFault(f"{message}: its stored hashes contradict each other; run subledger verify")
 
 
 def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
@@ -47,7 +62,7 @@ def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
         return [bytes(value) for value in connection.execute(query, parameters).scalars()]
 
     def subtree(level: int, index: int) -> bytes:
-        kept = level - level % 8
+        kept = level - level % merkle.TILE_LEVELS
         count = 1 << (level - kept)
         hashes = children(kept, index * count, count)
         while len(hashes) > 1:

@@ -15,6 +15,7 @@ from subledger.events import read_event
 from subledger.store.batch import Approved
 from subledger.wallet import Approval
 from tests.conftest import NewLedger, cloud_event
+from tests.store.tampering import tamper
 
 BUY = {"block_id": "blk-7", "credits": "1000", "price": "100.00", "currency": "USD"}
 
@@ -211,6 +212,20 @@ def test_every_event_is_proved_to_be_in_the_signed_tree(client: TestClient, new_
         assert root.hex() == proof["root"]
     checkpoint = client.get(f"/v1/ledgers/{ledger}/checkpoint").text.splitlines()
     assert checkpoint[:2] == [f"subledger/{ledger}", str(proof["tree_size"])]
+
+
+def test_a_proof_that_stored_hashes_do_not_bear_out_is_not_given(
+    service: Subledger, client: TestClient, new_ledger: NewLedger
+) -> None:
+    ledger = new_ledger()
+    client.post(f"/v1/ledgers/{ledger}/events", json=[buy(), *(use(f"use-{n}", "1") for n in range(300))])
+    url = f"/v1/ledgers/{ledger}/events"
+    assert client.get(f"{url}/270/proof").status_code == 200
+    changed = f"UPDATE merkle_nodes SET hash = sha256(hash) WHERE ledger = '{ledger}'"
+    tamper(service.database.url, "merkle_nodes", changed)
+    refused = client.get(f"{url}/270/proof")
+    assert (refused.status_code, refused.json()["code"]) == (500, "integrity_fault")
+    assert refused.json()["detail"].startswith(f"position 270 of ledger {ledger} cannot be shown in its tree of 304")
 
 
 def test_pages_of_events_join_without_gap_or_overlap(client: TestClient, new_ledger: NewLedger) -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from subledger.errors import IntegrityFault
 from subledger.merkle import (
     EMPTY_ROOT,
-    TILE,
+    TILE_LEVELS,
     Frontier,
     consistency_proof,
     inclusion_proof,
@@ -74,14 +75,14 @@ def test_a_tree_read_back_from_its_bytes_goes_on_as_if_never_stopped() -> None:
         frontier = Frontier.from_bytes(frontier.size, frontier.to_bytes())
         frontier.append(LEAVES[size - 1])
         assert frontier.root() == ROOTS[size]
-    with pytest.raises(ValueError, match="complete subtrees"):
+    with pytest.raises(IntegrityFault, match="complete subtrees"):
         Frontier.from_bytes(frontier.size + 1, frontier.to_bytes())
 
 
 def test_a_full_tile_is_handed_over_once_with_its_root() -> None:
     frontier = Frontier()
     tiles = [tile for leaf in LEAVES for tile in frontier.append(leaf)]
-    assert tiles == [(8, index, subtree(8, index)) for index in range(len(LEAVES) // TILE)]
+    assert tiles == [(8, index, subtree(8, index)) for index in range(len(LEAVES) >> TILE_LEVELS)]
 
 
 def test_every_leaf_of_every_small_tree_is_shown_to_be_in_it_and_nowhere_else() -> None:

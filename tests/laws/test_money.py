@@ -24,7 +24,6 @@ from subledger.money import (
     parse_change,
     parse_credits,
     parse_decimal,
-    parse_minor,
     parse_signed,
     plain,
     round_half_up,
@@ -36,6 +35,11 @@ CURRENCIES = sorted(currency.code for currency in iso4217.Currency if currency.e
 NO_MONEY = sorted(currency.code for currency in iso4217.Currency if currency.exponent is None)
 MINOR = st.integers(0, MAX_MINOR)
 QUANTITIES = st.integers(1, int(MAX_CREDITS) * 10**9).map(lambda billionths: Decimal(billionths).scaleb(-9))
+
+
+def minor_of(text: object, currency: str, field: str = "amount") -> int:
+    """An amount as it is read of an event: the text first, then in its currency."""
+    return to_minor(parse_decimal(text, field=field, places=30), currency, field=field)
 
 
 def test_exponents_are_those_of_the_standard() -> None:
@@ -55,7 +59,7 @@ def test_an_amount_of_every_currency_survives_its_text(currency: str) -> None:
     unit = 10 ** exponent(currency)
     for minor in {0, 1, 9, unit - 1, unit, unit + 1, 12_345_678, MAX_MINOR - 1, MAX_MINOR}:
         text = format_minor(minor, currency)
-        assert parse_minor(text, currency, field="amount") == minor
+        assert minor_of(text, currency) == minor
         assert len(text.partition(".")[2]) == exponent(currency)
         assert Fraction(text) == Fraction(minor, unit)
 
@@ -63,7 +67,7 @@ def test_an_amount_of_every_currency_survives_its_text(currency: str) -> None:
 @given(currency=st.sampled_from(CURRENCIES), minor=MINOR)
 def test_amounts_and_their_texts_are_one_to_one(currency: str, minor: int) -> None:
     text = format_minor(minor, currency)
-    assert parse_minor(text, currency, field="amount") == minor
+    assert minor_of(text, currency) == minor
     assert str(Money(amount_minor=minor, currency=currency)) == f"{text} {currency}"
     if minor:
         assert format_minor(-minor, currency) == f"-{text}"
@@ -73,9 +77,9 @@ def test_amounts_and_their_texts_are_one_to_one(currency: str, minor: int) -> No
 def test_trailing_zeros_change_nothing_and_a_further_digit_is_refused(currency: str, minor: int) -> None:
     text = format_minor(minor, currency)
     longer = text + ("000" if "." in text else ".000")
-    assert parse_minor(longer, currency, field="amount") == minor
+    assert minor_of(longer, currency) == minor
     with pytest.raises(TooManyDecimals):
-        parse_minor(longer[:-3] + "1", currency, field="amount")
+        minor_of(longer[:-3] + "1", currency)
 
 
 @pytest.mark.parametrize("text", ["-1", "+1", "1e3", "1E3", ".5", "5.", "01", "1,000", " 1", "1 ", "", "NaN", "٣", "∞"])
@@ -87,22 +91,22 @@ def test_a_decimal_is_plain_or_refused(text: str) -> None:
 @pytest.mark.parametrize("value", [1, 1.5, True, None, ["1"], {"amount": "1"}, Decimal(1)])
 def test_an_amount_that_is_no_string_is_refused(value: object) -> None:
     with pytest.raises(WrongType):
-        parse_minor(value, "USD", field="amount")
+        minor_of(value, "USD")
 
 
 @given(st.text(max_size=12))
 def test_any_text_is_an_amount_or_invalid_input(text: str) -> None:
     try:
-        minor = parse_minor(text, "USD", field="amount")
+        minor = minor_of(text, "USD")
     except InvalidInput:
         return
     assert Fraction(text) * 100 == minor
 
 
 def test_an_amount_beyond_the_bound_is_refused() -> None:
-    assert parse_minor(format_minor(MAX_MINOR, "USD"), "USD", field="amount") == MAX_MINOR
+    assert minor_of(format_minor(MAX_MINOR, "USD"), "USD") == MAX_MINOR
     with pytest.raises(InvalidValue):
-        parse_minor(format_minor(MAX_MINOR + 1, "USD"), "USD", field="amount")
+        minor_of(format_minor(MAX_MINOR + 1, "USD"), "USD")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,7 @@ def test_what_is_no_amount_of_its_currency_is_refused_with_what_was_expected_and
     text: object, currency: str, error: type[InvalidInput], expected: str, found: str
 ) -> None:
     with pytest.raises(error) as caught:
-        parse_minor(text, currency, field="data.price")
+        minor_of(text, currency, field="data.price")
     field = "currency" if error is UnknownCurrency else "data.price"
     assert (caught.value.field, caught.value.expected, caught.value.found) == (field, expected, found)
     assert str(caught.value).startswith("'usd' " if error is UnknownCurrency else "data.price ")
