@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from projections import balances
 from projections.journals.mapping import mapping_at
-from projections.report import Asked, Column, Report, Table, Tie, closing, recorded_before
-from subledger.accounts import ROLES
+from projections.report import Asked, Column, Report, Table, Tie, closing
+from subledger.accounts import CHART_ORDER
 from subledger.periods import Period
+from subledger.store.recorded_days import recorded_before
 from subledger.store.views import View
 
 DEBITS_ARE_CREDITS: Final = "debits = credits"
@@ -131,8 +132,7 @@ def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...],
                 total = sums.setdefault(line, [0, 0, 0, 0])
                 for at, figure in enumerate((debited[0], credited[0], debited[1], credited[1])):
                     total[at] += int(figure)
-    chart = {role.name: place for place, role in enumerate(ROLES)}
-    for line in sorted(sums, key=lambda key: (key[0], chart[key[1]], key[2:])):
+    for line in sorted(sums, key=lambda key: (key[0], CHART_ORDER[key[1]], key[2:])):
         debit, credit, functional_debit, functional_credit = sums[line]
         if any(sums[line]):
             yield line, (debit, credit, functional_debit, functional_credit)

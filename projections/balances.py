@@ -15,10 +15,11 @@ import msgspec
 from sqlalchemy import text
 
 from projections import snapshots
-from subledger.accounts import ROLE_BY_NAME, ROLES
+from subledger.accounts import CHART_ORDER, ROLE_BY_NAME
 from subledger.blocks import ZERO
 from subledger.errors import UnknownCustomer
 from subledger.journal import CREDIT_COLUMN, CREDIT_COLUMNS, GAINS, KIND_BY_NAME, Rules
+from subledger.store.recorded_days import first_of, recorded_before
 from subledger.store.views import View
 
 
@@ -150,17 +151,20 @@ WITH day AS (
     WHERE ledger = %(ledger)s AND accounting_date <= %(as_of)s
       AND position <= (SELECT position FROM v) AND NOT (SELECT is_whole FROM day)
       AND position > coalesce((SELECT position FROM last), 0)
-      AND position >= (SELECT first_position FROM batches
-                       WHERE ledger = %(ledger)s
-                         AND recorded_at >= (SELECT recorded_date::timestamp AT TIME ZONE 'UTC' FROM day)
-                       ORDER BY recorded_at LIMIT 1)
+      AND position >= {first_of("(SELECT recorded_date FROM day)", ledger="%(ledger)s")}
     GROUP BY policy, kind, currency
 ){_FOUND}(SELECT sum(days) >= %(day_rows)s OR max(last) - min(first) >= %(inside_a_day)s FROM rest)
        )::text AS found
 """
 OTHER_CURRENCIES: Final = """
--- Whether a ledger has entries in another currency than its functional one.
+-- True if a ledger has entries in another currency than its functional one.
 SELECT EXISTS (SELECT FROM other_currencies WHERE ledger = :ledger)
+"""
+OTHER_CURRENCIES_THEN: Final = """
+-- True if it had some at a position: by its day totals, and the entries of the day that the position is in.
+SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = :ledger AND currency <> :home AND recorded_date < :day)
+    OR EXISTS (SELECT FROM entries
+               WHERE ledger = :ledger AND currency <> :home AND position BETWEEN :first AND :position)
 """
 
 
@@ -281,8 +285,13 @@ def in_functional_currency(accounts: Iterable[AccountBalance]) -> list[Functiona
 
 
 def has_other_currencies(view: View) -> bool:
-    """Whether the ledger, as recorded today, has entries in another currency than its functional one."""
-    found: bool = view.connection.execute(text(OTHER_CURRENCIES), {"ledger": view.ledger}).scalar_one()
+    """True if the ledger has entries in another currency than its functional one, as known at the view."""
+    parameters: dict[str, Any] = {"ledger": view.ledger}
+    if not view.at_head:
+        day, first = recorded_before(view)
+        parameters |= {"home": view.functional_currency, "day": day, "first": first, "position": view.position}
+    query = text(OTHER_CURRENCIES if view.at_head else OTHER_CURRENCIES_THEN)
+    found: bool = view.connection.execute(query, parameters).scalar_one()
     return found
 
 
@@ -317,9 +326,6 @@ def _accounts(rules: Mapping[int, Rules], totals_of_kinds: Iterable[_Total]) -> 
     ]
 
 
-_PLACES: Final = {role.name: place for place, role in enumerate(ROLES)}
-
-
 def _in_chart_order(item: tuple[tuple[str, str], object]) -> tuple[int, str]:
     (account, currency), _ = item
-    return _PLACES[account], currency
+    return CHART_ORDER[account], currency

@@ -17,12 +17,11 @@ from typing import Any, Final
 import msgspec
 
 from projections.report import Column, Report, Table, Tie
-from subledger.accounts import ROLES
+from subledger.accounts import CHART_ORDER
 from subledger.store.views import Due
 
 KEYS: Final = ("text", "date")
 """What a column holds where rows are told apart by it; everything else is a figure."""
-_CHART: Final = {role.name: place for place, role in enumerate(ROLES)}
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +95,12 @@ def _add(column: Column, before: Any, figure: Any) -> Any:
 def _order(columns: Sequence[Column], keys: Sequence[int], key: tuple[Any, ...]) -> tuple[Any, ...]:
     """Accounts in chart order, everything else as it reads; nothing comes first."""
     return tuple(
-        (_CHART.get(value, len(_CHART)) if columns[at].name == "account" else 0, value is not None, str(value or ""))
-        for at, value in zip(keys, key, strict=True)
+        (_place(columns[at], value), value is not None, str(value or "")) for at, value in zip(keys, key, strict=True)
     )
+
+
+def _place(column: Column, value: Any) -> int:
+    return CHART_ORDER.get(value, len(CHART_ORDER)) if column.name == "account" else 0
 
 
 def _ties(reports: Sequence[Report]) -> tuple[Tie, ...]:

@@ -26,7 +26,7 @@ from subledger.documents import Correction, Document, Overage
 from subledger.errors import present
 from subledger.events import Event
 from subledger.evolving import evolve
-from subledger.journal import Entry
+from subledger.journal import Entry, is_mirrored
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.own_event_data import RESERVED_TYPES
 from subledger.posting import post
@@ -152,7 +152,7 @@ class Replayer:
                 total[2] += amount
             else:
                 drawn.functional += functional
-                mirrored = amount == 0 and functional < 0
+                mirrored = is_mirrored(amount, functional)
                 total[mirrored] += amount
                 total[2 + mirrored] += abs(functional)
             total[4] += movement.credits

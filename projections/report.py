@@ -19,6 +19,7 @@ from projections import balances
 from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import effect
 from subledger.periods import Period
+from subledger.store.recorded_days import recorded_before
 from subledger.store.views import View
 
 
@@ -165,14 +166,6 @@ SELECT CASE WHEN t.accounting_date >= :from_date THEN date_trunc('month', t.acco
 FROM ({source}) t JOIN dimension_sets d ON d.ledger = :ledger AND d.dimension_set = t.dimension_set
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 """
-LAST_DAY: Final = """
--- The recorded day that a position lies in, and the first position of that day.
-SELECT d.day, (SELECT first_position FROM batches
-               WHERE ledger = :ledger AND recorded_at >= d.day::timestamp AT TIME ZONE 'UTC'
-               ORDER BY recorded_at LIMIT 1) AS first
-FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
-      WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1) d
-"""
 
 
 def totals(
@@ -209,15 +202,6 @@ def totals(
         )
         for row in rows
     ]
-
-
-def recorded_before(view: View) -> tuple[str | date, int]:
-    """The recorded day whose totals do not count whole any more, and its first position."""
-    if view.at_head or view.position == 0:
-        return ("infinity" if view.position else "-infinity"), view.position + 1
-    parameters = {"ledger": view.ledger, "position": view.position}
-    day, first = view.connection.execute(text(LAST_DAY), parameters).one()
-    return day, first
 
 
 Balances = dict[tuple[str, str], int]

@@ -28,6 +28,7 @@ import msgspec
 from projections.journals.rows import AnyConnection, rows
 from subledger.errors import present
 from subledger.store.database import Database, WriteConnection
+from subledger.store.recorded_days import first_of, last_of
 
 OF_CUSTOMER: Final = 128
 DAY_ROWS: Final = 256
@@ -119,14 +120,10 @@ FROM (
 ) AS numbered
 GROUP BY 1, 3, 4, 5, 6, 7 ORDER BY 1
 """
-DAYS_OF_A_LEDGER: Final = """
+DAYS_OF_A_LEDGER: Final = f"""
 -- The recorded days of a ledger from one on, each with its positions, its rows of totals, and whether it is over.
-SELECT d.recorded_date, d.totals, (SELECT first_position FROM batches
-           WHERE ledger = %(ledger)s AND recorded_at >= d.recorded_date::timestamp AT TIME ZONE 'UTC'
-           ORDER BY recorded_at LIMIT 1),
-       (SELECT last_position FROM batches
-           WHERE ledger = %(ledger)s AND recorded_at < (d.recorded_date + 1)::timestamp AT TIME ZONE 'UTC'
-           ORDER BY recorded_at DESC LIMIT 1),
+SELECT d.recorded_date, d.totals, {first_of("d.recorded_date", ledger="%(ledger)s")},
+       {last_of("d.recorded_date", ledger="%(ledger)s")},
        d.recorded_date < (SELECT (recorded_at AT TIME ZONE 'UTC')::date FROM ledgers WHERE ledger = %(ledger)s)
 FROM (SELECT recorded_date, count(*) AS totals FROM ledger_days
       WHERE ledger = %(ledger)s AND recorded_date >= %(from)s GROUP BY recorded_date) AS d

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, date
 from decimal import Decimal
 
-from subledger.journal import Dimensions, Entry
+from subledger.journal import Dimensions, Entry, is_mirrored
 from subledger.store.append import Parameters, rows_as_parameters
 from subledger.store.log import Batch
 
@@ -24,7 +24,7 @@ Amounts = list[int | Decimal]
 
 def add_entry(total: Amounts, entry: Entry) -> None:
     """Adds an entry to the total it belongs to. It is mirrored in both currencies or in neither."""
-    mirrored = entry.amount_minor < 0 or (entry.amount_minor == 0 and entry.functional_minor < 0)
+    mirrored = is_mirrored(entry.amount_minor, entry.functional_minor)
     total[mirrored] += abs(entry.amount_minor)
     total[2 + mirrored] += abs(entry.functional_minor)
     total[4] += entry.credits

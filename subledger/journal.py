@@ -389,6 +389,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     functional_minor: int
 
 
+def is_mirrored(amount_minor: int, functional_minor: int) -> bool:
+    """True if an entry of these amounts is written with its sides swapped: in both currencies, or in neither.
+
+    Its amount decides; the functional one only if nothing moves in the entry's own currency. In SQL: ``MIRRORED``
+    (store/tables).
+    """
+    return amount_minor < 0 or (amount_minor == 0 and functional_minor < 0)
+
+
 def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) -> tuple[Line, ...]:
     """The lines of an entry, pair by pair, debit before credit; none where both amounts are 0.
 
@@ -397,7 +406,7 @@ def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) ->
     """
     if amount_minor == 0 and functional_minor == 0:
         return ()
-    mirrored = amount_minor < 0 or (amount_minor == 0 and functional_minor < 0)
+    mirrored = is_mirrored(amount_minor, functional_minor)
     lines = []
     for pair in rules[kind]:
         first, second = (pair.credit, pair.debit) if mirrored else (pair.debit, pair.credit)

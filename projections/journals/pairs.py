@@ -25,6 +25,7 @@ from projections.journals.sums import Sum, sums_of, with_positions
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault
 from subledger.events import canonical
+from subledger.store.tables import MIRRORED, WRITTEN
 
 Level = Literal["account", "dimension", "customer", "block"]
 LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
@@ -152,7 +153,7 @@ class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
     functional_minor: int
 
 
-ENTRIES_OF_PAIRS: Final = """
+ENTRIES_OF_PAIRS: Final = f"""
 -- The entries that move amounts through some pairs, in a period and an interval of cuts; a kind may do so twice.
 SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
        e.effective_date, abs(e.amount_minor) * moves.times, e.currency, abs(e.functional_minor) * moves.times
@@ -165,10 +166,8 @@ CROSS JOIN LATERAL (
                 %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(customer)s::text[],
                 %(block_id)s::text[], %(attributes)s::text[])
          AS p (debit, credit, currency, product, credit_kind, pool, processor, customer, block_id, attributes)
-      ON (e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
-         AND p.debit = r.debit AND p.credit = r.credit
-         OR (e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
-         AND p.debit = r.credit AND p.credit = r.debit
+      ON {WRITTEN} AND p.debit = r.debit AND p.credit = r.credit
+         OR {MIRRORED} AND p.debit = r.credit AND p.credit = r.debit
     WHERE r.ledger = %(ledger)s AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
       AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
       AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
@@ -176,7 +175,7 @@ CROSS JOIN LATERAL (
       AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce((
           SELECT c.attributes FROM journal_customers c WHERE c.ledger = %(ledger)s AND c.period = %(period)s
                                                          AND c.number = %(number)s AND c.customer = e.customer
-      ), '{}'))
+      ), '{{}}'))
 ) AS moves
 WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
   AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s

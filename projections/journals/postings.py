@@ -14,18 +14,15 @@ import re
 import unicodedata
 from base64 import b32encode
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 
 from projections.journals.mapping import GLAccount, Mapping
 from projections.journals.pairs import Level, Pair
 from projections.journals.summary import Journal
-from subledger.accounts import ROLES, Side
+from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, NotRepresentable
 from subledger.money import exponent, format_minor
-
-_ROLE_ORDER: Final = {role.name: place for place, role in enumerate(ROLES)}
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +143,7 @@ def _key(pair: Pair, side: Side, mapping: Mapping, level: Level, currency: str) 
     if level == "account":
         return (account.number, account.dimensions, account.name, side is Side.CREDIT, currency)
     key = (
-        _ROLE_ORDER[role], side is Side.CREDIT, account.number, account.dimensions, account.name, role, pair.currency,
+        CHART_ORDER[role], side is Side.CREDIT, account.number, account.dimensions, account.name, role, pair.currency,
         pair.product, pair.credit_kind, pair.pool, pair.processor,
     )  # fmt: skip
     return (*key, pair.customer, pair.block_id) if level in ("customer", "block") else key

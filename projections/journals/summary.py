@@ -26,7 +26,7 @@ from projections.journals.journal_customers import keep_customers
 from projections.journals.mapping import Attributes, GLAccount, Mapping, mapping_for
 from projections.journals.rows import AnyConnection, rows
 from projections.journals.sums import Sum, interval, sums_of
-from subledger.accounts import ROLES, Side
+from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.events import Event, canonical, format_time
 from subledger.ledger import LedgerState, check_day_has_come, is_closed
@@ -176,7 +176,6 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 
 # --- summing --------------------------------------------------------------------------------------------------
 
-_ROLE_ORDER: Final = {role.name: place for place, role in enumerate(ROLES)}
 _SIDE_ORDER: Final = {Side.DEBIT: 0, Side.CREDIT: 1}
 _Key = TypeVar("_Key")
 _LineKey = tuple[str, str, str, str, str, str, Side]
@@ -235,7 +234,7 @@ def _add_to(sums: dict[_Key, list[int]], key: _Key, amounts: Iterable[int]) -> N
 
 def _line_order(keyed: tuple[_LineKey, GLAccount]) -> tuple[Any, ...]:
     (currency, role, product, credit_kind, pool, processor, side), account = keyed
-    line = (currency, _ROLE_ORDER[role], _SIDE_ORDER[side], product, credit_kind, pool, processor)
+    line = (currency, CHART_ORDER[role], _SIDE_ORDER[side], product, credit_kind, pool, processor)
     return (*line, account.number, account.dimensions, account.name)
 
 

@@ -16,6 +16,8 @@ import msgspec
 from projections.journals.mapping import Attributes
 from projections.journals.rows import AnyConnection, rows
 from subledger.periods import Period
+from subledger.store.recorded_days import recorded_between
+from subledger.store.tables import MIRRORED, WRITTEN
 
 EVERY_CUT: Final = 2**31 - 1
 
@@ -58,22 +60,18 @@ GROUP BY d.currency, s.product, s.credit_kind, s.pool, s.processor, r.policy, r.
 """
 # What a customer had is looked up by its key, once a customer and kind: a join would be planned for a table that the
 # planner's statistics do not know yet, as its rows were written a moment ago, and may compare each row with each.
-SUMS_OF_ENTRIES: Final = """
+SUMS_OF_ENTRIES: Final = f"""
 -- What the entries of a period and an interval of cuts come to, by kind and dimensions, and, where asked, by customer,
 -- by block, and by what a journal went by of its customers; columns as in JOURNAL_TOTALS.
 WITH of_customers AS MATERIALIZED (
     SELECT e.ledger, e.currency, e.dimension_set, e.policy, e.kind, e.customer,
            CASE WHEN %(by_block)s THEN e.block_id END AS block_id,
            sum(e.amount_minor) FILTER (WHERE e.amount_minor > 0) AS written,
-           sum(e.functional_minor) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
-               AS functional_written,
-           count(*) FILTER (WHERE e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)
-               AS entries_written,
+           sum(e.functional_minor) FILTER (WHERE {WRITTEN}) AS functional_written,
+           count(*) FILTER (WHERE {WRITTEN}) AS entries_written,
            -sum(e.amount_minor) FILTER (WHERE e.amount_minor < 0) AS mirrored,
-           -sum(e.functional_minor) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
-               AS functional_mirrored,
-           count(*) FILTER (WHERE e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)
-               AS entries_mirrored
+           -sum(e.functional_minor) FILTER (WHERE {MIRRORED}) AS functional_mirrored,
+           count(*) FILTER (WHERE {MIRRORED}) AS entries_mirrored
     FROM entries e
     WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
       AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
@@ -101,20 +99,10 @@ JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_s
 JOIN posting_rules r ON r.ledger = b.ledger AND r.policy = b.policy AND r.kind = b.kind
 WHERE b.ledger = %(ledger)s
 """
-RECORDED_BETWEEN: Final = """
--- The positions between which the entries of a period and an interval of cuts were recorded, from the day totals.
-WITH days AS (
-    SELECT min(recorded_date) AS first, max(recorded_date) AS last FROM ledger_days
-    WHERE ledger = %(ledger)s AND accounting_date BETWEEN %(first_day)s AND %(last_day)s
-      AND cut > %(from_cut)s AND cut <= %(to_cut)s
+OF_CUTS: Final = recorded_between(
+    "accounting_date BETWEEN %(first_day)s AND %(last_day)s AND cut > %(from_cut)s AND cut <= %(to_cut)s",
+    ledger="%(ledger)s",
 )
-SELECT coalesce((SELECT first_position FROM batches WHERE ledger = %(ledger)s
-                 AND recorded_at >= (SELECT first FROM days)::timestamp AT TIME ZONE 'UTC'
-                 ORDER BY recorded_at LIMIT 1), 1),
-       coalesce((SELECT last_position FROM batches WHERE ledger = %(ledger)s
-                 AND recorded_at < ((SELECT last FROM days) + 1)::timestamp AT TIME ZONE 'UTC'
-                 ORDER BY recorded_at DESC LIMIT 1), 0)
-"""
 
 
 def interval(ledger: str, period: Period, *, from_cut: int = 0, to_cut: int = EVERY_CUT) -> dict[str, Any]:
@@ -125,7 +113,7 @@ def interval(ledger: str, period: Period, *, from_cut: int = 0, to_cut: int = EV
 
 def with_positions(connection: AnyConnection, asked: dict[str, Any]) -> dict[str, Any]:
     """An interval with the positions its entries lie between."""
-    first, last = rows(connection, RECORDED_BETWEEN, asked)[0]
+    first, last = rows(connection, OF_CUTS, asked)[0]
     return {**asked, "first_position": first, "last_position": last}
 
 

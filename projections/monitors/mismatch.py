@@ -25,6 +25,7 @@ from subledger.events import format_time
 from subledger.merkle import Frontier
 from subledger.store.database import ON_A_STANDBY, Database
 from subledger.store.head import NO_HASH
+from subledger.store.recorded_days import first_of
 
 _BATCHES: Final = 100
 _POSITIONS: Final = 10_000
@@ -44,12 +45,10 @@ SELECT count(*), coalesce(max(position), 0),
        coalesce((SELECT position FROM entries WHERE ledger = %(ledger)s ORDER BY position DESC LIMIT 1), 0)
 FROM events WHERE ledger = %(ledger)s AND position > %(after)s
 """
-DAY_BEGINS: Final = """
+DAY_BEGINS: Final = f"""
 -- The first position recorded on the day, in UTC, of the last one.
-SELECT first_position, (%(last)s::timestamptz AT TIME ZONE 'UTC')::date FROM batches
-WHERE ledger = %(ledger)s
-  AND recorded_at >= (%(last)s::timestamptz AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'
-ORDER BY recorded_at LIMIT 1
+SELECT {first_of("day", ledger="%(ledger)s")}, day
+FROM (VALUES ((%(last)s::timestamptz AT TIME ZONE 'UTC')::date)) AS last (day)
 """
 DAY: Final = """
 -- Totals of a day's recording that are not what its entries add up to.
@@ -161,10 +160,11 @@ def _positions(looking: Looking, position: int) -> Iterator[str]:
 
 def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple[list[str], str | None]:
     """What is wrong with the totals of the last day; and the day, None where it was not compared."""
-    begins = looking.rows(DAY_BEGINS, last=recorded_at) if recorded_at is not None else []
-    if not begins or position - begins[0][0] >= _OF_A_DAY:
+    if recorded_at is None:
         return [], None
-    first, day = begins[0]
+    [(first, day)] = looking.rows(DAY_BEGINS, last=recorded_at)
+    if first is None or position - first >= _OF_A_DAY:
+        return [], None
     found = looking.rows(DAY, first=first, day=day, limit=_SHOWN)
     faults = [
         f"the totals of {kind} in {currency} on {on}, recorded on {day}, are {held} entries of {held_amount},"

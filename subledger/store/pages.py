@@ -17,6 +17,7 @@ from subledger.accounts import Side
 from subledger.errors import UnknownBlock, UnknownPosition
 from subledger.journal import Rules, expand
 from subledger.store.log import decision_whole
+from subledger.store.recorded_days import recorded_between
 
 EVENTS: Final = f"""
 -- Recorded events, whole, with the moment of their batch.
@@ -27,21 +28,12 @@ JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.l
               ORDER BY b.last_position LIMIT 1) b ON true
 WHERE e.ledger = :ledger
 """
-RECORDED_BETWEEN: Final = """
--- The positions between which entries of some kinds and days were recorded, from the day totals.
-WITH days AS (
-    SELECT min(recorded_date) AS first, max(recorded_date) AS last FROM ledger_days
-    WHERE ledger = :ledger AND accounting_date >= coalesce(:from_date, CAST('-infinity' AS date))
+OF_KINDS_AND_DAYS: Final = recorded_between(
+    """accounting_date >= coalesce(:from_date, CAST('-infinity' AS date))
       AND accounting_date <= coalesce(:to_date, CAST('infinity' AS date))
-      AND (CAST(:kinds AS text[]) IS NULL OR kind = ANY(CAST(:kinds AS text[])))
+      AND (CAST(:kinds AS text[]) IS NULL OR kind = ANY(CAST(:kinds AS text[])))""",
+    ledger=":ledger",
 )
-SELECT coalesce((SELECT first_position FROM batches WHERE ledger = :ledger
-                 AND recorded_at >= CAST((SELECT first FROM days) AS timestamp) AT TIME ZONE 'UTC'
-                 ORDER BY recorded_at LIMIT 1), 1),
-       coalesce((SELECT last_position FROM batches WHERE ledger = :ledger
-                 AND recorded_at < CAST((SELECT last FROM days) + 1 AS timestamp) AT TIME ZONE 'UTC'
-                 ORDER BY recorded_at DESC LIMIT 1), 0)
-"""
 COMMON_TYPE: Final = "credits.consumed"
 ENTRIES: Final = """
 -- The entries of some events, with their dimensions.
@@ -176,7 +168,7 @@ def entries_page(
             "to_date": to_date,
             "ledger": ledger,
         }
-        first, last = connection.execute(text(RECORDED_BETWEEN), asked).one()
+        first, last = connection.execute(text(OF_KINDS_AND_DAYS), asked).one()
         conditions.append("n.position BETWEEN :first_position AND :last_position")
         parameters |= {"first_position": first, "last_position": last}
     for name, condition, value in (

@@ -91,6 +91,10 @@ REJECTION_KIND: Final = (
 """The kind of a rejection beside its code, as PostgreSQL writes the expression: it only counts others; usage for which
 all credits are used up; any other."""
 
+WRITTEN: Final = "(e.amount_minor > 0 OR e.amount_minor = 0 AND e.functional_minor > 0)"
+MIRRORED: Final = "(e.amount_minor < 0 OR e.amount_minor = 0 AND e.functional_minor < 0)"
+"""Conditions on entries ``e``: that one is written as it is, or with its sides swapped (``journal.is_mirrored``)."""
+
 DOCUMENT_ID = """
 CASE type
     WHEN 'payment.received'::text THEN data::jsonb ->> 'payment_id'::text

@@ -40,6 +40,7 @@ def of(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) 
     """Everything that a ledger can be asked at a point in time, as JSON; for a refusal its code."""
     asked: dict[str, Callable[[], Any]] = {"trial balance": lambda: _trial_balance(service, ledger, as_of, known_at)}
     asked["blocks"] = lambda: _blocks(service, ledger, as_of, known_at)
+    asked["other currencies"] = lambda: _has_other_currencies(service, ledger, as_of, known_at)
     for customer in ("ann", "bob", "cid"):
         asked[f"balances of {customer}"] = lambda customer=customer: _balances(
             service, ledger, customer, as_of, known_at
@@ -72,6 +73,11 @@ def _blocks(service: Subledger, ledger: str, as_of: date, known_at: datetime | N
     with service.view(ledger, as_of=as_of, known_at=known_at) as view:
         found, _ = blocks.customer_blocks(view)
         return [documents.block(block, view.functional_currency) for block in found]
+
+
+def _has_other_currencies(service: Subledger, ledger: str, as_of: date, known_at: datetime | None) -> bool:
+    with service.view(ledger, as_of=as_of, known_at=known_at) as view:
+        return balances.has_other_currencies(view)
 
 
 def _report(
