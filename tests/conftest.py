@@ -168,18 +168,6 @@ def ledgers_of(service: Subledger) -> NewLedger:
     return create
 
 
-def cloud_event(
-    event_id: str, type: str, customer: str | None, time: str, /, *, source: str = "billing", **data: Any
-) -> dict[str, Any]:
-    """A CloudEvent as a billing system would send it."""
-    envelope: dict[str, Any] = {
-        "specversion": "1.0", "id": event_id, "source": source, "type": type, "time": time, "data": data,
-    }  # fmt: skip
-    if customer is not None:
-        envelope["subject"] = customer
-    return envelope
-
-
 _BORDERS: Final = (
     "SUBLEDGER_CREDENTIALS", "SUBLEDGER_CREDENTIALS_SHARED", "SUBLEDGER_DELIVERY_FOLDERS", "SUBLEDGER_DELIVERY_HOSTS",
 )  # fmt: skip

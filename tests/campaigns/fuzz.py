@@ -43,7 +43,7 @@ from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store import embedded
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.http.raw import Served
 
 _LONG = 4_000

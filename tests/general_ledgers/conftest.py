@@ -16,7 +16,7 @@ from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export
 from projections.journals.formats import TARGETS
 from subledger.periods import Period
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
 from tests.general_ledgers.sftp import HOST_KEY, PASSWORD, USER, SftpStandIn, line_of
 

@@ -16,7 +16,7 @@ from projections.journals.delivery import by_hand, channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.exports import Export, export
 from subledger.periods import Period
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH, QUICK
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work

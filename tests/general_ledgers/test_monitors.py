@@ -20,8 +20,8 @@ from projections.journals.reversing import reverse_journal
 from projections.monitors import Monitor, check, look
 from projections.monitors.settings import set_settings
 from subledger.periods import Period
+from tests.building import cloud_event
 from tests.charts import another_chart
-from tests.conftest import cloud_event
 from tests.general_ledgers.conftest import MONTH, QUICK
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work

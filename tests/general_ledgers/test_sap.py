@@ -16,7 +16,7 @@ from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from projections.journals.exports import Export
 from subledger.errors import InvalidInput
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.general_ledgers.conftest import UNHURRIED, deliveries
 from tests.general_ledgers.sap import PASSWORD, TOKEN, USER, SapStandIn
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another

@@ -18,7 +18,7 @@ from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.states import State
 from projections.journals.delivery.tying import tie_out_channel
 from subledger.errors import NotAnswered
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH, deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.working import work

@@ -24,7 +24,7 @@ from subledger.store.database import Database
 from subledger.store.given import Gifts
 from subledger.store.ledgers import ledger_head
 from subledger.wallet import Approval
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 
 ASKING = {

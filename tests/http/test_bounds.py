@@ -26,7 +26,8 @@ from api.service import Subledger
 from subledger.errors import InvalidJson, InvalidValue, Overloaded, RequestTimedOut, TooLarge, UnknownParameter
 from subledger.rejections import MAX_SENT
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 JSON = {"content-type": "application/json"}
 

@@ -16,7 +16,8 @@ from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
-from tests.conftest import FAR, NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import FAR, NewLedger
 from tests.http.test_reports import POLICIES, _get, _lines, _table
 
 USD = {"currency": "USD"}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from subledger.store import embedded
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -16,7 +16,7 @@ from api.service import LedgerSettings, Subledger
 from subledger.own_event_data import Approvals
 from subledger.store.checkpoints import last_signed
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 
 EVIL = {"origin": "https://evil.example"}

@@ -17,7 +17,8 @@ from api.service import Subledger
 from projections.blocks import customer_blocks
 from projections.journals.close import close_period
 from subledger.periods import Period
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 
 def _rate(day: str, rate: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from subledger.event_data import EVENT_TYPES
 from subledger.events import read_event
 from subledger.store.batch import Approved
 from subledger.wallet import Approval
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.store.tampering import tamper
 
 BUY = {"block_id": "blk-7", "credits": "1000", "price": "100.00", "currency": "USD"}

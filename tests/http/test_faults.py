@@ -17,7 +17,8 @@ from api.commands import maintenance
 from api.service import Subledger
 from api.settings import connect
 from subledger.errors import FileUnavailable, SchemaOutOfDate
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]

@@ -24,7 +24,8 @@ from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 USD = {"currency": "USD"}
 

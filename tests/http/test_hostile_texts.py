@@ -41,7 +41,8 @@ from subledger.visible_text import (
     visible_lines,
 )  # fmt: skip
 from subledger.wallet import Approval
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 JOINERS = "\u200c\u200d"
 ACTING = "\x7f\x80\x9b\u061c\u200b\u200e\u202a\u202e\u2028\u2066\u2069\ufeff\U000e0041\ue000\u2800\u3164"

@@ -29,7 +29,8 @@ from subledger.errors import UnknownEntity
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head, ledgers_of
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.http.test_reports import _events, _moment
 
 

@@ -22,7 +22,7 @@ from subledger.errors import InvalidValue, KeyEnded, SamePerson, UnknownKey
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.store.migrate import _config
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 from tests.store.holding import until
 from tests.store.tampering import past_triggers

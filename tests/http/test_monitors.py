@@ -22,7 +22,8 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import LedgerSettings, Subledger
 from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 NAMES = (

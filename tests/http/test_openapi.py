@@ -9,7 +9,8 @@ import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 EXAMPLES = max(1, settings().max_examples // 5)
 

@@ -13,7 +13,8 @@ from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 
 def own(name: str = "acme", version: int = 1, **rules: str) -> str:

@@ -26,7 +26,8 @@ from fastapi.testclient import TestClient
 from api.service import Subledger
 from projections.journals.close import close_period
 from subledger.periods import Period
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.http.test_reports import POLICIES, _get, _lines, _table
 
 AGED = ("current", "days_1_30", "days_31_60", "days_61_90", "days_over_90", "credit_balances")

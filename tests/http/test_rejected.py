@@ -22,7 +22,8 @@ from api.event_files import EventLines, Refusals, RejectedLines
 from api.keys import create_key
 from api.service import Subledger
 from subledger.rejections import MAX_SENT
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 JSON = {"content-type": "application/json"}
 

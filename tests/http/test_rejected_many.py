@@ -27,7 +27,8 @@ from subledger.store import rejections
 from subledger.store.database import Database
 from subledger.store.rejections import ALL, OPEN, STATES, Chosen
 from subledger.store.timeouts import Timeouts
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]

@@ -14,7 +14,8 @@ from api import report_pages, report_tables, terminal
 from api.reports import REPORTS, Question, answer
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 ACROSS = "@page { size: A4 landscape; }"
 

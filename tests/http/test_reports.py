@@ -32,7 +32,8 @@ from api.cli import app
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
 from subledger.store.views import View
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 POLICIES = ("contract_liability", "customer_deposits", "customer_deposits_arm")
 

@@ -19,8 +19,8 @@ from api.service import LedgerSettings, Subledger
 from projections.journals.exports import content_of, get_export
 from subledger.errors import NothingToCorrect
 from subledger.store.database import Database
+from tests.building import cloud_event
 from tests.charts import another_chart
-from tests.conftest import cloud_event
 from tests.scratch_database import scratch_database
 
 LEDGER = "acme"

@@ -17,7 +17,8 @@ from api.service import Subledger
 from projections.journals.delivery import grants
 from projections.monitors import notices
 from projections.monitors.checking import check
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 JANUARY = "2031-01-31T12:00:00Z"
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from api import terminal
 from api.cli import app
 from api.service import Subledger
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 words = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=30)
 cells = st.lists(words, max_size=5).map(" ".join)

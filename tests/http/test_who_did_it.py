@@ -21,7 +21,8 @@ from projections.journals.mapping_rows import csv_text, read_rows
 from subledger.errors import InvalidMapping
 from subledger.events import own_event
 from subledger.visible_text import visible
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 ACTS = ("ledger.configured", "mapping.adopted", "period.closed", "period.reopened", "period.cut", "credits.expired")
 

@@ -24,7 +24,7 @@ from api.reports import REPORTS
 from api.service import Subledger
 from subledger.errors import InvalidInput
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.http.test_who_did_it import Run
 from tests.scratch_database import scratch_database
 

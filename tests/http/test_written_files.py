@@ -15,7 +15,8 @@ import pytest
 
 from api.event_files import BATCH, RejectedLines
 from api.files import written_whole
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 PRECIOUS = b"precious"

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from api.service import Subledger
 from subledger.store.batch import Outcome
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.laws.model import Model, Refusal
 from tests.laws.model_blocks import amount_text
 

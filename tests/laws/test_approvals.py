@@ -19,7 +19,7 @@ from subledger.ledger import LedgerState
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.wallet import Decision, Movement, Wallet
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 
 NOON = "2026-01-15T12:00:00Z"

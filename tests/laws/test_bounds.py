@@ -6,7 +6,8 @@ from typing import Any
 
 from api.service import Subledger
 from projections import integrity
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 NINES = "9999999999999.99"
 MANY = "1000000000000000"

@@ -39,7 +39,8 @@ from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at
 from subledger.store.timeouts import Timeouts
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.laws.test_events import FAULTS
 from tests.store.holding import held
 

@@ -20,7 +20,7 @@ from subledger.new_bounds import (
     MAX_SCOPE_TEXT,
     check_new_bounds,
 )
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from api.event_files import BATCH, MAX_LINE, EventLines, Refusals
 from subledger.errors import InvalidInput, InvalidJson, MissingField, UnknownField
 from subledger.events import Event
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 BOM = b"\xef\xbb\xbf"
 USE = cloud_event("u", "credits.consumed", "ann", "2026-01-15T12:00:00Z", credits="1")

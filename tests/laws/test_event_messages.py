@@ -13,7 +13,7 @@ from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, parse_time
 from subledger.events import read_event
 from subledger.visible_text import visible_lines
 from subledger.wording import json_type, nearest
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
 

@@ -18,7 +18,7 @@ from subledger import errors
 from subledger.errors import InvalidInput, SubledgerError
 from subledger.event_data import EVENT_TYPES, LEDGER_WIDE
 from subledger.event_meanings import FIELDS, OF_EVERY_EVENT, REFUSALS
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.laws.test_errors import REFUSALS as REFUSED_IN_A_LEDGER
 from tests.laws.test_errors import all_errors
 from tests.laws.test_events import documents

@@ -18,7 +18,7 @@ from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, parse_time
 from subledger.events import differences, format_time, read_event, stored_event
 from subledger.json_text import loads
 from subledger.own_event_data import RESERVED_TYPES
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
 

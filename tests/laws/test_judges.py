@@ -34,8 +34,9 @@ from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
+from tests.building import cloud_event
 from tests.charts import another_chart
-from tests.conftest import NewLedger, cloud_event, needs_hledger
+from tests.conftest import NewLedger, needs_hledger
 
 MONTHS = tuple(Period(2026, month) for month in range(1, 6))
 # Ids that are not made for account names: case, dashes, escapes of ours, quotes, separators, other scripts.

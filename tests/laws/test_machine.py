@@ -19,7 +19,8 @@ from projections import balances
 from projections.journals.close import close_period, reopen_period
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
 from subledger.periods import Period
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.laws.machine_blocks import BlockRules, rate_text
 from tests.laws.machine_checks import MONETARY, Entry
 from tests.laws.machine_money import MoneyRules

@@ -18,7 +18,7 @@ from subledger.errors import InvalidInput, InvalidJson
 from subledger.events import Event
 from subledger.money import Money
 from subledger.rejections import LONGEST_NAME, MAX_SENT, as_first_sent, read_rejection, refused_line, text_of
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)

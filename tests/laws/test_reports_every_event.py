@@ -26,7 +26,8 @@ from subledger.periods import Period
 from subledger.pools import Pool
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.rows import decode_wallet
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 CUSTOMERS = ("ann", "bob", "cid", "dee")
 SEEDS = (3, 4, 5)

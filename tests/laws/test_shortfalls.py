@@ -15,7 +15,7 @@ from subledger.blocks import Block
 from subledger.errors import InsufficientCredits
 from subledger.events import Event, read_event
 from subledger.shortfalls import MOST_NAMED, insufficient, shortfalls_of
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.laws.case import EXPIRY, JANUARY, Case, on
 
 

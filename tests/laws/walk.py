@@ -28,7 +28,7 @@ from subledger.periods import Period, effective_date
 from subledger.posting import post
 from subledger.references import customers_of, once_key
 from subledger.wallet import Decision, Movement, Wallet
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 HOME = "USD"
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)

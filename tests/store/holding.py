@@ -12,7 +12,7 @@ import psycopg
 
 from api.service import Subledger
 from subledger.store.batch import Outcome
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ from subledger.errors import Unavailable
 from subledger.ledger import LedgerState
 from subledger.store.batch import Input
 from subledger.store.database import Database, WriteConnection
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 SIZE = 400
 UNDER_WAY = "SELECT pid FROM pg_stat_progress_copy WHERE datname = current_database() AND bytes_processed > 0"

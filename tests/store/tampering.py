@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from api.service import Subledger
 from projections.derived_tables import DERIVED
 from projections.integrity import Difference, verify
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 LEDGER = "acme"
 

@@ -15,7 +15,8 @@ import pytest
 from api.service import Subledger
 from subledger.journal import Pair
 from subledger.posting import SHIPPED_POLICIES, Policy, base_policy, shipped_policy
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.store.a_new_kind import EDITS, KIND, POLICIES, ROOT, TYPE, copy_with_the_new_kind
 
 MOST_FILES: Final = 6

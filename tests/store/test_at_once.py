@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,24 +18,17 @@ from subledger.events import read_event
 from subledger.store import head, memory
 from subledger.store.append import GROUPS, HEAD
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import purchase, usage
 from tests.scratch_database import scratch_database
 from tests.store.tampering import differences, dump
 
 NewLedger = Callable[..., str]
 
 
-def buy(customer: str, credits: str = "1000", block: str = "b") -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{customer}-{block}", "credits.purchased", customer, "2026-01-01T00:00:00Z",
-        block_id=f"{block}-{customer}", credits=credits, price="100.00", currency="USD",
-    )  # fmt: skip
+buy = partial(purchase, time="2026-01-01", credits="1000", price="100.00")
 
 
-def use(event_id: str, customer: str = "c0", credits: str = "1", product: str = "api") -> dict[str, Any]:
-    return cloud_event(
-        event_id, "credits.consumed", customer, "2026-01-02T00:00:00Z", credits=credits, product=product, currency="USD"
-    )
+use = partial(usage, customer="c0", time="2026-01-02", product="api", currency="USD")
 
 
 def position(service: Subledger, ledger: str, known_at: datetime | None = None) -> int:
@@ -63,7 +57,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
 def alone(database: Database, new_ledger: NewLedger) -> tuple[Subledger, str]:
     """A writer of its own, who has found its ledger as it left it."""
     ledger, service = new_ledger(on_shortfall="reject"), Subledger(database)
-    service.record(ledger, [buy(f"c{number}") for number in range(6)])
+    service.record(ledger, [buy(f"b-c{number}", customer=f"c{number}") for number in range(6)])
     service.record(ledger, [use("first")])
     return service, ledger
 
@@ -100,20 +94,27 @@ def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
     pool = [Subledger(database), Subledger(database)]
     has_all_of = memory.LedgerMemory.has_all_of
     for service in pool:
-        assert [o.status for o in service.record(free, [buy(c, "60") for c in customers])]
-    pool[0].record(locked, [buy(c, "60") for c in customers])
+        assert [o.status for o in service.record(free, [buy(f"b-{c}", credits="60", customer=c) for c in customers])]
+    pool[0].record(locked, [buy(f"b-{c}", credits="60", customer=c) for c in customers])
     for step in range(150):
         batch: list[dict[str, Any]] = []
         for number in range(chance.choice((1, 1, 1, 4, 9))):
-            event, pick = use(f"u-{step}-{number}", chance.choice([*customers, "nobody"])), chance.random()
+            event, pick = use(f"u-{step}-{number}", customer=chance.choice([*customers, "nobody"])), chance.random()
             if pick < 0.1:
                 event = chance.choice(sent)
             elif pick < 0.15:
                 event = {**chance.choice(sent), "data": {**event["data"], "credits": "77"}}
             elif pick < 0.2:
-                event = use(f"u-{step}-{number}", chance.choice(customers), "50", chance.choice(("a", "b")))
+                event = use(
+                    f"u-{step}-{number}",
+                    customer=chance.choice(customers),
+                    credits="50",
+                    product=chance.choice(("a", "b")),
+                )
             elif pick < 0.24:
-                event = buy(chance.choice(customers), "40", f"b{step}-{number}")
+                event = buy(
+                    f"b{step}-{number}-{chance.choice(customers)}", credits="40", customer=chance.choice(customers)
+                )
             batch.append(event)
         sent += batch
         writer = pool[0] if chance.random() < 0.93 else pool[1]
@@ -163,8 +164,8 @@ def test_writers_at_once_neither_lose_nor_double_anything(alone: tuple[Subledger
 
     def write(writer: Subledger, name: int) -> None:
         for number in range(40):
-            writer.record(ledger, [use(f"w-{name}-{number}", f"c{number % 6}")])
-            writer.record(ledger, [use(f"all-{number}", f"c{number % 6}")])
+            writer.record(ledger, [use(f"w-{name}-{number}", customer=f"c{number % 6}")])
+            writer.record(ledger, [use(f"all-{number}", customer=f"c{number % 6}")])
 
     threads = [threading.Thread(target=write, args=(writer, name)) for name, writer in enumerate(writers)]
     for thread in threads:
@@ -177,7 +178,7 @@ def test_writers_at_once_neither_lose_nor_double_anything(alone: tuple[Subledger
 
 def test_a_duplicate_is_one_though_the_credits_are_gone(alone: tuple[Subledger, str], calls: list[str | None]) -> None:
     service, ledger = alone
-    all_of_it = [use("all", "c1", "1000")]
+    all_of_it = [use("all", customer="c1", credits="1000")]
     [first] = service.record(ledger, all_of_it)
     for _ in range(2):
         [again] = service.record(ledger, all_of_it)
@@ -298,7 +299,7 @@ def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(
     database = Database(own_url)
     service = Subledger(database)
     service.create_ledger("a", LedgerSettings(currency="USD"))
-    service.record("a", [buy("c0")])
+    service.record("a", [buy("b-c0", customer="c0")])
     [first] = service.record("a", [use("u")])
     for _ in range(2):
         [again] = service.record("a", [use("u")])
@@ -312,7 +313,7 @@ def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_ev
         database = Database(own_url)
         service = Subledger(database)
         service.create_ledger(name, LedgerSettings(currency="USD"))
-        service.record(name, [buy("c0", "100000")])
+        service.record(name, [buy("b-c0", credits="100000", customer="c0")])
         step = events // 5
         for first in range(0, events, step):
             service.record(name, [use(f"u-{number}") for number in range(first, first + step)])

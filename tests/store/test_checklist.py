@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from projections.journals.checklist import Checklist, checklist
 from projections.journals.close import close_period
 from subledger.errors import UnmappedRole
 from subledger.periods import Period
+from tests.building import cloud_event, purchase
 from tests.charts import adopt_unchecked
-from tests.conftest import cloud_event
 
 JANUARY, FEBRUARY = Period.parse("2026-01"), Period.parse("2026-02")
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
@@ -23,11 +24,7 @@ LATER = datetime(2026, 6, 1, tzinfo=UTC)
 NewLedger = Callable[..., str]
 
 
-def buy(customer: str, currency: str = "USD", **data: Any) -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{customer}", "credits.purchased", customer, "2026-01-05T00:00:00Z",
-        block_id=f"b-{customer}", credits="100", price="50.00", currency=currency, **data,
-    )  # fmt: skip
+buy = partial(purchase, time="2026-01-05", credits="100", price="50.00")
 
 
 def looked(service: Subledger, ledger: str, period: Period = JANUARY, now: datetime = LATER) -> dict[str, Any]:
@@ -41,7 +38,7 @@ def states(service: Subledger, ledger: str, period: Period = JANUARY) -> dict[st
 
 def test_a_month_goes_from_open_to_closed_and_handed_over(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy("c1", expires_at="2026-01-20T00:00:00Z")])
+    service.record(ledger, [buy("b-c1", customer="c1", expires_at="2026-01-20T00:00:00Z")])
     before = looked(service, ledger)
     assert [name for name, step in before.items() if name and step.state == "open"] == [
         "expiries", "close", "journals", "files",
@@ -59,7 +56,7 @@ def test_a_month_goes_from_open_to_closed_and_handed_over(service: Subledger, ne
 
 def test_looking_changes_nothing(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy("c1", expires_at="2026-01-20T00:00:00Z")])
+    service.record(ledger, [buy("b-c1", customer="c1", expires_at="2026-01-20T00:00:00Z")])
     with service.view(ledger) as view:
         position = view.position
     assert {looked(service, ledger)[""].position for _ in range(3)} == {position}
@@ -70,7 +67,7 @@ def test_an_open_month_before_and_a_missing_rate_block(service: Subledger, new_l
     rate = cloud_event(
         "rate", "exchange_rate.set", None, "2026-01-05T00:00:00Z", base="EUR", quote="USD", rate="1.2", rate_source="x"
     )
-    service.record(ledger, [rate, buy("c1", "EUR")])
+    service.record(ledger, [rate, buy("b-c1", customer="c1", currency="EUR")])
     assert states(service, ledger)["exchange_rates"] == "done"
     found = looked(service, ledger, FEBRUARY)
     assert found["months_before"].state == "blocked"
@@ -80,7 +77,7 @@ def test_an_open_month_before_and_a_missing_rate_block(service: Subledger, new_l
 
 def test_what_has_no_account_is_named_and_keeps_the_month_open(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger(policy="contract_liability")
-    service.record(ledger, [buy("c1")])
+    service.record(ledger, [buy("b-c1", customer="c1")])
     rows = [
         {**row, "credit_kind": "promotional"} if row["role"] == "prepaid_liability" else row
         for row in mapping.default_mapping().rows
@@ -103,7 +100,7 @@ def test_what_has_no_account_is_named_and_keeps_the_month_open(service: Subledge
 def test_money_that_nobody_said_what_for_asks_for_attention(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     paid = cloud_event("p", "payment.received", "c1", "2026-01-06T00:00:00Z", amount="7.00", currency="USD")
-    service.record(ledger, [buy("c1"), paid])
+    service.record(ledger, [buy("b-c1", customer="c1"), paid])
     step = looked(service, ledger)["payments"]
     assert (step.state, step.evidence) == ("attention", {"unapplied": {"USD": "7.00"}})
     early = looked(service, ledger, now=datetime(2026, 1, 15, tzinfo=UTC))
@@ -114,16 +111,22 @@ def test_money_that_nobody_said_what_for_asks_for_attention(service: Subledger, 
 
 def test_what_expires_later_in_the_month_is_not_due_yet(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy("c1", expires_at="2026-01-20T00:00:00Z"), buy("c2", expires_at="2026-01-10T00:00:00Z")])
+    service.record(
+        ledger,
+        [
+            buy("b-c1", customer="c1", expires_at="2026-01-20T00:00:00Z"),
+            buy("b-c2", customer="c2", expires_at="2026-01-10T00:00:00Z"),
+        ],
+    )
     due = looked(service, ledger, now=datetime(2026, 1, 15, tzinfo=UTC))["expiries"]
     assert (due.evidence["due"], due.next) == (1, f"subledger expire --through 2026-01-15 --ledger {ledger}")
 
 
 def test_what_comes_after_the_journal_waits_for_the_next(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy("c1")])
+    service.record(ledger, [buy("b-c1", customer="c1")])
     exports.export(service.recorder, service.database, ledger, JANUARY, "json")
-    service.record(ledger, [buy("c2")])
+    service.record(ledger, [buy("b-c2", customer="c2")])
     step = looked(service, ledger)["journals"]
     assert (step.state, step.evidence["entries_wait"]) == ("open", True)
 

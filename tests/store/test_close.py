@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -41,8 +42,9 @@ from subledger.errors import (
 )
 from subledger.periods import Period
 from subledger.store.database import Database
+from tests.building import cloud_event, purchase, recorded, usage
 from tests.charts import adopt_unchecked
-from tests.conftest import NewLedger, cloud_event
+from tests.conftest import NewLedger
 from tests.store.tampering import LEDGER, differences, past_triggers
 
 JANUARY, FEBRUARY, MARCH, APRIL = (Period(2026, month) for month in (1, 2, 3, 4))
@@ -53,18 +55,10 @@ def ledger(new_ledger: NewLedger) -> str:
     return new_ledger()
 
 
-def record(service: Subledger, ledger: str, *documents: dict[str, Any]) -> None:
-    outcomes = service.record(ledger, list(documents))
-    assert [outcome.error for outcome in outcomes] == [None] * len(documents)
+buy = partial(purchase, customer="cust-1", time="2026-01-10", credits="1000", price="100.00")
 
 
-def purchase(block: str, time: str, price: str = "100.00", customer: str = "cust-1", **data: Any) -> dict[str, Any]:
-    data = {"block_id": block, "credits": "1000", "price": price, "currency": "USD"} | data
-    return cloud_event(f"buy-{block}", "credits.purchased", customer, time, **data)
-
-
-def usage(event_id: str, time: str, credits: str, customer: str = "cust-1", **data: Any) -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, time, credits=credits, **data)
+use = partial(usage, customer="cust-1")
 
 
 def journals(service: Subledger, ledger: str, period: Period) -> tuple[Journal, ...]:
@@ -95,7 +89,7 @@ def state(database: Database, ledger: str) -> tuple[date | None, int]:
 def test_periods_close_in_order_and_the_refusal_names_the_month_that_is_next(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z", expires_at="2026-02-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1", expires_at="2026-02-10T00:00:00Z"))
     with pytest.raises(PeriodOutOfOrder) as caught:
         close_period(service.recorder, ledger, FEBRUARY)
     assert caught.value.expected == "2026-01"
@@ -124,11 +118,11 @@ def test_closing_expires_what_ended_in_the_period_where_the_ledger_lives(
     service: Subledger, database: Database, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger(timezone="America/New_York")
-    record(
+    recorded(
         service,
         ledger,
-        purchase("in", "2026-01-10T00:00:00Z", expires_at="2026-02-01T04:59:59Z"),
-        purchase("at-the-end", "2026-01-10T00:00:00Z", expires_at="2026-02-01T05:00:00Z"),
+        buy("in", expires_at="2026-02-01T04:59:59Z"),
+        buy("at-the-end", expires_at="2026-02-01T05:00:00Z"),
     )
     assert close_period(service.recorder, ledger, JANUARY).expired == 1
     found = query(
@@ -152,9 +146,9 @@ def test_closing_expires_what_ended_in_the_period_where_the_ledger_lives(
 def test_a_late_fact_keeps_its_effective_date_and_gets_the_first_open_day(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     close_period(service.recorder, ledger, JANUARY)
-    record(service, ledger, usage("late", "2026-01-20T00:00:00Z", "10"))
+    recorded(service, ledger, use("late", "10", time="2026-01-20T00:00:00Z"))
     assert query(
         database,
         "SELECT effective_date::text, accounting_date::text, cut FROM entries "
@@ -166,7 +160,7 @@ def test_a_late_fact_keeps_its_effective_date_and_gets_the_first_open_day(
 def test_reopening_a_period_reopens_the_later_ones_and_each_closes_again(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     for period in (JANUARY, FEBRUARY, MARCH):
         close_period(service.recorder, ledger, period)
     with pytest.raises(PeriodNotClosed):
@@ -178,7 +172,7 @@ def test_reopening_a_period_reopens_the_later_ones_and_each_closes_again(
         assert [(str(p.period), p.state, p.reason) for p in periods(connection, ledger)] == [
             ("2026-01", "closed", None), ("2026-02", "open", "a correction"), ("2026-03", "open", "a correction"),
         ]  # fmt: skip
-    record(service, ledger, usage("late", "2026-02-20T00:00:00Z", "10"))
+    recorded(service, ledger, use("late", "10", time="2026-02-20T00:00:00Z"))
     with database.read() as connection:
         assert [(str(p.period), p.state) for p in periods(connection, ledger)] == [
             ("2026-01", "closed"), ("2026-02", "open"), ("2026-03", "open"),
@@ -201,7 +195,7 @@ def test_reopening_a_period_reopens_the_later_ones_and_each_closes_again(
 def test_a_closed_period_has_one_journal_and_asking_again_makes_none(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"), usage("u1", "2026-01-11T00:00:00Z", "250"))
+    recorded(service, ledger, buy("b1"), use("u1", "250", time="2026-01-11T00:00:00Z"))
     close_period(service.recorder, ledger, JANUARY)
     (journal,) = journals(service, ledger, JANUARY)
     assert (journal.number, journal.from_cut, journal.to_cut, journal.mapping) == (1, 0, 1, 1)
@@ -225,12 +219,14 @@ def test_a_closed_period_has_one_journal_and_asking_again_makes_none(
 def test_a_journal_of_an_open_period_takes_a_cut_and_the_rest_is_its_adjustment(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     (first,) = journals(service, ledger, JANUARY)
     assert (first.from_cut, first.to_cut, state(database, ledger)[1]) == (0, 1, 2)
     assert journals(service, ledger, JANUARY) == (first,)  # nothing new: no cut
     assert state(database, ledger)[1] == 2
-    record(service, ledger, usage("u1", "2026-01-20T00:00:00Z", "100"), usage("u2", "2026-02-02T00:00:00Z", "50"))
+    recorded(
+        service, ledger, use("u1", "100", time="2026-01-20T00:00:00Z"), use("u2", "50", time="2026-02-02T00:00:00Z")
+    )
     close_period(service.recorder, ledger, JANUARY)
     again, adjustment = journals(service, ledger, JANUARY)
     assert again == first
@@ -238,7 +234,7 @@ def test_a_journal_of_an_open_period_takes_a_cut_and_the_rest_is_its_adjustment(
     assert sums(adjustment)["usage_revenue", "credit"] == 1000
     assert adjustment.posting_date == date(2026, 1, 31)
     reopen_period(service.recorder, ledger, JANUARY, "one more")
-    record(service, ledger, usage("u3", "2026-01-30T00:00:00Z", "1"))
+    recorded(service, ledger, use("u3", "1", time="2026-01-30T00:00:00Z"))
     close_period(service.recorder, ledger, JANUARY)
     assert [(j.number, j.from_cut, j.to_cut) for j in journals(service, ledger, JANUARY)] == [
         (1, 0, 1), (2, 1, 2), (3, 2, 3),
@@ -252,7 +248,7 @@ def test_a_month_without_entries_has_one_empty_journal_and_cuts_nothing(
         (journal,) = journals(service, ledger, JANUARY)
         assert (journal.lines, journal.from_cut, journal.to_cut) == ((), 0, 0)
     assert state(database, ledger)[1] == 1
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     assert [len(j.lines) for j in journals(service, ledger, JANUARY)] == [0, 6]
     close_period(service.recorder, ledger, JANUARY)
     close_period(service.recorder, ledger, FEBRUARY)
@@ -260,11 +256,11 @@ def test_a_month_without_entries_has_one_empty_journal_and_cuts_nothing(
 
 
 def test_mirrored_entries_are_not_netted(service: Subledger, ledger: str) -> None:
-    record(
+    recorded(
         service,
         ledger,
-        purchase("b1", "2026-01-10T00:00:00Z"),
-        usage("u1", "2026-01-11T00:00:00Z", "100"),
+        buy("b1"),
+        use("u1", "100", time="2026-01-11T00:00:00Z"),
         cloud_event("r1", "consumption.reversed", "cust-1", "2026-01-12T00:00:00Z")
         | {"data": {"event_id": "u1", "credits": "40", "reason": "counted twice"}},
     )
@@ -275,11 +271,11 @@ def test_mirrored_entries_are_not_netted(service: Subledger, ledger: str) -> Non
 
 def _a_quarter(service: Subledger, ledger: str) -> None:
     """Three months with late facts, a reopening and interim exports."""
-    record(
+    recorded(
         service,
         ledger,
-        purchase("b1", "2026-01-10T00:00:00Z", expires_at="2026-02-15T00:00:00Z", tax="7.00"),
-        purchase("b2", "2026-01-11T00:00:00Z", "33.33", customer="cust-2"),
+        buy("b1", expires_at="2026-02-15T00:00:00Z", tax="7.00"),
+        buy("b2", time="2026-01-11T00:00:00Z", price="33.33", customer="cust-2"),
         cloud_event(
             "g1", "credits.granted", "cust-2", "2026-01-12T00:00:00Z", block_id="g1", credits="5",
             reason="promotional",
@@ -288,22 +284,22 @@ def _a_quarter(service: Subledger, ledger: str) -> None:
             "p1", "payment.received", "cust-1", "2026-01-20T00:00:00Z", amount="107.00", currency="USD",
             block_id="b1", processor="stripe", fee="3.40",
         ),
-        usage("u1", "2026-01-21T00:00:00Z", "333"),
-        usage("u2", "2026-01-22T00:00:00Z", "7", customer="cust-2", product="api"),
+        use("u1", "333", time="2026-01-21T00:00:00Z"),
+        use("u2", "7", time="2026-01-22T00:00:00Z", customer="cust-2", product="api"),
     )  # fmt: skip
     journals(service, ledger, JANUARY)
-    record(service, ledger, usage("u3", "2026-01-23T00:00:00Z", "1"), usage("u4", "2026-02-01T00:00:00Z", "2"))
+    recorded(service, ledger, use("u3", "1", time="2026-01-23T00:00:00Z"), use("u4", "2", time="2026-02-01T00:00:00Z"))
     close_period(service.recorder, ledger, JANUARY)
     journals(service, ledger, JANUARY)
-    record(
+    recorded(
         service,
         ledger,
-        usage("u5", "2026-01-30T00:00:00Z", "3"),
+        use("u5", "3", time="2026-01-30T00:00:00Z"),
         cloud_event("v1", "purchase.voided", "cust-2", "2026-02-20T00:00:00Z", block_id="b2", reason="returned"),
     )
     close_period(service.recorder, ledger, FEBRUARY)
     reopen_period(service.recorder, ledger, JANUARY, "late invoice")
-    record(service, ledger, purchase("b3", "2026-01-31T00:00:00Z", "9.99", customer="cust-3"))
+    recorded(service, ledger, buy("b3", time="2026-01-31T00:00:00Z", price="9.99", customer="cust-3"))
     for period in (JANUARY, FEBRUARY, MARCH):
         close_period(service.recorder, ledger, period)
 
@@ -366,7 +362,7 @@ def test_the_entries_behind_a_line_add_up_to_it(service: Subledger, database: Da
 
 
 def test_two_callers_at_once_make_one_journal(service: Subledger, database: Database, ledger: str) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     others = [Subledger(database).recorder, service.recorder]
     results: list[tuple[Journal, ...]] = []
     threads = [
@@ -388,17 +384,17 @@ def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
 ) -> None:
     of_euros = Mapping.from_rows({**row, "currency": "EUR"} for row in default_mapping().rows)
     adopt_unchecked(service.recorder, ledger, of_euros)
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     with pytest.raises(UnmappedRole):
         journals(service, ledger, JANUARY)
     with database.read() as connection:
         assert journals_of(connection, ledger, JANUARY) == ()
     assert state(database, ledger)[1] == 1
-    record(service, ledger, usage("u1", "2026-01-11T00:00:00Z", "1"))  # the writer goes on
+    recorded(service, ledger, use("u1", "1", time="2026-01-11T00:00:00Z"))  # the writer goes on
 
 
 def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledger: str) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     before = journals(service, ledger, JANUARY)
     credited = {line.role for line in before[0].lines if line.side is Side.CREDIT}
     adopt_mapping(
@@ -407,7 +403,7 @@ def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledge
             {"role": role.name, "account": "9999" if role.name in credited else "9998"} for role in ROLES
         ),
     )  # fmt: skip
-    record(service, ledger, usage("u1", "2026-01-11T00:00:00Z", "100"))
+    recorded(service, ledger, use("u1", "100", time="2026-01-11T00:00:00Z"))
     first, second = journals(service, ledger, JANUARY)
     assert (first,) == before
     assert {line.account.number for line in second.lines} == {"9999", "9998"}
@@ -448,7 +444,7 @@ def test_a_quarter_closes_under_every_policy(
 def test_books_that_do_not_hold_are_not_closed(
     service: Subledger, database: Database, owner_url: str, ledger: str, tamper: str, says: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"), usage("u1", "2026-01-11T00:00:00Z", "100"))
+    recorded(service, ledger, buy("b1"), use("u1", "100", time="2026-01-11T00:00:00Z"))
     with psycopg.connect(owner_url) as connection:
         connection.execute(tamper.encode(), (ledger,))
     with pytest.raises(IntegrityFault, match=says):
@@ -481,7 +477,7 @@ def test_a_month_is_closed_and_handed_over_without_reading_one_of_its_entries(ow
 def test_an_expiry_that_is_refused_keeps_the_period_open(
     service: Subledger, database: Database, ledger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z", expires_at="2026-01-20T00:00:00Z"))
+    recorded(service, ledger, buy("b1", expires_at="2026-01-20T00:00:00Z"))
     monkeypatch.setattr(closing, "_LATE_EXPIRIES", 0)
     monkeypatch.setattr(service.recorder, "sweep", lambda *_: 0)
     with pytest.raises(IntegrityFault, match="an expiry of 2026-01"):
@@ -492,7 +488,7 @@ def test_an_expiry_that_is_refused_keeps_the_period_open(
 def test_a_journal_that_was_changed_is_refused(
     service: Subledger, database: Database, ledger: str, owner_url: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     (journal,) = journals(service, ledger, JANUARY)
     with pytest.raises(IntegrityFault, match="out of balance by 10000 minor units of USD"):
         check_balanced(journal.lines[:-1])
@@ -515,8 +511,8 @@ def test_asking_again_gives_the_same_export_and_the_same_bytes(
     _a_quarter(service, ledger)
     first = export(service.recorder, database, ledger, JANUARY, format, detail=detail)
     contents = [b"".join(content_of(database, one)) for one in first]
-    record(
-        service, ledger, usage("u9", "2026-01-31T00:00:00Z", "3", customer="cust-3")
+    recorded(
+        service, ledger, use("u9", "3", time="2026-01-31T00:00:00Z", customer="cust-3")
     )  # goes into April: no change to January
     again = export(service.recorder, database, ledger, JANUARY, format, detail=detail)
     assert again == first
@@ -539,7 +535,7 @@ def test_asking_again_gives_the_same_export_and_the_same_bytes(
 def test_an_unknown_format_or_a_detail_that_it_has_not_is_told_before_anything_is_cut(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     with pytest.raises(UnknownFormat):
         export(service.recorder, database, ledger, JANUARY, "pdf")
     with pytest.raises(NotSupportedYet):
@@ -553,7 +549,7 @@ def test_an_unknown_format_or_a_detail_that_it_has_not_is_told_before_anything_i
 def test_an_export_that_is_not_what_was_handed_over_is_refused(
     service: Subledger, database: Database, ledger: str, owner_url: str, detail: bool
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     (one,) = export(service.recorder, database, ledger, JANUARY, "hledger", detail=detail)
     changed = "content_hash = 'x'" if detail else "content = content || '\\x20'"
     with past_triggers(owner_url, "journal_exports") as connection:
@@ -567,7 +563,7 @@ def test_an_export_that_is_not_what_was_handed_over_is_refused(
 def test_the_database_keeps_a_second_journal_of_the_same_number_out(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    record(service, ledger, purchase("b1", "2026-01-10T00:00:00Z"))
+    recorded(service, ledger, buy("b1"))
     journals(service, ledger, JANUARY)
     with pytest.raises(psycopg.errors.UniqueViolation), database.write() as connection:
         connection.execute(

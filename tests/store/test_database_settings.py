@@ -18,7 +18,7 @@ from subledger.store.checkpoints import Signed, keep_signed
 from subledger.store.database import SESSION, Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.migrate import is_current
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 
 OTHERS = {

@@ -11,7 +11,8 @@ from projections import integrity
 from subledger import references
 from subledger.store import memory
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 MONEY = {"amount": "1.00", "currency": "USD"}
 

@@ -19,7 +19,8 @@ from projections.integrity import verify
 from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.store.slow_link import slow_link
 
 SIZE = 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ from subledger.errors import InTheFuture, InvalidValue, PeriodNotOver
 from subledger.events import format_time
 from subledger.ledger import LedgerState, check_may_close
 from subledger.periods import Period, time_zone
-from subledger.store.batch import Outcome
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event, purchase, recorded, usage
+from tests.conftest import NewLedger
 
 NOW = datetime(2026, 11, 30, 9, tzinfo=UTC)
 """The day of the findings, as a sandbox's clock shows it; on a real ledger times are told from the real now."""
@@ -32,21 +33,7 @@ def ledger(new_ledger: NewLedger) -> str:
     return new_ledger(sandbox=True, clock=NOW, policy=PLAIN)
 
 
-def buy(block: str, time: str, **data: Any) -> dict[str, Any]:
-    data = {"block_id": block, "credits": "100", "price": "100.00", "currency": "USD", **data}
-    return cloud_event(f"buy-{block}", "credits.purchased", "ann", time, **data)
-
-
-def use(name: str, time: str, credits: str) -> dict[str, Any]:
-    return cloud_event(name, "credits.consumed", "ann", time, credits=credits)
-
-
-def record(service: Subledger, ledger: str, *documents: dict[str, Any]) -> list[Outcome]:
-    return service.record(ledger, list(documents))
-
-
-def recorded(service: Subledger, ledger: str, *documents: dict[str, Any]) -> None:
-    assert [outcome.error for outcome in record(service, ledger, *documents)] == [None] * len(documents)
+buy = partial(purchase, credits="100", price="100.00")
 
 
 def balance(service: Subledger, ledger: str, account: str, day: str) -> int:
@@ -63,18 +50,18 @@ def test_a_month_that_is_not_over_is_not_closed_and_destroys_no_credits(
     month: str, service: Subledger, ledger: str
 ) -> None:
     """A: D2 and U8. Credits valid to June 2027 were broken by closing months that had not begun."""
-    recorded(service, ledger, buy("A", "2026-11-10T00:00:00Z", expires_at="2027-06-15T00:00:00Z"))
+    recorded(service, ledger, buy("A", time="2026-11-10T00:00:00Z", expires_at="2027-06-15T00:00:00Z"))
     with pytest.raises(PeriodNotOver) as refused:
         close_period(service.recorder, ledger, Period.parse(month))
     assert (refused.value.field, refused.value.found, refused.value.retryable) == ("period", month, True)
     assert "2026-11-30T09:00:00Z" in refused.value.message
-    recorded(service, ledger, use("today", "2026-11-30T08:00:00Z", "50"))
+    recorded(service, ledger, usage("today", "50", time="2026-11-30T08:00:00Z"))
     assert balance(service, ledger, "usage_revenue", "2026-11-30") == 50_00
     assert balance(service, ledger, "prepaid_liability", "2026-12-31") == 50_00
 
 
 def test_the_same_month_is_closed_once_it_is_over(service: Subledger, ledger: str) -> None:
-    recorded(service, ledger, buy("A", "2026-11-10T00:00:00Z"))
+    recorded(service, ledger, buy("A", time="2026-11-10T00:00:00Z"))
     november = Period(2026, 11)
     set_clock(service.recorder, ledger, november.end(time_zone("UTC")) - timedelta(microseconds=1))
     with pytest.raises(PeriodNotOver) as refused:
@@ -87,19 +74,19 @@ def test_the_same_month_is_closed_once_it_is_over(service: Subledger, ledger: st
 @pytest.mark.parametrize("through", ["2026-12-01", "2027-12-31", "2062-11-30"])
 def test_a_sweep_beyond_today_is_refused_and_live_credits_stay(through: str, service: Subledger, ledger: str) -> None:
     """A: D2 and U1. `expire --through 2062-11-30`, a typo, broke credits that were valid for another year."""
-    recorded(service, ledger, buy("A", "2026-11-01T00:00:00Z", expires_at="2027-11-01T00:00:00Z"))
+    recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z", expires_at="2027-11-01T00:00:00Z"))
     with pytest.raises(InTheFuture) as refused:
         service.expire(ledger, date.fromisoformat(through))
     assert (refused.value.field, refused.value.found, refused.value.expected) == (
         "through", through, "2026-11-30 or earlier",
     )  # fmt: skip
-    recorded(service, ledger, use("today", "2026-11-30T08:00:00Z", "10"))
+    recorded(service, ledger, usage("today", "10", time="2026-11-30T08:00:00Z"))
 
 
 def test_a_sweep_through_today_records_what_has_expired_by_now_and_no_more(service: Subledger, ledger: str) -> None:
     moments = {"past": NOW - timedelta(hours=1), "now": NOW, "later": NOW + timedelta(microseconds=1)}
     for name, moment in moments.items():
-        recorded(service, ledger, buy(name, "2026-11-01T00:00:00Z", expires_at=format_time(moment)))
+        recorded(service, ledger, buy(name, time="2026-11-01T00:00:00Z", expires_at=format_time(moment)))
     assert service.expire(ledger, date(2026, 11, 30)) == 2
     with service.view(ledger) as view:
         found, _ = blocks.customer_blocks(view, "ann", after="", limit=10)
@@ -112,27 +99,28 @@ def test_a_correction_a_year_ahead_is_refused_and_later_usage_is_revenue_of_its_
     service: Subledger, ledger: str
 ) -> None:
     """A: D2b. One correction with a clock off by a year dated every later draw of the block into that year."""
-    recorded(service, ledger, buy("A", "2026-01-10T00:00:00Z"), use("u1", "2026-01-20T00:00:00Z", "10"))
+    recorded(service, ledger, buy("A", time="2026-01-10T00:00:00Z"), usage("u1", "10", time="2026-01-20T00:00:00Z"))
     wrong = cloud_event(
         "r", "consumption.reversed", "ann", "2027-11-25T00:00:00Z", event_id="u1", credits="1", reason="x"
     )
-    [outcome] = record(service, ledger, wrong)
+    [outcome] = service.record(ledger, [wrong])
     assert isinstance(outcome.error, InTheFuture)
-    recorded(service, ledger, use("u2", "2026-02-12T00:00:00Z", "50"))
+    recorded(service, ledger, usage("u2", "50", time="2026-02-12T00:00:00Z"))
     assert balance(service, ledger, "usage_revenue", "2026-02-28") == 60_00
 
 
 def test_one_wrong_year_does_not_poison_a_block(service: Subledger, ledger: str) -> None:
     """U2. Usage dated 2062 was recorded and taken back; from then on the block's revenue was of 2062."""
-    recorded(service, ledger, buy("A", "2026-11-01T00:00:00Z"))
-    [wrong, taken_back] = record(
-        service, ledger, use("u1", "2062-11-02T00:00:00Z", "10"),
+    recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z"))
+    documents = [
+        usage("u1", "10", time="2062-11-02T00:00:00Z"),
         cloud_event("r", "consumption.reversed", "ann", "2026-11-04T00:00:00Z", event_id="u1", reason="typo"),
-    )  # fmt: skip
+    ]  # fmt: skip
+    [wrong, taken_back] = service.record(ledger, documents)
     assert isinstance(wrong.error, InTheFuture)
     assert taken_back.error is not None
     assert taken_back.error.code == "unknown_original"
-    recorded(service, ledger, use("u2", "2026-11-04T00:00:00Z", "10"))
+    recorded(service, ledger, usage("u2", "10", time="2026-11-04T00:00:00Z"))
     assert balance(service, ledger, "usage_revenue", "2026-11-30") == 10_00
     with service.database.read() as connection:
         assert [str(state.period) for state in periods(connection, ledger)] == ["2026-11"]
@@ -155,14 +143,14 @@ def test_one_wrong_year_does_not_poison_a_block(service: Subledger, ledger: str)
 def test_whatever_the_type_its_time_is_not_in_the_future(
     type: str, customer: str | None, data: dict[str, Any], service: Subledger, ledger: str
 ) -> None:
-    recorded(service, ledger, buy("A", "2026-11-01T00:00:00Z", expires_at="2026-12-24T00:00:00Z"))
-    [outcome] = record(service, ledger, cloud_event("x", type, customer, "2026-12-24T00:00:00Z", **data))
+    recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z", expires_at="2026-12-24T00:00:00Z"))
+    [outcome] = service.record(ledger, [cloud_event("x", type, customer, "2026-12-24T00:00:00Z", **data)])
     assert isinstance(outcome.error, InTheFuture), outcome
 
 
 def test_what_a_purchase_says_of_the_future_is_no_slip(service: Subledger, ledger: str) -> None:
     times = {"starts_at": "2027-01-01T00:00:00Z", "expires_at": "2028-01-01T00:00:00Z"}
-    recorded(service, ledger, buy("A", "2026-11-30T00:00:00Z", **times))
+    recorded(service, ledger, buy("A", time="2026-11-30T00:00:00Z", **times))
 
 
 @pytest.mark.parametrize("month", ["2026-12", "2027-01", "2062-11"])
@@ -177,7 +165,7 @@ def test_no_journal_is_made_of_a_month_that_has_not_begun(month: str, service: S
 def test_a_current_or_past_month_is_exported_with_or_without_entries(
     month: str, service: Subledger, ledger: str
 ) -> None:
-    recorded(service, ledger, buy("A", "2026-11-10T00:00:00Z"))
+    recorded(service, ledger, buy("A", time="2026-11-10T00:00:00Z"))
     assert len(export(service.recorder, service.database, ledger, Period.parse(month), "csv")) == 1
 
 
@@ -196,15 +184,15 @@ def test_an_event_lies_at_most_the_tolerance_ahead(
     tolerance: str, ahead: timedelta, taken: bool, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger(sandbox=True, clock=NOW, future_tolerance=tolerance)
-    [outcome] = record(service, ledger, buy("A", format_time(NOW + ahead)))
+    [outcome] = service.record(ledger, [buy("A", time=format_time(NOW + ahead))])
     assert (outcome.error is None) is taken, outcome
 
 
 def test_what_is_refused_says_now_and_the_limit_and_is_taken_when_its_time_has_come(
     service: Subledger, ledger: str
 ) -> None:
-    document = buy("A", "2026-12-05T00:00:00Z")
-    [outcome] = record(service, ledger, document)
+    document = buy("A", time="2026-12-05T00:00:00Z")
+    [outcome] = service.record(ledger, [document])
     error = outcome.error
     assert isinstance(error, InTheFuture)
     assert error.as_document() | {"detail": ""} == {
@@ -217,8 +205,8 @@ def test_what_is_refused_says_now_and_the_limit_and_is_taken_when_its_time_has_c
 
 
 def test_the_tolerance_is_a_setting_that_changes_for_what_comes_later(service: Subledger, ledger: str) -> None:
-    document = buy("A", format_time(NOW + timedelta(days=3)))
-    assert record(service, ledger, document)[0].error is not None
+    document = buy("A", time=format_time(NOW + timedelta(days=3)))
+    assert service.record(ledger, [document])[0].error is not None
     assert service.configure_ledger(ledger, SettingsChange(future_tolerance="3d"))
     assert not service.configure_ledger(ledger, SettingsChange(future_tolerance="3d"))
     recorded(service, ledger, document)
@@ -234,10 +222,10 @@ def test_a_tolerance_is_a_duration_of_at_most_a_month(text: str, service: Subled
 def test_usage_of_the_future_is_refused_without_the_lock_too(service: Subledger, new_ledger: NewLedger) -> None:
     """A writer alone decides a known customer's usage without the lock: the same rule holds there."""
     ledger = new_ledger(sandbox=True, clock=NOW)
-    recorded(service, ledger, buy("A", "2026-11-01T00:00:00Z"))
+    recorded(service, ledger, buy("A", time="2026-11-01T00:00:00Z"))
     for number in range(3):
-        recorded(service, ledger, use(f"u{number}", "2026-11-02T00:00:00Z", "1"))
-        [outcome] = record(service, ledger, use(f"future-{number}", "2027-11-02T00:00:00Z", "1"))
+        recorded(service, ledger, usage(f"u{number}", "1", time="2026-11-02T00:00:00Z"))
+        [outcome] = service.record(ledger, [usage(f"future-{number}", "1", time="2027-11-02T00:00:00Z")])
         assert isinstance(outcome.error, InTheFuture)
 
 
@@ -252,7 +240,7 @@ def test_no_recorded_event_is_later_than_its_recording_and_the_tolerance(
     """Of a real ledger, on any day: times are told from the real now."""
     ledger, start = new_ledger(), datetime.now(UTC)
     documents = [
-        buy(f"b{number}", format_time(start + timedelta(seconds=offset))) for number, offset in enumerate(offsets)
+        buy(f"b{number}", time=format_time(start + timedelta(seconds=offset))) for number, offset in enumerate(offsets)
     ]
     outcomes = service.record(ledger, documents)
     for offset, outcome in zip(offsets, outcomes, strict=True):
@@ -305,7 +293,7 @@ def test_a_sweep_expires_no_block_before_its_expiry(
     ledger = new_ledger(sandbox=True, clock=NOW)
     hours = dict(enumerate(expiries))
     for number, hour in hours.items():
-        recorded(service, ledger, buy(f"b{number}", "2026-11-01T00:00:00Z", expires_at=_after(hour)))
+        recorded(service, ledger, buy(f"b{number}", time="2026-11-01T00:00:00Z", expires_at=_after(hour)))
     for clock in clocks:
         set_clock(service.recorder, ledger, NOW + timedelta(hours=clock))
         service.expire(ledger, (NOW + timedelta(hours=clock) + timedelta(hours=days)).date())

@@ -33,7 +33,8 @@ from subledger.store.batch import Outcome
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.store.holding import Callers, fund, held, until, use
 
 Limited = Callable[..., Subledger]

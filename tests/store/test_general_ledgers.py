@@ -25,7 +25,7 @@ from projections.journals.postings import Limits, Posting, postings_of
 from projections.journals.summary import Journal, ensure_journals, journals_of
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, UnknownExport, UnknownTarget
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.laws.test_judges import MONTHS, World
 from tests.store.walked import record_months
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,7 +19,8 @@ from subledger.store.database import Database
 from subledger.store.given import Gifts, _Window
 from subledger.store.ledgers import ledger_head
 from subledger.store.tables import GIVING
-from tests.conftest import NewLedger, cloud_event
+from tests.building import grant, purchase, usage
+from tests.conftest import NewLedger
 
 LIMITS = {"grant_credits_above": "1000", "grants_within": "1d"}
 READ = """
@@ -47,18 +49,13 @@ MANY = (
 )
 
 
-def buy(id: str, customer: str = "cust", **data: Any) -> dict[str, Any]:
-    good = {"block_id": id, "credits": "5", "price": "5.00", "currency": "USD", **data}
-    return cloud_event(id, "credits.purchased", customer, "2026-01-10T12:00:00Z", **good)
+buy = partial(purchase, customer="cust", time="2026-01-10T12:00:00Z", credits="5")
 
 
-def grant(id: str, credits: str = "5", customer: str = "cust") -> dict[str, Any]:
-    data = {"block_id": id, "credits": credits, "reason": "promotional"}
-    return cloud_event(id, "credits.granted", customer, "2026-01-10T12:00:00Z", **data)
+give = partial(grant, customer="cust")
 
 
-def use(id: str) -> dict[str, Any]:
-    return cloud_event(id, "credits.consumed", "cust", "2026-01-20T12:00:00Z", credits="0.001")
+use = partial(usage, credits="0.001", customer="cust")
 
 
 def test_the_condition_of_the_index_names_the_types_that_can_give() -> None:
@@ -71,7 +68,7 @@ def test_however_much_others_bought_only_the_events_of_a_customer_are_read_and_o
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
     customers = ["cust", "eve"]
-    service.record("acme", [buy(f"buy-{name}-{n}", name) for name in customers for n in range(5)] + [grant("gift")])
+    service.record("acme", [buy(f"{name}-{n}", customer=name) for name in customers for n in range(5)] + [give("gift")])
     with database.read() as connection:
         head = ledger_head(connection, "acme")
 
@@ -127,13 +124,13 @@ def test_what_a_writer_remembers_of_gifts_is_what_the_log_has(service: Subledger
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
     first, second = Subledger(database), Subledger(database)
     batches: list[tuple[Subledger, list[dict[str, Any]], list[str]]] = [
-        (first, [grant("1", "300"), buy("2", bonus_credits="100"), grant("3", "700")], ["recorded"] * 2 + ["waiting"]),
-        (first, [buy("4"), grant("5", "300")], ["recorded"] * 2),
-        (second, [grant("6", "100"), use("7")], ["recorded"] * 2),
-        (first, [grant("8", "201")], ["waiting"]),
-        (first, [grant("9", "200"), grant("10", "1")], ["recorded", "waiting"]),
-        (second, [grant("9", "200")], ["duplicate"]),
-        (second, [grant("11", "1")], ["waiting"]),
+        (first, [give("1", "300"), buy("2", bonus_credits="100"), give("3", "700")], ["recorded"] * 2 + ["waiting"]),
+        (first, [buy("4"), give("5", "300")], ["recorded"] * 2),
+        (second, [give("6", "100"), use("7")], ["recorded"] * 2),
+        (first, [give("8", "201")], ["waiting"]),
+        (first, [give("9", "200"), give("10", "1")], ["recorded", "waiting"]),
+        (second, [give("9", "200")], ["duplicate"]),
+        (second, [give("11", "1")], ["waiting"]),
     ]
     for writer, events, expected in batches:
         assert [outcome.status for outcome in writer.record(ledger, events, by="ann")] == expected
@@ -143,7 +140,7 @@ def test_what_a_writer_remembers_of_gifts_is_what_the_log_has(service: Subledger
         else:
             assert memory.gifts.of("cust") == _by_the_log(service, ledger)
     second.configure_ledger(ledger, SettingsChange(approvals={"credit_prices": {"credit": "0.01"}}))
-    assert [outcome.status for outcome in second.record(ledger, [grant("12", "1")], by="ann")] == ["waiting"]
+    assert [outcome.status for outcome in second.record(ledger, [give("12", "1")], by="ann")] == ["waiting"]
     found = second.recorder._memories[ledger].gifts.of("cust")
     assert found == _by_the_log(service, ledger)
     assert found == Given(credits=Decimal(1000), value=Decimal(9)), "measured by the new prices"
@@ -152,11 +149,11 @@ def test_what_a_writer_remembers_of_gifts_is_what_the_log_has(service: Subledger
 def test_gifts_from_between_two_settings_count_when_the_first_one_is_back(service: Subledger) -> None:
     ledger = "gifts-between"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals.model_validate(LIMITS)))
-    assert [outcome.status for outcome in service.record(ledger, [grant("1", "500")], by="ann")] == ["recorded"]
+    assert [outcome.status for outcome in service.record(ledger, [give("1", "500")], by="ann")] == ["recorded"]
     service.configure_ledger(ledger, SettingsChange(approvals=dict.fromkeys(LIMITS)))
-    assert [outcome.status for outcome in service.record(ledger, [grant("2", "500")], by="ann")] == ["recorded"]
+    assert [outcome.status for outcome in service.record(ledger, [give("2", "500")], by="ann")] == ["recorded"]
     service.configure_ledger(ledger, SettingsChange(approvals=LIMITS))
-    assert [outcome.status for outcome in service.record(ledger, [grant("3", "1")], by="ann")] == ["waiting"]
+    assert [outcome.status for outcome in service.record(ledger, [give("3", "1")], by="ann")] == ["waiting"]
 
 
 @pytest.mark.parametrize("places", [0, 9])

@@ -35,7 +35,8 @@ from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
 from subledger.store import batch
 from subledger.wallet import Decision, Movement, Wallet
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, grant
 from tests.store.walked import record_walk

@@ -20,7 +20,8 @@ from projections.rebuild import rebuild
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.periods import Period
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.store.tampering import LEDGER, all_of, differences, dump, grant, history, tamper
 
 DAMAGES = [

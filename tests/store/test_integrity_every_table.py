@@ -26,7 +26,7 @@ from projections.snapshots import keep_more
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY, COUNTED, metadata, sealed_tables
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 from tests.store.tampering import LEDGER, differences
 from tests.store.test_integrity_any_column import COLUMNS as OF_THE_LOG

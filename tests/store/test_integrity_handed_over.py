@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -19,8 +20,9 @@ from subledger.errors import IntegrityFault
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
 from subledger.store.tables import HANDED_OVER
+from tests.building import cloud_event, purchase
 from tests.charts import another_chart
-from tests.conftest import NewLedger, cloud_event
+from tests.conftest import NewLedger
 from tests.store.tampering import LEDGER, differences, past_triggers
 
 JANUARY, FEBRUARY = Period(2026, 1), Period(2026, 2)
@@ -31,7 +33,7 @@ def handed_over(own: tuple[Subledger, str]) -> tuple[Subledger, str]:
     """Two journals of an open month and one of a closed one, in two formats."""
     service, url = own
     for block in ("late-1", "late-2"):
-        service.record(LEDGER, [_bought(block, "c1", "2026-02-27")])
+        service.record(LEDGER, [buy(block, customer="c1", time="2026-02-27")])
         export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
     for format in ("csv", "beancount"):
         export(service.recorder, service.database, LEDGER, JANUARY, format)
@@ -40,11 +42,7 @@ def handed_over(own: tuple[Subledger, str]) -> tuple[Subledger, str]:
     return service, url
 
 
-def _bought(block: str, customer: str, day: str) -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", customer, f"{day}T00:00:00Z", block_id=block, credits="3", price="9.99",
-        currency="USD",
-    )  # fmt: skip
+buy = partial(purchase, credits="3", price="9.99")
 
 
 def _change(url: str, statement: str) -> None:
@@ -285,7 +283,7 @@ def allowed(service: Subledger, new_ledger: NewLedger) -> tuple[str, str]:
     ledger = new_ledger() + "-allowed"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(voids=True)))
     for block in ("b1", "b2", "b3"):
-        service.record(ledger, [_bought(block, "c", "2026-01-05")])
+        service.record(ledger, [buy(block, customer="c", time="2026-01-05")])
     first, second, _ = (_asked(service, ledger, f"void-{block}", block) for block in ("b1", "b2", "b3"))
     service.recorder.decide_approval(ledger, first, by="bob", allow=True, note="seen")
     service.recorder.decide_approval(ledger, second, by="bob", allow=False)
@@ -392,7 +390,7 @@ def test_a_journal_of_an_open_month_is_missed_by_the_log_itself(handed_over: tup
     found = differences(service)
     assert [(d.check, d.subject) for d in found] == [("journals", "2026-02")] * 2
     assert found[0].message == "2026-02 was exported through cut 2, as the log says, and no journal of it ends there"
-    service.record(LEDGER, [_bought("late-3", "c1", "2026-02-27")])
+    service.record(LEDGER, [buy("late-3", customer="c1", time="2026-02-27")])
     export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
     assert [d.subject for d in differences(service)] == ["2026-02"] * 2, "another journal is not those that are gone"
 

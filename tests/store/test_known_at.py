@@ -21,7 +21,8 @@ from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
-from tests.conftest import FAR, NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import FAR, NewLedger
 
 DAYS: Final = (date(2026, 1, 31), date(2026, 7, 1))
 

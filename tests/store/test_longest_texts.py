@@ -12,7 +12,8 @@ from projections.journals.exports import export
 from projections.snapshots import keep_more
 from subledger.event_data import MAX_ID, MAX_NAME
 from subledger.periods import Period
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 RANDOM = random.Random(1)
 

@@ -21,7 +21,8 @@ from subledger.accounts import ROLES, AccountClass
 from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
 from subledger.periods import Period
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 
 HEADER = ",".join(FIXED_COLUMNS)
 

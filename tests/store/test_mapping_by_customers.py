@@ -37,8 +37,8 @@ from projections.journals.summary import Journal, ensure_journals, journals_of
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault, UnmappedRole
 from subledger.periods import Period
+from tests.building import cloud_event
 from tests.charts import adopt_unchecked
-from tests.conftest import cloud_event
 from tests.laws.test_judges import MONTHS
 from tests.store.tampering import past_triggers
 from tests.store.test_checklist import LATER

@@ -18,7 +18,7 @@ import pytest
 from api.service import Subledger
 from projections.monitors import Notified, Report, check, notices, notify, watch
 from projections.monitors.settings import set_settings
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from projections.monitors.settings import MonitorSettings, read_settings, set_se
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.posting import shipped_policy
 from subledger.store.rejection_keeper import Bounds
-from tests.conftest import cloud_event
+from tests.building import cloud_event, payment, purchase, recorded, usage
 from tests.store.tampering import LEDGER, tamper
 
 NewLedger = Callable[..., str]
@@ -29,23 +30,13 @@ def looked(service: Subledger, ledger: str, name: str, now: datetime | None = No
     return check(service.database, ledger, (now or datetime.now(UTC)) + timedelta(**later)).named(name)
 
 
-def recorded(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
-    for outcome in service.record(ledger, events):
-        assert outcome.error is None, outcome.error
+buy = partial(purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-03-01T00:00:00Z")
 
 
-def buy(block: str, customer: str = "c1", expires_at: str | None = "2026-03-01T00:00:00Z", **data: Any) -> Any:
-    more = {"block_id": block, "credits": "10", "price": "10.00", "currency": "USD", "expires_at": expires_at, **data}
-    return cloud_event(f"buy-{block}", "credits.purchased", customer, "2026-01-05T00:00:00Z", **more)
+use = partial(usage, customer="c1", time="2026-01-20", credits="10")
 
 
-def use(event_id: str, customer: str = "c1", credits: str = "10") -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T00:00:00Z", credits=credits)
-
-
-def pay(event_id: str, customer: str, amount: str, currency: str = "USD", **data: Any) -> dict[str, Any]:
-    more = {"amount": amount, "currency": currency, **data}
-    return cloud_event(event_id, "payment.received", customer, "2026-01-07T00:00:00Z", **more)
+pay = partial(payment, time="2026-01-07")
 
 
 # --- payments -------------------------------------------------------------------------------------------------------
@@ -55,7 +46,7 @@ def test_a_payment_rings_four_hours_after_it_was_recorded_until_it_is_applied(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    recorded(service, ledger, buy("b1"), pay("p1", "c1", "7.00", payment_id="pay-1"))
+    recorded(service, ledger, buy("b1"), pay("p1", "7.00", "c1", payment_id="pay-1"))
     assert looked(service, ledger, "unapplied_payments", hours=3, minutes=59).value == 0
     rings = looked(service, ledger, "unapplied_payments", hours=4, minutes=1)
     assert (rings.value, rings.rings, rings.evidence["amounts"]) == (1, True, {"USD": "7.00"})
@@ -70,7 +61,7 @@ def test_what_is_applied_is_what_came_in_first_and_recent_payments_are_not_late(
     service: Subledger, new_ledger: NewLedger, owner_url: str
 ) -> None:
     ledger = new_ledger()
-    recorded(service, ledger, buy("b1"), pay("p1", "c1", "7.00", payment_id="pay-1"), pay("p2", "c2", "2.50"))
+    recorded(service, ledger, buy("b1"), pay("p1", "7.00", "c1", payment_id="pay-1"), pay("p2", "2.50", "c2"))
     with psycopg.connect(owner_url) as connection:  # so that some are old, at the real clock
         connection.execute("SET session_replication_role = replica")
         connection.execute("ALTER TABLE batches DISABLE TRIGGER ALL")
@@ -79,7 +70,7 @@ def test_what_is_applied_is_what_came_in_first_and_recent_payments_are_not_late(
         )
         for trigger in ("append_only", "never_truncated"):
             connection.execute(f"ALTER TABLE batches ENABLE ALWAYS TRIGGER {trigger}")
-    recorded(service, ledger, pay("p3", "c1", "4.00"), pay("p4", "c3", "1.00"))
+    recorded(service, ledger, pay("p3", "4.00", "c1"), pay("p4", "1.00", "c3"))
     found = looked(service, ledger, "unapplied_payments")
     assert (found.value, found.evidence["amounts"]) == (2, {"USD": "9.50"})
     assert [shown["event"] for shown in found.evidence["oldest"]] == ["p1", "p2"]
@@ -102,7 +93,7 @@ def test_amounts_are_exact_and_payments_found_in_pages_as_far_as_is_looked(
     rate = {"base": "EUR", "quote": "USD", "rate": "1.2", "rate_source": "test"}
     recorded(service, ledger, cloud_event("fx", "exchange_rate.set", None, "2026-01-01T00:00:00Z", **rate))
     for number in range(7):
-        recorded(service, ledger, pay(f"p{number}", f"c{number % 3}", "1.00", "EUR" if number % 2 else "USD"))
+        recorded(service, ledger, pay(f"p{number}", "1.00", f"c{number % 3}", currency="EUR" if number % 2 else "USD"))
     monkeypatch.setattr(payments, "_PAGE", 2)
     all_of_it = looked(service, ledger, "unapplied_payments", hours=5)
     assert (all_of_it.value, all_of_it.evidence["all_found"]) == (7, True)
@@ -119,7 +110,13 @@ def test_a_block_whose_expiry_is_not_recorded_in_time_rings_until_the_sweep(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    recorded(service, ledger, buy("b1"), buy("b2", "c2", "2026-03-02T00:00:00Z"), buy("b3", "c3", None))
+    recorded(
+        service,
+        ledger,
+        buy("b1"),
+        buy("b2", customer="c2", expires_at="2026-03-02T00:00:00Z"),
+        buy("b3", customer="c3", expires_at=None),
+    )
     due = datetime(2026, 3, 1, tzinfo=UTC)
     assert looked(service, ledger, "expiry_sweep", due, hours=24).value == 0
     rings = looked(service, ledger, "expiry_sweep", due, hours=25)
@@ -166,14 +163,14 @@ def test_blocks_bought_before_the_ledger_went_to_the_deposit_pair_ring_when_they
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = new_ledger(policy="contract_liability")
-    recorded(service, ledger, buy("b1"), buy("b2", "c2"))
+    recorded(service, ledger, buy("b1"), buy("b2", customer="c2"))
     service.adopt_policy(ledger, shipped_policy("customer_deposits"))
     recorded(service, ledger, use("u1", credits="4"))
     assert looked(service, ledger, "clearing").value == 0, "it is not finished"
-    recorded(service, ledger, use("u2", credits="6"), use("u3", "c2", credits="9"))
+    recorded(service, ledger, use("u2", credits="6"), use("u3", customer="c2", credits="9"))
     assert [shown["block"] for shown in looked(service, ledger, "clearing").evidence["blocks"]] == ["b1"]
     # What was found is looked at again, though nothing happens to it any more.
-    recorded(service, ledger, buy("b3", "c3"), use("u4", "c2", credits="1"))
+    recorded(service, ledger, buy("b3", customer="c3"), use("u4", customer="c2", credits="1"))
     assert [shown["block"] for shown in looked(service, ledger, "clearing").evidence["blocks"]] == ["b1", "b2"]
     with psycopg.connect(service.database.url) as connection:
         connection.execute("DELETE FROM cleared_blocks WHERE ledger = %s", (ledger,))
@@ -339,7 +336,7 @@ def test_a_rejection_rings_a_day_after_it_was_refused_until_it_is_settled(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    faulty = {**pay("p1", "c1", "7.00"), "data": {"amount": 7, "currency": "USD"}}
+    faulty = {**pay("p1", "7.00", "c1"), "data": {"amount": 7, "currency": "USD"}}
     [refused] = service.record(ledger, [faulty])
     assert looked(service, ledger, "rejected", hours=23).value == 0
     rings = looked(service, ledger, "rejected", hours=25)
@@ -351,7 +348,7 @@ def test_a_rejection_rings_a_day_after_it_was_refused_until_it_is_settled(
     assert not looked(service, ledger, "rejected", days=99).rings
     set_settings(service.database, ledger, {}, by="test")
     assert looked(service, ledger, "rejected", hours=25).rings
-    service.record(ledger, [buy("b1"), pay("p1", "c1", "7.00")])
+    service.record(ledger, [buy("b1"), pay("p1", "7.00", "c1")])
     assert looked(service, ledger, "rejected", hours=25).value == 0, "it is corrected"
     assert refused.rejection_id is not None
 
@@ -382,11 +379,22 @@ def test_usage_that_is_refused_for_another_reason_than_that_all_is_used_up_rings
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy("b1"), use("u0"), buy("b2", "c2", unit="token"), buy("b3", "c3", scope=["sms"])])
+    service.record(
+        ledger, [buy("b1"), use("u0"), buy("b2", customer="c2", unit="token"), buy("b3", customer="c3", scope=["sms"])]
+    )
     service.recorder.sweep(ledger, datetime(2026, 4, 1, tzinfo=UTC))
-    service.record(ledger, [buy("b4", "c4", expires_at="2026-03-01T00:00:00Z")])
+    service.record(ledger, [buy("b4", customer="c4", expires_at="2026-03-01T00:00:00Z")])
     service.recorder.sweep(ledger, datetime(2026, 4, 1, tzinfo=UTC))
-    refused = service.record(ledger, [use("u1"), use("u2", "c2"), use("u3", "c3"), use("u4", "c4"), use("u5", "c5")])
+    refused = service.record(
+        ledger,
+        [
+            use("u1"),
+            use("u2", customer="c2"),
+            use("u3", customer="c3"),
+            use("u4", customer="c4"),
+            use("u5", customer="c5"),
+        ],
+    )
     reasons = [outcome.error.facts["reasons"][0]["reason"] for outcome in refused if outcome.error is not None]
     assert reasons[0] == "used_up"
     assert reasons[3:] == ["expired", "unknown_customer"]

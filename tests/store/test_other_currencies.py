@@ -9,7 +9,8 @@ from api.service import Subledger
 from projections.journals.close import close_period
 from projections.rebuild import rebuild
 from subledger.periods import Period
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.store.tampering import differences
 
 JANUARY = Period(2026, 1)

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -45,7 +46,8 @@ from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_po
 from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event, purchase, recorded, usage
+from tests.conftest import NewLedger
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
 from tests.store.tampering import differences
@@ -71,11 +73,6 @@ def file_of(policy: Policy) -> str:
     return "\n".join(lines) + "\n"
 
 
-def record(service: Subledger, ledger: str, *documents: dict[str, Any]) -> None:
-    outcomes = service.record(ledger, list(documents))
-    assert [outcome.error for outcome in outcomes] == [None] * len(documents)
-
-
 def numbers(service: Subledger, ledger: str) -> list[tuple[int, str, int, bool]]:
     with service.database.read() as connection:
         return [(p.number, p.name, p.version, p.in_force) for p in adopted_policies(connection, ledger)]
@@ -93,13 +90,10 @@ def balance(service: Subledger, ledger: str) -> dict[str, str]:
         return {a.account: f"{a.balance_minor / 100:.2f}" for a in found.accounts if a.balance_minor}
 
 
-def buy(block: str, price: str = "100.00", day: str = "2026-01-05", **data: Any) -> dict[str, Any]:
-    data = {"block_id": block, "credits": "100", "price": price, "currency": "USD", **data}
-    return cloud_event(f"buy-{block}", "credits.purchased", "c", f"{day}T10:00:00Z", **data)
+buy = partial(purchase, customer="c", time="2026-01-05T10:00:00Z", credits="100", price="100.00")
 
 
-def use(name: str, block: str, credits: str, day: str = "2026-01-20") -> dict[str, Any]:
-    return cloud_event(name, "credits.consumed", "c", f"{day}T10:00:00Z", credits=credits, block_id=block)
+use = partial(usage, customer="c")
 
 
 def of_block(name: str, type: str, block: str, **data: Any) -> dict[str, Any]:
@@ -120,14 +114,14 @@ def test_a_policy_holds_for_what_is_recorded_after_it_and_a_reversal_mirrors_wha
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger(policy="contract_liability")
-    record(service, ledger, buy("A"), use("u1", "A", "30"))
+    recorded(service, ledger, buy("A"), use("u1", "30", block_id="A"))
     renamed = of_name("acme", consumption="prepaid_liability / overage_revenue")
     adoption = service.adopt_policy(ledger, renamed, by="maria")
     assert (adoption.number, adoption.adopted, adoption.left_open) == (2, True, 0)
-    record(service, ledger, use("u2", "A", "20"))
+    recorded(service, ledger, use("u2", "20", block_id="A"))
     assert balance(service, ledger)["usage_revenue"] == "30.00"
     assert balance(service, ledger)["overage_revenue"] == "20.00"
-    record(service, ledger, back("u1"))
+    recorded(service, ledger, back("u1"))
     assert "usage_revenue" not in balance(service, ledger)  # back where it was, though the policy is another
     assert balance(service, ledger)["overage_revenue"] == "20.00"
     assert numbers(service, ledger) == [(1, "contract_liability", 1, False), (2, "acme", 1, True)]
@@ -218,7 +212,7 @@ def test_a_ledger_is_created_under_a_policy_of_the_companys_own(service: Subledg
         with pytest.raises(LedgerExists) as caught:
             service.create_ledger(ledger, LedgerSettings(currency="USD", policy=other))
         assert caught.value.field == "policy"
-    record(service, ledger, buy("A"), use("u", "A", "100"))
+    recorded(service, ledger, buy("A"), use("u", "100", block_id="A"))
     assert balance(service, ledger) == {"accounts_receivable": "100.00", "overage_revenue": "100.00"}
     assert differences(service, ledger) == []
     with pytest.raises(InvalidPolicy):
@@ -235,25 +229,31 @@ def test_what_was_bought_under_the_former_policy_can_be_used_up_cancelled_and_ta
     service: Subledger, new_ledger: NewLedger, before: str, after: str
 ) -> None:
     ledger = new_ledger(policy=before)
-    record(service, ledger, *(buy(block) for block in "ABCDEF"), buy("P", pool="P"))
-    record(service, ledger, buy("X", expires_at="2026-01-28T00:00:00Z"))
-    record(service, ledger, *(use(f"u{block}", block, "40") for block in "ABCDEFX"))
+    recorded(service, ledger, *(buy(block) for block in "ABCDEF"), buy("P", pool="P"))
+    recorded(service, ledger, buy("X", expires_at="2026-01-28T00:00:00Z"))
+    recorded(service, ledger, *(use(f"u{block}", "40", block_id=block) for block in "ABCDEFX"))
     adoption = service.adopt_policy(ledger, shipped_policy(after))
     assert adoption.adopted == (before != after)
     assert adoption.left_open == (8 if (before == "contract_liability") != (after == "contract_liability") else 0)
-    record(
-        service, ledger,
+    recorded(
+        service,
+        ledger,
         of_block("void", "purchase.voided", "A", reason="r"),
         of_block("refund", "credits.refunded", "B", credits="50", amount="40.00", currency="USD"),
-        back("uC"), back("uD", "15"),
+        back("uC"),
+        back("uD", "15"),
         of_block("transfer", "credits.transferred", "E", to_customer="d", new_block_id="E2", credits="10"),
         of_block("repriced", "block.repriced", "F", add_credits="10", add_price="5.00", reason="r"),
-        use("rest", "C", "100"), use("again", "F", "70"), use("pool", "P", "30"), buy("N"), use("new", "N", "100"),
+        use("rest", "100", block_id="C"),
+        use("again", "70", block_id="F"),
+        use("pool", "30", block_id="P"),
+        buy("N"),
+        use("new", "100", block_id="N"),
         back("rest", "5"),
-    )  # fmt: skip
+    )
     assert differences(service, ledger) == []
     close_period(service.recorder, ledger, Period(2026, 1))
-    record(service, ledger, use("feb", "D", "10", "2026-02-03"))
+    recorded(service, ledger, use("feb", "10", block_id="D", time="2026-02-03T10:00:00Z"))
     rebuild(service.database, ledger)
     assert differences(service, ledger) == []
     [journal] = export(service.recorder, service.database, ledger, Period(2026, 1), "csv")
@@ -270,12 +270,17 @@ def test_between_policies_with_the_deposit_pair_every_block_still_ends_at_zero(
     service: Subledger, new_ledger: NewLedger, after: str
 ) -> None:
     ledger = new_ledger(policy="customer_deposits")
-    record(service, ledger, buy("A"), use("u1", "A", "40"))
+    recorded(service, ledger, buy("A"), use("u1", "40", block_id="A"))
     kept = "prepaid_liability / breakage_revenue, customer_deposits / credits_clearing"
     own = of_name("acme", based_on="customer_deposits", refund_retained=kept)
     adoption = service.adopt_policy(ledger, own if after == "acme" else shipped_policy(after))
     assert (adoption.adopted, adoption.left_open) == (True, 0)
-    record(service, ledger, use("u2", "A", "50"), of_block("r", "credits.refunded", "A", amount="4.00", currency="USD"))
+    recorded(
+        service,
+        ledger,
+        use("u2", "50", block_id="A"),
+        of_block("r", "credits.refunded", "A", amount="4.00", currency="USD"),
+    )
     assert not {"prepaid_liability", "customer_deposits", "credits_clearing"} & balance(service, ledger).keys()
     assert differences(service, ledger) == []
 
@@ -439,7 +444,7 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     assert service.configure_ledger(ledger, changed, by="bob") is False
     assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": "10.00"})) is False
     assert service.configure_ledger(ledger, SettingsChange(currency="USD", timezone="UTC")) is False
-    record(service, ledger, over, buy("A"))
+    recorded(service, ledger, over, buy("A"))
     [waiting] = service.record(ledger, [of_block("v", "purchase.voided", "A", reason="r")], by="ann")
     assert waiting.status == "waiting"
     # Protection is lowered by an event that names who asked; what waits goes on waiting.
@@ -450,7 +455,7 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     assert (data["by"], data["approvals"], data["entity"]) == ("ann", {"grant_credits_above": "10"}, "US01")
     assert head.state.approvals == Approvals.model_validate({"grant_credits_above": "10"})
     assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": None})) is True
-    record(service, ledger, of_block("v2", "purchase.voided", "A", reason="r"))
+    recorded(service, ledger, of_block("v2", "purchase.voided", "A", reason="r"))
     rebuild(service.database, ledger)
     assert differences(service, ledger) == []
 

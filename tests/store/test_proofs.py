@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -22,7 +23,8 @@ from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store import batch
 from subledger.wallet import Decision, Movement, Wallet
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event, purchase, recorded, usage
+from tests.conftest import NewLedger
 from tests.store.tampering import differences
 from tests.store.walked import policy_event
 
@@ -31,17 +33,10 @@ RATE = cloud_event("rate", "exchange_rate.set", None, "2026-01-01T00:00:00Z", ba
                    rate_source="ECB")  # fmt: skip
 
 
-def _buy(block: str = "b", currency: str = "USD", **data: Any) -> dict[str, Any]:
-    data = {"block_id": block, "credits": "10", "price": "10.00", "currency": currency} | data
-    return cloud_event(f"buy-{block}", "credits.purchased", "c", "2026-01-05T00:00:00Z", **data)
+buy = partial(purchase, customer="c", time="2026-01-05", price="10.00")
 
 
-def _use(credits: str, day: int = 6) -> dict[str, Any]:
-    return cloud_event(f"use-{day}", "credits.consumed", "c", f"2026-01-{day:02}T00:00:00Z", credits=credits)
-
-
-def _recorded(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
-    assert [outcome.error for outcome in service.record(ledger, list(events))] == [None] * len(events)
+use = partial(usage, customer="c")
 
 
 def _refused(service: Subledger, ledger: str, message: str) -> None:
@@ -54,18 +49,18 @@ def _refused(service: Subledger, ledger: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("events", "change", "says"),
     [
-        ([_buy(), _use("4")], {"functional": 399},
+        ([buy(), use("use-6", "4", time="2026-01-06")], {"functional": 399},
          "consumption on 2026-01-06 (policy 1) is 400, and 399 in the same currency"),
-        ([_buy(), _use("10")], {"amount": 999, "functional": None},
+        ([buy(), use("use-6", "10", time="2026-01-06")], {"amount": 999, "functional": None},
          "in USD: 0 credits left, prepaid_liability 1 (1 functional), carrying amount 1 (1 functional),"
          " customer_deposits 1 (1 functional), credits_clearing 1 (1 functional)"),
-        ([_buy(), _use("10")], {"amount": 1001, "functional": None},
+        ([buy(), use("use-6", "10", time="2026-01-06")], {"amount": 1001, "functional": None},
          "in USD: 0 credits left, prepaid_liability -1 (-1 functional)"),
-        ([_buy(), _use("10")], {"credits": Decimal(11)},
+        ([buy(), use("use-6", "10", time="2026-01-06")], {"credits": Decimal(11)},
          "in USD: -1 credits left, prepaid_liability 0 (0 functional)"),
-        ([RATE, _buy(currency="EUR"), _use("10")], {"functional": 1199},
+        ([RATE, buy(currency="EUR"), use("use-6", "10", time="2026-01-06")], {"functional": 1199},
          "in EUR: 0 credits left, prepaid_liability 0 (1 functional), carrying amount 0 (1 functional)"),
-        ([RATE, _buy(currency="EUR"), _use("10")], {"functional": 1201},
+        ([RATE, buy(currency="EUR"), use("use-6", "10", time="2026-01-06")], {"functional": 1201},
          "in EUR: 0 credits left, prepaid_liability 0 (-1 functional)"),
     ],
 )  # fmt: skip
@@ -75,9 +70,9 @@ def test_books_that_a_faulty_decision_wrote_are_not_closed(
     events: list[dict[str, Any]], change: dict[str, Any], says: str,
 ) -> None:  # fmt: skip
     ledger = new_ledger(policy=policy)
-    _recorded(service, ledger, *events[:-1])
+    recorded(service, ledger, *events[:-1])
     monkeypatch.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
-    _recorded(service, ledger, events[-1])
+    recorded(service, ledger, events[-1])
     if policy == "contract_liability":
         says = says.split(" customer_deposits")[0]
     _refused(service, ledger, says)
@@ -92,10 +87,10 @@ def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verificatio
 ) -> None:
     """A close looks at no block, so that it takes as long however many there are."""
     ledger = new_ledger()
-    _recorded(service, ledger, _buy(expires_at="2026-02-03T00:00:00Z"), _buy("b2"))
+    recorded(service, ledger, buy(expires_at="2026-02-03T00:00:00Z"), buy("b2"))
     with monkeypatch.context() as patched:
         patched.setattr(batch, "decide", _faulty("consumption", lambda movement: replace(movement, **change)))
-        _recorded(service, ledger, _use("10"))
+        recorded(service, ledger, use("use-6", "10", time="2026-01-06"))
     close_period(service.recorder, ledger, JANUARY)
     assert any("block" in difference.check and difference.position == 6 for difference in differences(service, ledger))
 
@@ -113,12 +108,12 @@ def _faulty(kind: str, change: Callable[[Movement], Movement]) -> Callable[[Wall
 @pytest.mark.parametrize(
     ("events", "says"),
     [
-        ([RATE, _buy(currency="EUR")],
+        ([RATE, buy(currency="EUR")],
          "accounts_receivable in EUR of b is out by -100 functional at the rate of 2026-01-31"),
-        ([RATE, _buy(currency="EUR", tax="1.00")], "tax_payable in EUR is out by 10 functional at the rate"),
+        ([RATE, buy(currency="EUR", tax="1.00")], "tax_payable in EUR is out by 10 functional at the rate"),
         ([RATE, cloud_event("give", "credits.granted", "c", "2026-01-05T00:00:00Z", block_id="b", credits="1",
                             reason="goodwill", value="10.00", currency="EUR"),
-          _buy("r", "EUR", refundable=True),
+          buy("r", currency="EUR", refundable=True),
           cloud_event("off", "receivable.written_off", "c", "2026-01-06T00:00:00Z", block_id="r", amount="4.00",
                       reason="r")],
          "accounts_receivable in EUR of r is out by -60 functional at the rate"),
@@ -131,9 +126,9 @@ def test_a_month_whose_money_was_not_remeasured_is_not_closed(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]], says: str
 ) -> None:
     ledger = new_ledger()
-    _recorded(service, ledger, *events)
+    recorded(service, ledger, *events)
     later = RATE | {"id": "later", "time": "2026-01-20T00:00:00Z", "data": RATE["data"] | {"rate": "1.1"}}
-    _recorded(service, ledger, later)
+    recorded(service, ledger, later)
     with monkeypatch.context() as patched:
         patched.setattr(closing, "remeasurements", lambda *_: [])
         _refused(service, ledger, says)
@@ -147,10 +142,10 @@ def test_a_month_in_which_the_policy_changed_is_closed_and_what_is_wrong_in_it_i
 ) -> None:
     """Bought under one policy, used up under another: the liability ends at nothing under both."""
     ledger = new_ledger(policy=before)
-    _recorded(service, ledger, _buy(), _buy("b2"), _use("4"))
+    recorded(service, ledger, buy(), buy("b2"), use("use-6", "4", time="2026-01-06"))
 
     service.recorder.transact(ledger, lambda *_: [policy_event(2, after, datetime(2026, 1, 7, tzinfo=UTC))])
-    _recorded(service, ledger, _use("10", 7), _buy("b3"))
+    recorded(service, ledger, use("use-7", "10", time="2026-01-07"), buy("b3"))
     with psycopg.connect(owner_url) as connection:
         connection.execute(
             "UPDATE posting_rules SET debit = 'refunds_payable' WHERE ledger = %s AND policy = 2"

@@ -24,7 +24,7 @@ from projections.parallel import snapshot_of, tell_nobody
 from projections.rebuild import Counts, rebuild
 from subledger.errors import IntegrityFault, InvalidInput
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, dump, grant, history, tamper
 from tests.store.walked import record_walk

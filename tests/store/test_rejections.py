@@ -32,21 +32,11 @@ from subledger.store.database import Database
 from subledger.store.rejection_keeper import Bounds, Keeper, Refusal
 from subledger.store.rejections import BEYOND, START, Chosen, Kept
 from subledger.store.tables import APP_ROLE, metadata
-from tests.conftest import NewLedger, cloud_event
+from tests.building import purchase, usage
+from tests.conftest import NewLedger
 from tests.store.tampering import differences, tamper
 
 EVERYTHING = Chosen()
-
-
-def use(event_id: str, credits: str = "1", customer: str = "ann", **data: Any) -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits, **data)
-
-
-def buy(block: str = "b", credits: str = "10", customer: str = "ann") -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", customer, "2026-01-10T10:00:00Z",
-        block_id=block, credits=credits, price="5.00", currency="USD",
-    )  # fmt: skip
 
 
 def kept(service: Subledger, ledger: str, chosen: Chosen = EVERYTHING) -> list[Kept]:
@@ -60,7 +50,7 @@ def refusal(text: bytes, code: str = "insufficient_credits") -> Refusal:
 
 def test_a_refused_event_is_kept_with_all_that_is_known_of_it(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    document = use("u1", "7.5", unit="token")
+    document = usage("u1", "7.5", unit="token")
     [outcome] = service.record(ledger, [document], by="meter", way="test")
     [found] = kept(service, ledger)
     assert outcome.rejection_id == found.rejection_id
@@ -87,7 +77,7 @@ def test_a_batch_without_rejections_writes_nothing_beside_the_log(service: Suble
     looked = Looked(service.database.url)
     try:
         other = Subledger(looked)
-        outcomes = other.record(ledger, [buy(), use("u1"), use("u1")])
+        outcomes = other.record(ledger, [purchase(), usage("u1"), usage("u1")])
         assert [outcome.status for outcome in outcomes] == ["recorded", "recorded", "duplicate"]
         assert statements == ["write"], "the batch's own transaction alone"
     finally:
@@ -98,13 +88,13 @@ def test_the_same_content_again_raises_attempts_and_makes_no_other_row(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    document = use("u1")
+    document = usage("u1")
     service.record(ledger, [document, document], by="ann")
     service.record(ledger, [dict(reversed(document.items()))], by="bob")
     [found] = kept(service, ledger)
     assert (found.attempts, found.sender) == (3, "ann")
     assert found.first_at < found.last_at
-    service.record(ledger, [use("u1", "2")])
+    service.record(ledger, [usage("u1", "2")])
     assert len(kept(service, ledger)) == 2, "other content is another rejection"
 
 
@@ -113,7 +103,9 @@ def test_a_rejection_is_retried_or_corrected_once_its_event_is_recorded_after_it
 ) -> None:
     ledger = new_ledger()
     # Within one batch too: refused, then paid for, then recorded.
-    outcomes = service.record(ledger, [use("u1"), use("u2", "99"), use("u3"), buy(), use("u1"), use("u2", "2")])
+    outcomes = service.record(
+        ledger, [usage("u1"), usage("u2", "99"), usage("u3"), purchase(), usage("u1"), usage("u2", "2")]
+    )
     assert [outcome.status for outcome in outcomes] == ["rejected"] * 3 + ["recorded"] * 3
     states = {found.event_id: (found.state, found.recorded_position) for found in kept(service, ledger)}
     assert states == {
@@ -124,14 +116,14 @@ def test_a_rejection_is_retried_or_corrected_once_its_event_is_recorded_after_it
 
 def test_a_conflict_stays_open_until_it_is_dismissed(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy(), use("u1", "1")])
-    [outcome] = service.record(ledger, [use("u1", "2")])
+    service.record(ledger, [purchase(), usage("u1", "1")])
+    [outcome] = service.record(ledger, [usage("u1", "2")])
     assert outcome.rejection_id is not None
     [found] = kept(service, ledger)
     assert (found.code, found.state) == ("event_conflict", "open")
     dismissed = service.rejected.dismiss(ledger, outcome.rejection_id, "the meter counted twice", by="carol")
     assert (dismissed.state, dismissed.dismissed_by) == ("dismissed", "carol")
-    service.record(ledger, [use("u1", "2")])
+    service.record(ledger, [usage("u1", "2")])
     [again] = kept(service, ledger)
     assert (again.state, again.attempts) == ("open", 2), "whoever dismissed it has not seen this"
     assert kept(service, ledger, Chosen(state="dismissed")) == []
@@ -146,9 +138,9 @@ def test_a_corrected_event_whose_first_content_is_sent_again_is_open_again(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1", "20"), buy(), use("u1", "2")])
+    service.record(ledger, [usage("u1", "20"), purchase(), usage("u1", "2")])
     assert [found.state for found in kept(service, ledger)] == ["corrected"]
-    service.record(ledger, [use("u1", "20")])
+    service.record(ledger, [usage("u1", "20")])
     [found] = kept(service, ledger)
     assert (found.state, found.code, found.attempts) == ("open", "event_conflict", 2)
 
@@ -157,18 +149,18 @@ def test_what_waits_for_a_second_person_and_what_is_a_duplicate_is_no_rejection(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [buy(), buy()])
+    service.record(ledger, [purchase(), purchase()])
     assert kept(service, ledger) == []
 
 
 def test_a_rejection_is_retried_by_its_id(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    [outcome] = service.record(ledger, [use("u1")])
+    [outcome] = service.record(ledger, [usage("u1")])
     assert outcome.rejection_id is not None
     again = service.rejected.retry(ledger, outcome.rejection_id, by="ann")
     assert (again.status, again.rejection_id) == ("rejected", outcome.rejection_id)
     assert kept(service, ledger)[0].attempts == 2
-    service.record(ledger, [buy()])
+    service.record(ledger, [purchase()])
     assert service.rejected.retry(ledger, outcome.rejection_id).status == "recorded"
     assert service.rejected.retry(ledger, outcome.rejection_id).status == "duplicate"
     assert kept(service, ledger)[0].state == "retried"
@@ -176,11 +168,11 @@ def test_a_rejection_is_retried_by_its_id(service: Subledger, new_ledger: NewLed
 
 def test_what_is_settled_or_cut_or_unknown_says_so(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    first, second = (outcome.rejection_id or "" for outcome in service.record(ledger, [use("u1"), use("u2")]))
+    first, second = (outcome.rejection_id or "" for outcome in service.record(ledger, [usage("u1"), usage("u2")]))
     service.rejected.dismiss(ledger, first, "a test", by="ann")
     with pytest.raises(RejectionSettled, match="dismissed by ann: a test"):
         service.rejected.dismiss(ledger, first, "again", by="bob")
-    service.record(ledger, [buy(), use("u2")])
+    service.record(ledger, [purchase(), usage("u2")])
     with pytest.raises(RejectionSettled, match="retried, and is recorded at position"):
         service.rejected.dismiss(ledger, second, "again", by="bob")
     with pytest.raises(UnknownRejection):
@@ -188,7 +180,7 @@ def test_what_is_settled_or_cut_or_unknown_says_so(service: Subledger, new_ledge
     for reason in ("", "  ", "x" * 2_001):
         with pytest.raises(InvalidValue):
             service.rejected.dismiss(ledger, first, reason, by="bob")
-    [cut] = service.record(ledger, [use("u9", product="x" * 300_000)])
+    [cut] = service.record(ledger, [usage("u9", product="x" * 300_000)])
     assert cut.rejection_id is not None
     with pytest.raises(RejectionCut):
         service.rejected.retry(ledger, cut.rejection_id)
@@ -197,7 +189,7 @@ def test_what_is_settled_or_cut_or_unknown_says_so(service: Subledger, new_ledge
 def test_a_ledger_that_does_not_exist_keeps_nothing(service: Subledger, database: Database) -> None:
     assert Keeper(database).keep("no-such-ledger", [refusal(b"{")], sender="ann", way="test") == set()
     with pytest.raises(UnknownLedger):
-        service.record("no-such-ledger", [use("u1")])
+        service.record("no-such-ledger", [usage("u1")])
     with database.read() as connection:
         assert rejections.counts(connection, "no-such-ledger", EVERYTHING).by_code == ()
 
@@ -208,10 +200,10 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
 ) -> None:
     service = Subledger(database, rejections=Bounds(rows=3, counted_every=counted_every))
     ledger = new_ledger()
-    service.record(ledger, [use("u1", "5"), use("u2", "6")])
-    outcomes = service.record(ledger, [use("u1", "5"), *(use(f"v{n}") for n in range(4)), {"id": "no event"}])
+    service.record(ledger, [usage("u1", "5"), usage("u2", "6")])
+    outcomes = service.record(ledger, [usage("u1", "5"), *(usage(f"v{n}") for n in range(4)), {"id": "no event"}])
     assert [outcome.rejection_id is not None for outcome in outcomes] == [True, True, False, False, False, False]
-    service.record(ledger, [use("w"), use("w")])
+    service.record(ledger, [usage("w"), usage("w")])
     found = {(each.event_id, each.way == BEYOND, each.code): each.attempts for each in kept(service, ledger)}
     assert found == {
         ("u1", False, "insufficient_credits"): 2, ("u2", False, "insufficient_credits"): 1,
@@ -220,9 +212,9 @@ def test_beyond_the_bound_of_a_day_rejections_are_counted_by_code_and_what_is_kn
     }  # fmt: skip
     with service.database.read() as connection:
         by_code = {count.code: count for count in rejections.counts(connection, ledger, EVERYTHING).by_code}
-    usage = by_code["insufficient_credits"]
-    assert (usage.rejections, usage.attempts, usage.beyond) == (8, 9, 5)
-    assert {unit: str(credits) for unit, credits in usage.credits.items()} == {"credit": "12"}
+    short = by_code["insufficient_credits"]
+    assert (short.rejections, short.attempts, short.beyond) == (8, 9, 5)
+    assert {unit: str(credits) for unit, credits in short.credits.items()} == {"credit": "12"}
     [counting] = [each for each in kept(service, ledger) if each.code == "missing_field"]
     assert "not stored one by one" in counting.problem
     with pytest.raises(RejectionCut):
@@ -236,7 +228,7 @@ def test_beyond_the_bytes_of_a_day_the_text_is_left_out_and_all_else_is_kept(
     service = Subledger(database, rejections=Bounds(text_bytes=2_500, counted_every=counted_every))
     ledger = new_ledger()
     for number in range(4):
-        service.record(ledger, [use(f"u{number}", "5", product="x" * 1_000)])
+        service.record(ledger, [usage(f"u{number}", "5", product="x" * 1_000)])
     found = kept(service, ledger)
     assert [each.whole for each in found] == [True, True, False, False]
     assert {(str(each.credits), each.sent_bytes > 1_000, len(each.content_hash)) for each in found} == {("5", True, 32)}
@@ -250,8 +242,8 @@ def test_what_is_refused_again_takes_no_room(counted_every: int, database: Datab
     service = Subledger(database, rejections=Bounds(rows=3, text_bytes=3_000, counted_every=counted_every))
     ledger = new_ledger()
     for _ in range(20):
-        service.record(ledger, [use("u1", product="x" * 1_000), use("u2")])
-    service.record(ledger, [use("u3", product="x" * 1_000)])
+        service.record(ledger, [usage("u1", product="x" * 1_000), usage("u2")])
+    service.record(ledger, [usage("u3", product="x" * 1_000)])
     assert [(each.whole, each.attempts) for each in kept(service, ledger)] == [(True, 20), (True, 20), (True, 1)]
 
 
@@ -260,7 +252,7 @@ def test_a_text_that_there_was_no_room_for_comes_with_the_next_refusal_once_ther
 ) -> None:
     ledger = new_ledger()
     full, roomy = (Subledger(database, rejections=Bounds(text_bytes=size)) for size in (100, 10_000))
-    document = use("u1", "5", product="x" * 200)
+    document = usage("u1", "5", product="x" * 200)
     for _ in range(2):
         [outcome] = full.record(ledger, [document], by="ann")
         [found] = kept(full, ledger)
@@ -278,14 +270,14 @@ def test_a_text_that_there_was_no_room_for_comes_with_the_next_refusal_once_ther
     assert (found.sender, found.rejection_id) == ("ann", outcome.rejection_id)
     keeper.keep(ledger, [refusal(json.dumps(document).encode())], sender="bob", way="test")
     assert kept(roomy, ledger)[0].sent == other, "what is all there stays as it is"
-    roomy.record(ledger, [buy()])
+    roomy.record(ledger, [purchase()])
     assert roomy.rejected.retry(ledger, outcome.rejection_id).status == "recorded"
     assert differences(roomy, ledger) == []
 
 
 def test_a_text_that_was_cut_gives_way_to_all_of_it(database: Database, new_ledger: NewLedger) -> None:
     ledger, service, keeper = new_ledger(), Subledger(database), Keeper(database)
-    document = use("u1", product="x" * 200_000)
+    document = usage("u1", product="x" * 200_000)
     long, short = (json.dumps(document, indent=indent).encode() for indent in (20_000, None))
     for text, whole in ((long, False), (long, False), (short, True), (long, True)):
         keeper.keep(ledger, [refusal(text)], sender="ann", way="test")
@@ -299,7 +291,7 @@ def test_texts_that_are_added_to_earlier_rejections_are_of_the_day_on_which_they
     again: bool, owner_url: str, database: Database, new_ledger: NewLedger
 ) -> None:
     ledger, service = new_ledger(), Subledger(database)
-    texts = [json.dumps(use(f"u{n}", product="x" * 900)).encode() for n in range(4)]
+    texts = [json.dumps(usage(f"u{n}", product="x" * 900)).encode() for n in range(4)]
     with psycopg.connect(owner_url) as owner:
         for text in texts:
             owner.execute(YESTERDAY, (ledger, read_rejection(text).rejection_id, len(text)))
@@ -311,7 +303,7 @@ def test_texts_that_are_added_to_earlier_rejections_are_of_the_day_on_which_they
         if again:  # another process, which counts what is there
             keeper = Keeper(database, bounds)
     assert [each.whole for each in kept(service, ledger)].count(True) == 2
-    keeper.keep(ledger, [refusal(json.dumps(use("new", product="x" * 900)).encode())], sender="ann", way="test")
+    keeper.keep(ledger, [refusal(json.dumps(usage("new", product="x" * 900)).encode())], sender="ann", way="test")
     assert [each.whole for each in kept(service, ledger, Chosen(event_id="new"))] == [False]
     assert differences(service, ledger) == []
 
@@ -329,7 +321,7 @@ def test_texts_stay_within_the_bound_while_several_keep_and_one_dismisses_the_sa
 ) -> None:
     ledger = new_ledger()
     bounds = Bounds(text_bytes=40_000, counted_every=10)
-    texts = [json.dumps(use(f"u{n}", product="x" * 900)).encode() for n in range(60)]
+    texts = [json.dumps(usage(f"u{n}", product="x" * 900)).encode() for n in range(60)]
     service = Subledger(database, rejections=bounds)
     failures: list[BaseException] = []
     begin, rounds, keepers = threading.Barrier(3), 8, 2
@@ -369,7 +361,7 @@ def test_several_who_keep_the_same_rejections_at_once_keep_each_once(
     owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    texts = [json.dumps(use(f"u{n}")).encode() for n in range(200)]
+    texts = [json.dumps(usage(f"u{n}")).encode() for n in range(200)]
     begin, failures = threading.Barrier(4), []
 
     def work(number: int) -> None:
@@ -421,7 +413,7 @@ def test_a_process_killed_before_it_answers_loses_no_rejection_that_is_sent_agai
     moment: str, owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    batch = [buy(), use("u1"), use("u2", "99"), {"id": "no event"}]
+    batch = [purchase(), usage("u1"), usage("u2", "99"), {"id": "no event"}]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, owner_url, ledger, moment], input=json.dumps(batch), text=True,
         capture_output=True, timeout=300, check=False,
@@ -461,7 +453,7 @@ def test_nobody_rewrites_a_rejection_or_takes_a_dismissal_back(
     statement: str, role: str, owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    outcomes = service.record(ledger, [use("u1"), use("u1")])
+    outcomes = service.record(ledger, [usage("u1"), usage("u1")])
     service.rejected.dismiss(ledger, outcomes[0].rejection_id or "", "a test", by="ann")
     with psycopg.connect(owner_url) as connection:
         connection.execute(f"SET ROLE {role}")  # type: ignore[call-overload]  # one of two constants
@@ -482,7 +474,7 @@ def test_a_change_of_any_column_past_the_triggers_is_found(
     column: str, owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1"), buy("b", "much")])
+    service.record(ledger, [usage("u1"), purchase("b", "much")])
     assert differences(service, ledger) == []
     kind = str(metadata.tables["rejected_events"].columns[column].type)
     other = {
@@ -508,8 +500,8 @@ def test_a_rejection_that_is_taken_away_past_the_triggers_is_missed(
     owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1"), use("u2"), use("u1")])
-    service.record(ledger, [use("u1"), use("u3")])
+    service.record(ledger, [usage("u1"), usage("u2"), usage("u1")])
+    service.record(ledger, [usage("u1"), usage("u3")])
     assert differences(service, ledger) == []
     tamper(owner_url, "rejected_events", f"DELETE FROM rejected_events WHERE ledger = '{ledger}' AND event_id = 'u1'")
     [found] = differences(service, ledger)
@@ -535,7 +527,7 @@ def test_what_the_application_may_write_and_did_not_is_found(
     statement: str, check: str, owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    [outcome] = service.record(ledger, [use("u1")])
+    [outcome] = service.record(ledger, [usage("u1")])
     service.rejected.dismiss(ledger, outcome.rejection_id or "", "a test", by="ann")
     assert differences(service, ledger) == []
     with psycopg.connect(owner_url) as connection:
@@ -606,17 +598,17 @@ def test_any_number_of_expected_refusals_hides_none_that_is_not(
 ) -> None:
     ledger = new_ledger()
     monkeypatch.setattr(dismissals, "SETTLED_AT_ONCE", 100)
-    usage = {"code": "insufficient_credits", "problem": orjson.dumps(EXPECTED).decode()}
-    _fill(owner_url, ledger, READ_AT_MOST + 5, **usage)
+    short = {"code": "insufficient_credits", "problem": orjson.dumps(EXPECTED).decode()}
+    _fill(owner_url, ledger, READ_AT_MOST + 5, **short)
     looked = look_at_open(service.database, ledger, datetime.now(UTC))
     assert (looked.report.named("rejected").value, looked.report.named("rejected").rings) == (0, False)
     expired = orjson.dumps({**EXPECTED, "reasons": [{"reason": "expired", "credits": "2"}]}).decode()
-    _fill(owner_url, ledger, 3, prefix="late", **{**usage, "problem": expired})
+    _fill(owner_url, ledger, 3, prefix="late", **{**short, "problem": expired})
     # All of them were refused as long ago, and are read after those that are expected: v comes before w.
     _fill(owner_url, ledger, 500, prefix="w", code="unknown_invoice")
-    _fill(owner_url, ledger, 1, prefix="x", sent=None, **usage)
-    batch = [use(f"u{n}", customer="bob") for n in range(150)]
-    service.record(ledger, [*batch, buy(customer="bob", credits="150"), *batch])
+    _fill(owner_url, ledger, 1, prefix="x", sent=None, **short)
+    batch = [usage(f"u{n}", customer="bob") for n in range(150)]
+    service.record(ledger, [*batch, purchase(credits="150", customer="bob"), *batch])
     service.rejected.dismiss(ledger, "rej-w500", "a test", by="ann")
     looked = look_at_open(service.database, ledger, datetime.now(UTC))
     found = looked.report.named("rejected")
@@ -651,14 +643,14 @@ def test_rejections_that_are_recorded_since_are_read_once_and_never_again(
     monkeypatch.setattr(rejected, "READ_AT_MOST", 100)
     monkeypatch.setattr(dismissals, "SETTLED_AT_ONCE", 100)
     ledger = new_ledger()
-    batch = [use(f"u{n}") for n in range(450)]
-    service.record(ledger, [*batch, use("late", customer="bob")])
-    service.record(ledger, [buy(credits="450"), *batch])
+    batch = [usage(f"u{n}") for n in range(450)]
+    service.record(ledger, [*batch, usage("late", customer="bob")])
+    service.record(ledger, [purchase(credits="450"), *batch])
     looked = look_at_open(service.database, ledger, datetime.now(UTC))
     assert looked.rejections == {"insufficient_credits": 1}, "those in the way are noted, and another look is had"
     assert _rows_read(service, ledger, 100) <= 3, "it, and to find its code"
     assert {each.state for each in kept(service, ledger)} == {"retried", "open"}
-    service.record(ledger, [use("u1", "2")])
+    service.record(ledger, [usage("u1", "2")])
     conflict = kept(service, ledger, Chosen(state="open", event_id="u1"))
     assert [each.code for each in conflict] == ["event_conflict"]
     assert differences(service, ledger) == []

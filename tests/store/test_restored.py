@@ -28,7 +28,7 @@ from subledger.store.embedded_programs import candidates
 from subledger.store.in_force import rules_of
 from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 
 def program(name: str, major: int) -> Path:

@@ -34,8 +34,9 @@ from subledger.errors import (
 )
 from subledger.periods import Period
 from subledger.store.database import Database
+from tests.building import cloud_event
 from tests.charts import adopt_unchecked, another_chart
-from tests.conftest import NewLedger, cloud_event
+from tests.conftest import NewLedger
 
 JANUARY, FEBRUARY = MONTHS = (Period(2026, 1), Period(2026, 2))
 RIGHT = another_chart(7000)

@@ -8,7 +8,8 @@ from api.service import Subledger
 from projections.integrity import verify
 from projections.log_stream import WHOLE, read_events, read_log
 from subledger.store.log import decision_whole
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
 from tests.store.walked import record_walk
 

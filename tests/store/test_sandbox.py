@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,7 +24,8 @@ from subledger.errors import ClockBackwards, LedgerExists, SandboxLedger, Settin
 from subledger.events import format_time
 from subledger.periods import Period
 from subledger.store.ledgers import ledger_head, ledgers_of
-from tests.conftest import NewLedger, cloud_event
+from tests.building import purchase
+from tests.conftest import NewLedger
 
 NOW = datetime(2031, 1, 31, 22, tzinfo=UTC)
 
@@ -34,14 +35,12 @@ def ledger(new_ledger: NewLedger) -> str:
     return new_ledger(sandbox=True, clock=NOW, timezone="Asia/Tokyo")
 
 
-def buy(block: str, time: datetime, **data: Any) -> dict[str, Any]:
-    data = {"block_id": block, "credits": "100", "price": "100.00", "currency": "USD", **data}
-    return cloud_event(f"buy-{block}", "credits.purchased", "ann", format_time(time), **data)
+buy = partial(purchase, credits="100", price="100.00")
 
 
 def test_the_clock_decides_about_the_future_today_what_is_over_and_what_is_due(service: Subledger, ledger: str) -> None:
     expires = NOW + timedelta(days=3)
-    [outcome] = service.record(ledger, [buy("A", NOW, expires_at=format_time(expires))])
+    [outcome] = service.record(ledger, [buy("A", time=NOW, expires_at=format_time(expires))])
     assert outcome.error is None
     found = clock_of(service.database, ledger)
     assert (found.sandbox, found.now, found.today) == (True, NOW, date(2031, 2, 1))
@@ -61,14 +60,14 @@ def test_the_clock_decides_about_the_future_today_what_is_over_and_what_is_due(s
 
 
 def test_when_something_became_known_is_the_real_clocks(service: Subledger, ledger: str) -> None:
-    service.record(ledger, [buy("A", NOW)])
+    service.record(ledger, [buy("A", time=NOW)])
     with service.database.read() as connection:
         recorded_at = ledger_head(connection, ledger).recorded_at
     assert abs(recorded_at - datetime.now(UTC)) < timedelta(days=1)
 
 
 def test_a_replay_needs_nothing_but_the_log(service: Subledger, ledger: str) -> None:
-    service.record(ledger, [buy("A", NOW)])
+    service.record(ledger, [buy("A", time=NOW)])
     set_clock(service.recorder, ledger, NOW + timedelta(days=9), by="ann")
     assert integrity.verify(service.database, ledger).differences == []
     rebuild(service.database, ledger)
@@ -118,7 +117,7 @@ def test_the_same_sandbox_again_changes_nothing_wherever_its_clock_is(service: S
 
 
 def test_a_sandbox_delivers_nothing_and_exports_files(service: Subledger, ledger: str, tmp_path: Path) -> None:
-    service.record(ledger, [buy("A", NOW)])
+    service.record(ledger, [buy("A", time=NOW)])
     given = {"connector": "folder", "directory": str(tmp_path), "format": "csv"}
     with pytest.raises(SandboxLedger):
         channels.set_channel(service.database, ledger, "drop", given, by="ann")
@@ -159,13 +158,13 @@ def test_every_file_of_a_sandbox_says_so_in_its_name_and_within_and_none_of_a_re
         content = content.replace(b"\0", b"")  # of UTF-16
         return made.filename, b"SANDBOX" in content or b'"sandbox":true' in content
 
-    service.record(ledger, [buy("A", NOW - timedelta(days=5))])
+    service.record(ledger, [buy("A", time=NOW - timedelta(days=5))])
     name, marked = exported(ledger, Period(2031, 1))
     assert name.startswith(f"SANDBOX-{ledger}-2031-01-1-{format}")
     assert marked
     assert integrity.verify(service.database, ledger).differences == []
     real = new_ledger()
-    service.record(real, [buy("A", datetime(2026, 1, 5, tzinfo=UTC))])
+    service.record(real, [buy("A", time=datetime(2026, 1, 5, tzinfo=UTC))])
     name, marked = exported(real, Period(2026, 1))
     assert name.startswith(f"{real}-2026-01-1-{format}")
     assert not marked

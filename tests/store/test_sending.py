@@ -20,7 +20,7 @@ from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database, driver
 from subledger.store.migrate import owner_engine
 from subledger.store.sending import Connection
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.store.slow_link import slow_link
 
 HANGS_S = 900.0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -19,18 +20,15 @@ from subledger.store.explaining import MOST_LOOKS, Refusals
 from subledger.store.memory import find_lapsed
 from subledger.store.timeouts import Timeouts
 from subledger.wallet import Wallet
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event, purchase, usage
+from tests.conftest import NewLedger
 from tests.laws.case import Case
 from tests.waiting import until
 
-
-def buy(block_id: str, customer: str = "ann", **data: Any) -> dict[str, Any]:
-    good = {"block_id": block_id, "credits": "5", "price": "5.00", "currency": "USD", **data}
-    return cloud_event(f"buy-{block_id}", "credits.purchased", customer, "2026-01-10T12:00:00Z", **good)
+buy = partial(purchase, time="2026-01-10T12:00:00Z", credits="5")
 
 
-def use(event_id: str, customer: str = "ann", **data: Any) -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, "2026-03-01T12:00:00Z", **{"credits": "4", **data})
+use = partial(usage, time="2026-03-01T12:00:00Z", credits="4")
 
 
 def reasons(service: Subledger, ledger: str, *events: Any) -> list[Any]:
@@ -42,17 +40,29 @@ def test_blocks_that_were_swept_and_customers_never_seen_are_told(service: Suble
     ledger = new_ledger()
     service.record(
         ledger,
-        [buy("A", expires_at="2026-02-01T00:00:00Z"), buy("B", expires_at="2026-02-02T00:00:00Z"),
-         buy("C", "bob", expires_at="2026-02-03T00:00:00Z", unit="token"), buy("E", "eve", credits="4"),
-         use("eve-1", "eve")],
-    )  # fmt: skip
+        [
+            buy("A", expires_at="2026-02-01T00:00:00Z"),
+            buy("B", expires_at="2026-02-02T00:00:00Z"),
+            buy("C", customer="bob", expires_at="2026-02-03T00:00:00Z", unit="token"),
+            buy("E", customer="eve", credits="4"),
+            use("eve-1", customer="eve"),
+        ],
+    )
     assert service.expire(ledger, date(2026, 2, 28)) == 3
     used_up = [{"reason": "used_up", "credits": "0"}]
     unknown = [{"reason": "unknown_customer", "credits": "0"}]
     expired = [{"reason": "expired", "credits": "10", "blocks": ["A", "B"], "at": "2026-02-02T00:00:00Z"}]
     other = [{"reason": "other_unit", "credits": "5", "blocks": ["C"], "units": ["token"]}]
-    events = [use("a"), use("b", "bob"), buy("N", "new"), use("n", "new", credits="5"), use("n2", "new"),
-              use("z", "zoe"), use("e", "eve"), use("a2", block_id="A")]  # fmt: skip
+    events = [
+        use("a"),
+        use("b", customer="bob"),
+        buy("N", customer="new"),
+        use("n", customer="new", credits="5"),
+        use("n2", customer="new"),
+        use("z", customer="zoe"),
+        use("e", customer="eve"),
+        use("a2", block_id="A"),
+    ]
     expected = [expired, other, None, None, used_up, unknown, used_up, [{**expired[0], "credits": "5", "blocks": ["A"],
                 "at": "2026-02-01T00:00:00Z"}]]  # fmt: skip
     assert reasons(service, ledger, *events) == expected
@@ -69,7 +79,7 @@ def test_a_customer_is_known_by_any_event_before_and_by_one_of_the_same_batch(
     first, _, second = reasons(service, ledger, use("u1"), paid, use("u2"))
     assert first == [{"reason": "unknown_customer", "credits": "0"}]
     assert second == [{"reason": "used_up", "credits": "0"}]
-    assert reasons(service, ledger, use("u3", "bob")) == [[{"reason": "unknown_customer", "credits": "0"}]]
+    assert reasons(service, ledger, use("u3", customer="bob")) == [[{"reason": "unknown_customer", "credits": "0"}]]
 
 
 def test_a_rejection_within_a_large_batch_is_told_the_same(service: Subledger, new_ledger: NewLedger) -> None:
@@ -77,7 +87,7 @@ def test_a_rejection_within_a_large_batch_is_told_the_same(service: Subledger, n
     ledger = new_ledger()
     service.record(ledger, [buy("A", expires_at="2026-02-01T00:00:00Z")])
     service.expire(ledger, date(2026, 2, 28))
-    many = [buy(f"M{number}", "bob") for number in range(300)]
+    many = [buy(f"M{number}", customer="bob") for number in range(300)]
     found = reasons(service, ledger, *many[:150], use("short"), *many[150:])
     assert [told for told in found if told] == [
         [{"reason": "expired", "credits": "5", "blocks": ["A"], "at": "2026-02-01T00:00:00Z"}]
@@ -127,7 +137,9 @@ OPEN = 500
 def of_many(service: Subledger, new_ledger: NewLedger) -> str:
     """A ledger in which ann has many open blocks for another product, and bob one."""
     ledger = new_ledger()
-    service.record(ledger, [buy(f"A{n:03}", scope=["api"]) for n in range(OPEN)] + [buy("B", "bob", scope=["api"])])
+    service.record(
+        ledger, [buy(f"A{n:03}", scope=["api"]) for n in range(OPEN)] + [buy("B", customer="bob", scope=["api"])]
+    )
     return ledger
 
 
@@ -145,7 +157,7 @@ def test_so_many_blocks_are_looked_at_for_one_batch_and_other_refusals_have_thei
 ) -> None:
     most = MOST_LOOKS // OPEN
     events = [use(f"u{number}", product=f"p{number}") for number in range(most + 10)]
-    outcomes = service.record(of_many, [use("b", "bob", product="mail"), *events])
+    outcomes = service.record(of_many, [use("b", customer="bob", product="mail"), *events])
     facts = [outcome.error.facts for outcome in outcomes if outcome.error]
     explained = [bool(told.get("reasons")) for told in facts]
     assert explained == [True] * most + [False] * 11, "those that came first, of which the first looked at one block"

@@ -24,7 +24,8 @@ from projections.rebuild import rebuild
 from projections.replay import Replayer
 from subledger.store.database import Database
 from subledger.store.rows import encode_state
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event
+from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, dump, grant, history, tamper
 from tests.store.walked import record_walk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from projections.sweeping import Sweeper
 from subledger.events import format_time
 from subledger.periods import Period
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import cloud_event, purchase
 from tests.waiting import HANGS_S, until
 
 NOW = datetime(2030, 5, 10, 12, tzinfo=UTC)
@@ -37,12 +38,7 @@ def service(scratch_url: str) -> Iterator[Subledger]:
     database.close()
 
 
-def buy(block: str, expires_at: datetime, customer: str = "ann", **data: Any) -> dict[str, Any]:
-    data = {
-        "block_id": block, "credits": "10", "price": "10.00", "currency": "USD",
-        "expires_at": format_time(expires_at), **data,
-    }  # fmt: skip
-    return cloud_event(f"buy-{block}", "credits.purchased", customer, "2030-05-01T00:00:00Z", **data)
+buy = partial(purchase, time="2030-05-01", price="10.00")
 
 
 def trial(service: Subledger, name: str, *documents: dict[str, Any], clock: datetime = NOW) -> str:
@@ -62,12 +58,14 @@ def left(service: Subledger, ledger: str, block: str) -> int:
 
 def test_what_falls_due_is_recorded_in_every_ledger_by_its_own_now(service: Subledger) -> None:
     soon = NOW + timedelta(days=1)
-    first = trial(service, "first", buy("A", soon), buy("B", soon + timedelta(days=1)))
-    second = trial(service, "second", buy("A", soon), clock=NOW + timedelta(days=3))
+    first = trial(service, "first", buy("A", expires_at=soon), buy("B", expires_at=soon + timedelta(days=1)))
+    second = trial(service, "second", buy("A", expires_at=soon), clock=NOW + timedelta(days=3))
     real = "real"
     service.create_ledger(real, LedgerSettings(currency="USD"))
     past, future = datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(days=300)
-    documents = [{**buy(block, at), "time": "2026-01-01T00:00:00Z"} for block, at in (("A", past), ("B", future))]
+    documents = [
+        {**buy(block, expires_at=at), "time": "2026-01-01T00:00:00Z"} for block, at in (("A", past), ("B", future))
+    ]
     assert all(outcome.error is None for outcome in service.record(real, documents))
     assert service.sweep_due() == {"second": 1, "real": 1}
     assert service.sweep_due() == {}
@@ -79,7 +77,10 @@ def test_what_falls_due_is_recorded_in_every_ledger_by_its_own_now(service: Subl
 
 
 def test_two_who_sweep_at_once_record_each_expiry_once(service: Subledger) -> None:
-    documents = [buy(f"b{number:03d}", NOW - timedelta(minutes=number), f"c{number % 7}") for number in range(1, 90)]
+    documents = [
+        buy(f"b{number:03d}", customer=f"c{number % 7}", expires_at=NOW - timedelta(minutes=number))
+        for number in range(1, 90)
+    ]
     ledger = trial(service, "both", *documents)
     others = [Subledger(Database(service.database.url)) for _ in range(2)]
     ready, found = threading.Barrier(len(others)), []
@@ -102,15 +103,15 @@ def test_two_who_sweep_at_once_record_each_expiry_once(service: Subledger) -> No
 
 
 def test_one_ledgers_trouble_is_not_the_others(service: Subledger) -> None:
-    trial(service, "a-bad", buy("A", NOW))
-    trial(service, "b-good", buy("A", NOW))
+    trial(service, "a-bad", buy("A", expires_at=NOW))
+    trial(service, "b-good", buy("A", expires_at=NOW))
     with service.database.write() as connection:
         connection.execute("UPDATE blocks SET customer = 'nobody' WHERE ledger = 'a-bad'")
     assert service.sweep_due() == {"b-good": 1}
 
 
 def test_a_sweep_that_is_to_stop_leaves_the_rest_due(service: Subledger) -> None:
-    ledger = trial(service, "stopped", *(buy(f"b{number}", NOW) for number in range(3)))
+    ledger = trial(service, "stopped", *(buy(f"b{number}", expires_at=NOW) for number in range(3)))
     answers = iter((False, False, True))
     assert service.recorder.sweep(ledger, NOW + timedelta(days=1), batch_size=1, stop=lambda: next(answers)) == 2
     assert service.sweep_due(lambda: True) == {}
@@ -119,7 +120,7 @@ def test_a_sweep_that_is_to_stop_leaves_the_rest_due(service: Subledger) -> None
 
 def test_a_server_sweeps_as_long_as_it_runs(service: Subledger) -> None:
     """The clock is set forward and the sweep waited for: for what it records, not by the clock."""
-    ledger = trial(service, "served", buy("A", NOW + timedelta(days=1)))
+    ledger = trial(service, "served", buy("A", expires_at=NOW + timedelta(days=1)))
     sweeper = Sweeper(service.database, service.recorder, every_s=0.01)
     app = create_app(service, open_on_loopback=True, sweeper=sweeper)
     with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as client:
@@ -132,7 +133,7 @@ def test_a_server_sweeps_as_long_as_it_runs(service: Subledger) -> None:
 
 
 def test_a_worker_sweeps_before_anything_else(service: Subledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = trial(service, "worked", buy("A", NOW))
+    ledger = trial(service, "worked", buy("A", expires_at=NOW))
     monkeypatch.setenv("SUBLEDGER_DATABASE_URL", service.database.url)
     done = CliRunner().invoke(cli.app, ["worker", "--once"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -144,9 +145,12 @@ def test_a_worker_sweeps_before_anything_else(service: Subledger, monkeypatch: p
 
 def test_an_answer_says_how_many_expiries_are_due_and_since_when(service: Subledger) -> None:
     ledger = trial(
-        service, "due", buy("A", NOW - timedelta(days=2)), buy("B", NOW - timedelta(days=1), "bob"),
-        buy("C", NOW + timedelta(days=1)),
-    )  # fmt: skip
+        service,
+        "due",
+        buy("A", expires_at=NOW - timedelta(days=2)),
+        buy("B", customer="bob", expires_at=NOW - timedelta(days=1)),
+        buy("C", expires_at=NOW + timedelta(days=1)),
+    )
     first = format_time(NOW - timedelta(days=2))
     with TestClient(create_app(service, open_on_loopback=True), base_url="http://127.0.0.1",
                     client=("127.0.0.1", 50_000)) as client:  # fmt: skip
@@ -187,8 +191,8 @@ def test_an_answer_says_how_many_expiries_are_due_and_since_when(service: Subled
 )
 def test_of_a_day_those_count_that_were_due_by_its_end_and_by_now(service: Subledger, as_of: str, count: int) -> None:
     ledger = trial(
-        service, "days", buy("A", NOW - timedelta(days=2)), buy("B", NOW - timedelta(days=1)),
-        buy("C", NOW + timedelta(days=1)),
+        service, "days", buy("A", expires_at=NOW - timedelta(days=2)), buy("B", expires_at=NOW - timedelta(days=1)),
+        buy("C", expires_at=NOW + timedelta(days=1)),
     )  # fmt: skip
     with service.view(ledger, as_of=date.fromisoformat(as_of)) as view:
         assert view.due is not None
@@ -200,7 +204,7 @@ def test_of_a_day_those_count_that_were_due_by_its_end_and_by_now(service: Suble
 def test_the_end_of_a_day_is_where_the_ledger_lives(service: Subledger) -> None:
     settings = LedgerSettings(currency="USD", sandbox=True, clock=NOW, timezone="Pacific/Kiritimati")
     service.create_ledger("east", settings)
-    service.record("east", [buy("A", datetime(2030, 5, 8, 10, tzinfo=UTC))])  # midnight there, of the 9th
+    service.record("east", [buy("A", expires_at=datetime(2030, 5, 8, 10, tzinfo=UTC))])  # midnight there, of the 9th
     for day, count in ((8, 0), (9, 1)):
         with service.view("east", as_of=date(2030, 5, day)) as view:
             assert view.due is not None
@@ -208,7 +212,7 @@ def test_the_end_of_a_day_is_where_the_ledger_lives(service: Subledger) -> None:
 
 
 def test_an_answer_that_never_changes_says_nothing_of_what_is_due(service: Subledger) -> None:
-    ledger = trial(service, "known", buy("A", NOW))
+    ledger = trial(service, "known", buy("A", expires_at=NOW))
     with service.view(ledger) as view:
         assert view.due is not None
         assert view.due.count == 1
@@ -220,7 +224,7 @@ def test_an_answer_that_never_changes_says_nothing_of_what_is_due(service: Suble
 
 
 def test_people_are_told_what_to_do(service: Subledger) -> None:
-    ledger = trial(service, "people", buy("A", NOW))
+    ledger = trial(service, "people", buy("A", expires_at=NOW))
     with reports.answer(service, ledger, "clearing", reports.Question()) as (found, view, asked):
         notice = due_notice(view)
         assert notice is not None
@@ -235,7 +239,9 @@ def test_people_are_told_what_to_do(service: Subledger) -> None:
 
 
 def test_over_several_ledgers_what_is_due_is_added_up(service: Subledger) -> None:
-    names = tuple(trial(service, name, buy("A", NOW - timedelta(days=day))) for day, name in enumerate(("x", "y")))
+    names = tuple(
+        trial(service, name, buy("A", expires_at=NOW - timedelta(days=day))) for day, name in enumerate(("x", "y"))
+    )
     chosen = joint_reports.Chosen(entity=None, ledgers=names)
     question = reports.Question(as_of=date(2030, 5, 10))
     made = joint_reports.document(joint_reports.answer(service, "clearing", question, chosen))
@@ -244,7 +250,7 @@ def test_over_several_ledgers_what_is_due_is_added_up(service: Subledger) -> Non
 
 
 def test_what_is_frozen_by_a_dispute_is_not_due(service: Subledger) -> None:
-    ledger = trial(service, "frozen", buy("A", NOW - timedelta(days=1)))
+    ledger = trial(service, "frozen", buy("A", expires_at=NOW - timedelta(days=1)))
     opened = cloud_event("d", "dispute.opened", "ann", "2030-05-05T00:00:00Z", dispute_id="D", block_id="A")
     assert service.record(ledger, [opened])[0].error is None
     with service.view(ledger) as view:

@@ -17,7 +17,7 @@ from projections.journals.tie_out import TieOut, read_trial_balance, theirs_of, 
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.periods import Period
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 NewLedger = Callable[..., str]
 MONTHS = [Period.parse(f"2026-0{month}") for month in (1, 2, 3)]

@@ -17,7 +17,7 @@ from subledger.store import memory
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision
 from subledger.store.rejection_keeper import Bounds
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
 

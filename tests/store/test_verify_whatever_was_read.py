@@ -42,7 +42,8 @@ from projections.snapshots import keep_more, kept_and_expected
 from subledger.errors import SubledgerError
 from subledger.periods import Period
 from subledger.store.database import Database
-from tests.conftest import NewLedger, cloud_event
+from tests.building import cloud_event, usage
+from tests.conftest import NewLedger
 from tests.laws.machine_state import EXAMPLES
 from tests.scratch_database import scratch_database
 from tests.store.tampering import differences
@@ -58,11 +59,7 @@ def grants(tag: str, customer: str, count: int, day: str = "2026-03-01") -> list
     ]  # fmt: skip
 
 
-def used(event_id: str, customer: str, credits: int, day: str = "2026-03-02") -> dict[str, Any]:
-    return cloud_event(
-        event_id, "credits.consumed", customer, f"{day}T00:00:00Z", credits=str(credits), on_shortfall="overage",
-        overage_price="0.01", currency="USD",
-    )  # fmt: skip
+use = partial(usage, time="2026-03-02", on_shortfall="overage", overage_price="0.01", currency="USD")
 
 
 def taken_back(event_id: str, customer: str, usage: str, credits: int, day: str = "2026-03-03") -> dict[str, Any]:
@@ -74,12 +71,12 @@ def taken_back(event_id: str, customer: str, usage: str, credits: int, day: str 
 def test_draws_over_more_blocks_than_a_snapshot_has_entries(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     service.record(ledger, grants("g", "a", 200))
-    service.record(ledger, [used("u1", "a", 200), taken_back("r1", "a", "u1", 150)])
+    service.record(ledger, [use("u1", "200", customer="a"), taken_back("r1", "a", "u1", 150)])
     assert differences(service, ledger) == []
     service.customer_balances(ledger, "a")
     assert differences(service, ledger) == []
     service.record(ledger, grants("h", "a", 300))
-    service.record(ledger, [used("u2", "a", 450), *(used(f"v{n}", "a", 1) for n in range(150))])
+    service.record(ledger, [use("u2", "450", customer="a"), *(use(f"v{n}", "1", customer="a") for n in range(150))])
     service.customer_balances(ledger, "a")
     assert differences(service, ledger) == []
     assert rebuild(service.database, ledger).removed["snapshots"] == 0
@@ -214,7 +211,7 @@ class Reading(RuleBasedStateMachine):
     @rule(customer=st.sampled_from(CUSTOMERS), credits=st.sampled_from((1, 2, 7, 60)), day=st.integers(1, 28))
     def use(self, customer: str, credits: int, day: int) -> None:
         self.usages.append((f"u{self.count}", customer, credits))
-        self.send([used(f"u{self.count}", customer, credits, f"2026-03-{day:02}")])
+        self.send([use(f"u{self.count}", str(credits), customer=customer, time=f"2026-03-{day:02}")])
 
     @precondition(lambda self: self.usages)
     @rule(pick=st.integers(0, 99), day=st.integers(1, 28))

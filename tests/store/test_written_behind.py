@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from subledger.posting import SHIPPED_POLICIES
 from subledger.store import memory
 from subledger.store.batch import Outcome
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import cloud_event, usage
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, dump, history, tamper
@@ -107,14 +108,12 @@ def busy(service: Subledger, ledger: str) -> None:
     """Customers with blocks, and much usage of them that no row knows of."""
     service.create_ledger(ledger, LedgerSettings(currency="USD", on_shortfall="overage"))
     service.record(ledger, history(5, 40))
-    service.record(ledger, [use(number) for number in range(30)])
+    service.record(ledger, [use(f"use-c3-{number}") for number in range(30)])
 
 
-def use(number: int, customer: str = "c3") -> dict[str, object]:
-    return cloud_event(
-        f"use-{customer}-{number}", "credits.consumed", customer, "2026-03-28T00:00:00Z", credits="1", currency="USD",
-        overage_price="0.01", on_shortfall="overage",
-    )  # fmt: skip
+use = partial(
+    usage, customer="c3", time="2026-03-28", currency="USD", overage_price="0.01", on_shortfall="overage"
+)  # fmt: skip
 
 
 def test_a_rebuild_brings_every_row_up_to_date(own_database: Subledger, left_behind: Callable[[int], None]) -> None:
@@ -122,7 +121,7 @@ def test_a_rebuild_brings_every_row_up_to_date(own_database: Subledger, left_beh
     assert lag(own_database, LEDGER) >= 30
     rebuild(own_database.database, LEDGER)
     assert differences(own_database) == []
-    own_database.record(LEDGER, [use(100)])  # by a writer whose memory the rebuild has made worthless
+    own_database.record(LEDGER, [use("use-c3-100")])  # by a writer whose memory the rebuild has made worthless
     assert differences(own_database) == []
 
 
@@ -156,7 +155,7 @@ def test_no_customer_is_left_far_behind(
     ledger = new_ledger(on_shortfall="overage")
     service.record(ledger, [grant_of(f"g-{ledger}")])
     for batch in range(12):
-        service.record(ledger, [use(batch * 8 + n, "busy") for n in range(8)])
+        service.record(ledger, [use(f"use-busy-{batch * 8 + n}", customer="busy") for n in range(8)])
         assert lag(service, ledger) <= 60
         with service.database.read() as connection:
             query = "SELECT w.position FROM wallets w WHERE ledger = %s AND customer = 'busy'"
@@ -172,12 +171,12 @@ def test_a_row_that_is_behind_is_not_loaded_again_while_nothing_is_recorded(
     """Duplicates of more customers than the memory holds: nothing is written, and nothing may be forgotten."""
     ledger = new_ledger(currency="USD", on_shortfall="overage")
     customers = [f"many-{number}" for number in range(12)]
-    before = [use(0, customer) for customer in customers]
+    before = [use(f"use-{customer}-0", customer=customer) for customer in customers]
     service.record(ledger, before[:6])
-    service.record(ledger, [use(1, customer) for customer in customers[:6]])
+    service.record(ledger, [use(f"use-{customer}-1", customer=customer) for customer in customers[:6]])
     assert lag(service, ledger) > 0
     monkeypatch.setattr(memory, "MAX_WALLETS", 3)
     assert {outcome.status for outcome in service.record(ledger, before[:6])} == {"duplicate"}
-    service.record(ledger, [use(2, customer) for customer in customers])
+    service.record(ledger, [use(f"use-{customer}-2", customer=customer) for customer in customers])
     assert differences(service, ledger) == []
     assert lag(service, ledger) == 0

@@ -10,7 +10,7 @@ import sys
 from api.service import Subledger
 from subledger.errors import Unavailable
 from subledger.store.database import Database
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from projections.journals.delivery.states import State
 from projections.journals.exports import get_export, posted_of
 from projections.journals.formats import TARGETS
 from subledger.periods import Period
-from tests.conftest import cloud_event
+from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH, QUICK, deliveries
 from tests.general_ledgers.every import Way, every_way
 from tests.general_ledgers.stand_in import FAULTS, at_random
