@@ -141,6 +141,23 @@ def service(database: Database) -> Subledger:
     return Subledger(database)
 
 
+@pytest.fixture
+def own_service(scratch_url: str) -> Iterator[Subledger]:
+    """A service on a database of its own; its URL is ``scratch_url``."""
+    database = Database(scratch_url)
+    yield Subledger(database)
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def modules_service(server_url: str) -> Iterator[Subledger]:
+    """A service on a database that a module has for itself."""
+    with scratch_database(server_url) as url:
+        database = Database(url)
+        yield Subledger(database)
+        database.close()
+
+
 NewLedger = Callable[..., str]
 
 FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)

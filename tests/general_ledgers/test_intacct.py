@@ -17,10 +17,10 @@ from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from subledger.errors import InvalidInput
-from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.conftest import QUICK
 from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, IntacctStandIn
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
-from tests.general_ledgers.working import states, steps, work
+from tests.general_ledgers.working import states, steps, the_one, work
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -60,11 +60,6 @@ def one(service: Subledger, sold: Sold, exported: Exported, given: dict[str, Any
         return channel, delivery
 
     return make
-
-
-def the_one(service: Subledger, channel: Channel) -> Delivery:
-    [delivery] = deliveries(service, channel.ledger)
-    return delivery
 
 
 def test_a_journal_is_sent_and_found_in_the_books(service: Subledger, one: One, intacct: IntacctStandIn) -> None:

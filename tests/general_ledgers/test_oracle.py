@@ -14,10 +14,10 @@ from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from subledger.errors import InvalidInput
-from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.conftest import QUICK
 from tests.general_ledgers.oracle import OracleStandIn
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
-from tests.general_ledgers.working import states, steps, work
+from tests.general_ledgers.working import states, steps, the_one, work
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -53,11 +53,6 @@ def sent(
         return channel, delivery
 
     return send
-
-
-def the_one(service: Subledger, channel: Channel) -> Delivery:
-    [delivery] = deliveries(service, channel.ledger)
-    return delivery
 
 
 @pytest.mark.parametrize("with_token", [False, True])

@@ -32,3 +32,9 @@ def steps(service: Subledger, delivery: Delivery) -> list[Step]:
 def states(service: Subledger, delivery: Delivery) -> list[str]:
     found = [step.state for step in steps(service, delivery)]
     return [state for place, state in enumerate(found) if not place or found[place - 1] is not state]
+
+
+def the_one(service: Subledger, channel: Channel) -> Delivery:
+    """The only delivery of the channel's ledger."""
+    [delivery] = deliveries(service, channel.ledger)
+    return delivery

@@ -1,27 +1,22 @@
-"""Journals for general ledgers that take one currency, and what every file of them is held to.
-
-A format's tests read its files with a parser that knows nothing of ours, into ``ReadDocument``; the rest is here.
-"""
+"""Journals for general ledgers that take one currency: February's, with texts that are unusual, and any at all."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hypothesis import strategies as st
 
-from projections.journals.formats.target import Rendering, Target, read_settings
+from projections.journals.formats.target import Rendering, Target
 from projections.journals.mapping import Mapping
 from projections.journals.pairs import Pair
-from projections.journals.postings import Limits, Posting, postings_of
-from projections.journals.summary import Journal, JournalLine
-from subledger.accounts import Side
-from subledger.money import exponent
+from projections.journals.summary import Journal
 from subledger.periods import Period
+from tests.golden import contract
 
 GOLDEN = Path(__file__).parent
 EXPORT_ID = "acme-us-2026-02-2-test"
@@ -64,28 +59,10 @@ PAIRS = (
 """What a month of two currencies moves, by block: 13 lines. The exchange gain is of functional currency alone."""
 
 
-def journal_of(
-    pairs: Sequence[Pair], mapping: Mapping = MAPPING, *, home: str = "USD", ledger: str = "acme-us"
-) -> Journal:
-    """The journal that has these pairs."""
-    sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for pair in pairs:
-        for role, side in ((pair.debit, Side.DEBIT), (pair.credit, Side.CREDIT)):
-            key = (pair.currency, role, pair.product, pair.credit_kind, pair.pool, pair.processor, side)
-            for place, amount in enumerate((pair.amount_minor, pair.functional_minor, pair.entries)):
-                sums[key][place] += amount
-    lines = tuple(
-        JournalLine(
-            number=number, currency=key[0], role=key[1], product=key[2], credit_kind=key[3], pool=key[4],
-            processor=key[5], side=key[6], account=mapping.resolve(key[1], key[2], key[3], key[0]), amount_minor=amount,
-            functional_minor=functional, entries=entries,
-        )
-        for number, (key, (amount, functional, entries)) in enumerate(sorted(sums.items()), start=1)
-    )  # fmt: skip
-    return Journal(
-        ledger=ledger, entity="US01", functional_currency=home, period=Period(2026, 2), number=2, from_cut=3, to_cut=5,
-        mapping=4, lines=lines,
-    )  # fmt: skip
+journal_of = partial(
+    contract.journal_of, mapping=MAPPING, period=Period(2026, 2), number=2, cuts=(3, 5), mapping_number=4
+)
+"""The journal that has these pairs: the second one of February."""
 
 
 def rendering_of(
@@ -93,10 +70,8 @@ def rendering_of(
     mapping: Mapping = MAPPING,
 ) -> Rendering:  # fmt: skip
     """An export of these pairs to a target, as the exports make it."""
-    journal = journal or journal_of(pairs, mapping)
-    read = read_settings(target.settings, settings)
-    postings = postings_of(journal, pairs, mapping, limits=target.limits_for(read), level=read.level)
-    return Rendering(export_id=EXPORT_ID, journal=journal, postings=postings, settings=read)
+    journal = journal or journal_of(pairs, mapping=mapping)
+    return contract.rendering_of(target, settings, journal, pairs, mapping, EXPORT_ID)
 
 
 GOLDENS: dict[str, tuple[dict[str, Any], Sequence[Pair]]] = {
@@ -117,79 +92,15 @@ def overlong(target: Target) -> Rendering:
     return rendering_of(target, {}, (pair,), mapping=OVERLONG)
 
 
-# --- what every file is held to -----------------------------------------------------------------------------------
+def cases(target: Target) -> dict[str, Callable[[], Rendering]]:
+    """The agreed exports to a target."""
+    return {name: partial(rendering_of, target, settings, pairs) for name, (settings, pairs) in GOLDENS.items()}
 
 
-class ReadLine(NamedTuple):
-    account: str
-    side: Side
-    amount: Decimal
-    reference: str
-
-
-class ReadDocument(NamedTuple):
-    reference: str
-    lines: list[ReadLine]
-
-
-def side_of(debit: str, credit: str) -> tuple[Side, Decimal]:
+def is_debit(debit: str, credit: str) -> tuple[bool, Decimal]:
     """Of two columns, of which exactly one is filled."""
     assert bool(debit) != bool(credit)
-    return (Side.DEBIT, Decimal(debit)) if debit else (Side.CREDIT, Decimal(credit))
-
-
-def totals(journal: Journal) -> dict[tuple[str, Side], Decimal]:
-    """What a journal moves, by account number and side, in the functional currency."""
-    result: Counter[tuple[str, Side]] = Counter()
-    for line in journal.lines:
-        result[(line.account.number, line.side)] += line.functional_minor
-    scale = Decimal(10) ** exponent(journal.functional_currency)
-    return {key: amount / scale for key, amount in result.items() if amount}
-
-
-def assert_says_the_journal(documents: Sequence[ReadDocument], rendering: Rendering) -> None:
-    """A file that was read back: its documents balance and are, together, the journal, and every line says which."""
-    assert [document.reference for document in documents] == [posting.reference for posting in rendering.postings]
-    assert len({document.reference for document in documents}) == len(documents)
-    sums: dict[tuple[str, Side], Decimal] = defaultdict(Decimal)
-    for document, posting in zip(documents, rendering.postings, strict=True):
-        assert len(document.lines) == len(posting.lines) >= 2
-        assert all(line.amount > 0 for line in document.lines)
-        assert sum(line.amount if line.side is Side.DEBIT else -line.amount for line in document.lines) == 0
-        assert [line.reference for line in document.lines] == [line.reference for line in posting.lines]
-        for line in document.lines:
-            sums[(line.account, line.side)] += line.amount
-    assert sums == totals(rendering.journal)
-    references = [line.reference for document in documents for line in document.lines]
-    assert references == [f"L{number}" for number in range(1, len(references) + 1)]
-
-
-def assert_within_limits(postings: Sequence[Posting], pairs: Sequence[Pair], limits: Limits, home: str) -> None:
-    """Documents are within what the target takes; each line is what its pairs add up to, and no pair is left out."""
-    seen: Counter[tuple[int, Side]] = Counter()
-    for posting in postings:
-        assert 2 <= len(posting.lines) <= limits.lines
-        assert 1 <= len(posting.reference) <= limits.reference
-        assert posting.reference[0].isalnum()  # no formula in any spreadsheet
-        assert posting.currency == home or limits.two_currencies
-        debits = Counter[Side]()
-        functional = Counter[Side]()
-        for line in posting.lines:
-            assert len(line.text) <= limits.text
-            moved = [pairs[place] for place in line.pairs]
-            assert line.functional_minor == sum(pair.functional_minor for pair in moved)
-            own = sum(pair.amount_minor for pair in moved)
-            assert line.amount_minor == (own if limits.two_currencies else line.functional_minor)
-            debits[line.side] += line.amount_minor
-            functional[line.side] += line.functional_minor
-            seen.update((place, line.side) for place in line.pairs)
-        assert debits[Side.DEBIT] == debits[Side.CREDIT] == posting.total_minor
-        assert functional[Side.DEBIT] == functional[Side.CREDIT]
-    moving = [
-        place for place, pair in enumerate(pairs)
-        if pair.functional_minor or (limits.two_currencies and pair.amount_minor)
-    ]  # fmt: skip
-    assert seen == {(place, side): 1 for place in moving for side in Side}
+    return bool(debit), Decimal(debit or credit)
 
 
 # --- at random ----------------------------------------------------------------------------------------------------
@@ -238,4 +149,11 @@ def random_settings() -> st.SearchStrategy[dict[str, Any]]:
             "level": st.sampled_from(("account", "dimension", "customer", "block")),
             "lines": st.sampled_from((0, 2, 3, 5)),
         }
+    )
+
+
+def renderings(target: Target) -> st.SearchStrategy[Rendering]:
+    """Exports of any journal to a target."""
+    return st.builds(
+        lambda made, settings: rendering_of(target, settings, made[1], journal=made[0]), journals(), random_settings()
     )

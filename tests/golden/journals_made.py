@@ -1,25 +1,18 @@
-"""Journals for the formats of general ledgers, made of pairs without a database, and what any file of them must say.
-
-A file's reader gives ``Read`` documents: what an independent parser found in it.
-"""
+"""Journals for the general ledgers that take two currencies or count in their own: January's, and any at all."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from hypothesis import strategies as st
 
-from projections.journals.formats.target import Rendering, Target, TargetSettings, read_settings
+from projections.journals.formats.target import Rendering, Target
 from projections.journals.mapping import Mapping
 from projections.journals.pairs import Pair
-from projections.journals.postings import Limits, Posting, postings_of
-from projections.journals.summary import Journal, JournalLine, check_balanced
-from subledger.accounts import Side
-from subledger.money import exponent
 from subledger.periods import Period
+from tests.golden import contract
 
 MAPPING = Mapping.from_rows(
     (
@@ -48,7 +41,7 @@ def _pair(debit: str, credit: str, amounts: str, **more: str) -> Pair:
     currency, amount, functional = amounts.split()
     return Pair(
         debit=debit, credit=credit, currency=currency, amount_minor=int(amount), functional_minor=int(functional),
-        entries=1, **{"credit_kind": "paid", **more},
+        entries=0, **{"credit_kind": "paid", **more},
     )  # fmt: skip
 
 
@@ -71,28 +64,10 @@ PAIRS = (
 """A month in euros and dollars: a purchase, its remeasurement and its use; texts that formats must take care of."""
 
 
-def journal_of(pairs: Sequence[Pair], functional_currency: str = "USD", ledger: str = "acme-us") -> Journal:
-    """The journal whose pairs these are."""
-    sums: Counter[tuple[str, str, str, str, str, str, Side]] = Counter()
-    functional: Counter[tuple[str, str, str, str, str, str, Side]] = Counter()
-    for pair in pairs:
-        for role, side in ((pair.debit, Side.DEBIT), (pair.credit, Side.CREDIT)):
-            key = (pair.currency, role, pair.product, pair.credit_kind, pair.pool, pair.processor, side)
-            sums[key] += pair.amount_minor
-            functional[key] += pair.functional_minor
-    lines = tuple(
-        JournalLine(
-            number=number, role=key[1], side=key[6], currency=key[0], amount_minor=sums[key],
-            functional_minor=functional[key], account=MAPPING.resolve(key[1], key[2], key[3], key[0]), product=key[2],
-            credit_kind=key[3], pool=key[4], processor=key[5],
-        )
-        for number, key in enumerate(sorted(sums), start=1)
-    )  # fmt: skip
-    check_balanced(lines)
-    return Journal(
-        ledger=ledger, entity="US01", functional_currency=functional_currency, period=Period(2026, 1), number=1,
-        from_cut=0, to_cut=3, mapping=1, lines=lines,
-    )  # fmt: skip
+journal_of = partial(
+    contract.journal_of, mapping=MAPPING, period=Period(2026, 1), number=1, cuts=(0, 3), mapping_number=1
+)
+"""The journal whose pairs these are: the first one of January."""
 
 
 def rendering_of(
@@ -100,98 +75,8 @@ def rendering_of(
     **given: Any,
 ) -> Rendering:  # fmt: skip
     """An export of the journal of these pairs, with these settings."""
-    journal = journal_of(pairs, functional_currency)
-    settings: TargetSettings = read_settings(target.settings, given)
-    limits = target.limits_for(settings)
-    postings = postings_of(journal, pairs, MAPPING, limits=limits, level=settings.level)
-    assert_within(postings, pairs, limits, functional_currency)
-    return Rendering(export_id=f"{journal.name}-{export}", journal=journal, postings=postings, settings=settings)
-
-
-def assert_within(postings: Sequence[Posting], pairs: Sequence[Pair], limits: Limits, home: str) -> None:
-    """Every document is within the limits; every pair is in one document, and lines are what their pairs add up to."""
-    taken: list[int] = []
-    for posting in postings:
-        assert 2 <= len(posting.lines) <= limits.lines
-        assert len(posting.reference) <= limits.reference
-        assert limits.two_currencies or posting.currency == home
-        for line in posting.lines:
-            assert len(line.text) <= limits.text
-            assert line.functional_minor == sum(pairs[place].functional_minor for place in line.pairs)
-            if limits.two_currencies:
-                assert {pairs[place].currency for place in line.pairs} == {posting.currency}
-                assert line.amount_minor == sum(pairs[place].amount_minor for place in line.pairs)
-            taken += line.pairs
-    assert len({posting.reference for posting in postings}) == len(postings)
-    moved = [
-        place
-        for place, pair in enumerate(pairs)
-        if pair.functional_minor or (limits.two_currencies and pair.amount_minor)
-    ]
-    assert sorted(taken) == sorted(moved * 2)
-
-
-# --- what a file says ---------------------------------------------------------------------------------------------
-
-
-class ReadLine(NamedTuple):
-    """``functional`` is None where the file has one amount."""
-
-    reference: str
-    account: str
-    debit: bool
-    amount: Decimal
-    functional: Decimal | None = None
-
-
-class Read(NamedTuple):
-    """A document as an independent parser found it."""
-
-    reference: str
-    currency: str
-    lines: tuple[ReadLine, ...]
-
-
-def assert_is_the_journal(documents: Iterable[Read], rendering: Rendering) -> None:
-    """Each document balances; all of them are the journal, to the cent, per account and side."""
-    home = rendering.journal.functional_currency
-    documents = tuple(documents)
-    assert [document.reference for document in documents] == [posting.reference for posting in rendering.postings]
-    assert [line.reference for document in documents for line in document.lines] == [
-        line.reference for posting in rendering.postings for line in posting.lines
-    ]
-    found: Counter[tuple[str, str, bool]] = Counter()
-    found_functional: Counter[tuple[str, bool]] = Counter()
-    for document in documents:
-        balances = [0, 0]
-        for line in document.lines:
-            own = _minor(line.amount, document.currency)
-            functional = own if line.functional is None else _minor(line.functional, home)
-            assert own >= 0 <= functional
-            found[document.currency, line.account, line.debit] += own
-            found_functional[line.account, line.debit] += functional
-            balances[0] += own if line.debit else -own
-            balances[1] += functional if line.debit else -functional
-        assert balances == [0, 0]
-    said: Counter[tuple[str, str, bool]] = Counter()
-    said_functional: Counter[tuple[str, bool]] = Counter()
-    for each in rendering.journal.lines:
-        debit = each.side is Side.DEBIT
-        said[each.currency, each.account.number, debit] += each.amount_minor
-        said_functional[each.account.number, debit] += each.functional_minor
-    assert +found_functional == +said_functional
-    if any(document.currency != home for document in documents):
-        assert +found == +said
-
-
-def _minor(amount: Decimal, currency: str) -> int:
-    """Raises InvalidOperation where an amount has more digits than its currency."""
-    scaled = amount.scaleb(exponent(currency))
-    assert scaled == int(scaled)
-    places = amount.as_tuple().exponent
-    assert isinstance(places, int)
-    assert -places == exponent(currency)
-    return int(scaled)
+    journal = journal_of(pairs, home=functional_currency)
+    return contract.rendering_of(target, given, journal, pairs, MAPPING, f"{journal.name}-{export}")
 
 
 # --- any journal --------------------------------------------------------------------------------------------------
@@ -224,3 +109,13 @@ def journals(draw: st.DrawFn) -> tuple[tuple[Pair, ...], str]:
 
 
 levels = st.sampled_from(("account", "dimension", "customer", "block"))
+
+
+def renderings(target: Target, **given: Any) -> st.SearchStrategy[Rendering]:
+    """Exports of any journal to a target, at any level, with few lines a document."""
+    return st.builds(
+        lambda journal, level, lines: rendering_of(
+            target, journal[0], functional_currency=journal[1], level=level, lines=lines, **given
+        ),
+        journals(), levels, st.integers(2, 6),
+    )  # fmt: skip

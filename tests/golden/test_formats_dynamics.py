@@ -5,34 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from projections.journals.formats import dynamics
-from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.formats.target import Rendering
 from projections.journals.mapping import GLAccount
 from projections.journals.pairs import Pair
 from subledger.errors import InvalidInput
-from tests.golden.journals_made import (
-    PAIRS,
-    Read,
-    ReadLine,
-    assert_is_the_journal,
-    journal_of,
-    journals,
-    levels,
-    rendering_of,
-)
+from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal
+from tests.golden.journals_made import PAIRS, journal_of, rendering_of, renderings
+from tests.reading import zip_members
 
 GOLDEN = Path(__file__).parent
 XML = "{http://schemas.microsoft.com/dynamics/2015/01/DataManagement}"
@@ -46,36 +37,34 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def members(file: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(file)) as archive:
-        assert archive.testzip() is None
-        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def rows_of(file: bytes) -> list[dict[str, str]]:
     """The entity's file: UTF-16 with a byte order mark, CRLF."""
-    content = members(file)["General journal.csv"]
+    content = zip_members(file)["General journal.csv"]
     assert content[:2] == b"\xff\xfe"
     text = content.decode("utf-16")
     assert text.endswith("\r\n")
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
-def read_package(file: bytes, *, account: int = 0, delimiter: str = "-") -> Iterator[Read]:
+def read_package(file: bytes, rendering: Rendering) -> Iterator[Read]:
     return _read(
         (
             (
-                row["VOUCHER"], row["CURRENCYCODE"], row["DOCUMENT"], row["TEXT"], row["ACCOUNTDISPLAYVALUE"],
-                Decimal(row["DEBITAMOUNT"]), Decimal(row["CREDITAMOUNT"]),
+                row["VOUCHER"],
+                row["CURRENCYCODE"],
+                row["DOCUMENT"],
+                row["TEXT"],
+                row["ACCOUNTDISPLAYVALUE"],
+                Decimal(row["DEBITAMOUNT"]),
+                Decimal(row["CREDITAMOUNT"]),
             )
             for row in rows_of(file)
         ),
-        account, delimiter,
-    )  # fmt: skip
+        rendering,
+    )
 
 
-def read_json(file: bytes, *, account: int = 0, delimiter: str = "-") -> Iterator[Read]:
+def read_json(file: bytes, rendering: Rendering) -> Iterator[Read]:
     lines = [line for journal in json.loads(file, parse_float=Decimal) for line in journal["lines"]]
     assert all(line["TransDate"] == "2026-01-31T12:00:00Z" for line in lines)
     names = ("Voucher", "CurrencyCode", "Document", "Text", "AccountDisplayValue")
@@ -84,12 +73,12 @@ def read_json(file: bytes, *, account: int = 0, delimiter: str = "-") -> Iterato
             (*(line[name] for name in names), Decimal(line["DebitAmount"]), Decimal(line["CreditAmount"]))
             for line in lines
         ),
-        account,
-        delimiter,
+        rendering,
     )
 
 
-def _read(lines: Iterable[tuple[Any, ...]], account: int, delimiter: str) -> Iterator[Read]:
+def _read(lines: Iterable[tuple[Any, ...]], rendering: Rendering) -> Iterator[Read]:
+    account, delimiter = rendering.settings.account_format.index("account"), rendering.settings.delimiter
     for (voucher, currency), of_voucher in groupby(lines, key=lambda line: line[:2]):
         found = []
         for _, _, document, text, display, debit, credit in of_voucher:
@@ -106,43 +95,8 @@ def rendered(case: str) -> Rendering:
     return rendering_of(dynamics.TARGET, **CASES[case])
 
 
-def place_of_account(case: str) -> dict[str, Any]:
-    given: Mapping[str, Any] = CASES[case]
-    return {
-        "account": given.get("account_format", ["account"]).index("account"), "delimiter": given.get("delimiter", "-"),
-    }  # fmt: skip
-
-
-def golden(case: str, member: str) -> Path:
-    return GOLDEN / f"dynamics-{case}-{member.replace(' ', '-').lower()}"
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_files_are_the_agreed_ones_to_the_byte(case: str) -> None:
-    file = dynamics.zip_file(rendered(case))
-    found = members(file)
-    assert list(found) == ["Manifest.xml", "PackageHeader.xml", "General journal.csv"]
-    assert found == {member: golden(case, member).read_bytes() for member in found}
-    assert file == dynamics.zip_file(rendered(case))
-    assert dynamics.json_file(rendered(case)) == (GOLDEN / f"dynamics-{case}.json").read_bytes()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_what_is_read_back_is_the_journal(case: str) -> None:
-    rendering = rendered(case)
-    assert_is_the_journal(read_package(dynamics.zip_file(rendering), **place_of_account(case)), rendering)
-    assert_is_the_journal(read_json(dynamics.json_file(rendering), **place_of_account(case)), rendering)
-
-
-@given(journals(), levels, st.integers(2, 6))
-def test_any_journal_is_read_back_from_documents_that_balance(
-    journal: tuple[tuple[Pair, ...], str], level: str, lines: int
-) -> None:
-    pairs, home = journal
-    rendering = rendering_of(dynamics.TARGET, pairs, functional_currency=home, level=level, lines=lines, batch_lines=10)
-    assert_is_the_journal(read_package(dynamics.zip_file(rendering)), rendering)
-    assert_is_the_journal(read_json(dynamics.json_file(rendering)), rendering)
-    assert_batches(rendering)
+def golden(case: str, member: str) -> str:
+    return f"dynamics-{case}-{member.replace(' ', '-').lower()}" if member else f"dynamics-{case}.json"
 
 
 def assert_batches(rendering: Rendering) -> None:
@@ -164,6 +118,19 @@ def assert_batches(rendering: Rendering) -> None:
     assert [len(body["lines"]) for body in bodies] == sizes
 
 
+CONTRACTS = tuple(
+    Contract(
+        form=form,
+        cases={case: partial(rendered, case) for case in CASES},
+        golden=golden,
+        read=read,
+        renderings=renderings(dynamics.TARGET, batch_lines=10),
+        also=assert_batches,
+    )
+    for form, read in (("dynamics-csv", read_package), ("dynamics-json", read_json))
+)
+
+
 def test_a_month_of_many_lines_is_vouchers_of_ten_in_journals_of_ten_thousand() -> None:
     pairs = tuple(
         Pair(
@@ -177,12 +144,13 @@ def test_a_month_of_many_lines_is_vouchers_of_ten_in_journals_of_ten_thousand() 
     assert [len(batch.vouchers) for batch in batches] == [1_000, 1]
     assert [len(batch.vouchers[0].lines) for batch in batches] == [10, 6]
     assert all(len(batch.number) == 10 and len(batch.description) <= 60 for batch in batches)
-    assert_is_the_journal(read_package(dynamics.zip_file(rendering)), rendering)
+    assert_is_the_journal(read_package(dynamics.zip_file(rendering), rendering), rendering)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_manifest_maps_every_column_and_generates_none(case: str) -> None:
-    found = members(dynamics.zip_file(rendered(case)))
+    found = zip_members(dynamics.zip_file(rendered(case)))
+    assert list(found) == ["Manifest.xml", "PackageHeader.xml", "General journal.csv"]
     assert all(content.endswith(b">\r\n") for name, content in found.items() if name.endswith(".xml"))
     manifest = ElementTree.fromstring(found["Manifest.xml"])
     [entity] = manifest.iterfind(f"{XML}PackageEntityList/{XML}DataManagementPackageEntityData")
@@ -233,16 +201,9 @@ def test_amounts_are_the_functional_ones_alone() -> None:
     assert {line.currency for line in journal_of(PAIRS).lines} == {"EUR", "USD"}
 
 
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ({"company": "usmf1"}, "company"), ({"journal_name": ""}, "journal_name"), ({"lines": 1}, "lines"),
-        ({"account_format": ["department"]}, "account_format"), ({"delimiter": "/"}, "delimiter"),
-        ({"tags": ["colour"]}, "tags[0]"), ({"batch_lines": 10_001}, "batch_lines"),
-        ({"batch_lines": 9}, "batch_lines"), ({"tag_delimiter": ""}, "tag_delimiter"), ({"name": "x"}, "settings"),
-    ],
-)  # fmt: skip
-def test_bad_settings_are_refused_with_their_field(given: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        read_settings(dynamics.TARGET.settings, given)
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"company": "usmf1"}, "company"), ({"journal_name": ""}, "journal_name"), ({"lines": 1}, "lines"),
+    ({"account_format": ["department"]}, "account_format"), ({"delimiter": "/"}, "delimiter"),
+    ({"tags": ["colour"]}, "tags[0]"), ({"batch_lines": 10_001}, "batch_lines"),
+    ({"batch_lines": 9}, "batch_lines"), ({"tag_delimiter": ""}, "tag_delimiter"), ({"name": "x"}, "settings"),
+]  # fmt: skip

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
 
 from projections.journals.formats import netsuite
-from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.formats.target import Rendering
 from projections.journals.pairs import Pair
-from projections.journals.summary import Journal
-from subledger.accounts import Side
 from subledger.errors import InvalidInput, NotRepresentable
+from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_functional import (
     EXPORT_ID,
-    GOLDEN,
-    GOLDENS,
     MULLER,
-    ReadDocument,
-    ReadLine,
-    assert_says_the_journal,
-    assert_within_limits,
+    cases,
+    is_debit,
     journal_of,
-    journals,
     overlong,
-    random_settings,
     rendering_of,
-    side_of,
+    renderings,
 )
+from tests.reading import csv_rows
 
 LINE = "Journal Entry - Line: "
 OURS = {
@@ -44,84 +35,61 @@ OURS = {
 }  # fmt: skip
 
 
-def read_csv(content: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-
-
-def csv_documents(rows: list[dict[str, str]]) -> list[ReadDocument]:
+def csv_documents(file: bytes, rendering: Rendering) -> list[Read]:
     """Rows of one external id follow each other, with the same header values in each."""
-    documents: list[ReadDocument] = []
+    documents: list[Read] = []
     headers: list[tuple[str, ...]] = []
-    for row in rows:
+    for row in csv_rows(file):
         header = tuple(value for name, value in row.items() if not name.startswith(LINE))
         if not documents or documents[-1].reference != row["External ID"]:
-            documents.append(ReadDocument(row["External ID"], []))
+            documents.append(Read(row["External ID"], rendering.journal.functional_currency, ()))
             headers.append(header)
         assert header == headers[-1]
-        side, amount = side_of(row[f"{LINE}Debit"], row[f"{LINE}Credit"])
+        debit, amount = is_debit(row[f"{LINE}Debit"], row[f"{LINE}Credit"])
         reference = row[f"{LINE}custcol_subledger_line"]
         assert row[f"{LINE}Memo"].startswith(f"{reference} ")
-        documents[-1].lines.append(ReadLine(row[f"{LINE}Account"].removeprefix("'"), side, amount, reference))
+        assert all(len(row[name]) <= 999 for name in ("Memo", f"{LINE}Memo"))
+        line = ReadLine(reference, row[f"{LINE}Account"].removeprefix("'"), debit, amount)
+        documents[-1] = documents[-1]._replace(lines=(*documents[-1].lines, line))
     return documents
 
 
-def json_documents(content: bytes) -> list[ReadDocument]:
+def json_documents(file: bytes, rendering: Rendering) -> list[Read]:
     documents = []
-    for body in json.loads(content, parse_float=Decimal, parse_int=Decimal):
+    for body in json.loads(file, parse_float=Decimal, parse_int=Decimal):
         lines = []
         for item in body["line"]["items"]:
-            side = Side.DEBIT if "debit" in item else Side.CREDIT
             assert ("debit" in item) != ("credit" in item)
+            amount = item["debit"] if "debit" in item else item["credit"]
             account = item["account"]["externalId"]
-            lines.append(ReadLine(account, side, item[side.value], item["custcol_subledger_line"]))
-        documents.append(ReadDocument(body["externalId"], lines))
+            lines.append(ReadLine(item["custcol_subledger_line"], account, "debit" in item, amount))
+        documents.append(Read(body["externalId"], rendering.journal.functional_currency, tuple(lines)))
     return documents
 
 
-def rendered(golden: str) -> Rendering:
-    settings, pairs = GOLDENS[golden]
-    return rendering_of(netsuite.TARGET, settings, pairs)
-
-
-@pytest.mark.parametrize("golden", GOLDENS)
-def test_the_files_are_the_agreed_ones_to_the_byte(golden: str) -> None:
-    assert netsuite.csv_file(rendered(golden)) == (GOLDEN / f"{golden}netsuite.csv").read_bytes()
-    assert netsuite.json_file(rendered(golden)) == (GOLDEN / f"{golden}netsuite.json").read_bytes()
-
-
-@pytest.mark.parametrize("golden", GOLDENS)
-def test_the_files_say_the_journal(golden: str) -> None:
-    rendering = rendered(golden)
-    assert_says_the_journal(csv_documents(read_csv(netsuite.csv_file(rendering))), rendering)
-    assert_says_the_journal(json_documents(netsuite.json_file(rendering)), rendering)
-
-
-@given(journals(), random_settings())
-def test_documents_are_within_limits_and_are_together_the_journal(
-    made: tuple[Journal, tuple[Pair, ...]], settings: dict[str, Any]
-) -> None:
-    journal, pairs = made
-    rendering = rendering_of(netsuite.TARGET, settings, pairs, journal=journal)
-    limits = netsuite.TARGET.limits_for(rendering.settings)
-    assert_within_limits(rendering.postings, pairs, limits, journal.functional_currency)
-    content = netsuite.csv_file(rendering)
-    assert content == netsuite.csv_file(rendering)
-    rows = read_csv(content)
-    assert_says_the_journal(csv_documents(rows), rendering)
-    assert all(len(row[name]) <= 999 for row in rows for name in ("Memo", f"{LINE}Memo"))
-    assert_says_the_journal(json_documents(netsuite.json_file(rendering)), rendering)
+CONTRACTS = tuple(
+    Contract(
+        form=f"netsuite-{extension}",
+        cases=cases(netsuite.TARGET),
+        golden=lambda case, _, extension=extension: f"{case}netsuite.{extension}",
+        read=read,
+        renderings=renderings(netsuite.TARGET),
+        all_decimals=False,
+    )
+    for extension, read in (("csv", csv_documents), ("json", json_documents))
+)
 
 
 def test_csv_names_what_rest_knows_by_id() -> None:
     rendering = rendering_of(netsuite.TARGET, {"level": "customer", **OURS})
-    row = next(row for row in read_csv(netsuite.csv_file(rendering)) if row[f"{LINE}cseg_size"])
+    row = next(row for row in csv_rows(netsuite.csv_file(rendering)) if row[f"{LINE}cseg_size"])
     assert [row[name] for name in ("Subsidiary", "Currency", "Posting Period", "Date", "Approved")] == [
         "Acme, Inc", "US Dollar", "Feb 2026", "02/28/2026", "Yes",
     ]  # fmt: skip
     assert row[f"{LINE}cseg_size"] == "Größe L"
     assert row["custbody_subledger_export"] == EXPORT_ID
     assert row[f"{LINE}Class"] == ""
-    names = {row[f"{LINE}Name"] for row in read_csv(netsuite.csv_file(rendering))}
+    names = {row[f"{LINE}Name"] for row in csv_rows(netsuite.csv_file(rendering))}
     assert names == {"'=Customer 42", MULLER}
     (body,) = json.loads(netsuite.json_file(rendering))
     assert (body["subsidiary"], body["currency"], body["postingPeriod"]) == ({"id": "1"}, {"id": "1"}, {"id": "214"})
@@ -143,7 +111,7 @@ def test_without_a_field_of_its_own_a_lines_reference_begins_its_memo() -> None:
     items = body["line"]["items"]
     assert [item["memo"].partition(" ")[0] for item in items] == [f"L{n}" for n in range(1, len(items) + 1)]
     assert not [name for name in (*body, *items[0]) if name.startswith("cust")]
-    assert not [name for name in read_csv(netsuite.csv_file(rendering))[0] if "cust" in name]
+    assert not [name for name in csv_rows(netsuite.csv_file(rendering))[0] if "cust" in name]
 
 
 @pytest.mark.parametrize(
@@ -158,14 +126,14 @@ def test_nothing_of_ours_is_sent_as_an_id_where_others_have_one(field: str, ids:
 
 def test_a_long_title_leaves_the_journals_name_in_the_memo() -> None:
     rendering = rendering_of(netsuite.TARGET, {"title": "t" * 2000, "lines": 2})
-    memos = {row["Memo"] for row in read_csv(netsuite.csv_file(rendering))}
+    memos = {row["Memo"] for row in csv_rows(netsuite.csv_file(rendering))}
     assert {len(memo) for memo in memos} == {999}
     assert all(f"…, acme-us-2026-02-2, part {part} of " in " ".join(memos) for part in (1, 2))
 
 
 def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
     rendering = overlong(netsuite.TARGET)
-    memo = read_csv(netsuite.csv_file(rendering))[0][f"{LINE}Memo"]
+    memo = csv_rows(netsuite.csv_file(rendering))[0][f"{LINE}Memo"]
     assert (len(memo), memo[:4], memo[-1]) == (999, "L1 =", "…")
     assert len(json.loads(netsuite.json_file(rendering))[0]["line"]["items"][0]["memo"]) == 999
 
@@ -176,7 +144,7 @@ def test_amounts_have_the_two_decimals_and_ten_digits_that_the_import_takes() ->
                     functional_minor=functional)  # fmt: skip
         rendering = rendering_of(netsuite.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
         return [
-            (row[f"{LINE}Debit"], row[f"{LINE}Credit"]) for row in read_csv(netsuite.csv_file(rendering))
+            (row[f"{LINE}Debit"], row[f"{LINE}Credit"]) for row in csv_rows(netsuite.csv_file(rendering))
         ]  # fmt: skip
 
     assert amounts(1250, "KWD") == [("1.25", ""), ("", "1.25")]
@@ -187,25 +155,18 @@ def test_amounts_have_the_two_decimals_and_ten_digits_that_the_import_takes() ->
             amounts(amount, home)
 
 
-@pytest.mark.parametrize(
-    ("given_settings", "field"),
-    [
-        ({"level": "event"}, "level"),
-        ({"lines": 1}, "lines"),
-        ({"lines": -3}, "lines"),
-        ({"date_format": ""}, "date_format"),
-        ({"date_format": "%d.%m."}, "date_format"),
-        ({"posting_period": ""}, "posting_period"),
-        ({"export_field": "memo"}, "export_field"),
-        ({"line_field": "custbody_x"}, "line_field"),
-        ({"approved": "yes"}, "approved"),
-        ({"accounts": {"1000": 7}}, "accounts[...]"),
-        ({"dimensions": {"region": "memo"}}, "dimensions"),
-        ({"dimensions": {"region": "class", "class": "class"}}, "dimensions"),
-        ({"subsidary": "1"}, "settings"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        read_settings(netsuite.Settings, given_settings)
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"level": "event"}, "level"),
+    ({"lines": 1}, "lines"),
+    ({"lines": -3}, "lines"),
+    ({"date_format": ""}, "date_format"),
+    ({"date_format": "%d.%m."}, "date_format"),
+    ({"posting_period": ""}, "posting_period"),
+    ({"export_field": "memo"}, "export_field"),
+    ({"line_field": "custbody_x"}, "line_field"),
+    ({"approved": "yes"}, "approved"),
+    ({"accounts": {"1000": 7}}, "accounts[...]"),
+    ({"dimensions": {"region": "memo"}}, "dimensions"),
+    ({"dimensions": {"region": "class", "class": "class"}}, "dimensions"),
+    ({"subsidary": "1"}, "settings"),
+]  # fmt: skip

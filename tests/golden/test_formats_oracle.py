@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from projections.journals.formats import oracle
-from projections.journals.formats.target import Rendering, read_settings
-from projections.journals.pairs import Pair
-from subledger.errors import InvalidInput
-from tests.golden.journals_made import Read, ReadLine, assert_is_the_journal, journals, levels, rendering_of
+from projections.journals.formats.target import Rendering
+from tests.golden.contract import Contract, Read, ReadLine
+from tests.golden.journals_made import rendering_of, renderings
+from tests.reading import zip_members
 
 GOLDEN = Path(__file__).parent
 SETTINGS = {"level": "block", "ledger_id": "300000046975971", "entity_segment": "101", "defaults": {"class": "00"}}
@@ -33,22 +29,15 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def members(file: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(file)) as archive:
-        assert archive.testzip() is None
-        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def cells(file: bytes) -> list[list[str]]:
     """The rows of a zip's one member, each with a cell before the first, so that places count from 1."""
-    [(name, content)] = members(file).items()
+    [(name, content)] = zip_members(file).items()
     assert name == "GlInterface.csv"
     rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True)
     return [["", *row] for row in rows]
 
 
-def read(file: bytes) -> Iterator[Read]:
+def read(file: bytes, _rendering: Rendering) -> Iterator[Read]:
     rows = cells(file)
     account = 9 + (1 if rows and rows[0][9] in ("101", "US01") else 0)
     for (currency, reference), of_document in groupby(rows, key=lambda row: (row[6], row[46])):
@@ -71,26 +60,15 @@ def rendered(case: str) -> Rendering:
     return rendering_of(oracle.TARGET, **CASES[case])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_file_in_the_zip_is_the_agreed_one_to_the_byte(case: str) -> None:
-    file = oracle.zip_file(rendered(case))
-    assert members(file) == {"GlInterface.csv": (GOLDEN / f"oracle-{case}.csv").read_bytes()}
-    assert file == oracle.zip_file(rendered(case))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_what_is_read_back_is_the_journal(case: str) -> None:
-    rendering = rendered(case)
-    assert_is_the_journal(read(oracle.zip_file(rendering)), rendering)
-
-
-@given(journals(), levels, st.integers(2, 6))
-def test_any_journal_is_read_back_from_documents_that_balance(
-    journal: tuple[tuple[Pair, ...], str], level: str, lines: int
-) -> None:
-    pairs, home = journal
-    rendering = rendering_of(oracle.TARGET, pairs, functional_currency=home, level=level, lines=lines)
-    assert_is_the_journal(read(oracle.zip_file(rendering)), rendering)
+CONTRACTS = (
+    Contract(
+        form="oracle-fbdi",
+        cases={case: partial(rendered, case) for case in CASES},
+        read=read,
+        golden=lambda case, _: f"oracle-{case}.csv",
+        renderings=renderings(oracle.TARGET),
+    ),
+)
 
 
 def test_every_row_has_all_columns_and_says_what_oracle_asks_of_every_row() -> None:
@@ -132,16 +110,9 @@ def test_settings_name_the_ledger_the_group_the_segments_and_the_last_column() -
     assert oracle.group_id(rendering) == 2026020101
 
 
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ({"ledger_id": "US01"}, "ledger_id"), ({"source": "S" * 26}, "source"), ({"category": ""}, "category"),
-        ({"segments": ["entity"]}, "segments"), ({"segments": ["account"] * 2}, "segments"),
-        ({"segments": ["account", *("s" * 30)]}, "segments"), ({"group_id": -1}, "group_id"),
-        ({"conversion_rate": "1,1"}, "conversion_rate"), ({"lines": 1}, "lines"), ({"ledger": 1}, "settings"),
-    ],
-)  # fmt: skip
-def test_bad_settings_are_refused_with_their_field(given: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        read_settings(oracle.TARGET.settings, given)
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"ledger_id": "US01"}, "ledger_id"), ({"source": "S" * 26}, "source"), ({"category": ""}, "category"),
+    ({"segments": ["entity"]}, "segments"), ({"segments": ["account"] * 2}, "segments"),
+    ({"segments": ["account", *("s" * 30)]}, "segments"), ({"group_id": -1}, "group_id"),
+    ({"conversion_rate": "1,1"}, "conversion_rate"), ({"lines": 1}, "lines"), ({"ledger": 1}, "settings"),
+]  # fmt: skip

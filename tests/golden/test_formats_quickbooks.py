@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
 
 from projections.journals.formats import quickbooks
-from projections.journals.formats.target import Rendering, read_settings
+from projections.journals.formats.target import Rendering
 from projections.journals.pairs import Pair
-from projections.journals.summary import Journal
-from subledger.accounts import Side
 from subledger.errors import InvalidInput, NotRepresentable
+from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_functional import (
     EXPORT_ID,
-    GOLDEN,
     GOLDENS,
     MAPPING,
-    ReadDocument,
-    ReadLine,
-    assert_says_the_journal,
-    assert_within_limits,
+    cases,
+    is_debit,
     journal_of,
-    journals,
     overlong,
-    random_settings,
     rendering_of,
-    side_of,
+    renderings,
 )
+from tests.reading import csv_rows
 
 # In CSV an account is known by its name; one without is by its number.
 NUMBERS = {row.get("name", row["account"]): row["account"] for row in MAPPING.rows}
@@ -46,25 +38,22 @@ COMPANY = {
 }  # fmt: skip
 
 
-def read_csv(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter=delimiter))
-
-
-def csv_documents(rows: list[dict[str, str]]) -> list[ReadDocument]:
-    documents: list[ReadDocument] = []
-    for row in rows:
+def csv_documents(file: bytes, rendering: Rendering) -> list[Read]:
+    documents: list[Read] = []
+    for row in csv_rows(file):
         if not documents or documents[-1].reference != row["Journal No"]:
-            documents.append(ReadDocument(row["Journal No"], []))
-        side, amount = side_of(row["Debits"], row["Credits"])
+            documents.append(Read(row["Journal No"], rendering.journal.functional_currency, ()))
+        debit, amount = is_debit(row["Debits"], row["Credits"])
         reference = row["Description"].partition(" ")[0]
         account = NUMBERS[row["Account Name"].removeprefix("'")]
-        documents[-1].lines.append(ReadLine(account, side, amount, reference))
+        line = ReadLine(reference, account, debit, amount)
+        documents[-1] = documents[-1]._replace(lines=(*documents[-1].lines, line))
     return documents
 
 
-def json_documents(content: bytes) -> list[ReadDocument]:
+def json_documents(file: bytes, rendering: Rendering) -> list[Read]:
     documents = []
-    for body in json.loads(content, parse_float=Decimal, parse_int=Decimal):
+    for body in json.loads(file, parse_float=Decimal, parse_int=Decimal):
         assert body["TxnDate"] == "2026-02-28"
         assert len(body["DocNumber"]) <= 21
         assert len(body["PrivateNote"]) <= 4000
@@ -73,48 +62,29 @@ def json_documents(content: bytes) -> list[ReadDocument]:
             assert line["DetailType"] == "JournalEntryLineDetail"
             assert len(line["Description"]) <= 4000
             detail = line["JournalEntryLineDetail"]
-            side = {"Debit": Side.DEBIT, "Credit": Side.CREDIT}[detail["PostingType"]]
+            debit = {"Debit": True, "Credit": False}[detail["PostingType"]]
             reference = line["Description"].partition(" ")[0]
-            lines.append(ReadLine(detail["AccountRef"]["value"], side, line["Amount"], reference))
-        documents.append(ReadDocument(body["DocNumber"], lines))
+            lines.append(ReadLine(reference, detail["AccountRef"]["value"], debit, line["Amount"]))
+        documents.append(Read(body["DocNumber"], rendering.journal.functional_currency, tuple(lines)))
     return documents
 
 
-def rendered(golden: str) -> Rendering:
-    settings, pairs = GOLDENS[golden]
-    return rendering_of(quickbooks.TARGET, settings, pairs)
-
-
-@pytest.mark.parametrize("golden", GOLDENS)
-def test_the_files_are_the_agreed_ones_to_the_byte(golden: str) -> None:
-    assert quickbooks.csv_file(rendered(golden)) == (GOLDEN / f"{golden}quickbooks.csv").read_bytes()
-    assert quickbooks.json_file(rendered(golden)) == (GOLDEN / f"{golden}quickbooks.json").read_bytes()
-
-
-@pytest.mark.parametrize("golden", GOLDENS)
-def test_the_files_say_the_journal(golden: str) -> None:
-    rendering = rendered(golden)
-    assert_says_the_journal(csv_documents(read_csv(quickbooks.csv_file(rendering))), rendering)
-    assert_says_the_journal(json_documents(quickbooks.json_file(rendering)), rendering)
-
-
-@given(journals(), random_settings())
-def test_documents_are_within_limits_and_are_together_the_journal(
-    made: tuple[Journal, tuple[Pair, ...]], settings: dict[str, Any]
-) -> None:
-    journal, pairs = made
-    rendering = rendering_of(quickbooks.TARGET, settings, pairs, journal=journal)
-    limits = quickbooks.TARGET.limits_for(rendering.settings)
-    assert_within_limits(rendering.postings, pairs, limits, journal.functional_currency)
-    content = quickbooks.json_file(rendering)
-    assert content == quickbooks.json_file(rendering)
-    assert_says_the_journal(json_documents(content), rendering)
-    assert_says_the_journal(csv_documents(read_csv(quickbooks.csv_file(rendering))), rendering)
+CONTRACTS = tuple(
+    Contract(
+        form=f"quickbooks-{extension}",
+        cases=cases(quickbooks.TARGET),
+        golden=lambda case, _, extension=extension: f"{case}quickbooks.{extension}",
+        read=read,
+        renderings=renderings(quickbooks.TARGET),
+        all_decimals=False,
+    )
+    for extension, read in (("csv", csv_documents), ("json", json_documents))
+)
 
 
 def test_csv_names_what_the_api_knows_by_id() -> None:
     rendering = rendering_of(quickbooks.TARGET, COMPANY)
-    rows = read_csv(quickbooks.csv_file(rendering), ";")
+    rows = csv_rows(quickbooks.csv_file(rendering), ";")
     assert {row["Journal Date"] for row in rows} == {"28/02/2026"}
     usage = [row for row in rows if row["Account Name"] == "Income:Usage"]
     assert {row["Class"] for row in usage} == {"Größe L"}
@@ -150,7 +120,7 @@ def test_nothing_of_ours_is_sent_as_an_id_where_others_have_one(field: str, ids:
 def test_a_number_that_is_too_long_keeps_its_end_and_stays_apart() -> None:
     journal = journal_of(GOLDENS[""][1], ledger="acme-of-north-america")
     rendering = rendering_of(quickbooks.TARGET, {"lines": 2}, journal=journal)
-    numbers = [document.reference for document in json_documents(quickbooks.json_file(rendering))]
+    numbers = [document.reference for document in json_documents(quickbooks.json_file(rendering), rendering)]
     assert len(set(numbers)) == len(numbers) == 7
     assert all(len(number) <= 21 for number in numbers)
     assert all(number.startswith(f"2026-02-2-p{part}") for part, number in enumerate(numbers, start=1))
@@ -165,7 +135,7 @@ def test_a_long_title_leaves_the_export_and_the_journal_in_the_note() -> None:
 
 def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
     rendering = overlong(quickbooks.TARGET)
-    description = read_csv(quickbooks.csv_file(rendering))[0]["Description"]
+    description = csv_rows(quickbooks.csv_file(rendering))[0]["Description"]
     assert (len(description), description[:4], description[-1]) == (4000, "L1 =", "…")
     assert json.loads(quickbooks.json_file(rendering))[0]["Line"][0]["Description"] == description
 
@@ -177,21 +147,14 @@ def test_amounts_that_do_not_fit_are_refused() -> None:
             rendering_of(quickbooks.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
 
 
-@pytest.mark.parametrize(
-    ("given_settings", "field"),
-    [
-        ({"level": "event"}, "level"),
-        ({"lines": 1}, "lines"),
-        ({"dimensions": {"department": "department"}}, "dimensions[...]"),
-        ({"dimensions": {"department": "location", "location": "location"}}, "dimensions"),
-        ({"class_ids": {"PLATFORM": 12}}, "class_ids[...]"),
-        ({"delimiter": "\t"}, "delimiter"),
-        ({"date_format": "%m/%Y"}, "date_format"),
-        ({"adjustment": 1}, "adjustment"),
-        ({"realm": "x"}, "settings"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused_with_their_field(given_settings: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        read_settings(quickbooks.Settings, given_settings)
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"level": "event"}, "level"),
+    ({"lines": 1}, "lines"),
+    ({"dimensions": {"department": "department"}}, "dimensions[...]"),
+    ({"dimensions": {"department": "location", "location": "location"}}, "dimensions"),
+    ({"class_ids": {"PLATFORM": 12}}, "class_ids[...]"),
+    ({"delimiter": "\t"}, "delimiter"),
+    ({"date_format": "%m/%Y"}, "date_format"),
+    ({"adjustment": 1}, "adjustment"),
+    ({"realm": "x"}, "settings"),
+]  # fmt: skip

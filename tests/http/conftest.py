@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from api.app import create_app
-from api.service import Subledger
+from api.cli import app as command_line
+from api.service import LedgerSettings, Subledger
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,17 @@ def client(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as client:
         yield client
     monkeypatch.undo()
+
+
+@pytest.fixture
+def fresh(own_service: Subledger) -> Subledger:
+    """A service on a database of its own with the ledger acme, for when it matters whether any key exists."""
+    own_service.create_ledger("acme", LedgerSettings(currency="USD"))
+    return own_service
+
+
+@pytest.fixture
+def command(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``subledger report``, in this process: ``command("rollforward", "--ledger", ledger)``."""
+    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", owner_url)
+    return lambda *arguments: CliRunner().invoke(command_line, ["report", *arguments])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,17 +11,6 @@ from api.app import create_app
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from subledger.errors import InvalidValue
-from subledger.store.database import Database
-
-
-@pytest.fixture
-def fresh(scratch_url: str) -> Iterator[Subledger]:
-    """A service on a database of its own: whether any key exists matters here."""
-    database = Database(scratch_url)
-    service = Subledger(database)
-    service.create_ledger("acme", LedgerSettings(currency="USD"))
-    yield service
-    database.close()
 
 
 def _client(service: Subledger, *, host: str = "127.0.0.1", named: str = "127.0.0.1", open_: bool = True) -> TestClient:

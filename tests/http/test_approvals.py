@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,12 +20,10 @@ from subledger.errors import InvalidInput
 from subledger.events import read_event
 from subledger.own_event_data import Approvals
 from subledger.store.batch import Approved
-from subledger.store.database import Database
 from subledger.store.given import Gifts
 from subledger.store.ledgers import ledger_head
 from subledger.wallet import Approval
-from tests.building import cloud_event
-from tests.scratch_database import scratch_database
+from tests.building import cloud_event, grant, recorded
 
 ASKING = {
     "breakage_estimates": True, "write_offs": True, "voids": True, "reopening": True, "grant_credits_above": "100",
@@ -50,12 +48,9 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def service(server_url: str) -> Iterator[Subledger]:
+def service(modules_service: Subledger) -> Subledger:
     """On a database of its own: where a key exists, every call needs one."""
-    with scratch_database(server_url) as url:
-        database = Database(url)
-        yield Subledger(database)
-        database.close()
+    return modules_service
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +75,7 @@ def books(service: Subledger, ann: Person) -> str:
     return ledger
 
 
-def grant(id: str, credits: str = "101", **data: Any) -> dict[str, Any]:
-    data = {"block_id": id, "credits": credits, "reason": "promotional", **data}
-    return cloud_event(id, "credits.granted", "cust", NOON, **data)
+give = partial(grant, time=NOON, credits="101", customer="cust")
 
 
 ESTIMATE = cloud_event(
@@ -97,8 +90,8 @@ WRITE_OFF = cloud_event("off", "receivable.written_off", "cust", NOON, block_id=
         (ESTIMATE, "breakage_estimate"),
         (WRITE_OFF, "write_off"),
         (cloud_event("void", "purchase.voided", "cust", NOON, block_id="B", reason="cancelled"), "void"),
-        (grant("large"), "grant"),
-        (grant("dear", "1", reason="goodwill", value="10.01", currency="USD"), "grant"),
+        (give("large"), "grant"),
+        (give("dear", credits="1", reason="goodwill", value="10.01", currency="USD"), "grant"),
     ],
 )
 def test_what_a_person_decides_waits_until_another_allows_it(
@@ -143,7 +136,7 @@ def test_what_is_refused_is_never_recorded_and_its_id_is_spent(books: str, ann: 
 
 def test_small_grants_and_everything_else_need_nobody(books: str, ann: Person) -> None:
     url = f"/v1/ledgers/{books}"
-    small = [grant("small", "100"), grant("cheap", "1", reason="goodwill", value="10.00", currency="USD")]
+    small = [give("small", credits="100"), give("cheap", credits="1", reason="goodwill", value="10.00", currency="USD")]
     status, answer = ann.post(f"{url}/events", [*small, ESTIMATE])
     assert (status, [result["status"] for result in answer["results"]]) == (207, ["recorded", "recorded", "waiting"])
 
@@ -192,7 +185,7 @@ def test_a_writer_may_ask_and_not_decide(books: str, ann: Person, service: Suble
 def test_a_ledger_that_asks_for_nobody_records_at_once(service: Subledger, ann: Person) -> None:
     service.create_ledger("trusting", LedgerSettings(currency="USD"))
     url = "/v1/ledgers/trusting"
-    assert ann.post(f"{url}/events", grant("large", "1000000"))[0] == 200
+    assert ann.post(f"{url}/events", give("large", credits="1000000"))[0] == 200
     assert ann.get(url)["approvals"] == {}
 
 
@@ -200,13 +193,13 @@ def test_what_waits_or_was_refused_under_an_id_is_not_recorded_with_other_conten
     books: str, ann: Person, bob: Person
 ) -> None:
     url = f"/v1/ledgers/{books}"
-    assert ann.post(f"{url}/events", grant("waits"))[0] == 202
-    status, answer = ann.post(f"{url}/events", grant("waits", "10"))
+    assert ann.post(f"{url}/events", give("waits"))[0] == 202
+    status, answer = ann.post(f"{url}/events", give("waits", credits="10"))
     assert (status, answer["results"][0]["error"]["code"]) == (409, "event_conflict")
-    status, answer = ann.post(f"{url}/events", grant("refused"))
+    status, answer = ann.post(f"{url}/events", give("refused"))
     approval = answer["results"][0]["approval_id"]
     assert bob.post(f"{url}/approvals/{approval}/refuse")[0] == 200
-    _, answer = ann.post(f"{url}/events", grant("refused", "10"))
+    _, answer = ann.post(f"{url}/events", give("refused", credits="10"))
     assert answer["results"][0]["status"] == "rejected"
 
 
@@ -271,7 +264,7 @@ def test_what_takes_back_a_sale_needs_who_a_void_needs(
         "buy", "credits.purchased", "cust", NOON, block_id="B", credits="10", price="5.00", currency="USD"
     )
     events = [bought, use, cloud_event("back", type, "cust", NOON, **data)]
-    assert [outcome.status for outcome in service.record(plain, events)] == ["recorded"] * 3
+    recorded(service, plain, *events)
 
 
 def test_a_changed_expiry_needs_somebody_where_the_ledger_asks(
@@ -343,7 +336,7 @@ def test_grants_that_are_each_within_the_limit_need_somebody_together(
     assert status("1", "2", "3") == ["recorded", "recorded", "waiting"], "in one batch"
     assert status("4") == ["waiting"], "in another"
     assert status("5", time="2026-01-02T12:00:00Z") == ["waiting"], "dated back"
-    assert [outcome.status for outcome in service.record(priced, [grant("6", "400")], by="zoe")] == ["waiting"]
+    assert [outcome.status for outcome in service.record(priced, [give("6", credits="400")], by="zoe")] == ["waiting"]
     assert status("7", credits="200") == ["recorded"], "just within the limit"
     assert status("8", customer="other") == ["recorded"]
     sold = {"block_id": "9", "credits": "100000", "price": "1000.00", "currency": "USD"}
@@ -354,14 +347,14 @@ def test_grants_that_are_each_within_the_limit_need_somebody_together(
 
 def test_what_a_second_person_allowed_counts_no_more(priced: str, ann: Person, bob: Person) -> None:
     url = f"/v1/ledgers/{priced}"
-    _, answer = ann.post(f"{url}/events", grant("large", "5000"))
+    _, answer = ann.post(f"{url}/events", give("large", credits="5000"))
     assert bob.post(f"{url}/approvals/{answer['results'][0]['approval_id']}/approve")[0] == 200
-    assert ann.post(f"{url}/events", grant("small", "1000"))[0] == 200
-    assert ann.post(f"{url}/events", grant("more", "1"))[0] == 202
+    assert ann.post(f"{url}/events", give("small", credits="1000"))[0] == 200
+    assert ann.post(f"{url}/events", give("more", credits="1"))[0] == 202
 
 
 def test_what_was_given_before_the_time_that_counts_does_not_count(priced: str, service: Subledger) -> None:
-    service.record(priced, [grant("first", "1000")], by="ann")
+    service.record(priced, [give("first", credits="1000")], by="ann")
     with service.database.read() as connection:
         head = ledger_head(connection, priced)
     known = Gifts()
@@ -377,12 +370,12 @@ def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_wait
     books: str, ann: Person, bob: Person, service: Subledger
 ) -> None:
     url = f"/v1/ledgers/{books}"
-    ann.post(f"{url}/events", grant("other"))
-    approval = ann.post(f"{url}/events", grant("large"))[1]["results"][0]["approval_id"]
+    ann.post(f"{url}/events", give("other"))
+    approval = ann.post(f"{url}/events", give("large"))[1]["results"][0]["approval_id"]
     off = dict.fromkeys(ASKING, False) | {"grant_credits_above": None, "grant_value_above": None}
     service.configure_ledger(books, SettingsChange(approvals=off))
     for writer in (service, Subledger(service.database)):  # one that has asked for it, and one that has not
-        [outcome] = writer.record(books, [grant("large")], by="ann")
+        [outcome] = writer.record(books, [give("large")], by="ann")
         assert outcome.status == ("recorded" if writer is service else "duplicate")
     [settled] = ann.get(f"{url}/approvals?state=recorded")["items"]
     assert (settled["approval_id"], settled["checker"]) == (approval, None)
@@ -391,7 +384,7 @@ def test_a_request_whose_event_was_recorded_after_the_ledger_stopped_asking_wait
     for decision in ("approve", "refuse"):
         status, problem = bob.post(f"{url}/approvals/{approval}/{decision}")
         assert (status, problem["code"], problem["found"]) == (422, "approval_decided", "recorded")
-    assert [o.status for o in Subledger(service.database).record(books, [grant("other")], by="ann")] == ["recorded"]
+    assert [o.status for o in Subledger(service.database).record(books, [give("other")], by="ann")] == ["recorded"]
     assert ann.get(f"{url}/approvals?state=waiting")["items"] == []
     assert other["event"]["id"] == "other"
     assert integrity.verify(service.database, books).differences == []
@@ -403,9 +396,9 @@ def test_a_decision_that_finds_the_event_recorded_settles_the_request(
 ) -> None:
     """As it was left by a version that did not look for requests once a ledger asked for nobody."""
     url = f"/v1/ledgers/{books}"
-    approval = ann.post(f"{url}/events", grant("large"))[1]["results"][0]["approval_id"]
+    approval = ann.post(f"{url}/events", give("large"))[1]["results"][0]["approval_id"]
     service.recorder.transact(
-        books, lambda *_: [Approved(read_event(grant("large")), Approval(approval_id="apr-x", maker="a", checker="b"))]
+        books, lambda *_: [Approved(read_event(give("large")), Approval(approval_id="apr-x", maker="a", checker="b"))]
     )
     for _ in range(2):
         status, problem = bob.post(f"{url}/approvals/{approval}/{decision}")
@@ -423,7 +416,7 @@ def test_a_price_is_nominal_by_what_it_comes_to_in_the_functional_currency(
                     rate_source="test")
         for base, rate in (("IDR", "0.00006"), ("KWD", "3.25"))
     ]  # fmt: skip
-    assert {outcome.status for outcome in service.record(books, rates)} == {"recorded"}
+    recorded(service, books, *rates)
 
     def status(id: str, type: str = "credits.purchased", **data: str) -> int:
         event = cloud_event(id, type, "cust", NOON, **{"block_id": id, **data})

@@ -7,6 +7,7 @@ The pool is the one of tests/examples/pools/proportional-pool.txt: 100,000 issue
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from api.service import LedgerSettings, Subledger
 from projections.journals.close import close_period
 from subledger.own_event_data import Approvals
 from subledger.periods import Period
-from tests.building import cloud_event
+from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import FAR, NewLedger
-from tests.http.test_reports import POLICIES, _get, _lines, _table
+from tests.http.test_reports import POLICIES, _get
+from tests.reading import columns_of, lines_of
 
 USD = {"currency": "USD"}
 
@@ -27,17 +29,7 @@ def _sent(name: str, type: str, customer: str | None, day: str, /, **data: Any) 
     return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
 
 
-def _record(service: Subledger, ledger: str, *events: dict[str, Any]) -> None:
-    assert [outcome.error for outcome in service.record(ledger, list(events))] == [None] * len(events)
-
-
-def _bought(name: str, customer: str, day: str, credits: str, **data: Any) -> dict[str, Any]:
-    data = {"credits": credits, "price": f"{credits}.00", "pool": "year", **USD, **data}
-    return _sent(f"buy {name}", "credits.purchased", customer, day, block_id=name, **data)
-
-
-def _used(name: str, customer: str, day: str, credits: str) -> dict[str, Any]:
-    return _sent(name, "credits.consumed", customer, day, credits=credits)
+buy = partial(purchase, pool="year")
 
 
 def _expects(name: str, day: str, pool: str = "year", **data: Any) -> dict[str, Any]:
@@ -48,27 +40,32 @@ def _expects(name: str, day: str, pool: str = "year", **data: Any) -> dict[str, 
 def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLedger) -> str:
     made = new_ledger(policy=request.param, sandbox=True, clock=FAR)
     until = {"expires_at": "2027-01-01T00:00:00Z"}
-    _record(
-        service, made,
-        _bought("A", "ann", "2026-01-01", "60000", **until), _bought("B", "bob", "2026-01-01", "40000", **until),
-        _bought("C", "ann", "2026-01-01", "500", pool=None, priority=99),
-        _expects("one", "2026-01-02", expected_breakage="10000.00"), _used("u1", "ann", "2026-03-31", "27000"),
-        _expects("two", "2026-06-30", expected_breakage="8000.00"), _used("u2", "bob", "2026-06-30", "27000"),
-        _used("u3", "ann", "2026-09-30", "27000"), _used("u4", "bob", "2026-12-31", "12000"),
-    )  # fmt: skip
+    recorded(
+        service,
+        made,
+        buy("A", "60000", "ann", "2026-01-01T12:00:00Z", price="60000.00", **until),
+        buy("B", "40000", "bob", "2026-01-01T12:00:00Z", price="40000.00", **until),
+        buy("C", "500", "ann", "2026-01-01T12:00:00Z", price="500.00", pool=None, priority=99),
+        _expects("one", "2026-01-02", expected_breakage="10000.00"),
+        usage("u1", "27000", "ann", "2026-03-31T12:00:00Z"),
+        _expects("two", "2026-06-30", expected_breakage="8000.00"),
+        usage("u2", "27000", "bob", "2026-06-30T12:00:00Z"),
+        usage("u3", "27000", "ann", "2026-09-30T12:00:00Z"),
+        usage("u4", "12000", "bob", "2026-12-31T12:00:00Z"),
+    )
     assert service.recorder.sweep(made, datetime.fromisoformat("2027-01-01T00:00:01Z")) == 2
     return made
 
 
 def _told(document: dict[str, Any], table: str, *columns: str) -> str:
-    return _table(document[table], *columns)
+    return columns_of(document[table], *columns)
 
 
 def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient, ledger: str) -> None:
     found = _get(client, ledger, "pools", to="2027-01")
     columns = ("period", "opening", "recognised", "expired", "closing", "due_by_formula")
     # June: 633.33 are taken back when the estimate falls, then 2,328.98 follow what is redeemed: 1,695.65.
-    assert _told(found, "rollforward", *columns) == _lines("""
+    assert _told(found, "rollforward", *columns) == lines_of("""
         2026-03     0.00  3000.00     0.00  3000.00  3000.00
         2026-06  3000.00  1695.65     0.00  4695.65  1695.65
         2026-09  4695.65  2347.83     0.00  7043.48  2347.83
@@ -76,7 +73,7 @@ def test_breakage_is_recognised_in_proportion_month_by_month(client: TestClient,
         2027-01  7000.00     0.00  7000.00     0.00     0.00
     """)
     since = _get(client, ledger, "pools", **{"from": "2026-09"}, to="2026-12")
-    assert _told(since, "rollforward", *columns) == _lines("""
+    assert _told(since, "rollforward", *columns) == lines_of("""
         2026-09  4695.65  2347.83     0.00  7043.48  2347.83
         2026-12  7043.48   -43.48     0.00  7000.00   -43.48
     """)
@@ -112,7 +109,7 @@ def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, l
     found = _get(client, ledger, "pools", to="2027-01")
     columns = ("version", "date", "expected_breakage", "recognised_before", "changed_by", "recognised_after")
     # 27,000 × 8,000 / 92,000 = 2,347.83: 652.17 less than at 10 %.
-    assert _told(found, "estimates", *columns) == _lines("""
+    assert _told(found, "estimates", *columns) == lines_of("""
         1  2026-01-02  10000.00     0.00     0.00     0.00
         2  2026-06-30   8000.00  3000.00  -652.17  2347.83
     """)
@@ -127,14 +124,14 @@ def test_each_version_of_an_estimate_shows_what_it_changed(client: TestClient, l
 def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
     """Usage of February is recorded after March's: each posts what it changes T by, on its own date."""
     ledger = new_ledger()
-    _record(
-        service, ledger, _bought("A", "ann", "2026-01-01", "1000"),
-        _expects("one", "2026-01-02", expected_breakage="100.00"), _used("u1", "ann", "2026-03-10", "450"),
+    recorded(
+        service, ledger, buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"),
+        _expects("one", "2026-01-02", expected_breakage="100.00"), usage("u1", "450", "ann", "2026-03-10T12:00:00Z"),
         _expects("two", "2026-03-20", expected_breakage="200.00"),
     )  # fmt: skip
     with service.view(ledger) as view:
         known_at = view.known_at.isoformat()
-    _record(service, ledger, _used("u2", "ann", "2026-02-10", "40"))
+    recorded(service, ledger, usage("u2", "40", "ann", "2026-02-10T12:00:00Z"))
     columns = ("period", "recognised", "due_by_formula", "closing")
     before = _get(client, ledger, "pools", to="2026-03", known_at=known_at)
     # 450 × 100 / 900 = 50.00; at 200: 450 × 200 / 800 = 112.50.
@@ -154,9 +151,9 @@ def test_a_late_estimate_is_booked_on_the_first_open_day(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    _record(service, ledger, _bought("A", "ann", "2026-01-01", "1000"))
+    recorded(service, ledger, buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"))
     close_period(service.recorder, ledger, Period(2026, 1))
-    _record(service, ledger, _expects("one", "2026-01-20", expected_breakage_rate="0.1", expected_escheat_rate="0.05"))
+    recorded(service, ledger, _expects("one", "2026-01-20", expected_breakage_rate="0.1", expected_escheat_rate="0.05"))
     assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []
     [made] = _get(client, ledger, "pools", to="2026-02")["estimates"]
     assert (made["date"], made["expected_breakage"], made["expected_breakage_rate"], made["expected_escheat_rate"]) == (
@@ -169,22 +166,28 @@ def test_a_late_estimate_is_booked_on_the_first_open_day(
 def test_what_is_cancelled_is_no_longer_issued(client: TestClient, service: Subledger, new_ledger: NewLedger) -> None:
     """Of 400.00: 100.00 voided, 60.00 charged back, 80.00 written off; the estimate shrinks with what is issued."""
     ledger = new_ledger()
-    _record(
-        service, ledger,
-        *(_bought(block, who, "2026-01-01", "100") for block, who in zip("ABCD", ("a", "b", "c", "d"), strict=True)),
+    recorded(
+        service,
+        ledger,
+        *(
+            buy(block, "100", who, "2026-01-01T12:00:00Z", price="100.00")
+            for block, who in zip("ABCD", ("a", "b", "c", "d"), strict=True)
+        ),
         _sent("pay", "payment.received", "c", "2026-01-01", block_id="C", amount="100.00", payment_id="p", **USD),
-        _expects("one", "2026-01-02", expected_breakage="80.00"), _used("u1", "a", "2026-01-10", "50"),
+        _expects("one", "2026-01-02", expected_breakage="80.00"),
+        usage("u1", "50", "a", "2026-01-10T12:00:00Z"),
         _sent("void", "purchase.voided", "b", "2026-02-10", block_id="B", reason="r"),
-        _used("u2", "c", "2026-03-10", "40"),
+        usage("u2", "40", "c", "2026-03-10T12:00:00Z"),
         _sent("open", "dispute.opened", "c", "2026-03-20", dispute_id="d", payment_id="p"),
-        _sent("lost", "dispute.lost", "c", "2026-04-10", dispute_id="d"), _used("u3", "d", "2026-05-10", "20"),
+        _sent("lost", "dispute.lost", "c", "2026-04-10", dispute_id="d"),
+        usage("u3", "20", "d", "2026-05-10T12:00:00Z"),
         _sent("off", "receivable.written_off", "d", "2026-06-10", block_id="D", reason="r"),
-    )  # fmt: skip
+    )
     [pool] = _get(client, ledger, "pools", to="2026-06")["items"]
     columns = ("issued", "voided", "charged_back", "written_off", "net_issued", "redeemed", "expected_breakage",
                "due_by_formula", "recognised", "net_liability", "credits_left")  # fmt: skip
     # 80 × 160 / 400 = 32.00; 32 × 110 / (160 − 32) = 27.50.
-    assert _table([pool], *columns) == (
+    assert columns_of([pool], *columns) == (
         "400.00  100.00  60.00  80.00  160.00  110.00  32.00  27.50  27.50  22.50  50"
     )  # fmt: skip
 
@@ -194,15 +197,15 @@ def test_breakage_that_has_no_room_left_counts_as_nothing(
 ) -> None:
     """Expected at 40 %; when 60 of 100 have gone to a state, exactly nothing is left to be redeemed."""
     ledger = new_ledger()
-    _record(
-        service, ledger, _bought("A", "ann", "2026-01-01", "40"),
-        _bought("B", "bob", "2026-01-01", "60", escheat_class="CA"),
-        _expects("one", "2026-01-02", expected_breakage_rate="0.4"), _used("u1", "ann", "2026-01-10", "30"),
+    recorded(
+        service, ledger, buy("A", "40", "ann", "2026-01-01T12:00:00Z", price="40.00"),
+        buy("B", "60", "bob", "2026-01-01T12:00:00Z", price="60.00", escheat_class="CA"),
+        _expects("one", "2026-01-02", expected_breakage_rate="0.4"), usage("u1", "30", "ann", "2026-01-10T12:00:00Z"),
         _sent("gone", "credits.escheated", "bob", "2026-02-10", block_id="B"),
     )  # fmt: skip
     found = _get(client, ledger, "pools", to="2026-02")
     # 30 × 40 / 60 = 20.00, all taken back.
-    assert _told(found, "rollforward", "period", "recognised", "due_by_formula") == _lines("""
+    assert _told(found, "rollforward", "period", "recognised", "due_by_formula") == lines_of("""
         2026-01   20.00   20.00
         2026-02  -20.00  -20.00
     """)
@@ -221,17 +224,22 @@ def test_a_pool_in_another_currency_stands_in_both(
     def rate(name: str, day: str, rate: str) -> dict[str, Any]:
         return _sent(name, "exchange_rate.set", None, day, base="EUR", quote="USD", rate=rate, rate_source="ecb")
 
-    _record(
-        service, ledger, rate("r1", "2026-01-05", "1.20"), _bought("A", "ann", "2026-01-05", "100", **euro),
-        rate("r2", "2026-02-05", "1.10"), _bought("B", "bob", "2026-02-05", "100", **euro),
+    recorded(
+        service,
+        ledger,
+        rate("r1", "2026-01-05", "1.20"),
+        buy("A", "100", "ann", "2026-01-05T12:00:00Z", price="100.00", **euro),
+        rate("r2", "2026-02-05", "1.10"),
+        buy("B", "100", "bob", "2026-02-05T12:00:00Z", price="100.00", **euro),
         _expects("one", "2026-02-06", expected_breakage="20.00", currency="EUR"),
-        _used("u1", "ann", "2026-03-01", "80"), _used("u2", "bob", "2026-04-01", "90"),
-    )  # fmt: skip
+        usage("u1", "80", "ann", "2026-03-01T12:00:00Z"),
+        usage("u2", "90", "bob", "2026-04-01T12:00:00Z"),
+    )
     service.recorder.sweep(ledger, datetime.fromisoformat("2026-07-01T00:00:01Z"))
     found = _get(client, ledger, "pools", to="2026-07")
     columns = ("period", "recognised", "expired", "closing", "recognised_functional", "expired_functional",
                "closing_functional")  # fmt: skip
-    assert _told(found, "rollforward", *columns) == _lines("""
+    assert _told(found, "rollforward", *columns) == lines_of("""
         2026-03   8.89   0.00   8.89  10.22   0.00  10.22
         2026-04  10.00   0.00  18.89  11.50   0.00  21.72
         2026-07  11.11  30.00   0.00  13.28  35.00   0.00
@@ -245,7 +253,12 @@ def test_a_pool_in_another_currency_stands_in_both(
 def test_who_asked_for_an_estimate_and_who_allowed_it_are_shown(client: TestClient, service: Subledger) -> None:
     ledger = "pools-of-two-persons"
     service.create_ledger(ledger, LedgerSettings(currency="USD", approvals=Approvals(breakage_estimates=True)))
-    _record(service, ledger, _bought("A", "ann", "2026-01-01", "1000"), _used("u1", "ann", "2026-01-02", "450"))
+    recorded(
+        service,
+        ledger,
+        buy("A", "1000", "ann", "2026-01-01T12:00:00Z", price="1000.00"),
+        usage("u1", "450", "ann", "2026-01-02T12:00:00Z"),
+    )
     [waiting] = service.record(ledger, [_expects("one", "2026-01-31", expected_breakage="100.00")], by="mary")
     assert waiting.status == "waiting"
     assert _get(client, ledger, "pools", to="2026-01")["estimates"] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -47,12 +46,9 @@ GRANT = cloud_event(
 
 
 @pytest.fixture(scope="module")
-def service(server_url: str) -> Iterator[Subledger]:
+def service(modules_service: Subledger) -> Subledger:
     """On a database of its own, without a key: whoever reaches it on loopback may do anything."""
-    with scratch_database(server_url) as url:
-        database = Database(url)
-        yield Subledger(database)
-        database.close()
+    return modules_service
 
 
 @pytest.fixture

@@ -17,35 +17,39 @@ from api.service import Subledger
 from projections.blocks import customer_blocks
 from projections.journals.close import close_period
 from subledger.periods import Period
-from tests.building import cloud_event
+from tests.building import cloud_event, purchase, rate
 from tests.conftest import NewLedger
-
-
-def _rate(day: str, rate: str) -> dict[str, Any]:
-    return cloud_event(f"rate-{day}", "exchange_rate.set", None, f"2026-{day}T00:00:00Z", base="EUR", quote="USD",
-                       rate=rate, rate_source="ecb")  # fmt: skip
-
-
-def _bought(who: str, block: str, credits: str, price: str, currency: str, **more: Any) -> dict[str, Any]:
-    terms = {"block_id": block, "credits": credits, "price": price, "currency": currency}
-    return cloud_event(f"buy-{block}", "credits.purchased", who, "2026-01-15T10:00:00Z", **terms, **more)
 
 
 @pytest.fixture(scope="module")
 def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     ledger = new_ledger(policy="contract_liability")
-    outcomes = service.record(ledger, [
-        _rate("01-01", "1.10"),
-        _bought("ann", "E", "100", "100.00", "EUR", tax="20.00", pool="gifts"),
-        _bought("bob", "R", "10", "10.00", "EUR", refundable=True, escheat_class="US-DE"),
-        _bought("cid", "D", "10", "50.00", "USD"),
-        cloud_event("use", "credits.consumed", "ann", "2026-01-20T10:00:00Z", credits="25"),
-        _rate("01-31", "1.20"),
-    ])  # fmt: skip
+    outcomes = service.record(
+        ledger,
+        [
+            rate("2026-01-01", "1.10", rate_source="ecb"),
+            purchase(
+                "E", "100", "ann", "2026-01-15T10:00:00Z", price="100.00", currency="EUR", tax="20.00", pool="gifts"
+            ),
+            purchase(
+                "R",
+                "10",
+                "bob",
+                "2026-01-15T10:00:00Z",
+                price="10.00",
+                currency="EUR",
+                refundable=True,
+                escheat_class="US-DE",
+            ),
+            purchase("D", "10", "cid", "2026-01-15T10:00:00Z", price="50.00"),
+            cloud_event("use", "credits.consumed", "ann", "2026-01-20T10:00:00Z", credits="25"),
+            rate("2026-01-31", "1.20", rate_source="ecb"),
+        ],
+    )
     assert [outcome.error for outcome in outcomes] == [None] * 6
     close_period(service.recorder, ledger, Period(2026, 1))
     outcomes = service.record(ledger, [
-        _rate("02-10", "1.25"),
+        rate("2026-02-10", "1.25", rate_source="ecb"),
         cloud_event("pay", "payment.received", "ann", "2026-02-11T10:00:00Z", amount="120.00", currency="EUR",
                     block_id="E"),
     ])  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,19 +15,17 @@ from subledger.event_data import EVENT_TYPES
 from subledger.events import read_event
 from subledger.store.batch import Approved
 from subledger.wallet import Approval
-from tests.building import cloud_event
+from tests.building import cloud_event, purchase, usage
 from tests.conftest import NewLedger
 from tests.store.tampering import tamper
 
 BUY = {"block_id": "blk-7", "credits": "1000", "price": "100.00", "currency": "USD"}
 
 
-def buy(event_id: str = "buy-1", **changes: Any) -> dict[str, Any]:
-    return cloud_event(event_id, "credits.purchased", "cust-42", "2026-01-15T10:00:00Z", **{**BUY, **changes})
+buy = partial(purchase, event_id="buy-1", customer="cust-42", time="2026-01-15T10:00:00Z", **BUY)
 
 
-def use(event_id: str, credits: str, **changes: Any) -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", "cust-42", "2026-01-20T10:00:00Z", credits=credits, **changes)
+use = partial(usage, customer="cust-42")
 
 
 def test_one_event_is_recorded_and_a_read_that_follows_sees_it(client: TestClient, new_ledger: NewLedger) -> None:

@@ -24,8 +24,9 @@ from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES
-from tests.building import cloud_event
+from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
+from tests.reading import columns_of, get_report, lines_of
 
 USD = {"currency": "USD"}
 
@@ -34,29 +35,20 @@ def _event(name: str, type: str, customer: str, day: str, /, **data: Any) -> dic
     return cloud_event(name, type, customer, f"{day}T12:00:00Z", **data)
 
 
-def _bought(block: str, customer: str, day: str, credits: str, price: str, **terms: Any) -> dict[str, Any]:
-    return _event(f"buy-{block}", "credits.purchased", customer, day, block_id=block, credits=credits, price=price,
-                  **USD, **terms)  # fmt: skip
-
-
-def _used(name: str, customer: str, day: str, credits: str, **terms: Any) -> dict[str, Any]:
-    return _event(name, "credits.consumed", customer, day, credits=credits, **terms)
-
-
 EVENTS = [
-    _bought("A", "ann", "2025-12-10", "100", "100.00", expires_at="2026-02-10T00:00:00Z"),
-    _bought("R", "bob", "2025-12-20", "100", "50.00", refundable=True),
-    _used("u1", "ann", "2026-01-05", "30"),
-    _used("u2", "bob", "2026-01-10", "20"),
-    _bought("C", "cid", "2026-01-15", "400", "400.00", expires_at="2029-01-15T00:00:00Z"),
-    _used("u3", "cid", "2026-01-20", "40"),
-    _used("u4", "dee", "2026-01-25", "10", on_shortfall="overage", overage_price="0.50", **USD),
+    purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00", expires_at="2026-02-10T00:00:00Z"),
+    purchase("R", "100", "bob", "2025-12-20T12:00:00Z", price="50.00", refundable=True),
+    usage("u1", "30", "ann", "2026-01-05T12:00:00Z"),
+    usage("u2", "20", "bob", "2026-01-10T12:00:00Z"),
+    purchase("C", "400", "cid", "2026-01-15T12:00:00Z", price="400.00", expires_at="2029-01-15T00:00:00Z"),
+    usage("u3", "40", "cid", "2026-01-20T12:00:00Z"),
+    usage("u4", "10", "dee", "2026-01-25T12:00:00Z", on_shortfall="overage", overage_price="0.50", **USD),
     _event("back", "consumption.reversed", "cid", "2026-02-20", event_id="u3", credits="5", reason="outage"),
 ]
 
 
 def _recorded(service: Subledger, ledger: str, events: list[dict[str, Any]], swept: str = "2026-03-01") -> str:
-    assert [outcome.error for outcome in service.record(ledger, events)] == [None] * len(events)
+    recorded(service, ledger, *events)
     service.recorder.sweep(ledger, datetime.fromisoformat(f"{swept}T00:00:00Z"))
     return ledger
 
@@ -67,57 +59,41 @@ def ledgers(service: Subledger, new_ledger: NewLedger) -> dict[str, str]:
     return {policy: _recorded(service, new_ledger(policy=policy), EVENTS) for policy in SHIPPED_POLICIES}
 
 
-def _get(client: TestClient, ledger: str, name: str, /, **asked: Any) -> dict[str, Any]:
-    answer = client.get(f"/v1/ledgers/{ledger}/reports/{name}", params=asked)
-    assert answer.status_code == 200, answer.text
-    document: dict[str, Any] = answer.json()
-    assert document["ties_out"] is True, document["ties"]
-    return document
-
-
-def _table(rows: list[dict[str, Any]], *columns: str) -> str:
-    return "\n".join("  ".join(str(row[name]) for name in columns) for row in rows)
-
-
-def _lines(text: str) -> str:
-    return "\n".join(line.strip() for line in text.strip().splitlines())
-
-
 # --- performance ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", SHIPPED_POLICIES)
 def test_revenue_out_of_the_opening_liability(client: TestClient, ledgers: dict[str, str], policy: str) -> None:
-    january = _get(client, ledgers[policy], "performance", **{"from": "2026-01"}, to="2026-01")
-    assert _table(january["items"], "item", "opening", "closing") == _lines("""
+    january = get_report(client, ledgers[policy], "performance", **{"from": "2026-01"}, to="2026-01")
+    assert columns_of(january["items"], "item", "opening", "closing") == lines_of("""
         contract liability  100.00  430.00
         refund liability  50.00  40.00
         accounts_receivable  150.00  550.00
         unbilled_receivable  0.00  5.00
     """)
-    assert _table(january["revenue"], "source", "recognised") == _lines("""
+    assert columns_of(january["revenue"], "source", "recognised") == lines_of("""
         opening contract liability  30.00
         opening refund liability  10.00
         sold or granted in the period  40.00
         usage beyond the credits  5.00
     """)
-    february = _get(client, ledgers[policy], "performance", **{"from": "2026-02"}, to="2026-02")
-    assert _table(february["items"][:2], "item", "opening", "closing") == _lines("""
+    february = get_report(client, ledgers[policy], "performance", **{"from": "2026-02"}, to="2026-02")
+    assert columns_of(february["items"][:2], "item", "opening", "closing") == lines_of("""
         contract liability  430.00  365.00
         refund liability  40.00  40.00
     """)
-    assert _table(february["revenue"], "source", "recognised") == _lines("""
+    assert columns_of(february["revenue"], "source", "recognised") == lines_of("""
         opening contract liability  70.00
         revenue of earlier periods taken back  -5.00
     """)
     where = "released to the ERP's revenue module" if policy.endswith("_arm") else "recognised in the revenue accounts"
-    assert _table(january["bridge"], "item", "amount") == f"{where}  85.00"
+    assert columns_of(january["bridge"], "item", "amount") == f"{where}  85.00"
 
 
 def test_what_remains_is_told_by_when_it_is_expected_and_by_when_it_must_be_at_the_latest(
     client: TestClient, ledgers: dict[str, str]
 ) -> None:
-    found = _get(client, ledgers["customer_deposits"], "performance", to="2026-02")
+    found = get_report(client, ledgers["customer_deposits"], "performance", to="2026-02")
     bands = {row["band"]: row for row in found["remaining"]}
     assert list(bands) == ["within 12 months", "13 to 24 months", "later"]
     assert sum(Decimal(row["remaining"]) for row in bands.values()) == Decimal("365.00")
@@ -134,20 +110,20 @@ def test_a_blocks_revenue_comes_out_of_its_opening_first_whoever_holds_it(
     """A carried 100.00; 50.00 are added for 100 more, 160 of 200 used: 100.00 out of the opening, 20.00 not.
     B carried 80.00 and is handed on in January: what its new owner uses is out of the opening too."""
     ledger = _recorded(service, new_ledger(), [
-        _bought("A", "ann", "2025-12-10", "100", "100.00"),
-        _bought("B", "bob", "2025-12-10", "80", "80.00"),
+        purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00"),
+        purchase("B", "80", "bob", "2025-12-10T12:00:00Z", price="80.00"),
         _event("more", "block.repriced", "ann", "2026-01-02", block_id="A", add_credits="100", add_price="50.00",
                reason="top-up"),
         _event("on", "credits.transferred", "bob", "2026-01-03", block_id="B", to_customer="cid", new_block_id="B2"),
-        _used("u1", "ann", "2026-01-05", "160"),
-        _used("u2", "cid", "2026-01-06", "60"),
+        usage("u1", "160", "ann", "2026-01-05T12:00:00Z"),
+        usage("u2", "60", "cid", "2026-01-06T12:00:00Z"),
     ])  # fmt: skip
-    found = _get(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
-    assert _table(found["revenue"], "source", "recognised") == _lines("""
+    found = get_report(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
+    assert columns_of(found["revenue"], "source", "recognised") == lines_of("""
         opening contract liability  160.00
         sold or granted in the period  20.00
     """)
-    assert _table(found["items"][:1], "opening", "closing") == "180.00  50.00"
+    assert columns_of(found["items"][:1], "opening", "closing") == "180.00  50.00"
 
 
 def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
@@ -156,16 +132,28 @@ def test_breakage_recognised_before_expiry_is_no_part_of_what_remains(
     """A pool of 1,000.00, 10 % breakage expected, 450 used: 50.00 of the 100.00 are recognised; 500.00 remain."""
     estimate = cloud_event("e", "breakage.estimated", None, "2026-01-01T12:00:00Z", pool="gifts",
                            expected_breakage_rate="0.10", evidence="three years", **USD)  # fmt: skip
-    ledger = _recorded(service, new_ledger(), [
-        estimate,
-        _bought("G", "ann", "2026-01-02", "1000", "1000.00", pool="gifts", expires_at="2026-12-31T00:00:00Z"),
-        _used("u", "ann", "2026-01-20", "450"),
-    ])  # fmt: skip
-    found = _get(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
-    assert _table(found["remaining"], "band", "liability", "breakage_recognised", "remaining", "at_the_latest") == (
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            estimate,
+            purchase(
+                "G",
+                "1000",
+                "ann",
+                "2026-01-02T12:00:00Z",
+                price="1000.00",
+                pool="gifts",
+                expires_at="2026-12-31T00:00:00Z",
+            ),
+            usage("u", "450", "ann", "2026-01-20T12:00:00Z"),
+        ],
+    )
+    found = get_report(client, ledger, "performance", **{"from": "2026-01"}, to="2026-01")
+    assert columns_of(found["remaining"], "band", "liability", "breakage_recognised", "remaining", "at_the_latest") == (
         "within 12 months  550.00  50.00  500.00  550.00"
     )
-    assert _table(found["revenue"], "source", "recognised") == _lines("""
+    assert columns_of(found["revenue"], "source", "recognised") == lines_of("""
         sold or granted in the period  450.00
         breakage estimated for pools, less what expired  50.00
     """)
@@ -175,16 +163,16 @@ def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = _recorded(service, new_ledger(), [
-        _bought("A", "ann", "2026-01-10", "10", "10.00", expires_at="2027-02-28T00:00:00Z"),
-        _bought("B", "ann", "2026-01-10", "20", "20.00", expires_at="2027-03-01T00:00:00Z"),
-        _bought("C", "ann", "2026-01-10", "40", "40.00", expires_at="2028-03-01T00:00:00Z"),
-        _bought("D", "ann", "2026-01-10", "80", "80.00", expires_at="2026-06-01T00:00:00Z"),
+        purchase("A", "10", "ann", "2026-01-10T12:00:00Z", price="10.00", expires_at="2027-02-28T00:00:00Z"),
+        purchase("B", "20", "ann", "2026-01-10T12:00:00Z", price="20.00", expires_at="2027-03-01T00:00:00Z"),
+        purchase("C", "40", "ann", "2026-01-10T12:00:00Z", price="40.00", expires_at="2028-03-01T00:00:00Z"),
+        purchase("D", "80", "ann", "2026-01-10T12:00:00Z", price="80.00", expires_at="2026-06-01T00:00:00Z"),
         _event("pay", "payment.received", "ann", "2026-01-11", amount="80.00", block_id="D", payment_id="P",
                processor="cards", **USD),
         _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
     ])  # fmt: skip
-    found = _get(client, ledger, "performance", to="2026-02")
-    assert _table(found["remaining"], "band", "remaining", "at_the_latest") == _lines("""
+    found = get_report(client, ledger, "performance", to="2026-02")
+    assert columns_of(found["remaining"], "band", "remaining", "at_the_latest") == lines_of("""
         within 12 months  10.00  10.00
         13 to 24 months  20.00  20.00
         later  120.00  120.00
@@ -195,7 +183,7 @@ def test_a_band_ends_with_the_last_day_of_its_last_month_and_a_disputed_block_is
 
 
 def test_a_forecast_ends_with_what_is_left_later(client: TestClient, ledgers: dict[str, str]) -> None:
-    found = _get(client, ledgers["customer_deposits"], "forecast", to="2026-02", months=3)
+    found = get_report(client, ledgers["customer_deposits"], "forecast", to="2026-02", months=3)
     assert [row["period"] for row in found["items"]] == ["2026-03", "2026-04", "2026-05", "later"]
     assert found["items"][0]["opening"] == "405.00"
     assert sum(Decimal(row["expected"]) for row in found["items"]) == Decimal("405.00")
@@ -205,11 +193,11 @@ def test_a_forecast_ends_with_what_is_left_later(client: TestClient, ledgers: di
         assert Decimal(row["consumption_low"]) <= Decimal(row["consumption"]) <= Decimal(row["consumption_high"])
         assert (row["breakage"], row["breakage_high"]) == ("0.00", "0.00"), "nothing expires before 2029"
     assert (later["closing"], later["consumption"]) == ("0.00", None)
-    assert len(_get(client, ledgers["customer_deposits"], "forecast", to="2026-02")["items"]) == 13
+    assert len(get_report(client, ledgers["customer_deposits"], "forecast", to="2026-02")["items"]) == 13
 
 
 def test_a_month_in_progress_is_forecast_to_its_end(client: TestClient, ledgers: dict[str, str]) -> None:
-    found = _get(client, ledgers["customer_deposits"], "forecast", to="2026-02-09", months=1)
+    found = get_report(client, ledgers["customer_deposits"], "forecast", to="2026-02-09", months=1)
     month, _ = found["items"]
     assert (month["period"], month["opening"]) == ("2026-02", "470.00")
     assert Decimal(month["breakage_high"]) == Decimal("70.00"), "A expires on the next day"
@@ -219,19 +207,31 @@ def test_a_month_in_progress_is_forecast_to_its_end(client: TestClient, ledgers:
 def test_what_was_never_used_and_never_expires_stays_later_and_the_rest_lapses(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
-    ledger = _recorded(service, new_ledger(), [
-        _bought("A", "ann", "2025-06-10", "100", "100.00"),
-        _bought("B", "bob", "2025-06-10", "80", "80.00", expires_at="2026-04-10T00:00:00Z"),
-        _bought("S", "cid", "2025-06-10", "70", "70.00", expires_at="2026-05-10T00:00:00Z", escheat_class="US-DE"),
-        _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
-    ])  # fmt: skip
-    found = _get(client, ledger, "forecast", to="2026-02", months=4)
-    assert _table(found["items"], "period", "consumption", "breakage", "escheat", "closing") == _lines("""
+    ledger = _recorded(
+        service,
+        new_ledger(),
+        [
+            purchase("A", "100", "ann", "2025-06-10T12:00:00Z", price="100.00"),
+            purchase("B", "80", "bob", "2025-06-10T12:00:00Z", price="80.00", expires_at="2026-04-10T00:00:00Z"),
+            purchase(
+                "S",
+                "70",
+                "cid",
+                "2025-06-10T12:00:00Z",
+                price="70.00",
+                expires_at="2026-05-10T00:00:00Z",
+                escheat_class="US-DE",
+            ),
+            _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
+        ],
+    )
+    found = get_report(client, ledger, "forecast", to="2026-02", months=4)
+    assert columns_of(found["items"], "period", "consumption", "breakage", "escheat", "closing") == lines_of("""
         2026-03  0.00  0.00  0.00  250.00
         2026-04  0.00  80.00  0.00  170.00
         2026-05  0.00  0.00  70.00  100.00
         2026-06  0.00  0.00  0.00  100.00
-        later  None  None  None  0.00
+        later  -  -  -  0.00
     """)
     assert found["items"][-1]["expected"] == "100.00"
     assert {(row["what"], row["method"], row["wape"]) for row in found["accuracy"]} >= {
@@ -244,10 +244,10 @@ def test_a_ledger_where_everything_has_expired_has_nothing_to_forecast(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = _recorded(service, new_ledger(), [
-        _bought("A", "ann", "2025-12-10", "100", "100.00", expires_at="2026-02-10T00:00:00Z"),
+        purchase("A", "100", "ann", "2025-12-10T12:00:00Z", price="100.00", expires_at="2026-02-10T00:00:00Z"),
         _event("gift", "credits.granted", "ann", "2025-06-11", block_id="P", credits="50", reason="promotional"),
     ])  # fmt: skip
-    found = _get(client, ledger, "forecast", to="2026-02")
+    found = get_report(client, ledger, "forecast", to="2026-02")
     assert found["items"] == []
     assert {row["what"]: row["actual"] for row in found["backtest"] if row["made_on"] == "2026-01-31"} == {
         "consumption": "0.00", "breakage": "100.00",
@@ -258,13 +258,13 @@ def test_a_disputed_block_is_neither_used_nor_expires_in_the_forecast(
     client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = _recorded(service, new_ledger(), [
-        _bought("A", "ann", "2026-01-10", "100", "100.00", expires_at="2026-04-10T00:00:00Z"),
+        purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-04-10T00:00:00Z"),
         _event("pay", "payment.received", "ann", "2026-01-11", amount="100.00", block_id="A", payment_id="P",
                processor="cards", **USD),
-        _used("u", "ann", "2026-02-05", "30"),
+        usage("u", "30", "ann", "2026-02-05T12:00:00Z"),
         _event("d", "dispute.opened", "ann", "2026-02-20", dispute_id="D", payment_id="P"),
     ])  # fmt: skip
-    found = _get(client, ledger, "forecast", to="2026-02", months=3)
+    found = get_report(client, ledger, "forecast", to="2026-02", months=3)
     assert [row["expected"] for row in found["items"]] == ["0.00", "0.00", "0.00", "70.00"]
 
 
@@ -273,24 +273,24 @@ def test_an_extension_of_a_block_is_known_from_its_day_on(
 ) -> None:
     """As of February the block was to expire in March; that it was extended in March is no part of that forecast."""
     ledger = _recorded(service, new_ledger(), [
-        _bought("A", "ann", "2026-01-10", "100", "100.00", expires_at="2026-03-20T00:00:00Z"),
+        purchase("A", "100", "ann", "2026-01-10T12:00:00Z", price="100.00", expires_at="2026-03-20T00:00:00Z"),
         _event("x", "block.expiry_changed", "ann", "2026-03-10", block_id="A", expires_at="2026-09-01T00:00:00Z",
                reason="goodwill"),
     ])  # fmt: skip
-    then = _get(client, ledger, "forecast", to="2026-02", as_of="2026-03-31", months=2)
+    then = get_report(client, ledger, "forecast", to="2026-02", as_of="2026-03-31", months=2)
     assert [row["breakage"] for row in then["items"][:2]] == ["100.00", "0.00"]
-    assert _table(then["compared"], "period", "what", "forecast", "actual", "error") == _lines("""
+    assert columns_of(then["compared"], "period", "what", "forecast", "actual", "error") == lines_of("""
         2026-03  consumption  0.00  0.00  0.00
         2026-03  breakage  100.00  0.00  100.00
     """)
-    now = _get(client, ledger, "forecast", to="2026-03", months=6)
+    now = get_report(client, ledger, "forecast", to="2026-03", months=6)
     assert [row["breakage"] for row in now["items"][:6]] == ["0.00"] * 5 + ["100.00"]
 
 
 def test_a_forecast_is_beside_what_happened_and_all_of_it_ties(client: TestClient, ledgers: dict[str, str]) -> None:
-    found = _get(client, ledgers["customer_deposits"], "forecast", to="2025-12", as_of="2026-02-28", months=6)
+    found = get_report(client, ledgers["customer_deposits"], "forecast", to="2025-12", as_of="2026-02-28", months=6)
     assert found["title"].endswith("made as of 2025-12-31")
-    assert _table(found["compared"], "period", "what", "actual") == _lines("""
+    assert columns_of(found["compared"], "period", "what", "actual") == lines_of("""
         2026-01  consumption  40.00
         2026-01  breakage  0.00
         2026-02  consumption  0.00
@@ -310,20 +310,25 @@ def test_each_currency_has_its_own_rows_and_its_functional_figures(
                        rate_source="ecb")  # fmt: skip
     bought = _event("buy", "credits.purchased", "ann", "2026-01-10", block_id="E", credits="1000", price="1000.00",
                     currency="EUR", expires_at="2026-04-10T00:00:00Z")  # fmt: skip
-    ledger = _recorded(service, new_ledger(), [rate, bought, _bought("U", "bob", "2026-01-11", "10", "10.00")])
-    found = _get(client, ledger, "forecast", to="2026-02", months=2)
-    assert _table(found["items"], "period", "currency", "breakage", "breakage_functional", "closing_functional") == (
-        _lines("""
+    ledger = _recorded(
+        service, new_ledger(), [rate, bought, purchase("U", "10", "bob", "2026-01-11T12:00:00Z", price="10.00")]
+    )
+    found = get_report(client, ledger, "forecast", to="2026-02", months=2)
+    assert columns_of(
+        found["items"], "period", "currency", "breakage", "breakage_functional", "closing_functional"
+    ) == (
+        lines_of("""
             2026-03  EUR  0.00  0.00  1200.00
             2026-04  EUR  1000.00  1200.00  0.00
-            later  EUR  None  None  0.00
+            later  EUR  -  -  0.00
             2026-03  USD  0.00  0.00  10.00
             2026-04  USD  0.00  0.00  10.00
-            later  USD  None  None  0.00
+            later  USD  -  -  0.00
         """)
     )
-    remaining = _get(client, ledger, "performance", to="2026-02")["remaining"]
-    assert _table(remaining, "currency", "band", "remaining", "remaining_functional", "at_the_latest") == _lines("""
+    remaining = get_report(client, ledger, "performance", to="2026-02")["remaining"]
+    columns = ("currency", "band", "remaining", "remaining_functional", "at_the_latest")
+    assert columns_of(remaining, *columns) == lines_of("""
         EUR  within 12 months  1000.00  1200.00  1000.00
         USD  later  10.00  10.00  10.00
     """)

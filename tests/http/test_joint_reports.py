@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
 from api.app import create_app
-from api.cli import app
 from api.joint_reports import JOINT, Chosen, JointAnswer
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger
@@ -145,12 +143,6 @@ def test_an_items_ledger_is_named(client: TestClient, split: Split) -> None:
     (usd,) = together["currencies"]
     assert {row["ledger"] for row in usd["items"]} == set(split.parts)
     assert not any("ledger" in row for row in usd["accounts"])
-
-
-@pytest.fixture
-def command(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", owner_url)
-    return lambda *arguments: CliRunner().invoke(app, ["report", *arguments])
 
 
 def test_csv_has_every_functional_currency_in_a_column(command: Any, client: TestClient, split: Split) -> None:

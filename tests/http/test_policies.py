@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
-from subledger.store.database import Database
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 
@@ -152,16 +150,6 @@ def test_a_setting_that_cannot_be_is_refused(
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (status, code, field)
     assert head(client, ledger)["position"] == 3
     assert client.patch("/v1/ledgers/nowhere", json=body).status_code in (404, 422)
-
-
-@pytest.fixture
-def fresh(scratch_url: str) -> Iterator[Subledger]:
-    """A service on a database of its own: whether any key exists matters here."""
-    database = Database(scratch_url)
-    service = Subledger(database)
-    service.create_ledger("acme", LedgerSettings(currency="USD"))
-    yield service
-    database.close()
 
 
 def test_a_controller_adopts_policies_and_only_an_admin_changes_what_protects_the_books(fresh: Subledger) -> None:

@@ -26,9 +26,10 @@ from fastapi.testclient import TestClient
 from api.service import Subledger
 from projections.journals.close import close_period
 from subledger.periods import Period
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
-from tests.http.test_reports import POLICIES, _get, _lines, _table
+from tests.http.test_reports import POLICIES, _get
+from tests.reading import columns_of, lines_of
 
 AGED = ("current", "days_1_30", "days_31_60", "days_61_90", "days_over_90", "credit_balances")
 
@@ -60,36 +61,36 @@ def ledger(request: pytest.FixtureRequest, service: Subledger, new_ledger: NewLe
         _sent("12", "dispute.opened", "bob", "03-20", dispute_id="d1", payment_id="p1"),
         _sent("13", "credits.consumed", "carl", "03-31", credits="5", overage_price="1.00", **usd),
     ]  # fmt: skip
-    assert [outcome.error for outcome in service.record(made, january)] == [None] * len(january)
+    recorded(service, made, *january)
     close_period(service.recorder, made, Period(2026, 1))
-    assert [outcome.error for outcome in service.record(made, rest)] == [None] * len(rest)
+    recorded(service, made, *rest)
     return made
 
 
 def test_what_is_owed_is_as_old_as_its_oldest_open_part(client: TestClient, ledger: str) -> None:
     found = _get(client, ledger, "receivables")
     columns = ("customer", "account", "balance", *AGED, "oldest_on", "oldest_days")
-    assert _table(found["items"], *columns) == _lines("""
+    assert columns_of(found["items"], *columns) == lines_of("""
         ann   accounts_receivable  80.00  0.00  0.00   20.00  60.00  0.00  0.00  2026-01-01  89
         bob   disputes_receivable  30.00  0.00  30.00   0.00   0.00  0.00  0.00  2026-03-20  11
         carl  unbilled_receivable  11.00  5.00  6.00    0.00   0.00  0.00  0.00  2026-03-10  21
         dora  accounts_receivable  40.00  0.00  0.00    0.00  40.00  0.00  0.00  2026-01-20  70
     """)
     later = _get(client, ledger, "receivables", to="2026-04-02", customer="ann")
-    assert _table(later["items"], "balance", *AGED) == "80.00  0.00  0.00  20.00  0.00  60.00  0.00"
+    assert columns_of(later["items"], "balance", *AGED) == "80.00  0.00  0.00  20.00  0.00  60.00  0.00"
 
 
 def test_each_item_has_its_block_and_its_invoice(client: TestClient, ledger: str) -> None:
     found = _get(client, ledger, "receivables")
     columns = ("customer", "account", "block_id", "invoice_id", "balance", "oldest_days")
-    assert _table(found["open_items"], *columns) == _lines("""
+    assert columns_of(found["open_items"], *columns) == lines_of("""
         ann   accounts_receivable  A  inv-1  80.00  89
         bob   disputes_receivable  B  -      30.00  11
         carl  unbilled_receivable  -  -      11.00  21
         dora  accounts_receivable  D  -      40.00  70
     """)
     early = _get(client, ledger, "receivables", to="2026-03-11", customer="carl")
-    assert _table(early["open_items"], *columns) == _lines("""
+    assert columns_of(early["open_items"], *columns) == lines_of("""
         carl  accounts_receivable  -  v1  -4.00  -
         carl  unbilled_receivable  -  -   10.00  1
     """)
@@ -100,12 +101,12 @@ def test_what_is_paid_too_early_is_a_credit_and_not_netted(client: TestClient, l
     found = _get(client, ledger, "receivables", to="2026-03-11")
     carl = [row for row in found["items"] if row["customer"] == "carl"]
     columns = ("account", "balance", "days_1_30", "credit_balances", "oldest_days")
-    assert _table(carl, *columns) == _lines("""
+    assert columns_of(carl, *columns) == lines_of("""
         accounts_receivable  -4.00   0.00  -4.00  -
         unbilled_receivable  10.00  10.00   0.00  1
     """)
     columns = ("account", "balance", "days_31_60", "days_61_90", "credit_balances")
-    assert _table(found["totals"], *columns) == _lines("""
+    assert columns_of(found["totals"], *columns) == lines_of("""
         accounts_receivable  116.00  40.00  60.00  -4.00
         unbilled_receivable   10.00   0.00   0.00   0.00
     """)
@@ -115,7 +116,7 @@ def test_unapplied_payments_stand_beside_what_is_owed(client: TestClient, ledger
     found = _get(client, ledger, "receivables")
     columns = ("customer", "accounts_receivable", "unbilled_receivable", "disputes_receivable", "unapplied_payments",
                "net")  # fmt: skip
-    assert _table(found["customers"], *columns) == _lines("""
+    assert columns_of(found["customers"], *columns) == lines_of("""
         ann   80.00   0.00   0.00  7.00  73.00
         bob    0.00   0.00  30.00  0.00  30.00
         carl   0.00  11.00   0.00  0.00  11.00
@@ -153,11 +154,11 @@ def test_a_receivable_in_another_currency_stands_at_what_the_books_carry(
         _sent("4", "overage.billed", "bob", "01-05", invoice_id="v2", amount="10.00", **euro),
         rate("r2", "01-31", "1.10"),
     ]
-    assert [outcome.error for outcome in service.record(ledger, events)] == [None] * len(events)
+    recorded(service, ledger, *events)
     close_period(service.recorder, ledger, Period(2026, 1))
     found = _get(client, ledger, "receivables", to="2026-01")
     columns = ("customer", "block_id", "invoice_id", "balance", "balance_functional")
-    assert _table(found["open_items"], *columns) == _lines("""
+    assert columns_of(found["open_items"], *columns) == lines_of("""
         ann  A  -   100.00  110.00
         bob  -  v1   30.00   33.00
         bob  -  v2   10.00   11.00

@@ -22,21 +22,10 @@ from api.event_files import EventLines, Refusals, RejectedLines
 from api.keys import create_key
 from api.service import Subledger
 from subledger.rejections import MAX_SENT
-from tests.building import cloud_event
+from tests.building import purchase, usage
 from tests.conftest import NewLedger
 
 JSON = {"content-type": "application/json"}
-
-
-def use(event_id: str, credits: Any = "1", customer: str = "ann", **data: Any) -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits, **data)
-
-
-def buy(block: str = "b", credits: str = "10", customer: str = "ann", **data: Any) -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", customer, "2026-01-10T10:00:00Z",
-        **{"block_id": block, "credits": credits, "price": "5.00", "currency": "USD", **data},
-    )  # fmt: skip
 
 
 def listed(client: TestClient, ledger: str, **query: Any) -> list[dict[str, Any]]:
@@ -66,11 +55,11 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def document(self) -> Any:
         if self.kind == "buy":
-            return buy(f"b{self.number}", str(self.credits), f"c{self.number % 2}")
+            return purchase(f"b{self.number}", str(self.credits), f"c{self.number % 2}")
         if self.kind == "use":
-            return use(f"u{self.number}", str(self.credits), f"c{self.number % 2}")
+            return usage(f"u{self.number}", str(self.credits), f"c{self.number % 2}")
         if self.kind == "faulty":  # a JSON number, under an id that may be recorded too
-            return use(f"u{self.number}", self.credits, f"c{self.number % 2}")
+            return usage(f"u{self.number}", self.credits, f"c{self.number % 2}")
         return {"id": f"u{self.number}"} if self.number % 2 else self.number
 
 
@@ -208,7 +197,7 @@ def test_an_answer_leads_to_the_rejection_and_that_to_the_event_as_sent(
     client: TestClient, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    text = json.dumps(use("u1", "7"), indent=1)
+    text = json.dumps(usage("u1", "7"), indent=1)
     answer = client.post(f"/v1/ledgers/{ledger}/events", content=text, headers=JSON)
     [result] = answer.json()["results"]
     assert (answer.status_code, result["status"]) == (422, "rejected")
@@ -229,7 +218,7 @@ def test_a_body_that_is_no_json_is_kept_as_it_was_sent_and_one_that_is_too_long_
 ) -> None:
     ledger = new_ledger()
     url = f"/v1/ledgers/{ledger}/events"
-    half = json.dumps([use(f"u{n}") for n in range(3)])[:-20].encode()
+    half = json.dumps([usage(f"u{n}") for n in range(3)])[:-20].encode()
     for body in (half, half, b"\xff\x00", b"x" * 2_000_000):
         assert client.post(url, content=body, headers=JSON).status_code == 400
     found = listed(client, ledger)
@@ -245,19 +234,19 @@ def test_a_body_that_is_no_json_is_kept_as_it_was_sent_and_one_that_is_too_long_
 def test_a_retry_answers_as_recording_does(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     url = f"/v1/ledgers/{ledger}/events"
-    [result] = client.post(url, json=use("u1")).json()["results"]
+    [result] = client.post(url, json=usage("u1")).json()["results"]
     retry = f"/v1/ledgers/{ledger}/rejected/{result['rejection_id']}/retry"
     again = client.post(retry)
     assert (again.status_code, again.json()["status"]) == (422, "rejected")
-    client.post(url, json=buy())
+    client.post(url, json=purchase())
     assert (client.post(retry).status_code, client.post(retry).json()["status"]) == (200, "duplicate")
-    [conflict] = client.post(url, json=use("u1", "2")).json()["results"]
+    [conflict] = client.post(url, json=usage("u1", "2")).json()["results"]
     assert client.post(f"/v1/ledgers/{ledger}/rejected/{conflict['rejection_id']}/retry").status_code == 409
 
 
 def test_a_dismissal_needs_a_reason_and_is_shown(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    [result] = client.post(f"/v1/ledgers/{ledger}/events", json=use("u1")).json()["results"]
+    [result] = client.post(f"/v1/ledgers/{ledger}/events", json=usage("u1")).json()["results"]
     dismiss = f"/v1/ledgers/{ledger}/rejected/{result['rejection_id']}/dismiss"
     for body in (None, {}, {"reason": ""}, {"reason": "x" * 2_001}, {"reason": "a\x00"}, {"reason": " "}):
         assert client.post(dismiss, json=body).status_code == 422
@@ -279,7 +268,7 @@ def test_readers_look_writers_retry_and_controllers_dismiss(
         role: {"Authorization": f"Bearer {create_key(service.database, ledger=ledger, role=role, name=role).secret}"}
         for role in roles
     }
-    posted = client.post(f"/v1/ledgers/{ledger}/events", json=use("u1"), headers=bearer["writer"]).json()
+    posted = client.post(f"/v1/ledgers/{ledger}/events", json=usage("u1"), headers=bearer["writer"]).json()
     rejection = posted["results"][0]["rejection_id"]
     base = f"/v1/ledgers/{ledger}/rejected"
     assert client.get(base).status_code == 401

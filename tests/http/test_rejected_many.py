@@ -27,23 +27,12 @@ from subledger.store import rejections
 from subledger.store.database import Database
 from subledger.store.rejections import ALL, OPEN, STATES, Chosen
 from subledger.store.timeouts import Timeouts
-from tests.building import cloud_event
+from tests.building import purchase, usage
 from tests.conftest import NewLedger
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]
 JSON = {"content-type": "application/json"}
-
-
-def use(event_id: str, credits: Any = "1", customer: str = "ann") -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits)
-
-
-def buy(block: str = "b", credits: str = "10", customer: str = "ann", price: str = "5.00") -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", customer, "2026-01-10T10:00:00Z",
-        block_id=block, credits=credits, price=price, currency="USD",
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -71,7 +60,8 @@ def test_those_who_are_chosen_are_dismissed_for_one_reason_and_only_as_many_as_w
     ledger = new_ledger()
     base = f"/v1/ledgers/{ledger}/rejected"
     client.post(
-        f"/v1/ledgers/{ledger}/events", json=[use("u1", "2"), use("u2", "3", "bob"), buy("c", "x", price="7.00")]
+        f"/v1/ledgers/{ledger}/events",
+        json=[usage("u1", "2"), usage("u2", "3", "bob"), purchase("c", "x", price="7.00")],
     )
     seen = client.get(f"{base}/summary", params={"state": "open", "code": "insufficient_credits"}).json()
     assert (seen["rejections"], seen["credits"], seen["complete"]) == (2, {"credit": "5"}, True)
@@ -97,10 +87,11 @@ def test_those_who_are_chosen_are_recorded_again(client: TestClient, new_ledger:
     ledger = new_ledger()
     base = f"/v1/ledgers/{ledger}/rejected"
     client.post(
-        f"/v1/ledgers/{ledger}/events", json=[use("u1", "4"), use("u2", "4"), use("u3", "4"), use("v", customer="bob")]
+        f"/v1/ledgers/{ledger}/events",
+        json=[usage("u1", "4"), usage("u2", "4"), usage("u3", "4"), usage("v", customer="bob")],
     )
     client.post(f"/v1/ledgers/{ledger}/events", content=b"x" * 300_000, headers=JSON)
-    client.post(f"/v1/ledgers/{ledger}/events", json=buy())
+    client.post(f"/v1/ledgers/{ledger}/events", json=purchase())
     assert client.post(f"{base}/retry", json={"rejections": 4}).json()["code"] == "rejections_changed"
     done = client.post(f"{base}/retry", json={"rejections": 5}).json()
     assert (done["recorded"], done["rejected"], done["not_whole"]) == (2, 2, 1)
@@ -116,7 +107,7 @@ def test_states_have_the_same_words_over_http_as_on_the_command_line(
     state: str, client: TestClient, run: Callable[..., Result], new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    client.post(f"/v1/ledgers/{ledger}/events", json=[use("u1"), use("u2")])
+    client.post(f"/v1/ledgers/{ledger}/events", json=[usage("u1"), usage("u2")])
     for word in (*STATES, ALL):
         assert client.get(f"/v1/ledgers/{ledger}/rejected", params={"state": word}).status_code == 200
     page = client.get(f"/v1/ledgers/{ledger}/rejected", params={"state": state})
@@ -131,7 +122,7 @@ def test_states_have_the_same_words_over_http_as_on_the_command_line(
 
 def test_a_dismissal_can_be_taken_back_and_its_history_stays(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    [result] = client.post(f"/v1/ledgers/{ledger}/events", json=use("u1")).json()["results"]
+    [result] = client.post(f"/v1/ledgers/{ledger}/events", json=usage("u1")).json()["results"]
     one = f"/v1/ledgers/{ledger}/rejected/{result['rejection_id']}"
     assert client.post(f"{one}/reopen", json={"reason": "a slip"}).json()["code"] == "rejection_settled"
     client.post(f"{one}/dismiss", json={"reason": "a test"})
@@ -141,9 +132,9 @@ def test_a_dismissal_can_be_taken_back_and_its_history_stays(client: TestClient,
     again = client.post(f"{one}/reopen", json={"reason": "no test after all"})
     assert (again.status_code, again.json()["state"]) == (200, "open")
     assert client.post(f"{one}/reopen", json={"reason": "twice"}).status_code == 422
-    client.post(f"/v1/ledgers/{ledger}/events", json=use("u1"))
+    client.post(f"/v1/ledgers/{ledger}/events", json=usage("u1"))
     client.post(f"{one}/dismiss", json={"reason": "a test indeed"})
-    client.post(f"/v1/ledgers/{ledger}/events", json=[buy(), use("u1")])
+    client.post(f"/v1/ledgers/{ledger}/events", json=[purchase(), usage("u1")])
     whole = client.get(one).json()
     assert (whole["state"], whole["attempts"]) == ("retried", 2)
     assert [(step["action"], step["by"], step["reason"]) for step in whole["history"]] == [
@@ -157,9 +148,9 @@ def test_what_was_refused_together_is_recorded_again_in_the_order_of_its_time(
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    days = [{**use(f"u{day}", "4"), "time": f"2026-01-{day}T10:00:00Z"} for day in (15, 12, 14, 13, 11)]
+    days = [{**usage(f"u{day}", "4"), "time": f"2026-01-{day}T10:00:00Z"} for day in (15, 12, 14, 13, 11)]
     service.record(ledger, days)
-    service.record(ledger, [buy()])
+    service.record(ledger, [purchase()])
     seen = service.rejected.open_ones(ledger, Chosen(), limit=10)
     outcomes = service.rejected.retry_seen(ledger, seen, by="ann").answers
     assert [outcome.event_id for _, outcome in outcomes] == ["u11", "u12", "u13", "u14", "u15"]
@@ -168,8 +159,8 @@ def test_what_was_refused_together_is_recorded_again_in_the_order_of_its_time(
 
 def test_what_is_dismissed_after_it_was_seen_is_not_recorded_again(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1"), use("u2")])
-    service.record(ledger, [buy()])
+    service.record(ledger, [usage("u1"), usage("u2")])
+    service.record(ledger, [purchase()])
     seen = service.rejected.open_ones(ledger, Chosen(), limit=10)
     service.rejected.dismiss(ledger, seen[0].rejection_id, "a test", by="carol")
     [(name, outcome)] = service.rejected.retry_seen(ledger, seen, by="ann").answers
@@ -188,8 +179,8 @@ def test_a_retry_that_is_ended_midway_answers_what_it_has_done(
     own: Subledger, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use(f"u{n}") for n in range(700)])
-    service.record(ledger, [buy(credits="400")])
+    service.record(ledger, [usage(f"u{n}") for n in range(700)])
+    service.record(ledger, [purchase(credits="400")])
     seen = service.rejected.open_ones(ledger, Chosen(), limit=1_000)
 
     def stop(_: int) -> None:
@@ -215,8 +206,8 @@ def test_a_retry_whose_refused_ones_cannot_be_stored_answers_which_are_recorded(
     own: Subledger, service: Subledger, owner_url: str, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    outcomes = service.record(ledger, [use("u1"), use("u2", customer="bob")])
-    service.record(ledger, [buy()])
+    outcomes = service.record(ledger, [usage("u1"), usage("u2", customer="bob")])
+    service.record(ledger, [purchase()])
     app = create_app(own, open_on_loopback=True)
     client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000))
     with nobody_keeps(owner_url, outcomes[1].rejection_id or ""):
@@ -235,8 +226,8 @@ def test_the_command_says_what_was_not_done_and_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     ledger = new_ledger()
-    outcomes = service.record(ledger, [use("u1"), use("u2", customer="bob")])
-    service.record(ledger, [buy()])
+    outcomes = service.record(ledger, [usage("u1"), usage("u2", customer="bob")])
+    service.record(ledger, [purchase()])
     monkeypatch.setenv("SUBLEDGER_LOCK_TIMEOUT_S", "0.2")
     with nobody_keeps(owner_url, outcomes[1].rejection_id or ""):
         done = run("rejected", "retry", "--all", "--ledger", ledger, "--json")
@@ -250,19 +241,19 @@ def test_a_fault_in_storing_the_refused_ones_says_that_the_others_are_recorded(
     own: Subledger, service: Subledger, owner_url: str, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    [outcome] = service.record(ledger, [use("u2", customer="bob")])
+    [outcome] = service.record(ledger, [usage("u2", customer="bob")])
     with (
         nobody_keeps(owner_url, outcome.rejection_id or ""),
         pytest.raises(DatabaseUnavailable, match="other events are recorded") as caught,
     ):
-        own.record(ledger, [buy(), use("u2", customer="bob")])
+        own.record(ledger, [purchase(), usage("u2", customer="bob")])
     assert "nothing was done" not in caught.value.message
-    assert service.record(ledger, [buy()])[0].status == "duplicate"
+    assert service.record(ledger, [purchase()])[0].status == "duplicate"
 
 
 def test_more_than_may_be_chosen_at_once_are_none(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1"), use("u2"), use("u3")])
+    service.record(ledger, [usage("u1"), usage("u2"), usage("u3")])
     with pytest.raises(RejectionsChanged, match="more than 2 open rejected events are chosen, not at most 2"):
         service.rejected.open_ones(ledger, Chosen(), limit=2)
 
@@ -314,8 +305,8 @@ def test_the_command_shows_what_it_would_dismiss_and_asks(
     run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
     ledger = new_ledger()
-    service.record(ledger, [use("u1", "2"), use("u2", "3", "bob")], by="meter")
-    (tmp_path / "e.jsonl").write_text(json.dumps(buy("c", "x", price="7.00")) + "\n")
+    service.record(ledger, [usage("u1", "2"), usage("u2", "3", "bob")], by="meter")
+    (tmp_path / "e.jsonl").write_text(json.dumps(purchase("c", "x", price="7.00")) + "\n")
     assert run("record", "e.jsonl", "--ledger", ledger).returncode == 3
     dismiss = ("rejected", "dismiss", "--ledger", ledger, "--reason", "a load test")
     assert run(*dismiss).returncode == 2, "neither rejections nor options"
@@ -345,7 +336,7 @@ def test_a_hostile_reason_is_text_everywhere(
     run: Callable[..., Result], client: TestClient, service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    [outcome] = service.record(ledger, [use("u1")])
+    [outcome] = service.record(ledger, [usage("u1")])
     name = outcome.rejection_id or ""
     service.rejected.dismiss(ledger, name, HOSTILE, by="carol")
     document = client.get(f"/v1/ledgers/{ledger}/rejected/{name}").json()
@@ -385,7 +376,7 @@ def test_the_same_refused_event_from_several_at_once_is_one_rejection(
     service: Subledger, client: TestClient, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    answers = _at_once(lambda _: client.post(f"/v1/ledgers/{ledger}/events", json=use("u1")), 6)
+    answers = _at_once(lambda _: client.post(f"/v1/ledgers/{ledger}/events", json=usage("u1")), 6)
     assert {answer.status_code for answer in answers} == {422}
     assert len({answer.json()["results"][0]["rejection_id"] for answer in answers}) == 1
     [item] = client.get(f"/v1/ledgers/{ledger}/rejected").json()["items"]
@@ -396,9 +387,9 @@ def test_several_who_retry_dismiss_and_send_the_same_at_once_do_not_hinder_each_
     service: Subledger, new_ledger: NewLedger
 ) -> None:
     ledger = new_ledger()
-    batch = [use(f"u{n}", customer=f"c{n % 3}") for n in range(60)]
+    batch = [usage(f"u{n}", customer=f"c{n % 3}") for n in range(60)]
     service.record(ledger, batch)
-    service.record(ledger, [buy(credits="1000", customer="c0")])
+    service.record(ledger, [purchase(credits="1000", customer="c0")])
     seen = service.rejected.open_ones(ledger, Chosen(), limit=100)
 
     def work(number: int) -> Any:
@@ -425,7 +416,7 @@ def test_ten_thousand_refused_events_of_one_call_are_each_kept_and_retried_withi
 ) -> None:
     ledger = new_ledger()
     base = f"/v1/ledgers/{ledger}/rejected"
-    batch = [use(f"u{n}") for n in range(MAX_EVENTS)]
+    batch = [usage(f"u{n}") for n in range(MAX_EVENTS)]
     results = client.post(f"/v1/ledgers/{ledger}/events", json=batch).json()["results"]
     assert len({result["rejection_id"] for result in results}) == MAX_EVENTS
     summary = client.get(f"{base}/summary", params={"state": "open"}).json()
@@ -438,7 +429,7 @@ def test_ten_thousand_refused_events_of_one_call_are_each_kept_and_retried_withi
 
 def test_a_refused_event_of_a_megabyte_is_kept_in_part_and_says_so(client: TestClient, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    event = use("u1")
+    event = usage("u1")
     event["data"]["note"] = "x" * 1_000_000
     [result] = client.post(f"/v1/ledgers/{ledger}/events", json=event).json()["results"]
     one = client.get(f"/v1/ledgers/{ledger}/rejected/{result['rejection_id']}").json()

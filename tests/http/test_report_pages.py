@@ -14,7 +14,7 @@ from api import report_pages, report_tables, terminal
 from api.reports import REPORTS, Question, answer
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 
 ACROSS = "@page { size: A4 landscape; }"
@@ -45,7 +45,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
         event("void", "purchase.voided", "dora", "02-04", block_id="D", reason="r"),
         event("6", "credits.consumed", "carl", "03-03", credits="7", overage_price="1.00", **usd),
     ]  # fmt: skip
-    assert [outcome.error for outcome in service.record(made, events)] == [None] * len(events)
+    recorded(service, made, *events)
     return made
 
 

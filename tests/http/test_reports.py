@@ -20,20 +20,20 @@ import csv
 import io
 import json
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
 from api import reports
-from api.cli import app
 from api.service import Subledger
 from projections.report import Asked, Column, Report, Table, Tie
 from subledger.store.views import View
 from tests.building import cloud_event
 from tests.conftest import NewLedger
+from tests.reading import columns_of, get_report, lines_of
 
 POLICIES = ("contract_liability", "customer_deposits", "customer_deposits_arm")
 
@@ -75,21 +75,7 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _get(client: TestClient, ledger: str, name: str, /, **asked: Any) -> dict[str, Any]:
-    answer = client.get(f"/v1/ledgers/{ledger}/reports/{name}", params={"to": "2026-03", **asked})
-    assert answer.status_code == 200, answer.text
-    document: dict[str, Any] = answer.json()
-    assert document["ties_out"] is True, document["ties"]
-    return document
-
-
-def _table(rows: list[dict[str, Any]], *columns: str) -> str:
-    """Some columns of some rows as text, the way the expectation is written: a dash for nothing."""
-    return "\n".join("  ".join(str(row[name] or "-") for name in columns) for row in rows)
-
-
-def _lines(text: str) -> str:
-    return "\n".join("  ".join(line.split()) for line in text.strip().splitlines())
+_get = partial(get_report, to="2026-03")
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
@@ -99,12 +85,12 @@ def _lines(text: str) -> str:
 def test_what_a_month_closes_with_the_next_opens_with(client: TestClient, ledgers: dict[str, str], policy: str) -> None:
     found = _get(client, ledgers[policy], "rollforward")
     columns = ("period", "currency", "opening", "purchased", "granted", "consumed", "expired", "closing")
-    assert _table(found["items"], *columns) == _lines("""
+    assert columns_of(found["items"], *columns) == lines_of("""
         2026-01  USD    0.00  100.00  0.00   0.00   0.00  100.00
         2026-02  USD  100.00   20.00  0.00  40.00   0.00   80.00
         2026-03  USD   80.00    0.00  2.00  30.00  50.00    2.00
     """)
-    assert _table(found["credits"], "period", "unit", *columns[2:]) == _lines("""
+    assert columns_of(found["credits"], "period", "unit", *columns[2:]) == lines_of("""
         2026-01  credit     0  1000   0    0    0  1000
         2026-02  credit  1000   100  50  400    0   750
         2026-03  credit   750     0  10  250  500    10
@@ -119,24 +105,24 @@ def test_a_roll_forward_is_told_apart(client: TestClient, ledgers: dict[str, str
     columns = ("opening", "purchased", "granted", "consumed", "expired", "closing")
     march = {"from": "2026-03", "to": "2026-03-31"}
     by_customer = _get(client, ledger, "rollforward", by="customer", **march)
-    assert _table(by_customer["items"], "customer", *columns) == _lines("""
+    assert columns_of(by_customer["items"], "customer", *columns) == lines_of("""
         ann  60.00  0.00  0.00  10.00  50.00  0.00
         bob  20.00  0.00  2.00  20.00   0.00  2.00
     """)
     by_kind = _get(client, ledger, "rollforward", by="credit_kind", **march)
-    assert _table(by_kind["items"], "credit_kind", *columns) == _lines("""
+    assert columns_of(by_kind["items"], "credit_kind", *columns) == lines_of("""
         goodwill   0.00  0.00  2.00   0.00   0.00  2.00
         paid      80.00  0.00  0.00  30.00  50.00  0.00
     """)
     assert [row["credit_kind"] for row in by_kind["credits"]] == ["goodwill", "paid", "promotional"]
     by_product = _get(client, ledger, "rollforward", by="product", **march)
-    assert _table(by_product["items"], "product", *columns) == _lines("""
+    assert columns_of(by_product["items"], "product", *columns) == lines_of("""
         -     80.00  0.00  2.00   0.00  50.00  2.00
         api       -  0.00  0.00  20.00   0.00     -
         chat      -  0.00  0.00  10.00   0.00     -
     """)
     ann = _get(client, ledger, "rollforward", customer="ann", **march)
-    assert _table(ann["items"], *columns) == "60.00  0.00  0.00  10.00  50.00  0.00"
+    assert columns_of(ann["items"], *columns) == "60.00  0.00  0.00  10.00  50.00  0.00"
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -145,13 +131,13 @@ def test_a_waterfall_leads_from_the_month_of_sale_to_the_months_of_revenue(
 ) -> None:
     found = _get(client, ledgers[policy], "waterfall")
     columns = ("cohort", "recognised_in", "currency", "usage", "breakage", "other", "recognised")
-    assert _table(found["items"], *columns) == _lines("""
+    assert columns_of(found["items"], *columns) == lines_of("""
         2026-01  2026-02  USD  40.00   0.00  0.00  40.00
         2026-01  2026-03  USD  10.00  50.00  0.00  60.00
         2026-02  2026-03  USD  20.00   0.00  0.00  20.00
         overage  2026-03  USD   0.00   0.00  6.00   6.00
     """)
-    assert _table(found["cohorts"], "cohort", "sold", "granted", "recognised", "deferred") == _lines("""
+    assert columns_of(found["cohorts"], "cohort", "sold", "granted", "recognised", "deferred") == lines_of("""
         2026-01  100.00  0.00  100.00  0.00
         2026-02   20.00  0.00   20.00  0.00
         2026-03    0.00  2.00    0.00  2.00
@@ -171,7 +157,7 @@ def test_a_waterfall_leads_from_the_month_of_sale_to_the_months_of_revenue(
 
 def test_what_was_recognised_before_the_range_is_earlier(client: TestClient, ledgers: dict[str, str]) -> None:
     found = _get(client, ledgers["customer_deposits"], "waterfall", **{"from": "2026-03"}, customer="ann")
-    assert _table(found["items"], "cohort", "recognised_in", "usage", "breakage") == _lines("""
+    assert columns_of(found["items"], "cohort", "recognised_in", "usage", "breakage") == lines_of("""
         2026-01  earlier  40.00   0.00
         2026-01  2026-03  10.00  50.00
     """)
@@ -182,7 +168,7 @@ def test_what_is_not_zero_is_listed_with_its_age_and_its_reason(client: TestClie
     columns = (
         "account", "customer", "block_id", "processor", "amount", "open_since", "age_days", "days_0_30", "days_31_60",
     )  # fmt: skip
-    assert _table(found["items"], *columns) == _lines("""
+    assert columns_of(found["items"], *columns) == lines_of("""
         processor_clearing   -    -   cards  107.00  2026-02-05  54  0.00  107.00
         unbilled_receivable  bob  -   -        6.00  2026-03-25   6  6.00    0.00
         customer_balance     bob  -   -        5.00  2026-03-20  11  5.00    0.00
@@ -193,7 +179,7 @@ def test_what_is_not_zero_is_listed_with_its_age_and_its_reason(client: TestClie
         "payout not recorded", "overage not invoiced", "payment not applied", "open credits", "open credits",
     ]  # fmt: skip
     columns = ("block_id", "credits", "prepaid_liability", "customer_deposits", "credits_clearing", "difference")
-    assert _table(found["blocks"], *columns) == "G1  10  2.00  2.00  2.00  0.00"
+    assert columns_of(found["blocks"], *columns) == "G1  10  2.00  2.00  2.00  0.00"
     tied = {tie["what"]: tie["trial_balance"] for tie in found["ties"]}
     assert tied["open items = processor_clearing"] == "107.00"
     assert tied["open items = prepaid_liability"] == "2.00"
@@ -218,15 +204,15 @@ def test_a_statement_opens_moves_and_closes_block_by_block(client: TestClient, l
     found = _get(client, ledgers["customer_deposits"], "statement", **{"from": "2026-03-01"}, customer="bob")
     columns = ("block_id", "opening_credits", "added_credits", "used_credits", "closing_credits", "opening_value",
                "used_value", "closing_value")  # fmt: skip
-    assert _table(found["items"], *columns) == _lines("""
+    assert columns_of(found["items"], *columns) == lines_of("""
         B2  100   0  100   0  20.00  20.00  0.00
         G1    0  10    0  10   0.00   0.00  2.00
         P1   50   0   50   0   0.00   0.00  0.00
     """)
     columns = ("date", "block_id", "what", "product", "credits", "value", "event_id")
     assert (
-        _table(found["movements"], *columns)
-        == _lines("""
+        columns_of(found["movements"], *columns)
+        == lines_of("""
         2026-03-25  P1  used                 api   -50    0.00  use-3
         2026-03-25  B2  used                 api  -100  -20.00  use-3
     """)
@@ -234,7 +220,7 @@ def test_a_statement_opens_moves_and_closes_block_by_block(client: TestClient, l
     )
     [overage] = found["overage"]
     assert (overage["credits"], overage["amount"], overage["event_id"]) == ("20", "6.00", "use-3")
-    assert _table(found["due"], "what", "amount") == (
+    assert columns_of(found["due"], "what", "amount") == (
         "used beyond the credits, to be invoiced  6.00\npaid, not used for an invoice  5.00"
     )
     assert [(tie["report"], tie["trial_balance"]) for tie in found["ties"]] == [("2.00", "2.00"), ("20.00", "20.00")]
@@ -265,27 +251,27 @@ def test_a_sale_that_is_refunded_handed_on_and_charged_back(
     rolled = _get(client, ledger, "rollforward")
     columns = ("period", "opening", "purchased", "transferred_in", "consumed", "refunded", "transferred",
                "charged_back", "closing")  # fmt: skip
-    assert _table(rolled["items"], *columns) == _lines("""
+    assert columns_of(rolled["items"], *columns) == lines_of("""
         2026-01    0.00  100.00   0.00  20.00   0.00   0.00   0.00  80.00
         2026-02   80.00    0.00  40.00   0.00  20.00  40.00   0.00  60.00
         2026-03   60.00    0.00   0.00  10.00   0.00   0.00  20.00  30.00
     """)
     fell = _get(client, ledger, "waterfall")
-    assert _table(fell["items"], "cohort", "recognised_in", "usage", "other") == _lines("""
+    assert columns_of(fell["items"], "cohort", "recognised_in", "usage", "other") == lines_of("""
         2026-01  2026-01  20.00  0.00
         2026-01  2026-02   0.00  5.00
         2026-01  2026-03  10.00  0.00
     """)
     columns = ("cohort", "sold", "transferred", "recognised", "refunded", "charged_back", "deferred")
-    assert _table(fell["cohorts"], *columns) == "2026-01  100.00  0.00  35.00  15.00  20.00  30.00"
+    assert columns_of(fell["cohorts"], *columns) == "2026-01  100.00  0.00  35.00  15.00  20.00  30.00"
     february = _get(client, ledger, "clearing", to="2026-02")
-    assert _table(february["items"][:3], "account", "customer", "amount", "reason") == (
+    assert columns_of(february["items"][:3], "account", "customer", "amount", "reason") == (
         "processor_clearing  -  80.00  payout not recorded\n"
         "disputes_receivable  ann  20.00  dispute not decided\n"
         "refunds_payable  ann  15.00  refund not paid"
     )
     bob = _get(client, ledger, "statement", customer="bob")
-    assert _table(bob["movements"], "what", "credits", "value") == (
+    assert columns_of(bob["movements"], "what", "credits", "value") == (
         "taken over from another customer  40  40.00\nused  -10  -10.00"
     )
 
@@ -311,7 +297,7 @@ def test_a_sale_in_another_currency_is_rolled_at_the_rate_of_its_day(
     rolled = _get(client, ledger, "rollforward", to="2026-02")
     columns = ("currency", "opening", "consumed", "closing", "functional_currency", "opening_functional",
                "consumed_functional", "fx_functional", "closing_functional")  # fmt: skip
-    assert _table(rolled["items"][1:], *columns) == _lines("""
+    assert columns_of(rolled["items"][1:], *columns) == lines_of("""
         EUR  1000.00  400.00  600.00  USD  1200.00  480.00  0.00  720.00
     """)
     assert [(tie["currency"], tie["trial_balance"]) for tie in rolled["ties"]] == [("EUR", "600.00"), ("USD", "720.00")]
@@ -448,12 +434,6 @@ def test_a_reader_key_is_enough_and_none_is_too_little(client: TestClient, ledge
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def command(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("SUBLEDGER_DATABASE_URL", owner_url)
-    return lambda *arguments: CliRunner().invoke(app, ["report", *arguments])
 
 
 def test_the_command_line_says_what_http_says(

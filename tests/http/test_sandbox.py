@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,15 +18,13 @@ from api.service import Subledger
 from projections.journals.delivery import grants
 from projections.monitors import notices
 from projections.monitors.checking import check
-from tests.building import cloud_event
+from tests.building import purchase
 from tests.conftest import NewLedger
 
 JANUARY = "2031-01-31T12:00:00Z"
 
 
-def buy(block: str, time: str, **data: Any) -> dict[str, Any]:
-    data = {"block_id": block, "credits": "100", "price": "100.00", "currency": "USD", **data}
-    return cloud_event(f"buy-{block}", "credits.purchased", "ann", time, **data)
+buy = partial(purchase, credits="100", price="100.00")
 
 
 @pytest.fixture
@@ -43,8 +42,8 @@ def ledger(client: TestClient) -> str:
 
 def test_a_month_end_is_tried_over_http(client: TestClient, ledger: str) -> None:
     url = f"/v1/ledgers/{ledger}"
-    assert client.post(f"{url}/events", json=buy("A", "2031-01-10T00:00:00Z")).status_code == 200
-    refused = client.post(f"{url}/events", json=buy("B", "2031-02-01T00:00:00Z"))
+    assert client.post(f"{url}/events", json=buy("A", time="2031-01-10T00:00:00Z")).status_code == 200
+    refused = client.post(f"{url}/events", json=buy("B", time="2031-02-01T00:00:00Z"))
     assert (refused.status_code, refused.json()["results"][0]["error"]["code"]) == (422, "in_the_future")
     early = client.post(f"{url}/periods/2031-01/close")
     assert (early.status_code, early.json()["code"], early.json()["retryable"]) == (409, "period_not_over", True)

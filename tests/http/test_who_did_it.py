@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,15 @@ from projections.journals.mapping_rows import csv_text, read_rows
 from subledger.errors import InvalidMapping
 from subledger.events import own_event
 from subledger.visible_text import visible
-from tests.building import cloud_event
+from tests.building import cloud_event, purchase
 from tests.conftest import NewLedger
 
 ACTS = ("ledger.configured", "mapping.adopted", "period.closed", "period.reopened", "period.cut", "credits.expired")
 
 
-def _bought(block: str, month: str) -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", "c1", f"{month}-05T00:00:00Z", block_id=block, credits="10",
-        price="10.00", currency="USD", expires_at=f"{month}-20T00:00:00Z",
-    )  # fmt: skip
+buy = partial(
+    purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-01-20T00:00:00Z"
+)  # fmt: skip
 
 
 class Run:
@@ -68,7 +67,14 @@ def _by(run: Run, type: str) -> list[str | None]:
 def test_every_act_on_the_command_line_names_who_did_it_and_every_list_shows_it(
     run: Run, service: Subledger, tmp_path: Path
 ) -> None:
-    service.record(run.ledger, [_bought("b1", "2026-01"), _bought("b2", "2026-02"), _bought("b3", "2026-03")])
+    service.record(
+        run.ledger,
+        [
+            buy("b1"),
+            buy("b2", time="2026-02-05", expires_at="2026-02-20T00:00:00Z"),
+            buy("b3", time="2026-03-05", expires_at="2026-03-20T00:00:00Z"),
+        ],
+    )
     chart = tmp_path / "chart.csv"
     chart.write_text(run("mapping", "show", "--csv").replace("Cash", "Cash at bank"))
     run("mapping", "adopt", str(chart), by="mara")
@@ -108,7 +114,7 @@ def test_every_act_on_the_command_line_names_who_did_it_and_every_list_shows_it(
     [erasure] = run.json("customer", "erasures")["items"]
     assert (erasure["customer"], erasure["erased_by"]) == ("c1", "eva")
     assert "eva" in run("customer", "erasures")
-    assert service.record(run.ledger, [_bought("b1", "2026-01")])[0].status == "duplicate"
+    assert service.record(run.ledger, [buy("b1")])[0].status == "duplicate"
 
 
 def test_over_http_it_is_the_name_of_the_key_or_nobody(
@@ -116,7 +122,7 @@ def test_over_http_it_is_the_name_of_the_key_or_nobody(
 ) -> None:
     """The client calls the open server: its acts are nobody's, and say so."""
     ledger = new_ledger()
-    service.record(ledger, [_bought("b1", "2026-01")])
+    service.record(ledger, [buy("b1")])
     base = f"/v1/ledgers/{ledger}"
     assert client.put(f"{base}/mapping", content=_another_name(), headers={"content-type": "text/csv"}).is_success
     assert client.post(f"{base}/exports", json={"period": "2026-01", "format": "csv"}).is_success
@@ -170,7 +176,7 @@ def test_acts_of_nobody_named_leave_the_bytes_they_always_had() -> None:
 
 def test_only_the_ledger_itself_says_by_whom_an_expiry_was_swept(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [_bought("b1", "2026-01")])
+    service.record(ledger, [buy("b1")])
     theirs = cloud_event("e", "credits.expired", "c1", "2026-01-20T00:00:00Z", block_id="b1", by="the controller")
     [outcome] = service.record(ledger, [theirs])
     assert outcome.error is not None

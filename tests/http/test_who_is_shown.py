@@ -11,7 +11,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import pytest
 from fastapi.testclient import TestClient
@@ -24,7 +24,7 @@ from api.reports import REPORTS
 from api.service import Subledger
 from subledger.errors import InvalidInput
 from subledger.store.database import Database
-from tests.building import cloud_event
+from tests.building import purchase
 from tests.http.test_who_did_it import Run
 from tests.scratch_database import scratch_database
 
@@ -81,11 +81,9 @@ ROUTES = {
 }
 
 
-def _bought(block: str, month: str) -> dict[str, Any]:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", "c1", f"{month}-05T00:00:00Z", block_id=block, credits="10",
-        price="10.00", currency="USD", expires_at=f"{month}-20T00:00:00Z",
-    )  # fmt: skip
+buy = partial(
+    purchase, customer="c1", time="2026-01-05", price="10.00", expires_at="2026-01-20T00:00:00Z"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +94,11 @@ def run(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         "channel.toml": f'connector = "folder"\ndirectory = "{folder}"\nformat = "csv"\n',
         "target.toml": 'level = "account"\n',
         "monitors.toml": "dead_letters = 5\n",
-        "b1.jsonl": json.dumps(_bought("b1", "2026-01")) + "\n" + json.dumps(_bought("b2", "2026-02")) + "\n",
-        "b3.jsonl": json.dumps(_bought("b3", "2026-01")) + "\n",
+        "b1.jsonl": json.dumps(buy("b1"))
+        + "\n"
+        + json.dumps(buy("b2", time="2026-02-05", expires_at="2026-02-20T00:00:00Z"))
+        + "\n",
+        "b3.jsonl": json.dumps(buy("b3")) + "\n",
     }
     for name, text in files.items():
         (folder / name).write_text(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,25 +14,18 @@ import pytest
 
 from api.event_files import BATCH, RejectedLines
 from api.files import written_whole
-from tests.building import cloud_event
+from tests.building import cloud_event, usage
 from tests.conftest import NewLedger
+from tests.reading import mode_of
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 PRECIOUS = b"precious"
-
-
-def _use(number: int, credits: str = "1") -> dict[str, object]:
-    return cloud_event(f"use-{number}", "credits.consumed", "c1", "2026-01-20T10:00:00Z", credits=credits)
 
 
 BUY = cloud_event(
     "buy", "credits.purchased", "c1", "2026-01-15T10:00:00Z",
     block_id="b1", credits="1000000", price="1.00", currency="USD",
 )  # fmt: skip
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def _run(owner_url: str, folder: Path, *arguments: str, stdin: BinaryIO | None = None) -> tuple[int, str]:
@@ -64,10 +56,10 @@ def test_a_file_keeps_its_mode_and_a_new_one_has_that_of_the_umask(tmp_path: Pat
         secret.chmod(mode)
         with written_whole(secret) as opened:
             opened.write(b"new")
-        assert (_mode(secret), secret.read_bytes()) == (mode, b"new")
+        assert (mode_of(secret), secret.read_bytes()) == (mode, b"new")
     with written_whole(new) as opened:
         opened.write(b"new")
-    assert _mode(new) == _mode(plain)
+    assert mode_of(new) == mode_of(plain)
 
 
 def test_two_who_write_a_file_at_once_each_publish_all_of_theirs(tmp_path: Path) -> None:
@@ -100,13 +92,16 @@ def test_a_file_of_rejected_lines_that_is_recorded_from_standard_input_is_read_t
 ) -> None:
     ledger, count = new_ledger(), BATCH + 500
     file = tmp_path / "stdin.rejected.jsonl"
-    lines = [json.dumps({"line": n, "event": _use(n), "error": {"code": "insufficient_credits"}}) for n in range(count)]
+    lines = [
+        json.dumps({"line": n, "event": usage(f"use-{n}", customer="c1"), "error": {"code": "insufficient_credits"}})
+        for n in range(count)
+    ]
     file.write_text("\n".join([*lines, "{broken"]) + "\n")
     with file.open("rb") as stdin:
         code, said = _run(owner_url, tmp_path, "record", "-", "--ledger", ledger, stdin=stdin)
     assert (code, f"rejected {count + 1}" in said) == (3, True), said
     kept = [json.loads(line)["event"] for line in file.read_text().splitlines()]
-    assert kept == [*(_use(n) for n in range(count)), "{broken"]
+    assert kept == [*(usage(f"use-{n}", customer="c1") for n in range(count)), "{broken"]
     (tmp_path / "buy.jsonl").write_text(json.dumps(BUY) + "\n")
     assert _run(owner_url, tmp_path, "record", "buy.jsonl", "--ledger", ledger)[0] == 0
     with file.open("rb") as stdin:
@@ -136,7 +131,7 @@ def test_a_name_of_rejected_lines_that_leads_to_the_file_itself_takes_nothing_fr
     link: str, owner_url: str, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
     file, rejected = tmp_path / "e.jsonl", tmp_path / "e.jsonl.rejected.jsonl"
-    file.write_text("".join(json.dumps(_use(n)) + "\n" for n in range(BATCH + 10)))
+    file.write_text("".join(json.dumps(usage(f"use-{n}", customer="c1")) + "\n" for n in range(BATCH + 10)))
     before = file.read_bytes()
     if link == "hard":
         rejected.hardlink_to(file)
@@ -172,5 +167,5 @@ def test_rejected_lines_of_an_earlier_run_stand_until_a_run_has_ended(tmp_path: 
     with RejectedLines(rejected, pytest.fail) as lines:
         lines.write(b"new\n")
         assert rejected.read_bytes() == PRECIOUS, "whoever is killed now loses nothing"
-    assert (rejected.read_bytes(), _mode(rejected)) == (b"new\n", 0o600)
+    assert (rejected.read_bytes(), mode_of(rejected)) == (b"new\n", 0o600)
     assert list(tmp_path.iterdir()) == [rejected]

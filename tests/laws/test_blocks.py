@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Segment, draw_order
 from subledger.journal import LOSSES
 from subledger.money import MAX_MINOR
+from tests.laws.model_blocks import half_up
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = st.integers(-3, 3).map(lambda days: START + timedelta(days=days))
@@ -167,11 +168,6 @@ def test_a_block_has_one_status_at_every_moment(candidate: Block, at: datetime) 
 # --- cumulative rounding against the formula ------------------------------------------------------------------
 
 GONE_AT = datetime(2026, 2, 1, tzinfo=UTC)
-
-
-def half_up(value: Fraction) -> int:
-    """To the nearest integer, a half up; what is rounded here is never negative."""
-    return ((value * 2 + 1) / 2).__floor__()
 
 
 def within(value: int, most: int) -> int:

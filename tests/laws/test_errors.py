@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from subledger.store.database import Database
 from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at
 from subledger.store.timeouts import Timeouts
-from tests.building import cloud_event
+from tests.building import cloud_event, payment, purchase, reversal, usage
 from tests.conftest import NewLedger
 from tests.laws.test_events import FAULTS
 from tests.store.holding import held
@@ -70,19 +71,19 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     outcomes = service.record(
         ledger,
         [
-            purchase("A", credits="10", expires_at="2026-12-31T00:00:00Z", invoice_id="I1"),
-            purchase("B", credits="5", unit="token"),
-            purchase("X", credits="1", unit="other", expires_at="2026-11-20T00:00:00Z"),
+            buy("A", credits="10", expires_at="2026-12-31T00:00:00Z", invoice_id="I1"),
+            buy("B", credits="5", unit="token"),
+            buy("X", credits="1", unit="other", expires_at="2026-11-20T00:00:00Z"),
             event("u3", "credits.consumed", credits="1", unit="other"),
             event("u1", "credits.consumed", credits="4"),
             event("u2", "credits.consumed", credits="5", unit="token"),
             event("o1", "credits.consumed", credits="3", unit="token", overage_price="0.10", currency="USD",
                   on_shortfall="backfill"),
-            purchase("C", credits="20", unit="token"),
+            buy("C", credits="20", unit="token"),
             event("g", "credits.granted", block_id="G", credits="1", unit="thing", reason="goodwill", value="1.00",
                   currency="USD"),
             event("p1", "payment.received", payment_id="P1", amount="1.00", currency="USD"),
-            purchase("K", credits="4", unit="disputed"),
+            buy("K", credits="4", unit="disputed"),
             event("d1", "dispute.opened", dispute_id="D1", block_id="K"),
             event("d2", "dispute.opened", dispute_id="D2", block_id="C", amount="1.00", currency="USD"),
             event("d3", "dispute.won", dispute_id="D2"),
@@ -98,21 +99,16 @@ def event(name: str, type: str, customer: str = "ann", time: str = "2026-02-01T1
     return cloud_event(name, type, customer, time, **data)
 
 
-def purchase(block_id: str, customer: str = "ann", **changes: Any) -> Any:
-    data = {"block_id": block_id, "credits": "10", "price": "5.00", "currency": "USD", **changes}
-    return event(f"buy-{block_id}-{customer}", "credits.purchased", customer, "2026-01-10T12:00:00Z", **data)
+buy = partial(purchase, time="2026-01-10T12:00:00Z")
 
 
-def use(customer: str = "ann", **data: Any) -> Any:
-    return event("use", "credits.consumed", customer, **{"credits": "1", **data})
+use = partial(usage, "use", time="2026-02-01T12:00:00Z")
 
 
-def reverse(event_id: str, customer: str = "ann", **data: Any) -> Any:
-    return event("reverse", "consumption.reversed", customer, event_id=event_id, reason="r", **data)
+reverse = partial(reversal, "reverse", time="2026-02-01T12:00:00Z")
 
 
-def pay(customer: str = "ann", **data: Any) -> Any:
-    return event("pay", "payment.received", customer, **{"amount": "1.00", "currency": "USD", **data})
+pay = partial(payment, "pay", time="2026-02-01T12:00:00Z")
 
 
 def pay_back(customer: str = "ann", **data: Any) -> Any:
@@ -129,39 +125,51 @@ def void(block_id: str, customer: str = "ann") -> Any:
 
 # error · what is sent · the field it names
 REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
-    (errors.BlockExists, purchase("A", customer="bob"), "data.block_id"),
+    (errors.BlockExists, buy("A", customer="bob", event_id="buy-A-bob"), "data.block_id"),
     (errors.UnknownBlock, use(block_id="Z"), "data.block_id"),
     (errors.UnknownBlock, void("Z"), "data.block_id"),
-    (errors.BlockOfAnotherCustomer, use("bob", block_id="A"), "data.block_id"),
-    (errors.BlockOfAnotherCustomer, pay("bob", block_id="A"), "data.block_id"),
+    (errors.BlockOfAnotherCustomer, use(customer="bob", block_id="A"), "data.block_id"),
+    (errors.BlockOfAnotherCustomer, pay(customer="bob", block_id="A"), "data.block_id"),
     (errors.UnknownInvoice, pay(invoice_id="I9"), "data.invoice_id"),
-    (errors.UnknownInvoice, pay("bob", invoice_id="I1"), "data.invoice_id"),
+    (errors.UnknownInvoice, pay(customer="bob", invoice_id="I1"), "data.invoice_id"),
     (errors.UnknownInvoice, pay(block_id="C", invoice_id="I1"), "data.invoice_id"),
     (errors.WrongCurrency, pay(block_id="A", currency="EUR"), "data.currency"),
     (errors.ExchangeRateMissing, pay(currency="EUR"), "data.currency"),
-    (errors.ExchangeRateMissing, purchase("D", currency="EUR"), "data.currency"),
-    (errors.ExchangeRateMissing, use(credits="99", overage_price="1", currency="EUR", on_shortfall="overage"),
-     "data.currency"),
+    (errors.ExchangeRateMissing, buy("D", currency="EUR"), "data.currency"),
+    (
+        errors.ExchangeRateMissing,
+        use(credits="99", overage_price="1", currency="EUR", on_shortfall="overage"),
+        "data.currency",
+    ),
     (errors.OveragePriceMissing, use(credits="99", on_shortfall="overage"), "data.overage_price"),
-    (errors.InvalidValue, use(credits="999999999999", overage_price="999999999", currency="USD",
-                              on_shortfall="overage"), "data.overage_price"),
+    (
+        errors.InvalidValue,
+        use(credits="999999999999", overage_price="999999999", currency="USD", on_shortfall="overage"),
+        "data.overage_price",
+    ),
     (errors.InsufficientCredits, use(credits="6.000000001"), "data.credits"),
-    (errors.InsufficientCredits, use("nobody"), "data.credits"),
+    (errors.InsufficientCredits, use(customer="nobody"), "data.credits"),
     (errors.NoCreditsLeft, void("B"), "data.block_id"),
     (errors.NotAPurchase, void("G"), "data.block_id"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="A"), "time"),
     (errors.NotYetExpired, event("x", "credits.expired", block_id="C"), "time"),
     (errors.NoCreditsLeft, event("x", "credits.expired", "ann", "2026-11-20T00:00:00Z", block_id="X"), "data.block_id"),
     (errors.InTheFuture, event("x", "credits.consumed", "ann", "2162-01-01T00:00:00Z", credits="1"), "time"),
-    (errors.InTheFuture, event("x", "credits.consumed", "ann", "2162-01-01T00:00:00Z", credits="1", block_id="Z"),
-     "time"),
-    (errors.InvalidValue, purchase("E", expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
-    (errors.InvalidValue, event("x", "block.expiry_changed", block_id="A", reason="r",
-                                expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
+    (
+        errors.InTheFuture,
+        event("x", "credits.consumed", "ann", "2162-01-01T00:00:00Z", credits="1", block_id="Z"),
+        "time",
+    ),
+    (errors.InvalidValue, buy("E", expires_at="2026-01-10T12:00:00Z"), "data.expires_at"),
+    (
+        errors.InvalidValue,
+        event("x", "block.expiry_changed", block_id="A", reason="r", expires_at="2026-01-10T12:00:00Z"),
+        "data.expires_at",
+    ),
     (errors.UnknownOriginal, reverse("u9"), "data.event_id"),
     (errors.UnknownOriginal, reverse("u1", event_source="elsewhere"), "data.event_id"),
-    (errors.NotReversible, reverse("buy-A-ann"), "data.event_id"),
-    (errors.NotReversible, reverse("u1", "bob"), "data.event_id"),
+    (errors.NotReversible, reverse("buy-A"), "data.event_id"),
+    (errors.NotReversible, reverse("u1", customer="bob"), "data.event_id"),
     (errors.ReversalExceedsOriginal, reverse("u1", credits="4.000000001"), "data.credits"),
     (errors.OverageSettled, reverse("o1"), "data.credits"),
     (errors.BlockDisputed, void("K"), "data.block_id"),
@@ -173,25 +181,46 @@ REFUSALS: list[tuple[type[SubledgerError], Any, str | None]] = [
     (errors.UnknownDispute, event("x", "dispute.won", dispute_id="D9"), "data.dispute_id"),
     (errors.DisputeDecided, event("x", "dispute.lost", dispute_id="D2"), "data.dispute_id"),
     (errors.ExceedsValue, event("x", "credits.refunded", block_id="A", amount="3.01", currency="USD"), "data.amount"),
-    (errors.ExceedsValue, event("x", "credit_memo.issued", block_id="A", amount="2.01", currency="USD", reason="r"),
-     "data.amount"),
-    (errors.ExceedsReceivable, event("x", "receivable.written_off", block_id="A", amount="5.01", reason="r"),
-     "data.amount"),
-    (errors.ExceedsReceivable, event("x", "block.repriced", block_id="A", add_price="-3.01", reason="r"),
-     "data.add_price"),
-    (errors.ExceedsPayment, event("x", "payment.applied", payment_id="P1", block_id="A", amount="1.01",
-                                  currency="USD"), "data.amount"),
-    (errors.ExceedsPayment, event("x", "dispute.opened", dispute_id="D3", block_id="A", amount="5.01",
-                                  currency="USD"), "data.amount"),
+    (
+        errors.ExceedsValue,
+        event("x", "credit_memo.issued", block_id="A", amount="2.01", currency="USD", reason="r"),
+        "data.amount",
+    ),
+    (
+        errors.ExceedsReceivable,
+        event("x", "receivable.written_off", block_id="A", amount="5.01", reason="r"),
+        "data.amount",
+    ),
+    (
+        errors.ExceedsReceivable,
+        event("x", "block.repriced", block_id="A", add_price="-3.01", reason="r"),
+        "data.add_price",
+    ),
+    (
+        errors.ExceedsPayment,
+        event("x", "payment.applied", payment_id="P1", block_id="A", amount="1.01", currency="USD"),
+        "data.amount",
+    ),
+    (
+        errors.ExceedsPayment,
+        event("x", "dispute.opened", dispute_id="D3", block_id="A", amount="5.01", currency="USD"),
+        "data.amount",
+    ),
     (errors.NothingOwed, pay_back(amount="1.01"), "data.amount"),
-    (errors.ExceedsOverage, event("x", "overage.billed", invoice_id="I7", amount="0.11", currency="USD"),
-     "data.amount"),
+    (
+        errors.ExceedsOverage,
+        event("x", "overage.billed", invoice_id="I7", amount="0.11", currency="USD"),
+        "data.amount",
+    ),
     (errors.EstimateTooHigh, estimate(expected_breakage_rate="1"), "data.expected_breakage_rate"),
     (errors.EstimateTooHigh, estimate(expected_breakage="5.00"), "data.expected_breakage"),
-    (errors.WrongCurrency, event("x", "exchange_rate.set", "-", base="EUR", quote="GBP", rate="1", rate_source="s"),
-     "data.quote"),
+    (
+        errors.WrongCurrency,
+        event("x", "exchange_rate.set", "-", base="EUR", quote="GBP", rate="1", rate_source="s"),
+        "data.quote",
+    ),
     (errors.EventConflict, event("u1", "credits.consumed", credits="5"), "data.credits"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -214,10 +243,10 @@ def test_a_refused_event_says_why_and_leaves_no_trace(
 def test_what_is_wrong_first_in_the_documented_order_is_what_is_told(service: Subledger, ledger: str) -> None:
     """References, then currency, then amounts and credits."""
     attempts = [
-        pay("bob", block_id="Z", invoice_id="I9", currency="EUR"),
-        pay("bob", block_id="A", invoice_id="I9", currency="EUR"),
-        pay("ann", block_id="A", invoice_id="I9", currency="EUR"),
-        pay("ann", block_id="A", invoice_id="I1", currency="EUR"),
+        pay(customer="bob", block_id="Z", invoice_id="I9", currency="EUR"),
+        pay(customer="bob", block_id="A", invoice_id="I9", currency="EUR"),
+        pay(customer="ann", block_id="A", invoice_id="I9", currency="EUR"),
+        pay(customer="ann", block_id="A", invoice_id="I1", currency="EUR"),
     ]
     outcomes = service.record(ledger, attempts)
     assert [outcome.error.code if outcome.error else None for outcome in outcomes] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from subledger.new_bounds import (
     MAX_SCOPE_TEXT,
     check_new_bounds,
 )
-from tests.building import cloud_event
+from tests.building import cloud_event, purchase
 
 NOON = "2026-01-15T12:00:00Z"
 
@@ -29,9 +30,7 @@ def usage(**attributes: Any) -> dict[str, Any]:
     return {**cloud_event("e", "credits.consumed", "ann", NOON, credits="1"), **attributes}
 
 
-def purchase(**data: Any) -> dict[str, Any]:
-    good = {"block_id": "B", "credits": "1", "price": "1.00", "currency": "USD"}
-    return cloud_event("e", "credits.purchased", "ann", NOON, **{**good, **data})
+buy = partial(purchase, "B", event_id="e", time=NOON, credits="1", price="1.00")
 
 
 def refused(document: Any) -> InvalidInput:
@@ -149,14 +148,14 @@ def test_an_id_of_255_characters_is_taken_and_a_longer_one_is_refused(field: str
 
 
 def test_a_scope_has_so_many_products_and_so_much_text_at_most() -> None:
-    check_new_bounds(read_event(purchase(scope=["p"] * MAX_SCOPE)))
-    assert refused(purchase(scope=["p"] * (MAX_SCOPE + 1))).found == "a list of 101"
-    assert refused(purchase(scope=[])).message == (
+    check_new_bounds(read_event(buy(scope=["p"] * MAX_SCOPE)))
+    assert refused(buy(scope=["p"] * (MAX_SCOPE + 1))).found == "a list of 101"
+    assert refused(buy(scope=[])).message == (
         "data.scope must be a list of 1 to 100 items, each a string of 1 to 200 characters without control characters, "
         "such as api"
     )
-    check_new_bounds(read_event(purchase(scope=["p" * 128] * (MAX_SCOPE_TEXT // 128))))
-    error = refused(purchase(scope=["p" * 128] * (MAX_SCOPE_TEXT // 128) + ["q"]))
+    check_new_bounds(read_event(buy(scope=["p" * 128] * (MAX_SCOPE_TEXT // 128))))
+    error = refused(buy(scope=["p" * 128] * (MAX_SCOPE_TEXT // 128) + ["q"]))
     assert (error.field, error.expected, error.found) == (
         "data.scope", "at most 8192 characters together", "8193 characters",
     )  # fmt: skip
@@ -222,7 +221,7 @@ def test_a_reason_with_half_a_surrogate_pair_is_refused() -> None:
 @given(st.integers(min_value=2**63), st.sampled_from(("priority", "credits", "expires_at", "scope", "refundable")))
 def test_integers_beyond_any_machines_are_clean_errors(number: int, field: str) -> None:
     for value in (number, -number, [number]):
-        error = refused(purchase(**{field: value}))
+        error = refused(buy(**{field: value}))
         assert error.field.startswith(f"data.{field}")  # type: ignore[union-attr]  # refused says that it has one
 
 
@@ -230,12 +229,12 @@ def test_integers_beyond_any_machines_are_clean_errors(number: int, field: str) 
 @pytest.mark.parametrize("field", ["priority", "credits", "more"])
 def test_more_digits_than_python_reads_are_a_clean_error(field: str, digits: int) -> None:
     huge = 10**digits  # as a number in a document that our JSON reader has not read
-    assert refused(purchase(**{field: huge})).field == f"data.{field}"
-    assert refused(purchase(**{field: "9" * digits})).field == f"data.{field}"
+    assert refused(buy(**{field: huge})).field == f"data.{field}"
+    assert refused(buy(**{field: "9" * digits})).field == f"data.{field}"
     assert refused(usage(note=huge)).field == "note"
 
 
 def test_a_million_unknown_fields_are_one_finding_of_a_hundred() -> None:
-    error = refused(purchase(**{f"x{number}": 1 for number in range(100_000)}))
+    error = refused(buy(**{f"x{number}": 1 for number in range(100_000)}))
     assert error.code == "unknown_field"
     assert len(error.facts["unknown"]) <= 100

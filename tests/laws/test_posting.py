@@ -31,6 +31,7 @@ from subledger.store.log import decision_text
 from subledger.store.rows import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
 from tests.laws.case import Case
+from tests.laws.model_blocks import half_up
 from tests.laws.shipped import AMOUNTS, NAMES, PLAIN, RULES, all_policies
 from tests.laws.walk import HOME, PEOPLE, Walk
 from tests.laws.walks import WALKS, for_every_walk
@@ -223,10 +224,6 @@ def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledge
             credits = restored[original, draw.block][0]
             assert not (pending and credits < draw.credits)
             pending = pending or credits > 0
-
-
-def half_up(value: Fraction) -> int:
-    return ((value * 2 + 1) / 2).__floor__()
 
 
 @for_every_walk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from subledger.errors import InvalidInput, InvalidJson
 from subledger.events import Event
 from subledger.money import Money
 from subledger.rejections import LONGEST_NAME, MAX_SENT, as_first_sent, read_rejection, refused_line, text_of
-from tests.building import cloud_event
+from tests.building import usage
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
@@ -41,8 +42,7 @@ LINES = (
 ERROR = InvalidJson("what was wrong", field="data.x")
 
 
-def use(**data: Any) -> dict[str, Any]:
-    return cloud_event("u1", "credits.consumed", "ann", "2026-02-01T12:00:00Z", **data)
+use = partial(usage, "u1", time="2026-02-01T12:00:00Z")
 
 
 @given(LINES)

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from api import reports
 from api.service import Subledger
 from projections.blocks import customer_blocks
 from projections.journals.close import close_period
@@ -28,6 +27,7 @@ from subledger.posting import SHIPPED_POLICIES
 from subledger.store.rows import decode_wallet
 from tests.building import cloud_event
 from tests.conftest import NewLedger
+from tests.reading import report_of
 
 CUSTOMERS = ("ann", "bob", "cid", "dee")
 SEEDS = (3, 4, 5)
@@ -76,11 +76,6 @@ def _filled(service: Subledger, ledger: str, seed: int, currencies: tuple[str, .
     return Books(ledger, tuple(moments), recorded)
 
 
-def _ask(service: Subledger, ledger: str, name: str, **asked: Any) -> Report:
-    with reports.answer(service, ledger, name, reports.Question(**asked)) as (report, _, _):
-        return report
-
-
 def _rows(report: Report, name: str) -> list[dict[str, Any]]:
     table: Table = next(table for table in report.tables if table.name == name)
     return [dict(zip((column.name for column in table.columns), row, strict=True)) for row in table.rows]
@@ -95,23 +90,25 @@ def test_every_report_ties_whatever_was_recorded(service: Subledger, books: list
             if chance.random() < 0.7:
                 asked["known_at"] = chance.choice(each.moments)
             for name in ("rollforward", "waterfall", "clearing", "receivables", "pools"):
-                report = _ask(service, each.ledger, name, **asked)
+                report = report_of(service, each.ledger, name, **asked)
                 assert report.ties_out, report.ties
-            report = _ask(service, each.ledger, "receivables", **asked, customer=chance.choice(CUSTOMERS))
+            report = report_of(service, each.ledger, "receivables", **asked, customer=chance.choice(CUSTOMERS))
             assert report.ties_out, report.ties
             for name, question in (("forecast", {"months": 5}), ("performance", {"from_": "2026-02-11"})):
                 if name == "forecast" or asked["to"] >= "2026-02-11":
-                    report = _ask(service, each.ledger, name, **asked, **question)
+                    report = report_of(service, each.ledger, name, **asked, **question)
                     assert report.ties_out, report.ties
             for name in ("rollforward", "waterfall", "statement"):
-                report = _ask(service, each.ledger, name, **asked, from_="2026-01", customer=chance.choice(CUSTOMERS))
+                report = report_of(
+                    service, each.ledger, name, **asked, from_="2026-01", customer=chance.choice(CUSTOMERS)
+                )
                 assert report.ties_out, report.ties
 
 
 def test_what_is_owed_is_what_the_writer_remembers(service: Subledger, books: list[Books]) -> None:
     """Item by item: the receivable of each block and each invoice, and each customer's overage without an invoice."""
     for each in books:
-        report = _ask(service, each.ledger, "receivables", to="2026-12-31")
+        report = report_of(service, each.ledger, "receivables", to="2026-12-31")
         owed: dict[tuple[Any, ...], int] = {}
         for row in _rows(report, "open_items"):
             if row["account"] != "disputes_receivable":
@@ -150,7 +147,7 @@ def test_a_pool_is_what_the_writer_remembers_and_what_the_formula_says(service: 
     pools = 0
     for each in books:
         remembered = _remembered_pools(service, each.ledger)
-        rows = _rows(_ask(service, each.ledger, "pools", to="2026-12-31"), "pools")
+        rows = _rows(report_of(service, each.ledger, "pools", to="2026-12-31"), "pools")
         assert [row["pool"] for row in rows] == sorted(remembered)
         for row in rows:
             pool = remembered[row["pool"]]
@@ -179,7 +176,7 @@ def test_breakage_of_a_pool_is_due_by_the_formula_month_by_month(service: Subled
     for each in books:
         for moment in (None, *chance.sample(each.moments, 3)):
             asked = {} if moment is None else {"known_at": moment}
-            report = _ask(service, each.ledger, "pools", to=f"2026-0{chance.randint(3, 6)}-15", **asked)
+            report = report_of(service, each.ledger, "pools", to=f"2026-0{chance.randint(3, 6)}-15", **asked)
             held: dict[str, int] = {}
             for row in _rows(report, "rollforward"):
                 assert row["recognised"] == row["due_by_formula"], row
@@ -194,7 +191,7 @@ def test_breakage_of_a_pool_is_due_by_the_formula_month_by_month(service: Subled
 
 def test_every_block_ends_with_its_three_accounts_at_zero(service: Subledger, books: list[Books]) -> None:
     for each in books:
-        for row in _rows(_ask(service, each.ledger, "clearing", to="2026-06"), "blocks"):
+        for row in _rows(report_of(service, each.ledger, "clearing", to="2026-06"), "blocks"):
             assert row["difference"] == 0, row
             assert row["credits"] > 0, row
 
@@ -202,7 +199,7 @@ def test_every_block_ends_with_its_three_accounts_at_zero(service: Subledger, bo
 def test_a_sale_that_was_handed_on_stays_in_its_month(service: Subledger, books: list[Books]) -> None:
     """What one customer hands on another takes over, at the same basis: of a whole ledger's cohorts nothing is left."""
     for each in books:
-        for row in _rows(_ask(service, each.ledger, "waterfall", to="2026-06"), "cohorts"):
+        for row in _rows(report_of(service, each.ledger, "waterfall", to="2026-06"), "cohorts"):
             assert row["transferred"] == 0
             assert row["deferred"] is None or row["deferred"] >= 0 or row["cohort"] == "pool"
 

@@ -18,18 +18,18 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import reports
 from api.demo.company import year
 from api.service import Subledger
 from projections.clearing import CLEARING, open_lots
 from projections.journals.close import close_period
-from projections.report import Report, Table
+from projections.report import Report
 from projections.rollforward import TOLD_APART_BY
 from projections.statement import WORDS
 from projections.waterfall import CONCESSIONS, RECOGNITION, REVENUE
 from subledger.journal import GAINS, KINDS, LOSSES, effect
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.conftest import NewLedger
+from tests.reading import report_of, rows_of
 
 MINE = (
     "rollforward", "waterfall", "clearing", "receivables", "pools", "statement", "forecast", "performance",
@@ -66,17 +66,8 @@ def _recorded(service: Subledger, ledger: str) -> Books:
     return Books(ledger, tuple(moments))
 
 
-def _ask(service: Subledger, ledger: str, name: str, **asked: Any) -> Report:
-    with reports.answer(service, ledger, name, reports.Question(**asked)) as (report, _, _):
-        return report
-
-
-def _rows(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip((column.name for column in table.columns), row, strict=True)) for row in table.rows]
-
-
 def _table(report: Report, name: str) -> list[dict[str, Any]]:
-    return next(_rows(table) for table in report.tables if table.name == name)
+    return next(rows_of(table) for table in report.tables if table.name == name)
 
 
 DAYS = st.dates(date(2024, 12, 30), date(2026, 2, 1))
@@ -111,12 +102,12 @@ def test_a_report_of_the_whole_ledger_ties_in_every_view(
     def ties(question: dict[str, Any], by: str) -> None:
         asked = _of(question, books)
         for name in ("rollforward", "waterfall"):
-            report = _ask(service, books.ledger, name, **asked, **({"by": by} if name == "rollforward" else {}))
+            report = report_of(service, books.ledger, name, **asked, **({"by": by} if name == "rollforward" else {}))
             assert report.ties_out, report.ties
         for name in ("clearing", "receivables"):
-            report = _ask(service, books.ledger, name, to=asked["to"], known_at=asked.get("known_at"))
+            report = report_of(service, books.ledger, name, to=asked["to"], known_at=asked.get("known_at"))
             assert report.ties_out, report.ties
-        report = _ask(service, books.ledger, "pools", **asked)
+        report = report_of(service, books.ledger, "pools", **asked)
         assert report.ties_out, report.ties
 
     ties()
@@ -133,13 +124,13 @@ def test_what_is_expected_and_what_remains_ties_in_every_view(
     @given(QUESTIONS, st.integers(1, 40), st.integers(0, 120))
     def ties(question: dict[str, Any], months: int, later: int) -> None:
         asked = _of(question, books)
-        report = _ask(service, books.ledger, "performance", **asked)
+        report = report_of(service, books.ledger, "performance", **asked)
         assert report.ties_out, report.ties
-        opened = _ask(service, books.ledger, "rollforward", **asked)
+        opened = report_of(service, books.ledger, "rollforward", **asked)
         _no_more_than_was_there(report, opened)
         asked.pop("from_", None)
         as_of = question["to"] + timedelta(days=later)
-        report = _ask(service, books.ledger, "forecast", **asked, as_of=as_of, months=months)
+        report = report_of(service, books.ledger, "forecast", **asked, as_of=as_of, months=months)
         assert report.ties_out, report.ties
         _each_month_is_within_its_band(report)
 
@@ -185,10 +176,10 @@ def test_a_report_of_a_customer_ties_in_every_view(
     def ties(question: dict[str, Any], customer: str) -> None:
         asked = _of(question, books)
         for name in ("rollforward", "waterfall", "statement"):
-            report = _ask(service, books.ledger, name, **asked, customer=customer)
+            report = report_of(service, books.ledger, name, **asked, customer=customer)
             assert report.ties_out, report.ties
         asked.pop("from_", None)
-        report = _ask(service, books.ledger, "receivables", **asked, customer=customer)
+        report = report_of(service, books.ledger, "receivables", **asked, customer=customer)
         assert report.ties_out, report.ties
 
     ties()
@@ -200,7 +191,7 @@ def test_the_year_has_figures_to_tie(service: Subledger, every_policy: dict[str,
             ("rollforward", 2), ("waterfall", 2), ("clearing", 3), ("receivables", 2), ("pools", 3), ("forecast", 2),
             ("performance", 4),
         ):  # fmt: skip
-            ties = _ask(service, books.ledger, name, to="2025-12").ties
+            ties = report_of(service, books.ledger, name, to="2025-12").ties
             assert sum(tie.trial_balance_minor != 0 for tie in ties) >= accounts, (policy, ties)
 
 
@@ -212,7 +203,7 @@ def test_opening_plus_gains_less_losses_is_closing_and_the_next_opening(
 ) -> None:
     books = every_policy["customer_deposits"]
     for by in ("none", *TOLD_APART_BY):
-        report = _ask(service, books.ledger, "rollforward", to="2025-12", by=by)
+        report = report_of(service, books.ledger, "rollforward", to="2025-12", by=by)
         for table, what in (("rollforward", "currency"), ("credits", "unit")):
             lines: dict[str, dict[str, dict[str, Any]]] = {}
             for row in _table(report, table):
@@ -239,9 +230,9 @@ def test_the_rows_of_a_roll_forward_add_up_however_they_are_told_apart(
 ) -> None:
     books = every_policy["customer_deposits_arm"]
     moment = books.moments[len(books.moments) // 2]
-    whole = _ask(service, books.ledger, "rollforward", to="2025-12", known_at=moment)
+    whole = report_of(service, books.ledger, "rollforward", to="2025-12", known_at=moment)
     for by in TOLD_APART_BY:
-        parts = _ask(service, books.ledger, "rollforward", to="2025-12", known_at=moment, by=by)
+        parts = report_of(service, books.ledger, "rollforward", to="2025-12", known_at=moment, by=by)
         for table in ("rollforward", "credits"):
             assert _by_period(_table(parts, table)) == _by_period(_table(whole, table))
 
@@ -259,9 +250,9 @@ def _by_period(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
 def test_what_is_lost_over_a_range_is_the_sum_of_its_months(service: Subledger, every_policy: dict[str, Books]) -> None:
     """A range that cuts a month has the days of the range alone, and its two parts make the month."""
     books = every_policy["contract_liability"]
-    first = _usd(_ask(service, books.ledger, "rollforward", from_="2025-06-01", to="2025-06-14"))
-    second = _usd(_ask(service, books.ledger, "rollforward", from_="2025-06-15", to="2025-06-30"))
-    whole = _usd(_ask(service, books.ledger, "rollforward", from_="2025-06", to="2025-06"))
+    first = _usd(report_of(service, books.ledger, "rollforward", from_="2025-06-01", to="2025-06-14"))
+    second = _usd(report_of(service, books.ledger, "rollforward", from_="2025-06-15", to="2025-06-30"))
+    whole = _usd(report_of(service, books.ledger, "rollforward", from_="2025-06", to="2025-06"))
     assert first["closing"] == second["opening"]
     for column in (*GAINS, *LOSSES):
         assert first[column] + second[column] == whole[column]
@@ -274,7 +265,7 @@ def _usd(report: Report) -> dict[str, Any]:
 
 def test_a_cohort_is_recognised_cancelled_or_still_deferred(service: Subledger, every_policy: dict[str, Books]) -> None:
     for books in every_policy.values():
-        report = _ask(service, books.ledger, "waterfall", to="2025-12")
+        report = report_of(service, books.ledger, "waterfall", to="2025-12")
         recognised: dict[tuple[str, str], int] = {}
         for row in _table(report, "waterfall"):
             assert row["recognised_in"] >= row["cohort"] or not row["cohort"].startswith("2")
@@ -291,7 +282,7 @@ def test_a_cohort_is_recognised_cancelled_or_still_deferred(service: Subledger, 
 
 def test_the_ageing_of_an_item_adds_up_to_it(service: Subledger, every_policy: dict[str, Books]) -> None:
     for books in every_policy.values():
-        report = _ask(service, books.ledger, "clearing", to="2025-11-15")
+        report = report_of(service, books.ledger, "clearing", to="2025-11-15")
         items = _table(report, "items")
         assert items
         for row in items:
@@ -305,7 +296,7 @@ def test_a_statement_opens_plus_moves_to_its_closing(service: Subledger, every_p
     books = every_policy["customer_deposits"]
     moved = 0
     for customer in CUSTOMERS:
-        report = _ask(service, books.ledger, "statement", customer=customer, from_="2025-03-10", to="2025-09-20")
+        report = report_of(service, books.ledger, "statement", customer=customer, from_="2025-03-10", to="2025-09-20")
         movements = _table(report, "movements")
         moved += len(movements)
         for block in _table(report, "blocks"):
@@ -331,7 +322,7 @@ def test_an_answer_once_given_never_changes(service: Subledger, new_ledger: NewL
         found = {}
         for name in MINE:
             asked: dict[str, Any] = {"customer": "customer-04"} if name == "statement" else {}
-            report = _ask(service, ledger, name, to="2025-03-31", known_at=moment, **asked)
+            report = report_of(service, ledger, name, to="2025-03-31", known_at=moment, **asked)
             found[name] = msgspec.structs.replace(report, title="")
         return found
 
@@ -339,7 +330,7 @@ def test_an_answer_once_given_never_changes(service: Subledger, new_ledger: NewL
     close_period(service.recorder, ledger, months[0].period)
     service.record(ledger, months[2].events + months[1].late)
     assert answers() == given
-    assert _ask(service, ledger, "rollforward", to="2025-03-31") != given["rollforward"]
+    assert report_of(service, ledger, "rollforward", to="2025-03-31") != given["rollforward"]
 
 
 def test_what_was_recorded_on_earlier_days_and_part_of_a_day_is_all_there(
@@ -360,7 +351,7 @@ def test_what_was_recorded_on_earlier_days_and_part_of_a_day_is_all_there(
         moments = connection.execute(batches, {"ledger": ledger}).all()
     assert len({moment.date() for moment, _ in moments}) == 3
     for moment, position in moments[1:]:
-        report = _ask(service, ledger, "rollforward", to="2025-12", known_at=moment)
+        report = report_of(service, ledger, "rollforward", to="2025-12", known_at=moment)
         assert report.ties_out, report.ties
         with service.database.read() as connection:
             bought = connection.execute(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
@@ -24,3 +26,11 @@ def own(scratch_url: str) -> Iterator[tuple[Subledger, str]]:
     close_period(service.recorder, LEDGER, Period.parse("2026-01"))
     yield service, scratch_url
     database.close()
+
+
+@pytest.fixture
+def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """The owner in a transaction that is rolled back."""
+    with psycopg.connect(owner_url) as connection:
+        yield connection
+        connection.rollback()

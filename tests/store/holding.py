@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from api.service import Subledger
 from subledger.store.batch import Outcome
-from tests.building import cloud_event
+from tests.building import purchase, recorded, usage
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -76,14 +77,12 @@ class Callers:
         self._threads.shutdown()
 
 
-def use(event_id: str, credits: str = "1", customer: str = "c") -> dict[str, Any]:
-    return cloud_event(event_id, "credits.consumed", customer, "2026-01-20T10:00:00Z", credits=credits)
+use = partial(usage, customer="c")
 
 
 def fund(service: Subledger, ledger: str, credits: str = "1000000", customer: str = "c") -> None:
-    purchase = cloud_event(
-        f"buy-{customer}", "credits.purchased", customer, "2026-01-01T00:00:00Z",
-        block_id=f"b-{customer}", credits=credits, price="9999.99", currency="USD",
-    )  # fmt: skip
-    [outcome] = service.record(ledger, [purchase])
-    assert outcome.status == "recorded", outcome
+    recorded(
+        service,
+        ledger,
+        purchase(f"b-{customer}", credits, customer, "2026-01-01", price="9999.99"),
+    )

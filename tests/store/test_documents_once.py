@@ -11,7 +11,7 @@ from projections import integrity
 from subledger import references
 from subledger.store import memory
 from subledger.store.database import Database
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 
 MONEY = {"amount": "1.00", "currency": "USD"}
@@ -51,7 +51,7 @@ def test_a_second_event_with_the_same_document_is_refused(
 ) -> None:
     ledger = new_ledger()
     begun(service, ledger)
-    assert [outcome.error for outcome in service.record(ledger, documents("first", 'X "quoted" \\ é'))] == [None] * 5
+    recorded(service, ledger, *documents("first", 'X "quoted" \\ é'))
     other = Database(owner_url)  # a writer that does not remember who was first
     try:
         for writer in (service, Subledger(other)):
@@ -90,7 +90,7 @@ def test_two_events_of_one_batch_with_the_same_document_are_told_apart(
 def test_the_ids_of_one_ledger_are_not_those_of_another(service: Subledger, new_ledger: NewLedger) -> None:
     for ledger in (new_ledger(), new_ledger()):
         begun(service, ledger)
-        assert [outcome.error for outcome in service.record(ledger, documents("first", "X"))] == [None] * 5
+        recorded(service, ledger, *documents("first", "X"))
 
 
 def payout(event_id: str, processor: str, name: str = "po_1") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from projections.integrity import verify
 from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 from tests.store.slow_link import slow_link
 
@@ -36,7 +36,7 @@ def _fund(service: Subledger, ledger: str) -> None:
         )
         for n in range(7)
     ]  # fmt: skip
-    assert {outcome.status for outcome in service.record(ledger, events)} == {"recorded"}
+    recorded(service, ledger, *events)
 
 
 @pytest.fixture(params=["directly", "over a slow link"])

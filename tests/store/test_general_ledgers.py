@@ -22,11 +22,12 @@ from projections.journals.formats import FORMATS, TARGETS
 from projections.journals.mapping import mapping_of
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
 from projections.journals.postings import Limits, Posting, postings_of
-from projections.journals.summary import Journal, ensure_journals, journals_of
+from projections.journals.summary import Journal, ensure_journals
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, UnknownExport, UnknownTarget
 from tests.building import cloud_event
 from tests.laws.test_judges import MONTHS, World
+from tests.reading import all_journals
 from tests.store.walked import record_months
 
 NewLedger = Callable[..., str]
@@ -64,11 +65,6 @@ def documents(service: Subledger, journal: Journal, limits: Limits, level: Level
     return postings_of(journal, pairs, mapping, limits=limits, level=level)
 
 
-def journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
-    with service.database.read() as connection:
-        return journals_of(connection, ledger)
-
-
 @pytest.mark.parametrize("two_currencies", [True, False])
 @pytest.mark.parametrize("lines", [2, 7, 10_000])
 @pytest.mark.parametrize("level", LEVELS)
@@ -76,7 +72,7 @@ def test_whatever_lines_are_summed_by_and_however_many_a_document_takes_they_are
     service: Subledger, ledger: str, level: Level, lines: int, two_currencies: bool
 ) -> None:
     limits = Limits(lines=lines, text=60, reference=21, two_currencies=two_currencies, digits=15, decimals=3)
-    for journal in journals(service, ledger):
+    for journal in all_journals(service, ledger):
         postings = documents(service, journal, limits, level)
         every = [line for posting in postings for line in posting.lines]
         assert net(every) == net(journal.lines)
@@ -92,7 +88,7 @@ def test_whatever_lines_are_summed_by_and_however_many_a_document_takes_they_are
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_entries_behind_each_line_add_up_to_it(service: Subledger, ledger: str, level: Level) -> None:
     looked = 0
-    for journal in journals(service, ledger)[:2]:
+    for journal in all_journals(service, ledger)[:2]:
         with service.database.read() as connection:
             pairs = pairs_of(connection, journal, level)
         postings = documents(service, journal, in_documents_of(9), level)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
 from subledger.store import batch
 from subledger.wallet import Decision, Movement, Wallet
-from tests.building import cloud_event
+from tests.building import cloud_event, payment, purchase, rate, recorded, usage
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, grant
@@ -51,11 +52,7 @@ def _at(day: str) -> str:
     return f"2026-{day}T00:00:00Z"
 
 
-def _buy(day: str = "01-05", block: str = "b", currency: str = "USD", **data: Any) -> Document:
-    return cloud_event(
-        f"buy-{block}", "credits.purchased", "c", _at(day),
-        **{"block_id": block, "credits": "10", "price": "10.00", "currency": currency} | data,
-    )  # fmt: skip
+buy = partial(purchase, customer="c", time="2026-01-05", price="10.00")
 
 
 def _event(type: str, day: str, **data: Any) -> Document:
@@ -63,22 +60,10 @@ def _event(type: str, day: str, **data: Any) -> Document:
     return cloud_event(f"{type}-{day}", type, customer, _at(day), **data)
 
 
-def _use(day: str, credits: str = "4", **data: Any) -> Document:
-    return _event("credits.consumed", day, credits=credits, **data)
+use = partial(usage, customer="c", time="2026-01-06", credits="4")
 
 
-def _rate(day: str, rate: str) -> Document:
-    return _event("exchange_rate.set", day, base="EUR", quote="USD", rate=rate, rate_source="ECB")
-
-
-def _pay(day: str, amount: str, **data: Any) -> Document:
-    return _event("payment.received", day, **{"amount": amount, "currency": "USD"} | data)
-
-
-def _recorded(service: Subledger, ledger: str, *events: Document) -> None:
-    for event in events:
-        [outcome] = service.record(ledger, [event])
-        assert outcome.error is None, (event, outcome.error)
+pay = partial(payment, customer="c")
 
 
 def test_every_check_is_named_in_the_list_of_checks() -> None:
@@ -132,50 +117,115 @@ def _without(kind: str) -> DecisionFault:
 
 
 ESTIMATE = _event("breakage.estimated", "01-01", pool="p", expected_breakage_rate="0.1", evidence="r", **USD)
-IN_POOL = [ESTIMATE, _buy(pool="p", expires_at=_at("02-01")), _buy(block="b2", pool="p")]
-IN_EURO = [_rate("01-01", "1.20"), _buy(**EUR)]
+IN_POOL = [ESTIMATE, buy(pool="p", expires_at=_at("02-01")), buy(block="b2", pool="p")]
+IN_EURO = [rate("2026-01-01", "1.20"), buy(**EUR)]
 EURO_ESTIMATE = ESTIMATE | {"data": ESTIMATE["data"] | EUR}
 FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
-    "a cent too much": ([_buy(), _use("01-05", "10")], _more("consumption", amount=1), "block",
-                        "block b is overdrawn as of 2026-01-05"),
-    "a cent left over": ([_buy(), _use("01-05", "10")], _more("consumption", amount=-1), "block",
-                         "block b has no credits and a balance as of 2026-01-05"),
-    "a credit too much": ([_buy(), _use("01-05", "10")], _more("consumption", credits=Decimal(1)), "block",
-                          "block b is overdrawn as of 2026-01-05"),
-    "a day too soon": ([_buy(starts_at=_at("01-01")), _use("01-04", "10", block_id="b")],
-                       _more("consumption", on=timedelta(days=-1)), "block", "block b is overdrawn as of 2026-01-04"),
-    "a functional cent left over": ([*IN_EURO, _use("01-06", "10")], _more("consumption", functional=-1), "block",
-                                    "block b has no credits and a balance as of 2026-01-06"),
-    "of no block": ([_buy(), _use("01-06")], _with("consumption", block=None), "block",
-                    "an entry of kind consumption moves prepaid_liability of no block"),
-    "two functional amounts": ([_buy(), _use("01-06")], _with("consumption", functional=399), "entry",
-                               "an entry of kind consumption under policy 1 has another functional amount"),
-    "an amount on no account": ([grant("g")], _with("promotional_grant", amount=5), "entry",
-                                "an entry of kind promotional_grant under policy 1 has an amount, and moves no acc"),
-    "a policy that is none": ([_buy(), _use("01-06")], _with("consumption", policy=2), "entry",
-                              "there is no rule for an entry of kind consumption under policy 2"),
-    "no breakage estimated": ([*IN_POOL, _use("01-06")], _without("breakage_estimate"), "pool",
-                              "pool p has recognised other breakage than the formula's"),
+    "a cent too much": (
+        [buy(), use("u", credits="10", time="2026-01-05")],
+        _more("consumption", amount=1),
+        "block",
+        "block b is overdrawn as of 2026-01-05",
+    ),
+    "a cent left over": (
+        [buy(), use("u", credits="10", time="2026-01-05")],
+        _more("consumption", amount=-1),
+        "block",
+        "block b has no credits and a balance as of 2026-01-05",
+    ),
+    "a credit too much": (
+        [buy(), use("u", credits="10", time="2026-01-05")],
+        _more("consumption", credits=Decimal(1)),
+        "block",
+        "block b is overdrawn as of 2026-01-05",
+    ),
+    "a day too soon": (
+        [buy(starts_at=_at("01-01")), use("u", credits="10", time="2026-01-04", block_id="b")],
+        _more("consumption", on=timedelta(days=-1)),
+        "block",
+        "block b is overdrawn as of 2026-01-04",
+    ),
+    "a functional cent left over": (
+        [*IN_EURO, use("u", credits="10")],
+        _more("consumption", functional=-1),
+        "block",
+        "block b has no credits and a balance as of 2026-01-06",
+    ),
+    "of no block": (
+        [buy(), use("u")],
+        _with("consumption", block=None),
+        "block",
+        "an entry of kind consumption moves prepaid_liability of no block",
+    ),
+    "two functional amounts": (
+        [buy(), use("u")],
+        _with("consumption", functional=399),
+        "entry",
+        "an entry of kind consumption under policy 1 has another functional amount",
+    ),
+    "an amount on no account": (
+        [grant("g")],
+        _with("promotional_grant", amount=5),
+        "entry",
+        "an entry of kind promotional_grant under policy 1 has an amount, and moves no acc",
+    ),
+    "a policy that is none": (
+        [buy(), use("u")],
+        _with("consumption", policy=2),
+        "entry",
+        "there is no rule for an entry of kind consumption under policy 2",
+    ),
+    "no breakage estimated": (
+        [*IN_POOL, use("u")],
+        _without("breakage_estimate"),
+        "pool",
+        "pool p has recognised other breakage than the formula's",
+    ),
     "a functional cent of breakage": (
-        [_rate("01-01", "1.20"), EURO_ESTIMATE, _buy(pool="p", **EUR), _use("01-06")],
-        _more("breakage_estimate", functional=1), "pool",
-        "pool p has recognised other breakage than the formula's in the functional currency"),
-    "used outside of its pool": ([*IN_POOL, _use("01-06")], _with("consumption", pool=None), "pool",
-                                 "pool p is not the sum of its blocks"),
-    "a settlement forgotten": ([*IN_EURO, _rate("01-10", "1.10"), _pay("01-10", "10.00", block_id="b", **EUR)],
-                               _without("fx_settlement_accounts_receivable"), "position",
-                               "accounts_receivable EUR b of c is settled and has a functional amount"),
+        [rate("2026-01-01", "1.20"), EURO_ESTIMATE, buy(pool="p", **EUR), use("u")],
+        _more("breakage_estimate", functional=1),
+        "pool",
+        "pool p has recognised other breakage than the formula's in the functional currency",
+    ),
+    "used outside of its pool": (
+        [*IN_POOL, use("u")],
+        _with("consumption", pool=None),
+        "pool",
+        "pool p is not the sum of its blocks",
+    ),
+    "a settlement forgotten": (
+        [*IN_EURO, rate("2026-01-10", "1.10"), pay("pay", "10.00", time="2026-01-10", block_id="b", **EUR)],
+        _without("fx_settlement_accounts_receivable"),
+        "position",
+        "accounts_receivable EUR b of c is settled and has a functional amount",
+    ),
     "more applied than was paid": (
-        [_buy(), _pay("01-06", "3.00", payment_id="p"),
-         _event("payment.applied", "01-07", payment_id="p", block_id="b", amount="3.00", **USD)],
-        _more("payment_applied", amount=1), "position", "customer_balance USD of c is on the wrong side"),
+        [
+            buy(),
+            pay("pay", "3.00", time="2026-01-06", payment_id="p"),
+            _event("payment.applied", "01-07", payment_id="p", block_id="b", amount="3.00", **USD),
+        ],
+        _more("payment_applied", amount=1),
+        "position",
+        "customer_balance USD of c is on the wrong side",
+    ),
     "a transfer that gains": (
-        [_buy(), _event("credits.transferred", "01-06", block_id="b", to_customer="d", new_block_id="n")],
-        _more("transfer_in", amount=1), "trial_balance", "transfer_clearing in USD does not come to nothing"),
+        [buy(), _event("credits.transferred", "01-06", block_id="b", to_customer="d", new_block_id="n")],
+        _more("transfer_in", amount=1),
+        "trial_balance",
+        "transfer_clearing in USD does not come to nothing",
+    ),
     "a reversal that keeps a cent": (
-        [_buy(), _use("01-06"), _event("consumption.reversed", "01-07", event_id="credits.consumed-01-06", reason="r")],
-        _more("consumption", amount=1), "reversal", "what was taken back of position 5 is not what it drew of block b"),
-}  # fmt: skip
+        [
+            buy(),
+            use("u"),
+            _event("consumption.reversed", "01-07", event_id="u", reason="r"),
+        ],
+        _more("consumption", amount=1),
+        "reversal",
+        "what was taken back of position 5 is not what it drew of block b",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -184,14 +234,14 @@ def test_a_faulty_decision_breaks_an_invariant_that_names_its_place(
 ) -> None:
     events, fault, check, message = FAULTS[name]
     ledger = new_ledger()
-    _recorded(service, ledger, *events[:-1])
+    recorded(service, ledger, *events[:-1])
     assert differences(service, ledger) == []
 
     def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
         return fault(decide(wallet, event, context))
 
     monkeypatch.setattr(batch, "decide", faulty)
-    _recorded(service, ledger, events[-1])
+    recorded(service, ledger, events[-1])
     position = verify(service.database, ledger).events
     found = [d for d in differences(service, ledger) if message in d.message]
     assert [d.check for d in found] == [check], differences(service, ledger)
@@ -205,7 +255,7 @@ def test_the_end_of_a_pool_leaves_nothing_on_its_two_accounts(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = new_ledger()
-    _recorded(service, ledger, ESTIMATE, _buy(pool="p", expires_at=_at("02-01")), _use("01-06"))
+    recorded(service, ledger, ESTIMATE, buy(pool="p", expires_at=_at("02-01")), use("u"))
 
     def faulty(wallet: Wallet, event: Event, context: Context) -> Decision:
         return _without("breakage_estimate")(decide(wallet, event, context))
@@ -222,7 +272,7 @@ def test_an_entry_in_a_closed_period_or_another_cut_is_found(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = new_ledger()
-    _recorded(service, ledger, _buy())
+    recorded(service, ledger, buy())
     close_period(service.recorder, ledger, Period.parse("2026-01"))
 
     def earlier(*args: Any, **facts: Any) -> Any:
@@ -234,7 +284,7 @@ def test_an_entry_in_a_closed_period_or_another_cut_is_found(
     monkeypatch.setattr(batch, "decide", sooner)
     for module in (batch, replay):
         monkeypatch.setattr(module, "post", earlier)
-    _recorded(service, ledger, _use("01-31"))
+    recorded(service, ledger, use("u-01-31", time="2026-01-31"))
     position = verify(service.database, ledger).events
     monkeypatch.setattr(replay, "post", lambda *args, **facts: earlier(*args, **facts) if args else ())
     found = {d.check: d for d in differences(service, ledger) if d.position == position}
@@ -282,46 +332,115 @@ def _refund_fault(wallet: Wallet, event: Event) -> Wallet:
     return replace(wallet, positions={**wallet.positions, "refunds_payable USD ": (-1, -1)})
 
 
-PAID = [_buy(), _pay("01-06", "10.00", block_id="b", payment_id="p", processor="cards")]
+PAID = [buy(), pay("pay", "10.00", time="2026-01-06", block_id="b", payment_id="p", processor="cards")]
 DISPUTED = [*PAID, _event("dispute.opened", "01-07", dispute_id="d", payment_id="p", **USD)]
-OVERAGE = _use("01-06", "5", overage_price="0.10", on_shortfall="overage", **USD)
+OVERAGE = use("u", credits="5", overage_price="0.10", on_shortfall="overage", **USD)
 WALLET_FAULTS: dict[str, tuple[list[Document], WalletFault, str, str, str, str]] = {
-    "what was drawn": ([_buy(), _use("01-06")], _block_fault("credits.consumed", drawn_minor=-1), "block",
-                       "block b is not what its entries say: consumed", "-400", "-399"),
-    "what is carried": ([_buy(), _use("01-06")], _block_fault("credits.consumed", drawn_minor=-1), "control",
-                        "prepaid_liability in USD is 600, the blocks carry 601", "600", "601"),
+    "what was drawn": (
+        [buy(), use("u")],
+        _block_fault("credits.consumed", drawn_minor=-1),
+        "block",
+        "block b is not what its entries say: consumed",
+        "-400",
+        "-399",
+    ),
+    "what is carried": (
+        [buy(), use("u")],
+        _block_fault("credits.consumed", drawn_minor=-1),
+        "control",
+        "prepaid_liability in USD is 600, the blocks carry 601",
+        "600",
+        "601",
+    ),
     "what was drawn, functional": (
-        [*IN_EURO, _use("01-06")], _block_fault("credits.consumed", drawn_functional=-1), "block",
-        "block b is not what its entries say: consumed", "-480 functional", "-479 functional"),
+        [*IN_EURO, use("u")],
+        _block_fault("credits.consumed", drawn_functional=-1),
+        "block",
+        "block b is not what its entries say: consumed",
+        "-480 functional",
+        "-479 functional",
+    ),
     "what is carried, functional": (
-        [*IN_EURO, _use("01-06")], _block_fault("credits.consumed", drawn_functional=-1), "control",
-        "prepaid_liability in EUR (functional) is 720, the blocks carry 721", "720", "721"),
-    "what is to be paid": ([_buy()], _block_fault("credits.purchased", receivable_minor=1), "receivable",
-                           "accounts_receivable USD b of c is not what its entries say", "1000", "1001"),
+        [*IN_EURO, use("u")],
+        _block_fault("credits.consumed", drawn_functional=-1),
+        "control",
+        "prepaid_liability in EUR (functional) is 720, the blocks carry 721",
+        "720",
+        "721",
+    ),
+    "what is to be paid": (
+        [buy()],
+        _block_fault("credits.purchased", receivable_minor=1),
+        "receivable",
+        "accounts_receivable USD b of c is not what its entries say",
+        "1000",
+        "1001",
+    ),
     "what an invoice is owed": (
         [OVERAGE, _event("overage.billed", "01-07", invoice_id="i", amount="0.50", **USD)],
-        _document_fault("overage.billed", receivable_minor=49), "receivable",
-        "accounts_receivable USD of c is not what its entries say", "50", "49"),
-    "what is unbilled": ([OVERAGE], _overage_fault, "unbilled",
-                         "unbilled_receivable USD of c is not what its entries say", "50", "51"),
+        _document_fault("overage.billed", receivable_minor=49),
+        "receivable",
+        "accounts_receivable USD of c is not what its entries say",
+        "50",
+        "49",
+    ),
+    "what is unbilled": (
+        [OVERAGE],
+        _overage_fault,
+        "unbilled",
+        "unbilled_receivable USD of c is not what its entries say",
+        "50",
+        "51",
+    ),
     "a dispute that ended": (
-        [*DISPUTED, _event("dispute.won", "01-08", dispute_id="d")], _document_fault("dispute.won", decided=None),
-        "dispute", "disputes_receivable USD b of c is not what its entries say", "0", "1000"),
-    "a frozen block": (DISPUTED, _block_fault("dispute.opened", disputes=-1), "dispute",
-                       "block b is frozen by other disputes than are open", "1", "0"),
+        [*DISPUTED, _event("dispute.won", "01-08", dispute_id="d")],
+        _document_fault("dispute.won", decided=None),
+        "dispute",
+        "disputes_receivable USD b of c is not what its entries say",
+        "0",
+        "1000",
+    ),
+    "a frozen block": (
+        DISPUTED,
+        _block_fault("dispute.opened", disputes=-1),
+        "dispute",
+        "block b is frozen by other disputes than are open",
+        "1",
+        "0",
+    ),
     "what a state is owed": (
-        [_buy(escheat_class="DE-3y"), _event("credits.escheated", "01-06", block_id="b")],
-        _block_fault("credits.escheated", claimed_minor=1), "unclaimed",
-        "unclaimed_property USD b of c is not what its entries say", "-1000", "-999"),
-    "what a payment has open": ([_pay("01-06", "3.00", payment_id="p")],
-                                _document_fault("payment.received", open_minor=299), "payment",
-                                "customer_balance USD of c is not what its entries say", "-300", "-299"),
-    "a payment overdrawn": ([_pay("01-06", "3.00", payment_id="p")],
-                            _document_fault("payment.received", open_minor=-1), "payment",
-                            "payment p has less than nothing open", "0 or more", "-1"),
-    "what is to be paid back": ([*PAID, _event("purchase.voided", "01-07", block_id="b", reason="r")], _refund_fault,
-                                "position", "refunds_payable USD of c is not what its entries say", "-1000", "-1"),
-}  # fmt: skip
+        [buy(escheat_class="DE-3y"), _event("credits.escheated", "01-06", block_id="b")],
+        _block_fault("credits.escheated", claimed_minor=1),
+        "unclaimed",
+        "unclaimed_property USD b of c is not what its entries say",
+        "-1000",
+        "-999",
+    ),
+    "what a payment has open": (
+        [pay("pay", "3.00", time="2026-01-06", payment_id="p")],
+        _document_fault("payment.received", open_minor=299),
+        "payment",
+        "customer_balance USD of c is not what its entries say",
+        "-300",
+        "-299",
+    ),
+    "a payment overdrawn": (
+        [pay("pay", "3.00", time="2026-01-06", payment_id="p")],
+        _document_fault("payment.received", open_minor=-1),
+        "payment",
+        "payment p has less than nothing open",
+        "0 or more",
+        "-1",
+    ),
+    "what is to be paid back": (
+        [*PAID, _event("purchase.voided", "01-07", block_id="b", reason="r")],
+        _refund_fault,
+        "position",
+        "refunds_payable USD of c is not what its entries say",
+        "-1000",
+        "-1",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", WALLET_FAULTS)
@@ -341,7 +460,7 @@ def test_a_wallet_that_remembers_something_else_disagrees_with_its_entries(
 def _rings(
     service: Subledger, ledger: str, events: list[Document], check: str, message: str, expected: str, found: str
 ) -> None:
-    _recorded(service, ledger, *events)
+    recorded(service, ledger, *events)
     [difference] = [d for d in differences(service, ledger) if d.message.split(", from position")[0] == message]
     assert difference.check == check
     assert expected in (difference.expected or "")
@@ -360,9 +479,9 @@ def _pool_fault(books: Books) -> Books:
 @pytest.mark.parametrize(
     ("events", "fault", "check", "message", "expected", "found"),
     [
-        ([_rate("01-01", "1.20"), _pay("01-06", "3.00", **EUR)], _cash_fault, "position",
+        ([rate("2026-01-01", "1.20"), pay("pay", "3.00", time="2026-01-06", **EUR)], _cash_fault, "position",
          "cash EUR is not what its entries say", "(300, 360)", "(301, 360)"),
-        ([ESTIMATE, _buy(pool="p"), _use("01-06")], _pool_fault, "pool",
+        ([ESTIMATE, buy(pool="p"), use("u")], _pool_fault, "pool",
          "pool p has another balance on breakage_recognized than was recognised and has not expired",
          "(1, 0)", "(0, 0)"),
     ],
@@ -432,7 +551,7 @@ def test_blocks_under_a_policy_that_does_not_clear_its_deposits_are_found(
     rules = {**policy.rules, "purchase": (first, second, Pair("cash", "customer_deposits"))}
     ledger = new_ledger() + "-deposits"
     _adopted(service, ledger, replace(policy, rules=rules))
-    _recorded(service, ledger, _buy())
+    recorded(service, ledger, buy())
     [found] = [d for d in differences(service, ledger) if d.check == "block"]
     assert (found.position, found.subject) == (4, "b")
     assert found.message == "block b has three balances that differ as of 2026-01-05, from position 4 on"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -18,14 +17,6 @@ from subledger.store.tables import NEVER_TRUNCATED, metadata, sealed_tables
 def test_a_migrated_database_guards_the_books(database: Database) -> None:
     with database.read() as connection:
         assert list(schema_faults(driver(connection))) == []
-
-
-@pytest.fixture
-def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """The owner in a transaction that is rolled back."""
-    with psycopg.connect(owner_url) as connection:
-        yield connection
-        connection.rollback()
 
 
 CHANGES = [

@@ -33,13 +33,14 @@ from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
 from projections.journals.postings import Limits, lines_of, postings_of
 from projections.journals.reversing import reverse_journal
-from projections.journals.summary import Journal, ensure_journals, journals_of
+from projections.journals.summary import Journal, ensure_journals
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault, UnmappedRole
 from subledger.periods import Period
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.charts import adopt_unchecked
 from tests.laws.test_judges import MONTHS
+from tests.reading import all_journals
 from tests.store.tampering import past_triggers
 from tests.store.test_checklist import LATER
 from tests.store.walked import record_months
@@ -115,15 +116,10 @@ def made(service: Subledger, new_ledger: NewLedger) -> Made:
         events.append(cloud_event(f"late-{customer}", "credits.purchased", customer, day, **bought))
         used = {"credits": "7", "product": "api", "overage_price": "0.35", "currency": "EUR"}
         events.append(cloud_event(f"use-{customer}", "credits.consumed", customer, day, **used))
-    assert {outcome.error for outcome in service.record(ledger, events)} == {None}
+    recorded(service, ledger, *events)
     said[2] = say(service, ledger, shift=1)
     assert len(ensure_journals(service.recorder, service.database, ledger, MONTHS[-1])) == 2
     return ledger, said
-
-
-def journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
-    with service.database.read() as connection:
-        return journals_of(connection, ledger)
 
 
 OF_LOG: LiteralString = """
@@ -154,7 +150,7 @@ def test_each_customers_amounts_are_where_what_was_said_of_the_customer_puts_the
 ) -> None:
     ledger, said = made
     accounts = set()
-    for journal in journals(service, ledger):
+    for journal in all_journals(service, ledger):
         found: Counter[tuple[str, ...]] = Counter()
         for line in journal.lines:
             dimensions = dict(line.account.dimensions)
@@ -172,7 +168,7 @@ def test_each_customers_amounts_are_where_what_was_said_of_the_customer_puts_the
 def test_the_lines_of_all_journals_are_the_trial_balance(service: Subledger, made: Made) -> None:
     ledger, _ = made
     found: Counter[tuple[str, str, str]] = Counter()
-    for journal in journals(service, ledger):
+    for journal in all_journals(service, ledger):
         for line in journal.lines:
             found[line.role, line.currency, line.side.value] += line.amount_minor
     assert {key: amount for key, amount in found.items() if amount} == _of_log(service, ledger)
@@ -196,7 +192,7 @@ def test_at_every_level_documents_say_the_same_and_each_line_is_what_its_entries
 ) -> None:
     ledger, said = made
     looked = 0
-    for journal in journals(service, ledger)[-3:]:
+    for journal in all_journals(service, ledger)[-3:]:
         of = said[journal.number]
         with service.database.read() as connection:
             pairs = pairs_of(connection, journal, level)
@@ -232,7 +228,7 @@ def test_all_files_of_a_target_together_are_what_the_log_says_by_hand(
 ) -> None:
     ledger, said = made
     expected: Counter[tuple[str, str]] = Counter()
-    for journal in journals(service, ledger):
+    for journal in all_journals(service, ledger):
         for (number, _, side), amount in by_hand(service, journal, said[journal.number])[1].items():
             expected[number, side] += amount
     found: Counter[tuple[str, str]] = Counter()
@@ -259,7 +255,7 @@ def test_what_is_said_later_or_erased_alters_nothing_that_was_handed_over(servic
     formats = [("csv", False), ("json", False), ("beancount", True), ("netsuite-csv", False), ("sap-xml", False)]
 
     def handed_over() -> list[Any]:
-        result: list[Any] = [journals(service, ledger)]
+        result: list[Any] = [all_journals(service, ledger)]
         for name, detail in formats:
             for export in exports.export(service.recorder, service.database, ledger, MONTHS[-1], name, detail=detail):
                 result.append((export, b"".join(exports.content_of(service.database, export))))
@@ -316,8 +312,8 @@ def test_where_a_mapping_goes_by_no_customer_what_is_said_of_them_changes_no_byt
             b"".join(exports.content_of(service.database, one)).replace(ledger.encode(), b"twin")
             for one in exports.export(service.recorder, service.database, ledger, MONTHS[1], "csv")
         ]
-        contents.append((files, [journal.lines_text for journal in journals(service, ledger)]))
-        assert {journal.customers_hash for journal in journals(service, ledger)} == {""}
+        contents.append((files, [journal.lines_text for journal in all_journals(service, ledger)]))
+        assert {journal.customers_hash for journal in all_journals(service, ledger)} == {""}
     assert contents[0] == contents[1]
     with service.database.write() as connection:
         kept = connection.execute("SELECT count(*) FROM journal_customers WHERE ledger = ANY(%s)", (twins,)).fetchall()
@@ -421,7 +417,7 @@ def test_what_a_journal_went_by_cannot_be_changed_unnoticed(
 def test_what_a_journal_went_by_forged_with_every_hash_is_found_by_its_entries(
     service: Subledger, small: str, owner_url: str
 ) -> None:
-    [journal] = journals(service, small)
+    [journal] = all_journals(service, small)
     with past_triggers(owner_url, "journals", "journal_customers") as connection:
         changed = "UPDATE journal_customers SET customer = 'c3' WHERE customer = 'c2' AND ledger = %s"
         connection.execute(changed, (small,))

@@ -9,7 +9,7 @@ from api.service import Subledger
 from projections.journals.close import close_period
 from projections.rebuild import rebuild
 from subledger.periods import Period
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 from tests.store.tampering import differences
 
@@ -30,7 +30,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
         cloud_event("pay", "payment.received", "b", "2026-01-06T00:00:00Z", **paid),
         cloud_event("r2", "exchange_rate.set", None, "2026-01-20T00:00:00Z", rate="1.1", **rate),
     ]
-    assert {outcome.status for outcome in service.record(ledger, events)} == {"recorded"}
+    recorded(service, ledger, *events)
     return ledger
 
 

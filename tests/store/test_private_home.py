@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from api.checkpoint import sign_checkpoint
 from projections.kept import Kept
 from subledger.errors import UnsafeHome
 from subledger.store.private import private_file, private_home
+from tests.reading import mode_of
 
 
 @pytest.fixture(params=[0o000, 0o002, 0o022, 0o777], ids=oct)
@@ -22,13 +22,9 @@ def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
     os.umask(before)
 
 
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
 @pytest.mark.usefixtures("any_umask")
 def test_a_new_home_is_its_owners_alone(tmp_path: Path) -> None:
-    assert _mode(private_home(tmp_path / "home")) == 0o700
+    assert mode_of(private_home(tmp_path / "home")) == 0o700
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
@@ -42,7 +38,7 @@ def test_a_checkpoints_key_and_its_home_are_their_owners_alone(
         sign_checkpoint("acme", 1, bytes(32))
     finally:
         os.umask(before)
-    assert (_mode(tmp_path / "home"), _mode(tmp_path / "home" / "checkpoint.key")) == (0o700, 0o600)
+    assert (mode_of(tmp_path / "home"), mode_of(tmp_path / "home" / "checkpoint.key")) == (0o700, 0o600)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o775, 0o777, 0o701, 0o500])
@@ -53,7 +49,7 @@ def test_a_home_that_others_can_reach_is_mended(mode: int, has: str | None, tmp_
     if has is not None:
         (home / has).mkdir()
     home.chmod(mode)
-    assert _mode(private_home(home)) == 0o700
+    assert mode_of(private_home(home)) == 0o700
 
 
 def test_a_directory_of_other_files_is_not_changed_and_the_command_is_named(tmp_path: Path) -> None:
@@ -64,7 +60,7 @@ def test_a_directory_of_other_files_is_not_changed_and_the_command_is_named(tmp_
     with pytest.raises(UnsafeHome) as caught:
         private_home(home)
     assert f"chmod 700 '{home}'" in caught.value.message
-    assert _mode(home) == 0o755
+    assert mode_of(home) == 0o755
     home.chmod(0o700)
     assert private_home(home) == home
 
@@ -94,7 +90,7 @@ def test_a_key_that_another_user_put_there_or_that_is_a_link_is_refused(
     key = tmp_path / "home" / "checkpoint.key"
     key.chmod(0o644)
     assert sign_checkpoint("acme", 1, bytes(32)) == ours
-    assert _mode(key) == 0o600
+    assert mode_of(key) == 0o600
     if os.geteuid() == 0:
         os.chown(key, 65534, 65534)
         with pytest.raises(UnsafeHome):
@@ -112,4 +108,4 @@ def test_what_a_verification_keeps_is_its_owners_alone(tmp_path: Path) -> None:
         Kept(home / "verified" / "acme")
     finally:
         os.umask(before)
-    assert _mode(home) == 0o700
+    assert mode_of(home) == 0o700

@@ -24,7 +24,7 @@ from projections.parallel import snapshot_of, tell_nobody
 from projections.rebuild import Counts, rebuild
 from subledger.errors import IntegrityFault, InvalidInput
 from subledger.store.database import Database
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, dump, grant, history, tamper
 from tests.store.walked import record_walk
@@ -118,7 +118,7 @@ def test_what_was_recorded_since_the_interruption_is_in_it(own: tuple[Subledger,
         cloud_event("give", "credits.transferred", "nobody-yet", "2026-03-20T00:00:00Z", block_id="new",
                     to_customer="c2", new_block_id="given"),
     ]  # fmt: skip
-    assert {outcome.status for outcome in service.record(LEDGER, later)} == {"recorded"}
+    recorded(service, LEDGER, *later)
     service.record(LEDGER, history(5, 70))
     healthy = dump(service, LEDGER)
     _empty(service)

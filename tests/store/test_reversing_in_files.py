@@ -20,7 +20,7 @@ from projections.journals.exports import Export, Posted
 from projections.journals.formats import FORMATS, TARGETS
 from projections.journals.mapping import adopt_mapping, default_mapping, mapping_for
 from projections.journals.reversing import in_force, reverse_journal
-from projections.journals.summary import Journal, ensure_journals, journals_of
+from projections.journals.summary import ensure_journals
 from subledger.accounts import Side
 from subledger.money import exponent
 from subledger.periods import Period
@@ -28,6 +28,7 @@ from tests.charts import another_chart
 from tests.conftest import NewLedger
 from tests.examples.general_ledgers_by_hand import READERS
 from tests.laws.test_judges import MONTHS
+from tests.reading import all_journals
 from tests.store.walked import record_months
 
 OF_TARGETS = [form.name for form in FORMATS.values() if form.target is not None]
@@ -76,11 +77,6 @@ def posted(service: Subledger, export: Export) -> Posted:
         found = exports.posted_of(connection, export)
     assert found is not None
     return found
-
-
-def journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
-    with service.database.read() as connection:
-        return journals_of(connection, ledger)
 
 
 @pytest.mark.parametrize("name", OF_TARGETS)
@@ -243,7 +239,7 @@ def test_the_details_of_all_journals_are_the_trial_balance_by_role_and_by_accoun
             for posting in [p for entry in entries if isinstance(entry, Transaction) for p in entry.postings]:
                 if "functional-of" not in posting.meta:
                     by_account[posting.meta["gl-account"], posting.units.currency] += posting.units.number
-        made = [journal for journal in journals(service, ledger) if journal.period == month]
+        made = [journal for journal in all_journals(service, ledger) if journal.period == month]
         for line in [line for journal in in_force(made) for line in journal.lines]:
             amount = Decimal(line.amount_minor).scaleb(-exponent(line.currency))
             of_journals[line.account.number, line.currency] += amount if line.side is Side.DEBIT else -amount

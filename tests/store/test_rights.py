@@ -5,7 +5,6 @@ What it may change at will is proved by ``verify`` from the log, or is a setting
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -65,14 +64,6 @@ DELETED = {
 }  # fmt: skip
 """Tables from which the role may delete rows, with the reason."""
 READ_ONLY = {"alembic_version"}
-
-
-@pytest.fixture
-def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """The owner in a transaction that is rolled back."""
-    with psycopg.connect(owner_url) as connection:
-        yield connection
-        connection.rollback()
 
 
 def test_every_right_of_the_application_is_one_that_it_needs(owner: psycopg.Connection[Any]) -> None:

@@ -24,7 +24,7 @@ from projections.rebuild import rebuild
 from projections.replay import Replayer
 from subledger.store.database import Database
 from subledger.store.rows import encode_state
-from tests.building import cloud_event
+from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, dump, grant, history, tamper
@@ -186,7 +186,7 @@ def _use(service: Subledger, first: int, events: int) -> None:
             )
             for n in range(start, start + 2_000)
         ]
-        assert {outcome.status for outcome in service.record(LEDGER, usage)} == {"recorded"}
+        recorded(service, LEDGER, *usage)
 
 
 def _peak(work: Any) -> int:
@@ -245,7 +245,7 @@ def test_what_is_recorded_while_shares_are_replayed_is_followed_for_old_and_new_
 
     def meanwhile(_done: int, _total: int) -> None:
         if later:
-            assert [outcome.status for outcome in service.record(ledger, later)] == ["recorded"] * 4
+            recorded(service, ledger, *later)
             later.clear()
 
     counts = rebuild(service.database, ledger, meanwhile, shares=3)

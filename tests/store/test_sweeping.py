@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -31,11 +30,9 @@ OFFERED = [name for name, offered in reports.REPORTS.items() if not offered.need
 
 
 @pytest.fixture
-def service(scratch_url: str) -> Iterator[Subledger]:
+def service(own_service: Subledger) -> Subledger:
     """In a database of its own: what goes round all ledgers must not meet those of other tests."""
-    database = Database(scratch_url)
-    yield Subledger(database)
-    database.close()
+    return own_service
 
 
 buy = partial(purchase, time="2030-05-01", price="10.00")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import psycopg
@@ -15,7 +15,6 @@ from subledger.events import Event
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store import memory
 from subledger.store.batch import Outcome
-from subledger.store.database import Database
 from tests.building import cloud_event, usage
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
@@ -32,13 +31,6 @@ def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     few(0)
     return few
-
-
-@pytest.fixture
-def own_database(scratch_url: str) -> Iterator[Subledger]:
-    database = Database(scratch_url)
-    yield Subledger(database)
-    database.close()
 
 
 def lag(service: Subledger, ledger: str) -> int:
@@ -116,34 +108,34 @@ use = partial(
 )  # fmt: skip
 
 
-def test_a_rebuild_brings_every_row_up_to_date(own_database: Subledger, left_behind: Callable[[int], None]) -> None:
-    busy(own_database, LEDGER)
-    assert lag(own_database, LEDGER) >= 30
-    rebuild(own_database.database, LEDGER)
-    assert differences(own_database) == []
-    own_database.record(LEDGER, [use("use-c3-100")])  # by a writer whose memory the rebuild has made worthless
-    assert differences(own_database) == []
+def test_a_rebuild_brings_every_row_up_to_date(own_service: Subledger, left_behind: Callable[[int], None]) -> None:
+    busy(own_service, LEDGER)
+    assert lag(own_service, LEDGER) >= 30
+    rebuild(own_service.database, LEDGER)
+    assert differences(own_service) == []
+    own_service.record(LEDGER, [use("use-c3-100")])  # by a writer whose memory the rebuild has made worthless
+    assert differences(own_service) == []
 
 
 def test_a_row_that_claims_to_know_what_it_does_not_is_found(
-    own_database: Subledger, scratch_url: str, left_behind: Callable[[int], None]
+    own_service: Subledger, scratch_url: str, left_behind: Callable[[int], None]
 ) -> None:
-    busy(own_database, LEDGER)
-    assert differences(own_database) == []
+    busy(own_service, LEDGER)
+    assert differences(own_service) == []
     with psycopg.connect(scratch_url) as connection:
         connection.execute("UPDATE ledgers SET wallets_through = position")
-    assert {difference.check for difference in differences(own_database)} == {"wallets"}
+    assert {difference.check for difference in differences(own_service)} == {"wallets"}
 
 
 def test_a_row_that_is_behind_and_was_changed_is_found(
-    own_database: Subledger, scratch_url: str, left_behind: Callable[[int], None]
+    own_service: Subledger, scratch_url: str, left_behind: Callable[[int], None]
 ) -> None:
-    busy(own_database, LEDGER)
+    busy(own_service, LEDGER)
     tamper(
         scratch_url, "events",
         "UPDATE wallets SET state = replace(state, '\"used\":\"', '\"used\":\"1') WHERE customer = 'c3'",
     )  # fmt: skip
-    assert "wallets" in {difference.check for difference in differences(own_database)}
+    assert "wallets" in {difference.check for difference in differences(own_service)}
 
 
 def test_no_customer_is_left_far_behind(

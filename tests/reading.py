@@ -1,0 +1,69 @@
+"""What tests read back: journals, reports as objects, over HTTP and as text, and files by their kind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from api import reports
+from api.service import Subledger
+from projections.journals.summary import Journal, journals_of
+from projections.report import Report, Table
+
+
+def all_journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
+    """Every journal of a ledger, in order."""
+    with service.database.read() as connection:
+        return journals_of(connection, ledger)
+
+
+def report_of(service: Subledger, ledger: str, name: str, **question: Any) -> Report:
+    with reports.answer(service, ledger, name, reports.Question(**question)) as (report, _, _):
+        return report
+
+
+def rows_of(table: Table) -> list[dict[str, Any]]:
+    """A report's rows, by the names of their columns."""
+    return [dict(zip((column.name for column in table.columns), row, strict=True)) for row in table.rows]
+
+
+def get_report(client: TestClient, ledger: str, name: str, /, **question: Any) -> dict[str, Any]:
+    """A report over HTTP, which must tie out."""
+    answer = client.get(f"/v1/ledgers/{ledger}/reports/{name}", params=question)
+    assert answer.status_code == 200, answer.text
+    document: dict[str, Any] = answer.json()
+    assert document["ties_out"] is True, document["ties"]
+    return document
+
+
+def columns_of(rows: list[dict[str, Any]], *columns: str) -> str:
+    """Some columns of some rows as text, the way ``lines_of`` writes an expectation: a dash for nothing."""
+    return lines_of("\n".join("  ".join(str(row[name] or "-") for name in columns) for row in rows))
+
+
+def lines_of(text: str) -> str:
+    """An expectation, however it is indented and aligned, with two spaces between words."""
+    return "\n".join("  ".join(line.split()) for line in text.strip().splitlines())
+
+
+def csv_rows(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter=delimiter))
+
+
+def zip_members(file: bytes) -> dict[str, bytes]:
+    """The files of an archive, whose bytes do not depend on when it was written."""
+    with zipfile.ZipFile(io.BytesIO(file)) as archive:
+        assert archive.testzip() is None
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def mode_of(path: Path) -> int:
+    """A file's permissions."""
+    return stat.S_IMODE(path.stat().st_mode)
