@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -44,12 +45,12 @@ def get_report(client: TestClient, ledger: str, name: str, /, **question: Any) -
 
 def columns_of(rows: list[dict[str, Any]], *columns: str) -> str:
     """Some columns of some rows as text, the way ``lines_of`` writes an expectation: a dash for nothing."""
-    return lines_of("\n".join("  ".join(str(row[name] or "-") for name in columns) for row in rows))
+    return "\n".join("  ".join(str(row[name] or "-") for name in columns) for row in rows)
 
 
 def lines_of(text: str) -> str:
-    """An expectation, however it is indented and aligned, with two spaces between words."""
-    return "\n".join("  ".join(line.split()) for line in text.strip().splitlines())
+    """An expectation, however it is indented and aligned: cells are two spaces or more apart."""
+    return "\n".join(re.sub(r"\s{2,}", "  ", line.strip()) for line in text.strip().splitlines())
 
 
 def csv_rows(content: bytes, delimiter: str = ",") -> list[dict[str, str]]:

@@ -10,18 +10,15 @@ Found = TypeVar("Found")
 
 HANGS_S: Final = 900.0
 """Seconds after which a test is taken to hang for good. It only ends the test run: nothing is measured by it."""
-_PAUSE_S: Final = 0.02
+_PAUSE_S: Final = 0.005
 
 
-def until(look: Callable[[], Found | None], awaited: str) -> Found:
-    """Calls ``look`` until it returns something other than None and False, and returns that.
-
-    Fails, naming what was awaited, after HANGS_S.
-    """
+def until(look: Callable[[], Found | None], awaited: str = "what is to come") -> Found:
+    """Calls ``look`` until it returns something true, and returns it. Fails, naming what is awaited, after HANGS_S."""
     began = time.monotonic()
     while True:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         assert time.monotonic() - began < HANGS_S, f"the test waits in vain: {awaited}"
         time.sleep(_PAUSE_S)

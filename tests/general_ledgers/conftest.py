@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -19,6 +19,9 @@ from subledger.periods import Period
 from tests.building import cloud_event
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
 from tests.general_ledgers.sftp import HOST_KEY, PASSWORD, USER, SftpStandIn, line_of
+
+if TYPE_CHECKING:
+    from tests.general_ledgers.every import Way
 
 NewLedger = Callable[..., str]
 MONTH = Period.parse("2026-01")
@@ -64,6 +67,34 @@ def exported(service: Subledger) -> Callable[..., Export]:
         return exports.export(service.recorder, service.database, ledger, MONTH, form)[-1]
 
     return export
+
+
+class OnItsWay(Protocol):
+    """Puts a journal of so many blocks on its way, with more settings of the channel and of the target."""
+
+    def __call__(
+        self, more: dict[str, Any] | None = None, *, blocks: int = 1, **of_target: Any
+    ) -> tuple[Channel, Delivery]: ...
+
+
+@pytest.fixture
+def on_its_way(service: Subledger, sold: Callable[..., str], exported: Callable[..., Export]) -> Callable[..., Any]:
+    """Puts a journal on its way into a stand-in (``every.Way``): the channel, and the only delivery."""
+
+    def send(
+        way: Way, more: dict[str, Any] | None = None, *, blocks: int = 1, **of_target: Any
+    ) -> tuple[Channel, Delivery]:
+        ledger = sold(blocks)
+        settings = {**QUICK, **way.settings, **(more or {})}
+        channel = channels.set_channel(service.database, ledger, way.name, settings, by="test")
+        if way.target is None:
+            export = exports.export(service.recorder, service.database, ledger, MONTH, way.form)[-1]
+        else:
+            export = exported(ledger, way.form, way.target, **{**way.of_target, **of_target})
+        [delivery] = outbox.add(service.database, channel, export, by="test")
+        return channel, delivery
+
+    return send
 
 
 @pytest.fixture

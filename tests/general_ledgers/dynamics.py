@@ -55,6 +55,10 @@ class DynamicsStandIn(StandIn):
         self.executions: list[dict[str, Any]] = []
         self.headers: dict[str, dict[str, Any]] = {}
 
+    @property
+    def taken(self) -> int:
+        return len(self.executions)
+
     def answer(self, request: Request) -> Answer:
         with self.lock:
             self._run()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.general_ledgers import intacct, netsuite, quickbooks, sap, sftp
 from tests.general_ledgers.drops import Importer
-from tests.general_ledgers.dynamics import DynamicsStandIn
+from tests.general_ledgers.dynamics import SIGNATURE, DynamicsStandIn
 from tests.general_ledgers.oracle import OracleStandIn
 from tests.general_ledgers.sftp import SftpStandIn
 from tests.general_ledgers.stand_in import Fault, StandIn
@@ -17,7 +17,7 @@ from tests.general_ledgers.stand_in import Fault, StandIn
 
 class Way(NamedTuple):
     """A way into a stand-in. ``there``: what is there by now, a name for each journal or file, as often as it is.
-    ``met``: what has gone wrong with submissions.
+    ``met``: what has gone wrong with submissions. ``secrets``: what must be kept nowhere.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Way(NamedTuple):
     there: Callable[[], list[str]]
     fails: Callable[[Callable[[], Fault | None]], None]
     met: Callable[[], set[str]]
+    secrets: tuple[str, ...] = ()
     stand_in: StandIn | None = None
 
 
@@ -37,14 +38,16 @@ def _secret(folder: Path, name: str, value: str) -> str:
     return f"file:{path}"
 
 
-def _http(name: str, stand_in: StandIn, form: str, settings: dict[str, Any], **of_target: Any) -> Way:
+def _http(
+    name: str, stand_in: StandIn, form: str, settings: dict[str, Any], secrets: tuple[str, ...], **of_target: Any
+) -> Way:
     def fails(fault: Callable[[], Fault | None]) -> None:
         stand_in.fault = fault
 
     return Way(
         name, {"connector": name, **settings}, form, name, of_target,
         lambda: [str(journal["reference"]) for journal in stand_in.journals], fails,
-        lambda: {*stand_in.met} - {"None"}, stand_in,
+        lambda: {*stand_in.met} - {"None"}, secrets, stand_in,
     )  # fmt: skip
 
 
@@ -58,66 +61,77 @@ def every_way(folder: Path) -> Iterator[dict[str, Way]]:
             return stand_in
 
         ways = [
-            _netsuite(standing(netsuite.NetSuiteStandIn()), folder),
-            _intacct(standing(intacct.IntacctStandIn()), folder),
-            _quickbooks(standing(quickbooks.QuickBooksStandIn()), folder),
-            _sap(standing(sap.SapStandIn()), folder),
-            _oracle(standing(OracleStandIn()), folder),
-            _dynamics(standing(DynamicsStandIn()), folder),
-            _folder(folder / "folder"),
-            _sftp(standing(SftpStandIn(folder)), folder),
+            netsuite_way(standing(netsuite.NetSuiteStandIn()), folder),
+            intacct_way(standing(intacct.IntacctStandIn()), folder),
+            quickbooks_way(standing(quickbooks.QuickBooksStandIn()), folder),
+            sap_way(standing(sap.SapStandIn()), folder),
+            oracle_way(standing(OracleStandIn()), folder),
+            dynamics_way(standing(DynamicsStandIn()), folder),
+            folder_way(folder / "folder"),
+            sftp_way(standing(SftpStandIn(folder)), folder),
         ]
         yield {way.name: way for way in ways}
 
 
-def _netsuite(stand_in: netsuite.NetSuiteStandIn, folder: Path) -> Way:
+def netsuite_way(stand_in: netsuite.NetSuiteStandIn, folder: Path) -> Way:
     stand_in.unique = False  # harder than it is: nothing but the look-up keeps a second one out
     settings = {
         "url": stand_in.url, "client_id": "client", "certificate_id": "certificate",
         "private_key": _secret(folder, "netsuite.pem", netsuite.PEM),
     }  # fmt: skip
-    return _http("netsuite", stand_in, "netsuite-json", settings, approved=True)
+    return _http("netsuite", stand_in, "netsuite-json", settings, ("token-1", "PRIVATE", "eyJ"), approved=True)
 
 
-def _intacct(stand_in: intacct.IntacctStandIn, folder: Path) -> Way:
+def intacct_way(stand_in: intacct.IntacctStandIn, folder: Path) -> Way:
     settings = {
         "url": stand_in.url + intacct.PATH, "sender_id": "sender", "company_id": "company", "user_id": "user",
         "sender_password": _secret(folder, "intacct-sender", intacct.SENDER_PASSWORD),
         "user_password": _secret(folder, "intacct-user", intacct.USER_PASSWORD), "throttled_s": 0.05,
     }  # fmt: skip
-    return _http("intacct", stand_in, "intacct-xml", settings, state="Posted")
+    return _http(
+        "intacct",
+        stand_in,
+        "intacct-xml",
+        settings,
+        ("of the sender", "of&gt; the sender", "session-1"),
+        state="Posted",
+    )
 
 
-def _quickbooks(stand_in: quickbooks.QuickBooksStandIn, folder: Path) -> Way:
+def quickbooks_way(stand_in: quickbooks.QuickBooksStandIn, folder: Path) -> Way:
     settings = {
         "url": stand_in.url, "token_url": stand_in.url + quickbooks.TOKEN, "realm_id": "4620816365", "client_id": "app",
         "client_secret": _secret(folder, "quickbooks-secret", quickbooks.SECRET),
         "refresh_token": _secret(folder, "quickbooks-refresh", stand_in.refresh_token),
     }  # fmt: skip
-    return _http("quickbooks", stand_in, "quickbooks-json", settings)
+    return _http(
+        "quickbooks", stand_in, "quickbooks-json", settings, ("refresh-0", "refresh-1", "access-1", "secret", "Basic")
+    )
 
 
-def _sap(stand_in: sap.SapStandIn, folder: Path) -> Way:
+def sap_way(stand_in: sap.SapStandIn, folder: Path) -> Way:
     settings = {"url": stand_in.url, "user": sap.USER, "password": _secret(folder, "sap", sap.PASSWORD)}
-    return _http("sap", stand_in, "sap-xml", settings, company_code="1010")
+    return _http("sap", stand_in, "sap-xml", settings, (sap.PASSWORD, "Basic "), company_code="1010")
 
 
-def _oracle(stand_in: OracleStandIn, folder: Path) -> Way:
+def oracle_way(stand_in: OracleStandIn, folder: Path) -> Way:
     settings = {
         "url": stand_in.url, "user": stand_in.user, "password": _secret(folder, "oracle", stand_in.password),
     }  # fmt: skip
-    return _http("oracle", stand_in, "oracle-fbdi", settings)
+    return _http("oracle", stand_in, "oracle-fbdi", settings, (stand_in.password, "Basic "))
 
 
-def _dynamics(stand_in: DynamicsStandIn, folder: Path) -> Way:
+def dynamics_way(stand_in: DynamicsStandIn, folder: Path) -> Way:
     settings = {
         "url": stand_in.url, "authority": stand_in.url, "tenant": stand_in.tenant, "client_id": stand_in.client,
         "client_secret": _secret(folder, "dynamics", stand_in.secret),
     }  # fmt: skip
-    return _http("dynamics", stand_in, "dynamics-csv", settings, company="USMF")
+    return _http(
+        "dynamics", stand_in, "dynamics-csv", settings, (stand_in.secret, "access-1", SIGNATURE), company="USMF"
+    )
 
 
-def _folder(folder: Path) -> Way:
+def folder_way(folder: Path) -> Way:
     """The files of a folder do not fail by themselves: workers that are killed over them do."""
     importer = Importer(folder)
 
@@ -128,7 +142,7 @@ def _folder(folder: Path) -> Way:
     return Way("folder", {"connector": "folder", "directory": str(folder)}, "csv", None, {}, there, lambda _: None, set)
 
 
-def _sftp(stand_in: SftpStandIn, folder: Path) -> Way:
+def sftp_way(stand_in: SftpStandIn, folder: Path) -> Way:
     importer = Importer(folder / "drop")
 
     def there() -> list[str]:

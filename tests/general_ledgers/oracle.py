@@ -87,6 +87,14 @@ class OracleStandIn(StandIn):
         self.ended: dict[int, list[tuple[int, str, str, str]]] = {}
         """By load: its jobs, as request, name, status and report."""
 
+    @property
+    def taken(self) -> int:
+        return len(self.loads)
+
+    def reopen(self, month: str) -> None:
+        super().reopen(month)
+        self.delete_interface()
+
     def delete_interface(self) -> None:
         """*Delete Journal Import Data*."""
         with self.lock:

@@ -124,6 +124,15 @@ class StandIn(ABC):
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def taken(self) -> int:
+        """How many submissions were taken in."""
+        return len(self.journals)
+
+    def reopen(self, month: str) -> None:
+        """Opens a month; somebody has cleared away what a closed one left behind."""
+        self.closed.discard(month)
+
     @abstractmethod
     def answer(self, request: Request) -> Answer:
         """What this API answers."""

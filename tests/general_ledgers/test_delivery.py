@@ -24,6 +24,7 @@ from tests.general_ledgers.netsuite import NetSuiteStandIn, problem
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, work
 from tests.store.tampering import past_triggers
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -387,13 +388,15 @@ def test_workers_that_die_after_any_step_leave_it_to_the_next_one(
         return moved
 
     monkeypatch.setattr(outbox, "move", moves_and_dies)
-    until = time.monotonic() + 20
-    while deliveries(service, channel.ledger)[0].state is not State.POSTED and time.monotonic() < until:
+
+    def next_worker_ends_it() -> bool:
         alive[0] = steps_between
         with suppress(Died):
             deliver_due(service.database, channel)
         with psycopg.connect(owner_url) as connection:  # its claim ends
             connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim IS NOT NULL")
-        time.sleep(0.02)
+        return deliveries(service, channel.ledger)[0].state is State.POSTED
+
+    until(next_worker_ends_it, "the delivery is posted")
     assert states(service, delivery)[-1] == "posted"
     assert len(netsuite.journals) == 1

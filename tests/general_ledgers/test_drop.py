@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tests.general_ledgers.drops import Drop, Importer
 from tests.general_ledgers.sftp import SftpStandIn
 from tests.general_ledgers.working import states, steps, work
 from tests.store.tampering import past_triggers
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -106,10 +106,12 @@ def test_an_importer_that_is_silent_is_looked_after_once_a_day(service: Subledge
     channel, _ = drop.on_its_way(export, confirms="moved", posts_within_s=0.05)
     deliver_due(service.database, channel)
     drop.importer.take()
-    until = time.monotonic() + 10
-    while "not posted for too long" not in str(deliveries(service, export.ledger)[0].reason):
-        assert time.monotonic() < until
+
+    def it_is_too_long() -> bool:
         deliver_due(service.database, channel)
+        return "not posted for too long" in str(deliveries(service, export.ledger)[0].reason)
+
+    until(it_is_too_long, "a look after the time to post")
     [after] = deliveries(service, export.ledger)
     assert after.state is State.ACCEPTED
     assert after.due_at is not None
@@ -226,12 +228,11 @@ def test_a_folder_that_is_not_there_is_waited_for(service: Subledger, drop: Drop
 
 
 def work_until_waiting(service: Subledger, drop: Drop, channel: Any) -> None:
-    for _ in range(1_000):
-        if drop.importer.waiting:
-            return
+    def is_put() -> bool:
         deliver_due(service.database, channel)
-        time.sleep(0.02)
-    raise AssertionError("nothing was put")
+        return bool(drop.importer.waiting)
+
+    until(is_put, "a file is put")
 
 
 @pytest.mark.parametrize(

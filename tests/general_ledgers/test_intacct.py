@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels, outbox
+from projections.journals.delivery import by_hand
 from projections.journals.delivery.calls import NotAuthorised
-from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.connectors.intacct import _endpoint
-from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
-from subledger.errors import InvalidInput
-from tests.general_ledgers.conftest import QUICK
-from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, IntacctStandIn
-from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
+from tests.general_ledgers.conftest import OnItsWay
+from tests.general_ledgers.every import intacct_way
+from tests.general_ledgers.intacct import IntacctStandIn
+from tests.general_ledgers.stand_in import one_after_another, unseen_until_it_is_sent_again
 from tests.general_ledgers.working import states, steps, the_one, work
 
 pytestmark = pytest.mark.usefixtures("open_borders")
-
-Sold = Callable[..., str]
-Exported = Callable[..., Any]
-One = Callable[..., tuple[Channel, Delivery]]
 
 
 @pytest.fixture
@@ -37,56 +32,21 @@ def intacct() -> Iterator[IntacctStandIn]:
 
 
 @pytest.fixture
-def given(intacct: IntacctStandIn, tmp_path: Path) -> dict[str, Any]:
-    """A channel's settings that lead into the stand-in."""
-    for name, password in (("sender", SENDER_PASSWORD), ("user", USER_PASSWORD)):
-        (tmp_path / name).write_text(password + "\n")
-    return {
-        "connector": "intacct", "url": intacct.url + PATH, "sender_id": "sender", "company_id": "company",
-        "user_id": "user", "sender_password": f"file:{tmp_path}/sender", "user_password": f"file:{tmp_path}/user",
-        "throttled_s": 0.05, **QUICK,
-    }  # fmt: skip
-
-
-@pytest.fixture
-def one(service: Subledger, sold: Sold, exported: Exported, given: dict[str, Any]) -> One:
+def one(intacct: IntacctStandIn, on_its_way: OnItsWay, tmp_path: Path) -> OnItsWay:
     """One document on its way, with more settings of the channel and of the target."""
-
-    def make(more: dict[str, Any] | None = None, **target: Any) -> tuple[Channel, Delivery]:
-        ledger = sold()
-        channel = channels.set_channel(service.database, ledger, "intacct", {**given, **(more or {})}, by="test")
-        export = exported(ledger, form="intacct-xml", target="intacct", **{"state": "Posted", **target})
-        [delivery] = outbox.add(service.database, channel, export, by="test")
-        return channel, delivery
-
-    return make
+    return partial(on_its_way, intacct_way(intacct, tmp_path))
 
 
-def test_a_journal_is_sent_and_found_in_the_books(service: Subledger, one: One, intacct: IntacctStandIn) -> None:
-    channel, delivery = one()
+def test_all_calls_of_a_delivery_use_one_session(service: Subledger, one: OnItsWay, intacct: IntacctStandIn) -> None:
+    channel, _ = one()
     work(service, channel)
-    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
-    [there] = intacct.journals
-    assert there["reference"] == delivery.reference
     after = the_one(service, channel)
     assert (after.erp_id, after.due_at) == ("100", None)
     assert intacct.sessions == 1
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
-    service: Subledger, one: One, intacct: IntacctStandIn, fault: Fault
-) -> None:
-    channel, _ = one()
-    intacct.fault = one_after_another([fault])
-    work(service, channel)
-    assert the_one(service, channel).state is State.POSTED
-    assert len(intacct.journals) == 1
-    assert intacct.met[fault] == 1
-
-
 def test_too_many_requests_is_said_inside_an_answer_and_is_no_attempt(
-    service: Subledger, one: One, intacct: IntacctStandIn
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
 ) -> None:
     channel, delivery = one({"attempts": 2})
     intacct.fault = one_after_another(["throttles"] * 3)
@@ -96,23 +56,8 @@ def test_too_many_requests_is_said_inside_an_answer_and_is_no_attempt(
     assert any("takes no more calls" in str(step.reason) for step in steps(service, delivery))
 
 
-def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_later(
-    service: Subledger, one: One, intacct: IntacctStandIn
-) -> None:
-    channel, delivery = one()
-    intacct.closed.add("2026-01")
-    work(service, channel)
-    rejected = the_one(service, channel)
-    assert rejected.state is State.REJECTED
-    assert "Periods are closed" in str(rejected.reason)
-    intacct.closed.clear()
-    by_hand.retry(service.database, channel.ledger, delivery.delivery_id, by="cfo", reason="January is open again")
-    work(service, channel)
-    assert states(service, delivery)[-3:] == ["submitted", "accepted", "posted"]
-
-
 def test_a_refusal_for_having_been_run_before_is_not_a_rejection(
-    service: Subledger, one: One, intacct: IntacctStandIn
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
 ) -> None:
     channel, delivery = one()
     intacct.fault = unseen_until_it_is_sent_again(intacct)
@@ -124,7 +69,7 @@ def test_a_refusal_for_having_been_run_before_is_not_a_rejection(
 
 
 def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
-    service: Subledger, one: One, intacct: IntacctStandIn
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
 ) -> None:
     channel, delivery = one()
     intacct.meddle = lambda _: intacct.journals.clear()
@@ -139,7 +84,7 @@ def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
 
 @pytest.mark.parametrize("waits", ["Draft", "Submitted", "Partially Approved", "Approved", "S"])
 def test_an_answer_of_success_is_not_the_books_until_it_is_posted_there(
-    service: Subledger, one: One, intacct: IntacctStandIn, waits: str
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn, waits: str
 ) -> None:
     channel, _ = one()
     intacct.meddle = lambda journal: journal.update(state=waits)
@@ -152,7 +97,7 @@ def test_an_answer_of_success_is_not_the_books_until_it_is_posted_there(
 
 @pytest.mark.parametrize("state", ["Draft", "Posted"])
 def test_a_draft_and_a_journal_that_needs_approval_are_accepted_until_somebody_posts_them(
-    service: Subledger, one: One, intacct: IntacctStandIn, state: str
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn, state: str
 ) -> None:
     intacct.approvals = True
     channel, _ = one(state=state)
@@ -165,7 +110,7 @@ def test_a_draft_and_a_journal_that_needs_approval_are_accepted_until_somebody_p
 
 @pytest.mark.parametrize(("state", "reason"), [("Declined", "declined"), ("Reversed", "reversed")])
 def test_what_was_thrown_away_there_is_a_rejection(
-    service: Subledger, one: One, intacct: IntacctStandIn, state: str, reason: str
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn, state: str, reason: str
 ) -> None:
     channel, _ = one()
     intacct.meddle = lambda journal: journal.update(state=state)
@@ -175,7 +120,9 @@ def test_what_was_thrown_away_there_is_a_rejection(
     assert reason in str(after.reason)
 
 
-def test_a_state_that_we_do_not_know_is_not_the_books(service: Subledger, one: One, intacct: IntacctStandIn) -> None:
+def test_a_state_that_we_do_not_know_is_not_the_books(
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
+) -> None:
     channel, _ = one()
     intacct.meddle = lambda journal: journal.update(state="Parked")
     deliver_due(service.database, channel)
@@ -189,7 +136,7 @@ def test_a_state_that_we_do_not_know_is_not_the_books(service: Subledger, one: O
 
 @pytest.mark.parametrize("left", [1, 0])
 def test_other_amounts_or_no_lines_under_our_reference_are_a_rejection(
-    service: Subledger, one: One, intacct: IntacctStandIn, left: int
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn, left: int
 ) -> None:
     channel, _ = one()
     intacct.meddle = lambda journal: journal["entries"].__delitem__(slice(left, None))
@@ -200,7 +147,7 @@ def test_other_amounts_or_no_lines_under_our_reference_are_a_rejection(
 
 
 def test_a_journal_that_is_there_twice_is_a_rejection_that_names_both(
-    service: Subledger, one: One, intacct: IntacctStandIn
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
 ) -> None:
     channel, _ = one()
     intacct.meddle = lambda journal: intacct.journals.append({**journal, "number": "200"})
@@ -209,7 +156,7 @@ def test_a_journal_that_is_there_twice_is_a_rejection_that_names_both(
 
 
 def test_a_reversal_under_our_reference_is_not_the_journal(
-    service: Subledger, one: One, intacct: IntacctStandIn
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
 ) -> None:
     channel, _ = one()
     intacct.meddle = lambda journal: intacct.journals.append({**journal, "number": "200", "reversed_from": "100"})
@@ -218,7 +165,9 @@ def test_a_reversal_under_our_reference_is_not_the_journal(
     assert (after.state, after.erp_id) == (State.POSTED, "100")
 
 
-def test_lines_that_come_page_by_page_are_all_summed(service: Subledger, one: One, intacct: IntacctStandIn) -> None:
+def test_lines_that_come_page_by_page_are_all_summed(
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
+) -> None:
     channel, _ = one()
     intacct.page = 1
     work(service, channel)
@@ -227,7 +176,7 @@ def test_lines_that_come_page_by_page_are_all_summed(service: Subledger, one: On
 
 
 def test_lines_between_entities_are_not_held_against_a_journal_with_a_base_location(
-    service: Subledger, one: One, intacct: IntacctStandIn
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn
 ) -> None:
     channel, _ = one(base_location="100")
     intacct.between_entities = ((1, "7.00"), (-1, "7.00"))
@@ -237,17 +186,17 @@ def test_lines_between_entities_are_not_held_against_a_journal_with_a_base_locat
 
 @pytest.mark.parametrize("whose", ["sender", "user"])
 def test_a_password_that_is_not_taken_ends_as_a_dead_letter_that_says_so(
-    service: Subledger, one: One, intacct: IntacctStandIn, tmp_path: Path, whose: str
+    service: Subledger, one: OnItsWay, intacct: IntacctStandIn, tmp_path: Path, whose: str
 ) -> None:
     channel, _ = one({"attempts": 2})
-    (tmp_path / whose).write_text("wrong")
+    (tmp_path / f"intacct-{whose}").write_text("wrong")
     work(service, channel)
     after = the_one(service, channel)
     assert (after.state, after.submitted_at) == (State.FAILED, None)
     assert f"does not take the {whose}" in str(after.reason)
 
 
-def test_passwords_and_sessions_are_not_kept(service: Subledger, one: One) -> None:
+def test_passwords_and_sessions_are_not_kept(service: Subledger, one: OnItsWay) -> None:
     channel, delivery = one()
     work(service, channel)
     exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
@@ -258,23 +207,14 @@ def test_passwords_and_sessions_are_not_kept(service: Subledger, one: One) -> No
     assert "(removed)" in kept
 
 
-@pytest.mark.parametrize(
-    ("changed", "field"),
-    [
-        ({"url": "http://api.intacct.com"}, "url"),
-        ({"sender_password": "secret"}, "sender_password"),
-        ({"user_password": ""}, "user_password"),
-        ({"company_id": ""}, "company_id"),
-        ({"throttled_s": -1.0}, "throttled_s"),
-        ({"format": "intacct-csv"}, "format"),
-    ],
-)
-def test_settings_that_could_not_work_are_refused_naming_the_field(
-    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], changed: dict[str, Any], field: str
-) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        channels.set_channel(service.database, new_ledger(), "intacct", {**given, **changed}, by="test")
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"url": "http://api.intacct.com"}, "url"),
+    ({"sender_password": "secret"}, "sender_password"),
+    ({"user_password": ""}, "user_password"),
+    ({"company_id": ""}, "company_id"),
+    ({"throttled_s": -1.0}, "throttled_s"),
+    ({"format": "intacct-csv"}, "format"),
+]
 
 
 def test_a_session_is_used_at_intacct_alone() -> None:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels, outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery
+from projections.journals.delivery import by_hand, channels
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
-from subledger.errors import InvalidInput
-from tests.general_ledgers.conftest import QUICK
+from tests.general_ledgers.conftest import QUICK, OnItsWay
+from tests.general_ledgers.every import oracle_way
 from tests.general_ledgers.oracle import OracleStandIn
-from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
+from tests.general_ledgers.stand_in import Fault, one_after_another
 from tests.general_ledgers.working import states, steps, the_one, work
 
 pytestmark = pytest.mark.usefixtures("open_borders")
-
-Sold = Callable[..., str]
-Exported = Callable[..., Any]
-Sent = Callable[..., tuple[Channel, Delivery]]
 
 
 @pytest.fixture
@@ -34,40 +30,23 @@ def oracle() -> Iterator[OracleStandIn]:
 
 
 @pytest.fixture
-def sent(
-    service: Subledger, sold: Sold, exported: Exported, oracle: OracleStandIn, monkeypatch: pytest.MonkeyPatch
-) -> Sent:  # fmt: skip
+def sent(oracle: OracleStandIn, on_its_way: OnItsWay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnItsWay:
     """A file on its way into the stand-in, of so many blocks."""
-    monkeypatch.setenv("SUBLEDGER_CREDENTIAL_ORACLE_PASSWORD", oracle.password)
     monkeypatch.setenv("SUBLEDGER_CREDENTIAL_ORACLE_TOKEN", oracle.token)
-
-    def send(blocks: int = 1, with_token: bool = False, **settings: Any) -> tuple[Channel, Delivery]:
-        ledger = sold(blocks)
-        login = (
-            {"token": "env:ORACLE_TOKEN"} if with_token else {"user": oracle.user, "password": "env:ORACLE_PASSWORD"}
-        )
-        given = {"connector": "oracle", "url": oracle.url, **login, **QUICK}
-        channel = channels.set_channel(service.database, ledger, "oracle", given, by="test")
-        export = exported(ledger, form="oracle-fbdi", target="oracle", **settings)
-        [delivery] = outbox.add(service.database, channel, export, by="test")
-        return channel, delivery
-
-    return send
+    return partial(on_its_way, oracle_way(oracle, tmp_path))
 
 
 @pytest.mark.parametrize("with_token", [False, True])
 def test_a_file_is_loaded_imported_and_found_by_its_journals(
-    service: Subledger, sent: Sent, oracle: OracleStandIn, with_token: bool
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn, with_token: bool
 ) -> None:
-    channel, delivery = sent(with_token=with_token)
+    channel, delivery = sent({"user": "", "password": "", "token": "env:ORACLE_TOKEN"} if with_token else {})
     work(service, channel)
     assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
     assert the_one(service, channel).erp_id == "1"
-    [journal] = oracle.journals
-    assert journal["debit"] == journal["credit"] > 0
 
 
-def test_all_documents_of_a_file_are_one_delivery(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+def test_all_documents_of_a_file_are_one_delivery(service: Subledger, sent: OnItsWay, oracle: OracleStandIn) -> None:
     channel, _ = sent(blocks=4, level="block", lines=8)
     work(service, channel)
     assert the_one(service, channel).state is State.POSTED
@@ -75,21 +54,8 @@ def test_all_documents_of_a_file_are_one_delivery(service: Subledger, sent: Sent
     assert len(oracle.loads) == 1
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
-    service: Subledger, sent: Sent, oracle: OracleStandIn, fault: Fault
-) -> None:
-    channel, _ = sent()
-    oracle.fault = one_after_another([fault])
-    work(service, channel)
-    assert the_one(service, channel).state is State.POSTED
-    assert len(oracle.journals) == 1
-    assert len(oracle.loads) == 1
-    assert oracle.met[fault] == 1
-
-
 def test_what_a_request_is_still_doing_is_waited_for_however_long_it_takes(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, _ = sent()
     oracle.takes_s = 2 * channel.settings.settle_s
@@ -99,7 +65,7 @@ def test_what_a_request_is_still_doing_is_waited_for_however_long_it_takes(
 
 
 def test_a_request_that_succeeded_without_a_journal_is_a_rejection(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, delivery = sent()
     oracle.imports = False
@@ -108,7 +74,7 @@ def test_a_request_that_succeeded_without_a_journal_is_a_rejection(
     assert "there is no journal" in str(the_one(service, channel).reason)
 
 
-def test_a_journal_is_accepted_until_it_is_posted(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+def test_a_journal_is_accepted_until_it_is_posted(service: Subledger, sent: OnItsWay, oracle: OracleStandIn) -> None:
     channel, _ = sent()
     oracle.autoposts = False
     deliver_due(service.database, channel)
@@ -124,7 +90,7 @@ def test_a_journal_is_accepted_until_it_is_posted(service: Subledger, sent: Sent
 
 @pytest.mark.parametrize("fault", [None, "drops_after"])
 def test_a_closed_period_is_a_rejection_with_oracles_reason_and_goes_through_later(
-    service: Subledger, sent: Sent, oracle: OracleStandIn, fault: Fault | None
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn, fault: Fault | None
 ) -> None:
     channel, delivery = sent()
     oracle.closed.add("2026-01")
@@ -144,7 +110,7 @@ def test_a_closed_period_is_a_rejection_with_oracles_reason_and_goes_through_lat
 
 
 def test_what_was_left_in_the_interface_and_came_in_too_is_noticed(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, delivery = sent()
     oracle.closed.add("2026-01")
@@ -157,7 +123,9 @@ def test_what_was_left_in_the_interface_and_came_in_too_is_noticed(
     assert "it should be" in str(after.reason)
 
 
-def test_other_amounts_under_our_names_are_a_rejection(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+def test_other_amounts_under_our_names_are_a_rejection(
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
+) -> None:
     channel, _ = sent()
     oracle.fault = one_after_another(["drops_after"])
     oracle.autoposts = False
@@ -172,7 +140,7 @@ def test_other_amounts_under_our_names_are_a_rejection(service: Subledger, sent:
 
 
 def test_a_file_of_which_a_part_is_there_is_a_rejection_that_names_what_is_missing(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, _ = sent(blocks=4, level="block", lines=8)
     oracle.autoposts = False
@@ -187,7 +155,7 @@ def test_a_file_of_which_a_part_is_there_is_a_rejection_that_names_what_is_missi
 
 
 def test_a_journal_that_went_into_another_period_is_a_rejection_that_names_it(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, _ = sent()
     oracle.moves_to = "Feb-26"
@@ -198,7 +166,7 @@ def test_a_journal_that_went_into_another_period_is_a_rejection_that_names_it(
 
 
 def test_a_file_that_oracle_starts_no_request_for_is_a_rejection(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, _ = sent()
     oracle.refuses = "The document account is not valid."
@@ -208,7 +176,7 @@ def test_a_file_that_oracle_starts_no_request_for_is_a_rejection(
     assert "The document account is not valid." in str(after.reason)
 
 
-def test_an_answer_without_a_request_is_no_answer(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+def test_an_answer_without_a_request_is_no_answer(service: Subledger, sent: OnItsWay, oracle: OracleStandIn) -> None:
     channel, delivery = sent()
     oracle.tells = False
     work(service, channel)
@@ -217,7 +185,7 @@ def test_an_answer_without_a_request_is_no_answer(service: Subledger, sent: Sent
 
 
 def test_a_file_that_is_not_loaded_is_a_rejection_with_the_loaders_reason(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, _ = sent()
     oracle.loads_nothing = "Record 1: Rejected - Error on table GL_INTERFACE.\nORA-01722: invalid number"
@@ -229,7 +197,7 @@ def test_a_file_that_is_not_loaded_is_a_rejection_with_the_loaders_reason(
 
 
 def test_a_query_that_oracle_does_not_take_is_not_an_answer_of_nothing(
-    service: Subledger, sent: Sent, oracle: OracleStandIn
+    service: Subledger, sent: OnItsWay, oracle: OracleStandIn
 ) -> None:
     channel, _ = sent()
     given = {
@@ -242,7 +210,7 @@ def test_a_query_that_oracle_does_not_take_is_not_an_answer_of_nothing(
     assert oracle.loads == []
 
 
-def test_calls_are_kept_without_the_password(service: Subledger, sent: Sent, oracle: OracleStandIn) -> None:
+def test_calls_are_kept_without_the_password(service: Subledger, sent: OnItsWay, oracle: OracleStandIn) -> None:
     channel, delivery = sent()
     work(service, channel)
     exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
@@ -252,31 +220,19 @@ def test_calls_are_kept_without_the_password(service: Subledger, sent: Sent, ora
     assert oracle.password not in repr(exchanges)
 
 
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ({"url": "http://erp.example"}, "url"),
-        ({"password": ""}, "password"),
-        ({"token": "env:T"}, "password"),
-        ({"password": "secret"}, "password"),
-        ({"parameters": "{source},{group_id},{colour}"}, "parameters"),
-        ({"parameters": "1,2,3"}, "parameters"),
-        ({"parameters": "{source:>999999999999}{group_id}"}, "parameters"),
-        ({"parameters": "{source!r}{group_id}"}, "parameters"),
-        ({"parameters": "{source.__class__}{source}{group_id}"}, "parameters"),
-        ({"batch_query": "{source:{batch}}{source}"}, "batch_query"),
-        ({"framework_version": "4\r\nX-More: 1"}, "framework_version"),
-        ({"framework_version": "4\n"}, "framework_version"),
-        ({"batch_query": "Status = 'U'"}, "batch_query"),
-        ({"format": "csv"}, "format"),
-    ],
-)
-def test_settings_that_could_not_work_are_refused_naming_them(
-    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], field: str
-) -> None:
-    settings = {
-        "connector": "oracle", "url": "https://fa.example.com", "user": "u", "password": "env:P", **given,
-    }  # fmt: skip
-    with pytest.raises(InvalidInput) as refused:
-        channels.set_channel(service.database, new_ledger(), "oracle", settings, by="test")
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"url": "http://erp.example"}, "url"),
+    ({"password": ""}, "password"),
+    ({"token": "env:T"}, "password"),
+    ({"password": "secret"}, "password"),
+    ({"parameters": "{source},{group_id},{colour}"}, "parameters"),
+    ({"parameters": "1,2,3"}, "parameters"),
+    ({"parameters": "{source:>999999999999}{group_id}"}, "parameters"),
+    ({"parameters": "{source!r}{group_id}"}, "parameters"),
+    ({"parameters": "{source.__class__}{source}{group_id}"}, "parameters"),
+    ({"batch_query": "{source:{batch}}{source}"}, "batch_query"),
+    ({"framework_version": "4\r\nX-More: 1"}, "framework_version"),
+    ({"framework_version": "4\n"}, "framework_version"),
+    ({"batch_query": "Status = 'U'"}, "batch_query"),
+    ({"format": "csv"}, "format"),
+]

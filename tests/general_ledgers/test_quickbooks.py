@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels, outbox
-from projections.journals.delivery.channels import Channel
+from projections.journals.delivery import by_hand
 from projections.journals.delivery.connectors import quickbooks as connector
-from projections.journals.delivery.outbox import Delivery
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
-from subledger.errors import InvalidInput
-from tests.general_ledgers.conftest import QUICK
-from tests.general_ledgers.quickbooks import SECRET, TOKEN, QuickBooksStandIn, fault
-from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another, unseen_until_it_is_sent_again
+from tests.general_ledgers.conftest import OnItsWay
+from tests.general_ledgers.every import quickbooks_way
+from tests.general_ledgers.quickbooks import QuickBooksStandIn, fault
+from tests.general_ledgers.stand_in import Fault, one_after_another, unseen_until_it_is_sent_again
 from tests.general_ledgers.working import states, steps, the_one, work
 
 pytestmark = pytest.mark.usefixtures("open_borders")
-
-Sold = Callable[..., str]
-Exported = Callable[..., Any]
-One = Callable[..., tuple[Channel, Delivery]]
 
 
 @pytest.fixture
@@ -36,56 +31,15 @@ def quickbooks() -> Iterator[QuickBooksStandIn]:
 
 
 @pytest.fixture
-def given(quickbooks: QuickBooksStandIn, tmp_path: Path) -> dict[str, Any]:
-    """A channel's settings that lead into the stand-in."""
-    (tmp_path / "secret").write_text(SECRET)
-    (tmp_path / "refresh").write_text(quickbooks.refresh_token)
-    return {
-        "connector": "quickbooks", "url": quickbooks.url, "token_url": quickbooks.url + TOKEN,
-        "realm_id": "4620816365", "client_id": "app", "client_secret": f"file:{tmp_path}/secret",
-        "refresh_token": f"file:{tmp_path}/refresh", **QUICK,
-    }  # fmt: skip
-
-
-@pytest.fixture
-def one(service: Subledger, sold: Sold, exported: Exported, given: dict[str, Any]) -> One:
+def one(quickbooks: QuickBooksStandIn, on_its_way: OnItsWay, tmp_path: Path) -> OnItsWay:
     """One document on its way, with more settings of the channel."""
-
-    def make(**more: Any) -> tuple[Channel, Delivery]:
-        ledger = sold()
-        channel = channels.set_channel(service.database, ledger, "quickbooks", {**given, **more}, by="test")
-        export = exported(ledger, form="quickbooks-json", target="quickbooks")
-        [delivery] = outbox.add(service.database, channel, export, by="test")
-        return channel, delivery
-
-    return make
-
-
-def test_a_journal_is_sent_and_found_in_the_books(service: Subledger, one: One, quickbooks: QuickBooksStandIn) -> None:
-    channel, delivery = one()
-    work(service, channel)
-    assert states(service, delivery) == ["built", "rendered", "submitted", "accepted", "posted"]
-    [there] = quickbooks.journals
-    assert there["reference"] == delivery.reference
-    assert the_one(service, channel).erp_id == "1"
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, fault: Fault
-) -> None:
-    channel, _ = one()
-    quickbooks.fault = one_after_another([fault])
-    work(service, channel)
-    assert the_one(service, channel).state is State.POSTED
-    assert len(quickbooks.journals) == 1
-    assert quickbooks.met[fault] == 1
+    return partial(on_its_way, quickbooks_way(quickbooks, tmp_path))
 
 
 @pytest.mark.parametrize("numbers", ["dropped", "own"])
 @pytest.mark.parametrize("fault", [None, "drops_after", "late"])
 def test_an_entry_without_our_number_is_found_by_our_note_on_it(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, numbers: Any, fault: Fault | None
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn, numbers: Any, fault: Fault | None
 ) -> None:
     channel, _ = one()
     quickbooks.numbers = numbers
@@ -96,7 +50,7 @@ def test_an_entry_without_our_number_is_found_by_our_note_on_it(
 
 
 def test_entries_of_other_journals_on_the_same_day_are_not_ours(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, monkeypatch: pytest.MonkeyPatch
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, delivery = one()
     quickbooks.numbers = "dropped"
@@ -110,7 +64,7 @@ def test_entries_of_other_journals_on_the_same_day_are_not_ours(
 
 
 def test_a_request_that_is_sent_again_without_need_is_answered_as_before(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
 ) -> None:
     channel, delivery = one()
     quickbooks.fault = unseen_until_it_is_sent_again(quickbooks)
@@ -122,7 +76,7 @@ def test_a_request_that_is_sent_again_without_need_is_answered_as_before(
 
 
 def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_later(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
 ) -> None:
     channel, delivery = one()
     quickbooks.closed.add("2026-01")
@@ -140,7 +94,7 @@ def test_a_closed_period_is_a_rejection_and_goes_through_when_it_is_tried_again_
 
 
 def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
 ) -> None:
     channel, delivery = one()
     quickbooks.meddle = lambda _: quickbooks.journals.clear()
@@ -154,7 +108,7 @@ def test_what_somebody_has_deleted_there_is_rejected_and_can_be_sent_again(
 
 
 def test_a_number_that_is_taken_by_our_own_entry_is_not_a_rejection(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
 ) -> None:
     channel, delivery = one()
     quickbooks.warns = True
@@ -174,9 +128,9 @@ def test_a_number_that_is_taken_by_our_own_entry_is_not_a_rejection(
     ],
 )
 def test_an_answer_of_200_with_a_fault_is_not_the_books(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, answer: Any, state: State
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn, answer: Any, state: State
 ) -> None:
-    channel, _ = one(first_wait_s=60.0, longest_wait_s=60.0)
+    channel, _ = one({"first_wait_s": 60.0, "longest_wait_s": 60.0})
     quickbooks.says = answer
     quickbooks.meddle = lambda _: quickbooks.journals.clear()
     deliver_due(service.database, channel)
@@ -199,7 +153,7 @@ def change_amount(journal: dict[str, Any]) -> None:
     ],
 )
 def test_other_content_under_our_number_is_a_rejection_that_names_it(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, meddle: Callable[[Any], None], reason: str
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn, meddle: Callable[[Any], None], reason: str
 ) -> None:
     channel, _ = one()
     quickbooks.meddle = meddle
@@ -210,7 +164,7 @@ def test_other_content_under_our_number_is_a_rejection_that_names_it(
 
 
 def test_an_entry_that_is_there_twice_is_a_rejection_that_names_both(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
 ) -> None:
     channel, _ = one()
     quickbooks.meddle = lambda journal: quickbooks.journals.append(
@@ -221,21 +175,21 @@ def test_an_entry_that_is_there_twice_is_a_rejection_that_names_both(
 
 
 def test_the_refresh_token_is_replaced_before_its_access_token_is_used(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, tmp_path: Path
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn, tmp_path: Path
 ) -> None:
     channel, _ = one()
     work(service, channel)
     assert quickbooks.tokens == 1
-    assert (tmp_path / "refresh").read_text() == "refresh-1"
+    assert (tmp_path / "quickbooks-refresh").read_text() == "refresh-1"
     deliver_due(service.database, one()[0])
-    assert (tmp_path / "refresh").read_text() == quickbooks.refresh_token == "refresh-2"
+    assert (tmp_path / "quickbooks-refresh").read_text() == quickbooks.refresh_token == "refresh-2"
 
 
 def test_a_refresh_token_that_is_not_taken_ends_as_a_dead_letter_that_says_so(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn, tmp_path: Path
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn, tmp_path: Path
 ) -> None:
-    channel, _ = one(attempts=2)
-    (tmp_path / "refresh").write_text("refresh-of-long-ago")
+    channel, _ = one({"attempts": 2})
+    (tmp_path / "quickbooks-refresh").write_text("refresh-of-long-ago")
     work(service, channel)
     after = the_one(service, channel)
     assert (after.state, after.submitted_at) == (State.FAILED, None)
@@ -243,7 +197,7 @@ def test_a_refresh_token_that_is_not_taken_ends_as_a_dead_letter_that_says_so(
 
 
 def test_an_access_token_that_has_expired_is_replaced(
-    service: Subledger, one: One, quickbooks: QuickBooksStandIn
+    service: Subledger, one: OnItsWay, quickbooks: QuickBooksStandIn
 ) -> None:
     channel, _ = one()
     quickbooks.fault = one_after_another(["drops_before"])
@@ -259,7 +213,7 @@ def test_an_access_token_that_has_expired_is_replaced(
     assert quickbooks.tokens >= 2
 
 
-def test_secrets_and_tokens_are_not_kept(service: Subledger, one: One) -> None:
+def test_secrets_and_tokens_are_not_kept(service: Subledger, one: OnItsWay) -> None:
     channel, delivery = one()
     work(service, channel)
     exchanges = [exchange for step in steps(service, delivery) for exchange in step.exchanges]
@@ -272,21 +226,12 @@ def test_secrets_and_tokens_are_not_kept(service: Subledger, one: One) -> None:
     assert "(removed)" in kept
 
 
-@pytest.mark.parametrize(
-    ("changed", "field"),
-    [
-        ({"url": "http://quickbooks.api.intuit.com"}, "url"),
-        ({"token_url": "ftp://x"}, "token_url"),
-        ({"realm_id": "acme"}, "realm_id"),
-        ({"client_id": ""}, "client_id"),
-        ({"client_secret": "secret"}, "client_secret"),
-        ({"refresh_token": "env:QUICKBOOKS_REFRESH"}, "refresh_token"),
-        ({"format": "quickbooks-csv"}, "format"),
-    ],
-)
-def test_settings_that_could_not_work_are_refused_naming_the_field(
-    service: Subledger, new_ledger: Callable[..., str], given: dict[str, Any], changed: dict[str, Any], field: str
-) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        channels.set_channel(service.database, new_ledger(), "quickbooks", {**given, **changed}, by="test")
-    assert refused.value.field == field
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"url": "http://quickbooks.api.intuit.com"}, "url"),
+    ({"token_url": "ftp://x"}, "token_url"),
+    ({"realm_id": "acme"}, "realm_id"),
+    ({"client_id": ""}, "client_id"),
+    ({"client_secret": "secret"}, "client_secret"),
+    ({"refresh_token": "env:QUICKBOOKS_REFRESH"}, "refresh_token"),
+    ({"format": "quickbooks-csv"}, "format"),
+]

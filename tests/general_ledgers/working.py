@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
-
 from api.service import Subledger
 from projections.journals.delivery import outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery, Step
 from projections.journals.delivery.sending import deliver_due
 from tests.general_ledgers.conftest import deliveries
+from tests.waiting import until
 
 
-def work(service: Subledger, channel: Channel, seconds: float = 20.0) -> None:
+def work(service: Subledger, channel: Channel) -> None:
     """Until nothing is due any more, now or later."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+
+    def nothing_is_due() -> bool:
         deliver_due(service.database, channel)
         with service.database.read() as connection:
-            if outbox.next_due(connection, channel) is None:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"something is still due: {deliveries(service, channel.ledger)}")
+            return outbox.next_due(connection, channel) is None
+
+    until(nothing_is_due, "a delivery that is still due")
 
 
 def steps(service: Subledger, delivery: Delivery) -> list[Step]:

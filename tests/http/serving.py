@@ -6,11 +6,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.waiting import until
 
 
 class Server(NamedTuple):
@@ -36,11 +37,8 @@ def serving(url: str, *, log: Path | None = None, **environment: str) -> Iterato
             stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while not listens(port):
-            assert process.poll() is None, "the server did not start"
-            assert time.monotonic() < deadline, "the server does not listen"
-            time.sleep(0.05)
+        until(lambda: listens(port) or process.poll() is not None, "the server listens")
+        assert process.poll() is None, "the server did not start"
         yield Server(process, port)
     finally:
         if process.poll() is None:

@@ -19,7 +19,8 @@ from subledger.errors import InvalidValue
 from subledger.store.database import Database
 from subledger.store.queue import Limits
 from tests.conftest import NewLedger
-from tests.store.holding import fund, held, until, use
+from tests.store.holding import fund, held, use
+from tests.waiting import until
 
 Limited = Callable[..., tuple[Subledger, TestClient]]
 

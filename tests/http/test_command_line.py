@@ -15,6 +15,7 @@ import pytest
 
 from subledger.store import embedded
 from tests.building import cloud_event
+from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -32,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     ) -> subprocess.CompletedProcess[str]:
         own = environment if database is None else {**environment, "SUBLEDGER_DATABASE_URL": database}
         return subprocess.run(
-            [COMMAND, *arguments], input=stdin, capture_output=True, text=True, cwd=work, env=own, timeout=600
+            [COMMAND, *arguments], input=stdin, capture_output=True, text=True, cwd=work, env=own, timeout=HANGS_S
         )
 
     yield call

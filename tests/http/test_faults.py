@@ -19,6 +19,7 @@ from api.settings import connect
 from subledger.errors import FileUnavailable, SchemaOutOfDate
 from tests.building import cloud_event
 from tests.conftest import NewLedger
+from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]
@@ -40,7 +41,7 @@ def run(owner_url: str, tmp_path: Path) -> Callable[..., Result]:
             text=True,
             cwd=tmp_path,
             env=environment,
-            timeout=300,
+            timeout=HANGS_S,
             input=stdin,
         )
 
@@ -147,7 +148,7 @@ def test_a_full_disk_is_one_sentence(run: Callable[..., Result], owner_url: str,
     for arguments in (("balances", "--ledger", new_ledger()), ("--help",)):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
-                [COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300,
+                [COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANGS_S,
                 env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
             )  # fmt: skip
         assert "Traceback" not in done.stderr
@@ -167,7 +168,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(
         )  # fmt: skip
         assert process.stdout is not None
         process.stdout.close()
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate(timeout=HANGS_S)
         assert (process.returncode, stderr) == (0, "")
 
 

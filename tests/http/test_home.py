@@ -14,6 +14,7 @@ import pytest
 from api import faults, settings
 from subledger.errors import UnknownLedger
 from subledger.store import embedded
+from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 
@@ -73,7 +74,7 @@ def test_without_one_it_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPa
 def test_a_new_database_is_announced_once_and_an_error_names_the_one_that_was_asked(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ), timeout=600
+            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ), timeout=HANGS_S
         )
 
     home = tmp_path / "data" / "subledger"
@@ -100,5 +101,5 @@ def test_a_configured_database_is_named_without_its_password(
 
 
 def test_the_version_is_printed() -> None:
-    done = subprocess.run([COMMAND, "--version"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([COMMAND, "--version"], capture_output=True, text=True, timeout=HANGS_S)
     assert (done.returncode, done.stdout) == (0, f"subledger {version('subledger')}\n")

@@ -24,8 +24,8 @@ from subledger.store.database import Database
 from subledger.store.migrate import _config
 from tests.building import cloud_event
 from tests.scratch_database import scratch_database
-from tests.store.holding import until
 from tests.store.tampering import past_triggers
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database
 from tests.building import cloud_event
 from tests.conftest import NewLedger
+from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 NAMES = (
@@ -215,7 +216,7 @@ def run(scratch_url: str, apart: Subledger, tmp_path: Path) -> Run:
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
+            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=HANGS_S
         )
 
     return call

@@ -19,7 +19,7 @@ from api.protocol import BoundedProtocol
 from api.service import Subledger
 from subledger.store.database import Database
 from tests.http.raw import GUARD_S, Served, answer_of
-from tests.store.holding import until
+from tests.waiting import until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from subledger.store import embedded
+from tests.waiting import HANGS_S, until
 
 pytestmark = pytest.mark.campaign
 
@@ -45,8 +45,16 @@ def tour(work: Path) -> subprocess.CompletedProcess[str]:
     """The tour, run once: what comes after it goes on from its ledger."""
     script = _block("ledger create acme")
     return subprocess.run(
-        ["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300
+        ["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S
     )
+
+
+def is_ready(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=HANGS_S)
+    except OSError:
+        return False
+    return True
 
 
 def test_the_tour_prints_what_the_readme_shows(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
@@ -63,7 +71,7 @@ def test_the_reports_are_made_and_tie(work: Path, tour: subprocess.CompletedProc
     assert tour.returncode == 0
     done = subprocess.run(
         ["bash", "-e", "-c", _block("report rollforward")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "ties: " in done.stdout
@@ -77,7 +85,7 @@ def test_what_was_refused_is_listed_and_retried_as_the_readme_says(tmp_path: Pat
     created = "subledger ledger create acme --currency USD\n"
     done = subprocess.run(
         ["bash", "-e", "-c", created + _block("subledger rejected counts")],
-        capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path), timeout=300,
+        capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path), timeout=HANGS_S,
     )  # fmt: skip
     subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +99,7 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     assert tour.returncode == 0
     done = subprocess.run(
         ["bash", "-e", "-c", _block("subledger checklist")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "blocked" not in done.stdout
@@ -99,7 +107,7 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     assert "5 compared, 0 differ" in done.stdout
     delivered = subprocess.run(
         ["bash", "-e", "-c", _block("subledger deliver 2026-01")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
     )  # fmt: skip
     assert delivered.returncode == 0, delivered.stdout + delivered.stderr
     assert {path.name for path in (work / "drop").iterdir() if path.is_file()} == {
@@ -108,7 +116,7 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
     assert "1 delivery is reconciled" in delivered.stdout
     watched = subprocess.run(
         ["bash", "-e", "-c", _block("subledger monitor --ledger acme")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
     )  # fmt: skip
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert "dead_letters" in watched.stdout
@@ -117,7 +125,7 @@ def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
 def test_a_sandbox_closes_a_month_as_the_readme_says(work: Path) -> None:
     done = subprocess.run(
         ["bash", "-e", "-c", _block("subledger clock set")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=300,
+        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2027-02-01T00:00:00Z (a sandbox's clock); today is 2027-02-01, UTC." in done.stdout
@@ -129,7 +137,9 @@ def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
     commands = re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README)
     assert len(commands) == 2
     for command in commands:
-        subprocess.run(["bash", "-e", "-c", command], check=True, cwd=tmp_path, env=_environment(tmp_path), timeout=120)
+        subprocess.run(
+            ["bash", "-e", "-c", command], check=True, cwd=tmp_path, env=_environment(tmp_path), timeout=HANGS_S
+        )
     keys = _block("subledger keys list").replace("--ledger acme ", "--ledger acme-eu ")
     listed = subprocess.run(
         ["bash", "-e", "-c", keys], check=True, capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path)
@@ -150,17 +160,12 @@ def test_the_http_examples_are_answered(work: Path, tour: subprocess.CompletedPr
         ["subledger", "serve", "--port", str(port)], cwd=work, env=environment, stderr=subprocess.DEVNULL
     )
     try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.1)
+        until(lambda: is_ready(port), "the server is ready")
         script = _block("curl -s").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
         done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=environment)
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=HANGS_S)
     assert done.returncode == 0, done.stderr
     assert '"status":"recorded"' in done.stdout
     assert '"prepaid_liability"' in done.stdout

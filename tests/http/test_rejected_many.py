@@ -29,6 +29,7 @@ from subledger.store.rejections import ALL, OPEN, STATES, Chosen
 from subledger.store.timeouts import Timeouts
 from tests.building import purchase, usage
 from tests.conftest import NewLedger
+from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]
@@ -39,7 +40,7 @@ JSON = {"content-type": "application/json"}
 def run(owner_url: str, tmp_path: Path) -> Callable[..., Result]:
     def call(*arguments: str, stdin: str = "") -> Result:
         return subprocess.run(
-            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300, input=stdin,
+            [COMMAND, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=HANGS_S, input=stdin,
             env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
         )  # fmt: skip
 

@@ -25,12 +25,11 @@ from projections.integrity import verify
 from subledger.store.database import Database
 from tests.http.raw import answer_of, parsed
 from tests.http.serving import Server, listens, serving
-from tests.store.holding import fund, held, until, use
+from tests.store.holding import fund, held, use
 from tests.store.slow_link import opened_link
+from tests.waiting import HANGS_S, until
 
 CALLERS, EACH = 6, 25
-HANGS_S = 600.0
-"""Only what never ends takes so long."""
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ class Caller:
         self._ports = [server.port for server in servers]
 
     def post(self, event_ids: list[str]) -> None:
-        with httpx.Client(headers=self._headers, timeout=60) as client:
+        with httpx.Client(headers=self._headers, timeout=HANGS_S) as client:
             for event_id in event_ids:
                 while not self._answered(client, event_id):
                     pass

@@ -17,6 +17,7 @@ from api.files import written_whole
 from tests.building import cloud_event, usage
 from tests.conftest import NewLedger
 from tests.reading import mode_of
+from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 PRECIOUS = b"precious"
@@ -31,7 +32,7 @@ BUY = cloud_event(
 def _run(owner_url: str, folder: Path, *arguments: str, stdin: BinaryIO | None = None) -> tuple[int, str]:
     done = subprocess.run(
         [COMMAND, *arguments], stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, cwd=folder,
-        timeout=300, env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
+        timeout=HANGS_S, env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url, "COLUMNS": "200"},
     )  # fmt: skip
     return done.returncode, done.stdout.strip() + done.stderr
 

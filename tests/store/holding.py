@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -14,14 +13,7 @@ import psycopg
 from api.service import Subledger
 from subledger.store.batch import Outcome
 from tests.building import purchase, recorded, usage
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what must come; the time is only for when it does not."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.002)
+from tests.waiting import until
 
 
 class Hold:

@@ -21,6 +21,7 @@ import pytest
 from subledger.errors import EmbeddedServerFailed, UnsafeHome
 from subledger.store import embedded
 from subledger.store import embedded_programs as programs
+from tests.waiting import HANGS_S, until
 
 ROOT = Path(embedded.__file__).parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders that others cannot enter")
@@ -95,22 +96,19 @@ def postmaster_of(home: Path) -> psutil.Process:
     return psutil.Process(int((home / "postgres" / "data" / "postmaster.pid").read_text().split()[0]))
 
 
-def wait_until(
-    condition: Callable[[], bool], *, timeout_s: float, suppressing: type[Exception] = FileNotFoundError
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
+def wait_until(condition: Callable[[], bool], *, suppressing: type[Exception] = FileNotFoundError) -> None:
+    def look() -> bool:
         with suppress(suppressing):
-            if condition():
-                return
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+            return condition()
+        return False
+
+    until(look)
 
 
 def ensure_in_process(home: Path, **options: object) -> subprocess.CompletedProcess[str]:
     """``ensure_running`` in a process of its own, whose output is read to its end."""
     command = [options.pop("python", sys.executable), "-c", ENSURE, str(home)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, **options)
 
 
 # --- start, join, stop --------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ def test_the_server_is_safe_for_books_and_open_to_nobody_else(used_home: Path) -
 def test_many_processes_at_once_share_one_server(home: Path) -> None:
     command = [sys.executable, "-c", ENSURE, str(home)]
     starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    urls = {starter.communicate(timeout=60)[0].strip() for starter in starters}
+    urls = {starter.communicate(timeout=HANGS_S)[0].strip() for starter in starters}
     assert [starter.returncode for starter in starters] == [0] * 8
     assert urls == {embedded.running_url(home)}
     data = home / "postgres" / "data"
@@ -208,7 +206,7 @@ def test_a_killed_supervisor_takes_its_server_along_and_nothing_committed_is_los
     postmaster = postmaster_of(used_home)
     supervisor_of(used_home).kill()
     data = used_home / "postgres" / "data"
-    wait_until(lambda: embedded.server_processes(data) == [], timeout_s=10)
+    wait_until(lambda: embedded.server_processes(data) == [])
     assert not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE
     assert embedded.running_url(used_home) is None
     assert the_row(embedded.ensure_running(used_home)) == 42
@@ -218,7 +216,7 @@ def test_a_killed_supervisor_is_replaced_at_once(used_home: Path) -> None:
     embedded.ensure_running(used_home)
     supervisor_of(used_home).kill()
     # The lock goes a moment before the server is told. Until then the dying supervisor still counts as running.
-    wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"), timeout_s=5)
+    wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"))
     assert the_row(embedded.ensure_running(used_home)) == 42
 
 
@@ -233,7 +231,7 @@ def start_without_supervisor(home: Path) -> subprocess.Popen[bytes]:
         del arguments["preexec_fn"]
         command = [binaries.folder / "postgres", "-D", path, "-p", str(port), "-c", "unix_socket_directories="]
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL, **arguments)
-    wait_until(lambda: "ready" in (data / "postmaster.pid").read_text(), timeout_s=20, suppressing=OSError)
+    wait_until(lambda: "ready" in (data / "postmaster.pid").read_text(), suppressing=OSError)
     return server
 
 
@@ -244,21 +242,21 @@ def test_a_server_without_a_supervisor_is_ended_by_stop_and_replaced_by_a_start(
     server = start_without_supervisor(used_home)
     assert embedded.running_url(used_home) is None
     assert embedded.stop(used_home) is True
-    assert server.wait(timeout=5) == 0, "the shutdown was a clean one"
+    assert server.wait(timeout=HANGS_S) == 0, "the shutdown was a clean one"
     assert embedded.server_processes(data) == []
 
     server = start_without_supervisor(used_home)
     assert the_row(embedded.ensure_running(used_home)) == 42
-    assert server.wait(timeout=5) == 0
+    assert server.wait(timeout=HANGS_S) == 0
     assert postmaster_of(used_home).ppid() == supervisor_of(used_home).pid
 
 
 def test_a_stop_during_the_first_start_leaves_no_process(home: Path) -> None:
     command = [sys.executable, "-c", ENSURE, str(home)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as starter:
-        wait_until(lambda: any((home / "postgres").glob("initdb-*")), timeout_s=30)
+        wait_until(lambda: any((home / "postgres").glob("initdb-*")))
         assert embedded.stop(home) is True
-        assert "stopped while it was starting" in starter.communicate(timeout=30)[1]
+        assert "stopped while it was starting" in starter.communicate(timeout=HANGS_S)[1]
     assert embedded.running_url(home) is None
     assert embedded.server_processes(home / "postgres" / "data") == []
 
@@ -268,10 +266,10 @@ def test_a_killed_session_ends_neither_the_server_nor_the_watch_over_it(used_hom
     postmaster = postmaster_of(used_home)
     with psycopg.connect(url) as connection:
         psutil.Process(connection.info.backend_pid).kill()  # PostgreSQL then restarts all its sessions
-    wait_until(lambda: the_row(url) == 42, timeout_s=10, suppressing=psycopg.OperationalError)
+    wait_until(lambda: the_row(url) == 42, suppressing=psycopg.OperationalError)
     assert embedded.ensure_running(used_home) == url
     assert postmaster_of(used_home) == postmaster
-    wait_until(lambda: embedded.running_url(used_home) is None, timeout_s=10)
+    wait_until(lambda: embedded.running_url(used_home) is None)
 
 
 def test_a_killed_postmaster_is_replaced_and_nothing_committed_is_lost(used_home: Path) -> None:
@@ -288,8 +286,8 @@ def test_a_stale_postmaster_pid_of_a_living_stranger_does_not_matter(used_home: 
     embedded.ensure_running(used_home)
     postmaster = postmaster_of(used_home)
     postmaster.kill()
-    wait_until(lambda: embedded.running_url(used_home) is None, timeout_s=10)
-    wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"), timeout_s=10)
+    wait_until(lambda: embedded.running_url(used_home) is None)
+    wait_until(lambda: not embedded.is_held(used_home / "postgres" / "supervisor.lock"))
     account = programs.account_for(used_home / "postgres" / "data")
     user = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
     stranger = subprocess.Popen(["sleep", "300"], cwd="/", **user)
@@ -330,9 +328,9 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_made(home: Path) -> None:
     command = [sys.executable, "-c", ENSURE, str(home)]
     folder = home / "postgres"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as starter:
-        wait_until(lambda: any(folder.glob("initdb-*/data/base")), timeout_s=30)
+        wait_until(lambda: any(folder.glob("initdb-*/data/base")))
         supervisor_of(home).kill()
-        assert starter.wait(timeout=30) != 0
+        assert starter.wait(timeout=HANGS_S) != 0
     assert not (folder / "data").exists()
     assert query(embedded.ensure_running(home), "SELECT 1") == 1
     assert list(folder.glob("initdb-*")) == []
@@ -347,13 +345,13 @@ def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
     with psycopg.connect(url):
         time.sleep(1.6)
         assert embedded.running_url(used_home) == url, "a client is connected"
-    for _ in range(4):
-        time.sleep(0.4)
+    for _ in range(16):
+        time.sleep(0.1)
         query(url, "SELECT 1")  # shorter than the interval at which the supervisor looks
     assert embedded.running_url(used_home) == url, "sessions came and went"
-    wait_until(lambda: embedded.running_url(used_home) is None, timeout_s=5)
+    wait_until(lambda: embedded.running_url(used_home) is None)
     data = used_home / "postgres" / "data"
-    wait_until(lambda: embedded.server_processes(data) == [], timeout_s=5)
+    wait_until(lambda: embedded.server_processes(data) == [])
 
 
 def test_an_address_given_out_while_the_server_was_about_to_end_is_alive(used_home: Path) -> None:
@@ -437,7 +435,7 @@ def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
     command = [sys.executable, "-c", ENSURE]
     starters = [subprocess.Popen([*command, one], stdout=subprocess.PIPE, env=environment) for one in (home, other)]
     for starter in starters:  # both want to make the copy
-        assert the_row(starter.communicate(timeout=60)[0].decode().strip()) == 42
+        assert the_row(starter.communicate(timeout=HANGS_S)[0].decode().strip()) == 42
     for one in (home, other):
         program = Path(postmaster_of(one).exe())
         assert program.is_relative_to(private_folder.parent)

@@ -35,7 +35,8 @@ from subledger.store.ledgers import ledger_head
 from subledger.store.queue import Limits
 from tests.building import cloud_event
 from tests.conftest import NewLedger
-from tests.store.holding import Callers, fund, held, until, use
+from tests.store.holding import Callers, fund, held, use
+from tests.waiting import until
 
 Limited = Callable[..., Subledger]
 

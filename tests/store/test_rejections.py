@@ -35,6 +35,7 @@ from subledger.store.tables import APP_ROLE, metadata
 from tests.building import purchase, usage
 from tests.conftest import NewLedger
 from tests.store.tampering import differences, tamper
+from tests.waiting import HANGS_S
 
 EVERYTHING = Chosen()
 
@@ -416,7 +417,7 @@ def test_a_process_killed_before_it_answers_loses_no_rejection_that_is_sent_agai
     batch = [purchase(), usage("u1"), usage("u2", "99"), {"id": "no event"}]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, owner_url, ledger, moment], input=json.dumps(batch), text=True,
-        capture_output=True, timeout=300, check=False,
+        capture_output=True, timeout=HANGS_S, check=False,
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
     assert len(kept(service, ledger)) == (0 if moment == "before" else 2), "nobody was answered"

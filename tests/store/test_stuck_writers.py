@@ -260,11 +260,7 @@ IN_HAND = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query = %
 def ended(url: str) -> bool:
     """Once nobody works on the endless statement, which is asked to be cancelled by then."""
     with psycopg.connect(url, autocommit=True) as connection:
-        for _ in range(300):
-            if not connection.execute(IN_HAND, [ENDLESS]).fetchall():
-                return True
-            connection.execute("SELECT pg_sleep(0.1)")
-    return False
+        return until(lambda: not connection.execute(IN_HAND, [ENDLESS]).fetchall(), "the statement ends")
 
 
 def work_without_end(database: Database) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +26,7 @@ from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
 from tests.general_ledgers.stand_in import at_random, one_after_another
 from tests.general_ledgers.working import states
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -151,27 +151,26 @@ def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     netsuite.unique = False
     netsuite.fault = at_random(7, 0.2)
     netsuite.time_out_s = 0.6
-    channel = ready(102, timeout_s=0.5, settle_s=0.7)
+    channel = ready(102, timeout_s=0.5, settle_s=3.0)
     # A claim of a killed worker holds until its lease is over: here they are ended by hand, as time would.
     for _ in range(4):
         worker = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "worker"], env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        before, until = len(netsuite.journals), time.monotonic() + 30
-        while len(netsuite.journals) < before + 10 and time.monotonic() < until:
-            time.sleep(0.01)
+        wanted = len(netsuite.journals) + 10
+        until(lambda wanted=wanted: len(netsuite.journals) >= wanted, "a worker that sends ten more")
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         with psycopg.connect(owner_url) as connection:
             connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim IS NOT NULL")
             connection.execute("UPDATE jobs.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+
+    def nothing_is_due() -> bool:
         service.jobs.work(forever=False)
-        if all(delivery.due_at is None for delivery in deliveries(service, channel.ledger)):
-            break
-        time.sleep(0.1)
+        return all(delivery.due_at is None for delivery in deliveries(service, channel.ledger))
+
+    until(nothing_is_due, "every delivery is posted")
     found = deliveries(service, channel.ledger)
     assert {delivery.state for delivery in found} == {State.POSTED}, [states(service, each) for each in found][:3]
     references = [journal["reference"] for journal in netsuite.journals]
