@@ -21,6 +21,7 @@ from api.service import LedgerSettings, Subledger
 from subledger.store import embedded
 from subledger.store.database import Database
 from subledger.store.migrate import migrate
+from tests.building import purchase, recorded
 from tests.scratch_database import scratch_database
 from tests.store.watched import watch_statements
 
@@ -150,12 +151,18 @@ def own_service(scratch_url: str) -> Iterator[Subledger]:
 
 
 @pytest.fixture(scope="module")
-def modules_service(server_url: str) -> Iterator[Subledger]:
-    """A service on a database that a module has for itself."""
+def modules_url(server_url: str) -> Iterator[str]:
+    """The owner's URL of a migrated database that a module has for itself."""
     with scratch_database(server_url) as url:
-        database = Database(url)
-        yield Subledger(database)
-        database.close()
+        yield url
+
+
+@pytest.fixture(scope="module")
+def modules_service(modules_url: str) -> Iterator[Subledger]:
+    """A service on the database that a module has for itself."""
+    database = Database(modules_url)
+    yield Subledger(database)
+    database.close()
 
 
 NewLedger = Callable[..., str]
@@ -183,6 +190,14 @@ def ledgers_of(service: Subledger) -> NewLedger:
         return ledger
 
     return create
+
+
+@pytest.fixture
+def funded_ledger(service: Subledger, new_ledger: NewLedger) -> str:
+    """A ledger whose customer c has a million credits."""
+    ledger = new_ledger()
+    recorded(service, ledger, purchase("b-c", "1000000", "c", "2026-01-01", price="9999.99"))
+    return ledger
 
 
 _BORDERS: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -17,20 +17,14 @@ from projections.journals.exports import Export
 from projections.journals.formats import TARGETS
 from subledger.periods import Period
 from tests.building import cloud_event
+from tests.general_ledgers.drops import Drop, Importer
+from tests.general_ledgers.every import Way
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
+from tests.general_ledgers.pace import QUICK
 from tests.general_ledgers.sftp import HOST_KEY, PASSWORD, USER, SftpStandIn, line_of
-
-if TYPE_CHECKING:
-    from tests.general_ledgers.every import Way
 
 NewLedger = Callable[..., str]
 MONTH = Period.parse("2026-01")
-
-QUICK: dict[str, Any] = {
-    "calls_a_minute": 0, "timeout_s": 1.0, "first_wait_s": 0.01, "longest_wait_s": 0.05, "settle_s": 0.5,
-}  # fmt: skip
-UNHURRIED: dict[str, Any] = {**QUICK, "first_wait_s": 0.4, "longest_wait_s": 0.4}
-"""So long between attempts that ``deliver_due`` makes one and ends, also on a machine that is busy."""
 
 
 @pytest.fixture
@@ -133,3 +127,16 @@ def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], di
 def deliveries(service: Subledger, ledger: str) -> list[Delivery]:
     with service.database.read() as connection:
         return outbox.list_deliveries(connection, ledger)
+
+
+@pytest.fixture
+def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
+    """January as a file for SAP."""
+    return exported(sold(), "sap-xml", "sap")
+
+
+@pytest.fixture
+def folder_drop(service: Subledger, tmp_path: Path) -> Drop:
+    """A folder with its importer, and channels into it."""
+    importer = Importer(tmp_path / "drop")
+    return Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})

@@ -11,7 +11,7 @@ from projections.journals.delivery import channels, outbox
 from projections.journals.delivery.channels import Channel
 from projections.journals.delivery.outbox import Delivery
 from projections.journals.exports import Export, content_of
-from tests.general_ledgers.conftest import UNHURRIED
+from tests.general_ledgers.pace import UNHURRIED
 
 
 class Importer:

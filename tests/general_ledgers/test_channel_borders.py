@@ -267,9 +267,8 @@ def test_a_host_that_is_no_longer_allowed_is_not_called(
 
 
 @pytest.fixture
-def drop(service: Subledger, tmp_path: Path) -> Drop:
-    importer = Importer(tmp_path / "drop")
-    return Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})
+def drop(folder_drop: Drop) -> Drop:
+    return folder_drop
 
 
 @pytest.fixture

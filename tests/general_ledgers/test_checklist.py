@@ -17,8 +17,9 @@ from projections.journals.delivery.channels import Channel
 from projections.journals.exports import Export, export
 from subledger.periods import Period
 from tests.building import cloud_event
-from tests.general_ledgers.conftest import MONTH, QUICK
+from tests.general_ledgers.conftest import MONTH
 from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.pace import QUICK
 from tests.general_ledgers.working import work
 
 pytestmark = pytest.mark.usefixtures("open_borders")

@@ -47,11 +47,6 @@ def drop(
         server.close()
 
 
-@pytest.fixture
-def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
-    return exported(sold(), "sap-xml", "sap")
-
-
 def test_a_file_is_put_whole_and_counts_as_posted_where_nobody_can_say_more(
     service: Subledger, drop: Drop, export: Export
 ) -> None:

@@ -18,7 +18,7 @@ from projections.journals.delivery.states import State
 from projections.journals.exports import Export
 from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import deliveries
-from tests.general_ledgers.drops import Drop, Importer
+from tests.general_ledgers.drops import Drop
 from tests.general_ledgers.working import states, work
 
 pytestmark = pytest.mark.usefixtures("open_borders")
@@ -29,14 +29,8 @@ class Died(BaseException):
 
 
 @pytest.fixture
-def drop(service: Subledger, tmp_path: Path) -> Drop:
-    importer = Importer(tmp_path / "drop")
-    return Drop(service, importer, {"connector": "folder", "directory": str(importer.folder)})
-
-
-@pytest.fixture
-def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
-    return exported(sold(), "sap-xml", "sap")
+def drop(folder_drop: Drop) -> Drop:
+    return folder_drop
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -21,8 +21,9 @@ from projections.journals.delivery.calls import Calls, Unclear
 from projections.journals.delivery.sending import deliver_due
 from projections.monitors import webhook
 from projections.monitors.settings import MonitorSettings
-from tests.general_ledgers.conftest import QUICK, deliveries
+from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, IntacctStandIn
+from tests.general_ledgers.pace import QUICK
 from tests.general_ledgers.stand_in import Answer, Request
 from tests.general_ledgers.working import states, work
 

@@ -22,8 +22,9 @@ from projections.monitors.settings import set_settings
 from subledger.periods import Period
 from tests.building import cloud_event
 from tests.charts import another_chart
-from tests.general_ledgers.conftest import MONTH, QUICK
+from tests.general_ledgers.conftest import MONTH
 from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.pace import QUICK
 from tests.general_ledgers.working import work
 from tests.store.tampering import past_triggers
 

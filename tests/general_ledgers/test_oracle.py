@@ -13,9 +13,10 @@ from api.service import Subledger
 from projections.journals.delivery import by_hand, channels
 from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
-from tests.general_ledgers.conftest import QUICK, OnItsWay
+from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.every import oracle_way
 from tests.general_ledgers.oracle import OracleStandIn
+from tests.general_ledgers.pace import QUICK
 from tests.general_ledgers.stand_in import Fault, one_after_another
 from tests.general_ledgers.working import states, steps, the_one, work
 

@@ -16,7 +16,8 @@ from projections.journals.delivery.sending import deliver_due
 from projections.journals.delivery.states import State
 from projections.journals.exports import Export
 from tests.building import cloud_event
-from tests.general_ledgers.conftest import UNHURRIED, deliveries
+from tests.general_ledgers.conftest import deliveries
+from tests.general_ledgers.pace import UNHURRIED
 from tests.general_ledgers.sap import PASSWORD, TOKEN, USER, SapStandIn
 from tests.general_ledgers.stand_in import one_after_another
 from tests.general_ledgers.working import states, steps, work

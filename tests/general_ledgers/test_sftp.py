@@ -37,11 +37,6 @@ def drop(service: Subledger, tmp_path: Path, server: SftpStandIn, sftp_settings:
     return Drop(service, Importer(tmp_path / "drop"), sftp_settings(server))
 
 
-@pytest.fixture
-def export(sold: Callable[..., str], exported: Callable[..., Export]) -> Export:
-    return exported(sold(), "sap-xml", "sap")
-
-
 def put_once(service: Subledger, drop: Drop, export: Export) -> None:
     [after] = deliveries(service, export.ledger)
     assert after.state is State.POSTED

@@ -19,7 +19,7 @@ from subledger.errors import InvalidValue
 from subledger.store.database import Database
 from subledger.store.queue import Limits
 from tests.conftest import NewLedger
-from tests.store.holding import fund, held, use
+from tests.store.holding import held, use
 from tests.waiting import until
 
 Limited = Callable[..., tuple[Subledger, TestClient]]
@@ -42,10 +42,8 @@ def limited(owner_url: str) -> Iterator[Limited]:
 
 
 @pytest.fixture
-def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    ledger = new_ledger()
-    fund(service, ledger)
-    return ledger
+def ledger(funded_ledger: str) -> str:
+    return funded_ledger
 
 
 def _problem(answer: httpx.Response, status: int, code: str) -> None:

@@ -22,7 +22,7 @@ from subledger.errors import InvalidValue, KeyEnded, SamePerson, UnknownKey
 from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.store.migrate import _config
-from tests.building import cloud_event
+from tests.building import cloud_event, grant
 from tests.scratch_database import scratch_database
 from tests.store.tampering import past_triggers
 from tests.waiting import until
@@ -226,11 +226,6 @@ def test_a_name_of_another_ledgers_key_is_not_told(own: tuple[Subledger, str]) -
     assert (make("Ann").json()["expected"], make("Root").json()["expected"]) == ("ann", "root")
 
 
-def _grant(id: str) -> Any:
-    data = {"block_id": id, "credits": "2", "reason": "promotional"}
-    return cloud_event(id, "credits.granted", "cust", "2026-01-15T12:00:00Z", **data)
-
-
 @pytest.mark.parametrize(
     ("maker", "checker"),
     [
@@ -245,7 +240,9 @@ def test_keys_that_may_be_one_persons_are_no_second_person(
     """The keys are as they could be kept before names were checked."""
     service, url = own
     asking, deciding = (_client(service, _insert_old_key(url, name)) for name in (maker, checker))
-    approval = asking.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
+    approval = asking.post("/v1/ledgers/acme/events", json=grant("g", "2", "cust", "2026-01-15T12:00:00Z")).json()[
+        "results"
+    ][0]["approval_id"]
     answer = deciding.post(f"/v1/ledgers/acme/approvals/{approval}/approve")
     assert answer.status_code == 422
     assert answer.json()["code"] in ("same_person", "person_required")
@@ -267,7 +264,9 @@ def test_a_key_that_the_maker_made_is_no_second_person(steps: str, own: tuple[Su
         made = _client(service, made["key"]).post("/v1/keys", json={**asked, "name": "carl"}).json()
     elif steps == "rotated by a made one":
         made = _client(service, made["key"]).post(f"/v1/keys/{made['key_id']}/rotate").json()
-    approval = ann.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
+    approval = ann.post("/v1/ledgers/acme/events", json=grant("g", "2", "cust", "2026-01-15T12:00:00Z")).json()[
+        "results"
+    ][0]["approval_id"]
     second = _client(service, made["key"])
     for decision in ("approve", "refuse"):
         answer = second.post(f"/v1/ledgers/acme/approvals/{approval}/{decision}")
@@ -297,7 +296,9 @@ def test_a_key_decides_about_what_others_than_its_maker_asked_for(own: tuple[Sub
         )
         for name in ("bob", "carl")
     )
-    approval = bob.post("/v1/ledgers/acme/events", json=_grant("g")).json()["results"][0]["approval_id"]
+    approval = bob.post("/v1/ledgers/acme/events", json=grant("g", "2", "cust", "2026-01-15T12:00:00Z")).json()[
+        "results"
+    ][0]["approval_id"]
     assert carl.post(f"/v1/ledgers/acme/approvals/{approval}/approve").status_code == 200
 
 

@@ -22,7 +22,7 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import LedgerSettings, Subledger
 from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database
-from tests.building import cloud_event
+from tests.building import purchase
 from tests.conftest import NewLedger
 from tests.waiting import HANGS_S
 
@@ -36,11 +36,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def expiring(hours: float) -> dict[str, Any]:
     """A block that expires at a moment from now."""
-    at = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
-    return cloud_event(
-        "buy", "credits.purchased", "c1", "2026-01-05T00:00:00Z",
-        block_id="b1", credits="10", price="10.00", currency="USD", expires_at=at,
-    )  # fmt: skip
+    at = datetime.now(UTC) + timedelta(hours=hours)
+    return purchase("b1", customer="c1", time="2026-01-05", price="10.00", event_id="buy", expires_at=at)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ from api.keys import create_key
 from api.service import LedgerSettings, Subledger
 from projections.journals.exports import content_of, get_export
 from subledger.errors import NothingToCorrect
-from subledger.store.database import Database
 from tests.building import cloud_event
 from tests.charts import another_chart
-from tests.scratch_database import scratch_database
 
 LEDGER = "acme"
 BASE = f"/v1/ledgers/{LEDGER}"
@@ -29,17 +26,14 @@ BECAUSE = {"reason": "deposits were mapped to revenue"}
 
 
 @pytest.fixture(scope="module")
-def url(server_url: str) -> Iterator[str]:
+def url(modules_url: str) -> str:
     """A database of its own: where a key exists, every call needs one."""
-    with scratch_database(server_url) as url:
-        yield url
+    return modules_url
 
 
-@pytest.fixture
-def service(url: str) -> Iterator[Subledger]:
-    database = Database(url)
-    yield Subledger(database)
-    database.close()
+@pytest.fixture(scope="module")
+def service(modules_service: Subledger) -> Subledger:
+    return modules_service
 
 
 @pytest.fixture

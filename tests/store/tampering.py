@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from api.service import Subledger
 from projections.derived_tables import DERIVED
 from projections.integrity import Difference, verify
+from tests import building
 from tests.building import cloud_event
 
 LEDGER = "acme"
@@ -110,11 +112,7 @@ def differences(service: Subledger, ledger: str = LEDGER) -> list[Difference]:
     return [found for found in verify(service.database, ledger).differences if found.check != "schema"]
 
 
-def grant(event_id: str, customer: str = "c1", **data: Any) -> dict[str, Any]:
-    return cloud_event(
-        event_id, "credits.granted", customer, "2026-03-01T00:00:00Z",
-        **{"block_id": event_id, "credits": "1", "reason": "promotional", **data},
-    )  # fmt: skip
+grant = partial(building.grant, credits="1", customer="c1", time="2026-03-01")
 
 
 def dump(service: Subledger, ledger: str) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,7 +19,6 @@ from subledger.store import head, memory
 from subledger.store.append import GROUPS, HEAD
 from subledger.store.database import Database
 from tests.building import purchase, usage
-from tests.scratch_database import scratch_database
 from tests.store.tampering import differences, dump
 
 NewLedger = Callable[..., str]
@@ -273,12 +272,6 @@ def test_the_function_has_the_parameters_that_it_is_called_with(owner_url: str) 
     assert given[len(HEAD) :] == groups
 
 
-@pytest.fixture
-def own_url(owner_url: str) -> Iterator[str]:
-    with scratch_database(owner_url) as url:
-        yield url
-
-
 A_KEY_TWICE = """
 CREATE FUNCTION told_without_a_code() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -292,11 +285,11 @@ CREATE TRIGGER as_by_citus BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION
 """
 
 
-def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(own_url: str) -> None:
+def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(scratch_url: str) -> None:
     """What the copy between the servers of a Citus cluster meets comes back as an internal error."""
-    with psycopg.connect(own_url) as owner:
+    with psycopg.connect(scratch_url) as owner:
         owner.execute(A_KEY_TWICE)
-    database = Database(own_url)
+    database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("a", LedgerSettings(currency="USD"))
     service.record("a", [buy("b-c0", customer="c0")])
@@ -307,10 +300,10 @@ def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(
     database.close()
 
 
-def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_event(own_url: str) -> None:
+def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_event(scratch_url: str) -> None:
     """Beside a big ledger a new one is empty, says the planner; any index will do for it, also one that is no help."""
     for name, events in (("big", 40_000), ("new", 1_500)):
-        database = Database(own_url)
+        database = Database(scratch_url)
         service = Subledger(database)
         service.create_ledger(name, LedgerSettings(currency="USD"))
         service.record(name, [buy("b-c0", credits="100000", customer="c0")])
@@ -318,7 +311,7 @@ def test_a_ledger_that_the_statistics_do_not_know_is_not_read_whole_for_every_ev
         for first in range(0, events, step):
             service.record(name, [use(f"u-{number}") for number in range(first, first + step)])
         database.close()
-        with psycopg.connect(own_url, autocommit=True) as superuser:
+        with psycopg.connect(scratch_url, autocommit=True) as superuser:
             if name == "big":
                 superuser.execute("ANALYZE")
                 before = _read_by_position(superuser)

@@ -56,10 +56,8 @@ def limited(owner_url: str) -> Iterator[Limited]:
 
 
 @pytest.fixture
-def ledger(service: Subledger, new_ledger: NewLedger) -> str:
-    ledger = new_ledger()
-    fund(service, ledger)
-    return ledger
+def ledger(funded_ledger: str) -> str:
+    return funded_ledger
 
 
 def batches(service: Subledger, ledger: str) -> list[int]:

@@ -110,8 +110,8 @@ def test_what_is_recorded_while_a_rebuild_replays_is_in_it(own: tuple[Subledger,
     service, url = own
     writer = Subledger(Database(url))
     later = [
-        grant("later", "c2"),
-        grant("new", "nobody-yet"),
+        grant("later", customer="c2"),
+        grant("new", customer="nobody-yet"),
         cloud_event(
             "later-usage", "credits.consumed", "c2", "2026-03-02T00:00:00Z", credits="0.5", product="new-product"
         ),
@@ -141,7 +141,7 @@ def test_verifying_and_rebuilding_are_right_while_a_writer_goes_on(own: tuple[Su
     def write() -> None:
         nonlocal recorded
         while not stop.is_set():
-            events = [grant(f"w{recorded + n}", f"c{n % 3}") for n in range(5)]
+            events = [grant(f"w{recorded + n}", customer=f"c{n % 3}") for n in range(5)]
             assert {outcome.status for outcome in writer.record(LEDGER, events)} == {"recorded"}
             recorded += 5
 
@@ -161,7 +161,7 @@ def test_verifying_and_rebuilding_are_right_while_a_writer_goes_on(own: tuple[Su
 
 def test_verify_reads_one_snapshot_and_tells_how_far_it_is(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
-    service.record(ledger, [grant(f"g{number}", f"c{number % 5}") for number in range(1_100)])
+    service.record(ledger, [grant(f"g{number}", customer=f"c{number % 5}") for number in range(1_100)])
     told: list[tuple[int, int]] = []
 
     def progress(done: int, total: int) -> None:
@@ -225,10 +225,10 @@ def test_a_writer_that_had_loaded_a_damaged_wallet_forgets_it_after_a_rebuild(ow
         connection.execute("""UPDATE wallets SET state = replace(state, '"block_id"', '"priority":7,"block_id"')""")
     writer = Subledger(Database(url))
     try:
-        writer.record(LEDGER, [grant(f"before-{n}", f"c{n}") for n in range(7)])
+        writer.record(LEDGER, [grant(f"before-{n}", customer=f"c{n}") for n in range(7)])
         rebuild(writer.database, LEDGER)
         assert differences(writer) == []
-        writer.record(LEDGER, [grant(f"after-{n}", f"c{n}") for n in range(7)])
+        writer.record(LEDGER, [grant(f"after-{n}", customer=f"c{n}") for n in range(7)])
         assert differences(writer) == []
     finally:
         writer.database.close()

@@ -114,7 +114,7 @@ def test_what_was_recorded_since_the_interruption_is_in_it(own: tuple[Subledger,
     service, _ = own
     done = _interrupted(service, tmp_path / "kept", 50)
     later = [
-        grant("new", "nobody-yet"),
+        grant("new", customer="nobody-yet"),
         cloud_event("give", "credits.transferred", "nobody-yet", "2026-03-20T00:00:00Z", block_id="new",
                     to_customer="c2", new_block_id="given"),
     ]  # fmt: skip
@@ -131,7 +131,7 @@ def test_what_was_recorded_since_the_interruption_is_in_it(own: tuple[Subledger,
 def test_what_is_recorded_while_it_goes_on_is_in_it(own: tuple[Subledger, str], tmp_path: Path) -> None:
     service, url = own
     _interrupted(service, tmp_path / "kept", 50)
-    writer, later = Subledger(Database(url)), [grant("later", "c2"), grant("new", "nobody-yet")]
+    writer, later = Subledger(Database(url)), [grant("later", customer="c2"), grant("new", customer="nobody-yet")]
 
     def meanwhile(_done: int, _total: int) -> None:
         if later:
@@ -188,7 +188,7 @@ def test_one_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on_and_m
     process.wait()
     assert spooled
     assert dump(service, LEDGER) == damaged
-    [outcome] = service.record(LEDGER, [grant("meanwhile", "c2")])
+    [outcome] = service.record(LEDGER, [grant("meanwhile", customer="c2")])
     assert outcome.status == "recorded", "a killed rebuild holds no lock"
     counts = _resumed(service, tmp_path / "kept")
     if workers == 1:  # with more, how much is saved when it is told of is a matter of luck
@@ -240,8 +240,8 @@ def test_what_is_kept_of_another_log_is_not_used_though_it_is_as_long(
 ) -> None:
     service, _ = own
     other = restored()
-    service.record(LEDGER, [grant("lost", "c1"), grant("lost-too", "of-the-lost")])
-    other.record(LEDGER, [grant("since", "c1"), grant("since-too", "of-the-other")])
+    service.record(LEDGER, [grant("lost", customer="c1"), grant("lost-too", customer="of-the-lost")])
+    other.record(LEDGER, [grant("since", customer="c1"), grant("since-too", customer="of-the-other")])
     # Told of by the last share: what was recorded last is in what is kept.
     done = _interrupted(service, tmp_path / "kept", 90)
     healthy = dump(other, LEDGER)
@@ -257,7 +257,7 @@ def test_what_is_kept_of_a_log_that_was_longer_is_not_used(
 ) -> None:
     service, _ = own
     earlier = restored()
-    service.record(LEDGER, [grant("lost", "c1")])
+    service.record(LEDGER, [grant("lost", customer="c1")])
     _interrupted(service, tmp_path / "kept", 89)
     counts = _resumed(earlier, tmp_path / "kept")
     assert counts.resumed_from == 0

@@ -234,7 +234,7 @@ def test_what_is_recorded_while_shares_are_replayed_is_followed_for_old_and_new_
     ledger = new_ledger()
     service.record(ledger, history(4, 90))
     later = [
-        grant("new", "nobody-yet"),
+        grant("new", customer="nobody-yet"),
         cloud_event("use", "credits.consumed", "c3", "2026-03-20T00:00:00Z", credits="0.01", product="new-product",
                     overage_price="0.01", currency="USD", on_shortfall="overage"),
         cloud_event("give", "credits.transferred", "nobody-yet", "2026-03-20T00:00:00Z", block_id="new",

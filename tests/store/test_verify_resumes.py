@@ -58,8 +58,10 @@ def test_what_was_interrupted_goes_on_where_it_was_and_takes_in_what_came_later(
     own: tuple[Subledger, str], tmp_path: Path, often: None
 ) -> None:
     service, _ = own
-    service.record(LEDGER, [grant(f"g{number}", f"c{number % 7}") for number in range(2_500)])
-    service.record(LEDGER, [grant("few", "c1")])  # and no row is behind: it is saved as far as every row is true
+    service.record(LEDGER, [grant(f"g{number}", customer=f"c{number % 7}") for number in range(2_500)])
+    service.record(
+        LEDGER, [grant("few", customer="c1")]
+    )  # and no row is behind: it is saved as far as every row is true
     read = _interrupted(service, tmp_path, 1_500)
     service.record(LEDGER, history(5, 70))
     found, first, events, since = _verified(service, tmp_path, Start.RESUMED)
@@ -73,7 +75,7 @@ def test_what_was_found_before_an_interruption_is_told_after_it(
     own: tuple[Subledger, str], tmp_path: Path, often: None
 ) -> None:
     service, url = own
-    service.record(LEDGER, [grant(f"g{number}", f"c{number % 7}") for number in range(2_500)])
+    service.record(LEDGER, [grant(f"g{number}", customer=f"c{number % 7}") for number in range(2_500)])
     tamper(url, "entries", "UPDATE entries SET amount_minor = amount_minor + 1 WHERE position = 9 AND number = 1")
     whole = [(d.check, d.position) for d in differences(service)]
     _interrupted(service, tmp_path, 1_500)
@@ -98,7 +100,7 @@ def test_since_the_last_clean_one_new_events_and_every_derived_row_are_looked_at
     head = verify(service.database, LEDGER).events
     tamper(url, "events", "UPDATE events SET attributes = '{}' WHERE position = 9")
     assert _verified(service, tmp_path, Start.SINCE_CLEAN)[::3] == ([], head), "as the report says"
-    service.record(LEDGER, [grant("later", "c3")])
+    service.record(LEDGER, [grant("later", customer="c3")])
     tamper(url, "events", f"UPDATE events SET attributes = '{{}}' WHERE position = {head + 1}")
     with psycopg.connect(url) as connection:
         connection.execute("DELETE FROM wallets WHERE customer = 'c1'")

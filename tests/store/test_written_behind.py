@@ -15,7 +15,7 @@ from subledger.events import Event
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store import memory
 from subledger.store.batch import Outcome
-from tests.building import cloud_event, usage
+from tests.building import grant, usage
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, dump, history, tamper
@@ -81,7 +81,7 @@ def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
             assert differences(service, behind) == []
     assert max(lags) > 20, "nothing was left behind"
     left_behind(1000)
-    last = [grant_of(f"last-{seed}")]
+    last = [give(f"last-{seed}")]
     for ledger in (at_once, behind):
         service.record(ledger, last)
     assert lag(service, behind) == 0
@@ -89,11 +89,7 @@ def test_rows_written_behind_are_in_the_end_what_rows_written_at_once_are(
     assert differences(service, behind) == []
 
 
-def grant_of(event_id: str) -> dict[str, object]:
-    return cloud_event(
-        event_id, "credits.granted", "somebody", "2026-05-01T00:00:00Z", block_id=event_id, credits="1",
-        reason="promotional",
-    )  # fmt: skip
+give = partial(grant, credits="1", customer="somebody", time="2026-05-01")
 
 
 def busy(service: Subledger, ledger: str) -> None:
@@ -145,7 +141,7 @@ def test_no_customer_is_left_far_behind(
     monkeypatch.setattr(memory, "MAX_BEHIND_ONE", 20)
     monkeypatch.setattr(memory, "MAX_BEHIND", 60)
     ledger = new_ledger(on_shortfall="overage")
-    service.record(ledger, [grant_of(f"g-{ledger}")])
+    service.record(ledger, [give(f"g-{ledger}")])
     for batch in range(12):
         service.record(ledger, [use(f"use-busy-{batch * 8 + n}", customer="busy") for n in range(8)])
         assert lag(service, ledger) <= 60

@@ -15,8 +15,8 @@ from api.app import create_app
 from api.cli import app
 from api.keys import create_key
 from api.service import Subledger
-from tests.general_ledgers.conftest import QUICK
 from tests.general_ledgers.netsuite import PEM, NetSuiteStandIn
+from tests.general_ledgers.pace import QUICK
 
 pytestmark = pytest.mark.usefixtures("keys_are_forgotten", "open_borders")
 

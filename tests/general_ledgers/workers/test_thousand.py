@@ -25,8 +25,9 @@ from projections.journals.exports import get_export, posted_of
 from projections.journals.formats import TARGETS
 from subledger.periods import Period
 from tests.building import cloud_event
-from tests.general_ledgers.conftest import MONTH, QUICK, deliveries
+from tests.general_ledgers.conftest import MONTH, deliveries
 from tests.general_ledgers.every import Way, every_way
+from tests.general_ledgers.pace import QUICK
 from tests.general_ledgers.stand_in import FAULTS, at_random
 from tests.waiting import until
 
