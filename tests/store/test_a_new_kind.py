@@ -23,8 +23,9 @@ MOST_FILES: Final = 6
 
 LATER: Final = """
 import json, sys
+import psycopg
 from sqlalchemy import text
-from api import reports
+from api import policy_documents, reports
 from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
 from projections.journals.close import close_period
@@ -62,7 +63,7 @@ for ledger, asked in json.load(sys.stdin).items():
     told["rollforward"] = table(ledger, "rollforward", 0)
     with database.read() as connection:
         held = adopted_policy(connection, ledger, 1)
-    told["inherited"] = list(held.inherited)
+    told["inherited"] = policy_documents.adopted_policy(held, with_rules=True)["inherited"]
     policy = shipped_policy(asked["policy"]) if asked["file"] is None else parse_policy(asked["file"])
     told["adopted_again"] = service.adopt_policy(ledger, policy).adopted
     told["created_again"] = service.create_ledger(
@@ -74,6 +75,12 @@ for ledger, asked in json.load(sys.stdin).items():
         told["lines"] = list(connection.execute(lines, {"ledger": ledger}).scalars())
     counts = rebuild(database, ledger, workers=1)
     told["rebuilt"] = sum(counts.removed.values()) + sum(counts.written.values())
+# The last ledger loses the rows of the rule, under entries that need them.
+with psycopg.connect(sys.argv[1]) as connection:
+    connection.execute("DELETE FROM posting_rules WHERE ledger = %s AND kind = 'forfeiture'", (ledger,))
+told["tampered"] = differences(ledger)
+rebuild(database, ledger, workers=1)
+told["mended"] = differences(ledger)
 json.dump(found, sys.stdout)
 """
 """What a process of a later release does, on the ledgers of an earlier one."""
@@ -179,6 +186,12 @@ def test_statement_reports_and_close_know_the_new_kind(later: dict[str, Any], na
     assert [(row["consumed"], row["expired"], row["closing"]) for row in told["rollforward"]] == [("1500", "3500", "0")]
     assert told["lines"] == sorted(role for pair in _rule_of_the_new_kind(name) for role in pair)
     assert told["rebuilt"] == 0
+
+
+def test_a_rule_that_is_inherited_and_used_must_have_its_rows(later: dict[str, Any]) -> None:
+    name = list(POLICIES_OF_LEDGERS)[-1]
+    assert f"posting_rules: posting_rules lacks the row 1, {KIND}, 1" in later[name]["tampered"]
+    assert later[name]["mended"] == []
 
 
 def test_a_new_event_type_with_its_own_kind_touches_at_most_six_files_and_the_policies(later: dict[str, Any]) -> None:
