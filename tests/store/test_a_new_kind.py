@@ -9,15 +9,14 @@ import sys
 import tomllib
 from typing import Any, Final
 
-import msgspec
 import pytest
 
 from api.service import Subledger
-from subledger.journal import Pair
-from subledger.posting import SHIPPED_POLICIES, Policy, base_policy, shipped_policy
+from subledger.posting import SHIPPED_POLICIES, base_policy, shipped_policy
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.store.a_new_kind import EDITS, KIND, POLICIES, ROOT, TYPE, copy_with_the_new_kind
+from tests.store.own_policies import file_of, of_name
 
 MOST_FILES: Final = 6
 
@@ -86,16 +85,13 @@ json.dump(found, sys.stdout)
 """What a process of a later release does, on the ledgers of an earlier one."""
 
 
-def of_a_company(name: str, base: str, version: int = 1, **rules: tuple[Pair, ...]) -> Policy:
-    policy = shipped_policy(base)
-    return msgspec.structs.replace(policy, name=name, version=version, rules={**policy.rules, **rules})
-
-
-FEES: Final = (Pair("dispute_fees", "processor_clearing"),)
 POLICIES_OF_LEDGERS: Final = {
     **{name: (shipped_policy(name), name) for name in SHIPPED_POLICIES},
-    "own": (of_a_company("own", "customer_deposits", processing_fee=FEES), "customer_deposits"),
-    "own without deposits": (of_a_company("customer_deposits", "contract_liability", 2), "contract_liability"),
+    "own": (
+        of_name("own", based_on="customer_deposits", processing_fee="dispute_fees / processor_clearing"),
+        "customer_deposits",
+    ),
+    "own without deposits": (of_name("customer_deposits", version=2), "contract_liability"),
 }
 """Policies that ledgers had adopted, each with the shipped one whose rule is right for the new kind."""
 
@@ -107,19 +103,6 @@ BEFORE: Final = (
 AFTER: Final = (
     cloud_event("forfeit", TYPE, "c", "2026-01-20T10:00:00Z", block_id="b", reason="broke the terms"),
 )  # fmt: skip
-
-
-def file_of(policy: Policy) -> str:
-    lines = [
-        f'name = "{policy.name}"',
-        f"version = {policy.version}",
-        f"description = {json.dumps(policy.description)}",
-    ]
-    lines += [
-        "[entries]",
-        *(f"{kind} = {[f'{p.debit} / {p.credit}' for p in pairs]}" for kind, pairs in policy.rules.items()),
-    ]
-    return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")

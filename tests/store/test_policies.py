@@ -50,27 +50,10 @@ from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
+from tests.store.own_policies import file_of, of_name
 from tests.store.tampering import differences
 
 NAMES = [kind.name for kind in KINDS]
-
-
-def of_name(name: str, *, version: int = 1, based_on: str = "contract_liability", **rules: str) -> Policy:
-    """A company's own policy: a shipped one, with other pairs for some kinds (``debit / credit, …``)."""
-    pairs = {
-        kind: tuple(Pair(*(role.strip() for role in pair.split("/"))) for pair in text.split(",") if pair.strip())
-        for kind, text in rules.items()
-    }
-    base = shipped_policy(based_on)
-    return msgspec.structs.replace(base, name=name, version=version, rules={**base.rules, **pairs})
-
-
-def file_of(policy: Policy) -> str:
-    """A policy as a company would write it, with what JSON and TOML have in common."""
-    lines = [f'name = "{policy.name}"', f"version = {policy.version}", 'description = "of our own"', "[entries]"]
-    for kind, pairs in policy.rules.items():
-        lines.append(f"{kind} = {[f'{pair.debit} / {pair.credit}' for pair in pairs]}")
-    return "\n".join(lines) + "\n"
 
 
 def numbers(service: Subledger, ledger: str) -> list[tuple[int, str, int, bool]]:
