@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -24,6 +26,7 @@ from subledger.store.ledgers import ledger_head
 from tests.building import cloud_event
 from tests.conftest import FAR, NewLedger
 
+ROOT: Final = Path(__file__).parents[2]
 DAYS: Final = (date(2026, 1, 31), date(2026, 7, 1))
 
 BEFORE: Final = [
@@ -254,3 +257,22 @@ def test_a_status_of_a_real_ledger_goes_by_what_was_known(service: Subledger, ne
         with service.view(ledger, as_of=expires_at.date() + timedelta(days=1), known_at=named) as view:
             assert blocks.one_block(view, "b").status == "active"
             assert view.moment <= datetime.now(UTC)
+
+
+NOW: Final = frozenset({"rules_of", "mapping_for", "ledger_head", "settings_at"})
+"""Questions about now, or with a position: a view has its own ``rules`` and ``settings``, and ``mapping_at``."""
+
+
+def test_what_takes_a_view_asks_nothing_of_now() -> None:
+    """The monitors look at now; and ``mapping_at`` says as of which position it asks."""
+    faults = []
+    for path in sorted((ROOT / "projections").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef) or function.name == "mapping_at" or "monitors" in path.parts:
+                continue
+            if any(isinstance(arg.annotation, ast.Name) and arg.annotation.id == "View" for arg in function.args.args):
+                named = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} & NOW
+                members = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+                named |= members & {"head"}
+                faults += [f"{path.relative_to(ROOT)}, {function.name}: {name}" for name in sorted(named)]
+    assert faults == []
