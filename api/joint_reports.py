@@ -28,6 +28,18 @@ JOINT: Final = ("trial-balance", "rollforward", "clearing", "summary")
 FORMATS: Final = ("json", "csv")
 
 
+def listing(name: str) -> dict[str, Any]:
+    """A report's listing without what only one ledger can be asked: a customer, and the page to print."""
+    found = reports.listing(name)
+    of_one = {"customer"}
+    return {
+        **found,
+        "takes": [each for each in found["takes"] if each not in of_one],
+        "by": [each for each in found["by"] if each not in of_one],
+        "formats": list(FORMATS),
+    }
+
+
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     """Which ledgers: those of an entity, or these."""
 

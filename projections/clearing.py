@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
+from projections.report import Asked, Column, Report, Table, Tie, arrays, closing, control_balances, ties_of
 from subledger.accounts import ROLE_BY_NAME
 from subledger.journal import KIND_BY_NAME, Result, Rules, effect
 from subledger.store.views import View
@@ -161,11 +161,8 @@ def _open(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
         for kind in of_policy
         if (sign := _normal(account, kind, of_policy))
     ]
-    accounts, policies, kinds, told, apart, signs = (list(column) for column in zip(*moving, strict=True))
-    parameters = {
-        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "accounts": accounts,
-        "policies": policies, "kinds": kinds, "told": told, "apart": apart, "signs": signs,
-    }  # fmt: skip
+    parameters = arrays(("accounts", "policies", "kinds", "told", "apart", "signs"), moving)
+    parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
     rows: Sequence[Any] = end.connection.execute(text(OPEN), parameters).all()
     return rows
 
@@ -268,8 +265,7 @@ def _blocks(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
         if KIND_BY_NAME[kind].column is not None
     ]
     names = ("policies", "kinds", "signs", "liability", "deposits", "clearing")
-    parameters: dict[str, Any] = {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
-    parameters |= {name: list(column) for name, column in zip(names, zip(*moving, strict=True), strict=True)}
+    parameters = {"ledger": end.ledger, "position": end.position, "as_of": end.as_of, **arrays(names, moving)}
     rows: Sequence[Any] = end.connection.execute(text(BLOCKS), parameters).all()
     return rows
 

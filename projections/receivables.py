@@ -29,6 +29,7 @@ from projections.report import (
     Report,
     Table,
     Tie,
+    arrays,
     closing,
     control_balances,
     functional_balances,
@@ -162,10 +163,7 @@ def _items(end: View, customer: str | None) -> list[Item]:
         for kind in of_policy
         if (sign := effect(account, kind, of_policy))
     ]
-    names = ("accounts", "policies", "kinds", "told", "signs")
-    parameters: dict[str, Any] = {
-        name: list(column) for name, column in zip(names, zip(*moving, strict=True), strict=True)
-    }
+    parameters = arrays(("accounts", "policies", "kinds", "told", "signs"), moving)
     parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
     parameters |= {} if customer is None else {"customer": customer}
     query = text(MOVED.format(customer="" if customer is None else "AND n.customer = :customer"))

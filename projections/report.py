@@ -7,7 +7,7 @@ Does not own: any report. A report is a function from a view of the books and wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
@@ -202,6 +202,11 @@ def totals(
         )
         for row in rows
     ]
+
+
+def arrays(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """Rows as a statement's parameters, one array a column. Without rows, as before a ledger has rules: empty ones."""
+    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
 
 
 Balances = dict[tuple[str, str], int]

@@ -43,7 +43,7 @@ EXAMPLE: dict[str, Any] = {
 @router.get("")
 def every() -> dict[str, Any]:
     """The reports that can be had over several ledgers."""
-    return {"items": [reports.listing(name) for name in joint_reports.JOINT], "next": None}
+    return {"items": [joint_reports.listing(name) for name in joint_reports.JOINT], "next": None}
 
 
 @router.get(

@@ -104,6 +104,23 @@ def _text(row: dict[str, Any]) -> str:
     return json.dumps(row, sort_keys=True)
 
 
+def test_whatever_the_list_offers_is_answered_and_nothing_else(client: TestClient, split: Split) -> None:
+    listed = client.get("/v1/reports").json()["items"]
+    of_one = {each["report"]: each for each in client.get(f"/v1/ledgers/{split.whole}/reports").json()["items"]}
+    given = {"from": "2026-02", "to": "2026-03-31", "as_of": "2026-03-31", "known_at": "2026-01-01T00:00:00Z",
+             "customer": "ann", "by": "none"}  # fmt: skip
+    for each in listed:
+        offered = of_one[each["report"]]
+        asked = [{"by": by} for by in offered["by"]] + [{"format": form} for form in offered["formats"]]
+        asked += [{name: given[name]} for name in offered["takes"]]
+        listed_values = {"by": [*each["by"], "none"], "format": each["formats"]}
+        for one in asked:
+            [(name, value)] = one.items()
+            is_listed = value in listed_values.get(name, [value]) and name in (*each["takes"], "format")
+            answer = client.get(f"/v1/reports/{each['report']}", params={"ledger": split.parts, **one})
+            assert answer.status_code == (200 if is_listed else 422), (each, one, answer.text)
+
+
 def test_every_ledger_is_named_with_its_own_position(client: TestClient, service: Subledger, split: Split) -> None:
     together = _get(client, "/v1/reports/trial-balance", entity=split.entity)
     for part in together["ledgers"]:

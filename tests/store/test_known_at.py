@@ -195,6 +195,17 @@ def test_a_customer_is_unknown_as_long_as_no_event_was(service: Subledger, new_l
         balances.customer_balances(view, "cid")
 
 
+def test_before_a_ledger_was_founded_nothing_was_known_of_it(service: Subledger, new_ledger: NewLedger) -> None:
+    ledger = new_ledger(policy="customer_deposits")
+    recorded(service, ledger, *BEFORE)
+    told = of(service, ledger, DAYS[0], datetime(2026, 1, 1, tzinfo=UTC))
+    named = [what for what in told if what.endswith((" of ann", " of bob", " of cid"))]
+    assert {told.pop(what) for what in named} == {"unknown_customer"}
+    for what, answer in told.items():
+        assert "b1" not in answer, what
+        assert "10.00" not in answer, what
+
+
 def test_an_entity_has_the_ledgers_that_it_was_known_to_have(service: Subledger, new_ledger: NewLedger) -> None:
     entity = f"US-{uuid.uuid4().hex[:8]}"
     leaving = new_ledger(entity=entity)
