@@ -8,8 +8,10 @@ from __future__ import annotations
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg
@@ -17,9 +19,10 @@ import pytest
 from sqlalchemy import make_url
 
 from api import documents, reports
-from api.service import LedgerSettings, Subledger
+from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import blocks
 from projections.integrity import verify
+from projections.journals.exports import export
 from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
 from subledger.periods import Period
 from subledger.posting import shipped_policy
@@ -29,6 +32,11 @@ from subledger.store.in_force import rules_of
 from subledger.store.ledgers import ledger_head
 from subledger.store.pages import event_at
 from tests.building import cloud_event
+from tests.charts import another_chart
+from tests.laws.asked_again import asked_in_another_process
+from tests.laws.reads import Answer, Asking, Moment, Reads
+from tests.scratch_database import create_database, drop_database, url_of
+from tests.store.walked import record_months
 
 
 def program(name: str, major: int) -> Path:
@@ -39,7 +47,24 @@ def program(name: str, major: int) -> Path:
     pytest.skip(f"there is no {name} of PostgreSQL {major} on this machine")
 
 
-def test_a_restored_database_verifies_clean(scratch_url: str, server_url: str, tmp_path: Path) -> None:
+@contextmanager
+def restored(url: str, folder: Path) -> Iterator[str]:
+    """The owner's URL of a database that was made from a dump of another one."""
+    with psycopg.connect(url) as connection:
+        major = connection.info.server_version // 10_000
+    dump, restore = program("pg_dump", major), program("pg_restore", major)
+    name, file = f"restored_{uuid.uuid4().hex[:12]}", str(folder / "books.dump")
+    create_database(url_of(url, "postgres"), name)
+    try:
+        other = url_of(url, name)
+        subprocess.run([dump, "--format=custom", f"--file={file}", url], check=True)
+        subprocess.run([restore, "--exit-on-error", f"--dbname={other}", file], check=True)
+        yield other
+    finally:
+        drop_database(url_of(url, "postgres"), name)
+
+
+def test_a_restored_database_verifies_clean(scratch_url: str, tmp_path: Path) -> None:
     """The server writes a nested condition of a trigger in one way, and in another once it has read that again."""
     database = Database(scratch_url)
     service = Subledger(database)
@@ -51,21 +76,10 @@ def test_a_restored_database_verifies_clean(scratch_url: str, server_url: str, t
     ])  # fmt: skip
     assert [each.message for each in verify(database, "acme").differences] == []
     database.close()
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        major = connection.info.server_version // 10_000
-        name = f"restored_{uuid.uuid4().hex[:12]}"
-        dump, restore = program("pg_dump", major), program("pg_restore", major)
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            file = str(tmp_path / "books.dump")
-            other = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-            subprocess.run([dump, "--format=custom", f"--file={file}", scratch_url], check=True)
-            subprocess.run([restore, "--exit-on-error", f"--dbname={other}", file], check=True)
-            restored = Database(other)
-            assert [each.message for each in verify(restored, "acme").differences] == []
-            restored.close()
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with restored(scratch_url, tmp_path) as url:
+        other = Database(url)
+        assert [each.message for each in verify(other, "acme").differences] == []
+        other.close()
 
 
 class Restorable:
@@ -221,3 +235,68 @@ def test_after_a_restore_a_running_process_decides_by_the_log_that_is_there(rest
     assert used(a) == position
     assert told(a, position=position) == told(restorable.process(), position=position)
     assert [*verify(a.database, "acme").differences] == []
+
+
+# --- every read ------------------------------------------------------------------------------------------------------
+
+
+def everything(service: Subledger, reads: Reads, ledger: str) -> list[Answer]:
+    """Everything that can be asked of a ledger, as known at its head and after each of some earlier batches."""
+    with service.database.read() as connection:
+        heads = connection.exec_driver_sql(
+            "SELECT recorded_at, last_position FROM batches WHERE ledger = %s ORDER BY 1 DESC", (ledger,)
+        ).all()
+        blocks = connection.exec_driver_sql("SELECT block_id FROM blocks WHERE ledger = %s", (ledger,)).scalars().all()
+        customers = connection.exec_driver_sql("SELECT customer FROM wallets WHERE ledger = %s LIMIT 3", (ledger,))
+        people = customers.scalars().all()
+    chance, asked = Random(1), list[Asking]()
+    for recorded_at, position in heads[:: max(1, len(heads) // 3)]:
+        at = Moment(date(2026, 3, chance.randint(1, 28)), recorded_at)
+        asked += reads.of_a_moment(ledger, at, people, blocks, chance)
+        asked += reads.kept(ledger, position, blocks, chance)
+    return [reads.ask(each) for each in asked]
+
+
+def go_on(service: Subledger, ledger: str, *, policy: str, chart: int, block: str) -> None:
+    """Another policy, another mapping, other settings, journals; then usage under them, and a moved expiry."""
+    service.adopt_policy(ledger, shipped_policy(policy))
+    adopt_mapping(service.recorder, ledger, another_chart(chart))
+    service.configure_ledger(ledger, SettingsChange(entity=f"entity of {chart}"))
+    service.record(ledger, [
+        cloud_event(f"b-{block}", "credits.purchased", "ann", "2026-03-05T10:00:00Z", block_id=block, credits="10",
+                    price="10.00", currency="USD"),
+        cloud_event("u-more", "credits.consumed", "ann", "2026-03-06T10:00:00Z", credits="1"),
+        cloud_event("x-more", "block.expiry_changed", "ann", "2026-03-07T10:00:00Z", block_id=block, reason="agreed",
+                    expires_at=f"2026-08-{len(policy):02}T00:00:00Z"),
+    ])  # fmt: skip
+    export(service.recorder, service.database, ledger, Period(2026, 3), "csv")
+
+
+def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path) -> None:
+    """Where rows lie, what the server knows of them, and what a process remembers are others after a restore."""
+    database = Database(scratch_url)
+    service = Subledger(database)
+    service.create_ledger("acme", LedgerSettings(currency="USD", on_shortfall="backfill"))
+    record_months(service, "acme", prefix="r", size=200)
+    go_on(service, "acme", policy="contract_liability", chart=3000, block="more")
+    answers = everything(service, Reads(service), "acme")
+    database.close()
+    with restored(scratch_url, tmp_path) as url:
+        assert asked_in_another_process(url, tmp_path, answers) == []
+
+
+def test_after_a_restore_every_read_of_a_running_process_is_that_of_one_that_has_just_begun(
+    restorable: Restorable,
+) -> None:
+    """The log that is gone had the same numbers of policies, mappings and journals, and the same ids."""
+    a, b = restorable.process(), restorable.process()
+    founded(a)
+    bought(a)
+    restorable.back_up()
+    go_on(a, "acme", policy="contract_liability", chart=3000, block="gone")
+    everything(a, Reads(a), "acme")
+    restorable.restore()
+    go_on(b, "acme", policy="customer_deposits_arm", chart=5000, block="there")
+    assert list(Reads(a).differences(everything(b, Reads(b), "acme"))) == []
+    go_on(a, "acme", policy="contract_liability", chart=7000, block="last")
+    assert list(Reads(b).differences(everything(a, Reads(a), "acme"))) == []

@@ -1,0 +1,91 @@
+"""The machine's rules about the ledger as a whole: policies, mappings, settings, customers' attributes, journals.
+
+None of them moves the books: the model says of events what it says without them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psycopg
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from api.service import SettingsChange
+from projections.journals.customer_attributes import change_attributes, erase_attributes
+from projections.journals.exports import export
+from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
+from projections.journals.reversing import reverse_journal
+from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
+from subledger.periods import Period
+from subledger.posting import SHIPPED_POLICIES, shipped_policy
+from tests.charts import another_chart
+from tests.laws.machine_checks import Checks
+from tests.laws.machine_state import CUSTOMERS
+
+PERIODS = st.sampled_from(("2026-01", "2026-01", "2026-02", "2026-03")).map(Period.parse)
+CHARTS = {
+    "as shipped": default_mapping(),
+    "another": another_chart(3000),
+    "by customer": Mapping.from_rows(
+        [
+            *another_chart(5000).rows,
+            {"role": "usage_revenue", "customer.segment": "enterprise", "account": "4010"},
+            {"role": "usage_revenue", "product": "api", "currency": "EUR", "account": "4020"},
+        ]
+    ),
+}
+
+
+class LedgerRules(Checks):
+    @rule(name=st.sampled_from(SHIPPED_POLICIES))
+    def adopt_a_policy(self, name: str) -> None:
+        self.flush()
+        self.position += self.service.adopt_policy(self.ledger, shipped_policy(name)).adopted
+
+    @rule(chart=st.sampled_from(list(CHARTS)), valid_from=st.one_of(st.none(), PERIODS))
+    def adopt_a_mapping(self, chart: str, valid_from: Period | None) -> None:
+        self.flush()
+        self.position += adopt_mapping(self.service.recorder, self.ledger, CHARTS[chart], valid_from=valid_from)
+
+    @rule(
+        shortfall=st.sampled_from(("reject", "overage", "backfill")), late_usage=st.sampled_from(("new", "reclassify")),
+        entity=st.sampled_from((None, None, "US", "DE")),
+    )  # fmt: skip
+    def change_settings(self, shortfall: str, late_usage: str, entity: str | None) -> None:
+        self.flush()
+        entity = entity and f"{self.ledger}-{entity}"
+        change = SettingsChange(on_shortfall=shortfall, late_usage=late_usage, entity=entity)
+        self.position += self.service.configure_ledger(self.ledger, change)
+        self.model.shortfall, self.model.late_usage = shortfall, late_usage
+
+    @rule(customer=CUSTOMERS, segment=st.sampled_from((None, "enterprise", "smb")))
+    def say_of_a_customer(self, customer: str, segment: str | None) -> None:
+        self.flush()
+        if segment is None:
+            erase_attributes(self.service.database, self.ledger, customer, by="crm")
+        else:
+            change_attributes(self.service.database, self.ledger, customer, {"segment": segment}, by="crm")
+
+    @rule(period=PERIODS, format=st.sampled_from(("csv", "netsuite-csv", "beancount")))
+    def hand_over(self, period: Period, format: str) -> None:
+        """The cut of an open month is an event."""
+        self.flush()
+        export(self.service.recorder, self.service.database, self.ledger, period, format, by="controller")
+        [(self.position,)] = self.sql("SELECT position FROM ledgers WHERE ledger = %s", self.ledger)
+
+    @rule(period=PERIODS, number=st.integers(1, 2))
+    def reverse_a_journal(self, period: Period, number: int) -> None:
+        self.flush()
+        with suppress(UnknownExport, JournalNotReversible, NothingToCorrect):
+            reverse_journal(self.service.recorder, self.ledger, period, number, "the wrong accounts", by="controller")
+
+    @rule(days=st.integers(1, 3))
+    def let_days_go_by(self, days: int) -> None:
+        """The promise of an answer puts what follows after it."""
+        self.flush()
+        with psycopg.connect(self.service.database.url) as owner:
+            owner.execute(
+                "UPDATE ledgers SET answered_through = greatest(recorded_at, answered_through)"
+                " + make_interval(days => %s) WHERE ledger = %s", (days, self.ledger),
+            )  # fmt: skip

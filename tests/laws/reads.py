@@ -1,0 +1,227 @@
+"""Every read that the product offers, from its own OpenAPI document and its own list of reports.
+
+Owns: which reads name a moment, and what of the others may be asked again. A new route, or a new report, is asked by
+itself; a route that names no moment has to be given its place in one of the two tables, or the law says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime
+from random import Random
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from api.service import Subledger
+from subledger.events import format_time
+
+KEPT: Final = {
+    "/v1/ledgers/{ledger}/events/{position}": "a recorded event, whole",
+    "/v1/ledgers/{ledger}/policies/{number}": "an adopted policy, with its rules",
+    "/v1/ledgers/{ledger}/consistency": "the proof between two sizes of the log",
+    "/v1/ledgers/{ledger}/exports/{export_id}": "an export, with its lines and documents",
+    "/v1/ledgers/{ledger}/exports/{export_id}/file": "the file that was handed over",
+    "/v1/ledgers/{ledger}/exports/{export_id}/lines/{line}/entries": "the entries behind a line of it",
+}
+"""Reads of what never changes once it is there: they are byte-equal without a moment."""
+
+GROWING: Final = {
+    "/v1/ledgers/{ledger}/events": "events are added",
+    "/v1/ledgers/{ledger}/journal-lines": "entries are added",
+    "/v1/ledgers/{ledger}/blocks/{block_id}/history": "events that touch the block are added",
+    "/v1/ledgers/{ledger}/policies": "policies are adopted",
+    "/v1/ledgers/{ledger}/exports": "exports are made",
+    "/v1/ledgers/{ledger}/erasures": "customers are erased",
+}
+"""Lists to which more is added: every item that was there is there again, as it was."""
+
+NOW: Final = {
+    "/v1/ledgers": "ledgers as they stand",
+    "/v1/ledgers/{ledger}": "its settings and head as they stand",
+    "/v1/ledgers/{ledger}/clock": "a sandbox's clock",
+    "/v1/keys": "keys as they stand",
+    "/v1/ledgers/{ledger}/approvals": "what waits for a second person",
+    "/v1/ledgers/{ledger}/customers": "how many blocks customers hold, to find one by",
+    "/v1/ledgers/{ledger}/customers/{customer}/attributes": "no part of the log: they may be erased",
+    "/v1/ledgers/{ledger}/events/{position}/proof": "the path to the root of the log as it stands",
+    "/v1/ledgers/{ledger}/checkpoint": "the head of the log as it stands, signed",
+    "/v1/ledgers/{ledger}/rejected": "what was refused is recorded or dismissed later",
+    "/v1/ledgers/{ledger}/rejected/summary": "the same, counted",
+    "/v1/ledgers/{ledger}/rejected/{rejection}": "the same, one of them",
+    "/v1/ledgers/{ledger}/reports": "a list of what can be asked",
+    "/v1/reports": "a list of what can be asked",
+    "/v1/ledgers/{ledger}/reports/integrity": "what a verification finds now",
+    "/v1/ledgers/{ledger}/periods": "months as they stand; reports say how they stood at a moment",
+    "/v1/ledgers/{ledger}/periods/{period}/checklist": "what is still to be done",
+    "/v1/ledgers/{ledger}/periods/{period}/journals": "journals, and which of them were reversed since",
+    "/v1/ledgers/{ledger}/mapping": "the mapping of the next journal",
+    "/v1/ledgers/{ledger}/targets": "settings of general ledgers as they stand",
+    "/v1/ledgers/{ledger}/targets/{target}": "the same, of one",
+    "/v1/ledgers/{ledger}/channels": "channels as they stand",
+    "/v1/ledgers/{ledger}/channels/{channel}": "one of them",
+    "/v1/ledgers/{ledger}/deliveries": "deliveries on their way",
+    "/v1/ledgers/{ledger}/deliveries/{delivery_id}": "one of them",
+    "/v1/ledgers/{ledger}/monitors": "what monitors see now",
+    "/v1/ledgers/{ledger}/monitors/thresholds": "settings of monitors as they stand",
+    "/healthz": "the process",
+    "/readyz": "the process and its database",
+    "/metrics": "the process's counts",
+}
+"""Reads of how something stands: their answers may change, and why."""
+
+MIDDLE: Final = date(2026, 1, 10)
+"""A day in the middle of what the histories book."""
+NOW_WITHIN: Final = {"in_force": "whether a policy is the one in force now"}
+"""Members of what is kept, or of an item of a list that grows, that say how it stands now, and why."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """A point in time to ask about."""
+
+    as_of: date
+    known_at: datetime
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """One read: its route, its path, its parameters."""
+
+    route: str
+    path: str
+    parameters: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The route; of a report, with its name."""
+        return self.route.replace("{name}", self.path.rpartition("/")[2])
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A read and what was answered: the status and the body, of a list its items."""
+
+    asked: Asking
+    status: int
+    body: str
+
+
+class Differs(msgspec.Struct, frozen=True):
+    """A read whose answer was another when it was asked again."""
+
+    asked: Asking
+    first: str
+    again: str
+
+
+class Reads:
+    """The reads of an application, and asking them."""
+
+    def __init__(self, service: Subledger) -> None:
+        app = create_app(service, open_on_loopback=True)
+        self.client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000))
+        self.routes = {
+            path: {parameter["name"] for parameter in operations["get"].get("parameters", ())}
+            for path, operations in self.client.get("/openapi.json").json()["paths"].items()
+            if "get" in operations
+        }
+
+    @property
+    def with_a_moment(self) -> list[str]:
+        """The routes that take ``known_at``."""
+        return [route for route, takes in self.routes.items() if "known_at" in takes]
+
+    def ask(self, asked: Asking) -> Answer:
+        answer = self.client.get(asked.path, params=asked.parameters)
+        assert answer.status_code in (200, 404), (asked, answer.text)
+        body = answer.text
+        if answer.status_code == 200 and asked.route in GROWING:
+            body = "\n".join(_kept_of(item) for item in answer.json()["items"])
+        elif answer.status_code == 200 and asked.route in KEPT and not asked.route.endswith("/file"):
+            body = _kept_of(answer.json())
+        return Answer(asked, answer.status_code, body)
+
+    def differences(self, answers: Iterable[Answer]) -> Iterator[Differs]:
+        """Asks again; yields what is answered otherwise now."""
+        for first in answers:
+            again = self.ask(first.asked)
+            if first.asked.route in GROWING and again.status == first.status == 200:
+                same = set(first.body.splitlines()) <= set(again.body.splitlines())
+            else:
+                same = (again.status, again.body) == (first.status, first.body)
+            if not same:
+                yield Differs(first.asked, f"{first.status} {first.body}", f"{again.status} {again.body}")
+
+    # --- what there is to be asked ------------------------------------------------------------------------------
+
+    def of_a_moment(
+        self, ledger: str, moment: Moment, customers: Sequence[str], blocks: Sequence[str], chance: Random
+    ) -> Iterator[Asking]:
+        """Every read that names a moment: of each customer, of some block; each report, in one of its ways."""
+        for route in self.with_a_moment:
+            for customer in customers if "{customer}" in route else ("",):
+                for report in self._reports(ledger, route):
+                    places = {"ledger": ledger, "customer": customer, "block_id": chance.choice(blocks), **report.place}
+                    parameters = {"as_of": moment.as_of.isoformat(), "known_at": format_time(moment.known_at)}
+                    parameters |= report.parameters(moment, customers, chance)
+                    if "{ledger}" not in route:
+                        parameters |= chance.choice(({"ledger": ledger}, {"entity": ledger}))
+                    yield Asking(route, _path(route, places), parameters)
+
+    def _reports(self, ledger: str, route: str) -> list[Offer]:
+        """The reports of a route for reports, as the product lists them."""
+        if "{name}" not in route:
+            return [Offer()]
+        listed = self.client.get(_path(route.removesuffix("/{name}"), {"ledger": ledger})).json()["items"]
+        return [msgspec.convert(each, Offer) for each in listed]
+
+    def kept(self, ledger: str, position: int, blocks: Sequence[str], chance: Random) -> Iterator[Asking]:
+        """The reads that name no moment and may be asked again."""
+        exports = self.client.get(f"/v1/ledgers/{ledger}/exports").json()["items"]
+        places = {
+            "ledger": ledger, "position": str(chance.randint(1, position)), "number": "1", "line": "1",
+            "block_id": chance.choice(blocks), "export_id": chance.choice(exports)["id"] if exports else "none",
+        }  # fmt: skip
+        sizes = {"from": str(chance.randint(1, position)), "to": str(position)}
+        for route in (*KEPT, *GROWING):
+            parameters = sizes if route.endswith("/consistency") else {"limit": "1000"} if route in GROWING else {}
+            yield Asking(route, _path(route, places), parameters)
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """A report as it is listed. Without a name: a read that is no report."""
+
+    report: str = ""
+    takes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> dict[str, str]:
+        return {"name": self.report} if self.report else {}
+
+    def parameters(self, moment: Moment, customers: Sequence[str], chance: Random) -> dict[str, str]:
+        """A way to ask for it."""
+        asked: dict[str, str] = {}
+        if "from" in self.takes and moment.as_of >= MIDDLE and chance.random() < 0.4:
+            asked["from"] = MIDDLE.isoformat()
+        if "to" in self.takes and moment.as_of >= MIDDLE and chance.random() < 0.4:
+            asked["to"] = chance.choice((MIDDLE, moment.as_of)).isoformat()
+        if "customer" in self.needs or ("customer" in self.takes and chance.random() < 0.4):
+            asked["customer"] = chance.choice(customers)
+        if self.by and chance.random() < 0.6:
+            asked["by"] = chance.choice(self.by)
+        if self.formats:
+            asked["format"] = chance.choice(("json", "json", *self.formats))
+        return asked
+
+
+def _path(route: str, places: dict[str, str]) -> str:
+    return route.format(**{name: quote(place, safe="") for name, place in places.items()})
+
+
+def _kept_of(item: dict[str, Any]) -> str:
+    return json.dumps({name: value for name, value in item.items() if name not in NOW_WITHIN})
