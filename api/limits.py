@@ -1,6 +1,6 @@
 """Bounds on what comes from outside over HTTP: sizes that are fixed, and times that are settings.
 
-The README's table "Limits" lists each of them; tests/http/test_limits.py compares the two.
+The table "Limits" of api/README.md lists each of them; tests/http/test_limits.py compares the two.
 """
 
 from __future__ import annotations

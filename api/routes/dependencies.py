@@ -129,7 +129,7 @@ class KeyRight(Right, SecurityBase):
 
     scheme_name = "key"
     model = HTTPBearer(
-        description="`subledger keys create` makes one. The open server needs none while no key exists; see README.md."
+        description="`subledger keys create` makes one. The open server needs none while no key exists (api/README.md)."
     )
 
     def __init__(self, access: Access, *, of_ledger: bool, of_any: bool = False) -> None:

@@ -4,9 +4,9 @@ What is refused is usage, or money, that is missing from the books until it is r
 will be. Codes that are expected do not count. Of ``insufficient_credits`` that is usage for which all credits are used
 up, in a ledger whose shortfall setting is ``reject``: to refuse it is what the company asked for. Credits that have
 expired, have not started, are frozen, or are of another unit or product, and a customer that nobody knows, are no such
-thing: they ring, and so does a refusal whose reasons were not worked out (README, *Limits*). The close checklist asks
-for all of them. Nor does what was refused only just now count, as its sender may be about to send it again. What came
-beyond the bound of a day counts at once, whatever its code: it is kept by number alone.
+thing: they ring, and so does a refusal whose reasons were not worked out (api/README.md, *Limits*). The close
+checklist asks for all of them. Nor does what was refused only just now count, as its sender may be about to send it
+again. What came beyond the bound of a day counts at once, whatever its code: it is kept by number alone.
 
 Owns: this monitor. Does not own: the rejections (``subledger.store.rejections``).
 """

@@ -1,4 +1,4 @@
-"""The README's table of the limits of HTTP calls is that of the code, limit by limit."""
+"""The table of the limits of HTTP calls in api/README.md is that of the code, limit by limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.limits import HttpLimits
 from api.problems import status_of
 from tests.laws.test_errors import all_errors
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "api" / "README.md"
 TIMES = HttpLimits()
 
 

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there, by a stranger with a shell."""
+"""The commands of the documents, run as they stand there, by a stranger with a shell."""
 
 from __future__ import annotations
 
@@ -8,164 +8,151 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from api.cli import app
 from subledger.store import embedded
-from tests.waiting import HANGS_S, until
+from tests import waiting
+from tests.http.documents import DOCUMENTS, READMES, ROOT, Block, anchors_of, blocks_of, commands_of, links_of
 
-pytestmark = pytest.mark.campaign
-
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    work = tmp_path_factory.mktemp("readme")
-    yield work
-    embedded.stop(work / ".subledger")
+README = ROOT / "README.md"
+GOES_ON_FROM_THE_TOUR = (ROOT / "projections" / "README.md", ROOT / "api" / "README.md")
+RUN = [path for path in READMES if any(block.has_commands and not block.not_run for block in blocks_of(path))]
 
 
-def _environment(work: Path) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SUBLEDGER_")}
-    return {**kept, "PATH": path, "SUBLEDGER_HOME": str(work / ".subledger"), "COLUMNS": "180"}
+class Reader:
+    """Somebody who types a document's commands, in order, in a directory and a home of their own."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SUBLEDGER_")}
+        self.environment = {**inherited, "PATH": path, "SUBLEDGER_HOME": str(work / ".subledger"), "COLUMNS": "180"}
+
+    def run(self, script: str) -> str:
+        """The output of a script. Fails, with what it printed, if one of its commands fails."""
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", script],
+            capture_output=True, text=True, cwd=self.work, env=self.environment, timeout=waiting.HANGS_S,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    @contextmanager
+    def serving(self, command: str) -> Iterator[str]:
+        """The server of a command, on a free port; its address."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        words = command.replace("8000", port).split()
+        server = subprocess.Popen(words, cwd=self.work, env=self.environment, stderr=subprocess.DEVNULL)
+
+        def is_ready() -> bool:
+            assert server.poll() is None, "the server has ended"
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=waiting.HANGS_S):
+                    return True
+            except (urllib.error.URLError, ConnectionError):
+                return False
+
+        try:
+            waiting.until(is_ready, "a server that is ready")
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+    def read(self, blocks: list[Block]) -> None:
+        """Runs the commands, and compares what is shown after them with what they printed."""
+        printed, server = "", None
+        for block in blocks:
+            if block.language == "text":
+                shown_is_printed(block, printed)
+            elif not block.has_commands or block.not_run:
+                continue
+            elif block.text.startswith("subledger serve"):
+                server = block.text
+            elif "curl " in block.text:
+                assert server is not None
+                with self.serving(server) as address:
+                    printed = self.run(block.text.replace("127.0.0.1:8000", address))
+                assert '"status":"recorded"' in printed
+                assert "urn:subledger:error" not in printed
+            else:
+                printed = self.run(block.text)
+                assert "DIFFERS" not in printed, printed
+                assert "│ blocked" not in printed, printed
 
 
-def _block(with_text: str) -> str:
-    return next(block for block in BLOCKS if with_text in block)
-
-
-@pytest.fixture(scope="module")
-def tour(work: Path) -> subprocess.CompletedProcess[str]:
-    """The tour, run once: what comes after it goes on from its ledger."""
-    script = _block("ledger create acme")
-    return subprocess.run(
-        ["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S
-    )
-
-
-def is_ready(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=HANGS_S)
-    except OSError:
-        return False
-    return True
-
-
-def test_the_tour_prints_what_the_readme_shows(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
-    assert tour.returncode == 0, tour.stderr
-    shown = [line for line in README.partition("\n## Speed\n")[0].splitlines() if line.startswith("│ ")]
-    assert len(shown) > 6
-    for line in shown:
-        assert line in tour.stdout, line
-    assert "acme: 7 events, 3 entries: clean" in tour.stdout
-    assert {path.suffix for path in (work / "journals").iterdir()} == {".csv", ".beancount"}
-
-
-def test_the_reports_are_made_and_tie(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
-    assert tour.returncode == 0
-    done = subprocess.run(
-        ["bash", "-e", "-c", _block("report rollforward")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "ties: " in done.stdout
-    assert "DIFFERS" not in done.stdout
-    assert (work / "waterfall.csv").read_text("utf-8").count("\n") > 1
-    assert "cust-42" in (work / "statement.html").read_text("utf-8")
-
-
-def test_what_was_refused_is_listed_and_retried_as_the_readme_says(tmp_path: Path) -> None:
-    """In a home of its own: what is recorded here would be in the tour's January."""
-    created = "subledger ledger create acme --currency USD\n"
-    done = subprocess.run(
-        ["bash", "-e", "-c", created + _block("subledger rejected counts")],
-        capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path), timeout=HANGS_S,
-    )  # fmt: skip
-    subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "40 credit" in done.stdout
-    assert "retried" in done.stdout.splitlines()[-2]
-
-
-def test_a_month_goes_into_the_general_ledger_as_the_readme_says(
-    work: Path, tour: subprocess.CompletedProcess[str]
-) -> None:
-    assert tour.returncode == 0
-    done = subprocess.run(
-        ["bash", "-e", "-c", _block("subledger checklist")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "blocked" not in done.stdout
-    assert "use-1" in done.stdout
-    assert "5 compared, 0 differ" in done.stdout
-    delivered = subprocess.run(
-        ["bash", "-e", "-c", _block("subledger deliver 2026-01")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
-    )  # fmt: skip
-    assert delivered.returncode == 0, delivered.stdout + delivered.stderr
-    assert {path.name for path in (work / "drop").iterdir() if path.is_file()} == {
-        "acme-2026-01-1-csv.csv", ".acme-2026-01-1-csv.csv.sent",
-    }  # fmt: skip
-    assert "1 delivery is reconciled" in delivered.stdout
-    watched = subprocess.run(
-        ["bash", "-e", "-c", _block("subledger monitor --ledger acme")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
-    )  # fmt: skip
-    assert watched.returncode == 0, watched.stdout + watched.stderr
-    assert "dead_letters" in watched.stdout
-
-
-def test_a_sandbox_closes_a_month_as_the_readme_says(work: Path) -> None:
-    done = subprocess.run(
-        ["bash", "-e", "-c", _block("subledger clock set")],
-        capture_output=True, text=True, cwd=work, env=_environment(work), timeout=HANGS_S,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2027-02-01T00:00:00Z (a sandbox's clock); today is 2027-02-01, UTC." in done.stdout
-    assert "2027-01 is closed" in done.stdout
-
-
-def test_a_second_person_is_asked_as_the_readme_says(tmp_path: Path) -> None:
-    """In a database of its own: where a key exists, every call over HTTP needs one."""
-    commands = re.findall(r"`(subledger (?:ledger create acme-eu|keys create --ledger acme-eu)[^`]*)`", README)
-    assert len(commands) == 2
-    for command in commands:
-        subprocess.run(
-            ["bash", "-e", "-c", command], check=True, cwd=tmp_path, env=_environment(tmp_path), timeout=HANGS_S
+def shown_is_printed(block: Block, printed: str) -> None:
+    """Every line that is shown was printed, in this order. ``…`` stands for anything within a line."""
+    lines = iter(printed.replace("┃", "│").splitlines())
+    for shown in block.text.replace("┃", "│").splitlines():
+        pattern = re.compile(".*".join(re.escape(part) for part in shown.split("…")))
+        assert not shown.strip() or any(pattern.fullmatch(line) for line in lines), (
+            f"{block.chapter}: the output has no line, after the ones above it, such as\n{shown}\n\n{printed}"
         )
-    keys = _block("subledger keys list").replace("--ledger acme ", "--ledger acme-eu ")
-    listed = subprocess.run(
-        ["bash", "-e", "-c", keys], check=True, capture_output=True, text=True, cwd=tmp_path, env=_environment(tmp_path)
-    )
-    assert listed.stdout.count("maria") == 2
-    subprocess.run(["bash", "-c", "subledger database --stop"], check=True, cwd=tmp_path, env=_environment(tmp_path))
 
 
-def test_the_http_examples_are_answered(work: Path, tour: subprocess.CompletedProcess[str]) -> None:
-    assert tour.returncode == 0
-    if shutil.which("curl") is None:
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    yield Reader(tmp_path)
+    embedded.stop(tmp_path / ".subledger")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("document", RUN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_of_a_document_do_what_it_shows(document: Path, reader: Reader) -> None:
+    blocks = blocks_of(document)
+    if any("curl " in block.text for block in blocks) and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    environment = _environment(work)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        ["subledger", "serve", "--port", str(port)], cwd=work, env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
-        until(lambda: is_ready(port), "the server is ready")
-        script = _block("curl -s").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
-        done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, cwd=work, env=environment)
-    finally:
-        server.terminate()
-        server.wait(timeout=HANGS_S)
-    assert done.returncode == 0, done.stderr
-    assert '"status":"recorded"' in done.stdout
-    assert '"prepaid_liability"' in done.stdout
+    if document in GOES_ON_FROM_THE_TOUR:
+        blocks = [*(block for block in blocks_of(README) if "ledger create acme" in block.text), *blocks]
+    reader.read(blocks)
+
+
+def test_every_block_of_commands_is_run_or_says_why_not() -> None:
+    """What takes long, or needs what a test does not have, is made by ``make``, ``bench`` or ``distribute``."""
+    left_out = [block for document in READMES for block in blocks_of(document) if block.has_commands and block.not_run]
+    lines = [line for block in left_out for line in block.text.splitlines() if line]
+    assert [
+        line for line in lines if not re.match(r"make |subledger (bench|distribute|sizing)\b|git |cd |#", line)
+    ] == []
+    assert len(RUN) >= 3
+
+
+ROOT_COMMAND: Any = typer.main.get_command(app)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_a_document_names_exists_with_its_options(document: Path) -> None:
+    for line in commands_of(document):
+        found, words = ROOT_COMMAND, line.split()[1:]
+        while words and words[0] in getattr(found, "commands", {}):
+            found = found.commands[words.pop(0)]
+        assert found is not ROOT_COMMAND or words[0].isupper() or words[0].startswith("--"), line
+        options = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        named = {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][a-z-]*(=.*)?", word)}
+        assert named - {"--help"} <= options, f"{line}: {sorted(named - options)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    for path, anchor in links_of(document):
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), f"{document}: {path}"
+        assert not anchor or target.suffix != ".md" or anchor in anchors_of(target), f"{document}: {path}#{anchor}"
+
+
+def test_the_first_page_is_short_and_shows_output_early() -> None:
+    lines = README.read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+    assert any(line.startswith("│ ") for line in lines[:40])

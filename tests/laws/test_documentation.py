@@ -1,7 +1,8 @@
-"""What subledger/README.md says of kinds, roles and policies is what the code does."""
+"""The tables of subledger/README.md about kinds, roles, policies and controls are what the code does."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from subledger.accounts import ROLES
@@ -10,25 +11,33 @@ from subledger.event_data import EVENT_TYPES
 from subledger.journal import KINDS, REMEASUREMENTS, SETTLEMENTS, Rules
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 
-README = Path(__file__).parents[2] / "subledger" / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "subledger" / "README.md"
+FAMILIES = ("fx_remeasurement_", "fx_settlement_")
 
 
 def _cell(rules: Rules, kind: str) -> str:
     return " · ".join(f"{pair.debit} / {pair.credit}" for pair in rules[kind]) or "no line"
 
 
+def _of_a_role(kind: str, text: str) -> str:
+    """A row of a currency kind with its role as ROLE: the same row for every role but prepaid_liability."""
+    role = next((kind.removeprefix(f) for f in FAMILIES if kind.startswith(f)), "prepaid_liability")
+    return text if role == "prepaid_liability" else text.replace(role, "ROLE")
+
+
 def entry_table() -> list[str]:
-    """The event → entry table, as it must stand in the README."""
+    """The table of account pairs by policy."""
     policies = [shipped_policy(name).rules for name in SHIPPED_POLICIES]
     rows = ["| entry kind | " + " | ".join(f"`{name}`" for name in SHIPPED_POLICIES) + " |", "|---|---|---|---|"]
     for kind in KINDS:
         plain, deposits, arm = (_cell(rules, kind.name) for rules in policies)
+        if arm == deposits:
+            arm = "*same*"
         if deposits == plain:
-            deposits = "as left"
-        if arm == _cell(policies[1], kind.name):
-            arm = "as left"
-        rows.append(f"| {kind.name} | {plain} | {deposits} | {arm} |")
-    return rows
+            deposits = "*same*"
+        rows.append(_of_a_role(kind.name, f"| {kind.name} | {plain} | {deposits} | {arm} |"))
+    return list(dict.fromkeys(rows))
 
 
 def role_table() -> list[str]:
@@ -42,14 +51,20 @@ def role_table() -> list[str]:
 
 def kind_table() -> list[str]:
     rows = ["| entry kind | what it means | column |", "|---|---|---|"]
-    rows += [f"| {kind.name} | {kind.meaning} | {kind.column or '–'} |" for kind in KINDS]
-    return rows
+    rows += [_of_a_role(kind.name, f"| {kind.name} | {kind.meaning} | {kind.column or '–'} |") for kind in KINDS]
+    return list(dict.fromkeys(rows))
+
+
+def roles_of_currency_kinds() -> str:
+    """The roles for which ROLE stands in both tables."""
+    found = [kind.removeprefix(FAMILIES[0]) for kind in REMEASUREMENTS]
+    return ", ".join(role for role in found if role != "prepaid_liability")
 
 
 def event_cells(type: str) -> list[str]:
     """The first two cells of an event's row; a kind per role is told once."""
     posted = [kind for kind in POSTS[type] if kind not in (*REMEASUREMENTS, *SETTLEMENTS)]
-    posted += [f"{family}_…" for family in ("fx_remeasurement", "fx_settlement") if f"{family}_cash" in POSTS[type]]
+    posted += [f"{family}…" for family in FAMILIES if f"{family}cash" in POSTS[type]]
     return [type, " · ".join(posted) or "none"]
 
 
@@ -70,3 +85,27 @@ def test_the_chart_of_accounts_of_the_documentation_is_that_of_the_code() -> Non
 
 def test_the_entry_kinds_of_the_documentation_are_those_of_the_code() -> None:
     assert "\n".join(kind_table()) in README.read_text("utf-8")
+
+
+def test_the_roles_of_currency_kinds_are_those_of_the_code() -> None:
+    assert roles_of_currency_kinds() in README.read_text("utf-8").replace("\n", " ")
+
+
+def test_every_control_of_the_matrix_is_a_file_and_has_a_test() -> None:
+    section = README.read_text("utf-8").partition("\n## Control matrix\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| \d", line)]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
+    assert len(rows) >= 20
+    for _, assertion, control, file, test in rows:
+        assert assertion.endswith(".")
+        assert control.endswith(".")
+        assert (ROOT / file.strip("`")).is_file(), file
+        path, _, name = test.strip("`").partition("::")
+        assert re.search(rf"^ *def {name}\(", (ROOT / path).read_text("utf-8"), flags=re.MULTILINE), test
+
+
+def test_the_vocabulary_is_in_the_order_of_the_alphabet() -> None:
+    section = README.read_text("utf-8").partition("\n## Vocabulary\n")[2].partition("\n## ")[0]
+    terms = [line.split(" | ")[0].strip("| ").lower() for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(terms) > 30
+    assert terms == sorted(terms)
