@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ def line_of(key: paramiko.PKey) -> str:
 
 class SftpStandIn:
     """``wants``: how a user logs in. ``posix_rename``: whether it knows that extension. ``full``: its disk.
-    ``drops_uploads``: after how many bytes. ``silent``: takes connections, and says nothing. ``late``: set when a late
-    rename has been done.
+    ``drops_uploads``: after how many bytes. ``silent``: takes connections, and says nothing. ``late_s``: None where a
+    late rename arrives when ``arrive`` is called. ``late``: set when it has been done.
     """
 
-    late_s = 0.3
+    late_s: float | None = 0.3
     time_out_s = 2.0
 
     def __init__(self, root: Path) -> None:
@@ -48,6 +49,7 @@ class SftpStandIn:
         self.drops_uploads: int | None = None
         self.silent = False
         self.late = threading.Event()
+        self.arrive: Callable[[], None] = lambda: None
         self.fault: Callable[[], Fault | None] = lambda: None
         self.met: list[Fault | None] = []
         self.logins = 0
@@ -90,7 +92,9 @@ class SftpStandIn:
             return int(SFTP_FAILURE)
         if fault in ("drops_before", "late"):
             if fault == "late":
-                threading.Timer(self.late_s, self._do_late, (do,)).start()
+                self.arrive = partial(self._do_late, do)
+                if self.late_s is not None:
+                    threading.Timer(self.late_s, self.arrive).start()
             transport.close()
             return int(SFTP_FAILURE)
         answer = do()

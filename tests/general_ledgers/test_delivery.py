@@ -21,6 +21,7 @@ from projections.journals.delivery.states import State
 from subledger.errors import DeliveredOtherwise, DeliveryInHand
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn, problem
+from tests.general_ledgers.pace import meeting
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, work
 from tests.store.tampering import past_triggers
@@ -59,9 +60,10 @@ def test_a_journal_is_rendered_sent_and_found_in_the_books(
 @pytest.mark.campaign
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, fault: Fault
-) -> None:
-    channel, _ = one
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, fault: Fault,
+    netsuite_channel: NetSuiteChannel,
+) -> None:  # fmt: skip
+    channel = netsuite_channel(one[0].ledger, **meeting(fault))
     netsuite.fault = one_after_another([fault])
     work(service, channel)
     [after] = deliveries(service, channel.ledger)

@@ -25,9 +25,9 @@ from tests.general_ledgers import (
     test_sftp,
 )
 from tests.general_ledgers.every import Way, every_way
+from tests.general_ledgers.pace import meeting
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
 from tests.general_ledgers.working import states, steps, the_one, work
-from tests.waiting import HANGS_S
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -90,11 +90,9 @@ def test_a_journal_is_sent_and_there_once(
 def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
     service: Subledger, on_its_way: Callable[..., Sent], ways: dict[str, Way], name: str, fault: Fault
 ) -> None:
-    """What was taken in, or will be, is looked for until it is found: it may take its time to become visible."""
     way = ways[name]
     assert way.stand_in is not None
-    is_taken_in = fault in ("drops_after", "times_out_after", "fails_after", "late")
-    channel, _ = on_its_way(way, {"settle_s": HANGS_S} if is_taken_in else {})
+    channel, _ = on_its_way(way, meeting(fault))
     way.fails(one_after_another([fault]))
     work(service, channel)
     assert the_one(service, channel).state is State.POSTED

@@ -19,6 +19,7 @@ from subledger.errors import NothingToCorrect
 from tests.charts import another_chart
 from tests.general_ledgers.conftest import MONTH, deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
+from tests.general_ledgers.pace import HIT_AT_RANDOM
 from tests.general_ledgers.stand_in import at_random
 from tests.general_ledgers.working import work
 
@@ -31,7 +32,7 @@ def test_a_journal_its_reversal_and_what_takes_its_place_arrive_once_each_whatev
 ) -> None:  # fmt: skip
     ledger = sold(blocks=3)
     exported(ledger, approved=True, lines=4)
-    channel = netsuite_channel(ledger)
+    channel = netsuite_channel(ledger, **HIT_AT_RANDOM)
     before = outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
     netsuite.fault = at_random(5, 0.5)
     work(service, channel)
@@ -103,7 +104,7 @@ def test_delivering_a_month_again_after_a_reversal_that_was_refused_adds_nothing
 ) -> None:  # fmt: skip
     ledger = sold()
     exported(ledger, approved=True)
-    channel = netsuite_channel(ledger)
+    channel = netsuite_channel(ledger, **HIT_AT_RANDOM)
     before = outbox.add_period(service.recorder, service.database, channel, MONTH, by="ann")
     with pytest.raises(NothingToCorrect):
         reverse_journal(service.recorder, ledger, MONTH, 1, "no reason at all")

@@ -18,9 +18,11 @@ from projections.journals.delivery.states import State
 from projections.journals.exports import Export
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer
+from tests.general_ledgers.pace import meeting
 from tests.general_ledgers.sftp import HOST_KEY, OTHER_KEY, PASSWORD, USER_PEM, SftpStandIn, line_of
 from tests.general_ledgers.stand_in import FAULTS, Fault, at_random, one_after_another
 from tests.general_ledgers.working import states, steps, work
+from tests.waiting import HANGS_S
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 
@@ -53,7 +55,7 @@ def test_whatever_goes_wrong_with_the_rename_the_file_is_there_once_in_the_end(
 ) -> None:
     server.posix_rename = posix_rename
     server.fault = one_after_another([fault])
-    channel, _ = drop.on_its_way(export)
+    channel, _ = drop.on_its_way(export, **meeting(fault))
     work(service, channel)
     put_once(service, drop, export)
     assert server.met[0] == fault
@@ -68,7 +70,7 @@ def test_a_file_that_the_importer_takes_before_it_is_looked_up_is_not_put_again(
     channel, delivery = drop.on_its_way(export)
     deliver_due(service.database, channel)
     assert states(service, delivery)[-1] == "unknown"
-    assert fault != "late" or server.late.wait(10)
+    assert fault != "late" or server.late.wait(HANGS_S)
     drop.importer.take()
     work(service, channel)
     put_once(service, drop, export)
@@ -78,12 +80,12 @@ def test_a_rename_that_arrives_after_it_was_asked_for_again_finds_nothing(
     service: Subledger, server: SftpStandIn, drop: Drop, export: Export
 ) -> None:
     server.fault = one_after_another(["late"])
-    server.late_s = 3.0
+    server.late_s = None
     channel, delivery = drop.on_its_way(export)
     work(service, channel)
     assert states(service, delivery).count("submitted") == 2
     drop.importer.take()
-    assert server.late.wait(10)
+    server.arrive()
     put_once(service, drop, export)
 
 
@@ -96,7 +98,7 @@ def test_of_two_workers_faults_at_random_and_an_eager_importer_comes_each_file_o
     faults = tuple(fault for fault in FAULTS if fault not in ("throttles", "times_out_after"))
     server.fault = at_random(seed, 0.6, faults)
     exports = [exported(sold(), "sap-xml", "sap") for _ in range(3)]
-    going = [drop.on_its_way(export)[0] for export in exports]
+    going = [drop.on_its_way(export, settle_s=3.0)[0] for export in exports]
     with ThreadPoolExecutor(8) as workers:
         working = [workers.submit(work, service, channel) for channel in going for _ in range(2)]
         while not all(worker.done() for worker in working):

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.usefixtures("open_borders"), pytest.mark.campaign]
 
 BLOCKS, LEDGERS, MONTHS = 35, 10, 5
 SEED, SHARE = 20261121, 0.25
-SETTINGS = {**QUICK, "first_wait_s": 0.05, "longest_wait_s": 0.4, "settle_s": 5.0}
+SETTINGS = {**QUICK, "timeout_s": 1.0, "first_wait_s": 0.05, "longest_wait_s": 0.4, "settle_s": 5.0}
 EACH = 60
 """A worker is killed each time that so many more are posted: by progress, and not by the clock."""
 
