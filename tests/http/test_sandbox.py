@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from api import cli
 from api.commands import clock, months
+from api.commands import ledgers as ledger_commands
 from api.service import Subledger
 from projections.journals.delivery import grants
 from projections.monitors import notices
@@ -131,7 +132,7 @@ def test_the_lists_of_ledgers_mark_sandboxes(
     client: TestClient, ledger: str, new_ledger: NewLedger, service: Subledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = new_ledger()
-    monkeypatch.setattr(cli, "connect", lambda: service)
+    monkeypatch.setattr(ledger_commands, "connect", lambda: service)
     monkeypatch.setattr("api.terminal.out.width", 200)
     lines = CliRunner().invoke(cli.app, ["ledger", "list"], catch_exceptions=False).output.splitlines()
     assert [("SANDBOX" in line) for line in lines if ledger in line or real in line].count(True) == 1
