@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from projections.blocks import customer_blocks
 from projections.journals.close import close_period
 from projections.report import Report, Table
 from subledger.documents import Invoice
+from subledger.errors import UnknownCustomer
 from subledger.events import EVENT_TYPES
 from subledger.periods import Period
 from subledger.pools import Pool
@@ -92,17 +94,15 @@ def test_every_report_ties_whatever_was_recorded(service: Subledger, books: list
             for name in ("rollforward", "waterfall", "clearing", "receivables", "pools"):
                 report = report_of(service, each.ledger, name, **asked)
                 assert report.ties_out, report.ties
-            report = report_of(service, each.ledger, "receivables", **asked, customer=chance.choice(CUSTOMERS))
-            assert report.ties_out, report.ties
+            for name in ("receivables", "rollforward", "waterfall", "statement"):
+                question = asked if name == "receivables" else {**asked, "from_": "2026-01"}
+                with suppress(UnknownCustomer):  # at the first moments not every customer was known
+                    report = report_of(service, each.ledger, name, **question, customer=chance.choice(CUSTOMERS))
+                    assert report.ties_out, report.ties
             for name, question in (("forecast", {"months": 5}), ("performance", {"from_": "2026-02-11"})):
                 if name == "forecast" or asked["to"] >= "2026-02-11":
                     report = report_of(service, each.ledger, name, **asked, **question)
                     assert report.ties_out, report.ties
-            for name in ("rollforward", "waterfall", "statement"):
-                report = report_of(
-                    service, each.ledger, name, **asked, from_="2026-01", customer=chance.choice(CUSTOMERS)
-                )
-                assert report.ties_out, report.ties
 
 
 def test_what_is_owed_is_what_the_writer_remembers(service: Subledger, books: list[Books]) -> None:
