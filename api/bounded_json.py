@@ -9,7 +9,7 @@ import msgspec
 
 from api import limits
 from subledger.errors import TooLarge
-from subledger.json_text import loads
+from subledger.text.json_text import loads
 
 _COUNTED_AT_ONCE = 256 << 10
 

@@ -25,11 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from api.checkpoint_log import Line, opened, public_keys_of
 from api.settings import home, private_home
 from subledger.errors import CheckpointConflict, FileUnavailable, InvalidValue, UnknownCheckpoint
-from subledger.store import proofs
 from subledger.store.checkpoints import Signed, keep_signed, last_signed, roots_at, signed_at_size
 from subledger.store.database import ON_A_STANDBY, Database
-from subledger.store.ledgers import LedgerHead, ledger_head
 from subledger.store.private import make_durable, private_file
+from subledger.store.reading import proofs
+from subledger.store.reading.ledgers import LedgerHead, ledger_head
 
 KEY_NAME: Final = "subledger"
 _KEY_FILE: Final = "checkpoint.key"

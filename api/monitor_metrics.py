@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from projections import monitors
 from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_heads
+from subledger.store.reading.ledgers import ledger_heads
 
 log = structlog.get_logger("subledger.monitors")
 

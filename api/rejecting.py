@@ -26,15 +26,15 @@ from subledger.errors import (
     Unavailable,
     present,
 )
-from subledger.events import check_texts
-from subledger.json_text import loads
+from subledger.events.envelope import check_texts
+from subledger.events.rejections import MAX_SENT, as_first_sent, read_rejection
 from subledger.persons import NOBODY, kept_name
-from subledger.rejections import MAX_SENT, as_first_sent, read_rejection
-from subledger.store import dismissals, rejections
-from subledger.store.batch import REJECTED, Input, Outcome
 from subledger.store.database import Database
-from subledger.store.gathering import Gatherer
-from subledger.store.rejection_keeper import AS_SHIPPED, Bounds, Keeper, Refusal
+from subledger.store.rejected import dismissals, rejections
+from subledger.store.rejected.keeper import AS_SHIPPED, Bounds, Keeper, Refusal
+from subledger.store.writing.batch import REJECTED, Input, Outcome
+from subledger.store.writing.gathering import Gatherer
+from subledger.text.json_text import loads
 
 log = structlog.get_logger("subledger.rejected")
 

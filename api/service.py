@@ -16,25 +16,19 @@ from api.bounded_json import Bound, read_json
 from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
-from projections import monitors, sweeping
-from projections.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
-from projections.clock import clock_event
-from projections.journals.delivery import outbox
-from projections.journals.delivery.channels import check_delivers, get_channel, list_channels
-from projections.journals.delivery.jobs import Jobs
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.mapping import Mapping as AccountMapping
-from projections.journals.mapping import default_mapping
-from projections.policies import (
-    Adoption,
-    adopt_policy,
-    adopted_policy,
-    check_person,
-    check_policy,
-    policy_data,
-)
-from projections.snapshots import LEDGER, keep_more
-from projections.trial_balance import DayTotalsProjector
+from projections import monitors
+from projections.account_mapping.mapping import Mapping as AccountMapping
+from projections.account_mapping.mapping import default_mapping
+from projections.close import sweeping
+from projections.close.clock import clock_event
+from projections.close.policies import Adoption, adopt_policy, adopted_policy, check_person, check_policy, policy_data
+from projections.day_totals import DayTotalsProjector
+from projections.delivery import outbox
+from projections.delivery.channels import check_delivers, get_channel, list_channels
+from projections.delivery.jobs import Jobs
+from projections.delivery.outbox import Delivery
+from projections.reads.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
+from projections.reads.snapshots import LEDGER, keep_more
 from subledger.errors import (
     DatabaseUnavailable,
     InvalidInput,
@@ -43,25 +37,25 @@ from subledger.errors import (
     SettingFixed,
     TooLarge,
 )
-from subledger.events import Event, format_time, own_event, read_data, read_event
-from subledger.json_text import loads
+from subledger.events.envelope import Event, format_time, own_event, read_data, read_event
+from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.events.rejections import MAX_SENT, as_first_sent, first_sent_as_text, text_of
 from subledger.ledger import LedgerState, check_day_has_come
 from subledger.money import exponent
-from subledger.own_event_data import FUTURE_TOLERANCE, Approvals
 from subledger.periods import Period, duration, end_of_day, time_zone
 from subledger.persons import NOBODY
 from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
-from subledger.rejections import MAX_SENT, as_first_sent, first_sent_as_text, text_of
-from subledger.store import views
-from subledger.store.batch import Input, Outcome
-from subledger.store.collecting import collection_held_off
 from subledger.store.database import Database, WriteConnection
-from subledger.store.gathering import Gatherer
-from subledger.store.ledgers import ledger_head
-from subledger.store.queue import Limits
-from subledger.store.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
-from subledger.store.rejection_keeper import AS_SHIPPED, Bounds
-from subledger.store.stuck_writers import end_stuck_writers
+from subledger.store.reading import views
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.rejected.keeper import AS_SHIPPED, Bounds
+from subledger.store.writing.batch import Input, Outcome
+from subledger.store.writing.collecting import collection_held_off
+from subledger.store.writing.gathering import Gatherer
+from subledger.store.writing.queue import Limits
+from subledger.store.writing.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
+from subledger.store.writing.stuck_writers import end_stuck_writers
+from subledger.text.json_text import loads
 
 _EVENT = Bound(MAX_SENT, field="event")
 """Of an event that stands as a text in a line of FILE.rejected.jsonl; no event is longer."""
@@ -186,7 +180,7 @@ class Subledger:
         return bool(outcomes)
 
     def adopt_policy(self, ledger: str, policy: Policy, *, by: str = NOBODY) -> Adoption:
-        """Another posting policy for what is recorded from now on; see ``projections.policies``."""
+        """Another posting policy for what is recorded from now on; see ``projections.close.policies``."""
         return adopt_policy(self.recorder, ledger, policy, by=by)
 
     def decide_approval(
@@ -224,7 +218,7 @@ class Subledger:
         return self.recorder.sweep(ledger, end_of_day(through, state.zone), by=by)
 
     def sweep_due(self, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
-        """Records what is due in every ledger; returns how many expiries in which. See ``projections.sweeping``."""
+        """Records what is due in every ledger; returns how many expiries in which (``projections.close.sweeping``)."""
         return sweeping.sweep_due(self.database, self.recorder, stop=stop)
 
     def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
@@ -262,7 +256,7 @@ class Subledger:
     def customer_balances(
         self, ledger: str, customer: str, *, as_of: date | None = None, known_at: datetime | None = None
     ) -> tuple[views.PointInTime, CustomerBalances]:
-        """A customer's balances at a point in time, in one round trip; see ``projections.balances``."""
+        """A customer's balances at a point in time, in one round trip; see ``projections.reads.balances``."""
         question = OfCustomer(customer=customer)
         at, found = views.ask(
             self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at, customer=customer

@@ -20,14 +20,15 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
 from api.stopping import StoppingTime
 from api.terminal import err
-from projections.rebuild import rebuild
+from projections.replay.rebuild import rebuild
 from subledger.errors import InvalidValue, SchemaOutOfDate
-from subledger.store import embedded, private
+from subledger.store import private
 from subledger.store.database import Database, engine_url
-from subledger.store.ledgers import ledger_heads
+from subledger.store.embedded import server as embedded
 from subledger.store.migrate import is_current, migrate, revision
-from subledger.store.queue import Limits
+from subledger.store.reading.ledgers import ledger_heads
 from subledger.store.timeouts import Timeouts
+from subledger.store.writing.queue import Limits
 
 Chosen = TypeVar("Chosen", bound=msgspec.Struct)
 

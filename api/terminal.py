@@ -2,7 +2,7 @@
 
 Progress and remarks go to standard error; with ``--json`` standard output holds one JSON document and nothing else.
 Texts of others (ids, reasons, answers of other systems) reach a terminal through here alone, and are only ever text: no
-markup, no control character, nothing that shows them backwards (``subledger.visible_text``).
+markup, no control character, nothing that shows them backwards (``subledger.text.visible_text``).
 
 Exit codes: 0 done; 1 a check found a difference; 2 wrong usage; 3 some input rejected; 4 the database, a file or the
 network is unavailable.
@@ -27,8 +27,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from subledger import errors, toml_text
-from subledger.visible_text import json_visible, visible
+from subledger import errors
+from subledger.text import toml_text
+from subledger.text.visible_text import json_visible, visible
 
 DONE: Final = 0
 DIFFERENCE: Final = 1

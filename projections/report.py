@@ -15,12 +15,12 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections import balances
+from projections.reads import balances
 from subledger.accounts import ROLE_BY_NAME
-from subledger.journal import effect
+from subledger.kinds import effect
 from subledger.periods import Period
-from subledger.store.recorded_days import recorded_before
-from subledger.store.views import View
+from subledger.store.reading.recorded_days import recorded_before
+from subledger.store.reading.views import View
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -15,9 +15,9 @@ import msgspec
 from msgspec.structs import replace
 
 from subledger.documents import Position, Positions, position_key
-from subledger.event_data import BreakageEstimated, ExchangeRateSet
-from subledger.events import Event
-from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
+from subledger.events.data import BreakageEstimated, ExchangeRateSet
+from subledger.events.envelope import Event
+from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
 from subledger.pools import Estimate, Pool
 from subledger.wallet import Decision, Movement
 

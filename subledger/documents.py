@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from subledger.blocks import NOTHING_GONE, ZERO, Gone
-from subledger.journal import BLOCK_ROLES
+from subledger.kinds import BLOCK_ROLES
 from subledger.money import share
 
 

@@ -15,8 +15,8 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from subledger.events import Event
-from subledger.journal import Dimensions, Entry
+from subledger.events.envelope import Event
+from subledger.kinds import Dimensions, Entry
 from subledger.money import format_credits
 
 VERSION: Final = b"\x01"

@@ -59,7 +59,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from subledger.visible_text import visible_lines
+from subledger.text.visible_text import visible_lines
 
 
 class SubledgerError(Exception):

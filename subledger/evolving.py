@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from subledger.blocks import NOTHING_GONE, PAID, Block, Segment
 from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Payment, moved, position_key
+from subledger.draw_order import places
 from subledger.errors import IntegrityFault
-from subledger.event_data import CreditsGranted, CreditsPurchased
-from subledger.events import Event
-from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
-from subledger.places import places
+from subledger.events.data import CreditsGranted, CreditsPurchased
+from subledger.events.envelope import Event
+from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 

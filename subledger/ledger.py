@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from subledger import own_event_data as events
 from subledger.errors import InTheFuture, PeriodNotClosed, PeriodNotOver, PeriodOutOfOrder
-from subledger.events import OWN_SOURCE, Event, canonical, format_time
+from subledger.events import own_data as events
+from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time
 from subledger.periods import Period, duration, effective_date, end_of_day, time_zone
 
 

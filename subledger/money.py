@@ -20,7 +20,7 @@ import iso4217
 import msgspec
 
 from subledger.errors import InvalidValue, TooManyDecimals, UnknownCurrency, WrongType
-from subledger.wording import json_type
+from subledger.text.wording import json_type
 
 CREDIT_PLACES: Final = 9
 PRICE_PLACES: Final = 12

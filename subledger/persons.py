@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from typing import Final
 
 from subledger.errors import InvalidValue
-from subledger.visible_text import ascii_text
+from subledger.text.visible_text import ascii_text
 
 NOBODY: Final = "nobody"
 """The name of a call that no key and no user stands behind. Never a second person, nor one who needs one."""

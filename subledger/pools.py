@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from subledger.blocks import ZERO
-from subledger.journal import GAINS, Kind
+from subledger.kinds import GAINS, Kind
 from subledger.money import round_half_up
 
 

@@ -23,11 +23,11 @@ import rfc8785
 
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
-from subledger.events import Event
-from subledger.journal import KIND_BY_NAME, KINDS, YOUNGER_KINDS, Dimensions, Entry, Kind, Pair, Rules, effect
+from subledger.events.envelope import Event
+from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, Dimensions, Entry, Kind, Pair, Rules, effect
 from subledger.ledger import LedgerState
 from subledger.periods import effective_date
-from subledger.toml_text import read_toml
+from subledger.text.toml_text import read_toml
 from subledger.wallet import Decision, Movement, Wallet
 
 DEFAULT_POLICY: Final = "customer_deposits"

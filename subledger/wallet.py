@@ -26,9 +26,9 @@ from subledger.documents import (
     Positions,
     position_key,
 )
+from subledger.draw_order import places
 from subledger.errors import IntegrityFault
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
-from subledger.places import places
 
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 

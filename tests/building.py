@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from api.service import Subledger
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 from subledger.persons import NOBODY
-from subledger.store.batch import Outcome
+from subledger.store.writing.batch import Outcome
 
 BOUGHT = "2026-01-10T10:00:00Z"
 USED = "2026-01-20T10:00:00Z"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from projections.journals.mapping import Mapping
+from projections.account_mapping.mapping import Mapping
 from subledger.accounts import ROLES
-from subledger.events import Event, own_event
+from subledger.events.envelope import Event, own_event
 from subledger.ledger import LedgerState
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import OWN_SOURCE, Recorder, raise_first
+from subledger.store.writing.recorder import OWN_SOURCE, Recorder, raise_first
 
 
 def another_chart(first: int) -> Mapping:

@@ -18,8 +18,8 @@ from sqlalchemy import make_url
 from xdist.scheduler import LoadScopeScheduling
 
 from api.service import LedgerSettings, Subledger
-from subledger.store import embedded
 from subledger.store.database import Database
+from subledger.store.embedded import server as embedded
 from subledger.store.migrate import migrate
 from tests.building import purchase, recorded
 from tests.scratch_database import scratch_database

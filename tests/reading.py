@@ -12,9 +12,9 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from api import reports
 from api.service import Subledger
-from projections.journals.summary import Journal, journals_of
+from api.shapes import reports
+from projections.journals.journals import Journal, journals_of
 from projections.report import Report, Table
 
 

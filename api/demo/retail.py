@@ -23,14 +23,14 @@ from typing import Any, Final
 
 import msgspec
 
-from api import reports
 from api.service import Subledger
+from api.shapes import reports
 from api.terminal import out, table
 from subledger.blocks import ZERO
-from subledger.context import Context, Original
-from subledger.deciding import decide
+from subledger.deciding.context import Context, Original
+from subledger.deciding.decide import decide
 from subledger.errors import InvalidInput
-from subledger.events import Event, format_time, read_event
+from subledger.events.envelope import Event, format_time, read_event
 from subledger.evolving import evolve
 from subledger.ledger import LedgerState
 from subledger.money import format_credits

@@ -14,17 +14,18 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from api import reports
 from api.demo.company import year
 from api.demo.retail import FORECAST_AFTER, ZONE, Retail, compare_forecast, show_comparison
 from api.service import LedgerSettings, Subledger
+from api.shapes import reports
 from api.terminal import out, table
-from projections import balances
+from projections.close import close
+from projections.exports import exports
 from projections.integrity import verify
-from projections.journals import close, exports
+from projections.reads import balances
 from subledger.money import format_minor
 from subledger.periods import Period
-from subledger.visible_text import spreadsheet_text
+from subledger.text.visible_text import spreadsheet_text
 
 Say = Callable[[str], None]
 SHOWN = ("prepaid_liability", "usage_revenue", "overage_revenue", "breakage_revenue", "accounts_receivable")

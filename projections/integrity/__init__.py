@@ -35,9 +35,9 @@ verification since the last clean one also takes at its word what that one has l
 
 from __future__ import annotations
 
-from projections.integrity.findings import MAX_A_CHECK, Difference, Report
 from projections.integrity.seen import Seen, Unreadable
 from projections.integrity.verification import Progress, verify
-from projections.kept import Kept, Start
+from projections.replay.findings import MAX_A_CHECK, Difference, Report
+from projections.replay.kept import Kept, Start
 
 __all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Seen", "Start", "Unreadable", "verify"]

@@ -19,10 +19,10 @@ from typing import Final
 
 import msgspec
 
-from projections.integrity.findings import Breach
 from projections.integrity.policies import Moves, Policies
+from projections.replay.findings import Breach
 from subledger.blocks import ZERO, Block
-from subledger.journal import GAINS, Entry
+from subledger.kinds import GAINS, Entry
 
 _Day = tuple[Decimal, int, int, int]
 """Credits left; prepaid_liability, customer_deposits, credits_clearing (net debits)."""

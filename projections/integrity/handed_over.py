@@ -21,17 +21,17 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from projections.integrity.findings import Breach
+from projections.exports.exports import SANDBOX, export_id, filename_of
+from projections.exports.formats import FORMATS
 from projections.integrity.journal_customers import customer_faults
-from projections.journals.exports import SANDBOX, export_id, filename_of
-from projections.journals.formats import FORMATS
+from projections.journals.journals import Journal, journals_of
 from projections.journals.reversing import correction_faults
-from projections.journals.summary import Journal, journals_of
-from projections.totals import TotalKey, Totals
+from projections.replay.findings import Breach
+from projections.replay.totals import TotalKey, Totals
 from subledger.errors import IntegrityFault
-from subledger.journal import Rules
+from subledger.kinds import Rules
 from subledger.periods import Period
-from subledger.store.approvals import APPROVED
+from subledger.store.writing.approvals import APPROVED
 
 PERIODS: Final = "SELECT DISTINCT period FROM journals WHERE ledger = :ledger ORDER BY period"
 CUTS: Final = """

@@ -12,10 +12,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections.integrity.findings import Breach
+from projections.account_mapping.mapping import Mapping, mapping_of
 from projections.journals.journal_customers import kept_hash
-from projections.journals.mapping import Mapping, mapping_of
-from projections.journals.summary import Journal, summarise, sums_for
+from projections.journals.journals import Journal, summarise, sums_for
+from projections.replay.findings import Breach
 
 KEPT_OF: Final = """
 -- The journals that something is kept of.

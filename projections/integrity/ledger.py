@@ -10,18 +10,18 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections.derived_tables import DERIVED_BY_NAME, Rows
-from projections.integrity.derived import compare_table
-from projections.integrity.findings import Findings
 from projections.integrity.policies import Policies
 from projections.integrity.pools import PoolLaws
 from projections.integrity.share import UNKNOWN
-from projections.kept import Part, load
-from projections.ledger_replay import LedgerReplayer
-from projections.log_stream import OF_THE_LEDGER, read_log, stored_entry
-from projections.parallel import Tell
-from subledger.journal import Dimensions
-from subledger.own_event_data import PolicyAdopted
+from projections.replay.comparing import compare_table
+from projections.replay.derived_tables import DERIVED_BY_NAME, Rows
+from projections.replay.findings import Findings
+from projections.replay.kept import Part, load
+from projections.replay.ledger import LedgerReplayer
+from projections.replay.log_stream import OF_THE_LEDGER, read_log, stored_entry
+from projections.replay.workers import Tell
+from subledger.events.own_data import PolicyAdopted
+from subledger.kinds import Dimensions
 
 RULES_IN_USE: Final = """
 -- The policies under which some kinds have a rule, or have been posted.

@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 import rfc8785
 
-from projections.integrity.findings import Breach
+from projections.replay.findings import Breach
 from subledger.accounts import ROLE_BY_NAME, ROLES, AccountClass
-from subledger.journal import KIND_BY_NAME, MONETARY_ROLES, Entry, Kind, Pair, Result, Rules, effect
-from subledger.own_event_data import PolicyAdopted
+from subledger.events.own_data import PolicyAdopted
+from subledger.kinds import KIND_BY_NAME, MONETARY_ROLES, Entry, Kind, Pair, Result, Rules, effect
 from subledger.posting import keeps_the_pair, rules_from, stated_kinds
 
 LIABILITY: Final = "prepaid_liability"

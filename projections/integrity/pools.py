@@ -13,10 +13,10 @@ from decimal import Decimal
 
 import msgspec
 
-from projections.integrity.findings import Breach
 from projections.integrity.policies import Policies
+from projections.replay.findings import Breach
 from subledger.blocks import NOTHING_GONE, ZERO
-from subledger.journal import Entry
+from subledger.kinds import Entry
 from subledger.pools import Pool
 
 Carried = tuple[Decimal, int, int]

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from projections.integrity.findings import Breach
 from projections.integrity.policies import Policies
-from projections.replay import Replayer
+from projections.replay.customers import Replayer
+from projections.replay.findings import Breach
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Dispute, Invoice, Payment, Position, Positions, place_of
-from subledger.events import Event
-from subledger.journal import LEDGER_ROLES, Entry
+from subledger.events.envelope import Event
+from subledger.kinds import LEDGER_ROLES, Entry
 
 PositionKey = tuple[str | None, str, str, str]
 """Customer (None: the ledger as a whole), role, currency, and the block or processor it is kept apart by, or ""."""

@@ -10,8 +10,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections.integrity.findings import Breach
-from subledger.journal import USAGE_KINDS
+from projections.replay.findings import Breach
+from subledger.kinds import USAGE_KINDS
 
 FAULTS: Final = """
 -- Usage taken back otherwise than it was booked: more of it, under another policy, or at other money. A part of the

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from projections.integrity.findings import Breach
+from projections.replay.findings import Breach
 from subledger.store.schema_facts import expected_facts, facts_of, functions_written_down, may_be_added
 
 

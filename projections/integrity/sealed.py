@@ -16,7 +16,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections.integrity.findings import Breach
+from projections.replay.findings import Breach
 from subledger.store.tables import COUNTED, EVERY_LEDGER, metadata, sealed_tables
 
 UNDELIVERABLE: Final = """

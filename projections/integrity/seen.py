@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from projections.integrity.findings import Breach
-from projections.kept import Manifest
+from projections.replay.findings import Breach
+from projections.replay.kept import Manifest
 from subledger.store.checkpoints import UNLIKE, roots_at
 
 _AT_ONCE: Final = 5_000

@@ -17,13 +17,14 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.integrity.blocks import BlockLaws
-from projections.integrity.derived import compare_customers
-from projections.integrity.findings import Breach, Findings
 from projections.integrity.policies import Policies
 from projections.integrity.pools import Carried
 from projections.integrity.positions import PositionKey, PositionLaws
-from projections.kept import SAVED_EVERY, Part, load
-from projections.log_stream import (
+from projections.replay.comparing import compare_customers
+from projections.replay.customers import Replayer
+from projections.replay.findings import Breach, Findings
+from projections.replay.kept import SAVED_EVERY, Part, load
+from projections.replay.log_stream import (
     TRANSFER,
     Logged,
     Members,
@@ -34,18 +35,17 @@ from projections.log_stream import (
     stored_entry,
     stream,
 )
-from projections.parallel import Tell
-from projections.replay import Replayer
-from projections.totals import Totals
+from projections.replay.totals import Totals
+from projections.replay.workers import Tell
 from subledger import merkle
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.encoding import encode
 from subledger.errors import present
-from subledger.events import Event
-from subledger.journal import Dimensions, Entry
+from subledger.events.envelope import Event
+from subledger.events.own_data import PolicyAdopted
+from subledger.kinds import Dimensions, Entry
 from subledger.ledger import LedgerState
-from subledger.own_event_data import PolicyAdopted
 
 UNKNOWN: Final = Dimensions("?", "?", "?", "?")
 

@@ -1,15 +1,15 @@
 """Are the snapshots what the entries make them, and none missing among those that are kept?
 
-Owns: the comparison. Does not own: where snapshots stand and what is in them (projections.snapshots).
+Owns: the comparison. Does not own: where snapshots stand and what is in them (projections.reads.snapshots).
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from projections.integrity.derived import compare_rows
-from projections.integrity.findings import Findings
-from projections.snapshots import kept_and_expected
+from projections.reads.snapshots import kept_and_expected
+from projections.replay.comparing import compare_rows
+from projections.replay.findings import Findings
 
 
 def compare_snapshots(connection: sa.Connection, ledger: str, findings: Findings) -> None:

@@ -12,12 +12,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections.integrity.findings import Breach
 from projections.integrity.policies import LIABILITY
 from projections.integrity.pools import Carried
-from projections.totals import Totals
+from projections.replay.findings import Breach
+from projections.replay.totals import Totals
 from subledger.blocks import NOTHING_GONE
-from subledger.journal import Rules
+from subledger.kinds import Rules
 
 TRIAL_BALANCE: Final = """
 -- The trial balance as the view of journal lines has it: stored entries through stored rules.

@@ -14,13 +14,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from projections.derived_tables import DERIVED, DERIVED_BY_NAME
-from projections.integrity.chain import Chain, follow_chain, read_head
-from projections.integrity.derived import compare_table
-from projections.integrity.findings import Breach, Findings, Report
 from projections.integrity.handed_over import approval_faults, journal_faults
 from projections.integrity.ledger import LedgerVerification, verify_ledger
-from projections.integrity.other_currencies import compare_other_currencies
 from projections.integrity.pools import Carried
 from projections.integrity.positions import PositionKey, ledger_faults
 from projections.integrity.reversals import reversal_faults
@@ -30,16 +25,21 @@ from projections.integrity.seen import Seen, Unreadable, seen_faults
 from projections.integrity.share import Found, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
-from projections.kept import Kept, Manifest, Part, Start, contradicted
-from projections.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
-from projections.parallel import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
-from projections.totals import Totals, rows_of_totals
+from projections.replay.chain import Chain, follow_chain, read_head
+from projections.replay.comparing import compare_table
+from projections.replay.derived_tables import DERIVED, DERIVED_BY_NAME
+from projections.replay.findings import Breach, Findings, Report
+from projections.replay.kept import Kept, Manifest, Part, Start, contradicted
+from projections.replay.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
+from projections.replay.other_currencies import compare_other_currencies
+from projections.replay.totals import Totals, rows_of_totals
+from projections.replay.workers import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
 from subledger.blocks import NOTHING_GONE
 from subledger.documents import Position
 from subledger.errors import UnknownLedger
-from subledger.journal import Dimensions
+from subledger.kinds import Dimensions
 from subledger.store.database import Database, driver, without_nested_loops
-from subledger.store.memory import numbered_dimensions
+from subledger.store.writing.memory import numbered_dimensions
 
 Progress = Callable[[int, int], None]
 """Events done, events in all."""

@@ -11,14 +11,14 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, text
 
+from projections.account_mapping.mapping import GLAccount, mapping_of
 from projections.journals.journal_customers import check_kept, kept_customers
-from projections.journals.mapping import GLAccount, mapping_of
-from projections.journals.summary import Journal, interval_of
+from projections.journals.journals import Journal, interval_of
 from projections.journals.sums import with_positions
 from subledger.accounts import Side
-from subledger.journal import expand
+from subledger.kinds import expand
 from subledger.store.database import Database
-from subledger.store.in_force import rules_of
+from subledger.store.reading.in_force import rules_of
 
 _CHUNK: Final = 2_000
 

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.journals.mapping import Attributes
-from projections.journals.rows import AnyConnection, rows
+from projections.account_mapping.mapping import Attributes
 from projections.journals.sums import attributes_from, with_positions
 from subledger.errors import IntegrityFault
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
+from subledger.store.reading.queries import AnyConnection, rows
 
 KEEP: Final = """
 -- What the customers of a journal to be made have of the attributes that its mapping goes by; none of them is no row.

@@ -17,14 +17,14 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection
 
+from projections.account_mapping.mapping import Attributes, GLAccount, Mapping, mapping_of
 from projections.journals.journal_customers import check_kept
-from projections.journals.mapping import Attributes, GLAccount, Mapping, mapping_of
-from projections.journals.rows import AnyConnection, rows
-from projections.journals.summary import Journal, interval_of
+from projections.journals.journals import Journal, interval_of
 from projections.journals.sums import Sum, sums_of, with_positions
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault
-from subledger.events import canonical
+from subledger.events.envelope import canonical
+from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.tables import MIRRORED, WRITTEN
 
 Level = Literal["account", "dimension", "customer", "block"]

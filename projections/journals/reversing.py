@@ -15,15 +15,15 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from projections.journals.close import check_reason
-from projections.journals.summary import Correction, Journal, JournalLine, add_journal, journals_of, summarised
+from projections.close.close import check_reason
+from projections.journals.journals import Correction, Journal, JournalLine, add_journal, journals_of, summarised
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport, present
-from subledger.events import Event
+from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import WriteConnection
-from subledger.store.recorder import Recorder, now_of
+from subledger.store.writing.recorder import Recorder, now_of
 
 
 class Reversed(msgspec.Struct, frozen=True, kw_only=True):

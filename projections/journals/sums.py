@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from projections.journals.mapping import Attributes
-from projections.journals.rows import AnyConnection, rows
+from projections.account_mapping.mapping import Attributes
 from subledger.periods import Period
-from subledger.store.recorded_days import recorded_between
+from subledger.store.reading.queries import AnyConnection, rows
+from subledger.store.reading.recorded_days import recorded_between
 from subledger.store.tables import MIRRORED, WRITTEN
 
 EVERY_CUT: Final = 2**31 - 1

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.journals.mapping import Attributes, Mapping, mapping_for
-from projections.journals.mapping_rows import CUSTOMER, KEY_COLUMNS
-from projections.journals.rows import AnyConnection, rows
+from projections.account_mapping.mapping import Attributes, Mapping, mapping_for
+from projections.account_mapping.rows import CUSTOMER, KEY_COLUMNS
 from projections.journals.sums import attributes_from, interval, with_positions
 from subledger.errors import UnmappedRole
 from subledger.ledger import LedgerState
 from subledger.periods import Period
+from subledger.store.reading.queries import AnyConnection, rows
 
 MOVED: Final = """
 -- What moved in a period, as a mapping looks at it.

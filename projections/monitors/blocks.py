@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.clearing import OF_A_BLOCK
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import SHOWN, Looking, Monitor
+from projections.reports.clearing import OF_A_BLOCK
 from subledger.accounts import ROLE_BY_NAME
-from subledger.events import format_time
-from subledger.journal import Rules, effect
+from subledger.events.envelope import format_time
+from subledger.kinds import Rules, effect
 from subledger.money import format_minor
 from subledger.store.database import Database
 

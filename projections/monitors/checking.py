@@ -13,15 +13,15 @@ from typing import Final
 import msgspec
 from sqlalchemy import text
 
-from projections.balances import OfLedger
 from projections.monitors import blocks, deliveries, latency, mismatch, payments, rejected, writers
 from projections.monitors.monitor import Looking, Monitor, Report
 from projections.monitors.settings import settings_of
-from projections.snapshots import LEDGER, keep_more
+from projections.reads.balances import OfLedger
+from projections.reads.snapshots import LEDGER, keep_more
 from subledger.errors import DatabaseUnavailable
-from subledger.store import dismissals
 from subledger.store.database import Database
-from subledger.store.views import view
+from subledger.store.reading.views import view
+from subledger.store.rejected import dismissals
 
 MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
     deliveries.delivery_success,

@@ -9,11 +9,11 @@ from collections import Counter
 from datetime import datetime
 from typing import Any, Final
 
-from projections.journals.delivery.channels import list_channels
-from projections.journals.delivery.states import DELIVERED, State
+from projections.delivery.channels import list_channels
+from projections.delivery.states import DELIVERED, State
 from projections.monitors.monitor import SHOWN, Looking, Monitor
 from projections.monitors.settings import MonitorSettings
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 
 SHIPPED: Final = MonitorSettings()
 _LOST: Final = (State.REJECTED, State.FAILED)

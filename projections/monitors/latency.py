@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.journals.delivery.channels import list_channels
-from projections.journals.summary import entries_waiting
+from projections.delivery.channels import list_channels
+from projections.journals.journals import entries_waiting
 from projections.monitors.monitor import SHOWN, Looking, Monitor
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 from subledger.periods import Period
 
 ENDS: Final = """

@@ -21,11 +21,11 @@ from projections.integrity import Report as Verified
 from projections.monitors.monitor import Looking, Monitor
 from subledger.encoding import batch_hash
 from subledger.errors import DatabaseUnavailable, IntegrityFault
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 from subledger.merkle import Frontier
 from subledger.store.database import ON_A_STANDBY, Database
-from subledger.store.head import NO_HASH
-from subledger.store.recorded_days import first_of
+from subledger.store.reading.recorded_days import first_of
+from subledger.store.writing.head import NO_HASH
 
 _BATCHES: Final = 100
 _POSITIONS: Final = 10_000

@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.balances import AccountBalance
-from projections.journals.rows import rows
 from projections.monitors.settings import MonitorSettings
+from projections.reads.balances import AccountBalance
 from subledger.ledger import LedgerState
-from subledger.store.views import View
+from subledger.store.reading.queries import rows
+from subledger.store.reading.views import View
 
 SHOWN: Final = 10
 """Items that evidence lists; what is more is counted."""

@@ -17,18 +17,18 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.journals.delivery.connectors.connector import check_url
-from projections.journals.delivery.credentials import named_in
-from projections.journals.delivery.grants import check_granted
-from projections.journals.rows import rows
+from projections.delivery.connectors.connector import check_url
 from projections.monitors import webhook
 from projections.monitors.checking import check
 from projections.monitors.monitor import Monitor, Report
 from projections.monitors.settings import MonitorSettings, settings_of
 from subledger.errors import InvalidInput, Refused
-from subledger.events import format_time
+from subledger.events.envelope import format_time
+from subledger.external.credentials import named_in
+from subledger.external.grants import check_granted
 from subledger.store.database import Database, WriteConnection
-from subledger.store.ledgers import ledger_head
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.queries import rows
 
 FIRST_STATE: Final = """
 INSERT INTO monitor_states (ledger, looked_at, ringing) VALUES (%(ledger)s, NULL, '{}') ON CONFLICT DO NOTHING

@@ -5,7 +5,7 @@ so what is open are the payments received last. So the balance that is older tha
 the payments since is still open: two questions that read the payments of some hours, however many there ever were.
 Only where something is older are the payments looked for that it is of, from the moment back, so many at most.
 
-Owns: this monitor. Does not own: the ageing of receivables (``projections.receivables``).
+Owns: this monitor. Does not own: the ageing of receivables (``projections.reports.receivables``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import SHOWN, Looking, Monitor
-from subledger.events import format_time
-from subledger.journal import KINDS, Effect
+from subledger.events.envelope import format_time
+from subledger.kinds import KINDS, Effect
 from subledger.money import format_minor
-from subledger.store.rows import decode_wallet
+from subledger.store.writing.rows import decode_wallet
 
 UNAPPLIED: Final = "customer_balance"
 _PAGE: Final = 500

@@ -8,7 +8,7 @@ thing: they ring, and so does a refusal whose reasons were not worked out (api/R
 checklist asks for all of them. Nor does what was refused only just now count, as its sender may be about to send it
 again. What came beyond the bound of a day counts at once, whatever its code: it is kept by number alone.
 
-Owns: this monitor. Does not own: the rejections (``subledger.store.rejections``).
+Owns: this monitor. Does not own: the rejections (``subledger.store.rejected.rejections``).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Final
 
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import Looking, Monitor
-from projections.rejected import summary
+from projections.reads.rejected import summary
 from subledger.errors import InsufficientCredits
-from subledger.store.rejections import Count, Counts, open_counts
+from subledger.store.rejected.rejections import Count, Counts, open_counts
 
 READ_AT_MOST: Final = 10_000
 """Open rejections that a look reads of each code, the oldest ones; of usage for which all is used up as many, apart. So

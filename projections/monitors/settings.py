@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.journals.delivery.connectors.connector import check_url
-from projections.journals.delivery.credentials import Credential, named_in
-from projections.journals.delivery.grants import check_granted
-from projections.journals.last_change import LastChange, last_change
-from projections.journals.rows import AnyConnection, rows
+from projections.delivery.connectors.connector import check_url
+from projections.reads.last_change import LastChange, last_change
 from subledger.errors import InvalidInput, SandboxLedger
-from subledger.events import canonical, check_texts
+from subledger.events.envelope import canonical, check_texts
+from subledger.external.credentials import Credential, named_in
+from subledger.external.grants import check_granted
 from subledger.ledger import LedgerState
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.queries import AnyConnection, rows
 
 OFF: Final = "off"
 """What a file says for null, which TOML has no word for."""

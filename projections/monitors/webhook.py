@@ -20,9 +20,9 @@ from typing import Final
 
 import httpx
 
-from projections.journals.delivery import bounded_http, credentials
-from projections.journals.delivery.calls import NotAuthorised
 from projections.monitors.settings import MonitorSettings
+from subledger.external import bounded_http, credentials
+from subledger.external.calls import NotAuthorised
 
 TIMEOUT_S: Final = 10.0
 _PREFIX: Final = "whsec_"

@@ -1,7 +1,7 @@
 """Writers: does somebody hold the ledger's lock and do nothing?
 
-Owns: this monitor. Does not own: ending such a writer (``subledger.store.stuck_writers``): who waits for the lock does
-that, and a worker once a minute.
+Owns: this monitor. Does not own: ending such a writer (``subledger.store.writing.stuck_writers``): who waits for the
+lock does that, and a worker once a minute.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 from projections.monitors.monitor import SHOWN, Looking, Monitor
 from subledger.store.database import driver
 from subledger.store.distribution import is_distributed
-from subledger.store.stuck_writers import FIND_LOCK_HOLDERS, lock_holder
+from subledger.store.writing.stuck_writers import FIND_LOCK_HOLDERS, lock_holder
 
 
 def stuck_writer(looking: Looking) -> Monitor:

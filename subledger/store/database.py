@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from subledger.errors import DatabaseUnavailable, InvalidInput, LedgerLocked
-from subledger.journal import Rules
+from subledger.kinds import Rules
 from subledger.ledger import LedgerState
 from subledger.store.sending import Connection, SilentServer
 from subledger.store.tables import APP_ROLE

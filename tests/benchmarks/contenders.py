@@ -17,7 +17,7 @@ import psutil
 import psycopg
 
 from api.service import LedgerSettings, Subledger
-from subledger.events import Event
+from subledger.events.envelope import Event
 from subledger.store.database import Database
 from tests.benchmarks.layouts import Layout, Owner
 from tests.scratch_database import scratch_database

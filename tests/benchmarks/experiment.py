@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from api.service import Subledger
-from subledger.events import Event
+from subledger.events.envelope import Event
 from subledger.store.database import Database
 from tests.benchmarks.contenders import Contender, Pieces, Took, in_turn, together
 from tests.benchmarks.ingest import decoded

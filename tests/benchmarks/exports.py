@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from api.service import Subledger
-from projections.journals import exports
+from projections.exports import exports
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.benchmarks.grown import GROWN, SMALL, Close, Grown

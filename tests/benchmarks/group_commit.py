@@ -25,8 +25,8 @@ from sqlalchemy import make_url
 
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger, read_inputs
-from subledger.store.batch import RECORDED
 from subledger.store.database import Database
+from subledger.store.writing.batch import RECORDED
 from tests.benchmarks.http_load import post_for
 from tests.http.serving import Server
 

@@ -24,11 +24,11 @@ import psycopg
 from psycopg import sql
 
 from api.service import LedgerSettings, Subledger
-from projections.journals.close import close_period
+from projections.close.close import close_period
 from subledger.periods import Period
 from subledger.store.database import SESSION, Database
-from subledger.store.ledgers import ledger_head
 from subledger.store.migrate import is_current, migrate
+from subledger.store.reading.ledgers import ledger_head
 from subledger.store.tables import APP_ROLE
 from tests.benchmarks.ingest import decoded
 from tests.benchmarks.measures import Say

@@ -38,7 +38,7 @@ import psutil
 from api.keys import create_key
 from api.service import LedgerSettings
 from api.settings import connect
-from subledger.store import embedded
+from subledger.store.embedded import server as embedded
 
 HEALTHZ_GOAL_S = 0.2
 GROWTH_GOAL = 64 << 20
@@ -255,7 +255,7 @@ def _servers(home: Path) -> Iterator[Watched]:
     key = create_key(service.database, ledger="*", role="admin", name="hostile").secret
     ports = _free_port(), _free_port()
     commands = (
-        ["api.cli", "serve", "--port", str(ports[0])],
+        ["api.cli.main", "serve", "--port", str(ports[0])],
         ["tests.benchmarks.hostile", "--answer-only", str(ports[1])],
     )
     processes = [

@@ -15,14 +15,14 @@ import msgspec
 import orjson
 import psycopg
 
-from api.commands.record import record_lines  # what `subledger record` does with the bytes of a file
-from api.event_files import BATCH as FILE_BATCH
-from api.event_files import EventLines, Refusals, RejectedLines
+from api.cli.commands.record import record_lines  # what `subledger record` does with the bytes of a file
+from api.cli.event_files import BATCH as FILE_BATCH
+from api.cli.event_files import EventLines, Refusals, RejectedLines
 from api.service import LedgerSettings, Subledger
-from subledger.events import Event, read_event
+from subledger.events.envelope import Event, read_event
 from subledger.persons import NOBODY
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
+from subledger.store.reading.ledgers import ledger_head
 from tests.benchmarks.measures import Found, Measure, Round, Say, at_least, at_most, latencies, rate_round, seconds
 from tests.benchmarks.raw import Raw, RawInsert
 from tests.benchmarks.workload import Document, purchases, usage

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psycopg
 
-from subledger.store.embedded import OWNER, connect, url_at
-from subledger.store.embedded_programs import account_for, child_in, choose_binaries, reachable_by
-from subledger.store.embedded_supervisor import SETTINGS
-from subledger.store.embedded_supervisor import _create_data as create_data
-from subledger.store.embedded_supervisor import _stop_server as stop_server
+from subledger.store.embedded.programs import account_for, child_in, choose_binaries, reachable_by
+from subledger.store.embedded.server import OWNER, connect, url_at
+from subledger.store.embedded.supervisor import SETTINGS
+from subledger.store.embedded.supervisor import _create_data as create_data
+from subledger.store.embedded.supervisor import _stop_server as stop_server
 
 START_TIMEOUT_S = 60.0
 

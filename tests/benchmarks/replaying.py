@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from projections import integrity
-from projections.folding import replay
-from projections.rebuild import rebuild
+from projections.replay.folding import replay
+from projections.replay.rebuild import rebuild
 from subledger.store.database import Database
 from tests.benchmarks.grown import BATCH, GROWN, Grown
 from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_least, rate_round, seconds

@@ -93,7 +93,7 @@ def test_an_unknown_goal_is_refused_by_name(work: Path, server_url: str) -> None
 
 
 def test_an_installed_package_without_its_tests_says_that_a_checkout_is_needed() -> None:
-    program = "import sys; sys.modules['tests.benchmarks'] = None; import api.cli; api.cli.main()"
+    program = "import sys; sys.modules['tests.benchmarks'] = None; import api.cli.main; api.cli.main.main()"
     done = subprocess.run([sys.executable, "-c", program, "bench", "--json"], capture_output=True, text=True)
     assert done.returncode == 2
     assert json.loads(done.stdout)["code"] == "not_a_checkout"

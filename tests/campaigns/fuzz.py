@@ -32,17 +32,17 @@ import msgspec
 import psutil
 from fastapi import FastAPI
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.limits import HttpLimits
 from api.service import LedgerSettings, Subledger
 from api.settings import connect
-from projections.journals import exports
-from projections.journals.close import close_period
-from subledger.own_event_data import Approvals
+from projections.close.close import close_period
+from projections.exports import exports
+from subledger.events.own_data import Approvals
 from subledger.periods import Period
 from subledger.posting import shipped_policy
-from subledger.store import embedded
+from subledger.store.embedded import server as embedded
 from tests.building import cloud_event
 from tests.http.raw import Served
 

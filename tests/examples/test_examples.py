@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections import balances, blocks, integrity
-from projections.journals.close import close_period, reopen_period
+from projections import integrity
+from projections.close.close import close_period, reopen_period
+from projections.reads import balances, blocks
 from subledger.accounts import ROLE_BY_NAME, Side
-from subledger.deciding import POSTS
+from subledger.deciding.decide import POSTS
 from subledger.errors import Refused
-from subledger.event_data import EVENT_TYPES
-from subledger.journal import KINDS, LOSSES, SETTLEMENTS
+from subledger.events.data import EVENT_TYPES
+from subledger.kinds import KINDS, LOSSES, SETTLEMENTS
 from subledger.money import format_credits, format_minor
 from subledger.periods import Period
 from subledger.posting import DEFAULT_POLICY, SHIPPED_POLICIES

@@ -18,11 +18,11 @@ from beancount.core.data import Transaction
 
 from api.demo.run import DemoResult, run_demo
 from api.service import Subledger
-from projections import balances
-from projections.journals import exports
-from projections.journals.formats import FORMATS
-from projections.journals.formats.plaintext import beancount_account, hledger_account
-from projections.journals.mapping import default_mapping
+from projections.account_mapping.mapping import default_mapping
+from projections.exports import exports
+from projections.exports.formats import FORMATS
+from projections.exports.formats.plaintext import beancount_account, hledger_account
+from projections.reads import balances
 from subledger.accounts import ROLES
 from subledger.periods import Period
 from tests.conftest import data_file, needs_hledger

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import pytest
 
 from api.service import Subledger
-from projections.journals import exports, targets
-from projections.journals.delivery import channels, outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.exports import Export
-from projections.journals.formats import TARGETS
+from projections.delivery import channels, outbox
+from projections.delivery.channels import Channel
+from projections.delivery.outbox import Delivery
+from projections.exports import exports, targets
+from projections.exports.exports import Export
+from projections.exports.formats import TARGETS
 from subledger.periods import Period
 from tests.building import cloud_event
 from tests.general_ledgers.drops import Drop, Importer

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from api.service import Subledger
-from projections.journals.delivery import channels, outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.exports import Export, content_of
+from projections.delivery import channels, outbox
+from projections.delivery.channels import Channel
+from projections.delivery.outbox import Delivery
+from projections.exports.exports import Export, content_of
 from tests.general_ledgers.pace import UNHURRIED
 
 

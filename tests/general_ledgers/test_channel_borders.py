@@ -16,17 +16,18 @@ from alembic import command
 from api.service import LedgerSettings, Subledger
 from api.settings import upgrade
 from projections import monitors
-from projections.journals.delivery import bounded_http, channels, grants
-from projections.journals.delivery.calls import Calls, NotSent
-from projections.journals.delivery.connectors import folder
-from projections.journals.delivery.connectors.connector import check_host, check_url
-from projections.journals.delivery.connectors.sftp import Sftp
-from projections.journals.delivery.credentials import named_in
-from projections.journals.delivery.hosts import connect_checked
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
+from projections.delivery import channels
+from projections.delivery.connectors import folder
+from projections.delivery.connectors.connector import check_host, check_url
+from projections.delivery.connectors.sftp import Sftp
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
 from projections.monitors.settings import set_settings
 from subledger.errors import CredentialNotGranted, InvalidInput
+from subledger.external import bounded_http, grants
+from subledger.external.calls import Calls, NotSent
+from subledger.external.credentials import named_in
+from subledger.external.hosts import connect_checked
 from subledger.store.database import Database
 from subledger.store.migrate import _config
 from tests.conftest import NewLedger

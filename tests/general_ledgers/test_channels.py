@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import channels, credentials, outbox
-from projections.journals.delivery.calls import NotAuthorised, Throttled
-from projections.journals.delivery.channels import Channel
+from projections.delivery import channels, outbox
+from projections.delivery.channels import Channel
 from subledger.errors import ChannelFixed, InvalidInput, UnknownChannel, UnknownConnector, UnknownDelivery
+from subledger.external import credentials
+from subledger.external.calls import NotAuthorised, Throttled
 
 pytestmark = pytest.mark.usefixtures("open_borders")
 

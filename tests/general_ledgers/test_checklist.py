@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.checklist import Checklist, Step, checklist
-from projections.journals.close import close_period
-from projections.journals.delivery import by_hand, channels, outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.exports import Export, export
+from projections.close.close import close_period
+from projections.delivery import by_hand, channels, outbox
+from projections.delivery.channels import Channel
+from projections.delivery.checklist import Checklist, Step, checklist
+from projections.exports.exports import Export, export
 from subledger.periods import Period
 from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels, outbox, sending
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
+from projections.delivery import by_hand, channels, outbox, sending
+from projections.delivery.channels import Channel
+from projections.delivery.outbox import Delivery
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
 from subledger.errors import DeliveredOtherwise, DeliveryInHand
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn, problem

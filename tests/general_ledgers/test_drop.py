@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand
-from projections.journals.delivery.connectors import CONNECTORS, connector_named
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
-from projections.journals.exports import Export
-from projections.journals.formats import FORMATS
+from projections.delivery import by_hand
+from projections.delivery.connectors import CONNECTORS, connector_named
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
+from projections.exports.exports import Export
+from projections.exports.formats import FORMATS
 from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer

@@ -11,12 +11,12 @@ from urllib.parse import quote
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
-from projections.journals.exports import get_export, posted_of
+from projections.delivery import by_hand
+from projections.delivery.channels import Channel
+from projections.delivery.outbox import Delivery
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
+from projections.exports.exports import get_export, posted_of
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.dynamics import SIGNATURE, DynamicsStandIn
 from tests.general_ledgers.every import dynamics_way

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.connectors import CONNECTORS, connector_named
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.delivery.states import State
+from projections.delivery import by_hand, channels
+from projections.delivery.channels import Channel
+from projections.delivery.connectors import CONNECTORS, connector_named
+from projections.delivery.outbox import Delivery
+from projections.delivery.states import State
 from subledger.errors import InvalidInput
 from tests.conftest import NewLedger
 from tests.general_ledgers import (

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery.connectors import folder
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
-from projections.journals.exports import Export
+from projections.delivery.connectors import folder
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
+from projections.exports.exports import Export
 from subledger.errors import InvalidInput
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import bounded_http, channels, outbox
-from projections.journals.delivery.bounded_http import MAX_ANSWER
-from projections.journals.delivery.calls import Calls, Unclear
-from projections.journals.delivery.sending import deliver_due
+from projections.delivery import channels, outbox
+from projections.delivery.sending import deliver_due
 from projections.monitors import webhook
 from projections.monitors.settings import MonitorSettings
+from subledger.external import bounded_http
+from subledger.external.bounded_http import MAX_ANSWER
+from subledger.external.calls import Calls, Unclear
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.intacct import PATH, SENDER_PASSWORD, USER_PASSWORD, IntacctStandIn
 from tests.general_ledgers.pace import QUICK

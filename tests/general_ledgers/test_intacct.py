@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand
-from projections.journals.delivery.calls import NotAuthorised
-from projections.journals.delivery.connectors.intacct import _endpoint
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
+from projections.delivery import by_hand
+from projections.delivery.connectors.intacct import _endpoint
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
+from subledger.external.calls import NotAuthorised
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.every import intacct_way
 from tests.general_ledgers.intacct import IntacctStandIn

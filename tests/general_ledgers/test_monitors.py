@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from api.service import Subledger
-from projections.journals import exports
-from projections.journals.close import close_period
-from projections.journals.delivery import by_hand, outbox
-from projections.journals.delivery.channels import Channel, set_channel
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.exports import Export
-from projections.journals.mapping import adopt_mapping
+from projections.account_mapping.mapping import adopt_mapping
+from projections.close.close import close_period
+from projections.delivery import by_hand, outbox
+from projections.delivery.channels import Channel, set_channel
+from projections.delivery.outbox import Delivery
+from projections.exports import exports
+from projections.exports.exports import Export
 from projections.journals.reversing import reverse_journal
 from projections.monitors import Monitor, check, look
 from projections.monitors.settings import set_settings

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
+from projections.delivery import by_hand, channels
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.every import oracle_way
 from tests.general_ledgers.oracle import OracleStandIn

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand
-from projections.journals.delivery.connectors import quickbooks as connector
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
+from projections.delivery import by_hand
+from projections.delivery.connectors import quickbooks as connector
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.every import quickbooks_way
 from tests.general_ledgers.quickbooks import QuickBooksStandIn, fault

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.states import State
-from projections.journals.mapping import adopt_mapping
+from projections.account_mapping.mapping import adopt_mapping
+from projections.delivery import outbox
+from projections.delivery.channels import Channel
+from projections.delivery.states import State
+from projections.journals.journals import ensure_journals
 from projections.journals.reversing import reverse_journal
-from projections.journals.summary import ensure_journals
 from subledger.accounts import Side
 from subledger.errors import NothingToCorrect
 from tests.charts import another_chart

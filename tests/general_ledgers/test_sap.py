@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand, channels, outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
-from projections.journals.exports import Export
+from projections.delivery import by_hand, channels, outbox
+from projections.delivery.channels import Channel
+from projections.delivery.outbox import Delivery
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
+from projections.exports.exports import Export
 from tests.building import cloud_event
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.pace import UNHURRIED

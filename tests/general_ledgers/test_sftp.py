@@ -12,10 +12,10 @@ import paramiko
 import pytest
 
 from api.service import Subledger
-from projections.journals.delivery import by_hand
-from projections.journals.delivery.sending import deliver_due
-from projections.journals.delivery.states import State
-from projections.journals.exports import Export
+from projections.delivery import by_hand
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import State
+from projections.exports.exports import Export
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.drops import Drop, Importer
 from tests.general_ledgers.pace import meeting

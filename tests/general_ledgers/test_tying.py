@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import Subledger
-from projections.journals.checklist import checklist
-from projections.journals.delivery import outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.states import State
-from projections.journals.delivery.tying import tie_out_channel
+from projections.delivery import outbox
+from projections.delivery.channels import Channel
+from projections.delivery.checklist import checklist
+from projections.delivery.states import State
+from projections.delivery.tying import tie_out_channel
 from subledger.errors import NotAnswered
 from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH, deliveries

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from api.service import Subledger
-from projections.journals.delivery import outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.outbox import Delivery, Step
-from projections.journals.delivery.sending import deliver_due
+from projections.delivery import outbox
+from projections.delivery.channels import Channel
+from projections.delivery.outbox import Delivery, Step
+from projections.delivery.sending import deliver_due
 from tests.general_ledgers.conftest import deliveries
 from tests.waiting import until
 

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from projections.journals.formats import FORMATS
-from projections.journals.formats.target import Rendering, Target, read_settings
-from projections.journals.mapping import Mapping
+from projections.account_mapping.mapping import Mapping
+from projections.exports.documents import Limits, Posting, postings_of
+from projections.exports.formats import FORMATS
+from projections.exports.formats.target import Rendering, Target, read_settings
+from projections.journals.journals import Journal, JournalLine, check_balanced
 from projections.journals.pairs import Pair
-from projections.journals.postings import Limits, Posting, postings_of
-from projections.journals.summary import Journal, JournalLine, check_balanced
 from subledger.accounts import Side
 from subledger.money import exponent
 from subledger.periods import Period

@@ -11,10 +11,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from projections.journals.formats.target import Rendering, Target
-from projections.journals.mapping import Mapping
+from projections.account_mapping.mapping import Mapping
+from projections.exports.formats.target import Rendering, Target
+from projections.journals.journals import Journal
 from projections.journals.pairs import Pair
-from projections.journals.summary import Journal
 from subledger.periods import Period
 from tests.golden import contract
 

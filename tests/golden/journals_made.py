@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from projections.journals.formats.target import Rendering, Target
-from projections.journals.mapping import Mapping
+from projections.account_mapping.mapping import Mapping
+from projections.exports.formats.target import Rendering, Target
 from projections.journals.pairs import Pair
 from subledger.periods import Period
 from tests.golden import contract

@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from projections.journals.formats import FORMATS, TARGETS, dynamics, intacct, netsuite, oracle, quickbooks, sap
-from projections.journals.formats.target import Rendering
+from projections.exports.formats import FORMATS, TARGETS, dynamics, intacct, netsuite, oracle, quickbooks, sap
+from projections.exports.formats.target import Rendering
+from projections.journals.journals import Correction, Journal
 from projections.journals.reversing import swapped
-from projections.journals.summary import Correction, Journal
 from tests.golden.journals_made import PAIRS, journal_of, rendering_of
 
 GOLDEN = Path(__file__).parent

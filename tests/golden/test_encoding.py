@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from subledger import merkle
 from subledger.encoding import batch_hash, encode
-from subledger.events import Event
-from subledger.journal import Dimensions, Entry
+from subledger.events.envelope import Event
+from subledger.kinds import Dimensions, Entry
 
 ENTRY = Entry(
     number=1, policy=1, kind="consumption", customer="cust-42", block_id="blk-7", unit="credit",

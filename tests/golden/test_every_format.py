@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.journals.formats import FORMATS, TARGETS
-from projections.journals.formats.target import read_settings
+from projections.exports.formats import FORMATS, TARGETS
+from projections.exports.formats.target import read_settings
 from subledger.errors import InvalidInput
 from tests.golden import (
     test_formats_dynamics,

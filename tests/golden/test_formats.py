@@ -24,15 +24,15 @@ from beancount import loader
 from beancount.core.convert import get_weight
 from beancount.core.data import Open, Transaction
 
+from projections.account_mapping.mapping import GLAccount
+from projections.exports.formats import FORMATS, format_named
+from projections.exports.formats.plaintext import beancount_component, hledger_account, hledger_tag_value
+from projections.exports.formats.target import Rendering
 from projections.journals.detail import DetailEntry, DetailLine
-from projections.journals.formats import FORMATS, format_named
-from projections.journals.formats.plaintext import beancount_component, hledger_account, hledger_tag_value
-from projections.journals.formats.target import Rendering
-from projections.journals.mapping import GLAccount
-from projections.journals.summary import Journal, JournalLine, check_balanced
+from projections.journals.journals import Journal, JournalLine, check_balanced
 from subledger.accounts import Side
 from subledger.errors import NotSupportedYet, UnknownFormat
-from subledger.events import canonical
+from subledger.events.envelope import canonical
 from subledger.periods import Period
 from tests.conftest import needs_hledger
 

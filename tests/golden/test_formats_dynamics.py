@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from projections.journals.formats import dynamics
-from projections.journals.formats.target import Rendering
-from projections.journals.mapping import GLAccount
+from projections.account_mapping.mapping import GLAccount
+from projections.exports.formats import dynamics
+from projections.exports.formats.target import Rendering
 from projections.journals.pairs import Pair
 from subledger.errors import InvalidInput
 from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from projections.journals.formats import intacct
-from projections.journals.formats.target import Rendering
-from projections.journals.mapping import Mapping
+from projections.account_mapping.mapping import Mapping
+from projections.exports.formats import intacct
+from projections.exports.formats.target import Rendering
 from projections.journals.pairs import Pair
 from subledger.errors import NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine, assert_fulfils

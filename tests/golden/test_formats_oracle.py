@@ -11,8 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from projections.journals.formats import oracle
-from projections.journals.formats.target import Rendering
+from projections.exports.formats import oracle
+from projections.exports.formats.target import Rendering
 from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_made import rendering_of, renderings
 from tests.reading import zip_members

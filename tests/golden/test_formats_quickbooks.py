@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from projections.journals.formats import quickbooks
-from projections.journals.formats.target import Rendering
+from projections.exports.formats import quickbooks
+from projections.exports.formats.target import Rendering
 from projections.journals.pairs import Pair
 from subledger.errors import InvalidInput, NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from projections.journals.formats import sap
-from projections.journals.formats.target import Rendering
+from projections.exports.formats import sap
+from projections.exports.formats.target import Rendering
 from projections.journals.pairs import Pair
 from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal
 from tests.golden.journals_made import PAIRS, rendering_of, renderings

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.journals.mapping import default_mapping
+from projections.account_mapping.mapping import default_mapping
+from projections.exports.documents import Limits, ascii_text, postings_of, short_name
+from projections.journals.journals import Journal
 from projections.journals.pairs import Pair
-from projections.journals.postings import Limits, ascii_text, postings_of, short_name
-from projections.journals.summary import Journal
 from subledger.errors import NotRepresentable
 from subledger.periods import Period
 

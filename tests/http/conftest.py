@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.app import create_app
-from api.cli import app as command_line
+from api.cli.main import app as command_line
+from api.http.app import create_app
 from api.service import LedgerSettings, Subledger
 
 

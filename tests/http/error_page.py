@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from api.problems import status_of
+from api.http.problems import status_of
 from subledger.errors import SubledgerError
 from tests.laws.test_errors import ELSEWHERE, GROUPS, all_errors
 

@@ -9,9 +9,9 @@ from contextlib import ExitStack, suppress
 
 import uvicorn
 
-from api.app import create_app
+from api.http.app import create_app
+from api.http.protocol import BoundedProtocol, bounded
 from api.limits import HttpLimits
-from api.protocol import BoundedProtocol, bounded
 from api.service import Subledger
 
 GUARD_S = 600.0

@@ -32,7 +32,7 @@ def serving(url: str, *, log: Path | None = None, **environment: str) -> Iterato
         port: int = free.getsockname()[1]
     with open(log or os.devnull, "ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "api.cli.main", "serve", "--port", str(port)],
             env={**os.environ, "SUBLEDGER_DATABASE_URL": url, **environment}, cwd=Path(__file__).parents[2],
             stdout=out, stderr=out,
         )  # fmt: skip

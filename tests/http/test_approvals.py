@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import LedgerSettings, SettingsChange, Subledger
 from projections import integrity
-from subledger.approvals import Given
+from subledger.deciding.second_person import Given
 from subledger.errors import InvalidInput
-from subledger.events import read_event
-from subledger.own_event_data import Approvals
-from subledger.store.batch import Approved
-from subledger.store.given import Gifts
-from subledger.store.ledgers import ledger_head
+from subledger.events.envelope import read_event
+from subledger.events.own_data import Approvals
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.writing.batch import Approved
+from subledger.store.writing.given import Gifts
 from subledger.wallet import Approval
 from tests.building import cloud_event, grant, recorded
 

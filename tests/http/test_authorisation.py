@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key, revoke_key
 from api.service import LedgerSettings, Subledger
 from subledger.store.database import Database

@@ -12,12 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api import settings
-from api.app import create_app
-from api.routes.events import MAX_EVENTS
+from api.http.app import create_app
+from api.http.routes.events import MAX_EVENTS
 from api.service import Subledger
 from subledger.errors import InvalidValue
 from subledger.store.database import Database
-from subledger.store.queue import Limits
+from subledger.store.writing.queue import Limits
 from tests.conftest import NewLedger
 from tests.store.holding import held, use
 from tests.waiting import until

@@ -15,16 +15,16 @@ from starlette.routing import Match
 from structlog.testing import capture_logs
 
 from api import limits
-from api.app import create_app
-from api.bodies import Bodies
 from api.bounded_json import Bound, read_json
-from api.event_files import read_line
+from api.cli.event_files import read_line
+from api.http.app import create_app
+from api.http.bodies import Bodies
+from api.http.routes.guarded import GuardedRoute, Router, check_address
 from api.keys import create_key
 from api.limits import HttpLimits
-from api.routes.guarded import GuardedRoute, Router, check_address
 from api.service import Subledger
 from subledger.errors import InvalidJson, InvalidValue, Overloaded, RequestTimedOut, TooLarge, UnknownParameter
-from subledger.rejections import MAX_SENT
+from subledger.events.rejections import MAX_SENT
 from subledger.store.database import Database
 from tests.building import cloud_event
 from tests.conftest import NewLedger

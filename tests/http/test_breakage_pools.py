@@ -14,8 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.service import LedgerSettings, Subledger
-from projections.journals.close import close_period
-from subledger.own_event_data import Approvals
+from projections.close.close import close_period
+from subledger.events.own_data import Approvals
 from subledger.periods import Period
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import FAR, NewLedger

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.app import create_app
 from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
-from api.cli import app as command_line
+from api.cli.main import app as command_line
+from api.http.app import create_app
 from api.service import LedgerSettings, Subledger
-from projections.derived_tables import DERIVED
+from projections.replay.derived_tables import DERIVED
 from subledger.errors import CheckpointConflict, IntegrityFault, InvalidValue, UnknownCheckpoint, UnknownLedger
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY

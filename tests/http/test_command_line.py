@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from subledger.store import embedded
+from subledger.store.embedded import server as embedded
 from tests.building import cloud_event
 from tests.waiting import HANGS_S
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger
-from subledger.own_event_data import Approvals
+from subledger.events.own_data import Approvals
 from subledger.store.checkpoints import last_signed
 from subledger.store.database import Database
 from tests.building import cloud_event

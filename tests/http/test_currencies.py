@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from api.service import Subledger
-from projections.blocks import customer_blocks
-from projections.journals.close import close_period
+from projections.close.close import close_period
+from projections.reads.blocks import customer_blocks
 from subledger.periods import Period
 from tests.building import cloud_event, purchase, rate
 from tests.conftest import NewLedger

@@ -10,7 +10,7 @@ import pytest
 
 from api.service import Subledger
 from subledger.errors import InvalidJson, SubledgerError
-from subledger.json_text import loads
+from subledger.text.json_text import loads
 from tests.building import cloud_event
 from tests.http.error_page import PAGE, input_of, page
 from tests.laws.test_errors import CALLS, GROUPS, REFUSALS, all_errors, ledger

@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from subledger import merkle
-from subledger.event_data import EVENT_TYPES
-from subledger.events import read_event
-from subledger.store.batch import Approved
+from subledger.events.data import EVENT_TYPES
+from subledger.events.envelope import read_event
+from subledger.store.writing.batch import Approved
 from subledger.wallet import Approval
 from tests.building import cloud_event, purchase, usage
 from tests.conftest import NewLedger

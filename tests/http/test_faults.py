@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api.commands import maintenance
+from api.cli.commands import maintenance
 from api.service import Subledger
 from api.settings import connect
 from subledger.errors import FileUnavailable, SchemaOutOfDate

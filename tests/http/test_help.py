@@ -15,11 +15,11 @@ import typer
 from typer.exceptions import TyperException
 from typer.testing import CliRunner
 
-import api.commands
-from api.cli import COMMANDS as COMMANDS_BY_NAME
-from api.cli import app
-from api.event_types import event_types
-from subledger.event_data import EVENT_TYPES
+import api.cli.commands
+from api.cli.main import COMMANDS as COMMANDS_BY_NAME
+from api.cli.main import app
+from api.shapes.event_types import event_types
+from subledger.events.data import EVENT_TYPES
 
 ROOT: Any = typer.main.get_command(app)
 
@@ -93,14 +93,14 @@ def test_the_table_of_commands_names_each_with_the_module_that_has_it() -> None:
     for module in set(COMMANDS_BY_NAME.values()):
         loaded = typer.Typer()
         loaded.callback()(lambda: None)
-        importlib.import_module(f"api.commands.{module}").register(loaded)
+        importlib.import_module(f"api.cli.commands.{module}").register(loaded)
         registered = set(typer.main.get_group(loaded).commands)
         assert registered == {name for name, its_module in COMMANDS_BY_NAME.items() if its_module == module}
-    assert {module.name for module in pkgutil.iter_modules(api.commands.__path__)} == set(COMMANDS_BY_NAME.values())
+    assert {module.name for module in pkgutil.iter_modules(api.cli.commands.__path__)} == set(COMMANDS_BY_NAME.values())
 
 
 def test_a_command_loads_neither_the_server_nor_the_other_commands() -> None:
-    program = "import sys, api.cli, api.commands.reads; print(*sys.modules)"
+    program = "import sys, api.cli.main, api.cli.commands.reads; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert not {"fastapi", "paramiko", "jwt", "api.commands.maintenance"} & set(loaded)
+    assert not {"fastapi", "paramiko", "jwt", "api.cli.commands.maintenance"} & set(loaded)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from api import faults, settings
+from api import settings
+from api.cli import faults
 from subledger.errors import UnknownLedger
-from subledger.store import embedded
+from subledger.store.embedded import server as embedded
 from tests.waiting import HANGS_S
 
 COMMAND = str(Path(sys.executable).with_name("subledger"))

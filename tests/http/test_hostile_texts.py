@@ -21,17 +21,19 @@ from fastapi.testclient import TestClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import api.cli
-from api import reports
+import api.cli.main
 from api.service import Subledger
-from projections.journals import close, customer_attributes, exports, mapping, targets
-from projections.journals.formats import FORMATS
-from projections.rebuild import rebuild
+from api.shapes import reports
+from projections.account_mapping import customer_attributes, mapping
+from projections.close import close
+from projections.exports import exports, targets
+from projections.exports.formats import FORMATS
+from projections.replay.rebuild import rebuild
 from subledger.errors import InvalidInput
-from subledger.events import read_event
+from subledger.events.envelope import read_event
 from subledger.periods import Period
-from subledger.store.batch import Approved, Input, Outcome
-from subledger.visible_text import (
+from subledger.store.writing.batch import Approved, Input, Outcome
+from subledger.text.visible_text import (
     ascii_text,
     json_visible,
     replaced,
@@ -39,7 +41,7 @@ from subledger.visible_text import (
     toml_visible,
     visible,
     visible_lines,
-)  # fmt: skip
+)
 from subledger.wallet import Approval
 from tests.building import cloud_event
 from tests.conftest import NewLedger
@@ -92,7 +94,7 @@ def _commands(found: Any, *names: str) -> Iterator[str]:
 
 def test_every_command_is_asked_with_hostile_texts_or_has_none() -> None:
     asked = {" ".join(word for word in command if word[0] not in "-2" and word != "csv") for command in READS}
-    every = set(_commands(typer.main.get_command(api.cli.app)))
+    every = set(_commands(typer.main.get_command(api.cli.main.app)))
     assert asked | ASKED_OF_EACH <= every
     assert every - asked - ASKED_OF_EACH == WITHOUT_TEXTS_OF_OTHERS
 
@@ -129,8 +131,8 @@ def run(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The command line in this process, on the tests' database. Returns what it printed, on both outputs."""
     patch = pytest.MonkeyPatch()
     patch.setenv("SUBLEDGER_HOME", str(tmp_path_factory.mktemp("home")))
-    for name in set(api.cli.COMMANDS.values()):
-        module = importlib.import_module(f"api.commands.{name}")
+    for name in set(api.cli.main.COMMANDS.values()):
+        module = importlib.import_module(f"api.cli.commands.{name}")
         if hasattr(module, "connect"):
             patch.setattr(module, "connect", lambda: service)
 
@@ -141,7 +143,7 @@ def run(service: Subledger, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             outputs.setattr(sys, "stdout", stdout)
             outputs.setattr(sys, "stderr", stderr)
             with pytest.raises(SystemExit) as ended:
-                api.cli.main()
+                api.cli.main.main()
         said = stdout.getvalue() + stderr.getvalue()
         assert ended.value.code in codes, said
         return said

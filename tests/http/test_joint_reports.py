@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
-from api.joint_reports import JOINT, Chosen, JointAnswer
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger
-from projections.joint import Part, added
-from projections.journals.close import close_period
+from api.shapes.joint_reports import JOINT, Chosen, JointAnswer
+from projections.close.close import close_period
 from projections.report import Asked, Column, Report, Table, Tie
+from projections.reports.joint import Part, added
 from subledger.errors import UnknownEntity
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head, ledgers_of
+from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.http.test_reports import _events, _moment

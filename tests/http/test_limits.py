@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from api import limits
+from api.http.problems import status_of
 from api.limits import HttpLimits
-from api.problems import status_of
 from tests.laws.test_errors import all_errors
 
 README = Path(__file__).parents[2] / "api" / "README.md"

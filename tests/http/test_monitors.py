@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.monitor_metrics import MonitorsInMetrics
 from api.service import LedgerSettings, Subledger

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES, shipped_policy

@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 
 from api import limits
+from api.http.protocol import BoundedProtocol
 from api.limits import HttpLimits
-from api.protocol import BoundedProtocol
 from api.service import Subledger
 from subledger.store.database import Database
 from tests.http.raw import GUARD_S, Served, answer_of

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import typer
 
-from api.cli import app
-from subledger.store import embedded
+from api.cli.main import app
+from subledger.store.embedded import server as embedded
 from tests import waiting
 from tests.http.documents import DOCUMENTS, READMES, ROOT, Block, anchors_of, blocks_of, commands_of, links_of
 

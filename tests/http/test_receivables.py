@@ -24,7 +24,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.service import Subledger
-from projections.journals.close import close_period
+from projections.close.close import close_period
 from subledger.periods import Period
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger

@@ -16,12 +16,12 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.app import create_app
-from api.commands.record import record_lines
-from api.event_files import EventLines, Refusals, RejectedLines
+from api.cli.commands.record import record_lines
+from api.cli.event_files import EventLines, Refusals, RejectedLines
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import Subledger
-from subledger.rejections import MAX_SENT
+from subledger.events.rejections import MAX_SENT
 from tests.building import purchase, usage
 from tests.conftest import NewLedger
 

@@ -17,15 +17,15 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.keys import create_key
 from api.limits import MAX_EVENTS, MAX_EVENTS_BODY
 from api.service import Subledger
 from subledger.errors import DatabaseUnavailable, RejectionsChanged, Stopping
-from subledger.rejections import MAX_SENT
-from subledger.store import rejections
+from subledger.events.rejections import MAX_SENT
 from subledger.store.database import Database
-from subledger.store.rejections import ALL, OPEN, STATES, Chosen
+from subledger.store.rejected import rejections
+from subledger.store.rejected.rejections import ALL, OPEN, STATES, Chosen
 from subledger.store.timeouts import Timeouts
 from tests.building import purchase, usage
 from tests.conftest import NewLedger

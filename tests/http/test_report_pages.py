@@ -10,9 +10,10 @@ import msgspec
 import pytest
 from fastapi.testclient import TestClient
 
-from api import report_pages, report_tables, terminal
-from api.reports import REPORTS, Question, answer
+from api import terminal
 from api.service import Subledger
+from api.shapes import report_pages, report_tables
+from api.shapes.reports import REPORTS, Question, answer
 from projections.report import Asked, Column, Report, Table, Tie
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger

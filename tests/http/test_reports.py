@@ -27,10 +27,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api import reports
 from api.service import Subledger
+from api.shapes import reports
 from projections.report import Asked, Column, Report, Table, Tie
-from subledger.store.views import View
+from subledger.store.reading.views import View
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.reading import columns_of, get_report, lines_of

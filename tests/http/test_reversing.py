@@ -11,11 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.app import create_app
-from api.cli import app
+from api.cli.main import app
+from api.http.app import create_app
 from api.keys import create_key
 from api.service import LedgerSettings, Subledger
-from projections.journals.exports import content_of, get_export
+from projections.exports.exports import content_of, get_export
 from subledger.errors import NothingToCorrect
 from tests.building import cloud_event
 from tests.charts import another_chart

@@ -14,15 +14,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from projections.exports.exports import export
 from projections.integrity import verify
-from projections.journals.exports import export
-from projections.log_stream import EVERYTHING, WHOLE, read_batches, read_log, stored_entry
-from projections.rebuild import rebuild
+from projections.replay.log_stream import EVERYTHING, WHOLE, read_batches, read_log, stored_entry
+from projections.replay.rebuild import rebuild
 from subledger import merkle
 from subledger.encoding import batch_hash, encode
 from subledger.periods import Period
-from subledger.store.memory import numbered_dimensions
 from subledger.store.tables import APPEND_ONLY
+from subledger.store.writing.memory import numbered_dimensions
 from tests.building import cloud_event
 from tests.http.test_checkpoints import Installation
 from tests.store.tampering import LEDGER, differences, past_triggers

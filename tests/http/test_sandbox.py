@@ -12,13 +12,13 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api import cli
-from api.commands import clock, months
-from api.commands import ledgers as ledger_commands
+from api.cli import main as cli
+from api.cli.commands import clock, months
+from api.cli.commands import ledgers as ledger_commands
 from api.service import Subledger
-from projections.journals.delivery import grants
 from projections.monitors import notices
 from projections.monitors.checking import check
+from subledger.external import grants
 from tests.building import purchase
 from tests.conftest import NewLedger
 

@@ -259,7 +259,7 @@ def test_a_worker_that_is_told_to_stop_ends_though_the_database_says_nothing(own
     _, url, _ = own
     with opened_link(url) as (its_url, link):
         worker = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "worker"], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE,
+            [sys.executable, "-m", "api.cli.main", "worker"], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE,
             env={**os.environ, "SUBLEDGER_DATABASE_URL": its_url, "SUBLEDGER_STOPPING_S": "1"},
         )  # fmt: skip
         with psycopg.connect(url, autocommit=True) as connection:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from api import terminal
-from api.cli import app
+from api.cli.main import app
 from api.service import Subledger
 from tests.building import cloud_event
 from tests.conftest import NewLedger

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from api.cli import app
+from api.cli.main import app
 from api.service import LedgerSettings, Subledger
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
-from projections.journals.mapping_rows import csv_text, read_rows
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.rows import csv_text, read_rows
 from subledger.errors import InvalidMapping
-from subledger.events import own_event
-from subledger.visible_text import visible
+from subledger.events.envelope import own_event
+from subledger.text.visible_text import visible
 from tests.building import cloud_event, purchase
 from tests.conftest import NewLedger
 

@@ -18,10 +18,10 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from api import terminal
-from api.app import create_app
-from api.cli import app
-from api.reports import REPORTS
+from api.cli.main import app
+from api.http.app import create_app
 from api.service import Subledger
+from api.shapes.reports import REPORTS
 from subledger.errors import InvalidInput
 from subledger.store.database import Database
 from tests.building import purchase

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import pytest
 
-from api.event_files import BATCH, RejectedLines
-from api.files import written_whole
+from api.cli.event_files import BATCH, RejectedLines
+from api.cli.files import written_whole
 from tests.building import cloud_event, usage
 from tests.conftest import NewLedger
 from tests.reading import mode_of

@@ -8,7 +8,9 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from projections import balances, blocks, integrity, rebuild
+from projections import integrity
+from projections.reads import balances, blocks
+from projections.replay import rebuild
 from tests.laws.machine_state import State
 from tests.laws.model_blocks import HOME, NOTHING, Figures, plus
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from api.service import SettingsChange
-from projections.journals.customer_attributes import change_attributes, erase_attributes
-from projections.journals.exports import export
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.customer_attributes import change_attributes, erase_attributes
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.exports.exports import export
 from projections.journals.reversing import reverse_journal
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
 from subledger.periods import Period

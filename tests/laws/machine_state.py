@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from api.service import Subledger
-from subledger.store.batch import Outcome
+from subledger.store.writing.batch import Outcome
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.laws.model import Model, Refusal

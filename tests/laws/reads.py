@@ -16,9 +16,9 @@ from urllib.parse import quote
 import msgspec
 from fastapi.testclient import TestClient
 
-from api.app import create_app
+from api.http.app import create_app
 from api.service import Subledger
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 
 KEPT: Final = {
     "/v1/ledgers/{ledger}/events/{position}": "a recorded event, whole",

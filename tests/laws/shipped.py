@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from subledger.journal import KINDS, Rules
+from subledger.kinds import KINDS, Rules
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 
 RULES: dict[str, Rules] = {name: shipped_policy(name).rules for name in SHIPPED_POLICIES}

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from api.joint_reports import JOINT
-from api.reports import REPORTS
 from api.service import LedgerSettings, Subledger
+from api.shapes.joint_reports import JOINT
+from api.shapes.reports import REPORTS
 from subledger.store.database import Database
 from tests.laws.asked_again import asked_in_another_process
 from tests.laws.machine_ledger import LedgerRules

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.keys import create_key, makers_for, makers_of, rotate_key
-from subledger.approvals import GIVING_TYPES, Given, given_by, needs_second_person
-from subledger.events import read_event
+from subledger.deciding.second_person import GIVING_TYPES, Given, given_by, needs_second_person
+from subledger.events.envelope import read_event
+from subledger.events.own_data import Approvals
 from subledger.ledger import LedgerState
-from subledger.own_event_data import Approvals
 from subledger.store.database import Database
 from subledger.wallet import Decision, Movement, Wallet
 from tests.building import cloud_event

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Segment, draw_order
-from subledger.journal import LOSSES
+from subledger.kinds import LOSSES
 from subledger.money import MAX_MINOR
 from tests.laws.model_blocks import half_up
 

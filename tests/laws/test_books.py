@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from subledger.blocks import ZERO
 from subledger.books import Books, Rates
 from subledger.documents import moved, position_key
-from subledger.event_data import EVENT_TYPES
-from subledger.journal import KIND_BY_NAME, KINDS, LEDGER_ROLES
+from subledger.events.data import EVENT_TYPES
+from subledger.kinds import KIND_BY_NAME, KINDS, LEDGER_ROLES
 from subledger.pools import Estimate, Pool
 from tests.laws.walk import HOME, Walk, monetary_sides
 from tests.laws.walks import for_every_walk

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from subledger.accounts import ROLES
-from subledger.deciding import POSTS
-from subledger.event_data import EVENT_TYPES
-from subledger.journal import KINDS, REMEASUREMENTS, SETTLEMENTS, Rules
+from subledger.deciding.decide import POSTS
+from subledger.events.data import EVENT_TYPES
+from subledger.kinds import KINDS, REMEASUREMENTS, SETTLEMENTS, Rules
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 
 ROOT = Path(__file__).parents[2]

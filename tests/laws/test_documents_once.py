@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from subledger.books import evolve_books
-from subledger.event_data import EVENT_TYPES
-from subledger.references import DOCUMENTS, once_key
+from subledger.events.data import EVENT_TYPES
+from subledger.events.references import DOCUMENTS, once_key
 from tests.laws.case import Case, in_euro
 
 OWED = {"amount": "1.00", "currency": "USD"}

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from subledger import errors
-from subledger.context import Context, Dates, Original
-from subledger.drawing import reverse
+from subledger.deciding.context import Context, Dates, Original
+from subledger.deciding.usage import reverse
 from subledger.wallet import Movement, Wallet
 from tests.laws.case import UNTIL_FEBRUARY, Case, in_euro, moves, on
 

@@ -22,23 +22,23 @@ import pytest
 import api
 import projections
 import subledger
-from api.documents import decode_cursor
 from api.service import LedgerSettings, SettingsChange, Subledger
-from projections import balances
-from projections.clock import set_clock
-from projections.journals.close import close_period, reopen_period
-from projections.journals.exports import export
-from projections.journals.mapping import parse_mapping
-from projections.policies import adopted_policy
+from api.shapes.documents import decode_cursor
+from projections.account_mapping.mapping import parse_mapping
+from projections.close.clock import set_clock
+from projections.close.close import close_period, reopen_period
+from projections.close.policies import adopted_policy
+from projections.exports.exports import export
+from projections.reads import balances
 from subledger import errors
 from subledger.errors import AccessDenied, Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
-from subledger.journal import Pair
-from subledger.own_event_data import Approvals
+from subledger.events.own_data import Approvals
+from subledger.kinds import Pair
 from subledger.periods import Period
 from subledger.posting import Policy, shipped_policy
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
-from subledger.store.pages import event_at
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.pages import event_at
 from subledger.store.timeouts import Timeouts
 from tests.building import cloud_event, payment, purchase, reversal, usage
 from tests.conftest import NewLedger

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from subledger.errors import InvalidEvent, InvalidInput, InvalidValue
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, MAX_ID, MAX_NAME, MAX_REASON, MAX_SCOPE
-from subledger.events import fields_of, read_event
-from subledger.new_bounds import (
+from subledger.deciding.new_bounds import (
     MAX_ATTRIBUTE_NAME,
     MAX_ATTRIBUTES,
     MAX_ATTRIBUTES_TEXT,
     MAX_SCOPE_TEXT,
     check_new_bounds,
 )
+from subledger.errors import InvalidEvent, InvalidInput, InvalidValue
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, MAX_ID, MAX_NAME, MAX_REASON, MAX_SCOPE
+from subledger.events.envelope import fields_of, read_event
 from tests.building import cloud_event, purchase
 
 NOON = "2026-01-15T12:00:00Z"

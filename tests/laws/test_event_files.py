@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.event_files import BATCH, MAX_LINE, EventLines, Refusals
+from api.cli.event_files import BATCH, MAX_LINE, EventLines, Refusals
 from subledger.errors import InvalidInput, InvalidJson, MissingField, UnknownField
-from subledger.events import Event
+from subledger.events.envelope import Event
 from tests.building import cloud_event
 
 BOM = b"\xef\xbb\xbf"

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger import errors
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, parse_time
-from subledger.events import read_event
-from subledger.visible_text import visible_lines
-from subledger.wording import json_type, nearest
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, parse_time
+from subledger.events.envelope import read_event
+from subledger.text.visible_text import visible_lines
+from subledger.text.wording import json_type, nearest
 from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from typer.testing import CliRunner
 
-from api.cli import app
-from api.event_types import event_schemas, event_types
+from api.cli.main import app
+from api.shapes.event_types import event_schemas, event_types
 from subledger import errors
 from subledger.errors import InvalidInput, SubledgerError
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE
-from subledger.event_meanings import FIELDS, OF_EVERY_EVENT, REFUSALS
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
+from subledger.events.meanings import FIELDS, OF_EVERY_EVENT, REFUSALS
 from tests.building import cloud_event
 from tests.laws.test_errors import REFUSALS as REFUSED_IN_A_LEDGER
 from tests.laws.test_errors import all_errors

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subledger import errors
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE, parse_time
-from subledger.events import differences, format_time, read_event, stored_event
-from subledger.json_text import loads
-from subledger.own_event_data import RESERVED_TYPES
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE, parse_time
+from subledger.events.envelope import differences, format_time, read_event, stored_event
+from subledger.events.own_data import RESERVED_TYPES
+from subledger.text.json_text import loads
 from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from subledger.blocks import ZERO, Block
 from subledger.documents import position_key
-from subledger.journal import KIND_BY_NAME, LEDGER_ROLES
+from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
 from subledger.money import exponent
 from tests.laws.walk import HOME, Step, Walk, monetary_sides
 from tests.laws.walks import for_every_walk

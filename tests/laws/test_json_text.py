@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from subledger.errors import InvalidJson
-from subledger.json_text import MAX_DEPTH, loads, loads_each, texts_of
+from subledger.text.json_text import MAX_DEPTH, loads, loads_each, texts_of
 
 # Names that are often the same, as they read and as they are written; colons and escapes are what the count goes by.
 NAMES = st.one_of(st.sampled_from(["a", "b", "a:", ":", "\\", "\\u003a", "é", ""]), st.text(max_size=3))

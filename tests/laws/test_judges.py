@@ -24,16 +24,16 @@ from beancount.core.convert import get_weight
 from beancount.core.data import Transaction
 
 from api.service import Subledger
-from projections.journals.close import close_period, reopen_period
-from projections.journals.exports import content_of, export
-from projections.journals.formats.plaintext import beancount_account, hledger_account
-from projections.journals.mapping import adopt_mapping
+from projections.account_mapping.mapping import adopt_mapping
+from projections.close.close import close_period, reopen_period
+from projections.exports.exports import content_of, export
+from projections.exports.formats.plaintext import beancount_account, hledger_account
 from projections.journals.reversing import reverse_journal
 from subledger.accounts import ROLES
 from subledger.money import exponent
 from subledger.periods import Period
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
+from subledger.store.reading.ledgers import ledger_head
 from tests.building import cloud_event
 from tests.charts import another_chart
 from tests.conftest import NewLedger, needs_hledger

@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-import subledger.journal
+import subledger.kinds
 from subledger.accounts import ROLE_BY_NAME
-from subledger.deciding import POSTS
-from subledger.journal import (
+from subledger.deciding.decide import POSTS
+from subledger.kinds import (
     GAINS,
     KIND_BY_NAME,
     KINDS,
@@ -26,11 +26,11 @@ from subledger.journal import (
     Relieves,
 )
 
-ROOT: Final = Path(subledger.journal.__file__).parents[1]
-TABLE: Final = "subledger/journal.py"
-DECIDES: Final = {"subledger/deciding.py", "subledger/disputing.py", "subledger/settling.py"}
+ROOT: Final = Path(subledger.kinds.__file__).parents[1]
+TABLE: Final = "subledger/kinds.py"
+DECIDES: Final = {"subledger/deciding/decide.py", "subledger/deciding/disputes.py", "subledger/deciding/payments.py"}
 """Who makes entries names the kinds that it makes."""
-FORECAST: Final = {"projections/backtest.py", "api/demo/retail.py"}
+FORECAST: Final = {"projections/forecast/backtest.py", "api/demo/retail.py"}
 """The measures of the forecast, consumption and breakage, are called as two kinds are."""
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from api.service import Subledger
-from projections import balances
-from projections.journals.close import close_period, reopen_period
+from projections.close.close import close_period, reopen_period
+from projections.reads import balances
 from subledger.errors import PeriodNotClosed, PeriodOutOfOrder
 from subledger.periods import Period
 from tests.building import cloud_event

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import Block, draw_order
-from subledger.places import MOST, Blocks, Places
+from subledger.draw_order import MOST, Blocks, Places
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = st.none() | st.integers(0, 5)

@@ -21,14 +21,14 @@ from subledger.blocks import Block
 from subledger.books import Books, evolve_books
 from subledger.documents import Overage
 from subledger.errors import IntegrityFault
+from subledger.events.references import customers_of
 from subledger.evolving import evolve
-from subledger.journal import Dimensions, Rules, expand
+from subledger.kinds import Dimensions, Rules, expand
 from subledger.ledger import evolve_ledger
 from subledger.periods import effective_date
 from subledger.posting import post
-from subledger.references import customers_of
-from subledger.store.log import decision_text
-from subledger.store.rows import decode_decision, decode_wallet, encode_state
+from subledger.store.writing.log import decision_text
+from subledger.store.writing.rows import decode_decision, decode_wallet, encode_state
 from subledger.wallet import Decision, Movement, Wallet
 from tests.laws.case import Case
 from tests.laws.model_blocks import half_up

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.errors import InvalidPolicy
-from subledger.journal import (
+from subledger.kinds import (
     CREDIT_COLUMN,
     CREDIT_COLUMNS,
     GAINS,

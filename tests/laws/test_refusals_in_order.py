@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 
 from subledger.errors import Refused
-from subledger.event_data import EVENT_TYPES, LEDGER_WIDE
-from subledger.event_meanings import REFUSALS
+from subledger.events.data import EVENT_TYPES, LEDGER_WIDE
+from subledger.events.meanings import REFUSALS
 from tests.laws.case import EXPIRY, UNTIL_FEBRUARY, Case, in_euro, on
 
 REFERENCES, CURRENCY, AMOUNTS, CREDITS, RATE = range(5)

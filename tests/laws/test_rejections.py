@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from api.rejecting import first_sent
 from api.service import read_text
 from subledger.errors import InvalidInput, InvalidJson
-from subledger.events import Event
+from subledger.events.envelope import Event
+from subledger.events.rejections import LONGEST_NAME, MAX_SENT, as_first_sent, read_rejection, refused_line, text_of
 from subledger.money import Money
-from subledger.rejections import LONGEST_NAME, MAX_SENT, as_first_sent, read_rejection, refused_line, text_of
 from tests.building import usage
 
 JSON_VALUES = st.recursive(

@@ -17,16 +17,16 @@ import pytest
 import sqlalchemy as sa
 
 from api.service import Subledger
-from projections.blocks import customer_blocks
-from projections.journals.close import close_period
+from projections.close.close import close_period
+from projections.reads.blocks import customer_blocks
 from projections.report import Report, Table
 from subledger.documents import Invoice
 from subledger.errors import UnknownCustomer
-from subledger.events import EVENT_TYPES
+from subledger.events.envelope import EVENT_TYPES
 from subledger.periods import Period
 from subledger.pools import Pool
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store.rows import decode_wallet
+from subledger.store.writing.rows import decode_wallet
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.reading import report_of

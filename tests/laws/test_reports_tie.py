@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from api.demo.company import year
 from api.service import Subledger
-from projections.clearing import CLEARING, open_lots
-from projections.journals.close import close_period
+from projections.close.close import close_period
 from projections.report import Report
-from projections.rollforward import TOLD_APART_BY
-from projections.statement import WORDS
-from projections.waterfall import CONCESSIONS, RECOGNITION, REVENUE
+from projections.reports.clearing import CLEARING, open_lots
+from projections.reports.rollforward import TOLD_APART_BY
+from projections.reports.statement import WORDS
+from projections.reports.waterfall import CONCESSIONS, RECOGNITION, REVENUE
 from subledger.errors import UnknownCustomer
-from subledger.journal import GAINS, KINDS, LOSSES, effect
+from subledger.kinds import GAINS, KINDS, LOSSES, effect
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.conftest import NewLedger
 from tests.reading import report_of, rows_of

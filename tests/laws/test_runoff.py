@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.backtest import HORIZON, LEVEL, MEASURES, Bands, Became, Trial, run_rate, spread, stretches
-from projections.habits import UNTESTED_K, Habits, Observation, Purse, credibility_k
-from projections.holdings import NEVER, month_number
-from projections.runoff import AHEAD, Lot, Lots, Outlook, currency_of, months_after, outlooks, run_off
+from projections.forecast.backtest import HORIZON, LEVEL, MEASURES, Bands, Became, Trial, run_rate, spread, stretches
+from projections.forecast.habits import UNTESTED_K, Habits, Observation, Purse, credibility_k
+from projections.forecast.holdings import NEVER, month_number
+from projections.forecast.runoff import AHEAD, Lot, Lots, Outlook, currency_of, months_after, outlooks, run_off
 from subledger.money import nano
 
 DAY = date(2026, 3, 31)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.blocks import Block
+from subledger.deciding.shortfalls import MOST_NAMED, insufficient, shortfalls_of
 from subledger.errors import InsufficientCredits
-from subledger.events import Event, read_event
-from subledger.shortfalls import MOST_NAMED, insufficient, shortfalls_of
+from subledger.events.envelope import Event, read_event
 from tests.building import cloud_event
 from tests.laws.case import EXPIRY, JANUARY, Case, on
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from api.cli import app
+from api.cli.main import app
 from api.sizing import Figures, Load, Sizing, figures_of, size
 from subledger.errors import InvalidValue, MissingField
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from subledger.errors import InvalidInput, InvalidPolicy
 from subledger.posting import parse_policy
-from subledger.toml_text import MAX_DOTS, MAX_TEXT, read_toml
+from subledger.text.toml_text import MAX_DOTS, MAX_TEXT, read_toml
 
 # Each makes a text of about so many characters; every one of them is a way to make a parser work.
 HOSTILE: dict[str, Callable[[int], str]] = {

@@ -15,18 +15,18 @@ from typing import Any
 
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
-from subledger.context import Context, First, Original
-from subledger.currencies import StandingKey
-from subledger.deciding import decide
+from subledger.deciding.context import Context, First, Original
+from subledger.deciding.currencies import StandingKey
+from subledger.deciding.decide import decide
 from subledger.documents import Position, place_of
 from subledger.errors import InvalidInput, Refused
-from subledger.events import OWN_SOURCE, Event, own_event, read_event
+from subledger.events.envelope import OWN_SOURCE, Event, own_event, read_event
+from subledger.events.references import customers_of, once_key
 from subledger.evolving import evolve
-from subledger.journal import KIND_BY_NAME, LEDGER_ROLES, REMEASURED_ROLES, Entry
+from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, REMEASURED_ROLES, Entry
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.periods import Period, effective_date
 from subledger.posting import post
-from subledger.references import customers_of, once_key
 from subledger.wallet import Decision, Movement, Wallet
 from tests.building import cloud_event
 

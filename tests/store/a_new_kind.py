@@ -40,22 +40,22 @@ _ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the 
 """
 
 EDITS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "subledger/event_data.py": (
+    "subledger/events/data.py": (
         ("class CreditsEscheated(EventData):", _EVENT + "class CreditsEscheated(EventData):"),
         ('    "credits.escheated": CreditsEscheated,\n',
          '    "credits.escheated": CreditsEscheated,\n    "credits.forfeited": CreditsForfeited,\n'),
     ),
-    "subledger/event_meanings.py": (
+    "subledger/events/meanings.py": (
         ('    "exchange_rate.set": ("wrong_currency",),\n',
          '    "exchange_rate.set": ("wrong_currency",),\n    "credits.forfeited": _LIVE,\n'),
     ),
-    "subledger/journal.py": (
+    "subledger/kinds.py": (
         ('    _kind("expiry_changed"', _ROW + '    _kind("expiry_changed"'),
     ),
-    "subledger/ending.py": (
+    "subledger/deciding/cancellations.py": (
         ("\n\n# --- unclaimed property", _DECIDES + "\n\n# --- unclaimed property"),
     ),
-    "subledger/deciding.py": (
+    "subledger/deciding/decide.py": (
         ('    "credits.escheated": ending.escheat,\n',
          '    "credits.escheated": ending.escheat,\n    "credits.forfeited": ending.forfeit,\n'),
         ('    "credits.escheated": ("escheat",),\n',

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
-from projections.journals.close import close_period
+from projections.close.close import close_period
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.store.tampering import LEDGER, history

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from api.service import Subledger
-from subledger.store.batch import Outcome
+from subledger.store.writing.batch import Outcome
 from tests.building import purchase, recorded, usage
 from tests.waiting import until
 

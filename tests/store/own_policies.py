@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from subledger.journal import Pair
+from subledger.kinds import Pair
 from subledger.posting import Policy, shipped_policy
 
 

@@ -17,8 +17,8 @@ import psycopg
 from api.service import Subledger, read_inputs
 from subledger.errors import Unavailable
 from subledger.ledger import LedgerState
-from subledger.store.batch import Input
 from subledger.store.database import Database, WriteConnection
+from subledger.store.writing.batch import Input
 from tests.building import cloud_event
 
 SIZE = 400

@@ -12,8 +12,8 @@ import psycopg
 import sqlalchemy as sa
 
 from api.service import Subledger
-from projections.derived_tables import DERIVED
 from projections.integrity import Difference, verify
+from projections.replay.derived_tables import DERIVED
 from tests import building
 from tests.building import cloud_event
 

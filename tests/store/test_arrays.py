@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from hypothesis import given
 
-from subledger.store import arrays
-from subledger.store.arrays import Array
+from subledger.store.writing import arrays
+from subledger.store.writing.arrays import Array
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "text": st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])),

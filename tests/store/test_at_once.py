@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
-from projections.rebuild import rebuild
-from subledger.events import read_event
-from subledger.store import head, memory
-from subledger.store.append import GROUPS, HEAD
+from projections.replay.rebuild import rebuild
+from subledger.events.envelope import read_event
 from subledger.store.database import Database
+from subledger.store.writing import head, memory
+from subledger.store.writing.append import GROUPS, HEAD
 from tests.building import purchase, usage
 from tests.store.tampering import differences, dump
 

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from api.service import Subledger
-from projections import balances
-from projections.blocks import BlockView, customer_blocks
-from projections.rebuild import rebuild
+from projections.reads import balances
+from projections.reads.blocks import BlockView, customer_blocks
+from projections.replay.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME, Side
 from subledger.errors import UnknownCustomer
-from subledger.store.views import View, statement_of
+from subledger.store.reading.views import View, statement_of
 from tests.conftest import NewLedger
 from tests.laws.test_judges import CUSTOMERS, World
 from tests.store.walked import record_months

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from api.service import Subledger
-from projections.journals import exports, mapping
-from projections.journals.checklist import Checklist, checklist
-from projections.journals.close import close_period
+from projections.account_mapping import mapping
+from projections.close.close import close_period
+from projections.delivery.checklist import Checklist, checklist
+from projections.exports import exports
 from subledger.errors import UnmappedRole
 from subledger.periods import Period
 from tests.building import cloud_event, purchase

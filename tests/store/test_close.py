@@ -15,19 +15,13 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
-from projections.journals import close as closing
-from projections.journals.close import close_period, reopen_period
-from projections.journals.exports import content_of, export, get_export, journal_behind, list_exports
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.close import close as closing
+from projections.close.close import close_period, reopen_period
+from projections.close.period_history import closing_of, history_of, periods
+from projections.exports.exports import content_of, export, get_export, journal_behind, list_exports
+from projections.journals.journals import Journal, check_balanced, ensure_journals, journal_of, journals_of
 from projections.journals.pairs import entries_behind_line
-from projections.journals.period_history import closing_of, history_of, periods
-from projections.journals.summary import (
-    Journal,
-    check_balanced,
-    ensure_journals,
-    journal_of,
-    journals_of,
-)
 from subledger.accounts import ROLES, Side
 from subledger.errors import (
     IntegrityFault,

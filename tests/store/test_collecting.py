@@ -7,7 +7,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from subledger.store.collecting import collection_held_off
+from subledger.store.writing.collecting import collection_held_off
 
 
 def test_collection_is_off_inside_and_on_again_after_the_last_to_leave() -> None:

@@ -12,17 +12,17 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.app import create_app
-from api.cli import app
+from api.cli.main import app
+from api.http.app import create_app
 from api.service import Subledger
-from projections.integrity import verify
-from projections.journals.customer_attributes import (
+from projections.account_mapping.customer_attributes import (
     attributes_of,
     change_attributes,
     erase_attributes,
     import_attributes,
     replace_attributes,
 )
+from projections.integrity import verify
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.store.database import Database
 from tests.conftest import NewLedger

@@ -10,14 +10,14 @@ from psycopg import sql
 
 from api.service import LedgerSettings, Subledger
 from projections import integrity
-from projections.journals.exports import export
-from subledger.own_event_data import Approvals
+from projections.exports.exports import export
+from subledger.events.own_data import Approvals
 from subledger.periods import Period
-from subledger.store.approvals import decidable
 from subledger.store.checkpoints import Signed, keep_signed
 from subledger.store.database import SESSION, Database
-from subledger.store.ledgers import ledger_head
 from subledger.store.migrate import is_current
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.writing.approvals import decidable
 from tests.building import cloud_event
 from tests.scratch_database import scratch_database
 

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from pglast import parse_plpgsql
 
-from projections.parallel import workers_for
+from projections.replay.workers import workers_for
 from subledger.errors import CitusMissing, DistributedOtherwise
-from subledger.store.append import GROUPS
 from subledger.store.database import Database
 from subledger.store.distribution import ON_COORDINATOR, distribute, sharded_tables
 from subledger.store.tables import NEVER_TRUNCATED, metadata
+from subledger.store.writing.append import GROUPS
 from tests.store.one_ledger import faults
 from tests.store.test_schema import triggers as known_triggers
 from tests.store.watched import CROSSES_LEDGERS, ONE_SERVER, ROOT, SHARDED, WatchedCursor
@@ -227,7 +227,7 @@ def test_what_cannot_be_put_together_from_several_servers_is_found(statement: st
 def test_statements_of_our_code_are_judged_when_they_are_sent(owner_url: str) -> None:
     script = (
         "from tests.store import watched; watched.watch_statements()\n"
-        "from subledger.store import ledgers\n"
+        "from subledger.store.reading import ledgers\n"
         "from subledger.store.database import Database\n"
         "import sqlalchemy as sa, sys\n"
         "with Database(sys.argv[1]).read() as connection:\n"
@@ -236,7 +236,10 @@ def test_statements_of_our_code_are_judged_when_they_are_sent(owner_url: str) ->
         "    ledgers.policy_name(connection, 'x', 1)\n"
     )
     ran = subprocess.run([sys.executable, "-c", script, owner_url], capture_output=True, text=True, cwd=ROOT)
-    assert "posting_policies is not restricted to one ledger: subledger/store/ledgers.py, policy_name" in ran.stderr
+    assert (
+        "posting_policies is not restricted to one ledger: subledger/store/reading/ledgers.py, policy_name"
+        in ran.stderr
+    )
 
 
 def test_the_exceptions_still_exist() -> None:

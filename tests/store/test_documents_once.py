@@ -8,9 +8,9 @@ import pytest
 
 from api.service import Subledger
 from projections import integrity
-from subledger import references
-from subledger.store import memory
+from subledger.events import references
 from subledger.store.database import Database
+from subledger.store.writing import memory
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 

@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from subledger.errors import EmbeddedServerFailed, UnsafeHome
-from subledger.store import embedded
-from subledger.store import embedded_programs as programs
+from subledger.store.embedded import programs
+from subledger.store.embedded import server as embedded
 from tests.waiting import HANGS_S, until
 
 ROOT = Path(embedded.__file__).parents[2]

@@ -16,8 +16,8 @@ import pytest
 
 from api.service import LedgerSettings, Subledger
 from projections.integrity import verify
-from subledger.store import embedded
 from subledger.store.database import Database
+from subledger.store.embedded import server as embedded
 from subledger.store.migrate import migrate
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.service import SettingsChange, Subledger
-from projections import balances, blocks
-from projections.clock import set_clock
-from projections.journals.close import close_period
-from projections.journals.exports import export
-from projections.journals.period_history import periods
+from projections.close.clock import set_clock
+from projections.close.close import close_period
+from projections.close.period_history import periods
+from projections.exports.exports import export
+from projections.reads import balances, blocks
 from subledger.errors import InTheFuture, InvalidValue, PeriodNotOver
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 from subledger.ledger import LedgerState, check_may_close
 from subledger.periods import Period, time_zone
 from tests.building import cloud_event, purchase, recorded, usage

@@ -27,12 +27,12 @@ from subledger.errors import (
     SubledgerError,
     UnknownLedger,
 )
-from subledger.own_event_data import Approvals
-from subledger.store.approvals import approvals_page
-from subledger.store.batch import Outcome
+from subledger.events.own_data import Approvals
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
-from subledger.store.queue import Limits
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.writing.approvals import approvals_page
+from subledger.store.writing.batch import Outcome
+from subledger.store.writing.queue import Limits
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.store.holding import Callers, fund, held, use

@@ -13,16 +13,16 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.app import create_app
-from api.cli import app
+from api.cli.main import app
+from api.http.app import create_app
 from api.service import Subledger
-from projections import balances
-from projections.journals import exports, targets
-from projections.journals.formats import FORMATS, TARGETS
-from projections.journals.mapping import mapping_of
+from projections.account_mapping.mapping import mapping_of
+from projections.exports import exports, targets
+from projections.exports.documents import Limits, Posting, postings_of
+from projections.exports.formats import FORMATS, TARGETS
+from projections.journals.journals import Journal, ensure_journals
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
-from projections.journals.postings import Limits, Posting, postings_of
-from projections.journals.summary import Journal, ensure_journals
+from projections.reads import balances
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, UnknownExport, UnknownTarget
 from tests.building import cloud_event

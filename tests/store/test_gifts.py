@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.service import LedgerSettings, SettingsChange, Subledger
-from subledger.approvals import GIVING_TYPES, Given
-from subledger.own_event_data import Approvals
+from subledger.deciding.second_person import GIVING_TYPES, Given
+from subledger.events.own_data import Approvals
 from subledger.store.database import Database
-from subledger.store.given import Gifts, _Window
-from subledger.store.ledgers import ledger_head
+from subledger.store.reading.ledgers import ledger_head
 from subledger.store.tables import GIVING
+from subledger.store.writing.given import Gifts, _Window
 from tests.building import grant, purchase, usage
 from tests.conftest import NewLedger
 

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.derived_tables import DERIVED
 from projections.integrity import Difference
+from projections.replay.derived_tables import DERIVED
 from subledger.ledger import LedgerState
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY, metadata

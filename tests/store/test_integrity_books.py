@@ -21,20 +21,22 @@ import pytest
 from msgspec.structs import replace
 
 from api.service import LedgerSettings, Subledger, founding_events
-from projections import integrity, ledger_replay, replay
+from projections import integrity
+from projections.account_mapping.mapping import default_mapping
+from projections.close.close import close_period
 from projections.integrity import Difference, verify
-from projections.journals.close import close_period
-from projections.journals.mapping import default_mapping
+from projections.replay import customers as replay
+from projections.replay import ledger as ledger_replay
 from subledger.books import Books, evolve_books
-from subledger.context import Context
-from subledger.deciding import decide
+from subledger.deciding.context import Context
+from subledger.deciding.decide import decide
 from subledger.errors import IntegrityFault
-from subledger.events import Event
+from subledger.events.envelope import Event
 from subledger.evolving import evolve
-from subledger.journal import Pair
+from subledger.kinds import Pair
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
-from subledger.store import batch
+from subledger.store.writing import batch
 from subledger.wallet import Decision, Movement, Wallet
 from tests.building import cloud_event, payment, purchase, rate, recorded, usage
 from tests.conftest import NewLedger

@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from api.service import Subledger
-from projections import balances
-from projections.derived_tables import DERIVED
+from projections.close.close import close_period, reopen_period
 from projections.integrity import verify
-from projections.journals.close import close_period, reopen_period
-from projections.rebuild import rebuild
+from projections.reads import balances
+from projections.replay.derived_tables import DERIVED
+from projections.replay.rebuild import rebuild
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.periods import Period
 from subledger.store.database import Database

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from api.service import LedgerSettings, Subledger
-from projections.journals.customer_attributes import change_attributes
-from projections.journals.exports import export
-from projections.journals.mapping import adopt_mapping
-from projections.snapshots import keep_more
+from projections.account_mapping.customer_attributes import change_attributes
+from projections.account_mapping.mapping import adopt_mapping
+from projections.exports.exports import export
+from projections.reads.snapshots import keep_more
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY, COUNTED, metadata, sealed_tables

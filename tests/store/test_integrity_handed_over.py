@@ -12,12 +12,12 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from api.service import LedgerSettings, Subledger
-from projections.journals.exports import export
-from projections.journals.mapping import GLAccount, adopt_mapping
+from projections.account_mapping.mapping import GLAccount, adopt_mapping
+from projections.exports.exports import export
+from projections.journals.journals import Correction, Journal, journal_of, journals_of
 from projections.journals.reversing import reverse_journal
-from projections.journals.summary import Correction, Journal, journal_of, journals_of
 from subledger.errors import IntegrityFault
-from subledger.own_event_data import Approvals
+from subledger.events.own_data import Approvals
 from subledger.periods import Period
 from subledger.store.tables import HANDED_OVER
 from tests.building import cloud_event, purchase

@@ -11,18 +11,18 @@ from typing import Any, Final
 
 import pytest
 
-from api import documents, joint_reports, reports
 from api.service import LedgerSettings, SettingsChange, Subledger
+from api.shapes import documents, joint_reports, reports
 from api.terminal import json_text
-from projections import balances, blocks
-from projections.clock import set_clock
-from projections.journals.close import close_period
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.close.clock import set_clock
+from projections.close.close import close_period
+from projections.reads import balances, blocks
 from subledger.errors import SubledgerError, UnknownCustomer, UnknownEntity
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
+from subledger.store.reading.ledgers import ledger_head
 from tests.building import cloud_event
 from tests.conftest import FAR, NewLedger
 

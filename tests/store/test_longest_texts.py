@@ -7,10 +7,10 @@ from typing import Any
 
 from api.service import Subledger
 from projections import integrity
-from projections.journals.close import close_period
-from projections.journals.exports import export
-from projections.snapshots import keep_more
-from subledger.event_data import MAX_ID, MAX_NAME
+from projections.close.close import close_period
+from projections.exports.exports import export
+from projections.reads.snapshots import keep_more
+from subledger.events.data import MAX_ID, MAX_NAME
 from subledger.periods import Period
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.service import Subledger
-from projections.integrity import verify
-from projections.journals.mapping import (
+from projections.account_mapping.mapping import (
     GLAccount,
     Mapping,
     adopt_mapping,
@@ -15,8 +14,9 @@ from projections.journals.mapping import (
     mapping_of,
     parse_mapping,
 )
-from projections.journals.mapping_rows import FIXED_COLUMNS
-from projections.journals.summary import ensure_journals
+from projections.account_mapping.rows import FIXED_COLUMNS
+from projections.integrity import verify
+from projections.journals.journals import ensure_journals
 from subledger.accounts import ROLES, AccountClass
 from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
 from subledger.periods import Period

@@ -19,21 +19,21 @@ from fastapi.testclient import TestClient
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from api.app import create_app
-from api.cli import app
+from api.cli.main import app
+from api.http.app import create_app
 from api.service import Subledger
+from projections.account_mapping.customer_attributes import change_attributes, erase_attributes, replace_attributes
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.close.close import close_period
+from projections.delivery.checklist import checklist
+from projections.exports import exports
+from projections.exports.documents import Limits, lines_of, postings_of
+from projections.exports.formats import FORMATS
 from projections.integrity import verify
-from projections.journals import exports
-from projections.journals.checklist import checklist
-from projections.journals.close import close_period
-from projections.journals.customer_attributes import change_attributes, erase_attributes, replace_attributes
-from projections.journals.formats import FORMATS
 from projections.journals.journal_customers import kept_hash
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
+from projections.journals.journals import Journal, ensure_journals
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
-from projections.journals.postings import Limits, lines_of, postings_of
 from projections.journals.reversing import reverse_journal
-from projections.journals.summary import Journal, ensure_journals
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault, UnmappedRole
 from subledger.periods import Period

@@ -17,7 +17,7 @@ from projections.monitors import Monitor, blocks, check, look, mismatch, payment
 from projections.monitors.settings import MonitorSettings, read_settings, set_settings, settings_of
 from subledger.errors import InvalidInput, UnknownLedger
 from subledger.posting import shipped_policy
-from subledger.store.rejection_keeper import Bounds
+from subledger.store.rejected.keeper import Bounds
 from tests.building import cloud_event, payment, purchase, recorded, usage
 from tests.store.tampering import LEDGER, tamper
 

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals.close import close_period
-from projections.rebuild import rebuild
+from projections.close.close import close_period
+from projections.replay.rebuild import rebuild
 from subledger.periods import Period
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger

@@ -17,16 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import policy_documents, reports
 from api.demo.company import year
 from api.service import LedgerSettings, SettingsChange, Subledger
-from projections import balances
+from api.shapes import policies as policy_documents
+from api.shapes import reports
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.close.close import close_period
+from projections.close.policies import adopted_policies, adopted_policy, check_policy
+from projections.exports.exports import content_of, export
 from projections.integrity.policies import rule_faults
-from projections.journals.close import close_period
-from projections.journals.exports import content_of, export
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
-from projections.policies import adopted_policies, adopted_policy, check_policy
-from projections.rebuild import rebuild
+from projections.reads import balances
+from projections.replay.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import (
     InvalidInput,
@@ -39,13 +40,13 @@ from subledger.errors import (
     UnknownPolicy,
     UnmappedRole,
 )
-from subledger.journal import KIND_BY_NAME, KINDS, Pair
-from subledger.own_event_data import Approvals
+from subledger.events.own_data import Approvals
+from subledger.kinds import KIND_BY_NAME, KINDS, Pair
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
 from subledger.store.database import Database
-from subledger.store.ledgers import ledger_head
-from subledger.store.pages import event_at
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.pages import event_at
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger
 from tests.laws.walk import HOME

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.checkpoint import sign_checkpoint
-from projections.kept import Kept
+from projections.replay.kept import Kept
 from subledger.errors import UnsafeHome
 from subledger.store.private import private_file, private_home
 from tests.reading import mode_of

@@ -13,15 +13,15 @@ import pytest
 from msgspec.structs import replace
 
 from api.service import Subledger
-from projections.journals import close as closing
-from projections.journals.close import close_period
-from subledger.context import Context
-from subledger.deciding import decide
+from projections.close import close as closing
+from projections.close.close import close_period
+from subledger.deciding.context import Context
+from subledger.deciding.decide import decide
 from subledger.errors import IntegrityFault
-from subledger.events import Event
+from subledger.events.envelope import Event
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store import batch
+from subledger.store.writing import batch
 from subledger.wallet import Decision, Movement, Wallet
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger

@@ -15,13 +15,13 @@ import pytest
 from sqlalchemy import make_url
 
 from api.service import Subledger
-from projections import folding, kept, log_stream
-from projections.derived_tables import DERIVED
-from projections.folding import fold
-from projections.integrity.chain import read_head
-from projections.kept import Kept, Start
-from projections.parallel import snapshot_of, tell_nobody
-from projections.rebuild import Counts, rebuild
+from projections.replay import folding, kept, log_stream
+from projections.replay.chain import read_head
+from projections.replay.derived_tables import DERIVED
+from projections.replay.folding import fold
+from projections.replay.kept import Kept, Start
+from projections.replay.rebuild import Counts, rebuild
+from projections.replay.workers import snapshot_of, tell_nobody
 from subledger.errors import IntegrityFault, InvalidInput
 from subledger.store.database import Database
 from tests.building import cloud_event, recorded
@@ -150,9 +150,9 @@ def test_what_is_recorded_while_it_goes_on_is_in_it(own: tuple[Subledger, str], 
 KILLED = """
 import sys
 from pathlib import Path
-from projections import folding, log_stream
-from projections.kept import Kept
-from projections.rebuild import rebuild
+from projections.replay import folding, log_stream
+from projections.replay.kept import Kept
+from projections.replay.rebuild import rebuild
 from subledger.store.database import Database
 
 def progress(done, total):

@@ -17,6 +17,7 @@ from api.service import Subledger
 from projections.monitors import look_at_open, rejected
 from projections.monitors.rejected import READ_AT_MOST
 from projections.monitors.settings import set_settings
+from subledger.deciding.shortfalls import Shortfall
 from subledger.errors import (
     InsufficientCredits,
     InvalidValue,
@@ -25,12 +26,11 @@ from subledger.errors import (
     UnknownLedger,
     UnknownRejection,
 )
-from subledger.rejections import read_rejection
-from subledger.shortfalls import Shortfall
-from subledger.store import dismissals, rejections
+from subledger.events.rejections import read_rejection
 from subledger.store.database import Database
-from subledger.store.rejection_keeper import Bounds, Keeper, Refusal
-from subledger.store.rejections import BEYOND, START, Chosen, Kept
+from subledger.store.rejected import dismissals, rejections
+from subledger.store.rejected.keeper import Bounds, Keeper, Refusal
+from subledger.store.rejected.rejections import BEYOND, START, Chosen, Kept
 from subledger.store.tables import APP_ROLE, metadata
 from tests.building import purchase, usage
 from tests.conftest import NewLedger
@@ -393,18 +393,18 @@ import sys
 from api.service import Subledger
 from projections.monitors import look_at_open, rejected
 from projections.monitors.rejected import READ_AT_MOST
-from subledger.store import dismissals, rejection_keeper, rejections
+from subledger.store.rejected import dismissals, keeper, rejections
 from subledger.store.database import Database
 import json, os, signal
 url, ledger, moment = sys.argv[1:]
 service = Subledger(Database(url))
-keep = rejection_keeper.Keeper.keep
+keep = keeper.Keeper.keep
 def killed(*arguments, **options):
     if moment == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     keep(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-rejection_keeper.Keeper.keep = killed
+keeper.Keeper.keep = killed
 service.record(ledger, json.loads(sys.stdin.read()))
 """
 

@@ -18,19 +18,19 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from api import documents, reports
 from api.service import LedgerSettings, SettingsChange, Subledger
-from projections import blocks
+from api.shapes import documents, reports
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.exports.exports import export
 from projections.integrity import verify
-from projections.journals.exports import export
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping
+from projections.reads import blocks
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store.database import Database
-from subledger.store.embedded_programs import candidates
-from subledger.store.in_force import rules_of
-from subledger.store.ledgers import ledger_head
-from subledger.store.pages import event_at
+from subledger.store.embedded.programs import candidates
+from subledger.store.reading.in_force import rules_of
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.pages import event_at
 from tests.building import cloud_event
 from tests.charts import another_chart
 from tests.laws.asked_again import asked_in_another_process

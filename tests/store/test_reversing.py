@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from api.service import Subledger
+from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping, mapping_for
+from projections.close.close import close_period, reopen_period
+from projections.delivery.checklist import checklist
+from projections.delivery.tie_out import theirs_of, tie_out
+from projections.exports.exports import export
 from projections.integrity import verify
-from projections.journals.checklist import checklist
-from projections.journals.close import close_period, reopen_period
-from projections.journals.exports import export
-from projections.journals.mapping import Mapping, adopt_mapping, default_mapping, mapping_for
+from projections.journals.journals import Correction, Journal, ensure_journals, journals_of
 from projections.journals.pairs import LEVELS, entries_behind, entries_behind_line, pairs_of
 from projections.journals.reversing import Reversed, in_force, reversal_of, reverse_journal
-from projections.journals.summary import Correction, Journal, ensure_journals, journals_of
-from projections.journals.tie_out import theirs_of, tie_out
 from subledger.accounts import Side
 from subledger.errors import (
     InvalidValue,

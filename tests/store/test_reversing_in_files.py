@@ -14,13 +14,13 @@ from beancount import loader
 from beancount.core.data import Transaction
 
 from api.service import SettingsChange, Subledger
-from projections import balances
-from projections.journals import exports, targets
-from projections.journals.exports import Export, Posted
-from projections.journals.formats import FORMATS, TARGETS
-from projections.journals.mapping import adopt_mapping, default_mapping, mapping_for
+from projections.account_mapping.mapping import adopt_mapping, default_mapping, mapping_for
+from projections.exports import exports, targets
+from projections.exports.exports import Export, Posted
+from projections.exports.formats import FORMATS, TARGETS
+from projections.journals.journals import ensure_journals
 from projections.journals.reversing import in_force, reverse_journal
-from projections.journals.summary import ensure_journals
+from projections.reads import balances
 from subledger.accounts import Side
 from subledger.money import exponent
 from subledger.periods import Period

@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 
 from api.service import LedgerSettings, SettingsChange, Subledger
-from projections import blocks, integrity
-from projections.clock import clock_of, set_clock
-from projections.journals.checklist import checklist
-from projections.journals.close import close_period
-from projections.journals.delivery import channels
-from projections.journals.exports import content_of, export
-from projections.journals.formats import FORMATS
+from projections import integrity
+from projections.close.clock import clock_of, set_clock
+from projections.close.close import close_period
+from projections.delivery import channels
+from projections.delivery.checklist import checklist
+from projections.exports.exports import content_of, export
+from projections.exports.formats import FORMATS
 from projections.monitors import check
-from projections.rebuild import rebuild
+from projections.reads import blocks
+from projections.replay.rebuild import rebuild
 from subledger.errors import ClockBackwards, LedgerExists, SandboxLedger, SettingFixed, UnknownEntity
-from subledger.events import format_time
+from subledger.events.envelope import format_time
 from subledger.periods import Period
-from subledger.store.ledgers import ledger_head, ledgers_of
+from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from tests.building import purchase
 from tests.conftest import NewLedger
 

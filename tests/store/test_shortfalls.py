@@ -13,12 +13,12 @@ import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
-from subledger.events import read_event
-from subledger.shortfalls import MOST_NAMED, insufficient
+from subledger.deciding.shortfalls import MOST_NAMED, insufficient
+from subledger.events.envelope import read_event
 from subledger.store.database import Database
-from subledger.store.explaining import MOST_LOOKS, Refusals
-from subledger.store.memory import find_lapsed
 from subledger.store.timeouts import Timeouts
+from subledger.store.writing.explaining import MOST_LOOKS, Refusals
+from subledger.store.writing.memory import find_lapsed
 from subledger.wallet import Wallet
 from tests.building import cloud_event, purchase, usage
 from tests.conftest import NewLedger

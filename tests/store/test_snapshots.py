@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from api.service import LedgerSettings, Subledger
-from projections import balances, snapshots
-from projections.rebuild import rebuild
-from projections.snapshots import LEDGER as WHOLE
-from projections.snapshots import Rung, Sofar, keep_more
+from projections.reads import balances, snapshots
+from projections.reads.snapshots import LEDGER as WHOLE
+from projections.reads.snapshots import Rung, Sofar, keep_more
+from projections.replay.rebuild import rebuild
 from subledger.errors import UnknownCustomer, UnknownLedger
 from subledger.store.database import Database
 from tests.laws.test_judges import CUSTOMERS, World

@@ -15,15 +15,15 @@ import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
-from projections.derived_tables import DERIVED, OF_CUSTOMERS
-from projections.folding import replay
 from projections.integrity import verify
-from projections.log_stream import Members, Share, read_events, read_log, recorded_at, recorded_days
-from projections.parallel import snapshot_of
-from projections.rebuild import rebuild
-from projections.replay import Replayer
+from projections.replay.customers import Replayer
+from projections.replay.derived_tables import DERIVED, OF_CUSTOMERS
+from projections.replay.folding import replay
+from projections.replay.log_stream import Members, Share, read_events, read_log, recorded_at, recorded_days
+from projections.replay.rebuild import rebuild
+from projections.replay.workers import snapshot_of
 from subledger.store.database import Database
-from subledger.store.rows import encode_state
+from subledger.store.writing.rows import encode_state
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk

@@ -23,8 +23,8 @@ from projections.monitors import Monitor, check
 from projections.monitors.settings import set_settings
 from subledger.errors import DatabaseUnavailable, LedgerLocked
 from subledger.store.database import Connecting, Database, driver
-from subledger.store.stuck_writers import end_stuck_writers
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts
+from subledger.store.writing.stuck_writers import end_stuck_writers
 from tests.store.holding import fund, use
 from tests.store.slow_link import opened_link
 from tests.waiting import until

@@ -11,15 +11,16 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from api import cli, joint_reports, report_pages, reports
-from api.app import create_app
-from api.documents import due_notice
+from api.cli import main as cli
+from api.http.app import create_app
 from api.service import LedgerSettings, Subledger
-from projections import blocks
-from projections.clock import set_clock
-from projections.journals.exports import standing_of
-from projections.sweeping import Sweeper
-from subledger.events import format_time
+from api.shapes import joint_reports, report_pages, reports
+from api.shapes.documents import due_notice
+from projections.close.clock import set_clock
+from projections.close.sweeping import Sweeper
+from projections.exports.exports import standing_of
+from projections.reads import blocks
+from subledger.events.envelope import format_time
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.building import cloud_event, purchase

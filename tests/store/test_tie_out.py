@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from api.service import Subledger
-from projections.journals import exports
-from projections.journals.close import close_period
+from projections.close.close import close_period
+from projections.delivery.tie_out import TieOut, read_trial_balance, theirs_of, tie_out
+from projections.exports import exports
+from projections.journals.journals import journal_of, journals_of
 from projections.journals.pairs import entries_behind_line
-from projections.journals.summary import journal_of, journals_of
-from projections.journals.tie_out import TieOut, read_trial_balance, theirs_of, tie_out
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.periods import Period

@@ -9,14 +9,14 @@ from alembic import command
 from api.service import LedgerSettings, Subledger
 from api.settings import upgrade
 from projections import integrity
-from projections.journals.exports import export
-from projections.rebuild import rebuild
+from projections.exports.exports import export
+from projections.replay.rebuild import rebuild
 from subledger.errors import DocumentExists
 from subledger.periods import Period
-from subledger.store import memory
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision
-from subledger.store.rejection_keeper import Bounds
+from subledger.store.rejected.keeper import Bounds
+from subledger.store.writing import memory
 from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"

@@ -9,7 +9,7 @@ import pytest
 
 from api.service import Subledger
 from projections.integrity import share, verify
-from projections.kept import Kept, Start
+from projections.replay.kept import Kept, Start
 from subledger.errors import InvalidInput
 from tests.store.tampering import LEDGER, differences, grant, history, tamper
 

@@ -28,20 +28,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from api.app import create_app
-from api.reports import REPORTS
+from api.http.app import create_app
 from api.service import LedgerSettings, Subledger
-from projections import snapshots
+from api.shapes.reports import REPORTS
+from projections.close.close import close_period
+from projections.exports.exports import export
 from projections.integrity import Kept, Start, verify
-from projections.journals import rows as journal_rows
-from projections.journals.close import close_period
-from projections.journals.exports import export
-from projections.rebuild import rebuild
-from projections.snapshots import LEDGER as WHOLE
-from projections.snapshots import keep_more, kept_and_expected
+from projections.reads import snapshots
+from projections.reads.snapshots import LEDGER as WHOLE
+from projections.reads.snapshots import keep_more, kept_and_expected
+from projections.replay.rebuild import rebuild
 from subledger.errors import SubledgerError
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.reading import queries as journal_rows
 from tests.building import cloud_event, usage
 from tests.conftest import NewLedger
 from tests.laws.machine_state import EXAMPLES

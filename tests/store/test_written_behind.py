@@ -10,11 +10,11 @@ import psycopg
 import pytest
 
 from api.service import LedgerSettings, Subledger
-from projections.rebuild import rebuild
-from subledger.events import Event
+from projections.replay.rebuild import rebuild
+from subledger.events.envelope import Event
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store import memory
-from subledger.store.batch import Outcome
+from subledger.store.writing import memory
+from subledger.store.writing.batch import Outcome
 from tests.building import grant, usage
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk

@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from api.service import LedgerSettings, Subledger
-from projections.journals.close import close_period
-from projections.journals.proofs import prove
-from subledger.events import OWN_SOURCE, Event, own_event
+from projections.close.close import close_period
+from projections.close.proofs import prove
+from subledger.events.envelope import OWN_SOURCE, Event, own_event
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
-from subledger.store.recorder import Check
+from subledger.store.writing.recorder import Check
 from tests.laws.test_judges import MONTHS, World
 from tests.laws.walk import HOME, Walk
 

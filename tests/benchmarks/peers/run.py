@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from projections import integrity
-from projections.journals import exports
+from projections.exports import exports
 from subledger.periods import Period
 from tests.benchmarks.ingest import Size, Writer
 from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_least, rate_round, seconds

@@ -16,13 +16,13 @@ import psycopg
 import pytest
 
 from api.service import Subledger
-from projections.journals import targets
-from projections.journals.delivery import by_hand, channels, outbox
-from projections.journals.delivery.connectors import CONNECTORS, connector_named
-from projections.journals.delivery.outbox import Delivery
-from projections.journals.delivery.states import State
-from projections.journals.exports import get_export, posted_of
-from projections.journals.formats import TARGETS
+from projections.delivery import by_hand, channels, outbox
+from projections.delivery.connectors import CONNECTORS, connector_named
+from projections.delivery.outbox import Delivery
+from projections.delivery.states import State
+from projections.exports import targets
+from projections.exports.exports import get_export, posted_of
+from projections.exports.formats import TARGETS
 from subledger.periods import Period
 from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH, deliveries
@@ -96,7 +96,7 @@ class Workers:
 
     def start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "worker", "--concurrency", "4"], stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", "api.cli.main", "worker", "--concurrency", "4"], stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, env={**os.environ, "SUBLEDGER_DATABASE_URL": self.url},
         )  # fmt: skip
 

@@ -17,10 +17,10 @@ import pytest
 from procrastinate.exceptions import AlreadyEnqueued, JobAborted
 
 from api.service import Subledger
-from projections.journals.delivery import outbox
-from projections.journals.delivery.channels import Channel
-from projections.journals.delivery.jobs import Jobs
-from projections.journals.delivery.states import State
+from projections.delivery import outbox
+from projections.delivery.channels import Channel
+from projections.delivery.jobs import Jobs
+from projections.delivery.states import State
 from subledger.store.database import Database
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
@@ -155,7 +155,7 @@ def test_workers_that_are_killed_leave_nothing_undone_and_nothing_twice(
     # A claim of a killed worker holds until its lease is over: here they are ended by hand, as time would.
     for _ in range(4):
         worker = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "worker"], env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
+            [sys.executable, "-m", "api.cli.main", "worker"], env={**os.environ, "SUBLEDGER_DATABASE_URL": owner_url},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         wanted = len(netsuite.journals) + 10

@@ -1,0 +1,341 @@
+"""Delivery on the command line: channels, journals on their way, and the worker that delivers them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api import terminal
+from api.cli.commands.approvals import By, whoami
+from api.cli.commands.months import PeriodArgument
+from api.service import Subledger
+from api.settings import connect, stopping_time
+from api.shapes import deliveries as delivery_documents
+from api.shapes import documents
+from api.stopping import end_within
+from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
+from projections.delivery import by_hand, channels, outbox
+from projections.delivery.channels import Channel
+from projections.delivery.connectors import CONNECTORS, connector_named
+from projections.delivery.outbox import Delivery
+from projections.delivery.sending import deliver_due
+from projections.delivery.states import DEAD, ON_ITS_WAY, State
+from subledger.errors import InvalidInput
+from subledger.periods import Period
+from subledger.store.reading.ledgers import ledger_head
+
+channel_app = typer.Typer(help="Where a ledger's journals go, and how.", no_args_is_help=True)
+deliveries_app = typer.Typer(help="Journals on their way into general ledgers.", no_args_is_help=True)
+
+ChannelArgument = Annotated[str, typer.Argument(help="The channel's name, such as netsuite.", metavar="CHANNEL")]
+ChannelOption = Annotated[
+    str | None, typer.Option("--channel", help="One channel alone, such as netsuite.", metavar="CHANNEL")
+]
+DeliveryArgument = Annotated[
+    str, typer.Argument(help="A delivery's id, such as netsuite-acme-2026-01-1.", metavar="ID")
+]
+Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+
+_PAGE = 1_000
+_NAP_S = 0.5
+_COLUMNS = ("id", "state", "reference", "erp_id", "attempts", "reason")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(channel_app, name="channel")
+    app.add_typer(deliveries_app, name="deliveries")
+    app.command()(deliver)
+    app.command()(worker)
+
+
+# --- channels ---------------------------------------------------------------------------------------------------
+
+
+@channel_app.command("list")
+def channel_list(
+    ledger: LedgerOption,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Those that were dropped, and by whom.")] = False,
+    json_: Json = False,
+) -> None:
+    """Lists a ledger's channels, and who changed them last.
+
+    Example: subledger channel list --ledger acme
+    """
+    names: tuple[str, ...] = ("channel", "connector", "format", "destination", "changed_by", "changed_at")
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        if dropped:
+            names = ("channel", "connector", "format", "changed_by", "dropped_by", "dropped_at")
+            gone = channels.dropped_channels(connection, ledger)
+            items = [delivery_documents.dropped_channel(channel) for channel in gone]
+        else:
+            items = [delivery_documents.channel(channel) for channel in channels.list_channels(connection, ledger)]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    table(None, names, [[item[name] for name in names] for item in items])
+
+
+@channel_app.command("connectors")
+def channel_connectors(json_: Json = False) -> None:
+    """Lists what a channel may lead to, with the formats and the settings of each.
+
+    Example: subledger channel connectors
+    """
+    items = [
+        {
+            "connector": connector.name,
+            "formats": list(connector.formats),
+            "settings": list(connector.settings_type.__struct_fields__),
+        }
+        for connector in map(connector_named, CONNECTORS)
+    ]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    table(
+        None, ("connector", "formats", "settings"),
+        [[item["connector"], ", ".join(item["formats"]), ", ".join(item["settings"])] for item in items],
+    )  # fmt: skip
+
+
+@channel_app.command("show")
+def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Prints a channel's settings. Credentials are named, never shown.
+
+    Example: subledger channel show netsuite --ledger acme
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        found = delivery_documents.channel(channels.get_channel(connection, ledger, channel))
+    if json_:
+        print_json(found)
+        return
+    rows = [[name, found[name]] for name in ("connector", "format", "destination")]
+    title = documents.last_change_title(found)
+    table(title, ("setting", "value"), [*rows, *([name, value] for name, value in found["settings"].items())])
+
+
+@channel_app.command("set")
+def channel_set(
+    channel: ChannelArgument,
+    file: Annotated[Path, typer.Argument(help="TOML: connector, format, and the connector's settings.")],
+    ledger: LedgerOption,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Makes or changes a channel; what the file leaves out is as it ships.
+
+    A credential is named, as it is where the worker runs: env:NAME or file:/path.
+
+    Example: subledger channel set netsuite netsuite.toml --ledger acme
+    """
+    given = read_toml(file)
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    found = channels.set_channel(service.database, ledger, channel, given, by=by)
+    if json_:
+        print_json(delivery_documents.channel(found))
+    else:
+        out.print(f"{channel} leads to {found.destination}, as {found.format.name}, by {found.connector.name}.")
+
+
+@channel_app.command("drop")
+def channel_drop(channel: ChannelArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
+    """Takes a channel away that has delivered nothing. `channel list --dropped` shows who did.
+
+    Example: subledger channel drop netsuite --ledger acme
+    """
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    channels.drop_channel(service.database, ledger, channel, by=by)
+    if json_:
+        print_json({"ledger": ledger, "channel": channel, "dropped": True})
+    else:
+        out.print(f"{channel} is gone.")
+
+
+# --- deliveries -------------------------------------------------------------------------------------------------
+
+
+def deliver(
+    period: PeriodArgument,
+    ledger: LedgerOption,
+    channel: ChannelOption = None,
+    wait: Annotated[
+        float, typer.Option(help="Deliver here, for so many seconds at most; 0 leaves it to a worker.", min=0)
+    ] = 300.0,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Exports a month and delivers its journals into the general ledger, each once. Safe to repeat.
+
+    Exit code 1 where one was rejected or failed, or is still on its way when the time is over: `deliveries show` says
+    why, `deliveries retry` tries a dead letter again, a worker or `deliver` goes on with the others.
+
+    Example: subledger deliver 2026-01 --ledger acme
+    """
+    service = connect()
+    added = service.deliver(ledger, Period.parse(period), channel=channel, by=by)
+    names = sorted({delivery.channel for delivery in added})
+    if wait and added:
+        _work(service, ledger, names, {delivery.delivery_id for delivery in added}, wait)
+    with service.database.read() as connection:
+        found = [outbox.get_delivery(connection, ledger, delivery.delivery_id) for delivery in added]
+    _show(found, json_)
+    if any(delivery.state in DEAD or (wait and delivery.state in ON_ITS_WAY) for delivery in found):
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def _work(service: Subledger, ledger: str, names: list[str], ours: set[str], wait: float) -> None:
+    """Delivers here until ours are there, or cannot be, or the time is over. An approval there is not waited for."""
+    until = time.monotonic() + wait
+    with service.database.read() as connection:
+        found = [channels.get_channel(connection, ledger, name) for name in names]
+    left = set(ours)
+    with terminal.progress("delivering", len(ours)) as show:
+
+        def tell(delivery: Delivery) -> None:
+            if delivery.state not in ON_ITS_WAY:
+                left.discard(delivery.delivery_id)
+            show(len(ours) - len(left))
+
+        def over() -> bool:
+            return not left or time.monotonic() > until
+
+        while not over():
+            for channel in found:
+                deliver_due(service.database, channel, tell, stop=over)
+            if all(_rests(service, channel, until) for channel in found):
+                return
+            time.sleep(_NAP_S)
+
+
+def _rests(service: Subledger, channel: Channel, until: float) -> bool:
+    """Whether nothing more is due on a channel while there is time."""
+    with service.database.read() as connection:
+        due = outbox.next_due(connection, channel)
+    return due is None or due[1] > until - time.monotonic()
+
+
+@deliveries_app.command("list")
+def deliveries_list(
+    ledger: LedgerOption,
+    state: Annotated[list[State] | None, typer.Option(help="In this state, such as failed; may be repeated.")] = None,
+    channel: ChannelOption = None,
+    period: Annotated[str | None, typer.Option(help="One month's alone, such as 2026-01.", metavar="PERIOD")] = None,
+    json_: Json = False,
+) -> None:
+    """Lists deliveries, in order of id. The dead letters are those with --state rejected --state failed.
+
+    Example: subledger deliveries list --ledger acme --state rejected --state failed
+    """
+    month = None if period is None else Period.parse(period)
+    service, found = connect(), list[Delivery]()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        while page := outbox.list_deliveries(
+            connection, ledger, channel=channel, period=month, states=state or None,
+            after=found[-1].delivery_id if found else "", limit=_PAGE,
+        ):  # fmt: skip
+            found += page
+    _show(found, json_)
+
+
+@deliveries_app.command("show")
+def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Shows what became of a delivery, step by step.
+
+    With --json it has every call and its answer, word for word but for secrets.
+
+    Example: subledger deliveries show netsuite-acme-2026-01-1 --ledger acme
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        found = outbox.get_delivery(connection, ledger, delivery_id)
+        steps = [delivery_documents.step(step) for step in outbox.steps_of(connection, found)]
+    if json_:
+        print_json({**delivery_documents.delivery(found), "steps": steps})
+        return
+    _show([found], False)
+    rows = []
+    for step in steps:
+        calls = tuple(
+            f"{call['method']} {call['url']} {call['status'] or call['failure']}" for call in step["exchanges"]
+        )
+        rows.append([step["step"], step["at"], step["state"], step["by"], step["reason"], calls])
+    table(None, ("step", "at", "state", "by", "reason", "calls"), rows, right=(0,))
+
+
+@deliveries_app.command("retry")
+def deliveries_retry(
+    delivery_id: DeliveryArgument,
+    ledger: LedgerOption,
+    reason: Reason = "asked for",
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Puts a dead letter on its way again: a worker, or the next `deliver` of its month, takes it on.
+
+    It is looked up before it is sent, so what is there already is not sent twice.
+
+    Example: subledger deliveries retry netsuite-acme-2026-01-1 --ledger acme --reason "the account exists now"
+    """
+    service = connect()
+    found = by_hand.retry(service.database, ledger, delivery_id, by=by, reason=reason)
+    service.wake(found)
+    _show([found], json_)
+
+
+@deliveries_app.command("abandon")
+def deliveries_abandon(
+    delivery_id: DeliveryArgument, ledger: LedgerOption, reason: Reason, by: By = whoami(), json_: Json = False
+) -> None:
+    """Takes a delivery out, as one that was posted by hand: nothing more is done for it.
+
+    Example: subledger deliveries abandon netsuite-acme-2026-01-1 --ledger acme --reason "posted by hand"
+    """
+    if not reason.strip():
+        raise InvalidInput("say why it is taken out", field="reason", expected="a reason")
+    service = connect()
+    _show([by_hand.abandon(service.database, ledger, delivery_id, by=by, reason=reason)], json_)
+
+
+def _show(found: list[Delivery], json_: bool) -> None:
+    items = [delivery_documents.delivery(delivery) for delivery in found]
+    if json_:
+        print_json(documents.page(items, None))
+    elif items:
+        table(None, _COLUMNS, [[item[name] for name in _COLUMNS] for item in items], right=(4,))
+    else:
+        out.print("Nothing to deliver.")
+
+
+# --- the worker -------------------------------------------------------------------------------------------------
+
+
+def worker(
+    once: Annotated[bool, typer.Option("--once", help="Until there is nothing to do now; for cron.")] = False,
+    concurrency: Annotated[int, typer.Option(help="How many channels are worked on at once.", min=1, max=64)] = 2,
+) -> None:
+    """Delivers what is on its way in every ledger, and looks again when it is time. Ends after the delivery in hand.
+
+    Records expiries as they fall due, and looks at the monitors, every minute.
+
+    Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'. Told to stop,
+    by SIGTERM or Ctrl-C, it ends within SUBLEDGER_STOPPING_S (25) s, whatever hangs.
+
+    Example: subledger worker --once
+    """
+    service = connect()
+    if not once:
+        err.print("Delivering. Stop with Ctrl-C.")
+    service.sweep_due()
+    time_ = stopping_time()
+    service.jobs.work(concurrency=concurrency, forever=not once, told_to_stop=lambda: end_within(time_))

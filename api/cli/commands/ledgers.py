@@ -1,0 +1,204 @@
+"""Commands that create, configure and list ledgers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from api.cli.commands.approvals import By, whoami
+from api.cli.commands.policies import policy_named
+from api.service import LedgerSettings, SettingsChange
+from api.settings import connect
+from api.shapes import documents
+from api.terminal import Json, out, print_json, table
+from projections.close.clock import read_clock
+from subledger.errors import InvalidInput
+from subledger.events.envelope import read_data
+from subledger.events.own_data import Approvals
+from subledger.posting import SHIPPED_POLICIES
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
+
+ledger_app = typer.Typer(help="Ledgers and their settings.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(ledger_app, name="ledger")
+
+
+GrantsWithin = Annotated[
+    str | None,
+    typer.Option(
+        help="The limits hold for all that one customer is given within this time: 1d, 12h. Not set: for each event.",
+        metavar="TIME",
+    ),
+]
+CreditPrice = Annotated[
+    list[str] | None,
+    typer.Option(help="What a credit of a unit is sold for, to value gifts: credit=0.01; may be repeated."),
+]
+
+
+@ledger_app.command("create")
+def ledger_create(
+    ledger: Annotated[str, typer.Argument(help="The ledger's id, such as acme.")],
+    currency: Annotated[str, typer.Option(help="Functional currency, ISO 4217, such as USD.")],
+    policy: Annotated[
+        str, typer.Option(help="contract_liability, customer_deposits, customer_deposits_arm, or FILE.toml.")
+    ] = "customer_deposits",
+    entity: Annotated[
+        str | None, typer.Option(help="The ERP's subsidiary or company code, such as US01; default the ledger's id.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="IANA time zone of the books, such as Europe/Berlin.")] = "UTC",
+    on_shortfall: Annotated[str, typer.Option(help="reject, overage or backfill.")] = "reject",
+    late_usage: Annotated[
+        str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
+    ] = "new",
+    second_person_for: Annotated[
+        list[str] | None,
+        typer.Option(help="breakage_estimates, voids, write_offs, reopening, expiry_changes; may be repeated."),
+    ] = None,
+    grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person: 1000.")] = None,
+    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    grants_within: GrantsWithin = None,
+    credit_price: CreditPrice = None,
+    future_tolerance: Annotated[str, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")] = "1d",
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="For trials: a clock of its own, no deliveries.")] = False,
+    clock: Annotated[str | None, typer.Option(help="Where a sandbox's clock begins; default now.", metavar="T")] = None,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Creates a ledger. The same again changes nothing.
+
+    Example: subledger ledger create acme --currency USD
+    """
+    service = connect()
+    settings = LedgerSettings(
+        currency=currency, policy=policy if policy in SHIPPED_POLICIES else policy_named(policy), entity=entity,
+        timezone=timezone, on_shortfall=on_shortfall, late_usage=late_usage,
+        approvals=_approvals(second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price),
+        future_tolerance=future_tolerance, sandbox=sandbox,
+        clock=None if clock is None else read_clock(clock),
+    )  # fmt: skip
+    created = service.create_ledger(ledger, settings, by=by)
+    with service.database.read() as connection:
+        head = ledger_head(connection, ledger)
+        document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))
+    if json_:
+        print_json({**document, "created": created})
+    else:
+        out.print(f"Ledger {ledger}: {'created' if created else 'existed already'}.")
+
+
+def _approvals(
+    named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
+) -> Approvals:
+    """Raises InvalidInput."""
+    asked: dict[str, Any] = dict.fromkeys(named or (), True)
+    limits = (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within))
+    asked |= {name: text for name, text in limits if text}
+    if prices:
+        asked["credit_prices"] = _prices(prices)
+    return read_data(Approvals, asked, prefix="approvals.")
+
+
+def _prices(given: list[str]) -> dict[str, str]:
+    """``UNIT=PRICE`` each, as units with their prices. Raises InvalidInput."""
+    prices: dict[str, str] = {}
+    for text in given:
+        unit, equals, price = text.rpartition("=")
+        if not (unit and equals and price):
+            raise InvalidInput(
+                "a price of credits is given as UNIT=PRICE", field="credit_price", expected="such as credit=0.01",
+                found=text[:60],
+            )  # fmt: skip
+        prices[unit] = price
+    return prices
+
+
+@ledger_app.command("configure")
+def ledger_configure(
+    ledger: Annotated[str, typer.Argument(help="The ledger's id, such as acme.")],
+    entity: Annotated[str | None, typer.Option(help="The ERP's subsidiary or company code, such as US01.")] = None,
+    on_shortfall: Annotated[str | None, typer.Option(help="reject, overage or backfill.")] = None,
+    late_usage: Annotated[str | None, typer.Option(help="new or reclassify.")] = None,
+    second_person_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="All that needs one: breakage_estimates, voids, write_offs, reopening, expiry_changes; or none."
+        ),
+    ] = None,
+    grant_credits_above: Annotated[
+        str | None, typer.Option(help="Larger grants need a second person: 1000; none takes the limit away.")
+    ] = None,
+    grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
+    grants_within: GrantsWithin = None,
+    credit_price: CreditPrice = None,
+    future_tolerance: Annotated[
+        str | None, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")
+    ] = None,
+    currency: Annotated[str | None, typer.Option(hidden=True)] = None,
+    timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
+    sandbox: Annotated[bool | None, typer.Option(hidden=True)] = None,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Changes settings for what is recorded from now on. What is not named stays; who asked is recorded.
+
+    Currency and time zone are for a ledger's life, and so is being a sandbox.
+
+    Example: subledger ledger configure acme --on-shortfall overage --second-person-for voids
+    """
+    change = SettingsChange(
+        currency=currency, timezone=timezone, entity=entity, on_shortfall=on_shortfall, late_usage=late_usage,
+        approvals=_approvals_change(
+            second_person_for, grant_credits_above, grant_value_above, grants_within, credit_price
+        ),
+        future_tolerance=future_tolerance, sandbox=sandbox,
+    )  # fmt: skip
+    service = connect()
+    configured = service.configure_ledger(ledger, change, by=by)
+    with service.database.read() as connection:
+        head = ledger_head(connection, ledger)
+        document = documents.ledger(head, policy_name(connection, ledger, head.state.policy))
+    if json_:
+        print_json({**document, "status": "configured" if configured else "unchanged"})
+    else:
+        out.print(f"Ledger {ledger}: {'configured' if configured else 'unchanged'}.")
+
+
+_NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopening", "expiry_changes")
+
+
+def _approvals_change(
+    named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
+) -> dict[str, Any]:
+    """What is named needs a second person, and nothing else does; where nothing is named, nothing changes."""
+    change: dict[str, Any] = {}
+    if named:
+        wanted = [] if named == ["none"] else named
+        change |= dict.fromkeys(_NEEDING_A_SECOND_PERSON, False) | dict.fromkeys(wanted, True)
+    for name, text in (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within)):
+        if text is not None:
+            change[name] = None if text == "none" else text
+    if prices:
+        change["credit_prices"] = None if prices == ["none"] else _prices(prices)
+    return change
+
+
+@ledger_app.command("list")
+def ledger_list(json_: Json = False) -> None:
+    """Lists the ledgers; a SANDBOX is for trials, and its books are no real ones.
+
+    Example: subledger ledger list
+    """
+    service = connect()
+    with service.database.read() as connection:
+        items = [documents.ledger(h, p) for h, p in ledger_heads(connection, after="", limit=100_000)]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("ledger", "kind", "currency", "policy", "timezone", "closed_through", "position")
+    kinds = [{**item, "kind": "SANDBOX" if item["sandbox"] else "real"} for item in items]
+    table(None, names, [[item[name] for name in names] for item in kinds], right=(6,))

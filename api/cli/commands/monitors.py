@@ -1,0 +1,134 @@
+"""Monitors on the command line: how they stand, who is told, what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api import terminal
+from api.cli.commands.approvals import By, whoami
+from api.service import Subledger
+from api.settings import connect
+from api.shapes import documents
+from api.shapes import monitors as monitor_documents
+from api.terminal import Json, LedgerOption, err, out, print_json, read_toml, table
+from projections import monitors
+from projections.monitors import settings as monitor_settings
+from subledger.store.reading.ledgers import ledger_head, ledger_heads
+
+monitor_app = typer.Typer(invoke_without_command=True)
+thresholds_app = typer.Typer(help="What monitors are held against, and who is told.", no_args_is_help=True)
+monitor_app.add_typer(thresholds_app, name="thresholds")
+
+_PAGE = 1_000
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(monitor_app, name="monitor")
+
+
+@monitor_app.callback()
+def monitor(
+    context: typer.Context,
+    ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger; default all.", metavar="L")] = None,
+    notify: Annotated[bool, typer.Option("--notify", help="Tell the webhook what has changed.")] = False,
+    json_: Json = False,
+) -> None:
+    """Shows how every monitor stands; exit code 1 where one rings.
+
+    With --notify from cron, each minute, no worker is needed for that: each change is told once, whoever looks, and
+    what the webhook has not taken is sent again.
+
+    Example: subledger monitor --ledger acme
+    """
+    if context.invoked_subcommand is not None:
+        return
+    service, well, items = connect(), True, []
+    for name in [ledger] if ledger is not None else _ledgers(service):
+        found = monitors.check(service.database, name, datetime.now(UTC))
+        told = monitors.notify(service.database, name, found) if notify else None
+        document = monitor_documents.report(found)
+        items.append(document if told is None else {**document, "notified": monitor_documents.notified(told)})
+        well = well and found.well
+        if not json_:
+            _show(found, titled=ledger is None)
+        if told is not None and told.failure is not None:
+            err.print(f"{name}: {told.waiting} notices wait: {told.failure}")
+    if json_:
+        print_json(items[0] if ledger is not None else documents.page(items, None))
+    if not well:
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def _ledgers(service: Subledger) -> Iterator[str]:
+    after = ""
+    while True:
+        with service.database.read() as connection:
+            found = [head.state.ledger for head, _ in ledger_heads(connection, after=after, limit=_PAGE)]
+        if not found:
+            return
+        yield from found
+        after = found[-1]
+
+
+def _show(found: monitors.Report, *, titled: bool) -> None:
+    rows = []
+    for one in found.monitors:
+        value = "" if one.value is None else f"{one.value:g} {one.unit}"
+        rows.append(["rings" if one.rings else "well", one.name, one.question, value, _may_be(one), one.next])
+    names = ("state", "monitor", "what it asks", "figure", "may be", "next")
+    table(found.ledger if titled else None, names, rows, right=(3,))
+
+
+def _may_be(one: monitors.Monitor) -> str:
+    if one.threshold is None:
+        return "off"
+    older_than_s = one.evidence.get("older_than_s")
+    older = "" if older_than_s is None else f", older than {older_than_s:g} s"
+    return f"at {'least' if one.at_least else 'most'} {one.threshold:g}{older}"
+
+
+@thresholds_app.command("show")
+def thresholds_show(ledger: LedgerOption, json_: Json = False) -> None:
+    """Prints the thresholds, and the webhook that is told of changes.
+
+    Example: subledger monitor thresholds show --ledger acme --json
+    """
+    with connect().database.read() as connection:
+        ledger_head(connection, ledger)
+        settings = monitor_settings.settings_of(connection, ledger)
+        document = monitor_documents.settings(ledger, settings, monitor_settings.change_of(connection, ledger))
+    if json_:
+        print_json(document)
+        return
+    rows = [[name, "off" if value is None else value] for name, value in document["settings"].items()]
+    table(documents.last_change_title(document), ("setting", "value"), rows)
+
+
+@thresholds_app.command("set")
+def thresholds_set(
+    file: Annotated[Path, typer.Argument(help='TOML: the settings that differ; "off" for none.', metavar="FILE")],
+    ledger: LedgerOption,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Sets all thresholds; what the file leaves out is as it ships.
+
+    Example: subledger monitor thresholds set monitors.toml --ledger acme
+    """
+    given = read_toml(file)
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    settings = monitor_settings.set_settings(service.database, ledger, given, by=by)
+    if json_:
+        with service.database.read() as connection:
+            change = monitor_settings.change_of(connection, ledger)
+        print_json(monitor_documents.settings(ledger, settings, change))
+    else:
+        out.print("The thresholds are set.")

@@ -1,0 +1,104 @@
+"""Posting policies on the command line: which a ledger has adopted, and adopting another one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.commands.approvals import By, whoami
+from api.settings import connect
+from api.shapes import documents
+from api.shapes import policies as policy_documents
+from api.terminal import Json, LedgerOption, err, out, print_json, table
+from projections.close.policies import adopted_policies, adopted_policy
+from subledger.errors import InvalidPolicy
+from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
+from subledger.store.reading.ledgers import ledger_head
+
+policy_app = typer.Typer(help="The posting policy: entry kind → account pairs.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(policy_app, name="policy")
+
+
+def policy_named(text: str) -> Policy:
+    """A policy that ships, by name, or a company's own, by its file. Raises InvalidPolicy."""
+    path = Path(text)
+    if text in SHIPPED_POLICIES:
+        return shipped_policy(text)
+    if path.suffix != ".toml" and not path.is_file():
+        names = ", ".join(SHIPPED_POLICIES)
+        raise InvalidPolicy(f"no policy {text} ships", field="policy", expected=f"{names}, or FILE.toml", found=text)
+    try:
+        return parse_policy(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidPolicy(f"{text} cannot be read: {error}", field="FILE") from None
+
+
+@policy_app.command("list")
+def policy_list(ledger: LedgerOption, json_: Json = False) -> None:
+    """Lists the policies that a ledger has adopted, in order: the last one is in force.
+
+    Example: subledger policy list --ledger acme
+    """
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = adopted_policies(connection, ledger, limit=100_000)
+    items = [policy_documents.adopted_policy(each) for each in found]
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    names = ("policy", "name", "version", "in_force", "position", "recorded_at", "by")
+    table(None, names, [[item[name] for name in names] for item in items], right=(0, 2, 4))
+
+
+@policy_app.command("show")
+def policy_show(
+    ledger: LedgerOption,
+    number: Annotated[int | None, typer.Argument(help="As entries name it; default the one in force.")] = None,
+    json_: Json = False,
+) -> None:
+    """Prints a policy as a policy file: to be read, or edited and adopted as another version.
+
+    Example: subledger policy show --ledger acme > acme.toml
+    """
+    service = connect()
+    with service.database.read() as connection:
+        head = ledger_head(connection, ledger)
+        found = adopted_policy(connection, ledger, head.state.policy if number is None else number)
+    if json_:
+        print_json(policy_documents.adopted_policy(found, with_rules=True))
+    else:
+        sys.stdout.write(policy_documents.policy_file(found))
+
+
+@policy_app.command("adopt")
+def policy_adopt(
+    policy: Annotated[str, typer.Argument(help="contract_liability, customer_deposits, … or FILE.toml.")],
+    ledger: LedgerOption,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Adopts a policy for what is recorded from now on. What is recorded already keeps its own.
+
+    A file is checked first: what `verify` would complain of is refused, naming the entry kind.
+
+    Example: subledger policy adopt contract_liability --ledger acme
+    """
+    service = connect()
+    adoption = service.adopt_policy(ledger, policy_named(policy), by=by)
+    with service.database.read() as connection:
+        document = policy_documents.adoption(adoption, adopted_policy(connection, ledger, adoption.number))
+    if json_:
+        print_json(document)
+        return
+    named = f"{document['name']} version {document['version']}"
+    out.print(f"{named} is {'adopted' if adoption.adopted else 'in force already: unchanged'}.")
+    for remark in document["remarks"]:
+        err.print(f"note: {remark}")

@@ -1,0 +1,245 @@
+"""The command line's reads: events, a block's history, balances, blocks; at a point in time where it matters.
+
+Tables show functional amounts only where the ledger has entries in another currency than its functional one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from api.service import Subledger
+from api.settings import connect
+from api.shapes import documents
+from api.shapes.event_types import event_types
+from api.terminal import Json, LedgerOption, out, parse_day, print_json, shown, table
+from projections.reads import balances as balance_reads
+from projections.reads import blocks as block_reads
+from subledger import errors
+from subledger.events.data import EVENT_TYPES, parse_time
+from subledger.store.reading.in_force import rules_of
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.pages import events_page
+from subledger.store.reading.views import PointInTime, View, due_expiries
+from subledger.text.wording import did_you_mean
+
+Document = dict[str, Any]
+
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="The books through the end of this day, such as 2026-01-31.", metavar="D")
+]
+KnownAt = Annotated[
+    str | None, typer.Option("--known-at", help="As known at this moment, such as 2026-02-03T09:00:00Z.", metavar="T")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    for command in (events, history, balances, blocks):
+        app.command()(command)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else parse_time(text, field="known-at")
+
+
+def events(
+    ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.")] = None,
+    block: Annotated[str | None, typer.Option(help="Only those that touched this block, such as blk-7.")] = None,
+    type: Annotated[str | None, typer.Option(help="Only of this type, such as credits.purchased.")] = None,
+    after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    types: Annotated[bool, typer.Option("--types", help="Print the event types and their fields instead.")] = False,
+    json_: Json = False,
+) -> None:
+    """Lists recorded events, oldest first; with --types every type of event that can be sent, or the one named.
+
+    Example: subledger events --types --type credits.purchased
+    """
+    if types:
+        _print_types(type, json_)
+        return
+    if ledger is None:
+        raise errors.MissingField("--ledger is missing", field="ledger", expected="a ledger, or --types")
+    service = connect()
+    with service.database.read() as connection:
+        home = ledger_head(connection, ledger).state.functional_currency
+        rules = rules_of(service.database, connection, ledger)
+        found = events_page(connection, ledger, customer=customer, block=block, type=type, after=after, limit=limit)
+    _print_events([documents.event(stored, rules, home) for stored in found], limit, json_)
+
+
+def _print_types(type: str | None, json_: bool) -> None:
+    found = [described for described in event_types() if type is None or described["type"] == type]
+    if not found:
+        raise errors.UnknownEventType(
+            f"{type} is not an event type{did_you_mean(type or '', EVENT_TYPES)}",
+            field="type", expected=", ".join(EVENT_TYPES), found=type,
+        )  # fmt: skip
+    if json_:
+        print_json({"items": found})
+        return
+    for described in found:
+        out.print(Text(described["type"], "bold") + shown(f"  {described['description']}"))
+        out.print(shown(f"    subject: {described['subject'] or 'absent, or -'}"))
+        for field in described["fields"]:
+            default = f", default {field['default']}" if "default" in field else ""
+            needed = "" if field["required"] else f" (optional{default})"
+            out.print(shown(f"    {field['name']}{needed}: {field['meaning']}: {field['values']}"))
+        out.print(shown(f"    may be refused as: {', '.join(described['refusals'])}"))
+
+
+def history(
+    ledger: LedgerOption,
+    block: Annotated[str, typer.Option("--block", help="The credit block, such as blk-7.", metavar="B")],
+    json_: Json = False,
+) -> None:
+    """Lists every event that touched a block, with its journal lines.
+
+    Example: subledger history --ledger acme --block blk-7
+    """
+    service = connect()
+    now = datetime.now(UTC)
+    with service.database.read() as connection:
+        state = ledger_head(connection, ledger).state
+        rules = rules_of(service.database, connection, ledger)
+        found = events_page(connection, ledger, block=block, limit=10_000)
+        due = due_expiries(connection, state, now=now, block=block)
+    items = [documents.event(stored, rules, state.functional_currency) for stored in found]
+    _print_events(items, 10_000, json_, documents.due(due))
+    if not json_ and (notice := documents.due_sentence(due, state, now)) is not None:
+        out.print(notice, markup=False)
+
+
+def _print_events(items: list[Document], limit: int, json_: bool, more: Document | None = None) -> None:
+    if json_:
+        page = documents.page(items, [items[-1]["position"]] if len(items) == limit else None)
+        print_json({**page, **(more or {})})
+        return
+    for item in items:
+        told = f" {item['occurred_at']} {item['type']} {item['customer'] or '-'} {item['id']}"
+        out.print(Text(str(item["position"]), "bold") + shown(told))
+        if item["who"] or item["why"]:
+            out.print("    " + ": ".join(filter(None, (item["who"], item["why"]))))
+        for entry in item["entries"]:
+            credits = f" {entry['credits']} {entry['unit']}" if entry["unit"] else ""
+            out.print(f"    {entry['accounting_date']} {entry['kind']}{credits} {entry['block_id'] or ''}")
+            for line in entry["lines"]:
+                indent = "" if line["side"] == "debit" else "    "
+                amounts = f"{line['amount']:>14} {line['side']}{_functional(entry, line)}"
+                out.print(f"        {indent}{line['account']:<28} {amounts}")
+
+
+def _functional(entry: Document, line: Document) -> str:
+    """The functional amount of a line, where its entry is in another currency."""
+    home = line["functional"]["currency"]
+    currency = entry["amount"]["currency"]
+    return "" if currency == home else f" in {currency} ({line['functional']['amount']} {home})"
+
+
+def balances(
+    ledger: LedgerOption,
+    customer: Annotated[
+        str | None, typer.Option(help="One customer, such as cust-42; default the whole ledger.", metavar="C")
+    ] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Prints the balances of a customer, or the trial balance.
+
+    Example: subledger balances --ledger acme --customer cust-42 --as-of 2026-01-31
+    """
+    service = connect()
+    with _view(service, ledger, as_of, known_at, customer) as view:
+        if customer is None:
+            document = documents.trial_balance(view, balance_reads.trial_balance(view))
+        else:
+            document = documents.customer_balances(view, customer, balance_reads.customer_balances(view, customer))
+        functional = balance_reads.has_other_currencies(view)
+    if json_:
+        print_json(document)
+        return
+    _print_balances(document, customer or ledger, functional=functional)
+    print_notice(view)
+
+
+def _print_balances(document: Document, whose: str, *, functional: bool) -> None:
+    """The accounts, with their functional amounts where the ledger has other currencies; a customer's credits."""
+    sides = ("debit", "credit", "balance")
+    rows = [[item["account"], item["currency"], *_cells(item, sides)] for item in document["accounts"]]
+    rows += [["total", item["currency"], *_cells(item, sides)] for item in document.get("totals", ())]
+    columns = ["account", "currency", *sides]
+    if functional:
+        columns += [f"functional {side}" for side in sides]
+        for row, item in zip(rows, document["accounts"], strict=False):
+            row += _cells(item["functional"], sides)
+        if all_currencies := document.get("functional"):
+            home = f"all, in {all_currencies['currency']}"
+            rows.append(["total", home, *_cells({}, sides), *_cells(all_currencies, sides)])
+        rows = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
+    title = f"{whose} as of {document['as_of']}, known at {document['known_at']}"
+    table(title, columns, rows, right=range(2, len(columns)))
+    if document.get("credits"):
+        units = list(document["credits"][0])
+        table(None, units, [list(item.values()) for item in document["credits"]], right=range(1, len(units)))
+
+
+def _cells(item: Document, names: Iterable[str]) -> list[str]:
+    return [item.get(name, "") for name in names]
+
+
+def blocks(
+    ledger: LedgerOption,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.", metavar="C")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    json_: Json = False,
+) -> None:
+    """Lists credit blocks with their figures.
+
+    Example: subledger blocks --ledger acme --customer cust-42
+    """
+    service = connect()
+    items: list[Document] = []
+    with _view(service, ledger, as_of, known_at, customer) as view:
+        home, functional = view.functional_currency, balance_reads.has_other_currencies(view)
+        after: str | None = ""
+        while after is not None:
+            found, after = block_reads.customer_blocks(view, customer, after=after, limit=1000)
+            items += [documents.block(block, home) for block in found]
+    if json_:
+        print_json({**documents.page(items, None), **documents.due(view.due)})
+        return
+    names = [
+        "block_id", "customer", "credit_kind", "credits", "used", "remaining", "price", "drawn", "carrying_amount",
+        "currency", "expires_at", "status",
+    ]  # fmt: skip
+    rows = [_cells(item, names) for item in items]
+    if functional:
+        names += ["rate", f"carrying_amount in {home}"]
+        for row, item in zip(rows, items, strict=True):
+            row += [item["rate"] or "", item["functional"]["carrying_amount"]]
+    table(None, names, rows, right=(*range(3, 9), *range(12, len(names))))
+    print_notice(view)
+
+
+def _view(
+    service: Subledger, ledger: str, as_of: str | None, known_at: str | None, customer: str | None
+) -> AbstractContextManager[View]:
+    return service.view(
+        ledger, as_of=parse_day(as_of, "as-of"), known_at=_moment(known_at), customer=customer
+    )  # fmt: skip
+
+
+def print_notice(view: PointInTime) -> None:
+    """Says what is due and not recorded, where that would change the answer."""
+    notice = documents.due_notice(view)
+    if notice is not None:
+        out.print(notice, markup=False)

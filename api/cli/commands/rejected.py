@@ -1,0 +1,325 @@
+"""Rejected events on the command line: what is missing from the books, why, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from api import terminal
+from api.cli.commands.approvals import By, whoami
+from api.rejecting import Retried
+from api.service import Subledger
+from api.settings import connect
+from api.shapes import documents
+from api.shapes import rejected as rejected_documents
+from api.terminal import Json, LedgerOption, err, out, parse_day, print_json, table
+from projections.reads.rejected import summary, sums
+from subledger.errors import InvalidInput, SubledgerError
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.rejected import rejections
+
+rejected_app = typer.Typer(help="Events that were refused, until recorded or dismissed.", no_args_is_help=True)
+
+State = Annotated[str, typer.Option("--state", help="open, retried, corrected, dismissed, or all.")]
+Code = Annotated[str | None, typer.Option("--code", help="Only with this reason, such as insufficient_credits.")]
+Customer = Annotated[str | None, typer.Option("--customer", help="Only of this customer, such as cust-42.")]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="Of events from this day on, such as 2026-01-01; undated ones by when they came."),
+]
+To = Annotated[str | None, typer.Option("--to", help="Through this day, such as 2026-01-31.")]
+RejectionArgument = Annotated[str, typer.Argument(help="A rejection, such as rej-0123….", metavar="REJECTION")]
+
+Source = Annotated[str | None, typer.Option("--source", help="Only of this source of events.")]
+Sender = Annotated[str | None, typer.Option("--sender", help="Only from this sender: a key's or a user's name.")]
+Way = Annotated[str | None, typer.Option("--way", help="Only those that came so: http, file:NAME, stdin, retry.")]
+Every = Annotated[bool, typer.Option("--all", help="All that are open, oldest first.")]
+Rejections = Annotated[
+    list[str] | None, typer.Argument(help="Rejections, such as rej-0123….", metavar="[REJECTION]...")
+]
+
+_PAGE = 1_000
+_AT_MOST = 1_000_000
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.add_typer(rejected_app, name="rejected")
+
+
+def _chosen(
+    service: Subledger, ledger: str, state: str, from_: str | None, to: str | None, only: dict[str, str | None]
+) -> rejections.Chosen:
+    if state not in (*rejections.STATES, rejections.ALL):
+        raise InvalidInput(
+            f"no rejection is in the state {state}", field="state",
+            expected=f"{', '.join(rejections.STATES)} or {rejections.ALL}", found=state[:60],
+        )  # fmt: skip
+    with service.database.read() as connection:
+        zone = ledger_head(connection, ledger).state.zone
+    since, until = rejections.span(parse_day(from_, "--from"), parse_day(to, "--to"), zone)
+    return rejections.Chosen(
+        state=None if state == rejections.ALL else state, since=since, until=until, code=only["code"],
+        customer=only["customer"], source=only["source"], sender=only["sender"], way=only["way"],
+    )  # fmt: skip
+
+
+def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int) -> list[rejected_documents.Document]:
+    """The first of those chosen, so many at most."""
+    found: list[rejected_documents.Document] = []
+    after = rejections.START
+    while len(found) < limit:
+        size = min(_PAGE, limit - len(found))
+        with service.database.read() as connection:
+            page = rejections.rejections_page(connection, ledger, chosen, after=after, limit=size)
+        found += [rejected_documents.rejection(kept) for kept in page]
+        if len(page) < size:
+            break
+        after = (page[-1].first_at, page[-1].rejection_id)
+    return found
+
+
+@rejected_app.command("list")
+def rejected_list(
+    ledger: LedgerOption,
+    state: State = "open",
+    code: Code = None,
+    customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
+    from_: From = None,
+    to: To = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="So many at most.")] = 1_000,
+    json_: Json = False,
+) -> None:
+    """Lists rejected events, those refused first first.
+
+    Example: subledger rejected list --ledger acme --code insufficient_credits
+    """
+    service = connect()
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    chosen = _chosen(service, ledger, state, from_, to, only)
+    items = _some(service, ledger, chosen, limit)
+    if json_:
+        print_json(documents.page(items, None))
+        return
+    columns = ("rejection", "state", "code", "id", "customer", "credits", "amount", "attempts", "sender", "refused")
+    rows = [
+        (
+            i["rejection_id"], i["state"], i["code"], i["id"], i["customer"],
+            i["credits"] and f"{i['credits']} {i['unit']}",
+            i["amount"] and f"{i['amount']['amount']} {i['amount']['currency']}",
+            i["attempts"], i["sender"], i["first_at"],
+        )
+        for i in items
+    ]  # fmt: skip
+    table(None, columns, rows, right=(5, 6, 7))
+    if len(items) == limit:
+        err.print(f"the first {limit}; --limit shows more")
+
+
+@rejected_app.command("counts")
+def rejected_counts(
+    ledger: LedgerOption,
+    state: State = "open",
+    code: Code = None,
+    customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
+    from_: From = None,
+    to: To = None,
+    json_: Json = False,
+) -> None:
+    """Counts rejected events by reason, with their credits and money, and since when.
+
+    Example: subledger rejected counts --ledger acme
+    """
+    service = connect()
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    chosen = _chosen(service, ledger, state, from_, to, only)
+    with service.database.read() as connection:
+        document = summary(rejections.counts(connection, ledger, chosen))
+    if json_:
+        print_json({"ledger": ledger, "state": state, **document})
+        return
+    table(
+        None, ("code", "rejections", "attempts", "credits", "amounts", "oldest"),
+        [
+            (each["code"], each["rejections"], each["attempts"], _sums(each["credits"]), _sums(each["amounts"]),
+             each["oldest"])
+            for each in document["codes"]
+        ],
+        right=(1, 2, 3, 4),
+    )  # fmt: skip
+    if not document["complete"]:
+        err.print("these are the oldest; there are more: choose fewer, as by --from and --to")
+
+
+def _sums(sums: dict[str, str]) -> str:
+    return ", ".join(f"{amount} {name}" for name, amount in sums.items())
+
+
+@rejected_app.command("show")
+def rejected_show(rejection: RejectionArgument, ledger: LedgerOption, json_: Json = False) -> None:
+    """Shows one rejected event: as it was sent, why it was refused, what has become of it.
+
+    Example: subledger rejected show rej-0123456789abcdef0123 --ledger acme
+    """
+    service = connect()
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        history = rejections.steps(connection, ledger, rejection)
+        document = rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
+    if json_:
+        print_json(document)
+        return
+    error, history = document.pop("error"), document.pop("history")
+    rows = [(name, value) for name, value in document.items() if value is not None and name not in ("event", "detail")]
+    steps = [(f"{step['action']} by {step['by']}", f"{step['at']}: {step['reason']}") for step in history]
+    table(None, ("", ""), [*rows, *((f"error {name}", value) for name, value in error.items()), *steps])
+
+
+@rejected_app.command("retry")
+def rejected_retry(
+    ledger: LedgerOption,
+    rejection: Rejections = None,
+    code: Code = None,
+    customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
+    from_: From = None,
+    to: To = None,
+    every: Every = False,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Records rejected events as they are kept; those still refused stay open. Exit 3 if one is, 4 after a fault.
+
+    A corrected event is recorded as any event, under its source and id. A dismissed one is reopened first.
+
+    Example: subledger rejected retry --ledger acme --code insufficient_credits
+    """
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    service = connect()
+    seen = _seen(service, ledger, rejection, from_, to, only, every)
+    if seen is None:
+        found = Retried(answers=[(name, service.rejected.retry(ledger, name, by=by)) for name in rejection or ()])
+        not_whole = 0
+    else:
+        with terminal.progress("retrying", len(seen)) as show:
+            found = service.rejected.retry_seen(ledger, seen, by=by, done=show)
+        not_whole = len(seen) - len(found.answers) - found.not_done
+    document = rejected_documents.retried(found, not_whole=not_whole, problem=SubledgerError.as_document)
+    if json_:
+        print_json(document)
+    else:
+        rows = [
+            (i["rejection_id"], i["id"], i["status"], i.get("position"), (i.get("error") or {}).get("code"))
+            for i in document["items"]
+        ]
+        table(None, ("rejection", "id", "status", "position", "code"), rows, right=(3,))
+    if document["not_whole"]:
+        err.print(f"{document['not_whole']} are not stored completely: send them again from their source")
+    if found.error is not None:
+        reason = f"{found.error.code}: {found.error.message}"
+        err.print(f"{found.not_done} were not done and stay open, retry them later: {reason}", markup=False)
+        raise typer.Exit(terminal.UNAVAILABLE)
+    if document["rejected"]:
+        raise typer.Exit(terminal.SOME_REJECTED)
+
+
+@rejected_app.command("dismiss")
+def rejected_dismiss(
+    ledger: LedgerOption,
+    reason: Annotated[str, typer.Option("--reason", help="Why they will never be recorded.")],
+    rejection: Rejections = None,
+    code: Code = None,
+    customer: Customer = None,
+    source: Source = None,
+    sender: Sender = None,
+    way: Way = None,
+    from_: From = None,
+    to: To = None,
+    every: Every = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before many are dismissed.")] = False,
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Says that rejected events will never be recorded, and why. They stay in the list, and can be reopened.
+
+    Many are dismissed for one reason, after their number and amount are shown and confirmed.
+
+    Example: subledger rejected dismiss --ledger acme --code insufficient_credits --reason "a load test" --yes
+    """
+    only = {"code": code, "customer": customer, "source": source, "sender": sender, "way": way}
+    service = connect()
+    seen = _seen(service, ledger, rejection, from_, to, only, every)
+    if seen is None:
+        items = [
+            rejected_documents.rejection(service.rejected.dismiss(ledger, name, reason, by=by))
+            for name in rejection or ()
+        ]
+        document: dict[str, Any] = {"dismissed": len(items), "items": items}
+    else:
+        if seen and not yes:
+            _confirm(sums(seen))
+        done = service.rejected.dismiss_seen(ledger, seen, reason, by=by)
+        document = {"dismissed": len(done), **sums([each for each in seen if each.rejection_id in done])}
+    if json_:
+        print_json(document)
+    else:
+        out.print(f"dismissed {document['dismissed']}")
+    if seen is not None and document["dismissed"] < len(seen):
+        err.print(f"{len(seen) - document['dismissed']} were recorded, dismissed or refused again meanwhile")
+
+
+@rejected_app.command("reopen")
+def rejected_reopen(
+    rejection: RejectionArgument,
+    ledger: LedgerOption,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is not dismissed after all.")],
+    by: By = whoami(),
+    json_: Json = False,
+) -> None:
+    """Takes the dismissal of a rejected event back: it is open again, and can be retried.
+
+    Example: subledger rejected reopen rej-0123456789abcdef0123 --ledger acme --reason "no test after all"
+    """
+    document = rejected_documents.rejection(connect().rejected.reopen(ledger, rejection, reason, by=by))
+    if json_:
+        print_json(document)
+    else:
+        out.print(f"{rejection} is {document['state']} again.")
+
+
+def _seen(
+    service: Subledger, ledger: str, named: list[str] | None, from_: str | None, to: str | None,
+    only: dict[str, str | None], every: bool,
+) -> list[rejections.Open] | None:  # fmt: skip
+    """The open rejections that options choose; None if rejections are named instead."""
+    options = every or from_ or to or any(only.values())
+    if bool(named) == bool(options):
+        raise typer.BadParameter("name rejections, or choose open ones with options such as --code, or --all")
+    if named:
+        return None
+    chosen = _chosen(service, ledger, rejections.OPEN, from_, to, only)
+    return service.rejected.open_ones(ledger, chosen, limit=_AT_MOST)
+
+
+def _confirm(found: dict[str, Any]) -> None:
+    """Shows what would be dismissed, and ends the command if nobody agrees."""
+    amounts = (
+        ", ".join(filter(None, (_sums(found["credits"]), _sums(found["amounts"])))) or "no amount that can be read"
+    )
+    err.print(f"{found['rejections']} open rejected events will be dismissed: {amounts}")
+    try:
+        agreed = typer.confirm("Dismiss them?", err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        err.print("Nothing was dismissed; --yes dismisses without asking.")
+        raise typer.Exit(terminal.WRONG_USAGE)

@@ -1,0 +1,162 @@
+"""Reports on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api import terminal
+from api.cli.files import written_whole
+from api.settings import connect
+from api.shapes import documents, joint_reports, report_pages, report_tables, reports
+from api.terminal import Json, err, out, parse_day, print_json, table
+from projections.report import Asked, Report
+from subledger.errors import InvalidInput
+from subledger.events.data import parse_time
+from subledger.store.reading.views import View
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this command."""
+    app.command()(report)
+
+
+def report(
+    name: Annotated[str | None, typer.Argument(help="One of --list, such as rollforward.", metavar="NAME")] = None,
+    ledger: Annotated[
+        list[str] | None,
+        typer.Option("--ledger", "-l", help="The ledger, such as acme; several are added up.", metavar="L"),
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="Every ledger of this entity, such as US01, added up.", metavar="E")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="First day, or month, such as 2026-01.", metavar="D")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Last day or month, inclusive, such as 2026-03-31.", metavar="D")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="The books through this day, such as 2026-03-31.", metavar="D")
+    ] = None,
+    known_at: Annotated[
+        str | None,
+        typer.Option("--known-at", help="As known at this moment, such as 2026-04-03T09:00:00Z.", metavar="T"),
+    ] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.", metavar="C")] = None,
+    by: Annotated[str | None, typer.Option(help="What rows are grouped by, such as product; see --list.")] = None,
+    months: Annotated[int | None, typer.Option(min=1, max=600, help="How many months a forecast looks ahead.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print a page to print.")] = False,
+    table_: Annotated[str | None, typer.Option("--table", help="The table that --csv prints.")] = None,
+    file: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the reports and leave.")] = False,
+    json_: Json = False,
+) -> None:
+    """Prints a report, tied to the trial balance. Exit 1 where it does not tie.
+
+    Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
+    Example: subledger report statement --ledger acme --customer cust-42 --out statement.html
+    Example: subledger report trial-balance --entity US01 --as-of 2026-03-31
+    """
+    if list_:
+        _list(json_)
+        return
+    if name is None or not (ledger or entity):
+        missing = "NAME" if name is None else "--ledger"
+        raise InvalidInput(f"{missing} is missing", field=missing, expected="subledger report NAME --ledger L")
+    format = _format({"json": json_, "csv": csv, "html": html}, file)
+    if table_ is not None and format != "csv":
+        raise InvalidInput("--table goes with --csv", field="--table", expected="--csv", found=table_)
+    question = reports.Question(
+        from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
+        known_at=None if known_at is None else parse_time(known_at, field="known-at"),
+    )  # fmt: skip
+    if entity is not None or ledger is None or len(ledger) != 1:
+        chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
+        ties_out = _joint(name, question, chosen, format, table_, file)
+    else:
+        ties_out = _of_one(name, question, ledger[0], format, table_, file)
+    if not ties_out:
+        raise typer.Exit(terminal.DIFFERENCE)
+
+
+def _of_one(
+    name: str, question: reports.Question, ledger: str, format: str | None, table: str | None, file: Path | None
+) -> bool:
+    with reports.answer(connect(), ledger, name, question) as (found, view, asked):
+        if format is None:
+            home = view.functional_currency
+            report_tables.show(found, whose=ledger, as_of=view.as_of, functional=home)
+        else:
+            _write(_pieces(format, found, view, asked, table), file)
+        if format in (None, "csv") and (notice := documents.due_notice(view)) is not None:  # the others say it within
+            (out if format is None else err).print(notice, markup=False)
+    return found.ties_out
+
+
+def _joint(
+    name: str, question: reports.Question, chosen: joint_reports.Chosen, format: str | None, table: str | None,
+    file: Path | None,
+) -> bool:  # fmt: skip
+    if format is not None and format not in joint_reports.FORMATS:
+        expected = ", ".join(joint_reports.FORMATS)
+        raise InvalidInput("no page over several ledgers", field=f"--{format}", expected=expected, found=format)
+    found = joint_reports.answer(connect(), name, question, chosen)
+    if format is None:
+        joint_reports.show(found)
+    elif format == "csv":
+        _write(joint_reports.csv_lines(found, table), file)
+    else:
+        _write([terminal.json_text(joint_reports.document(found))], file)
+    return found.ties_out
+
+
+def _list(json_: bool) -> None:
+    items = [reports.listing(name) for name in reports.REPORTS]
+    if json_:
+        print_json({"items": items, "next": None})
+        return
+    rows = [[item["report"], item["description"], ", ".join(item["by"])] for item in items]
+    table(None, ("report", "what it shows", "by"), rows)
+
+
+def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
+    """The format asked for, or that the file's name says; None is a table for people."""
+    asked = [format for format, is_wanted in wanted.items() if is_wanted]
+    if len(asked) > 1:
+        raise InvalidInput("one format at a time", field=f"--{asked[1]}", expected=f"--{asked[0]} alone")
+    if asked or file is None:
+        return asked[0] if asked else None
+    format = file.suffix.removeprefix(".").lower()
+    if format not in reports.FORMATS:
+        raise InvalidInput(
+            "the file's name says no format",
+            field="--out",
+            expected="a name that ends in " + ", ".join(f".{format}" for format in reports.FORMATS) + ", or a format",
+            found=file.name,
+        )
+    return format
+
+
+def _pieces(format: str, found: Report, view: View, asked: Asked, table: str | None) -> Iterator[str]:
+    if format == "csv":
+        yield from reports.csv_lines(reports.table_of(found, table), view.functional_currency)
+    elif format == "html":
+        yield report_pages.page(found, view, asked)
+    else:
+        document: dict[str, Any] = reports.document(found, view, asked)
+        yield terminal.json_text(document)
+
+
+def _write(pieces: Iterable[str], file: Path | None) -> None:
+    if file is None:
+        sys.stdout.writelines(pieces)
+        return
+    with written_whole(file) as opened:
+        opened.writelines(piece.encode() for piece in pieces)
+    out.print(str(file))

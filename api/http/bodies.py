@@ -1,0 +1,108 @@
+"""Bodies of requests, read within bounds of size and time.
+
+Owns: how much of a body is read, how long that may take, how much all bodies together may hold.
+Does not own: who may send one (routes.guarded asks first), the bounds of its JSON (bounded_json).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.to_thread
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from api import limits
+from api.bounded_json import Bound
+from api.limits import HttpLimits
+from subledger.errors import InvalidRequest, Overloaded, RequestTimedOut, TooLarge
+from subledger.store.writing.collecting import collection_held_off
+
+Given = TypeVar("Given")
+Decoded = TypeVar("Decoded")
+
+
+class Bodies:
+    """The bodies that a process holds: how many bytes, and one large one decoded at a time."""
+
+    def __init__(self, times: HttpLimits, *, most: int = limits.MAX_BODIES) -> None:
+        self._times = times
+        self._most = most
+        self._held = 0
+        self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
+
+    async def read(self, request: Request, bound: Bound) -> bytes:
+        """The whole body. Whoever reads one releases it afterwards (``release``).
+
+        Raises TooLarge before anything is read where the size is declared, else as soon as it is exceeded;
+        RequestTimedOut; Overloaded if all bodies together are too much and this one is not small.
+        """
+        declared = request.headers.get("content-length", "")
+        # Its digits are counted first: an int of a very long text is slow to make.
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > bound.most):
+            raise _too_large(bound)
+        loop = asyncio.get_running_loop()
+        began, size, chunks = loop.time(), 0, []
+        try:
+            async with asyncio.timeout(self._times.body_timeout_s) as patience:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    self._held += len(chunk)
+                    if size > bound.most:
+                        raise _too_large(bound)
+                    # A small one is always taken: few large bodies of one writer would shut out everybody else.
+                    if self._held > self._most and size > limits.SMALL_BODY:
+                        raise Overloaded("the bodies of all calls together are too large now; send this one again")
+                    chunks.append(chunk)
+                    patience.reschedule(began + self._times.body_timeout_s + size / limits.SLOWEST_BYTES_A_SECOND)
+            return b"".join(chunks) if size <= limits.SMALL_BODY else await self._in_turn(b"".join, chunks)
+        except BaseException as error:
+            self.release(size)
+            if isinstance(error, TimeoutError):
+                raise RequestTimedOut(
+                    "the body did not arrive in time", expected=f"all of it within {self._times.body_timeout_s:g} s"
+                ) from None
+            if isinstance(error, ClientDisconnect):
+                raise InvalidRequest("the connection was closed before the body was complete") from None
+            raise
+
+    @property
+    def held(self) -> int:
+        """Bytes of the bodies that are not released."""
+        return self._held
+
+    def release(self, size: int) -> None:
+        """Says that a body of this size is no longer held."""
+        self._held -= size
+
+    async def decode(self, text: bytes, decoding: Callable[[bytes], Decoded]) -> Decoded:
+        """Decodes a body: a small one at once, a large one in a thread when its turn has come."""
+        if len(text) <= limits.SMALL_BODY:
+            return decoding(text)
+        return await self._in_turn(partial(_undisturbed, decoding), text)
+
+    async def _in_turn(self, do: Callable[[Given], Decoded], given: Given) -> Decoded:
+        """Runs a function on a large body in a thread; one body at a time."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._turns:
+            self._turns[loop] = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(do, given, limiter=self._turns[loop])
+
+
+def _undisturbed(decoding: Callable[[bytes], Decoded], text: bytes) -> Decoded:
+    # Many small values make no cycles; a collection among them looks at everything that there is, and finds nothing.
+    with collection_held_off():
+        return decoding(text)
+
+
+def _too_large(bound: Bound) -> TooLarge:
+    return TooLarge(
+        f"a body of this call has at most {bound.most} bytes; {bound.advice}", field="body",
+        expected=f"at most {bound.most} bytes",
+    )  # fmt: skip

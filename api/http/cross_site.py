@@ -1,0 +1,95 @@
+"""Requests that another web site has a browser send here: refused before anything looks at them.
+
+The open server (embedded, without keys, on loopback) trusts whoever can reach it, and a browser on the same machine
+can, on behalf of any page it shows. A request that only reads is refused too: a checkpoint writes, a verification
+costs. Only a link to a page for people may be followed. Owns: which requests may come from where, and which types of
+body. Does not own: who is let in (``access``), how long a body may be.
+
+A browser says where a request comes from in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. What it may send
+elsewhere without asking first (the "simple" requests of the Fetch standard) has no content type, or that of a form or
+of plain text: no such body is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.media_types import check_no_form
+from subledger.errors import CrossSite, SubledgerError
+
+PAGES: Final = ("/", "/docs", "/redoc")
+"""Pages for people, to which any site may link; so it may to a report as HTML."""
+_REPORT: Final = re.compile(r"/v1/ledgers/[^/]+/reports/(?!integrity$)[^/]+")
+_OF_THIS_SITE: Final = ("same-origin", "none")
+_PORTS: Final = {"http": 80, "https": 443}
+
+Refusal = Callable[[SubledgerError], Callable[[Scope, Receive, Send], Awaitable[None]]]
+
+
+class SameSiteOnly:
+    """Refuses what comes from another site, but for a link that was followed, and a body that any page could send."""
+
+    def __init__(self, app: ASGIApp, refusal: Refusal) -> None:
+        self._app = app
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            try:
+                if not _follows_a_link(scope, headers):
+                    check_site(headers, scope["scheme"])
+                if scope["method"] == "POST":  # of another method a browser asks first, and is not answered
+                    check_no_form(headers)
+            except SubledgerError as error:
+                return await self._refusal(error)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def _follows_a_link(scope: Scope, headers: Headers) -> bool:
+    """True for the whole page of a browser's window that goes to a page for people: no other page sees the answer."""
+    is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") in (None, "document")
+    if scope["method"] != "GET" or not is_navigation:
+        return False
+    path = scope["path"]
+    if path in PAGES:
+        return True
+    return bool(_REPORT.fullmatch(path)) and parse_qs(scope["query_string"].decode("latin-1")).get("format") == ["html"]
+
+
+def check_site(headers: Headers, scheme: str) -> None:
+    """Raises CrossSite for a request that a browser sends for another site than this server's."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        # A browser's word. It also knows its own origin behind a proxy that changes the Host.
+        if site.lower() in _OF_THIS_SITE:
+            return
+        raise _cross_site(site)
+    for origin in headers.getlist("origin"):
+        if not _same_origin(origin, scheme, headers.get("host", "")):
+            raise _cross_site(origin)
+
+
+def _cross_site(found: str) -> CrossSite:
+    return CrossSite(
+        "another web site sent this request through a browser, and such requests are refused; call from a program, or "
+        "from a page of this server", expected="a request of no other site", found=found[:200],
+    )  # fmt: skip
+
+
+def _same_origin(origin: str, scheme: str, host: str) -> bool:
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"{scheme}://{host}")
+        return bool(theirs.hostname) and _origin(theirs) == _origin(ours)
+    except ValueError:  # no port, or no address
+        return False
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)

@@ -1,0 +1,79 @@
+"""What waits for a second person, and their decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import Access
+from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Makers, Service, needs
+from api.http.routes.guarded import Router
+from api.shapes import documents
+from subledger.events.data import parse_time
+from subledger.events.envelope import format_time
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.writing.approvals import approvals_page
+
+router = Router(prefix="/v1/ledgers/{ledger}/approvals", tags=["approvals"])
+
+ApprovalId = Annotated[str, Path(description="What waits", examples=["apr-0123456789abcdef0123"])]
+_START = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Note(BaseModel):
+    """What the second person has to say about it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    note: str | None = Field(default=None, max_length=2000)
+
+
+@router.get("", dependencies=[needs(Access.READER)])
+def page(
+    service: Service,
+    ledger: LedgerId,
+    state: Annotated[
+        Literal["waiting", "approved", "refused", "recorded"] | None, Query(description="Only these; default all")
+    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """What was asked for, oldest first."""
+    after = documents.decode_cursor(cursor, (str, str))
+    start = (_START, "") if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = approvals_page(connection, ledger, state=state, after=start, limit=limit)
+    following = [format_time(found[-1].requested_at), found[-1].approval_id] if len(found) == limit else None
+    return documents.page([documents.approval(asked) for asked in found], following)
+
+
+@router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
+def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
+    """Allows what waits: it is recorded now, with the names of who asked and who allowed it.
+
+    Who asked for it cannot allow it, nor can a key that they made, nor who made a key of theirs. What the
+    books do not allow any more is answered with why, and goes on waiting.
+    """
+    outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
+    if outcome.error is not None:
+        raise outcome.error
+    return {"approval_id": approval, "state": "approved", **documents.outcome(outcome)}
+
+
+@router.post("/{approval}/refuse", dependencies=[needs(Access.CONTROLLER)])
+def refuse(
+    service: Service,
+    ledger: LedgerId,
+    approval: ApprovalId,
+    caller: Caller,
+    makers: Makers,
+    body: Annotated[Note | None, Body(examples=[{"note": "the evidence is of another product"}])] = None,
+) -> dict[str, Any]:
+    """Refuses what waits: it is never recorded, and its event id is spent."""
+    note = None if body is None else body.note
+    outcome = service.decide_approval(ledger, approval, by=caller, allow=False, note=note, made_by=makers)
+    return {"approval_id": approval, "state": "refused", "id": outcome.event_id}

@@ -1,0 +1,144 @@
+"""Delivery: channels into general ledgers, and what is on its way through them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Body, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import Access
+from api.http.routes.dependencies import Caller, ChannelName, Cursor, LedgerId, Limit, Service, needs
+from api.http.routes.guarded import Router
+from api.shapes import deliveries as delivery_documents
+from api.shapes import documents
+from projections.delivery import by_hand, channels, outbox
+from projections.delivery.states import State
+from subledger.periods import Period
+from subledger.store.reading.ledgers import ledger_head
+
+router = Router(prefix="/v1/ledgers/{ledger}", tags=["delivery"])
+
+DeliveryId = Annotated[
+    str, Path(description="The delivery", examples=["netsuite-acme-2026-01-1"], pattern=r"^[^\x00]+$")
+]
+_EXAMPLE = {
+    "connector": "netsuite", "url": "https://1234567.suitetalk.api.netsuite.com", "client_id": "…",
+    "certificate_id": "…", "private_key": "env:NETSUITE_KEY",
+}  # fmt: skip
+
+
+class NewDeliveries(BaseModel):
+    """A period to deliver, through one channel or all of them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    period: str
+    channel: str | None = Field(default=None, pattern=r"^[^\x00]+$")
+
+
+class Because(BaseModel):
+    """Why a person does this; it is kept."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str = Field(min_length=1, max_length=1_000, pattern=r"^[^\x00]+$")
+
+
+@router.get("/channels", dependencies=[needs(Access.READER)])
+def every_channel(
+    service: Service, ledger: LedgerId,
+    dropped: Annotated[bool, Query(description="Those that were taken away, and by whom")] = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Where the ledger's journals go. Credentials are named, never shown."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        if dropped:
+            gone = channels.dropped_channels(connection, ledger)
+            return documents.page([delivery_documents.dropped_channel(channel) for channel in gone], None)
+        found = channels.list_channels(connection, ledger)
+    return documents.page([delivery_documents.channel(channel) for channel in found], None)
+
+
+@router.get("/channels/{channel}", dependencies=[needs(Access.READER)])
+def one_channel(service: Service, ledger: LedgerId, channel: ChannelName) -> dict[str, Any]:
+    """One of them."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        return delivery_documents.channel(channels.get_channel(connection, ledger, channel))
+
+
+@router.put("/channels/{channel}", dependencies=[needs(Access.ADMIN)])
+def set_channel(
+    service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName,
+    body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
+) -> dict[str, Any]:  # fmt: skip
+    """Makes or changes a channel. A credential is named (`env:NAME`, `file:/path`), as it is where the worker runs."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    return delivery_documents.channel(channels.set_channel(service.database, ledger, channel, body, by=caller))
+
+
+@router.delete("/channels/{channel}", status_code=204, dependencies=[needs(Access.ADMIN)])
+def drop_channel(service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName) -> None:
+    """Takes a channel away that has delivered nothing. The list with `dropped` says who did."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    channels.drop_channel(service.database, ledger, channel, by=caller)
+
+
+@router.post("/deliveries", status_code=202, dependencies=[needs(Access.CONTROLLER)])
+def deliver(
+    service: Service, caller: Caller, ledger: LedgerId,
+    body: Annotated[NewDeliveries, Body(examples=[{"period": "2026-01"}])],
+) -> dict[str, Any]:  # fmt: skip
+    """Exports a period and puts its journals on their way; a worker delivers them. Again, only what is new is added."""
+    found = service.deliver(ledger, Period.parse(body.period), channel=body.channel, by=caller)
+    return documents.page([delivery_documents.delivery(delivery) for delivery in found], None)
+
+
+@router.get("/deliveries", dependencies=[needs(Access.READER)])
+def every(
+    service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cursor = None,
+    state: Annotated[list[State] | None, Query(description="In one of these states")] = None,
+    channel: Annotated[str | None, Query(max_length=60, pattern=r"^[^\x00]+$")] = None, period: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Deliveries in order of id."""
+    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    month = None if period is None else Period.parse(period)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = outbox.list_deliveries(
+            connection, ledger, channel=channel, period=month, states=state, after=after, limit=limit
+        )  # fmt: skip
+    items = [delivery_documents.delivery(delivery) for delivery in found]
+    return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
+
+
+@router.get("/deliveries/{delivery_id}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, delivery_id: DeliveryId) -> dict[str, Any]:
+    """A delivery with everything that became of it, and every call and its answer."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = outbox.get_delivery(connection, ledger, delivery_id)
+        steps = [delivery_documents.step(step) for step in outbox.steps_of(connection, found)]
+    return {**delivery_documents.delivery(found), "steps": steps}
+
+
+@router.post("/deliveries/{delivery_id}/retry", status_code=202, dependencies=[needs(Access.CONTROLLER)])
+def retry(
+    service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because
+) -> dict[str, Any]:  # fmt: skip
+    """Puts a dead letter on its way again. It is looked up before it is sent."""
+    found = by_hand.retry(service.database, ledger, delivery_id, by=caller, reason=body.reason)
+    service.wake(found)
+    return delivery_documents.delivery(found)
+
+
+@router.post("/deliveries/{delivery_id}/abandon", dependencies=[needs(Access.CONTROLLER)])
+def abandon(
+    service: Service, caller: Caller, ledger: LedgerId, delivery_id: DeliveryId, body: Because
+) -> dict[str, Any]:  # fmt: skip
+    """Takes a delivery out: nothing more is done for it, and its journal may go another way."""
+    found = by_hand.abandon(service.database, ledger, delivery_id, by=caller, reason=body.reason)
+    return delivery_documents.delivery(found)

@@ -1,0 +1,200 @@
+"""What every route asks for: the service, the caller's right, a point in time."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, get_running_loop
+from datetime import date, datetime
+from ipaddress import ip_address
+from typing import Annotated, Any
+from weakref import WeakKeyDictionary
+
+from fastapi import Depends, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+
+from api import keys
+from api.access import EVERY_LEDGER, Access, KeyDesk, authorize
+from api.service import Subledger
+from subledger.errors import InvalidValue, NotAuthenticated
+from subledger.events.data import MAX_ID, parse_time
+from subledger.persons import NOBODY, kept_name
+from subledger.store.database import Database
+
+
+class Guard:
+    """Lets calls in and remembers whose they are, or raises NotAuthenticated or NotAllowed."""
+
+    def __init__(self, database: Database, *, open_on_loopback: bool) -> None:
+        self._database = database
+        self._open_on_loopback = open_on_loopback
+        self._desks: WeakKeyDictionary[AbstractEventLoop, KeyDesk] = WeakKeyDictionary()
+
+    async def check(self, request: Request, ledger: str | None, needed: Access) -> None:
+        """``ledger``: None for what a key of any ledger may do, within it: ``request.state.scope``."""
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and key.strip():
+            found, _ = await self._desk().find(key.strip())
+            known = authorize(found, ledger=ledger, needed=needed)
+            request.state.caller, request.state.key_id = kept_name(known.name), known.key_id
+            request.state.rights, request.state.scope = Access[known.role.upper()], known.ledger
+            return
+        if self._open_on_loopback and _from_this_machine(request):
+            _, any_key_exists = await self._desk().find(None)
+            if not any_key_exists:
+                request.state.rights, request.state.scope = Access.ADMIN, EVERY_LEDGER
+                return
+        raise NotAuthenticated("this call needs a key", expected="Authorization: Bearer KEY")
+
+    def _desk(self) -> KeyDesk:
+        loop = get_running_loop()
+        desk = self._desks.get(loop)
+        if desk is None:
+            desk = self._desks[loop] = KeyDesk(self._database)
+        return desk
+
+
+_OF_PROXIES = (
+    "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
+)  # fmt: skip
+
+
+def _from_this_machine(request: Request) -> bool:
+    # The Host is looked at too: a page in a browser here may resolve its own name to loopback. And what came through a
+    # proxy comes from whoever may reach the proxy, whatever it says of them.
+    if any(header in request.headers for header in _OF_PROXIES):
+        return False
+    host = request.url.hostname or ""
+    try:
+        named = host == "localhost" or ip_address(host).is_loopback
+        return named and request.client is not None and ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _service(request: Request) -> Subledger:
+    service: Subledger = request.app.state.service
+    return service
+
+
+def caller_of(request: Request) -> str:
+    """Whose key it is. Without keys everybody is the same nobody, who can ask and never be a second person."""
+    name: str = getattr(request.state, "caller", NOBODY)
+    return name
+
+
+async def _caller(request: Request) -> str:
+    return caller_of(request)
+
+
+async def _makers(service: Annotated[Subledger, Depends(_service)], request: Request) -> tuple[str, ...]:
+    key_id: str | None = getattr(request.state, "key_id", None)
+    return () if key_id is None else await run_in_threadpool(keys.makers_of, service.database, key_id)
+
+
+async def _rights(request: Request) -> Access:
+    rights: Access = getattr(request.state, "rights", Access.READER)
+    return rights
+
+
+Caller = Annotated[str, Depends(_caller)]
+Makers = Annotated[tuple[str, ...], Depends(_makers)]
+"""The names of those who made the caller's key."""
+Rights = Annotated[Access, Depends(_rights)]
+"""What the caller may do beyond what the route needs, for answers that do not show everything to everybody."""
+Service = Annotated[Subledger, Depends(_service)]
+MAX_LEDGER_ID = 64
+ChannelName = Annotated[
+    str, Path(description="The channel", examples=["netsuite"], max_length=60, pattern=r"^[^\x00]+$")
+]
+LedgerId = Annotated[
+    str, Path(description="The ledger", examples=["acme"], max_length=MAX_LEDGER_ID, pattern=r"^[^\x00]+$")
+]
+
+
+class Right:
+    """The right to call a route. It is checked before anything else of the call is read (``routes.guarded``), so as a
+    dependency it has nothing left to do: it is one so that a route names it where it names its parameters.
+    """
+
+    async def check(self, request: Request) -> None:
+        """Raises NotAuthenticated or NotAllowed."""
+
+    async def __call__(self) -> None:
+        pass
+
+
+class KeyRight(Right, SecurityBase):
+    """The right that a key gives. FastAPI describes it in the OpenAPI document, as it is a scheme of security."""
+
+    scheme_name = "key"
+    model = HTTPBearer(
+        description="`subledger keys create` makes one. The open server needs none while no key exists (api/README.md)."
+    )
+
+    def __init__(self, access: Access, *, of_ledger: bool, of_any: bool = False) -> None:
+        self._access = access
+        self._of_ledger = of_ledger
+        self._of_any = of_any
+
+    async def check(self, request: Request) -> None:
+        """Raises NotAuthenticated or NotAllowed."""
+        ledger = request.path_params["ledger"] if self._of_ledger else None if self._of_any else EVERY_LEDGER
+        await request.app.state.guard.check(request, ledger, self._access)
+
+
+def needs(access: Access) -> Any:
+    """The right to call a route of one ledger."""
+    return Depends(KeyRight(access, of_ledger=True))
+
+
+def needs_everywhere(access: Access) -> Any:
+    """The right to call a route that is of no one ledger."""
+    return Depends(KeyRight(access, of_ledger=False))
+
+
+OPEN_TO_ALL = Depends(Right())
+"""For routes that anybody may call."""
+
+
+def needs_in_its_ledger(access: Access) -> Any:
+    """The right to call a route that answers for the ledger of the key alone."""
+    return Depends(KeyRight(access, of_ledger=False, of_any=True))
+
+
+async def _scope(request: Request) -> str:
+    scope: str = request.state.scope
+    return scope
+
+
+Scope = Annotated[str, Depends(_scope)]
+"""The ledger of the caller's key, or ``*``."""
+
+AsOf = Annotated[
+    date | None,
+    Query(description="The books through the end of this day; default today", examples=["2026-01-31"]),
+]
+
+
+async def _known_at(
+    known_at: Annotated[
+        str | None, Query(description="As known at this moment; default now", examples=["2026-02-03T09:00:00Z"])
+    ] = None,
+) -> datetime | None:
+    # A plus sign in a query means a space, and people write offsets as they are.
+    return None if known_at is None else parse_time(known_at.replace(" ", "+"), field="known_at")
+
+
+KnownAt = Annotated[datetime | None, Depends(_known_at)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many items a page has at most")]
+Cursor = Annotated[str | None, Query(description="`next` of the page before", max_length=2000)]
+Text = Annotated[str | None, Query(max_length=MAX_ID, pattern=r"^[^\x00]+$")]
+
+
+def check_day(day: date | None, field: str) -> date | None:
+    """Days that the calendar arithmetic can bear. Raises InvalidValue."""
+    if day is not None and not 1900 <= day.year <= 8999:
+        raise InvalidValue(
+            f"{field} is out of range", field=field, expected="a day between 1900 and 8999", found=day.isoformat()
+        )
+    return day

@@ -1,0 +1,117 @@
+"""Journal exports: made once, handed over byte by byte, and led back to the events behind them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Body, Path, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+
+from api.access import Access
+from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs
+from api.http.routes.guarded import Router
+from api.shapes import documents
+from api.shapes import exports as export_documents
+from projections.exports import exports
+from subledger.periods import Period
+from subledger.store.reading.ledgers import ledger_head
+
+router = Router(prefix="/v1/ledgers/{ledger}/exports", tags=["exports"])
+
+ExportId = Annotated[str, Path(description="The export", examples=["acme-2026-01-1-csv"], pattern=r"^[^\x00]+$")]
+
+
+class NewExport(BaseModel):
+    """A period to hand over, in a format."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    period: str
+    format: str
+    detail: bool = False
+
+
+@router.post("", status_code=201, dependencies=[needs(Access.CONTROLLER)])
+def create(
+    service: Service,
+    ledger: LedgerId,
+    caller: Caller,
+    body: Annotated[NewExport, Body(examples=[{"period": "2026-01", "format": "csv"}])],
+) -> dict[str, Any]:
+    """Exports a period: all its journals in the format, the newest of them in the answer.
+
+    Asking again gives the same bytes. What was recorded into the period since is a further journal, an adjustment.
+    While the period is open its journals are `interim`. A month that has not begun is refused as `in_the_future`.
+    """
+    period = Period.parse(body.period)
+    made = exports.export(
+        service.recorder, service.database, ledger, period, body.format, detail=body.detail, by=caller
+    )
+    return {
+        **documents.export(made[-1]),
+        "journals": [documents.export(export) for export in made],
+        **documents.standing(exports.standing_of(service.database, ledger, period)),
+    }
+
+
+@router.get("", dependencies=[needs(Access.READER)])
+def every(
+    service: Service,
+    ledger: LedgerId,
+    period: Annotated[str | None, Query(description="One month's alone", examples=["2026-01"])] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """Exports in order of id."""
+    month = None if period is None else Period.parse(period)
+    after = (documents.decode_cursor(cursor, (str,)) or [""])[0]
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = exports.list_exports(connection, ledger, period=month, after=after, limit=limit)
+    items = [documents.export(export) for export in found]
+    return documents.page(items, [items[-1]["id"]] if len(items) == limit else None)
+
+
+@router.get("/{export_id}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, export_id: ExportId) -> dict[str, Any]:
+    """An export, with its lines; in a general ledger's format with its documents, and the settings it was made with."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        return export_documents.export_with_lines(connection, exports.get_export(connection, ledger, export_id))
+
+
+@router.get("/{export_id}/file", dependencies=[needs(Access.READER)], response_class=StreamingResponse)
+def file(service: Service, ledger: LedgerId, export_id: ExportId) -> StreamingResponse:
+    """The file, byte by byte as it was handed over."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        export = exports.get_export(connection, ledger, export_id)
+    return StreamingResponse(
+        exports.content_of(service.database, export),
+        media_type=export.media_type,
+        headers={
+            "Content-Disposition": f'attachment; filename="{export.filename}"',
+            "ETag": f'"{export.content_hash}"',
+        },
+    )
+
+
+@router.get("/{export_id}/lines/{line}/entries", dependencies=[needs(Access.READER)])
+def entries(
+    service: Service,
+    ledger: LedgerId,
+    export_id: ExportId,
+    line: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """The entries behind a line, with the events they come from: from a number in the ERP to its cause."""
+    values = documents.decode_cursor(cursor, (int, int)) or [0, 0]
+    with service.database.read() as connection:
+        home = ledger_head(connection, ledger).state.functional_currency
+        export = exports.get_export(connection, ledger, export_id)
+        found = exports.entries_of_line(connection, export, line, after=(values[0], values[1]), limit=limit)
+    items = [documents.entry_behind(entry, home) for entry in found]
+    following = [items[-1]["position"], items[-1]["entry"]] if len(items) == limit else None
+    return documents.page(items, following)

@@ -1,0 +1,154 @@
+"""Ledgers and their settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import Access
+from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
+from api.http.routes.guarded import Router
+from api.service import LedgerSettings, SettingsChange
+from api.shapes import documents
+from projections.close import clock as clocks
+from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
+
+router = Router(prefix="/v1/ledgers", tags=["ledgers"])
+
+
+class NewLedger(BaseModel):
+    """A ledger to create."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ledger: str
+    currency: str
+    policy: Literal["contract_liability", "customer_deposits", "customer_deposits_arm"] = "customer_deposits"
+    entity: str | None = None
+    timezone: str = "UTC"
+    on_shortfall: Literal["reject", "overage", "backfill"] = "reject"
+    late_usage: Literal["reclassify", "new"] = "new"
+    approvals: Approvals = Approvals()
+    future_tolerance: str = Field(default=FUTURE_TOLERANCE, description="how far ahead of now events may lie")
+    sandbox: bool = Field(default=False, description="for trials: a clock of its own, and no deliveries")
+    clock: str | None = Field(default=None, description="where a sandbox's clock begins; default now")
+
+
+class ApprovalsChange(BaseModel):
+    """What of the second person's settings is to be another; null takes a limit away."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    breakage_estimates: bool | None = None
+    write_offs: bool | None = None
+    voids: bool | None = None
+    reopening: bool | None = None
+    expiry_changes: bool | None = None
+    grant_credits_above: str | None = None
+    grant_value_above: str | None = None
+    grants_within: str | None = None
+    credit_prices: dict[str, str] | None = None
+
+
+class LedgerChange(BaseModel):
+    """What of a ledger's settings is to be another. Currency and time zone are for its life."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    currency: str | None = None
+    timezone: str | None = None
+    entity: str | None = None
+    on_shortfall: Literal["reject", "overage", "backfill"] | None = None
+    late_usage: Literal["reclassify", "new"] | None = None
+    future_tolerance: str | None = None
+    sandbox: bool | None = Field(default=None, description="for a ledger's life: another value is refused")
+    approvals: ApprovalsChange = ApprovalsChange()
+
+
+_CHANGES: Any = {
+    "usage beyond the credits becomes overage": {"value": {"on_shortfall": "overage"}},
+    "write-offs and large grants need a second person": {
+        "value": {"approvals": {"write_offs": True, "grant_credits_above": "1000"}}
+    },
+    "large grants no longer do": {"value": {"approvals": {"grant_credits_above": None}}},
+}
+
+
+@router.post("", status_code=201, dependencies=[needs_everywhere(Access.ADMIN)])
+def create(
+    service: Service,
+    response: Response,
+    caller: Caller,
+    body: Annotated[NewLedger, Body(examples=[{"ledger": "acme", "currency": "USD"}])],
+) -> dict[str, Any]:
+    """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
+    settings = LedgerSettings(
+        **body.model_dump(exclude={"ledger", "approvals", "clock"}), approvals=body.approvals,
+        clock=None if body.clock is None else clocks.read_clock(body.clock),
+    )  # fmt: skip
+    if not service.create_ledger(body.ledger, settings, by=caller):
+        response.status_code = 200
+    response.headers["Location"] = f"/v1/ledgers/{body.ledger}"
+    return one(service, body.ledger)
+
+
+@router.get("", dependencies=[needs_everywhere(Access.READER)])
+def every(service: Service, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
+    """Ledgers in order of id."""
+    after = documents.decode_cursor(cursor, (str,)) or [""]
+    with service.database.read() as connection:
+        heads = ledger_heads(connection, after=after[0], limit=limit)
+    items = [documents.ledger(head, policy) for head, policy in heads]
+    return documents.page(items, [items[-1]["ledger"]] if len(items) == limit else None)
+
+
+@router.get("/{ledger}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """A ledger's settings and head."""
+    with service.database.read() as connection:
+        head = ledger_head(connection, ledger)
+        return documents.ledger(head, policy_name(connection, ledger, head.state.policy))
+
+
+@router.patch("/{ledger}", dependencies=[needs(Access.ADMIN)])
+def configure(
+    service: Service, ledger: LedgerId, caller: Caller, body: Annotated[LedgerChange, Body(openapi_examples=_CHANGES)]
+) -> dict[str, Any]:
+    """Other settings for what is recorded from now on, told in a `ledger.configured` event with who asked.
+
+    What is not named stays. Settings that are in force are `unchanged`, and nothing is recorded.
+    """
+    change = SettingsChange(
+        **body.model_dump(exclude={"approvals"}), approvals=body.approvals.model_dump(exclude_unset=True)
+    )
+    configured = service.configure_ledger(ledger, change, by=caller)
+    return {**one(service, ledger), "status": "configured" if configured else "unchanged"}
+
+
+class Clock(BaseModel):
+    """The now of a sandbox ledger."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    clock: str
+
+
+@router.get("/{ledger}/clock", dependencies=[needs(Access.READER)])
+def clock(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """The ledger's now: of a sandbox its own clock, which stands still until it is set."""
+    return documents.clock(clocks.clock_of(service.database, ledger))
+
+
+@router.put("/{ledger}/clock", dependencies=[needs(Access.CONTROLLER)])
+def set_clock(
+    service: Service,
+    ledger: LedgerId,
+    caller: Caller,
+    body: Annotated[Clock, Body(examples=[{"clock": "2027-01-01T00:00:00Z"}])],
+) -> dict[str, Any]:
+    """Sets the clock of a sandbox ledger: what lies in the future, is over or is due goes by it. It never goes back."""
+    was_set = clocks.set_clock(service.recorder, ledger, clocks.read_clock(body.clock), by=caller)
+    return {**clock(service, ledger), "status": "set" if was_set else "unchanged"}

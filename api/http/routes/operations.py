@@ -1,0 +1,37 @@
+"""Operations: is it alive, is it ready, how is it doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import prometheus_client
+from fastapi import Request, Response
+from sqlalchemy import text
+
+from api import metrics
+from api.http.routes.dependencies import OPEN_TO_ALL, Service
+from api.http.routes.guarded import Router
+
+router = Router(tags=["operations"], dependencies=[OPEN_TO_ALL])
+
+
+@router.get("/healthz")
+async def healthy() -> dict[str, str]:
+    """Answers while the process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "The database does not answer"}})
+def ready(service: Service) -> dict[str, str]:
+    """Answers when the database does; 503 otherwise."""
+    with service.database.read() as connection:
+        connection.execute(text("SELECT 1 FROM alembic_version"))
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def exposition(request: Request, service: Service) -> Any:
+    """Prometheus metrics; they name ledgers, so let nobody read them who may not know these."""
+    metrics.WAITING.set(service.gatherer.depth)
+    content = prometheus_client.generate_latest() + request.app.state.monitor_metrics.exposition()
+    return Response(content, media_type=prometheus_client.CONTENT_TYPE_LATEST)

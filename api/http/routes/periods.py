@@ -1,0 +1,168 @@
+"""Periods: their states, closing, reopening; and the account mapping that their journals are resolved with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Body, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import Access
+from api.bounded_json import Bound
+from api.http import media_types
+from api.http.routes.dependencies import Caller, LedgerId, Service, needs
+from api.http.routes.guarded import Router, takes_body
+from api.limits import MAX_MAPPING_BODY
+from api.service import Subledger
+from api.shapes import documents
+from api.shapes import exports as export_documents
+from projections.account_mapping import mapping
+from projections.account_mapping.rows import csv_text
+from projections.close import close, period_history
+from projections.delivery import checklist as checking
+from projections.exports import exports
+from projections.journals import reversing
+from projections.journals.journals import journals_of
+from subledger.errors import InvalidMapping
+from subledger.periods import Period
+from subledger.store.reading.ledgers import ledger_head
+
+router = Router(prefix="/v1/ledgers/{ledger}", tags=["periods"])
+
+PeriodId = Annotated[str, Path(description="A month", examples=["2026-01"])]
+
+
+class Reopening(BaseModel):
+    """Why a closed period is opened again, or a journal is reversed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+@router.get("/periods", dependencies=[needs(Access.READER)])
+def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """Every month with entries, in order, whether it is closed, and its `history`: what was done to it, by whom, why.
+
+    `what` is closed, reopened, cut (an export of the open month), exported or reversed (a journal of it).
+    """
+    with service.database.read() as connection:
+        return documents.page([documents.period(state) for state in period_history.periods(connection, ledger)], None)
+
+
+@router.get("/periods/{period}/checklist", dependencies=[needs(Access.READER)])
+def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
+    """What stands between now and a closed month that is handed over, in order, each step with its evidence.
+
+    `blocked` is in the way of the close; `open` is to be done; `attention` is not in the way. Looking changes nothing.
+    """
+    found = checking.checklist(service.database, ledger, Period.parse(period), now=datetime.now(UTC))
+    return export_documents.checklist(found)
+
+
+@router.post("/periods/{period}/close", dependencies=[needs(Access.CONTROLLER)])
+def close_period(service: Service, ledger: LedgerId, period: PeriodId, caller: Caller) -> dict[str, Any]:
+    """Closes a month: sweeps its expiries, proves the invariants, cuts. Months close in order."""
+    closed = close.close_period(service.recorder, ledger, Period.parse(period), by=caller)
+    return documents.closed_period(closed)
+
+
+@router.post(
+    "/periods/{period}/reopen",
+    dependencies=[needs(Access.CONTROLLER)],
+    responses={202: {"description": "It waits for a second person: see /approvals"}},
+)
+def reopen_period(
+    service: Service,
+    ledger: LedgerId,
+    period: PeriodId,
+    caller: Caller,
+    response: Response,
+    body: Annotated[Reopening, Body(examples=[{"reason": "an invoice of January was missing"}])],
+) -> dict[str, Any]:
+    """Opens a closed month again, and every later one. What is recorded then is its next, adjustment, journal."""
+    reopened = close.reopen_period(service.recorder, ledger, Period.parse(period), body.reason, by=caller)
+    if reopened.position is None:
+        response.status_code = 202
+    return documents.reopened_period(reopened)
+
+
+@router.get("/periods/{period}/journals", dependencies=[needs(Access.READER)])
+def journals(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
+    """The journals of a month in order of number, and which of them were reversed and issued anew."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        found = journals_of(connection, ledger, Period.parse(period))
+        handed_over = exports.handed_over(connection, ledger, Period.parse(period))
+    return documents.page([export_documents.journal(each, found, handed_over) for each in found], None)
+
+
+@router.post("/periods/{period}/journals/{number}/reverse", status_code=201, dependencies=[needs(Access.CONTROLLER)])
+def reverse_journal(
+    service: Service,
+    ledger: LedgerId,
+    period: PeriodId,
+    number: Annotated[int, Path(ge=1, le=2**31 - 1, description="The journal's number", examples=[1])],
+    caller: Caller,
+    body: Annotated[Reopening, Body(examples=[{"reason": "deposits were mapped to revenue"}])],
+) -> dict[str, Any]:
+    """Takes back a journal that went to the wrong accounts, and issues its entries anew under the mapping that holds
+    now: two journals, which the next export of the month hands over. The books do not move.
+    """
+    made = reversing.reverse_journal(service.recorder, ledger, Period.parse(period), number, body.reason, by=caller)
+    with service.database.read() as connection:
+        handed_over = exports.handed_over(connection, ledger, made.journal.period)
+    return export_documents.reversed_journal(made, handed_over)
+
+
+MonthFrom = Annotated[str | None, Query(description="A month: of its journals", examples=["2026-03"])]
+
+
+@router.get("/mapping", dependencies=[needs(Access.READER)])
+def current_mapping(service: Service, ledger: LedgerId, period: MonthFrom = None) -> dict[str, Any]:
+    """The account mapping that the next journal of a month is made with; without a month, the one adopted last."""
+    with service.database.read() as connection:
+        head = ledger_head(connection, ledger)
+        if period is None:
+            number, found = head.state.mapping, mapping.mapping_of(connection, ledger, head.state.mapping)
+        else:
+            number, found = mapping.mapping_for(connection, ledger, Period.parse(period))
+        return documents.mapping(ledger, mapping.adoption_of(connection, ledger, number), found)
+
+
+@router.put(
+    "/mapping",
+    dependencies=[needs(Access.CONTROLLER)],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": csv_text(mapping.default_mapping().rows),
+                }
+            },
+        }
+    },
+)
+@takes_body(Bound(MAX_MAPPING_BODY, "a mapping is one file"), media_types.ANY)
+async def adopt_mapping(
+    request: Request, service: Service, ledger: LedgerId, caller: Caller, valid_from: MonthFrom = None
+) -> dict[str, Any]:  # fmt: skip
+    """Adopts an account mapping, a CSV file, for the journals made from here on. The same again changes nothing.
+
+    With `valid_from` it holds for the journals of that month and later ones.
+    """
+    try:
+        text = (await request.body()).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidMapping("the mapping is not UTF-8", expected="CSV in UTF-8") from None
+    return await run_in_threadpool(_adopt, service, ledger, text, valid_from, caller)
+
+
+def _adopt(service: Subledger, ledger: str, text: str, valid_from: str | None, by: str) -> dict[str, Any]:
+    first = None if valid_from is None else Period.parse(valid_from, field="valid_from")
+    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by)
+    return {**current_mapping(service, ledger), "adopted": adopted}

@@ -1,0 +1,224 @@
+"""Events that were refused: what is missing from the books, why, and what becomes of it."""
+
+from __future__ import annotations
+
+from datetime import date, tzinfo
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, Depends, Path, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import Access
+from api.http.problems import document_of
+from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, Text, check_day, needs
+from api.http.routes.guarded import Router
+from api.rejecting import MAX_DISMISSED, MAX_REASON, MAX_RETRIED
+from api.service import Subledger
+from api.shapes import documents
+from api.shapes import rejected as rejected_documents
+from projections.reads.rejected import summary as summary_of
+from projections.reads.rejected import sums
+from subledger.errors import EventConflict
+from subledger.events.data import parse_time
+from subledger.events.envelope import format_time
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.rejected import rejections
+
+router = Router(prefix="/v1/ledgers/{ledger}/rejected", tags=["rejected events"])
+
+RejectionId = Annotated[str, Path(description="A rejection", examples=["rej-0123456789abcdef0123"], max_length=60)]
+State = Annotated[
+    Literal["open", "retried", "corrected", "dismissed", "all"],
+    Query(
+        description="Only these, or all. open: neither recorded nor dismissed; retried: recorded since with the same "
+        "content; corrected: recorded since under the same source and id with another"
+    ),
+]
+
+
+class Dismissal(BaseModel):
+    """The reason for which a rejected event will never be recorded, or for which its dismissal is taken back."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str = Field(min_length=1, max_length=MAX_REASON)
+
+
+_AS_SEEN = "as the summary of the same choice says, with state=open; if it is another number, nothing is done"
+
+
+class Dismissals(Dismissal):
+    """The reason for which the chosen events will never be recorded, and how many there are."""
+
+    rejections: int = Field(ge=0, le=MAX_DISMISSED, description=_AS_SEEN)
+
+
+class Retries(BaseModel):
+    """The number of events that are chosen to be recorded again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rejections: int = Field(ge=0, le=MAX_RETRIED, description=_AS_SEEN)
+
+
+async def _of(
+    code: Annotated[Text, Query(description="Only with this reason", examples=["insufficient_credits"])] = None,
+    customer: Text = None,
+    source: Text = None,
+    id: Text = None,
+    sender: Text = None,
+    way: Annotated[Text, Query(description="Only those that came so: http, file:NAME, stdin, retry")] = None,
+    from_: Annotated[
+        date | None, Query(alias="from", description="Of events from this day on; undated ones by when they came")
+    ] = None,
+    to: Annotated[date | None, Query(description="Through this day")] = None,
+) -> dict[str, Any]:
+    return {
+        "code": code, "customer": customer, "source": source, "event_id": id, "sender": sender, "way": way,
+        "first": check_day(from_, "from"), "last": check_day(to, "to"),
+    }  # fmt: skip
+
+
+OpenChoice = Annotated[dict[str, Any], Depends(_of)]
+"""A choice of open ones."""
+
+
+async def _chosen(choice: OpenChoice, state: State = "all") -> dict[str, Any]:
+    return {**choice, "state": None if state == rejections.ALL else state}
+
+
+Choice = Annotated[dict[str, Any], Depends(_chosen)]
+
+
+@router.get("", dependencies=[needs(Access.READER)])
+def page(
+    service: Service, ledger: LedgerId, choice: Choice, limit: Limit = 100, cursor: Cursor = None
+) -> dict[str, Any]:
+    """Rejected events, in the order in which they were refused first.
+
+    The same content refused again is the same one, with more attempts.
+    """
+    after = documents.decode_cursor(cursor, (str, str))
+    start = rejections.START if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
+    with service.database.read() as connection:
+        chosen = _on(ledger_head(connection, ledger).state.zone, choice)
+        found = rejections.rejections_page(connection, ledger, chosen, after=start, limit=limit)
+    following = [format_time(found[-1].first_at), found[-1].rejection_id] if len(found) == limit else None
+    return documents.page([rejected_documents.rejection(kept) for kept in found], following)
+
+
+@router.get("/summary", dependencies=[needs(Access.READER)])
+def summary(service: Service, ledger: LedgerId, choice: Choice) -> dict[str, Any]:
+    """Number of rejected events by code, with the sums of their credits and money."""
+    with service.database.read() as connection:
+        chosen = _on(ledger_head(connection, ledger).state.zone, choice)
+        counts = rejections.counts(connection, ledger, chosen)
+    return {"ledger": ledger, "state": chosen.state or rejections.ALL, **summary_of(counts)}
+
+
+@router.get("/{rejection}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, rejection: RejectionId) -> dict[str, Any]:
+    """One rejected event: as it was sent, why it was refused, and what has become of it."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        history = rejections.steps(connection, ledger, rejection)
+        return rejected_documents.whole_rejection(rejections.rejection(connection, ledger, rejection), history)
+
+
+_CHANGED: dict[int | str, dict[str, Any]] = {409: {"description": "Another number of open rejected events is chosen"}}
+
+
+@router.post("/retry", dependencies=[needs(Access.WRITER)], responses=_CHANGED)
+def retry_many(
+    service: Service, ledger: LedgerId, choice: OpenChoice, caller: Caller, body: Annotated[Retries, Body()]
+) -> dict[str, Any]:
+    """Records the open rejected events that are chosen, as they are kept, oldest first.
+
+    Nothing is done unless there are as many as the caller says. Those that are refused once more stay open. Those
+    that are not kept whole are left out: send them from their source.
+
+    They are recorded some at a time. A fault after the first ones ends the call: it answers what has become of these,
+    with the number of the others, `not_done`, and the fault, `error`. The others stay open. 429 and 503 say that
+    none was done.
+    """
+    seen = service.rejected.open_ones(
+        ledger, _on(_zone(service, ledger), choice), limit=MAX_RETRIED, expected=body.rejections
+    )
+    found = service.rejected.retry_seen(ledger, seen, by=caller)
+    not_whole = len(seen) - len(found.answers) - found.not_done
+    return rejected_documents.retried(found, not_whole=not_whole, problem=document_of)
+
+
+@router.post("/dismiss", dependencies=[needs(Access.CONTROLLER)], responses=_CHANGED)
+def dismiss_many(
+    service: Service,
+    ledger: LedgerId,
+    choice: OpenChoice,
+    caller: Caller,
+    body: Annotated[Dismissals, Body(examples=[{"reason": "a test of the meter, never delivered", "rejections": 12}])],
+) -> dict[str, Any]:
+    """Says that the open rejected events that are chosen will never be recorded, and why.
+
+    Nothing is done unless there are as many as the caller says. What is recorded or refused again meanwhile is not
+    dismissed.
+    """
+    seen = service.rejected.open_ones(
+        ledger, _on(_zone(service, ledger), choice), limit=MAX_DISMISSED, expected=body.rejections
+    )
+    done = service.rejected.dismiss_seen(ledger, seen, body.reason, by=caller)
+    return {"dismissed": len(done), **sums([each for each in seen if each.rejection_id in done])}
+
+
+@router.post(
+    "/{rejection}/retry",
+    dependencies=[needs(Access.WRITER)],
+    responses={
+        200: {"description": "Recorded, or a duplicate"},
+        202: {"description": "It waits for a second person: see /approvals"},
+        409: {"description": "Its source and id are recorded with another content"},
+        422: {"description": "Rejected once more, with why; or not kept whole"},
+    },
+)
+def retry(service: Service, ledger: LedgerId, rejection: RejectionId, caller: Caller) -> JSONResponse:
+    """Records a rejected event as it is kept. A corrected one is sent as any event, under its source and id."""
+    outcome = service.rejected.retry(ledger, rejection, by=caller)
+    status = 202 if outcome.status == "waiting" else 200
+    if outcome.error is not None:
+        status = 409 if isinstance(outcome.error, EventConflict) else 422
+    return JSONResponse({"rejection_id": rejection, **documents.outcome(outcome)}, status)
+
+
+@router.post("/{rejection}/dismiss", dependencies=[needs(Access.CONTROLLER)])
+def dismiss(
+    service: Service,
+    ledger: LedgerId,
+    rejection: RejectionId,
+    caller: Caller,
+    body: Annotated[Dismissal, Body(examples=[{"reason": "a test of the meter, never delivered"}])],
+) -> dict[str, Any]:
+    """Says that a rejected event will never be recorded, and why. It stays in the list."""
+    return rejected_documents.rejection(service.rejected.dismiss(ledger, rejection, body.reason, by=caller))
+
+
+@router.post("/{rejection}/reopen", dependencies=[needs(Access.CONTROLLER)])
+def reopen(
+    service: Service,
+    ledger: LedgerId,
+    rejection: RejectionId,
+    caller: Caller,
+    body: Annotated[Dismissal, Body(examples=[{"reason": "it was no test after all"}])],
+) -> dict[str, Any]:
+    """Takes the dismissal of a rejected event back: it is open again, and can be retried."""
+    return rejected_documents.rejection(service.rejected.reopen(ledger, rejection, body.reason, by=caller))
+
+
+def _zone(service: Subledger, ledger: str) -> tzinfo:
+    with service.database.read() as connection:
+        return ledger_head(connection, ledger).state.zone
+
+
+def _on(zone: tzinfo, choice: dict[str, Any]) -> rejections.Chosen:
+    since, until = rejections.span(choice["first"], choice["last"], zone)
+    kept = {name: value for name, value in choice.items() if name not in ("first", "last")}
+    return rejections.Chosen(**kept, since=since, until=until)

@@ -1,0 +1,62 @@
+"""General ledgers that journals go to: what they can take, and what the company sets about each of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Body, Path
+from sqlalchemy import Connection
+
+from api.access import Access
+from api.http.routes.dependencies import Caller, LedgerId, Service, needs
+from api.http.routes.guarded import Router
+from api.shapes import documents
+from api.shapes import exports as export_documents
+from projections.exports import targets
+from projections.exports.formats import TARGETS
+from projections.exports.formats.target import Target
+from subledger.store.reading.ledgers import ledger_head
+
+router = Router(prefix="/v1/ledgers/{ledger}/targets", tags=["exports"])
+
+TargetName = Annotated[str, Path(description="The general ledger", examples=["netsuite"], max_length=60)]
+
+
+@router.get("", dependencies=[needs(Access.READER)])
+def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
+    """The general ledgers, with the limits that files keep to and the settings of the next export."""
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        items = [_document(connection, ledger, target) for target in TARGETS.values()]
+    return documents.page(items, None)
+
+
+@router.get("/{target}", dependencies=[needs(Access.READER)])
+def one(service: Service, ledger: LedgerId, target: TargetName) -> dict[str, Any]:
+    """One of them."""
+    found = targets.target_named(target)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+        return _document(connection, ledger, found)
+
+
+@router.put("/{target}", dependencies=[needs(Access.CONTROLLER)])
+def change(
+    service: Service,
+    caller: Caller,
+    ledger: LedgerId,
+    target: TargetName,
+    body: Annotated[dict[str, Any], Body(examples=[{"level": "account", "subsidiary_id": "1"}])],
+) -> dict[str, Any]:
+    """Sets all of a target's settings; what is left out is as it ships. What was exported stays as it is."""
+    found = targets.target_named(target)
+    with service.database.read() as connection:
+        ledger_head(connection, ledger)
+    targets.set_settings(service.database, ledger, found, body, by=caller)
+    with service.database.read() as connection:
+        return _document(connection, ledger, found)
+
+
+def _document(connection: Connection, ledger: str, target: Target) -> dict[str, Any]:
+    change = targets.change_of(connection, ledger, target)
+    return export_documents.target(target, targets.settings_of(connection, ledger, target), change)

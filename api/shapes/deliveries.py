@@ -1,0 +1,80 @@
+"""Channels and deliveries as documents."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from api.shapes import documents
+from api.shapes.documents import Document
+from projections.delivery.channels import Channel, DroppedChannel
+from projections.delivery.outbox import Delivery, Step
+from projections.delivery.states import DEAD
+from subledger.events.envelope import format_time
+
+
+def channel(found: Channel) -> Document:
+    settings: dict[str, Any] = msgspec.to_builtins(found.settings)
+    return {
+        "channel": found.name,
+        "connector": found.connector.name,
+        "format": found.format.name,
+        "destination": found.destination,
+        "settings": settings,
+        **documents.last_change(found.changed),
+    }
+
+
+def dropped_channel(found: DroppedChannel) -> Document:
+    """A channel that was taken away, and by whom."""
+    return {
+        "channel": found.name,
+        "connector": found.connector,
+        "format": found.format,
+        **documents.last_change(found.changed),
+        "dropped_by": found.dropped.by,
+        "dropped_at": format_time(found.dropped.at),
+    }
+
+
+def delivery(found: Delivery) -> Document:
+    return {
+        "id": found.delivery_id,
+        "channel": found.channel,
+        "destination": found.destination,
+        "export": found.export_id,
+        "period": str(found.period),
+        "number": found.number,
+        "part": found.part or None,
+        "reference": found.reference,
+        "state": found.state.value,
+        "dead_letter": found.state in DEAD,
+        "reason": found.reason,
+        "erp_id": found.erp_id,
+        "attempts": found.attempts,
+        "content_hash": found.payload_hash,
+        "created_at": format_time(found.created_at),
+        "submitted_at": _time(found.submitted_at),
+        "changed_at": format_time(found.changed_at),
+        "due_at": _time(found.due_at),
+    }
+
+
+def step(found: Step) -> Document:
+    """A step with what was called and answered, word for word but for secrets."""
+    return {
+        "step": found.step,
+        "at": format_time(found.at),
+        "state": found.state.value,
+        "by": found.by,
+        "reason": found.reason,
+        "exchanges": [
+            {**msgspec.to_builtins(exchange), "at": format_time(exchange.at)} for exchange in found.exchanges
+        ],
+    }  # fmt: skip
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)

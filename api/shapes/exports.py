@@ -1,0 +1,180 @@
+"""Exports as documents: what they consist of, line by line, and what a company sets about their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from api.shapes import documents
+from api.shapes.documents import Document
+from projections.delivery.checklist import Checklist
+from projections.delivery.outbox import Delivery
+from projections.delivery.tie_out import Difference, TieOut
+from projections.exports import exports
+from projections.exports.documents import Posting, PostingLine
+from projections.exports.exports import Export, Posted
+from projections.exports.formats import FORMATS
+from projections.exports.formats.target import Target, TargetSettings
+from projections.journals import reversing
+from projections.journals.journals import Journal
+from projections.journals.reversing import Reversed
+from projections.reads.last_change import LastChange
+from subledger.events.envelope import format_time
+from subledger.money import format_minor
+
+
+def export_with_lines(connection: Connection, export: Export) -> Document:
+    """An export with its lines. In a general ledger's format they are those of its documents."""
+    journal = exports.journal_behind(connection, export)
+    home, posted = journal.functional_currency, exports.posted_of(connection, export)
+    of_export = {**documents.export(export), "reverses": journal.reverses, "reissues": journal.reissues}
+    if posted is None:
+        return {
+            **of_export, "lines": [documents.exported_line(line, home) for line in journal.lines]
+        }  # fmt: skip
+    return {
+        **of_export,
+        "level": posted.level,
+        "settings": posted.settings,
+        "documents": [_document(posting) for posting in posted.documents],
+        "lines": [
+            _line(posted, posting, line, home) for posting in posted.documents for line in posting.lines
+        ],
+    }  # fmt: skip
+
+
+HandedOver = Mapping[int, tuple[str | None, datetime]]
+"""By number of a journal, who exported it first, and when."""
+
+
+def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver | None = None) -> Document:
+    """A journal among those of its period. It was made by who corrected another with it, else by who exported it
+    first.
+    """
+    made_by, made_at = (handed_over or {}).get(found.number, (None, None))
+    if found.correction is not None:
+        made_by, made_at = found.correction.made_by, found.correction.made_at
+    correction, reversal = found.correction, reversing.reversal_of(journals, found)
+    return {
+        "journal": found.name,
+        "period": str(found.period),
+        "number": found.number,
+        "posting_date": found.posting_date.isoformat(),
+        "from_cut": found.from_cut,
+        "to_cut": found.to_cut,
+        "mapping": found.mapping,
+        "lines": len(found.lines),
+        "journal_hash": found.content_hash,
+        "in_force": found.reverses is None and reversal is None,
+        "reverses": found.reverses,
+        "reissues": found.reissues,
+        "reversed_by": reversal and reversal.number,
+        "reason": correction and correction.reason,
+        "made_by": made_by,
+        "made_at": made_at and format_time(made_at),
+    }
+
+
+def reversed_journal(made: Reversed, handed_over: HandedOver) -> Document:
+    """A journal that was reversed, its reversal, and what takes its place."""
+    three = (made.journal, made.reversal, made.reissue)
+    names = ("journal", "reversal", "reissue")
+    return {name: journal(each, three, handed_over) for name, each in zip(names, three, strict=True)}
+
+
+def _document(posting: Posting) -> Document:
+    return {
+        "name": posting.name,
+        "reference": posting.reference,
+        "part": posting.part,
+        "parts": posting.parts,
+        "currency": posting.currency,
+        "total": format_minor(posting.total_minor, posting.currency),
+        "lines": [line.number for line in posting.lines],
+    }
+
+
+def _line(posted: Posted, posting: Posting, line: PostingLine, home: str) -> Document:
+    return {
+        "line": line.number,
+        "document": posting.reference,
+        "reference": line.reference,
+        "role": line.role or None,
+        "account": line.account.number,
+        "account_name": line.account.name,
+        "dimensions": dict(line.account.dimensions),
+        "text": line.text,
+        "side": line.side.value,
+        **documents.sides(line.side, line.amount_minor, posting.currency),
+        "currency": posting.currency,
+        "functional": {"currency": home, **documents.sides(line.side, line.functional_minor, home)},
+        "product": line.product or None,
+        "credit_kind": line.credit_kind or None,
+        "pool": line.pool or None,
+        "processor": line.processor or None,
+        "customer": line.customer or None,
+        "block_id": line.block_id or None,
+        "entries": sum(posted.pairs[place].entries for place in line.pairs),
+    }
+
+
+def target(found: Target, settings: TargetSettings, change: LastChange | None = None) -> Document:
+    limits: dict[str, Any] = msgspec.to_builtins(found.limits)
+    return {
+        "target": found.name,
+        "formats": [form.name for form in FORMATS.values() if form.target is found],
+        "limits": limits,
+        "settings": msgspec.to_builtins(settings),
+        **documents.last_change(change),
+    }
+
+
+def checklist(found: Checklist) -> Document:
+    return {
+        "ledger": found.ledger,
+        "period": str(found.period),
+        "position": found.position,
+        "ready": found.ready,
+        "done": found.done,
+        "steps": [msgspec.to_builtins(step) for step in found.steps],
+    }
+
+
+def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> Document:
+    """``reconciled``: the deliveries that it has made so."""
+    return {
+        "ledger": found.ledger,
+        "currency": found.currency,
+        "tied": found.tied,
+        "compared": found.compared,
+        "differences": [_difference(each, found.currency) for each in found.differences],
+        "not_ours": list(found.not_ours),
+        "not_handed_over": [str(period) for period in found.not_handed_over],
+        "reconciled": [delivery.delivery_id for delivery in reconciled],
+    }
+
+
+def _difference(found: Difference, currency: str) -> Document:
+    return {
+        "account": found.account,
+        "account_name": found.name,
+        "period": str(found.period),
+        "measure": found.measure,
+        "sub_ledger": format_minor(found.ours, currency),
+        "general_ledger": None if found.theirs is None else format_minor(found.theirs, currency),
+        "difference": format_minor(found.difference, currency),
+        "behind": [
+            {
+                "journal": share.journal,
+                "number": share.number,
+                "lines": list(share.lines),
+                "debit": format_minor(share.debit_minor, currency),
+                "credit": format_minor(share.credit_minor, currency),
+            }
+            for share in found.behind
+        ],
+    }

@@ -1,0 +1,195 @@
+"""Reports over several ledgers: which there are, and how their answer reads.
+
+Owns: choosing the ledgers, and the shape of the answer: each ledger with its position, then one report per functional
+currency. Does not own: the adding (``projections.reports.joint``), what a report may be asked (``reports``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from api import terminal
+from api.service import Subledger
+from api.shapes import documents, report_tables, reports
+from api.shapes.reports import Question
+from projections.report import Asked, Report
+from projections.reports.joint import Part, added, by_currency
+from subledger.errors import InvalidValue, MissingField, SandboxLedger
+from subledger.events.envelope import format_time
+from subledger.store.reading.ledgers import ledger_head, ledgers_of
+from subledger.store.reading.views import Due
+
+JOINT: Final = ("trial-balance", "rollforward", "clearing", "summary")
+"""Those whose figures may be added: none of an estimate's, and none of one customer's."""
+FORMATS: Final = ("json", "csv")
+
+
+def listing(name: str) -> dict[str, Any]:
+    """A report's listing without what only one ledger can be asked: a customer, and the page to print."""
+    found = reports.listing(name)
+    of_one = {"customer"}
+    return {
+        **found,
+        "takes": [each for each in found["takes"] if each not in of_one],
+        "by": [each for each in found["by"] if each not in of_one],
+        "formats": list(FORMATS),
+    }
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """Which ledgers: those of an entity, or these."""
+
+    entity: str | None = None
+    ledgers: tuple[str, ...] = ()
+
+
+class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts as they were read, and the report of each functional currency."""
+
+    chosen: Chosen
+    asked: Asked
+    parts: tuple[Part, ...]
+    reports: dict[str, Report]
+
+    @property
+    def ties_out(self) -> bool:
+        """Whether every part ties: in the sum two differences could cancel."""
+        return all(part.report.ties_out for part in self.parts)
+
+    @property
+    def whose(self) -> str:
+        return self.chosen.entity or ", ".join(part.ledger for part in self.parts)
+
+
+def answer(service: Subledger, name: str, question: Question, chosen: Chosen) -> JointAnswer:
+    """The report of each ledger, in a snapshot of its own, added up by functional currency.
+
+    Every ledger is looked at as of the same day: ``as_of``, else ``to``, else today: of real ledgers in UTC, of
+    sandboxes the latest day that their clocks show. Raises what a report of
+    one ledger raises; UnknownEntity, MissingField, InvalidValue for what cannot be asked of several.
+    """
+    report = reports.offered(name)
+    if name not in JOINT:
+        raise InvalidValue(
+            f"the report {name} is of one ledger", field="name", expected=", ".join(JOINT), found=name[:80]
+        )
+    if question.customer is not None or question.by == "customer":
+        raise InvalidValue(
+            "a customer is of one ledger: the same name may be somebody else in another",
+            field="customer" if question.customer is not None else "by",
+            expected="a report of one ledger",
+        )
+    asked = reports.read_question(name, report, question)
+    ledgers = _ledgers(service, chosen, question.known_at)
+    as_of = question.as_of or asked.to_date or _today(service, ledgers)
+    # With an end of its own a ledger in which nothing was booked lately would leave out what it carries.
+    question = msgspec.structs.replace(question, as_of=as_of, to=question.to or as_of.isoformat())
+    parts = []
+    for ledger in ledgers:
+        with reports.answer(service, ledger, name, question) as (found, view, asked):
+            parts.append(
+                Part(
+                    ledger=ledger, entity=view.settings.entity, functional_currency=view.functional_currency,
+                    position=view.position, known_at=view.known_at, as_of=view.as_of, report=found, due=view.due,
+                )
+            )  # fmt: skip
+    joint = {currency: added(group) for currency, group in by_currency(parts).items()}
+    return JointAnswer(chosen=chosen, asked=asked, parts=tuple(parts), reports=joint)
+
+
+def _ledgers(service: Subledger, chosen: Chosen, known_at: datetime | None) -> Sequence[str]:
+    if (chosen.entity is None) == (not chosen.ledgers):
+        raise MissingField("name an entity, or ledgers", field="entity", expected="entity, or ledger once or more")
+    if chosen.entity is None:
+        named = list(dict.fromkeys(chosen.ledgers))
+        _check_alike(service, named)
+        return named
+    with service.database.read() as connection:
+        return ledgers_of(connection, chosen.entity, known_at=known_at)
+
+
+def _today(service: Subledger, ledgers: Sequence[str]) -> date:
+    """Today in UTC; of sandboxes the latest day by their own clocks."""
+    moment = datetime.now(UTC)
+    with service.database.read() as connection:
+        states = [ledger_head(connection, ledger).state for ledger in ledgers]
+    days = [state.today(moment) for state in states if state.sandbox]
+    return max(days, default=moment.date())
+
+
+def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
+    """A sum of what is real and what is a trial is neither. Raises SandboxLedger, UnknownLedger."""
+    with service.database.read() as connection:
+        states = [ledger_head(connection, ledger).state for ledger in ledgers]
+    sandboxes = [state.ledger for state in states if state.sandbox]
+    if 0 < len(sandboxes) < len(states):
+        raise SandboxLedger(
+            f"ledger {sandboxes[0]} is a sandbox and is not added to real ledgers; leave it out, or ask for sandboxes "
+            "alone", field="ledger", expected="ledgers that are no sandboxes", found=sandboxes[0],
+        )  # fmt: skip
+
+
+def document(answer: JointAnswer) -> dict[str, Any]:
+    """The answer as JSON: the ledgers, then per functional currency what a report of one ledger has."""
+    first = answer.parts[0]
+    asked = answer.asked
+    return {
+        "report": first.report.name,
+        "title": first.report.title,
+        "entity": answer.chosen.entity,
+        "as_of": first.as_of.isoformat(),
+        **_due(answer.parts),
+        "from": None if asked.from_date is None else asked.from_date.isoformat(),
+        "to": (asked.to_date or first.as_of).isoformat(),
+        "by": asked.by,
+        "ledgers": [
+            {
+                "ledger": part.ledger,
+                "entity": part.entity,
+                "functional_currency": part.functional_currency,
+                "known_at": format_time(part.known_at),
+                "position": part.position,
+                "ties_out": part.report.ties_out,
+                **documents.due(part.due),
+            }
+            for part in answer.parts
+        ],
+        "currencies": [
+            {
+                "functional_currency": currency,
+                "ledgers": [part.ledger for part in answer.parts if part.functional_currency == currency],
+                **reports.tables_document(report, currency),
+            }
+            for currency, report in answer.reports.items()
+        ],
+        "ties_out": answer.ties_out,
+        "notes": list(dict.fromkeys(note for report in answer.reports.values() for note in report.notes)),
+    }
+
+
+def _due(parts: Sequence[Part]) -> dict[str, Any]:
+    """The expiries due in all the ledgers: their number, and the earliest time."""
+    dues = [part.due for part in parts if part.due is not None]
+    since = min((due.since for due in dues if due.since is not None), default=None)
+    return documents.due(Due(count=sum(due.count for due in dues), since=since))
+
+
+def csv_lines(answer: JointAnswer, table: str | None) -> Iterator[str]:
+    """One table over all functional currencies, which are a column of it."""
+    for number, (currency, report) in enumerate(answer.reports.items()):
+        yield from islice(reports.csv_lines(reports.table_of(report, table), currency), min(number, 1), None)
+
+
+def show(answer: JointAnswer) -> None:
+    """The answer for people: the ledgers and their positions, then a report per functional currency."""
+    names = ["ledger", "functional_currency", "position", "known_at", "ties_out"]
+    made = document(answer)
+    names += ["due_expiries"] if "due_expiries" in made else []
+    terminal.table(None, names, [[part.get(name, "") for name in names] for part in made["ledgers"]], right=(2, 5))
+    for currency, report in answer.reports.items():
+        report_tables.show(report, whose=f"{answer.whose}, in {currency}", as_of=made["as_of"], functional=currency)

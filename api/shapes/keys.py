@@ -1,0 +1,28 @@
+"""Keys as JSON: without their secret, but for one that was just made."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from api.keys import Key, NewKey
+from api.shapes.documents import Document
+from subledger.events.envelope import format_time
+
+_MOMENTS = ("created_at", "expires_at", "revoked_at", "last_used_at")
+
+
+def moment(at: datetime | None) -> str | None:
+    return None if at is None else format_time(at)
+
+
+def key(found: Key) -> Document:
+    """A key without its secret."""
+    document: Document = msgspec.to_builtins(found)
+    return {**document, **{name: moment(getattr(found, name)) for name in _MOMENTS}}
+
+
+def new_key(made: NewKey) -> Document:
+    """A key that was just made, with its secret."""
+    return {"key": made.secret, **key(made.key)}

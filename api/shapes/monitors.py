@@ -1,0 +1,45 @@
+"""Monitors as documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import msgspec
+
+from api.shapes import documents
+from projections.monitors import Monitor, MonitorSettings, Report
+from projections.monitors.notices import Notified
+from projections.reads.last_change import LastChange
+from subledger.events.envelope import format_time
+
+Document = dict[str, Any]
+
+
+def report(found: Report) -> Document:
+    return {
+        "ledger": found.ledger,
+        "looked_at": format_time(found.looked_at),
+        "position": found.position,
+        "well": found.well,
+        "ringing": [monitor.name for monitor in found.ringing],
+        "monitors": [_monitor(monitor) for monitor in found.monitors],
+    }
+
+
+def _monitor(monitor: Monitor) -> Document:
+    document: Document = msgspec.to_builtins(monitor)
+    return document
+
+
+def notified(found: Notified) -> Document:
+    document: Document = msgspec.to_builtins(found)
+    return document
+
+
+def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, whole: bool = True) -> Document:
+    """The webhook's secret is named, never told. Not ``whole``: nor is its path or query, which may hold another."""
+    if found.webhook and not whole:
+        url = httpx.URL(found.webhook)
+        found = msgspec.structs.replace(found, webhook=f"{url.scheme}://{url.netloc.decode()}")
+    return {"ledger": ledger, "settings": msgspec.to_builtins(found), **documents.last_change(change)}

@@ -1,0 +1,77 @@
+"""Posting policies as HTTP and the command line tell them: as JSON, and as the text of a policy file."""
+
+from __future__ import annotations
+
+import json
+
+from api.shapes.documents import Document
+from projections.close.policies import AdoptedPolicy, Adoption
+from subledger.events.envelope import format_time
+from subledger.kinds import KINDS, Pair, Rules
+from subledger.text.visible_text import toml_visible
+
+
+def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Document:
+    """A posting policy that a ledger has adopted; with its rules, each a list of ``debit / credit`` texts.
+
+    ``inherited`` names the kinds, if there are any, that are younger than the policy: ``content_hash`` is that of the
+    other entries.
+    """
+    document: Document = {
+        "policy": adopted.number,
+        "name": adopted.name,
+        "version": adopted.version,
+        "description": adopted.description,
+        "content_hash": adopted.content_hash,
+        "in_force": adopted.in_force,
+        "position": adopted.position,
+        "occurred_at": format_time(adopted.occurred_at),
+        "recorded_at": format_time(adopted.recorded_at),
+        "by": adopted.by,
+    }
+    if with_rules:
+        document["entries"] = {
+            kind: [f"{pair.debit} / {pair.credit}" for pair in pairs] for kind, pairs in _in_order(adopted.rules)
+        }
+        if adopted.inherited:
+            document["inherited"] = sorted(adopted.inherited)
+    return document
+
+
+def adoption(found: Adoption, adopted: AdoptedPolicy) -> Document:
+    """What became of a wish to adopt a policy, and that policy."""
+    remarks = []
+    if found.left_open:
+        blocks = "1 open credit block" if found.left_open == 1 else f"{found.left_open} open credit blocks"
+        remarks.append(
+            f"{blocks} stood under a policy that treats customer deposits otherwise: their customer_deposits and "
+            "credits_clearing answer each other from now on, and do not end at zero one by one"
+        )
+    return {"status": "adopted" if found.adopted else "unchanged", **adopted_policy(adopted), "remarks": remarks}
+
+
+def policy_file(adopted: AdoptedPolicy) -> str:
+    """A policy as the text of a policy file, to be read, or edited and adopted as another version."""
+    lines = [
+        f"name = {_toml(adopted.name)}",
+        f"version = {adopted.version}",
+        f"description = {_toml(adopted.description or '')}",
+        "",
+        "[entries]",
+    ]
+    for kind, pairs in _in_order(adopted.rules):
+        texts = [_toml(f"{pair.debit} / {pair.credit}") for pair in pairs]
+        short = f"{kind} = [{', '.join(texts)}]"
+        lines += [short] if len(texts) < 2 else [f"{kind} = [", *(f"    {text}," for text in texts), "]"]
+    return "\n".join(lines) + "\n"
+
+
+def _in_order(rules: Rules) -> list[tuple[str, tuple[Pair, ...]]]:
+    """The rules in the order of the entry kinds: an event holds them in that of their names."""
+    order = {kind.name: place for place, kind in enumerate(KINDS)}
+    return sorted(rules.items(), key=lambda rule: (order.get(rule[0], len(order)), rule[0]))
+
+
+def _toml(text: str) -> str:
+    """A basic string: what JSON escapes TOML escapes alike; what acts on a terminal is escaped too."""
+    return toml_visible(json.dumps(text, ensure_ascii=False))

@@ -1,0 +1,98 @@
+"""Rejected events as JSON, for HTTP and the command line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from api.rejecting import Retried
+from api.shapes.documents import money, outcome
+from subledger.errors import InvalidInput, SubledgerError
+from subledger.events.envelope import format_time
+from subledger.money import format_credits
+from subledger.store.rejected.rejections import Kept, Step
+from subledger.store.writing.batch import DUPLICATE, RECORDED, REJECTED, WAITING
+from subledger.text.json_text import loads
+
+Document = dict[str, Any]
+
+_STATUSES: Final = (RECORDED, DUPLICATE, REJECTED, WAITING)
+
+
+def rejection(kept: Kept) -> Document:
+    """One rejected event without its text."""
+    amount = kept.money
+    document: Document = {
+        "rejection_id": kept.rejection_id,
+        "state": kept.state,
+        "code": kept.code,
+        "detail": orjson.loads(kept.problem).get("detail"),
+        "source": kept.source,
+        "id": kept.event_id,
+        "type": kept.type,
+        "customer": kept.customer,
+        "occurred_at": kept.occurred_at and format_time(kept.occurred_at),
+        "amount": None if amount is None else money(amount.amount_minor, amount.currency),
+        "credits": None if kept.credits is None else format_credits(kept.credits),
+        "unit": kept.unit,
+        "sender": kept.sender,
+        "way": kept.way,
+        "first_at": format_time(kept.first_at),
+        "last_at": format_time(kept.last_at),
+        "attempts": kept.attempts,
+        "position": kept.position,
+    }
+    if kept.recorded_position is not None:
+        document["recorded_position"] = kept.recorded_position
+    if kept.dismissed_at is not None:
+        document["dismissed"] = {
+            "at": format_time(kept.dismissed_at), "by": kept.dismissed_by, "reason": kept.dismissed_reason,
+        }  # fmt: skip
+    return document
+
+
+def whole_rejection(kept: Kept, history: Sequence[Step]) -> Document:
+    """One rejected event with what was sent, and with why: the problem document as it was answered last.
+
+    ``event`` is the JSON that was sent, or null where it was none or is not kept whole; ``text`` is what is kept, byte
+    by byte where it is UTF-8. ``history``: its dismissals and those that were taken back.
+    """
+    sent = kept.sent
+    event: object = None
+    if sent is not None and kept.whole:
+        try:
+            event = loads(sent)
+        except InvalidInput:
+            event = None
+    return {
+        **rejection(kept),
+        "event": event,
+        "text": None if sent is None else sent.decode("utf-8", "backslashreplace"),
+        "bytes": kept.sent_bytes,
+        "whole": kept.whole,
+        "content_hash": kept.content_hash.hex(),
+        "error": orjson.loads(kept.problem),
+        "history": [
+            {"at": format_time(step.done_at), "action": step.action, "by": step.done_by, "reason": step.reason}
+            for step in history
+        ],
+    }
+
+
+def retried(found: Retried, *, not_whole: int, problem: Callable[[SubledgerError], Document]) -> Document:
+    """Outcomes of rejected events that were recorded again; ``not_whole``: so many could not be.
+
+    ``not_done`` and ``error``: how many were not reached because of a fault, and the fault; 0 and null without one.
+    """
+    items = [{"rejection_id": name, **outcome(each)} for name, each in found.answers]
+    counts = Counter(item["status"] for item in items)
+    return {
+        "items": items,
+        **{status: counts[status] for status in _STATUSES},
+        "not_whole": not_whole,
+        "not_done": found.not_done,
+        "error": problem(found.error) if found.error is not None else None,
+    }

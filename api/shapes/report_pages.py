@@ -1,0 +1,280 @@
+"""A report as a page to print: one HTML file with its style in it, nothing to fetch, nothing that runs.
+
+Owns: the pages. Everything that is put into one is escaped here, in ``_text``; there is no other way in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from typing import Any, Final
+
+from api.shapes.documents import due_notice, moment
+from api.shapes.report_tables import heading, is_figure, told_columns
+from api.shapes.reports import REPORTS, cells_of, document
+from api.terminal import FEW_ROWS
+from projections.report import Asked, Report, Table
+from subledger.store.reading.views import View
+from subledger.text.visible_text import visible
+
+STYLE: Final = """
+:root { color-scheme: light; }
+body { font: 10.5pt/1.45 "Helvetica Neue", Arial, "Liberation Sans", sans-serif; color: #1b1f24; background: #fff;
+       max-width: 62rem; margin: 2.5rem auto; padding: 0 2rem; }
+header { display: flex; justify-content: space-between; align-items: flex-end; gap: 2rem;
+         border-bottom: 2px solid #1b1f24; padding-bottom: .9rem; margin-bottom: 1.6rem; }
+h1 { font-size: 19pt; font-weight: 600; margin: 0; letter-spacing: -.01em; }
+h2 { font-size: 12pt; font-weight: 600; margin: 2rem 0 .4rem; break-after: avoid; }
+.of { color: #57606a; margin: .2rem 0 0; }
+dl { display: grid; grid-template-columns: auto auto; gap: .1rem .9rem; margin: 0; font-size: 9pt; }
+dt { color: #57606a; } dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
+p.terms { color: #57606a; margin: 0 0 .5rem; font-size: 9.5pt; }
+table { border-collapse: collapse; width: 100%; font-size: 9.5pt; }
+th { text-align: left; font-weight: 600; color: #57606a; font-size: 8.5pt; border-bottom: 1px solid #8c959f;
+     padding: .25rem .6rem .25rem 0; vertical-align: bottom; }
+td { padding: .22rem .6rem .22rem 0; border-bottom: 1px solid #e4e8ec; vertical-align: top; overflow-wrap: anywhere; }
+th.figure, td.figure { text-align: right; font-variant-numeric: tabular-nums; }
+td.figure, td.day { white-space: nowrap; }
+td.zero { color: #8c959f; } tr.balance td.zero { color: inherit; }
+.figure + :not(.figure) { padding-left: .5rem; }
+th:last-child, td:last-child { padding-right: 0; }
+tr.balance td { font-weight: 600; border-bottom: 1px solid #8c959f; }
+tr.differs td { color: #b3261e; font-weight: 600; }
+td.id { color: #57606a; font-size: 8.5pt; }
+section.wide table { font-size: 8.5pt; } section.wide th { font-size: 7.5pt; }
+section.turned table { width: auto; } section.turned td:first-child { color: #57606a; padding-right: 2rem; }
+section.turned td { text-align: right; } section.turned td:first-child { text-align: left; }
+tr { break-inside: avoid; } thead { display: table-header-group; }
+footer { margin-top: 2.4rem; padding-top: .6rem; border-top: 1px solid #d0d7de; color: #57606a; font-size: 8.5pt; }
+@media screen and (max-width: 45rem) {
+  body { padding: 0 1rem; } section { overflow-x: auto; } header { display: block; } dl { margin-top: .8rem; }
+  td:not(.figure) { min-width: 5rem; }
+}
+@media screen { section.wide { overflow-x: auto; } }
+@page { size: A4; margin: 16mm 14mm; }
+@media print {
+  body { margin: 0; padding: 0; max-width: none; }
+  td.zero { color: inherit; } section.wide td, section.wide th { padding-right: .4rem; }
+}
+"""
+ACROSS: Final = "@page { size: A4 landscape; }"
+"""Added where a table is too wide for a page upright: one such table turns them all, so that none begins a new page."""
+
+
+def page(report: Report, view: View, asked: Asked) -> str:
+    """The page of a report: a layout of its own where it has one, else its tables one below the other."""
+    body = LAYOUTS.get(report.name, _tables)(report, view, asked)
+    title = _text(f"{report.title}: {asked.customer or view.ledger}")
+    style = STYLE + (ACROSS if '<section class="wide">' in body else "")
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
+        f"<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else escape(visible(str(value)), quote=True)
+
+
+def _header(report: Report, view: View, asked: Asked, of: str) -> str:
+    said = moment(view)
+    first = "the beginning" if asked.from_date is None else asked.from_date.isoformat()
+    facts = {"From": first, "Through": asked.to_date or view.as_of, "Known at": said["known_at"]}
+    if report.name in REPORTS and "from" not in REPORTS[report.name].takes:
+        del facts["From"]
+    listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    return f'<header><div><h1>{_text(report.title)}</h1><p class="of">{_text(of)}</p></div><dl>{listed}</dl></header>'
+
+
+def _footer(report: Report, view: View) -> str:
+    notice = due_notice(view)
+    notes = "".join(f"<p>{_text(note)}</p>" for note in (*report.notes, *([] if notice is None else [notice])))
+    return f"<footer>{notes}<p>Ledger {_text(view.ledger)}, position {view.position}.</p></footer>"
+
+
+Cell = tuple[str, Any]
+"""A class (``figure``, ``figure count`` for what is no amount, ``id`` or none) and what stands in the cell."""
+
+
+def _grid(head: Sequence[Cell], rows: Iterable[tuple[str, Sequence[Cell]]]) -> str:
+    """A table: its head, and rows each with a class (``balance`` or none)."""
+    heads = "".join(f"<th{_class(kind)}>{_text(name)}</th>" for kind, name in head)
+    lines = "\n".join(f"<tr{_class(kind)}>{''.join(map(_cell, cells))}</tr>" for kind, cells in rows)
+    return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+
+
+def _cell(cell: Cell) -> str:
+    kind, value = cell
+    text = _text(value)
+    if kind in ("figure", "figure count"):
+        zero = text and not text.strip("0.")
+        return f"<td{_class(kind + ' zero' if zero else kind)}>{_grouped(text) if kind == 'figure' else text}</td>"
+    if not kind and _DAY.fullmatch(text):
+        kind = "day"
+    # Account names and ids may be parted after their underscores rather than in the middle of a word.
+    return f"<td{_class(kind)}>{text.replace('_', '_<wbr>')}</td>"
+
+
+_DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
+"""A day or a month, which is not parted at its hyphens."""
+
+
+def _grouped(figure: str) -> str:
+    """``-1234567.50`` as ``-1,234,567.50``. Anything but a figure is left as it is."""
+    whole, point, decimals = figure.partition(".")
+    digits = whole.removeprefix("-")
+    return f"{'-' if digits != whole else ''}{int(digits):,}{point}{decimals}" if digits.isdecimal() else figure
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
+
+
+# --- any report -----------------------------------------------------------------------------------------------------
+
+
+TOO_WIDE: Final = 13
+"""How many columns stand on a page upright."""
+
+
+def _tables(report: Report, view: View, asked: Asked) -> str:
+    functional = view.functional_currency
+    parts = [_header(report, view, asked, asked.customer or view.settings.entity)]
+    for number, table in enumerate(report.tables):
+        if table.rows or number == 0:
+            parts += _sections("" if number == 0 else table.name.replace("_", " ").capitalize(), table, functional)
+    ties = document(report, view, asked)["ties"]
+    parts.append(f"<section><h2>Ties to the trial balance</h2>{_ties(ties)}</section>")
+    return "\n".join([*parts, _footer(report, view)])
+
+
+def _sections(title: str, table: Table, functional: str) -> list[str]:
+    """A table; where it is too wide, with what it says in the functional currency below it."""
+    told = told_columns(table, functional)
+    converted = [at for at in told if table.columns[at].holds == "functional"]
+    others = [at for at in told if at not in converted]
+    if not converted or len(told) <= TOO_WIDE or len(table.rows) <= FEW_ROWS:
+        return [_section(title, table, told, functional)]
+    keys = [at for at in others if not is_figure(table.columns[at])]
+    below = f"{title}, in {functional}" if title else f"In {functional}"
+    return [_section(title, table, others, functional), _section(below, table, keys + converted, functional, bare=True)]
+
+
+def _section(title: str, table: Table, told: Sequence[int], functional: str, *, bare: bool = False) -> str:
+    """Some columns of a table: upright; turned where wide and short, across the page where wide and long."""
+    if not table.rows:
+        return '<section><p class="terms">There is nothing to show.</p></section>'
+    kinds = ["" if not is_figure(c) else "figure count" if c.holds == "integer" else "figure" for c in table.columns]
+    names = [column.name.removesuffix("_functional") if bare else column.name for column in table.columns]
+    head: list[Cell] = [(kinds[at], heading(names[at], functional)) for at in told]
+    rows: list[list[Cell]] = [[(kinds[at], cells[at]) for at in told] for cells in cells_of(table, functional)]
+    layout = "" if len(told) <= TOO_WIDE else "wide"
+    if layout and len(rows) <= FEW_ROWS:
+        layout = "turned"
+        head, *rows = [[("", name), *(row[place] for row in rows)] for place, (_, name) in enumerate(head)]
+        head = [("", name) for _, name in head[:1]] + [("figure", name) for _, name in head[1:]]
+    heading_of = f"<h2>{_text(title)}</h2>" if title else ""
+    return f"<section{_class(layout)}>{heading_of}{_grid(head, (('', row) for row in rows))}</section>"
+
+
+def _ties(ties: Iterable[dict[str, Any]]) -> str:
+    figures = ("report", "trial_balance", "difference")
+    head = [("", "what"), *(("figure", name.replace("_", " ")) for name in figures), ("", "currency")]
+    rows = [
+        (
+            "differs" if tie["difference"].strip("-0.") else "",
+            [("", tie["what"]), *(("figure", tie[figure]) for figure in figures), ("", tie["currency"])],
+        )
+        for tie in ties
+    ]
+    return _grid(head, rows)
+
+
+# --- the statement --------------------------------------------------------------------------------------------------
+
+
+def _statement(report: Report, view: View, asked: Asked) -> str:
+    """For a customer: what there is and what is due, then block by block what happened."""
+    said = document(report, view, asked)
+    parts = [
+        _header(report, view, asked, f"{asked.customer} · {view.settings.entity}"),
+        f"<section><h2>Summary</h2>{_summary(said['items'])}</section>",
+    ]
+    if said["due"]:
+        rows = [("", [("", due["what"]), ("figure", due["amount"]), ("", due["currency"])]) for due in said["due"]]
+        head = [("", "due"), ("figure", "amount"), ("", "currency")]
+        parts.append(f"<section><h2>What is due</h2>{_grid(head, rows)}</section>")
+    moved: dict[str, list[dict[str, Any]]] = {}
+    for movement in said["movements"]:
+        moved.setdefault(movement["block_id"], []).append(movement)
+    parts += [_block(block, moved.get(block["block_id"], [])) for block in said["items"]]
+    if said["overage"]:
+        parts.append(f"<section><h2>Beyond the credits</h2>{_overage(said['overage'])}</section>")
+    return "\n".join([*parts, _footer(report, view)])
+
+
+def _summary(blocks: list[dict[str, Any]]) -> str:
+    head = [
+        ("", "credit block"), ("", "unit"), ("figure", "opening"), ("figure", "added"), ("figure", "used"),
+        ("figure", "expired"), ("figure", "ended"), ("figure", "closing"), ("figure", "closing value"), ("", ""),
+        ("", "expires"), ("", "status"),
+    ]  # fmt: skip
+    stages = ("opening", "added", "used", "expired", "ended", "closing")
+    rows = [
+        (
+            "",
+            [
+                ("", block["block_id"]), ("", block["unit"]), *(("figure", block[f"{s}_credits"]) for s in stages),
+                ("figure", block["closing_value"]), ("", block["currency"]), ("", block["expires_on"] or "never"),
+                ("", block["status"]),
+            ],
+        )
+        for block in blocks
+    ]  # fmt: skip
+    return _grid(head, rows)
+
+
+def _block(block: dict[str, Any], movements: list[dict[str, Any]]) -> str:
+    head = [
+        ("", "date"), ("", "what"), ("", "product"), ("figure", block["unit"]), ("figure", block["currency"]),
+        ("", "event"),
+    ]  # fmt: skip
+    rows = [_balance(block, "opening")]
+    for moved in movements:
+        cells = [("", moved["date"]), ("", moved["what"]), ("", moved["product"])]
+        cells += [("figure", moved["credits"]), ("figure", moved["value"]), ("id", moved["event_id"])]
+        rows.append(("", cells))
+    rows.append(_balance(block, "closing"))
+    expires = f"expires {block['expires_on']}" if block["expires_on"] else "does not expire"
+    terms = f"{block['credit_kind']}, from {block['starts_on']}, {expires}"
+    return (
+        f'<section><h2>{_text(block["block_id"])}</h2><p class="terms">{_text(terms)}</p>{_grid(head, rows)}</section>'
+    )
+
+
+def _balance(block: dict[str, Any], stage: str) -> tuple[str, list[Cell]]:
+    figures: list[Cell] = [("figure", block[f"{stage}_credits"]), ("figure", block[f"{stage}_value"])]
+    return "balance", [("", stage), ("", ""), ("", ""), *figures, ("", "")]
+
+
+def _overage(overage: list[dict[str, Any]]) -> str:
+    head = [
+        ("", "date"), ("", "what"), ("", "product"), ("figure", "credits"), ("figure", "amount"), ("", "currency"),
+        ("", "event"),
+    ]  # fmt: skip
+    rows = [
+        (
+            "",
+            [
+                ("", used["date"]), ("", used["what"]), ("", used["product"]), ("figure", used["credits"]),
+                ("figure", used["amount"]), ("", used["currency"]), ("id", used["event_id"]),
+            ],
+        )
+        for used in overage
+    ]  # fmt: skip
+    return _grid(head, rows)
+
+
+LAYOUTS: Final[dict[str, Callable[[Report, View, Asked], str]]] = {"statement": _statement}

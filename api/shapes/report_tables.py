@@ -1,0 +1,74 @@
+"""A report's tables as people read them on a terminal: without the columns that say nothing."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from api import terminal
+from api.shapes.reports import cells_of, tie_document
+from projections.report import Column, Report, Table
+
+
+def show(report: Report, *, whose: str, as_of: object, functional: str) -> None:
+    """The report for people: its tables without the columns that say nothing, its ties, its notes."""
+    for number, table in enumerate(report.tables):
+        title = f"{report.title}, {whose} as of {as_of}" if number == 0 else table.name.replace("_", " ")
+        if number == 0 or table.rows:
+            _show_table(title, table, functional)
+    for tie in report.ties:
+        verdict = Text("ties") if tie.holds else Text("DIFFERS", "bold red")
+        figures = tie_document(tie)
+        told = f": {tie.what}: {figures['report']} / {figures['trial_balance']} {tie.currency}"
+        terminal.out.print(verdict + terminal.shown(told))
+    for note in report.notes:
+        terminal.out.print(note)
+
+
+def _show_table(title: str, table: Table, functional: str) -> None:
+    told = told_columns(table, functional)
+    heads = [heading(table.columns[at].name, functional) for at in told]
+    rows = [["" if cells[at] is None else str(cells[at]) for at in told] for cells in cells_of(table, functional)]
+    right = [place for place, at in enumerate(told) if is_figure(table.columns[at])]
+    terminal.table(title, heads, rows, right=right)
+
+
+def heading(name: str, functional: str) -> str:
+    """A column's name as people read it: ``days_1_30`` is "1-30 days", ``net_functional`` is "net, USD"."""
+    match name.split("_"):
+        case ["days", "over", last]:
+            return f"over {last} days"
+        case ["days", first, last]:
+            return f"{first}-{last} days"
+        case [*words, "functional"]:
+            return f"{' '.join(words)}, {functional}"
+        case words:
+            return " ".join(words)
+
+
+def is_figure(column: Column) -> bool:
+    """Whether a column stands on the right."""
+    return column.holds not in ("text", "date")
+
+
+def told_columns(table: Table, functional: str) -> list[int]:
+    """The columns that people are shown: those with something to say that no heading says."""
+    return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
+
+
+def _says_something(table: Table, at: int, functional: str) -> bool:
+    """Whether a column has a figure, and not merely one that the column in the row's own currency has already."""
+    column = table.columns[at]
+    names = [each.name for each in table.columns]
+    if column.name == "functional_currency":
+        return False
+    # Without a column of currencies there is no figure in another one: the functional figures are all there are.
+    if column.holds == "functional" and "currency" in names:
+        place = names.index("currency")
+        if all(row[place] == functional for row in table.rows):
+            return False
+    return (
+        column.name.startswith(("opening", "closing", "current", "days_"))
+        or column.zero_says
+        or not table.rows
+        or any(row[at] for row in table.rows)
+    )

@@ -1,0 +1,339 @@
+"""The reports on offer, what each may be asked, and how a report reads as JSON and CSV.
+
+Owns: the registry, so that HTTP and the command line offer the same reports and refuse the same questions.
+Does not own: a figure (``projections``), tables for people (``report_tables``), the printable page (``report_pages``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final
+
+import msgspec
+
+from api.service import Subledger
+from api.shapes import documents
+from projections.close.period_history import periods_behind
+from projections.forecast import forecast
+from projections.report import Asked, Column, MakeReport, Report, Table, Tie
+from projections.reports import accounts as account_reports
+from projections.reports import breakage_pools, clearing, performance, receivables, rollforward, statement, waterfall
+from subledger.errors import InvalidValue, MissingField, UnknownReport
+from subledger.money import format_credits, format_minor
+from subledger.periods import Period
+from subledger.store.reading.views import View
+from subledger.text.visible_text import spreadsheet_text
+
+Document = dict[str, Any]
+
+
+class Offered(msgspec.Struct, frozen=True, kw_only=True):
+    """A report on offer.
+
+    ``takes`` names the parameters, of PARAMETERS, that it may be given besides its view, ``needs`` those it cannot do
+    without, ``by`` what its rows may be told apart by.
+    """
+
+    make: MakeReport
+    description: str
+    takes: tuple[str, ...] = ("from", "to")
+    needs: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+
+
+PARAMETERS: Final = ("from", "to", "customer", "by", "months")
+
+REPORTS: Final[dict[str, Offered]] = {
+    "trial-balance": Offered(
+        make=account_reports.trial_balance,
+        description="Trial balance: every account, what was debited and credited, and its balance.",
+        takes=("to",),
+    ),
+    "summary": Offered(
+        make=account_reports.summary,
+        description="Summary: what each month debited and credited, by account and dimensions, as its journals say it.",
+        takes=("from", "to"),
+    ),
+    "rollforward": Offered(
+        make=rollforward.rollforward,
+        description="Liability roll-forward: what the month opened with, gained and lost, in value and in credits.",
+        takes=("from", "to", "customer", "by"),
+        by=rollforward.TOLD_APART_BY,
+    ),
+    "waterfall": Offered(
+        make=waterfall.waterfall,
+        description="Revenue waterfall: in which months what was sold in a month became revenue, and what is left.",
+        takes=("from", "to", "customer"),
+    ),
+    "clearing": Offered(
+        make=clearing.clearing,
+        description="Clearing accounts: every item that is not zero, its age, and why it is open.",
+        takes=("to",),
+    ),
+    "receivables": Offered(
+        make=receivables.receivables,
+        description="Receivables by age: what each customer owes, since when, and what is paid but not applied.",
+        takes=("to", "customer"),
+    ),
+    "pools": Offered(
+        make=breakage_pools.breakage_pools,
+        description="Breakage pools: issued, redeemed, expected, recognised; every estimate and what it changed.",
+        takes=("from", "to"),
+    ),
+    "statement": Offered(
+        make=statement.statement,
+        description="A customer's credit blocks: opening, every movement, closing; overage; what is due. Printable.",
+        takes=("from", "to", "customer"),
+        needs=("customer",),
+    ),
+    "forecast": Offered(
+        make=forecast.forecast,
+        description="Deferred-revenue forecast: expected consumption and breakage of what is open; its back-test.",
+        takes=("to", "months"),
+    ),
+    "performance": Offered(
+        make=performance.performance,
+        description="Contract balances, current and remaining by time band; revenue out of the opening (606-10-50).",
+    ),
+}
+
+
+def offered(name: str) -> Offered:
+    """Raises UnknownReport."""
+    if name not in REPORTS:
+        raise UnknownReport(f"there is no report {name}", field="name", expected=", ".join(REPORTS), found=name[:80])
+    return REPORTS[name]
+
+
+# --- what is asked --------------------------------------------------------------------------------------------------
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asked, as text where it is still to be read: days may be months (``2026-03``)."""
+
+    from_: str | None = None
+    to: str | None = None
+    as_of: date | None = None
+    known_at: datetime | None = None
+    customer: str | None = None
+    by: str | None = None
+    months: int | None = None
+
+
+@contextmanager
+def answer(service: Subledger, ledger: str, name: str, question: Question) -> Iterator[tuple[Report, View, Asked]]:
+    """The report with the months behind it, and the view it was made in.
+
+    The books are looked at as of ``to`` where no ``as_of`` is given.
+
+    Raises UnknownReport, UnknownLedger, UnknownCustomer, and InvalidInput for what the report cannot be asked.
+    """
+    report = offered(name)
+    asked = read_question(name, report, question)
+    as_of = question.as_of or asked.to_date
+    with service.view(ledger, as_of=as_of, known_at=question.known_at, customer=asked.customer) as view:
+        _check_range(asked, view)
+        made = report.make(view, asked)
+        yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, asked))), view, asked
+
+
+def read_question(name: str, report: Offered, question: Question) -> Asked:
+    """Raises InvalidValue or MissingField, naming the parameter."""
+    given = {
+        "from": question.from_, "to": question.to, "customer": question.customer, "by": question.by,
+        "months": question.months,
+    }  # fmt: skip
+    for parameter in PARAMETERS:
+        if given[parameter] is not None and parameter not in report.takes:
+            raise InvalidValue(
+                f"the report {name} takes no {parameter}",
+                field=parameter,
+                expected="nothing, or one of " + ", ".join((*report.takes, "as_of", "known_at")),
+                found=str(given[parameter])[:80],
+            )
+        if given[parameter] is None and parameter in report.needs:
+            raise MissingField(f"the report {name} needs {parameter}", field=parameter, expected=parameter)
+    by = None if question.by == "none" else question.by
+    if by is not None and by not in report.by:
+        raise InvalidValue(
+            f"the report {name} cannot be told apart by {by}",
+            field="by",
+            expected=", ".join(("none", *report.by)),
+            found=by[:80],
+        )
+    return Asked(
+        from_date=_day(question.from_, "from", last=False),
+        to_date=_day(question.to, "to", last=True),
+        customer=question.customer,
+        by=by,
+        months=question.months,
+    )
+
+
+def _day(text: str | None, field: str, *, last: bool) -> date | None:
+    """A day, or the first or last day of a month."""
+    if text is None:
+        return None
+    with suppress(InvalidValue):
+        period = Period.parse(text, field=field)
+        return period.last_day if last else period.first_day
+    with suppress(ValueError):
+        day = date.fromisoformat(text)
+        if text == day.isoformat() and 1900 <= day.year <= 8999:
+            return day
+    raise InvalidValue(
+        f"{field} is no day and no month", field=field, expected="YYYY-MM-DD or YYYY-MM", found=text[:40]
+    )
+
+
+def _check_range(asked: Asked, view: View) -> None:
+    end = asked.to_date or view.as_of
+    if asked.to_date is not None and asked.to_date > view.as_of:
+        raise InvalidValue(
+            "to lies after as_of",
+            field="to",
+            expected=f"{view.as_of} or before: the books are looked at as of that day",
+            found=asked.to_date.isoformat(),
+        )
+    if asked.from_date is not None and asked.from_date > end:
+        raise InvalidValue(
+            f"from lies after {end}", field="from", expected=f"{end} or before", found=asked.from_date.isoformat()
+        )
+
+
+# --- how it reads ---------------------------------------------------------------------------------------------------
+
+
+def listing(name: str) -> Document:
+    """What there is to know about a report before asking for it."""
+    report = REPORTS[name]
+    return {
+        "report": name,
+        "description": report.description,
+        "takes": [*report.takes, "as_of", "known_at"],
+        "needs": list(report.needs),
+        "by": list(report.by),
+        "formats": list(FORMATS),
+    }
+
+
+def document(report: Report, view: View, asked: Asked) -> Document:
+    """The report as JSON: the rows of its first table as ``items``, the other tables under their names."""
+    functional = view.functional_currency
+    return {
+        "ledger": view.ledger,
+        "report": report.name,
+        "title": report.title,
+        **documents.moment(view),
+        "from": None if asked.from_date is None else asked.from_date.isoformat(),
+        "to": (asked.to_date or view.as_of).isoformat(),
+        "customer": asked.customer,
+        "by": asked.by,
+        "functional_currency": functional,
+        **tables_document(report, functional),
+        "ties_out": report.ties_out,
+        "notes": list(report.notes),
+    }
+
+
+def tables_document(report: Report, functional: str) -> Document:
+    """The rows of the first table as ``items``, the other tables under their names, and the ties."""
+    first, *others = report.tables
+    return {
+        "items": _objects(first, functional),
+        **{table.name: _objects(table, functional) for table in others},
+        "ties": [tie_document(tie) for tie in report.ties],
+    }
+
+
+def tie_document(tie: Tie) -> Document:
+    return {
+        "what": tie.what,
+        "currency": tie.currency,
+        "report": format_minor(tie.report_minor, tie.currency),
+        "trial_balance": format_minor(tie.trial_balance_minor, tie.currency),
+        "difference": format_minor(tie.report_minor - tie.trial_balance_minor, tie.currency),
+    }
+
+
+def _objects(table: Table, functional: str) -> list[Document]:
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, cells, strict=True)) for cells in cells_of(table, functional)]
+
+
+def cells_of(table: Table, functional: str) -> Iterator[list[Any]]:
+    """The rows with every cell as JSON and CSV have it: text, an integer, or None."""
+    currency_at = next((at for at, column in enumerate(table.columns) if column.name == "currency"), None)
+    for row in table.rows:
+        currency = functional if currency_at is None else row[currency_at]
+        yield [_cell(column, value, currency, functional) for column, value in zip(table.columns, row, strict=True)]
+
+
+def _cell(column: Column, value: Any, currency: str, functional: str) -> Any:
+    if value is None:
+        return None
+    match column.holds:
+        case "money":
+            return format_minor(value, currency)
+        case "functional":
+            return format_minor(value, functional)
+        case "credits":
+            return format_credits(Decimal(value))
+        case "ratio":
+            return format_credits(_decimal(value))
+        case "date":
+            return value.isoformat()
+        case "integer":
+            return int(value)
+        case _:
+            return str(value)
+
+
+def _decimal(ratio: Fraction | Decimal) -> Decimal:
+    """To six places, half to even: a ratio is told, never posted."""
+    exact = Fraction(ratio)
+    return Decimal(round(exact * 10**6)).scaleb(-6)
+
+
+def table_of(report: Report, name: str | None) -> Table:
+    """The first table, or the one of this name. Raises InvalidValue."""
+    if name is None:
+        return report.tables[0]
+    for table in report.tables:
+        if table.name == name:
+            return table
+    raise InvalidValue(
+        f"the report {report.name} has no table {name}",
+        field="table",
+        expected=", ".join(table.name for table in report.tables),
+        found=name[:80],
+    )
+
+
+def csv_lines(table: Table, functional: str) -> Iterator[str]:
+    """The table as CSV (RFC 4180), its column names first; what there is nothing to say about is empty."""
+    yield _csv_line([spreadsheet_text(column.name) for column in table.columns])
+    for cells in cells_of(table, functional):
+        yield _csv_line([_harmless(cell, column) for cell, column in zip(cells, table.columns, strict=True)])
+
+
+def _harmless(cell: Any, column: Column) -> Any:
+    """A cell that no spreadsheet runs (CWE-1236); figures are ours, and may begin with a minus."""
+    if cell is None:
+        return ""
+    return spreadsheet_text(str(cell)) if column.holds == "text" else cell
+
+
+def _csv_line(cells: list[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+FORMATS: Final = ("json", "csv", "html")

@@ -1,0 +1,323 @@
+"""The account mapping: which GL account of the company's books a role becomes, at export.
+
+A mapping is a list of rows: a role, optionally a product, a credit kind, a currency and attributes of the customer's
+(``customer.segment``), and the account they go to. An empty cell means any. The most specific row wins: a named product
+counts more than a named credit kind, that more than a named currency, and that more than a named attribute; of several
+attributes the first in order of name counts most. A customer without an attribute matches an empty cell alone.
+Columns beyond these are dimensions of the company's own (department, class, location); they go with the account into
+the journals. The cell ``{customer.region}`` of a dimension is what the customer has of that attribute; where that is
+nothing, there is no such dimension.
+
+Owns: resolving and adopting mappings. Does not own: reading and checking them (mapping_rows), what customers have of
+attributes (customer_attributes, journal_customers), what journals do with the accounts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Map
+from datetime import datetime
+from functools import cached_property
+from importlib import resources
+from typing import Final
+
+import msgspec
+
+from projections.account_mapping.rows import (
+    CUSTOMER,
+    FIXED_COLUMNS,
+    KEY_COLUMNS,
+    attribute_in,
+    attributes_in,
+    checked_rows,
+    read_rows,
+)
+from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
+from subledger.events.envelope import Event, canonical, own_event
+from subledger.ledger import LedgerState
+from subledger.periods import Period
+from subledger.store.database import WriteConnection
+from subledger.store.reading.in_force import EVERYTHING, mapping_rows
+from subledger.store.reading.queries import AnyConnection, rows
+from subledger.store.reading.views import View
+from subledger.store.writing.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
+
+Attributes = tuple[tuple[str, str], ...]
+"""What a customer has of the attributes that a mapping goes by, in order of name; an empty value is none."""
+
+BY_CUSTOMER: Final = "by customer"
+
+
+class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """An account of the general ledger: its number, its name, the company's own dimensions in order of name."""
+
+    number: str
+    name: str
+    dimensions: tuple[tuple[str, str], ...] = ()
+
+
+class _Candidate(msgspec.Struct, frozen=True):
+    """A row as it is looked for: its cells of product, credit kind and currency, then those of attributes."""
+
+    cells: tuple[str, str, str]
+    attributes: Attributes
+    row: dict[str, str]
+
+
+class Mapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """An account mapping: rows in a canonical order, without empty cells. Make one with ``from_rows``."""
+
+    rows: tuple[dict[str, str], ...]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Map[str, str]]) -> Mapping:
+        """Checked rows. Raises InvalidMapping naming the row, counted from 1, and its column."""
+        return cls(rows=checked_rows((f"row {number}", row) for number, row in enumerate(rows, start=1)))
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the rows in canonical JSON: what ``mapping.adopted`` names."""
+        return hashlib.sha256(canonical(list(self.rows)).encode()).hexdigest()
+
+    @cached_property
+    def dimensions(self) -> tuple[str, ...]:
+        """The names of the company's own dimensions, in order."""
+        return tuple(sorted({column for row in self.rows for column in row if _is_dimension(column)}))
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of customers that it goes by, in order of name. None: accounts do not depend on customers."""
+        return attributes_in(self.rows)
+
+    @cached_property
+    def roles_mapped(self) -> frozenset[str]:
+        """The roles with a row without narrower keys: whatever is posted to them has an account."""
+        return frozenset(
+            role
+            for role, candidates in self._by_role.items()
+            if any(not any(candidate.cells) and not candidate.attributes for candidate in candidates)
+        )
+
+    @cached_property
+    def _by_role(self) -> dict[str, list[_Candidate]]:
+        """The rows of each role, the most specific first: so the first that matches wins."""
+        found: dict[str, list[_Candidate]] = {}
+        for row in self.rows:
+            product, credit_kind, currency = (row.get(column, "") for column in KEY_COLUMNS[1:])
+            named = tuple((name, row[f"{CUSTOMER}{name}"]) for name in self.attributes if f"{CUSTOMER}{name}" in row)
+            found.setdefault(row["role"], []).append(_Candidate((product, credit_kind, currency), named, row))
+        for candidates in found.values():
+            candidates.sort(key=self._specificity, reverse=True)
+        return found
+
+    def _specificity(self, candidate: _Candidate) -> tuple[bool, ...]:
+        # No two rows that match tie: equal columns named and equal values in them would be the same key twice.
+        named = dict(candidate.attributes)
+        return (*(bool(cell) for cell in candidate.cells), *(name in named for name in self.attributes))
+
+    def resolve(
+        self, role: str, product: str, credit_kind: str, currency: str, attributes: Attributes = ()
+    ) -> GLAccount:
+        """The account of the most specific row that matches. Raises UnmappedRole naming the combination."""
+        held = dict(attributes)
+        for candidate in self._matching(role, product, credit_kind, currency):
+            if all(held.get(name) == value for name, value in candidate.attributes):
+                return _account(candidate.row, held)
+        raise _unmapped((role, product, credit_kind, currency), self.named_for(role, attributes))
+
+    def resolve_for_all(self, role: str, product: str, credit_kind: str, currency: str) -> GLAccount:
+        """The account that it is whoever the customer, without dimensions; one called ``by customer`` where it depends.
+
+        Raises UnmappedRole.
+        """
+        found: set[tuple[str, str]] = set()
+        for candidate in self._matching(role, product, credit_kind, currency):
+            found.add((candidate.row["account"], candidate.row.get("name", "")))
+            if not candidate.attributes:
+                break
+        if not found:
+            raise _unmapped((role, product, credit_kind, currency), ())
+        number, name = found.pop() if len(found) == 1 else (BY_CUSTOMER, "")
+        return GLAccount(number=number, name=name)
+
+    def _matching(self, role: str, *wanted: str) -> Iterator[_Candidate]:
+        """The rows that match but for attributes, the most specific first."""
+        for candidate in self._by_role.get(role, ()):
+            if all(cell in ("", value) for cell, value in zip(candidate.cells, wanted, strict=True)):
+                yield candidate
+
+    def named_for(self, role: str, attributes: Attributes) -> Attributes:
+        """Those of a customer's attributes that the key of a row of this role names: those its account depends on."""
+        named = {name for candidate in self._by_role.get(role, ()) for name, _ in candidate.attributes}
+        return tuple(each for each in attributes if each[0] in named)
+
+
+def _is_dimension(column: str) -> bool:
+    return column not in FIXED_COLUMNS and not column.startswith(CUSTOMER)
+
+
+def _account(row: Map[str, str], attributes: Map[str, str]) -> GLAccount:
+    own = []
+    for column, cell in sorted(row.items()):
+        if _is_dimension(column):
+            attribute = attribute_in(cell)
+            own.append((column, cell if attribute is None else attributes.get(attribute, "")))
+    dimensions = tuple((name, value) for name, value in own if value)
+    return GLAccount(number=row["account"], name=row.get("name", ""), dimensions=dimensions)
+
+
+def _unmapped(wanted: tuple[str, str, str, str], attributes: Attributes) -> UnmappedRole:
+    shown = [f"{name} {value}" for name, value in zip(KEY_COLUMNS, wanted, strict=True) if value]
+    shown += [f"{CUSTOMER}{name} {value}" if value else f"no {CUSTOMER}{name}" for name, value in attributes]
+    role, product, credit_kind, currency = wanted
+    facts = {"attributes": dict(attributes)} if attributes else {}
+    return UnmappedRole(
+        f"the account mapping has no row for {', '.join(shown)}", field="role", expected="a row", found=role,
+        product=product, credit_kind=credit_kind, currency=currency, **facts,
+    )  # fmt: skip
+
+
+def parse_mapping(csv_text: str) -> Mapping:
+    """A mapping file: CSV with the header ``role,product,credit_kind,currency,account,name``, attributes, dimensions.
+
+    Raises InvalidMapping naming the line, counted from 1 with the header, and the column.
+    """
+    return Mapping(rows=read_rows(csv_text))
+
+
+def default_mapping() -> Mapping:
+    """The chart that ships: one account for every role."""
+    text = (resources.files("projections.account_mapping") / "default_chart.csv").read_text("utf-8")
+    return parse_mapping(text)
+
+
+# --- the mappings of a ledger ---------------------------------------------------------------------------------
+
+MAPPING_ROWS: Final = """
+-- One adopted mapping of a ledger.
+SELECT rows FROM account_mappings WHERE ledger = %(ledger)s AND mapping = %(mapping)s
+"""
+ROLES_POSTED: Final = """
+-- Every role that entries of a ledger can be posted to, under any policy that it has adopted: reversals keep theirs.
+SELECT debit FROM posting_rules WHERE ledger = %(ledger)s
+UNION SELECT credit FROM posting_rules WHERE ledger = %(ledger)s ORDER BY 1
+"""
+LAST_MAPPING: Final = """
+-- The mapping adopted last, and from which month on it holds.
+SELECT mapping, content_hash, valid_from FROM account_mappings WHERE ledger = %(ledger)s ORDER BY mapping DESC LIMIT 1
+"""
+
+
+ADOPTED: Final = """
+-- When a mapping was adopted, and by whom.
+SELECT e.data::jsonb ->> 'by', e.data::jsonb ->> 'valid_from', b.recorded_at
+FROM account_mappings m
+JOIN events e ON e.ledger = m.ledger AND e.position = m.position
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= m.position
+              ORDER BY b.last_position LIMIT 1) b ON true
+WHERE m.ledger = %(ledger)s AND m.mapping = %(mapping)s
+"""
+
+
+class MappingAdoption(msgspec.Struct, frozen=True, kw_only=True):
+    """The adoption of a mapping: its number, time, first month and person; ``by`` is None where nobody was named."""
+
+    number: int
+    by: str | None
+    valid_from: str | None
+    adopted_at: datetime
+
+
+def adoption_of(connection: AnyConnection, ledger: str, number: int) -> MappingAdoption:
+    """The adoption of a mapping that a ledger has."""
+    [(by, valid_from, at)] = rows(connection, ADOPTED, {"ledger": ledger, "mapping": number})
+    return MappingAdoption(number=number, by=by, valid_from=valid_from, adopted_at=at)
+
+
+def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
+    """The mapping a ledger adopted under this number, as it was adopted."""
+    found = rows(connection, MAPPING_ROWS, {"ledger": ledger, "mapping": number})
+    if not found:
+        raise IntegrityFault(f"ledger {ledger} has no account mapping {number}", ledger=ledger, mapping=number)
+    return _mapping(found[0][0])
+
+
+def _mapping(text: str) -> Mapping:
+    return Mapping(rows=tuple(msgspec.json.decode(text, type=list[dict[str, str]])))
+
+
+def mapping_for(
+    connection: AnyConnection, ledger: str, period: Period, *, through: int = EVERYTHING
+) -> tuple[int, Mapping]:
+    """The mapping that the next journal of a period is made with, as far as adopted through a position; its number."""
+    found = mapping_rows(connection, ledger, str(period), through=through)
+    if found is None:
+        raise IntegrityFault(f"ledger {ledger} has no account mapping for {period}", ledger=ledger)
+    return found[0], _mapping(found[1])
+
+
+def mapping_at(view: View, period: Period) -> Mapping:
+    """The mapping that a journal of a period would have been made with, as known at a view."""
+    return mapping_for(view.connection, view.ledger, period, through=view.position)[1]
+
+
+VALID_FROM: Final = """
+-- The months after one from which on mappings hold.
+SELECT DISTINCT valid_from FROM account_mappings WHERE ledger = %(ledger)s AND valid_from > %(period)s
+"""
+
+
+def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list[tuple[int, Mapping]]:
+    """The mappings that the next journal of a month, or of any later one, is made with, with their numbers."""
+    later = rows(connection, VALID_FROM, {"ledger": ledger, "period": str(first)})
+    months = (first, *(Period.parse(name) for (name,) in later))
+    found = dict(mapping_for(connection, ledger, month) for month in months)
+    return sorted(found.items())
+
+
+def adopt_mapping(
+    recorder: Recorder, ledger: str, mapping: Mapping, *, valid_from: Period | None = None, by: str | None = None
+) -> bool:
+    """Makes this the mapping of journals made from now on; with ``valid_from``, of that month and later ones alone.
+
+    So a journal that is made later for an earlier month keeps that month's chart. False where it was adopted last,
+    for the same months: nothing is recorded. Raises InvalidMapping naming every role that the ledger's policies can
+    post to and that has no row without narrower keys (product, credit kind, currency, customer attributes).
+    """
+    first = None if valid_from is None else str(valid_from)
+
+    def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
+        for _, content_hash, held_from in rows(connection, LAST_MAPPING, {"ledger": ledger}):
+            if (content_hash, held_from) == (mapping.content_hash, first):
+                return []
+        _check_complete(connection, state, mapping)
+        number = state.mapping + 1
+        data = {"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
+        return [
+            own_event(
+                source=OWN_SOURCE,
+                event_id=f"mapping.adopted/{number}",
+                type="mapping.adopted",
+                customer=None,
+                occurred_at=ledger_now(connection, state),
+                data=data | {name: value for name, value in (("valid_from", first), ("by", by)) if value is not None},
+            )
+        ]
+
+    outcomes = recorder.transact(ledger, plan)
+    raise_first(outcomes)
+    return bool(outcomes)
+
+
+def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Mapping) -> None:
+    mapped = mapping.roles_mapped
+    missing = [role for (role,) in rows(connection, ROLES_POSTED, {"ledger": state.ledger}) if role not in mapped]
+    if missing:
+        raise InvalidMapping(
+            f"the mapping has no row, or only rows with narrower keys, for {', '.join(missing)}: ledger {state.ledger} "
+            "can post to these roles, and its months could not be closed; add a row for each of them in which product, "
+            "credit_kind, currency and customer attributes are empty", field="role",
+            expected="such a row for every role that the ledger's posting policies name",
+            found=", ".join(sorted(mapped))[:200], missing=missing,
+        )  # fmt: skip

@@ -1,0 +1,191 @@
+"""The rows of an account mapping: what a file may say, checked row by row and against each other.
+
+Columns: the key (role, product, credit_kind, currency, and ``customer.NAME`` for an attribute of the customer's), the
+account and its name, and dimensions of the company's own. A dimension's cell ``{customer.NAME}`` stands for what the
+customer has of that attribute.
+
+A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without: so a file
+that was written here reads as the same rows, whoever opened it meanwhile.
+
+Owns: reading, checking and writing. Does not own: which row wins (mapping), which roles need a row (mapping).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from collections.abc import Mapping as Map
+from typing import Any, Final
+
+from subledger.accounts import ROLE_BY_NAME
+from subledger.blocks import PAID, PROMOTIONAL
+from subledger.errors import InvalidMapping, UnknownCurrency
+from subledger.money import exponent
+from subledger.text.visible_text import no_formula, replaced, visible
+
+KEY_COLUMNS: Final = ("role", "product", "credit_kind", "currency")
+FIXED_COLUMNS: Final = (*KEY_COLUMNS, "account", "name")
+CREDIT_KINDS: Final = (PAID, PROMOTIONAL, "goodwill", "allocation")
+CUSTOMER: Final = "customer."
+"""What a key column of an attribute begins with."""
+
+_NAME: Final = "[a-z][a-z0-9_]{0,39}"
+_DIMENSION: Final = re.compile(_NAME, re.ASCII)
+_KEY_OF_CUSTOMER: Final = re.compile(rf"customer\.{_NAME}", re.ASCII)
+_OF_CUSTOMER: Final = re.compile(rf"\{{customer\.({_NAME})\}}", re.ASCII)
+_MAX_CELL: Final = 200
+
+Row = dict[str, str]
+
+
+def attribute_in(cell: str) -> str | None:
+    """The attribute that a dimension's cell stands for: ``region`` for ``{customer.region}``; else None."""
+    found = _OF_CUSTOMER.fullmatch(cell)
+    return found[1] if found else None
+
+
+def attributes_in(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The attributes of customers that rows go by, in their key or in a dimension, in order of name."""
+    names = {column.removeprefix(CUSTOMER) for row in rows for column in row if column.startswith(CUSTOMER)}
+    return tuple(sorted(names | {name for row in rows for cell in row.values() if (name := attribute_in(cell))}))
+
+
+def _fault(message: str, *, field: str, expected: str | None = None, found: str | None = None) -> InvalidMapping:
+    return InvalidMapping(message, field=field, expected=expected, found=None if found is None else found[:100])
+
+
+def read_rows(csv_text: str) -> tuple[Row, ...]:
+    """The rows of a file. Raises InvalidMapping naming the line, counted from 1 with the header, and the column."""
+    reader = csv.reader(io.StringIO(csv_text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(header)
+        return checked_rows(_file_rows(reader, header))
+    except csv.Error as error:
+        raise _fault(f"line {reader.line_num}: not CSV: {error}", field=f"line {reader.line_num}") from None
+
+
+def _is_column(column: str) -> bool:
+    return bool(column in FIXED_COLUMNS or _DIMENSION.fullmatch(column) or _KEY_OF_CUSTOMER.fullmatch(column))
+
+
+def _check_header(header: list[str]) -> None:
+    for column in header:
+        if not _is_column(column):
+            raise _fault(
+                f"line 1: {column[:60]!r} is not a column name",
+                field=column[:60],
+                expected="lower-case letters, digits and underscores, such as department or customer.segment",
+                found=column,
+            )
+        if header.count(column) > 1:
+            raise _fault(f"line 1: the column {column} stands twice", field=column, found=column)
+    for column in FIXED_COLUMNS:
+        if column not in header:
+            raise _fault(f"line 1: the column {column} is missing", field=column, expected=",".join(FIXED_COLUMNS))
+
+
+def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, Row]]:
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        place = f"line {reader.line_num}"
+        if len(cells) != len(header):
+            raise _fault(
+                f"{place}: {len(cells)} cells under {len(header)} columns", field=place,
+                expected=str(len(header)), found=str(len(cells)),
+            )  # fmt: skip
+        yield place, dict(zip(header, map(_read_cell, cells), strict=True))
+
+
+def csv_text(rows: Iterable[Map[str, str]]) -> str:
+    """Rows as a file that ``read_rows`` reads as the same rows: the fixed columns first, then all others by name."""
+    listed = list(rows)
+    own = sorted({column for row in listed for column in row if column not in FIXED_COLUMNS})
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((*FIXED_COLUMNS, *own))
+    writer.writerows([_written_cell(row.get(column, "")) for column in (*FIXED_COLUMNS, *own)] for row in listed)
+    return file.getvalue()
+
+
+def _written_cell(cell: str) -> str:
+    # One that begins with apostrophes and then a formula gets one more, so that reading can always take one away.
+    bare = cell.lstrip("'")
+    return f"'{visible(cell)}" if no_formula(bare) != bare else visible(cell)
+
+
+def _read_cell(cell: str) -> str:
+    bare = cell.lstrip("'")
+    return cell[1:] if cell.startswith("'") and no_formula(bare) != bare else cell
+
+
+def checked_rows(placed: Iterable[tuple[str, Map[str, str]]]) -> tuple[Row, ...]:
+    """Rows with the place they stand at, checked; in order of their keys, without empty cells."""
+    checked = [(place, _check_row(place, given)) for place, given in placed]
+    if not checked:
+        raise _fault("the mapping has no rows", field="rows", expected="a row for every role in use")
+    keys = (*KEY_COLUMNS, *(f"{CUSTOMER}{name}" for name in attributes_in(row for _, row in checked)))
+    places: dict[tuple[str, ...], str] = {}
+    result: dict[tuple[str, ...], Row] = {}
+    for place, row in checked:
+        key = tuple(row.get(column, "") for column in keys)
+        if key in places:
+            raise _fault(
+                f"{places[key]} and {place} both map {' / '.join(cell or 'any' for cell in key)}",
+                field=place,
+                expected="one row for a combination",
+                found=row["account"],
+            )
+        places[key] = place
+        result[key] = row
+    return tuple(row for _, row in sorted(result.items()))
+
+
+def _check_row(place: str, given: Map[str, str]) -> Row:
+    for column, cell in given.items():
+        if not isinstance(cell, str) or len(cell) > _MAX_CELL or replaced(cell) != cell:
+            raise _fault(
+                f"{place}: {column} is not a text of at most {_MAX_CELL} visible characters on one line",
+                field=column,
+                found=str(cell),
+            )
+        if not _is_column(column):
+            raise _fault(f"{place}: {column[:60]!r} is not a column name", field=column[:60], found=column)
+    row = {column: cell.strip() for column, cell in given.items() if cell.strip()}
+    for column in ("role", "account"):
+        if column not in row:
+            raise _fault(f"{place}: {column} is missing", field=column, expected="not empty")
+    if row["role"] not in ROLE_BY_NAME:
+        raise _fault(
+            f"{place}: there is no account role {row['role']!r}", field="role",
+            expected=", ".join(ROLE_BY_NAME), found=row["role"],
+        )  # fmt: skip
+    if row.get("credit_kind", PAID) not in CREDIT_KINDS:
+        raise _fault(
+            f"{place}: there is no credit kind {row['credit_kind']!r}", field="credit_kind",
+            expected=", ".join(CREDIT_KINDS), found=row["credit_kind"],
+        )  # fmt: skip
+    if "currency" in row:
+        try:
+            exponent(row["currency"])
+        except UnknownCurrency as error:
+            raise _fault(
+                f"{place}: {error.message}", field="currency", expected=error.expected, found=row["currency"]
+            ) from None
+    _check_references(place, row)
+    return row
+
+
+def _check_references(place: str, row: Row) -> None:
+    """What looks like an attribute's value is one, and stands where it can: whole, in a dimension."""
+    for column, cell in row.items():
+        if not cell.startswith("{customer"):
+            continue
+        if column in FIXED_COLUMNS or column.startswith(CUSTOMER) or attribute_in(cell) is None:
+            raise _fault(
+                f"{place}: {column} cannot be {cell[:60]}", field=column,
+                expected="{customer.NAME} alone in the cell of a dimension", found=cell,
+            )  # fmt: skip

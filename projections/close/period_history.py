@@ -1,0 +1,214 @@
+"""The months of a ledger: open or closed, and everything that somebody did to each.
+
+Owns: reading who closed, reopened, cut, exported or corrected a month, when and why. Does not own: doing it (close,
+exports, reversing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.report import Asked, Column, Table
+from subledger.events.envelope import format_time
+from subledger.ledger import is_closed
+from subledger.periods import Period
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.queries import rows
+from subledger.store.reading.views import View
+
+CLOSED: Final = "closed"
+REOPENED: Final = "reopened"
+CUT: Final = "cut"
+EXPORTED: Final = "exported"
+REVERSED: Final = "reversed"
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was done to a month: ``closed``, ``reopened``, ``cut``, ``exported`` or ``reversed``.
+
+    ``by`` is None where nobody was named, as in events before there were names. ``position`` is that of its event;
+    exports and reversals of journals have none. ``subject`` is the export, the journal that was reversed, or the
+    earlier month that was reopened and opened this one too.
+    """
+
+    what: str
+    by: str | None
+    at: datetime
+    reason: str | None = None
+    position: int | None = None
+    subject: str | None = None
+
+
+class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
+    """One month of a ledger: ``open`` or ``closed``, its entries, the journals handed over, its history.
+
+    ``closed_by`` and ``closed_at`` are of its last closing; ``reopened_by``, ``reopened_at`` and ``reason`` of its last
+    reopening, also of an earlier month's, and also if it is closed again.
+    """
+
+    period: Period
+    state: str
+    entries: int
+    journals: int
+    closed_by: str | None = None
+    closed_at: datetime | None = None
+    reopened_by: str | None = None
+    reopened_at: datetime | None = None
+    reason: str | None = None
+    history: tuple[Act, ...] = ()
+
+
+MONTHS_WITH_ENTRIES: Final = """
+-- Entries by month of their accounting date.
+SELECT to_char(accounting_date, 'YYYY-MM') AS period, sum(entries)::bigint AS entries
+FROM ledger_days WHERE ledger = %(ledger)s GROUP BY 1
+"""
+MONTHS_WITH_JOURNALS: Final = """
+-- Journals by period.
+SELECT period, count(*) FROM journals WHERE ledger = %(ledger)s GROUP BY period
+"""
+PERIOD_EVENTS: Final = """
+-- Every closing, reopening and cut through a position, in order, and when each was recorded. The last condition follows
+-- from the one before it; it lets the planner use ix_events_type, which leaves usage out.
+SELECT e.type, e.data::jsonb ->> 'period', e.data::jsonb ->> 'by', e.data::jsonb ->> 'reason', b.recorded_at, e.position
+FROM events e
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= e.position
+              ORDER BY b.last_position LIMIT 1) b ON true
+WHERE e.ledger = %(ledger)s AND e.type IN ('period.closed', 'period.reopened', 'period.cut')
+  AND e.type <> 'credits.consumed' AND e.position <= %(position)s
+ORDER BY e.position
+"""
+HANDED_OVER: Final = """
+-- Every export, and every journal that was reversed. A reversal is one act, with the journal that takes its place.
+SELECT 'exported', period, created_by, NULL, created_at, export_id FROM journal_exports WHERE ledger = %(ledger)s
+UNION ALL
+SELECT 'reversed', period, made_by, reason, made_at, period || '-' || reverses::text FROM journals
+WHERE ledger = %(ledger)s AND reverses IS NOT NULL
+ORDER BY 5, 6
+"""
+
+_WHAT: Final = {"period.closed": CLOSED, "period.reopened": REOPENED, "period.cut": CUT}
+_AFTER_ALL: Final = 2**62
+
+
+def history_of(
+    connection: Connection, ledger: str, *, position: int = _AFTER_ALL, handed_over: bool = True
+) -> dict[Period, list[Act]]:
+    """By month what was done to it, in order of time: through a position of the log, with exports and reversals.
+
+    Reopening a month opens the later closed ones too: it is an act of each. ``handed_over`` False leaves out what is
+    not in the log.
+    """
+    found: dict[Period, list[Act]] = {}
+    closed: set[Period] = set()
+    for type, name, by, reason, at, place in rows(
+        connection, PERIOD_EVENTS, {"ledger": ledger, "position": position}
+    ):  # fmt: skip
+        period, what = Period.parse(name), _WHAT[type]
+        act = Act(what=what, by=by, at=at, reason=reason, position=place)
+        if what == REOPENED:
+            for later in sorted({later for later in closed if later > period}):
+                found[later].append(msgspec.structs.replace(act, subject=name))
+            closed = {earlier for earlier in closed if earlier < period}
+        elif what == CLOSED:
+            closed.add(period)
+        found.setdefault(period, []).append(act)
+    if handed_over:
+        for what, name, by, reason, at, subject in rows(connection, HANDED_OVER, {"ledger": ledger}):
+            named = f"{ledger}-{subject}" if what == REVERSED else subject
+            act = Act(what=what, by=by, at=at, reason=reason, subject=named)
+            found.setdefault(Period.parse(name), []).append(act)
+    return {period: sorted(acts, key=lambda act: act.at) for period, acts in found.items()}
+
+
+def closing_of(history: Sequence[Act]) -> dict[str, Any]:
+    """A month's last closing and last reopening: who, when, why."""
+    found: dict[str, Any] = {}
+    for act in history:
+        if act.what == CLOSED:
+            found |= {"closed_by": act.by, "closed_at": act.at}
+        elif act.what == REOPENED:
+            found |= {"reopened_by": act.by, "reopened_at": act.at, "reason": act.reason}
+    return found
+
+
+def periods(connection: Connection, ledger: str) -> list[PeriodState]:
+    """Every month from the first with entries to the last with entries, or closed once. Raises UnknownLedger."""
+    state = ledger_head(connection, ledger).state
+    where = {"ledger": ledger}
+    entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, where)}
+    journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, where)}
+    histories = history_of(connection, ledger)
+    # Not closed_through: of a reopened month, that is one never closed. Nor a month that was merely cut.
+    known = [*entries, *journals, *(period for period, acts in histories.items() if closing_of(acts))]
+    result: list[PeriodState] = []
+    period = min(known, default=None)
+    while period is not None and period <= max(known):
+        history = tuple(histories.get(period, ()))
+        result.append(
+            PeriodState(
+                period=period,
+                state="closed" if is_closed(state, period) else "open",
+                entries=entries.get(period, 0),
+                journals=journals.get(period, 0),
+                history=history,
+                **closing_of(history),
+            )
+        )
+        period = period.next
+    return result
+
+
+# --- what a report rests on -------------------------------------------------------------------------------------------
+
+PERIODS: Final = "periods"
+"""The table that every report has beside its own."""
+_COLUMNS: Final = (
+    Column("period"), Column("state"), Column("closed_by"), Column("closed_at"), Column("reopened_by"),
+    Column("reopened_at"), Column("reason"), Column("exported_by"), Column("exported_at"),
+)  # fmt: skip
+
+
+def periods_behind(view: View, asked: Asked) -> Table:
+    """The months that a report covers as they stood at its position: who closed, reopened and exported each, and when.
+
+    Without a first day: the month of the last day alone, and the last closed one. An answer that names its ``known_at``
+    never changes, so it tells of exports only what is in the log: the cuts of open months.
+    """
+    last = Period.of(asked.to_date or view.as_of)
+    histories = history_of(
+        view.connection, view.ledger, position=view.position, handed_over=not view.names_known_at
+    )  # fmt: skip
+    earlier = sorted(period for period in histories if period < last)
+    if asked.from_date is None:
+        covered = [period for period in earlier if _is_closed(histories[period])][-1:]
+    else:
+        covered = [period for period in earlier if period >= Period.of(asked.from_date)]
+    return Table(
+        name=PERIODS, columns=_COLUMNS, lists_items=True,
+        rows=tuple(_row(period, histories.get(period, [])) for period in (*covered, last)),
+    )  # fmt: skip
+
+
+def _is_closed(history: Sequence[Act]) -> bool:
+    return [act.what for act in history if act.what in (CLOSED, REOPENED)][-1:] == [CLOSED]
+
+
+def _row(period: Period, history: Sequence[Act]) -> tuple[str | None, ...]:
+    found = closing_of(history)
+    exported = next((act for act in reversed(history) if act.what in (EXPORTED, CUT)), None)
+    return (
+        str(period), "closed" if _is_closed(history) else "open",
+        found.get("closed_by"), _time(found.get("closed_at")),
+        found.get("reopened_by"), _time(found.get("reopened_at")), found.get("reason"),
+        None if exported is None else exported.by, None if exported is None else _time(exported.at),
+    )  # fmt: skip
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)

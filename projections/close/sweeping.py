@@ -1,0 +1,99 @@
+"""Expiries are recorded as they fall due, so that it depends on nobody's memory.
+
+A server does it on a thread of its own, a worker once a minute. However many do so at once: what is due is looked up
+under the ledger's lock, so each expiry is recorded once. A look costs one query over all ledgers, and a ledger without
+anything due is not touched.
+
+Owns: finding ledgers with something due, and going round. Does not own: the sweep of one ledger (recorder), which
+expiry is due (tables: ``blocks.expires_at``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, text
+
+from subledger.errors import DatabaseUnavailable, SubledgerError
+from subledger.store.database import Database
+from subledger.store.writing.recorder import MICROSECOND, Recorder
+
+EVERY_S: Final = 60.0
+BATCH: Final = 1_000
+"""Expiries in one commit: other writers of the ledger wait for no more of them."""
+
+LEDGERS_DUE: Final = """
+-- The ledgers that have an open block whose expiry has passed by the ledger's now.
+SELECT l.ledger FROM ledgers l
+WHERE EXISTS (SELECT FROM blocks b
+              WHERE b.ledger = l.ledger AND b.is_open AND b.expires_at <= coalesce(l.clock, :now))
+ORDER BY l.ledger
+"""
+
+log = structlog.get_logger("subledger.sweep")
+
+
+def ledgers_due(connection: Connection, now: datetime) -> list[str]:
+    """The ledgers that have an expiry to record."""
+    return list(connection.execute(text(LEDGERS_DUE), {"now": now}).scalars())
+
+
+def sweep_due(database: Database, recorder: Recorder, *, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
+    """Records what is due in every ledger, by its own now. Returns how many expiries in which ledgers.
+
+    One ledger's trouble is not the others': it is logged, and tried again the next time. Raises DatabaseUnavailable.
+    """
+    with database.read() as connection:
+        ledgers = ledgers_due(connection, datetime.now(UTC))
+    swept: dict[str, int] = {}
+    for ledger in ledgers:
+        if stop():
+            break
+        try:
+            swept[ledger] = recorder.sweep(ledger, _EVER, batch_size=BATCH, stop=stop)
+        except DatabaseUnavailable:
+            raise
+        except SubledgerError as error:
+            log.warning("expiries are due and cannot be recorded", ledger=ledger, code=error.code, detail=error.message)
+        except Exception:
+            log.exception("expiries are due and were not recorded", ledger=ledger)
+    return {ledger: count for ledger, count in swept.items() if count}
+
+
+# The recorder ends a sweep at the ledger's now, whatever is asked.
+_EVER: Final = datetime(8999, 12, 31, tzinfo=UTC) - MICROSECOND
+
+
+class Sweeper:
+    """A thread that sweeps at once and then again and again, until it is stopped."""
+
+    def __init__(self, database: Database, recorder: Recorder, *, every_s: float = EVERY_S) -> None:
+        self._database = database
+        self._recorder = recorder
+        self._every_s = every_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Ends after the batch in hand. False where that was not done in time."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                swept = sweep_due(self._database, self._recorder, stop=self._stopping.is_set)
+                for ledger, count in swept.items():
+                    log.info("expiries recorded", ledger=ledger, count=count)
+            except Exception as error:  # whatever it is, the next round may do better
+                log.warning("the sweep was not finished", detail=str(error))
+            self._stopping.wait(self._every_s)

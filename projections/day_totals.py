@@ -1,0 +1,72 @@
+"""Totals by day, that the trial balance and the exports are summed from; and who is remeasured at a close.
+
+Owns: the tables ``ledger_days`` and ``other_currencies``, kept in the commit of every batch. Reading them is in
+``balances`` and in what a close needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date
+from decimal import Decimal
+
+from subledger.kinds import Dimensions, Entry, is_mirrored
+from subledger.store.writing.append import Parameters, rows_as_parameters
+from subledger.store.writing.log import Batch
+
+DayKey = tuple[date, date, int, str, int, str, int, str]
+"""accounting_date, recorded_date, cut, currency, policy, kind, dimension_set, unit."""
+
+
+Amounts = list[int | Decimal]
+"""Written, mirrored, both in the functional currency, credits, entries: as the columns of ``ledger_days``."""
+
+
+def add_entry(total: Amounts, entry: Entry) -> None:
+    """Adds an entry to the total it belongs to. It is mirrored in both currencies or in neither."""
+    mirrored = is_mirrored(entry.amount_minor, entry.functional_minor)
+    total[mirrored] += abs(entry.amount_minor)
+    total[2 + mirrored] += abs(entry.functional_minor)
+    total[4] += entry.credits
+    total[5] += 1
+
+
+class DayTotals:
+    """Sums of entries by kind, dimensions and day."""
+
+    def __init__(self) -> None:
+        self.totals: dict[DayKey, Amounts] = {}
+
+    def add(self, entries: Iterable[Entry], recorded_date: date, dimension_sets: dict[Dimensions, int]) -> None:
+        """``recorded_date`` is that of ``recorded_at``, in UTC."""
+        for entry in entries:
+            key = (
+                entry.accounting_date,
+                recorded_date,
+                entry.cut,
+                entry.currency,
+                entry.policy,
+                entry.kind,
+                dimension_sets[entry.dimensions],
+                entry.unit or "",
+            )
+            total = self.totals.get(key)
+            if total is None:
+                total = self.totals[key] = [0, 0, 0, 0, Decimal(0), 0]
+            add_entry(total, entry)
+
+
+class DayTotalsProjector:
+    """Adds each batch's entries to the day totals, and who has other currencies to those that have, in its commit."""
+
+    def project(self, batch: Batch) -> Parameters:
+        totals, recorded_date = DayTotals(), batch.recorded_at.astimezone(UTC).date()
+        for recorded in batch.events:
+            totals.add(recorded.entries, recorded_date, batch.dimension_sets)
+        home, others = batch.after.functional_currency, set()
+        if any(currency != home for _, _, _, currency, *_ in totals.totals):
+            others = {n.customer or "" for recorded in batch.events for n in recorded.entries if n.currency != home}
+        return {
+            **rows_as_parameters("day", sorted((*key, *total) for key, total in totals.totals.items())),
+            **rows_as_parameters("other", [(customer,) for customer in sorted(others)]),
+        }

@@ -1,0 +1,105 @@
+"""How the journals of a month stand with a general ledger: what is in its books, on its way, taken out, or not sent.
+
+Asked of the deliveries, journal by journal: a file that was written down in a channel's format may have gone nowhere.
+Owns: which deliveries count for a journal, and which journals have something to deliver. Does not own: the outbox.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from projections.delivery.channels import Channel, list_channels
+from projections.delivery.outbox import Delivery, list_deliveries
+from projections.delivery.states import IN_THE_BOOKS, State
+from projections.journals.journals import Journal
+from subledger.periods import Period
+from subledger.store.reading.queries import AnyConnection, rows
+
+WITHOUT_DOCUMENTS: Final = """
+-- Journals of a period that come to no document in a general ledger's format.
+SELECT number FROM journal_exports
+WHERE ledger = %(ledger)s AND period = %(period)s AND format = %(format)s AND NOT detail
+  AND postings IS NOT NULL AND postings::json -> 'documents' -> 0 IS NULL
+"""
+_SHOWN: Final = 20
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """A general ledger, the month's deliveries that count there, and the numbers of journals that have none.
+
+    ``channel`` is None where no channel leads there any more; then nothing is asked of journals that were not sent.
+    """
+
+    destination: str
+    channel: Channel | None
+    deliveries: tuple[Delivery, ...]
+    not_sent: tuple[int, ...] = ()
+
+    @property
+    def in_the_books(self) -> bool:
+        """Of every journal that has something to deliver, as far as nobody took it out."""
+        return not self.not_sent and all(
+            each.state in IN_THE_BOOKS or each.state is State.ABANDONED for each in self.deliveries
+        )
+
+    @property
+    def dead(self) -> list[str]:
+        return self._in(State.REJECTED, State.FAILED)
+
+    @property
+    def taken_out(self) -> list[str]:
+        return self._in(State.ABANDONED)
+
+    @property
+    def reconciled(self) -> bool:
+        """Every journal that has something to deliver was tied out."""
+        return not self.not_sent and len(self._in(State.RECONCILED)) == len(self.deliveries)
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        return {
+            "deliveries": dict(sorted(Counter(each.state.value for each in self.deliveries).items())),
+            "not_sent": list(self.not_sent), "dead": self.dead[:_SHOWN], "abandoned": self.taken_out[:_SHOWN],
+        }  # fmt: skip
+
+    def _in(self, *states: State) -> list[str]:
+        return [each.delivery_id for each in self.deliveries if each.state in states]
+
+
+def arrivals_of(connection: AnyConnection, ledger: str, period: Period, made: Sequence[Journal]) -> list[Arrival]:
+    """Of a month with these journals: each channel of the ledger by name, then what has deliveries and no channel."""
+    found: dict[str, list[Delivery]] = {}
+    for delivery in list_deliveries(connection, ledger, period=period):
+        found.setdefault(delivery.destination, []).append(delivery)
+    arrivals = []
+    channels = list_channels(connection, ledger)
+    for channel in channels:
+        counting = _counting(found.get(channel.destination, ()))
+        sent = {each.number for each in counting}
+        where = {"ledger": ledger, "period": str(period), "format": channel.format.name}
+        empty = {number for (number,) in rows(connection, WITHOUT_DOCUMENTS, where)}
+        wanted = [journal.number for journal in made if journal.lines and journal.number not in empty]
+        arrivals.append(
+            Arrival(
+                destination=channel.destination, channel=channel, deliveries=counting,
+                not_sent=tuple(number for number in wanted if number not in sent),
+            )
+        )  # fmt: skip
+    led_to = {channel.destination for channel in channels}
+    left = [
+        Arrival(destination=destination, channel=None, deliveries=_counting(deliveries))
+        for destination, deliveries in sorted(found.items())
+        if destination not in led_to
+    ]
+    return arrivals + left
+
+
+def _counting(found: Iterable[Delivery]) -> tuple[Delivery, ...]:
+    """Without those that were taken out and whose journal goes there another way by now."""
+    found = tuple(found)
+    ways = {each.number: (each.channel, each.export_id) for each in found if each.state is not State.ABANDONED}
+    return tuple(each for each in found if ways.get(each.number) in (None, (each.channel, each.export_id)))

@@ -1,0 +1,106 @@
+"""What a person does to deliveries: tries a dead letter again, takes one out, ties a month out.
+
+Each is a step like a worker's, with who did it and why. Owns: what a person may do, and when. Does not own: the outbox.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projections.delivery.outbox import (
+    ADD_STEP,
+    COLUMNS,
+    Delivery,
+    check_way,
+    delivery_of,
+    get_delivery,
+    list_deliveries,
+)
+from projections.delivery.states import DEAD, WORKED_ON, State, check_step
+from projections.delivery.tie_out import TieOut
+from subledger.errors import DeliveryInHand, present
+from subledger.store.database import Database, WriteConnection
+
+TAKE: Final = f"""
+-- A delivery that a person does something to: not while a worker has it in hand.
+SELECT {COLUMNS} FROM deliveries
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+  AND (claimed_until IS NULL OR claimed_until <= now()) FOR UPDATE
+"""
+DECIDE: Final = f"""
+UPDATE deliveries
+SET state = %(state)s, reason = %(reason)s, steps = steps + 1, attempts = 0, looks = 0, changed_at = now(),
+    due_at = now() + make_interval(secs => %(due_s)s), claim = NULL, claimed_until = NULL
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+RETURNING {COLUMNS}
+"""
+
+
+def retry(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str = "asked for") -> Delivery:
+    """A dead letter goes on its way again. Raises UnknownDelivery, DeliveryInHand, DeliveredOtherwise.
+
+    One that may be in the target is looked up first, as everything is before it is sent.
+    """
+    with database.write() as connection:
+        delivery = _taken(connection, ledger, delivery_id)
+        if delivery.state not in DEAD:
+            raise DeliveryInHand(
+                f"delivery {delivery_id} is {delivery.state}: only a dead letter is tried again",
+                field="state", expected=", ".join(sorted(DEAD)), found=delivery.state,
+            )  # fmt: skip
+        state = State.BUILT if delivery.payload_hash is None else State.RENDERED
+        if delivery.state is State.ABANDONED and delivery.submitted_at is not None:
+            state = State.UNKNOWN  # it may have been on its way when it was taken out
+        if delivery.state is State.ABANDONED:
+            where = {
+                name: getattr(delivery, name) for name in ("ledger", "destination", "number", "export_id", "channel")
+            }
+            check_way(connection, {**where, "period": str(delivery.period)})
+        return _decided(connection, delivery, state, reason, by)
+
+
+def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reason: str) -> Delivery:
+    """A delivery is taken out: nothing more is done for it, and its journal may go another way.
+
+    Also one that is posted, as when that was a sandbox. Raises UnknownDelivery, DeliveryInHand.
+    """
+    with database.write() as connection:
+        delivery = _taken(connection, ledger, delivery_id)
+        if delivery.state in (State.SUBMITTED, State.RECONCILED, State.ABANDONED):
+            raise DeliveryInHand(
+                f"delivery {delivery_id} is {delivery.state}", field="state", found=delivery.state,
+                expected="one that is not on its way just now, and not reconciled",
+            )  # fmt: skip
+        return _decided(connection, delivery, State.ABANDONED, reason, by)
+
+
+def reconcile(database: Database, ledger: str, found: TieOut, destination: str, *, by: str) -> list[Delivery]:
+    """What was posted in the months that a tie-out proves is reconciled: a month by itself, whatever another one's
+    accounts say, and only by a comparison of all accounts.
+    """
+    reason = "a tie-out of its month found no difference"
+    with database.write() as connection:
+        return [
+            _decided(connection, delivery, State.RECONCILED, reason, by)
+            for period in found.months_proved
+            for delivery in list_deliveries(connection, ledger, period=period, states=(State.POSTED,))
+            if delivery.destination == destination
+        ]
+
+
+def _taken(connection: WriteConnection, ledger: str, delivery_id: str) -> Delivery:
+    where = {"ledger": ledger, "delivery_id": delivery_id}
+    get_delivery(connection, ledger, delivery_id)
+    found = connection.execute(TAKE, where).fetchone()
+    if found is None:
+        raise DeliveryInHand(f"a worker has delivery {delivery_id} in hand: ask again in a while")
+    return delivery_of(found)
+
+
+def _decided(connection: WriteConnection, delivery: Delivery, state: State, reason: str, by: str) -> Delivery:
+    check_step(delivery.state, state)
+    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id, "state": state, "reason": reason}
+    found = connection.execute(DECIDE, {**where, "due_s": 0.0 if state in WORKED_ON else None}).fetchone()
+    moved = delivery_of(present(found, f"delivery {delivery.delivery_id} is locked and cannot be changed"))
+    connection.execute(ADD_STEP, {**where, "step": moved.steps, "by": by, "exchanges": None})
+    return moved

@@ -1,0 +1,35 @@
+"""The ways into general ledgers, one module each.
+
+Owns: their list. Does not own: when something is sent or looked up (sending).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from projections.delivery.connectors.connector import Connector
+from subledger.errors import UnknownConnector
+
+CONNECTORS: Final = {
+    "netsuite": "NetSuite",
+    "intacct": "Intacct",
+    "quickbooks": "QuickBooks",
+    "sap": "Sap",
+    "oracle": "Oracle",
+    "dynamics": "Dynamics",
+    "folder": "Folder",
+    "sftp": "Sftp",
+}
+"""The module of each connector and its class in it. A module brings the libraries of its vendor, and is loaded when a
+channel needs it: most commands need none."""
+
+
+def connector_named(name: str) -> type[Connector]:
+    """The connector of a name. Raises UnknownConnector."""
+    if name not in CONNECTORS:
+        raise UnknownConnector(
+            f"there is no connector {name[:60]}", field="connector", expected=", ".join(CONNECTORS), found=name[:60]
+        )
+    connector: type[Connector] = getattr(import_module(f"{__name__}.{name}"), CONNECTORS[name])
+    return connector

@@ -1,0 +1,216 @@
+"""A file put where an importer takes it from: a folder of this machine, or of an SFTP server.
+
+An importer must never see half a file, nor the same file twice. So a file NAME comes in three steps, each whole before
+the next:
+
+    .NAME.part   the file, complete, under a name that importers leave alone
+    .NAME.sent   its receipt: the SHA-256 of what is put
+    NAME         the part, renamed in one step: it is there, or it is not
+
+A part is renamed once, so it is put once, however many try. While it is there, nothing was put; without it a receipt
+says that it was, also when the importer has taken the file away since, and when our database was restored from before.
+Receipts stay, for ever: they are small, and all that a folder remembers. Without any of the three nothing was put, as
+in a folder that is not mounted. So nobody else may delete what begins with a dot: who deletes a part and leaves its
+receipt says that the file was put.
+
+What becomes of the file then, only the importer knows. ``confirms`` says what it lets us see: ``moved``, that it moves
+files into one folder or another, under the same name; then such a file is posted or thrown away, and until then it is
+accepted. ``nothing``: then a file that was handed over counts as posted, because nobody will ever say more; a tie-out
+tells whether it is.
+
+Owns: these steps. Does not own: how a folder is reached (folder, sftp).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import ClassVar, Final, Literal, Protocol, TypeVar
+
+from projections.delivery.connectors.connector import Accepted, ChannelSettings, Connector, Found, Rejected, Shipment
+from projections.exports.formats import FORMATS
+from subledger.errors import InvalidInput
+from subledger.external.calls import NotSent, Unclear
+
+_RECEIPT_BYTES: Final = 4_096
+
+Done = TypeVar("Done")
+
+
+class DropSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``directory``: where the importer takes files from. ``confirms``: what the importer lets us see, as the module
+    says; ``done`` and ``failed``: with ``moved``, the folders in it that the importer moves files into.
+    """
+
+    directory: str
+    confirms: Literal["nothing", "moved"] = "nothing"
+    done: str = "done"
+    failed: str = "failed"
+    settle_s: float = 60.0
+
+    def check(self) -> None:
+        if not self.directory or "\x00" in self.directory:
+            raise InvalidInput("the directory must be given", field="directory", found=self.directory[:200])
+        for field in ("done", "failed"):
+            name = getattr(self, field)
+            if not name or name.startswith(".") or "/" in name or "\x00" in name:
+                raise InvalidInput(
+                    f"{field} is a folder in the directory", field=field, expected="its name", found=name[:200]
+                )
+        if self.done == self.failed:
+            raise InvalidInput("done and failed must differ", field="failed", found=self.failed)
+
+
+class Place(Protocol):
+    """A folder, wherever it is. Names are of files in it, or in a folder of it.
+
+    Everything but ``move`` raises NotSent or NotAuthorised where it could not be done.
+    """
+
+    def check_folder(self, name: str) -> None:
+        """Raises NotSent where it has no such folder."""
+
+    def read(self, name: str, *, at_most: int) -> bytes | None:
+        """So many bytes of a file; None where there is none."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """A whole file, in place of one of this name, kept by whatever happens to the machine."""
+
+    def remove(self, name: str) -> None:
+        """A file, or none."""
+
+    def move(self, name: str, to: str) -> None:
+        """Gives a file another name, in one step, that no file has.
+
+        Raises NotSent where it certainly has its old one, Unclear where nobody knows.
+        """
+
+
+class Drop(Connector):
+    """See the module."""
+
+    formats: ClassVar[tuple[str, ...]] = tuple(FORMATS)
+    by_document: ClassVar[bool] = False
+    place: ClassVar[tuple[str, ...]] = ("directory",)
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it is, for people."""
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[Place]:
+        """The folder, for one step. Raises NotSent, NotAuthorised, also where it is not there."""
+
+    def look_up(self, shipment: Shipment) -> Found | None:
+        return self._do("LOOK", shipment.reference, lambda place: self._found(place, shipment), none="not there")
+
+    def prepare(self, shipment: Shipment) -> None:
+        body = f"{len(shipment.payload)} bytes, SHA-256 {_hash(shipment)}"
+        self._do("WRITE", _part(shipment), lambda place: _put_beside(place, shipment), body=body)
+
+    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+        name = shipment.reference
+        self._do("RENAME", _part(shipment), lambda place: place.move(_part(shipment), name), body=name)
+        return Accepted(erp_id=name, posted=self.settings.confirms == "nothing")
+
+    def _do(self, what: str, name: str, do: Callable[[Place], Done], *, body: str = "", none: str = "done") -> Done:
+        url = f"{self.url.rstrip('/')}/{name}"
+        try:
+            with self.opened() as place:
+                done = do(place)
+        except (NotSent, Unclear) as error:
+            self.calls.note(what, url, body, failure=str(error))
+            raise
+        self.calls.note(what, url, body, answer=f"{done.state}: {done.reason}" if isinstance(done, Found) else none)
+        return done
+
+    def _found(self, place: Place, shipment: Shipment) -> Found | None:
+        settings: DropSettings = self.settings
+        name = shipment.reference
+        there = _same(place, name, shipment)
+        if there is True:
+            # A server that renames in two steps may have left it; once the file is taken, it would say the opposite.
+            place.remove(_part(shipment))
+            return self._handed_over(name, "handed over, not taken yet")
+        if there is False:
+            return _discarded(name, f"{self.url} has another file {name}: take it away, then retry")
+        if settings.confirms == "moved" and (moved := self._moved(place, shipment)) is not None:
+            return moved
+        if place.read(_part(shipment), at_most=1) is not None:
+            return None
+        receipt = place.read(_receipt(shipment), at_most=_RECEIPT_BYTES)
+        if receipt is None:
+            return None
+        if receipt != _receipt_text(shipment):
+            return _discarded(
+                name, f"another file {name} was put into {self.url}: take {_receipt(shipment)} away, then retry"
+            )  # fmt: skip
+        return self._handed_over(name, "handed over and taken")
+
+    def _moved(self, place: Place, shipment: Shipment) -> Found | None:
+        """What the importer said of it by the folder that it moved it into."""
+        settings: DropSettings = self.settings
+        name = shipment.reference
+        place.check_folder(settings.done)
+        place.check_folder(settings.failed)
+        done = _same(place, f"{settings.done}/{name}", shipment)
+        if done is not None:
+            said = f"{settings.done} has another file {name}"
+            return (
+                Found(erp_id=name, state="posted", reason=f"moved into {settings.done}")
+                if done
+                else _discarded(name, said)
+            )
+        if place.read(f"{settings.failed}/{name}", at_most=1) is None:
+            return None
+        # It came back: when a person has taken it out of there, it can be put again.
+        place.remove(_receipt(shipment))
+        return _discarded(
+            name, f"the importer has put it into {settings.failed}: mend what it says, take the file away, then retry"
+        )  # fmt: skip
+
+    def _handed_over(self, name: str, reason: str) -> Found:
+        if self.settings.confirms == "nothing":
+            return Found(erp_id=name, state="posted", reason=reason)
+        return Found(erp_id=name, state="accepted", reason=f"{reason}: it waits for the importer to say more")
+
+
+def _put_beside(place: Place, shipment: Shipment) -> None:
+    """The part, then its receipt: so there is never a receipt without its part before the part was renamed."""
+    part = _part(shipment)
+    if not _same(place, part, shipment):
+        place.remove(_receipt(shipment))
+        place.write(part, shipment.payload)
+        if not _same(place, part, shipment):
+            raise NotSent(f"{part} is not what was written: is the disk full?")
+    place.write(_receipt(shipment), _receipt_text(shipment))
+
+
+def _same(place: Place, name: str, shipment: Shipment) -> bool | None:
+    """Whether a file is what is delivered; None where there is none."""
+    there = place.read(name, at_most=len(shipment.payload) + 1)
+    return None if there is None else there == shipment.payload
+
+
+def _discarded(name: str, reason: str) -> Found:
+    return Found(erp_id=name, state="discarded", reason=reason)
+
+
+def _part(shipment: Shipment) -> str:
+    return f".{shipment.reference}.part"
+
+
+def _receipt(shipment: Shipment) -> str:
+    return f".{shipment.reference}.sent"
+
+
+def _receipt_text(shipment: Shipment) -> bytes:
+    """As ``sha256sum`` writes it."""
+    return f"{_hash(shipment)}  {shipment.reference}\n".encode()
+
+
+def _hash(shipment: Shipment) -> str:
+    return hashlib.sha256(shipment.payload).hexdigest()

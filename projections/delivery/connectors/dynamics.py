@@ -1,0 +1,232 @@
+"""Dynamics 365 Finance: the data package as one file, imported by the package API, found by its journals' descriptions.
+
+The package is uploaded beforehand; what has an effect is the one call of ``ImportFromPackage``. The id of its execution
+is ours: the export, a hash of the package, and a number, the first that no execution has. So an import that was asked
+for without an answer is found, and one that failed can be tried again under another id. Dynamics refuses no package for
+having been imported before: what is there is looked up. An execution that *Succeeded* may have imported nothing, and
+posts nothing: what is believed is the journals, by the description of their headers, their lines by the document
+column, and ``IsPosted``. Two imports at the same time fail, so let one worker have the channel.
+
+Sure: the actions, their bodies and statuses; the token; ``cross-company``. From integrations that ran: the header of an
+upload, that what is not known is answered with 400 and *not found*, the text of errors, the fields of
+``LedgerJournalHeaders`` and ``LedgerJournalLines``. Not sure, so try it in a sandbox: that both entities go on to show
+journals that are posted; the length of an execution's id (60 here); whether an import checks the period: if it does
+not, a journal of a closed one is accepted, and is not posted until the period is open.
+
+Sources: Microsoft, "Data management package REST API" (data-management-api), "Open Data Protocol (OData)" on cross-
+company queries and server-driven paging, "Service protection API limits", Microsoft identity platform, client
+credentials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+from projections.delivery.connectors.connector import (
+    Accepted,
+    ChannelSettings,
+    Connector,
+    Found,
+    Rejected,
+    Shipment,
+    Total,
+    check_url,
+    minor_of,
+)
+from projections.delivery.connectors.dynamics_api import DynamicsApi, Settings, refusal, value_of
+from projections.exports.documents import Limits, short_name
+from projections.exports.formats import dynamics
+from subledger.external.calls import Calls, NotSent, Unclear
+
+_WAITING: Final = frozenset({"NotRun", "Executing"})
+_FAILED: Final = frozenset({"Failed", "Canceled"})
+_NOT_KNOWN: Final = ("Unknown", "")
+_IDS: Final = Limits(lines=0, text=0, reference=45)
+_EXECUTIONS: Final = 9
+_ERRORS: Final = 5
+
+_errors: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+class Execution(NamedTuple):
+    """An import that was asked for under our id."""
+
+    name: str
+    status: str
+
+
+class Package(NamedTuple):
+    """What is uploaded, and the id that its import will have."""
+
+    url: str
+    execution: str
+
+
+class Dynamics(Connector):
+    """See the module."""
+
+    name: ClassVar[str] = "dynamics"
+    formats: ClassVar[tuple[str, ...]] = ("dynamics-csv",)
+    by_document: ClassVar[bool] = False
+    settings_type: ClassVar[type[ChannelSettings]] = Settings
+
+    def __init__(self, settings: Any, calls: Calls, session: dict[str, Any]) -> None:
+        super().__init__(settings, calls, session)
+        self._api = DynamicsApi(settings, calls, session)
+        self._free = ""
+        self._package: Package | None = None
+
+    def look_up(self, shipment: Shipment) -> Found | None:
+        executions = list(self._executions(shipment))
+        last = executions[-1] if executions else None
+        if last is not None and last.status in _WAITING:
+            return Found(erp_id=last.name, state="accepted", reason=f"the import {last.name} is {last.status}")
+        # After the import: what it leaves is there when it has ended.
+        headers = self._journals(shipment)
+        lines = self._lines(headers)
+        missing = [document.reference for document in shipment.documents if document.reference not in lines]
+        if not missing:
+            return _found(shipment, headers, lines)
+        if not headers and not _is_of(shipment, last):
+            return None
+        told = ", ".join(missing[:_ERRORS]) + (f" and {len(missing) - _ERRORS} more" if missing[_ERRORS:] else "")
+        said = [f"there is no voucher of {told}"]
+        if headers:
+            said.append(f"but there is journal {', '.join(headers)}: delete or reverse it before a retry")
+        if last is not None:
+            said += [f"the import {last.name} is {last.status}", *self._said_of(last)]
+        erp_id = ", ".join(headers) or (last.name if last is not None else "")
+        return Found(erp_id=erp_id, state="discarded", reason="; ".join(said))
+
+    def prepare(self, shipment: Shipment) -> None:
+        if not self._free:
+            raise NotSent(f"{_EXECUTIONS} imports of it have come to nothing: look into Dynamics' data management")
+        answer = self._api.act("GetAzureWriteUrl", uniqueFileName=f"{self._free}.zip")
+        if answer.status_code != 200:
+            raise NotSent(f"Dynamics gives no place for the package: {refusal(answer)}")
+        url = str(msgspec.json.decode(value_of(answer))["BlobUrl"])
+        self._hide_signature(url)
+        check_url(url, field="BlobUrl", query=True)
+        put = self.calls.send(
+            "PUT", url, content=shipment.payload,
+            headers={"x-ms-blob-type": "BlockBlob", "Content-Type": shipment.content_type},
+        )  # fmt: skip
+        if put.status_code >= 400:
+            raise NotSent(f"the package cannot be uploaded: {refusal(put)}")
+        self._package = Package(url, self._free)
+
+    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+        if self._package is None:
+            raise NotSent("nothing was uploaded")
+        answer = self._api.act(
+            "ImportFromPackage", packageUrl=self._package.url, executionId=self._package.execution, execute=True,
+            overwrite=True, definitionGroupId=_target(shipment).definition_group,
+            legalEntityId=dynamics.company(shipment.rendering),
+        )  # fmt: skip
+        if answer.status_code >= 400:
+            return Rejected(reason=refusal(answer))
+        if value_of(answer) != self._package.execution:
+            raise Unclear(f"Dynamics has taken {self._package.execution} as {value_of(answer)}")
+        return Accepted(erp_id=self._package.execution)
+
+    # --- imports --------------------------------------------------------------------------------------------------
+
+    def _executions(self, shipment: Shipment) -> Iterator[Execution]:
+        """The imports that there are of this package, oldest first; the id after them is free."""
+        self._free = ""
+        digest = hashlib.sha256(shipment.payload).hexdigest()[:10]
+        for number in range(1, _EXECUTIONS + 1):
+            name = f"{short_name(shipment.export_id, _IDS)}-{digest}-{number}"
+            status = self._status(name)
+            if status is None:
+                self._free = name
+                return
+            yield Execution(name, status)
+
+    def _status(self, name: str) -> str | None:
+        answer = self._api.act("GetExecutionSummaryStatus", executionId=name)
+        if answer.status_code == 400 and "not found" in answer.text.lower():
+            return None
+        if answer.status_code != 200:
+            raise Unclear(f"Dynamics does not say: {refusal(answer)}")
+        status = value_of(answer)
+        return None if status in _NOT_KNOWN else status
+
+    def _said_of(self, execution: Execution) -> list[str]:
+        """The errors of an import, as far as they can be had."""
+        try:
+            answer = self._api.act("GetExecutionErrors", executionId=execution.name)
+            errors = _errors.decode(value_of(answer) or "[]") if answer.status_code == 200 else []
+        except (Unclear, ValueError, LookupError, TypeError):
+            return []
+        said = dict.fromkeys(str(error.get("ErrorMessage") or "") for error in errors)
+        return [text for text in said if text][:_ERRORS]
+
+    # --- journals -------------------------------------------------------------------------------------------------
+
+    def _journals(self, shipment: Shipment) -> dict[str, dict[str, Any]]:
+        """The headers of our journals, by the numbers that Dynamics has given them."""
+        company = dynamics.company(shipment.rendering)
+        found = [
+            header
+            for batch in dynamics.batches(shipment.rendering)
+            for header in self._api.records("LedgerJournalHeaders", dataAreaId=company, Description=batch.description)
+        ]
+        return {str(header["JournalBatchNumber"]): header for header in found}
+
+    def _lines(self, headers: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        """The lines of these journals, by their documents."""
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for number, header in headers.items():
+            company = str(header["dataAreaId"])
+            for line in self._api.records("LedgerJournalLines", dataAreaId=company, JournalBatchNumber=number):
+                lines.setdefault(str(line["Document"]), []).append(line)
+        return lines
+
+    def _hide_signature(self, url: str) -> None:
+        """Who has the address of an upload may write there."""
+        query = url.partition("?")[2]
+        self.calls.hide(query)
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            if name == "sig":
+                self.calls.hide(value)
+                self.calls.hide(unquote(value))
+
+
+def _target(shipment: Shipment) -> dynamics.Settings:
+    return shipment.settings_as(dynamics.Settings)
+
+
+def _is_of(shipment: Shipment, last: Execution | None) -> bool:
+    """Whether an import that has ended, and has left nothing, is what became of this attempt.
+
+    Of one without an answer it is taken for granted only if it did not fail: then its journals may be there, where they
+    are not found. What failed and left nothing is sent again without harm.
+    """
+    if last is None:
+        return False
+    return shipment.erp_id is not None or (shipment.unknown and last.status not in _FAILED)
+
+
+def _found(
+    shipment: Shipment, headers: dict[str, dict[str, Any]], lines: dict[str, list[dict[str, Any]]]
+) -> Found:  # fmt: skip
+    """What all documents of a package are in Dynamics: posted where all their journals are."""
+    totals = {
+        document.reference: Total(
+            debit_minor=sum(minor_of(line["DebitAmount"], document.currency) for line in lines[document.reference]),
+            credit_minor=sum(minor_of(line["CreditAmount"], document.currency) for line in lines[document.reference]),
+        )
+        for document in shipment.documents
+    }
+    waiting = [number for number, header in headers.items() if header["IsPosted"] not in ("Yes", True)]
+    return Found(
+        erp_id=", ".join(headers), totals=totals, state="accepted" if waiting else "posted",
+        reason=f"journal {', '.join(waiting)} is not posted" if waiting else None,
+    )  # fmt: skip

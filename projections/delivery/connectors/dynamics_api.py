@@ -1,0 +1,127 @@
+"""How Dynamics 365 Finance is called: with a token of Entra ID, actions of the package API, records by OData.
+
+Owns: tokens, pages, and what an error says. Does not own: what is asked for (dynamics).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from projections.delivery.connectors.connector import ChannelSettings, check_url
+from subledger.errors import InvalidInput
+from subledger.external import credentials
+from subledger.external.calls import Calls, NotAuthorised, Unclear
+from subledger.external.credentials import Credential
+
+_ACTIONS: Final = "/data/DataManagementDefinitionGroups/Microsoft.Dynamics.DataEntities."
+_PAGES: Final = 4
+_TOKEN_EARLY_S: Final = 120.0
+_Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+\\Z")]
+
+
+class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``url``: of the environment. ``tenant``, ``client_id``, ``client_secret``: of an application that is registered
+    in Entra ID and, under *Microsoft Entra ID applications*, in Dynamics. ``authority``: who gives the token.
+
+    The company and the name of the import project (``definition_group``) are in the settings of the target.
+    """
+
+    url: str
+    tenant: _Name
+    client_id: _Name
+    client_secret: Credential
+    authority: str = "https://login.microsoftonline.com"
+    settle_s: float = 3_600.0
+
+    def check(self) -> None:
+        check_url(self.url)
+        check_url(self.authority, field="authority")
+        if not self.client_secret:
+            raise InvalidInput("the client secret must be named", field="client_secret", expected="env:… or file:…")
+
+
+class DynamicsApi:
+    """The calls of one attempt; the token is kept in ``session``."""
+
+    def __init__(self, settings: Settings, calls: Calls, session: dict[str, Any]) -> None:
+        self._settings = settings
+        self._calls = calls
+        self._session = session
+        self._base = settings.url.rstrip("/")
+
+    def act(self, action: str, **parameters: Any) -> httpx.Response:
+        """An action of the package API."""
+        return self._call("POST", f"{self._base}{_ACTIONS}{action}", json=parameters)
+
+    def records(self, entity: str, **equal: str) -> Iterator[dict[str, Any]]:
+        """The records of an entity, of all companies, that have these values. Raises Unclear."""
+        quoted = {name: value.replace("'", "''") for name, value in equal.items()}
+        condition = " and ".join(f"{name} eq '{value}'" for name, value in quoted.items())
+        url = f"{self._base}/data/{entity}?cross-company=true&$filter={quote(condition)}"
+        for _ in range(_PAGES):
+            answer = self._call("GET", url)
+            if answer.status_code != 200:
+                raise Unclear(f"Dynamics does not say: {refusal(answer)}")
+            page = answer.json()
+            yield from page["value"]
+            url = page.get("@odata.nextLink") or ""
+            if not url:
+                return
+            if not url.startswith(f"{self._base}/"):  # the token goes nowhere else
+                break
+        raise Unclear(f"Dynamics has more {entity} than can be read")
+
+    def _call(self, method: str, url: str, **more: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self._calls.hide(self._token())}", "Accept": "application/json"}
+        try:
+            return self._calls.send(method, url, headers=headers, **more)
+        except NotAuthorised:
+            self._session.pop("token", None)
+            raise
+
+    def _token(self) -> str:
+        known = self._session.get("token")
+        if known is not None and known[1] > time.monotonic():
+            return str(known[0])
+        settings = self._settings
+        form = {
+            "grant_type": "client_credentials", "client_id": settings.client_id,
+            "client_secret": self._calls.hide(credentials.read(settings.client_secret)),
+            "scope": f"{self._base}/.default",
+        }  # fmt: skip
+        url = f"{settings.authority.rstrip('/')}/{settings.tenant}/oauth2/v2.0/token"
+        answer = self._calls.send("POST", url, form=form)
+        given = answer.json() if answer.status_code == 200 else {}
+        token = given.get("access_token")
+        if not isinstance(token, str):
+            raise NotAuthorised(f"Entra ID gives no token: {refusal(answer)}")
+        lasts_s = float(given.get("expires_in", 0)) - _TOKEN_EARLY_S
+        self._session["token"] = (self._calls.hide(token), time.monotonic() + lasts_s)
+        return token
+
+
+def value_of(answer: httpx.Response) -> str:
+    """What an action answers: a text, which older versions put into another ``value``."""
+    value = answer.json()["value"]
+    return str(value["value"] if isinstance(value, dict) else value)
+
+
+def refusal(answer: httpx.Response) -> str:
+    """What went wrong, in Dynamics' words: the innermost message of an OData error, or Entra's description."""
+    try:
+        error = answer.json()["error"]
+        said = answer.json()["error_description"] if isinstance(error, str) else _innermost(error)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = answer.text
+    return f"{answer.status_code} {said[:500]}"
+
+
+def _innermost(error: dict[str, Any]) -> str:
+    inner = error.get("innererror")
+    return _innermost(inner) if isinstance(inner, dict) and inner.get("message") else str(error["message"])

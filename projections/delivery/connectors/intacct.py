@@ -1,0 +1,287 @@
+"""Sage Intacct: ``create`` of ``GLBATCH`` at the XML gateway, one function a document, found by its reference number.
+
+The gateway answers HTTP 200 whatever became of a request; what counts is a status in the answer, of the control, of the
+authentication, of the function, and only the word *success* is one. A request says ``uniqueid``, so that a function
+whose ``controlid``, our reference, was executed and completed before is refused. How that refusal is worded is not
+documented: so whatever is refused is looked up before it is called refused. What was rejected and is tried again has
+another ``controlid``, as its journal may have been posted and deleted there. Reference numbers are not unique: a
+journal that is there twice is a rejection that names both. A journal is posted unless it was sent as a draft or its
+journal needs approval, which only a look-up tells; one that was declined or reversed is not in the books.
+
+Sure: the request, its ``uniqueid`` and the session; ``readByQuery``, its paging, the fields and states; that nothing
+was run where the control or the authentication failed; GW-0010 for too many requests; that a request may go on for a
+while after the sender's time-out of 15 minutes, hence ``settle_s``. Not sure, so try it in a sandbox: what GW-0010 says
+about when to come back (``throttled_s`` is ours); whether the lines between entities that Intacct adds to a journal
+with a base location are among its entries (there, only lines with one of our references are summed); whether a
+reversal takes over the reference number (one that says what it reverses is left out).
+
+Sources: developer.intacct.com (web-services/requests, error-handling, queries, sync-vs-async, support/faq,
+api/company-console/api-sessions, api/general-ledger/journal-entries), Intacct/intacct-sdk-js (Xml).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import httpx
+
+from projections.delivery.connectors.connector import (
+    Accepted,
+    ChannelSettings,
+    Connector,
+    Found,
+    Rejected,
+    Shipment,
+    Total,
+    check_url,
+    minor_of,
+)
+from subledger.errors import InvalidInput
+from subledger.external import credentials
+from subledger.external.calls import NotAuthorised, NotSent, Throttled, Unclear
+from subledger.external.credentials import Credential
+
+_THROTTLED: Final = "GW-0010"
+_NOT_AUTHORISED: Final = "XL03000006"
+_PAGE: Final = 1_000
+_PAGES: Final = 50
+_BATCH_FIELDS: Final = "RECORDNO,REFERENCENO,STATE,REVERSEDFROM"
+_ENTRY_FIELDS: Final = "RECORDNO,DOCUMENT,TR_TYPE,TRX_AMOUNT"
+# Answers say a state by its label; queries, and so perhaps an answer, by its letter.
+_POSTED: Final = frozenset({"posted", "p"})
+_THROWN_AWAY: Final = {
+    "declined": "an approver has declined it",
+    "r": "an approver has declined it",
+    "reversed": "somebody has reversed it there",
+    "z": "somebody has reversed it there",
+}
+_WAITING: Final = {
+    "draft": "it is a draft there, to be posted",
+    "i": "it is a draft there, to be posted",
+    "submitted": "it waits for approval",
+    "s": "it waits for approval",
+    "partially approved": "it waits for more approvals",
+    "x": "it waits for more approvals",
+    "approved": "it is approved, and not posted yet",
+    "a": "it is approved, and not posted yet",
+    "reversal pending": "its reversal waits for approval",
+    "l": "its reversal waits for approval",
+}
+
+
+class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``sender_id``, ``sender_password``: of the Web Services licence, which the company has to authorise.
+    ``company_id``, ``user_id``, ``user_password``: of a Web Services user. ``entity``: the location that journals are
+    made in, and looked up; empty for the top level. ``throttled_s``: how long no call is made once there were too many.
+    """
+
+    url: str = "https://api.intacct.com/ia/xml/xmlgw.phtml"
+    sender_id: str
+    sender_password: Credential
+    company_id: str
+    user_id: str
+    user_password: Credential
+    entity: str = ""
+    throttled_s: float = 60.0
+    settle_s: float = 1_800.0
+
+    def check(self) -> None:
+        check_url(self.url)
+        for field in ("sender_id", "sender_password", "company_id", "user_id", "user_password"):
+            if not getattr(self, field):
+                raise InvalidInput(f"{field} is empty", field=field, expected="as Intacct knows it")
+        if self.throttled_s < 0:
+            raise InvalidInput("throttled_s must not be negative", field="throttled_s", found=str(self.throttled_s))
+
+
+class Intacct(Connector):
+    """See the module."""
+
+    name: ClassVar[str] = "intacct"
+    formats: ClassVar[tuple[str, ...]] = ("intacct-xml",)
+    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("url", "company_id", "entity")
+
+    def look_up(self, shipment: Shipment) -> Found | None:
+        batches = [
+            batch
+            for batch in self._read("GLBATCH", _BATCH_FIELDS, f"REFERENCENO = '{shipment.reference}'")
+            if _said(batch, "REFERENCENO") == shipment.reference and not batch.findtext("REVERSEDFROM")
+        ]
+        if not batches:
+            return None
+        numbers = sorted(_said(batch, "RECORDNO") for batch in batches)
+        if len(batches) > 1:
+            twice = f"Intacct has it {len(batches)} times, as {', '.join(numbers)}: delete all but one there"
+            return Found(erp_id=numbers[0], state="discarded", reason=twice)
+        entries = self._read("GLENTRY", _ENTRY_FIELDS, f"BATCHNO = '{numbers[0]}'")
+        return _found(shipment, batches[0], _total(shipment, entries))
+
+    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+        content = ElementTree.fromstring(shipment.payload)
+        if shipment.rejections:
+            next(content.iter("function")).set("controlid", f"{shipment.reference}-{shipment.rejections}")
+        result = self._run(shipment.reference, content, once=True)
+        if result.findtext("status") != "success":
+            self._check_not_there(shipment, _refusal(result))
+            return Rejected(reason=_refusal(result))
+        return Accepted(erp_id=_said(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
+
+    def _check_not_there(self, shipment: Shipment, refusal: str) -> None:
+        """What is refused may be there: refused for having been run before. Raises Unclear."""
+        try:
+            found = self.look_up(shipment)
+        except NotSent as error:
+            raise Unclear(f"Intacct refuses it, and does not say whether it has it: {refusal}; {error}") from error
+        if found is not None:
+            raise Unclear(f"Intacct refuses it, and has it already: {refusal}")
+
+    # --- functions ------------------------------------------------------------------------------------------------
+
+    def _read(self, kind: str, fields: str, query: str) -> list[Element]:
+        """All records of a kind that a query finds."""
+        asked = {"object": kind, "fields": fields, "query": query, "pagesize": str(_PAGE)}
+        function, found = _function("readByQuery", asked), list[Element]()
+        for _ in range(_PAGES):
+            result = self._run(f"look up {query}", function, once=False)
+            data = result.find("data")
+            if result.findtext("status") != "success" or data is None:
+                raise Unclear(f"Intacct does not say: {_refusal(result)}")
+            found.extend(data)
+            if int(data.get("numremaining") or 0) == 0:
+                return found
+            function = _function("readMore", {"resultId": data.get("resultId") or ""})
+        raise Unclear(f"Intacct has more than {_PAGES} pages of {kind} for {query}")
+
+    def _run(self, controlid: str, content: Element, *, once: bool) -> Element:
+        """The ``result`` of one function, whatever it is."""
+        session, endpoint = self._session()
+        authentication = Element("authentication")
+        SubElement(authentication, "sessionid").text = session
+        return self._post(endpoint, controlid, authentication, content, once=once)
+
+    def _session(self) -> tuple[str, str]:
+        """A session, and the address it is good at."""
+        if "session" not in self.session:
+            settings: Settings = self.settings
+            authentication = Element("authentication")
+            login = SubElement(authentication, "login")
+            SubElement(login, "userid").text = settings.user_id
+            SubElement(login, "companyid").text = settings.company_id
+            SubElement(login, "password").text = self.calls.hide(credentials.read(settings.user_password))
+            if settings.entity:
+                SubElement(login, "locationid").text = settings.entity
+            result = self._post(
+                settings.url, "session", authentication, _function("getAPISession", {}), once=False
+            )  # fmt: skip
+            if result.findtext("status") != "success":
+                raise NotAuthorised(f"Intacct gives no session: {_refusal(result)}")
+            session = self.calls.hide(_said(result, ".//sessionid"))
+            self.session["session"] = (session, _endpoint(_said(result, ".//endpoint"), settings.url))
+        session, endpoint = self.session["session"]
+        return self.calls.hide(session), endpoint
+
+    def _post(self, url: str, controlid: str, authentication: Element, content: Element, *, once: bool) -> Element:
+        """One request of one function.
+
+        Raises Throttled, NotAuthorised or NotSent where the gateway says that it was not run, Unclear where it does not
+        say.
+        """
+        settings: Settings = self.settings
+        request = Element("request")
+        control = SubElement(request, "control")
+        SubElement(control, "senderid").text = settings.sender_id
+        SubElement(control, "password").text = self.calls.hide(credentials.read(settings.sender_password))
+        SubElement(control, "controlid").text = controlid
+        SubElement(control, "uniqueid").text = "true" if once else "false"
+        SubElement(control, "dtdversion").text = "3.0"
+        SubElement(control, "includewhitespace").text = "false"
+        operation = SubElement(request, "operation", transaction="true")
+        operation.extend((authentication, content))
+        answer = self.calls.send(
+            "POST", url, headers={"Content-Type": "application/xml"},
+            content=ElementTree.tostring(request, encoding="UTF-8", xml_declaration=True),
+        )  # fmt: skip
+        return self._result(ElementTree.fromstring(answer.content))
+
+    def _result(self, response: Element) -> Element:
+        numbers = {number.text or "" for number in response.iter("errorno")}
+        if response.findtext("control/status") != "success":
+            if _THROTTLED in numbers:
+                wait_s = self.settings.throttled_s
+                raise Throttled(f"Intacct takes no more calls for {wait_s:.0f} s", wait_s=wait_s)
+            if _NOT_AUTHORISED in numbers:
+                raise NotAuthorised(f"Intacct does not take the sender: {_refusal(response)}")
+            # The gateway stands before what runs a request: other errors of its own do not say how far that one came.
+            if not numbers or any(number.startswith("GW") for number in numbers):
+                raise Unclear(f"Intacct's gateway failed: {_refusal(response)}")
+            raise NotSent(f"Intacct does not take the request: {_refusal(response)}")
+        if response.findtext("operation/authentication/status") != "success":
+            self.session.pop("session", None)
+            raise NotAuthorised(f"Intacct does not take the user: {_refusal(response)}")
+        result = response.find("operation/result")
+        if result is None or result.findtext("status") not in ("success", "failure", "aborted"):
+            raise Unclear(f"Intacct does not say what became of it: {_refusal(response)}")
+        return result
+
+
+def _function(name: str, arguments: dict[str, str]) -> Element:
+    """The ``content`` with a function that only reads."""
+    content = Element("content")
+    called = SubElement(SubElement(content, "function", controlid=name), name)
+    for argument, value in arguments.items():
+        SubElement(called, argument).text = value
+    return content
+
+
+def _endpoint(given: str, url: str) -> str:
+    """Where a session is good: an address of the same house, as our credentials go there. Raises NotAuthorised."""
+    there, ours = httpx.URL(given), httpx.URL(url)
+    if there.scheme != ours.scheme or there.host.split(".")[-2:] != ours.host.split(".")[-2:]:
+        raise NotAuthorised(f"Intacct's session is for {there.host}, which is not of {ours.host}: check the url")
+    return given
+
+
+def _found(shipment: Shipment, batch: Element, total: Total) -> Found:
+    state, erp_id = _said(batch, "STATE"), _said(batch, "RECORDNO")
+    if state.lower() in _THROWN_AWAY:
+        return Found(erp_id=erp_id, state="discarded", reason=_THROWN_AWAY[state.lower()])
+    totals = {shipment.reference: total}
+    if state.lower() in _POSTED:
+        return Found(erp_id=erp_id, state="posted", totals=totals)
+    if state.lower() in _WAITING:
+        return Found(erp_id=erp_id, state="accepted", totals=totals, reason=_WAITING[state.lower()])
+    raise Unclear(f"Intacct has it as {state[:60]!r}, and we do not know what that is")
+
+
+def _total(shipment: Shipment, entries: list[Element]) -> Total:
+    """A journal without lines, as one that is still being made, adds up to nothing, and so differs from ours."""
+    [document] = shipment.documents
+    if ElementTree.fromstring(shipment.payload).find(".//BASELOCATION_NO") is not None:
+        ours = {line.reference for line in document.lines}
+        entries = [entry for entry in entries if entry.findtext("DOCUMENT") in ours]
+    sums: dict[str, int] = {"1": 0, "-1": 0}
+    for entry in entries:
+        sums[_said(entry, "TR_TYPE")] += minor_of(_said(entry, "TRX_AMOUNT"), document.currency)
+    return Total(debit_minor=sums["1"], credit_minor=sums["-1"])
+
+
+def _said(element: Element, path: str) -> str:
+    """A text that an answer must have. Raises ValueError."""
+    text = element.findtext(path)
+    if not text:
+        raise ValueError(f"<{element.tag}> has no {path}")
+    return text
+
+
+def _refusal(element: Element) -> str:
+    """What Intacct says is wrong, with its numbers."""
+    said = [
+        " ".join(
+            text for name in ("errorno", "description", "description2", "correction") if (text := error.findtext(name))
+        )
+        for error in element.iter("error")
+    ]
+    return "; ".join(said)[:2_000] or "it gives no reason"

@@ -1,0 +1,248 @@
+"""NetSuite: REST records, one a document, found by their external id.
+
+They are ``journalEntry`` records, or, of the customer-deposit pattern, ``customerDeposit`` and ``depositApplication``
+too; an application waits until its deposit is there. The external id is unique among records of a type, so NetSuite
+itself refuses a second one; still it is looked up first, as the header for idempotency is ignored on calls that wait
+for their answer. A journal is posted where it is approved and its ``postingPeriod`` is the one that was asked for:
+NetSuite may move a journal to the next open period without a word, so one that is found in another period is a
+rejection that names it.
+
+Sure: addresses, ``eid:``, the fields, the OAuth 2.0 client credentials with their signed assertion. Not sure, so try
+it in a sandbox: how a refused external id is worded (nothing rests on it: it is looked up), and that an approved
+journal is in the books at once; the names of the query for the trial balance.
+
+Sources: NetSuite help, REST journal entry (section_159886587653), external ids (section_156334828635), OAuth 2.0
+client credentials (section_162790605110), idempotency
+(subsect_164494900632), SuiteQL (section_158394344595).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Literal
+
+import httpx
+import jwt
+import msgspec
+
+from projections.delivery.connectors.connector import (
+    Accepted,
+    ChannelSettings,
+    Connector,
+    Found,
+    Rejected,
+    Shipment,
+    Total,
+    check_url,
+    minor_of,
+)
+from projections.delivery.tie_out import Theirs
+from projections.exports.deposits import APPLICATION, DEPOSIT
+from projections.exports.formats.target import TargetSettings
+from subledger.errors import InvalidInput
+from subledger.external import credentials
+from subledger.external.calls import NotAuthorised, NotSent, Unclear
+from subledger.external.credentials import Credential
+from subledger.periods import Period
+
+_RECORDS: Final = "/services/rest/record/v1"
+_TOKEN: Final = "/services/rest/auth/oauth2/v1/token"
+_JOURNAL, _DEPOSIT, _APPLICATION = "journalEntry", "customerDeposit", "depositApplication"
+_QUERY: Final = "/services/rest/query/v1/suiteql"
+_PAGE: Final = 1_000
+_PAGES: Final = 50
+# What accounts moved in periods that begin within some days, in the primary book: its amounts are in the subsidiary's
+# currency. Adjustment periods are told from months by their flag.
+_TRIAL_BALANCE: Final = (
+    "SELECT a.acctnumber AS account, TO_CHAR(p.startdate, 'YYYY-MM') AS period, SUM(NVL(tal.debit, 0)) AS debit, "
+    "SUM(NVL(tal.credit, 0)) AS credit FROM transactionaccountingline tal "
+    "JOIN transactionline tl ON tl.transaction = tal.transaction AND tl.id = tal.transactionline "
+    "JOIN transaction t ON t.id = tal.transaction JOIN account a ON a.id = tal.account "
+    "JOIN accountingperiod p ON p.id = t.postingperiod WHERE tal.posting = 'T' AND p.isadjust = 'F' "
+    "AND p.startdate BETWEEN TO_DATE('{first}', 'YYYY-MM-DD') AND TO_DATE('{last}', 'YYYY-MM-DD') {subsidiary} "
+    "GROUP BY a.acctnumber, TO_CHAR(p.startdate, 'YYYY-MM') ORDER BY 1, 2"
+)
+_ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_APPROVED: Final = "2"
+_REFUSED_BY_APPROVER: Final = "3"
+_TOKEN_LASTS_S: Final = 3_000  # they say an hour
+
+
+class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``url``: of the account's REST services. ``client_id``, ``certificate_id``, ``private_key``: of an integration
+    record with OAuth 2.0 client credentials; ``private_key`` names a PEM. ``algorithm``: of the certificate's key.
+    """
+
+    url: str
+    client_id: str
+    certificate_id: str
+    private_key: Credential
+    algorithm: Literal["PS256", "PS384", "PS512", "ES256", "ES384", "ES512"] = "PS256"
+
+    def check(self) -> None:
+        check_url(self.url)
+        for field in ("client_id", "certificate_id", "private_key"):
+            if not getattr(self, field):
+                raise InvalidInput(f"{field} is empty", field=field, expected="that of the integration record")
+
+
+class NetSuite(Connector):
+    """See the module."""
+
+    name: ClassVar[str] = "netsuite"
+    formats: ClassVar[tuple[str, ...]] = ("netsuite-json", "netsuite-deposits")
+    settings_type: ClassVar[type[ChannelSettings]] = Settings
+
+    def look_up(self, shipment: Shipment) -> Found | None:
+        kind, sent = _record(shipment)
+        record = self._get(kind, shipment.reference)
+        return None if record is None else _found(shipment, kind, sent, record)
+
+    def prepare(self, shipment: Shipment) -> None:
+        kind, sent = _record(shipment)
+        if kind == _APPLICATION:
+            deposit = sent["deposit"]["externalId"]
+            if self._get(_DEPOSIT, deposit) is None:
+                raise NotSent(f"its deposit {deposit} is not in NetSuite yet")
+
+    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+        kind, sent = _record(shipment)
+        answer = self._call(
+            "POST", f"{_RECORDS}/{kind}", content=_body(shipment),
+            headers={"Content-Type": "application/json", "X-NetSuite-PropertyNameValidation": "Error"},
+        )  # fmt: skip
+        if answer.status_code >= 400:
+            return Rejected(reason=_refusal(answer))
+        return Accepted(
+            erp_id=answer.headers.get("Location", "").rsplit("/", 1)[-1], posted=sent.get("approved", True)
+        )  # fmt: skip
+
+    def _get(self, kind: str, reference: str) -> dict[str, Any] | None:
+        answer = self._call("GET", f"{_RECORDS}/{kind}/eid:{reference}?expandSubResources=true")
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
+        record: dict[str, Any] = answer.json()
+        return record
+
+    def trial_balance(self, periods: Sequence[Period], currency: str, settings: TargetSettings | None) -> list[Theirs]:
+        subsidiary = getattr(settings, "subsidiary_id", "")
+        query = _TRIAL_BALANCE.format(
+            first=min(periods).first_day, last=max(periods).last_day,
+            subsidiary=f"AND tl.subsidiary = {int(subsidiary)}" if subsidiary else "",
+        )  # fmt: skip
+        found: list[Theirs] = []
+        for _ in range(_PAGES):
+            answer = self._call(
+                "POST",
+                f"{_QUERY}?limit={_PAGE}&offset={len(found)}",
+                json={"q": query},
+                headers={"Prefer": "transient"},
+            )
+            if answer.status_code != 200:
+                raise Unclear(f"NetSuite does not say: {_refusal(answer)}")
+            page = answer.json()
+            found += [_moved(row, currency) for row in page["items"]]
+            if not page["hasMore"]:
+                return [row for row in found if row.period in periods]
+        raise Unclear(f"NetSuite has more than {_PAGES} pages of its trial balance: ask for fewer months")
+
+    def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
+        headers = {**more.pop("headers", {}), "Authorization": f"Bearer {self.calls.hide(self._token())}"}
+        try:
+            return self.calls.send(method, self.settings.url.rstrip("/") + path, headers=headers, **more)
+        except NotAuthorised:
+            self.session.pop("token", None)
+            raise
+
+    def _token(self) -> str:
+        known = self.session.get("token")
+        if known is not None and known[1] > time.monotonic():
+            return str(known[0])
+        settings: Settings = self.settings
+        url = settings.url.rstrip("/") + _TOKEN
+        now = int(time.time())
+        claims = {"iss": settings.client_id, "scope": "rest_webservices", "aud": url, "iat": now, "exp": now + 300}
+        try:
+            key = self.calls.hide(credentials.read(settings.private_key))
+            assertion = jwt.encode(
+                claims, key, algorithm=settings.algorithm, headers={"kid": settings.certificate_id}
+            )  # fmt: skip
+        except (ValueError, TypeError, jwt.PyJWTError) as error:
+            raise NotAuthorised(f"the private key {settings.private_key} cannot sign: {error}") from None
+        form = {
+            "grant_type": "client_credentials", "client_assertion_type": _ASSERTION,
+            "client_assertion": self.calls.hide(assertion),
+        }  # fmt: skip
+        answer = self.calls.send("POST", url, form=form)
+        token = answer.json().get("access_token") if answer.status_code == 200 else None
+        if not isinstance(token, str):
+            raise NotAuthorised(f"NetSuite gives no token: {_refusal(answer)}")
+        self.session["token"] = (self.calls.hide(token), time.monotonic() + _TOKEN_LASTS_S)
+        return token
+
+
+def _body(shipment: Shipment) -> bytes:
+    """The record's own text, as the format wrote it, without what is around it in a file of many."""
+    if shipment.payload.lstrip().startswith(b"["):
+        [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
+    else:
+        by_kind = msgspec.json.decode(shipment.payload, type=dict[str, list[msgspec.Raw]])
+        [record] = [record for records in by_kind.values() for record in records]
+    return bytes(record)
+
+
+def _record(shipment: Shipment) -> tuple[str, dict[str, Any]]:
+    """The type of the record, and what it says."""
+    kind = {DEPOSIT: _DEPOSIT, APPLICATION: _APPLICATION}.get(shipment.documents[0].kind, _JOURNAL)
+    return kind, msgspec.json.decode(_body(shipment))
+
+
+def _found(shipment: Shipment, kind: str, sent: dict[str, Any], record: dict[str, Any]) -> Found:
+    erp_id = str(record["id"])
+    period = str(record.get("postingPeriod", {}).get("id", ""))
+    asked = sent.get("postingPeriod", {}).get("id", period)
+    status = str(record.get("approvalStatus", {}).get("id", ""))
+    if period != asked:
+        name = record["postingPeriod"].get("refName", period)
+        return Found(
+            erp_id=erp_id, state="discarded", reason=f"NetSuite has put it into period {name}: delete or move it there"
+        )  # fmt: skip
+    if status == _REFUSED_BY_APPROVER:
+        return Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
+    # Deposits and applications are in the books as soon as they are there.
+    approved = kind != _JOURNAL or record.get("approved") is True or status == _APPROVED
+    return Found(
+        erp_id=erp_id, state="posted" if approved else "accepted",
+        totals={shipment.reference: _total(kind, record, shipment.documents[0].currency)},
+        reason=None if approved else "it waits for approval",
+    )  # fmt: skip
+
+
+def _total(kind: str, record: dict[str, Any], currency: str) -> Total:
+    if kind == _DEPOSIT:
+        debit = credit = minor_of(record["payment"], currency)
+    elif kind == _APPLICATION:
+        debit = credit = sum(minor_of(item["amount"], currency) for item in record["apply"]["items"])
+    else:
+        items = record["line"]["items"]
+        debit = sum(minor_of(item.get("debit"), currency) for item in items)
+        credit = sum(minor_of(item.get("credit"), currency) for item in items)
+    return Total(debit_minor=debit, credit_minor=credit)
+
+
+def _moved(row: dict[str, Any], currency: str) -> Theirs:
+    moved = minor_of(row["debit"], currency) - minor_of(row["credit"], currency)
+    return Theirs(account=str(row["account"]), period=Period.parse(row["period"]), moved=moved)
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """What NetSuite says is wrong: ``o:errorDetails`` of a problem document."""
+    try:
+        details = answer.json()["o:errorDetails"]
+        said = "; ".join(f"{detail.get('o:errorCode', '')}: {detail.get('detail', '')}" for detail in details)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = answer.text[:500]
+    return f"{answer.status_code} {said}"

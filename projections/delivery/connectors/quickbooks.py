@@ -1,0 +1,232 @@
+"""QuickBooks Online: ``JournalEntry`` of the Accounting API, one a document, found by its number or by our note on it.
+
+A company that numbers its transactions itself may drop a number or put in its own. So an entry without our number is
+looked for among those of its day by its private note, which names the journal; notes cannot be queried. A journal entry
+is in the books as soon as it is there; there are no drafts. One that is found on another day or in another currency is
+a rejection that says so.
+
+A request with the ``requestid`` of an earlier one is answered as that was, and does nothing: which is as good against a
+second entry as it is bad for a second try, once the first was refused or its entry has been deleted. So the id is made
+of the reference, of what is sent, and of how often it was rejected.
+
+The refresh token is replaced by the answer to its use, every day or so, and is then kept in its file at once, before
+the access token is used. Let no other program use the same one.
+
+Sure: addresses, fields, ``requestid`` (50 characters) and its replay, OAuth 2.0 with an hour of access, 429 and a
+minute's wait, the shape of a fault, *ValidationFault* for what was refused, as 6210 for a closed period. Not sure, so
+try it in a sandbox: whether a fault is replayed too; what custom numbers do to a journal entry's; whether several
+entries of a number are refused (6140: it is looked up before that is called refused).
+
+Sources: developer.intuit.com (api/accounting/all-entities/journalentry, learn/rest-api-features, limits-and-throttles,
+develop/authentication-and-authorization), blogs.intuit.com (2015-04-06 on RequestId, 2024-06-03 on tokens), Intuit's
+Finance.xsd (intuit/QuickBooks-V3-Java-SDK).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from typing import Annotated, Any, ClassVar, Final
+
+import httpx
+import msgspec
+
+from projections.delivery.connectors.connector import (
+    Accepted,
+    ChannelSettings,
+    Connector,
+    Found,
+    Rejected,
+    Shipment,
+    Total,
+    check_url,
+    minor_of,
+)
+from subledger.errors import InvalidInput
+from subledger.external import credentials
+from subledger.external.calls import NotAuthorised, NotSent, Unclear
+from subledger.external.credentials import Credential
+
+_MINOR_VERSION: Final = "75"
+_PAGE: Final = 1_000
+_PAGES: Final = 50
+_DUPLICATE_NUMBER: Final = "6140"
+_TOKEN_LASTS_S: Final = 3_000  # they say an hour
+_NOTE: Final = re.compile(r"subledger export=\S+ journal=(\S+)")
+
+
+class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``realm_id``: the company's id. ``client_id``, ``client_secret``: of an app of Intuit's developer portal with the
+    accounting scope. ``refresh_token``: names a file, which the worker can write, with the token that connecting the
+    app to the company gave. ``url``: https://sandbox-quickbooks.api.intuit.com for a trial.
+    """
+
+    url: str = "https://quickbooks.api.intuit.com"
+    token_url: str = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"
+    realm_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,32}$")]
+    client_id: str
+    client_secret: Credential
+    refresh_token: Credential
+
+    def check(self) -> None:
+        check_url(self.url)
+        check_url(self.token_url, field="token_url")
+        for field in ("client_id", "client_secret"):
+            if not getattr(self, field):
+                raise InvalidInput(f"{field} is empty", field=field, expected="that of the app")
+        if not self.refresh_token.startswith("file:"):
+            raise InvalidInput(
+                "the refresh token is replaced from time to time", field="refresh_token", expected="file:/…",
+                found=self.refresh_token[:60],
+            )  # fmt: skip
+
+
+class QuickBooks(Connector):
+    """See the module."""
+
+    name: ClassVar[str] = "quickbooks"
+    formats: ClassVar[tuple[str, ...]] = ("quickbooks-json",)
+    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("url", "realm_id")
+
+    def look_up(self, shipment: Shipment) -> Found | None:
+        [sent] = msgspec.json.decode(shipment.payload)
+        entries = self._entries(f"DocNumber = '{shipment.reference}'")
+        if not entries:
+            journal = _journal_of(sent)
+            that_day = self._entries(f"TxnDate = '{sent['TxnDate']}'")
+            entries = [entry for entry in that_day if _journal_of(entry) == journal]
+        if not entries:
+            return None
+        if len(entries) > 1:
+            ids = ", ".join(sorted(str(entry["Id"]) for entry in entries))
+            twice = f"QuickBooks has it {len(entries)} times, as {ids}: delete all but one there"
+            return Found(erp_id=str(entries[0]["Id"]), state="discarded", reason=twice)
+        return _found(shipment, sent, entries[0])
+
+    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+        [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
+        answer = self._call(
+            "POST", "journalentry", {"requestid": _request_id(shipment)}, content=bytes(record),
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
+        said = answer.json()
+        if "Fault" in said:
+            return self._refused(shipment, said["Fault"])
+        if answer.status_code != 200:
+            raise Unclear(f"QuickBooks answered {answer.status_code}: {answer.text[:500]}")
+        return Accepted(erp_id=str(said["JournalEntry"]["Id"]), posted=True)
+
+    def _refused(self, shipment: Shipment, fault: dict[str, Any]) -> Rejected:
+        """Only a fault of validation says that nothing was done. Raises NotAuthorised or Unclear for others."""
+        reason, kind = _reason(fault), str(fault.get("type", "")).lower()
+        if kind.startswith("auth"):
+            raise NotAuthorised(f"QuickBooks does not take the app: {reason}")
+        if kind != "validationfault":
+            raise Unclear(f"QuickBooks failed: {reason}")
+        if any(str(error.get("code")) == _DUPLICATE_NUMBER for error in fault["Error"]):
+            self._check_not_there(shipment, reason)
+        return Rejected(reason=reason)
+
+    def _check_not_there(self, shipment: Shipment, reason: str) -> None:
+        """The number that is taken may be taken by what we send. Raises Unclear."""
+        try:
+            found = self.look_up(shipment)
+        except NotSent as error:
+            raise Unclear(f"QuickBooks refuses it, and does not say whether it has it: {reason}; {error}") from error
+        if found is not None:
+            raise Unclear(f"QuickBooks refuses it, and has it already: {reason}")
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    def _entries(self, where: str) -> list[dict[str, Any]]:
+        """All journal entries that a condition holds for, whole: a note that is not asked for would look like none.
+
+        Pages may overlap where entries are made meanwhile.
+        """
+        entries: dict[str, dict[str, Any]] = {}
+        start = 1
+        for _ in range(_PAGES):
+            query = f"select * from JournalEntry where {where} startposition {start} maxresults {_PAGE}"
+            answer = self._call("GET", "query", {"query": query})
+            if answer.status_code != 200:
+                raise Unclear(f"QuickBooks does not say: {answer.status_code} {answer.text[:500]}")
+            page = answer.json()["QueryResponse"].get("JournalEntry", [])
+            entries |= {str(entry["Id"]): entry for entry in page}
+            if len(page) < _PAGE:
+                return list(entries.values())
+            start += _PAGE
+        raise Unclear(f"QuickBooks has more than {_PAGES * _PAGE} journal entries where {where}")
+
+    def _call(self, method: str, what: str, query: dict[str, str], **more: Any) -> httpx.Response:
+        settings: Settings = self.settings
+        url = httpx.URL(
+            f"{settings.url.rstrip('/')}/v3/company/{settings.realm_id}/{what}",
+            params={**query, "minorversion": _MINOR_VERSION},
+        )
+        headers = {
+            **more.pop("headers", {}), "Accept": "application/json",
+            "Authorization": f"Bearer {self.calls.hide(self._token())}",
+        }  # fmt: skip
+        try:
+            return self.calls.send(method, str(url), headers=headers, **more)
+        except NotAuthorised:
+            self.session.pop("token", None)
+            raise
+
+    def _token(self) -> str:
+        known = self.session.get("token")
+        if known is not None and known[1] > time.monotonic():
+            return str(known[0])
+        settings: Settings = self.settings
+        refresh = self.calls.hide(credentials.read(settings.refresh_token))
+        answer = self.calls.send(
+            "POST", settings.token_url, form={"grant_type": "refresh_token", "refresh_token": refresh},
+            auth=(settings.client_id, credentials.read(settings.client_secret)), headers={"Accept": "application/json"},
+        )  # fmt: skip
+        if answer.status_code != 200:
+            raise NotAuthorised(
+                f"QuickBooks gives no token, connect the app anew: {answer.status_code} {answer.text[:300]}"
+            )
+        given = answer.json()
+        token, newer = self.calls.hide(str(given["access_token"])), self.calls.hide(str(given["refresh_token"]))
+        if newer != refresh:
+            credentials.replace(settings.refresh_token, newer)
+        self.session["token"] = (token, time.monotonic() + _TOKEN_LASTS_S)
+        return token
+
+
+def _request_id(shipment: Shipment) -> str:
+    """At most 50 characters, the same for the same request. A reference has 21."""
+    return f"{shipment.reference}-{hashlib.sha256(shipment.payload).hexdigest()[:12]}-{shipment.rejections}"
+
+
+def _journal_of(entry: dict[str, Any]) -> str | None:
+    """The name that our note on an entry says, whichever export it came from."""
+    found = _NOTE.search(entry.get("PrivateNote") or "")
+    return None if found is None else found[1]
+
+
+def _found(shipment: Shipment, sent: dict[str, Any], entry: dict[str, Any]) -> Found:
+    erp_id, currency = str(entry["Id"]), shipment.documents[0].currency
+    for what, ours, theirs in (
+        ("on", sent["TxnDate"], entry["TxnDate"]),
+        ("in", currency, entry.get("CurrencyRef", {}).get("value", currency)),
+    ):
+        if ours != theirs:
+            return Found(erp_id=erp_id, state="discarded", reason=f"QuickBooks has it {what} {theirs}, not {ours}")
+    sums = {"Debit": 0, "Credit": 0}
+    for line in entry.get("Line", []):
+        if line.get("DetailType") == "JournalEntryLineDetail":
+            sums[line["JournalEntryLineDetail"]["PostingType"]] += minor_of(line["Amount"], currency)
+    total = Total(debit_minor=sums["Debit"], credit_minor=sums["Credit"])
+    return Found(erp_id=erp_id, state="posted", totals={shipment.reference: total})
+
+
+def _reason(fault: dict[str, Any]) -> str:
+    """What QuickBooks says is wrong, with its codes."""
+    said = (
+        f"{error.get('code', '')} {error.get('Message', '')}: {error.get('Detail', '')}" for error in fault["Error"]
+    )
+    return "; ".join(said)[:2_000]

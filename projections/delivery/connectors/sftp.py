@@ -1,0 +1,259 @@
+"""A folder of an SFTP server: the export's file, put where an importer takes it.
+
+The server's host key is set with the channel, and no other is ever talked to. Each step (look, upload, rename) has a
+connection of its own. What was uploaded is read back before it is renamed. A rename is one step by OpenSSH's
+``posix-rename@openssh.com``, after a look whether there is such a file; by a server that has not got it, it is that of
+the protocol, which fails where there is one, and may be a link and an unlink.
+
+Sure: protocol and extension, as OpenSSH documents them, and its 9.2 does them. Not sure, so try it: that what a server
+has answered is on its disk (the protocol cannot ask for it), and that the user may read what it has put there; a folder
+that can only be written into does not do.
+
+Sources: draft-ietf-secsh-filexfer-02, sections 6.5 and 7; OpenSSH's PROTOCOL, section 4.3; paramiko's documentation.
+"""
+
+from __future__ import annotations
+
+import binascii
+import errno
+import io
+import logging
+import socket
+import stat
+import threading
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, ClassVar, Final
+
+import paramiko
+from msgspec import Meta
+
+from projections.delivery.connectors.connector import ChannelSettings, check_host
+from projections.delivery.connectors.drop import Drop, DropSettings, Place
+from subledger.errors import InvalidInput
+from subledger.external import credentials
+from subledger.external.calls import NotAuthorised, NotSent, Unclear
+from subledger.external.credentials import Credential
+from subledger.external.hosts import connect_checked
+
+# What it says of failures is in the reasons that are kept; without a handler it would go to the error output as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+_FAILURES: Final = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
+"""All that paramiko raises where a server does not do as it is asked, or is gone."""
+_PRIVATE_KEYS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+
+
+class Settings(DropSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``host_key``: of the server, as a line of ``known_hosts`` or of ``ssh-keyscan``; several lines while it changes.
+    ``user`` with ``key``, a private one in PEM or OpenSSH's form, that ``key_password`` opens; or with ``password``; a
+    server may want both. ``directory``: as the server calls it.
+    """
+
+    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    user: Annotated[str, Meta(min_length=1, max_length=100)]
+    host_key: str
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 22
+    key: Credential = ""
+    key_password: Credential = ""
+    password: Credential = ""
+
+    def check(self) -> None:
+        super().check()
+        check_host(self.host)
+        _host_keys(self.host_key)
+        if not self.key and not self.password:
+            raise InvalidInput("a key or a password must be named", field="key", expected="env:… or file:…")
+
+
+class Sftp(Drop):
+    """See the module."""
+
+    name: ClassVar[str] = "sftp"
+    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    place: ClassVar[tuple[str, ...]] = ("host", "port", "directory")
+
+    @property
+    def url(self) -> str:
+        settings: Settings = self.settings
+        return f"sftp://{settings.host}:{settings.port}/{settings.directory.lstrip('/')}"
+
+    @contextmanager
+    def opened(self) -> Iterator[Place]:
+        settings: Settings = self.settings
+        self.calls.take_turn()
+        with _errors(f"{settings.host} cannot be reached"):
+            transport = paramiko.Transport(
+                connect_checked(
+                    settings.host,
+                    settings.port,
+                    lambda address: socket.create_connection((address, settings.port), timeout=settings.timeout_s),
+                )
+            )
+        # Some waits of paramiko have no limit of their own.
+        limit = threading.Timer(settings.timeout_s, transport.close)
+        limit.daemon = True
+        limit.start()
+        try:
+            with _errors(f"{settings.host} cannot be reached"):
+                self._greet(transport)
+                self._log_in(transport)
+                channel = transport.open_session(timeout=settings.timeout_s)
+                channel.settimeout(settings.timeout_s)
+                channel.invoke_subsystem("sftp")
+                place = _There(paramiko.SFTPClient(channel), settings.directory)
+            place.check_folder("")
+            limit.cancel()
+            yield place
+        finally:
+            limit.cancel()
+            transport.close()
+
+    def _greet(self, transport: paramiko.Transport) -> None:
+        """Agrees on keys with the server, if it is the one that was set. Raises NotAuthorised where it is not."""
+        settings: Settings = self.settings
+        known = _host_keys(settings.host_key)
+        kinds = [kind for key in known for kind in _algorithms(key)]
+        transport.get_security_options().key_types = tuple(dict.fromkeys(kinds))
+        transport.banner_timeout = transport.auth_timeout = transport.handshake_timeout = settings.timeout_s
+        try:
+            transport.start_client(timeout=settings.timeout_s)
+        except paramiko.ssh_exception.IncompatiblePeer as error:
+            raise NotAuthorised(f"{settings.host} has no host key of the kinds that are set: {error}") from error
+        shown = transport.get_remote_server_key()
+        if shown not in known:
+            raise NotAuthorised(
+                f"{settings.host} shows another host key than is set, {shown.get_name()} {shown.fingerprint}: "
+                "do not send anything before you know why"
+            )  # fmt: skip
+
+    def _log_in(self, transport: paramiko.Transport) -> None:
+        settings: Settings = self.settings
+        key = self._private_key() if settings.key else None
+        password = self.calls.hide(credentials.read(settings.password))
+        try:
+            more = transport.auth_publickey(settings.user, key) if key is not None else ["password"]
+            if more and password:
+                more = transport.auth_password(settings.user, password)
+        except paramiko.AuthenticationException as error:
+            # It is also raised where the connection ends before the server has said anything of the user.
+            said_no = transport.is_active() or isinstance(error, paramiko.BadAuthenticationType)
+            kind = NotAuthorised if said_no else NotSent
+            raise kind(f"{settings.host} does not let {settings.user} in: {error}") from error
+        if more:
+            raise NotAuthorised(f"{settings.host} wants {', '.join(more)} of {settings.user} as well")
+
+    def _private_key(self) -> paramiko.PKey:
+        settings: Settings = self.settings
+        text = self.calls.hide(credentials.read(settings.key))
+        password = self.calls.hide(credentials.read(settings.key_password)) or None
+        reasons = []
+        for kind in _PRIVATE_KEYS:
+            try:
+                return kind.from_private_key(io.StringIO(text), password=password)
+            except (paramiko.SSHException, ValueError, IndexError) as error:
+                reasons.append(f"{kind.__name__}: {error}")
+        raise NotAuthorised(f"the private key {settings.key} cannot be read: {'; '.join(reasons)}")
+
+
+class _There:
+    """A folder of a server."""
+
+    def __init__(self, client: paramiko.SFTPClient, directory: str) -> None:
+        self._client = client
+        self._directory = directory
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory.rstrip('/')}/{name}" if name else self._directory
+
+    def check_folder(self, name: str) -> None:
+        path = self._path(name)
+        with _errors(f"the server has no folder {path}"):
+            mode = self._client.stat(path).st_mode
+            if mode is not None and not stat.S_ISDIR(mode):
+                raise NotSent(f"{path} is no folder on the server")
+
+    def read(self, name: str, *, at_most: int) -> bytes | None:
+        with _errors(f"{name} cannot be read"):
+            try:
+                with self._client.open(self._path(name), "rb") as file:
+                    return bytes(file.read(at_most))
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, content: bytes) -> None:
+        # A file of this name is taken away, and a new one made: what a link in its place leads to is never written to.
+        self.remove(name)
+        with _errors(f"{name} cannot be written"), self._client.open(self._path(name), "wxb") as file:
+            file.write(content)
+
+    def remove(self, name: str) -> None:
+        with _errors(f"{name} cannot be removed"):
+            try:
+                self._client.remove(self._path(name))
+            except FileNotFoundError:
+                return
+
+    def move(self, name: str, to: str) -> None:
+        if self.read(to, at_most=0) is not None:
+            raise NotSent(f"there is a file {to}")
+        try:
+            self._rename(self._path(name), self._path(to))
+        except _FAILURES as error:
+            if _refused(error) and getattr(error, "errno", None) != errno.ENOENT:
+                kind = NotAuthorised if isinstance(error, PermissionError) else NotSent
+                raise kind(f"{to} was not put there: {error}") from error
+            # No answer; or there is no part: somebody else may have renamed it.
+            raise Unclear(f"{to} may have been put there: {type(error).__name__}: {error}") from error
+
+    def _rename(self, path: str, to: str) -> None:
+        try:
+            self._client.posix_rename(path, to)
+        except OSError as error:
+            if not _refused(error) or error.errno is not None:
+                raise
+            # Refused for no reason that is named, as by a server that does not know of it.
+            self._client.rename(path, to)
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether the server has answered that it does not do it; else the connection has failed.
+
+    Paramiko's refusals are plain errors, whose number is set where the protocol has one. A channel that is found closed
+    before anything was sent is one of them, and nothing was done either.
+    """
+    return isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError)
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except _FAILURES as error:
+        kind = NotAuthorised if isinstance(error, PermissionError) else NotSent
+        raise kind(f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def _host_keys(text: str) -> list[paramiko.PKey]:
+    """The keys of lines of ``known_hosts``, or of those without the host. Raises InvalidInput."""
+    keys = []
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        kind, *rest = words if words[0].startswith(("ssh-", "ecdsa-")) else words[1:] or [""]
+        try:
+            keys.append(paramiko.PKey.from_type_string(kind, b64decode("".join(rest[:1]), validate=True)))
+        except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, binascii.Error, ValueError, IndexError):
+            raise InvalidInput(
+                "the host key cannot be read", field="host_key", expected="a line of known_hosts", found=line[:200]
+            ) from None
+    if not keys:
+        raise InvalidInput("the server's host key must be set", field="host_key", expected="a line of known_hosts")
+    return keys
+
+
+def _algorithms(key: paramiko.PKey) -> tuple[str, ...]:
+    """What a server that has this key signs with."""
+    return ("rsa-sha2-512", "rsa-sha2-256") if key.get_name() == "ssh-rsa" else (key.get_name(),)

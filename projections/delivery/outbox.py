@@ -1,0 +1,366 @@
+"""The outbox: every delivery of a ledger, what it is, and every step that made it so.
+
+A worker claims a delivery for a while, and moves it only while the claim is its own; so two never work on one, and one
+that died loses it. Each move writes a step, with what was called and answered, in the same commit.
+
+Owns: the tables ``deliveries`` and ``delivery_steps``. Does not own: what is done with a delivery (sending).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from projections.delivery.channels import Channel
+from projections.delivery.states import State, check_step
+from projections.exports.exports import Export, export, posted_of
+from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery, present
+from subledger.external.calls import Exchange
+from subledger.periods import Period
+from subledger.store.database import Database, WriteConnection
+from subledger.store.reading.queries import AnyConnection, rows
+from subledger.store.tallies import count_one
+from subledger.store.writing.recorder import Recorder
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One document of a journal, or its file (``part`` 0), on its way into a general ledger.
+
+    ``attempts``: submissions that came to nothing; ``looks``: look-ups since it is what it is. ``due_at``: when the
+    next thing is done; None where nothing will be until somebody asks. ``erp_id``: what the target calls it.
+    """
+
+    ledger: str
+    delivery_id: str
+    channel: str
+    destination: str
+    export_id: str
+    period: Period
+    number: int
+    part: int
+    name: str
+    reference: str
+    state: State
+    attempts: int
+    looks: int
+    steps: int
+    due_at: datetime | None
+    erp_id: str | None
+    reason: str | None
+    payload_hash: str | None
+    created_at: datetime
+    submitted_at: datetime | None
+    changed_at: datetime
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What a delivery became at a moment, by whom and why, and the calls that led there."""
+
+    step: int
+    at: datetime
+    state: State
+    by: str
+    reason: str | None
+    exchanges: tuple[Exchange, ...] = ()
+
+
+class ClaimLost(Exception):
+    """Another worker has the delivery by now: whatever was done will be found by its look-up."""
+
+
+COLUMNS: Final = ", ".join(Delivery.__struct_fields__)
+FIND_DELIVERY: Final = f"SELECT {COLUMNS} FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
+LIST_DELIVERIES: Final = f"""
+-- Deliveries of a ledger after one of them, in order of id: all, or of a channel, a period, an export, in some states.
+SELECT {COLUMNS} FROM deliveries
+WHERE ledger = %(ledger)s AND delivery_id > %(after)s
+  AND (%(channel)s::text IS NULL OR channel = %(channel)s) AND (%(period)s::text IS NULL OR period = %(period)s)
+  AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))
+  AND (%(export_id)s::text IS NULL OR export_id = %(export_id)s)
+ORDER BY delivery_id LIMIT %(limit)s
+"""
+HOLD_JOURNAL: Final = """
+-- Two who put the journal into the outbox in two forms do so one after the other.
+SELECT 1 FROM journals WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s FOR UPDATE
+"""
+OTHERWISE: Final = """
+-- Deliveries of the same journal to the same general ledger that are of another export, or another channel's.
+SELECT delivery_id, export_id FROM deliveries
+WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
+  AND (export_id <> %(export_id)s OR channel <> %(channel)s) AND state <> 'abandoned'
+LIMIT 1
+"""
+STILL_ARRIVING: Final = """
+-- Until when a submission of the journal that was taken out since may still arrive there.
+SELECT max(submitted_at) + make_interval(secs => %(settle_s)s) FROM deliveries
+WHERE ledger = %(ledger)s AND destination = %(destination)s AND period = %(period)s AND number = %(number)s
+  AND state = 'abandoned'
+"""
+ADD_DELIVERY: Final = """
+INSERT INTO deliveries (ledger, delivery_id, channel, destination, export_id, period, number, part, name, reference,
+                        state, attempts, looks, steps, due_at, created_at, changed_at)
+VALUES (%(ledger)s, %(delivery_id)s, %(channel)s, %(destination)s, %(export_id)s, %(period)s, %(number)s, %(part)s,
+        %(name)s, %(reference)s, 'built', 0, 0, 1, greatest(now(), %(not_before)s::timestamptz), now(), now())
+ON CONFLICT DO NOTHING
+RETURNING delivery_id
+"""
+ADD_STEP: Final = """
+INSERT INTO delivery_steps (ledger, delivery_id, step, at, state, reason, by, exchanges)
+VALUES (%(ledger)s, %(delivery_id)s, %(step)s, now(), %(state)s, %(reason)s, %(by)s, %(exchanges)s)
+"""
+DUE: Final = """
+-- The first delivery of a channel that something was due for by a moment, and that nobody has in hand.
+SELECT delivery_id FROM deliveries
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at <= %(due_by)s
+  AND (claimed_until IS NULL OR claimed_until <= now())
+ORDER BY due_at, period, number, part LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+CLAIM: Final = f"""
+UPDATE deliveries SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(lease_s)s)
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+RETURNING {COLUMNS}, now()
+"""
+NEXT_DUE: Final = """
+-- When something is next due on a channel, as far as nobody has it in hand, and in how many seconds that is.
+SELECT min(greatest(due_at, coalesce(claimed_until, due_at))),
+       extract(epoch FROM min(greatest(due_at, coalesce(claimed_until, due_at))) - now()) FROM deliveries
+WHERE ledger = %(ledger)s AND channel = %(channel)s AND destination = %(destination)s AND due_at IS NOT NULL
+"""
+MOVE: Final = f"""
+-- What a delivery has become, by the worker that has it in hand. Seconds from now; NULL for none.
+UPDATE deliveries
+SET state = %(state)s, attempts = %(attempts)s, looks = %(looks)s, steps = steps + 1, reason = %(reason)s,
+    due_at = now() + make_interval(secs => %(wait_s)s), erp_id = coalesce(%(erp_id)s, erp_id),
+    claim = CASE WHEN %(keep)s THEN claim END, claimed_until = CASE WHEN %(keep)s THEN claimed_until END,
+    payload = coalesce(%(payload)s, payload), payload_hash = coalesce(%(payload_hash)s, payload_hash),
+    submitted_at = greatest(submitted_at, now() + make_interval(secs => %(submitted_s)s)),
+    changed_at = greatest(changed_at, now() + make_interval(secs => %(changed_s)s))
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND claim = %(claim)s
+RETURNING {COLUMNS}
+"""
+COUNT_STEP: Final = f"""
+UPDATE deliveries SET steps = steps + 1 WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s
+RETURNING {COLUMNS}
+"""
+REJECTIONS: Final = """
+SELECT count(*) FROM delivery_steps
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s AND state = 'rejected'
+"""
+PAYLOAD: Final = "SELECT payload FROM deliveries WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s"
+STEPS: Final = """
+SELECT step, at, state, by, reason, exchanges FROM delivery_steps
+WHERE ledger = %(ledger)s AND delivery_id = %(delivery_id)s ORDER BY step
+"""
+
+WORKER: Final = "worker"
+_exchanges: Final = msgspec.json.Decoder(tuple[Exchange, ...])
+
+
+def add_period(recorder: Recorder, database: Database, channel: Channel, period: Period, *, by: str) -> list[Delivery]:
+    """Exports a period for a channel, and puts it into the outbox: all its journals, with what is new.
+
+    Again, only what was recorded since is added. Raises UnmappedRole, DeliveredOtherwise, and what an export raises.
+    """
+    made = export(recorder, database, channel.ledger, period, channel.format.name, by=by)
+    return [delivery for one in made for delivery in add(database, channel, one, by=by)]
+
+
+def add(database: Database, channel: Channel, exported: Export, *, by: str) -> list[Delivery]:
+    """Puts an export into the outbox of a channel; again, nothing more. Returns its deliveries: none where it is empty.
+
+    Raises DeliveredOtherwise where the journal is on its way to this general ledger in another export.
+    """
+    where = {
+        "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination,
+        "export_id": exported.export_id, "period": str(exported.period), "number": exported.number,
+    }  # fmt: skip
+    with database.write() as connection:
+        check_way(connection, where)
+        not_before = connection.execute(STILL_ARRIVING, {**where, "settle_s": channel.settings.settle_s}).fetchone()
+        parts = _parts(connection, channel, exported)
+        for part, name, reference in parts:
+            of_it = {**where, "delivery_id": f"{channel.name}-{name}", "part": part, "name": name}
+            added = connection.execute(
+                ADD_DELIVERY, {**of_it, "reference": reference, "not_before": not_before and not_before[0]}
+            ).fetchone()
+            if added is not None:
+                step = {"step": 1, "state": State.BUILT, "reason": None, "by": by, "exchanges": None}
+                connection.execute(ADD_STEP, {**of_it, **step})
+                count_one(connection, channel.ledger, "deliveries")
+        found = list_deliveries(connection, channel.ledger, channel=channel.name, export_id=exported.export_id)
+        if len(found) != len(parts):
+            raise IntegrityFault(
+                f"{exported.export_id} has {len(parts)} documents, and {len(found)} of them would be delivered",
+                expected=str(len(parts)), found=str(len(found)),
+            )  # fmt: skip
+        return found
+
+
+def check_way(connection: WriteConnection, where: Mapping[str, Any]) -> None:
+    """Holds the journal, and sees that it goes to its general ledger in no other form, by no other channel.
+
+    Raises DeliveredOtherwise.
+    """
+    connection.execute(HOLD_JOURNAL, where)
+    other = connection.execute(OTHERWISE, where).fetchone()
+    if other is not None:
+        whose = f"journal {where['period']} no. {where['number']}"
+        raise DeliveredOtherwise(
+            f"{whose} is on its way to {where['destination']} already: {other[0]}",
+            expected=other[1], found=where["export_id"], delivery=other[0],
+        )  # fmt: skip
+
+
+def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
+    """What goes by itself: part, name and reference."""
+    posted = posted_of(connection, export)
+    if posted is not None and not posted.documents:
+        return []
+    if channel.connector.by_document and posted is not None:
+        places = enumerate(posted.documents, start=1)
+        return [(place, document.name, document.reference) for place, document in places]
+    return [(0, export.export_id, export.filename)]
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery in hand, the claim to it, and what time it is by the database's clock: the only one that counts."""
+
+    delivery: Delivery
+    claim: str
+    now: datetime
+
+
+def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: float) -> Claimed | None:
+    """A delivery that something was due for by then; None where there is none.
+
+    Only what was made for what the channel leads to now: another's stays where it is.
+    """
+    mine = secrets.token_hex(8)
+    where = {
+        "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination, "claim": mine,
+        "due_by": due_by, "lease_s": lease_s,
+    }  # fmt: skip
+    with database.write() as connection:
+        due = connection.execute(DUE, where).fetchone()
+        if due is None:
+            return None
+        found = connection.execute(CLAIM, {**where, "delivery_id": due[0]}).fetchone()
+    found = present(found, f"delivery {due[0]} is locked and cannot be claimed")
+    return Claimed(delivery=delivery_of(found[:-1]), claim=mine, now=found[-1])
+
+
+def next_due(connection: AnyConnection, channel: Channel) -> tuple[datetime, float] | None:
+    """When there is something to do on a channel again, and in how many seconds; None for never, as it is."""
+    where = {"ledger": channel.ledger, "channel": channel.name, "destination": channel.destination}
+    [(due, wait_s)] = rows(connection, NEXT_DUE, where)
+    return None if due is None else (due, float(wait_s))
+
+
+def move(
+    database: Database, delivery: Delivery, mine: str, state: State, *, wait_s: float | None, reason: str | None = None,
+    exchanges: Sequence[Exchange] = (), erp_id: str | None = None, payload: bytes | None = None,
+    payload_hash: str | None = None, attempts: int | None = None, keep: bool = False, by: str = WORKER,
+) -> Delivery:  # fmt: skip
+    """A step of a delivery that is claimed. ``wait_s``: until the next thing is due; None for nothing. ``keep``: the
+    claim, for what is done next; it is due at once, for whoever comes after a worker that dies over it.
+
+    Raises ClaimLost.
+    """
+    check_step(delivery.state, state)
+    wait_s = 0.0 if keep else wait_s
+    where = {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id}
+    with database.write() as connection:
+        found = connection.execute(
+            MOVE,
+            {
+                **where, "claim": mine, "state": state, "wait_s": wait_s, "reason": reason, "keep": keep,
+                "attempts": delivery.attempts if attempts is None else attempts, "erp_id": erp_id,
+                "looks": delivery.looks + 1 if state is delivery.state else 0,
+                "submitted_s": 0.0 if state is State.SUBMITTED else None,
+                "changed_s": None if state is delivery.state else 0.0,
+                "payload": payload, "payload_hash": payload_hash,
+            },
+        ).fetchone()  # fmt: skip
+        late = found is None
+        if found is None:  # what was called and answered is kept all the same
+            counted = connection.execute(COUNT_STEP, where).fetchone()
+            found = present(counted, f"delivery {delivery.delivery_id} is gone; deliveries are never deleted")
+            reason = "called by a worker that had lost it to another by then"
+        moved = delivery_of(found)
+        kept = msgspec.json.encode(list(exchanges)).decode() if exchanges else None
+        step = {"step": moved.steps, "state": moved.state, "reason": reason, "by": by, "exchanges": kept}
+        connection.execute(ADD_STEP, {**where, **step})
+    if late:
+        raise ClaimLost(delivery.delivery_id)
+    return moved
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def get_delivery(connection: AnyConnection, ledger: str, delivery_id: str) -> Delivery:
+    """Raises UnknownDelivery."""
+    found = rows(connection, FIND_DELIVERY, {"ledger": ledger, "delivery_id": delivery_id})
+    if not found:
+        raise UnknownDelivery(
+            f"ledger {ledger} has no delivery {delivery_id[:300]}", field="delivery_id", found=delivery_id[:300]
+        )
+    return delivery_of(found[0])
+
+
+def list_deliveries(
+    connection: AnyConnection, ledger: str, *, channel: str | None = None, period: Period | None = None,
+    export_id: str | None = None, states: Sequence[State] | None = None, after: str = "", limit: int = 1_000_000,
+) -> list[Delivery]:  # fmt: skip
+    """Deliveries of a ledger, in order of id, after one of them."""
+    parameters = {
+        "ledger": ledger, "channel": channel, "period": None if period is None else str(period), "after": after,
+        "export_id": export_id, "states": None if states is None else [str(state) for state in states], "limit": limit,
+    }  # fmt: skip
+    return [delivery_of(row) for row in rows(connection, LIST_DELIVERIES, parameters)]
+
+
+def payload_of(connection: AnyConnection, delivery: Delivery) -> bytes | None:
+    """What is sent; None for the export's file."""
+    found = rows(connection, PAYLOAD, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
+    return None if found[0][0] is None else bytes(found[0][0])
+
+
+def rejections_of(connection: AnyConnection, delivery: Delivery) -> int:
+    """How often it has become rejected."""
+    found = rows(connection, REJECTIONS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
+    return int(found[0][0])
+
+
+def steps_of(connection: AnyConnection, delivery: Delivery) -> list[Step]:
+    """Everything that became of it, oldest first."""
+    found = rows(connection, STEPS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
+    return [
+        Step(
+            step=step, at=at, state=State(state), by=by, reason=reason,
+            exchanges=_exchanges.decode(exchanges) if exchanges else (),
+        )
+        for step, at, state, by, reason, exchanges in found
+    ]  # fmt: skip
+
+
+def payload_hash(payload: bytes) -> str:
+    """SHA-256 of what is sent."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def settled_at(delivery: Delivery, settle_s: float) -> datetime:
+    """From when on a look-up that finds nothing is believed."""
+    return (delivery.submitted_at or delivery.created_at) + timedelta(seconds=settle_s)
+
+
+def delivery_of(row: Any) -> Delivery:
+    """A row of ``COLUMNS``."""
+    fields = dict(zip(Delivery.__struct_fields__, row, strict=True))
+    fields["state"], fields["period"] = State(fields["state"]), Period.parse(fields["period"])
+    return Delivery(**fields)

@@ -1,0 +1,310 @@
+"""The way of a delivery: what is done when it is due, and what it becomes.
+
+Before anything is sent it is looked up: the target may have it from before, as after a restore of our database. Then
+``submitted`` is committed, and only then it is sent; so whenever a worker dies, what may be in the target says so. What
+has no clear answer is looked up until the target says that it is there, or, after the time in which it could still
+arrive, that it is not; only then it is sent again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+
+from projections.delivery import outbox
+from projections.delivery.channels import Channel, check_allowed, hold_off, turn_of
+from projections.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
+from projections.delivery.outbox import Claimed, ClaimLost, Delivery
+from projections.delivery.states import State
+from projections.exports.documents import Posting
+from projections.exports.exports import content_of, get_export, journal_behind, posted_of, render_document
+from subledger.errors import IntegrityFault, InvalidInput, Refused, SubledgerError
+from subledger.external import bounded_http
+from subledger.external.calls import Calls, NotSent, Throttled, Unclear
+from subledger.money import format_minor
+from subledger.store.database import Database
+from subledger.store.writing.recorder import now_of
+
+_REASON_LENGTH: Final = 4_000
+_CALLS_AT_MOST: Final = 20
+"""Calls of one attempt: a claim holds for the time-outs of so many."""
+_LEASE_MORE_S: Final = 60.0
+_ONCE_A_DAY_S: Final = 86_400.0
+
+Told = Callable[[Delivery], None]
+Answer = TypeVar("Answer")
+
+
+def deliver_due(
+    database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool
+) -> int:  # fmt: skip
+    """Does everything that is due on a channel by now, each delivery once. Returns how many deliveries that were.
+
+    Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
+    ``outbox.next_due`` says when to come back.
+    """
+    lease_s = channel.settings.timeout_s * _CALLS_AT_MOST + _LEASE_MORE_S
+    steps, session = 0, dict[str, Any]()
+    with database.write() as connection:
+        due_by = now_of(connection)
+    with bounded_http.client() as client:
+        while not stop() and (claimed := outbox.claim(database, channel, due_by=due_by, lease_s=lease_s)) is not None:
+            try:
+                moved, wait_s = _Attempt(database, channel, client, session, claimed).run()
+            except ClaimLost:
+                continue
+            steps += 1
+            if tell is not None:
+                tell(moved)
+            if wait_s:
+                hold_off(database, channel, wait_s)
+                break
+    return steps
+
+
+class _Attempt:
+    """One attempt at one delivery."""
+
+    def __init__(
+        self, database: Database, channel: Channel, client: httpx.Client, session: dict[str, Any], claimed: Claimed
+    ) -> None:
+        self._database = database
+        self._channel = channel
+        self._settings = channel.settings
+        self._delivery = claimed.delivery
+        self._mine = claimed.claim
+        self._behind = claimed.now - datetime.now(UTC)
+        # What was begun just before the time was over may arrive as much later as a call may take.
+        self._settle_s = max(channel.settings.settle_s, channel.settings.timeout_s)
+        self._calls = Calls(client, timeout_s=channel.settings.timeout_s, turn=turn_of(database, channel))
+        self._connector: Connector = channel.connector(channel.settings, self._calls, session)
+        self._hold_s: float | None = None
+
+    def run(self) -> tuple[Delivery, float | None]:
+        """What the delivery has become; and how long no call may be made, where the target said so."""
+        try:
+            check_allowed(self._database, self._channel)
+            if self._delivery.state is State.BUILT:
+                self._render()
+            if self._delivery.state is State.SUBMITTED:
+                self._move(State.UNKNOWN, reason="the worker that sent it has ended", keep=True)
+            shipment = self._shipment()
+            if self._delivery.state is State.RENDERED:
+                self._send(shipment)
+            else:
+                self._look(shipment)
+        except (NotSent, Unclear) as error:
+            self._put_off(error)
+        except (Refused, InvalidInput, IntegrityFault) as error:
+            self._cannot(error)
+        return self._delivery, self._hold_s
+
+    def _now(self) -> datetime:
+        """By the database's clock, as the moments that are kept are; ours may be another."""
+        return datetime.now(UTC) + self._behind
+
+    # --- rendering ------------------------------------------------------------------------------------------------
+
+    def _render(self) -> None:
+        """A document is written down by itself once, and kept: whatever is sent again is the same, byte by byte."""
+        delivery = self._delivery
+        with self._database.read() as connection:
+            export = get_export(connection, delivery.ledger, delivery.export_id)
+            payload = render_document(connection, export, delivery.part) if delivery.part else None
+        kept = outbox.payload_hash(payload) if payload is not None else export.content_hash
+        self._move(State.RENDERED, payload=payload, payload_hash=kept, keep=True)
+
+    def _shipment(self) -> Shipment:
+        delivery = self._delivery
+        with self._database.read() as connection:
+            export = get_export(connection, delivery.ledger, delivery.export_id)
+            journal = journal_behind(connection, export)
+            posted = posted_of(connection, export)
+            payload = outbox.payload_of(connection, delivery)
+            rejections = outbox.rejections_of(connection, delivery)
+        documents: tuple[Posting, ...] = posted.documents if posted is not None else ()
+        return Shipment(
+            journal=journal, export_id=export.export_id, reference=delivery.reference,
+            payload=payload if payload is not None else b"".join(content_of(self._database, export)),
+            content_type=export.media_type,
+            documents=documents[delivery.part - 1 : delivery.part] if delivery.part else documents,
+            settings=(
+                None if posted is None else posted.settings_as(self._channel.format.target, sandbox=export.is_marked)
+            ),
+            # Of what was tried before and came to nothing, the target may still tell that it came to nothing.
+            erp_id=delivery.erp_id if delivery.state is State.ACCEPTED else None,
+            unknown=delivery.state is State.UNKNOWN,
+            rejections=rejections,
+        )  # fmt: skip
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    def _send(self, shipment: Shipment) -> None:
+        found = _understood(self._connector.look_up, shipment)
+        if found is not None:
+            self._found(shipment, found)
+            return
+        _understood(self._connector.prepare, shipment)
+        started = time.monotonic()
+        self._move(State.SUBMITTED, keep=True)
+        self._calls.begin_by = started + self._settle_s / 2
+        try:
+            answer = _understood(self._connector.submit, shipment)
+        except NotSent as error:
+            self._count(error)
+        except Unclear as error:
+            self._move(State.UNKNOWN, wait_s=self._wait(0), reason=str(error))
+        except (Refused, InvalidInput) as error:  # before a call was made: what is to be sent cannot be
+            self._move(State.REJECTED, reason=_said(error))
+        else:
+            self._calls.begin_by = None
+            self._answered(answer)
+
+    def _answered(self, answer: Accepted | Rejected) -> None:
+        if isinstance(answer, Rejected):
+            self._move(State.REJECTED, reason=answer.reason)
+        elif answer.posted:
+            # An answer is not believed to the cent: what is in the books is looked up.
+            self._move(State.ACCEPTED, erp_id=answer.erp_id, keep=True)
+            self._look_at_once()
+        else:
+            self._move(State.ACCEPTED, wait_s=self._wait(0), erp_id=answer.erp_id)
+
+    def _look_at_once(self) -> None:
+        """What was accepted is likely to be in the books by now: looked up in the same attempt."""
+        try:
+            self._look(self._shipment())
+        except (NotSent, Unclear) as error:
+            self._put_off(error)
+
+    def _count(self, error: Exception) -> None:
+        """An attempt that certainly came to nothing. Being told to wait is no attempt."""
+        attempts = self._delivery.attempts + (not isinstance(error, Throttled))
+        if attempts >= self._settings.attempts:
+            self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last: {error}")
+        else:
+            self._move(State.RENDERED, wait_s=self._until(error, attempts), reason=str(error), attempts=attempts)
+
+    # --- looking up -----------------------------------------------------------------------------------------------
+
+    def _look(self, shipment: Shipment) -> None:
+        delivery = self._delivery
+        found = _understood(self._connector.look_up, shipment)
+        if found is not None:
+            self._found(shipment, found)
+        elif delivery.state is State.ACCEPTED:
+            self._gone()
+        elif self._now() < outbox.settled_at(delivery, self._settle_s):
+            self._move(State.UNKNOWN, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
+        else:
+            attempts = delivery.attempts + 1
+            reason = "looked up: it is not there, and can no longer arrive"
+            if attempts >= self._settings.attempts:
+                self._move(State.RENDERED, reason=reason, attempts=attempts, keep=True)
+                self._move(State.FAILED, reason=f"{attempts} attempts came to nothing, the last had no answer")
+            else:
+                self._move(State.RENDERED, wait_s=0.0, reason=reason, attempts=attempts)
+
+    def _gone(self) -> None:
+        """An answer may come before the target's own look-ups know of it; later, it was thrown away there."""
+        delivery = self._delivery
+        if self._now() < outbox.settled_at(delivery, self._settle_s):
+            self._move(State.ACCEPTED, wait_s=self._wait(delivery.looks), reason="looked up: not there yet")
+        else:
+            self._move(State.REJECTED, reason="it was accepted, and is not there: somebody has deleted it there")
+
+    def _found(self, shipment: Shipment, found: Found) -> None:
+        wrong = found.reason if found.state == "discarded" else _difference(shipment, found)
+        if found.state == "discarded" or wrong is not None:
+            self._move(State.REJECTED, reason=wrong or "the target has thrown it away", erp_id=found.erp_id)
+        elif found.state == "posted":
+            self._move(State.POSTED, erp_id=found.erp_id)
+        else:
+            self._wait_for_posting(found)
+
+    def _wait_for_posting(self, found: Found) -> None:
+        delivery = self._delivery
+        since = (self._now() - delivery.changed_at).total_seconds()
+        late = delivery.state is State.ACCEPTED and since > self._settings.posts_within_s
+        self._move(
+            State.ACCEPTED, erp_id=found.erp_id,
+            wait_s=_ONCE_A_DAY_S if late else self._wait(delivery.looks if delivery.state is State.ACCEPTED else 0),
+            reason="accepted, and not posted for too long: post it there" if late else found.reason,
+        )  # fmt: skip
+
+    # --- what could not be done -----------------------------------------------------------------------------------
+
+    def _put_off(self, error: Exception) -> None:
+        """An attempt that ended before anything was sent: the delivery stays what it is."""
+        delivery = self._delivery
+        if delivery.state is State.RENDERED:
+            self._count(error)
+        else:
+            self._move(delivery.state, wait_s=self._until(error, delivery.looks), reason=str(error))
+
+    def _cannot(self, error: SubledgerError) -> None:
+        """It cannot be written down, or looked up, as things are set."""
+        if self._delivery.state in (State.BUILT, State.RENDERED):
+            self._move(State.FAILED, reason=_said(error))
+        else:
+            self._put_off(Unclear(_said(error)))
+
+    def _until(self, error: Exception, times: int) -> float:
+        """When to come back: as the target said, else later each time."""
+        if isinstance(error, Throttled):
+            self._hold_s = max(error.wait_s, self._settings.first_wait_s)
+            return self._hold_s
+        return self._wait(times)
+
+    def _wait(self, times: int) -> float:
+        return min(self._settings.first_wait_s * 2.0 ** min(times, 40), self._settings.longest_wait_s)
+
+    def _move(
+        self, state: State, *, wait_s: float | None = None, reason: str | None = None, erp_id: str | None = None,
+        payload: bytes | None = None, payload_hash: str | None = None, attempts: int | None = None, keep: bool = False,
+    ) -> None:  # fmt: skip
+        self._delivery = outbox.move(
+            self._database, self._delivery, self._mine, state, wait_s=wait_s,
+            reason=None if reason is None else self._calls.clean(reason)[:_REASON_LENGTH],
+            erp_id=None if erp_id is None else self._calls.clean(erp_id)[:_REASON_LENGTH],
+            payload=payload, payload_hash=payload_hash, attempts=attempts, keep=keep,
+            exchanges=self._calls.take_exchanges(),
+        )  # fmt: skip
+
+
+def _understood(ask: Callable[[Shipment], Answer], shipment: Shipment) -> Answer:
+    """What a connector answers; Unclear where it could make nothing of what the target said."""
+    try:
+        return ask(shipment)
+    except (NotSent, Unclear, SubledgerError):
+        raise
+    except Exception as error:  # whatever a reader of another system's answer may raise: the delivery must not stop
+        raise Unclear(f"the answer cannot be understood: {type(error).__name__}: {error}") from error
+
+
+def _difference(shipment: Shipment, found: Found) -> str | None:
+    """How what the target has differs from what was sent; None where it does not, or does not say."""
+    for document in shipment.documents:
+        total = found.totals.get(document.reference)
+        if total is None:
+            continue
+        ours = document.total_minor
+        if (total.debit_minor, total.credit_minor) != (ours, ours):
+            there = f"{format_minor(total.debit_minor, document.currency)} debit"
+            return (
+                f"the target has {document.reference} with {there}, "
+                f"{format_minor(total.credit_minor, document.currency)} credit; it should be "
+                f"{format_minor(ours, document.currency)} {document.currency} each"
+            )
+    return None
+
+
+def _said(error: SubledgerError) -> str:
+    document = msgspec.to_builtins(error.as_document())
+    field = f" ({document['field']})" if document.get("field") else ""
+    return f"{error.code}: {error.message}{field}"

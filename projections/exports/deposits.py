@@ -1,0 +1,126 @@
+"""The customer-deposit pattern block by block, for a general ledger that has deposits and their applications itself.
+
+What a block's purchase adds to customer deposits is a deposit of its customer; what consumption, or expiry, takes from
+them against receivables is an application of that deposit; everything else that moves for a block is a journal of the
+block's own. All three are keyed by the block's id. Together they are the journal: a company sends these, or the
+summary, never both.
+
+Deposits and applications are made once. Reversing a journal moves amounts between accounts and leaves them as records:
+so all documents of a reversal, and of what is issued in its place, are journals.
+
+Owns: which pair becomes which document. Does not own: pairs, lines (postings), how they are written (formats).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from projections.account_mapping.mapping import Mapping
+from projections.exports.documents import Limits, Posting, check_posting, short_name, summed_lines
+from projections.journals.journals import Journal, interval_of
+from projections.journals.pairs import Level, Pair
+from projections.journals.sums import with_positions
+from subledger.errors import present
+from subledger.store.reading.queries import AnyConnection, rows
+
+DEPOSIT, JOURNAL, APPLICATION = KINDS = ("deposit", "journal", "application")
+"""What a document of a block is, in the order that they are made in."""
+
+_OF_PAIRS: Final = {
+    ("credits_clearing", "customer_deposits"): DEPOSIT,
+    ("customer_deposits", "accounts_receivable"): APPLICATION,
+}
+_PREFIXES: Final = {DEPOSIT: "DEP", JOURNAL: "JE", APPLICATION: "APP"}
+
+OPENED: Final = """
+-- The blocks whose purchase is in a journal: their first deposit is made there.
+SELECT b.block_id FROM blocks b
+JOIN entries e ON e.ledger = b.ledger AND e.position = b.opened_at_position AND e.block_id = b.block_id
+WHERE b.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s
+  AND e.position BETWEEN %(first_position)s AND %(last_position)s
+GROUP BY b.block_id
+"""
+
+
+def opened_in(connection: AnyConnection, journal: Journal) -> set[str]:
+    """The blocks whose purchase a journal holds."""
+    parameters = with_positions(connection, interval_of(journal))
+    return {block_id for (block_id,) in rows(connection, OPENED, parameters)}
+
+
+def deposit_name(block_id: str, journal: Journal, opened: Collection[str]) -> str:
+    """What a block's deposit is known by: its id alone where the purchase made it, else with what added to it."""
+    return f"DEP-{block_id}" if block_id in opened else f"DEP-{block_id}-{journal.period}-{journal.number}"
+
+
+def block_postings(
+    journal: Journal, pairs: Sequence[Pair], mapping: Mapping, *, limits: Limits, opened: Collection[str]
+) -> tuple[Posting, ...]:
+    """The documents of a journal, block by block: deposits, then journals, then applications of each.
+
+    ``pairs`` are by block; what belongs to no block is a journal by itself. Documents are in the functional currency.
+    Raises UnmappedRole, NotRepresentable.
+    """
+    home = journal.functional_currency
+    groups: dict[_Group, list[int]] = {}
+    for place, pair in enumerate(pairs):
+        if pair.functional_minor:
+            groups.setdefault(_group(journal, pair, mapping), []).append(place)
+    postings: list[Posting] = []
+    names: Counter[str] = Counter()
+    number = 0
+    for (block_id, customer, rank, *_), places in sorted(groups.items()):
+        kind = KINDS[rank]
+        for chunk in _chunks(places, limits.lines):
+            name = _name(journal, kind, block_id, customer, opened)
+            names[name] += 1
+            name += f"-{names[name]}" if names[name] > 1 else ""
+            level: Level = "block" if kind == JOURNAL else "account"
+            lines = summed_lines(number, chunk, pairs, mapping, level, home, home, limits)
+            posting = Posting(
+                name=name, reference=short_name(name, limits), currency=home, part=1, parts=1,
+                lines=lines, kind=kind, customer=customer, block_id=block_id,
+            )  # fmt: skip
+            check_posting(posting, home, limits)
+            number += len(lines)
+            postings.append(posting)
+    return tuple(postings)
+
+
+_Group = tuple[str, str, int, str, str]
+"""Block, customer, place among the kinds; of a deposit or an application, the two accounts that it has."""
+
+
+def _group(journal: Journal, pair: Pair, mapping: Mapping) -> _Group:
+    own = pair.block_id and journal.reissues is None
+    kind = _OF_PAIRS.get((pair.debit, pair.credit), JOURNAL) if own else JOURNAL
+    if kind == JOURNAL:
+        return pair.block_id, pair.customer, KINDS.index(kind), "", ""
+    debit, credit = (pair.account(role, mapping).number for role in (pair.debit, pair.credit))
+    return pair.block_id, pair.customer, KINDS.index(kind), debit, credit
+
+
+def _name(journal: Journal, kind: str, block_id: str, customer: str, opened: Collection[str]) -> str:
+    if not block_id:
+        return f"{journal.name}-{customer}" if customer else journal.name
+    if kind == DEPOSIT:
+        return deposit_name(block_id, journal, opened)
+    return f"{_PREFIXES[kind]}-{block_id}-{journal.period}-{journal.number}"
+
+
+def reversal_name(journal: Journal, document: Posting) -> str:
+    """What takes a document back: named by the reversal as the document was by its journal; for one of a block, or of
+    a customer, by the document itself, which is reversed once."""
+    corrects = present(journal.corrects, f"journal {journal.name} takes none back")
+    if document.name in {corrects, f"{corrects}-p{document.part}"}:
+        return journal.name + document.name.removeprefix(corrects)
+    return f"REV-{document.name}"
+
+
+def _chunks(places: Sequence[int], lines: int) -> list[Sequence[int]]:
+    """Pairs for documents: each pair adds two lines at the most."""
+    size = max(lines // 2, 1)
+    return [places[start : start + size] for start in range(0, len(places), size)]

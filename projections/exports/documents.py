@@ -1,0 +1,249 @@
+"""Postings: the documents that a general ledger takes for one journal, within what it can take.
+
+A journal becomes one document or several. An ERP takes so many lines a document, one currency or amounts in two, texts
+of a length, ids of some letters; these limits are data of each target. A journal is split in whole pairs, so every
+document balances, and every line knows its pairs: so it leads back to its entries.
+
+Owns: splitting, summing to lines, references. Does not own: how a target writes documents down (formats).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from base64 import b32encode
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from projections.account_mapping.mapping import GLAccount, Mapping
+from projections.journals.journals import Journal
+from projections.journals.pairs import Level, Pair
+from subledger.accounts import CHART_ORDER, Side
+from subledger.errors import IntegrityFault, NotRepresentable
+from subledger.money import exponent, format_minor
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target can take.
+
+    ``lines``: of one document. ``text``: characters of a line's text. ``reference``: characters of a document's id, of
+    the ``alphabet``, a regular expression for one letter. ``two_currencies``: a line has an amount in the document's
+    currency and its own functional one; else documents are in the functional currency alone, so that the general
+    ledger's books are the sub-ledger's to the cent, whatever rates the amounts were at. ``decimals`` and ``digits``:
+    of an amount, after and before the point.
+    """
+
+    lines: int
+    text: int
+    reference: int
+    alphabet: str = "[A-Za-z0-9_-]"
+    two_currencies: bool = False
+    decimals: int = 2
+    digits: int = 15
+
+
+class PostingLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a document. ``number`` counts through all documents of an export, from 1.
+
+    Amounts are positive minor units, of the document's currency and of the functional one. What a line is not summed
+    by is empty. ``pairs`` are the places, among the journal's pairs, of those it sums.
+    """
+
+    number: int
+    account: GLAccount
+    side: Side
+    amount_minor: int
+    functional_minor: int
+    text: str
+    pairs: tuple[int, ...]
+    role: str = ""
+    currency: str = ""
+    product: str = ""
+    credit_kind: str = ""
+    pool: str = ""
+    processor: str = ""
+    customer: str = ""
+    block_id: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What the line is called in every target: L1, L2, …"""
+        return f"L{self.number}"
+
+
+class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A document that balances, in one currency. ``part`` counts from 1 through the documents of the journal.
+
+    ``name`` is unique over all ledgers; ``reference`` is what the target knows it by. ``kind`` is that of a document
+    of one block, where the target has documents of its own for what happens to a block: see deposits.
+    """
+
+    name: str
+    reference: str
+    currency: str
+    part: int
+    parts: int
+    lines: tuple[PostingLine, ...]
+    kind: str = "journal"
+    customer: str = ""
+    block_id: str = ""
+
+    @property
+    def total_minor(self) -> int:
+        """The sum of the debits, in the document's currency: that of the credits."""
+        return sum(line.amount_minor for line in self.lines if line.side is Side.DEBIT)
+
+
+def postings_of(
+    journal: Journal, pairs: Sequence[Pair], mapping: Mapping, *, limits: Limits, level: Level = "dimension"
+) -> tuple[Posting, ...]:
+    """The documents of a journal for a target: none where nothing moved.
+
+    Raises UnmappedRole, and NotRepresentable where an amount does not fit.
+    """
+    home = journal.functional_currency
+    chunks: list[tuple[str, list[int]]] = []
+    held: dict[str, set[_LineKey]] = {}
+    for place, pair in enumerate(pairs):
+        currency = pair.currency if limits.two_currencies else home
+        if not (pair.functional_minor or (limits.two_currencies and pair.amount_minor)):
+            continue
+        keys = {_key(pair, side, mapping, level, currency) for side in Side}
+        lines = held.get(currency)
+        if lines is None or len(lines | keys) > limits.lines:
+            chunks.append((currency, []))
+            lines = held[currency] = set()
+        lines |= keys
+        next(chunk for chunk in reversed(chunks) if chunk[0] == currency)[1].append(place)
+    chunks.sort(key=lambda chunk: chunk[0] != home)  # stable: the functional currency first
+    postings: list[Posting] = []
+    number = 0
+    for part, (currency, places) in enumerate(chunks, start=1):
+        name = journal.name if len(chunks) == 1 else f"{journal.name}-p{part}"
+        lines_of_it = summed_lines(number, places, pairs, mapping, level, currency, home, limits)
+        posting = Posting(
+            name=name, reference=short_name(name, limits), currency=currency, part=part, parts=len(chunks),
+            lines=lines_of_it,
+        )  # fmt: skip
+        check_posting(posting, home, limits)
+        number += len(lines_of_it)
+        postings.append(posting)
+    return tuple(postings)
+
+
+_LineKey = tuple[object, ...]
+
+
+def _key(pair: Pair, side: Side, mapping: Mapping, level: Level, currency: str) -> _LineKey:
+    """What a line is summed by, in the order that lines come in."""
+    role = pair.debit if side is Side.DEBIT else pair.credit
+    account = pair.account(role, mapping)
+    if level == "account":
+        return (account.number, account.dimensions, account.name, side is Side.CREDIT, currency)
+    key = (
+        CHART_ORDER[role], side is Side.CREDIT, account.number, account.dimensions, account.name, role, pair.currency,
+        pair.product, pair.credit_kind, pair.pool, pair.processor,
+    )  # fmt: skip
+    return (*key, pair.customer, pair.block_id) if level in ("customer", "block") else key
+
+
+def summed_lines(
+    before: int, places: Sequence[int], pairs: Sequence[Pair], mapping: Mapping, level: Level, currency: str,
+    home: str, limits: Limits,
+) -> tuple[PostingLine, ...]:  # fmt: skip
+    """The lines that some pairs are summed to, numbered on from ``before``."""
+    summed: dict[_LineKey, list[int]] = {}
+    for place in places:
+        for side in Side:
+            summed.setdefault(_key(pairs[place], side, mapping, level, currency), []).append(place)
+    lines = []
+    for number, (key, members) in enumerate(sorted(summed.items()), start=before + 1):
+        first = pairs[members[0]]
+        side = Side.CREDIT if key[3 if level == "account" else 1] else Side.DEBIT
+        role = first.debit if side is Side.DEBIT else first.credit
+        account = first.account(role, mapping)
+        functional = sum(pairs[place].functional_minor for place in members)
+        own = sum(pairs[place].amount_minor for place in members)
+        line = PostingLine(
+            number=number, account=account, side=side, pairs=tuple(members), functional_minor=functional,
+            amount_minor=own if limits.two_currencies else functional, text=account.name or role,
+        )  # fmt: skip
+        if level != "account":
+            line = msgspec.structs.replace(
+                line, role=role, currency=first.currency, product=first.product, credit_kind=first.credit_kind,
+                pool=first.pool, processor=first.processor, customer=first.customer, block_id=first.block_id,
+                text=_text(line, role, first, own if first.currency != home else None),
+            )  # fmt: skip
+        lines.append(msgspec.structs.replace(line, text=shortened(line.text, limits.text)))
+    return tuple(lines)
+
+
+def _text(line: PostingLine, role: str, pair: Pair, own: int | None) -> str:
+    """The account's name, then what tells this line from the others."""
+    parts = [pair.block_id, pair.customer, pair.product, pair.pool, pair.processor]
+    if pair.credit_kind not in ("", "paid"):
+        parts.append(pair.credit_kind)
+    if own is not None:
+        parts.append(f"{format_minor(own, pair.currency)} {pair.currency}")
+    return ", ".join([line.account.name or role, *(part for part in parts if part)])
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text in so many characters; an ellipsis says that it was longer."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[: max(limit, 0)]
+
+
+def check_posting(posting: Posting, home: str, limits: Limits) -> None:
+    """Debit equals credit, in both currencies; every amount fits the target."""
+    for currency, amounts in (
+        (posting.currency, [(line.side, line.amount_minor) for line in posting.lines]),
+        (home, [(line.side, line.functional_minor) for line in posting.lines]),
+    ):
+        balance = sum(amount if side is Side.DEBIT else -amount for side, amount in amounts)
+        if balance:
+            raise IntegrityFault(f"document {posting.name} is out of balance by {balance} minor units of {currency}")
+        places = exponent(currency)
+        for _, amount in amounts:
+            if places > limits.decimals and amount % 10 ** (places - limits.decimals):
+                raise NotRepresentable(
+                    f"{format_minor(amount, currency)} {currency} has more decimals than the target takes",
+                    field="amount", expected=f"at most {limits.decimals} decimals",
+                    found=format_minor(amount, currency),
+                )  # fmt: skip
+            if amount >= 10 ** (limits.digits + places):
+                raise NotRepresentable(
+                    f"{format_minor(amount, currency)} {currency} is larger than the target takes",
+                    field="amount", expected=f"at most {limits.digits} digits before the point",
+                    found=format_minor(amount, currency),
+                )  # fmt: skip
+
+
+# --- texts and ids within limits --------------------------------------------------------------------------------------
+
+
+def short_name(name: str, limits: Limits) -> str:
+    """A document's name within a target's length and alphabet: as it is where it fits, else shortened with a hash.
+
+    The hash is 40 bits of the whole name, so that names that begin alike stay apart.
+    """
+    # One that begins with a minus would be a formula to a spreadsheet, and an apostrophe before it another id.
+    fits = len(name) <= limits.reference and name[:1].isalnum()
+    if fits and re.fullmatch(f"(?:{limits.alphabet})+", name, re.ASCII):
+        return name
+    digest = b32encode(hashlib.sha256(name.encode()).digest()[:5]).decode()
+    kept = "".join(letter if re.fullmatch(limits.alphabet, letter, re.ASCII) else "" for letter in name)
+    room = limits.reference - len(digest)
+    return kept[-room:].lstrip("-_") + digest if room > 0 else digest[: limits.reference]
+
+
+def ascii_text(text: str) -> str:
+    """A text in ASCII, for targets whose imports take nothing else: letters lose their marks, the rest is ``?``."""
+    plain = unicodedata.normalize("NFKD", text.replace("…", "...").replace("ß", "ss"))
+    return "".join(letter if letter.isascii() else "" if unicodedata.combining(letter) else "?" for letter in plain)
+
+
+def lines_of(postings: Iterable[Posting]) -> Iterable[tuple[Posting, PostingLine]]:
+    """Every line with its document."""
+    return ((posting, line) for posting in postings for line in posting.lines)

@@ -1,0 +1,436 @@
+"""Exports: journals written down in a format, kept byte by byte.
+
+A summary is kept with its bytes, and in a general ledger's format with the documents it consists of: which lines, of
+which pairs, under which settings. A detail rendering may be as large as the log: only its hash is kept, and it is
+rendered anew from the log each time it is asked for, and must come out the same.
+
+Owns: the table ``journal_exports``. Does not own: making journals (summary), the formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.account_mapping.mapping import mapping_of
+from projections.exports.deposits import JOURNAL, block_postings, opened_in, reversal_name
+from projections.exports.documents import Posting, PostingLine, check_posting, lines_of, postings_of, short_name
+from projections.exports.formats import Format, format_named
+from projections.exports.formats.target import Rendering, Target, TargetSettings, read_settings
+from projections.exports.targets import settings_of
+from projections.journals.detail import entries_of
+from projections.journals.journals import Journal, ensure_journals, journal_of
+from projections.journals.pairs import (
+    EntryBehind,
+    Level,
+    Pair,
+    entries_behind,
+    entries_behind_line,
+    mirrored,
+    pairs_of,
+)
+from subledger.errors import IntegrityFault, UnknownExport
+from subledger.ledger import is_closed
+from subledger.periods import Period
+from subledger.store.database import Database
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.queries import AnyConnection, rows
+from subledger.store.reading.views import Due, due_expiries
+from subledger.store.tallies import count_one
+from subledger.store.writing.recorder import Recorder
+
+_CHUNK_BYTES: Final = 1 << 16
+SANDBOX: Final = "SANDBOX"
+"""Mark of a sandbox ledger's files: their names begin with it, and it stands in them."""
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """One journal in one format. ``content_hash`` is the SHA-256 of the file."""
+
+    ledger: str
+    export_id: str
+    period: Period
+    number: int
+    format: str
+    detail: bool
+    filename: str
+    media_type: str
+    content_hash: str
+    created_at: datetime
+    created_by: str | None = None
+
+    @property
+    def is_marked(self) -> bool:
+        """True if the file says that it is of a sandbox ledger. Files from before there was a mark do not."""
+        return self.filename.startswith(f"{SANDBOX}-{self.export_id}.")
+
+
+def filename_of(export_id: str, form: Format, *, sandbox: bool) -> str:
+    """The name of an export's file: ``acme-2026-01-1-csv.csv``; of a sandbox with ``SANDBOX-`` before it."""
+    return f"{f'{SANDBOX}-' if sandbox else ''}{export_id}.{form.extension}"
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a month's journals: interim while the month is open; of a sandbox, for trials alone."""
+
+    period: Period
+    interim: bool
+    sandbox: bool
+    due: Due
+    """Expiries of the month or before it that are due and not recorded: they are in none of its journals."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Notices for the recipient of the files, each a sentence."""
+        found = []
+        if self.sandbox:
+            found.append("SANDBOX: these journals are of a sandbox ledger, and no general ledger should take them.")
+        if self.interim:
+            found.append(
+                f"{self.period} is open, so its journals are interim: what is recorded for it from now on becomes its "
+                "next journal. Close the month first to have all of it in one."
+            )
+        if self.due.count:
+            found.append(
+                f"{self.due.count} expiries through {self.period} are due and not recorded: no journal has them yet."
+            )
+        return tuple(found)
+
+
+_COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at, \
+created_by"
+ADD_EXPORT: Final = """
+INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
+                             content_hash, created_at, created_by, postings, postings_hash)
+VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
+        %(content)s, %(content_hash)s, now(), %(by)s, %(postings)s, %(postings_hash)s)
+ON CONFLICT (ledger, export_id) DO NOTHING RETURNING export_id
+"""
+FIND_EXPORT: Final = f"""
+-- One export of a ledger, without its bytes.
+SELECT {_COLUMNS} FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
+"""
+LIST_EXPORTS: Final = f"""
+-- The exports of a ledger after one of them, in the order of their ids.
+SELECT {_COLUMNS} FROM journal_exports
+WHERE ledger = %(ledger)s AND export_id > %(after)s AND (%(period)s::text IS NULL OR period = %(period)s)
+ORDER BY export_id LIMIT %(limit)s
+"""
+EXPORT_POSTINGS: Final = """
+-- The documents of an export, with their pairs.
+SELECT postings FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
+"""
+EXPORT_CONTENT: Final = """
+-- The bytes of an export; NULL for detail.
+SELECT content FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
+"""
+
+
+def export(
+    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False,
+    by: str | None = None,
+) -> tuple[Export, ...]:  # fmt: skip
+    """Every journal of a period in a format, after making the journal of what is new.
+
+    Asking again gives the same exports with the same bytes; what was recorded meanwhile is one more. Raises
+    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole. ``by`` is who asks; an export keeps who was first.
+    """
+    form = format_named(format, detail=detail)
+    return tuple(
+        _exported(database, journal, form, detail, by)
+        for journal in ensure_journals(recorder, database, ledger, period, by=by)
+    )
+
+
+def standing_of(database: Database, ledger: str, period: Period) -> Standing:
+    """The state of a month's journals now. Raises UnknownLedger."""
+    with database.read() as connection:
+        state = ledger_head(connection, ledger).state
+        due = due_expiries(connection, state, now=datetime.now(UTC), as_of=period.last_day)
+    return Standing(period=period, interim=not is_closed(state, period), sandbox=state.sandbox, due=due)
+
+
+FIRST_EXPORTS: Final = """
+-- Who handed each journal of a period over first, and when.
+SELECT DISTINCT ON (number) number, created_by, created_at FROM journal_exports
+WHERE ledger = %(ledger)s AND period = %(period)s ORDER BY number, created_at, export_id
+"""
+
+
+def handed_over(connection: AnyConnection, ledger: str, period: Period) -> dict[int, tuple[str | None, datetime]]:
+    """By number of a journal, who exported it first, and when: that made it, but for corrections."""
+    found = rows(connection, FIRST_EXPORTS, {"ledger": ledger, "period": str(period)})
+    return {number: (by, at) for number, by, at in found}
+
+
+def export_id(journal: Journal, format: str, *, detail: bool) -> str:
+    """``acme-us-2026-01-1-beancount-detail``."""
+    return f"{journal.name}-{format}" + ("-detail" if detail else "")
+
+
+def _exported(database: Database, journal: Journal, form: Format, detail: bool, by: str | None) -> Export:
+    name = export_id(journal, form.name, detail=detail)
+    with database.read() as connection:
+        found = _find(connection, journal.ledger, name)
+    if found is not None:
+        return found
+    content: bytes | None = None
+    posted: Posted | None = None
+    if detail:
+        digest = hashlib.sha256()
+        for piece in _render_detail(database, journal, form):
+            digest.update(piece)
+        content_hash = digest.hexdigest()
+    else:
+        if form.target is not None:
+            with database.read() as connection:
+                posted = _posted(connection, journal, form, form.target)
+        content = form.render(
+            Rendering(
+                export_id=name, journal=posted.said_of(journal) if posted else journal,
+                postings=posted.documents if posted else (),
+                settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
+            )
+        )  # fmt: skip
+        content_hash = hashlib.sha256(content).hexdigest()
+    postings = None if posted is None else _posted_encoder.encode(posted)
+    with database.write() as writing:
+        added = writing.execute(
+            ADD_EXPORT,
+            {
+                "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
+                "number": journal.number, "format": form.name, "detail": detail,
+                "filename": filename_of(name, form, sandbox=journal.sandbox),
+                "media_type": form.media_type, "content": content,
+                "content_hash": content_hash, "by": by, "postings": postings and postings.decode(),
+                "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
+            },
+        ).fetchone()  # fmt: skip
+        if added is not None:
+            count_one(writing, journal.ledger, "journal_exports")
+        found = _find(writing, journal.ledger, name)
+    # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
+    if found is None or (form.target is None and found.content_hash != content_hash):
+        raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
+    return found
+
+
+# --- the documents of a general ledger's format -----------------------------------------------------------------
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export to a general ledger consists of. Lines name their pairs by place.
+
+    ``entity`` is the ledger's at that time; empty in exports made before it was kept.
+    """
+
+    entity: str = ""
+    level: Level
+    settings: dict[str, Any]
+    documents: tuple[Posting, ...]
+    pairs: tuple[Pair, ...]
+
+    def settings_as(self, target: Target | None, *, sandbox: bool) -> TargetSettings | None:
+        """The settings it was made with; of a sandbox, the title that documents are described by says so."""
+        if target is None:
+            return None
+        settings = read_settings(target.settings, self.settings)
+        return msgspec.structs.replace(settings, title=f"{SANDBOX} {settings.title}") if sandbox else settings
+
+    def said_of(self, journal: Journal) -> Journal:
+        """A journal of the entity that the export was made for, wherever the ledger belongs by now."""
+        return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
+
+    def line(self, number: int) -> PostingLine:
+        """Raises UnknownExport."""
+        for _, line in lines_of(self.documents):
+            if line.number == number:
+                return line
+        count = sum(len(document.lines) for document in self.documents)
+        raise UnknownExport(
+            f"the export has no line {number}", field="line", expected=f"1 to {count}", found=str(number)
+        )
+
+
+_posted_encoder = msgspec.json.Encoder(order="sorted")
+_posted_decoder = msgspec.json.Decoder(Posted)
+
+
+def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> Posted:
+    if journal.reverses is not None:
+        return _reversed(journal, _posted_of_reversed(connection, journal, form), target)
+    settings = settings_of(connection, journal.ledger, target)
+    limits = target.limits_for(settings)
+    level: Level = "block" if form.by_block else settings.level
+    pairs = pairs_of(connection, journal, level)
+    mapping = mapping_of(connection, journal.ledger, journal.mapping)
+    if form.by_block:
+        opened = opened_in(connection, journal)
+        documents = block_postings(journal, pairs, mapping, limits=limits, opened=opened)
+    else:
+        documents = postings_of(journal, pairs, mapping, limits=limits, level=level)
+    return Posted(
+        entity=journal.entity, level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
+    )
+
+
+def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> Posted:
+    """The documents of what a journal reverses, as they were handed over in a format.
+
+    They are there: the journals of a period are exported in their order. Raises UnknownExport where somebody took them
+    away.
+    """
+    original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
+    found = posted_of(connection, get_export(connection, journal.ledger, export_id(original, form.name, detail=False)))
+    if found is None:
+        raise IntegrityFault(f"journal {original.name} was handed over without documents", format=form.name)
+    return found
+
+
+def _reversed(journal: Journal, posted: Posted, target: Target) -> Posted:
+    """The documents that take others back, line by line: under the settings and with the accounts they went out with,
+    whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
+    """
+    limits = target.limits_for(read_settings(target.settings, posted.settings))
+    documents = []
+    for document in posted.documents:
+        name = reversal_name(journal, document)
+        lines = tuple(
+            msgspec.structs.replace(
+                line, side=line.side.opposite, customer=line.customer or document.customer,
+                block_id=line.block_id or document.block_id,
+            )
+            for line in document.lines
+        )  # fmt: skip
+        mirror = msgspec.structs.replace(
+            document, name=name, reference=short_name(name, limits), lines=lines, kind=JOURNAL
+        )
+        check_posting(mirror, journal.functional_currency, limits)
+        documents.append(mirror)
+    return msgspec.structs.replace(
+        posted, documents=tuple(documents), pairs=tuple(mirrored(pair) for pair in posted.pairs)
+    )
+
+
+def posted_of(connection: AnyConnection, export: Export) -> Posted | None:
+    """The documents of an export to a general ledger; None for other formats, whose lines are the journal's."""
+    where = {"ledger": export.ledger, "export_id": export.export_id}
+    [(text,)] = rows(connection, EXPORT_POSTINGS, where)
+    return None if text is None else _posted_decoder.decode(text)
+
+
+def render_document(connection: AnyConnection, export: Export, place: int) -> bytes:
+    """One document of an export by itself, counted from 1, in its format and under the settings it was made with.
+
+    Raises UnknownExport where it has no such document.
+    """
+    form, posted = format_named(export.format), posted_of(connection, export)
+    if posted is None or not 1 <= place <= len(posted.documents):
+        raise UnknownExport(f"export {export.export_id} has no document {place}", field="part", found=str(place))
+    return form.render(
+        Rendering(
+            export_id=export.export_id, journal=posted.said_of(journal_behind(connection, export)),
+            postings=posted.documents[place - 1 : place],
+            settings=posted.settings_as(form.target, sandbox=export.is_marked),
+            others=posted.documents,
+        )
+    )  # fmt: skip
+
+
+def entries_of_line(
+    connection: Connection, export: Export, line: int, *, after: tuple[int, int] | None = None, limit: int = 100
+) -> list[EntryBehind]:
+    """The entries behind a line of an export, after (position, number): their amounts add up to the line's.
+
+    Raises UnknownExport where there is no such line.
+    """
+    journal, posted = journal_behind(connection, export), posted_of(connection, export)
+    if posted is None:
+        return entries_behind_line(connection, journal, line, after=after, limit=limit)
+    pairs = [posted.pairs[place] for place in posted.line(line).pairs]
+    return entries_behind(connection, journal, pairs, posted.level, after=after, limit=limit)
+
+
+def _render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:
+    if form.render_detail is None:  # format_named has refused it
+        raise IntegrityFault(f"the format {form.name} has no detail rendering")
+    with database.read() as connection:
+        buffer = bytearray()
+        for piece in form.render_detail(journal, entries_of(database, connection, journal)):
+            buffer += piece.encode()
+            if len(buffer) >= _CHUNK_BYTES:
+                yield bytes(buffer)
+                buffer.clear()
+        yield bytes(buffer)
+
+
+def _export(row: Any) -> Export:
+    ledger, name, period, number, format, detail, filename, media_type, content_hash, created_at, by = row
+    return Export(
+        ledger=ledger, export_id=name, period=Period.parse(period), number=number, format=format, detail=detail,
+        filename=filename, media_type=media_type, content_hash=content_hash, created_at=created_at, created_by=by,
+    )  # fmt: skip
+
+
+def _find(connection: AnyConnection, ledger: str, name: str) -> Export | None:
+    found = rows(connection, FIND_EXPORT, {"ledger": ledger, "export_id": name})
+    return _export(found[0]) if found else None
+
+
+def get_export(connection: AnyConnection, ledger: str, export_id: str) -> Export:
+    """Raises UnknownExport."""
+    found = _find(connection, ledger, export_id)
+    if found is None:
+        raise UnknownExport(
+            f"ledger {ledger} has no export {export_id[:300]}", field="export_id", found=export_id[:300]
+        )
+    return found
+
+
+def list_exports(
+    connection: Connection, ledger: str, *, period: Period | None = None, after: str = "", limit: int = 100
+) -> list[Export]:
+    """Exports of a ledger, or of one period, in the order of their ids, after one of them."""
+    parameters = {
+        "ledger": ledger, "period": None if period is None else str(period), "after": after, "limit": limit,
+    }  # fmt: skip
+    return [_export(row) for row in rows(connection, LIST_EXPORTS, parameters)]
+
+
+def journal_behind(connection: AnyConnection, export: Export) -> Journal:
+    """The journal that an export writes down, to drill from."""
+    return journal_of(connection, export.ledger, export.period, export.number)
+
+
+def content_of(database: Database, export: Export) -> Iterator[bytes]:
+    """The file, piece by piece.
+
+    Raises IntegrityFault where it is not what was handed over; for detail only after the last piece, so a caller
+    that writes a file should give it its name afterwards.
+    """
+    digest = hashlib.sha256()
+    for piece in _pieces(database, export):
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != export.content_hash:
+        raise IntegrityFault(
+            f"export {export.export_id} is not what was handed over",
+            expected=export.content_hash,
+            found=digest.hexdigest(),
+            export_id=export.export_id,
+        )
+
+
+def _pieces(database: Database, export: Export) -> Iterator[bytes]:
+    with database.read() as connection:
+        if not export.detail:
+            where = {"ledger": export.ledger, "export_id": export.export_id}
+            yield bytes(rows(connection, EXPORT_CONTENT, where)[0][0])
+            return
+        journal = msgspec.structs.replace(journal_behind(connection, export), sandbox=export.is_marked)
+    yield from _render_detail(database, journal, format_named(export.format, detail=True))

@@ -1,0 +1,293 @@
+"""Dynamics 365 Finance: a data package of the *General journal* entity, and bodies of OData journals.
+
+Vouchers are kept to ten lines and journals to about 10,000, as the vendor recommends: so a document here is a voucher,
+and a batch of vouchers a journal. Amounts are in the accounting currency. Numbers of journals and vouchers are
+placeholders that Dynamics replaces (set *Number allocation at posting* on the journal name); the document column and
+the journal's description keep ours. A placeholder that meets an open journal would be added to it: ours ends with a
+hash. An import posts nothing, and nothing is refused for having been imported before.
+
+Sure: the entity's columns, the sizes, the voucher rules. From a package that was imported: its manifest, which must
+map every column, UTF-16 with a byte order mark, CRLF. Not sure, and settings: the dates' format, the company's order of
+dimensions and tags. The source format's text qualifier must be the double quote. Lengths of 60 and 20 are by common
+knowledge.
+
+Sources: Microsoft, "General journal entity" (entity-general-journal), "Importing vouchers by using the General journal
+entity" (tips-tricks-import-general-journal-entity), "Data management package REST API" (data-management-api).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+from xml.etree.ElementTree import Element, SubElement
+
+import msgspec
+from msgspec import Meta
+
+from projections.exports.documents import Limits, Posting, PostingLine, lines_of, short_name
+from projections.exports.formats.target import (
+    Rendering,
+    Target,
+    TargetSettings,
+    amount_of,
+    cell,
+    csv_bytes,
+    debit_and_credit,
+    text_within,
+    xml_bytes,
+    zip_bytes,
+)
+from subledger.accounts import Side
+from subledger.errors import InvalidInput
+from subledger.money import format_minor
+
+ENTITY: Final = "General journal"
+MANIFEST: Final = "Manifest.xml"
+PACKAGE_HEADER: Final = "PackageHeader.xml"
+
+_ACCOUNT: Final = "account"
+Tag = Literal["line", "document", "export", "customer", "block_id", "product", "pool", "processor"]
+
+
+class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``company``: the legal entity; the ledger's where empty. ``journal_name``: of the journals to be made.
+    ``account_format``: what stands where in a ledger account, ``account`` or one of our dimensions, and ``delimiter``
+    between them, as in *Financial dimension configuration for integrating applications*. ``tags``: what the financial
+    tags are, in their order, with ``tag_delimiter`` between them; none where there are none. ``batch_lines``: of one
+    journal. ``date_format``: of the package's file. ``definition_group``: of the import.
+    """
+
+    company: Annotated[str, Meta(max_length=4)] = ""
+    journal_name: Annotated[str, Meta(min_length=1, max_length=10)] = "GenJrn"
+    account_format: Annotated[tuple[str, ...], Meta(min_length=1)] = (_ACCOUNT, "department", "class", "location")
+    delimiter: Literal["-", ".", "_", "|"] = "-"
+    tags: tuple[Tag, ...] = ()
+    tag_delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = "|"
+    batch_lines: Annotated[int, Meta(ge=10, le=10_000)] = 10_000
+    date_format: str = "%Y-%m-%d"
+    definition_group: Annotated[str, Meta(min_length=1, max_length=60)] = "SUBLEDGER-GENJRN"
+
+    def __post_init__(self) -> None:
+        if self.account_format.count(_ACCOUNT) != 1:
+            raise InvalidInput(
+                "one place of a ledger account is the main account", field="account_format",
+                expected=f"{_ACCOUNT} once", found=", ".join(self.account_format),
+            )  # fmt: skip
+
+
+_TEXT: Final = 60
+_LINE_REFERENCE: Final = 8
+
+TARGET: Final = Target(
+    name="dynamics",
+    limits=Limits(lines=10, text=_TEXT - _LINE_REFERENCE, reference=20, decimals=3),
+    settings=Settings,
+)
+
+_PLACEHOLDERS: Final = Limits(lines=0, text=0, reference=10, alphabet="[A-Z0-9]")
+_NAME_DESCRIBED: Final = 40
+_COLUMNS: Final = (
+    "JOURNALBATCHNUMBER", "LINENUMBER", "JOURNALNAME", "DESCRIPTION", "ACCOUNTTYPE", "ACCOUNTDISPLAYVALUE",
+    "TRANSDATE", "VOUCHER", "CURRENCYCODE", "DEBITAMOUNT", "CREDITAMOUNT", "TEXT", "DOCUMENT",
+)  # fmt: skip
+_TAGS: Final = "FINTAGDISPLAYVALUE"
+_NAMESPACES: Final = {
+    "xmlns:i": "http://www.w3.org/2001/XMLSchema-instance",
+    "xmlns": "http://schemas.microsoft.com/dynamics/2015/01/DataManagement",
+}
+_MANIFEST_TYPE: Final = (
+    "Microsoft.Dynamics.AX.Framework.Tools.DataManagement.Serialization.DataManagementPackageManifest"
+)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Vouchers that become one journal. ``number`` stands for the one that Dynamics will give it."""
+
+    number: str
+    description: str
+    vouchers: tuple[Posting, ...]
+
+
+def batches(rendering: Rendering) -> tuple[Batch, ...]:
+    """The journals of a rendering: whole vouchers, in their order, as many as fit."""
+    settings: Settings = rendering.settings
+    filled: list[list[Posting]] = []
+    room = 0
+    for posting in rendering.postings:
+        if len(posting.lines) > room:
+            filled.append([])
+            room = settings.batch_lines
+        filled[-1].append(posting)
+        room -= len(posting.lines)
+    result = []
+    for place, vouchers in enumerate(filled, start=1):
+        name = rendering.journal.name if len(filled) == 1 else f"{rendering.journal.name}-b{place}"
+        room = min(_NAME_DESCRIBED, _TEXT - len(rendering.subject) - 1)
+        named = short_name(name, Limits(lines=0, text=0, reference=room))
+        description = named + text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
+        # Never as it is, however short: an open journal of somebody else may have that number.
+        number = short_name(f"{name} {rendering.export_id}", _PLACEHOLDERS)
+        result.append(Batch(number=number, description=description, vouchers=tuple(vouchers)))
+    return tuple(result)
+
+
+# --- the data package ---------------------------------------------------------------------------------------------
+
+
+def zip_file(rendering: Rendering) -> bytes:
+    """The package: manifest, header and the entity's file, all at its root."""
+    return zip_bytes(package(rendering))
+
+
+def package(rendering: Rendering) -> dict[str, bytes]:
+    """Its members by name."""
+    columns = (*_COLUMNS, _TAGS) if rendering.settings.tags else _COLUMNS
+    return {
+        MANIFEST: xml_bytes(_manifest(rendering, columns), line_end="\r\n"),
+        PACKAGE_HEADER: xml_bytes(_package_header(rendering), line_end="\r\n"),
+        f"{ENTITY}.csv": _csv(rendering, columns),
+    }
+
+
+def _csv(rendering: Rendering, columns: Iterable[str]) -> bytes:
+    settings: Settings = rendering.settings
+    day = rendering.journal.posting_date.strftime(settings.date_format)
+    rows = [tuple(columns)]
+    for batch in batches(rendering):
+        for place, (posting, line) in enumerate(lines_of(batch.vouchers), start=1):
+            zero = format_minor(0, posting.currency)
+            debit, credit = debit_and_credit(posting, line)
+            row = (
+                batch.number, str(place), cell(settings.journal_name), cell(batch.description), "Ledger",
+                cell(_account(settings, line)), day, posting.reference, posting.currency, debit or zero,
+                credit or zero, cell(_line_text(line)), posting.reference,
+            )  # fmt: skip
+            rows.append((*row, cell(_tags(rendering, posting, line))) if settings.tags else row)
+    return b"\xff\xfe" + csv_bytes(rows, encoding="utf-16-le")
+
+
+def _manifest(rendering: Rendering, columns: Iterable[str]) -> Element:
+    """Every column is mapped: an import without its mapping succeeds, and imports nothing. None is auto-generated:
+    Dynamics would make a journal of every line.
+    """
+    root = Element("DataManagementPackageManifest", _NAMESPACES)
+    _add(root, DefinitionGroupName=rendering.settings.definition_group, Description=rendering.export_id)
+    entity = SubElement(SubElement(root, "PackageEntityList"), "DataManagementPackageEntityData")
+    _add(entity, DefaultRefreshType="FullPush", Disable="false")
+    maps = SubElement(entity, "EntityMapList")
+    for column in columns:
+        each = SubElement(maps, "EntityMap")
+        _add(each, ArrayIndex="0", EntityField=column)
+        SubElement(each, "EntityFieldConversionList", {"i:nil": "true"})
+        _add(
+            each, IsAutoDefault="false", IsAutoGenerated="false", IsDefaultValueEqualNull="false",
+            UseTextQualifier="false", XMLField=column,
+        )  # fmt: skip
+    _add(
+        entity, EntityName=ENTITY, ExecutionUnit="1", InputFilePath=f"{ENTITY}.csv", LevelInExecutionUnit="1",
+        SequenceInLevel="1", SkipStaging="false", SourceFormat="CSV-Unicode",
+    )  # fmt: skip
+    return root
+
+
+def _package_header(rendering: Rendering) -> Element:
+    root = Element("DataManagementPackageHeader", _NAMESPACES)
+    _add(
+        root, Description=rendering.export_id, ManifestType=_MANIFEST_TYPE, PackageType="DefinitionGroup",
+        PackageVersion="2",
+    )  # fmt: skip
+    return root
+
+
+def _add(parent: Element, **texts: str) -> None:
+    for name, text in texts.items():
+        SubElement(parent, name).text = text
+
+
+# --- OData --------------------------------------------------------------------------------------------------------
+
+
+def json_file(rendering: Rendering) -> bytes:
+    """A JSON array of journals: the body for ``POST /data/LedgerJournalHeaders``, and those for
+    ``POST /data/LedgerJournalLines``, to which the number is added that the first answered with.
+    """
+    journals = [
+        {"header": _header_body(rendering, batch), "lines": _line_bodies(rendering, batch)}
+        for batch in batches(rendering)
+    ]
+    return msgspec.json.format(_encoder.encode(journals), indent=2) + b"\n"
+
+
+def _header_body(rendering: Rendering, batch: Batch) -> dict[str, Any]:
+    return {
+        "dataAreaId": company(rendering),
+        "JournalName": rendering.settings.journal_name,
+        "Description": batch.description,
+    }
+
+
+def _line_bodies(rendering: Rendering, batch: Batch) -> list[dict[str, Any]]:
+    settings: Settings = rendering.settings
+    bodies = []
+    for place, (posting, line) in enumerate(lines_of(batch.vouchers), start=1):
+        amount, nothing = Decimal(amount_of(posting, line)), Decimal(format_minor(0, posting.currency))
+        debit = line.side is Side.DEBIT
+        body = {
+            "dataAreaId": company(rendering),
+            "LineNumber": place,
+            "AccountType": "Ledger",
+            "AccountDisplayValue": _account(settings, line),
+            "CurrencyCode": posting.currency,
+            "DebitAmount": amount if debit else nothing,
+            "CreditAmount": nothing if debit else amount,
+            # At noon, so that it is the same day in the company's time zone.
+            "TransDate": f"{rendering.journal.posting_date.isoformat()}T12:00:00Z",
+            "Voucher": posting.reference,
+            "Text": _line_text(line),
+            "Document": posting.reference,
+        }
+        if settings.tags:
+            body["FinTagDisplayValue"] = _tags(rendering, posting, line)
+        bodies.append(body)
+    return bodies
+
+
+# --- what a line says ---------------------------------------------------------------------------------------------
+
+
+def company(rendering: Rendering) -> str:
+    """The legal entity, as OData has it: in small letters."""
+    name: str = rendering.settings.company or rendering.journal.entity
+    return name.lower()
+
+
+def _line_text(line: PostingLine) -> str:
+    """The line's reference first, where nothing cuts it off."""
+    return f"{line.reference} {line.text}"[:_TEXT]
+
+
+def _account(settings: Settings, line: PostingLine) -> str:
+    """A ledger account; delimiters stay where there is no value. Raises InvalidInput where a value has one in it: it
+    would be read as another account.
+    """
+    values = {**dict(line.account.dimensions), _ACCOUNT: line.account.number}
+    parts = [values.get(name, "") for name in settings.account_format]
+    for name, part in zip(settings.account_format, parts, strict=True):
+        if settings.delimiter in part:
+            raise InvalidInput(
+                f"the delimiter of ledger accounts is part of a value of {name}", field="delimiter",
+                expected="one that is in no value", found=part,
+            )  # fmt: skip
+    return settings.delimiter.join(parts)
+
+
+def _tags(rendering: Rendering, posting: Posting, line: PostingLine) -> str:
+    settings: Settings = rendering.settings
+    values: dict[str, str] = {
+        "line": line.reference, "document": posting.reference, "export": rendering.export_id,
+        "customer": line.customer, "block_id": line.block_id, "product": line.product, "pool": line.pool,
+        "processor": line.processor,
+    }  # fmt: skip
+    return settings.tag_delimiter.join(values[name].replace(settings.tag_delimiter, " ") for name in settings.tags)

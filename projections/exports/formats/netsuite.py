@@ -1,0 +1,280 @@
+"""NetSuite: the CSV Import Assistant's journal entries, and bodies of REST ``journalEntry`` records.
+
+REST takes 1,000 lines a journal in one call, and a help page names 200: so 200 is the limit here. A journal has one
+currency and one subsidiary; it is in the functional currency. The external id is letters, digits, ``_`` and ``-``, and
+unique among journals: it is what a delivery is looked up by. CSV names things, REST takes internal ids: so there are
+settings for both. Fields of ours are custom fields, set by their script ids; CSV columns are mapped on screen, and one
+that is not mapped is left out by the import.
+
+Sure: names and limits of fields, the alphabet of external ids, amounts of ten digits and two decimals in CSV. Not sure,
+so try it in a sandbox: accounts, subsidiary and segments by external id, a currency by its name (``refName``), and how
+long a memo may be (999 here).
+
+Sources: NetSuite help, REST journal entry (section_159886587653), references (section_1545142037), external ids
+(section_156334828635), limits (section_N1469880), CSV line and header fields (section_1534492737, section_1534492479).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from projections.exports.deposits import APPLICATION, DEPOSIT, JOURNAL
+from projections.exports.documents import Limits, Posting, PostingLine, short_name, shortened
+from projections.exports.formats.target import (
+    DateFormat,
+    Rendering,
+    Target,
+    TargetSettings,
+    amount_of,
+    cell,
+    check_one_to_one,
+    csv_bytes,
+    debit_and_credit,
+    id_of,
+    text_within,
+)
+from subledger.accounts import Side
+from subledger.errors import InvalidInput
+from subledger.money import format_minor
+
+_SEGMENTS: Final = ("department", "class", "location")
+_SEGMENT: Final = re.compile(r"department|class|location|(?:cseg|custcol)\w*", re.ASCII)
+_BodyField = Annotated[str, msgspec.Meta(pattern="^(custbody[a-z0-9_]*)?$")]
+_LineField = Annotated[str, msgspec.Meta(pattern="^(custcol[a-z0-9_]*)?$")]
+
+
+class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``subsidiary``: its name, for CSV; ``subsidiary_id``: its internal id, for REST; the ledger's entity where empty,
+    in REST as an external id. ``currency``, ``currency_id``: the functional currency's, likewise; its ISO code where
+    empty. ``posting_period``: how a period is named, by ``strftime`` of its last day, for CSV; ``posting_period_ids``:
+    internal ids by month, for REST, which leaves the period to NetSuite while there are none. ``accounts``: internal
+    ids by account number; the number itself is sent as an external id where there is none. ``dimensions``: our
+    dimension to their segment; ``segment_ids``: by segment, internal ids by value; the values themselves as long as a
+    segment has none. ``customers``: internal ids of customers, ``customer_names``: their names, for CSV; our id where
+    there is none, in REST as an external id. ``approved``: whether a journal is sent as approved. ``export_field``,
+    ``line_field``, ``block_field``: script ids of custom fields for the export's id, the line's reference, and the
+    block of a document; empty for none. ``date_format``: of the importing user, for CSV.
+    """
+
+    subsidiary: str = ""
+    subsidiary_id: str = ""
+    currency: str = ""
+    currency_id: str = ""
+    posting_period: Annotated[str, msgspec.Meta(min_length=1, max_length=60)] = "%b %Y"
+    posting_period_ids: dict[str, str] = msgspec.field(default_factory=dict)
+    accounts: dict[str, str] = msgspec.field(default_factory=dict)
+    dimensions: dict[str, str] = msgspec.field(default_factory=lambda: {name: name for name in _SEGMENTS})
+    segment_ids: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    customers: dict[str, str] = msgspec.field(default_factory=dict)
+    customer_names: dict[str, str] = msgspec.field(default_factory=dict)
+    approved: bool = False
+    export_field: _BodyField = "custbody_subledger_export"
+    line_field: _LineField = "custcol_subledger_line"
+    block_field: _BodyField = "custbody_subledger_block"
+    date_format: DateFormat = "%m/%d/%Y"
+
+    def check(self) -> None:
+        for theirs in self.dimensions.values():
+            if not _SEGMENT.fullmatch(theirs) or theirs == self.line_field:
+                raise InvalidInput(
+                    f"{theirs[:60]} is no segment of a journal's line", field="dimensions",
+                    expected="department, class, location, cseg… or custcol…", found=theirs[:60],
+                )  # fmt: skip
+        check_one_to_one(self.dimensions)
+
+
+TARGET: Final = Target(
+    name="netsuite",
+    limits=Limits(lines=200, text=999, reference=60, digits=10),
+    settings=Settings,
+)
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_LINE: Final = "Journal Entry - Line: "
+_HEADER: Final = (
+    "External ID", "Date", "Posting Period", "Subsidiary", "Currency", "Exchange Rate", "Memo", "Approved",
+)  # fmt: skip
+_OF_A_LINE: Final = ("Account", "Debit", "Credit", "Memo", "Name", "Department", "Class", "Location")
+
+
+def csv_file(rendering: Rendering) -> bytes:
+    """Rows for the Import Assistant: one a line, the header's values in each; import them with *Add*, never update.
+
+    After the fields that every account has, a column for each custom field and segment of the settings.
+    """
+    settings: Settings = rendering.settings
+    journal = rendering.journal
+    further = sorted(set(settings.dimensions.values()) - set(_SEGMENTS))
+    own = [settings.line_field] if settings.line_field else []
+    body_fields = [settings.export_field] if settings.export_field else []
+    rows: list[tuple[str, ...]] = [
+        (*_HEADER, *body_fields, *(f"{_LINE}{name}" for name in (*_OF_A_LINE, *own, *further)))
+    ]
+    for posting in rendering.postings:
+        header = (
+            posting.reference,
+            journal.posting_date.strftime(settings.date_format),
+            cell(journal.posting_date.strftime(settings.posting_period)),
+            cell(settings.subsidiary or journal.entity),
+            cell(settings.currency or posting.currency),
+            "1",
+            _memo(rendering, posting, cell(rendering.title)),
+            "Yes" if settings.approved else "No",
+            *(cell(rendering.export_id) for _ in body_fields),
+        )
+        for line in posting.lines:
+            segments = _segments(settings, line)
+            rows.append(
+                (
+                    *header,
+                    cell(line.account.number),
+                    *debit_and_credit(posting, line, decimals=TARGET.limits.decimals),
+                    _referred(line),
+                    cell(settings.customer_names.get(line.customer, line.customer)),
+                    *(cell(segments.get(name, "")) for name in _SEGMENTS),
+                    *(line.reference for _ in own),
+                    *(cell(segments.get(name, "")) for name in further),
+                )
+            )
+    return csv_bytes(rows)
+
+
+def json_file(rendering: Rendering) -> bytes:
+    """A JSON array of bodies for ``POST /services/rest/record/v1/journalEntry``, one a document."""
+    bodies = [body(rendering, posting) for posting in rendering.postings]
+    return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
+
+
+def deposits_file(rendering: Rendering) -> bytes:
+    """The customer-deposit pattern, block by block: a JSON object of the records to make, in the order to make them.
+
+    ``customerDeposit`` records raise what customers have on deposit, ``journalEntry`` records are everything else of
+    each block, ``depositApplication`` records take from the deposit of the block against the receivable that the
+    block's journal has made. NetSuite posts deposits and applications itself: their two lines are what it does then,
+    and are nowhere in the journals. The fields of an application are from memory, not from NetSuite's schema: check
+    them in a sandbox.
+    """
+    settings: Settings = rendering.settings
+    made: dict[str, list[dict[str, Any]]] = {"customerDeposit": [], "journalEntry": [], "depositApplication": []}
+    known = (*rendering.others, *rendering.postings)
+    journals = {posting.block_id: posting.reference for posting in known if posting.kind == JOURNAL}
+    for posting in rendering.postings:
+        if posting.kind == DEPOSIT:
+            made["customerDeposit"].append(_deposit(rendering, posting))
+        elif posting.kind == APPLICATION:
+            made["depositApplication"].append(_application(rendering, posting, journals.get(posting.block_id)))
+        else:
+            record = body(rendering, posting)
+            if posting.block_id and settings.block_field:
+                record[settings.block_field] = posting.block_id
+            made["journalEntry"].append(record)
+    return msgspec.json.format(_encoder.encode(made), indent=2) + b"\n"
+
+
+def _deposit(rendering: Rendering, posting: Posting) -> dict[str, Any]:
+    [clearing] = [line for line in posting.lines if line.side is Side.DEBIT]
+    return {
+        **_of_block(rendering, posting),
+        "account": _account(rendering.settings, clearing.account.number),
+        "undepFunds": False,
+        "payment": Decimal(format_minor(posting.total_minor, posting.currency)),
+    }
+
+
+def _application(rendering: Rendering, posting: Posting, journal: str | None) -> dict[str, Any]:
+    amount = Decimal(format_minor(posting.total_minor, posting.currency))
+    applied: dict[str, Any] = {"apply": True, "amount": amount}
+    if journal is not None:
+        applied["doc"] = {"externalId": journal}
+    return {
+        **_of_block(rendering, posting),
+        "deposit": {"externalId": short_name(f"DEP-{posting.block_id}", TARGET.limits)},
+        "apply": {"items": [applied]},
+    }
+
+
+def _of_block(rendering: Rendering, posting: Posting) -> dict[str, Any]:
+    settings: Settings = rendering.settings
+    record: dict[str, Any] = {
+        "externalId": posting.reference,
+        "customer": _customer(settings, posting.customer),
+        "currency": _currency(settings, posting),
+        "exchangeRate": 1,
+        "tranDate": rendering.journal.posting_date.isoformat(),
+        "memo": text_within(TARGET.limits.text, rendering.title, f", block {posting.block_id}"),
+    }
+    if settings.block_field:
+        record[settings.block_field] = posting.block_id
+    if settings.export_field:
+        record[settings.export_field] = rendering.export_id
+    return record
+
+
+def body(rendering: Rendering, posting: Posting) -> dict[str, Any]:
+    """One ``journalEntry`` record. Raises InvalidInput where others have an id, and this one none."""
+    settings: Settings = rendering.settings
+    journal = rendering.journal
+    subsidiary = {"id": settings.subsidiary_id} if settings.subsidiary_id else {"externalId": journal.entity}
+    result: dict[str, Any] = {
+        "externalId": posting.reference,
+        "subsidiary": subsidiary,
+        "currency": _currency(settings, posting),
+        "exchangeRate": 1,
+        "tranDate": journal.posting_date.isoformat(),
+        "memo": _memo(rendering, posting, rendering.title),
+        "approved": settings.approved,
+        "line": {"items": [_item(settings, posting, line) for line in posting.lines]},
+    }
+    if settings.posting_period_ids:  # else NetSuite finds one for the date, and says nothing if it is the next open one
+        period = id_of(settings.posting_period_ids, str(journal.period), field="posting_period_ids")
+        result["postingPeriod"] = {"id": period}
+    if settings.export_field:
+        result[settings.export_field] = rendering.export_id
+    return result
+
+
+def _item(settings: Settings, posting: Posting, line: PostingLine) -> dict[str, Any]:
+    amount = amount_of(posting, line, decimals=TARGET.limits.decimals)
+    item: dict[str, Any] = {
+        "account": _account(settings, line.account.number),
+        "debit" if line.side is Side.DEBIT else "credit": Decimal(amount),
+        "memo": line.text if settings.line_field else _referred(line),
+    }
+    for name, value in _segments(settings, line).items():
+        item[name] = {"id": id_of(settings.segment_ids.get(name, {}), value, field="segment_ids")}
+    if line.customer:
+        item["entity"] = _customer(settings, line.customer)
+    if settings.line_field:
+        item[settings.line_field] = line.reference
+    return item
+
+
+def _segments(settings: Settings, line: PostingLine) -> dict[str, str]:
+    return {settings.dimensions[name]: value for name, value in line.account.dimensions if name in settings.dimensions}
+
+
+def _referred(line: PostingLine) -> str:
+    """A line's text after its reference, where it has no field of its own."""
+    return shortened(f"{line.reference} {line.text}", TARGET.limits.text)
+
+
+def _memo(rendering: Rendering, posting: Posting, title: str) -> str:
+    part = f", part {posting.part} of {posting.parts}" if posting.parts > 1 else ""
+    return text_within(TARGET.limits.text, title, f", {rendering.journal.name}{part}")
+
+
+def _currency(settings: Settings, posting: Posting) -> dict[str, str]:
+    return {"id": settings.currency_id} if settings.currency_id else {"refName": posting.currency}
+
+
+def _account(settings: Settings, number: str) -> dict[str, str]:
+    return {"id": settings.accounts[number]} if number in settings.accounts else {"externalId": number}
+
+
+def _customer(settings: Settings, customer: str) -> dict[str, str]:
+    known = settings.customers.get(customer)
+    return {"externalId": customer} if known is None else {"id": known}

@@ -1,0 +1,146 @@
+"""The neutral formats: CSV for people and spreadsheets, canonical JSON for programs.
+
+Amounts are decimals with exactly their currency's places, in JSON as strings. ``debit`` and ``credit`` are in the
+line's currency, ``functional_debit`` and ``functional_credit`` in the ledger's.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from typing import Any, Final
+
+from projections.journals.journals import Journal, JournalLine
+from subledger.accounts import Side
+from subledger.events.envelope import canonical
+from subledger.money import format_minor
+from subledger.text.visible_text import spreadsheet_text
+
+JSON_SCHEMA: Final = "subledger.journal/1"
+COLUMNS: Final = (
+    "journal", "ledger", "entity", "period", "number", "posting_date", "line", "account", "account_name", "role",
+    "currency", "debit", "credit", "functional_currency", "functional_debit", "functional_credit", "product",
+    "credit_kind", "pool", "processor", "entries",
+)  # fmt: skip
+
+
+def _sides(line: JournalLine, journal: Journal) -> dict[str, str]:
+    debit = line.side is Side.DEBIT
+    amounts = (
+        ("", line.amount_minor, line.currency),
+        ("functional_", line.functional_minor, journal.functional_currency),
+    )
+    return {
+        f"{prefix}{side}": format_minor(amount if here else 0, currency)
+        for prefix, amount, currency in amounts
+        for side, here in (("debit", debit), ("credit", not debit))
+    }  # fmt: skip
+
+
+def csv_text(journal: Journal) -> str:
+    """RFC 4180 with a header and LF line ends; the company's own dimensions follow as ``dim_…`` columns.
+
+    After the fixed columns a reversal has ``reverses`` and a re-issue ``reissues``, with the name of that journal, and
+    a journal of a sandbox ledger ``sandbox``.
+    """
+    corrects = _corrects(journal) | ({"sandbox": "SANDBOX"} if journal.sandbox else {})
+    own = sorted({name for line in journal.lines for name, _ in line.account.dimensions})
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((*COLUMNS, *corrects, *(f"dim_{name}" for name in own)))
+    for line in journal.lines:
+        texts = {
+            "journal": journal.name, "ledger": journal.ledger, "entity": journal.entity,
+            "account": line.account.number, "account_name": line.account.name, "role": line.role,
+            "product": line.product, "credit_kind": line.credit_kind, "pool": line.pool, "processor": line.processor,
+        }  # fmt: skip
+        cells: dict[str, object] = {name: spreadsheet_text(value) for name, value in texts.items()}
+        cells |= {
+            "period": str(journal.period), "number": journal.number,
+            "posting_date": journal.posting_date.isoformat(), "line": line.number, "currency": line.currency,
+            "functional_currency": journal.functional_currency, "entries": line.entries, **_sides(line, journal),
+        }  # fmt: skip
+        dimensions = dict(line.account.dimensions)
+        writer.writerow(
+            (
+                *(cells[name] for name in COLUMNS), *map(spreadsheet_text, corrects.values()),
+                *(spreadsheet_text(dimensions.get(name, "")) for name in own),
+            )
+        )  # fmt: skip
+    return file.getvalue()
+
+
+def _corrects(journal: Journal) -> dict[str, str]:
+    """What a correction corrects; nothing of a journal that is none."""
+    if journal.corrects is None:
+        return {}
+    return {"reissues" if journal.reverses is None else "reverses": journal.corrects}
+
+
+def json_text(journal: Journal) -> str:
+    """One document in canonical JSON (RFC 8785) and a final line end.
+
+    ``content_hash`` is the SHA-256 of the document in canonical JSON without that member; ``journal_hash`` is that
+    of the journal itself, equal in every format.
+    """
+    document: dict[str, Any] = {
+        "schema": JSON_SCHEMA,
+        "journal": journal.name,
+        "ledger": journal.ledger,
+        "entity": journal.entity,
+        "period": str(journal.period),
+        "number": journal.number,
+        "kind": _kind(journal),
+        **_corrects(journal),
+        **({"sandbox": True} if journal.sandbox else {}),
+        "posting_date": journal.posting_date.isoformat(),
+        "from_cut": journal.from_cut,
+        "to_cut": journal.to_cut,
+        "mapping": journal.mapping,
+        "functional_currency": journal.functional_currency,
+        "lines": [_line(line, journal) for line in journal.lines],
+        "totals": _totals(journal),
+        "journal_hash": journal.content_hash,
+    }
+    document["content_hash"] = hashlib.sha256(canonical(document).encode()).hexdigest()
+    return canonical(document) + "\n"
+
+
+def _kind(journal: Journal) -> str:
+    if journal.correction is not None:
+        return "reissue" if journal.reverses is None else "reversal"
+    return "period" if journal.number == 1 else "adjustment"
+
+
+def _line(line: JournalLine, journal: Journal) -> dict[str, Any]:
+    return {
+        "line": line.number,
+        "account": line.account.number,
+        "account_name": line.account.name,
+        "role": line.role,
+        "side": line.side.value,
+        "currency": line.currency,
+        **_sides(line, journal),
+        "product": line.product,
+        "credit_kind": line.credit_kind,
+        "pool": line.pool,
+        "processor": line.processor,
+        "dimensions": dict(line.account.dimensions),
+        "entries": line.entries,
+    }
+
+
+def _totals(journal: Journal) -> list[dict[str, str]]:
+    totals: dict[str, dict[Side, int]] = {}
+    for line in journal.lines:
+        total = totals.setdefault(line.currency, dict.fromkeys(Side, 0))
+        total[line.side] += line.amount_minor
+    return [
+        {
+            "currency": currency,
+            "debit": format_minor(total[Side.DEBIT], currency),
+            "credit": format_minor(total[Side.CREDIT], currency),
+        }
+        for currency, total in sorted(totals.items())
+    ]

@@ -1,0 +1,165 @@
+"""Oracle Fusion: journals for the file-based import (FBDI), ``GlInterface.csv`` in a zip.
+
+The file has no header: 149 columns, each known by its place alone. Its texts are escaped for spreadsheets all the same,
+as people do open it: what would be escaped is no segment value, and in a reference the apostrophe is seen. Rows
+of one batch and journal name become one journal, whose name keeps our reference: Journal Import takes the first 25
+characters of it, and 50 of a batch's. Journals of a foreign currency carry the converted amounts beside the entered
+ones (conversion type *User*), so that Oracle converts nothing. The references of a line reach GL_IMPORT_REFERENCES.
+
+Sure: columns 1 to 95, agreed on by four sources; the dates' format; that a blank creation date loads nothing, without
+saying so. Two sources have 96 to 149. Line ends are LF: the loader would take a CR for part of the last column, which
+is a number, unless the column ``END`` stands there. Not sure, and settings: that column; the conversion rate beside
+converted amounts (a working extract has 1). Oracle refuses no file it has already loaded.
+
+Sources: Oracle, "Tables and Views for Financials", GL_INTERFACE (24D); CCS–ERP data mapping guide (22C); Oracle General
+Ledger user guide on REFERENCE1 and REFERENCE4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final
+
+from msgspec import Meta, field
+
+from projections.exports.documents import Limits, Posting, PostingLine, short_name
+from projections.exports.formats.target import (
+    Rendering,
+    Target,
+    TargetSettings,
+    csv_bytes,
+    debit_and_credit,
+    functional_of,
+    zip_bytes,
+)
+from projections.journals.journals import Journal
+from subledger.accounts import Side
+from subledger.errors import InvalidInput
+
+FILE: Final = "GlInterface.csv"
+COLUMNS: Final = 149
+
+_ACCOUNT: Final = "account"
+_ENTITY: Final = "entity"
+
+
+class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``ledger_id``: a number; without it ``ledger_name`` counts, and without that the ledger's entity is the name.
+    ``source`` and ``category``: as Oracle has them; the import is asked for the same source. ``segments``: what each
+    segment of the chart of accounts is, in its order: ``account``, ``entity``, or one of our dimensions;
+    ``entity_segment`` is the value of ``entity`` (the ledger's where empty), ``defaults`` are values by segment where a
+    line has none, ``default`` that of all others. ``period_name``: how a period is named, by ``strftime`` of its last
+    day; empty for none. ``group_id``: the interface group; made from the export's id where 0. ``conversion_rate``:
+    beside converted amounts; empty for none. ``end_column``: whether rows end with ``END``.
+    """
+
+    ledger_id: Annotated[str, Meta(pattern="^[0-9]{0,18}$")] = ""
+    ledger_name: Annotated[str, Meta(max_length=30)] = ""
+    source: Annotated[str, Meta(min_length=1, max_length=25)] = "Prepaid credits"
+    category: Annotated[str, Meta(min_length=1, max_length=25)] = "Prepaid credits"
+    segments: Annotated[tuple[str, ...], Meta(min_length=1, max_length=30)] = (
+        _ENTITY, _ACCOUNT, "department", "class", "location",
+    )  # fmt: skip
+    entity_segment: str = ""
+    defaults: dict[str, str] = field(default_factory=dict)
+    default: str = "000"
+    period_name: str = "%b-%y"
+    group_id: Annotated[int, Meta(ge=0, lt=10**18)] = 0
+    conversion_rate: Annotated[str, Meta(pattern=r"^([0-9]+(\.[0-9]+)?)?$")] = "1"
+    end_column: bool = False
+
+    def __post_init__(self) -> None:
+        if self.segments.count(_ACCOUNT) != 1:
+            raise InvalidInput(
+                "one segment of the chart of accounts is the account", field="segments",
+                expected=f"{_ACCOUNT} once", found=", ".join(self.segments),
+            )  # fmt: skip
+
+
+_TEXT: Final = 240
+
+TARGET: Final = Target(
+    name="oracle",
+    limits=Limits(lines=10_000, text=_TEXT, reference=25, two_currencies=True, decimals=3),
+    settings=Settings,
+)
+
+_BATCHES: Final = Limits(lines=0, text=0, reference=50)
+_EXTERNAL_REFERENCES: Final = Limits(lines=0, text=0, reference=80)
+_GROUPS: Final = 10**15
+
+
+def zip_file(rendering: Rendering) -> bytes:
+    """The zip that ``importBulkData`` takes."""
+    return zip_bytes({FILE: csv_file(rendering)})
+
+
+def csv_file(rendering: Rendering) -> bytes:
+    """Its one member: no rows where nothing moved."""
+    rows = []
+    for posting in rendering.postings:
+        of_document = _document(rendering, posting)
+        for line in posting.lines:
+            columns = {**of_document, **_line(rendering, posting, line)}
+            row = [columns.get(place, "") for place in range(1, COLUMNS + 1)]
+            rows.append([*row, "END"] if rendering.settings.end_column else row)
+    return csv_bytes(rows, line_end="\n")
+
+
+def group_id(rendering: Rendering) -> int:
+    """The interface group of a rendering: the import is asked for the same. Made from the export's id, so that the
+    file is the same whenever it is made: before a second try, what is left of the first is deleted from the interface.
+    """
+    settings: Settings = rendering.settings
+    if settings.group_id:
+        return settings.group_id
+    digest = hashlib.sha256(rendering.export_id.encode()).digest()
+    return int.from_bytes(digest[:8]) % (_GROUPS - 1) + 1
+
+
+def batch_name(journal: Journal) -> str:
+    """What the name of a journal's batch begins with in Oracle: the import adds to it."""
+    return short_name(journal.name, _BATCHES)
+
+
+def _document(rendering: Rendering, posting: Posting) -> dict[int, str]:
+    """The columns that all lines of a document have alike, by their places from 1."""
+    settings: Settings = rendering.settings
+    journal = rendering.journal
+    day = journal.posting_date.strftime("%Y/%m/%d")
+    columns = {
+        1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: posting.currency,
+        7: day, 8: "A",
+        43: batch_name(journal), 44: f"{rendering.export_id}, {rendering.title}"[: _TEXT - 1],
+        46: posting.reference, 47: f"{posting.name}, {rendering.title}"[: _TEXT - 1],
+        48: short_name(rendering.export_id, _EXTERNAL_REFERENCES),
+        67: str(group_id(rendering)),
+        95: journal.posting_date.strftime(settings.period_name) if settings.period_name else "",
+    }  # fmt: skip
+    if not settings.ledger_id:
+        columns[92] = settings.ledger_name or journal.entity
+    if posting.currency != journal.functional_currency:
+        columns |= {64: "User", 65: day, 66: settings.conversion_rate}
+    return columns
+
+
+def _line(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[int, str]:
+    columns = dict(enumerate(_segments(rendering, line), start=9))
+    columns[39], columns[40] = debit_and_credit(posting, line)
+    if posting.currency != rendering.journal.functional_currency:
+        columns[41 if line.side is Side.DEBIT else 42] = functional_of(rendering, line)
+    columns |= {
+        52: line.text[: _TEXT - 1],
+        53: line.reference, 54: posting.reference, 55: rendering.export_id, 56: line.customer, 57: line.block_id,
+    }  # fmt: skip
+    return columns
+
+
+def _segments(rendering: Rendering, line: PostingLine) -> list[str]:
+    settings: Settings = rendering.settings
+    values = {
+        **dict(line.account.dimensions),
+        _ACCOUNT: line.account.number,
+        _ENTITY: settings.entity_segment or rendering.journal.entity,
+    }
+    return [values.get(name) or settings.defaults.get(name, settings.default) for name in settings.segments]

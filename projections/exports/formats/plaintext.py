@@ -1,0 +1,336 @@
+"""Plain-text accounting: Beancount and hledger, whose programs recompute every balance independently of us.
+
+A debit is positive, a credit negative. The account is the role under its class, so that balances compare with ours by
+name; the GL account stands beside it. In detail every customer has a sub-account, whose name is made of the
+customer's id so that two ids never share one, and the id itself stands in the metadata.
+
+In another currency than the ledger's functional one a posting carries its functional amount as its total price: the
+tools balance it in the functional currency and recompute both. The sum of quantities is an account's balance in the
+currency; the sum at cost (``hledger bal -B``, Beancount's ``weight``) is its functional balance over all currencies.
+What moves the functional amount alone (remeasurement, settlement, a cent of rounding) has no quantity to price, and
+both tools take 0 at any price for 0: it is a posting in the functional currency, marked ``functional-of``. Without the
+marked ones, the quantities in the functional currency are the balances of what was posted in it.
+
+Beancount lets an entry pass that is off by less than half a unit of its last digit: that a journal balances exactly is
+proved before it is written down. It keeps a total price by unit, to 28 digits: round its weights to the minor unit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Final
+from urllib.parse import quote
+
+from projections.journals.detail import DetailEntry, DetailLine
+from projections.journals.journals import Journal, JournalLine
+from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
+from subledger.money import exponent, format_credits, format_minor
+
+_ROOTS: Final = {
+    AccountClass.ASSET: "Assets",
+    AccountClass.LIABILITY: "Liabilities",
+    AccountClass.CONTRA_LIABILITY: "Liabilities",
+    AccountClass.REVENUE: "Income",
+    AccountClass.CONTRA_REVENUE: "Income",
+    AccountClass.EXPENSE: "Expenses",
+}
+_HLEDGER_ROOTS: Final = {"Assets": "assets", "Liabilities": "liabilities", "Income": "revenues", "Expenses": "expenses"}
+_HLEDGER_TYPES: Final = {"assets": "A", "liabilities": "L", "revenues": "R", "expenses": "X"}
+
+
+def _signed(amount_minor: int, side: Side, currency: str) -> str:
+    return format_minor(amount_minor if side is Side.DEBIT else -amount_minor, currency)
+
+
+def _amount(line: JournalLine | DetailLine, currency: str, home: str) -> str:
+    """What a posting moves: ``-5.00 USD``; in another currency than the books' ``-5.00 EUR @@ 6.00 USD``, or where it
+    moves the functional amount alone ``-6.00 USD``."""
+    amount = f"{_signed(line.amount_minor, line.side, currency)} {currency}"
+    if currency == home:
+        return amount
+    if line.amount_minor == 0:
+        return f"{_signed(line.functional_minor, line.side, home)} {home}"
+    return f"{amount} @@ {format_minor(line.functional_minor, home)} {home}"
+
+
+def _corrects(journal: Journal) -> str:
+    """``, reverses acme-2026-01-1``: what a correction corrects; nothing of a journal that is none."""
+    if journal.corrects is None:
+        return ""
+    return f", {'reissues' if journal.reverses is None else 'reverses'} {journal.corrects}"
+
+
+def _currencies(journal: Journal) -> list[str]:
+    """Those of the lines, with the functional one where their functional amounts are told."""
+    used = {line.currency for line in journal.lines}
+    return sorted(used | {journal.functional_currency} if _is_priced(journal) else used)
+
+
+def _is_priced(journal: Journal) -> bool:
+    return any(line.currency != journal.functional_currency for line in journal.lines)
+
+
+_PRICES_EXPLAINED: Final = (
+    "; after @@: the amount in the ledger's currency; postings marked functional-of move nothing in their own"
+)
+
+
+# --- Beancount ------------------------------------------------------------------------------------------------
+
+
+def beancount_component(text: str) -> str:
+    """Any id as part of an account name or link: ASCII letters and digits stay, ``-`` doubles, the rest is ``-hex-``.
+
+    Injective: after a dash comes either its double or the hexadecimal code point and a closing dash.
+    """
+    return "".join(
+        char if char.isascii() and char.isalnum() else "--" if char == "-" else f"-{ord(char):x}-" for char in text
+    )
+
+
+def beancount_account(role: str, customer: str | None = None) -> str:
+    """``Liabilities:PrepaidLiability``, and for a customer ``Liabilities:PrepaidLiability:C-cust--42``."""
+    root = _ROOTS[ROLE_BY_NAME[role].account_class]
+    name = "".join(word.capitalize() for word in role.split("_"))
+    return f"{root}:{name}" if customer is None else f"{root}:{name}:C-{beancount_component(customer)}"
+
+
+def _string(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _trial(journal: Journal) -> str:
+    """The mark of a sandbox ledger's journals."""
+    return "SANDBOX " if journal.sandbox else ""
+
+
+def _beancount_head(journal: Journal, what: str) -> str:
+    lines = [
+        f"; {_trial(journal)}{what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
+        f"account mapping {journal.mapping}{_corrects(journal)}",
+        f"; SHA-256 of the journal: {journal.content_hash}",
+        f'option "title" {_string(f"{_trial(journal)}{journal.entity} prepaid credits {journal.period}")}',
+        f'option "operating_currency" "{journal.functional_currency}"',
+    ]
+    if _is_priced(journal):
+        # Far below a minor unit: for what division leaves of a total price.
+        home = journal.functional_currency
+        lines.insert(2, _PRICES_EXPLAINED)
+        lines.append(f'option "inferred_tolerance_default" "{home}:{Decimal(1).scaleb(-exponent(home) - 3):f}"')
+    return "\n".join(lines) + "\n"
+
+
+class _Opened:
+    """Accounts and currencies that the file has introduced so far. Beancount sorts by date, so before use is enough."""
+
+    def __init__(self, on: date) -> None:
+        self._on = on.isoformat()
+        self._known: set[str] = set()
+
+    def commodity(self, currency: str) -> str:
+        return self._once(f"{self._on} commodity {currency}\n")
+
+    def account(self, name: str, *, role: str, customer: str | None = None) -> str:
+        about = "" if customer is None else f"  customer: {_string(customer)}\n"
+        return self._once(f'{self._on} open {name}\n  role: "{role}"\n{about}')
+
+    def _once(self, directive: str) -> str:
+        if directive in self._known:
+            return ""
+        self._known.add(directive)
+        return directive
+
+
+def beancount_text(journal: Journal) -> str:
+    """The summary: one transaction a currency on the period's last day, one posting a line."""
+    home = journal.functional_currency
+    opened = _Opened(journal.period.first_day)
+    pieces = [_beancount_head(journal, "summary"), "\n"]
+    currencies = sorted({line.currency for line in journal.lines})
+    pieces += [opened.commodity(currency) for currency in _currencies(journal)]
+    pieces += [opened.account(beancount_account(line.role), role=line.role) for line in journal.lines]
+    for currency in currencies:
+        pieces.append(
+            f"\n{journal.posting_date} * {_string(journal.ledger)} "
+            f"{_string(f'{_trial(journal)}Journal {journal.name}, {currency}{_corrects(journal)}')} "
+            f"^{journal.name}{'' if journal.corrects is None else f' ^{journal.corrects}'}\n"
+        )
+        for line in journal.lines:
+            if line.currency != currency:
+                continue
+            pieces.append(
+                f"  {beancount_account(line.role)}  {_amount(line, currency, home)}\n"
+                f"    line: {line.number}\n"
+                f"    gl-account: {_string(line.account.number)}\n"
+            )
+            facts = {
+                "product": line.product, "credit-kind": line.credit_kind, "pool": line.pool,
+                "processor": line.processor, **{f"dim-{name}": value for name, value in line.account.dimensions},
+            }  # fmt: skip
+            pieces += [f"    {name}: {_string(value)}\n" for name, value in facts.items() if value]
+            pieces += _beancount_functional(line, currency, home)
+    return "".join(pieces)
+
+
+def _beancount_functional(line: JournalLine | DetailLine, currency: str, home: str) -> list[str]:
+    if currency == home:
+        return []
+    pieces = [f"    functional: {_signed(line.functional_minor, line.side, home)} {home}\n"]
+    return pieces if line.amount_minor else [*pieces, f"    functional-of: {_string(currency)}\n"]
+
+
+def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
+    """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
+    home = journal.functional_currency
+    opened = _Opened(journal.period.first_day)
+    yield _beancount_head(journal, "every entry")
+    for entry in entries:
+        names = [beancount_account(line.role, entry.customer) for line in entry.lines]
+        priced = entry.currency != home
+        new = opened.commodity(entry.currency) + (opened.commodity(home) if priced else "")
+        new += "".join(
+            opened.account(name, role=line.role, customer=entry.customer)
+            for name, line in zip(names, entry.lines, strict=True)
+        )
+        pieces = ["\n", f"{new}\n" if new else ""]
+        links = f"^{journal.ledger}/{entry.position}"
+        if entry.block_id is not None:
+            links += f" ^block/{beancount_component(entry.block_id)}"
+        payee = "" if entry.customer is None else f"{_string(entry.customer)} "
+        pieces.append(f"{entry.accounting_date} * {payee}{_string(entry.kind)} #{entry.kind} {links}\n")
+        pieces += [f"  {name}: {_string(value)}\n" for name, value in _facts(entry)]
+        pieces.append(f"  position: {entry.position}\n  number: {entry.number}\n")
+        pieces.append(f"  effective-date: {entry.effective_date}\n")
+        for name, line in zip(names, entry.lines, strict=True):
+            pieces.append(
+                f"  {name}  {_amount(line, entry.currency, home)}\n    gl-account: {_string(line.account.number)}\n"
+            )
+            pieces += _beancount_functional(line, entry.currency, home)
+        yield "".join(pieces)
+
+
+def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
+    """What both formats tell of an entry, by name; empty facts left out."""
+    credits = "" if entry.unit is None or not entry.credits else format_credits(entry.credits)
+    facts = (
+        ("customer", entry.customer), ("block", entry.block_id), ("source", entry.source), ("event", entry.event_id),
+        ("event-type", entry.event_type), ("credits", credits), ("unit", entry.unit if credits else ""),
+        ("product", entry.product), ("credit-kind", entry.credit_kind), ("pool", entry.pool),
+        ("processor", entry.processor),
+    )  # fmt: skip
+    return [(name, value) for name, value in facts if value]
+
+
+# --- hledger --------------------------------------------------------------------------------------------------
+
+# A tag's value ends at a comma or the line's end, and loses spaces around it; a date in brackets would move a posting.
+_TAG_UNSAFE = re.compile(r"[%,\[\]\s]|[^\x20-\x7e]")
+
+
+def hledger_account(role: str, customer: str | None = None) -> str:
+    """``liabilities:prepaid_liability``, and for a customer ``liabilities:prepaid_liability:cust-42``.
+
+    What is no letter, digit or one of ``_.-~`` in the id is percent-encoded, which is injective.
+    """
+    root = _HLEDGER_ROOTS[_ROOTS[ROLE_BY_NAME[role].account_class]]
+    return f"{root}:{role}" if customer is None else f"{root}:{role}:{quote(customer, safe='')}"
+
+
+def hledger_tag_value(text: str) -> str:
+    """A tag's value: printable ASCII as it is, but for ``%``, comma, brackets and white space: percent-encoded."""
+    return _TAG_UNSAFE.sub(lambda match: quote(match[0], safe=""), text)
+
+
+def _hledger_head(journal: Journal, what: str) -> str:
+    lines = [
+        f"; {_trial(journal)}{what} of journal {journal.name}: cuts {journal.from_cut + 1} to {journal.to_cut}, "
+        f"account mapping {journal.mapping}{_corrects(journal)}",
+        f"; SHA-256 of the journal: {journal.content_hash}",
+        "; ids are percent-encoded where they would break a name or a tag",
+        "decimal-mark .",
+        *(f"account {root}  ; type:{letter}" for root, letter in _HLEDGER_TYPES.items()),
+    ]
+    if _is_priced(journal):
+        lines.insert(2, _PRICES_EXPLAINED)
+    return "\n".join(lines) + "\n"
+
+
+class _Declared:
+    """Accounts and commodities that the file has declared so far: hledger's strict checks ask for them."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def commodity(self, currency: str) -> str:
+        # hledger wants a decimal mark even where the currency has no decimals.
+        return self._once(f"commodity 1000.{'0' * exponent(currency)} {currency}\n")
+
+    def account(self, name: str) -> str:
+        return self._once(f"account {name}\n")
+
+    def _once(self, directive: str) -> str:
+        if directive in self._known:
+            return ""
+        self._known.add(directive)
+        return directive
+
+
+def _tags(facts: Iterable[tuple[str, str]], indent: str) -> list[str]:
+    return [f"{indent}; {name}: {hledger_tag_value(value)}\n" for name, value in facts if value]
+
+
+def hledger_text(journal: Journal) -> str:
+    """The summary: one transaction a currency on the period's last day, one posting a line."""
+    home = journal.functional_currency
+    declared = _Declared()
+    pieces = [_hledger_head(journal, "summary")]
+    currencies = sorted({line.currency for line in journal.lines})
+    pieces += [declared.commodity(currency) for currency in _currencies(journal)]
+    pieces += [declared.account(hledger_account(line.role)) for line in journal.lines]
+    for currency in currencies:
+        what = f"{_trial(journal)}Journal {journal.name} {currency}{_corrects(journal)}"
+        pieces.append(f"\n{journal.posting_date} * ({journal.name}) {what}\n")
+        for line in journal.lines:
+            if line.currency != currency:
+                continue
+            facts = [
+                ("line", str(line.number)), ("gl-account", line.account.number), ("product", line.product),
+                ("credit-kind", line.credit_kind), ("pool", line.pool), ("processor", line.processor),
+                *((f"dim-{name}", value) for name, value in line.account.dimensions),
+            ]  # fmt: skip
+            facts += _hledger_functional(line, currency, home)
+            pieces.append(f"    {hledger_account(line.role)}  {_amount(line, currency, home)}\n")
+            pieces += _tags(facts, "    ")
+    return "".join(pieces)
+
+
+def _hledger_functional(line: JournalLine | DetailLine, currency: str, home: str) -> list[tuple[str, str]]:
+    if currency == home:
+        return []
+    facts = [("functional", _signed(line.functional_minor, line.side, home)), ("functional-currency", home)]
+    return facts if line.amount_minor else [*facts, ("functional-of", currency)]
+
+
+def hledger_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterator[str]:
+    """Every entry as a transaction on its accounting date, each line on its customer's sub-account."""
+    home = journal.functional_currency
+    declared = _Declared()
+    yield _hledger_head(journal, "every entry")
+    for entry in entries:
+        names = [hledger_account(line.role, entry.customer) for line in entry.lines]
+        priced = entry.currency != home
+        new = declared.commodity(entry.currency) + (declared.commodity(home) if priced else "")
+        new += "".join(declared.account(name) for name in names)
+        pieces = ["\n", f"{new}\n" if new else ""]
+        pieces.append(f"{entry.accounting_date} * ({journal.ledger}/{entry.position}/{entry.number}) {entry.kind}\n")
+        place = [("position", str(entry.position)), ("number", str(entry.number))]
+        pieces += _tags([*_facts(entry), *place, ("effective", entry.effective_date.isoformat())], "    ")
+        for name, line in zip(names, entry.lines, strict=True):
+            pieces.append(f"    {name}  {_amount(line, entry.currency, home)}\n")
+            facts = [("gl-account", line.account.number)]
+            facts += _hledger_functional(line, entry.currency, home)
+            pieces += _tags(facts, "    ")
+        yield "".join(pieces)

@@ -1,0 +1,243 @@
+"""SAP S/4HANA: the SOAP service *Journal Entry – Post*, and the file of the app *Upload General Journal Entries*.
+
+A document has at most 999 items, of which tax and document splitting take some: so 900 is the limit here. It has one
+currency; items of a foreign one carry the amount in company code currency beside it, so that SAP converts nothing. In
+the message amounts are signed, debit above zero. SAP refuses no document for a reference it has already seen, and
+answers 200 where it posts nothing: whoever delivers looks the reference up, and reads the confirmation.
+
+Sure, as several working integrations agree on it: the message's elements and their signs, the file's technical names,
+the 999 (error F5 727). The order of an item's elements is that of the sibling service *by Ledger*. Not sure, and
+settings: separator, dates and byte order mark of the file, and the sign of its company code amounts. Accounts are
+posted as G/L items, which SAP does not allow on reconciliation accounts: map receivables to one that is none.
+
+Sources: SAP community, "Guidelines for API Journal Entry – Post"; SAP knowledge base 1483198 and 1801529, note 2591291;
+the app's template (F2548).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+from xml.etree.ElementTree import Element, SubElement
+
+from msgspec import Meta, field
+
+from projections.exports.documents import Limits, Posting, PostingLine, short_name
+from projections.exports.formats.target import (
+    Rendering,
+    Target,
+    TargetSettings,
+    amount_of,
+    cell,
+    csv_bytes,
+    debit_and_credit,
+    functional_of,
+    xml_bytes,
+)
+from subledger.accounts import Side
+
+Assignment = Literal["ProfitCenter", "Segment", "CostCenter", "WBSElement", "FunctionalArea"]
+_ASSIGNMENTS: Final[dict[Assignment, str]] = {
+    "ProfitCenter": "PRCTR", "Segment": "SEGMENT", "CostCenter": "KOSTL", "WBSElement": "PS_POSID",
+    "FunctionalArea": "FKBER",
+}  # fmt: skip
+"""Elements of an account assignment in the message's order, with their columns in the file."""
+
+
+def _assigned() -> dict[str, Assignment]:
+    return {
+        "cost_center": "CostCenter", "department": "CostCenter", "profit_center": "ProfitCenter", "segment": "Segment",
+        "functional_area": "FunctionalArea",
+    }  # fmt: skip
+
+
+class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``company_code``: the ledger's entity where empty. ``user``: who the message says created the documents.
+    ``dimensions``: our dimension to their account assignment. ``title``: at most 16 letters, as a header has 25 and the
+    month is added. For the file: ``separator``, ``date_format`` and ``byte_order_mark`` as the uploading user's
+    template has them, and ``signed_company_amounts``: whether a credit in company code currency is below zero.
+    """
+
+    title: Annotated[str, Meta(max_length=16)] = "Prepaid credits"
+    company_code: Annotated[str, Meta(max_length=4)] = ""
+    document_type: Annotated[str, Meta(min_length=2, max_length=2)] = "SA"
+    user: Annotated[str, Meta(min_length=1, max_length=12)] = "SUBLEDGER"
+    dimensions: dict[str, Assignment] = field(default_factory=_assigned)
+    separator: Literal[",", ";"] = ","
+    date_format: str = "%Y%m%d"
+    byte_order_mark: bool = False
+    signed_company_amounts: bool = False
+
+
+_TEXT: Final = 50
+_HEADER_TEXT: Final = 24  # of 25: in the file an apostrophe may come before it
+
+TARGET: Final = Target(
+    name="sap",
+    # Reference numbers are upper case: what a person looks for is made so by SAP's screens.
+    limits=Limits(lines=900, text=_TEXT, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
+    settings=Settings,
+)
+
+_MESSAGE_IDS: Final = Limits(lines=0, text=0, reference=35)
+_HEADER: Final = {
+    "BUKRS": "*Company Code (4)", "BLART": "*Journal Entry Type (2)", "BLDAT": "*Journal Entry Date",
+    "BUDAT": "*Posting Date", "MONAT": "Fiscal Period (2)", "BKTXT": "Document Header Text (25)",
+    "WAERS": "*Transaction Currency (5)", "LDGRP": "Ledger Group (4)", "KURSF_EXT": "Exchange Rate (12)",
+    "WWERT": "Currency Translation Date", "XBLNR": "Reference Document Number (16)",
+    "PARGB_HDR": "Trading Partner Business Area (4)", "XMWST": "Calculate Tax Automatically (1)",
+}  # fmt: skip
+_ITEM: Final = {
+    "BUKRS": "Company Code (4)", "HKONT": "G/L Account (10)", "SGTXT": "Item Text (50)", "WRSOL": "Debit",
+    "WRHAB": "Credit", "DMBTR": "Amount in Company Code Currency", "DMBE2": "Amount in Second Local Currency",
+    "MWSKZ": "Tax Code (2)", "TXJCD": "Tax Jurisdiction (15)", "KOSTL": "Cost Center (10)",
+    "PRCTR": "Profit Center (10)", "AUFNR": "Order Number (12)", "PS_POSID": "WBS Element (24)", "VALUT": "Value Date",
+    "HBKID": "House Bank (5)", "HKTID": "House Bank Account (5)", "ZUONR": "Assignment Reference (18)",
+    "VBUND": "Trading Partner (6)", "SEGMENT": "Segment (10)", "FKBER": "Functional Area (16)",
+}  # fmt: skip
+_WIDTH: Final = 1 + len(_ITEM)
+
+
+def csv_file(rendering: Rendering) -> bytes:
+    """The upload file: a header and a table of items for each document, read by technical names, then by a person."""
+    settings: Settings = rendering.settings
+    rows: list[Sequence[str]] = [
+        ("Upload General Journal Entry",),
+        (f"// {rendering.title}",),
+        (f"// {rendering.export_id}",),
+        ("Batch ID",),
+    ]
+    for posting in rendering.postings:
+        header = _header_cells(rendering, posting)
+        rows += [
+            (), (str(posting.part), "Header"),
+            ("", *_HEADER), ("", *_HEADER.values()), ("", *(header.get(name, "") for name in _HEADER)),
+            (), ("", "Line Items"), ("", "", "", "", "Transaction Currency"),
+            ("", *_ITEM), ("", *_ITEM.values()),
+        ]  # fmt: skip
+        for line in posting.lines:
+            item = _item_cells(rendering, posting, line)
+            rows.append(("", *(item.get(name, "") for name in _ITEM)))
+    return csv_bytes(
+        ((*row, *("",) * (_WIDTH - len(row))) for row in rows),
+        encoding="utf-8-sig" if settings.byte_order_mark else "utf-8", delimiter=settings.separator,
+    )  # fmt: skip
+
+
+def _header_cells(rendering: Rendering, posting: Posting) -> dict[str, str]:
+    settings: Settings = rendering.settings
+    day = rendering.journal.posting_date.strftime(settings.date_format)
+    return {
+        "BUKRS": cell(_company(rendering)), "BLART": settings.document_type, "BLDAT": day, "BUDAT": day,
+        "BKTXT": cell(rendering.title_within(_HEADER_TEXT)), "WAERS": posting.currency, "XBLNR": posting.reference,
+    }  # fmt: skip
+
+
+def _item_cells(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[str, str]:
+    debit, credit = debit_and_credit(posting, line)
+    cells = {
+        "BUKRS": cell(_company(rendering)), "HKONT": cell(line.account.number), "SGTXT": cell(line.text)[:_TEXT],
+        "WRSOL": debit, "WRHAB": credit, "ZUONR": line.reference,
+    }  # fmt: skip
+    if _is_foreign(rendering, posting):
+        signed = rendering.settings.signed_company_amounts
+        cells["DMBTR"] = _signed(line, functional_of(rendering, line)) if signed else functional_of(rendering, line)
+    for name, value in _assignments(rendering, line).items():
+        cells[_ASSIGNMENTS[name]] = cell(value)
+    return cells
+
+
+def xml_file(rendering: Rendering) -> bytes:
+    """An envelope for ``JournalEntryCreateRequestConfirmation_In``, with one request a document; each is posted or
+    refused by itself. Message ids and times are the journal's own: the confirmation refers to them.
+    """
+    envelope = Element(
+        "soapenv:Envelope",
+        {
+            "xmlns:soapenv": "http://schemas.xmlsoap.org/soap/envelope/",
+            "xmlns:sfin": "http://sap.com/xi/SAPSCORE/SFIN",
+        },
+    )
+    SubElement(envelope, "soapenv:Header")
+    bulk = SubElement(SubElement(envelope, "soapenv:Body"), "sfin:JournalEntryBulkCreateRequest")
+    _message_header(bulk, rendering, short_name(rendering.export_id, _MESSAGE_IDS))
+    for posting in rendering.postings:
+        request = SubElement(bulk, "JournalEntryCreateRequest")
+        _message_header(request, rendering, posting.reference)
+        _journal_entry(SubElement(request, "JournalEntry"), rendering, posting)
+    return xml_bytes(envelope)
+
+
+def _message_header(parent: Element, rendering: Rendering, message_id: str) -> None:
+    created = f"{rendering.journal.posting_date.isoformat()}T00:00:00Z"
+    _add(SubElement(parent, "MessageHeader"), ID=message_id, CreationDateTime=created)
+
+
+def _journal_entry(entry: Element, rendering: Rendering, posting: Posting) -> None:
+    settings: Settings = rendering.settings
+    day = rendering.journal.posting_date.isoformat()
+    _add(
+        entry,
+        OriginalReferenceDocumentType="BKPFF",  # with no number of ours, SAP fills in its own
+        OriginalReferenceDocument="",
+        OriginalReferenceDocumentLogicalSystem="",
+        BusinessTransactionType="RFBU",
+        AccountingDocumentType=settings.document_type,
+        DocumentReferenceID=posting.reference,
+        DocumentHeaderText=rendering.title_within(_HEADER_TEXT),
+        CreatedByUser=settings.user,
+        CompanyCode=_company(rendering),
+        DocumentDate=day,
+        PostingDate=day,
+    )
+    for place, line in enumerate(posting.lines, start=1):
+        item = SubElement(entry, "Item")
+        number = line.account.number
+        _add(
+            item,
+            ReferenceDocumentItem=str(place),
+            CompanyCode=_company(rendering),
+            GLAccount=number.zfill(10) if number.isdecimal() else number,
+        )
+        _add_amount(item, "AmountInTransactionCurrency", posting.currency, _signed(line, amount_of(posting, line)))
+        if _is_foreign(rendering, posting):
+            functional = _signed(line, functional_of(rendering, line))
+            _add_amount(item, "AmountInCompanyCodeCurrency", rendering.journal.functional_currency, functional)
+        _add(
+            item,
+            DebitCreditCode="S" if line.side is Side.DEBIT else "H",
+            DocumentItemText=line.text,
+            AssignmentReference=line.reference,
+        )
+        assigned = _assignments(rendering, line)
+        if assigned:
+            _add(SubElement(item, "AccountAssignment"), **assigned)
+
+
+def _add(parent: Element, **texts: str) -> None:
+    for name, text in texts.items():
+        SubElement(parent, name).text = text
+
+
+def _add_amount(item: Element, name: str, currency: str, amount: str) -> None:
+    SubElement(item, name, {"currencyCode": currency}).text = amount
+
+
+def _signed(line: PostingLine, amount: str) -> str:
+    """A credit below zero; nothing stays without a sign."""
+    return f"-{amount}" if line.side is Side.CREDIT and amount.strip("0.") else amount
+
+
+def _is_foreign(rendering: Rendering, posting: Posting) -> bool:
+    return posting.currency != rendering.journal.functional_currency
+
+
+def _company(rendering: Rendering) -> str:
+    company: str = rendering.settings.company_code or rendering.journal.entity
+    return company
+
+
+def _assignments(rendering: Rendering, line: PostingLine) -> dict[Assignment, str]:
+    settings: Settings = rendering.settings
+    given = {settings.dimensions[name]: value for name, value in line.account.dimensions if name in settings.dimensions}
+    return {name: given[name] for name in _ASSIGNMENTS if name in given}

@@ -1,0 +1,202 @@
+"""What the formats of general ledgers share: what they are given, and what a company sets about its own.
+
+What differs from company to company (numbers, names, which of our dimensions is which of theirs) is in settings, with
+values that do for a trial; what a vendor documents is in the format.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+from xml.etree.ElementTree import Element, indent, tostring
+
+import msgspec
+
+from projections.exports.documents import Limits, Posting, PostingLine, shortened
+from projections.journals.journals import Journal
+from projections.journals.pairs import LEVELS, Level
+from subledger.accounts import Side
+from subledger.errors import InvalidInput
+from subledger.money import exponent, format_minor
+from subledger.text.visible_text import no_formula, replaced
+
+DateFormat = Annotated[str, msgspec.Meta(pattern="^(?=.*%d)(?=.*%[mb])(?=.*%[Yy])[^\\x00-\\x1f]+$", max_length=40)]
+"""How a day is written, by ``strftime``: with its day, month and year. Imports take today for a date they lack."""
+
+
+class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a company sets about a target. ``level``: what a line is summed by. ``lines``: fewer a document than the
+    target takes (0: as many as it takes). ``title``: how documents are described; the month is added.
+    """
+
+    level: Level = "dimension"
+    lines: int = 0
+    title: str = "Prepaid credits"
+
+    def check(self) -> None:
+        """What one setting says of another. Raises InvalidInput naming the field."""
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True):
+    """An export to be written down: a journal, its documents, the company's settings of the target.
+
+    ``others``: where one document is written down by itself, those that it may refer to.
+    """
+
+    export_id: str
+    journal: Journal
+    postings: tuple[Posting, ...]
+    settings: Any
+    others: tuple[Posting, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What the documents are about: the month, or which journal of it they take back or issue anew."""
+        journal = self.journal
+        if journal.correction is None:
+            return str(journal.period)
+        does = "reissues" if journal.reverses is None else "reverses"
+        return f"{does} {journal.period}-{journal.correction.number}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.settings.title} {self.subject}"
+
+    def title_within(self, limit: int) -> str:
+        """The title in so many characters: what is left out is not the subject."""
+        return text_within(limit, self.settings.title, f" {self.subject}")
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A general ledger: what it can take, and what a company may set about it."""
+
+    name: str
+    limits: Limits
+    settings: type[TargetSettings]
+
+    def limits_for(self, settings: TargetSettings) -> Limits:
+        if settings.lines <= 0:
+            return self.limits
+        return msgspec.structs.replace(self.limits, lines=min(settings.lines, self.limits.lines))
+
+
+Settings = TypeVar("Settings", bound=TargetSettings)
+Render = Callable[[Rendering], bytes]
+
+_FEWEST_LINES: Final = 2
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+_NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Settings from a document. Raises InvalidInput naming the field."""
+    try:
+        settings = msgspec.convert(dict(given), type)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise InvalidInput(
+            f"the settings cannot be read: {message}", field=path.rstrip("`") or "settings",
+            expected=", ".join(type.__struct_fields__),
+        ) from None  # fmt: skip
+    if settings.lines and settings.lines < _FEWEST_LINES:
+        raise InvalidInput(
+            "a document has at least two lines", field="lines", expected="0, or 2 or more", found=str(settings.lines)
+        )
+    if settings.level not in LEVELS:
+        raise InvalidInput("unknown level", field="level", expected=", ".join(LEVELS), found=str(settings.level))
+    settings.check()
+    return settings
+
+
+def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
+    """Their id of something of ours; as long as none are set, for a trial, ours.
+
+    Raises InvalidInput where others have an id: ours, taken for an id of theirs, may be that of something else.
+    """
+    if ids and ours not in ids:
+        raise InvalidInput(
+            f"the settings have ids, but none for {ours[:60]}", field=field, expected=f"an id for {ours[:60]}",
+            found=", ".join(sorted(ids))[:100],
+        )  # fmt: skip
+    return ids.get(ours, ours)
+
+
+def check_one_to_one(dimensions: Mapping[str, str]) -> None:
+    """No two dimensions of ours are one of theirs: one would hide the other. Raises InvalidInput."""
+    for theirs in dimensions.values():
+        ours = sorted(name for name, value in dimensions.items() if value == theirs)
+        if len(ours) > 1:
+            raise InvalidInput(
+                f"{' and '.join(ours)} are both {theirs}",
+                field="dimensions",
+                expected="one dimension each",
+                found=theirs,
+            )
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def amount_of(posting: Posting, line: PostingLine, *, decimals: int | None = None) -> str:
+    """A line's amount in its document's currency: ``1250.00``.
+
+    With ``decimals``, no more than these are written; those beyond are zeros, as ``postings_of`` has seen to.
+    """
+    text = format_minor(line.amount_minor, posting.currency)
+    beyond = 0 if decimals is None else exponent(posting.currency) - decimals
+    return text[:-beyond].rstrip(".") if beyond > 0 else text
+
+
+def debit_and_credit(posting: Posting, line: PostingLine, *, decimals: int | None = None) -> tuple[str, str]:
+    """The same in one of two columns, the other empty."""
+    amount = amount_of(posting, line, decimals=decimals)
+    return (amount, "") if line.side is Side.DEBIT else ("", amount)
+
+
+def text_within(limit: int, text: str, end: str) -> str:
+    """A text and its end in so many characters: what is left out is of the text, and the end stays whole."""
+    return shortened(text, limit - len(end)) + end
+
+
+def csv_bytes(
+    rows: Iterable[Iterable[str]], *, line_end: str = "\r\n", encoding: str = "utf-8", delimiter: str = ","
+) -> bytes:
+    """Rows by RFC 4180. Whatever is no number is a text that no spreadsheet runs, also where ``cell`` was forgotten."""
+    file = io.StringIO()
+    guarded = ([text if _NUMBER.fullmatch(text) else cell(text) for text in row] for row in rows)
+    csv.writer(file, lineterminator=line_end, delimiter=delimiter).writerows(guarded)
+    return file.getvalue().encode(encoding)
+
+
+def cell(text: str) -> str:
+    """A text in a file that a person may open with a spreadsheet: at most one character longer."""
+    return no_formula(replaced(text))
+
+
+def functional_of(rendering: Rendering, line: PostingLine) -> str:
+    """A line's amount in the functional currency."""
+    return format_minor(line.functional_minor, rendering.journal.functional_currency)
+
+
+def xml_bytes(root: Element, *, line_end: str = "\n") -> bytes:
+    """An XML 1.0 document in UTF-8, indented; what its letters may not be is a question mark."""
+    indent(root)
+    text = _NOT_XML.sub("?", tostring(root, encoding="unicode"))
+    document = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+    return document.replace("\n", line_end).encode()
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """A zip of these files, the same bytes whenever it is made: members have no time of their own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content)
+    return buffer.getvalue()

@@ -1,0 +1,306 @@
+"""Forecasts of the past beside what really happened: how good they were, and how far they may be trusted now.
+
+Owns: the trials, the bands, the benchmarks. A *trial* is a forecast as of an earlier month's end, made from the months
+up to then alone and by the terms of that day, of the books as they are known now: a fact that came late stands where
+it belongs. What is compared is what became of the blocks that were open then; what was bought since is no matter of
+that forecast.
+
+A band is what is expected, give or take the error that four of five earlier trials stayed within, as a share of what
+was expected to be left (so its nominal coverage is 80 %). The share is the ⌈0.8 × (n + 1)⌉-th smallest of n earlier
+errors: split conformal prediction, V. Vovk et al., "Algorithmic Learning in a Random World" (2005); for forecasts of
+several steps K. Stankevičiūtė et al., "Conformal time-series forecasting" (NeurIPS 2021). With fewer than four trials
+behind it a band is everything that could be. It is cut to that in any case.
+
+Pure: functions of figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from fractions import Fraction
+from typing import Final
+
+import msgspec
+
+from projections.forecast.habits import Habits, Observation, Purse, observe
+from projections.forecast.holdings import Holding, month_number, month_of
+from projections.forecast.runoff import Lot, Lots, Outlook, currency_of, lots_on, outlooks
+from projections.report import Column, Table, stated
+
+HORIZON: Final = 3
+"""How many months the trials look ahead."""
+TRIALS: Final = 12
+"""At how many earlier month-ends forecasts are tried."""
+STEPS: Final = 180_000
+"""How much work a trial may be (``runoff.STEPS``)."""
+LEVEL: Final = Fraction(4, 5)
+CONSUMPTION, BREAKAGE = "consumption", "breakage"
+MEASURES: Final = (CONSUMPTION, BREAKAGE)
+FORECAST, RUN_RATE, NOTHING_USED = "forecast", "run_rate", "nothing_used"
+METHODS: Final = (FORECAST, RUN_RATE, NOTHING_USED)
+
+
+class Became(msgspec.Struct):
+    """What a month made of some blocks' liability, in minor units; ``other`` is what left it in another way (voided,
+    refunded, transferred), less what was added."""
+
+    consumed: int = 0
+    expired: int = 0
+    escheated: int = 0
+    other: int = 0
+
+    def of(self, measure: str) -> int:
+        return self.consumed if measure == CONSUMPTION else self.expired
+
+
+class Trial(msgspec.Struct, kw_only=True):
+    """A forecast as of the end of a month, the benchmarks of that day, and what happened: at most HORIZON months."""
+
+    month: int
+    currency: str
+    outlook: Outlook
+    became: list[Became]
+    run_rate: list[Became]
+
+    def forecast(self, measure: str, months: slice) -> int:
+        return _expected(self.outlook, measure, months)
+
+    def actual(self, measure: str, months: slice) -> int:
+        return sum(month.of(measure) for month in self.became[months])
+
+    def by(self, method: str, measure: str, months: slice) -> int:
+        """What a method said of some months."""
+        if method == FORECAST:
+            return self.forecast(measure, months)
+        if method == RUN_RATE:
+            return sum(month.of(measure) for month in self.run_rate[months])
+        return 0 if measure == CONSUMPTION else sum(self.outlook.expiring[months])
+
+    def error(self, measure: str, months: slice) -> Fraction | None:
+        """How far the forecast was off, as a share of what was expected to be left when the months began."""
+        left = self.outlook.remaining(months.start)
+        return Fraction(abs(self.forecast(measure, months) - self.actual(measure, months)), left) if left > 0 else None
+
+
+def _expected(outlook: Outlook, measure: str, months: slice) -> int:
+    return sum(month.consumed if measure == CONSUMPTION else month.expired for month in outlook.months[months])
+
+
+# --- trials ---------------------------------------------------------------------------------------------------------
+
+
+def trials(
+    holdings: Sequence[Holding], last: int, observed: dict[Purse, list[Observation]] | None = None
+) -> list[Trial]:
+    """The trials up to a whole month, in order of time and currency. ``observed`` is ``observe(holdings, last)``.
+
+    They begin with the first month that anything was learnt from: before it no forecast is a trial of the method.
+    """
+    first = min((holding.months[0] for holding in holdings), default=last)
+    observed = observe(holdings, last) if observed is None else observed
+    learnt = min((each.month for months in observed.values() for each in months), default=last)
+    used = usage(holdings)
+    found = []
+    for month in range(max(learnt, last - TRIALS), last):
+        day = month_of(month).last_day
+        lots = lots_on(holdings, day)
+        became = became_of(holdings, month, min(HORIZON, last - month))
+        expected = outlooks(lots, Habits(observed, month), day, HORIZON, by=currency_of, steps=STEPS, ahead=HORIZON)
+        for currency, outlook in expected.items():
+            if outlook.opening:
+                trial = Trial(
+                    month=month,
+                    currency=currency,
+                    outlook=outlook,
+                    became=became.get(currency, [Became() for _ in range(min(HORIZON, last - month))]),
+                    run_rate=run_rate(lots, currency, pace(used, currency, month, first), day, HORIZON),
+                )
+                found.append(trial)
+    return found
+
+
+def became_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str, list[Became]]:
+    """What the months after one made of the blocks that were open at its end, per currency."""
+    found: dict[str, list[Became]] = {}
+    for holding in holdings:
+        at = holding.place(month)
+        if at < 0 or not (holding.credits[at] or holding.value[at]):
+            continue
+        for number, moved in zip(holding.months[at + 1 :], holding.moved[at + 1 :], strict=True):
+            if number > month + months:
+                break
+            of_currency = found.setdefault(holding.block.currency, [Became() for _ in range(months)])
+            became = of_currency[number - month - 1]
+            became.consumed += moved.consumed
+            became.expired += moved.expired
+            became.escheated += moved.escheated
+            became.other -= moved.value + moved.consumed + moved.expired + moved.escheated
+    return found
+
+
+def usage(holdings: Iterable[Holding]) -> dict[tuple[str, int], int]:
+    """What was consumed of all blocks, by currency and month, in minor units."""
+    found: dict[tuple[str, int], int] = {}
+    for holding in holdings:
+        for month, moved in zip(holding.months, holding.moved, strict=True):
+            if moved.consumed:
+                key = (holding.block.currency, month)
+                found[key] = found.get(key, 0) + moved.consumed
+    return found
+
+
+def pace(used: dict[tuple[str, int], int], currency: str, month: int, first: int) -> int:
+    """What was consumed a month, on average over the last three (or as many as there were)."""
+    months = range(max(first, month - 2), month + 1)
+    return max(0, sum(used.get((currency, each), 0) for each in months) // max(1, len(months)))
+
+
+def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int) -> list[Became]:
+    """The naive benchmark: consumption goes on as it was, taking what expires first; the rest expires by the calendar.
+
+    A month's expiry comes after its usage. What never expires is used last.
+    """
+    counted = [lot for own in lots.values() for lot in own if _counts(lot, currency)]
+    counted.sort(key=lambda lot: lot.expires_on)
+    values = [lot.value for lot in counted]
+    number = month_number(day) + (month_of(month_number(day)).last_day == day)
+    found = []
+    for month in range(number, number + months):
+        became, left, last = Became(), pace_minor, month_of(month).last_day
+        for at, lot in enumerate(counted):
+            taken = min(left, values[at])
+            left -= taken
+            became.consumed += taken
+            values[at] -= taken
+            if lot.expires_on <= last:
+                became.expired += values[at]
+                values[at] = 0
+        found.append(became)
+    return found
+
+
+def _counts(lot: Lot, currency: str) -> bool:
+    return lot.currency == currency and lot.value > 0 and not lot.is_frozen and not lot.escheats
+
+
+# --- bands ----------------------------------------------------------------------------------------------------------
+
+
+class Bands:
+    """What was learnt from trials whose outcome was known at the end of a month."""
+
+    def __init__(self, tried: Iterable[Trial], known: int) -> None:
+        self._errors: dict[tuple[str, str, int, int], list[Fraction]] = {}
+        for trial in tried:
+            for stretch in stretches(min(len(trial.became), known - trial.month)):
+                for measure in MEASURES:
+                    error = trial.error(measure, stretch)
+                    if error is not None:
+                        key = (trial.currency, measure, stretch.start, stretch.stop)
+                        self._errors.setdefault(key, []).append(error)
+
+    def spread(self, currency: str, measure: str, stretch: slice) -> Fraction | None:
+        """The error that LEVEL of all forecasts stay within; None where too few were tried to say."""
+        return spread(self._errors.get((currency, measure, stretch.start, stretch.stop), []))
+
+    def band(self, outlook: Outlook, currency: str, measure: str, stretch: slice) -> tuple[int, int]:
+        """Low and high of what is expected. Beyond the months that are tried the widest of theirs holds."""
+        expected, most = _expected(outlook, measure, stretch), _most(outlook, measure, stretch)
+        tried = [stretch] if stretch.stop <= HORIZON else [slice(at, at + 1) for at in range(HORIZON)]
+        spreads = [self.spread(currency, measure, each) for each in tried]
+        widest = max((each for each in spreads if each is not None), default=None)
+        if widest is None or (stretch.stop <= HORIZON and spreads[0] is None):
+            return 0, most
+        off = math.ceil(widest * max(outlook.remaining(stretch.start), 0))
+        return max(expected - off, 0), max(expected, min(expected + off, most))
+
+
+def spread(errors: Sequence[Fraction]) -> Fraction | None:
+    """The ⌈LEVEL × (n + 1)⌉-th smallest of n errors, None where there is none such."""
+    rank = math.ceil(LEVEL * (len(errors) + 1))
+    return sorted(errors)[rank - 1] if rank <= len(errors) else None
+
+
+def _most(outlook: Outlook, measure: str, stretch: slice) -> int:
+    if measure == CONSUMPTION:
+        return max(outlook.usable[stretch], default=0)
+    return sum(outlook.expiring[stretch])
+
+
+def stretches(months: int) -> Iterator[slice]:
+    """Each of some months, and the whole horizon where it is within them."""
+    for month in range(min(months, HORIZON)):
+        yield slice(month, month + 1)
+    if months >= HORIZON > 1:
+        yield slice(0, HORIZON)
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+Compared = tuple[str, int, str, dict[str, int], int, int | None]
+"""Currency, months, measure, what each method said, what happened, whether it was within the band (None: no band)."""
+
+
+def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
+    """Every trial of one month and of HORIZON, and how far off each method was over all of them."""
+    rows, compared = [], list[Compared]()
+    for trial in tried:
+        bands = Bands(tried, trial.month)
+        for stretch in (slice(0, 1), slice(0, HORIZON)):
+            if stretch.stop > len(trial.became):
+                continue
+            for measure in MEASURES:
+                low, high = None, None
+                if bands.spread(trial.currency, measure, stretch) is not None:
+                    low, high = bands.band(trial.outlook, trial.currency, measure, stretch)
+                said = {method: trial.by(method, measure, stretch) for method in METHODS}
+                actual = trial.actual(measure, stretch)
+                within = None if low is None or high is None else int(low <= actual <= high)
+                compared.append((trial.currency, stretch.stop, measure, said, actual, within))
+                rows.append(
+                    (
+                        month_of(trial.month).last_day, stretch.stop, trial.currency, measure, trial.outlook.opening,
+                        said[FORECAST], low, high, actual, said[FORECAST] - actual, within, said[RUN_RATE],
+                        said[NOTHING_USED],
+                    )
+                )  # fmt: skip
+    columns = (
+        Column("made_on", "date"), Column("months", "integer"), Column("currency"), Column("what"),
+        stated("opening"), stated("forecast"), stated("low"), stated("high"),
+        stated("actual"), stated("error"), Column("within", "integer"), stated("run_rate"),
+        stated("nothing_used"),
+    )  # fmt: skip
+    return Table(name="backtest", columns=columns, rows=tuple(rows)), accuracy_table("accuracy", compared)
+
+
+def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:
+    """Per currency, months and measure the methods' errors: WAPE = Σ |said − actual| / Σ |actual|, bias = Σ (said −
+    actual) / Σ |actual|, within = the share of the outcomes that lay within their band."""
+    grouped: dict[tuple[str, int, str], list[Compared]] = {}
+    for each in compared:
+        grouped.setdefault(each[:3], []).append(each)
+    rows = []
+    for (currency, months, measure), cases in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        scale = sum(abs(actual) for *_, actual, _ in cases)
+        inside = [within for *_, within in cases if within is not None]
+        for method in METHODS:
+            errors = [said[method] - actual for _, _, _, said, actual, _ in cases]
+            covered = Fraction(sum(inside), len(inside)) if inside and method == FORECAST else None
+            rows.append(
+                (
+                    currency, months, measure, method, len(cases),
+                    Fraction(sum(map(abs, errors)), scale) if scale else None,
+                    Fraction(sum(errors), scale) if scale else None, covered,
+                )
+            )  # fmt: skip
+    columns = (
+        Column("currency"), Column("months", "integer"), Column("what"), Column("method"), Column("cases", "integer"),
+        Column("wape", "ratio"), Column("bias", "ratio"), Column("within", "ratio"),
+    )  # fmt: skip
+    return Table(name=name, columns=columns, rows=tuple(rows))
+
+
+def _order(key: tuple[str, int, str]) -> tuple[str, int, int]:
+    return key[0], key[1], MEASURES.index(key[2])

@@ -1,0 +1,237 @@
+"""The deferred-revenue forecast: what becomes of the open credit balances, month by month, and how good it has been.
+
+Owns: the report. The method is in ``habits`` (what is learnt), ``runoff`` (what may happen), ``backtest`` (how far off
+it was). What is forecast is what is open: no sale, no refund and no repricing that is still to come.
+
+With ``to`` before ``as_of`` the forecast is made as of ``to``, from what had happened by then, and set beside what
+the books say through ``as_of``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any, Final
+
+from projections.forecast.backtest import (
+    BREAKAGE,
+    CONSUMPTION,
+    FORECAST,
+    HORIZON,
+    MEASURES,
+    NOTHING_USED,
+    RUN_RATE,
+    TRIALS,
+    Bands,
+    Became,
+    Compared,
+    accuracy_table,
+    backtest_tables,
+    became_of,
+    pace,
+    run_rate,
+    trials,
+    usage,
+)
+from projections.forecast.habits import WINDOW, Habits, observe
+from projections.forecast.holdings import Holding, holdings, month_number, month_of
+from projections.forecast.runoff import Lots, Outlook, currency_of, lots_on, outlooks
+from projections.report import (
+    Asked,
+    Column,
+    Report,
+    Table,
+    Tie,
+    closing,
+    control_balances,
+    functional_balances,
+    functional_ties_of,
+    stated,
+    ties_of,
+    totals,
+)
+from subledger.store.reading.views import View
+
+LIABILITY: Final = "prepaid_liability"
+MONTHS: Final = 12
+LATER: Final = "later"
+
+NOTES: Final = (
+    "Expected: the average of many possible futures of each customer's blocks. What is used in a month is, as often as "
+    "the customer's own past is to be believed (credibility, Bühlmann and Straub 1970), what the customer used in one "
+    "of its own months, else the share of its credits that somebody of its cohort (same unit and scope) used in a "
+    "month; it is drawn in draw order, and what is left of a block lapses at its expiry. Of the last twelve months.",
+    "later is what is left after the last month: to be used or to expire afterwards, or never. Credits that expire "
+    "into escheat are no breakage; disputed blocks are frozen and stay in later.",
+    "low and high hold four of five outcomes, judged by the errors of earlier forecasts in this ledger; everything "
+    "that could be, where fewer than four were tried; beyond three months, the widest of those that were tried.",
+    "backtest: forecasts as of earlier month-ends, from the months up to then alone, of the books as they are known "
+    "now, beside what became of the blocks open then. run_rate: consumption goes on as in the last three months, the "
+    "rest expires; nothing_used: everything expires. wape is Σ |error| / Σ |actual|, bias Σ error / Σ |actual|.",
+    "A statistical estimate, not advice. Pooled breakage is estimated in the books by its own rule.",
+)
+
+
+def forecast(view: View, asked: Asked) -> Report:
+    """The forecast of what is open at the end of ``to`` (default: ``as_of``), for ``months`` (default 12)."""
+    end = closing(view, asked)
+    months = asked.months or MONTHS
+    held = history(end)
+    last = last_whole_month(end.as_of)
+    observed = observe(held, last)
+    lots = lots_on(held, end.as_of)
+    expected = outlooks(lots, Habits(observed, last), end.as_of, months, by=currency_of)
+    tried = trials(held, last, observed)
+    bands = Bands(tried, last)
+    functional = end.functional_currency
+    periods = periods_after(end.as_of, months)
+    tables = [_forecast_table(expected, bands, periods, functional), *backtest_tables(tried)]
+    ties = list(_ties(end, expected))
+    if end.as_of < view.as_of:
+        since = holdings(view, since=end.as_of + timedelta(days=1))
+        paces = {currency: pace(usage(held), currency, last, _first(held, last)) for currency in expected}
+        tables += _compared_tables(expected, bands, periods, since, lots, paces, (end.as_of, view.as_of))
+        ties += _ties_since(view, expected, since, end.as_of)
+    title = "Deferred-revenue forecast" + (f" made as of {end.as_of}" if end.as_of < view.as_of else "")
+    return Report(name="forecast", title=title, tables=tuple(tables), ties=tuple(ties), notes=NOTES)
+
+
+def history(view: View) -> list[Holding]:
+    """The blocks of a view, by month as far back as trials and habits look."""
+    month = month_number(view.as_of) - TRIALS - WINDOW - HORIZON
+    return holdings(view, since=month_of(month).first_day)
+
+
+def last_whole_month(day: date) -> int:
+    """The last month that has ended by a day."""
+    number = month_number(day)
+    return number if month_of(number).last_day == day else number - 1
+
+
+def periods_after(day: date, months: int) -> list[int]:
+    """The months after a day; the first is the rest of the day's own where that has not ended."""
+    first = last_whole_month(day) + 1
+    return list(range(first, first + months))
+
+
+def _first(held: Sequence[Holding], last: int) -> int:
+    return min((holding.months[0] for holding in held), default=last)
+
+
+# --- the forecast ---------------------------------------------------------------------------------------------------
+
+_COLUMNS: Final = (
+    Column("period"), Column("currency"), Column("opening", "money"), stated("consumption"),
+    stated("consumption_low"), stated("consumption_high"), stated("breakage"),
+    stated("breakage_low"), stated("breakage_high"), stated("escheat"),
+    stated("expected"), Column("closing", "money"), Column("functional_currency"),
+    Column("consumption_functional", "functional"), Column("breakage_functional", "functional"),
+    Column("escheat_functional", "functional"), Column("expected_functional", "functional"),
+    Column("closing_functional", "functional"),
+)  # fmt: skip
+
+
+def _forecast_table(expected: dict[str, Outlook], bands: Bands, periods: list[int], functional: str) -> Table:
+    rows: list[tuple[Any, ...]] = []
+    for currency, outlook in expected.items():
+        if outlook.opening or outlook.opening_functional:
+            rows += _rows(currency, outlook, bands, periods, functional)
+    return Table(name="forecast", columns=_COLUMNS, rows=tuple(rows))
+
+
+def _rows(
+    currency: str, outlook: Outlook, bands: Bands, periods: list[int], functional: str
+) -> Iterator[tuple[Any, ...]]:
+    left, left_functional = outlook.opening, outlook.opening_functional
+    for at, (number, month) in enumerate(zip(periods, outlook.months, strict=True)):
+        opening, left = left, left - month.total
+        left_functional -= month.functional
+        used = bands.band(outlook, currency, CONSUMPTION, slice(at, at + 1))
+        lapsed = bands.band(outlook, currency, BREAKAGE, slice(at, at + 1))
+        yield (
+            str(month_of(number)), currency, opening, month.consumed, *used, month.expired, *lapsed, month.escheated,
+            month.total, left, functional, month.consumed_functional, month.expired_functional,
+            month.escheated_functional, month.functional, left_functional,
+        )  # fmt: skip
+    yield (LATER, currency, left, *[None] * 7, left, 0, functional, None, None, None, left_functional, 0)
+
+
+# --- beside what happened -------------------------------------------------------------------------------------------
+
+
+def _compared_tables(
+    expected: dict[str, Outlook],
+    bands: Bands,
+    periods: list[int],
+    since: list[Holding],
+    lots: Lots,
+    paces: dict[str, int],
+    days: tuple[date, date],
+) -> Iterator[Table]:
+    """A forecast of some months beside what they brought, as far as they have ended, month by month."""
+    made_on, today = days
+    ended = max(0, min(len(periods), last_whole_month(today) - periods[0] + 1))
+    became = became_of(since, month_number(made_on + timedelta(days=1)) - 1, ended)
+    rows, compared = [], list[Compared]()
+    for currency, outlook in expected.items():
+        naive = run_rate(lots, currency, paces[currency], made_on, ended)
+        for at, actual in enumerate(became.get(currency, [Became()] * ended)):
+            for measure in MEASURES:
+                low, high = bands.band(outlook, currency, measure, slice(at, at + 1))
+                of_month = outlook.months[at]
+                said = {
+                    FORECAST: of_month.consumed if measure == CONSUMPTION else of_month.expired,
+                    RUN_RATE: naive[at].of(measure),
+                    NOTHING_USED: 0 if measure == CONSUMPTION else outlook.expiring[at],
+                }
+                found = actual.of(measure)
+                compared.append((currency, ended, measure, said, found, int(low <= found <= high)))
+                rows.append(
+                    (
+                        str(month_of(periods[at])), currency, measure, said[FORECAST], low, high, found,
+                        said[FORECAST] - found, compared[-1][-1], said[RUN_RATE], said[NOTHING_USED],
+                    )
+                )  # fmt: skip
+    columns = (
+        Column("period"), Column("currency"), Column("what"), stated("forecast"), stated("low"),
+        stated("high"), stated("actual"), stated("error"), Column("within", "integer"),
+        stated("run_rate"), stated("nothing_used"),
+    )  # fmt: skip
+    yield Table(name="compared", columns=columns, rows=tuple(rows))
+    yield accuracy_table("compared_accuracy", compared)
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+def _ties(end: View, expected: dict[str, Outlook]) -> Iterator[Tie]:
+    sums = {
+        currency: sum(month.total for month in outlook.months) + outlook.remaining(len(outlook.months))
+        for currency, outlook in expected.items()
+        if outlook.opening
+    }
+    yield from ties_of("expected, later included = prepaid_liability", sums, LIABILITY, control_balances(end))
+    home = end.functional_currency
+    books = functional_balances(end, totals(end), (LIABILITY,))
+    yield from functional_ties_of(
+        f"expected of {{currency}}, later included = prepaid_liability, in {home}",
+        {currency: outlook.opening_functional for currency, outlook in expected.items()}, LIABILITY, books, home,
+        sorted({*sums, *(currency for _, currency in books)} - {home}),
+    )  # fmt: skip
+
+
+def _ties_since(view: View, expected: dict[str, Outlook], since: list[Holding], made_on: date) -> Iterator[Tie]:
+    """What was open when the forecast was made, less what became of it, and what was gained since."""
+    before = month_number(made_on + timedelta(days=1)) - 1
+    months = month_number(view.as_of) - before
+    sums = {currency: outlook.opening for currency, outlook in expected.items()}
+    for currency, became in became_of(since, before, months).items():
+        gone = sum(month.consumed + month.expired + month.escheated + month.other for month in became)
+        sums[currency] = sums.get(currency, 0) - gone
+    for holding in since:
+        at = holding.place(before)
+        if at < 0 or not (holding.credits[at] or holding.value[at]):
+            currency = holding.block.currency
+            sums[currency] = sums.get(currency, 0) + holding.value[-1]
+    what = "open then, less what became of it, and gained since = prepaid_liability"
+    yield from ties_of(what, sums, LIABILITY, control_balances(view))

@@ -1,0 +1,186 @@
+"""Credit blocks at a point in time: their terms, their figures, their status.
+
+Figures are sums of entries, so that a block can be asked for at any (as-of, known-at); its terms are those of the view
+(terms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import text
+
+from projections.reads.terms import known_terms
+from subledger.blocks import ZERO, Block, BlockStatus
+from subledger.errors import UnknownBlock
+from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES
+from subledger.store.reading.views import View
+from subledger.store.writing.rows import decode_block, decode_wallet
+
+
+class BlockView(msgspec.Struct, frozen=True, kw_only=True):
+    """A block in a view, with its terms there.
+
+    ``columns`` has (credits, minor units) of each thing that happened to it; ``carrying_functional`` is the carrying
+    amount in functional minor units: at the block's own rate, or if it is refundable as last remeasured;
+    ``disputed_minor`` is what open disputes are about.
+    """
+
+    customer: str
+    block: Block
+    columns: dict[str, tuple[Decimal, int]]
+    carrying_functional: int
+    disputed_minor: int
+    moment: datetime
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.block.expires_at
+
+    def _column(self, name: str) -> tuple[Decimal, int]:
+        return self.columns.get(name, (ZERO, 0))
+
+    @property
+    def used(self) -> Decimal:
+        return self._column("consumed")[0]
+
+    @property
+    def drawn_minor(self) -> int:
+        return self._column("consumed")[1]
+
+    @property
+    def credits(self) -> Decimal:
+        """Everything the block gained: bought or granted, taken over, added."""
+        return sum((self._column(name)[0] for name in GAINS), ZERO)
+
+    @property
+    def price_minor(self) -> int:
+        """The value of everything the block gained."""
+        return sum(self._column(name)[1] for name in GAINS)
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.credits - sum((self._column(name)[0] for name in LOSSES), ZERO)
+
+    @property
+    def carrying_minor(self) -> int:
+        return self.price_minor - sum(self._column(name)[1] for name in LOSSES)
+
+    @property
+    def expiry_due(self) -> bool:
+        """True if the block has expired with credits remaining and the expiry is not recorded yet."""
+        expires_at = self.expires_at
+        return expires_at is not None and expires_at <= self.moment and self.remaining > 0 and not self.disputed_minor
+
+    @property
+    def status(self) -> BlockStatus:
+        figures = msgspec.structs.replace(
+            self.block,
+            credits=self.credits,
+            used=self.used,
+            gone={name: (*self._column(name), 0) for name in LOSSES if name != "consumed"},
+            disputes=int(self.disputed_minor > 0),
+        )
+        return figures.status(self.moment)
+
+
+FIND: Final = """
+-- Blocks in order of id, with the wallet of their customer for the open ones.
+SELECT b.block_id, b.customer, b.opened_at_position, b.is_open, b.state,
+       CASE WHEN b.is_open THEN w.state END AS wallet
+FROM blocks b LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer
+WHERE b.ledger = :ledger AND b.opened_at_position <= :position
+"""
+FIGURES: Final = """
+-- What happened to some blocks of some customers in a view.
+SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor,
+       sum(functional_minor) AS functional_minor
+FROM entries
+WHERE ledger = :ledger AND customer = ANY(:customers) AND block_id = ANY(:blocks)
+  AND position BETWEEN :opened AND :position AND accounting_date <= :as_of
+GROUP BY block_id, kind
+"""
+
+
+def customer_blocks(
+    view: View, customer: str | None = None, *, after: str = "", limit: int = 100
+) -> tuple[list[BlockView], str | None]:
+    """Blocks of a customer, or of all, in order of block id, after an id; and the id that the next page goes after.
+
+    Blocks that the view does not show yet are left out, so a page may be shorter than the next one.
+    """
+    condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
+    parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
+    rows = _find(view, condition + " ORDER BY b.block_id LIMIT :limit", parameters)
+    return _views(view, rows), rows[-1].block_id if len(rows) == limit else None
+
+
+def one_block(view: View, block_id: str) -> BlockView:
+    """Raises UnknownBlock, also where the view does not know the block yet."""
+    found = _views(view, _find(view, " AND b.block_id = :block", {"block": block_id}))
+    if not found:
+        raise UnknownBlock(
+            f"no credit block {block_id} in this view",
+            field="block_id",
+            expected="a known block",
+            found=block_id,
+        )
+    return found[0]
+
+
+def _find(view: View, condition: str, parameters: dict[str, Any]) -> Sequence[Any]:
+    query = text(FIND + condition)
+    rows: Sequence[Any] = view.connection.execute(
+        query, {"ledger": view.ledger, "position": view.position, **parameters}
+    ).all()
+    return rows
+
+
+def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
+    if not rows:
+        return []
+    blocks: dict[str, tuple[str, Block]] = {}
+    for row in rows:
+        block = decode_wallet(row.wallet).block(row.block_id) if row.is_open else decode_block(row.state)
+        if block is not None:
+            blocks[row.block_id] = (row.customer, block)
+    blocks = known_terms(view, blocks)
+    parameters = {
+        "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "blocks": list(blocks),
+        "customers": sorted({customer for customer, _ in blocks.values()}),
+        "opened": min(row.opened_at_position for row in rows),
+    }  # fmt: skip
+    columns: dict[str, dict[str, tuple[Decimal, int]]] = {}
+    disputed: dict[str, int] = {}
+    functional: dict[str, int] = {}
+    for row in view.connection.execute(text(FIGURES), parameters):
+        kind = KIND_BY_NAME[row.kind]
+        if "disputes_receivable" in (kind.debit_role, kind.credit_role):
+            sign = 1 if kind.debit_role == "disputes_receivable" else -1
+            disputed[row.block_id] = disputed.get(row.block_id, 0) + sign * int(row.amount_minor)
+        if kind.debit_role == "prepaid_liability":  # remeasured, or settled at another rate: only refundable blocks are
+            functional[row.block_id] = functional.get(row.block_id, 0) - int(row.functional_minor)
+        if kind.column is not None:
+            of_block = columns.setdefault(row.block_id, {})
+            functional[row.block_id] = functional.get(row.block_id, 0) + kind.sign * int(row.functional_minor)
+            credits, amount = of_block.get(kind.column, (ZERO, 0))
+            # Gains count up, losses count up in their own column; a reinstatement counts down what expired.
+            sign = kind.sign if kind.column in GAINS else -kind.sign
+            of_block[kind.column] = (credits + sign * row.credits, amount + sign * int(row.amount_minor))
+    moment = view.moment
+    return [
+        BlockView(
+            customer=customer,
+            block=block,
+            columns=columns[block_id],
+            carrying_functional=functional[block_id],
+            disputed_minor=disputed.get(block_id, 0),
+            moment=moment,
+        )
+        for block_id, (customer, block) in blocks.items()
+        if not columns.get(block_id, {}).keys().isdisjoint(GAINS)
+    ]

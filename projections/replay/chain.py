@@ -1,0 +1,147 @@
+"""Does the chain of batches hold, from the first to the ledger's head?
+
+The leaves are taken one by one as they are stored; each batch must have the root over those so far, and the hash of
+the batch before it. Owns: the chain and the head. Does not own: whether a leaf is that of its event (log).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from projections.replay.comparing import compare_table, plain
+from projections.replay.derived_tables import DERIVED_BY_NAME, Key
+from projections.replay.findings import Findings
+from projections.replay.kept import Part, load
+from projections.replay.log_stream import EVERYTHING, BatchRow, read_batches, read_leaves
+from projections.replay.workers import Tell, tell_nobody
+from subledger import merkle
+from subledger.encoding import batch_hash
+from subledger.ledger import SETTINGS, LedgerState
+
+HEAD: Final = f"""
+-- The ledger's row as it is: unlike a reader's head it is there even where the log behind it is not.
+SELECT position, recorded_at, batch_hash, frontier, {", ".join(SETTINGS)} FROM ledgers WHERE ledger = :ledger
+"""
+
+
+def read_head(connection: sa.Connection, ledger: str) -> Any | None:
+    """The ledger's row, None where there is none."""
+    return connection.execute(sa.text(HEAD), {"ledger": ledger}).one_or_none()
+
+
+class Chain:
+    """The tree and the chain as far as they have been followed. ``whole`` says that no event and no batch is missing.
+
+    Memory: one hash for 256 events, to be compared with ``merkle_nodes``.
+    """
+
+    def __init__(self, ledger: str) -> None:
+        self.findings = Findings()
+        self.whole = True
+        self.position = 0
+        self.moment: datetime | None = None
+        self.hash = bytes(32)
+        self.nodes: dict[Key, tuple[bytes]] = {}
+        self.frontier = merkle.Frontier()
+        self._ledger = ledger
+        self._chained = 0
+
+    def follow(self, connection: sa.Connection, through: int, tell: Tell) -> None:
+        """Goes on from where it is, leaf by leaf, each batch when the events it holds have gone by."""
+        batches = read_batches(connection, self._ledger, self._chained, through)
+        batch = next(batches, None)
+        for chunk in read_leaves(connection, self._ledger, self.position, through):
+            for position, leaf in chunk:
+                if position != self.position + 1:
+                    self._missing(self.position + 1, position - 1, position)
+                while batch is not None and batch.last_position < position:
+                    self._batch(batch)
+                    batch = next(batches, None)
+                if batch is None or batch.first_position > position:
+                    self.whole = False
+                    self.findings.differ("chain", f"no batch holds position {position}", position=position)
+                for level, index, digest in self.frontier.append(leaf):
+                    self.nodes[level, index] = (digest,)
+                self.position = position
+                if batch is not None and position == batch.last_position:
+                    self._batch(batch)
+                    batch = next(batches, None)
+            tell(len(chunk))
+        while batch is not None:
+            self._missing(max(self.position + 1, batch.first_position), batch.last_position, None)
+            self._batch(batch)
+            batch = next(batches, None)
+
+    def _missing(self, first: int, last: int, found: int | None) -> None:
+        self.whole = False
+        why = "" if found is not None else ": their batch is there"
+        self.findings.differ(
+            "log", f"the events from position {first} to {last} are missing{why}", position=first, expected=first,
+            found=found,
+        )  # fmt: skip
+
+    def _batch(self, batch: BatchRow) -> None:
+        last = batch.last_position
+
+        def wrong(message: str, expected: object = None, found: object = None) -> None:
+            self.findings.differ("chain", message, position=last, expected=expected, found=found)
+
+        if batch.first_position != self._chained + 1:
+            wrong("a batch does not follow the one before it", self._chained + 1, batch.first_position)
+        if self.moment is not None and batch.recorded_at <= self.moment:
+            wrong("recorded_at does not increase", f"after {self.moment}", batch.recorded_at)
+        root = self.frontier.root()
+        if self.frontier.size == last and root != batch.root:
+            wrong(f"the root of the batch that ends at position {last} is another", root, batch.root)
+        if self.hash != batch.previous_hash:
+            wrong(
+                f"the previous_hash of the batch that ends at position {last} is another",
+                self.hash, batch.previous_hash,
+            )  # fmt: skip
+        # With either root: a changed root is one difference, not two, and so is a changed leaf.
+        digests = [
+            batch_hash(self._ledger, batch.first_position, last, batch.recorded_at, r, previous)
+            for r, previous in (
+                (root, batch.previous_hash), (batch.root, batch.previous_hash), (root, self.hash)
+            )
+        ]  # fmt: skip
+        if batch.hash not in digests:
+            wrong(f"the hash of the batch that ends at position {last} is another", digests[0], batch.hash)
+        self._chained, self.hash, self.moment = last, batch.hash, batch.recorded_at
+
+    # --- at the head ------------------------------------------------------------------------------------------
+
+    def compare_nodes(self, connection: sa.Connection) -> Findings:
+        """The kept nodes of the tree against the tree over the leaves."""
+        findings = Findings()
+        compare_table(connection, self._ledger, DERIVED_BY_NAME["merkle_nodes"], self.nodes, findings)
+        return findings
+
+    def head(self, head: Any, state: LedgerState | None, findings: Findings) -> None:
+        """The ledger's row against the end of its log; its settings where the log could be replayed."""
+        expected: dict[str, Any] = {
+            "position": self.position, "recorded_at": self.moment, "batch_hash": self.hash,
+            "frontier": self.frontier.to_bytes(),
+        }  # fmt: skip
+        if state is not None:
+            expected |= {name: state.stored(name) for name in SETTINGS}
+        for name, value in expected.items():
+            found = plain(getattr(head, name))
+            if found != value:
+                findings.differ(
+                    "head" if name not in SETTINGS else "ledgers",
+                    f"{name} of the ledger is not what its log makes it",
+                    position=head.position, subject=name, expected=value, found=found,
+                )  # fmt: skip
+
+
+def follow_chain(connection: sa.Connection, _tell: Tell, ledger: str, part: Part | None) -> Chain:
+    """The job of one worker: the chain to its end, from where it was saved. A fault is looked for again each time."""
+    chain = load(part, Chain) or Chain(ledger)
+    chain.follow(connection, EVERYTHING, tell_nobody)
+    if part is not None and not chain.findings:
+        part.save(chain)
+    return chain

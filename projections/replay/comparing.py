@@ -1,0 +1,108 @@
+"""Is every derived row what the log makes it?
+
+Owns: the comparison of the tables with a replay. Does not own: the fold (replay), what tables follow from it (DERIVED).
+
+A row of ``wallets`` may be true at an earlier position than the head, where the ledger writes them behind: then it is
+compared with the wallet as it was at that position, and must not be older than what the ledger vouches for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from projections.replay.customers import Replayer
+from projections.replay.derived_tables import DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
+from projections.replay.findings import Findings
+from projections.replay.log_stream import stream
+from subledger.store.writing.rows import encode_state
+
+
+def compare_customers(connection: sa.Connection, replay: Replayer, findings: Findings) -> None:
+    """The rows of a share's wallets, blocks and documents: missing, other, or made by no event."""
+    replay.settle_all()
+    for name in OF_CUSTOMERS:
+        derived, unseen = DERIVED_BY_NAME[name], set(replay.keys(name))
+        size = len(derived.key)
+        which = replay.share.rows("customer")
+        if name == "documents":
+            which += " AND customer IS NOT NULL"
+        for rows in stream(connection, derived.rows_of(which), {"ledger": replay.state.ledger}):
+            for row in rows:
+                key, found = row[:size], row[size:]
+                expected = None
+                if key in unseen:
+                    unseen.discard(key)
+                    expected = replay.row(name, key)
+                    if name == "wallets" and expected != found:
+                        expected = _as_it_was(replay, key[0], found[0]) or expected
+                _compare(name, key, expected, found, findings)
+        for key in unseen:
+            if name != "wallets" or not replay.may_lack(key[0]):
+                _lacks(name, key, replay.row(name, key), findings)
+
+
+def _as_it_was(replay: Replayer, customer: str, position: int) -> tuple[Any, ...] | None:
+    """The row of a wallet that is true at an earlier position than its last, where it may be."""
+    wallet = replay.as_it_was(customer, position)
+    return None if wallet is None else (position, encode_state(wallet))
+
+
+def compare_table(
+    connection: sa.Connection, ledger: str, derived: Derived, expected: dict[Key, Any], findings: Findings,
+    which: str = "true",
+) -> None:  # fmt: skip
+    """A table whose rows are at hand. The check is named as the table is."""
+    size, unseen = len(derived.key), set(expected)
+    for rows in stream(connection, derived.rows_of(which), {"ledger": ledger}):
+        for row in rows:
+            unseen.discard(row[:size])
+            _compare(derived.name, row[:size], expected.get(row[:size]), row[size:], findings)
+    for key in sorted(unseen, key=str):
+        _lacks(derived.name, key, expected[key], findings)
+
+
+def compare_rows(
+    name: str, expected: dict[Key, Any], rows: Iterable[tuple[Key, Any]], findings: Findings
+) -> None:  # fmt: skip
+    """Rows that somebody has read against those that there should be."""
+    unseen = set(expected)
+    for key, found in rows:
+        unseen.discard(key)
+        _compare(name, key, expected.get(key), found, findings)
+    for key in sorted(unseen, key=str):
+        _lacks(name, key, expected[key], findings)
+
+
+def _compare(name: str, key: Key, expected: Any, found: tuple[Any, ...], findings: Findings) -> None:
+    if expected == found:
+        return
+    subject = ", ".join(str(part) for part in key)
+    if expected is None:
+        findings.differ(name, f"{name} has a row that no event made: {subject}", subject=subject, found=found)
+    else:
+        findings.differ(
+            name, f"{name} {subject} is not what the events make it", subject=subject,
+            expected=_first_other(expected, found), found=_first_other(found, expected),
+        )  # fmt: skip
+
+
+def _lacks(name: str, key: Key, expected: Any, findings: Findings) -> None:
+    subject = ", ".join(str(part) for part in key)
+    findings.differ(name, f"{name} lacks the row {subject}", subject=subject, expected=expected)
+
+
+def plain(value: Any) -> Any:
+    """A column's value, bytes as bytes."""
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+def _first_other(values: tuple[Any, ...], others: tuple[Any, ...]) -> str:
+    """The first of the values that differs; of a long text the part from just before it differs on."""
+    value, other = next((a, b) for a, b in zip(values, others, strict=True) if a != b)
+    if isinstance(value, str) and isinstance(other, str):
+        start = next((i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b), 0)
+        return value[max(start - 40, 0) :]
+    return str(value)

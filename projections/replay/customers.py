@@ -1,0 +1,335 @@
+"""Replaying a log: the pure fold over the stored decisions of customers, and the rows that their tables should hold.
+
+Nothing is decided again. ``Replayer`` folds one share of the customers, ``ledger_replay`` what belongs to the ledger as
+a whole; together they leave what the recorder left, however it had batched the events. Owns: the fold in memory. Does
+not own: reading the log (log_stream), comparing (integrity), replacing (rebuild).
+
+Memory: the wallets, blocks and documents of the share, and totals by day; never anything an event long. Plain draws
+are added up per block and folded into its wallet as one: draws on a block add up, whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from projections.replay.derived_tables import Key
+from projections.replay.log_stream import TRANSFER, WHOLE, Logged, Members, Share
+from projections.replay.plain_draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data
+from projections.replay.totals import Totals
+from subledger.blocks import Block
+from subledger.documents import Correction, Document, Overage
+from subledger.errors import present
+from subledger.events import references
+from subledger.events.envelope import Event
+from subledger.events.own_data import RESERVED_TYPES
+from subledger.events.references import DocumentKey
+from subledger.evolving import evolve
+from subledger.kinds import Entry, is_mirrored
+from subledger.ledger import LedgerState, evolve_ledger
+from subledger.posting import post
+from subledger.store.writing.approvals import APPROVED
+from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
+from subledger.wallet import Approval, Decision, Movement, Wallet
+
+Moment = Callable[[int], datetime]
+"""When a position was recorded."""
+
+
+class Replayer:
+    """A share of a ledger's customers after the events taken so far.
+
+    ``allowed`` holds what a second person allowed, by the id of the approval, as its row must say it. Of customers
+    with events after ``lagging_after`` the wallet is kept as it was where its row is true: ``rows_at`` says where.
+    """
+
+    def __init__(self, ledger: str, members: Members | None = None, *, lagging_after: int | None = None) -> None:
+        self.state = LedgerState(ledger=ledger)
+        self.position = 0
+        self.events = 0
+        self.share: Share = WHOLE if members is None else members.share
+        self.totals = Totals()
+        self.blocks: dict[str, tuple[str, Block]] = {}
+        self.wallets: dict[str, Wallet] = {}
+        self.positions: dict[str, int] = {}
+        self.overages: dict[int, tuple[str, Overage]] = {}
+        self.corrections: dict[int, tuple[str, Correction]] = {}
+        self.documents: dict[DocumentKey, tuple[str, Document]] = {}
+        self.allowed: dict[str, tuple[Any, ...]] = {}
+        self.earlier: dict[str, tuple[int, Wallet]] = {}
+        self._rows_at: Mapping[str, int] = {}
+        self._late_comers: set[str] = set()
+        self.last_own: Event | None = None
+        self._members = members
+        self._lagging_after = lagging_after
+        # One look-up a draw: each is likely to miss the processor's caches, and that is what a replay waits for.
+        self._drawn: dict[str | None, Drawn] = {}
+        self._drawing: dict[str, list[Drawn]] = {}
+
+    def go_on(self, connection: sa.Connection, lagging_after: int | None, rows_at: Mapping[str, int]) -> None:
+        """Goes on over another connection, where it was saved. That was at ``lagging_after`` at the latest."""
+        self._lagging_after, self._rows_at = lagging_after, rows_at
+        if self._members is not None:
+            self._members.ask(connection)
+
+    def is_mine(self, customer: str | None) -> bool:
+        """Whether a customer, or what no customer owns (None), belongs to this share."""
+        return self._members is None or customer in self._members
+
+    def bring_back(
+        self, wallets: Iterable[tuple[str, int, str]], blocks: Iterable[tuple[str, str, str]],
+        documents: Iterable[tuple[str, str, str, str]],
+    ) -> None:  # fmt: skip
+        """Takes over rows as another replay has left them. Blocks are finished ones: their id, customer and state."""
+        for customer, position, text in wallets:
+            wallet = self.wallets[customer] = decode_wallet(text)
+            self.positions[customer] = position
+            self.blocks.update((block.block_id, (customer, block)) for block in wallet.blocks)
+        for block_id, customer, text in blocks:
+            self.blocks[block_id] = (customer, decode_block(text))
+        for kind, name, customer, text in documents:
+            document: Any = decode_document(kind, text)
+            if kind == "overage":
+                self.overages[int(name)] = (customer, document)
+            elif kind == "correction":
+                self.corrections[int(name)] = (customer, document)
+            else:
+                self.documents[kind, name] = (customer, document)
+
+    # --- one event --------------------------------------------------------------------------------------------
+
+    def take(self, logged: Logged, recorded_on: date, moment: Moment) -> tuple[Event, tuple[Entry, ...]] | None:
+        """Folds one event in. Returns it, read, and the entries that follow from its decision.
+
+        None where it is of another share and only touches this one. ``moment`` tells when a position was recorded.
+        Raises whatever a changed log may lead to; the replayer is of no use after that.
+        """
+        decision = decode_decision(logged.decision_text)
+        drawn = self._draw(logged, decision, recorded_on)
+        if drawn is not None:
+            event = logged.event(drawn)
+            customer = present(logged.customer, "usage has no customer")
+            wallets = {customer: self.wallets[customer]}
+            return event, post(event, decision, before=self.state, wallets=wallets)
+        return self._take(logged, decision, recorded_on, moment)
+
+    def fold(self, logged: Logged, recorded_on: date, moment: Moment) -> None:
+        """The same without the entries of a plain draw, which only its totals need."""
+        decision = decode_decision(logged.decision_text)
+        if self._draw(logged, decision, recorded_on) is None:
+            self._take(logged, decision, recorded_on, moment)
+
+    def _draw(self, logged: Logged, decision: Decision, recorded_on: date) -> UsageData | None:
+        """Adds up a plain draw on blocks at hand; None where it is none, and nothing was done."""
+        if logged.type != USAGE or not is_plain_draw(decision):
+            return None
+        customer = logged.customer
+        if self._lagging_after is not None and logged.position > self._lagging_after and customer is not None:
+            self._remember_earlier(customer)
+        found = []
+        for movement in decision.movements:
+            drawn = self._drawn.get(movement.block)
+            if drawn is None or drawn.customer != customer:
+                drawn = self._begin_drawing(customer, movement.block)
+                if drawn is None:
+                    return None
+            found.append(drawn)
+        data = usage_data(logged.data_text)
+        state, position = self.state, logged.position
+        place = (recorded_on, state.open_cut, state.functional_currency, decision.policy, data.product, position)
+        for number, (movement, drawn) in enumerate(zip(decision.movements, found, strict=True), start=1):
+            amount = movement.amount
+            drawn.position = position
+            drawn.credits += movement.credits
+            drawn.amount += amount
+            total = self.totals.draw(movement, drawn, place, number)
+            functional = movement.functional
+            if functional is None:
+                total[0] += amount
+                total[2] += amount
+            else:
+                drawn.functional += functional
+                mirrored = is_mirrored(amount, functional)
+                total[mirrored] += amount
+                total[2 + mirrored] += abs(functional)
+            total[4] += movement.credits
+            total[5] += 1
+        self.position = position
+        self.events += 1
+        return data
+
+    def _begin_drawing(self, customer: str | None, block_id: str | None) -> Drawn | None:
+        wallet = self.wallets.get(customer) if customer is not None else None
+        block = wallet.block(block_id) if wallet is not None and block_id is not None else None
+        if block is None or customer is None:
+            return None
+        drawn = Drawn(customer=customer, block_id=block.block_id, unit=block.unit, credit_kind=block.credit_kind)
+        self._drawn[block.block_id] = drawn
+        self._drawing.setdefault(customer, []).append(drawn)
+        return drawn
+
+    def _settle(self, customer: str) -> None:
+        """Folds what was added up into the customer's wallet, as one draw a block."""
+        held = self._drawing.pop(customer, None)
+        if held is None:
+            return
+        for drawn in held:
+            self._drawn.pop(drawn.block_id, None)
+        # None has a position where the decision went on to a block that is not at hand, and was taken otherwise.
+        position = max(self.positions[customer], *(drawn.position for drawn in held))
+        day = date.min  # no figure of a draw depends on its date
+        decision = Decision(
+            policy=0,
+            movements=tuple(
+                Movement(kind="consumption", on=day, amount=d.amount, credits=d.credits, block=d.block_id,
+                         functional=d.functional)
+                for d in held if d.credits
+            ),
+        )  # fmt: skip
+        wallet = evolve(
+            self.wallets[customer], draws_of(customer), decision, position=position,
+            functional_currency=self.state.functional_currency,
+        )  # fmt: skip
+        self._keep(customer, wallet, position)
+
+    def settle_all(self) -> None:
+        """Folds in what is still only added up: before wallets and blocks are looked at."""
+        for customer in list(self._drawing):
+            self._settle(customer)
+        self.totals.forget_places()
+
+    def _take(
+        self, logged: Logged, decision: Decision, recorded_on: date, moment: Moment
+    ) -> tuple[Event, tuple[Entry, ...]] | None:
+        event = logged.read()
+        before, position = self.state, logged.position
+        home = before.functional_currency
+        mine = self._members is None or event.customer in self._members
+        if event.type in RESERVED_TYPES:
+            self.state = evolve_ledger(before, event)
+            self.last_own = event
+        wallets = {}
+        for customer in references.customers_of(event, decision):
+            wallet = Wallet(customer=customer)
+            if self._members is None or customer in self._members:
+                self._settle(customer)
+                if self._lagging_after is not None and position > self._lagging_after:
+                    self._remember_earlier(customer)
+                wallet = self._recalled(self.wallets.get(customer, wallet), event, decision)
+            elif not mine or event.type != TRANSFER:
+                continue  # of another share: it takes no part in this one
+            # The other side of a transfer is made from nothing, only so that its entries can be posted.
+            wallets[customer] = evolve(wallet, event, decision, position=position, functional_currency=home)
+        entries = post(event, decision, before=before, wallets=wallets) if mine else ()
+        for customer, wallet in wallets.items():
+            if self._members is None or customer in self._members:
+                self._keep(customer, wallet, position)
+        self.position = position
+        if not mine:
+            return None
+        self.events += 1
+        if decision.approval is not None:
+            self.allowed[decision.approval.approval_id] = _approved(logged, decision.approval, moment(position))
+        for entry in entries:
+            self.totals.add(entry, recorded_on, position)
+        return event, entries
+
+    # --- the fold ---------------------------------------------------------------------------------------------
+
+    def _remember_earlier(self, customer: str) -> None:
+        """Before another event of a customer, later than what every row knows: is the row true as of now?"""
+        if customer not in self.wallets:
+            self._late_comers.add(customer)
+            return
+        last = max((drawn.position for drawn in self._drawing.get(customer, ())), default=0)
+        last = max(last, self.positions[customer])
+        if self._rows_at.get(customer) == last:
+            self._settle(customer)
+            self.earlier[customer] = (last, self.wallets[customer])
+
+    def _recalled(self, wallet: Wallet, event: Event, decision: Decision) -> Wallet:
+        """The wallet with what is finished and named by the decision brought back; what is open it holds."""
+        named = {m.block: self.blocks[m.block] for m in decision.movements if m.block in self.blocks}
+        blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.left)
+        overages = {m.overage: self.overages[m.overage][1] for m in decision.movements if m.overage in self.overages}
+        correction = self.corrections.get(decision.original) if decision.original is not None else None
+        keys = {
+            *references.references_of((event,)).documents,
+            *(("invoice", m.invoice) for m in decision.movements if m.invoice),
+        }
+        named_documents = [self.documents[key][1] for key in keys if key in self.documents]
+        keys |= references.behind(named_documents)[1]  # the payment of a dispute
+        held = [self.documents[key] for key in keys if key in self.documents]
+        documents = tuple(document for owner, document in held if owner == wallet.customer)
+        if not (blocks or overages or correction or documents):
+            return wallet
+        corrections = () if correction is None else (correction[1],)
+        return wallet.recall(blocks, tuple(overages.values()), corrections, documents)
+
+    def _keep(self, customer: str, wallet: Wallet, position: int) -> None:
+        for block in wallet.blocks:
+            held = self.blocks.get(block.block_id)
+            if held is None or held[1] is not block:
+                self.blocks[block.block_id] = (customer, block)
+        for overage in wallet.overages:
+            if not overage.open:
+                self.overages[overage.position] = (customer, overage)
+        for correction in wallet.corrections:
+            self.corrections[correction.position] = (customer, correction)
+        for document in wallet.documents:
+            key = (document.document_kind, document.document_id)
+            if key not in self.documents or self.documents[key][1] is not document:
+                self.documents[key] = (customer, document)
+        self.wallets[customer] = wallet.without_finished()
+        self.positions[customer] = position
+
+    # --- the rows that the tables should hold -----------------------------------------------------------------
+
+    def as_it_was(self, customer: str, position: int) -> Wallet | None:
+        """A customer's wallet at an earlier position than its last, where a row may be true at that."""
+        at, wallet = self.earlier.get(customer, (0, None))
+        return wallet if at == position else None
+
+    def may_lack(self, customer: str) -> bool:
+        """Whether a customer's wallet need not have a row: its first event is later than what has been written."""
+        return customer in self._late_comers
+
+    def keys(self, table: str) -> Iterator[Key]:
+        """The keys of the rows of ``wallets``, ``blocks`` or ``documents`` that this share should have."""
+        if table == "wallets":
+            yield from ((customer,) for customer in self.wallets)
+        elif table == "blocks":
+            yield from ((block_id,) for block_id in self.blocks)
+        else:
+            yield from (("overage", str(position)) for position in self.overages)
+            yield from (("correction", str(position)) for position in self.corrections)
+            yield from self.documents
+
+    def row(self, table: str, key: Key) -> tuple[Any, ...]:
+        """The other values of one of those rows, encoded when it is asked for."""
+        if table == "wallets":
+            return (self.positions[key[0]], encode_state(self.wallets[key[0]]))
+        if table == "blocks":
+            return _block_row(*self.blocks[key[0]])
+        kind, name = key
+        owner, document = (
+            self.overages[int(name)] if kind == "overage"
+            else self.corrections[int(name)] if kind == "correction" else self.documents[key]
+        )  # fmt: skip
+        return (owner, encode_state(document))
+
+
+def _approved(logged: Logged, approval: Approval, recorded_at: datetime) -> tuple[Any, ...]:
+    return (
+        logged.source, logged.event_id, logged.type, logged.customer, logged.occurred_at, logged.data_text,
+        logged.attributes_text, approval.maker, APPROVED, approval.checker, recorded_at,
+    )  # fmt: skip
+
+
+def _block_row(customer: str, block: Block) -> tuple[Any, ...]:
+    # The figures of an open block are in its wallet alone, so that a draw updates one row.
+    state = None if block.left else encode_state(block)
+    return (customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.left), state)

@@ -1,0 +1,251 @@
+"""Folding a log in parts: the jobs of a replay, share by share, for a rebuild or only to know.
+
+Owns: what a worker does with one share, and that each event is what was hashed; how far it is, saved where the folding
+is kept. Does not own: the fold (replay), the staging of what it leaves (rebuild). Memory: one share and a chunk of the
+log.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from projections.replay.chain import Chain, follow_chain
+from projections.replay.customers import Replayer
+from projections.replay.derived_tables import OF_CUSTOMERS
+from projections.replay.kept import SAVED_EVERY, Kept, Part, load
+from projections.replay.ledger import LedgerReplayer
+from projections.replay.log_stream import (
+    OF_THE_LEDGER,
+    Logged,
+    Members,
+    RecordedDays,
+    Share,
+    read_events,
+    read_events_where,
+    recorded_at,
+    recorded_days,
+)
+from projections.replay.totals import Totals
+from projections.replay.workers import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
+from subledger import merkle
+from subledger.encoding import encode
+from subledger.errors import present
+from subledger.ledger import LedgerState
+from subledger.store.database import Database, driver
+
+_ROWS_A_CHUNK: Final = 1_000
+
+
+class Damage(msgspec.Struct, frozen=True, order=True):
+    """Where a log is not whole, and how."""
+
+    position: int
+    message: str
+
+
+class Folded(msgspec.Struct, frozen=True, kw_only=True):
+    """What one share has left, but for the rows of its customers, which are spooled. ``resumed_from``: how many of its
+    events were folded before an interruption."""
+
+    events: int
+    resumed_from: int
+    totals: Totals
+    state: LedgerState
+    damage: Damage | None = None
+
+
+class Whole(msgspec.Struct, frozen=True, kw_only=True):
+    """What a whole ledger has left, but for the rows of customers. ``resumed_from`` as in its shares."""
+
+    chain: Chain | None
+    own: LedgerReplayer
+    totals: Totals
+    events: int
+    resumed_from: int = 0
+    damage: Damage | None = None
+
+    @property
+    def followed(self) -> Chain:
+        """The chain, if it was followed. Raises IntegrityFault."""
+        return present(self.chain, "the log was folded without following its chain")
+
+
+def fold(
+    snapshot: Snapshot, ledger: str, *, shares: int, workers: int, tell: Tell, spool: Path | None = None,
+    kept: Kept | None = None,
+) -> Whole:  # fmt: skip
+    """Folds a ledger's log as it is in a snapshot.
+
+    With ``spool``, each event must be what was hashed, the chain must hold, and the rows of customers are left in that
+    directory; without, nothing is but folded. With ``kept`` every part goes on from where it was saved, in as many
+    shares as then, and is saved as it goes.
+    """
+
+    def part(name: str) -> Part | None:
+        return kept.part(name) if kept is not None else None
+
+    days = recorded_days(snapshot.connection, ledger)
+    jobs: list[Job] = [
+        (fold_share, (ledger, Share(number, shares), days, spool, part(f"share-{number}"))) for number in range(shares)
+    ]
+    jobs.append((fold_own, (ledger, part("ledger"))))
+    if spool is not None:
+        jobs.insert(0, (follow_chain, (ledger, part("chain"))))
+    results = snapshot.run(jobs, workers, tell)
+    chain: Chain | None = results.pop(0) if spool is not None else None
+    own, own_damage = results.pop()
+    totals, damages = Totals(), [damage for damage in (own_damage, _of_chain(chain)) if damage is not None]
+    for folded in results:
+        totals.merge(folded.totals)
+        damages += [folded.damage] if folded.damage is not None else []
+    return Whole(
+        chain=chain, own=own, totals=totals, events=sum(folded.events for folded in results),
+        resumed_from=sum(folded.resumed_from for folded in results), damage=min(damages, default=None),
+    )  # fmt: skip
+
+
+def replay(database: Database, ledger: str, *, workers: int | None = None, shares: int | None = None) -> Whole:
+    """Folds a ledger's log into its wallets and totals, and writes nothing."""
+    with snapshot_of(database) as snapshot:
+        row = (
+            driver(snapshot.connection).execute("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).fetchone()
+        )
+        number = workers_for(snapshot.connection, row[0] if row is not None else 0, workers)
+        return fold(snapshot, ledger, shares=shares or number, workers=number, tell=tell_nobody)
+
+
+def _of_chain(chain: Chain | None) -> Damage | None:
+    if chain is None or not chain.findings:
+        return None
+    return min(Damage(found.position or 0, found.message) for found in chain.findings.all())
+
+
+# --- the jobs of workers ----------------------------------------------------------------------------------------------
+
+
+def fold_own(
+    connection: sa.Connection, _tell: Tell, ledger: str, part: Part | None
+) -> tuple[LedgerReplayer, Damage | None]:  # fmt: skip
+    own = load(part, LedgerReplayer) or LedgerReplayer(ledger)
+    damage = follow_own(connection, own)
+    _end(part, own, damage)
+    return own, damage
+
+
+def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
+    """Brings the ledger's own part to the end of a snapshot's log."""
+    for chunk in read_events_where(connection, own.state.ledger, OF_THE_LEDGER, own.position):
+        for logged in chunk:
+            try:
+                own.take(logged)
+            except Exception as error:  # whatever a changed log may lead to
+                return Damage(logged.position, _cannot(logged, error))
+    return None
+
+
+def fold_share(
+    connection: sa.Connection, tell: Tell, ledger: str, share: Share, days: RecordedDays, spool: Path | None,
+    part: Part | None,
+) -> Folded:  # fmt: skip
+    """Where an event is not what was hashed, neither this share nor another is gone on from: all is read again.
+
+    What an event of the ledger itself, or a transfer from another share, does here is hashed by the share that owns it,
+    perhaps later. So one thing is not seen by going on: a log that was changed, folded in part, interrupted, and put
+    right before the owner had come to that event. A verification sees it.
+    """
+    replay = load(part, Replayer) or Replayer(ledger, Members(connection, share))
+    replay.go_on(connection, None, {})
+    resumed_from, unsaved, damage = replay.events, 0, None
+    tell(resumed_from)
+    for chunk in read_events(connection, ledger, share, replay.position):
+        before = replay.events
+        damage = take_all(connection, replay, chunk, days, hashed=spool is not None)
+        if damage is not None:
+            break
+        unsaved += len(chunk)
+        if part is not None and unsaved >= SAVED_EVERY:
+            part.save(replay)
+            unsaved = 0
+        tell(replay.events - before)
+    if damage is None:
+        replay.settle_all()
+    if unsaved or damage is not None:
+        _end(part, replay, damage)
+    if spool is not None and damage is None:
+        for table in OF_CUSTOMERS:
+            _spool(replay, table, spool / f"{table}-{share.number}")
+    return Folded(
+        events=replay.events, resumed_from=resumed_from, totals=replay.totals, state=replay.state, damage=damage
+    )  # fmt: skip
+
+
+def _end(part: Part | None, folded: Any, damage: Damage | None) -> None:
+    if part is not None and damage is None:
+        part.save(folded)
+    elif part is not None:
+        part.give_up()
+
+
+def take_all(
+    connection: sa.Connection, replay: Replayer, chunk: list[Logged], days: RecordedDays, *, hashed: bool
+) -> Damage | None:
+    """Folds a chunk in; with ``hashed``, each event must be what was hashed. Returns what is wrong, and stops there."""
+    ledger = replay.state.ledger
+
+    def moment(position: int) -> Any:
+        return recorded_at(connection, ledger, position)
+
+    recorded_on, following = days.run_of(chunk[0].position)
+    for logged in chunk:
+        position = logged.position
+        if position >= following:
+            recorded_on, following = days.run_of(position)
+        if recorded_on is None:
+            return Damage(position, f"no batch holds position {position}")
+        try:
+            if not hashed:
+                replay.fold(logged, recorded_on, moment)
+                continue
+            taken = replay.take(logged, recorded_on, moment)
+        except Exception as error:  # whatever a changed log may lead to
+            return Damage(position, _cannot(logged, error))
+        if taken is not None:
+            encoding = encode(ledger, position, taken[0], logged.decision_text, taken[1])
+            if merkle.leaf_hash(encoding) != logged.leaf:
+                return Damage(position, f"position {position} has been changed: its hash is another")
+    return None
+
+
+def _cannot(logged: Logged, error: Exception) -> str:
+    return f"position {logged.position} cannot be replayed: {error!r}"
+
+
+# --- rows on their way ------------------------------------------------------------------------------------------------
+
+
+def _spool(replay: Replayer, table: str, path: Path) -> None:
+    with path.open("wb") as file:
+        rows = []
+        for key in replay.keys(table):
+            rows.append((*key, *replay.row(table, key)))
+            if len(rows) == _ROWS_A_CHUNK:
+                pickle.dump(rows, file)
+                rows = []
+        pickle.dump(rows, file)
+
+
+def spooled(spool: Path, table: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Chunks of a table's rows, of every share. The files are this process's own, and gone with their directory."""
+    for path in sorted(spool.glob(f"{table}-*")):
+        with path.open("rb") as file:
+            while True:
+                try:
+                    yield pickle.load(file)
+                except EOFError:
+                    break

@@ -1,0 +1,61 @@
+"""Replaying what belongs to a ledger as a whole: its books, its settings, the policies and mappings it has adopted.
+
+Owns: that fold in memory, and the rows that follow from it. Does not own: the fold of customers (replay).
+"""
+
+from __future__ import annotations
+
+from projections.replay.derived_tables import Rows
+from projections.replay.log_stream import Logged
+from subledger.books import Books, evolve_books
+from subledger.events.envelope import Event, canonical
+from subledger.events.own_data import MappingAdopted, PolicyAdopted
+from subledger.ledger import LedgerState, evolve_ledger
+from subledger.periods import effective_date
+from subledger.posting import rules_from
+from subledger.store.writing.rows import decode_decision, rows_of_books
+
+
+class LedgerReplayer:
+    """What belongs to the ledger as a whole after the events taken so far: its books, its settings.
+
+    Needs the events that no customer has, and those whose movements name a pool or a currency; the others change
+    nothing here.
+    """
+
+    def __init__(self, ledger: str) -> None:
+        self.state = LedgerState(ledger=ledger)
+        self.position = 0
+        self.books = Books()
+        self.inherited: set[tuple[int, str]] = set()
+        """Policies and the kinds whose rules they inherit."""
+        self.rows: dict[str, Rows] = {
+            name: {} for name in ("posting_policies", "posting_rules", "account_mappings", "documents")
+        }
+
+    def take(self, logged: Logged) -> Event:
+        """Folds one event in, and returns it, read."""
+        event, decision = logged.read(), decode_decision(logged.decision_text)
+        effective = effective_date(event.occurred_at, self.state.zone)
+        home = self.state.functional_currency
+        before = self.books
+        self.books = evolve_books(before, event, decision, effective=effective, functional_currency=home)
+        for kind, document_id, customer, state in rows_of_books(before, self.books):
+            self.rows["documents"][(kind, document_id)] = (customer, state)
+        self.state = evolve_ledger(self.state, event)
+        self._adopt(event, logged.position)
+        self.position = logged.position
+        return event
+
+    def _adopt(self, event: Event, position: int) -> None:
+        data = event.data
+        if isinstance(data, PolicyAdopted):
+            self.rows["posting_policies"][(data.policy,)] = (data.name, data.version, data.content_hash, position)
+            rules = rules_from(data.rules)
+            self.inherited |= {(data.policy, kind) for kind in rules if kind not in data.rules}
+            for kind, rule in rules.items():
+                for number, pair in enumerate(rule, start=1):
+                    self.rows["posting_rules"][(data.policy, kind, number)] = (pair.debit, pair.credit)
+        elif isinstance(data, MappingAdopted):
+            row = (data.content_hash, canonical(data.rows), position, data.valid_from)
+            self.rows["account_mappings"][(data.mapping,)] = row

@@ -1,0 +1,45 @@
+"""Are those who have entries in other currencies the ones that a close will look at?
+
+Owns: the comparison, and putting it right. Does not own: the table (trial_balance), what a close does with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from projections.replay.comparing import compare_rows
+from projections.replay.findings import Findings
+from subledger.store.database import WriteConnection
+from subledger.store.reading.queries import AnyConnection, rows
+
+KEPT: Final = "SELECT customer FROM other_currencies WHERE ledger = %(ledger)s"
+OF_ENTRIES: Final = """
+-- Who has entries in another currency than the functional one.
+SELECT DISTINCT coalesce(customer, '') FROM entries WHERE ledger = %(ledger)s AND currency <> %(home)s
+"""
+
+
+def compare_other_currencies(connection: sa.Connection, ledger: str, home: str, findings: Findings) -> None:
+    """Rows that are missing, or that no entry made."""
+    kept, expected = _kept_and_expected(connection, ledger, home)
+    compare_rows("other_currencies", dict.fromkeys(expected, ()), iter([(key, ()) for key in kept]), findings)
+
+
+def mend_other_currencies(connection: WriteConnection, ledger: str, home: str) -> tuple[int, int]:
+    """For a rebuild, under the ledger's lock. Returns how many rows were taken out, and how many put in."""
+    kept, expected = _kept_and_expected(connection, ledger, home)
+    removed, missing = sorted(kept - expected), sorted(expected - kept)
+    for (customer,) in removed:
+        connection.execute("DELETE FROM other_currencies WHERE ledger = %s AND customer = %s", (ledger, customer))
+    for (customer,) in missing:
+        connection.execute("INSERT INTO other_currencies (ledger, customer) VALUES (%s, %s)", (ledger, customer))
+    return len(removed), len(missing)
+
+
+def _kept_and_expected(connection: AnyConnection, ledger: str, home: str) -> tuple[set[Any], set[Any]]:
+    where = {"ledger": ledger, "home": home}
+    return {tuple(row) for row in rows(connection, KEPT, where)}, {
+        tuple(row) for row in rows(connection, OF_ENTRIES, where)
+    }

@@ -1,0 +1,365 @@
+"""Rebuilding: every derived row of a ledger from its events, made beside the live ones, then swapped.
+
+The replay runs in a snapshot, without the lock, share by share, and its rows are staged in temporary tables. What is
+recorded meanwhile is replayed on top of them, again without the lock, until little is left; then the ledger's lock is
+taken, the rest is replayed too, and the live rows that differ are replaced, in one commit. Rows that are right are not
+touched: a healthy ledger is left byte for byte as it was, and the lock is held for the rest and a comparison.
+
+Nothing is ever made from a log that is not whole: each event must be what was hashed, the chain must hold, and the
+head must be its last batch. A rebuild that is killed leaves nothing behind in the database: what it staged was seen by
+its connection alone. Where it is kept, the next one goes on from what it had folded. It does not read those events
+again: its rows are those of the events as they were, and what was done to them since is found by a verification alone.
+Owns: the swap. Does not own: the fold (folding, replay), how far it is (kept), the proof (integrity).
+
+A writer trusts its memory while the head is the one it was true at. The head's position and batch hash do not move
+here; its count of rebuilds does when a row was mended, so that every writer forgets what it may have loaded damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from psycopg import sql
+
+from projections.integrity.verification import shares_for
+from projections.reads.snapshots import drop_wrong
+from projections.replay.chain import read_head
+from projections.replay.customers import Replayer
+from projections.replay.derived_tables import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
+from projections.replay.folding import Damage, Whole, fold, follow_own, spooled, take_all
+from projections.replay.kept import Kept, Start
+from projections.replay.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
+from projections.replay.other_currencies import mend_other_currencies
+from projections.replay.totals import rows_of_totals
+from projections.replay.workers import snapshot_of, tell_nobody, workers_for
+from subledger.errors import IntegrityFault, UnknownLedger
+from subledger.ledger import SETTINGS
+from subledger.store.database import Database, WriteConnection
+from subledger.store.writing.collecting import collection_held_off
+from subledger.store.writing.rows import decode_decision
+
+FORGET: Final = """
+-- Makes every writer forget what it has loaded: a memory is trusted only while the head is the one it was true at.
+UPDATE ledgers SET rebuilds = rebuilds + 1 WHERE ledger = %s
+"""
+LOCK: Final = "SELECT position, recorded_at, batch_hash FROM ledgers WHERE ledger = %s FOR UPDATE"
+
+STAGE: Final = """
+-- An empty copy of a derived table, seen by this connection alone, until the commit.
+CREATE TEMP TABLE {staged} (LIKE {live}) ON COMMIT DROP;
+"""
+INDEX: Final = "ALTER TABLE {staged} ADD PRIMARY KEY ({key})"
+BY_CUSTOMER: Final = "CREATE INDEX ON {staged} (customer)"
+STAGED_WALLETS: Final = "SELECT customer, position, state FROM rebuilt_wallets WHERE customer = ANY(%s)"
+STAGED_BLOCKS: Final = """
+-- The finished blocks of these customers; open ones are in their wallets.
+SELECT block_id, customer, state FROM rebuilt_blocks WHERE customer = ANY(%s) AND NOT is_open
+"""
+STAGED_DOCUMENTS: Final = "SELECT kind, document_id, customer, state FROM rebuilt_documents WHERE customer = ANY(%s)"
+
+# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes.
+REMOVE: Final = """
+-- Live rows that are not, byte for byte, among the rebuilt ones.
+WITH s AS MATERIALIZED (SELECT * FROM {staged})
+DELETE FROM {live} l WHERE l.ledger = %s AND NOT EXISTS (
+    SELECT FROM s WHERE {same_key} AND ROW({staged_columns})::text = ROW({live_columns})::text)
+"""
+WRITE: Final = """
+-- Rebuilt rows that are not live.
+WITH l AS MATERIALIZED (SELECT {key} FROM {live} WHERE ledger = %s)
+INSERT INTO {live} (ledger, {columns})
+SELECT %s, {staged_columns} FROM {staged} s WHERE NOT EXISTS (SELECT FROM l WHERE {same_key})
+"""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows each table holds now; how many were taken out of it, and put into it, to get there.
+
+    A row that was changed counts in both. A healthy ledger has nothing but zeros in ``removed`` and ``written``.
+    ``resumed_from``: how many events were not read again, as a rebuild that was interrupted had folded them.
+    """
+
+    ledger: str
+    rows: dict[str, int]
+    removed: dict[str, int] = {}
+    written: dict[str, int] = {}
+    resumed_from: int = 0
+
+
+Progress = Callable[[int, int], None]
+"""Events done, events in all."""
+
+
+_FEW: Final = 2_000  # events that may be left to be replayed under the lock
+_ROUNDS: Final = 5
+_SPOOL: Final = "subledger-rebuild-"
+
+
+def rebuild(
+    database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
+    shares: int | None = None, kept: Kept | None = None, resume: bool = False,
+) -> Counts:  # fmt: skip
+    """Replaces the ledger's derived rows by what its events make them. Needs the right to make temporary tables.
+
+    ``workers`` and ``shares`` as in a verification. With ``kept`` the rebuild is saved as it goes; with ``resume`` it
+    goes on where one that was interrupted had come to. What is kept of another log than the ledger's, or cannot be read
+    whole, is not used, and what is kept is forgotten once the rows are right. Raises UnknownLedger; IntegrityFault,
+    naming the position, where the log itself is damaged: then nothing is changed, and nothing kept.
+    """
+    work = _Rebuild(database, ledger, progress or tell_nobody, kept)
+    try:
+        counts = work.run(workers, shares, Start.RESUMED if resume else Start.ANEW)
+    except IntegrityFault:
+        if kept is not None:
+            kept.forget()
+        raise
+    if kept is not None:
+        kept.forget()
+    return counts
+
+
+class _Rebuild:
+    def __init__(self, database: Database, ledger: str, progress: Progress, kept: Kept | None) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._progress = progress
+        self._kept = kept
+        self._done = 0
+        self._total = 0
+
+    def run(self, workers: int | None, shares: int | None, how: Start) -> Counts:
+        """The whole way, to the commit."""
+        _remove_left_over()
+        with tempfile.TemporaryDirectory(prefix=f"{_SPOOL}{os.getpid()}-") as name:
+            spool = Path(name)
+            whole = self._fold(spool, workers, shares, how)
+            with self._database.write() as connection, collection_held_off():
+                self._stage_customers(connection, spool)
+                late = self._replayer(whole)
+                for _ in range(_ROUNDS):
+                    if self._follow(connection, whole, late) <= _FEW:
+                        break
+                head = connection.execute(LOCK, (self._ledger,)).fetchone()
+                if head is None:
+                    raise UnknownLedger(
+                        f"there is no ledger {self._ledger}", field="ledger", found=self._ledger
+                    )  # fmt: skip
+                # A snapshot taken now sees every commit there is, and under the lock there will be no other.
+                self._follow(connection, whole, late)
+                _check_head(whole, head)
+                self._stage_ledger(connection, whole, late)
+                counts = _swap(connection, self._ledger)
+                home = whole.own.state.functional_currency
+                others = mend_other_currencies(connection, self._ledger, home)
+                counts.removed["other_currencies"], counts.written["other_currencies"] = others
+                counts.removed["snapshots"], counts.written["snapshots"] = drop_wrong(connection, self._ledger), 0
+                _mend_settings(connection, whole)
+                if any(counts.removed.values()) or any(counts.written.values()):
+                    connection.execute(FORGET, (self._ledger,))
+        self._progress(self._done, self._done)
+        return msgspec.structs.replace(counts, resumed_from=whole.resumed_from)
+
+    def _fold(self, spool: Path, workers: int | None, shares: int | None, how: Start) -> Whole:
+        with snapshot_of(self._database) as snapshot:
+            connection = snapshot.connection
+            head = read_head(connection, self._ledger)
+            if head is None:
+                raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
+            self._total = head.position
+            number = workers_for(connection, self._total, workers)
+            of = shares or shares_for(connection, self._ledger, self._total, number)
+            if self._kept is not None:
+                of = self._kept.begin(connection, self._ledger, head, shares=of, how=how).shares
+            whole = fold(
+                snapshot, self._ledger, shares=of, workers=number, tell=self._tell, spool=spool, kept=self._kept
+            )  # fmt: skip
+        if whole.damage is not None:
+            raise _damaged(whole.damage)
+        return whole
+
+    def _tell(self, more: int) -> None:
+        if more:
+            self._done += more
+            self._progress(self._done, max(self._done, self._total))
+
+    # --- what is recorded meanwhile ---------------------------------------------------------------------------
+
+    def _replayer(self, whole: Whole) -> Replayer:
+        """Goes on where the shares have ended, with the customers that it meets."""
+        late = Replayer(self._ledger)
+        late.state, late.position = whole.own.state, whole.own.position
+        return late
+
+    def _follow(self, connection: WriteConnection, whole: Whole, late: Replayer) -> int:
+        """Replays what was recorded since. Returns how many events that were."""
+        chain = whole.followed
+        after, known = chain.position, late.events
+        with self._database.read() as reading:
+            days = recorded_days(reading, self._ledger)
+            chain.follow(reading, EVERYTHING, tell_nobody)
+            damage = follow_own(reading, whole.own)
+            if chain.findings:
+                found = chain.findings.first
+                damage = Damage(found.position or 0, found.message)
+            for chunk in read_events(reading, self._ledger, WHOLE, after):
+                if damage is not None:
+                    break
+                self._bring_back(connection, late, _customers(chunk) - late.wallets.keys())
+                damage = take_all(reading, late, chunk, days, hashed=True)
+        if damage is not None:
+            raise _damaged(damage)
+        late.settle_all()
+        for table in OF_CUSTOMERS:
+            _replace(connection, self._ledger, DERIVED_BY_NAME[table], _rows(late, table))
+        self._tell(late.events - known)
+        return late.events - known
+
+    def _bring_back(self, connection: WriteConnection, late: Replayer, customers: set[str]) -> None:
+        names = (sorted(customers),)
+        late.bring_back(
+            connection.execute(STAGED_WALLETS, names).fetchall(),
+            connection.execute(STAGED_BLOCKS, names).fetchall(),
+            connection.execute(STAGED_DOCUMENTS, names).fetchall(),
+        )
+
+    # --- staging ----------------------------------------------------------------------------------------------
+
+    def _stage_customers(self, connection: WriteConnection, spool: Path) -> None:
+        for derived in DERIVED:
+            connection.execute(_compose(STAGE, derived))
+            for rows in spooled(spool, derived.name) if derived.name in OF_CUSTOMERS else ():
+                _copy(connection, self._ledger, derived, rows)
+            connection.execute(_compose(INDEX, derived))
+            if derived.name in OF_CUSTOMERS:
+                connection.execute(_compose(BY_CUSTOMER, derived))
+
+    def _stage_ledger(self, connection: WriteConnection, whole: Whole, late: Replayer) -> None:
+        """The tables that belong to the ledger as a whole: few rows, staged when the last event is in."""
+        whole.totals.merge(late.totals)
+        tables: dict[str, dict[Key, Any]] = {
+            **whole.own.rows, **rows_of_totals(whole.totals), "merkle_nodes": {**whole.followed.nodes},
+        }  # fmt: skip
+        for name, rows in tables.items():
+            _copy(
+                connection, self._ledger, DERIVED_BY_NAME[name], ((*key, *values) for key, values in rows.items())
+            )  # fmt: skip
+
+
+def _remove_left_over() -> None:
+    """Throws away what rebuilds have spooled that were killed: nobody can go on with it."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
+        process = path.name.removeprefix(_SPOOL).partition("-")[0]
+        with suppress(FileNotFoundError):  # another rebuild has just ended, or throws the same thing away
+            if process.isdigit() and path.stat().st_uid == os.getuid() and not _is_alive(int(process)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _customers(chunk: list[Logged]) -> set[str]:
+    """Whose wallets a chunk of events may change."""
+    found = {logged.customer for logged in chunk}
+    for logged in chunk:
+        if '"customer"' in logged.decision_text:
+            found |= {movement.customer for movement in decode_decision(logged.decision_text).movements}
+    return {customer for customer in found if customer is not None}
+
+
+def _rows(replay: Replayer, table: str) -> dict[Key, tuple[Any, ...]]:
+    return {key: replay.row(table, key) for key in replay.keys(table)}
+
+
+def _damaged(damage: Damage) -> IntegrityFault:
+    return IntegrityFault(
+        f"{damage.message}; verify says more, and a backup mends it", position=damage.position
+    )  # fmt: skip
+
+
+def _check_head(whole: Whole, head: tuple[Any, ...]) -> None:
+    """The log must end where the head says it does: rows made from less would hide what is missing."""
+    chain = whole.followed
+    if (chain.position, chain.moment, chain.hash) != (head[0], head[1], bytes(head[2])):
+        message = f"the ledger's head at position {head[0]} is not its last batch"
+        raise _damaged(Damage(chain.position, message))
+
+
+# --- the swap -------------------------------------------------------------------------------------------------
+
+
+def _staged(derived: Derived) -> sql.Identifier:
+    return sql.Identifier(f"rebuilt_{derived.name}")
+
+
+def _list(names: tuple[str, ...], of: str | None = None) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(of, name) if of else sql.Identifier(name) for name in names)
+
+
+def _compose(query: str, derived: Derived) -> sql.Composed:
+    return sql.SQL(query).format(
+        live=sql.Identifier(derived.name),
+        staged=_staged(derived),
+        key=_list(derived.key),
+        columns=_list(derived.columns),
+        staged_columns=_list(derived.columns, "s"),
+        live_columns=_list(derived.columns, "l"),
+        same_key=sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(sql.Identifier("s", name), sql.Identifier("l", name)) for name in derived.key
+        ),
+    )
+
+
+def _swap(connection: WriteConnection, ledger: str) -> Counts:
+    """Live rows that are not the staged ones go, staged ones that are not live come."""
+    rows, removed, written = {}, {}, {}
+    for derived in DERIVED:
+        connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
+        count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(_staged(derived))).fetchone()
+        rows[derived.name] = count[0] if count is not None else 0
+        removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
+        written[derived.name] = connection.execute(_compose(WRITE, derived), (ledger, ledger)).rowcount
+    return Counts(ledger=ledger, rows=rows, removed=removed, written=written)
+
+
+def _replace(connection: WriteConnection, ledger: str, derived: Derived, rows: dict[Key, tuple[Any, ...]]) -> None:
+    """Stages rows in the place of those that are staged under the same keys."""
+    if not rows:
+        return
+    same = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in derived.key)
+    with connection.cursor() as cursor:
+        cursor.executemany(sql.SQL("DELETE FROM {} WHERE {}").format(_staged(derived), same), list(rows))
+    _copy(connection, ledger, derived, ((*key, *values) for key, values in rows.items()))
+
+
+def _copy(connection: WriteConnection, ledger: str, derived: Derived, rows: Iterable[tuple[Any, ...]]) -> None:
+    into = sql.SQL("COPY {} (ledger, {}) FROM STDIN").format(_staged(derived), _list(derived.columns))
+    with connection.cursor() as cursor, cursor.copy(into) as copy:
+        for row in rows:
+            copy.write_row((ledger, *row))
+
+
+def _mend_settings(connection: WriteConnection, whole: Whole) -> None:
+    """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
+    state = whole.own.state
+    names = (*SETTINGS, "frontier")
+    values = [state.stored(name) for name in SETTINGS] + [whole.followed.frontier.to_bytes()]
+    query = sql.SQL("UPDATE ledgers SET {} WHERE ledger = %s AND ({}) IS DISTINCT FROM ({})").format(
+        sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in names),
+        _list(names),
+        sql.SQL(", ").join(sql.Placeholder() for _ in names),
+    )
+    connection.execute(query, (*values, state.ledger, *values))

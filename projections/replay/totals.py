@@ -1,0 +1,102 @@
+"""The totals of a replay: sums of entries by kind, dimensions and day, as ``ledger_days`` should hold them.
+
+Owns: the sums and the numbers of dimensions. Does not own: what the recorder adds up (trial_balance).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from projections.day_totals import Amounts, DayKey, add_entry
+from projections.replay.derived_tables import Rows
+from projections.replay.plain_draws import Drawn
+from subledger.blocks import ZERO
+from subledger.kinds import Dimensions, Entry
+from subledger.wallet import Movement
+
+TotalKey = tuple[date, date, int, str, int, str, Dimensions, str]
+"""accounting_date, recorded_date, cut, currency, policy, kind, dimensions, unit."""
+
+
+class Totals:
+    """Sums of entries by kind, dimensions and day, and where each combination of dimensions was used first."""
+
+    def __init__(self) -> None:
+        self.days: dict[TotalKey, Amounts] = {}
+        self.first_use: dict[Dimensions, tuple[int, int]] = {}
+        self._drawn: dict[tuple[Any, ...], Amounts] = {}
+
+    def add(self, entry: Entry, recorded_on: date, position: int) -> None:
+        """Takes one entry of a position."""
+        key = (
+            entry.accounting_date, recorded_on, entry.cut, entry.currency, entry.policy, entry.kind,
+            entry.dimensions, entry.unit or "",
+        )  # fmt: skip
+        total = self.days.get(key)
+        if total is None:
+            total = self._new(key, (position, entry.number))
+        add_entry(total, entry)
+
+    def draw(self, movement: Movement, drawn: Drawn, place: tuple[Any, ...], number: int) -> Amounts:
+        """The total that a plain draw belongs to. ``place``: recorded_on, cut, functional currency, policy, product,
+        position."""
+        recorded_on, cut, home, policy, product, position = place
+        policy = movement.policy or policy
+        product = movement.product or product or ""
+        quick = (
+            movement.on, recorded_on, cut, movement.currency, policy, product, drawn.credit_kind, movement.pool,
+            movement.processor, drawn.unit,
+        )  # fmt: skip
+        total = self._drawn.get(quick)
+        if total is None:
+            dimensions = Dimensions(product, drawn.credit_kind, movement.pool or "", movement.processor or "")
+            currency = movement.currency or home
+            key = (movement.on, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
+            total = self.days.get(key)
+            if total is None:
+                total = self._new(key, (position, number))
+            self._drawn[quick] = total
+        return total
+
+    def _new(self, key: TotalKey, place: tuple[int, int]) -> Amounts:
+        dimensions = key[6]
+        first = self.first_use.get(dimensions)
+        if first is None or place < first:
+            self.first_use[dimensions] = place
+        total: Amounts = [0, 0, 0, 0, ZERO, 0]
+        self.days[key] = total
+        return total
+
+    def forget_places(self) -> None:
+        """Forgets where draws were added last: nothing but a quicker way to the same totals."""
+        self._drawn.clear()
+
+    def merge(self, other: Totals) -> None:
+        """Adds the totals of another share."""
+        for key, amounts in other.days.items():
+            held = self.days.get(key)
+            self.days[key] = list(amounts) if held is None else [a + b for a, b in zip(held, amounts, strict=True)]
+        for dimensions, place in other.first_use.items():
+            self.first_use[dimensions] = min(place, self.first_use.get(dimensions, place))
+        self.forget_places()
+
+    def numbered(self) -> list[Dimensions]:
+        """The dimensions in the order of their first use; their number is their place, from 1."""
+        return sorted(self.first_use, key=self.first_use.__getitem__)
+
+    def by_number(self) -> dict[DayKey, Amounts]:
+        """The totals as ``ledger_days`` has them."""
+        numbers = {dimensions: number for number, dimensions in enumerate(self.numbered(), start=1)}
+        return {(*key[:6], numbers[key[6]], key[7]): amounts for key, amounts in self.days.items()}
+
+
+def rows_of_totals(totals: Totals) -> dict[str, Rows]:
+    """The rows of day totals and of dimension sets."""
+    return {
+        "dimension_sets": {
+            (number,): (d.product, d.credit_kind, d.pool, d.processor)
+            for number, d in enumerate(totals.numbered(), start=1)
+        },
+        "ledger_days": {key: tuple(amounts) for key, amounts in totals.by_number().items()},
+    }

@@ -1,0 +1,170 @@
+"""Work on one snapshot of the database, by several processes where there is enough of it.
+
+Whoever exports a snapshot keeps its transaction open; workers open theirs on the same one, so that all of them see
+the same moment, however long they take. Owns: the workers, how far they are, and how wallets and the like cross between
+them. Does not own: what they do.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from subledger.blocks import Block
+from subledger.documents import Correction, Dispute, Invoice, Overage, Payment
+from subledger.pools import Pool
+from subledger.store.database import Database, driver
+from subledger.store.distribution import is_distributed
+from subledger.store.timeouts import Timeouts
+from subledger.store.writing.collecting import collection_held_off
+from subledger.store.writing.rows import encode_state
+from subledger.wallet import Wallet
+
+EVENTS_A_WORKER: Final = 50_000
+"""A worker starts in most of a second: below so many events for each, the caller does the work itself."""
+
+_TOLD_EVERY_S: Final = 0.2
+
+Tell = Callable[[int], None]
+"""Takes how many more events have been done."""
+
+
+def tell_nobody(*_events: int) -> None:
+    """For a caller who does not ask how far the work is."""
+
+
+Job = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function of (connection, tell, …) with the rest of its arguments. Both cross to another process."""
+
+
+def workers_for(connection: sa.Connection, events: int, asked: int | None = None) -> int:
+    """How many processes to use: as many as asked for, else one a core, but each with enough to do.
+
+    One, whatever is asked for, where ledgers are spread over servers: an exported snapshot is the coordinator's alone,
+    and the server that has the ledger would show each process another moment.
+    """
+    if is_distributed(driver(connection)):
+        return 1
+    if asked is not None:
+        return max(asked, 1)
+    return max(min(os.cpu_count() or 1, events // EVENTS_A_WORKER), 1)
+
+
+class Snapshot:
+    """One moment of the database, to be worked on by this process or by several."""
+
+    def __init__(self, database: Database, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._database = database
+
+    def run(self, jobs: Sequence[Job], workers: int, tell: Tell) -> list[Any]:
+        """The results of the jobs, in their order. The first exception of any is raised, and the others ended."""
+        if workers == 1:
+            results = []
+            for function, arguments in jobs:
+                with collection_held_off():
+                    results.append(function(self.connection, tell, *arguments))
+            return results
+        snapshot_id = self.connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
+        context = multiprocessing.get_context("spawn")
+        done = context.Array("q", len(jobs), lock=False)
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(self._database.url, self._database.timeouts, snapshot_id, done),
+        )
+        try:
+            futures = [pool.submit(_work, number, *job) for number, job in enumerate(jobs)]
+            told, waiting, asked_at = 0, set(futures), time.monotonic()
+            while waiting:
+                finished, waiting = wait(waiting, timeout=_TOLD_EVERY_S, return_when=FIRST_EXCEPTION)
+                now = sum(done)
+                tell(now - told)
+                told = now
+                if time.monotonic() - asked_at > self._database.timeouts.idle_reader_s / 10:
+                    # The server takes a transaction for forgotten in which nothing is asked, and this one is the
+                    # snapshot's: however long the workers take, it must live.
+                    self.connection.exec_driver_sql("SELECT 1")
+                    asked_at = time.monotonic()
+                for future in finished:
+                    future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            for process in list((pool._processes or {}).values()):  # no public way ends a job that runs
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def snapshot_of(database: Database) -> Iterator[Snapshot]:
+    """The database as it is now, for as long as the context lasts."""
+    with database.read() as connection:
+        yield Snapshot(database, connection)
+
+
+# --- what goes to another process -------------------------------------------------------------------------------------
+
+_KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    type.__name__: msgspec.json.Decoder(type)
+    for type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool)
+}
+
+
+def _from_text(name: str, text: str) -> Any:
+    return _KEPT_AS_TEXT[name].decode(text)
+
+
+def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
+    """How these values go to another process, or to a file: as the text that is stored.
+
+    A field that was never set is left out of that text, and msgspec knows it by its default's identity, which a pickle
+    does not keep: a wallet that had been pickled field by field would be encoded otherwise than it was.
+    """
+    return _from_text, (value.__class__.__name__, encode_state(value))
+
+
+for _type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool):
+    copyreg.pickle(_type, _as_text)
+
+
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+_mine: dict[str, Any] = {}
+
+
+def _begin(url: str, timeouts: Timeouts, snapshot_id: str, done: Any) -> None:
+    _mine.update(database=Database(url, pool_size=1, timeouts=timeouts), snapshot_id=snapshot_id, done=done)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next job for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
+def _work(number: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    done = _mine["done"]
+
+    def tell(more: int) -> None:
+        done[number] += more
+
+    with _mine["database"].read() as connection, collection_held_off():
+        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{_mine['snapshot_id']}'")
+        return function(connection, tell, *arguments)

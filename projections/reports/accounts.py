@@ -1,0 +1,164 @@
+"""Accounts as reports: the trial balance, and what each month debited and credited, as its journals say it.
+
+Owns: two tables. Does not own: the balances (``balances``), what was handed over (``journals``): the month's summary
+is of all entries of the month in the view, whether they have been exported or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from projections.account_mapping.mapping import mapping_at
+from projections.reads import balances
+from projections.report import Asked, Column, Report, Table, Tie, closing
+from subledger.accounts import CHART_ORDER
+from subledger.periods import Period
+from subledger.store.reading.recorded_days import recorded_before
+from subledger.store.reading.views import View
+
+DEBITS_ARE_CREDITS: Final = "debits = credits"
+
+
+def trial_balance(view: View, asked: Asked) -> Report:
+    """What every account was debited and credited, by currency; and over all currencies, in the functional one."""
+    end = closing(view, asked)
+    accounts = balances.trial_balance(end)
+    home = view.functional_currency
+    rows = tuple(
+        (
+            account.account, account.currency, account.debit_minor, account.credit_minor, account.balance_minor, home,
+            account.functional_debit_minor, account.functional_credit_minor, account.functional_minor,
+        )
+        for account in accounts
+    )  # fmt: skip
+    sides = ("debit", "credit", "balance")
+    columns = (
+        Column("account"), Column("currency"), *(Column(side, "money") for side in sides),
+        Column("functional_currency"), *(Column(f"{side}_functional", "functional") for side in sides),
+    )  # fmt: skip
+    over_all = tuple(
+        (account.account, account.debit_minor, account.credit_minor, account.balance_minor)
+        for account in balances.in_functional_currency(accounts)
+    )
+    return Report(
+        name="trial-balance",
+        title="Trial balance",
+        tables=(
+            Table(name="accounts", columns=columns, rows=rows),
+            Table(
+                name="functional",
+                columns=(Column("account"), *(Column(side, "functional") for side in sides)),
+                rows=over_all,
+            ),
+        ),
+        ties=_ties(((row[1], row[2], row[3]) for row in rows), home, over_all),
+    )
+
+
+MONTHS: Final = """
+-- What each month debited and credited, by kind and dimensions: day totals, and the entries of a day that is cut.
+SELECT date_trunc('month', t.accounting_date)::date AS month, t.policy, t.kind, t.currency, d.product, d.credit_kind,
+       d.pool, d.processor, sum(t.written) AS written, sum(t.mirrored) AS mirrored,
+       sum(t.functional_written) AS functional_written, sum(t.functional_mirrored) AS functional_mirrored
+FROM (
+    SELECT accounting_date, policy, kind, currency, dimension_set, written_minor AS written,
+           mirrored_minor AS mirrored, functional_written_minor AS functional_written,
+           functional_mirrored_minor AS functional_mirrored
+    FROM ledger_days
+    WHERE ledger = :ledger AND accounting_date BETWEEN :from_date AND :as_of AND recorded_date < :day
+    UNION ALL
+    SELECT accounting_date, policy, kind, currency, dimension_set, greatest(amount_minor, 0),
+           greatest(-amount_minor, 0), greatest(functional_minor, 0), greatest(-functional_minor, 0)
+    FROM entries
+    WHERE ledger = :ledger AND accounting_date BETWEEN :from_date AND :as_of AND position BETWEEN :first AND :position
+) t
+JOIN dimension_sets d ON d.ledger = :ledger AND d.dimension_set = t.dimension_set
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+_KEY: Final = ("period", "account", "gl_account", "gl_name", "currency", "product", "credit_kind", "pool", "processor")
+_CURRENCY: Final = _KEY.index("currency")
+
+
+def summary(view: View, asked: Asked) -> Report:
+    """Per month, account and dimensions what was debited and credited, with the GL account that the mapping gives.
+
+    Raises UnmappedRole where the ledger's mapping gives none.
+    """
+    end = closing(view, asked)
+    home = view.functional_currency
+    columns = (
+        *(Column(name) for name in _KEY), Column("debit", "money"), Column("credit", "money"),
+        Column("functional_currency"), Column("debit_functional", "functional"),
+        Column("credit_functional", "functional"),
+    )  # fmt: skip
+    lines = tuple(_lines(end, asked.from_date))
+    rows = tuple((*key, debit, credit, home, *functional) for key, (debit, credit, *functional) in lines)
+    return Report(
+        name="summary",
+        title="What each month debited and credited",
+        tables=(Table(name="summary", columns=columns, rows=rows),),
+        ties=_ties(
+            ((key[_CURRENCY], debit, credit) for key, (debit, credit, *_) in lines),
+            home,
+            ((key[1], debit, credit) for key, (_, _, debit, credit) in lines),
+        ),
+        notes=("Of all entries of a month, exported or not, with the GL accounts of the mapping that holds for it.",),
+    )
+
+
+def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...], tuple[int, int, int, int]]]:
+    rules = end.rules
+    of_month = lru_cache(lambda period: mapping_at(end, period))
+    day, first = recorded_before(end)
+    parameters = {
+        "ledger": end.ledger, "as_of": end.as_of, "position": end.position, "from_date": from_date or date.min,
+        "day": day, "first": first,
+    }  # fmt: skip
+    sums: dict[tuple[str, ...], list[int]] = {}
+    line: tuple[str, ...]
+    for row in end.connection.execute(text(MONTHS), parameters):
+        period = Period.of(row.month)
+        written, mirrored = (row.written, row.functional_written), (row.mirrored, row.functional_mirrored)
+        for pair in rules[row.policy][row.kind]:
+            for account, debited, credited in ((pair.debit, written, mirrored), (pair.credit, mirrored, written)):
+                gl = of_month(period).resolve_for_all(account, row.product, row.credit_kind, row.currency)
+                dimensions = (row.currency, row.product, row.credit_kind, row.pool, row.processor)
+                line = (str(period), account, gl.number, gl.name, *dimensions)
+                total = sums.setdefault(line, [0, 0, 0, 0])
+                for at, figure in enumerate((debited[0], credited[0], debited[1], credited[1])):
+                    total[at] += int(figure)
+    for line in sorted(sums, key=lambda key: (key[0], CHART_ORDER[key[1]], key[2:])):
+        debit, credit, functional_debit, functional_credit = sums[line]
+        if any(sums[line]):
+            yield line, (debit, credit, functional_debit, functional_credit)
+
+
+def _ties(rows: Iterable[tuple[str, int, int]], home: str, functional: Iterable[tuple[Any, ...]]) -> tuple[Tie, ...]:
+    """Per currency everything debited beside everything credited, and over all of them in functional currency."""
+    sums: dict[str, list[int]] = {}
+    for currency, debit, credit in rows:
+        total = sums.setdefault(currency, [0, 0])
+        total[0] += debit
+        total[1] += credit
+    over_all = [0, 0]
+    for row in functional:
+        over_all[0] += row[1]
+        over_all[1] += row[2]
+    ties = [
+        Tie(what=DEBITS_ARE_CREDITS, currency=currency, report_minor=debit, trial_balance_minor=credit)
+        for currency, (debit, credit) in sorted(sums.items())
+    ]
+    ties.append(
+        Tie(
+            what=f"{DEBITS_ARE_CREDITS}, over all currencies",
+            currency=home,
+            report_minor=over_all[0],
+            trial_balance_minor=over_all[1],
+        )
+    )
+    return tuple(ties)

@@ -1,0 +1,339 @@
+"""The report of breakage pools: what of each pool was issued and redeemed, what is expected to expire, what of that is
+revenue already; every estimate and what it changed; and breakage_recognized month by month.
+
+Owns: these tables and how they tie. Does not own: the formula they are checked with (``breakage_formula``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+
+from projections.report import (
+    Asked,
+    Column,
+    Report,
+    Table,
+    Tie,
+    Total,
+    closing,
+    control_balances,
+    functional_balances,
+    functional_ties_of,
+    ties_of,
+    totals,
+)
+from projections.reports.breakage_formula import (
+    DEDUCTIONS,
+    EARLIER,
+    ESTIMATE,
+    LATER,
+    Estimate,
+    Figures,
+    Step,
+    due,
+    expected,
+    recorded_estimates,
+    steps_of,
+)
+from subledger.kinds import GAINS, KIND_BY_NAME, Rules, effect
+from subledger.money import round_half_up
+from subledger.store.reading.views import View
+
+LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
+
+
+class Pool(msgspec.Struct, kw_only=True):
+    """A pool in a view: its columns, and what stands on its accounts, in its currency and in the functional one."""
+
+    currency: str
+    columns: dict[str, int]
+    figures: Figures
+    recognised: tuple[int, int]
+    liability: tuple[int, int]
+    breakage_recognized: tuple[int, int]
+
+
+def breakage_pools(view: View, asked: Asked) -> Report:
+    """Every pool at the end of the view, with its estimates; and its breakage_recognized by month."""
+    end = closing(view, asked)
+    home = end.functional_currency
+    rules = end.rules
+    found = totals(end, from_date=asked.from_date, by="pool")
+    estimates = recorded_estimates(end)
+    pools = _pools(found, estimates, rules)
+    steps, issued_at = steps_of(end, asked, estimates) if pools else ([], {})
+    in_force = {e.pool: e for e in estimates if e.booked_on <= end.as_of}
+    rows = tuple(_pool_row(name, pool, in_force.get(name), issued_at, home) for name, pool in sorted(pools.items()))
+    return Report(
+        name="pools",
+        title="Breakage pools",
+        tables=(
+            Table(name="pools", columns=_POOL_COLUMNS, rows=rows),
+            _estimates_table(estimates, steps, end.as_of, home),
+            _rollforward_table(found, pools, steps, rules, home),
+            _liability_table(found, rules, home),
+        ),
+        ties=(*_formula_ties(pools, steps, home), *_ties(end, pools, found)),
+        notes=_notes(rows),
+    )
+
+
+def _notes(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
+    names = [column.name for column in _POOL_COLUMNS]
+    by_formula, recognised = names.index("due_by_formula"), names.index("recognised")
+    notes = (
+        "Recognised to date is max(expired, min(E × redeemed / (F − E − S), F − redeemed − S)): F is net_issued, E the "
+        "expected breakage and S the expected escheat at what is issued now; nothing before the first redemption, and "
+        "what has expired once no credits are left.",
+    )
+    if all(row[by_formula] == row[recognised] for row in rows):
+        return notes
+    return (
+        *notes,
+        "Where due_by_formula differs from recognised, events were recorded after others that are dated later: each "
+        "posts what it changes on its own date. Worked out event by event, recognised is right; see the ties.",
+    )
+
+
+# --- pools in the view ----------------------------------------------------------------------------------------------
+
+
+def _pools(found: Iterable[Total], estimates: Iterable[Estimate], rules: Mapping[int, Rules]) -> dict[str, Pool]:
+    """The pools of the view's day totals, and those that have nothing but an estimate."""
+    pools: dict[str, Pool] = {}
+
+    def pool_of(name: str, currency: str) -> Pool:
+        nothing = (0, 0)
+        fresh = Pool(currency=currency, columns={}, figures=Figures(), recognised=nothing, liability=nothing,
+                     breakage_recognized=nothing)  # fmt: skip
+        return pools.setdefault(name, fresh)
+
+    for estimate in estimates:
+        pool_of(estimate.pool, estimate.currency)
+    for total in found:
+        if total.key:
+            _count(pool_of(total.key, total.currency), total, rules[total.policy])
+    return pools
+
+
+def _count(pool: Pool, total: Total, rules: Rules) -> None:
+    kind = KIND_BY_NAME[total.kind]
+    pool.liability = _plus(pool.liability, total, -effect(LIABILITY, total.kind, rules))
+    pool.breakage_recognized = _plus(pool.breakage_recognized, total, effect(RECOGNIZED, total.kind, rules))
+    if total.kind == ESTIMATE:
+        pool.recognised = _plus(pool.recognised, total, 1)
+    if kind.column is None:
+        return
+    figures, lost = pool.figures, -kind.sign * total.amount_minor
+    figures.credits += kind.sign * total.credits
+    if kind.column in GAINS:
+        pool.columns["issued"] = pool.columns.get("issued", 0) + kind.sign * total.amount_minor
+    else:
+        pool.columns[kind.column] = pool.columns.get(kind.column, 0) + lost
+    match kind.column:
+        case "consumed":
+            figures.redeemed += lost
+        case "expired":
+            figures.expired += lost
+            figures.expired_functional -= kind.sign * total.functional_minor
+        case "escheated":
+            figures.escheated += lost
+        case _:
+            figures.issued -= lost
+            figures.issued_functional += kind.sign * total.functional_minor
+
+
+def _plus(sums: tuple[int, int], total: Total, sign: int) -> tuple[int, int]:
+    return sums[0] + sign * total.amount_minor, sums[1] + sign * total.functional_minor
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+_POOL_COLUMNS: Final = (
+    Column("pool"), Column("currency"), Column("issued", "money"), *(Column(name, "money") for name in DEDUCTIONS),
+    Column("net_issued", "money"), Column("redeemed", "money"), Column("expired", "money"),
+    Column("escheated", "money"), Column("credits_left", "credits"), Column("estimate_version", "integer"),
+    Column("estimate_position", "integer"), Column("evidence"), Column("expected_breakage", "money"),
+    Column("expected_escheat", "money"), Column("due_by_formula", "money"), Column("recognised", "money"),
+    Column("breakage_recognized", "money"), Column("prepaid_liability", "money"), Column("net_liability", "money"),
+    Column("functional_currency"), Column("recognised_functional", "functional"),
+    Column("breakage_recognized_functional", "functional"), Column("prepaid_liability_functional", "functional"),
+    Column("net_liability_functional", "functional"),
+)  # fmt: skip
+
+
+def _pool_row(
+    name: str, pool: Pool, estimate: Estimate | None, issued_at: Mapping[tuple[str, int], int], home: str
+) -> tuple[Any, ...]:
+    figures = pool.figures
+    issued_then = 0 if estimate is None else issued_at[name, estimate.version]
+    breakage, escheat = (
+        round_half_up(part.numerator, part.denominator) for part in expected(estimate, issued_then, figures)
+    )
+    return (
+        name, pool.currency, pool.columns.get("issued", 0), *(pool.columns.get(column, 0) for column in DEDUCTIONS),
+        figures.issued, figures.redeemed, figures.expired, figures.escheated, figures.credits,
+        None if estimate is None else estimate.version, None if estimate is None else estimate.position,
+        None if estimate is None else estimate.evidence, breakage, escheat, due(estimate, issued_then, figures)[0],
+        pool.recognised[0], pool.breakage_recognized[0], pool.liability[0],
+        pool.liability[0] - pool.breakage_recognized[0], home, pool.recognised[1], pool.breakage_recognized[1],
+        pool.liability[1], pool.liability[1] - pool.breakage_recognized[1],
+    )  # fmt: skip
+
+
+def _estimates_table(estimates: Iterable[Estimate], steps: Iterable[Step], as_of: date, home: str) -> Table:
+    """Every version of every estimate, and what it changed of what is recognised to date (a true-up)."""
+    columns = (
+        Column("pool"), Column("version", "integer"), Column("date", "date"), Column("position", "integer"),
+        Column("currency"), Column("expected_breakage", "money"), Column("expected_breakage_rate", "ratio"),
+        Column("expected_escheat", "money"), Column("expected_escheat_rate", "ratio"), Column("evidence"),
+        Column("maker"), Column("checker"), Column("recognised_before", "money"), Column("changed_by", "money"),
+        Column("recognised_after", "money"), Column("functional_currency"),
+        Column("changed_by_functional", "functional"),
+    )  # fmt: skip
+    of_version = {(step.pool, step.version): step for step in steps if step.version is not None}
+    rows = tuple(
+        (
+            made.pool, made.version, made.booked_on, made.position, made.currency, made.breakage_minor,
+            made.breakage_rate, made.escheat_minor, made.escheat_rate, made.evidence, made.maker, made.checker,
+            step.before[0], step.posted[0], step.due[0], home, step.posted[1],
+        )
+        for made in sorted(estimates, key=lambda made: (made.pool, made.version))
+        if made.booked_on <= as_of
+        for step in (of_version[made.pool, made.version],)
+    )  # fmt: skip
+    return Table(name="estimates", columns=columns, rows=rows)
+
+
+def _rollforward_table(
+    found: Iterable[Total], pools: Mapping[str, Pool], steps: Iterable[Step], rules: Mapping[int, Rules], home: str
+) -> Table:
+    """breakage_recognized: what was recognised in a month (by the books, and by the formula), what expired of it."""
+    columns = (
+        Column("pool"), Column("period"), Column("currency"), Column("opening", "money"), Column("recognised", "money"),
+        Column("expired", "money"), Column("closing", "money"), Column("due_by_formula", "money"),
+        Column("functional_currency"), Column("opening_functional", "functional"),
+        Column("recognised_functional", "functional"), Column("expired_functional", "functional"),
+        Column("closing_functional", "functional"),
+    )  # fmt: skip
+    moved: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for total in found:
+        sign = effect(RECOGNIZED, total.kind, rules[total.policy])
+        if total.key and sign:
+            of_month = moved.setdefault((total.key, EARLIER if total.month is None else str(total.month)), {})
+            column = "recognised" if total.kind == ESTIMATE else "expired"
+            of_month[column] = _plus(of_month.get(column, (0, 0)), total, 1)
+    by_formula = _due_by_month(steps)
+    rows, held = [], dict.fromkeys(pools, (0, 0))
+    for pool, month in sorted({*moved, *by_formula}, key=lambda key: (key[0], key[1] != EARLIER, key[1])):
+        of_month = moved.get((pool, month), {})
+        recognised, expired = of_month.get("recognised", (0, 0)), of_month.get("expired", (0, 0))
+        opening = held[pool]
+        held[pool] = (opening[0] + recognised[0] - expired[0], opening[1] + recognised[1] - expired[1])
+        worked_out = by_formula.get((pool, month), 0)
+        if month != EARLIER and any((*recognised, *expired, worked_out)):
+            amounts, functional = zip(opening, recognised, expired, held[pool], strict=True)
+            rows.append((pool, month, pools[pool].currency, *amounts, worked_out, home, *functional))
+    return Table(name="rollforward", columns=columns, rows=tuple(rows))
+
+
+def _due_by_month(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
+    """By pool and month, what the formula recognises; what is booked after the view is left out."""
+    found: dict[tuple[str, str], int] = {}
+    for step in steps:
+        if step.month != LATER:
+            key = (step.pool, step.month)
+            found[key] = found.get(key, 0) + step.due[0] - step.before[0]
+    return found
+
+
+def _liability_table(found: Iterable[Total], rules: Mapping[int, Rules], home: str) -> Table:
+    """prepaid_liability per currency: of blocks in pools, of others, and net of breakage recognised before expiry."""
+    columns = (
+        Column("currency"), Column("pooled", "money"), Column("unpooled", "money"), Column(LIABILITY, "money"),
+        Column(RECOGNIZED, "money"), Column("net_liability", "money"), Column("functional_currency"),
+        Column("prepaid_liability_functional", "functional"), Column("net_liability_functional", "functional"),
+    )  # fmt: skip
+    sums: dict[str, dict[str, tuple[int, int]]] = {}
+    for total in found:
+        of_currency = sums.setdefault(total.currency, {})
+        for name, sign in (
+            ("pooled" if total.key else "unpooled", -effect(LIABILITY, total.kind, rules[total.policy])),
+            (RECOGNIZED, effect(RECOGNIZED, total.kind, rules[total.policy])),
+        ):
+            of_currency[name] = _plus(of_currency.get(name, (0, 0)), total, sign)
+    rows = []
+    for currency, held in sorted(sums.items()):
+        pooled, unpooled = held.get("pooled", (0, 0)), held.get("unpooled", (0, 0))
+        recognized = held.get(RECOGNIZED, (0, 0))
+        liability = (pooled[0] + unpooled[0], pooled[1] + unpooled[1])
+        if any((*pooled, *unpooled, *recognized)):
+            rows.append(
+                (
+                    currency, pooled[0], unpooled[0], liability[0], recognized[0], liability[0] - recognized[0], home,
+                    liability[1], liability[1] - recognized[1],
+                )
+            )  # fmt: skip
+    return Table(name="liability", columns=columns, rows=tuple(rows))
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -> Iterator[Tie]:
+    """Pool by pool: what the formula makes of the events booked through the view, beside what they posted."""
+    worked_out = dict.fromkeys(pools, (0, 0))
+    for step in steps:
+        if step.month != LATER:
+            amount, functional = worked_out[step.pool]
+            change = (step.due[0] - step.before[0], step.due[1] - step.before[1])
+            worked_out[step.pool] = (amount + change[0], functional + change[1])
+    for name, pool in sorted(pools.items()):
+        for place, currency in enumerate((pool.currency, home)[: 1 if pool.currency == home else 2]):
+            yield Tie(
+                what=f"breakage of pool {name} by the formula = its breakage_estimate entries",
+                currency=currency,
+                report_minor=worked_out[name][place],
+                trial_balance_minor=pool.recognised[place],
+            )
+
+
+def _ties(end: View, pools: Mapping[str, Pool], found: Sequence[Total]) -> Iterator[Tie]:
+    """What the blocks' columns come to, in pools and in none, beside the accounts by the posting rules."""
+    home, books = end.functional_currency, control_balances(end)
+    recognized = _added((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
+    liability = _added((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
+    for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
+        for tie in ties_of(what, report, account, books):
+            if tie.report_minor or tie.trial_balance_minor:
+                yield tie
+    foreign = sorted({total.currency for total in found} - {home})
+    if not foreign:
+        return
+    in_functional = functional_balances(end, totals(end), (RECOGNIZED, LIABILITY))
+    recognized = _added((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
+    liability = _added((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
+    for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
+        for tie in functional_ties_of(f"{what}, of {{currency}}", report, account, in_functional, home, foreign):
+            if tie.report_minor or tie.trial_balance_minor:
+                yield tie
+
+
+FROM_POOLS: Final = "pools' recognised - expired = breakage_recognized"
+FROM_BLOCKS: Final = "pooled + unpooled = prepaid_liability"
+
+
+def _carried(kind: str) -> int:
+    """What an entry of a kind adds to what a block carries; exchange differences of a liability are debits positive."""
+    return KIND_BY_NAME[kind].value_sign
+
+
+def _added(amounts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for currency, amount in amounts:
+        sums[currency] = sums.get(currency, 0) + amount
+    return sums

@@ -1,0 +1,299 @@
+"""Disclosures about contract balances: ASC 606-10-50-8 to 50-15, IFRS 15.105 to 15.122, IAS 1.69 and ASC 210-10-45.
+
+Owns: what of the liability is current, and when what remains is expected to be recognised (50-13), by the forecast's
+method (``runoff``). Does not own: which revenue came out of the opening liability (``revenue_sources``).
+
+Refundable blocks are a refund liability (606-10-32-10), not a contract liability, and no part of what remains to be
+performed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from projections.forecast.forecast import history, last_whole_month
+from projections.forecast.habits import Habits, observe
+from projections.forecast.holdings import Holding, holdings, month_number
+from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after, outlooks
+from projections.report import (
+    Asked,
+    Balances,
+    Column,
+    Report,
+    Table,
+    Tie,
+    closing,
+    control_balances,
+    functional_balances,
+    totals,
+)
+from projections.reports.revenue_sources import SOURCES, Figures, sources, sources_table
+from projections.reports.waterfall import IN_REVENUE, RELEASED, REVENUE, bridge_table
+from subledger.money import round_half_up
+from subledger.store.reading.views import View
+
+LIABILITY, RECOGNISED_AHEAD = "prepaid_liability", "breakage_recognized"
+RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable")
+BANDS: Final = (("within 12 months", 12), ("13 to 24 months", 24))
+LATER: Final = "later"
+MONTHS: Final = 24
+
+NOTES: Final = (
+    "Contract liability: prepaid_liability of blocks that are not refundable, less breakage recognised before expiry; "
+    "customer_deposits and credits_clearing are presented net. Refund liability (606-10-32-10): refundable blocks, "
+    "current throughout.",
+    "Current (IAS 1.69, ASC 210-10-45): what is expected to be used or to lapse within twelve calendar months, by the "
+    "forecast. at_the_latest goes by expiry alone: what may be deferred at the longest. Where an entity has no right "
+    "to defer settlement, all of it is current: a judgement that this report does not make.",
+    "Remaining performance obligation (606-10-50-13): remaining less escheat; nothing is left out under 50-14. "
+    "Breakage already recognised for pools is spread over the bands as their blocks are.",
+    "Revenue out of the opening liability (606-10-50-8(b)): block by block, what it carried at the opening before what "
+    "it gained since. Under customer_deposits_arm it is what was released to the ERP's revenue module.",
+)
+
+
+def performance(view: View, asked: Asked) -> Report:
+    """The disclosures of a period: balances at both ends, what remains by time band, where revenue came from."""
+    end = closing(view, asked)
+    start = None if asked.from_date is None else _before(end, asked.from_date)
+    held = holdings(end, since=asked.from_date)
+    found, bridge = sources(end, asked.from_date, held)
+    remaining, bands = _remaining(end)
+    balances = _Balances(start, end, held, asked.from_date)
+    return Report(
+        name="performance",
+        title="Contract balances and performance obligations",
+        tables=(
+            _balances_table(balances, bands),
+            remaining,
+            sources_table(found, end.functional_currency),
+            bridge_table({(currency, item): amounts[0] for (item, currency), amounts in bridge.items()}),
+        ),
+        ties=(*balances.ties(bands), *_revenue_ties(balances, found, bridge)),
+        notes=NOTES,
+    )
+
+
+def _before(end: View, day: date) -> View:
+    return msgspec.structs.replace(end, as_of=day - timedelta(days=1))
+
+
+# --- balances -------------------------------------------------------------------------------------------------------
+
+
+class _Balances:
+    """The trial balances at both ends, in currency and in functional currency, and what refundable blocks carry."""
+
+    def __init__(self, start: View | None, end: View, held: Sequence[Holding], from_date: date | None) -> None:
+        self.home = end.functional_currency
+        accounts = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES, *REVENUE, "deferred_revenue")
+        self.books: list[Balances] = []
+        self.functional: list[Balances] = []
+        for view in (start, end):
+            self.books.append({} if view is None else control_balances(view))
+            self.functional.append({} if view is None else functional_balances(view, totals(view), accounts))
+        before = -1 if from_date is None else month_number(from_date) - 1
+        self.blocks = [_carried(held, before), _carried(held, None)]
+
+    @property
+    def currencies(self) -> list[str]:
+        """Those in which a liability or a receivable was ever open at either end."""
+        wanted = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES)
+        found = {currency for books in self.books for (account, currency), balance in books.items()
+                 if account in wanted and balance}  # fmt: skip
+        return sorted(found | {currency for (currency, _), sums in self.blocks[1].items() if any(sums)})
+
+    def of(self, end: int, account: str, currency: str) -> tuple[int, int]:
+        key = (account, currency)
+        return self.books[end].get(key, 0), self.functional[end].get(key, 0)
+
+    def refundable(self, end: int, currency: str) -> tuple[int, int]:
+        value, functional = self.blocks[end].get((currency, True), (0, 0))
+        return value, functional
+
+    def contract(self, end: int, currency: str) -> tuple[int, int]:
+        """What blocks carry that are not refundable, less the breakage recognised ahead of their expiry."""
+        value, functional = self.blocks[end].get((currency, False), (0, 0))
+        ahead, ahead_functional = self.of(end, RECOGNISED_AHEAD, currency)
+        return value - ahead, functional - ahead_functional
+
+    def ties(self, bands: dict[str, list[list[int]]]) -> Iterator[Tie]:
+        """Both liabilities at both ends, and what remains by band, beside the trial balance."""
+        for end, name in ((0, "opening"), (1, "closing")):
+            for currency in self.currencies:
+                report = [
+                    c + r for c, r in zip(self.contract(end, currency), self.refundable(end, currency), strict=True)
+                ]
+                gross, ahead = self.of(end, LIABILITY, currency), self.of(end, RECOGNISED_AHEAD, currency)
+                what = f"{name} contract and refund liability = prepaid_liability less breakage_recognized"
+                yield _tie(what, currency, report[0], gross[0] - ahead[0])
+                if currency != self.home:
+                    yield _tie(f"{what}, {currency} in {self.home}", self.home, report[1], gross[1] - ahead[1])
+        for currency in self.currencies:
+            remaining = sum(amounts[0] for amounts in bands.get(currency, []))
+            what = "remaining in all bands, and refund liability = prepaid_liability less breakage_recognized"
+            books = self.of(1, LIABILITY, currency)[0] - self.of(1, RECOGNISED_AHEAD, currency)[0]
+            yield _tie(what, currency, remaining + self.refundable(1, currency)[0], books)
+
+
+def _tie(what: str, currency: str, report: int, books: int) -> Tie:
+    return Tie(what=what, currency=currency, report_minor=report, trial_balance_minor=books)
+
+
+def _carried(held: Iterable[Holding], month: int | None) -> dict[tuple[str, bool], tuple[int, int]]:
+    """What blocks carried at the end of a month (None: of the view), by currency and whether it is refundable."""
+    found: dict[tuple[str, bool], tuple[int, int]] = {}
+    for holding in held:
+        at = len(holding.months) - 1 if month is None else holding.place(month)
+        if at >= 0:
+            key = (holding.block.currency, holding.block.refundable)
+            value, functional = found.get(key, (0, 0))
+            found[key] = (value + holding.value[at], functional + holding.functional[at])
+    return found
+
+
+def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> Table:
+    columns = (
+        Column("item"), Column("currency"), Column("opening", "money"), Column("closing", "money"),
+        Column("current", "money"), Column("non_current", "money"), Column("functional_currency"),
+        Column("opening_functional", "functional"), Column("closing_functional", "functional"),
+        Column("current_functional", "functional"), Column("non_current_functional", "functional"),
+    )  # fmt: skip
+    rows = []
+    for currency in balances.currencies:
+        soon = bands[currency][0] if currency in bands else [0, 0]
+        for item, opening, closing_, current in (
+            ("contract liability", balances.contract(0, currency), balances.contract(1, currency), soon),
+            ("refund liability", balances.refundable(0, currency), balances.refundable(1, currency), None),
+            *((name, balances.of(0, name, currency), balances.of(1, name, currency), None) for name in RECEIVABLES),
+        ):
+            now = closing_ if current is None else current
+            if any((*opening, *closing_)) or item == "contract liability":
+                rows.append(
+                    (
+                        item, currency, opening[0], closing_[0], now[0], closing_[0] - now[0], balances.home,
+                        opening[1], closing_[1], now[1], closing_[1] - now[1],
+                    )
+                )  # fmt: skip
+    return Table(name="performance", columns=columns, rows=tuple(rows))
+
+
+# --- what remains ---------------------------------------------------------------------------------------------------
+
+
+def _class_of(lot: Lot) -> tuple[str, bool, bool]:
+    return lot.currency, lot.is_refundable, lot.is_pooled
+
+
+def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
+    """What is not performed yet by time band; and per currency and band its amount, in both currencies."""
+    held = history(end)
+    last = last_whole_month(end.as_of)
+    lots = lots_on(held, end.as_of)
+    expected = outlooks(lots, Habits(observe(held, last), last), end.as_of, MONTHS, by=_class_of)
+    books = control_balances(end)
+    functional = functional_balances(end, totals(end), (RECOGNISED_AHEAD,))
+    home = end.functional_currency
+    rows: list[tuple[Any, ...]] = []
+    bands: dict[str, list[list[int]]] = {}
+    for currency in sorted({currency for currency, refundable, _ in expected if not refundable}):
+        plain, pooled = (expected.get((currency, False, is_pooled)) for is_pooled in (False, True))
+        parts = [_by_band(outlook) for outlook in (plain, pooled) if outlook is not None]
+        gross = [[sum(part[band][column] for part in parts) for column in range(3)] for band in range(len(BANDS) + 1)]
+        key = (RECOGNISED_AHEAD, currency)
+        ahead = _spread_out(books.get(key, 0), functional.get(key, 0), pooled)
+        latest = _at_the_latest(lots, currency, end.as_of)
+        bands[currency] = [[g[0] - a[0], g[1] - a[1]] for g, a in zip(gross, ahead, strict=True)]
+        for at, (name, *_) in enumerate((*BANDS, (LATER, 0))):
+            if any((*gross[at], *ahead[at], latest[at])):
+                rows.append(
+                    (
+                        name, currency, gross[at][0], ahead[at][0], bands[currency][at][0],
+                        gross[at][2] if name != LATER else None, latest[at], home, bands[currency][at][1],
+                    )
+                )  # fmt: skip
+    columns = (
+        Column("band"), Column("currency"), Column("liability", "money"), Column("breakage_recognised", "money"),
+        Column("remaining", "money"), Column("escheat", "money"), Column("at_the_latest", "money"),
+        Column("functional_currency"), Column("remaining_functional", "functional"),
+    )  # fmt: skip
+    return Table(name="remaining", columns=columns, rows=tuple(rows)), bands
+
+
+def _by_band(outlook: Outlook) -> list[list[int]]:
+    """Per band what is expected to be used or to lapse: in currency, in functional currency, and the escheat in it."""
+    found, first = [], 0
+    for _, until in BANDS:
+        months = outlook.months[first:until]
+        found.append(
+            [
+                sum(month.total for month in months),
+                sum(month.functional for month in months),
+                sum(month.escheated for month in months),
+            ]
+        )
+        first = until
+    gone, functional = (sum(band[column] for band in found) for column in (0, 1))
+    return [*found, [outlook.opening - gone, outlook.opening_functional - functional, 0]]
+
+
+def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[list[int]]:
+    """Breakage recognised before expiry over the bands, as pooled blocks are; cumulative rounding."""
+    of_bands = [band[0] for band in _by_band(pooled)] if pooled is not None else []
+    whole = sum(of_bands)
+    if whole <= 0:
+        return [*[[0, 0] for _ in BANDS], [ahead, functional]]
+    found, upto, told = [], 0, [0, 0]
+    for amount in of_bands:
+        upto += amount
+        now = [round_half_up(ahead * upto, whole), round_half_up(functional * upto, whole)]
+        found.append([now[0] - told[0], now[1] - told[1]])
+        told = now
+    return found
+
+
+def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
+    """Per band what lapses in it if nothing is used before; what never expires, or is disputed, comes later."""
+    ends = [before + days for before, days, _ in months_after(day, MONTHS)]
+    found = [0] * (len(BANDS) + 1)
+    for lot in (lot for own in lots.values() for lot in own):
+        if lot.currency == currency and not lot.is_refundable:
+            expires = lot.expires_on.toordinal()
+            band = next(
+                (at for at, (_, until) in enumerate(BANDS) if expires <= ends[until - 1] and not lot.is_frozen), -1
+            )
+            found[band] += lot.value
+    return found
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+def _revenue_ties(balances: _Balances, found: Figures, bridge: Figures) -> Iterator[Tie]:
+    """The period's revenue, source by source, beside the change of the accounts that hold it."""
+    currencies = {currency for _, currency in (*found, *bridge)}
+    for currency in sorted(currencies):
+        recognised = [sum(found.get((source, currency), (0, 0))[at] for source in SOURCES) for at in (0, 1)]
+        released = bridge.get((RELEASED, currency), [0, 0])
+        other = [
+            sum(amounts[at] for (item, of), amounts in bridge.items() if of == currency and item != IN_REVENUE)
+            for at in (0, 1)
+        ]
+        for at, (books, unit) in enumerate(((balances.books, currency), (balances.functional, balances.home))):
+            if at == 1 and currency == balances.home:
+                continue
+            named = "" if at == 0 else f", {currency} in {unit}"
+            change = {
+                name: books[1].get((name, currency), 0) - books[0].get((name, currency), 0)
+                for name in (*REVENUE, "deferred_revenue")
+            }
+            revenue = sum(change[name] for name in REVENUE)
+            what = "revenue by source, less released = change of usage, overage and breakage revenue"
+            yield _tie(what + named, unit, recognised[at] - released[at], revenue)
+            if other[at] or change["deferred_revenue"]:
+                what = "released, less concessions and shares = change of deferred_revenue"
+                yield _tie(what + named, unit, other[at], change["deferred_revenue"])

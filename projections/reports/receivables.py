@@ -1,0 +1,359 @@
+"""Receivables ageing: who owes what, since when; and what of it is not billed, disputed, or paid but not applied yet.
+
+Owns: which accounts are receivables, by what their items are told apart, and their ageing. An item is what is still
+owed for one credit block or one invoice of overage, or a customer's overage that no invoice has yet. It is as old as
+its oldest open part: what is paid, cancelled or written off clears the oldest part of its own item first; overage is
+cleared usage by usage, as the log says. Ages count from effective dates, the day on which the customer came to owe it,
+because what was recorded late is not collected later for that. There are no due dates in the log.
+
+Revenue that only passes through accounts_receivable within one entry (consumption and breakage under the deposit
+policies) is nobody's debt: such entries move it by nothing, and are not looked at. Does not own: the allowance for
+credit losses, which lives in the general ledger (ASC 326-20), nor the other accounts that clear (``clearing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import text
+
+from projections.report import (
+    Asked,
+    Balances,
+    Column,
+    Report,
+    Table,
+    Tie,
+    arrays,
+    closing,
+    control_balances,
+    functional_balances,
+    functional_ties_of,
+    ties_of,
+    totals,
+)
+from projections.reports.clearing import open_lots
+from subledger.kinds import effect
+from subledger.money import round_half_up
+from subledger.store.database import driver, without_nested_loops
+from subledger.store.reading.views import View
+
+RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
+UNAPPLIED: Final = "customer_balance"
+BY_DOCUMENT, BY_USAGE, BY_CUSTOMER = "document", "usage", "customer"
+TOLD_APART_BY: Final = {
+    "accounts_receivable": BY_DOCUMENT, "unbilled_receivable": BY_USAGE, "disputes_receivable": BY_DOCUMENT,
+    UNAPPLIED: BY_CUSTOMER,
+}  # fmt: skip
+
+BUCKETS: Final = (
+    ("current", 0), ("days_1_30", 30), ("days_31_60", 60), ("days_61_90", 90), ("days_over_90", None),
+)  # fmt: skip
+"""The ageing columns of what is owed, each with the last day of age it holds."""
+
+MOVED: Final = """
+-- What moved each open item of each receivable, day by day, debits positive; what was settled in full is left out.
+WITH moving AS MATERIALIZED (
+    SELECT r.account, r.told_apart_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
+           r.sign * n.amount_minor AS amount_minor, r.sign * n.functional_minor AS functional_minor,
+           r.told_apart_by = 'usage' AND NOT (n.kind = 'overage' AND n.amount_minor > 0)
+               OR r.told_apart_by = 'document' AND n.block_id IS NULL AS is_said_elsewhere
+    FROM unnest(CAST(:accounts AS text[]), CAST(:policies AS smallint[]), CAST(:kinds AS text[]),
+                CAST(:told AS text[]), CAST(:signs AS int[])) AS r (account, policy, kind, told_apart_by, sign)
+    JOIN entries n ON n.policy = r.policy AND n.kind = r.kind
+    WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date <= :as_of
+      AND (n.amount_minor <> 0 OR n.functional_minor <> 0) {customer}
+), said AS MATERIALIZED (
+    -- Only the decision says which invoice or usage is meant. Each is read once: one may bill thousands of usages.
+    SELECT p.position, m.number, m.movement ->> 'invoice' AS invoice_id, (m.movement ->> 'overage')::bigint AS used_at
+    FROM (SELECT DISTINCT position FROM moving WHERE is_said_elsewhere) p
+    CROSS JOIN LATERAL (SELECT decision FROM events WHERE ledger = :ledger AND position = p.position LIMIT 1) e
+    CROSS JOIN LATERAL jsonb_array_elements(e.decision::jsonb -> 'movements') WITH ORDINALITY AS m (movement, number)
+), moved AS (
+    SELECT n.account, n.customer, n.currency, n.effective_date,
+           CASE WHEN n.told_apart_by = 'document' THEN n.block_id END AS block_id,
+           CASE WHEN n.told_apart_by = 'document' AND n.block_id IS NULL THEN s.invoice_id END AS invoice_id,
+           CASE WHEN n.told_apart_by = 'usage' AND n.amount_minor <> 0
+                THEN coalesce(s.used_at, n.position) END AS used_at,
+           sum(n.amount_minor) AS amount_minor, sum(n.functional_minor) AS functional_minor
+    FROM moving n LEFT JOIN said s ON s.position = n.position AND s.number = n.number AND n.is_said_elsewhere
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
+), of_items AS (
+    SELECT *, sum(amount_minor) OVER item AS balance_minor, sum(functional_minor) OVER item AS carried_minor
+    FROM moved WHERE used_at IS NULL
+    WINDOW item AS (PARTITION BY account, customer, currency, block_id, invoice_id)
+), of_usage AS (
+    SELECT account, customer, currency, min(effective_date) AS effective_date, sum(amount_minor) AS amount_minor,
+           sum(functional_minor) AS functional_minor
+    FROM moved WHERE used_at IS NOT NULL GROUP BY account, customer, currency, used_at
+)
+SELECT account, customer, currency, block_id, invoice_id, effective_date, amount_minor, functional_minor
+FROM of_items WHERE balance_minor <> 0 OR carried_minor <> 0
+UNION ALL
+SELECT account, customer, currency, NULL, NULL, effective_date, sum(amount_minor), sum(functional_minor)
+FROM of_usage WHERE amount_minor <> 0 OR functional_minor <> 0
+GROUP BY account, customer, currency, effective_date
+ORDER BY account, customer, currency, block_id, invoice_id, effective_date
+"""
+INVOICES: Final = """
+-- The invoices that blocks were billed on.
+SELECT block_id, invoice_id FROM blocks
+WHERE ledger = :ledger AND block_id = ANY(:blocks) AND invoice_id IS NOT NULL
+"""
+
+Lots = tuple[tuple[date, int], ...]
+"""Open parts with the days they are from, oldest first, in minor units; negative ones are owed to the customer."""
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a customer owes: its open parts, and what it is carried at in the functional currency."""
+
+    account: str
+    customer: str
+    currency: str
+    block_id: str | None = None
+    invoice_id: str | None = None
+    lots: Lots = ()
+    functional_minor: int = 0
+
+    @property
+    def balance_minor(self) -> int:
+        return sum(amount for _, amount in self.lots)
+
+
+def receivables(view: View, asked: Asked) -> Report:
+    """Every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
+    end = closing(view, asked)
+    books = control_balances(end, asked.customer)
+    items = _items(end, asked.customer)
+    owed = [item for item in items if item.account != UNAPPLIED]
+    home = end.functional_currency
+    customers = _customers(items)
+    return Report(
+        name="receivables",
+        title="Receivables by age",
+        tables=(
+            _ageing_table(owed, end.as_of, home),
+            _items_table(owed, end.as_of, home),
+            _customers_table(customers, home),
+            _totals_table(owed, end.as_of, home),
+        ),
+        ties=(*_ties(customers, books), *_functional_ties(end, asked, customers)),
+        notes=(
+            "Ages count from the day on which something came to be owed (its effective date). What is paid or "
+            "cancelled clears the oldest part of its own block or invoice first. Credit balances are owed to the "
+            "customer, and not netted against what is owed. Functional amounts are what the books carry.",
+        ),
+    )
+
+
+# --- items ----------------------------------------------------------------------------------------------------------
+
+
+def _items(end: View, customer: str | None) -> list[Item]:
+    rules = end.rules
+    moving = [
+        (account, policy, kind, told, sign)
+        for account, told in TOLD_APART_BY.items()
+        for policy, of_policy in rules.items()
+        for kind in of_policy
+        if (sign := effect(account, kind, of_policy))
+    ]
+    parameters = arrays(("accounts", "policies", "kinds", "told", "signs"), moving)
+    parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
+    parameters |= {} if customer is None else {"customer": customer}
+    query = text(MOVED.format(customer="" if customer is None else "AND n.customer = :customer"))
+    with without_nested_loops(driver(end.connection)):
+        rows = end.connection.execute(query, parameters).all()
+    items = [item for _, of_position in groupby(rows, key=_position) for item in _items_of(list(of_position))]
+    return _with_invoices(end, items)
+
+
+def _position(row: Any) -> tuple[Any, ...]:
+    """What the books carry at one amount: a block's receivable, else all of a customer's."""
+    return row.account, row.customer, row.currency, row.block_id
+
+
+def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
+    """The items that are carried at one functional amount.
+
+    Each has what its own entries carry. What no item alone is carried at (remeasurement is of all of a customer's
+    invoices together) is shared between them by their amounts; the last takes what rounding leaves.
+    """
+    first = rows[0]
+    found: dict[str | None, tuple[list[tuple[date, int]], int]] = {}
+    for invoice_id, of_item in groupby(rows, key=lambda row: row.invoice_id):
+        moved = list(of_item)
+        lots = open_lots((row.effective_date, int(row.amount_minor)) for row in moved)
+        found[invoice_id] = (lots, sum(int(row.functional_minor) for row in moved))
+    if not any(lots for lots, _ in found.values()):
+        found = {None: ([], sum(carried for _, carried in found.values()))}
+    still_open = {invoice_id: kept for invoice_id, kept in found.items() if kept[0] or len(found) == 1}
+    rest = sum(carried for _, carried in found.values()) - sum(carried for _, carried in still_open.values())
+    weights = [sum(abs(amount) for _, amount in lots) for lots, _ in still_open.values()]
+    for (invoice_id, (lots, carried)), more in zip(still_open.items(), _shared(rest, weights), strict=True):
+        if lots or carried + more:
+            yield Item(
+                account=first.account, customer=first.customer, currency=first.currency, block_id=first.block_id,
+                invoice_id=invoice_id, lots=tuple(sorted(lots)), functional_minor=carried + more,
+            )  # fmt: skip
+
+
+def _shared(amount: int, weights: Sequence[int]) -> Iterator[int]:
+    """An amount in parts by their weights, cumulatively rounded: the parts add up to it."""
+    whole, so_far, given = sum(weights), 0, 0
+    for weight in weights:
+        so_far += weight
+        due = round_half_up(amount * so_far, whole) if whole else amount
+        yield due - given
+        given = due
+
+
+def _with_invoices(end: View, items: Sequence[Item]) -> list[Item]:
+    """The items of blocks with the invoices they were billed on."""
+    blocks = sorted({item.block_id for item in items if item.block_id is not None})
+    rows = end.connection.execute(text(INVOICES), {"ledger": end.ledger, "blocks": blocks}).all()
+    invoices = {row.block_id: row.invoice_id for row in rows}
+    found = [
+        item if item.block_id is None else msgspec.structs.replace(item, invoice_id=invoices.get(item.block_id))
+        for item in items
+    ]
+    return sorted(found, key=_order)
+
+
+def _order(item: Item) -> tuple[Any, ...]:
+    account = list(TOLD_APART_BY).index(item.account)
+    return item.customer, item.currency, account, item.lots[:1], item.block_id or "", item.invoice_id or ""
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+_AGED: Final = (
+    *(Column(name, "money") for name, _ in BUCKETS), Column("credit_balances", "money"), Column("oldest_on", "date"),
+    Column("oldest_days", "integer"), Column("functional_currency"), Column("balance_functional", "functional"),
+)  # fmt: skip
+
+
+def _aged(items: Iterable[Item], as_of: date, home: str) -> tuple[Any, ...]:
+    """Items added up, in the columns of _AGED after their balance."""
+    items = list(items)
+    lots = [lot for item in items for lot in item.lots]
+    buckets = [0] * len(BUCKETS)
+    for since, amount in lots:
+        if amount > 0:
+            age = (as_of - since).days
+            buckets[next(at for at, (_, last) in enumerate(BUCKETS) if last is None or age <= last)] += amount
+    oldest = min((since for since, amount in lots if amount > 0), default=None)
+    return (
+        sum(amount for _, amount in lots), *buckets, sum(amount for _, amount in lots if amount < 0), oldest,
+        None if oldest is None else (as_of - oldest).days, home, sum(item.functional_minor for item in items),
+    )  # fmt: skip
+
+
+def _ageing_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
+    """Per customer, currency and account."""
+    rows = tuple(
+        (customer, account, currency, *_aged(of_line, as_of, home))
+        for (customer, currency, account), of_line in groupby(owed, lambda i: (i.customer, i.currency, i.account))
+    )
+    columns = (Column("customer"), Column("account"), Column("currency"), Column("balance", "money"), *_AGED)
+    return Table(name="ageing", columns=columns, rows=rows)
+
+
+def _items_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
+    """Per block or invoice; a customer's overage without an invoice is one item."""
+    rows = tuple(
+        (item.customer, item.account, item.block_id, item.invoice_id, item.currency, *_aged([item], as_of, home))
+        for item in owed
+    )
+    columns = (
+        Column("customer"), Column("account"), Column("block_id"), Column("invoice_id"), Column("currency"),
+        Column("balance", "money"), *_AGED,
+    )  # fmt: skip
+    return Table(name="open_items", columns=columns, rows=rows)
+
+
+def _totals_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
+    """Per account and currency, of all customers."""
+    accounts = list(TOLD_APART_BY)
+    lines = sorted({(accounts.index(item.account), item.currency) for item in owed})
+    rows = tuple(
+        (
+            accounts[at], currency,
+            *_aged((i for i in owed if (i.account, i.currency) == (accounts[at], currency)), as_of, home),
+        )
+        for at, currency in lines
+    )  # fmt: skip
+    columns = (Column("account"), Column("currency"), Column("balance", "money"), *_AGED)
+    return Table(name="totals", columns=columns, rows=rows)
+
+
+Customers = dict[tuple[str, str], dict[str, tuple[int, int]]]
+"""Customer and currency → account → balance (debits positive), in the currency and in the functional one."""
+
+
+def _customers(items: Iterable[Item]) -> Customers:
+    found: Customers = {}
+    for item in items:
+        accounts = found.setdefault((item.customer, item.currency), {})
+        amount, functional = accounts.get(item.account, (0, 0))
+        accounts[item.account] = (amount + item.balance_minor, functional + item.functional_minor)
+    return found
+
+
+def _customers_table(customers: Customers, home: str) -> Table:
+    """Per customer and currency: what is owed on each account, what is paid and not applied, and the difference."""
+    columns = (
+        Column("customer"), Column("currency"), *(Column(account, "money") for account in RECEIVABLES),
+        Column("unapplied_payments", "money"), Column("net", "money"), Column("functional_currency"),
+        Column("receivables_functional", "functional"), Column("unapplied_functional", "functional"),
+        Column("net_functional", "functional"),
+    )  # fmt: skip
+    rows = []
+    for (customer, currency), accounts in customers.items():
+        owed = [accounts.get(account, (0, 0)) for account in RECEIVABLES]
+        unapplied = accounts.get(UNAPPLIED, (0, 0))
+        carried = sum(functional for _, functional in owed)
+        rows.append(
+            (
+                customer, currency, *(amount for amount, _ in owed), -unapplied[0],
+                sum(amount for amount, _ in owed) + unapplied[0], home, carried, -unapplied[1], carried + unapplied[1],
+            )
+        )  # fmt: skip
+    return Table(name="customers", columns=columns, rows=tuple(rows))
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+def _sums(customers: Customers, account: str, measure: int) -> dict[str, int]:
+    """An account per currency, on its normal side: in the currency (0) or in the functional one (1)."""
+    sums: dict[str, int] = {}
+    for (_, currency), accounts in customers.items():
+        if account in accounts:
+            balance = accounts[account][measure] * (-1 if account == UNAPPLIED else 1)
+            sums[currency] = sums.get(currency, 0) + balance
+    return sums
+
+
+def _ties(customers: Customers, books: Balances) -> Iterator[Tie]:
+    for account in TOLD_APART_BY:
+        yield from ties_of(f"customers' items = {account}", _sums(customers, account, 0), account, books)
+
+
+def _functional_ties(end: View, asked: Asked, customers: Customers) -> Iterator[Tie]:
+    """What is owed in other currencies, at what the books carry it."""
+    home = end.functional_currency
+    found = totals(end, customer=asked.customer)
+    foreign = sorted({total.currency for total in found} - {home})
+    books = functional_balances(end, found, TOLD_APART_BY) if foreign else {}
+    for account in TOLD_APART_BY:
+        carried = _sums(customers, account, 1)
+        what = f"customers' items in {{currency}} = {account}, in {home}"
+        for tie in functional_ties_of(what, carried, account, books, home, foreign):
+            if tie.report_minor or tie.trial_balance_minor:
+                yield tie

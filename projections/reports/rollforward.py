@@ -1,0 +1,230 @@
+"""The liability roll-forward: opening, what was added, what left, closing; month by month, in value and in credits.
+
+Owns: which column an entry falls into. The columns are those of a block (``journal.GAINS`` and ``LOSSES``), the
+closing figures those of prepaid_liability; that the two agree is what the report's ties say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from projections.report import (
+    Asked,
+    Column,
+    Report,
+    Table,
+    Tie,
+    Total,
+    closing,
+    control_balances,
+    functional_balances,
+    functional_ties_of,
+    ties_of,
+    totals,
+)
+from subledger.blocks import ZERO
+from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES, Rules, effect
+from subledger.periods import Period
+from subledger.store.reading.views import View
+
+LIABILITY: Final = "prepaid_liability"
+TOLD_APART_BY: Final = ("customer", "product", "credit_kind", "pool")
+FX: Final = "fx"
+
+
+class Movements(msgspec.Struct):
+    """What a month did to a liability: per column its amounts in currency, in functional currency, and credits."""
+
+    amounts: dict[str, int] = msgspec.field(default_factory=dict)
+    functional: dict[str, int] = msgspec.field(default_factory=dict)
+    credits: dict[str, Decimal] = msgspec.field(default_factory=dict)
+
+    def add(self, total: Total, rules: Rules) -> None:
+        """Counts a total in its column; remeasurement of the liability, which has no block's column, as fx."""
+        kind = KIND_BY_NAME[total.kind]
+        if kind.column is not None:
+            sign = kind.sign if kind.column in GAINS else -kind.sign
+            _count(self.amounts, kind.column, sign * total.amount_minor)
+            _count(self.functional, kind.column, sign * total.functional_minor)
+            self.credits[kind.column] = self.credits.get(kind.column, ZERO) + sign * total.credits
+        else:
+            _count(self.functional, FX, -effect(LIABILITY, total.kind, rules) * total.functional_minor)
+
+
+def _count(columns: dict[str, int], column: str, amount: int) -> None:
+    columns[column] = columns.get(column, 0) + amount
+
+
+def net(columns: dict[str, Any]) -> Any:
+    """Gains and fx less losses."""
+    gained = sum(columns.get(column, 0) for column in (*GAINS, FX))
+    return gained - sum(columns.get(column, 0) for column in LOSSES)
+
+
+Line = tuple[str, str]
+"""What a roll is told apart by: the key, and the currency or the unit."""
+Roll = dict[Line, dict[Period | None, Movements]]
+
+
+def rollforward(view: View, asked: Asked) -> Report:
+    """The roll-forward per month of the range, per currency, told apart by ``asked.by``.
+
+    A first or last month that the range cuts holds the days of the range alone. Raises UnknownCustomer.
+    """
+    end = closing(view, asked)
+    found = totals(end, from_date=asked.from_date, by=asked.by, customer=asked.customer)
+    rules = view.rules
+    months = _months(found, asked, end)
+    by_currency, by_unit = _roll(found, rules, "currency"), _roll(found, rules, "unit")
+    functional_currency = view.functional_currency
+    rows = tuple(_value_rows(by_currency, months, asked.by, functional_currency))
+    return Report(
+        name="rollforward",
+        title="Liability roll-forward",
+        tables=(
+            Table(name="rollforward", columns=_value_columns(asked.by), rows=rows),
+            Table(
+                name="credits", columns=_credit_columns(asked.by), rows=tuple(_credit_rows(by_unit, months, asked.by))
+            ),
+        ),
+        ties=_ties(end, asked, found, rows),
+        notes=_notes(asked.by),
+    )
+
+
+def _notes(by: str | None) -> tuple[str, ...]:
+    notes = [
+        "Opening, plus what was gained, less what was lost, is closing; a month's closing is the next one's opening."
+    ]
+    if by == "product":
+        notes.append(
+            "Credits are bought for no one product: opening, closing and what was gained stand in the row without a "
+            "product, and the rows of a month add up."
+        )
+    return tuple(notes)
+
+
+def _months(found: Iterable[Total], asked: Asked, end: View) -> list[Period]:
+    """The months of the range; without ``to_date`` they end with the last that anything was booked in."""
+    booked = [total.month for total in found if total.month is not None]
+    first = Period.of(asked.from_date) if asked.from_date is not None else min(booked, default=None)
+    if first is None:
+        return []
+    last = max(booked, default=first) if asked.to_date is None else Period.of(end.as_of)
+    months = [first]
+    while months[-1] < last:
+        months.append(months[-1].next)
+    return months
+
+
+def _roll(found: Iterable[Total], rules: dict[int, Rules], told_apart_by: str) -> Roll:
+    roll: Roll = {}
+    for total in found:
+        line = (total.key, getattr(total, told_apart_by))
+        roll.setdefault(line, {}).setdefault(total.month, Movements()).add(total, rules[total.policy])
+    return roll
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def _key_columns(by: str | None, what: str) -> tuple[Column, ...]:
+    return (Column("period"), *((Column(by),) if by else ()), Column(what))
+
+
+def _value_columns(by: str | None) -> tuple[Column, ...]:
+    names = ("opening", *GAINS, *LOSSES, "closing")
+    functional = ("opening", *GAINS, *LOSSES, FX, "closing")
+    return (
+        *_key_columns(by, "currency"),
+        *(Column(name, "money") for name in names),
+        Column("functional_currency"),
+        *(Column(f"{name}_functional", "functional") for name in functional),
+    )
+
+
+def _credit_columns(by: str | None) -> tuple[Column, ...]:
+    names = ("opening", *GAINS, *LOSSES, "closing")
+    return (*_key_columns(by, "unit"), *(Column(name, "credits") for name in names))
+
+
+def _value_rows(
+    roll: Roll, months: list[Period], by: str | None, functional_currency: str
+) -> Iterator[tuple[Any, ...]]:
+    amounts = _figures(roll, months, by, "amounts", (*GAINS, *LOSSES))
+    functional = _figures(roll, months, by, "functional", (*GAINS, *LOSSES, FX))
+    for (month, line, figures), (_, _, converted) in zip(amounts, functional, strict=True):
+        if any(figures) or any(converted):
+            yield (*_keys(month, line, by), *figures, functional_currency, *converted)
+
+
+def _credit_rows(roll: Roll, months: list[Period], by: str | None) -> Iterator[tuple[Any, ...]]:
+    for month, line, figures in _figures(roll, months, by, "credits", (*GAINS, *LOSSES)):
+        if any(figures):
+            yield (*_keys(month, line, by), *figures)
+
+
+def _keys(month: Period, line: Line, by: str | None) -> tuple[str, ...]:
+    key, what = line
+    return (str(month), *((key,) if by else ()), what)
+
+
+def _figures(
+    roll: Roll, months: list[Period], by: str | None, measure: str, columns: tuple[str, ...]
+) -> Iterator[tuple[Period, Line, tuple[Any, ...]]]:
+    """Per month and line: opening, the columns, closing. By product only the row without one opens and closes."""
+    held = {line: net(getattr(of_line[None], measure)) if None in of_line else 0 for line, of_line in roll.items()}
+    if by == "product":
+        held = _under_no_product(held)
+    nothing = Movements()
+    for month in months:
+        moved = {line: getattr(roll.get(line, {}).get(month, nothing), measure) for line in held}
+        changes = {line: net(of_month) for line, of_month in moved.items()}
+        if by == "product":
+            changes = _under_no_product(changes)
+        for line in sorted(held):
+            opening, held[line] = held[line], held[line] + changes[line]
+            shown = (opening, *(moved[line].get(column, 0) for column in columns), held[line])
+            yield month, line, shown if by != "product" or not line[0] else (None, *shown[1:-1], None)
+
+
+def _under_no_product(figures: dict[Line, Any]) -> dict[Line, Any]:
+    gathered = dict.fromkeys([*figures, *(("", what) for _, what in figures)], 0)
+    for (_, what), figure in figures.items():
+        gathered["", what] += figure
+    return gathered
+
+
+# --- ties ---------------------------------------------------------------------------------------------------------
+
+
+def _ties(end: View, asked: Asked, found: list[Total], rows: tuple[tuple[Any, ...], ...]) -> tuple[Tie, ...]:
+    names = [column.name for column in _value_columns(asked.by)]
+    closings, converted = _closing(rows, names, "closing"), _closing(rows, names, "closing_functional")
+    books = control_balances(end, asked.customer)
+    functional = end.functional_currency
+    in_functional = functional_balances(end, found, (LIABILITY,))
+    return (
+        *ties_of("closing = prepaid_liability", closings, LIABILITY, books),
+        *functional_ties_of(
+            f"closing of {{currency}} = prepaid_liability, in {functional}",
+            converted,
+            LIABILITY,
+            in_functional,
+            functional,
+            sorted({*converted, *(currency for _, currency in in_functional)}),
+        ),
+    )
+
+
+def _closing(rows: tuple[tuple[Any, ...], ...], names: list[str], column: str) -> dict[str, int]:
+    """What the last month's rows close with, per currency."""
+    closings: dict[str, int] = {}
+    for row in rows:
+        if row[0] == rows[-1][0]:
+            _count(closings, row[names.index("currency")], row[names.index(column)] or 0)
+    return closings

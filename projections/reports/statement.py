@@ -1,0 +1,205 @@
+"""A customer's statement of credits: each block's opening, movements and closing; overage; what is due.
+
+Owns: which entries are on a statement, and what they come to. Does not own: the words for an entry kind (the table of
+kinds), a block's figures (``blocks``), how the statement is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import text
+
+from projections.reads.blocks import BlockView, customer_blocks
+from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
+from subledger.blocks import ZERO
+from subledger.errors import MissingField
+from subledger.kinds import GAINS, KIND_BY_NAME, KINDS, LOSSES
+from subledger.store.reading.views import View
+
+WORDS: Final = {kind.name: kind.words for kind in KINDS if kind.words is not None}
+"""What a customer reads: for the entry as it is, and for its mirror."""
+
+DUE: Final = {
+    "accounts_receivable": "invoiced, to be paid",
+    "unbilled_receivable": "used beyond the credits, to be invoiced",
+    "disputes_receivable": "disputed",
+    "refunds_payable": "to be paid back",
+    "customer_balance": "paid, not used for an invoice",
+}
+ADDED, USED, EXPIRED = GAINS, ("consumed",), ("expired",)
+ENDED: Final = tuple(column for column in LOSSES if column not in (*USED, *EXPIRED))
+
+MOVEMENTS: Final = """
+-- A customer's entries of some kinds in a range of accounting dates, with the events they come from.
+SELECT n.accounting_date, n.position, n.kind, n.block_id, n.unit, n.credits, n.amount_minor, n.currency, d.product,
+       e.source, e.event_id
+FROM entries n
+JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
+JOIN events e ON e.ledger = n.ledger AND e.position = n.position
+WHERE n.ledger = :ledger AND n.customer = :customer AND n.position <= :position
+  AND n.accounting_date BETWEEN :from_date AND :as_of AND n.kind = ANY(:kinds)
+ORDER BY n.accounting_date, n.position, n.number
+"""
+
+
+def statement(view: View, asked: Asked) -> Report:
+    """The statement of ``asked.customer`` for the range. Raises MissingField, UnknownCustomer."""
+    if asked.customer is None:
+        raise MissingField("a statement is of one customer", field="customer", expected="a customer")
+    end = closing(view, asked)
+    books = control_balances(end, asked.customer)
+    before = None if asked.from_date is None else end_of_day_before(end, asked.from_date)
+    opened = {} if before is None else {block.block.block_id: block for block in _blocks(before, asked.customer)}
+    moved = end.connection.execute(
+        text(MOVEMENTS),
+        {
+            "ledger": end.ledger, "customer": asked.customer, "position": end.position, "as_of": end.as_of,
+            "from_date": asked.from_date or date.min, "kinds": list(WORDS),
+        },
+    ).all()  # fmt: skip
+    touched = {row.block_id for row in moved}
+    rows = tuple(
+        _block_row(block, opened.get(block.block.block_id), end.zone)
+        for block in _blocks(end, asked.customer)
+        if block.block.block_id in touched or block.remaining or block.carrying_minor
+    )
+    return Report(
+        name="statement",
+        title="Statement of credits",
+        tables=(_block_table(rows), _movement_table(moved), _overage_table(moved), _due_table(books)),
+        ties=_ties(rows, books, {} if before is None else control_balances(before, asked.customer)),
+        notes=("Values are what of the price is not used yet. A credit's value is its share of its block's price.",),
+    )
+
+
+def end_of_day_before(view: View, day: date) -> View:
+    """The view as of the day before."""
+    return msgspec.structs.replace(view, as_of=day - timedelta(days=1))
+
+
+def _blocks(view: View, customer: str) -> Iterable[BlockView]:
+    after: str | None = ""
+    while after is not None:
+        found, after = customer_blocks(view, customer, after=after, limit=1000)
+        yield from found
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def _block_table(rows: tuple[tuple[Any, ...], ...]) -> Table:
+    stages = ("opening", "added", "used", "expired", "ended", "closing")
+    columns = (
+        Column("block_id"), Column("credit_kind"), Column("unit"),
+        *(Column(f"{stage}_credits", "credits") for stage in stages), Column("currency"),
+        *(Column(f"{stage}_value", "money") for stage in stages), Column("starts_on", "date"),
+        Column("expires_on", "date"), Column("status"),
+    )  # fmt: skip
+    return Table(name="blocks", columns=columns, rows=rows)
+
+
+def _block_row(now: BlockView, before: BlockView | None, zone: ZoneInfo) -> tuple[Any, ...]:
+    block = now.block
+    opening = (ZERO, 0) if before is None else (before.remaining, before.carrying_minor)
+    moved = [_moved(now, before, columns) for columns in (ADDED, USED, EXPIRED, ENDED)]
+    return (
+        block.block_id, block.credit_kind, block.unit, opening[0], *(credits for credits, _ in moved), now.remaining,
+        block.currency, opening[1], *(amount for _, amount in moved), now.carrying_minor,
+        block.starts_at.astimezone(zone).date(),
+        None if now.expires_at is None else now.expires_at.astimezone(zone).date(), now.status.value,
+    )  # fmt: skip
+
+
+def _moved(now: BlockView, before: BlockView | None, columns: Iterable[str]) -> tuple[Decimal, int]:
+    """What some columns of a block gained since ``before``."""
+    credits, amount = ZERO, 0
+    for column in columns:
+        later = now.columns.get(column, (ZERO, 0))
+        earlier = (ZERO, 0) if before is None else before.columns.get(column, (ZERO, 0))
+        credits += later[0] - earlier[0]
+        amount += later[1] - earlier[1]
+    return credits, amount
+
+
+def _movement_table(moved: Iterable[Any]) -> Table:
+    """What changed a block: credits and value as they were added to it, or taken from it."""
+    columns = (
+        Column("date", "date"), Column("block_id"), Column("what"), Column("product"), Column("credits", "credits"),
+        Column("unit"), Column("currency"), Column("value", "money"), Column("source"), Column("event_id"),
+        Column("position", "integer"),
+    )  # fmt: skip
+    rows = []
+    for row in moved:
+        if row.block_id is not None:
+            sign = KIND_BY_NAME[row.kind].sign
+            rows.append(
+                (
+                    row.accounting_date, row.block_id, _word(row), row.product or None, sign * Decimal(row.credits),
+                    row.unit, row.currency, sign * int(row.amount_minor), row.source, row.event_id, row.position,
+                )
+            )  # fmt: skip
+    return Table(name="movements", columns=columns, rows=tuple(rows))
+
+
+def _overage_table(moved: Iterable[Any]) -> Table:
+    """Usage beyond the credits, and what became of it: invoiced, or paid for by a block that was bought later."""
+    columns = (
+        Column("date", "date"), Column("what"), Column("product"), Column("credits", "credits"), Column("unit"),
+        Column("currency"), Column("amount", "money"), Column("source"), Column("event_id"),
+        Column("position", "integer"),
+    )  # fmt: skip
+    rows = []
+    for row in moved:
+        sign = KIND_BY_NAME[row.kind].overage_sign
+        if sign:
+            rows.append(
+                (
+                    row.accounting_date, _word(row), row.product or None, sign * Decimal(row.credits), row.unit,
+                    row.currency, sign * int(row.amount_minor), row.source, row.event_id, row.position,
+                )
+            )  # fmt: skip
+    return Table(name="overage", columns=columns, rows=tuple(rows))
+
+
+def _word(row: Any) -> str:
+    mirrored = row.amount_minor < 0 or (row.amount_minor == 0 and row.credits < 0)
+    return WORDS[row.kind][mirrored]
+
+
+def _due_table(books: dict[tuple[str, str], int]) -> Table:
+    rows = tuple(
+        (meaning, currency, balance)
+        for account, meaning in DUE.items()
+        for (name, currency), balance in sorted(books.items())
+        if name == account and balance
+    )
+    return Table(name="due", columns=(Column("what"), Column("currency"), Column("amount", "money")), rows=rows)
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+def _ties(
+    rows: tuple[tuple[Any, ...], ...], books: dict[tuple[str, str], int], before: dict[tuple[str, str], int]
+) -> tuple[Tie, ...]:
+    names = [column.name for column in _block_table(()).columns]
+
+    def summed(name: str) -> dict[str, int]:
+        sums: dict[str, int] = {}
+        for row in rows:
+            currency = row[names.index("currency")]
+            sums[currency] = sums.get(currency, 0) + row[names.index(name)]
+        return sums
+
+    return (
+        *ties_of(
+            "closing value = the customer's prepaid_liability", summed("closing_value"), "prepaid_liability", books
+        ),
+        *ties_of("opening value = what it was then", summed("opening_value"), "prepaid_liability", before),
+    )

@@ -1,0 +1,270 @@
+"""What deciding works with: the context of an event, its dates, and the look-ups that every decision shares.
+
+Owns: ``Context`` and the refusals about references. Does not own: any rule of what an event does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from subledger import errors
+from subledger.blocks import PAID, PROMOTIONAL, Block
+from subledger.books import Books
+from subledger.deciding.currencies import StandingKey
+from subledger.documents import Position
+from subledger.events.envelope import Event, format_time
+from subledger.events.references import OnceKey, once_key
+from subledger.ledger import LedgerState
+from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up
+from subledger.periods import accounting_date, effective_date
+from subledger.wallet import Decision, Movement, Wallet
+
+
+class Original(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The recorded event that another one refers to."""
+
+    position: int
+    event: Event
+    decision: Decision
+
+
+class First(msgspec.Struct, frozen=True, gc=False):
+    """The event that recorded a document first."""
+
+    position: int
+    source: str
+    event_id: str
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a decision may depend on besides the wallet.
+
+    ``owners`` tells the customer of every block id the event names, as far as it is in the ledger; ``document_owners``
+    that of every payment, invoice and dispute it names, by kind and id. ``first`` tells which event recorded a
+    payout or a refund of that id, by ``references.OnceKey``; of payments, invoices and disputes it may not be known.
+    ``standing`` is what stood in other currencies at the period's end that is remeasured.
+    """
+
+    state: LedgerState
+    owners: Mapping[str, str] = {}
+    document_owners: Mapping[tuple[str, str], str | None] = {}
+    first: Mapping[OnceKey, First] = {}
+    original: Original | None = None
+    books: Books = Books()
+    standing: Mapping[StandingKey, Position] = {}
+
+
+class Dates(msgspec.Struct, frozen=True, gc=False):
+    """Accounting dates for one event: its effective date, moved to the first open day and past what it follows."""
+
+    effective: date
+    closed_through: date | None
+
+    @classmethod
+    def of(cls, event: Event, state: LedgerState) -> Dates:
+        return cls(effective_date(event.occurred_at, state.zone), state.closed_through)
+
+    def on(self, *others: date | None) -> date:
+        return accounting_date(self.effective, self.closed_through, *others)
+
+
+def decision(context: Context, movements: list[Movement], **others: Any) -> Decision:
+    """A decision under the policy in force."""
+    return Decision(policy=context.state.policy, movements=tuple(movements), **others)
+
+
+def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
+    """The block an event names. Raises UnknownBlock, BlockOfAnotherCustomer."""
+    owner = context.owners.get(block_id)
+    if owner is None:
+        raise errors.UnknownBlock(
+            f"no credit block {block_id}", field="data.block_id", expected="a recorded block", found=block_id
+        )
+    if owner != wallet.customer:
+        raise errors.BlockOfAnotherCustomer(
+            f"block {block_id} belongs to another customer than {wallet.customer}",
+            field="data.block_id",
+            expected=f"a block of {wallet.customer}",
+            found=block_id,
+        )
+    return wallet.state_of_block(block_id)
+
+
+def new_block_id(context: Context, block_id: str, field: str = "block_id") -> None:
+    """Raises BlockExists where the id is taken."""
+    if block_id in context.owners:
+        raise errors.BlockExists(
+            f"a credit block {block_id} is already in the ledger",
+            field=f"data.{field}",
+            expected="a new block id",
+            found=block_id,
+        )
+
+
+_UNKNOWN: Final[dict[str, type[errors.Refused]]] = {
+    "payment": errors.UnknownPayment, "invoice": errors.UnknownInvoice, "dispute": errors.UnknownDispute,
+}  # fmt: skip
+
+
+def own_document(wallet: Wallet, kind: str, document_id: str, context: Context) -> Any:
+    """The payment, invoice or dispute an event names. Raises UnknownPayment, UnknownInvoice, UnknownDispute."""
+    held = wallet.document(kind, document_id)
+    if held is None or context.document_owners.get((kind, document_id)) != wallet.customer:
+        raise _UNKNOWN[kind](
+            f"{wallet.customer} has no {kind} {document_id}",
+            field=f"data.{kind}_id",
+            expected=f"a recorded {kind} of this customer",
+            found=document_id,
+        )
+    return held
+
+
+def is_new_document(event: Event, context: Context) -> None:
+    """Raises DocumentExists if the payment, invoice, dispute, payout or refund of an event is recorded already."""
+    key = once_key(event.type, event.data)
+    if key is not None and (key in context.first or (key[0], key[2]) in context.document_owners):
+        raise document_exists(key, context.first.get(key))
+
+
+def document_exists(key: OnceKey, first: First | None) -> errors.DocumentExists:
+    """The refusal of a document that is told again under another event's id; it names the first event if known."""
+    kind, processor, document_id = key
+    of = f" of {processor}" if processor else ""
+    named: dict[str, Any] = {}
+    by = ""
+    if first is not None:
+        by = f": event {first.event_id} from {first.source} recorded it at position {first.position}"
+        named = {"first": {"source": first.source, "id": first.event_id, "position": first.position}}
+    return errors.DocumentExists(
+        f"the {kind} {document_id}{of} is already in the ledger{by}",
+        field=f"data.{kind}_id",
+        expected=f"a new {kind} id",
+        found=document_id,
+        **named,
+    )
+
+
+def same_currency(found: str | None, expected: str, what: str) -> None:
+    """Raises WrongCurrency. None is said by an event that names no currency, and means the expected one."""
+    if found is not None and found != expected:
+        raise errors.WrongCurrency(f"{what} is in {expected}", field="data.currency", expected=expected, found=found)
+
+
+def has_credits_left(block: Block) -> None:
+    """Raises NoCreditsLeft."""
+    if not block.left:
+        raise errors.NoCreditsLeft(
+            f"block {block.block_id} has no credits left",
+            field="data.block_id",
+            expected="a block with credits left",
+            found=block.block_id,
+        )
+
+
+def was_bought(block: Block) -> None:
+    """Raises NotAPurchase for goodwill and allocations: nobody paid for them, so nothing of them is paid back."""
+    if block.credit_kind not in (PAID, PROMOTIONAL):
+        raise errors.NotAPurchase(
+            f"block {block.block_id} was granted for {block.credit_kind}, not bought",
+            field="data.block_id",
+            expected="a bought block",
+            found=block.credit_kind,
+        )
+
+
+def is_live(block: Block, event: Event) -> None:
+    """Raises NoCreditsLeft, BlockDisputed. What expired before the event has expired, whether or not it was swept."""
+    has_credits_left(block)
+    if block.due_at is not None and block.due_at <= event.occurred_at:
+        raise errors.NoCreditsLeft(
+            f"block {block.block_id} expired {format_time(block.due_at)}",
+            field="data.block_id",
+            expected="a block that has not expired; block.expiry_changed moves an expiry",
+            found=block.block_id,
+        )
+    is_not_disputed(block)
+
+
+def is_not_disputed(block: Block) -> None:
+    """Raises BlockDisputed: a disputed block is frozen until the dispute ends."""
+    if block.disputes:
+        raise errors.BlockDisputed(
+            f"block {block.block_id} is disputed, and frozen until the dispute ends",
+            field="data.block_id",
+            expected="a block without a dispute",
+            found=block.block_id,
+        )
+
+
+def at_most(
+    amount: int, limit: int, currency: str, error: type[errors.Refused], what: str, field: str = "amount"
+) -> None:
+    """Raises ``error`` where an amount is more than what there is of it."""
+    if amount > limit:
+        raise error(
+            f"{what}: {format_minor(limit, currency)} {currency}",
+            field=f"data.{field}",
+            expected=f"at most {format_minor(limit, currency)}",
+            found=format_minor(amount, currency),
+        )
+
+
+def not_too_many(credits: Decimal, field: str) -> None:
+    """Raises InvalidValue where a block would have more credits than decimal arithmetic keeps exactly."""
+    if credits > MAX_CREDITS:
+        raise errors.InvalidValue(
+            f"{field} makes too many credits", field=field, expected=f"together at most {MAX_CREDITS:f}",
+            found=format_credits(credits),
+        )  # fmt: skip
+
+
+def credits_of(block: Block, wanted: Any) -> Any:
+    """How many credits of what is left are meant: those asked for, or all. Raises InsufficientCredits."""
+    if wanted is None:
+        return block.left
+    if wanted > block.left:
+        raise errors.InsufficientCredits(
+            f"block {block.block_id} has {format_credits(block.left)} credits left",
+            field="data.credits",
+            expected=f"at most {format_credits(block.left)}",
+            found=format_credits(wanted),
+            available=format_credits(block.left),
+        )
+    return wanted
+
+
+def starts_before_it_expires(event: Event) -> None:
+    """Raises InvalidValue for a new block that expires before it starts."""
+    data = event.data
+    starts_at = data.starts_at or event.occurred_at
+    if data.expires_at is not None and data.expires_at <= starts_at:
+        raise errors.InvalidValue(
+            "data.expires_at is not after the block's start",
+            field="data.expires_at",
+            expected=f"later than {format_time(starts_at)}",
+            found=format_time(data.expires_at),
+        )
+
+
+def tax_of(block: Block, value: int) -> int:
+    """The tax of a part of a block's value that is cancelled: cumulative, and never more than there is left."""
+    if not value or not block.tax_minor:
+        return 0
+    cancelled = min(block.cancelled_minor + value, block.taxed_minor)
+    due = round_half_up(block.tax_minor * cancelled, block.taxed_minor) - block.tax_reversed_minor
+    return min(max(due, 0), block.tax_left_minor)
+
+
+def breakage_kind(block: Block) -> str:
+    """What becomes of a block's remainder at its expiry: escheat, pooled or plain breakage.
+
+    A block of which something has escheated is a state's, whether or not its purchase named a class.
+    """
+    if block.escheat_class is not None or "escheated" in block.gone:
+        return "escheat"
+    return "pooled_breakage" if block.pool is not None else "breakage"

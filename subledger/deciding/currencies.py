@@ -1,0 +1,267 @@
+"""Several currencies: the functional amount of every movement, settlement differences, remeasurement.
+
+What a customer paid for credits stays at the rate of that day: a liability to provide service is not monetary
+(ASC 830-10-45-18). What is owed and held in money is monetary: it grows at the rate of the day, is relieved at what it
+is carried at, and the difference to the other side of the entry is an exchange gain or loss, in the same event. At a
+period's end it is remeasured (ASC 830-20-35-1, IAS 21.23).
+
+Owns: that arithmetic. Pure. Does not own: which movements there are (deciding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from subledger import errors
+from subledger.blocks import NOTHING_GONE, Block
+from subledger.books import Books, apply_to_books
+from subledger.documents import Position
+from subledger.events.envelope import Event
+from subledger.evolving import apply_movement
+from subledger.kinds import GAINS, KIND_BY_NAME, LEDGER_ROLES, REMEASUREMENT_OF, SETTLEMENT_OF, Kind, Relieves
+from subledger.money import exponent, round_half_up
+from subledger.wallet import Decision, Movement, Wallet
+
+StandingKey = tuple[str, str, str]
+"""Role, currency, and the block or processor it is kept apart by ("" where it is not)."""
+
+
+def convert(amount_minor: int, rate: Decimal, currency: str, functional_currency: str) -> int:
+    """An amount of ``currency`` in minor units of the functional currency, half up; sign kept."""
+    numerator, denominator = rate.as_integer_ratio()
+    there: int = 10 ** exponent(functional_currency)
+    here: int = 10 ** exponent(currency)
+    return round_half_up(amount_minor * numerator * there, denominator * here)
+
+
+def rate_on(books: Books, currency: str, day: date, functional_currency: str) -> Decimal:
+    """Raises ExchangeRateMissing: a missing rate is never 1."""
+    rate = books.rate(currency, day)
+    if rate is None:
+        raise errors.ExchangeRateMissing(
+            f"no exchange rate from {currency} to {functional_currency} is known on {day}",
+            field="data.currency",
+            expected=f"an exchange_rate.set of base {currency} on or before {day}",
+            found=currency,
+        )
+    return rate
+
+
+def measure(
+    wallet: Wallet, books: Books, event: Event, draft: Decision, *, effective: date, functional_currency: str
+) -> Decision:
+    """A decision with the functional amounts of its movements, and the settlement differences they lead to."""
+    meter = _Meter(wallet, books, event, draft, effective, functional_currency)
+    for movement in draft.movements:
+        meter.take(movement)
+    return replace(draft, movements=tuple(meter.movements), rate=meter.rate)
+
+
+class _Meter:
+    """The wallet and the books as they move with each movement of one decision."""
+
+    def __init__(
+        self, wallet: Wallet, books: Books, event: Event, draft: Decision, effective: date, functional_currency: str
+    ) -> None:
+        self._wallet, self._books, self._event, self._draft = wallet, books, event, draft
+        self._effective, self._home = effective, functional_currency
+        self._basis: dict[int | None, int] = {}
+        self.rate: Decimal | None = None
+        self.movements: list[Movement] = []
+
+    def take(self, movement: Movement) -> None:
+        currency = movement.currency
+        if currency is None:
+            self._add(movement)
+            return
+        kind = KIND_BY_NAME[movement.kind]
+        functional = movement.functional
+        if functional is None:
+            functional = self._functional(movement, currency, kind)
+        settlements = [
+            self._settlement(movement, currency, kind, role, sign, functional)
+            for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1))
+            if role is not None and not kind.is_exchange
+        ]
+        self._add(replace(movement, functional=functional))
+        for settlement in settlements:
+            if settlement is not None:
+                self._add(settlement)
+
+    def _add(self, movement: Movement) -> None:
+        self.movements.append(movement)
+        draft = replace(self._draft, rate=self.rate)
+        if movement.customer is None:
+            self._wallet = apply_movement(self._wallet, self._event, draft, movement, self._home)
+        self._books = apply_to_books(self._books, movement, self._home)
+
+    def _spot(self, amount: int, currency: str) -> int:
+        if self.rate is None:
+            self.rate = rate_on(self._books, currency, self._effective, self._home)
+        return convert(amount, self.rate, currency, self._home)
+
+    # --- the amount of the entry ------------------------------------------------------------------------------
+
+    def _functional(self, movement: Movement, currency: str, kind: Kind) -> int:
+        if kind.name == "overage_backfilled":
+            return self._backfilled(movement)
+        if kind.name == "repricing" and movement.amount < 0:  # what a block loses is at its own rate, never today's
+            return -_part(self._block(movement), movement.credits, -movement.amount)
+        if kind.name == "backfill_difference":
+            return self._basis.pop(movement.overage)
+        if kind.name == "transfer_in":
+            return next(m.functional or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
+        if kind.column is not None and kind.column not in GAINS:
+            return _of_block(self._block(movement), movement, kind)
+        measured = _measured(kind)
+        if measured is not None:
+            role, sign = measured
+            return sign * self._moves(movement, currency, role, sign, lambda part: self._spot(part, currency))
+        if not movement.amount and (kind.column in (None, "repriced") or not kind.has_amount):
+            return 0  # credits alone, or a date: no rate is needed
+        return self._spot(movement.amount, currency)
+
+    def _block(self, movement: Movement) -> Block:
+        return self._wallet.state_of_block(movement.block or "")
+
+    def _backfilled(self, movement: Movement) -> int:
+        """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
+        block = self._block(movement)
+        others = [m for m in self._draft.movements if (m.overage, m.block) == (movement.overage, movement.block)]
+        drawn = sum(m.amount for m in others)  # at the block's basis: the overage's price and the difference
+        basis = _drawn(block, movement.credits, drawn)
+        # In proportion to the amounts, so that neither part has another sign than its amount.
+        owed = round_half_up(basis * movement.amount, drawn) if drawn else self._spot(movement.amount, block.currency)
+        self._basis[movement.overage] = basis - owed
+        return owed if len(others) > 1 else basis
+
+    # --- what the sides are carried at ------------------------------------------------------------------------
+
+    def _settlement(
+        self, movement: Movement, currency: str, kind: Kind, role: str, sign: int, functional: int
+    ) -> Movement | None:
+        """The difference between what the entry moves a role by and what the role is to move by, if there is one."""
+
+        carried_over = kind.relieves in (Relieves.DEBIT, Relieves.CREDIT) and _measured(kind) != (role, sign)
+
+        def grown(part: int) -> int:
+            if carried_over or kind.column in GAINS:
+                return round_half_up(functional * abs(part), abs(movement.amount)) * (1 if part > 0 else -1)
+            return self._spot(part, currency)
+
+        difference = self._moves(movement, currency, role, sign, grown) - sign * functional
+        if not difference:
+            return None
+        return Movement(
+            kind=SETTLEMENT_OF[role], on=movement.on, block=movement.block, customer=movement.customer,
+            currency=currency, functional=difference, processor=movement.processor, invoice=movement.invoice,
+        )  # fmt: skip
+
+    def _moves(self, movement: Movement, currency: str, role: str, sign: int, grown: Callable[[int], int]) -> int:
+        """By how much a role moves in the functional currency: relieved at what it is carried at, grown anew."""
+        amount = sign * movement.amount
+        held, carried = self._held(movement, currency, role)
+        if not amount:
+            return 0
+        if not held or (held > 0) == (amount > 0):
+            return grown(amount)
+        if abs(amount) < abs(held):
+            return -round_half_up(carried * abs(amount), abs(held))
+        rest = amount + held
+        return -carried + (grown(rest) if rest else 0)
+
+    def _held(self, movement: Movement, currency: str, role: str) -> Position:
+        if role in LEDGER_ROLES:
+            return self._books.position(role, currency, movement.processor)
+        return self._wallet.position(role, currency, movement.block)
+
+
+def _measured(kind: Kind) -> tuple[str, int] | None:
+    """The role by which an entry between two monetary roles is measured, and its sign: it is relieved by it exactly.
+
+    The debit side where both are relieved, else the one that the other takes over from.
+    """
+    if kind.relieves is Relieves.NEITHER:
+        return None
+    debit = kind.relieves is not Relieves.CREDIT
+    role = kind.debit_role if debit else kind.credit_role
+    return errors.present(role, f"entry kind {kind.name} has no role to measure by"), 1 if debit else -1
+
+
+def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
+    """The functional amount of a loss of a block: its own rate, never today's; the last takes what is left."""
+    amount = movement.amount
+    if amount < 0 or kind.sign > 0:  # what was lost comes back, at what it was lost at
+        _, lost, functional = block.gone.get(kind.column or "", NOTHING_GONE)
+        back = abs(amount)
+        whole = back == lost and abs(movement.credits) == block.gone.get(kind.column or "", NOTHING_GONE)[0]
+        returned = functional if whole or not lost else round_half_up(functional * back, lost)
+        return returned if amount >= 0 else -returned
+    if kind.column == "consumed":
+        return _drawn(block, movement.credits, amount)
+    return _part(block, movement.credits, amount)
+
+
+def _drawn(block: Block, credits: Decimal, amount: int) -> int:
+    """What a draw moves: by the rule of cumulative rounding, or of what is left where that is remeasured."""
+    return _part(block, credits, amount) if block.refundable else block.functional_for(credits)
+
+
+def _part(block: Block, credits: Decimal, amount: int) -> int:
+    """A part of what the block carries, in proportion to the amount; all of it with the last credit."""
+    if amount == block.carrying_minor and (credits == block.left or amount):
+        return block.carrying_functional
+    return round_half_up(block.carrying_functional * amount, block.carrying_minor) if block.carrying_minor else 0
+
+
+# --- a period's end -------------------------------------------------------------------------------------------
+
+
+def remeasure(
+    standing: Mapping[StandingKey, Position], now: Callable[[StandingKey], Position], books: Books, *, on: date,
+    following: date, functional_currency: str,
+) -> list[Movement]:  # fmt: skip
+    """What stands at a period's end, at the rate of that day.
+
+    ``standing`` are the positions of the books through ``on``; ``now`` those of the head, which may know of later
+    days. Of what has been settled since at the old amount, the settlement is put right on ``following``: what is left
+    at the head is then carried at this rate too, the difference falls into both periods as it should, and however
+    many months are closed after the facts, nothing is left over.
+    """
+    movements = []
+    for key, (amount, carried) in sorted(standing.items()):
+        currency = key[1]
+        rate = rate_on(books, currency, on, functional_currency) if amount else None
+        target = 0 if rate is None else convert(amount, rate, currency, functional_currency)
+        difference = target - carried
+        if not difference:
+            continue
+        movements.append(_adjustment(REMEASUREMENT_OF, key, on, difference))
+        kept, held = _kept(amount, now(key))
+        if not kept or rate is None:
+            back = -difference
+        elif abs(kept) >= abs(amount):
+            back = 0
+        else:
+            back = convert(kept, rate, currency, functional_currency) - held - difference
+        if back:
+            movements.append(_adjustment(SETTLEMENT_OF, key, following, back))
+    return movements
+
+
+def _adjustment(kind_of: Mapping[str, str], key: StandingKey, on: date, functional: int) -> Movement:
+    role, currency, place = key
+    of_ledger = role in LEDGER_ROLES
+    return Movement(
+        kind=kind_of[role], on=on, currency=currency, functional=functional,
+        block=None if of_ledger else place or None, processor=place or None if of_ledger else None,
+    )  # fmt: skip
+
+
+def _kept(standing: int, now: Position) -> Position:
+    """What is left of a standing amount, or nothing where it has been settled and turned."""
+    return now if (now[0] > 0) == (standing > 0) else (0, 0)

@@ -1,0 +1,220 @@
+"""What is not had after all: receivables written off, payments disputed, won back and lost.
+
+Owns: these decisions. Does not own: payments themselves (settling). Pure, like all of deciding.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from subledger import errors
+from subledger.blocks import ZERO, Block
+from subledger.deciding.context import (
+    Context,
+    Dates,
+    at_most,
+    decision,
+    is_new_document,
+    is_not_disputed,
+    own_block,
+    own_document,
+    same_currency,
+    was_bought,
+)
+from subledger.documents import Applied, Dispute, Invoice, Payment
+from subledger.events.envelope import Event
+from subledger.money import CREDIT_PLACES, credits_share, format_minor, round_half_up
+from subledger.wallet import Decision, Movement, Wallet
+
+_NANO = Decimal(1).scaleb(-CREDIT_PLACES)
+
+
+def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+    """A receivable is given up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
+    data = event.data
+    block = own_block(wallet, data.block_id, context)
+    amount = block.receivable_minor if data.amount is None else data.minor("amount", block.currency)
+    what = f"what is still to be paid for {block.block_id}"
+    at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, what)
+    if amount <= 0:
+        raise errors.ExceedsReceivable(
+            f"nothing is still to be paid for {block.block_id}", field="data.block_id", expected="an open receivable",
+            found=format_minor(block.receivable_minor, block.currency),
+        )  # fmt: skip
+    is_not_disputed(block)
+    tax_kind = "write_off_tax" if data.tax_relief else "write_off_tax_borne"
+    return decision(context, _given_up(block, amount, ("write_off_unused", "write_off_used", tax_kind), dates))
+
+
+def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates) -> list[Movement]:
+    """An amount of a block's price and tax that will not be had: its tax pro rata, then unused, then used value."""
+    tax = max(min(_tax_given_up(block, amount), block.tax_left_minor, amount), 0)
+    unused = min(amount - tax, block.carrying_minor)
+    credits = ZERO
+    if unused:
+        whole = unused == block.carrying_minor
+        credits = block.left if whole else credits_share(block.left, unused, block.carrying_minor)
+        credits = min(credits, block.left if whole else block.left - _NANO)
+    on = dates.on(block.gained_on)
+    parts = ((kinds[0], unused, credits), (kinds[1], amount - tax - unused, ZERO), (kinds[2], tax, ZERO))
+    return [
+        Movement(kind=kind, block=block.block_id, amount=part, credits=gone, on=on, currency=block.currency)
+        for kind, part, gone in parts
+        if part
+    ]
+
+
+def _tax_given_up(block: Block, amount: int) -> int:
+    """The tax in an amount of price and tax: cumulative, so that pieces take what the whole would."""
+    total = block.taxed_minor + block.tax_minor
+    before, after = min(block.given_up_minor, total), min(block.given_up_minor + amount, total)
+    if not total:
+        return 0
+    return round_half_up(after * block.tax_minor, total) - round_half_up(before * block.tax_minor, total)
+
+
+def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+    """The processor withdraws what is disputed; the blocks behind it are frozen until the dispute ends."""
+    data = event.data
+    parts, currency, processor = _disputable(wallet, data, context)
+    is_new_document(event, context)
+    same_currency(data.currency, currency, "what is disputed")
+    total = sum(part.amount for part in parts)
+    amount = total if data.amount is None else data.minor("amount", currency)
+    at_most(amount, total, currency, errors.ExceedsPayment, "what can be disputed")
+    if amount <= 0:
+        raise errors.ExceedsPayment(
+            "nothing can be disputed", field="data.amount", expected="more than 0", found=format_minor(0, currency)
+        )
+    movements = []
+    for part in parts:
+        piece = min(amount, part.amount)
+        if piece:
+            movements.append(_disputed("dispute_opened", part, piece, wallet, currency, processor, dates))
+            amount -= piece
+    return decision(context, movements + _dispute_fee(data, currency, processor, dates))
+
+
+def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[Applied, ...], str, str | None]:
+    """What can be disputed of a payment, one part a block or invoice, or of a block; the currency; the processor."""
+    if data.payment_id is not None:
+        payment: Payment = own_document(wallet, "payment", data.payment_id, context)
+        return _parts(wallet, payment.applied, payment.disputed), payment.currency, payment.processor
+    block = own_block(wallet, data.block_id, context)
+    was_bought(block)
+    whole = Applied(block=block.block_id, amount=block.price_minor + block.tax_minor)
+    return _parts(wallet, (whole,)), block.currency, None
+
+
+def _parts(wallet: Wallet, applied: tuple[Applied, ...], disputed: tuple[Applied, ...] = ()) -> tuple[Applied, ...]:
+    """A payment may have been applied to a block more than once; what is or was disputed cannot be again."""
+    amounts: dict[tuple[str | None, str | None], int] = {}
+    for sign, parts in ((1, applied), (-1, disputed)):
+        for part in parts:
+            key = (part.block, part.invoice)
+            amounts[key] = amounts.get(key, 0) + sign * part.amount
+    return tuple(
+        Applied(block=block, invoice=invoice, amount=min(amount, _not_disputed(wallet, block, invoice)))
+        for (block, invoice), amount in amounts.items()
+    )
+
+
+def _not_disputed(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
+    """Price and tax of a block or an invoice less what is in dispute or was lost in one."""
+    if block_id is not None:
+        block = wallet.state_of_block(block_id)
+        return max(block.price_minor + block.tax_minor - block.disputed_minor, 0)
+    invoice: Invoice = wallet.state_of_document("invoice", invoice_id or "")
+    return invoice.billed_minor + invoice.tax_minor - invoice.disputed_minor
+
+
+def _disputed(
+    kind: str, part: Applied, amount: int, wallet: Wallet, currency: str, processor: str | None, dates: Dates
+) -> Movement:
+    block = wallet.state_of_block(part.block) if part.block is not None else None
+    return Movement(
+        kind=kind, amount=amount, on=dates.on(None if block is None else block.gained_on), block=part.block,
+        invoice=part.invoice, currency=currency, processor=processor,
+    )  # fmt: skip
+
+
+def _dispute_fee(data: Any, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
+    fee = data.minor("fee", currency) if data.fee is not None else 0
+    return [Movement(kind="dispute_fee", amount=fee, on=dates.on(), currency=currency, processor=processor)] * bool(fee)
+
+
+def win_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+    """The money comes back, the fee does not; where an ``amount`` is won, the rest is lost.
+
+    A block whose expiry has passed meanwhile is due at the next sweep.
+    """
+    dispute = _open_dispute(wallet, event, context)
+    return _end_dispute(dispute, wallet, event, context, dates, lost=dispute.amount_minor - _decided(event, dispute))
+
+
+def lose_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+    """What is lost: tax pro rata, then unused value, then used value. What is not lost comes back."""
+    dispute = _open_dispute(wallet, event, context)
+    return _end_dispute(dispute, wallet, event, context, dates, lost=_decided(event, dispute))
+
+
+def _decided(event: Event, dispute: Dispute) -> int:
+    """How much of a dispute is won, or lost: what the event says, else all of it. Raises ExceedsPayment."""
+    data, total = event.data, dispute.amount_minor
+    if data.amount is None:
+        return total
+    amount: int = data.minor("amount", dispute.currency)
+    at_most(amount, total, dispute.currency, errors.ExceedsPayment, "what is disputed")
+    return amount
+
+
+def _end_dispute(
+    dispute: Dispute, wallet: Wallet, event: Event, context: Context, dates: Dates, *, lost: int
+) -> Decision:
+    movements: list[Movement] = []
+    for part in dispute.parts:
+        piece = min(lost, part.amount)
+        movements += _lost(part, piece, wallet, dispute, dates) if piece else []
+        if part.amount > piece:
+            rest = part.amount - piece
+            movements.append(_disputed("dispute_won", part, rest, wallet, dispute.currency, dispute.processor, dates))
+        lost -= piece
+    return decision(context, movements + _dispute_fee(event.data, dispute.currency, dispute.processor, dates))
+
+
+def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
+    data = event.data
+    dispute: Dispute = own_document(wallet, "dispute", data.dispute_id, context)
+    if dispute.decided is not None:
+        raise errors.DisputeDecided(
+            f"dispute {data.dispute_id} was {dispute.decided}",
+            field="data.dispute_id",
+            expected="an open dispute",
+            found=data.dispute_id,
+        )
+    for field, of in (("payment_id", {dispute.payment_id}), ("block_id", {part.block for part in dispute.parts})):
+        named = getattr(data, field)
+        if named is not None and named not in of:
+            raise errors.UnknownDispute(
+                f"dispute {data.dispute_id} is not about {field} {named}",
+                field=f"data.{field}",
+                expected="what was disputed, or nothing",
+                found=named,
+            )
+    same_currency(data.currency, dispute.currency, "what is disputed")
+    return dispute
+
+
+def _lost(part: Applied, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
+    kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
+    if part.block is not None:
+        return _given_up(wallet.state_of_block(part.block), amount, kinds, dates)
+    invoice: Invoice = wallet.state_of_document("invoice", part.invoice or "")
+    tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
+    tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
+    return [
+        Movement(kind=kind, amount=piece, on=dates.on(), currency=dispute.currency, invoice=part.invoice)
+        for kind, piece in ((kinds[1], amount - tax), (kinds[2], tax))
+        if piece
+    ]

@@ -1,0 +1,98 @@
+"""Bounds that are newer than events which ledgers hold: checked once it is known that an event is not recorded yet.
+
+The same event sent again is a duplicate, whatever rules came since (source and id are the idempotency key). So reading
+an event keeps to what every version has refused, and the rest is checked of new events alone, as new ids are.
+
+Owns: names, number and text of extension attributes, the text of a scope. Does not own: their types (events).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from subledger.errors import InvalidEvent, InvalidValue
+from subledger.events.data import EVENT_TYPES
+from subledger.events.envelope import ENVELOPE_COLUMNS, OWN_SOURCE, Event
+from subledger.text.wording import did_you_mean
+
+MAX_ATTRIBUTES: Final = 64
+"""Extension attributes of one event."""
+MAX_ATTRIBUTE_NAME: Final = 64
+"""CloudEvents recommends no more than 20."""
+MAX_ATTRIBUTES_TEXT: Final = 65_536
+"""Bytes of an event's extension attributes together, as they are kept: canonical JSON in UTF-8. The fields of the data
+are bounded one by one, so no event is larger than 256 KiB; a law holds the largest one against it."""
+MAX_SCOPE_TEXT: Final = 8_192
+"""Characters of all products of a scope together: a wallet holds the scope of each of its open blocks."""
+
+_ATTRIBUTE_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
+
+
+def check_new_bounds(event: Event) -> None:
+    """Checks an event that is not recorded yet. Raises InvalidEvent, InvalidValue."""
+    if event.source == OWN_SOURCE:
+        return
+    if event.attributes_text is not None:
+        _check_attributes(event.attributes_text)
+    scope: list[str] | None = getattr(event.data, "scope", None)
+    if scope is not None and (length := sum(map(len, scope))) > MAX_SCOPE_TEXT:
+        raise InvalidValue(
+            "the products of data.scope are too long together", field="data.scope",
+            expected=f"at most {MAX_SCOPE_TEXT} characters together", found=f"{length} characters",
+        )  # fmt: skip
+
+
+def _check_attributes(text: str) -> None:
+    """Checks extension attributes by the rules of CloudEvents 1.0 and our bounds."""
+    attributes: dict[str, Any] = orjson.loads(text)
+    attributes.pop("time", None)  # the time as it was written is kept with them, and is of the envelope
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise InvalidEvent(
+            f"an event has at most {MAX_ATTRIBUTES} extension attributes",
+            field=list(attributes)[MAX_ATTRIBUTES][:60],
+            expected=f"at most {MAX_ATTRIBUTES} attributes",
+            found=str(len(attributes)),
+        )
+    for name, value in attributes.items():
+        if len(name) > MAX_ATTRIBUTE_NAME or not _ATTRIBUTE_NAME.fullmatch(name):
+            raise InvalidEvent(
+                f"{name[:60]} is not the name of a CloudEvents attribute"
+                f"{did_you_mean(name, ENVELOPE_COLUMNS)}{_belongs_in_data(name)}",
+                field=name[:60],
+                expected=f"1 to {MAX_ATTRIBUTE_NAME} lower-case letters and digits",
+                found=name[:60],
+            )
+        if isinstance(value, str) and "\0" in value:
+            raise InvalidEvent(
+                f"the attribute {name} has a character that no text can hold",
+                field=name,
+                expected="Unicode without NUL and surrogates",
+                found=value[:60],
+            )
+        if isinstance(value, int) and value == 2**31:
+            raise InvalidEvent(
+                f"the attribute {name} is not a CloudEvents value",
+                field=name,
+                expected="a string, a boolean or a 32-bit integer",
+                found="integer",
+            )
+    if len(text.encode()) > MAX_ATTRIBUTES_TEXT:
+        raise InvalidEvent(
+            f"the extension attributes of an event have at most {MAX_ATTRIBUTES_TEXT} bytes together",
+            field=max(attributes, key=lambda name: len(str(attributes[name]))),
+            expected=f"at most {MAX_ATTRIBUTES_TEXT} bytes",
+            found="more",
+        )
+
+
+@cache
+def _fields_of_data() -> frozenset[str]:
+    return frozenset(name for model in EVENT_TYPES.values() for name in model.model_fields)
+
+
+def _belongs_in_data(name: str) -> str:
+    return f"; {name} is a field of data" if name in _fields_of_data() else ""

@@ -1,0 +1,165 @@
+"""Shortfalls: why usage found fewer credits than it takes, block by block.
+
+Owns: the reasons, and the refusal that says them. Does not own: drawing itself (drawing), when the reasons are worked
+out and for how many refusals, finding blocks that have left the wallet (store). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from subledger.blocks import NOTHING_GONE, ZERO, Block
+from subledger.errors import InsufficientCredits
+from subledger.events.envelope import Event, format_time
+from subledger.money import format_credits
+
+MOST_NAMED: Final = 10
+"""Blocks, products or units that a reason names; the credits are those of all blocks."""
+
+
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits that the usage could not draw, for one reason.
+
+    ``reason`` is ``expired``, ``not_started``, ``disputed`` (frozen), ``other_unit``, ``other_product``; or, without
+    credits, ``used_up`` or ``unknown_customer``. ``blocks`` are the first ``MOST_NAMED``; ``at`` is the last expiry, or
+    the first start, of all of them; ``names`` the first units, or products that the blocks may be used for.
+    """
+
+    reason: str
+    credits: Decimal = ZERO
+    blocks: tuple[str, ...] = ()
+    at: datetime | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The reason as a member of a problem document."""
+        document: dict[str, Any] = {"reason": self.reason, "credits": format_credits(self.credits)}
+        if self.blocks:
+            document["blocks"] = list(self.blocks)
+        if self.at is not None:
+            document["at"] = format_time(self.at)
+        if self.names:
+            document["units" if self.reason == "other_unit" else "products"] = list(self.names)
+        return document
+
+    def sentence(self, customer: str) -> str:
+        """The reason in words."""
+        credits, at = format_credits(self.credits), "" if self.at is None else format_time(self.at)
+        first = self.blocks[:1]
+        of = f" (block {first[0]}{' and others' if len(self.blocks) > 1 else ''})" if first else ""
+        match self.reason:
+            case "expired":
+                return f"{credits} expired{' by' if len(self.blocks) > 1 else ''} {at}{of}"
+            case "not_started":
+                return f"{credits} cannot be used before {at}{of}"
+            case "disputed":
+                return f"{credits} are frozen until a dispute ends{of}"
+            case "other_unit":
+                return f"{credits} are of another unit, {', '.join(self.names)}{of}"
+            case "other_product":
+                return f"{credits} are for other products, {', '.join(self.names)}{of}"
+            case "unknown_customer":
+                return f"the ledger has no event of customer {customer}"
+        return "there are no other credits"
+
+
+UNKNOWN_CUSTOMER: Final = Shortfall(reason="unknown_customer")
+
+
+def shortfalls_of(blocks: Iterable[Block], event: Event, *, late: bool) -> tuple[Shortfall, ...]:
+    """Reasons for which a usage could not draw credits of these blocks, each block under the first that applies.
+
+    ``late``: usage from before an expiry, known only after it, draws what expired.
+    """
+    found: dict[str, _Sum] = {}
+    for block in blocks:
+        reason, credits = _shortfall(block, event, late=late)
+        if credits > 0:
+            found.setdefault(reason, _Sum()).add(reason, block, credits)
+    return tuple(found[reason].shortfall(reason) for reason in _ORDER if reason in found)
+
+
+_ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_unit")
+
+
+def _shortfall(block: Block, event: Event, *, late: bool) -> tuple[str, Decimal]:
+    """The reason why a block gave nothing, and how many credits that is; none for a block that could be drawn."""
+    data, at = event.data, event.occurred_at
+    escheated = block.gone.get("escheated", NOTHING_GONE)[0] if block.expired else ZERO
+    lapsed = block.broken + escheated if block.expired else ZERO
+    credits = block.left + lapsed
+    if block.unit != data.unit:
+        return "other_unit", credits
+    if block.scope is not None and data.product not in block.scope:
+        return "other_product", credits
+    if block.disputes:
+        return "disputed", credits
+    if at < block.starts_at:
+        return "not_started", credits
+    if block.expires_at is not None and block.expires_at <= at:
+        return "expired", credits
+    # The usage happened before the expiry: what was left is drawn, and what lapsed meanwhile only where late usage may.
+    return "expired", escheated if late else lapsed
+
+
+class _Sum(msgspec.Struct, kw_only=True):
+    """The shortfall for one reason, of the blocks so far."""
+
+    credits: Decimal = ZERO
+    blocks: list[str] = []
+    at: datetime | None = None
+    names: dict[str, None] = {}
+
+    def add(self, reason: str, block: Block, credits: Decimal) -> None:
+        self.credits += credits
+        if len(self.blocks) < MOST_NAMED:
+            self.blocks.append(block.block_id)
+        if reason == "expired":
+            if block.expires_at is not None:
+                self.at = block.expires_at if self.at is None else max(self.at, block.expires_at)
+        elif reason == "not_started":
+            self.at = block.starts_at if self.at is None else min(self.at, block.starts_at)
+        elif reason == "other_unit":
+            self._name((block.unit,))
+        elif reason == "other_product":
+            self._name(block.scope or ())
+
+    def _name(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            if len(self.names) == MOST_NAMED:
+                return
+            self.names[name] = None
+
+    def shortfall(self, reason: str) -> Shortfall:
+        return Shortfall(
+            reason=reason, credits=self.credits, blocks=tuple(self.blocks), at=self.at, names=tuple(self.names)
+        )
+
+
+def insufficient(event: Event, missing: Decimal, reasons: tuple[Shortfall, ...] | None = None) -> InsufficientCredits:
+    """The refusal of a usage that lacks ``missing`` credits, with their reasons if these were worked out.
+
+    Without any reason the credits are simply used up.
+    """
+    data = event.data
+    available = data.credits - missing
+    said, facts = "", {}
+    if reasons is not None:
+        reasons = reasons or (Shortfall(reason="used_up"),)
+        said = ": " + "; ".join(reason.sentence(event.customer or "-") for reason in reasons)
+        facts = {"reasons": [reason.document for reason in reasons]}
+    return InsufficientCredits(
+        f"{format_credits(data.credits)} {data.unit} requested, {format_credits(available)} available{said}",
+        field="data.credits",
+        expected=f"at most {format_credits(available)}",
+        found=format_credits(data.credits),
+        available=format_credits(available),
+        missing=format_credits(missing),
+        **facts,
+    )

@@ -1,0 +1,129 @@
+"""What an event refers to, so that it can be brought to hand before the event is decided or replayed.
+
+Owns: which fields of which event name blocks, documents and customers. Does not own: looking them up (store).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from subledger.documents import Applied, Dispute, Document, Payment
+from subledger.events.envelope import Event
+from subledger.wallet import Decision
+
+DocumentKey = tuple[str, str]
+"""``payment``, ``invoice`` or ``dispute``, and its id."""
+
+DOCUMENTS: Final = {
+    "payment.received": ("payment", "payment_id"), "dispute.opened": ("dispute", "dispute_id"),
+    "overage.billed": ("invoice", "invoice_id"), "payout.settled": ("payout", "payout_id"),
+    "payment.refunded": ("refund", "refund_id"),
+}  # fmt: skip
+"""Documents that are recorded once by their own id, whatever the events' ids: by event type, the kind and the field."""
+
+OnceKey = tuple[str, str, str]
+"""The kind of a document, the processor whose ids they are (of payouts, else empty), and its id.
+
+Ids are compared as they are: processors tell theirs apart by case. The name of a processor is the sender's own word, so
+that ``stripe`` and ``Stripe`` are one: the same payout under both would be booked into cash twice.
+"""
+
+
+def once_key(type: str, data: Any) -> OnceKey | None:
+    """The key of the document that an event records, once; None for events without a document of their own."""
+    kind, field = DOCUMENTS.get(type, (None, ""))
+    document_id = getattr(data, field) if kind is not None else None
+    if kind is None or document_id is None:
+        return None
+    return once_key_of(kind, getattr(data, "processor", None), document_id)
+
+
+def once_key_of(kind: str, processor: str | None, document_id: str) -> OnceKey:
+    """The key of a document by its parts, whatever the case, width and blanks of the processor's name."""
+    if kind != "payout" or processor is None:
+        return (kind, "", document_id)
+    return (kind, " ".join(unicodedata.normalize("NFKC", processor).casefold().split()), document_id)
+
+
+_OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_memo.issued"})
+
+
+class References(msgspec.Struct, frozen=True, kw_only=True):
+    """What some events refer to. ``reversed`` holds the keys of the usage that they take back."""
+
+    keys: set[tuple[str, str]] = set()
+    customers: set[str] = set()
+    blocks: set[str] = set()
+    documents: set[DocumentKey] = set()
+    invoices: set[str] = set()
+    reversed: set[tuple[str, str]] = set()
+
+
+def references_of(events: Iterable[Event]) -> References:
+    """Everything that events name, and their own keys."""
+    found = References()
+    for event in events:
+        found.keys.add((event.source, event.event_id))
+        if event.customer is not None:
+            found.customers.add(event.customer)
+        data = event.data
+        for place, field in _places_of(data.__class__, event.type):
+            value = getattr(data, field)
+            if value is None:
+                continue
+            if place == "customer":
+                found.customers.add(value)
+            elif place == "block":
+                found.blocks.add(value)
+            elif place == "invoiced":
+                found.invoices.add(value)
+            elif place == "original":
+                found.reversed.add((data.event_source or event.source, value))
+            else:
+                found.documents.add((place, value))
+    return found
+
+
+@cache
+def _places_of(data: Any, type: str) -> tuple[tuple[str, str], ...]:
+    """Which fields of a type of event name what. The invoice of a purchase or of usage is only a label."""
+    places = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
+    if type == "consumption.reversed":
+        places.append(("original", "event_id"))
+    if type not in ("credits.purchased", "credits.consumed"):
+        places += [("payment", "payment_id"), ("invoice", "invoice_id"), ("dispute", "dispute_id")]
+    if type in _OF_INVOICES:
+        places.append(("invoiced", "invoice_id"))
+    return tuple((place, field) for place, field in places if field in data.model_fields)
+
+
+def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
+    """Whose wallets a decision changes, the event's own first."""
+    own = () if event.customer is None else (event.customer,)
+    if len(decision.movements) == 1 and decision.movements[0].customer is None:
+        return own
+    others = {movement.customer for movement in decision.movements}
+    if others <= {None, event.customer}:
+        return own
+    return own + tuple(sorted(customer for customer in others - {None, event.customer} if customer is not None))
+
+
+def behind(found: Iterable[Document]) -> tuple[set[str], set[DocumentKey]]:
+    """The blocks, invoices and payments that payments were applied to and disputes are about."""
+    parts: list[Applied] = []
+    more: set[DocumentKey] = set()
+    for document in found:
+        if isinstance(document, Payment):
+            parts += document.applied
+        elif isinstance(document, Dispute):
+            parts += document.parts
+            more |= {("payment", document.payment_id)} if document.payment_id is not None else set()
+    return (
+        {part.block for part in parts if part.block is not None},
+        more | {("invoice", part.invoice) for part in parts if part.invoice is not None},
+    )

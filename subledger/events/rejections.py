@@ -1,0 +1,209 @@
+"""Rejections: events that were refused, as far as they can be read.
+
+What was refused may be anything: an event that the books do not allow, an event with a fault in it, a line that is no
+JSON. Its members are read as far as they go, so that somebody can see what is missing from the books, of whom, and how
+much. Two rejections are the same one when their JSON values are equal, or else their bytes.
+
+Owns: what is read of a refused event, the line it is written to a file as. Does not own: the table (store/rejections).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from subledger.errors import InvalidInput, SubledgerError
+from subledger.events.data import parse_time
+from subledger.money import MAX_CREDITS, MAX_MINOR, Money, exponent, plain
+from subledger.text.json_text import loads
+
+MAX_SENT: Final = 256 * 1024
+"""Bytes of a refused event that are kept; of what is longer the first, and the length and hash of all of it."""
+LONGEST_NAME: Final = 255
+"""Characters of a source, an id, a type, a customer or a unit; what is longer is in the text alone."""
+
+_MONEY: Final = ("price", "amount", "value", "add_price")
+_CREDITS: Final = ("credits", "add_credits")
+_LONGEST_NUMBER: Final = 60
+_BOM: Final = b"\xef\xbb\xbf"
+_NO_JSON: Final = object()
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """A refused event as it was sent, and what could be read of it. ``sent`` is cut; the hash is of all of it."""
+
+    content_hash: bytes
+    sent: bytes
+    sent_bytes: int
+    source: str | None = None
+    event_id: str | None = None
+    type: str | None = None
+    customer: str | None = None
+    occurred_at: datetime | None = None
+    data_hash: bytes | None = None
+    money: Money | None = None
+    credits: Decimal | None = None
+    unit: str | None = None
+
+    @property
+    def rejection_id(self) -> str:
+        """The same content, the same id."""
+        return "rej-" + self.content_hash.hex()[:20]
+
+    @property
+    def whole(self) -> bool:
+        return len(self.sent) == self.sent_bytes
+
+
+def read_rejection(sent: bytes, *, decoded: bool = True) -> Rejection:
+    """Reads a refused event's text as far as possible. Not ``decoded``: the text alone, as of one that is no JSON."""
+    try:
+        document = loads(sent) if decoded else _NO_JSON
+    except InvalidInput:
+        document = _NO_JSON
+    kept, size = sent[:MAX_SENT], len(sent)
+    if not isinstance(document, dict):
+        return Rejection(content_hash=_content_hash(sent, document), sent=kept, sent_bytes=size)
+    source, event_id = _name(document.get("source")), _name(document.get("id"))
+    subject, data = document.get("subject"), document.get("data")
+    amount, quantity, unit, data_hash = None, None, None, None
+    if isinstance(data, dict):
+        amount, quantity = _money(data), _credits(data)
+        unit = None if quantity is None else _name(data.get("unit", "credit")) or "credit"
+        canonical = _canonical(data)
+        data_hash = None if canonical is None else hashlib.sha256(canonical).digest()
+    return Rejection(
+        content_hash=_content_hash(sent, document), sent=kept, sent_bytes=size,
+        # A key is both or none: by half of it no event is found.
+        source=source if event_id else None, event_id=event_id if source else None, type=_name(document.get("type")),
+        customer=None if subject == "-" else _name(subject), occurred_at=_moment(document.get("time")),
+        data_hash=data_hash, money=amount, credits=quantity, unit=unit,
+    )  # fmt: skip
+
+
+def text_of(document: object) -> bytes:
+    """A decoded JSON value as the text of a refused event, where the text that it came in is not at hand."""
+    with suppress(TypeError):  # nested deeper than is written, or integers of more than 64 bits
+        return orjson.dumps(document)
+    with suppress(ValueError, RecursionError):
+        return json.dumps(document).encode()
+    return b"(nested too deep to be written)"
+
+
+# --- a file of refused lines, which can be sent again -----------------------------------------------------------
+
+
+def refused_line(number: int, line: bytes, error: SubledgerError) -> bytes:
+    """A line of FILE.rejected.jsonl: the number and the event as it was sent, and why it was refused.
+
+    JSON stands there byte by byte; what is none, or only a string, as a string of all of it; what is not even UTF-8, in
+    base64.
+    """
+    sent = line.strip(b"\r\n")
+    event = b'"event": ' + sent.removeprefix(_BOM)
+    if not _stands_as_it_is(sent):
+        try:
+            event = b'"event": ' + json.dumps(sent.decode(), ensure_ascii=False).encode()
+        except UnicodeDecodeError:
+            event = b'"event_base64": "' + base64.b64encode(sent) + b'"'
+    return b'{"line": %d, %b, "error": %b}\n' % (number, event, orjson.dumps(error.as_document(), default=str))
+
+
+def _stands_as_it_is(sent: bytes) -> bool:
+    """True if a text is JSON, also inside an object, and no string: a string stands for a text that is not JSON."""
+    with suppress(InvalidInput):
+        return not isinstance(loads(sent), str) and bool(loads(b"[" + sent.removeprefix(_BOM) + b"]"))
+    return False
+
+
+def first_sent_as_text(document: object) -> bool:
+    """True if the event in a line of FILE.rejected.jsonl stands there as a text, which nobody has decoded yet."""
+    return isinstance(document, dict) and isinstance(document.get("event", ""), str)
+
+
+def as_first_sent(document: object) -> bytes | None:
+    """The text in a line of FILE.rejected.jsonl, so that the file can be sent again; None for anything else."""
+    if not isinstance(document, dict) or not isinstance(document.get("error"), dict):
+        return None
+    if document.keys() == {"line", "event", "error"}:
+        event = document["event"]
+        with suppress(UnicodeEncodeError):
+            return event.encode() if isinstance(event, str) else text_of(event)
+    if document.keys() == {"line", "event_base64", "error"} and isinstance(document["event_base64"], str):
+        with suppress(ValueError, binascii.Error):
+            return base64.b64decode(document["event_base64"], validate=True)
+    return None
+
+
+# --- the members, as far as they can be read ----------------------------------------------------------------------
+
+
+def _content_hash(sent: bytes, document: object) -> bytes:
+    canonical = None if document is _NO_JSON else _canonical(document)
+    return hashlib.sha256(b"text\x00" + sent if canonical is None else b"json\x00" + canonical).digest()
+
+
+def _canonical(value: object) -> bytes | None:
+    # What is recorded is canonical by this very call, for what can be in an event's data (events).
+    with suppress(TypeError):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return None
+
+
+def _name(value: object) -> str | None:
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_NAME or "\x00" in value:
+        return None
+    with suppress(UnicodeEncodeError):
+        value.encode()
+        return value
+    return None
+
+
+def _moment(value: object) -> datetime | None:
+    with suppress(InvalidInput):
+        return parse_time(value)
+    return None
+
+
+def _decimal(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    with suppress(InvalidOperation, ValueError):
+        text = str(value).strip()
+        found = Decimal(text) if len(text) <= _LONGEST_NUMBER else None
+        # The exponent is looked at first: arithmetic on a number such as 1e999999999 overflows.
+        if found is not None and found.is_finite() and -30 <= found.adjusted() <= 18 and abs(found) <= MAX_MINOR:
+            return found
+    return None
+
+
+def _first(data: Mapping[str, Any], names: tuple[str, ...]) -> Decimal | None:
+    return next((_decimal(data[name]) for name in names if data.get(name) is not None), None)
+
+
+def _money(data: Mapping[str, Any]) -> Money | None:
+    """The amount, to the nearest minor unit. A wrong type or lower case is a fault, and says how much all the same."""
+    amount, currency = _first(data, _MONEY), data.get("currency")
+    if amount is None or not isinstance(currency, str) or len(currency) != 3:
+        return None
+    with suppress(InvalidInput):
+        minor = round(amount.scaleb(exponent(currency.upper())))
+        return Money(amount_minor=minor, currency=currency.upper()) if abs(minor) <= MAX_MINOR else None
+    return None
+
+
+def _credits(data: Mapping[str, Any]) -> Decimal | None:
+    quantity = _first(data, _CREDITS)
+    if quantity is None or abs(quantity) > MAX_CREDITS:
+        return None
+    return plain(round(quantity, 9))

@@ -1,0 +1,167 @@
+"""Answers of other systems, within bounds: of size once they are decompressed, and of time from first to last byte.
+
+httpx bounds the time of each read, so an answer that arrives byte by byte never ends; and it decompresses everything.
+Addresses are checked as they are called (``hosts``).
+Here each read and write has what is left of the whole call's time, and no more of an answer is decompressed than is
+read. An answer beyond its bounds is an ``httpx.HTTPError``, as any answer that did not come whole.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import httpcore
+import httpx
+
+from subledger.external.hosts import connect_checked
+
+MAX_ANSWER: Final = 8 << 20
+"""Bytes of an answer, decompressed. Journals, and pages of records, are far smaller."""
+ACCEPT_ENCODING: Final = "gzip"
+_PIECE: Final = 64 << 10
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+
+
+class AnswerTooLarge(httpx.HTTPError):
+    """The answer has more bytes than are read, or is compressed in a way that is not."""
+
+
+def client() -> httpx.Client:
+    """A client that follows no redirections, and whose calls can be given a ``deadline``."""
+    made = httpx.Client(follow_redirects=False)
+    # httpx has no parameter for it that would leave the proxies of the environment in use. A test with an answer that
+    # trickles fails if this stops working.
+    for transport in (made._transport, *made._mounts.values()):
+        if isinstance(transport, httpx.HTTPTransport):
+            # A proxy of the environment may be on this machine, and looks names up itself.
+            is_direct = transport is made._transport
+            transport._pool._network_backend = _Backend(transport._pool._network_backend, checked=is_direct)
+    return made
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Whatever is read or written within, by a client of ``client``, ends by then with ``httpx.TimeoutException``."""
+    token = _ends_at.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+def send(client: httpx.Client, request: httpx.Request, *, within_s: float) -> httpx.Response:
+    """One call and its whole answer. Raises httpx.HTTPError, AnswerTooLarge among them."""
+    with deadline(within_s):
+        response = client.send(request, stream=True)
+        try:
+            content = _content(response)
+        finally:
+            response.close()
+    # The content is as it was before it was compressed for the way, and so must the headers be.
+    headers = [
+        (name, value)
+        for name, value in response.headers.multi_items()
+        if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+    ]
+    return httpx.Response(response.status_code, headers=headers, content=content, request=request)
+
+
+def _content(response: httpx.Response) -> bytes:
+    inflate = _inflater(response)
+    content = bytearray()
+    for raw in response.iter_raw():
+        content += inflate(raw, MAX_ANSWER + 1 - len(content))
+        if len(content) > MAX_ANSWER:
+            raise AnswerTooLarge(f"the answer has more than {MAX_ANSWER} bytes")
+    return bytes(content)
+
+
+def _inflater(response: httpx.Response) -> Any:
+    """A function of raw bytes and the most bytes that it may return for them."""
+    named = response.headers.get("content-encoding", "")
+    encodings = [each.strip().lower() for each in named.split(",") if each.strip().lower() not in ("", "identity")]
+    if not encodings:
+        return lambda raw, most: raw[:most]
+    if encodings[1:] or encodings[0] not in ("gzip", "x-gzip", "deflate"):
+        raise AnswerTooLarge(f"the answer is compressed as {named[:60]}; we accept {ACCEPT_ENCODING}, once")
+    # 32: the header says whether it is gzip or zlib.
+    stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
+
+    def inflate(raw: bytes, most: int) -> bytes:
+        try:
+            return stream.decompress(raw, most)
+        except zlib.error as error:
+            raise httpx.DecodingError(f"the answer is not {encodings[0]}: {error}") from error
+
+    return inflate
+
+
+def _left(timeout: float | None, error: type[Exception]) -> float | None:
+    ends_at = _ends_at.get()
+    if ends_at is None:
+        return timeout
+    left = ends_at - time.monotonic()
+    if left <= 0:
+        raise error("the time for the whole call is over")
+    return left if timeout is None else min(timeout, left)
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, backend: httpcore.NetworkBackend, *, checked: bool) -> None:
+        self._backend = backend
+        self._checked = checked
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:  # fmt: skip
+        def connect(address: str) -> httpcore.NetworkStream:
+            left = _left(timeout, httpcore.ConnectTimeout)
+            return _Stream(self._backend.connect_tcp(address, port, left, local_address, socket_options))
+
+        if not self._checked:
+            return connect(host)
+        try:
+            return connect_checked(host, port, connect)
+        except OSError as error:  # no such name, or AddressRefused
+            raise httpcore.ConnectError(str(error)) from error
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._backend.connect_unix_socket(path, _left(timeout, httpcore.ConnectTimeout), socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        self._backend.sleep(seconds)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # The time-out is one of each piece that the socket takes: of a long text it would be one of many.
+        for start in range(0, len(buffer), _PIECE):
+            self._stream.write(buffer[start : start + _PIECE], _left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = _left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

@@ -1,0 +1,233 @@
+"""Calls of another system's API: no more of them than it takes, each with a limit of time, kept as they were.
+
+What is kept is what went over the wire without its secrets: headers that carry them are left out, and every secret
+that is known by the end of the attempt is taken out of all texts, wherever it stands.
+
+What a failed call says about what it asked for is one of three things, and the difference is what delivery rests on:
+certainly not done (``NotSent``), come back later and not done (``Throttled``), or nobody knows (``Unclear``).
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from subledger.external import bounded_http
+
+REMOVED: Final = "(removed)"
+_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"})
+_KEPT_BYTES: Final = 4 << 20
+"""Bytes of a body that are kept. Journals are far smaller; a longer answer is cut, and says so."""
+_LONGEST_WAIT_S: Final = 3_600.0
+_NOT_SAID: Final = frozenset({408, 425})
+"""Of these, too, nobody can say whether the request went on: a time-out, a replay that is refused."""
+_WAIT_UNSAID_S: Final = 60.0
+
+
+class NotSent(Exception):
+    """The call did not reach the system: certainly nothing was done."""
+
+
+class NotAuthorised(NotSent):
+    """The system does not take our credentials: nothing was done, and a person must mend them."""
+
+
+class Throttled(NotSent):
+    """The system takes no more calls for now: nothing was done."""
+
+    def __init__(self, reason: str, *, wait_s: float) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+class Unclear(Exception):
+    """No answer, or one that does not say whether it was done. ``answer``: what came, if anything."""
+
+    def __init__(self, reason: str, *, answer: str = "") -> None:
+        super().__init__(reason)
+        self.answer = answer
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One call and its answer, as kept. ``status`` is None where none came; ``failure`` says why."""
+
+    at: datetime
+    seconds: float
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str
+    status: int | None = None
+    answer_headers: dict[str, str] = {}
+    answer: str = ""
+    failure: str | None = None
+
+
+Turn = Callable[[], None]
+"""Waits until one more call may be made. Raises Throttled where that is too long."""
+
+
+class Calls:
+    """The calls of one attempt."""
+
+    def __init__(self, client: httpx.Client, *, timeout_s: float, turn: Turn) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._turn = turn
+        self._made: list[Exchange] = []
+        self._secrets: set[str] = set()
+        self.begin_by: float | None = None
+        """No call is begun after this, by the monotonic clock: who was held up does not send what others look for."""
+
+    def hide(self, secret: str) -> str:
+        """Takes a secret out of everything that is kept of this attempt, before and after. Returns it."""
+        if secret:
+            self._secrets.add(secret)
+        return secret
+
+    def take_turn(self) -> None:
+        """Waits until a call by other means than HTTP may be made. Raises Throttled where that is too long."""
+        self._turn()
+        self._check_time()
+
+    def note(self, method: str, url: str, body: str, *, answer: str = "", failure: str | None = None) -> None:
+        """Keeps what was done by other means than HTTP."""
+        self._made.append(
+            Exchange(
+                at=datetime.now(UTC), seconds=0.0, method=method, url=url, headers={}, body=body, answer=answer,
+                failure=failure,
+            )
+        )  # fmt: skip
+
+    def _check_time(self) -> None:
+        if self.begin_by is not None and time.monotonic() > self.begin_by:
+            raise NotSent("it took too long to come to this call: it is left to a later attempt")
+
+    def clean(self, text: str) -> str:
+        """A text as it may be kept: without secrets, and without what no text of the database can hold."""
+        text = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+        for form in sorted({form for secret in self._secrets for form in _forms(secret)}, key=len, reverse=True):
+            text = text.replace(form, REMOVED)
+        return text
+
+    def take_exchanges(self) -> list[Exchange]:
+        """What was called and answered since the last time, without secrets."""
+        clean = self.clean
+        made_since, self._made = self._made, []
+        return [
+            msgspec.structs.replace(
+                made, url=clean(made.url), body=clean(made.body), answer=clean(made.answer),
+                headers={name: clean(value) for name, value in made.headers.items()},
+                answer_headers={name: clean(value) for name, value in made.answer_headers.items()},
+                failure=made.failure and clean(made.failure),
+            )
+            for made in made_since
+        ]  # fmt: skip
+
+    def send(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None,
+        json: Any = None, form: Mapping[str, str] | None = None, auth: tuple[str, str] | None = None,
+    ) -> httpx.Response:  # fmt: skip
+        """One call. Answers of 200 to 299, and those of 400 to 499 that speak of what was sent.
+
+        Raises Throttled for 429, NotAuthorised for 401 and 403, NotSent where no connection was made or the answer is
+        to ask elsewhere, Unclear for 5xx and where no answer came.
+        """
+        self.take_turn()
+        try:
+            request = self._client.build_request(
+                method, url, headers=dict(headers or {}), content=content, json=json, data=form,
+                timeout=self._timeout_s,
+            )  # fmt: skip
+        except (httpx.InvalidURL, ValueError, UnicodeError) as error:
+            raise NotSent(f"the address {url} cannot be called: {error}") from error
+        request.headers["Accept-Encoding"] = bounded_http.ACCEPT_ENCODING
+        if auth is not None:
+            self.hide(auth[1])
+            basic = self.hide(base64.b64encode(":".join(auth).encode()).decode())
+            request.headers["Authorization"] = f"Basic {basic}"
+        self.hide(request.headers.get("Authorization", "").partition(" ")[2])
+        at, started = datetime.now(UTC), time.monotonic()
+        response, failure = None, None
+        try:
+            response = bounded_http.send(self._client, request, within_s=self._timeout_s)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            failure = f"{type(error).__name__}: {error}"
+            raise NotSent(f"{request.url.host} cannot be reached: {error}") from error
+        except httpx.HTTPError as error:
+            failure = f"{type(error).__name__}: {error}"
+            raise Unclear(f"{request.url.host} did not answer: {failure}") from error
+        finally:
+            self._keep(request, response, failure, at, time.monotonic() - started)
+        return _checked(response)
+
+    def _keep(
+        self, request: httpx.Request, response: httpx.Response | None, failure: str | None, at: datetime, took: float
+    ) -> None:
+        self._made.append(
+            Exchange(
+                at=at, seconds=round(took, 3), method=request.method, url=str(request.url),
+                headers=_shown(request.headers), body=_text(request.content), failure=failure,
+                status=response.status_code if response is not None else None,
+                answer_headers=_shown(response.headers) if response is not None else {},
+                answer=_text(response.content) if response is not None else "",
+            )
+        )  # fmt: skip
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    status, host = response.status_code, response.request.url.host
+    if status == 429:
+        said = _wait_of(response)
+        wait = _WAIT_UNSAID_S if said is None else said
+        raise Throttled(f"{host} takes no more calls for {wait:.0f} s", wait_s=wait)
+    if status in (401, 403):
+        raise NotAuthorised(f"{host} answered {status}: check the channel's credentials and the role behind them")
+    if 300 <= status < 400:
+        raise NotSent(f"{host} answered {status}: it is somewhere else, {response.headers.get('Location', '')[:200]}")
+    if status >= 500 or status in _NOT_SAID:
+        raise Unclear(f"{host} answered {status}", answer=response.text)
+    return response
+
+
+def _wait_of(response: httpx.Response) -> float | None:
+    """``Retry-After`` in seconds, as a number or a date: RFC 9110, section 10.2.3. Never negative, an hour at most."""
+    given = response.headers.get("Retry-After", "").strip()
+    try:
+        wait = float(given)
+    except ValueError:
+        try:
+            wait = (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(wait, 0.0), _LONGEST_WAIT_S) if wait == wait else None
+
+
+def _shown(headers: httpx.Headers) -> dict[str, str]:
+    return {name: REMOVED if name.lower() in _SECRET_HEADERS else value for name, value in headers.items()}
+
+
+def _text(body: bytes) -> str:
+    kept = body[:_KEPT_BYTES]
+    try:
+        text = kept.decode()
+    except UnicodeDecodeError:
+        text = "base64:" + base64.b64encode(kept).decode()
+    # A text column holds no NUL.
+    text = text.replace("\x00", "\ufffd")
+    return text if len(body) <= _KEPT_BYTES else f"{text}… ({len(body)} bytes in all)"
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it may stand in a text: plain, in a URL or a form, in JSON or XML."""
+    json_text = msgspec.json.encode(secret).decode()[1:-1]
+    xml = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return {secret, quote(secret), quote(secret, safe=""), json_text, xml, xml.replace('"', "&quot;")}

@@ -1,0 +1,307 @@
+"""A PostgreSQL server of our own below a folder: started at first use, ended when nobody needs it.
+
+Owns everything in ``HOME/postgres``, and here the protocol over it: who starts, who joins, who ends. A detached
+*supervisor* process (``embedded_supervisor``) has the server as its child. Not owned: what is inside the database
+(migrations do that), and anything above ``HOME/postgres``.
+
+    HOME/postgres/data             the data directory; appears only when it is complete
+    HOME/postgres/password         of `subledger`, superuser and owner; 0600
+    HOME/postgres/start.lock       held by whoever starts or joins; its mtime says when someone last did
+    HOME/postgres/supervisor.lock  held by the supervisor for its life, its pid inside: held means running
+    HOME/postgres/address          port of the server, believed only while supervisor.lock is held
+    HOME/postgres/port             port of last time, taken again if it is free, so that clients find it
+    HOME/postgres/*.log            of the server and of the supervisor
+
+Promised: one server a folder, however many processes ask at once; no server without its supervisor (on Linux
+the kernel passes the supervisor's death on); what is committed is on disk (fsync stays on). Not promised:
+Windows, upgrades between major versions, one home for two system users.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # ships no types; used for a handful of calls
+import psycopg
+
+from subledger.errors import EmbeddedServerFailed
+from subledger.store.private import private_home
+from subledger.store.timeouts import Timeouts
+
+if sys.platform != "win32":
+    import fcntl
+
+OWNER = "subledger"  # the superuser, and the database it owns
+
+START_TIMEOUT_S = 120.0  # crash recovery may take long; the supervisor itself waits without a limit
+# Fast, which writes a checkpoint; then immediate, with crash recovery at the next start; then by force.
+STOPPING = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
+STOP_TIMEOUT_S = sum(patience_s for _, patience_s in STOPPING) + 5.0
+
+
+# --- what callers use ---------------------------------------------------------------------------------------
+
+
+def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
+    """The owner's URL of this home's server, which has just accepted a connection.
+
+    Starts the server, or joins the one that runs (whose idle timeout stays as it was). Raises
+    ``EmbeddedServerFailed`` with the end of the log when it does not come up within ``START_TIMEOUT_S``.
+    """
+    folder = folder_of(home)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    try:
+        private_home(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.geteuid():
+            raise EmbeddedServerFailed(
+                f"{folder} belongs to user id {folder.stat().st_uid}, and this is user id {os.geteuid()}; "
+                "a home is used by one system user",
+                home=str(home),
+            )
+        with locked(folder / "start.lock", timeout_s=START_TIMEOUT_S) as handle:
+            os.utime(handle)  # the supervisor takes this as use: it will not end what we are about to return
+            while time.monotonic() < deadline:
+                if not is_held(folder / "supervisor.lock"):
+                    _spawn_supervisor(folder, idle_timeout_s, deadline)
+                url = running_url(home)
+                if url is not None and _accepts(url):
+                    return url
+                time.sleep(0.03)
+    except OSError as error:
+        raise EmbeddedServerFailed(f"the embedded PostgreSQL did not start: {error}", home=str(home)) from error
+    raise failure(folder, f"the embedded PostgreSQL is not ready after {START_TIMEOUT_S:.0f} s")
+
+
+def exists(home: Path) -> bool:
+    """True if this home has a database, running or not."""
+    return (folder_of(home) / "data").exists()
+
+
+def stop(home: Path) -> bool:
+    """Shuts this home's server down, cleanly; True if one was running. At return it is gone."""
+    folder = folder_of(home)
+    lock = folder / "supervisor.lock"
+    holder = lock_holder(lock)
+    was_running = holder is not None
+    if holder is not None:
+        with suppress(psutil.NoSuchProcess):
+            holder.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        # Another caller may start a new server meanwhile; that one is not ours to stop.
+        while lock_holder(lock) == holder:
+            if time.monotonic() > deadline:
+                with suppress(psutil.NoSuchProcess):
+                    holder.kill()
+            time.sleep(0.02)
+    # A supervisor that was killed outright may have left its server behind. Its lock is held meanwhile, so
+    # that no new supervisor starts the server whose processes are being ended here.
+    with suppress(FileNotFoundError, TimeoutError), locked(lock, timeout_s=0.5, create=False) as handle:
+        os.truncate(handle, 0)  # the pid of the dead, which may come to be a stranger's
+        was_running = end_orphans(folder / "data") or was_running
+    return was_running
+
+
+def running_url(home: Path) -> str | None:
+    """The owner's URL if this home's server runs, else None. Starts nothing and does not connect."""
+    folder = folder_of(home)
+    if not is_held(folder / "supervisor.lock"):
+        return None
+    try:
+        return url_at((folder / "password").read_text(), int((folder / "address").read_text()))
+    except (FileNotFoundError, ValueError):
+        return None  # it is starting or stopping
+
+
+# --- the starter's side -------------------------------------------------------------------------------------
+
+
+def _spawn_supervisor(folder: Path, idle_timeout_s: float, deadline: float) -> None:
+    """Starts a supervisor and waits for its one line; the caller holds start.lock, and nobody supervisor.lock.
+
+    The supervisor keeps nothing of ours: a session of its own, and no inherited file, else whoever reads our
+    output to its end would wait for the server's end. Its standard output is a socket to us until then.
+    """
+    # What a killed supervisor left behind goes before the lock makes it believable again.
+    (folder / "address").unlink(missing_ok=True)
+    (folder / "supervisor.lock").write_bytes(b"")
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-P", "-m", "subledger.store.embedded.supervisor", "supervise"]
+    # Its imports are ours, wherever they came from; -P keeps the current folder out of them.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with ours, open(folder / "supervisor.log", "a", opener=_private) as log:
+        with theirs:
+            process = subprocess.Popen(
+                [*command, str(folder.parent), repr(idle_timeout_s)],
+                stdin=subprocess.DEVNULL, stdout=theirs.fileno(), stderr=log,
+                start_new_session=True, env=environment,
+            )  # fmt: skip
+        process.wait()  # it forks at once, so that we are not left with a zombie to reap
+        ours.settimeout(max(deadline - time.monotonic(), 0.1))
+        try:
+            line = ours.makefile().readline()
+        except TimeoutError:
+            return
+    if not line:
+        raise failure(folder, "the supervisor of the embedded PostgreSQL ended early", "supervisor.log")
+    refusal = json.loads(line)["failure"]
+    if refusal is not None:
+        raise EmbeddedServerFailed(refusal, home=str(folder.parent))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _accepts(url: str) -> bool:
+    try:
+        connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+# --- locks, files and connections, as both sides use them ---------------------------------------------------
+
+
+def folder_of(home: Path) -> Path:
+    """Where everything of this home's server is."""
+    if sys.platform == "win32":
+        raise EmbeddedServerFailed("the embedded PostgreSQL needs Linux or macOS; give the URL of a server instead")
+    return Path(home).absolute() / "postgres"
+
+
+@contextmanager
+def locked(path: Path, *, timeout_s: float, create: bool = True) -> Iterator[int]:
+    """Holds an exclusive flock on ``path``; TimeoutError if it is someone else's for ``timeout_s``."""
+    handle = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "another process holds the lock", str(path)) from None
+                time.sleep(0.02)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds this lock. A shared attempt, so that two who ask do not see each other."""
+    try:
+        handle = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+def lock_holder(lock: Path) -> Any | None:
+    """The supervisor as a ``psutil.Process``, which knows a reused pid by its start time; None without one."""
+    while is_held(lock):
+        with suppress(ValueError, psutil.NoSuchProcess):
+            holder = psutil.Process(int(lock.read_text()))
+            if is_held(lock):
+                return holder
+        time.sleep(0.01)  # it has the lock and is about to write its pid
+    return None
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a private file, whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(name, path)
+
+
+def url_at(password: str, port: int) -> str:
+    """The owner's URL."""
+    return f"postgresql://{OWNER}:{password}@127.0.0.1:{port}/{OWNER}"
+
+
+def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of our own. PGHOSTADDR, PGSSLMODE or PGOPTIONS of the environment cannot lead it elsewhere."""
+    return psycopg.connect(
+        url, dbname=database, hostaddr="127.0.0.1", sslmode="disable", gssencmode="disable", options="",
+        autocommit=True, **{**Timeouts().of_link, "application_name": "subledger supervisor"},
+    )  # fmt: skip
+
+
+def failure(folder: Path, message: str, log: str = "server.log") -> EmbeddedServerFailed:
+    """The error with the end of a log."""
+    with suppress(OSError):
+        if lines := (folder / log).read_text(errors="replace").splitlines()[-15:]:
+            message += f"\n--- {folder / log}\n" + "\n".join(lines)
+    return EmbeddedServerFailed(message, home=str(folder.parent))
+
+
+# --- servers without a supervisor ---------------------------------------------------------------------------
+
+
+def end_orphans(data: Path) -> bool:
+    """Ends server processes that have lost their supervisor or postmaster; True if there were any.
+
+    The caller holds supervisor.lock. Only a crash leaves ``postmaster.pid``. Its pid proves nothing: it may be a
+    zombie or by now another program's, and PostgreSQL would refuse to start for either.
+    """
+    try:
+        lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return False
+    found = False
+    for number, patience_s in STOPPING:
+        left = server_processes(data)
+        found = found or bool(left)
+        targets = [process for process in left if str(process.pid) in lines[:1]]
+        if not targets and number == signal.SIGINT:
+            continue  # without a postmaster no shutdown is clean, and to its children SIGINT means other things
+        if not targets or number == signal.SIGKILL:
+            targets = left
+        for process in targets:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        deadline = time.monotonic() + patience_s
+        while left and time.monotonic() < deadline:
+            time.sleep(0.02)
+            left = server_processes(data)
+        if not left:
+            break
+    # PostgreSQL still guards itself: it finds attached shared memory by the directory's inode, without this.
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    return found
+
+
+def server_processes(data: Path) -> list[Any]:
+    """The server processes of this data directory, which is the working directory of each."""
+    found = []
+    for process in psutil.process_iter():
+        # OSError: its directory has been removed. AccessDenied: another user's, so not ours.
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            if process.name() == "postgres" and os.path.samefile(process.cwd(), data):
+                found.append(process)
+    return found

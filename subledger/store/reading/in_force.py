@@ -1,0 +1,95 @@
+"""What of a ledger was in force at a position: its settings, its posting rules, its account mapping.
+
+Each is adopted by an event and holds from there on. So an answer as known at a position goes by what was adopted
+through it, never by what is in force now: what is adopted later must not change an answer that was given.
+
+Owns: these three questions, and remembering posting rules. Does not own: the right to change any of them (recorder),
+what a mapping makes of a role (projections), the points in time that ask (views).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from subledger.events.envelope import stored_event
+from subledger.events.own_data import RESERVED_TYPES
+from subledger.kinds import Rules
+from subledger.ledger import LedgerState, evolve_ledger
+from subledger.posting import rules_from
+from subledger.store.database import Database, WriteConnection
+
+EVERYTHING: Final = (1 << 63) - 1
+"""In place of a position: whatever the snapshot has."""
+
+ADOPTED: Final = """
+-- The policies that a ledger had adopted through a position: their numbers and content hashes, as a JSON object.
+SELECT json_object_agg(p.policy, p.content_hash)::text AS policies FROM posting_policies p
+WHERE p.ledger = %(ledger)s AND p.position <= %(through)s
+"""
+RULES: Final = """
+-- The rules of every policy that a ledger has adopted, as they were recorded.
+SELECT p.content_hash, e.data FROM posting_policies p JOIN events e ON e.ledger = p.ledger AND e.position = p.position
+WHERE p.ledger = :ledger
+"""
+OWN_EVENTS: Final = """
+-- The ledger's own events through a position: what its settings are made of. The last condition follows from the one
+-- before it; it lets the planner use ix_events_type, which leaves usage out.
+SELECT e.position, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data FROM events e
+WHERE e.ledger = :ledger AND e.position <= :through AND e.type = ANY(:types) AND e.type <> 'credits.consumed'
+ORDER BY e.position
+"""
+MAPPING_FOR: Final = """
+-- The account mapping that journals of a period were made with at a position: the last one adopted by then that holds
+-- for the period.
+SELECT mapping, rows FROM account_mappings
+WHERE ledger = %(ledger)s AND position <= %(through)s AND (valid_from IS NULL OR valid_from <= %(period)s)
+ORDER BY mapping DESC LIMIT 1
+"""
+
+_hashes: Final = msgspec.json.Decoder(dict[int, str])
+
+
+def rules_of(database: Database, connection: Connection, ledger: str, *, through: int = EVERYTHING) -> dict[int, Rules]:
+    """The posting rules of every policy that the ledger had adopted through a position, by the policy's number."""
+    adopted: str | None = connection.exec_driver_sql(ADOPTED, {"ledger": ledger, "through": through}).scalar_one()
+    known = known_rules(database, adopted)
+    if known is not None:
+        return known
+    for content_hash, data in connection.execute(text(RULES), {"ledger": ledger}):
+        database.rules[content_hash] = rules_from(msgspec.json.decode(data)["rules"])
+    return {policy: database.rules[content_hash] for policy, content_hash in _hashes.decode(adopted or "{}").items()}
+
+
+def known_rules(database: Database, adopted: str | None) -> dict[int, Rules] | None:
+    """The same for policies that ``ADOPTED`` has named, as far as this process has read their rules: None if not."""
+    hashes = _hashes.decode(adopted or "{}")
+    if not all(content_hash in database.rules for content_hash in hashes.values()):
+        return None
+    return {policy: database.rules[content_hash] for policy, content_hash in sorted(hashes.items())}
+
+
+def settings_at(connection: Connection, ledger: str, position: int) -> LedgerState:
+    """The ledger's settings after a position: an unconfigured ledger's for 0."""
+    state = LedgerState(ledger=ledger)
+    parameters = {"ledger": ledger, "through": position, "types": sorted(RESERVED_TYPES)}
+    for row in connection.execute(text(OWN_EVENTS), parameters):
+        event = stored_event(
+            source=row.source, event_id=row.event_id, type=row.type, customer=row.customer, occurred_at=row.occurred_at,
+            data_text=row.data, attributes_text=None,
+        )  # fmt: skip
+        state = evolve_ledger(state, event)
+    return state
+
+
+def mapping_rows(
+    connection: Connection | WriteConnection, ledger: str, period: str, *, through: int = EVERYTHING
+) -> tuple[int, str] | None:
+    """The account mapping that a period's journals were made with at a position: its number, and its rows as JSON."""
+    where = {"ledger": ledger, "period": period, "through": through}
+    if isinstance(connection, Connection):
+        row = connection.exec_driver_sql(MAPPING_FOR, where).one_or_none()
+        return None if row is None else (row.mapping, row.rows)
+    return connection.execute(MAPPING_FOR, where).fetchone()

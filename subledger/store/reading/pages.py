@@ -1,0 +1,191 @@
+"""Pages of the log: events, entries, journal lines.
+
+Owns: finding them. Does not own: balances (projections). A cursor is the place after which a page goes on; pages are
+found by key, never by counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from subledger.accounts import Side
+from subledger.errors import UnknownBlock, UnknownPosition
+from subledger.kinds import Rules, expand
+from subledger.store.reading.recorded_days import recorded_between
+from subledger.store.writing.log import decision_whole
+
+EVENTS: Final = f"""
+-- Recorded events, whole, with the moment of their batch.
+SELECT e.position, b.recorded_at, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data, e.attributes,
+       {decision_whole(":ledger")} AS decision, e.leaf
+FROM events e
+JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position
+              ORDER BY b.last_position LIMIT 1) b ON true
+WHERE e.ledger = :ledger
+"""
+OF_KINDS_AND_DAYS: Final = recorded_between(
+    """accounting_date >= coalesce(:from_date, CAST('-infinity' AS date))
+      AND accounting_date <= coalesce(:to_date, CAST('infinity' AS date))
+      AND (CAST(:kinds AS text[]) IS NULL OR kind = ANY(CAST(:kinds AS text[])))""",
+    ledger=":ledger",
+)
+COMMON_TYPE: Final = "credits.consumed"
+ENTRIES: Final = """
+-- The entries of some events, with their dimensions.
+SELECT n.*, d.product, d.credit_kind, d.pool, d.processor FROM entries n
+JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
+WHERE n.ledger = :ledger AND n.position = ANY(:positions) ORDER BY n.position, n.number
+"""
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the log with its entries, as rows."""
+
+    row: Any
+    entries: tuple[Any, ...]
+
+
+def events_page(
+    connection: Connection, ledger: str, *, customer: str | None = None, block: str | None = None,
+    type: str | None = None, after: int = 0, through: int | None = None, limit: int = 100,
+) -> list[StoredEvent]:  # fmt: skip
+    """Events after a position, oldest first. ``through`` is the last position to show."""
+    conditions, parameters = ["e.position > :after"], {"ledger": ledger, "after": after, "limit": limit}
+    if through is not None:
+        conditions.append("e.position <= :through")
+        parameters["through"] = through
+    if type is not None:
+        # Said in so many words, for the index of what is rarer than usage.
+        conditions.append("e.type = :type" + (f" AND e.type <> '{COMMON_TYPE}'" if type != COMMON_TYPE else ""))
+        parameters["type"] = type
+    of_entries: list[str] = []
+    if block is not None:
+        found = _block(connection, ledger, block)
+        customer = customer or found.customer
+        # Found by its customer, from the event on that opened it.
+        of_entries.append("n.block_id = :block AND n.position >= :opened")
+        parameters |= {"block": block, "opened": found.opened_at_position}
+        if customer != found.customer:
+            return []
+    if customer is not None:
+        # Every event of a customer has an entry, and entries are indexed by customer.
+        of_entries.append("n.customer = :customer AND n.position > :after")
+        parameters["customer"] = customer
+        of_events = conditions if len(conditions) > 1 else []
+        joined = "JOIN events e ON e.ledger = n.ledger AND e.position = n.position" if of_events else ""
+        found_by = " AND ".join(["n.ledger = :ledger", *of_entries, *of_events])
+        conditions.append(
+            f"e.position IN (SELECT DISTINCT n.position FROM entries n {joined} WHERE {found_by}"
+            " ORDER BY n.position LIMIT :limit)"
+        )
+    query = text(
+        EVENTS + "".join(f" AND {condition}" for condition in conditions) + " ORDER BY e.position LIMIT :limit"
+    )
+    return _with_entries(connection, ledger, connection.execute(query, parameters).all())
+
+
+def event_at(connection: Connection, ledger: str, position: int) -> StoredEvent:
+    """Raises UnknownPosition."""
+    rows = connection.execute(
+        text(EVENTS + " AND e.position = :position"), {"ledger": ledger, "position": position}
+    ).all()
+    if not rows:
+        raise UnknownPosition(
+            f"ledger {ledger} has no event at position {position}", field="position", found=str(position)
+        )
+    return _with_entries(connection, ledger, rows)[0]
+
+
+def _with_entries(connection: Connection, ledger: str, rows: Sequence[Any]) -> list[StoredEvent]:
+    entries: dict[int, list[Any]] = {}
+    parameters = {"ledger": ledger, "positions": [row.position for row in rows]}
+    for entry in connection.execute(text(ENTRIES), parameters):
+        entries.setdefault(entry.position, []).append(entry)
+    return [StoredEvent(row=row, entries=tuple(entries.get(row.position, ()))) for row in rows]
+
+
+def block_owner(connection: Connection, ledger: str, block_id: str) -> str:
+    """The customer of a block. Raises UnknownBlock."""
+    owner: str = _block(connection, ledger, block_id).customer
+    return owner
+
+
+def _block(connection: Connection, ledger: str, block_id: str) -> Any:
+    query = text("SELECT customer, opened_at_position FROM blocks WHERE ledger = :ledger AND block_id = :block")
+    found = connection.execute(query, {"ledger": ledger, "block": block_id}).one_or_none()
+    if found is None:
+        raise UnknownBlock(f"no credit block {block_id}", field="block_id", found=block_id)
+    return found
+
+
+class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One journal line with what it is about. ``line`` counts from 1 within its entry."""
+
+    entry: Any
+    line: int
+    account: str
+    side: Side
+    amount_minor: int
+    functional_minor: int
+
+
+def lines_of(entries: Sequence[Any], rules: dict[int, Rules]) -> Iterator[JournalLine]:
+    """The lines of some entries, in order."""
+    for entry in entries:
+        expanded = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules[entry.policy])
+        for number, line in enumerate(expanded, start=1):
+            yield JournalLine(
+                entry=entry,
+                line=number,
+                account=line.account,
+                side=line.side,
+                amount_minor=line.amount_minor,
+                functional_minor=line.functional_minor,
+            )
+
+
+def entries_page(
+    connection: Connection, ledger: str, *, kinds: Sequence[str] | None, customer: str | None = None,
+    block: str | None = None, from_date: date | None = None, to_date: date | None = None,
+    position: int | None = None, after: tuple[int, int] = (0, 0), through: int | None = None, limit: int = 100,
+) -> list[Any]:  # fmt: skip
+    """Entries after (position, number), in order; dates are accounting dates, both inclusive."""
+    conditions = ["n.ledger = :ledger", "(n.position, n.number) > (:after_position, :after_number)"]
+    parameters: dict[str, Any] = {
+        "ledger": ledger, "after_position": after[0], "after_number": after[1], "limit": limit,
+    }  # fmt: skip
+    if block is not None and customer is None:
+        customer = block_owner(connection, ledger, block)
+    if customer is None and position is None and (kinds, from_date, to_date) != (None, None, None):
+        asked = {
+            "kinds": None if kinds is None else list(kinds),
+            "from_date": from_date,
+            "to_date": to_date,
+            "ledger": ledger,
+        }
+        first, last = connection.execute(text(OF_KINDS_AND_DAYS), asked).one()
+        conditions.append("n.position BETWEEN :first_position AND :last_position")
+        parameters |= {"first_position": first, "last_position": last}
+    for name, condition, value in (
+        ("kinds", "n.kind = ANY(:kinds)", None if kinds is None else list(kinds)),
+        ("customer", "n.customer = :customer", customer),
+        ("block", "n.block_id = :block", block),
+        ("from_date", "n.accounting_date >= :from_date", from_date),
+        ("to_date", "n.accounting_date <= :to_date", to_date),
+        ("position", "n.position = :position", position),
+        ("through", "n.position <= :through", through),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            parameters[name] = value
+    query = text(
+        "SELECT n.*, d.product, d.credit_kind, d.pool, d.processor FROM entries n "
+        "JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set "
+        f"WHERE {' AND '.join(conditions)} ORDER BY n.position, n.number LIMIT :limit"
+    )
+    return list(connection.execute(query, parameters).all())

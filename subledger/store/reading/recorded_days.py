@@ -1,0 +1,62 @@
+"""Positions by the day of their recording: days are those of ``recorded_at`` in UTC, as day totals have them.
+
+Day totals know the day on which entries were recorded; entries are found by position. These pieces of SQL lead from
+one to the other, by a look into the batches each. Owns: them, and which totals count whole in a view. Does not own: day
+totals (projections).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+from sqlalchemy import text
+
+from subledger.store.reading.views import View
+
+
+def first_of(day: str, *, ledger: str) -> str:
+    """The first position recorded on a day or a later one; NULL for none. Both arguments are SQL expressions."""
+    return f"""(SELECT first_position FROM batches
+        WHERE ledger = {ledger} AND recorded_at >= CAST({day} AS timestamp) AT TIME ZONE 'UTC'
+        ORDER BY recorded_at LIMIT 1)"""
+
+
+def last_of(day: str, *, ledger: str) -> str:
+    """The last position recorded on a day or an earlier one; NULL for none. Both arguments are SQL expressions."""
+    return f"""(SELECT last_position FROM batches
+        WHERE ledger = {ledger} AND recorded_at < CAST({day} + 1 AS timestamp) AT TIME ZONE 'UTC'
+        ORDER BY recorded_at DESC LIMIT 1)"""
+
+
+def recorded_between(condition: str, *, ledger: str) -> str:
+    """A query for the first and the last position between which the entries of some day totals were recorded.
+
+    No position lies between 1 and 0: what it has where there are no such totals. Both arguments are SQL expressions.
+    """
+    return f"""
+-- The positions between which the entries of some day totals were recorded.
+WITH days AS (
+    SELECT min(recorded_date) AS first, max(recorded_date) AS last FROM ledger_days
+    WHERE ledger = {ledger} AND {condition}
+)
+SELECT coalesce({first_of("(SELECT first FROM days)", ledger=ledger)}, 1),
+       coalesce({last_of("(SELECT last FROM days)", ledger=ledger)}, 0)
+"""
+
+
+LAST_DAY: Final = f"""
+-- The recorded day that a position lies in, and the first position of that day.
+SELECT d.day, {first_of("d.day", ledger=":ledger")} AS first
+FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
+      WHERE ledger = :ledger AND last_position >= :position ORDER BY last_position LIMIT 1) d
+"""
+
+
+def recorded_before(view: View) -> tuple[str | date, int]:
+    """The recorded day whose totals do not count whole any more, and its first position."""
+    if view.at_head or view.position == 0:
+        return ("infinity" if view.position else "-infinity"), view.position + 1
+    parameters = {"ledger": view.ledger, "position": view.position}
+    day, first = view.connection.execute(text(LAST_DAY), parameters).one()
+    return day, first

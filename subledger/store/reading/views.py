@@ -1,0 +1,312 @@
+"""Points in time of a ledger: what ``known_at`` means, and questions that are answered from one.
+
+Owns: which position a moment is, that an answer once given never changes, one statement a question. Does not own: the
+questions (projections).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from functools import cached_property, lru_cache
+from typing import Any, Final, Protocol, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection
+
+from subledger.errors import KnownAtInFuture, UnknownLedger
+from subledger.events.envelope import format_time
+from subledger.kinds import Rules
+from subledger.ledger import SETTINGS, LedgerState, state_of
+from subledger.periods import end_of_day
+from subledger.store.database import Database
+from subledger.store.reading.in_force import ADOPTED, known_rules, rules_of, settings_at
+from subledger.store.reading.ledgers import Head, ledger_head
+
+Answer = TypeVar("Answer", covariant=True)
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """Expiries that are due and not recorded: their number, at most 10,000, and the time of the first.
+
+    What such blocks have left is shown as the customer's until the sweep records the expiry.
+    """
+
+    count: int
+    since: datetime | None
+
+
+class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
+    """The books through the end of ``as_of``, as known at ``position``."""
+
+    ledger: str
+    head: Head
+    as_of: date
+    position: int
+    known_at: datetime
+    now: datetime
+    """The ledger's: of a sandbox, its clock."""
+    due: Due | None = None
+    """Expiries due by the end of ``as_of`` and by now, which a sweep would record. None if the question names its
+    ``known_at``: that answer never changes.
+    """
+
+    @property
+    def at_head(self) -> bool:
+        return self.position == self.head.position
+
+    @property
+    def names_known_at(self) -> bool:
+        """True if the question names its ``known_at``: then its answer never changes."""
+        return self.due is None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The ledger's time zone, which it has for its life."""
+        return self.head.state.zone
+
+    @property
+    def functional_currency(self) -> str:
+        """The ledger's functional currency, which it has for its life."""
+        return self.head.state.functional_currency
+
+
+class Question(Protocol[Answer]):
+    """What can be asked of a point in time in one statement.
+
+    ``query`` reads the row ``v`` (see POINT_IN_TIME) and has one row, of one column named ``found``.
+    """
+
+    @property
+    def query(self) -> str: ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+    def answer(self, rules: Mapping[int, Rules], found: str) -> Answer: ...
+
+
+class View(PointInTime, frozen=True, kw_only=True, dict=True):
+    """A point in time to ask several questions of: everything is answered from one snapshot.
+
+    What was in force is that of the view: ``head`` has the settings of now, which may have been others.
+    """
+
+    database: Any
+    connection: Any
+
+    @cached_property
+    def rules(self) -> dict[int, Rules]:
+        """The posting rules of every policy that the ledger had adopted, by the policy's number."""
+        return rules_of(self.database, self.connection, self.ledger, through=self.position)
+
+    @cached_property
+    def settings(self) -> LedgerState:
+        """The ledger's settings, as known at the view."""
+        return self.head.state if self.at_head else settings_at(self.connection, self.ledger, self.position)
+
+    @cached_property
+    def moment(self) -> datetime:
+        """When a block's status is looked at: the end of ``as_of``, if the ledger's now had come so far.
+
+        That is its now as known at the view. So the status in an answer that names its ``known_at`` does not move with
+        the clock.
+        """
+        now = self.settings.now(self.known_at) if self.names_known_at else self.now
+        return min(now, _last_moment(self.as_of, self.zone))
+
+    def ask(self, question: Question[Answer]) -> Answer:
+        row = self.connection.exec_driver_sql(
+            statement_of(question.query, _NOTHING_DUE),
+            {**question.parameters, "ledger": self.ledger, "as_of": self.as_of, "position": self.position,
+             "known_at": None},
+        ).one()  # fmt: skip
+        return question.answer(self.rules, row.found)
+
+
+POINT_IN_TIME: Final = f"""
+-- One row: a ledger's head, and the last position recorded at or before a moment, with the day of its recording.
+SELECT l.ledger, l.position AS head, l.recorded_at, l.answered_through, %(as_of)s::date AS as_of,
+       k.position, k.recorded_date, k.position = l.position AS at_head,
+       l.{", l.".join(SETTINGS)}
+FROM ledgers l
+CROSS JOIN LATERAL (
+    SELECT l.position, (l.recorded_at AT TIME ZONE 'UTC')::date AS recorded_date
+    WHERE coalesce(%(position)s::bigint >= l.position, %(known_at)s::timestamptz >= l.recorded_at, true)
+    UNION ALL
+    (SELECT b.last_position, (b.recorded_at AT TIME ZONE 'UTC')::date FROM batches b
+     WHERE b.ledger = %(ledger)s AND b.recorded_at <= %(known_at)s::timestamptz AND %(known_at)s < l.recorded_at
+     ORDER BY b.recorded_at DESC LIMIT 1)
+    UNION ALL
+    (SELECT %(position)s::bigint, (b.recorded_at AT TIME ZONE 'UTC')::date FROM batches b
+     WHERE b.ledger = %(ledger)s AND b.last_position >= %(position)s::bigint AND %(position)s < l.position
+     ORDER BY b.last_position LIMIT 1)
+    UNION ALL
+    SELECT 0, NULL
+    LIMIT 1
+) AS k
+WHERE l.ledger = %(ledger)s
+"""
+_ADOPTED: Final = ADOPTED.replace("%(through)s", "(SELECT position FROM v)")
+# Two statements: an UPDATE that asks the clock cannot be sent to the server that has the ledger.
+DUE_EXPIRIES: Final = """
+-- How many open blocks of a ledger, a customer, or one block by its id, have expired by a moment, and the first; none
+-- without a moment.
+SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
+    SELECT expires_at FROM blocks b
+    WHERE b.ledger = %(ledger)s AND b.is_open AND b.expires_at <= %(due_by)s::timestamptz
+      AND (%(due_of)s::text IS NULL OR b.customer = %(due_of)s::text)
+      AND (%(due_block)s::text IS NULL OR b.block_id = %(due_block)s::text)
+    ORDER BY expires_at LIMIT 10000
+) AS due_blocks
+"""
+MAY_ANSWER: Final = """
+-- Up to when a ledger may be asked about; waits for the batch in flight.
+SELECT greatest(clock_timestamp(), answered_through) FROM ledgers WHERE ledger = %s FOR UPDATE
+"""
+PROMISE: Final = """
+-- No batch may be recorded at or before a moment that has been answered.
+UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledger = %s
+"""
+
+
+@lru_cache
+def statement_of(query: str, due: str = DUE_EXPIRIES) -> str:
+    """The statement of a question, or of a point in time alone: in either case with its settings, and what is due."""
+    return f"""
+WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query}), expiries AS ({due}), adopted AS ({_ADOPTED})
+SELECT v.recorded_at, v.answered_through, answer.found, adopted.policies, v.head, v.position, v.ledger, expiries.due,
+       expiries.due_since, v.{", v.".join(SETTINGS)}
+FROM v, answer, expiries, adopted
+"""
+
+
+_NOTHING_DUE: Final = "SELECT 0 AS due, NULL::timestamptz AS due_since"
+"""For the later questions of a view: it has been told what is due."""
+_NO_QUESTION: Final = statement_of("SELECT NULL::text AS found")
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a point in time was asked for; ``now`` is what the database's clock shows."""
+
+    ledger: str
+    now: datetime
+    as_of: date | None
+    known_at: datetime | None
+    customer: str | None
+
+    def day(self, state: LedgerState) -> date:
+        """``as_of``, which defaults to today where the ledger lives."""
+        return self.as_of or state.today(self.now)
+
+    def parameters(self, state: LedgerState) -> dict[str, Any]:
+        """Parameters of every point-in-time query, for a ledger with these settings."""
+        day = self.day(state)
+        due_by = None if self.known_at is not None else _due_by(state.now(self.now), state.zone, day)
+        return {
+            "ledger": self.ledger, "as_of": day, "known_at": self.known_at, "position": None, "due_by": due_by,
+            "due_of": self.customer, "due_block": None,
+        }  # fmt: skip
+
+
+def ask(
+    database: Database, ledger: str, question: Question[Answer], *, now: datetime, as_of: date | None = None,
+    known_at: datetime | None = None, customer: str | None = None,
+) -> tuple[PointInTime, Answer]:  # fmt: skip
+    """One question of a point in time, in one round trip; the point in time is as ``view`` has it.
+
+    Raises UnknownLedger, KnownAtInFuture, and what the question raises.
+    """
+    asked = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer)
+    query = statement_of(question.query)
+    guess = database.states.get(ledger)
+    if guess is not None:
+        parameters = asked.parameters(guess)
+        row = _promised(database, asked, lambda: database.ask(query, {**question.parameters, **parameters}))
+        at, rules = PointInTime(**_point(row, asked)), known_rules(database, row[3])
+        database.states[ledger] = at.head.state
+        if rules is not None and parameters == asked.parameters(at.head.state):
+            return at, question.answer(rules, row[2])
+    # Not seen before by this process, or changed since: everything is read from one snapshot.
+    with view(database, ledger, now=now, as_of=as_of, known_at=known_at, customer=customer) as opened:
+        return opened, opened.ask(question)
+
+
+@contextmanager
+def view(
+    database: Database, ledger: str, *, now: datetime, as_of: date | None = None, known_at: datetime | None = None,
+    customer: str | None = None,
+) -> Iterator[View]:  # fmt: skip
+    """A point in time of a ledger. ``as_of`` defaults to today where the ledger lives, ``known_at`` to its head.
+
+    An answer once given never changes: a moment later than the head's is promised before it is answered, so that
+    no later batch can be recorded at or before it. What is ``due`` is counted of one ``customer``, or of all.
+    Raises UnknownLedger, KnownAtInFuture.
+    """
+    asked, query = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
+    if known_at is not None:
+        anyhow = asked.parameters(LedgerState(ledger=ledger))
+        _promised(database, asked, lambda: database.ask(query, anyhow))
+    with database.read() as connection:
+        guess = database.states.get(ledger) or ledger_head(connection, ledger).state
+        rows = connection.exec_driver_sql(query, asked.parameters(guess)).all()
+        row = _promised(database, asked, lambda: rows)
+        at = _point(row, asked)
+        state = database.states[ledger] = at["head"].state
+        if asked.parameters(state) != asked.parameters(guess):
+            at = _point(connection.exec_driver_sql(query, asked.parameters(state)).one(), asked)
+        yield View(database=database, connection=connection, **at)
+
+
+def _point(row: Any, asked: _Asked) -> dict[str, Any]:
+    """The members of a point in time, of a row of ``statement_of``."""
+    recorded_at, _answered_through, _found, _adopted, head, position, ledger, due, due_since, *settings = row
+    state = state_of(ledger, *settings)
+    return {
+        "due": None if asked.known_at is not None else Due(count=due, since=due_since),
+        "ledger": ledger, "head": Head(state=state, position=head, recorded_at=recorded_at),
+        "as_of": asked.day(state), "position": position, "known_at": asked.known_at or recorded_at,
+        "now": state.now(asked.now),
+    }  # fmt: skip
+
+
+def due_expiries(
+    connection: Connection, state: LedgerState, *, now: datetime, as_of: date | None = None,
+    customer: str | None = None, block: str | None = None,
+) -> Due:  # fmt: skip
+    """The expiries that are due and not recorded by the ledger's now, and by the end of a day."""
+    due_by = _due_by(state.now(now), state.zone, as_of)
+    parameters = {"ledger": state.ledger, "due_by": due_by, "due_of": customer, "due_block": block}
+    row = connection.exec_driver_sql(DUE_EXPIRIES, parameters).one()
+    return Due(count=row.due, since=row.due_since)
+
+
+def _due_by(now: datetime, zone: ZoneInfo, as_of: date | None) -> datetime:
+    return now if as_of is None else min(now, _last_moment(as_of, zone))
+
+
+def _last_moment(day: date, zone: ZoneInfo) -> datetime:
+    return end_of_day(day, zone) - timedelta(microseconds=1)
+
+
+def _promised(database: Database, asked: _Asked, read: Callable[[], Sequence[Any]]) -> Any:
+    """The row asked for; read again after a promise, where nothing yet keeps a batch from changing the answer."""
+    rows, ledger, known_at = read(), asked.ledger, asked.known_at
+    if not rows:
+        raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
+    recorded_at, answered_through = rows[0][:2]
+    if known_at is None or known_at <= recorded_at or (answered_through is not None and known_at <= answered_through):
+        return rows[0]
+    with database.write() as writing:
+        row = writing.execute(MAY_ANSWER, (ledger,)).fetchone()
+        if row is None or known_at > row[0]:
+            raise KnownAtInFuture(
+                f"{format_time(known_at)} has not come yet",
+                field="known_at",
+                expected="a moment that has passed",
+                found=format_time(known_at),
+            )
+        writing.execute(PROMISE, (known_at, ledger))
+    return read()[0]

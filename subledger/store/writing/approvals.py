@@ -1,0 +1,225 @@
+"""Requests that wait for a second person: asked for by one, allowed or refused by another.
+
+Owns: the table ``approvals``. It is no part of the log: what is allowed is recorded as an event, with both names in
+its decision; what waits or was refused has not happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from subledger.errors import ApprovalDecided, IntegrityFault, PersonRequired, SamePerson, UnknownApproval
+from subledger.events.envelope import Event, stored_event
+from subledger.persons import is_somebody, same_person
+from subledger.store.database import WriteConnection
+from subledger.store.tallies import count_one
+from subledger.wallet import Approval
+
+WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "recorded"
+"""``recorded``: the event was recorded without a second person, as the ledger asked for none any more."""
+
+MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
+"""The names of those who could call in a name at a moment, as they made a key of it, or a key of one of these."""
+
+
+def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[str]:  # noqa: ARG001 - a MakersFor
+    """The makers of keys where there are no keys."""
+    return ()
+
+
+_COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
+       requested_at, state, checker, decided_at, note"""
+FIND_ASKED: Final = f"""
+-- What has been asked for under these keys.
+SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
+JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
+"""
+HAS_WAITING: Final = "SELECT EXISTS (SELECT FROM approvals WHERE ledger = %s AND state = 'waiting')"
+FIND_ONE: Final = f"""
+-- One request, and whether its row is what it was when it was written.
+SELECT {_COLUMNS}, seal = row_seal(to_jsonb(a) - 'seal') FROM approvals a WHERE ledger = %s AND approval_id = %s
+"""
+ADD: Final = """
+INSERT INTO approvals (ledger, approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes,
+                       maker, requested_at, state)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'waiting')
+"""
+DECIDE: Final = """
+-- A decision is final; approved is what has become an event.
+UPDATE approvals SET state = %s, checker = %s, decided_at = %s, note = %s
+WHERE ledger = %s AND approval_id = %s AND state = 'waiting'
+"""
+PAGE: Final = f"""
+-- What was asked for, in order of id of the request.
+SELECT {_COLUMNS} FROM approvals
+WHERE ledger = :ledger AND (CAST(:state AS text) IS NULL OR state = :state) AND (requested_at, approval_id) > (:at, :id)
+ORDER BY requested_at, approval_id LIMIT :limit
+"""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Something that a second person is, or was, to allow."""
+
+    approval_id: str
+    reason: str
+    source: str
+    event_id: str
+    type: str
+    customer: str | None
+    occurred_at: datetime
+    data_text: str
+    attributes_text: str | None
+    maker: str
+    requested_at: datetime
+    state: str
+    checker: str | None
+    decided_at: datetime | None
+    note: str | None
+
+    @property
+    def event(self) -> Event:
+        return stored_event(
+            source=self.source,
+            event_id=self.event_id,
+            type=self.type,
+            customer=self.customer,
+            occurred_at=self.occurred_at,
+            data_text=self.data_text,
+            attributes_text=self.attributes_text,
+        )
+
+
+def approval_id_of(event: Event) -> str:
+    """The id of what is asked for with an event: the same event, the same id."""
+    return "apr-" + hashlib.sha256(f"{event.source}\x00{event.event_id}".encode()).hexdigest()[:20]
+
+
+def find_asked(connection: WriteConnection, ledger: str, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Asked]:
+    """Finds the requests under some keys of events."""
+    sources, ids = [source for source, _ in keys], [event_id for _, event_id in keys]
+    rows = [Asked(*row) for row in connection.execute(FIND_ASKED, (sources, ids, ledger))]
+    return {(asked.source, asked.event_id): asked for asked in rows}
+
+
+def has_waiting(connection: WriteConnection, ledger: str) -> bool:
+    """Returns True if a request of the ledger waits."""
+    row = connection.execute(HAS_WAITING, (ledger,)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, maker: str, at: datetime) -> None:
+    """Keeps an event that waits."""
+    connection.execute(
+        ADD,
+        (
+            ledger, approval_id_of(event), reason, event.source, event.event_id, event.type, event.customer,
+            event.occurred_at, event.data_text, event.attributes_text, maker, at,
+        ),
+    )  # fmt: skip
+    count_one(connection, ledger, "approvals")
+
+
+def decidable(
+    connection: WriteConnection,
+    ledger: str,
+    approval_id: str,
+    checker: str,
+    *,
+    allow: bool,
+    made_by: Sequence[str] = (),
+    makers_for: MakersFor = no_makers,
+) -> tuple[Event, Approval]:
+    """The event that a second person may allow or refuse, with both names.
+
+    ``made_by``: the makers of the checker's key, any of whom may be the one who calls with it. ``makers_for`` finds
+    those of the keys with which it could be requested, any of whom may be the one who did. A request that nobody made
+    by name can only be refused: whoever allows it may have made it.
+    Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson.
+    """
+    row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
+    if row is None:
+        raise UnknownApproval(f"nothing waits as {approval_id}", field="approval", found=approval_id)
+    *columns, is_sealed = row
+    if not is_sealed:
+        raise IntegrityFault(
+            f"the row of request {approval_id} was changed after it was requested, so it can be neither approved nor "
+            "refused; run `subledger verify`, and send the event again under another id",
+            approval=approval_id,
+        )
+    asked = Asked(*columns)
+    if asked.state != WAITING:
+        raise decided(approval_id, asked.state, f"by {asked.checker}" if asked.checker else asked.note or "")
+    require_name(checker)
+    if not is_somebody(asked.maker):
+        if allow:
+            raise SamePerson(
+                f"{approval_id} was requested without a name, so that nobody can be the second person; refuse it, and "
+                "send the event again under another id and with a name",
+                field="by", expected="a request by a named person", found=asked.maker,
+            )  # fmt: skip
+    elif same_person(asked.maker, checker):
+        raise SamePerson(
+            f"{checker} asked for it, so somebody else has to decide",
+            field="by",
+            expected=f"somebody other than {asked.maker}",
+            found=checker,
+        )
+    elif any(is_somebody(name) and same_person(asked.maker, name) for name in made_by):
+        raise SamePerson(
+            f"the key of {checker} was made by {asked.maker}, who asked for it, so somebody else has to decide, with a "
+            "key that somebody else made",
+            field="by", expected=f"a key that {asked.maker} did not make", found=checker,
+        )  # fmt: skip
+    elif any(same_person(name, checker) for name in makers_for(connection, asked.maker, asked.requested_at)
+             if is_somebody(name)):  # fmt: skip
+        raise SamePerson(
+            f"{checker} made the key of {asked.maker}, who asked for it, or the key of somebody who did, so somebody "
+            "else has to decide",
+            field="by", expected=f"somebody who made no key of {asked.maker}", found=checker,
+        )  # fmt: skip
+    return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
+
+
+def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
+    """The error for a request that waits no more: its state, and by whom or how that came."""
+    return ApprovalDecided(
+        f"{approval_id} was {state} {how}", field="approval", expected="something that waits", found=state
+    )
+
+
+def require_name(by: str) -> None:
+    """Raises PersonRequired for a call that no person's name stands behind."""
+    if not is_somebody(by):
+        raise PersonRequired(
+            "this needs a second person, so both who asks and who decides need a name: call with a key (`subledger "
+            "keys create --name NAME`), or name yourself with --by on the command line",
+            field="by", expected="a person's name", found=by,
+        )  # fmt: skip
+
+
+def settle(
+    connection: WriteConnection, ledger: str, approval: Approval, state: str, at: datetime, note: str | None = None
+) -> None:
+    """Writes down how it was decided."""
+    connection.execute(DECIDE, (state, approval.checker, at, note, ledger, approval.approval_id))
+
+
+def settle_recorded(connection: WriteConnection, ledger: str, event: Event, position: int, at: datetime) -> str:
+    """Settles the request for an event that is recorded without a second person. Returns how, in words."""
+    how = f"at position {position} without a second person, as the ledger asked for none any more"
+    connection.execute(DECIDE, (RECORDED, None, at, how, ledger, approval_id_of(event)))
+    return how
+
+
+def approvals_page(
+    connection: sa.Connection, ledger: str, *, state: str | None, after: tuple[datetime, str], limit: int
+) -> Sequence[Asked]:
+    """Requests, oldest first, after a (moment, id)."""
+    parameters: dict[str, Any] = {"ledger": ledger, "state": state, "at": after[0], "id": after[1], "limit": limit}
+    return [Asked(*row) for row in connection.execute(sa.text(PAGE), parameters)]

@@ -1,0 +1,112 @@
+"""Details of refusals: why there were too few credits, and the event that recorded a document first.
+
+Worked out for what was refused alone, after the commit: while a ledger is locked everybody else waits, and a customer
+may have thousands of open blocks. A wallet is a value, so the one that was decided on is still at hand. Of one batch
+each case is worked out once, and all of them together look at so many open blocks; what is refused beyond that says
+only how many credits were requested, available and missing.
+
+Owns: these look-ups, and their bound. Does not own: the words (shortfalls, context), the decision, which is as it was.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from subledger.blocks import Block
+from subledger.deciding.context import document_exists
+from subledger.deciding.shortfalls import UNKNOWN_CUSTOMER, Shortfall, insufficient, shortfalls_of
+from subledger.errors import DocumentExists, InsufficientCredits, SubledgerError
+from subledger.events.envelope import Event
+from subledger.events.references import OnceKey, once_key
+from subledger.store.database import WriteConnection
+from subledger.store.writing.memory import find_first, find_lapsed
+from subledger.wallet import Wallet
+
+MOST_LOOKS: Final = 100_000
+"""Open blocks that are looked at for the refusals of one batch: some tenths of a second. The largest call, all of it
+refused, has that many if its customers have ten each."""
+
+
+class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Refusals of usage that have the same reasons: on the same wallet, of the same unit, product, moment and block."""
+
+    wallet: Wallet
+    customer_known: bool
+    late: bool
+    position: int
+    refused: list[tuple[SubledgerError, Event]]
+
+    @property
+    def block_id(self) -> str | None:
+        _, event = self.refused[0]
+        block_id: str | None = event.data.block_id
+        return block_id
+
+    @property
+    def lapses(self) -> bool:
+        """True if blocks that have left the wallet may be among the reasons."""
+        return self.customer_known and self.block_id is None
+
+    def reasons(self, lapsed: list[Block]) -> tuple[Shortfall, ...]:
+        """The reasons, with those blocks that have left the wallet by then."""
+        if not self.customer_known:
+            return (UNKNOWN_CUSTOMER,)
+        _, event = self.refused[0]
+        if self.block_id is not None:
+            block = self.wallet.block(self.block_id)
+            return shortfalls_of(() if block is None else (block,), event, late=self.late)
+        before = tuple(block for block in lapsed if block.opened_at_position <= self.position)
+        blocks = self.wallet.recall(before).blocks if before else self.wallet.blocks
+        return shortfalls_of(blocks, event, late=self.late)
+
+
+class Refusals:
+    """Refusals of one batch of which more can be said than that they are refused."""
+
+    def __init__(self, *, most_looks: int = MOST_LOOKS) -> None:
+        self._most_looks = most_looks
+        self._cases: dict[tuple[object, ...], _Case] = {}
+        self._documents: list[tuple[SubledgerError, OnceKey]] = []
+        self.looks = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._cases or self._documents)
+
+    def add(
+        self, error: SubledgerError, event: Event, wallet: Wallet, *, customer_known: bool, late: bool, position: int
+    ) -> None:
+        """Takes in a refusal with what it was decided on, at a position, if more can be said of it."""
+        if isinstance(error, InsufficientCredits) and event.type == "credits.consumed":
+            data = event.data
+            key = id(wallet), data.unit, data.product, data.block_id, event.occurred_at, late
+            case = self._cases.get(key)
+            if case is None:
+                if self.looks and self.looks + len(wallet.blocks) > self._most_looks:
+                    return  # its wallet is not kept either; one that is refused alone always has its reasons
+                self.looks += len(wallet.blocks)
+                case = self._cases[key] = _Case(
+                    wallet=wallet, customer_known=customer_known, late=late, position=position, refused=[]
+                )
+            case.refused.append((error, event))
+        elif isinstance(error, DocumentExists) and "first" not in error.facts:
+            document = once_key(event.type, event.data)
+            if document is not None:
+                self._documents.append((error, document))
+
+    def explained(self, connection: WriteConnection, ledger: str) -> dict[int, SubledgerError]:
+        """Errors that say more, by the identity of those that they replace. One query of each kind."""
+        customers = {case.wallet.customer for case in self._cases.values() if case.lapses}
+        lapsed = find_lapsed(connection, ledger, customers) if customers else {}
+        found: dict[int, SubledgerError] = {}
+        for case in self._cases.values():
+            reasons = case.reasons(lapsed.get(case.wallet.customer, []))
+            for error, event in case.refused:
+                found[id(error)] = insufficient(event, Decimal(error.facts["missing"]), reasons)
+        first = find_first(connection, ledger, {document for _, document in self._documents})
+        for error, document in self._documents:
+            if document in first:
+                found[id(error)] = document_exists(document, first[document])
+        return found

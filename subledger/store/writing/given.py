@@ -1,0 +1,124 @@
+"""Earlier gifts to customers, within the time that a ledger's limits hold for.
+
+A customer's are read from the log once, and later batches add theirs: so a customer that buys all day long is not read
+again with every purchase. As the writer's memory, of which they are a part, they are read anew when another writer
+came between.
+
+Owns: the look into the log, the sums. Does not own: the gift in an event, and the limits (approvals).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+import orjson
+
+from subledger.deciding.second_person import PRICED_KINDS, Given, measured
+from subledger.events.data import EVENT_TYPES
+from subledger.events.own_data import Approvals
+from subledger.ledger import LedgerState
+from subledger.periods import duration
+from subledger.store.database import WriteConnection
+from subledger.store.tables import GIVING
+from subledger.store.writing.arrays import TextArray
+
+MAX_CUSTOMERS: Final = 50_000
+"""Customers whose gifts are remembered, at most, besides those of the batch at hand."""
+_NOTHING: Final = Given()
+
+FIND_FIRST_SINCE: Final = """
+-- The first position that was recorded after a moment.
+SELECT first_position FROM batches WHERE ledger = %s AND recorded_at > %s ORDER BY recorded_at LIMIT 1
+"""
+FIND_GIVEN: Final = f"""
+-- Events from a position on that may have given something to these customers without a second person: the data, the
+-- unit, and the price or the value as it was posted. The condition is that of the index ix_events_giving, and OFFSET 0
+-- keeps the planner to one look into it for each customer: nothing of others is read, however much the ledger has.
+SELECT e.position, wanted.customer, e.type, e.data, n.unit, n.functional_minor
+FROM unnest(%b::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT position, type, data FROM events
+    WHERE ledger = %s AND customer = wanted.customer AND {GIVING} AND position >= %s
+        AND decision::jsonb -> 'approval' IS NULL
+    OFFSET 0
+) e
+CROSS JOIN LATERAL (
+    SELECT max(unit) AS unit, coalesce(sum(functional_minor), 0)::bigint AS functional_minor FROM entries
+    WHERE ledger = %s AND position = e.position AND kind = ANY(%b)
+) n
+ORDER BY e.position
+"""
+
+
+class _Window:
+    """The gifts to one customer, each with its position, oldest first; and their sum."""
+
+    def __init__(self) -> None:
+        self._gifts: deque[tuple[int, Given]] = deque()
+        self.total = _NOTHING
+
+    def add(self, position: int, given: Given) -> None:
+        if given != _NOTHING:
+            self._gifts.append((position, given))
+            self.total += given
+
+    def drop_before(self, position: int | None) -> None:
+        while self._gifts and (position is None or self._gifts[0][0] < position):
+            self.total -= self._gifts.popleft()[1]
+
+
+class Gifts:
+    """The gifts to the customers of one ledger, as far as they were read."""
+
+    def __init__(self) -> None:
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        self._settings = Approvals()  # that they were measured by
+
+    def load(self, connection: WriteConnection, state: LedgerState, customers: Collection[str], at: datetime) -> None:
+        """Brings the gifts to these customers to hand, of the ledger's time before ``at``, but for those that a second
+        person allowed.
+
+        The time is that of recording: an event can be dated back. It rolls, as a day's end would let through, at
+        midnight, two grants that are each within the limit. It counts whoever asked, as one person may have several
+        programs' keys.
+        """
+        settings = state.approvals
+        if settings != self._settings:
+            self._windows.clear()
+            self._settings = settings
+        if not customers or settings.grants_within is None or not settings.limits_within_time:
+            return
+        since = at - duration(settings.grants_within, field="approvals.grants_within")
+        row = connection.execute(FIND_FIRST_SINCE, (state.ledger, since)).fetchone()
+        first: int | None = None if row is None else row[0]
+        missing = [customer for customer in customers if customer not in self._windows]
+        while len(self._windows) > MAX_CUSTOMERS:
+            self._windows.popitem(last=False)
+        for customer in customers:
+            self._windows.setdefault(customer, _Window()).drop_before(first)
+            self._windows.move_to_end(customer)
+        if first is not None and missing:
+            self._read(connection, state, missing, first)
+
+    def _read(self, connection: WriteConnection, state: LedgerState, customers: Collection[str], first: int) -> None:
+        ledger = state.ledger
+        rows = connection.execute(
+            FIND_GIVEN, (TextArray(customers), ledger, first, ledger, TextArray(PRICED_KINDS))
+        )  # fmt: skip
+        for position, customer, type, data_text, unit, priced_minor in rows:
+            data = EVENT_TYPES[type].model_validate(orjson.loads(data_text))
+            self._windows[customer].add(position, measured(data, unit or "", [priced_minor], state))
+
+    def of(self, customer: str | None) -> Given:
+        """Returns the sum of the gifts to a customer that was loaded."""
+        window = self._windows.get(customer or "")
+        return _NOTHING if window is None else window.total
+
+    def add(self, customer: str | None, position: int, given: Given) -> None:
+        """Adds the gift in an event that is recorded at a position without a second person."""
+        window = self._windows.get(customer or "")
+        if window is not None:
+            window.add(position, given)

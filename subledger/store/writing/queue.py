@@ -1,0 +1,214 @@
+"""What waits to be recorded in one ledger, bounded in events and bytes; and the callers who wait for it.
+
+Owns: admission, the order of waiting, how a caller is woken. Does not own: who writes (gathering).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from subledger.errors import LedgerBusy, Overloaded
+from subledger.events.envelope import Event
+from subledger.store.writing.batch import Input, Outcome
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is gathered, and how much may wait.
+
+    What counts as waiting is what has been handed in and not been answered. A request that finds nothing waiting is
+    always taken, however large. ``waiting_s`` is how long a request may wait for its batch to begin, ``gathering_s``
+    how long a leader waits, at most, for the callers of the last batch to come back. ``writers`` lead for tasks.
+    """
+
+    batch_events: Positive = 1_000
+    queue_events: Positive = 20_000
+    queue_bytes: Positive = 64 * 1024 * 1024
+    all_events: Positive = 100_000
+    all_bytes: Positive = 256 * 1024 * 1024
+    waiting_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    gathering_s: Annotated[float, msgspec.Meta(ge=0)] = 0.002
+    writers: Positive = 8
+
+
+class Request(ABC):
+    """What one caller hands in at once, and what became of it."""
+
+    __slots__ = ("answered", "by", "bytes", "error", "events", "inputs", "leads", "outcomes", "taken")
+
+    def __init__(self, inputs: Sequence[Input], by: str) -> None:
+        self.inputs, self.by = inputs, by
+        self.events = len(inputs)
+        self.bytes = sum(_size(item) for item in inputs)
+        self.leads = self.taken = self.answered = False
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+
+    def succeed(self, outcomes: list[Outcome]) -> None:
+        self.outcomes = outcomes
+        self.answered = True
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.answered = True
+
+    def result(self) -> list[Outcome]:
+        if self.error is not None:
+            raise self.error
+        return self.outcomes
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Lets the caller go on."""
+
+
+class ThreadRequest(Request):
+    """Of a caller that blocks its thread: it may be asked to lead."""
+
+    __slots__ = ("_bell",)
+
+    def __init__(self, inputs: Sequence[Input], by: str) -> None:
+        super().__init__(inputs, by)
+        self._bell = threading.Lock()  # as a semaphore costs several times as much
+        self._bell.acquire()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Until somebody wakes it, for whatever reason; False where nobody did in time."""
+        return self._bell.acquire(timeout=-1 if timeout_s is None else timeout_s)
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._bell.release()
+
+
+class TaskRequest(Request):
+    """Of a task that must not block its event loop."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, inputs: Sequence[Input], by: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(inputs, by)
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        self.wake_all(self.loop, [self])
+
+    @staticmethod
+    def wake_all(loop: asyncio.AbstractEventLoop, requests: Sequence[TaskRequest]) -> None:
+        """One call into the loop for all: each costs a system call and the other thread's turn."""
+        try:
+            loop.call_soon_threadsafe(_resolve, requests)
+        except RuntimeError:  # the loop is closed, and its tasks with it
+            return
+
+
+def _resolve(requests: Sequence[TaskRequest]) -> None:
+    for request in requests:
+        if not request.future.done():
+            request.future.set_result(None)
+
+
+class LedgerQueue:
+    """What waits for one ledger. Everything but ``gather`` is called with the gatherer's guard held."""
+
+    __slots__ = (
+        "bytes",
+        "enough",
+        "events",
+        "expected",
+        "known",
+        "last_s",
+        "led",
+        "ledger",
+        "seconds_an_event",
+        "waiting",
+        "wanted",
+    )  # fmt: skip
+
+    def __init__(self, ledger: str) -> None:
+        self.ledger = ledger
+        self.waiting: deque[Request] = deque()
+        self.events = self.bytes = 0
+        self.led = self.known = False
+        self.expected = self.wanted = 0
+        self.enough = threading.Event()
+        self.last_s = self.seconds_an_event = 0.0
+
+    def add(self, request: Request) -> None:
+        self.waiting.append(request)
+        self.events += request.events
+        self.bytes += request.bytes
+        if self.wanted and len(self.waiting) >= self.wanted:
+            self.enough.set()
+
+    def release(self, request: Request) -> None:
+        self.events -= request.events
+        self.bytes -= request.bytes
+
+    def gather(self, guard: threading.Lock, limits: Limits) -> None:
+        """Waits for the callers of the last batch to come back, where there are several in all.
+
+        They come back one by one; who came first would write a batch of one, and the others the next. It is bounded
+        by a part of what a commit takes, which is what it saves.
+        """
+        with guard:
+            if len(self.waiting) >= self.expected or self.events >= limits.batch_events or self.expected < 2:
+                return
+            self.wanted = self.expected
+            self.enough.clear()
+        self.enough.wait(min(limits.gathering_s, self.last_s / 2))
+        with guard:
+            self.wanted = 0
+
+    def take(self, most: int) -> list[Request]:
+        """The next batch: whole requests, in order, ``most`` events unless the first alone has more."""
+        batch: list[Request] = []
+        events = 0
+        while self.waiting and (not batch or events + self.waiting[0].events <= most):
+            request = self.waiting.popleft()
+            request.taken = True
+            events += request.events
+            batch.append(request)
+        return batch
+
+    def committed(self, batch: Sequence[Request], seconds: float) -> None:
+        self.last_s = seconds
+        self.seconds_an_event = seconds / sum(request.events for request in batch)
+
+    def retry_after_s(self, limits: Limits) -> int:
+        """When about half of what waits will be recorded, in whole seconds."""
+        return min(max(1, math.ceil(self.events * self.seconds_an_event / 2)), math.ceil(limits.waiting_s))
+
+
+def check_room(limits: Limits, queue: LedgerQueue, request: Request, all_events: int, all_bytes: int) -> None:
+    """Raises LedgerBusy where the ledger's queue has no room for it, Overloaded where all together have none."""
+    full = queue.events + request.events > limits.queue_events or queue.bytes + request.bytes > limits.queue_bytes
+    if queue.events and full:
+        raise LedgerBusy(
+            f"{queue.events} events wait for ledger {queue.ledger}",
+            expected="the same call, later",
+            found=f"{request.events} more",
+            retry_after_s=queue.retry_after_s(limits),
+        )
+    if all_events and (all_events + request.events > limits.all_events or all_bytes + request.bytes > limits.all_bytes):
+        raise Overloaded(
+            f"{all_events} events wait",
+            expected="the same call, later",
+            found=f"{request.events} more",
+            retry_after_s=queue.retry_after_s(limits),
+        )
+
+
+def _size(item: Input) -> int:
+    return len(item.data_text) + len(item.attributes_text or "") if isinstance(item, Event) else 0

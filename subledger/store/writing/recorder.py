@@ -1,0 +1,327 @@
+"""The recorder: the one way anything gets into a ledger.
+
+A batch takes the ledger's row lock, decides each event in turn, writes the log and everything that follows from it,
+and commits. Who waits for the lock follows; so positions are gapless and in commit order, ``recorded_at`` never runs
+backwards, and nothing derived is ever behind. One bad event never spoils its batch: it is rejected with its reason.
+
+Owns: the lock, the transaction, and the trust in a memory. Does not own: what is written in between (batch).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import psycopg
+
+from subledger.errors import LedgerLocked, Unavailable
+from subledger.events.envelope import OWN_SOURCE as OWN_SOURCE
+from subledger.events.envelope import Event, own_event
+from subledger.events.own_data import PeriodReopened
+from subledger.events.references import References, references_of
+from subledger.ledger import LedgerState, check_may_reopen
+from subledger.periods import Period
+from subledger.persons import NOBODY
+from subledger.store.database import Database, WriteConnection
+from subledger.store.writing import approvals
+from subledger.store.writing.batch import RECORDED, Approved, Input, Outcome, Projector, Sent, Writing
+from subledger.store.writing.collecting import collection_held_off
+from subledger.store.writing.explaining import Refusals
+from subledger.store.writing.head import LOCK_LEDGER, Head, create, head_of
+from subledger.store.writing.log import FEW
+from subledger.store.writing.memory import LedgerMemory, find_recorded
+from subledger.store.writing.policy_rules import save_inherited_rules
+from subledger.store.writing.stuck_writers import end_stuck_writers
+from subledger.wallet import Approval
+
+MICROSECOND: Final = timedelta(microseconds=1)
+
+Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
+"""What to record, given the locked ledger and its position: expiries that are due, a period that may close."""
+
+Check = Callable[[WriteConnection, LedgerState], None]
+"""What must hold before the commit; raises otherwise."""
+
+DUE_BLOCKS = """
+-- Open blocks whose expiry has passed, soonest first.
+SELECT block_id, customer, expires_at FROM blocks
+WHERE ledger = %s AND is_open AND expires_at < %s ORDER BY expires_at, block_id LIMIT %s
+"""
+
+
+class Recorder:
+    """Records events into ledgers of one database. Safe to share between threads and to run in many processes."""
+
+    def __init__(self, database: Database, projectors: Sequence[Projector]) -> None:
+        self._database = database
+        self._projectors = tuple(projectors)
+        self._memories: dict[str, LedgerMemory] = {}
+        self._turns: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    # --- what callers do ----------------------------------------------------------------------------------
+
+    def record(
+        self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY, meanwhile: Callable[[], None] | None = None
+    ) -> list[Outcome]:  # fmt: skip
+        """Records a batch; one outcome an input, in order. What is recorded is durable on return.
+
+        ``by`` is who asks, for what needs a second person. ``meanwhile`` is called once, while the database writes and
+        commits: to decode the next batch.
+        Raises UnknownLedger, DatabaseUnavailable; then nothing was recorded.
+        """
+        if not inputs:
+            return []
+        with collection_held_off():
+            return self._transact(ledger, inputs, None, None, by, meanwhile)
+
+    def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
+        """A new ledger with the events that configure it. False where it existed: then nothing is written."""
+        with self._database.write(recording=True) as connection:
+            if not create(connection, ledger):
+                return False
+            head = head_of(ledger, connection.execute(LOCK_LEDGER, (ledger,)).fetchone())
+            memory, events = LedgerMemory(ledger), founding(head.recorded_at)
+            memory.load(connection, head, events, references_of(events), [])
+            outcomes, _ = self._write(connection, head, memory, events, None, NOBODY)
+            raise_first(outcomes)
+        return True
+
+    def sweep(
+        self, ledger: str, until: datetime, *, batch_size: int = 2_000, stop: Callable[[], bool] = lambda: False,
+        by: str | None = None,
+    ) -> int:  # fmt: skip
+        """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns how many.
+
+        Safe to repeat and to run twice at once: what is due is looked up under the lock. ``stop`` is asked before each
+        batch whether to leave the rest to somebody else. ``by`` is who asked, if a person did: it is in the events.
+        """
+        swept = 0
+        while not stop():
+            outcomes = self.transact(
+                ledger,
+                lambda connection, state, position: due_expiries(connection, state, position, until, batch_size, by=by),
+            )
+            swept += sum(outcome.status == RECORDED for outcome in outcomes)
+            raise_first(outcomes)
+            if len(outcomes) < batch_size:
+                break
+        return swept
+
+    def decide_approval(
+        self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
+        made_by: Sequence[str] = (), makers_for: approvals.MakersFor = approvals.no_makers,
+    ) -> Outcome:  # fmt: skip
+        """A second person allows what waits, and it is recorded with both names, or refuses it.
+
+        ``made_by``: who made the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers of the
+        keys of who asked.
+        Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. What the books do not allow
+        any more is told as the outcome's error, and goes on waiting. If the event is recorded already, the request is
+        settled so, and ApprovalDecided raised.
+        """
+        found: list[tuple[Event, Approval]] = []
+        recorded: list[str] = []
+
+        def plan(connection: WriteConnection, state: LedgerState, _position: int) -> Sequence[Input]:
+            found.append(
+                approvals.decidable(
+                    connection, ledger, approval_id, by, allow=allow, made_by=made_by, makers_for=makers_for
+                )
+            )
+            event, approval = found[-1]
+            for cursor in find_recorded(connection, ledger, References(keys={event.key})):
+                for _, _, position, *_ in cursor:
+                    recorded.append(approvals.settle_recorded(connection, ledger, event, position, now_of(connection)))
+                    return []
+            if not allow:
+                approvals.settle(connection, ledger, approval, approvals.REFUSED, now_of(connection), note)
+                return []
+            if isinstance(event.data, PeriodReopened):
+                check_may_reopen(state, Period.parse(event.data.period))
+            return [Approved(event, approval)]
+
+        outcomes = self.transact(ledger, plan, by=by)
+        event, approval = found[-1]
+        if recorded:
+            raise approvals.decided(approval.approval_id, approvals.RECORDED, recorded[-1])
+        return outcomes[0] if outcomes else Outcome(event_id=event.event_id, status=approvals.REFUSED)
+
+    def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:
+        """One batch whose events are planned under the lock, and checked before the commit."""
+        return self._transact(ledger, (), plan, check, by)
+
+    # --- from the lock to the commit ------------------------------------------------------------------------
+
+    def _transact(
+        self, ledger: str, inputs: Sequence[Input], plan: Plan | None, check: Check | None, by: str,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Outcome]:  # fmt: skip
+        wanted = references_of(events_of(inputs))
+        with self._turn(ledger):
+            try:
+                outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+            except LedgerLocked as error:
+                # Whoever has waited in vain looks whom for. Nothing was written, and nothing planned under the lock.
+                if not end_stuck_writers(self._database, ledger):
+                    limit_s = self._database.timeouts.lock_timeout_s
+                    raise LedgerLocked(
+                        f"recording into ledger {ledger} waited more than {limit_s:g} s for a lock that another "
+                        "transaction held: the ledger's own, or that of a table or row; nothing was recorded. Send the "
+                        "same again: what has been recorded by then is a duplicate",
+                        expected="the same call, later", ledger=ledger,
+                    ) from error  # fmt: skip
+                outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
+        return self._explained(ledger, outcomes, refusals) if refusals else outcomes
+
+    def _explained(self, ledger: str, outcomes: list[Outcome], refusals: Refusals) -> list[Outcome]:
+        """The outcomes, with what can be said of refusals besides what is at hand. No lock is held."""
+        try:
+            with self._database.write(recording=True) as connection:
+                found = refusals.explained(connection, ledger)
+        except Unavailable:
+            return outcomes  # the batch is committed, and what was refused is refused: it only says less
+        return [
+            msgspec.structs.replace(outcome, error=found[id(outcome.error)]) if id(outcome.error) in found else outcome
+            for outcome in outcomes
+        ]
+
+    def _attempt(
+        self, ledger: str, inputs: Sequence[Input], wanted: References, plan: Plan | None, check: Check | None,
+        by: str, meanwhile: Callable[[], None] | None,
+    ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
+        try:
+            if plan is None and check is None and meanwhile is None:
+                done = self._at_once(ledger, inputs, wanted, by)
+                if done is not None:
+                    return done, Refusals()
+            at_length = plan is not None or check is not None  # a close looks at all that the month moved
+            with self._database.write(recording=True, at_length=at_length) as connection:
+                with connection.pipeline():
+                    locking = connection.execute(LOCK_LEDGER, (ledger,))
+                    finding = find_recorded(connection, ledger, wanted)
+                    head = head_of(ledger, locking.fetchone())
+                    found = [row for cursor in finding for row in cursor]
+                if plan is not None:
+                    inputs = plan(connection, head.state, head.position)
+                    wanted = references_of(events_of(inputs))
+                    finding = find_recorded(connection, ledger, wanted)
+                    found = [row for cursor in finding for row in cursor]
+                memory = self._memory(head)
+                if memory is not self._memories.get(ledger):  # another writer may have been of an older release
+                    save_inherited_rules(connection, ledger)
+                memory.load(connection, head, events_of(inputs), wanted, found)
+                written = self._write(connection, head, memory, inputs, check, by, meanwhile)
+        except BaseException:
+            self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
+            raise
+        memory.settle(head)
+        self._memories[ledger] = memory
+        return written
+
+    def _at_once(
+        self, ledger: str, inputs: Sequence[Input], wanted: References, by: str
+    ) -> list[Outcome] | None:  # fmt: skip
+        """Decides a few events on what this writer remembers, without the lock, and writes them in one call.
+
+        The database writes them only where the ledger is still where it was left. None, and nothing is written, where
+        it is not, or where that would not do: then the lock is taken, and everything is decided again.
+        """
+        memory, events = self._memories.get(ledger), events_of(inputs)
+        if memory is None or len(events) < len(inputs) or len(inputs) > FEW or not memory.has_all_of(events, wanted):
+            return None
+        head = memory.begin(wanted)
+        writing = Writing(None, head, memory, by, expected=len(inputs))
+        outcomes = writing.decide(inputs)
+        if any(outcome.status != RECORDED for outcome in outcomes):
+            writing.take_back()  # it may have been recorded before, and be a duplicate, whatever it would be now
+            return None
+        try:
+            [(now,)] = self._database.call(*writing.call(self._projectors, at_once=True))
+        except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
+            # A Citus cluster tells the first as the second; whatever else that may be is met again under the lock.
+            writing.take_back()
+            return None
+        if now is None:
+            del self._memories[ledger]
+            return None
+        memory.settle(head.at(now))
+        return outcomes
+
+    def _write(
+        self, connection: WriteConnection, head: Head, memory: LedgerMemory, inputs: Sequence[Input],
+        check: Check | None, by: str, meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
+        writing = Writing(connection, head, memory, by, expected=len(inputs))
+        outcomes = writing.decide(inputs)
+        with connection.pipeline() as pipeline:
+            writing.finish(connection, self._projectors)
+            if check is None:
+                connection.commit()  # on its way together with what it commits
+            if meanwhile is not None:
+                pipeline.sync()  # takes what has been answered: it does not wait for the rest
+                connection.send_all()
+                meanwhile()
+        if check is not None:
+            check(connection, head.state)
+        return outcomes, writing.refusals
+
+    def _turn(self, ledger: str) -> threading.Lock:
+        with self._guard:
+            return self._turns.setdefault(ledger, threading.Lock())
+
+    def _memory(self, head: Head) -> LedgerMemory:
+        memory = self._memories.get(head.state.ledger)
+        if memory is None or not memory.is_still_true(head):
+            memory = LedgerMemory(head.state.ledger)
+        return memory
+
+
+def events_of(inputs: Sequence[Input]) -> list[Event]:
+    """The events among some inputs."""
+    events = [item.event if isinstance(item, Sent | Approved) else item for item in inputs]
+    return [event for event in events if isinstance(event, Event)]
+
+
+def raise_first(outcomes: Iterable[Outcome]) -> None:
+    """Raises the error of the first event that was not recorded: of the ledger's own, none may be refused."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+
+
+def ledger_now(connection: WriteConnection, state: LedgerState) -> datetime:
+    """The locked ledger's now: the database's clock, or that of a sandbox."""
+    return state.now(now_of(connection))
+
+
+def now_of(connection: WriteConnection) -> datetime:
+    """The database's clock."""
+    moment: datetime
+    [(moment,)] = connection.execute("SELECT clock_timestamp()").fetchall()
+    return moment
+
+
+def due_expiries(
+    connection: WriteConnection, state: LedgerState, position: int, until: datetime, limit: int,
+    *, by: str | None = None,
+) -> list[Event]:  # fmt: skip
+    """The expiries to record of blocks that expired before ``until``, and by the ledger's now, soonest first.
+
+    Under the lock a block is due once; the ledger's position makes the id unique when it expires a second time.
+    """
+    until = min(until, ledger_now(connection, state) + MICROSECOND)
+    return [
+        own_event(
+            source=OWN_SOURCE,
+            event_id=f"expiry/{block_id}/{position}",
+            type="credits.expired",
+            customer=customer,
+            occurred_at=expires_at,
+            data={"block_id": block_id} if by is None else {"block_id": block_id, "by": by},
+        )
+        for block_id, customer, expires_at in connection.execute(DUE_BLOCKS, (state.ledger, until, limit))
+    ]

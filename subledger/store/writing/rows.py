@@ -1,0 +1,163 @@
+"""The rows of the writer's memory: wallets, blocks, documents, as the tables hold them.
+
+Owns: their encoding, which rows a change makes, reading them. Does not own: when they are written (memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from subledger.blocks import Block
+from subledger.books import Books, Rates
+from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment, Position
+from subledger.pools import Pool
+from subledger.store.database import WriteConnection
+from subledger.store.writing.append import Parameters, rows_as_parameters
+from subledger.wallet import Decision, Wallet
+
+_wallet = msgspec.json.Decoder(Wallet)
+_block = msgspec.json.Decoder(Block)
+_overage = msgspec.json.Decoder(Overage)
+_correction = msgspec.json.Decoder(Correction)
+_documents: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    "payment": msgspec.json.Decoder(Payment),
+    "invoice": msgspec.json.Decoder(Invoice),
+    "dispute": msgspec.json.Decoder(Dispute),
+}
+_pool = msgspec.json.Decoder(Pool)
+_rates = msgspec.json.Decoder(Rates)
+_position = msgspec.json.Decoder(Position)
+_decision = msgspec.json.Decoder(Decision)
+_encoder = msgspec.json.Encoder(order="sorted")
+
+FIND_BOOKS = """
+-- What belongs to the ledger as a whole.
+SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('pool', 'rates', 'positions')
+"""
+
+
+def encode_state(value: msgspec.Struct | Position) -> str:
+    """A wallet, block or document as it is stored: the same value gives the same text."""
+    return _encoder.encode(value).decode()
+
+
+def decode_decision(text: str) -> Decision:
+    return _decision.decode(text)
+
+
+def decode_block(text: str) -> Block:
+    return _block.decode(text)
+
+
+def decode_wallet(text: str) -> Wallet:
+    return _wallet.decode(text)
+
+
+def decode_document(kind: str, text: str) -> Document | Overage | Correction:
+    decoder = _overage if kind == "overage" else _correction if kind == "correction" else _documents[kind]
+    found: Document | Overage | Correction = decoder.decode(text)
+    return found
+
+
+DocumentRow = tuple[str, str, str | None, str]
+"""Kind, id, customer (None: of the ledger as a whole), state."""
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """What a changed wallet means for the tables besides its own row: blocks and documents to write."""
+
+    blocks: tuple[tuple[str, Block], ...]
+    documents: tuple[DocumentRow, ...]
+
+
+def rows_of_change(before: Wallet, after: Wallet) -> Rows:
+    """The rows that differ after a wallet went from ``before`` to ``after``.
+
+    An open block is written when it opens, reopens or gets
+    another expiry; a finished one when it changed. What an open block has used is in its wallet alone, so that the
+    rows are the same however the events were batched.
+    """
+    old = {block.block_id: block for block in before.blocks}
+    blocks = []
+    for block in after.blocks:
+        known = old.get(block.block_id)
+        if known is block:
+            continue
+        if known is None or not (block.left and known.left) or known.due_at != block.due_at:
+            blocks.append((after.customer, block))
+    documents: list[DocumentRow] = []
+    if after.overages is not before.overages:
+        old_overages = {overage.position: overage for overage in before.overages}
+        documents += [
+            ("overage", str(overage.position), after.customer, encode_state(overage))
+            for overage in after.overages
+            if not overage.open and old_overages.get(overage.position) is not overage
+        ]
+    if after.corrections is not before.corrections:
+        old_corrections = {correction.position: correction for correction in before.corrections}
+        documents += [
+            ("correction", str(correction.position), after.customer, encode_state(correction))
+            for correction in after.corrections
+            if old_corrections.get(correction.position) is not correction
+        ]
+    if after.documents is not before.documents:
+        old_documents = {(d.document_kind, d.document_id): d for d in before.documents}
+        documents += [
+            (document.document_kind, document.document_id, after.customer, encode_state(document))
+            for document in after.documents
+            if old_documents.get((document.document_kind, document.document_id)) is not document
+        ]
+    return Rows(blocks=tuple(blocks), documents=tuple(documents))
+
+
+def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
+    """The rows that differ after a ledger's own books went from ``before`` to ``after``."""
+    rows: list[DocumentRow] = []
+    if after.rates is not before.rates:
+        rows += [("rates", c, None, encode_state(r)) for c, r in after.rates.items() if before.rates.get(c) is not r]
+    if after.pools is not before.pools:
+        rows += [("pool", n, None, encode_state(p)) for n, p in after.pools.items() if before.pools.get(n) is not p]
+    if after.positions is not before.positions:
+        rows += [
+            ("positions", key, None, encode_state(position))
+            for key, position in sorted(after.positions.items())
+            if before.positions.get(key) != position
+        ]
+    return rows
+
+
+def load_books(connection: WriteConnection, ledger: str) -> Books:
+    """What belongs to the ledger as a whole, as it stands."""
+    rates, pools, positions = {}, {}, {}
+    for kind, document_id, state in connection.execute(FIND_BOOKS, (ledger,)):
+        if kind == "rates":
+            rates[document_id] = _rates.decode(state)
+        elif kind == "pool":
+            pools[document_id] = _pool.decode(state)
+        else:
+            positions[document_id] = _position.decode(state)
+    return Books(rates=rates, pools=pools, positions=positions)
+
+
+def parameters_of(
+    wallets: Sequence[tuple[int, Wallet]], changes: Iterable[Rows], of_books: Sequence[DocumentRow] = ()
+) -> Parameters:
+    """Wallets (each with the position of its last event), blocks and documents, as parameters of a batch."""
+    changes = list(changes)
+    documents = [row for change in changes for row in change.documents] + list(of_books)
+    blocks = [
+        (
+            block.block_id, customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.left),
+            None if block.left else encode_state(block),
+        )
+        for change in changes
+        for customer, block in change.blocks
+    ]  # fmt: skip
+    return {
+        **rows_as_parameters("wallet", [(w.customer, position, encode_state(w)) for position, w in wallets]),
+        **rows_as_parameters("block", blocks),
+        **rows_as_parameters("document", documents),
+    }

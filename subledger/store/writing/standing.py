@@ -1,0 +1,92 @@
+"""What stands in other currencies at the end of a day, position by position, from the entries.
+
+Owns: that one question, asked when a period closes. Does not own: what is done about it (currencies).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+from subledger.deciding.currencies import StandingKey
+from subledger.documents import Position, place_of
+from subledger.kinds import KINDS, LEDGER_ROLES, REMEASURED_ROLES
+from subledger.store.database import WriteConnection
+
+STANDING: Final = """
+-- Positions in other currencies than the books', through a day, by what they are carried for.
+SELECT CASE WHEN k.of_ledger THEN NULL ELSE e.customer END AS customer, k.role, e.currency,
+       coalesce(CASE WHEN k.role = 'processor_clearing' THEN nullif(d.processor, '')
+                     WHEN k.of_ledger THEN NULL ELSE e.block_id END, '') AS place,
+       sum(k.sign * e.amount_minor)::bigint AS amount, sum(k.sign * e.functional_minor)::bigint AS functional
+FROM entries e
+JOIN unnest(%(kinds)s::text[], %(roles)s::text[], %(signs)s::int[], %(of_ledger)s::boolean[])
+     AS k (kind, role, sign, of_ledger) ON k.kind = e.kind
+JOIN dimension_sets d ON d.ledger = e.ledger AND d.dimension_set = e.dimension_set
+WHERE e.ledger = %(ledger)s AND e.currency <> %(home)s AND e.accounting_date <= %(on)s
+  AND (e.customer = ANY(%(customers)s) OR e.customer IS NULL)
+GROUP BY 1, 2, 3, 4
+"""
+WITH_OTHER_CURRENCIES: Final = """
+-- The customers that have entries in another currency than the books'; empty for the ledger as a whole.
+SELECT customer FROM other_currencies WHERE ledger = %s ORDER BY customer
+"""
+REFUNDABLE: Final = """
+-- Which of these blocks were bought refundable.
+SELECT b.block_id FROM blocks b
+LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.customer AND b.is_open
+WHERE b.ledger = %s AND b.block_id = ANY(%s)
+  AND coalesce((b.state::jsonb ->> 'refundable')::boolean,
+               (SELECT (open.block ->> 'refundable')::boolean
+                FROM jsonb_array_elements(w.state::jsonb -> 'blocks') AS open (block)
+                WHERE open.block ->> 'block_id' = b.block_id), false)
+"""
+
+
+def _effects() -> list[tuple[str, str, int, bool]]:
+    """Kind, role, sign (debits positive) of everything that moves a role that is remeasured."""
+    effects = []
+    for kind in KINDS:
+        for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
+            if role in REMEASURED_ROLES:
+                effects.append((kind.name, role, sign, role in LEDGER_ROLES))
+        if kind.column is not None:
+            effects.append((kind.name, "prepaid_liability", -kind.sign, False))
+    return effects
+
+
+def standing_at(
+    connection: WriteConnection, ledger: str, on: date, functional_currency: str
+) -> dict[str | None, dict[StandingKey, Position]]:
+    """By customer (None: the ledger as a whole), everything that is not zero in both currencies.
+
+    No entry is looked at but those of customers who have some in another currency.
+    """
+    customers = [customer for (customer,) in connection.execute(WITH_OTHER_CURRENCIES, (ledger,))]
+    if not customers:
+        return {}
+    kinds, roles, signs, of_ledger = (list(column) for column in zip(*_effects(), strict=True))
+    parameters = {
+        "ledger": ledger, "home": functional_currency, "on": on, "kinds": kinds, "roles": roles, "signs": signs,
+        "of_ledger": of_ledger, "customers": customers,
+    }  # fmt: skip
+    found: dict[str | None, dict[StandingKey, Position]] = {}
+    for customer, role, currency, place, amount, functional in connection.execute(STANDING, parameters):
+        kept = place if role == "prepaid_liability" else place_of(role, place)
+        held = found.setdefault(customer, {}).get((role, currency, kept), (0, 0))
+        found[customer][(role, currency, kept)] = (held[0] + amount, held[1] + functional)
+    return {
+        customer: kept
+        for customer, positions in found.items()
+        if (kept := {key: position for key, position in positions.items() if position != (0, 0)})
+    }
+
+
+def refundable_blocks(
+    connection: WriteConnection, ledger: str, standing: dict[str | None, dict[StandingKey, Position]]
+) -> set[str]:
+    """The blocks among these positions whose liability is owed back in money, and so is remeasured."""
+    blocks = [place for held in standing.values() for role, _, place in held if role == "prepaid_liability"]
+    if not blocks:
+        return set()
+    return {block_id for (block_id,) in connection.execute(REFUNDABLE, (ledger, blocks))}
