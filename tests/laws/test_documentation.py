@@ -109,3 +109,12 @@ def test_the_vocabulary_is_in_the_order_of_the_alphabet() -> None:
     terms = [line.split(" | ")[0].strip("| ").lower() for line in section.splitlines() if line.startswith("| ")][1:]
     assert len(terms) > 30
     assert terms == sorted(terms)
+
+
+def test_the_table_of_files_names_every_module() -> None:
+    section = README.read_text("utf-8").partition("\n## Files\n")[2].partition("\n## ")[0]
+    cells = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| ")]
+    named = {path for cell in cells for path in re.findall(r"`([\w/.]+\.py)`", cell)}
+    package = README.parent
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    assert named == modules
