@@ -84,3 +84,9 @@ def links_of(document: Path) -> list[tuple[str, str]]:
     text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     return [(path, anchor) for path, _, anchor in (target.partition("#") for target in targets) if ":" not in path]
+
+
+def paths_of(document: Path) -> set[str]:
+    """The files and folders of this repository that a document names between backticks, by their whole path."""
+    tops = "subledger|projections|api|migrations|tests"
+    return set(re.findall(rf"`((?:{tops})/[\w/.-]+)`", document.read_text("utf-8")))

@@ -21,7 +21,7 @@ import typer
 from api.cli.main import app
 from subledger.store.embedded import server as embedded
 from tests import waiting
-from tests.http.documents import DOCUMENTS, READMES, ROOT, Block, anchors_of, blocks_of, commands_of, links_of
+from tests.http.documents import DOCUMENTS, READMES, ROOT, Block, anchors_of, blocks_of, commands_of, links_of, paths_of
 
 README = ROOT / "README.md"
 GOES_ON_FROM_THE_TOUR = (ROOT / "projections" / "README.md", ROOT / "api" / "README.md")
@@ -150,6 +150,11 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), f"{document}: {path}"
         assert not anchor or target.suffix != ".md" or anchor in anchors_of(target), f"{document}: {path}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    assert [path for path in sorted(paths_of(document)) if not (ROOT / path).exists()] == []
 
 
 def test_the_first_page_is_short_and_shows_output_early() -> None:
