@@ -1,0 +1,109 @@
+"""Docstrings of the product and of the tests begin with a verb or a noun phrase, never with a question word."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+PACKAGES: Final = ("subledger", "projections", "api", "migrations", "tests")
+QUESTION_WORDS: Final = frozenset(
+    {"what", "whether", "who", "whose", "whom", "where", "which", "how", "when", "why", "is", "are", "does"}
+)
+NOT_YET: Final = frozenset(
+    {
+        "api",
+        "api/cli/commands",
+        "api/demo",
+        "api/http",
+        "api/http/routes",
+        "api/shapes",
+        "migrations/versions",
+        "projections",
+        "projections/account_mapping",
+        "projections/close",
+        "projections/delivery",
+        "projections/delivery/connectors",
+        "projections/exports",
+        "projections/exports/formats",
+        "projections/forecast",
+        "projections/integrity",
+        "projections/journals",
+        "projections/monitors",
+        "projections/reads",
+        "projections/replay",
+        "projections/reports",
+        "subledger",
+        "subledger/deciding",
+        "subledger/events",
+        "subledger/external",
+        "subledger/store",
+        "subledger/store/embedded",
+        "subledger/store/reading",
+        "subledger/store/writing",
+        "tests",
+        "tests/benchmarks",
+        "tests/benchmarks/peers",
+        "tests/examples",
+        "tests/general_ledgers",
+        "tests/general_ledgers/workers",
+        "tests/golden",
+        "tests/http",
+        "tests/laws",
+        "tests/store",
+    }
+)
+"""Folders in which some docstrings still do. A folder without any must not be here, so this list can only shrink."""
+
+
+def _docstrings(module: ast.Module) -> Iterator[ast.Constant]:
+    """Strings that stand alone: those of modules, classes and functions, and those below a constant or a field."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value
+
+
+def _questions(source: str) -> Iterator[str]:
+    """The docstrings of a module that begin with a question word, as ``line: first line``."""
+    for docstring in _docstrings(ast.parse(source)):
+        words = str(docstring.value).split()
+        if words and words[0].strip(",.:;?!'\"()").lower() in QUESTION_WORDS:
+            yield f"{docstring.lineno}: {str(docstring.value).strip().splitlines()[0]}"
+
+
+def _questions_in(folder: Path) -> list[str]:
+    """Those of the files of one folder, each with its file."""
+    return [
+        f"{file.relative_to(ROOT)}:{question}"
+        for file in sorted(folder.glob("*.py"))
+        for question in _questions(file.read_text(encoding="utf-8"))
+    ]
+
+
+FOLDERS: Final = sorted({file.parent for package in PACKAGES for file in (ROOT / package).rglob("*.py")})
+
+
+def test_no_docstring_begins_with_a_question_word() -> None:
+    found = {str(folder.relative_to(ROOT)): _questions_in(folder) for folder in FOLDERS}
+    new = [line for folder, lines in found.items() if folder not in NOT_YET for line in lines]
+    assert not new, "begin these with a verb or a noun phrase:\n" + "\n".join(new)
+    done = sorted(NOT_YET - {folder for folder, lines in found.items() if lines})
+    assert not done, f"take these folders out of NOT_YET, they have no such docstring any more: {done}"
+
+
+@pytest.mark.parametrize(
+    ("source", "begins_so"),
+    [
+        ('"""What it is."""', True),
+        ('def f():\n    """Whether it is."""', True),
+        ('class C:\n    x: int\n    """How many."""', True),
+        ('"""Returns what it is."""', False),
+        ('x = "what is it?"', False),
+    ],
+)
+def test_such_docstrings_are_found_wherever_they_stand(source: str, begins_so: bool) -> None:
+    assert bool(list(_questions(source))) == begins_so
