@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from api import limits
 from api.http.problems import status_of
 from api.limits import HttpLimits
+from api.monitor_metrics import MonitorsInMetrics
+from api.stopping import StoppingTime
+from subledger.store.timeouts import Timeouts
+from subledger.store.writing.queue import Limits
 from tests.laws.test_errors import all_errors
 
 README = Path(__file__).parents[2] / "api" / "README.md"
@@ -72,3 +77,22 @@ def test_the_codes_that_the_readme_names_are_errors_with_the_status_it_says() ->
     named = re.findall(r"\b(4\d\d|503) `([a-z_]+)`", README.read_text("utf-8"))
     assert len(named) > 12
     assert [(status, code) for status, code in named if statuses.get(code) != int(status)] == []
+
+
+SETTINGS: dict[str, Any] = {
+    f"SUBLEDGER_{name.upper()}": getattr(kind(), name)
+    for kind in (Limits, Timeouts, StoppingTime, MonitorsInMetrics)
+    for name in kind.__struct_fields__
+}
+
+
+def shown(setting: str, default: float) -> str:
+    return size(int(default)) if setting.endswith("_BYTES") else f"{default:,g}"
+
+
+def test_every_setting_with_a_default_is_in_the_table_with_it() -> None:
+    section = README.read_text("utf-8").partition("\n## Settings\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `SUBLEDGER_")]
+    for setting, default in SETTINGS.items():
+        [row] = [row for row in rows if f"`{setting}`" in row.split(" | ")[0]]
+        assert re.search(rf"default.*\b{re.escape(shown(setting, default))}\b", row), f"{setting}: {default}"
