@@ -17,8 +17,7 @@ from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
 from projections import monitors
-from projections.account_mapping.mapping import Mapping as AccountMapping
-from projections.account_mapping.mapping import default_mapping
+from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close import sweeping
 from projections.close.clock import clock_event
 from projections.close.policies import Adoption, adopt_policy, adopted_policy, check_person, check_policy, policy_data

@@ -337,14 +337,14 @@ CREDIT_COLUMN: Final[dict[str, tuple[str, int]]] = {
 """Where a column of a block is counted among the columns of a customer's credits, and with which sign."""
 
 
-class Pair(msgspec.Struct, frozen=True, order=True, gc=False):
-    """The two accounts that an amount moves through."""
+class AccountPair(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Account pair: the roles that an amount is debited and credited to."""
 
     debit: str
     credit: str
 
 
-Rules = Mapping[str, tuple[Pair, ...]]
+Rules = Mapping[str, tuple[AccountPair, ...]]
 """A posting policy's rules: the pairs of every entry kind, in the order of the lines."""
 
 
@@ -380,8 +380,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dimensions: Dimensions
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One journal line: a side of an account, and a positive amount."""
+class EntryLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Entry line: one side of one role, with a positive amount in minor units."""
 
     account: str
     side: Side
@@ -398,7 +398,7 @@ def is_mirrored(amount_minor: int, functional_minor: int) -> bool:
     return amount_minor < 0 or (amount_minor == 0 and functional_minor < 0)
 
 
-def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) -> tuple[Line, ...]:
+def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) -> tuple[EntryLine, ...]:
     """The lines of an entry, pair by pair, debit before credit; none where both amounts are 0.
 
     Debits equal credits in both currencies by construction. An amount and its functional amount may differ in
@@ -412,7 +412,7 @@ def expand(kind: str, amount_minor: int, functional_minor: int, rules: Rules) ->
         first, second = (pair.credit, pair.debit) if mirrored else (pair.debit, pair.credit)
         for account, side in ((first, Side.DEBIT), (second, Side.CREDIT)):
             lines.append(
-                Line(
+                EntryLine(
                     account=account,
                     side=side,
                     amount_minor=abs(amount_minor),

@@ -24,7 +24,7 @@ import rfc8785
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events.envelope import Event
-from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, Dimensions, Entry, Kind, Pair, Rules, effect
+from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, AccountPair, Dimensions, Entry, Kind, Rules, effect
 from subledger.ledger import LedgerState
 from subledger.periods import effective_date
 from subledger.text.toml_text import read_toml
@@ -43,7 +43,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: int
     description: str
-    rules: Mapping[str, tuple[Pair, ...]]
+    rules: Mapping[str, tuple[AccountPair, ...]]
 
     @property
     def rules_document(self) -> dict[str, list[list[str]]]:
@@ -63,7 +63,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 def own_rules(document: Mapping[str, list[list[str]]]) -> Rules:
     """Rules as they stand in a ``policy.adopted`` event."""
-    return {kind: tuple(Pair(debit, credit) for debit, credit in pairs) for kind, pairs in document.items()}
+    return {kind: tuple(AccountPair(debit, credit) for debit, credit in pairs) for kind, pairs in document.items()}
 
 
 def rules_from(document: Mapping[str, list[list[str]]]) -> Rules:
@@ -164,7 +164,7 @@ def _invalid_member(member: str, expected: str, found: object) -> InvalidPolicy:
     return InvalidPolicy(f"the policy's {member} is not {expected}", field=member, expected=expected, found=what)
 
 
-def _pairs(kind: str, texts: Any) -> tuple[Pair, ...]:
+def _pairs(kind: str, texts: Any) -> tuple[AccountPair, ...]:
     if not (isinstance(texts, list) and len(texts) <= _MAX_PAIRS and all(isinstance(text, str) for text in texts)):
         expected = f"a list of at most {_MAX_PAIRS} texts, debit / credit"
         raise InvalidPolicy(
@@ -173,7 +173,7 @@ def _pairs(kind: str, texts: Any) -> tuple[Pair, ...]:
     return tuple(_pair(kind, text) for text in texts)
 
 
-def _pair(kind: str, text: str) -> Pair:
+def _pair(kind: str, text: str) -> AccountPair:
     debit, _, credit = (part.strip() for part in text.partition("/"))
     for role in (debit, credit):
         if role not in ROLE_BY_NAME:
@@ -181,7 +181,7 @@ def _pair(kind: str, text: str) -> Pair:
                 f"{kind[:60]}: there is no account role {role[:60]!r}", field=kind[:60],
                 expected="debit / credit, two roles", found=text[:120],
             )  # fmt: skip
-    return Pair(debit, credit)
+    return AccountPair(debit, credit)
 
 
 def shipped_policy(name: str) -> Policy:

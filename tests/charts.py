@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from projections.account_mapping.mapping import Mapping
+from projections.account_mapping.mapping import AccountMapping
 from subledger.accounts import ROLES
 from subledger.events.envelope import Event, own_event
 from subledger.ledger import LedgerState
@@ -12,9 +12,9 @@ from subledger.store.database import WriteConnection
 from subledger.store.writing.recorder import OWN_SOURCE, Recorder, raise_first
 
 
-def another_chart(first: int) -> Mapping:
+def another_chart(first: int) -> AccountMapping:
     """Accounts numbered from ``first`` on, in the order of the chart of accounts."""
-    return Mapping.from_rows(
+    return AccountMapping.from_rows(
         {
             "role": role.name, "account": str(first + place), "name": f"{role.name} of {first}",
             "department": role.account_class.value,
@@ -23,7 +23,7 @@ def another_chart(first: int) -> Mapping:
     )  # fmt: skip
 
 
-def adopt_unchecked(recorder: Recorder, ledger: str, mapping: Mapping) -> None:
+def adopt_unchecked(recorder: Recorder, ledger: str, mapping: AccountMapping) -> None:
     """Adopts a mapping as earlier versions did: incomplete ones too, which logs of that time contain."""
 
     def plan(_connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:

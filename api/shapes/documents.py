@@ -9,14 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from projections.account_mapping.customer_attributes import CustomerAttributes, Erasure
-from projections.account_mapping.mapping import Mapping as AccountMapping
-from projections.account_mapping.mapping import MappingAdoption
+from projections.account_mapping.mapping import AccountMapping, MappingAdoption
 from projections.close.clock import Clock
 from projections.close.close import ClosedPeriod, ReopenedPeriod
 from projections.close.period_history import Act, PeriodState
-from projections.exports.exports import Export, Standing
+from projections.exports.exports import Export, MonthState
 from projections.integrity import Report
-from projections.journals.journals import JournalLine as ExportedLine
+from projections.journals.journals import JournalLine
 from projections.journals.pairs import EntryBehind
 from projections.reads.balances import (
     AccountBalance,
@@ -35,7 +34,7 @@ from subledger.kinds import Rules
 from subledger.ledger import LedgerState
 from subledger.money import format_credits, format_minor
 from subledger.store.reading.ledgers import LedgerHead
-from subledger.store.reading.pages import JournalLine, StoredEvent, lines_of
+from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 from subledger.store.reading.views import Due, PointInTime
 from subledger.store.writing.approvals import Asked
 from subledger.store.writing.batch import Outcome
@@ -332,7 +331,7 @@ def sides(side: Side, amount_minor: int, currency: str) -> Document:
     return {"debit": amount if debit else zero, "credit": zero if debit else amount}
 
 
-def line(item: JournalLine, functional_currency: str) -> Document:
+def line(item: NumberedLine, functional_currency: str) -> Document:
     entry = item.entry
     return {
         "position": entry.position,
@@ -480,7 +479,7 @@ def export(made: Export) -> Document:
     }
 
 
-def standing(found: Standing) -> Document:
+def standing(found: MonthState) -> Document:
     """The state of the month of exported journals: open or closed, interim, sandbox, expiries due, notices."""
     return {
         "period_state": "open" if found.interim else "closed",
@@ -491,7 +490,7 @@ def standing(found: Standing) -> Document:
     }
 
 
-def exported_line(line: ExportedLine, functional_currency: str) -> Document:
+def exported_line(line: JournalLine, functional_currency: str) -> Document:
     return {
         "line": line.number,
         "role": line.role,

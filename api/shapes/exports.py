@@ -13,10 +13,11 @@ from api.shapes import documents
 from api.shapes.documents import Document
 from projections.delivery.checklist import Checklist
 from projections.delivery.outbox import Delivery
-from projections.delivery.tie_out import Difference, TieOut
+from projections.delivery.tie_out import TieOut, TieOutDifference
 from projections.exports import exports
-from projections.exports.documents import Posting, PostingLine
-from projections.exports.exports import Export, Posted
+from projections.exports.documents import Document as LedgerDocument
+from projections.exports.documents import DocumentLine
+from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Target, TargetSettings
 from projections.journals import reversing
@@ -30,7 +31,7 @@ from subledger.money import format_minor
 def export_with_lines(connection: Connection, export: Export) -> Document:
     """An export with its lines. In a general ledger's format they are those of its documents."""
     journal = exports.journal_behind(connection, export)
-    home, posted = journal.functional_currency, exports.posted_of(connection, export)
+    home, posted = journal.functional_currency, exports.document_set_of(connection, export)
     of_export = {**documents.export(export), "reverses": journal.reverses, "reissues": journal.reissues}
     if posted is None:
         return {
@@ -40,9 +41,9 @@ def export_with_lines(connection: Connection, export: Export) -> Document:
         **of_export,
         "level": posted.level,
         "settings": posted.settings,
-        "documents": [_document(posting) for posting in posted.documents],
+        "documents": [_document(document) for document in posted.documents],
         "lines": [
-            _line(posted, posting, line, home) for posting in posted.documents for line in posting.lines
+            _line(posted, document, line, home) for document in posted.documents for line in document.lines
         ],
     }  # fmt: skip
 
@@ -86,22 +87,22 @@ def reversed_journal(made: Reversed, handed_over: HandedOver) -> Document:
     return {name: journal(each, three, handed_over) for name, each in zip(names, three, strict=True)}
 
 
-def _document(posting: Posting) -> Document:
+def _document(document: LedgerDocument) -> Document:
     return {
-        "name": posting.name,
-        "reference": posting.reference,
-        "part": posting.part,
-        "parts": posting.parts,
-        "currency": posting.currency,
-        "total": format_minor(posting.total_minor, posting.currency),
-        "lines": [line.number for line in posting.lines],
+        "name": document.name,
+        "reference": document.reference,
+        "part": document.part,
+        "parts": document.parts,
+        "currency": document.currency,
+        "total": format_minor(document.total_minor, document.currency),
+        "lines": [line.number for line in document.lines],
     }
 
 
-def _line(posted: Posted, posting: Posting, line: PostingLine, home: str) -> Document:
+def _line(posted: DocumentSet, document: LedgerDocument, line: DocumentLine, home: str) -> Document:
     return {
         "line": line.number,
-        "document": posting.reference,
+        "document": document.reference,
         "reference": line.reference,
         "role": line.role or None,
         "account": line.account.number,
@@ -109,8 +110,8 @@ def _line(posted: Posted, posting: Posting, line: PostingLine, home: str) -> Doc
         "dimensions": dict(line.account.dimensions),
         "text": line.text,
         "side": line.side.value,
-        **documents.sides(line.side, line.amount_minor, posting.currency),
-        "currency": posting.currency,
+        **documents.sides(line.side, line.amount_minor, document.currency),
+        "currency": document.currency,
         "functional": {"currency": home, **documents.sides(line.side, line.functional_minor, home)},
         "product": line.product or None,
         "credit_kind": line.credit_kind or None,
@@ -158,7 +159,7 @@ def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> Document:
     }
 
 
-def _difference(found: Difference, currency: str) -> Document:
+def _difference(found: TieOutDifference, currency: str) -> Document:
     return {
         "account": found.account,
         "account_name": found.name,

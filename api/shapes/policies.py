@@ -7,7 +7,7 @@ import json
 from api.shapes.documents import Document
 from projections.close.policies import AdoptedPolicy, Adoption
 from subledger.events.envelope import format_time
-from subledger.kinds import KINDS, Pair, Rules
+from subledger.kinds import KINDS, AccountPair, Rules
 from subledger.text.visible_text import toml_visible
 
 
@@ -66,7 +66,7 @@ def policy_file(adopted: AdoptedPolicy) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_order(rules: Rules) -> list[tuple[str, tuple[Pair, ...]]]:
+def _in_order(rules: Rules) -> list[tuple[str, tuple[AccountPair, ...]]]:
     """The rules in the order of the entry kinds: an event holds them in that of their names."""
     order = {kind.name: place for place, kind in enumerate(KINDS)}
     return sorted(rules.items(), key=lambda rule: (order.get(rule[0], len(order)), rule[0]))

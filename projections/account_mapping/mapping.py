@@ -15,8 +15,7 @@ attributes (customer_attributes, journal_customers), what journals do with the a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from collections.abc import Mapping as Map
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from importlib import resources
@@ -65,13 +64,13 @@ class _Candidate(msgspec.Struct, frozen=True):
     row: dict[str, str]
 
 
-class Mapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """An account mapping: rows in a canonical order, without empty cells. Make one with ``from_rows``."""
 
     rows: tuple[dict[str, str], ...]
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Map[str, str]]) -> Mapping:
+    def from_rows(cls, rows: Iterable[Mapping[str, str]]) -> AccountMapping:
         """Checked rows. Raises InvalidMapping naming the row, counted from 1, and its column."""
         return cls(rows=checked_rows((f"row {number}", row) for number, row in enumerate(rows, start=1)))
 
@@ -157,7 +156,7 @@ def _is_dimension(column: str) -> bool:
     return column not in FIXED_COLUMNS and not column.startswith(CUSTOMER)
 
 
-def _account(row: Map[str, str], attributes: Map[str, str]) -> GLAccount:
+def _account(row: Mapping[str, str], attributes: Mapping[str, str]) -> GLAccount:
     own = []
     for column, cell in sorted(row.items()):
         if _is_dimension(column):
@@ -178,15 +177,15 @@ def _unmapped(wanted: tuple[str, str, str, str], attributes: Attributes) -> Unma
     )  # fmt: skip
 
 
-def parse_mapping(csv_text: str) -> Mapping:
+def parse_mapping(csv_text: str) -> AccountMapping:
     """A mapping file: CSV with the header ``role,product,credit_kind,currency,account,name``, attributes, dimensions.
 
     Raises InvalidMapping naming the line, counted from 1 with the header, and the column.
     """
-    return Mapping(rows=read_rows(csv_text))
+    return AccountMapping(rows=read_rows(csv_text))
 
 
-def default_mapping() -> Mapping:
+def default_mapping() -> AccountMapping:
     """The chart that ships: one account for every role."""
     text = (resources.files("projections.account_mapping") / "default_chart.csv").read_text("utf-8")
     return parse_mapping(text)
@@ -235,7 +234,7 @@ def adoption_of(connection: AnyConnection, ledger: str, number: int) -> MappingA
     return MappingAdoption(number=number, by=by, valid_from=valid_from, adopted_at=at)
 
 
-def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
+def mapping_of(connection: AnyConnection, ledger: str, number: int) -> AccountMapping:
     """The mapping a ledger adopted under this number, as it was adopted."""
     found = rows(connection, MAPPING_ROWS, {"ledger": ledger, "mapping": number})
     if not found:
@@ -243,13 +242,13 @@ def mapping_of(connection: AnyConnection, ledger: str, number: int) -> Mapping:
     return _mapping(found[0][0])
 
 
-def _mapping(text: str) -> Mapping:
-    return Mapping(rows=tuple(msgspec.json.decode(text, type=list[dict[str, str]])))
+def _mapping(text: str) -> AccountMapping:
+    return AccountMapping(rows=tuple(msgspec.json.decode(text, type=list[dict[str, str]])))
 
 
 def mapping_for(
     connection: AnyConnection, ledger: str, period: Period, *, through: int = EVERYTHING
-) -> tuple[int, Mapping]:
+) -> tuple[int, AccountMapping]:
     """The mapping that the next journal of a period is made with, as far as adopted through a position; its number."""
     found = mapping_rows(connection, ledger, str(period), through=through)
     if found is None:
@@ -257,7 +256,7 @@ def mapping_for(
     return found[0], _mapping(found[1])
 
 
-def mapping_at(view: View, period: Period) -> Mapping:
+def mapping_at(view: View, period: Period) -> AccountMapping:
     """The mapping that a journal of a period would have been made with, as known at a view."""
     return mapping_for(view.connection, view.ledger, period, through=view.position)[1]
 
@@ -268,7 +267,7 @@ SELECT DISTINCT valid_from FROM account_mappings WHERE ledger = %(ledger)s AND v
 """
 
 
-def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list[tuple[int, Mapping]]:
+def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list[tuple[int, AccountMapping]]:
     """The mappings that the next journal of a month, or of any later one, is made with, with their numbers."""
     later = rows(connection, VALID_FROM, {"ledger": ledger, "period": str(first)})
     months = (first, *(Period.parse(name) for (name,) in later))
@@ -277,7 +276,7 @@ def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list
 
 
 def adopt_mapping(
-    recorder: Recorder, ledger: str, mapping: Mapping, *, valid_from: Period | None = None, by: str | None = None
+    recorder: Recorder, ledger: str, mapping: AccountMapping, *, valid_from: Period | None = None, by: str | None = None
 ) -> bool:
     """Makes this the mapping of journals made from now on; with ``valid_from``, of that month and later ones alone.
 
@@ -310,7 +309,7 @@ def adopt_mapping(
     return bool(outcomes)
 
 
-def _check_complete(connection: WriteConnection, state: LedgerState, mapping: Mapping) -> None:
+def _check_complete(connection: WriteConnection, state: LedgerState, mapping: AccountMapping) -> None:
     mapped = mapping.roles_mapped
     missing = [role for (role,) in rows(connection, ROLES_POSTED, {"ledger": state.ledger}) if role not in mapped]
     if missing:

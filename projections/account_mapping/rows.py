@@ -15,8 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
-from collections.abc import Mapping as Map
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from subledger.accounts import ROLE_BY_NAME
@@ -100,7 +99,7 @@ def _file_rows(reader: Any, header: list[str]) -> Iterable[tuple[str, Row]]:
         yield place, dict(zip(header, map(_read_cell, cells), strict=True))
 
 
-def csv_text(rows: Iterable[Map[str, str]]) -> str:
+def csv_text(rows: Iterable[Mapping[str, str]]) -> str:
     """Rows as a file that ``read_rows`` reads as the same rows: the fixed columns first, then all others by name."""
     listed = list(rows)
     own = sorted({column for row in listed for column in row if column not in FIXED_COLUMNS})
@@ -122,7 +121,7 @@ def _read_cell(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and no_formula(bare) != bare else cell
 
 
-def checked_rows(placed: Iterable[tuple[str, Map[str, str]]]) -> tuple[Row, ...]:
+def checked_rows(placed: Iterable[tuple[str, Mapping[str, str]]]) -> tuple[Row, ...]:
     """Rows with the place they stand at, checked; in order of their keys, without empty cells."""
     checked = [(place, _check_row(place, given)) for place, given in placed]
     if not checked:
@@ -144,7 +143,7 @@ def checked_rows(placed: Iterable[tuple[str, Map[str, str]]]) -> tuple[Row, ...]
     return tuple(row for _, row in sorted(result.items()))
 
 
-def _check_row(place: str, given: Map[str, str]) -> Row:
+def _check_row(place: str, given: Mapping[str, str]) -> Row:
     for column, cell in given.items():
         if not isinstance(cell, str) or len(cell) > _MAX_CELL or replaced(cell) != cell:
             raise _fault(

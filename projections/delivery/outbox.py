@@ -18,7 +18,7 @@ import msgspec
 
 from projections.delivery.channels import Channel
 from projections.delivery.states import State, check_step
-from projections.exports.exports import Export, export, posted_of
+from projections.exports.exports import Export, document_set_of, export
 from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery, present
 from subledger.external.calls import Exchange
 from subledger.periods import Period
@@ -218,7 +218,7 @@ def check_way(connection: WriteConnection, where: Mapping[str, Any]) -> None:
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
     """What goes by itself: part, name and reference."""
-    posted = posted_of(connection, export)
+    posted = document_set_of(connection, export)
     if posted is not None and not posted.documents:
         return []
     if channel.connector.by_document and posted is not None:

@@ -21,8 +21,8 @@ from projections.delivery.channels import Channel, check_allowed, hold_off, turn
 from projections.delivery.connectors.connector import Accepted, Connector, Found, Rejected, Shipment
 from projections.delivery.outbox import Claimed, ClaimLost, Delivery
 from projections.delivery.states import State
-from projections.exports.documents import Posting
-from projections.exports.exports import content_of, get_export, journal_behind, posted_of, render_document
+from projections.exports.documents import Document
+from projections.exports.exports import content_of, document_set_of, get_export, journal_behind, render_document
 from subledger.errors import IntegrityFault, InvalidInput, Refused, SubledgerError
 from subledger.external import bounded_http
 from subledger.external.calls import Calls, NotSent, Throttled, Unclear
@@ -124,10 +124,10 @@ class _Attempt:
         with self._database.read() as connection:
             export = get_export(connection, delivery.ledger, delivery.export_id)
             journal = journal_behind(connection, export)
-            posted = posted_of(connection, export)
+            posted = document_set_of(connection, export)
             payload = outbox.payload_of(connection, delivery)
             rejections = outbox.rejections_of(connection, delivery)
-        documents: tuple[Posting, ...] = posted.documents if posted is not None else ()
+        documents: tuple[Document, ...] = posted.documents if posted is not None else ()
         return Shipment(
             journal=journal, export_id=export.export_id, reference=delivery.reference,
             payload=payload if payload is not None else b"".join(content_of(self._database, export)),

@@ -56,7 +56,7 @@ class JournalShare(msgspec.Struct, frozen=True, kw_only=True):
     credit_minor: int
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class TieOutDifference(msgspec.Struct, frozen=True, kw_only=True):
     """An account and month that differ; amounts are debit positive. ``behind`` are the journals of the month.
 
     ``theirs`` is None where the general ledger's rows have no such account in that month.
@@ -86,7 +86,7 @@ class TieOut(msgspec.Struct, frozen=True, kw_only=True):
     periods: tuple[Period, ...]
     compared: int
     of_all: bool
-    differences: tuple[Difference, ...]
+    differences: tuple[TieOutDifference, ...]
     not_ours: tuple[str, ...]
     not_handed_over: tuple[Period, ...]
 
@@ -238,7 +238,9 @@ def _ours(connection: Connection, ledger: str) -> dict[str, _Ours]:
     return found
 
 
-def _difference(account: str, held: _Ours, period: Period, is_moved: bool, row: Theirs | None) -> Difference | None:
+def _difference(
+    account: str, held: _Ours, period: Period, is_moved: bool, row: Theirs | None
+) -> TieOutDifference | None:
     if is_moved:
         ours = held.moved.get(period, 0)
     else:
@@ -246,7 +248,7 @@ def _difference(account: str, held: _Ours, period: Period, is_moved: bool, row: 
     theirs = None if row is None else row.moved if is_moved else row.balance
     if ours == (theirs or 0):
         return None
-    return Difference(
+    return TieOutDifference(
         account=account, name=held.name, period=period, measure="moved" if is_moved else "balance", ours=ours,
         theirs=theirs, behind=tuple(held.behind.get(period, {}).values()),
     )  # fmt: skip

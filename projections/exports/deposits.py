@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from projections.account_mapping.mapping import Mapping
-from projections.exports.documents import Limits, Posting, check_posting, short_name, summed_lines
+from projections.account_mapping.mapping import AccountMapping
+from projections.exports.documents import Document, TargetLimits, check_document, short_name, summed_lines
 from projections.journals.journals import Journal, interval_of
-from projections.journals.pairs import Level, Pair
+from projections.journals.pairs import JournalPair, Level
 from projections.journals.sums import with_positions
 from subledger.errors import present
 from subledger.store.reading.queries import AnyConnection, rows
@@ -56,20 +56,25 @@ def deposit_name(block_id: str, journal: Journal, opened: Collection[str]) -> st
     return f"DEP-{block_id}" if block_id in opened else f"DEP-{block_id}-{journal.period}-{journal.number}"
 
 
-def block_postings(
-    journal: Journal, pairs: Sequence[Pair], mapping: Mapping, *, limits: Limits, opened: Collection[str]
-) -> tuple[Posting, ...]:
+def block_documents(
+    journal: Journal,
+    pairs: Sequence[JournalPair],
+    mapping: AccountMapping,
+    *,
+    limits: TargetLimits,
+    opened: Collection[str],
+) -> tuple[Document, ...]:
     """The documents of a journal, block by block: deposits, then journals, then applications of each.
 
     ``pairs`` are by block; what belongs to no block is a journal by itself. Documents are in the functional currency.
     Raises UnmappedRole, NotRepresentable.
     """
-    home = journal.functional_currency
+    functional_currency = journal.functional_currency
     groups: dict[_Group, list[int]] = {}
     for place, pair in enumerate(pairs):
         if pair.functional_minor:
             groups.setdefault(_group(journal, pair, mapping), []).append(place)
-    postings: list[Posting] = []
+    documents: list[Document] = []
     names: Counter[str] = Counter()
     number = 0
     for (block_id, customer, rank, *_), places in sorted(groups.items()):
@@ -79,22 +84,22 @@ def block_postings(
             names[name] += 1
             name += f"-{names[name]}" if names[name] > 1 else ""
             level: Level = "block" if kind == JOURNAL else "account"
-            lines = summed_lines(number, chunk, pairs, mapping, level, home, home, limits)
-            posting = Posting(
-                name=name, reference=short_name(name, limits), currency=home, part=1, parts=1,
+            lines = summed_lines(number, chunk, pairs, mapping, level, functional_currency, functional_currency, limits)
+            document = Document(
+                name=name, reference=short_name(name, limits), currency=functional_currency, part=1, parts=1,
                 lines=lines, kind=kind, customer=customer, block_id=block_id,
             )  # fmt: skip
-            check_posting(posting, home, limits)
+            check_document(document, functional_currency, limits)
             number += len(lines)
-            postings.append(posting)
-    return tuple(postings)
+            documents.append(document)
+    return tuple(documents)
 
 
 _Group = tuple[str, str, int, str, str]
 """Block, customer, place among the kinds; of a deposit or an application, the two accounts that it has."""
 
 
-def _group(journal: Journal, pair: Pair, mapping: Mapping) -> _Group:
+def _group(journal: Journal, pair: JournalPair, mapping: AccountMapping) -> _Group:
     own = pair.block_id and journal.reissues is None
     kind = _OF_PAIRS.get((pair.debit, pair.credit), JOURNAL) if own else JOURNAL
     if kind == JOURNAL:
@@ -111,7 +116,7 @@ def _name(journal: Journal, kind: str, block_id: str, customer: str, opened: Col
     return f"{_PREFIXES[kind]}-{block_id}-{journal.period}-{journal.number}"
 
 
-def reversal_name(journal: Journal, document: Posting) -> str:
+def reversal_name(journal: Journal, document: Document) -> str:
     """What takes a document back: named by the reversal as the document was by its journal; for one of a block, or of
     a customer, by the document itself, which is reversed once."""
     corrects = present(journal.corrects, f"journal {journal.name} takes none back")

@@ -17,15 +17,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from projections.account_mapping.mapping import GLAccount, Mapping
+from projections.account_mapping.mapping import AccountMapping, GLAccount
 from projections.journals.journals import Journal
-from projections.journals.pairs import Level, Pair
+from projections.journals.pairs import JournalPair, Level
 from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, NotRepresentable
 from subledger.money import exponent, format_minor
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class TargetLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a target can take.
 
     ``lines``: of one document. ``text``: characters of a line's text. ``reference``: characters of a document's id, of
@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     digits: int = 15
 
 
-class PostingLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a document. ``number`` counts through all documents of an export, from 1.
 
     Amounts are positive minor units, of the document's currency and of the functional one. What a line is not summed
@@ -73,7 +73,7 @@ class PostingLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return f"L{self.number}"
 
 
-class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A document that balances, in one currency. ``part`` counts from 1 through the documents of the journal.
 
     ``name`` is unique over all ledgers; ``reference`` is what the target knows it by. ``kind`` is that of a document
@@ -85,7 +85,7 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     currency: str
     part: int
     parts: int
-    lines: tuple[PostingLine, ...]
+    lines: tuple[DocumentLine, ...]
     kind: str = "journal"
     customer: str = ""
     block_id: str = ""
@@ -96,18 +96,23 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return sum(line.amount_minor for line in self.lines if line.side is Side.DEBIT)
 
 
-def postings_of(
-    journal: Journal, pairs: Sequence[Pair], mapping: Mapping, *, limits: Limits, level: Level = "dimension"
-) -> tuple[Posting, ...]:
+def documents_of(
+    journal: Journal,
+    pairs: Sequence[JournalPair],
+    mapping: AccountMapping,
+    *,
+    limits: TargetLimits,
+    level: Level = "dimension",
+) -> tuple[Document, ...]:
     """The documents of a journal for a target: none where nothing moved.
 
     Raises UnmappedRole, and NotRepresentable where an amount does not fit.
     """
-    home = journal.functional_currency
+    functional_currency = journal.functional_currency
     chunks: list[tuple[str, list[int]]] = []
     held: dict[str, set[_LineKey]] = {}
     for place, pair in enumerate(pairs):
-        currency = pair.currency if limits.two_currencies else home
+        currency = pair.currency if limits.two_currencies else functional_currency
         if not (pair.functional_minor or (limits.two_currencies and pair.amount_minor)):
             continue
         keys = {_key(pair, side, mapping, level, currency) for side in Side}
@@ -117,26 +122,26 @@ def postings_of(
             lines = held[currency] = set()
         lines |= keys
         next(chunk for chunk in reversed(chunks) if chunk[0] == currency)[1].append(place)
-    chunks.sort(key=lambda chunk: chunk[0] != home)  # stable: the functional currency first
-    postings: list[Posting] = []
+    chunks.sort(key=lambda chunk: chunk[0] != functional_currency)  # stable: the functional currency first
+    documents: list[Document] = []
     number = 0
     for part, (currency, places) in enumerate(chunks, start=1):
         name = journal.name if len(chunks) == 1 else f"{journal.name}-p{part}"
-        lines_of_it = summed_lines(number, places, pairs, mapping, level, currency, home, limits)
-        posting = Posting(
+        lines_of_it = summed_lines(number, places, pairs, mapping, level, currency, functional_currency, limits)
+        document = Document(
             name=name, reference=short_name(name, limits), currency=currency, part=part, parts=len(chunks),
             lines=lines_of_it,
         )  # fmt: skip
-        check_posting(posting, home, limits)
+        check_document(document, functional_currency, limits)
         number += len(lines_of_it)
-        postings.append(posting)
-    return tuple(postings)
+        documents.append(document)
+    return tuple(documents)
 
 
 _LineKey = tuple[object, ...]
 
 
-def _key(pair: Pair, side: Side, mapping: Mapping, level: Level, currency: str) -> _LineKey:
+def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, currency: str) -> _LineKey:
     """What a line is summed by, in the order that lines come in."""
     role = pair.debit if side is Side.DEBIT else pair.credit
     account = pair.account(role, mapping)
@@ -150,9 +155,9 @@ def _key(pair: Pair, side: Side, mapping: Mapping, level: Level, currency: str) 
 
 
 def summed_lines(
-    before: int, places: Sequence[int], pairs: Sequence[Pair], mapping: Mapping, level: Level, currency: str,
-    home: str, limits: Limits,
-) -> tuple[PostingLine, ...]:  # fmt: skip
+    before: int, places: Sequence[int], pairs: Sequence[JournalPair], mapping: AccountMapping, level: Level,
+    currency: str, functional_currency: str, limits: TargetLimits,
+) -> tuple[DocumentLine, ...]:  # fmt: skip
     """The lines that some pairs are summed to, numbered on from ``before``."""
     summed: dict[_LineKey, list[int]] = {}
     for place in places:
@@ -166,7 +171,7 @@ def summed_lines(
         account = first.account(role, mapping)
         functional = sum(pairs[place].functional_minor for place in members)
         own = sum(pairs[place].amount_minor for place in members)
-        line = PostingLine(
+        line = DocumentLine(
             number=number, account=account, side=side, pairs=tuple(members), functional_minor=functional,
             amount_minor=own if limits.two_currencies else functional, text=account.name or role,
         )  # fmt: skip
@@ -174,13 +179,13 @@ def summed_lines(
             line = msgspec.structs.replace(
                 line, role=role, currency=first.currency, product=first.product, credit_kind=first.credit_kind,
                 pool=first.pool, processor=first.processor, customer=first.customer, block_id=first.block_id,
-                text=_text(line, role, first, own if first.currency != home else None),
+                text=_text(line, role, first, own if first.currency != functional_currency else None),
             )  # fmt: skip
         lines.append(msgspec.structs.replace(line, text=shortened(line.text, limits.text)))
     return tuple(lines)
 
 
-def _text(line: PostingLine, role: str, pair: Pair, own: int | None) -> str:
+def _text(line: DocumentLine, role: str, pair: JournalPair, own: int | None) -> str:
     """The account's name, then what tells this line from the others."""
     parts = [pair.block_id, pair.customer, pair.product, pair.pool, pair.processor]
     if pair.credit_kind not in ("", "paid"):
@@ -195,15 +200,15 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…" if limit > 1 else text[: max(limit, 0)]
 
 
-def check_posting(posting: Posting, home: str, limits: Limits) -> None:
+def check_document(document: Document, functional_currency: str, limits: TargetLimits) -> None:
     """Debit equals credit, in both currencies; every amount fits the target."""
     for currency, amounts in (
-        (posting.currency, [(line.side, line.amount_minor) for line in posting.lines]),
-        (home, [(line.side, line.functional_minor) for line in posting.lines]),
+        (document.currency, [(line.side, line.amount_minor) for line in document.lines]),
+        (functional_currency, [(line.side, line.functional_minor) for line in document.lines]),
     ):
         balance = sum(amount if side is Side.DEBIT else -amount for side, amount in amounts)
         if balance:
-            raise IntegrityFault(f"document {posting.name} is out of balance by {balance} minor units of {currency}")
+            raise IntegrityFault(f"document {document.name} is out of balance by {balance} minor units of {currency}")
         places = exponent(currency)
         for _, amount in amounts:
             if places > limits.decimals and amount % 10 ** (places - limits.decimals):
@@ -223,7 +228,7 @@ def check_posting(posting: Posting, home: str, limits: Limits) -> None:
 # --- texts and ids within limits --------------------------------------------------------------------------------------
 
 
-def short_name(name: str, limits: Limits) -> str:
+def short_name(name: str, limits: TargetLimits) -> str:
     """A document's name within a target's length and alphabet: as it is where it fits, else shortened with a hash.
 
     The hash is 40 bits of the whole name, so that names that begin alike stay apart.
@@ -244,6 +249,6 @@ def ascii_text(text: str) -> str:
     return "".join(letter if letter.isascii() else "" if unicodedata.combining(letter) else "?" for letter in plain)
 
 
-def lines_of(postings: Iterable[Posting]) -> Iterable[tuple[Posting, PostingLine]]:
+def lines_of(documents: Iterable[Document]) -> Iterable[tuple[Document, DocumentLine]]:
     """Every line with its document."""
-    return ((posting, line) for posting in postings for line in posting.lines)
+    return ((document, line) for document in documents for line in document.lines)

@@ -18,8 +18,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.account_mapping.mapping import mapping_of
-from projections.exports.deposits import JOURNAL, block_postings, opened_in, reversal_name
-from projections.exports.documents import Posting, PostingLine, check_posting, lines_of, postings_of, short_name
+from projections.exports.deposits import JOURNAL, block_documents, opened_in, reversal_name
+from projections.exports.documents import Document, DocumentLine, check_document, documents_of, lines_of, short_name
 from projections.exports.formats import Format, format_named
 from projections.exports.formats.target import Rendering, Target, TargetSettings, read_settings
 from projections.exports.targets import settings_of
@@ -27,8 +27,8 @@ from projections.journals.detail import entries_of
 from projections.journals.journals import Journal, ensure_journals, journal_of
 from projections.journals.pairs import (
     EntryBehind,
+    JournalPair,
     Level,
-    Pair,
     entries_behind,
     entries_behind_line,
     mirrored,
@@ -75,7 +75,7 @@ def filename_of(export_id: str, form: Format, *, sandbox: bool) -> str:
     return f"{f'{SANDBOX}-' if sandbox else ''}{export_id}.{form.extension}"
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class MonthState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a month's journals: interim while the month is open; of a sandbox, for trials alone."""
 
     period: Period
@@ -147,12 +147,12 @@ def export(
     )
 
 
-def standing_of(database: Database, ledger: str, period: Period) -> Standing:
+def month_state(database: Database, ledger: str, period: Period) -> MonthState:
     """The state of a month's journals now. Raises UnknownLedger."""
     with database.read() as connection:
         state = ledger_head(connection, ledger).state
         due = due_expiries(connection, state, now=datetime.now(UTC), as_of=period.last_day)
-    return Standing(period=period, interim=not is_closed(state, period), sandbox=state.sandbox, due=due)
+    return MonthState(period=period, interim=not is_closed(state, period), sandbox=state.sandbox, due=due)
 
 
 FIRST_EXPORTS: Final = """
@@ -180,7 +180,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
     if found is not None:
         return found
     content: bytes | None = None
-    posted: Posted | None = None
+    posted: DocumentSet | None = None
     if detail:
         digest = hashlib.sha256()
         for piece in _render_detail(database, journal, form):
@@ -193,7 +193,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
         content = form.render(
             Rendering(
                 export_id=name, journal=posted.said_of(journal) if posted else journal,
-                postings=posted.documents if posted else (),
+                documents=posted.documents if posted else (),
                 settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
             )
         )  # fmt: skip
@@ -223,7 +223,7 @@ def _exported(database: Database, journal: Journal, form: Format, detail: bool, 
 # --- the documents of a general ledger's format -----------------------------------------------------------------
 
 
-class Posted(msgspec.Struct, frozen=True, kw_only=True):
+class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
     """What an export to a general ledger consists of. Lines name their pairs by place.
 
     ``entity`` is the ledger's at that time; empty in exports made before it was kept.
@@ -232,8 +232,8 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
     entity: str = ""
     level: Level
     settings: dict[str, Any]
-    documents: tuple[Posting, ...]
-    pairs: tuple[Pair, ...]
+    documents: tuple[Document, ...]
+    pairs: tuple[JournalPair, ...]
 
     def settings_as(self, target: Target | None, *, sandbox: bool) -> TargetSettings | None:
         """The settings it was made with; of a sandbox, the title that documents are described by says so."""
@@ -246,7 +246,7 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
         """A journal of the entity that the export was made for, wherever the ledger belongs by now."""
         return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
 
-    def line(self, number: int) -> PostingLine:
+    def line(self, number: int) -> DocumentLine:
         """Raises UnknownExport."""
         for _, line in lines_of(self.documents):
             if line.number == number:
@@ -258,10 +258,10 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _posted_encoder = msgspec.json.Encoder(order="sorted")
-_posted_decoder = msgspec.json.Decoder(Posted)
+_posted_decoder = msgspec.json.Decoder(DocumentSet)
 
 
-def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> Posted:
+def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> DocumentSet:
     if journal.reverses is not None:
         return _reversed(journal, _posted_of_reversed(connection, journal, form), target)
     settings = settings_of(connection, journal.ledger, target)
@@ -271,28 +271,30 @@ def _posted(connection: Connection, journal: Journal, form: Format, target: Targ
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
     if form.by_block:
         opened = opened_in(connection, journal)
-        documents = block_postings(journal, pairs, mapping, limits=limits, opened=opened)
+        documents = block_documents(journal, pairs, mapping, limits=limits, opened=opened)
     else:
-        documents = postings_of(journal, pairs, mapping, limits=limits, level=level)
-    return Posted(
+        documents = documents_of(journal, pairs, mapping, limits=limits, level=level)
+    return DocumentSet(
         entity=journal.entity, level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
     )
 
 
-def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> Posted:
+def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> DocumentSet:
     """The documents of what a journal reverses, as they were handed over in a format.
 
     They are there: the journals of a period are exported in their order. Raises UnknownExport where somebody took them
     away.
     """
     original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
-    found = posted_of(connection, get_export(connection, journal.ledger, export_id(original, form.name, detail=False)))
+    found = document_set_of(
+        connection, get_export(connection, journal.ledger, export_id(original, form.name, detail=False))
+    )
     if found is None:
         raise IntegrityFault(f"journal {original.name} was handed over without documents", format=form.name)
     return found
 
 
-def _reversed(journal: Journal, posted: Posted, target: Target) -> Posted:
+def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> DocumentSet:
     """The documents that take others back, line by line: under the settings and with the accounts they went out with,
     whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
     """
@@ -310,14 +312,14 @@ def _reversed(journal: Journal, posted: Posted, target: Target) -> Posted:
         mirror = msgspec.structs.replace(
             document, name=name, reference=short_name(name, limits), lines=lines, kind=JOURNAL
         )
-        check_posting(mirror, journal.functional_currency, limits)
+        check_document(mirror, journal.functional_currency, limits)
         documents.append(mirror)
     return msgspec.structs.replace(
         posted, documents=tuple(documents), pairs=tuple(mirrored(pair) for pair in posted.pairs)
     )
 
 
-def posted_of(connection: AnyConnection, export: Export) -> Posted | None:
+def document_set_of(connection: AnyConnection, export: Export) -> DocumentSet | None:
     """The documents of an export to a general ledger; None for other formats, whose lines are the journal's."""
     where = {"ledger": export.ledger, "export_id": export.export_id}
     [(text,)] = rows(connection, EXPORT_POSTINGS, where)
@@ -329,13 +331,13 @@ def render_document(connection: AnyConnection, export: Export, place: int) -> by
 
     Raises UnknownExport where it has no such document.
     """
-    form, posted = format_named(export.format), posted_of(connection, export)
+    form, posted = format_named(export.format), document_set_of(connection, export)
     if posted is None or not 1 <= place <= len(posted.documents):
         raise UnknownExport(f"export {export.export_id} has no document {place}", field="part", found=str(place))
     return form.render(
         Rendering(
             export_id=export.export_id, journal=posted.said_of(journal_behind(connection, export)),
-            postings=posted.documents[place - 1 : place],
+            documents=posted.documents[place - 1 : place],
             settings=posted.settings_as(form.target, sandbox=export.is_marked),
             others=posted.documents,
         )
@@ -349,7 +351,7 @@ def entries_of_line(
 
     Raises UnknownExport where there is no such line.
     """
-    journal, posted = journal_behind(connection, export), posted_of(connection, export)
+    journal, posted = journal_behind(connection, export), document_set_of(connection, export)
     if posted is None:
         return entries_behind_line(connection, journal, line, after=after, limit=limit)
     pairs = [posted.pairs[place] for place in posted.line(line).pairs]

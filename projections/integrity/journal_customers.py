@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections.account_mapping.mapping import Mapping, mapping_of
+from projections.account_mapping.mapping import AccountMapping, mapping_of
 from projections.journals.journal_customers import kept_hash
 from projections.journals.journals import Journal, summarise, sums_for
 from projections.replay.findings import Breach
@@ -25,7 +25,7 @@ SELECT DISTINCT period, number FROM journal_customers WHERE ledger = :ledger ORD
 
 def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[Journal]) -> Iterator[Breach]:
     """Of journals that could be read. A journal that went by customers costs a pass over its entries."""
-    mappings: dict[int, Mapping] = {}
+    mappings: dict[int, AccountMapping] = {}
     went_by = set()
     for journal in journals:
         place = f"{journal.period}-{journal.number}"
@@ -48,7 +48,7 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
             )
 
 
-def _faults(connection: sa.Connection, journal: Journal, mapping: Mapping) -> Iterator[Breach]:
+def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping) -> Iterator[Breach]:
     place = f"{journal.period}-{journal.number}"
     found = kept_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.kept_number)
     if found != journal.customers_hash:

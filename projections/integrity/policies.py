@@ -18,7 +18,7 @@ import rfc8785
 from projections.replay.findings import Breach
 from subledger.accounts import ROLE_BY_NAME, ROLES, AccountClass
 from subledger.events.own_data import PolicyAdopted
-from subledger.kinds import KIND_BY_NAME, MONETARY_ROLES, Entry, Kind, Pair, Result, Rules, effect
+from subledger.kinds import KIND_BY_NAME, MONETARY_ROLES, AccountPair, Entry, Kind, Result, Rules, effect
 from subledger.posting import keeps_the_pair, rules_from, stated_kinds
 
 LIABILITY: Final = "prepaid_liability"
@@ -217,7 +217,7 @@ def _moved_all(moved: dict[str, int]) -> str:
     return ", ".join(_moved(role, times) for role, times in moved.items()) or "none of them moved"
 
 
-def _written(pairs: tuple[Pair, ...]) -> str:
+def _written(pairs: tuple[AccountPair, ...]) -> str:
     return ", ".join(f"{pair.debit} / {pair.credit}" for pair in pairs) or "no pair"
 
 

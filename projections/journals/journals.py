@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from projections.account_mapping.mapping import Attributes, GLAccount, Mapping, mapping_for
+from projections.account_mapping.mapping import AccountMapping, Attributes, GLAccount, mapping_for
 from projections.close.close import cut_event
 from projections.journals.journal_customers import keep_customers
 from projections.journals.sums import Sum, interval, sums_of
@@ -58,7 +58,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     entries: int = 0
 
 
-class Correction(msgspec.Struct, frozen=True, kw_only=True):
+class JournalCorrection(msgspec.Struct, frozen=True, kw_only=True):
     """Why a journal holds entries that another one held before: who corrects it, when and for which reason.
 
     The journal ``reverses``, or ``reissues``, the one of that number in its period; the other of the two is None.
@@ -94,7 +94,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     to_cut: int
     mapping: int
     lines: tuple[JournalLine, ...]
-    correction: Correction | None = None
+    correction: JournalCorrection | None = None
     customers_hash: str = ""
     sandbox: bool = False
 
@@ -182,7 +182,7 @@ _LineKey = tuple[str, str, str, str, str, str, Side]
 """currency, role, product, credit kind, pool, processor, side."""
 
 
-def summarise(totals: Iterable[Sum], mapping: Mapping) -> tuple[JournalLine, ...]:
+def summarise(totals: Iterable[Sum], mapping: AccountMapping) -> tuple[JournalLine, ...]:
     """Journal lines of sums, ordered by currency, chart, side, dimensions and account, numbered from 1.
 
     A role may go to several accounts, where the mapping goes by customers. Raises UnmappedRole where a line has no
@@ -351,7 +351,7 @@ def ensure_journals(
 
 def summarised(
     connection: WriteConnection, state: LedgerState, period: Period, *, number: int, cuts: tuple[int, int],
-    correction: Correction | None = None,
+    correction: JournalCorrection | None = None,
 ) -> Journal:  # fmt: skip
     """A journal of the entries after the first of two cuts through the second, under the mapping that holds now.
 
@@ -373,7 +373,7 @@ def summarised(
 
 def add_journal(connection: WriteConnection, journal: Journal) -> None:
     """Keeps a journal, under the ledger's lock."""
-    nothing: dict[str, Any] = dict.fromkeys(Correction.__struct_fields__)
+    nothing: dict[str, Any] = dict.fromkeys(JournalCorrection.__struct_fields__)
     correction = nothing if journal.correction is None else msgspec.structs.asdict(journal.correction)
     connection.execute(
         ADD_JOURNAL,
@@ -392,7 +392,7 @@ def interval_of(journal: Journal) -> dict[str, Any]:
     return interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
 
 
-def sums_for(connection: AnyConnection, journal: Journal, mapping: Mapping) -> list[Sum]:
+def sums_for(connection: AnyConnection, journal: Journal, mapping: AccountMapping) -> list[Sum]:
     """What a journal's entries come to, by all that its mapping goes by: from day totals, where that is no customer."""
     place = (journal.period, journal.kept_number)
     return sums_of(connection, interval_of(journal), journal=place, attributes=mapping.attributes)
@@ -419,10 +419,10 @@ def journals_of(connection: AnyConnection, ledger: str, period: Period | None = 
     return tuple(result)
 
 
-def _correction(columns: Sequence[Any]) -> Correction | None:
+def _correction(columns: Sequence[Any]) -> JournalCorrection | None:
     if all(value is None for value in columns):
         return None
-    return Correction(**dict(zip(Correction.__struct_fields__, columns, strict=True)))
+    return JournalCorrection(**dict(zip(JournalCorrection.__struct_fields__, columns, strict=True)))
 
 
 def journal_of(connection: AnyConnection, ledger: str, period: Period, number: int) -> Journal:

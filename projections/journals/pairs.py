@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import Connection
 
-from projections.account_mapping.mapping import Attributes, GLAccount, Mapping, mapping_of
+from projections.account_mapping.mapping import AccountMapping, Attributes, GLAccount, mapping_of
 from projections.journals.journal_customers import check_kept
 from projections.journals.journals import Journal, interval_of
 from projections.journals.sums import Sum, sums_of, with_positions
@@ -32,7 +32,7 @@ LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
 """What a line of a document is summed by: from few lines to many."""
 
 
-class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class JournalPair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What moves from the credit of one role to the debit of another, with one set of dimensions.
 
     Amounts are minor units and never negative. ``entries`` counts the entries of the totals it is summed from.
@@ -53,12 +53,12 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     block_id: str = ""
     attributes: Attributes = ()
 
-    def account(self, role: str, mapping: Mapping) -> GLAccount:
+    def account(self, role: str, mapping: AccountMapping) -> GLAccount:
         """The account of one of its roles. Raises UnmappedRole."""
         return mapping.resolve(role, self.product, self.credit_kind, self.currency, self.attributes)
 
 
-def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[Pair, ...]:
+def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[JournalPair, ...]:
     """The pairs of a journal, in a fixed order. By customer or block they are read from its entries.
 
     Those of a reversal are in the order of what it reverses, so that it is split into documents in the same places.
@@ -76,7 +76,7 @@ def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimens
     return pairs
 
 
-def mirrored(pair: Pair) -> Pair:
+def mirrored(pair: JournalPair) -> JournalPair:
     """The pair that takes it back."""
     return msgspec.structs.replace(pair, debit=pair.credit, credit=pair.debit)
 
@@ -89,7 +89,7 @@ def _attributes_of(connection: AnyConnection, journal: Journal) -> tuple[str, ..
     return mapping_of(connection, journal.ledger, journal.mapping).attributes
 
 
-def _summed(sums: Iterable[Sum]) -> tuple[Pair, ...]:
+def _summed(sums: Iterable[Sum]) -> tuple[JournalPair, ...]:
     found: dict[tuple[Any, ...], list[int]] = {}
     for each in sums:
         dimensions = (each.product, each.credit_kind, each.pool, each.processor)
@@ -101,7 +101,7 @@ def _summed(sums: Iterable[Sum]) -> tuple[Pair, ...]:
             for place, amount in enumerate(amounts):
                 total[place] += amount
     return tuple(
-        Pair(
+        JournalPair(
             currency=key[0], debit=key[1], credit=key[2], product=key[3], credit_kind=key[4], pool=key[5],
             processor=key[6], customer=key[7], block_id=key[8], attributes=key[9], amount_minor=amount,
             functional_minor=functional, entries=entries,
@@ -111,7 +111,7 @@ def _summed(sums: Iterable[Sum]) -> tuple[Pair, ...]:
     )  # fmt: skip
 
 
-def _check(journal: Journal, pairs: Iterable[Pair]) -> None:
+def _check(journal: Journal, pairs: Iterable[JournalPair]) -> None:
     """The pairs add up to the journal's lines: nobody has changed what was counted when it was made."""
     said: dict[tuple[str, str, Side], tuple[int, int]] = {}
     for line in journal.lines:
@@ -213,7 +213,7 @@ _OF_A_PAIR: Final = (
 def entries_behind(
     connection: Connection,
     journal: Journal,
-    pairs: Sequence[Pair],
+    pairs: Sequence[JournalPair],
     level: Level = "dimension",
     *,
     after: tuple[int, int] | None = None,

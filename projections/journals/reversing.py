@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from projections.close.close import check_reason
-from projections.journals.journals import Correction, Journal, JournalLine, add_journal, journals_of, summarised
+from projections.journals.journals import Journal, JournalCorrection, JournalLine, add_journal, journals_of, summarised
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport, present
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
@@ -55,7 +55,7 @@ def reverse_journal(
         cuts, at, last = (journal.from_cut, journal.to_cut), now_of(connection), journals[-1].number
         again = summarised(
             connection, state, period, number=last + 2, cuts=cuts,
-            correction=Correction(reissues=number, reason=reason, made_by=by, made_at=at),
+            correction=JournalCorrection(reissues=number, reason=reason, made_by=by, made_at=at),
         )  # fmt: skip
         if again.lines == journal.lines:
             raise NothingToCorrect(
@@ -64,7 +64,7 @@ def reverse_journal(
             )  # fmt: skip
         reversal = msgspec.structs.replace(
             journal, number=last + 1, lines=swapped(journal.lines),
-            correction=Correction(reverses=number, reason=reason, made_by=by, made_at=at),
+            correction=JournalCorrection(reverses=number, reason=reason, made_by=by, made_at=at),
         )  # fmt: skip
         for one in (reversal, again):
             add_journal(connection, one)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections.account_mapping.mapping import Attributes, Mapping, mapping_for
+from projections.account_mapping.mapping import AccountMapping, Attributes, mapping_for
 from projections.account_mapping.rows import CUSTOMER, KEY_COLUMNS
 from projections.journals.sums import attributes_from, interval, with_positions
 from subledger.errors import UnmappedRole
@@ -58,7 +58,7 @@ ORDER BY 1, 2, 3, 4, 5
 _Combination = tuple[str, str, str, str, Attributes]
 
 
-def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: Mapping) -> list[dict[str, str]]:
+def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[dict[str, str]]:
     """The combinations that moved in a period and have no account in a mapping, each named whole."""
     return [
         dict(zip(KEY_COLUMNS, named, strict=True)) | {f"{CUSTOMER}{name}": value for name, value in attributes}
@@ -73,7 +73,7 @@ def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) 
         mapping.resolve(*combination)
 
 
-def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: Mapping) -> list[_Combination]:
+def _missing(connection: AnyConnection, ledger: str, period: Period, mapping: AccountMapping) -> list[_Combination]:
     """With those attributes alone that the account depends on."""
     asked = interval(ledger, period)
     if mapping.attributes:

@@ -16,7 +16,7 @@ from projections.delivery.channels import Channel
 from projections.delivery.outbox import Delivery
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
-from projections.exports.exports import get_export, posted_of
+from projections.exports.exports import document_set_of, get_export
 from tests.general_ledgers.conftest import OnItsWay
 from tests.general_ledgers.dynamics import SIGNATURE, DynamicsStandIn
 from tests.general_ledgers.every import dynamics_way
@@ -156,7 +156,7 @@ def test_a_package_of_which_a_part_is_there_is_a_rejection_that_names_what_is_mi
 
 def references_of(service: Subledger, delivery: Delivery) -> list[str]:
     with service.database.read() as connection:
-        posted = posted_of(connection, get_export(connection, delivery.ledger, delivery.export_id))
+        posted = document_set_of(connection, get_export(connection, delivery.ledger, delivery.export_id))
     assert posted is not None
     return [document.reference for document in posted.documents]
 

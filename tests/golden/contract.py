@@ -7,20 +7,19 @@ A format's own module reads its files with a parser that knows nothing of ours, 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Mapping as Map
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from projections.account_mapping.mapping import Mapping
-from projections.exports.documents import Limits, Posting, postings_of
+from projections.account_mapping.mapping import AccountMapping
+from projections.exports.documents import Document, TargetLimits, documents_of
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Rendering, Target, read_settings
 from projections.journals.journals import Journal, JournalLine, check_balanced
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.accounts import Side
 from subledger.money import exponent
 from subledger.periods import Period
@@ -32,7 +31,7 @@ GOLDEN = Path(__file__).parent
 
 
 def journal_of(
-    pairs: Sequence[Pair], mapping: Mapping, *, period: Period, number: int, cuts: tuple[int, int],
+    pairs: Sequence[JournalPair], mapping: AccountMapping, *, period: Period, number: int, cuts: tuple[int, int],
     mapping_number: int, home: str = "USD", ledger: str = "acme-us",
 ) -> Journal:  # fmt: skip
     """The journal that has these pairs."""
@@ -58,38 +57,45 @@ def journal_of(
 
 
 def rendering_of(
-    target: Target, settings: Map[str, Any], journal: Journal, pairs: Sequence[Pair], mapping: Mapping, export_id: str
+    target: Target,
+    settings: Mapping[str, Any],
+    journal: Journal,
+    pairs: Sequence[JournalPair],
+    mapping: AccountMapping,
+    export_id: str,
 ) -> Rendering:
     """An export of these pairs to a target, as the exports make it; its documents are within the target's limits."""
     read = read_settings(target.settings, settings)
     limits = target.limits_for(read)
-    postings = postings_of(journal, pairs, mapping, limits=limits, level=read.level)
-    assert_within_limits(postings, pairs, limits, journal.functional_currency)
-    return Rendering(export_id=export_id, journal=journal, postings=postings, settings=read)
+    documents = documents_of(journal, pairs, mapping, limits=limits, level=read.level)
+    assert_within_limits(documents, pairs, limits, journal.functional_currency)
+    return Rendering(export_id=export_id, journal=journal, documents=documents, settings=read)
 
 
-def assert_within_limits(postings: Sequence[Posting], pairs: Sequence[Pair], limits: Limits, home: str) -> None:
+def assert_within_limits(
+    documents: Sequence[Document], pairs: Sequence[JournalPair], limits: TargetLimits, home: str
+) -> None:
     """Documents are within what the target takes; each line is what its pairs add up to, and no pair is left out."""
     seen: Counter[tuple[int, Side]] = Counter()
-    assert len({posting.reference for posting in postings}) == len(postings)
-    for posting in postings:
-        assert 2 <= len(posting.lines) <= limits.lines
-        assert 1 <= len(posting.reference) <= limits.reference
-        assert posting.reference[0].isalnum()  # no formula in any spreadsheet
-        assert posting.currency == home or limits.two_currencies
+    assert len({document.reference for document in documents}) == len(documents)
+    for document in documents:
+        assert 2 <= len(document.lines) <= limits.lines
+        assert 1 <= len(document.reference) <= limits.reference
+        assert document.reference[0].isalnum()  # no formula in any spreadsheet
+        assert document.currency == home or limits.two_currencies
         debits, functional = Counter[Side](), Counter[Side]()
-        for line in posting.lines:
+        for line in document.lines:
             assert len(line.text) <= limits.text
             moved = [pairs[place] for place in line.pairs]
             assert line.functional_minor == sum(pair.functional_minor for pair in moved)
             if limits.two_currencies:
-                assert {pair.currency for pair in moved} == {posting.currency}
+                assert {pair.currency for pair in moved} == {document.currency}
             own = sum(pair.amount_minor for pair in moved)
             assert line.amount_minor == (own if limits.two_currencies else line.functional_minor)
             debits[line.side] += line.amount_minor
             functional[line.side] += line.functional_minor
             seen.update((place, line.side) for place in line.pairs)
-        assert debits[Side.DEBIT] == debits[Side.CREDIT] == posting.total_minor
+        assert debits[Side.DEBIT] == debits[Side.CREDIT] == document.total_minor
         assert functional[Side.DEBIT] == functional[Side.CREDIT]
     moving = [
         place for place, pair in enumerate(pairs)
@@ -126,9 +132,9 @@ def assert_is_the_journal(documents: Iterable[Read], rendering: Rendering, *, al
     """
     home = rendering.journal.functional_currency
     documents = tuple(documents)
-    assert [document.reference for document in documents] == [posting.reference for posting in rendering.postings]
+    assert [document.reference for document in documents] == [document.reference for document in rendering.documents]
     assert [[line.reference for line in document.lines] for document in documents] == [
-        [line.reference for line in posting.lines] for posting in rendering.postings
+        [line.reference for line in document.lines] for document in rendering.documents
     ]
     references = [line.reference for document in documents for line in document.lines]
     assert references == [f"L{number}" for number in range(1, len(references) + 1)]
@@ -179,7 +185,7 @@ class Contract(NamedTuple):
     """
 
     form: str
-    cases: Map[str, Callable[[], Rendering]]
+    cases: Mapping[str, Callable[[], Rendering]]
     golden: Callable[[str, str], str]
     read: Callable[[bytes, Rendering], Iterable[Read]]
     renderings: st.SearchStrategy[Rendering]

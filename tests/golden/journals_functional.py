@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from collections.abc import Mapping as Map
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from projections.account_mapping.mapping import Mapping
+from projections.account_mapping.mapping import AccountMapping
 from projections.exports.formats.target import Rendering, Target
 from projections.journals.journals import Journal
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.periods import Period
 from tests.golden import contract
 
@@ -25,7 +24,7 @@ LONG_PRODUCT = f"storage, {'replicated in three regions, ' * 3}cold"
 MULLER = 'Müller & Söhne, "GmbH"'
 
 # What is unusual about each: a quote and a comma, a formula, a name of nearly 200 characters, letters beyond ASCII.
-MAPPING = Mapping.from_rows(
+MAPPING = AccountMapping.from_rows(
     [
         {"role": "cash", "account": "1000", "name": 'Cash "operating", main'},
         {"role": "accounts_receivable", "account": "1100", "name": "=SUM(A1:A9)", "department": "-R&D, EMEA"},
@@ -37,9 +36,9 @@ MAPPING = Mapping.from_rows(
 )  # fmt: skip
 
 
-def _pair(debit: str, credit: str, amounts: str, **more: str) -> Pair:
+def _pair(debit: str, credit: str, amounts: str, **more: str) -> JournalPair:
     currency, amount, functional = amounts.split()
-    return Pair(
+    return JournalPair(
         debit=debit, credit=credit, currency=currency, amount_minor=int(amount), functional_minor=int(functional),
         entries=1, **more,
     )  # fmt: skip
@@ -66,15 +65,15 @@ journal_of = partial(
 
 
 def rendering_of(
-    target: Target, settings: Map[str, Any], pairs: Sequence[Pair] = PAIRS, *, journal: Journal | None = None,
-    mapping: Mapping = MAPPING,
+    target: Target, settings: Mapping[str, Any], pairs: Sequence[JournalPair] = PAIRS, *,
+    journal: Journal | None = None, mapping: AccountMapping = MAPPING,
 ) -> Rendering:  # fmt: skip
     """An export of these pairs to a target, as the exports make it."""
     journal = journal or journal_of(pairs, mapping=mapping)
     return contract.rendering_of(target, settings, journal, pairs, mapping, EXPORT_ID)
 
 
-GOLDENS: dict[str, tuple[dict[str, Any], Sequence[Pair]]] = {
+GOLDENS: dict[str, tuple[dict[str, Any], Sequence[JournalPair]]] = {
     "": ({"level": "block"}, PAIRS),
     "empty-": ({}, ()),
     "split-": ({"level": "block", "lines": 3}, PAIRS),
@@ -82,7 +81,9 @@ GOLDENS: dict[str, tuple[dict[str, Any], Sequence[Pair]]] = {
 """The exports that were agreed on, by the beginning of their files' names."""
 
 
-OVERLONG = Mapping(rows=({"role": "cash", "account": "1", "name": "=" * 5000}, {"role": "tax_payable", "account": "2"}))
+OVERLONG = AccountMapping(
+    rows=({"role": "cash", "account": "1", "name": "=" * 5000}, {"role": "tax_payable", "account": "2"})
+)
 """A name that is longer than any target takes, and than a mapping that was checked has."""
 
 
@@ -112,7 +113,7 @@ _TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=_C
 
 
 @st.composite
-def journals(draw: st.DrawFn) -> tuple[Journal, tuple[Pair, ...]]:
+def journals(draw: st.DrawFn) -> tuple[Journal, tuple[JournalPair, ...]]:
     """A journal and its pairs, in a functional currency of 0, 2 or 3 decimals and up to three others.
 
     In dinars the functional amounts have no thousandths, as general ledgers of two decimals refuse them.
@@ -133,7 +134,7 @@ def journals(draw: st.DrawFn) -> tuple[Journal, tuple[Pair, ...]]:
         functional = draw(st.integers(0, 10**9)) * (10 if home == "KWD" else 1)
         own = functional if currency == home else draw(st.integers(0, 10**9))
         pairs.append(
-            Pair(
+            JournalPair(
                 debit=debit, credit=credit, currency=currency, amount_minor=own, functional_minor=functional, entries=1,
                 product=product, customer=customer, block_id=block_id,
             )

@@ -8,13 +8,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from projections.account_mapping.mapping import Mapping
+from projections.account_mapping.mapping import AccountMapping
 from projections.exports.formats.target import Rendering, Target
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.periods import Period
 from tests.golden import contract
 
-MAPPING = Mapping.from_rows(
+MAPPING = AccountMapping.from_rows(
     (
         {"role": "accounts_receivable", "account": "1100", "name": "Accounts receivable"},
         {"role": "processor_clearing", "account": "1050", "name": '=HYPERLINK("http://x.example","Clearing")'},
@@ -37,9 +37,9 @@ MAPPING = Mapping.from_rows(
 )  # fmt: skip
 
 
-def _pair(debit: str, credit: str, amounts: str, **more: str) -> Pair:
+def _pair(debit: str, credit: str, amounts: str, **more: str) -> JournalPair:
     currency, amount, functional = amounts.split()
-    return Pair(
+    return JournalPair(
         debit=debit, credit=credit, currency=currency, amount_minor=int(amount), functional_minor=int(functional),
         entries=0, **{"credit_kind": "paid", **more},
     )  # fmt: skip
@@ -71,7 +71,7 @@ journal_of = partial(
 
 
 def rendering_of(
-    target: Target, pairs: Sequence[Pair] = PAIRS, *, functional_currency: str = "USD", export: str = "export",
+    target: Target, pairs: Sequence[JournalPair] = PAIRS, *, functional_currency: str = "USD", export: str = "export",
     **given: Any,
 ) -> Rendering:  # fmt: skip
     """An export of the journal of these pairs, with these settings."""
@@ -85,7 +85,7 @@ _ROLES = ("accounts_receivable", "prepaid_liability", "usage_revenue", "breakage
 
 
 @st.composite
-def journals(draw: st.DrawFn) -> tuple[tuple[Pair, ...], str]:
+def journals(draw: st.DrawFn) -> tuple[tuple[JournalPair, ...], str]:
     """Pairs, and a functional currency; amounts that are nothing in one currency or the other among them."""
     home = draw(st.sampled_from(("USD", "JPY", "KWD")))
     amounts = st.integers(0, 10**9)
@@ -100,7 +100,7 @@ def journals(draw: st.DrawFn) -> tuple[tuple[Pair, ...], str]:
         functional = amount if currency == home else draw(amounts)
         if not (amount or functional):
             continue
-        pair = Pair(
+        pair = JournalPair(
             debit=debit, credit=credit, currency=currency, amount_minor=amount, functional_minor=functional,
             product=product, credit_kind=credit_kind, customer=customer,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from projections.exports.formats import FORMATS, TARGETS, dynamics, intacct, netsuite, oracle, quickbooks, sap
 from projections.exports.formats.target import Rendering
-from projections.journals.journals import Correction, Journal
+from projections.journals.journals import Journal, JournalCorrection
 from projections.journals.reversing import swapped
 from tests.golden.journals_made import PAIRS, journal_of, rendering_of
 
@@ -30,9 +30,12 @@ def corrections(number: int = 1, ledger: str = "acme-us") -> tuple[Journal, Jour
     journal = replace(journal_of(PAIRS, ledger=ledger), number=number)
     return (
         replace(
-            journal, number=number + 1, lines=swapped(journal.lines), correction=Correction(reverses=number, **WHY)
+            journal,
+            number=number + 1,
+            lines=swapped(journal.lines),
+            correction=JournalCorrection(reverses=number, **WHY),
         ),
-        replace(journal, number=number + 2, mapping=2, correction=Correction(reissues=number, **WHY)),
+        replace(journal, number=number + 2, mapping=2, correction=JournalCorrection(reissues=number, **WHY)),
     )
 
 
@@ -41,7 +44,7 @@ def corrections(number: int = 1, ledger: str = "acme-us") -> tuple[Journal, Jour
 def test_the_files_are_the_agreed_ones_to_the_byte(name: str, what: str) -> None:
     journal = corrections()[what == "reissue"]
     form = FORMATS[name]
-    found = form.render(Rendering(export_id="x", journal=journal, postings=(), settings=None))
+    found = form.render(Rendering(export_id="x", journal=journal, documents=(), settings=None))
     assert found == (GOLDEN / f"{what}.{form.extension}").read_bytes()
 
 
@@ -50,8 +53,8 @@ def longest(target: str, what: int, number: int) -> Rendering:
     title = "=" + "T" * (15 if target == "sap" else 400)
     rendering = rendering_of(TARGETS[target], title=title)
     journal = corrections(number, "ledger-" + "x" * 57)[what]
-    postings = tuple(replace(posting, name=journal.name) for posting in rendering.postings)
-    return replace(rendering, journal=journal, postings=postings, export_id=f"{journal.name}-export")
+    documents = tuple(replace(document, name=journal.name) for document in rendering.documents)
+    return replace(rendering, journal=journal, documents=documents, export_id=f"{journal.name}-export")
 
 
 @pytest.mark.parametrize(("what", "does"), [(0, "reverses"), (1, "reissues")])

@@ -144,7 +144,7 @@ GOLDENS = {
 
 def rendering_of_journal(journal: Journal) -> Rendering:
     """What a format without a general ledger is given."""
-    return Rendering(export_id="e", journal=journal, postings=(), settings=None)
+    return Rendering(export_id="e", journal=journal, documents=(), settings=None)
 
 
 def rendered(name: str, *, detail: bool = False, golden: str = "") -> str:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from projections.account_mapping.mapping import GLAccount
 from projections.exports.formats import dynamics
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.errors import InvalidInput
 from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal
 from tests.golden.journals_made import PAIRS, journal_of, rendering_of, renderings
@@ -102,7 +102,7 @@ def golden(case: str, member: str) -> str:
 def assert_batches(rendering: Rendering) -> None:
     """Journals are whole vouchers within their size, and hold all of them; the files say the same."""
     batches = dynamics.batches(rendering)
-    assert [voucher for batch in batches for voucher in batch.vouchers] == list(rendering.postings)
+    assert [voucher for batch in batches for voucher in batch.vouchers] == list(rendering.documents)
     sizes = [sum(len(voucher.lines) for voucher in batch.vouchers) for batch in batches]
     assert all(0 < size <= rendering.settings.batch_lines for size in sizes)
     assert len({batch.number for batch in batches}) == len({batch.description for batch in batches}) == len(batches)
@@ -133,7 +133,7 @@ CONTRACTS = tuple(
 
 def test_a_month_of_many_lines_is_vouchers_of_ten_in_journals_of_ten_thousand() -> None:
     pairs = tuple(
-        Pair(
+        JournalPair(
             debit="prepaid_liability", credit="usage_revenue", currency="USD", amount_minor=number + 1,
             functional_minor=number + 1, credit_kind="paid", customer=f"c{number:05}",
         )
@@ -175,7 +175,7 @@ def test_financial_tags_say_the_line_the_customer_and_the_block() -> None:
     tags = [row["FINTAGDISPLAYVALUE"] for row in rows_of(dynamics.zip_file(rendered("currencies")))]
     assert tags[0].startswith("L1|")
     assert "L2|cus_1|blk-1" in tags
-    odd = Pair(
+    odd = JournalPair(
         debit="accounts_receivable", credit="prepaid_liability", currency="USD", amount_minor=1, functional_minor=1,
         customer="a|b",
     )  # fmt: skip
@@ -187,12 +187,12 @@ def test_financial_tags_say_the_line_the_customer_and_the_block() -> None:
 
 def test_a_value_with_the_delimiter_in_it_is_refused_rather_than_read_as_another_account() -> None:
     rendering = rendering_of(dynamics.TARGET, PAIRS)
-    [posting, *_] = rendering.postings
+    [document, *_] = rendering.documents
     account = GLAccount(number="1050", name="", dimensions=(("department", "R-D"),))
-    changed = replace(posting, lines=tuple(replace(line, account=account) for line in posting.lines))
+    changed = replace(document, lines=tuple(replace(line, account=account) for line in document.lines))
     for render in (dynamics.zip_file, dynamics.json_file):
         with pytest.raises(InvalidInput) as refused:
-            render(replace(rendering, postings=(changed,)))
+            render(replace(rendering, documents=(changed,)))
         assert (refused.value.field, refused.value.found) == ("delimiter", "R-D")
 
 

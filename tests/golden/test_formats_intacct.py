@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from projections.account_mapping.mapping import Mapping
+from projections.account_mapping.mapping import AccountMapping
 from projections.exports.formats import intacct
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.errors import NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine, assert_fulfils
 from tests.golden.journals_functional import (
@@ -172,10 +172,10 @@ def test_a_text_that_is_too_long_is_shortened_beside_its_reference() -> None:
 
 
 def test_letters_that_xml_does_not_have_are_question_marks() -> None:
-    mapping = Mapping(  # as one may be stored from before its cells were checked
+    mapping = AccountMapping(  # as one may be stored from before its cells were checked
         rows=tuple({"role": role, "account": "1", "name": "a\ufffe<&\U0001f600"} for role in ("cash", "tax_payable"))
     )
-    pair = Pair(debit="cash", credit="tax_payable", currency="USD", amount_minor=1, functional_minor=1)
+    pair = JournalPair(debit="cash", credit="tax_payable", currency="USD", amount_minor=1, functional_minor=1)
     rendering = rendering_of(intacct.TARGET, {}, (pair,), mapping=mapping)
     found = ElementTree.fromstring(intacct.xml_file(rendering)).findtext(".//DESCRIPTION")
     assert found == "a?<&\U0001f600"
@@ -183,7 +183,9 @@ def test_letters_that_xml_does_not_have_are_question_marks() -> None:
 
 def test_amounts_that_do_not_fit_are_refused() -> None:
     for amount, home in ((1251, "KWD"), (10**14, "USD")):
-        pair = Pair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=amount, functional_minor=amount)
+        pair = JournalPair(
+            debit="cash", credit="fx_gain_loss", currency=home, amount_minor=amount, functional_minor=amount
+        )
         with pytest.raises(NotRepresentable):
             rendering_of(intacct.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
 

@@ -10,7 +10,7 @@ import pytest
 
 from projections.exports.formats import netsuite
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.errors import InvalidInput, NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_functional import (
@@ -140,7 +140,7 @@ def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
 
 def test_amounts_have_the_two_decimals_and_ten_digits_that_the_import_takes() -> None:
     def amounts(functional: int, home: str) -> list[tuple[str, str]]:
-        pair = Pair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=functional,
+        pair = JournalPair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=functional,
                     functional_minor=functional)  # fmt: skip
         rendering = rendering_of(netsuite.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
         return [

@@ -10,7 +10,7 @@ import pytest
 
 from projections.exports.formats import quickbooks
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.errors import InvalidInput, NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_functional import (
@@ -142,7 +142,9 @@ def test_a_text_that_is_too_long_is_shortened_after_its_reference() -> None:
 
 def test_amounts_that_do_not_fit_are_refused() -> None:
     for amount, home in ((1251, "KWD"), (10**13, "USD")):
-        pair = Pair(debit="cash", credit="fx_gain_loss", currency=home, amount_minor=amount, functional_minor=amount)
+        pair = JournalPair(
+            debit="cash", credit="fx_gain_loss", currency=home, amount_minor=amount, functional_minor=amount
+        )
         with pytest.raises(NotRepresentable):
             rendering_of(quickbooks.TARGET, {}, (pair,), journal=journal_of((pair,), home=home))
 

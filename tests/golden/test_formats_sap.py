@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from projections.exports.formats import sap
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal
 from tests.golden.journals_made import PAIRS, rendering_of, renderings
 
@@ -113,7 +113,7 @@ def test_a_line_of_company_currency_alone_has_nothing_in_the_documents() -> None
 
 def test_a_month_of_many_lines_is_documents_below_the_999_items_that_sap_takes() -> None:
     pairs = tuple(
-        Pair(
+        JournalPair(
             debit="prepaid_liability", credit="usage_revenue", currency="USD", amount_minor=number + 1,
             functional_minor=number + 1, credit_kind="paid", customer=f"c{number:05}",
         )
@@ -135,7 +135,7 @@ def test_texts_stay_within_their_fields_and_say_the_month() -> None:
 
 
 def test_letters_that_xml_cannot_have_are_question_marks() -> None:
-    pair = Pair(
+    pair = JournalPair(
         debit="accounts_receivable", credit="prepaid_liability", currency="USD", amount_minor=1, functional_minor=1,
         credit_kind="paid", customer="a\uffffb",
     )  # fmt: skip

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from api.cli.main import app
 from api.service import LedgerSettings, Subledger
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.account_mapping.rows import csv_text, read_rows
 from subledger.errors import InvalidMapping
 from subledger.events.envelope import own_event
@@ -208,7 +208,7 @@ cells = st.text(
 
 @given(st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=6))
 def test_a_mapping_that_is_printed_is_read_as_the_same_mapping(drawn: list[tuple[str, str, str]]) -> None:
-    found = Mapping.from_rows(
+    found = AccountMapping.from_rows(
         [
             *default_mapping().rows,
             *(
@@ -227,7 +227,7 @@ def test_a_chart_without_a_role_that_the_policy_posts_to_is_refused_naming_all_o
     ledger = new_ledger()
     some = [row for row in default_mapping().rows if row["role"] not in ("cash", "usage_revenue")]
     with pytest.raises(InvalidMapping, match="cash, usage_revenue") as caught:
-        adopt_mapping(service.recorder, ledger, Mapping.from_rows(some))
+        adopt_mapping(service.recorder, ledger, AccountMapping.from_rows(some))
     assert caught.value.facts["missing"] == ["cash", "usage_revenue"]
     answer = client.put(
         f"/v1/ledgers/{ledger}/mapping", content=csv_text(some), headers={"content-type": "text/csv"}

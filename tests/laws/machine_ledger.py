@@ -13,7 +13,7 @@ from hypothesis.stateful import rule
 
 from api.service import SettingsChange
 from projections.account_mapping.customer_attributes import change_attributes, erase_attributes
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.exports.exports import export
 from projections.journals.reversing import reverse_journal
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
@@ -27,7 +27,7 @@ PERIODS = st.sampled_from(("2026-01", "2026-01", "2026-02", "2026-03")).map(Peri
 CHARTS = {
     "as shipped": default_mapping(),
     "another": another_chart(3000),
-    "by customer": Mapping.from_rows(
+    "by customer": AccountMapping.from_rows(
         [
             *another_chart(5000).rows,
             {"role": "usage_revenue", "customer.segment": "enterprise", "account": "4010"},

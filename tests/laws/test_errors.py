@@ -33,7 +33,7 @@ from projections.reads import balances
 from subledger import errors
 from subledger.errors import AccessDenied, Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
 from subledger.events.own_data import Approvals
-from subledger.kinds import Pair
+from subledger.kinds import AccountPair
 from subledger.periods import Period
 from subledger.posting import Policy, shipped_policy
 from subledger.store.database import Database
@@ -344,10 +344,10 @@ def _refused_and_sent_again(service: Subledger, _ledger: str) -> None:
     raise outcome.error
 
 
-SOUND = (Pair("accounts_receivable", "cash"), Pair("cash", "tax_payable"))
+SOUND = (AccountPair("accounts_receivable", "cash"), AccountPair("cash", "tax_payable"))
 
 
-def _policy(**rules: tuple[Pair, ...]) -> Policy:
+def _policy(**rules: tuple[AccountPair, ...]) -> Policy:
     """A shipped policy with another rule for some kind, under the shipped name and version."""
     shipped = shipped_policy("customer_deposits")
     return msgspec.structs.replace(shipped, rules={**shipped.rules, **rules})
@@ -426,7 +426,7 @@ ELSEWHERE: dict[type[SubledgerError], str] = {
     errors.UnknownExport: "tests/store/test_close.py",
     errors.IntegrityFault: "tests/store/test_close.py",
     errors.NotSupportedYet: "tests/store/test_close.py",
-    errors.NotRepresentable: "tests/golden/test_postings.py",
+    errors.NotRepresentable: "tests/golden/test_documents.py",
     errors.UnknownTarget: "tests/store/test_general_ledgers.py",
     errors.UnknownChannel: "tests/general_ledgers/test_channels.py",
     errors.ChannelFixed: "tests/general_ledgers/test_channels.py",

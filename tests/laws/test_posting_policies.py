@@ -20,7 +20,7 @@ from subledger.kinds import (
     KIND_BY_NAME,
     LOSSES,
     MONETARY_ROLES,
-    Pair,
+    AccountPair,
     Rules,
     effect,
     expand,
@@ -81,12 +81,12 @@ def test_an_entry_and_its_reversal_are_zero_line_by_line(rules: Rules, kind: str
 @every_kind
 def test_every_pair_on_prepaid_liability_is_followed_by_its_companion(rules: Rules, kind: str) -> None:
     """The companion rule, pair by pair; a pair that merges with its companion is consumption's and breakage's."""
-    owed = Counter[Pair]()
+    owed = Counter[AccountPair]()
     for debit, credit in ((pair.debit, pair.credit) for pair in rules[kind]):
         if debit == "prepaid_liability":
-            owed[Pair("customer_deposits", "credits_clearing")] += 1
+            owed[AccountPair("customer_deposits", "credits_clearing")] += 1
         if credit == "prepaid_liability":
-            owed[Pair("credits_clearing", "customer_deposits")] += 1
+            owed[AccountPair("credits_clearing", "customer_deposits")] += 1
     net = Counter[str]()
     for pair, times in owed.items():
         net[pair.debit] += times
@@ -103,7 +103,7 @@ def test_every_pair_on_prepaid_liability_is_followed_by_its_companion(rules: Rul
             if "prepaid_liability" in (pair.debit, pair.credit):
                 drawn = pair.debit == "prepaid_liability"
                 companion = ("customer_deposits", "credits_clearing")
-                assert pairs[index + 1] == Pair(*(companion if drawn else companion[::-1]))
+                assert pairs[index + 1] == AccountPair(*(companion if drawn else companion[::-1]))
         assert sum(bool({p.debit, p.credit} & DEPOSIT_ACCOUNTS) for p in pairs) == sum(owed.values())
 
 
@@ -136,7 +136,7 @@ def test_the_arm_policy_puts_deferred_revenue_in_the_place_of_every_revenue_acco
     def released(account: str) -> str:
         return "deferred_revenue" if account in REVENUE else account
 
-    assert ARM[kind] == tuple(Pair(released(pair.debit), released(pair.credit)) for pair in DEPOSITS[kind])
+    assert ARM[kind] == tuple(AccountPair(released(pair.debit), released(pair.credit)) for pair in DEPOSITS[kind])
     assert not {account for pair in ARM[kind] for account in (pair.debit, pair.credit)} & REVENUE
 
 
@@ -150,7 +150,7 @@ def test_nothing_is_recognised_when_credits_are_bought(rules: Rules) -> None:
 
 @all_policies
 def test_a_reinstatement_is_the_mirror_of_its_breakage(rules: Rules) -> None:
-    assert rules["reinstatement"] == tuple(Pair(pair.credit, pair.debit) for pair in rules["breakage"])
+    assert rules["reinstatement"] == tuple(AccountPair(pair.credit, pair.debit) for pair in rules["breakage"])
 
 
 @all_policies
@@ -188,7 +188,7 @@ def test_the_hash_of_a_policy_tells_its_rules_apart() -> None:
     assert len({policy.content_hash for policy in policies}) == len(policies)
     first = policies[0]
     assert msgspec.structs.replace(first, description="other words").content_hash == first.content_hash
-    changed = {**first.rules, "overage": (Pair("cash", "overage_revenue"),)}
+    changed = {**first.rules, "overage": (AccountPair("cash", "overage_revenue"),)}
     assert msgspec.structs.replace(first, rules=changed).content_hash != first.content_hash
 
 
@@ -316,8 +316,8 @@ def test_a_policy_file_at_its_bounds_is_read() -> None:
 def test_a_policy_file_reads_as_it_is_written() -> None:
     policy = parse_policy((HEAD + EVERY).replace("overage = [", 'overage = ["refunds_payable / cash", '))
     assert (policy.name, policy.version, policy.description) == ("mine", 1, "d")
-    paid = Pair("cash", "customer_balance")
-    assert policy.rules == dict.fromkeys(NAMES, (paid,)) | {"overage": (Pair("refunds_payable", "cash"), paid)}
+    paid = AccountPair("cash", "customer_balance")
+    assert policy.rules == dict.fromkeys(NAMES, (paid,)) | {"overage": (AccountPair("refunds_payable", "cash"), paid)}
 
 
 def test_only_shipped_policies_ship() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-from subledger.kinds import Pair
+from subledger.kinds import AccountPair
 from subledger.posting import Policy, shipped_policy
 
 
 def of_name(name: str, *, version: int = 1, based_on: str = "contract_liability", **rules: str) -> Policy:
     """A company's own policy: a shipped one, with other pairs for some kinds (``debit / credit, …``)."""
     pairs = {
-        kind: tuple(Pair(*(role.strip() for role in pair.split("/"))) for pair in text.split(",") if pair.strip())
+        kind: tuple(
+            AccountPair(*(role.strip() for role in pair.split("/"))) for pair in text.split(",") if pair.strip()
+        )
         for kind, text in rules.items()
     }
     base = shipped_policy(based_on)

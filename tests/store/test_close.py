@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.close import close as closing
 from projections.close.close import close_period, reopen_period
 from projections.close.period_history import closing_of, history_of, periods
@@ -376,7 +376,7 @@ def test_two_callers_at_once_make_one_journal(service: Subledger, database: Data
 def test_a_role_without_an_account_stops_the_journal_and_cuts_nothing(
     service: Subledger, database: Database, ledger: str
 ) -> None:
-    of_euros = Mapping.from_rows({**row, "currency": "EUR"} for row in default_mapping().rows)
+    of_euros = AccountMapping.from_rows({**row, "currency": "EUR"} for row in default_mapping().rows)
     adopt_unchecked(service.recorder, ledger, of_euros)
     recorded(service, ledger, buy("b1"))
     with pytest.raises(UnmappedRole):
@@ -393,7 +393,7 @@ def test_a_journal_keeps_the_accounts_it_was_made_with(service: Subledger, ledge
     credited = {line.role for line in before[0].lines if line.side is Side.CREDIT}
     adopt_mapping(
         service.recorder, ledger,
-        Mapping.from_rows(
+        AccountMapping.from_rows(
             {"role": role.name, "account": "9999" if role.name in credited else "9998"} for role in ROLES
         ),
     )  # fmt: skip

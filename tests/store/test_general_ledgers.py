@@ -18,7 +18,7 @@ from api.http.app import create_app
 from api.service import Subledger
 from projections.account_mapping.mapping import mapping_of
 from projections.exports import exports, targets
-from projections.exports.documents import Limits, Posting, postings_of
+from projections.exports.documents import Document, TargetLimits, documents_of
 from projections.exports.formats import FORMATS, TARGETS
 from projections.journals.journals import Journal, ensure_journals
 from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
@@ -58,11 +58,11 @@ def net(lines: Any) -> dict[tuple[str, Side], int]:
     return {key: amount for key, amount in sums.items() if amount}
 
 
-def documents(service: Subledger, journal: Journal, limits: Limits, level: Level) -> tuple[Posting, ...]:
+def journal_documents(service: Subledger, journal: Journal, limits: TargetLimits, level: Level) -> tuple[Document, ...]:
     with service.database.read() as connection:
         pairs = pairs_of(connection, journal, level)
         mapping = mapping_of(connection, journal.ledger, journal.mapping)
-    return postings_of(journal, pairs, mapping, limits=limits, level=level)
+    return documents_of(journal, pairs, mapping, limits=limits, level=level)
 
 
 @pytest.mark.parametrize("two_currencies", [True, False])
@@ -71,17 +71,17 @@ def documents(service: Subledger, journal: Journal, limits: Limits, level: Level
 def test_whatever_lines_are_summed_by_and_however_many_a_document_takes_they_are_the_journal(
     service: Subledger, ledger: str, level: Level, lines: int, two_currencies: bool
 ) -> None:
-    limits = Limits(lines=lines, text=60, reference=21, two_currencies=two_currencies, digits=15, decimals=3)
+    limits = TargetLimits(lines=lines, text=60, reference=21, two_currencies=two_currencies, digits=15, decimals=3)
     for journal in all_journals(service, ledger):
-        postings = documents(service, journal, limits, level)
-        every = [line for posting in postings for line in posting.lines]
+        documents = journal_documents(service, journal, limits, level)
+        every = [line for document in documents for line in document.lines]
         assert net(every) == net(journal.lines)
         assert [line.number for line in every] == list(range(1, len(every) + 1))
-        for posting in postings:
-            assert 2 <= len(posting.lines) <= lines
-            assert len(posting.reference) <= 21
-        assert len({posting.reference for posting in postings}) == len(postings)
-        places = [place for p in postings for place in {place for line in p.lines for place in line.pairs}]
+        for document in documents:
+            assert 2 <= len(document.lines) <= lines
+            assert len(document.reference) <= 21
+        assert len({document.reference for document in documents}) == len(documents)
+        places = [place for p in documents for place in {place for line in p.lines for place in line.pairs}]
         assert len(places) == len(set(places)), "a pair stands in one document"
 
 
@@ -91,9 +91,9 @@ def test_the_entries_behind_each_line_add_up_to_it(service: Subledger, ledger: s
     for journal in all_journals(service, ledger)[:2]:
         with service.database.read() as connection:
             pairs = pairs_of(connection, journal, level)
-        postings = documents(service, journal, in_documents_of(9), level)
+        documents = journal_documents(service, journal, in_documents_of(9), level)
         with service.database.read() as connection:
-            for line in [line for posting in postings for line in posting.lines][::3]:
+            for line in [line for document in documents for line in document.lines][::3]:
                 chosen = [pairs[place] for place in line.pairs]
                 found, after = [], None
                 while page := entries_behind(connection, journal, chosen, level, after=after, limit=7):
@@ -105,8 +105,8 @@ def test_the_entries_behind_each_line_add_up_to_it(service: Subledger, ledger: s
     assert looked > 30
 
 
-def in_documents_of(lines: int) -> Limits:
-    return Limits(lines=lines, text=200, reference=60, digits=15, decimals=3)
+def in_documents_of(lines: int) -> TargetLimits:
+    return TargetLimits(lines=lines, text=200, reference=60, digits=15, decimals=3)
 
 
 @pytest.mark.parametrize("name", OF_TARGETS)
@@ -115,9 +115,9 @@ def test_all_files_of_a_target_together_are_the_trial_balance(service: Subledger
     for month in MONTHS:
         for export in exports.export(service.recorder, service.database, ledger, month, name):
             with service.database.read() as connection:
-                posted = exports.posted_of(connection, export)
+                posted = exports.document_set_of(connection, export)
             assert posted is not None
-            for line in [line for posting in posted.documents for line in posting.lines]:
+            for line in [line for document in posted.documents for line in document.lines]:
                 sums[line.account.name] += line.functional_minor * (1 if line.side is Side.DEBIT else -1)
             again = exports.export(service.recorder, service.database, ledger, month, name)
             assert export in again
@@ -183,32 +183,32 @@ def test_a_line_that_is_not_there_is_told(service: Subledger, ledger: str) -> No
 # --- the customer-deposit pattern, block by block -----------------------------------------------------------------
 
 
-def of_blocks(service: Subledger, ledger: str) -> list[tuple[Posting, dict[str, Any]]]:
+def of_blocks(service: Subledger, ledger: str) -> list[tuple[Document, dict[str, Any]]]:
     """Every document of every month, with the record that is sent for it."""
     found = []
     for month in MONTHS:
         for export in exports.export(service.recorder, service.database, ledger, month, "netsuite-deposits"):
             with service.database.read() as connection:
-                posted = exports.posted_of(connection, export)
+                posted = exports.document_set_of(connection, export)
             assert posted is not None
             file = json.loads(b"".join(exports.content_of(service.database, export)), parse_float=Decimal)
             records = {record["externalId"]: record for records in file.values() for record in records}
             assert len(records) == len(posted.documents) == sum(map(len, file.values()))
-            found += [(posting, records[posting.reference]) for posting in posted.documents]
+            found += [(document, records[document.reference]) for document in posted.documents]
     return found
 
 
 def test_deposits_less_applications_are_what_customers_have_on_deposit(service: Subledger, ledger: str) -> None:
     held: dict[str, int] = defaultdict(int)
-    for posting, record in of_blocks(service, ledger):
-        if posting.kind == "deposit":
-            held[posting.block_id] += posting.total_minor
-            assert record["payment"] == Decimal(posting.total_minor) / 100
-        elif posting.kind == "application":
-            held[posting.block_id] -= posting.total_minor
-            assert record["apply"]["items"][0]["amount"] == Decimal(posting.total_minor) / 100
+    for document, record in of_blocks(service, ledger):
+        if document.kind == "deposit":
+            held[document.block_id] += document.total_minor
+            assert record["payment"] == Decimal(document.total_minor) / 100
+        elif document.kind == "application":
+            held[document.block_id] -= document.total_minor
+            assert record["apply"]["items"][0]["amount"] == Decimal(document.total_minor) / 100
         else:
-            for line in posting.lines:
+            for line in document.lines:
                 if line.role == "customer_deposits":  # voids, refunds and the like: not a deposit's own doing
                     held[line.block_id] += line.functional_minor * (1 if line.side is Side.CREDIT else -1)
     query = """
@@ -224,12 +224,12 @@ def test_deposits_less_applications_are_what_customers_have_on_deposit(service: 
 def test_each_deposit_is_known_by_its_block_and_each_application_names_one(service: Subledger, ledger: str) -> None:
     made: set[str] = set()
     names: list[str] = []
-    for posting, record in of_blocks(service, ledger):
-        names.append(posting.reference)
-        if posting.kind == "deposit":
+    for document, record in of_blocks(service, ledger):
+        names.append(document.reference)
+        if document.kind == "deposit":
             made.add(record["externalId"])
-            assert record["custbody_subledger_block"] == posting.block_id
-        elif posting.kind == "application":
+            assert record["custbody_subledger_block"] == document.block_id
+        elif document.kind == "application":
             assert record["deposit"]["externalId"] in made, "its deposit came before"
     assert len(names) == len(set(names))
 
@@ -252,9 +252,9 @@ def test_where_the_general_ledgers_revenue_module_posts_revenue_no_file_touches_
         for month in MONTHS[:3]:
             for export in exports.export(service.recorder, service.database, ledger, month, name):
                 with service.database.read() as connection:
-                    posted = exports.posted_of(connection, export)
+                    posted = exports.document_set_of(connection, export)
                 assert posted is not None
-                accounts = {line.account.number for posting in posted.documents for line in posting.lines}
+                accounts = {line.account.number for document in posted.documents for line in document.lines}
                 assert not accounts & of_revenue
                 told += len(accounts)
     assert told > 20

@@ -33,7 +33,7 @@ from subledger.deciding.decide import decide
 from subledger.errors import IntegrityFault
 from subledger.events.envelope import Event
 from subledger.evolving import evolve
-from subledger.kinds import Pair
+from subledger.kinds import AccountPair
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
 from subledger.store.writing import batch
@@ -514,20 +514,20 @@ def _adopted(service: Subledger, ledger: str, policy: Policy) -> list[Difference
 @pytest.mark.parametrize(
     ("kind", "pairs", "message"),
     [
-        ("memo_paid", (Pair("contra_revenue", "customer_balance"),),
+        ("memo_paid", (AccountPair("contra_revenue", "customer_balance"),),
          "memo_paid under policy 1 does not move refunds_payable as it must"),
-        ("payment_cash", (Pair("cash", "tax_payable"),),
+        ("payment_cash", (AccountPair("cash", "tax_payable"),),
          "payment_cash under policy 1 does not move accounts_receivable as it must"),
-        ("goodwill", (Pair("contra_revenue", "deferred_revenue"),),
+        ("goodwill", (AccountPair("contra_revenue", "deferred_revenue"),),
          "goodwill under policy 1 does not move prepaid_liability as its column says"),
-        ("goodwill", (Pair("contra_revenue", "prepaid_liability"),),
+        ("goodwill", (AccountPair("contra_revenue", "prepaid_liability"),),
          "goodwill under policy 1 moves prepaid_liability without its companion"),
-        ("processing_fee", (Pair("bank_charges", "processor_clearing"),),
+        ("processing_fee", (AccountPair("bank_charges", "processor_clearing"),),
          "processing_fee under policy 1 names an account that is not in the chart"),
     ],
 )  # fmt: skip
 def test_a_policy_that_would_put_the_books_wrong_is_found(
-    service: Subledger, new_ledger: NewLedger, kind: str, pairs: tuple[Pair, ...], message: str
+    service: Subledger, new_ledger: NewLedger, kind: str, pairs: tuple[AccountPair, ...], message: str
 ) -> None:
     policy = shipped_policy("customer_deposits")
     policy = replace(policy, rules={**policy.rules, kind: pairs})
@@ -548,9 +548,9 @@ def test_blocks_under_a_policy_that_does_not_clear_its_deposits_are_found(
 ) -> None:
     policy = shipped_policy("customer_deposits")
     [first, second, companion] = policy.rules["purchase"]
-    assert companion == Pair("credits_clearing", "customer_deposits")
+    assert companion == AccountPair("credits_clearing", "customer_deposits")
     # Deposited, and not cleared against the credits: every entry still balances.
-    rules = {**policy.rules, "purchase": (first, second, Pair("cash", "customer_deposits"))}
+    rules = {**policy.rules, "purchase": (first, second, AccountPair("cash", "customer_deposits"))}
     ledger = new_ledger() + "-deposits"
     _adopted(service, ledger, replace(policy, rules=rules))
     recorded(service, ledger, buy())

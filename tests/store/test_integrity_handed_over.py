@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from api.service import LedgerSettings, Subledger
 from projections.account_mapping.mapping import GLAccount, adopt_mapping
 from projections.exports.exports import export
-from projections.journals.journals import Correction, Journal, journal_of, journals_of
+from projections.journals.journals import Journal, JournalCorrection, journal_of, journals_of
 from projections.journals.reversing import reverse_journal
 from subledger.errors import IntegrityFault
 from subledger.events.own_data import Approvals
@@ -230,7 +230,7 @@ def test_a_correction_that_was_forged_with_its_hash_is_found_beside_what_it_corr
 
 def put(owner: psycopg.Connection, journal: Journal, number: int) -> None:
     """A journal in the place of another, with the hash it has."""
-    said = asdict(journal.correction) if journal.correction else dict.fromkeys(Correction.__struct_fields__)
+    said = asdict(journal.correction) if journal.correction else dict.fromkeys(JournalCorrection.__struct_fields__)
     owner.execute(
         "UPDATE journals SET lines = %(lines)s, content_hash = %(hash)s, from_cut = %(from)s, to_cut = %(to)s,"
         " mapping = %(mapping)s, reverses = %(reverses)s, reissues = %(reissues)s, reason = %(reason)s,"

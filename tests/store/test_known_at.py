@@ -14,7 +14,7 @@ import pytest
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.shapes import documents, joint_reports, reports
 from api.terminal import json_text
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.close.clock import set_clock
 from projections.close.close import close_period
 from projections.reads import balances, blocks
@@ -114,7 +114,7 @@ def adopted_mapping(service: Subledger, ledger: str) -> None:
     for row in rows:
         if row["role"] == "prepaid_liability":
             row["account"] = "9999"
-    assert adopt_mapping(service.recorder, ledger, Mapping.from_rows(rows), valid_from=Period(2026, 1))
+    assert adopt_mapping(service.recorder, ledger, AccountMapping.from_rows(rows), valid_from=Period(2026, 1))
 
 
 def adopted_policy(service: Subledger, ledger: str) -> None:

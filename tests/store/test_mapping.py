@@ -6,8 +6,8 @@ import pytest
 
 from api.service import Subledger
 from projections.account_mapping.mapping import (
+    AccountMapping,
     GLAccount,
-    Mapping,
     adopt_mapping,
     default_mapping,
     mapping_for,
@@ -27,7 +27,7 @@ from tests.conftest import NewLedger
 HEADER = ",".join(FIXED_COLUMNS)
 
 
-def mapping(*rows: str, header: str = HEADER) -> Mapping:
+def mapping(*rows: str, header: str = HEADER) -> AccountMapping:
     return parse_mapping("\n".join((header, *rows)) + "\n")
 
 
@@ -189,11 +189,13 @@ def test_a_file_that_cannot_be_right_is_refused_with_its_line(text: str, field: 
 
 
 def test_rows_are_checked_like_a_file() -> None:
-    assert Mapping.from_rows([{"role": "cash", "account": "1000"}]).rows == ({"account": "1000", "role": "cash"},)
+    assert AccountMapping.from_rows([{"role": "cash", "account": "1000"}]).rows == (
+        {"account": "1000", "role": "cash"},
+    )
     with pytest.raises(InvalidMapping, match="row 1 and row 2 both map cash"):
-        Mapping.from_rows([{"role": "cash", "account": "1"}, {"role": "cash", "account": "2", "product": ""}])
+        AccountMapping.from_rows([{"role": "cash", "account": "1"}, {"role": "cash", "account": "2", "product": ""}])
     with pytest.raises(InvalidMapping, match="row 1: 'Own' is not a column name"):
-        Mapping.from_rows([{"role": "cash", "account": "1", "Own": "x"}])
+        AccountMapping.from_rows([{"role": "cash", "account": "1", "Own": "x"}])
 
 
 def test_the_content_hash_depends_on_what_the_rows_say_alone() -> None:
@@ -220,12 +222,12 @@ def test_a_chart_whose_only_rows_of_a_role_have_narrower_keys_is_refused_naming_
     some = [row for row in some if row["role"] != "accounts_receivable"]
     missing = ["accounts_receivable", "cash", "usage_revenue"]
     with pytest.raises(InvalidMapping, match="accounts_receivable, cash, usage_revenue") as caught:
-        adopt_mapping(service.recorder, ledger, Mapping.from_rows(some))
+        adopt_mapping(service.recorder, ledger, AccountMapping.from_rows(some))
     assert caught.value.facts["missing"] == missing
     with database.read() as connection:
         assert mapping_for(connection, ledger, Period(2026, 1)) == (1, default_mapping())
     narrower = [{**row, **narrow, "account": "9"} for row in chart]
-    assert adopt_mapping(service.recorder, ledger, Mapping.from_rows([*chart, *narrower])) is True
+    assert adopt_mapping(service.recorder, ledger, AccountMapping.from_rows([*chart, *narrower])) is True
 
 
 def test_adopting_the_same_mapping_again_records_nothing(

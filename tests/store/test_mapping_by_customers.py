@@ -23,11 +23,11 @@ from api.cli.main import app
 from api.http.app import create_app
 from api.service import Subledger
 from projections.account_mapping.customer_attributes import change_attributes, erase_attributes, replace_attributes
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.close.close import close_period
 from projections.delivery.checklist import checklist
 from projections.exports import exports
-from projections.exports.documents import Limits, lines_of, postings_of
+from projections.exports.documents import TargetLimits, documents_of, lines_of
 from projections.exports.formats import FORMATS
 from projections.integrity import verify
 from projections.journals.journal_customers import kept_hash
@@ -58,7 +58,7 @@ ROWS = [
     {"role": "usage_revenue", "customer.region": "emea", "account": "4020"},
     {"role": "usage_revenue", "product": "api", "customer.segment": "enterprise", "account": "4030"},
 ]
-MAPPING = Mapping.from_rows(
+MAPPING = AccountMapping.from_rows(
     {**row, "territory": "{customer.region}", "desk": "prepaid"} if row["role"].endswith("revenue") else row
     for row in ROWS
 )
@@ -182,8 +182,8 @@ def _of_log(service: Subledger, ledger: str) -> dict[tuple[str, str, str], int]:
     return {(account, currency, side): amount for account, currency, side, amount in rows if amount}
 
 
-def limits(two_currencies: bool = False) -> Limits:
-    return Limits(lines=9, text=200, reference=60, digits=15, decimals=3, two_currencies=two_currencies)
+def limits(two_currencies: bool = False) -> TargetLimits:
+    return TargetLimits(lines=9, text=200, reference=60, digits=15, decimals=3, two_currencies=two_currencies)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -196,9 +196,9 @@ def test_at_every_level_documents_say_the_same_and_each_line_is_what_its_entries
         of = said[journal.number]
         with service.database.read() as connection:
             pairs = pairs_of(connection, journal, level)
-            postings = postings_of(journal, pairs, MAPPING, limits=limits(), level=level)
+            documents = documents_of(journal, pairs, MAPPING, limits=limits(), level=level)
             found: Counter[tuple[str, ...]] = Counter()
-            for number, (_, line) in enumerate(lines_of(postings)):
+            for number, (_, line) in enumerate(lines_of(documents)):
                 here = dict(line.account.dimensions).get("territory", "")
                 found[line.account.number, here, line.side.value] += line.functional_minor
                 if number % 7 == 0:
@@ -235,7 +235,7 @@ def test_all_files_of_a_target_together_are_what_the_log_says_by_hand(
     for month in MONTHS:
         for export in exports.export(service.recorder, service.database, ledger, month, name):
             with service.database.read() as connection:
-                posted = exports.posted_of(connection, export)
+                posted = exports.document_set_of(connection, export)
             assert posted is not None
             for _, line in lines_of(posted.documents):
                 found[line.account.number, line.side.value] += line.functional_minor
@@ -331,9 +331,9 @@ def bought(service: Subledger, ledger: str, *customers: str) -> None:
         assert {outcome.error for outcome in service.record(ledger, [buy, use])} == {None}
 
 
-def only(*rows: dict[str, str]) -> Mapping:
+def only(*rows: dict[str, str]) -> AccountMapping:
     """The chart that ships, with these rows for usage_revenue."""
-    return Mapping.from_rows([*(row for row in default_mapping().rows if row["role"] != "usage_revenue"), *rows])
+    return AccountMapping.from_rows([*(row for row in default_mapping().rows if row["role"] != "usage_revenue"), *rows])
 
 
 def test_a_combination_without_an_account_names_itself_with_its_attributes_before_the_close_and_at_it(
@@ -451,7 +451,7 @@ def test_a_journal_that_went_by_wrong_attributes_is_taken_back_by_what_it_went_b
     behind: dict[str, list[tuple[str, str | None]]] = {}
     for export in exports.export(service.recorder, service.database, small, JANUARY, "netsuite-csv"):
         with service.database.read() as connection:
-            posted = exports.posted_of(connection, export)
+            posted = exports.document_set_of(connection, export)
             assert posted is not None
             for _, line in lines_of(posted.documents):
                 found = exports.entries_of_line(connection, export, line.number)

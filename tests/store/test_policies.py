@@ -21,7 +21,7 @@ from api.demo.company import year
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.shapes import policies as policy_documents
 from api.shapes import reports
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.close.close import close_period
 from projections.close.policies import adopted_policies, adopted_policy, check_policy
 from projections.exports.exports import content_of, export
@@ -41,7 +41,7 @@ from subledger.errors import (
     UnmappedRole,
 )
 from subledger.events.own_data import Approvals
-from subledger.kinds import KIND_BY_NAME, KINDS, Pair
+from subledger.kinds import KIND_BY_NAME, KINDS, AccountPair
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
 from subledger.store.database import Database
@@ -378,20 +378,20 @@ def test_what_would_put_the_books_wrong_is_refused_naming_the_kind_and_what_was_
 
 
 ROLES = st.sampled_from(sorted(ROLE_BY_NAME))
-PAIRS = st.lists(st.builds(Pair, ROLES, ROLES), max_size=3).map(tuple)
+PAIRS = st.lists(st.builds(AccountPair, ROLES, ROLES), max_size=3).map(tuple)
 
 
 @settings(max_examples=4 * settings().max_examples)
 @given(kind=st.sampled_from(NAMES), pairs=PAIRS, base=st.sampled_from(SHIPPED_POLICIES))
 def test_a_rule_is_sound_exactly_if_it_moves_what_the_shipped_one_does_but_for_where_it_has_a_choice(
-    kind: str, pairs: tuple[Pair, ...], base: str
+    kind: str, pairs: tuple[AccountPair, ...], base: str
 ) -> None:
     shipped = shipped_policy(base)
     faults = list(rule_faults({**shipped.rules, kind: pairs}))
     result = ("revenue", "contra_revenue", "expense")
     choice = {role.name for role in ROLE_BY_NAME.values() if role.account_class in result} | {"deferred_revenue"}
 
-    def moved(rule: tuple[Pair, ...]) -> dict[str, int]:
+    def moved(rule: tuple[AccountPair, ...]) -> dict[str, int]:
         net = dict.fromkeys(ROLE_BY_NAME, 0)
         for pair in rule:
             net[pair.debit] += 1
@@ -489,7 +489,7 @@ def test_a_policy_is_adopted_only_if_every_mapping_that_may_be_used_has_its_role
 ) -> None:
     ledger = new_ledger(policy="contract_liability")
     new = ("credits_clearing", "customer_deposits")
-    short = Mapping.from_rows([row for row in default_mapping().rows if row["role"] not in new])
+    short = AccountMapping.from_rows([row for row in default_mapping().rows if row["role"] not in new])
     adopt_mapping(service.recorder, ledger, short)
     with pytest.raises(UnmappedRole, match=r"credits_clearing, customer_deposits.*first, then the policy") as caught:
         service.adopt_policy(ledger, shipped_policy("customer_deposits"))

@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 
 from api.service import LedgerSettings, SettingsChange, Subledger
 from api.shapes import documents, reports
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
 from projections.exports.exports import export
 from projections.integrity import verify
 from projections.reads import blocks
@@ -186,7 +186,7 @@ def test_after_a_restore_a_running_process_posts_and_answers_by_the_rules_of_the
 def test_after_a_restore_a_running_process_goes_by_the_mapping_of_the_log_that_is_there(restorable: Restorable) -> None:
     def adopted(service: Subledger, account: str) -> None:
         rows = [{**row, "account": account} if row["role"] == "cash" else dict(row) for row in default_mapping().rows]
-        assert adopt_mapping(service.recorder, "acme", Mapping.from_rows(rows), valid_from=Period(2026, 1))
+        assert adopt_mapping(service.recorder, "acme", AccountMapping.from_rows(rows), valid_from=Period(2026, 1))
 
     a, b = restorable.process(), restorable.process()
     founded(a)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from api.service import Subledger
-from projections.account_mapping.mapping import Mapping, adopt_mapping, default_mapping, mapping_for
+from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping, mapping_for
 from projections.close.close import close_period, reopen_period
 from projections.delivery.checklist import checklist
 from projections.delivery.tie_out import theirs_of, tie_out
 from projections.exports.exports import export
 from projections.integrity import verify
-from projections.journals.journals import Correction, Journal, ensure_journals, journals_of
+from projections.journals.journals import Journal, JournalCorrection, ensure_journals, journals_of
 from projections.journals.pairs import LEVELS, entries_behind, entries_behind_line, pairs_of
 from projections.journals.reversing import Reversed, in_force, reversal_of, reverse_journal
 from subledger.accounts import Side
@@ -185,7 +185,7 @@ def test_what_cannot_be_reversed_is_refused_and_nothing_is_made(service: Subledg
         reverse(service, "no-such-ledger", 1)
     [empty] = journals(service, ledger, FEBRUARY)
     assert empty.lines == ()
-    of_none = Mapping.from_rows({**row, "product": "none of ours"} for row in default_mapping().rows)
+    of_none = AccountMapping.from_rows({**row, "product": "none of ours"} for row in default_mapping().rows)
     adopt_unchecked(service.recorder, ledger, of_none)
     with pytest.raises(JournalNotReversible, match="is empty"):
         reverse(service, ledger, 1, period=FEBRUARY)
@@ -228,7 +228,7 @@ def test_the_hash_of_a_journal_that_corrects_nothing_is_what_it_always_was(servi
     plain = replace(journal, ledger="acme", lines=())
     assert plain.content_hash == "44680d56f142dc1231f5fcdd92071ffed6b69be1d9c213c3e937396163a2d885"
     moment = datetime(2026, 2, 1, tzinfo=UTC)
-    told = Correction(reverses=1, reason="r", made_by="ann", made_at=moment)
+    told = JournalCorrection(reverses=1, reason="r", made_by="ann", made_at=moment)
     several = [
         told, replace(told, reverses=2), replace(told, reverses=None, reissues=1), replace(told, reason="s"),
         replace(told, made_by="bob"), replace(told, made_at=moment.replace(microsecond=1)),

@@ -16,7 +16,7 @@ from beancount.core.data import Transaction
 from api.service import SettingsChange, Subledger
 from projections.account_mapping.mapping import adopt_mapping, default_mapping, mapping_for
 from projections.exports import exports, targets
-from projections.exports.exports import Export, Posted
+from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS, TARGETS
 from projections.journals.journals import ensure_journals
 from projections.journals.reversing import in_force, reverse_journal
@@ -72,9 +72,9 @@ def content(service: Subledger, export: Export) -> bytes:
     return b"".join(exports.content_of(service.database, export))
 
 
-def posted(service: Subledger, export: Export) -> Posted:
+def posted(service: Subledger, export: Export) -> DocumentSet:
     with service.database.read() as connection:
-        found = exports.posted_of(connection, export)
+        found = exports.document_set_of(connection, export)
     assert found is not None
     return found
 
@@ -168,7 +168,7 @@ def test_each_line_of_a_corrections_file_leads_to_the_entries_that_add_up_to_it(
     looked = 0
     for export in exported(service, ledger, AFTER, name)[1:]:
         with service.database.read() as connection:
-            found = exports.posted_of(connection, export)
+            found = exports.document_set_of(connection, export)
             journal = exports.journal_behind(connection, export)
             lines: list[Any] = (
                 [line for document in found.documents for line in document.lines] if found else list(journal.lines)

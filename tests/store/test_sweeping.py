@@ -18,7 +18,7 @@ from api.shapes import joint_reports, report_pages, reports
 from api.shapes.documents import due_notice
 from projections.close.clock import set_clock
 from projections.close.sweeping import Sweeper
-from projections.exports.exports import standing_of
+from projections.exports.exports import month_state
 from projections.reads import blocks
 from subledger.events.envelope import format_time
 from subledger.periods import Period
@@ -229,8 +229,8 @@ def test_people_are_told_what_to_do(service: Subledger) -> None:
         assert notice.startswith("1 expiry is due and not recorded, the first since 2030-05-10T12:00:00Z")
         assert notice.endswith("subledger expire --through 2030-05-10 --ledger people")
         assert "1 expiry is due" in report_pages.page(found, view, asked)
-    assert standing_of(service.database, ledger, Period(2030, 5)).due.count == 1
-    assert standing_of(service.database, ledger, Period(2030, 4)).due.count == 0
+    assert month_state(service.database, ledger, Period(2030, 5)).due.count == 1
+    assert month_state(service.database, ledger, Period(2030, 4)).due.count == 0
     service.expire(ledger, date(2030, 5, 10))
     with service.view(ledger) as view:
         assert due_notice(view) is None

@@ -184,7 +184,7 @@ def export(
             for piece in exports.content_of(service.database, item):
                 file.write(piece)
         items.append({**documents.export(item), "file": str(path)})
-    standing = exports.standing_of(service.database, ledger, Period.parse(period))
+    standing = exports.month_state(service.database, ledger, Period.parse(period))
     if json_:
         print_json({"items": items, **documents.standing(standing)})
         return

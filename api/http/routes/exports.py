@@ -51,7 +51,7 @@ def create(
     return {
         **documents.export(made[-1]),
         "journals": [documents.export(export) for export in made],
-        **documents.standing(exports.standing_of(service.database, ledger, period)),
+        **documents.standing(exports.month_state(service.database, ledger, period)),
     }
 
 

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from projections.delivery.tie_out import Theirs
-from projections.exports.documents import Posting
+from projections.exports.documents import Document
 from projections.exports.formats.target import Rendering, TargetSettings
 from projections.journals.journals import Journal
 from subledger.errors import IntegrityFault, InvalidInput, NotSupportedYet
@@ -67,7 +67,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     payload: bytes
     content_type: str
-    documents: tuple[Posting, ...]
+    documents: tuple[Document, ...]
     settings: TargetSettings | None
     erp_id: str | None = None
     unknown: bool = False
@@ -83,7 +83,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
     def rendering(self) -> Rendering:
         """What it was written down from."""
         return Rendering(
-            export_id=self.export_id, journal=self.journal, postings=self.documents, settings=self.settings
+            export_id=self.export_id, journal=self.journal, documents=self.documents, settings=self.settings
         )
 
 

@@ -39,14 +39,14 @@ from projections.delivery.connectors.connector import (
     minor_of,
 )
 from projections.delivery.connectors.dynamics_api import DynamicsApi, Settings, refusal, value_of
-from projections.exports.documents import Limits, short_name
+from projections.exports.documents import TargetLimits, short_name
 from projections.exports.formats import dynamics
 from subledger.external.calls import Calls, NotSent, Unclear
 
 _WAITING: Final = frozenset({"NotRun", "Executing"})
 _FAILED: Final = frozenset({"Failed", "Canceled"})
 _NOT_KNOWN: Final = ("Unknown", "")
-_IDS: Final = Limits(lines=0, text=0, reference=45)
+_IDS: Final = TargetLimits(lines=0, text=0, reference=45)
 _EXECUTIONS: Final = 9
 _ERRORS: Final = 5
 

@@ -40,7 +40,7 @@ from projections.delivery.connectors.connector import (
     check_url,
     minor_of,
 )
-from projections.exports.documents import Posting
+from projections.exports.documents import Document
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.external import credentials
@@ -187,7 +187,7 @@ class Sap(Connector):
 # --- what is there --------------------------------------------------------------------------------------------------
 
 
-def _found(erp_id: str, items: list[Item], document: Posting, home: str) -> Found:
+def _found(erp_id: str, items: list[Item], document: Document, home: str) -> Found:
     currencies = {(item["TransactionCurrency"], item["CompanyCodeCurrency"]) for item in items}
     if currencies != {(document.currency, home)}:
         shown = ", ".join(sorted("/".join(pair) for pair in currencies))

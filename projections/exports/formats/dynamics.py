@@ -25,7 +25,7 @@ from xml.etree.ElementTree import Element, SubElement
 import msgspec
 from msgspec import Meta
 
-from projections.exports.documents import Limits, Posting, PostingLine, lines_of, short_name
+from projections.exports.documents import Document, DocumentLine, TargetLimits, lines_of, short_name
 from projections.exports.formats.target import (
     Rendering,
     Target,
@@ -81,11 +81,11 @@ _LINE_REFERENCE: Final = 8
 
 TARGET: Final = Target(
     name="dynamics",
-    limits=Limits(lines=10, text=_TEXT - _LINE_REFERENCE, reference=20, decimals=3),
+    limits=TargetLimits(lines=10, text=_TEXT - _LINE_REFERENCE, reference=20, decimals=3),
     settings=Settings,
 )
 
-_PLACEHOLDERS: Final = Limits(lines=0, text=0, reference=10, alphabet="[A-Z0-9]")
+_PLACEHOLDERS: Final = TargetLimits(lines=0, text=0, reference=10, alphabet="[A-Z0-9]")
 _NAME_DESCRIBED: Final = 40
 _COLUMNS: Final = (
     "JOURNALBATCHNUMBER", "LINENUMBER", "JOURNALNAME", "DESCRIPTION", "ACCOUNTTYPE", "ACCOUNTDISPLAYVALUE",
@@ -107,25 +107,25 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     number: str
     description: str
-    vouchers: tuple[Posting, ...]
+    vouchers: tuple[Document, ...]
 
 
 def batches(rendering: Rendering) -> tuple[Batch, ...]:
     """The journals of a rendering: whole vouchers, in their order, as many as fit."""
     settings: Settings = rendering.settings
-    filled: list[list[Posting]] = []
+    filled: list[list[Document]] = []
     room = 0
-    for posting in rendering.postings:
-        if len(posting.lines) > room:
+    for document in rendering.documents:
+        if len(document.lines) > room:
             filled.append([])
             room = settings.batch_lines
-        filled[-1].append(posting)
-        room -= len(posting.lines)
+        filled[-1].append(document)
+        room -= len(document.lines)
     result = []
     for place, vouchers in enumerate(filled, start=1):
         name = rendering.journal.name if len(filled) == 1 else f"{rendering.journal.name}-b{place}"
         room = min(_NAME_DESCRIBED, _TEXT - len(rendering.subject) - 1)
-        named = short_name(name, Limits(lines=0, text=0, reference=room))
+        named = short_name(name, TargetLimits(lines=0, text=0, reference=room))
         description = named + text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
         # Never as it is, however short: an open journal of somebody else may have that number.
         number = short_name(f"{name} {rendering.export_id}", _PLACEHOLDERS)
@@ -156,15 +156,15 @@ def _csv(rendering: Rendering, columns: Iterable[str]) -> bytes:
     day = rendering.journal.posting_date.strftime(settings.date_format)
     rows = [tuple(columns)]
     for batch in batches(rendering):
-        for place, (posting, line) in enumerate(lines_of(batch.vouchers), start=1):
-            zero = format_minor(0, posting.currency)
-            debit, credit = debit_and_credit(posting, line)
+        for place, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
+            zero = format_minor(0, document.currency)
+            debit, credit = debit_and_credit(document, line)
             row = (
                 batch.number, str(place), cell(settings.journal_name), cell(batch.description), "Ledger",
-                cell(_account(settings, line)), day, posting.reference, posting.currency, debit or zero,
-                credit or zero, cell(_line_text(line)), posting.reference,
+                cell(_account(settings, line)), day, document.reference, document.currency, debit or zero,
+                credit or zero, cell(_line_text(line)), document.reference,
             )  # fmt: skip
-            rows.append((*row, cell(_tags(rendering, posting, line))) if settings.tags else row)
+            rows.append((*row, cell(_tags(rendering, document, line))) if settings.tags else row)
     return b"\xff\xfe" + csv_bytes(rows, encoding="utf-16-le")
 
 
@@ -231,25 +231,25 @@ def _header_body(rendering: Rendering, batch: Batch) -> dict[str, Any]:
 def _line_bodies(rendering: Rendering, batch: Batch) -> list[dict[str, Any]]:
     settings: Settings = rendering.settings
     bodies = []
-    for place, (posting, line) in enumerate(lines_of(batch.vouchers), start=1):
-        amount, nothing = Decimal(amount_of(posting, line)), Decimal(format_minor(0, posting.currency))
+    for place, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
+        amount, nothing = Decimal(amount_of(document, line)), Decimal(format_minor(0, document.currency))
         debit = line.side is Side.DEBIT
         body = {
             "dataAreaId": company(rendering),
             "LineNumber": place,
             "AccountType": "Ledger",
             "AccountDisplayValue": _account(settings, line),
-            "CurrencyCode": posting.currency,
+            "CurrencyCode": document.currency,
             "DebitAmount": amount if debit else nothing,
             "CreditAmount": nothing if debit else amount,
             # At noon, so that it is the same day in the company's time zone.
             "TransDate": f"{rendering.journal.posting_date.isoformat()}T12:00:00Z",
-            "Voucher": posting.reference,
+            "Voucher": document.reference,
             "Text": _line_text(line),
-            "Document": posting.reference,
+            "Document": document.reference,
         }
         if settings.tags:
-            body["FinTagDisplayValue"] = _tags(rendering, posting, line)
+            body["FinTagDisplayValue"] = _tags(rendering, document, line)
         bodies.append(body)
     return bodies
 
@@ -263,12 +263,12 @@ def company(rendering: Rendering) -> str:
     return name.lower()
 
 
-def _line_text(line: PostingLine) -> str:
+def _line_text(line: DocumentLine) -> str:
     """The line's reference first, where nothing cuts it off."""
     return f"{line.reference} {line.text}"[:_TEXT]
 
 
-def _account(settings: Settings, line: PostingLine) -> str:
+def _account(settings: Settings, line: DocumentLine) -> str:
     """A ledger account; delimiters stay where there is no value. Raises InvalidInput where a value has one in it: it
     would be read as another account.
     """
@@ -283,10 +283,10 @@ def _account(settings: Settings, line: PostingLine) -> str:
     return settings.delimiter.join(parts)
 
 
-def _tags(rendering: Rendering, posting: Posting, line: PostingLine) -> str:
+def _tags(rendering: Rendering, document: Document, line: DocumentLine) -> str:
     settings: Settings = rendering.settings
     values: dict[str, str] = {
-        "line": line.reference, "document": posting.reference, "export": rendering.export_id,
+        "line": line.reference, "document": document.reference, "export": rendering.export_id,
         "customer": line.customer, "block_id": line.block_id, "product": line.product, "pool": line.pool,
         "processor": line.processor,
     }  # fmt: skip

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from projections.exports.documents import Limits, Posting, PostingLine, shortened
+from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
 from projections.exports.formats.target import (
     DateFormat,
     Rendering,
@@ -106,7 +106,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 
 TARGET: Final = Target(
     name="intacct",
-    limits=Limits(lines=500, text=255, reference=40, digits=12),
+    limits=TargetLimits(lines=500, text=255, reference=40, digits=12),
     settings=Settings,
 )
 
@@ -134,24 +134,24 @@ def csv_file(rendering: Rendering) -> bytes:
     used = {_column(theirs) for theirs in settings.dimensions.values()}
     columns = (*_COLUMNS, *sorted(used - set(_COLUMNS)))
     rows: list[tuple[str, ...]] = [columns]
-    for posting in rendering.postings:
-        for number, line in enumerate(posting.lines, start=1):
-            cells = {"LINE_NO": str(number), **_line_cells(rendering, posting, line)}
+    for document in rendering.documents:
+        for number, line in enumerate(document.lines, start=1):
+            cells = {"LINE_NO": str(number), **_line_cells(rendering, document, line)}
             if number == 1:
                 cells |= {
                     "JOURNAL": cell(settings.journal),
                     "DATE": rendering.journal.posting_date.strftime(settings.date_format),
-                    "DESCRIPTION": _description(rendering, posting),
-                    "REFERENCE_NO": posting.reference,
+                    "DESCRIPTION": _description(rendering, document),
+                    "REFERENCE_NO": document.reference,
                     "STATE": settings.state,
                 }
             rows.append(tuple(cells.get(column, "") for column in columns))
     return csv_bytes(rows)
 
 
-def _line_cells(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[str, str]:
+def _line_cells(rendering: Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
     settings: Settings = rendering.settings
-    debit, credit = debit_and_credit(posting, line, decimals=TARGET.limits.decimals)
+    debit, credit = debit_and_credit(document, line, decimals=TARGET.limits.decimals)
     cells = {
         "ACCT_NO": cell(line.account.number),
         "DOCUMENT": line.reference,
@@ -162,7 +162,7 @@ def _line_cells(rendering: Rendering, posting: Posting, line: PostingLine) -> di
     }
     if settings.multi_currency:
         rate_date = rendering.journal.posting_date.strftime(settings.date_format)
-        cells |= {"CURRENCY": posting.currency, "EXCH_RATE_DATE": rate_date, **_rate(settings)}
+        cells |= {"CURRENCY": document.currency, "EXCH_RATE_DATE": rate_date, **_rate(settings)}
     return cells | {_column(name): cell(value) for name, value in _dimensions(rendering, line).items()}
 
 
@@ -170,8 +170,8 @@ def _column(dimension: str) -> str:
     return _DIMENSIONS.get(dimension, dimension)
 
 
-def _description(rendering: Rendering, posting: Posting) -> str:
-    part = f" {posting.part}/{posting.parts}" if posting.parts > 1 else ""
+def _description(rendering: Rendering, document: Document) -> str:
+    part = f" {document.part}/{document.parts}" if document.parts > 1 else ""
     return text_within(_DESCRIPTION, cell(rendering.settings.title), f" {rendering.subject}{part}")
 
 
@@ -184,41 +184,41 @@ def xml_file(rendering: Rendering) -> bytes:
     Who sends it, ``control`` and ``authentication``, is the delivery's: a file holds no credentials.
     """
     content = ElementTree.Element("content")
-    content.extend(function(rendering, posting) for posting in rendering.postings)
+    content.extend(function(rendering, document) for document in rendering.documents)
     return xml_bytes(content)
 
 
-def function(rendering: Rendering, posting: Posting) -> ElementTree.Element:
+def function(rendering: Rendering, document: Document) -> ElementTree.Element:
     """One document: ``function`` with ``create`` of a ``GLBATCH``. What is empty is left out."""
     settings: Settings = rendering.settings
     journal = rendering.journal
-    result = ElementTree.Element("function", controlid=posting.reference)
+    result = ElementTree.Element("function", controlid=document.reference)
     batch = ElementTree.SubElement(ElementTree.SubElement(result, "create"), "GLBATCH")
-    part = f", part {posting.part} of {posting.parts}" if posting.parts > 1 else ""
+    part = f", part {document.part} of {document.parts}" if document.parts > 1 else ""
     _add(batch, "JOURNAL", settings.journal)
     _add(batch, "BATCH_DATE", _date(journal.posting_date))
     _add(batch, "BATCH_TITLE", text_within(TARGET.limits.text, settings.title, f" {rendering.subject}{part}"))
-    _add(batch, "REFERENCENO", posting.reference)
+    _add(batch, "REFERENCENO", document.reference)
     _add(batch, "BASELOCATION_NO", settings.base_location)
     _add(batch, "STATE", "" if settings.state == "Posted" else settings.state)  # what it is without a state
     if settings.export_field:
         _add(batch, settings.export_field, rendering.export_id)
     entries = ElementTree.SubElement(batch, "ENTRIES")
-    for line in posting.lines:
-        _add_line(entries, rendering, posting, line)
+    for line in document.lines:
+        _add_line(entries, rendering, document, line)
     return result
 
 
-def _add_line(entries: ElementTree.Element, rendering: Rendering, posting: Posting, line: PostingLine) -> None:
+def _add_line(entries: ElementTree.Element, rendering: Rendering, document: Document, line: DocumentLine) -> None:
     """The order of elements is the gateway's."""
     settings: Settings = rendering.settings
     entry = ElementTree.SubElement(entries, "GLENTRY")
     _add(entry, "DOCUMENT", line.reference)
     _add(entry, "ACCOUNTNO", line.account.number)
     _add(entry, "TR_TYPE", "1" if line.side is Side.DEBIT else "-1")
-    _add(entry, "TRX_AMOUNT", amount_of(posting, line, decimals=TARGET.limits.decimals))
+    _add(entry, "TRX_AMOUNT", amount_of(document, line, decimals=TARGET.limits.decimals))
     if settings.multi_currency:
-        _add(entry, "CURRENCY", posting.currency)
+        _add(entry, "CURRENCY", document.currency)
         _add(entry, "EXCH_RATE_DATE", _date(rendering.journal.posting_date))
         for name, value in _rate(settings).items():
             _add(entry, name, value)
@@ -244,7 +244,7 @@ def _rate(settings: Settings) -> dict[str, str]:
     return {"EXCH_RATE_TYPE_ID": settings.rate_type} if settings.rate_type else {"EXCHANGE_RATE": "1"}
 
 
-def _dimensions(rendering: Rendering, line: PostingLine) -> dict[str, str]:
+def _dimensions(rendering: Rendering, line: DocumentLine) -> dict[str, str]:
     """What a line has of Intacct's dimensions, by the gateway's names."""
     settings: Settings = rendering.settings
     named = {"LOCATION": rendering.journal.entity if settings.location is None else settings.location}

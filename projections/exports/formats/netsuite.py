@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from projections.exports.deposits import APPLICATION, DEPOSIT, JOURNAL
-from projections.exports.documents import Limits, Posting, PostingLine, short_name, shortened
+from projections.exports.documents import Document, DocumentLine, TargetLimits, short_name, shortened
 from projections.exports.formats.target import (
     DateFormat,
     Rendering,
@@ -89,7 +89,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 
 TARGET: Final = Target(
     name="netsuite",
-    limits=Limits(lines=200, text=999, reference=60, digits=10),
+    limits=TargetLimits(lines=200, text=999, reference=60, digits=10),
     settings=Settings,
 )
 
@@ -114,25 +114,25 @@ def csv_file(rendering: Rendering) -> bytes:
     rows: list[tuple[str, ...]] = [
         (*_HEADER, *body_fields, *(f"{_LINE}{name}" for name in (*_OF_A_LINE, *own, *further)))
     ]
-    for posting in rendering.postings:
+    for document in rendering.documents:
         header = (
-            posting.reference,
+            document.reference,
             journal.posting_date.strftime(settings.date_format),
             cell(journal.posting_date.strftime(settings.posting_period)),
             cell(settings.subsidiary or journal.entity),
-            cell(settings.currency or posting.currency),
+            cell(settings.currency or document.currency),
             "1",
-            _memo(rendering, posting, cell(rendering.title)),
+            _memo(rendering, document, cell(rendering.title)),
             "Yes" if settings.approved else "No",
             *(cell(rendering.export_id) for _ in body_fields),
         )
-        for line in posting.lines:
+        for line in document.lines:
             segments = _segments(settings, line)
             rows.append(
                 (
                     *header,
                     cell(line.account.number),
-                    *debit_and_credit(posting, line, decimals=TARGET.limits.decimals),
+                    *debit_and_credit(document, line, decimals=TARGET.limits.decimals),
                     _referred(line),
                     cell(settings.customer_names.get(line.customer, line.customer)),
                     *(cell(segments.get(name, "")) for name in _SEGMENTS),
@@ -145,7 +145,7 @@ def csv_file(rendering: Rendering) -> bytes:
 
 def json_file(rendering: Rendering) -> bytes:
     """A JSON array of bodies for ``POST /services/rest/record/v1/journalEntry``, one a document."""
-    bodies = [body(rendering, posting) for posting in rendering.postings]
+    bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
@@ -160,74 +160,74 @@ def deposits_file(rendering: Rendering) -> bytes:
     """
     settings: Settings = rendering.settings
     made: dict[str, list[dict[str, Any]]] = {"customerDeposit": [], "journalEntry": [], "depositApplication": []}
-    known = (*rendering.others, *rendering.postings)
-    journals = {posting.block_id: posting.reference for posting in known if posting.kind == JOURNAL}
-    for posting in rendering.postings:
-        if posting.kind == DEPOSIT:
-            made["customerDeposit"].append(_deposit(rendering, posting))
-        elif posting.kind == APPLICATION:
-            made["depositApplication"].append(_application(rendering, posting, journals.get(posting.block_id)))
+    known = (*rendering.others, *rendering.documents)
+    journals = {document.block_id: document.reference for document in known if document.kind == JOURNAL}
+    for document in rendering.documents:
+        if document.kind == DEPOSIT:
+            made["customerDeposit"].append(_deposit(rendering, document))
+        elif document.kind == APPLICATION:
+            made["depositApplication"].append(_application(rendering, document, journals.get(document.block_id)))
         else:
-            record = body(rendering, posting)
-            if posting.block_id and settings.block_field:
-                record[settings.block_field] = posting.block_id
+            record = body(rendering, document)
+            if document.block_id and settings.block_field:
+                record[settings.block_field] = document.block_id
             made["journalEntry"].append(record)
     return msgspec.json.format(_encoder.encode(made), indent=2) + b"\n"
 
 
-def _deposit(rendering: Rendering, posting: Posting) -> dict[str, Any]:
-    [clearing] = [line for line in posting.lines if line.side is Side.DEBIT]
+def _deposit(rendering: Rendering, document: Document) -> dict[str, Any]:
+    [clearing] = [line for line in document.lines if line.side is Side.DEBIT]
     return {
-        **_of_block(rendering, posting),
+        **_of_block(rendering, document),
         "account": _account(rendering.settings, clearing.account.number),
         "undepFunds": False,
-        "payment": Decimal(format_minor(posting.total_minor, posting.currency)),
+        "payment": Decimal(format_minor(document.total_minor, document.currency)),
     }
 
 
-def _application(rendering: Rendering, posting: Posting, journal: str | None) -> dict[str, Any]:
-    amount = Decimal(format_minor(posting.total_minor, posting.currency))
+def _application(rendering: Rendering, document: Document, journal: str | None) -> dict[str, Any]:
+    amount = Decimal(format_minor(document.total_minor, document.currency))
     applied: dict[str, Any] = {"apply": True, "amount": amount}
     if journal is not None:
         applied["doc"] = {"externalId": journal}
     return {
-        **_of_block(rendering, posting),
-        "deposit": {"externalId": short_name(f"DEP-{posting.block_id}", TARGET.limits)},
+        **_of_block(rendering, document),
+        "deposit": {"externalId": short_name(f"DEP-{document.block_id}", TARGET.limits)},
         "apply": {"items": [applied]},
     }
 
 
-def _of_block(rendering: Rendering, posting: Posting) -> dict[str, Any]:
+def _of_block(rendering: Rendering, document: Document) -> dict[str, Any]:
     settings: Settings = rendering.settings
     record: dict[str, Any] = {
-        "externalId": posting.reference,
-        "customer": _customer(settings, posting.customer),
-        "currency": _currency(settings, posting),
+        "externalId": document.reference,
+        "customer": _customer(settings, document.customer),
+        "currency": _currency(settings, document),
         "exchangeRate": 1,
         "tranDate": rendering.journal.posting_date.isoformat(),
-        "memo": text_within(TARGET.limits.text, rendering.title, f", block {posting.block_id}"),
+        "memo": text_within(TARGET.limits.text, rendering.title, f", block {document.block_id}"),
     }
     if settings.block_field:
-        record[settings.block_field] = posting.block_id
+        record[settings.block_field] = document.block_id
     if settings.export_field:
         record[settings.export_field] = rendering.export_id
     return record
 
 
-def body(rendering: Rendering, posting: Posting) -> dict[str, Any]:
+def body(rendering: Rendering, document: Document) -> dict[str, Any]:
     """One ``journalEntry`` record. Raises InvalidInput where others have an id, and this one none."""
     settings: Settings = rendering.settings
     journal = rendering.journal
     subsidiary = {"id": settings.subsidiary_id} if settings.subsidiary_id else {"externalId": journal.entity}
     result: dict[str, Any] = {
-        "externalId": posting.reference,
+        "externalId": document.reference,
         "subsidiary": subsidiary,
-        "currency": _currency(settings, posting),
+        "currency": _currency(settings, document),
         "exchangeRate": 1,
         "tranDate": journal.posting_date.isoformat(),
-        "memo": _memo(rendering, posting, rendering.title),
+        "memo": _memo(rendering, document, rendering.title),
         "approved": settings.approved,
-        "line": {"items": [_item(settings, posting, line) for line in posting.lines]},
+        "line": {"items": [_item(settings, document, line) for line in document.lines]},
     }
     if settings.posting_period_ids:  # else NetSuite finds one for the date, and says nothing if it is the next open one
         period = id_of(settings.posting_period_ids, str(journal.period), field="posting_period_ids")
@@ -237,8 +237,8 @@ def body(rendering: Rendering, posting: Posting) -> dict[str, Any]:
     return result
 
 
-def _item(settings: Settings, posting: Posting, line: PostingLine) -> dict[str, Any]:
-    amount = amount_of(posting, line, decimals=TARGET.limits.decimals)
+def _item(settings: Settings, document: Document, line: DocumentLine) -> dict[str, Any]:
+    amount = amount_of(document, line, decimals=TARGET.limits.decimals)
     item: dict[str, Any] = {
         "account": _account(settings, line.account.number),
         "debit" if line.side is Side.DEBIT else "credit": Decimal(amount),
@@ -253,22 +253,22 @@ def _item(settings: Settings, posting: Posting, line: PostingLine) -> dict[str, 
     return item
 
 
-def _segments(settings: Settings, line: PostingLine) -> dict[str, str]:
+def _segments(settings: Settings, line: DocumentLine) -> dict[str, str]:
     return {settings.dimensions[name]: value for name, value in line.account.dimensions if name in settings.dimensions}
 
 
-def _referred(line: PostingLine) -> str:
+def _referred(line: DocumentLine) -> str:
     """A line's text after its reference, where it has no field of its own."""
     return shortened(f"{line.reference} {line.text}", TARGET.limits.text)
 
 
-def _memo(rendering: Rendering, posting: Posting, title: str) -> str:
-    part = f", part {posting.part} of {posting.parts}" if posting.parts > 1 else ""
+def _memo(rendering: Rendering, document: Document, title: str) -> str:
+    part = f", part {document.part} of {document.parts}" if document.parts > 1 else ""
     return text_within(TARGET.limits.text, title, f", {rendering.journal.name}{part}")
 
 
-def _currency(settings: Settings, posting: Posting) -> dict[str, str]:
-    return {"id": settings.currency_id} if settings.currency_id else {"refName": posting.currency}
+def _currency(settings: Settings, document: Document) -> dict[str, str]:
+    return {"id": settings.currency_id} if settings.currency_id else {"refName": document.currency}
 
 
 def _account(settings: Settings, number: str) -> dict[str, str]:

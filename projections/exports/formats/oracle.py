@@ -22,7 +22,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, field
 
-from projections.exports.documents import Limits, Posting, PostingLine, short_name
+from projections.exports.documents import Document, DocumentLine, TargetLimits, short_name
 from projections.exports.formats.target import (
     Rendering,
     Target,
@@ -80,12 +80,12 @@ _TEXT: Final = 240
 
 TARGET: Final = Target(
     name="oracle",
-    limits=Limits(lines=10_000, text=_TEXT, reference=25, two_currencies=True, decimals=3),
+    limits=TargetLimits(lines=10_000, text=_TEXT, reference=25, two_currencies=True, decimals=3),
     settings=Settings,
 )
 
-_BATCHES: Final = Limits(lines=0, text=0, reference=50)
-_EXTERNAL_REFERENCES: Final = Limits(lines=0, text=0, reference=80)
+_BATCHES: Final = TargetLimits(lines=0, text=0, reference=50)
+_EXTERNAL_REFERENCES: Final = TargetLimits(lines=0, text=0, reference=80)
 _GROUPS: Final = 10**15
 
 
@@ -97,10 +97,10 @@ def zip_file(rendering: Rendering) -> bytes:
 def csv_file(rendering: Rendering) -> bytes:
     """Its one member: no rows where nothing moved."""
     rows = []
-    for posting in rendering.postings:
-        of_document = _document(rendering, posting)
-        for line in posting.lines:
-            columns = {**of_document, **_line(rendering, posting, line)}
+    for document in rendering.documents:
+        of_document = _document(rendering, document)
+        for line in document.lines:
+            columns = {**of_document, **_line(rendering, document, line)}
             row = [columns.get(place, "") for place in range(1, COLUMNS + 1)]
             rows.append([*row, "END"] if rendering.settings.end_column else row)
     return csv_bytes(rows, line_end="\n")
@@ -122,40 +122,40 @@ def batch_name(journal: Journal) -> str:
     return short_name(journal.name, _BATCHES)
 
 
-def _document(rendering: Rendering, posting: Posting) -> dict[int, str]:
+def _document(rendering: Rendering, document: Document) -> dict[int, str]:
     """The columns that all lines of a document have alike, by their places from 1."""
     settings: Settings = rendering.settings
     journal = rendering.journal
     day = journal.posting_date.strftime("%Y/%m/%d")
     columns = {
-        1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: posting.currency,
+        1: "NEW", 2: settings.ledger_id, 3: day, 4: settings.source, 5: settings.category, 6: document.currency,
         7: day, 8: "A",
         43: batch_name(journal), 44: f"{rendering.export_id}, {rendering.title}"[: _TEXT - 1],
-        46: posting.reference, 47: f"{posting.name}, {rendering.title}"[: _TEXT - 1],
+        46: document.reference, 47: f"{document.name}, {rendering.title}"[: _TEXT - 1],
         48: short_name(rendering.export_id, _EXTERNAL_REFERENCES),
         67: str(group_id(rendering)),
         95: journal.posting_date.strftime(settings.period_name) if settings.period_name else "",
     }  # fmt: skip
     if not settings.ledger_id:
         columns[92] = settings.ledger_name or journal.entity
-    if posting.currency != journal.functional_currency:
+    if document.currency != journal.functional_currency:
         columns |= {64: "User", 65: day, 66: settings.conversion_rate}
     return columns
 
 
-def _line(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[int, str]:
+def _line(rendering: Rendering, document: Document, line: DocumentLine) -> dict[int, str]:
     columns = dict(enumerate(_segments(rendering, line), start=9))
-    columns[39], columns[40] = debit_and_credit(posting, line)
-    if posting.currency != rendering.journal.functional_currency:
+    columns[39], columns[40] = debit_and_credit(document, line)
+    if document.currency != rendering.journal.functional_currency:
         columns[41 if line.side is Side.DEBIT else 42] = functional_of(rendering, line)
     columns |= {
         52: line.text[: _TEXT - 1],
-        53: line.reference, 54: posting.reference, 55: rendering.export_id, 56: line.customer, 57: line.block_id,
+        53: line.reference, 54: document.reference, 55: rendering.export_id, 56: line.customer, 57: line.block_id,
     }  # fmt: skip
     return columns
 
 
-def _segments(rendering: Rendering, line: PostingLine) -> list[str]:
+def _segments(rendering: Rendering, line: DocumentLine) -> list[str]:
     settings: Settings = rendering.settings
     values = {
         **dict(line.account.dimensions),

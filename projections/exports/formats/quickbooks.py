@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from projections.exports.documents import Limits, Posting, PostingLine, shortened
+from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
 from projections.exports.formats.target import (
     DateFormat,
     Rendering,
@@ -68,7 +68,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 
 TARGET: Final = Target(
     name="quickbooks",
-    limits=Limits(lines=300, text=4000, reference=21, digits=11),
+    limits=TargetLimits(lines=300, text=4000, reference=21, digits=11),
     settings=Settings,
 )
 
@@ -85,18 +85,18 @@ def csv_file(rendering: Rendering) -> bytes:
     day = rendering.journal.posting_date.strftime(settings.date_format)
     trial = "SANDBOX " if rendering.journal.sandbox else ""  # no other column takes a text of ours
     rows: list[tuple[str, ...]] = [_COLUMNS]
-    for posting in rendering.postings:
-        for line in posting.lines:
+    for document in rendering.documents:
+        for line in document.lines:
             named = _dimensions(settings, line)
             rows.append(
                 (
-                    posting.reference,
+                    document.reference,
                     day,
                     cell(_account_name(settings, line)),
-                    *debit_and_credit(posting, line, decimals=TARGET.limits.decimals),
+                    *debit_and_credit(document, line, decimals=TARGET.limits.decimals),
                     shortened(f"{trial}{_description(line)}", TARGET.limits.text),
                     cell(settings.customer_names.get(line.customer, "")),
-                    posting.currency,
+                    document.currency,
                     cell(named.get("location", "")),
                     cell(named.get("class", "")),
                 )
@@ -106,25 +106,25 @@ def csv_file(rendering: Rendering) -> bytes:
 
 def json_file(rendering: Rendering) -> bytes:
     """A JSON array of bodies for ``POST /v3/company/{realmId}/journalentry``, one a document."""
-    bodies = [body(rendering, posting) for posting in rendering.postings]
+    bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
-def body(rendering: Rendering, posting: Posting) -> dict[str, Any]:
+def body(rendering: Rendering, document: Document) -> dict[str, Any]:
     """One ``JournalEntry``. Raises InvalidInput where others have an id, and this one none."""
     settings: Settings = rendering.settings
-    whose = f", subledger export={rendering.export_id} journal={posting.name}"
+    whose = f", subledger export={rendering.export_id} journal={document.name}"
     return {
-        "DocNumber": posting.reference,
+        "DocNumber": document.reference,
         "TxnDate": rendering.journal.posting_date.isoformat(),
         "PrivateNote": text_within(TARGET.limits.text, rendering.title, whose),
-        "CurrencyRef": {"value": posting.currency},
+        "CurrencyRef": {"value": document.currency},
         "Adjustment": settings.adjustment,
-        "Line": [_line(settings, posting, line) for line in posting.lines],
+        "Line": [_line(settings, document, line) for line in document.lines],
     }
 
 
-def _line(settings: Settings, posting: Posting, line: PostingLine) -> dict[str, Any]:
+def _line(settings: Settings, document: Document, line: DocumentLine) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "PostingType": "Debit" if line.side is Side.DEBIT else "Credit",
         "AccountRef": {"value": id_of(settings.accounts, line.account.number, field="accounts")},
@@ -138,19 +138,19 @@ def _line(settings: Settings, posting: Posting, line: PostingLine) -> dict[str, 
         detail["Entity"] = {"Type": "Customer", "EntityRef": {"value": settings.customers[line.customer]}}
     return {
         "DetailType": "JournalEntryLineDetail",
-        "Amount": Decimal(amount_of(posting, line, decimals=TARGET.limits.decimals)),
+        "Amount": Decimal(amount_of(document, line, decimals=TARGET.limits.decimals)),
         "Description": _description(line),
         "JournalEntryLineDetail": detail,
     }
 
 
-def _account_name(settings: Settings, line: PostingLine) -> str:
+def _account_name(settings: Settings, line: DocumentLine) -> str:
     return settings.account_names.get(line.account.number) or line.account.name or line.account.number
 
 
-def _description(line: PostingLine) -> str:
+def _description(line: DocumentLine) -> str:
     return shortened(f"{line.reference} {line.text}", TARGET.limits.text)
 
 
-def _dimensions(settings: Settings, line: PostingLine) -> dict[str, str]:
+def _dimensions(settings: Settings, line: DocumentLine) -> dict[str, str]:
     return {settings.dimensions[name]: value for name, value in line.account.dimensions if name in settings.dimensions}

@@ -22,7 +22,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from msgspec import Meta, field
 
-from projections.exports.documents import Limits, Posting, PostingLine, short_name
+from projections.exports.documents import Document, DocumentLine, TargetLimits, short_name
 from projections.exports.formats.target import (
     Rendering,
     Target,
@@ -75,11 +75,11 @@ _HEADER_TEXT: Final = 24  # of 25: in the file an apostrophe may come before it
 TARGET: Final = Target(
     name="sap",
     # Reference numbers are upper case: what a person looks for is made so by SAP's screens.
-    limits=Limits(lines=900, text=_TEXT, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
+    limits=TargetLimits(lines=900, text=_TEXT, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
     settings=Settings,
 )
 
-_MESSAGE_IDS: Final = Limits(lines=0, text=0, reference=35)
+_MESSAGE_IDS: Final = TargetLimits(lines=0, text=0, reference=35)
 _HEADER: Final = {
     "BUKRS": "*Company Code (4)", "BLART": "*Journal Entry Type (2)", "BLDAT": "*Journal Entry Date",
     "BUDAT": "*Posting Date", "MONAT": "Fiscal Period (2)", "BKTXT": "Document Header Text (25)",
@@ -107,16 +107,16 @@ def csv_file(rendering: Rendering) -> bytes:
         (f"// {rendering.export_id}",),
         ("Batch ID",),
     ]
-    for posting in rendering.postings:
-        header = _header_cells(rendering, posting)
+    for document in rendering.documents:
+        header = _header_cells(rendering, document)
         rows += [
-            (), (str(posting.part), "Header"),
+            (), (str(document.part), "Header"),
             ("", *_HEADER), ("", *_HEADER.values()), ("", *(header.get(name, "") for name in _HEADER)),
             (), ("", "Line Items"), ("", "", "", "", "Transaction Currency"),
             ("", *_ITEM), ("", *_ITEM.values()),
         ]  # fmt: skip
-        for line in posting.lines:
-            item = _item_cells(rendering, posting, line)
+        for line in document.lines:
+            item = _item_cells(rendering, document, line)
             rows.append(("", *(item.get(name, "") for name in _ITEM)))
     return csv_bytes(
         ((*row, *("",) * (_WIDTH - len(row))) for row in rows),
@@ -124,22 +124,22 @@ def csv_file(rendering: Rendering) -> bytes:
     )  # fmt: skip
 
 
-def _header_cells(rendering: Rendering, posting: Posting) -> dict[str, str]:
+def _header_cells(rendering: Rendering, document: Document) -> dict[str, str]:
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
     return {
         "BUKRS": cell(_company(rendering)), "BLART": settings.document_type, "BLDAT": day, "BUDAT": day,
-        "BKTXT": cell(rendering.title_within(_HEADER_TEXT)), "WAERS": posting.currency, "XBLNR": posting.reference,
+        "BKTXT": cell(rendering.title_within(_HEADER_TEXT)), "WAERS": document.currency, "XBLNR": document.reference,
     }  # fmt: skip
 
 
-def _item_cells(rendering: Rendering, posting: Posting, line: PostingLine) -> dict[str, str]:
-    debit, credit = debit_and_credit(posting, line)
+def _item_cells(rendering: Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
+    debit, credit = debit_and_credit(document, line)
     cells = {
         "BUKRS": cell(_company(rendering)), "HKONT": cell(line.account.number), "SGTXT": cell(line.text)[:_TEXT],
         "WRSOL": debit, "WRHAB": credit, "ZUONR": line.reference,
     }  # fmt: skip
-    if _is_foreign(rendering, posting):
+    if _is_foreign(rendering, document):
         signed = rendering.settings.signed_company_amounts
         cells["DMBTR"] = _signed(line, functional_of(rendering, line)) if signed else functional_of(rendering, line)
     for name, value in _assignments(rendering, line).items():
@@ -161,10 +161,10 @@ def xml_file(rendering: Rendering) -> bytes:
     SubElement(envelope, "soapenv:Header")
     bulk = SubElement(SubElement(envelope, "soapenv:Body"), "sfin:JournalEntryBulkCreateRequest")
     _message_header(bulk, rendering, short_name(rendering.export_id, _MESSAGE_IDS))
-    for posting in rendering.postings:
+    for document in rendering.documents:
         request = SubElement(bulk, "JournalEntryCreateRequest")
-        _message_header(request, rendering, posting.reference)
-        _journal_entry(SubElement(request, "JournalEntry"), rendering, posting)
+        _message_header(request, rendering, document.reference)
+        _journal_entry(SubElement(request, "JournalEntry"), rendering, document)
     return xml_bytes(envelope)
 
 
@@ -173,7 +173,7 @@ def _message_header(parent: Element, rendering: Rendering, message_id: str) -> N
     _add(SubElement(parent, "MessageHeader"), ID=message_id, CreationDateTime=created)
 
 
-def _journal_entry(entry: Element, rendering: Rendering, posting: Posting) -> None:
+def _journal_entry(entry: Element, rendering: Rendering, document: Document) -> None:
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.isoformat()
     _add(
@@ -183,14 +183,14 @@ def _journal_entry(entry: Element, rendering: Rendering, posting: Posting) -> No
         OriginalReferenceDocumentLogicalSystem="",
         BusinessTransactionType="RFBU",
         AccountingDocumentType=settings.document_type,
-        DocumentReferenceID=posting.reference,
+        DocumentReferenceID=document.reference,
         DocumentHeaderText=rendering.title_within(_HEADER_TEXT),
         CreatedByUser=settings.user,
         CompanyCode=_company(rendering),
         DocumentDate=day,
         PostingDate=day,
     )
-    for place, line in enumerate(posting.lines, start=1):
+    for place, line in enumerate(document.lines, start=1):
         item = SubElement(entry, "Item")
         number = line.account.number
         _add(
@@ -199,8 +199,8 @@ def _journal_entry(entry: Element, rendering: Rendering, posting: Posting) -> No
             CompanyCode=_company(rendering),
             GLAccount=number.zfill(10) if number.isdecimal() else number,
         )
-        _add_amount(item, "AmountInTransactionCurrency", posting.currency, _signed(line, amount_of(posting, line)))
-        if _is_foreign(rendering, posting):
+        _add_amount(item, "AmountInTransactionCurrency", document.currency, _signed(line, amount_of(document, line)))
+        if _is_foreign(rendering, document):
             functional = _signed(line, functional_of(rendering, line))
             _add_amount(item, "AmountInCompanyCodeCurrency", rendering.journal.functional_currency, functional)
         _add(
@@ -223,13 +223,13 @@ def _add_amount(item: Element, name: str, currency: str, amount: str) -> None:
     SubElement(item, name, {"currencyCode": currency}).text = amount
 
 
-def _signed(line: PostingLine, amount: str) -> str:
+def _signed(line: DocumentLine, amount: str) -> str:
     """A credit below zero; nothing stays without a sign."""
     return f"-{amount}" if line.side is Side.CREDIT and amount.strip("0.") else amount
 
 
-def _is_foreign(rendering: Rendering, posting: Posting) -> bool:
-    return posting.currency != rendering.journal.functional_currency
+def _is_foreign(rendering: Rendering, document: Document) -> bool:
+    return document.currency != rendering.journal.functional_currency
 
 
 def _company(rendering: Rendering) -> str:
@@ -237,7 +237,7 @@ def _company(rendering: Rendering) -> str:
     return company
 
 
-def _assignments(rendering: Rendering, line: PostingLine) -> dict[Assignment, str]:
+def _assignments(rendering: Rendering, line: DocumentLine) -> dict[Assignment, str]:
     settings: Settings = rendering.settings
     given = {settings.dimensions[name]: value for name, value in line.account.dimensions if name in settings.dimensions}
     return {name: given[name] for name in _ASSIGNMENTS if name in given}

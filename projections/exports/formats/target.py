@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, indent, tostring
 
 import msgspec
 
-from projections.exports.documents import Limits, Posting, PostingLine, shortened
+from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
 from projections.journals.journals import Journal
 from projections.journals.pairs import LEVELS, Level
 from subledger.accounts import Side
@@ -49,9 +49,9 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
 
     export_id: str
     journal: Journal
-    postings: tuple[Posting, ...]
+    documents: tuple[Document, ...]
     settings: Any
-    others: tuple[Posting, ...] = ()
+    others: tuple[Document, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -75,10 +75,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A general ledger: what it can take, and what a company may set about it."""
 
     name: str
-    limits: Limits
+    limits: TargetLimits
     settings: type[TargetSettings]
 
-    def limits_for(self, settings: TargetSettings) -> Limits:
+    def limits_for(self, settings: TargetSettings) -> TargetLimits:
         if settings.lines <= 0:
             return self.limits
         return msgspec.structs.replace(self.limits, lines=min(settings.lines, self.limits.lines))
@@ -141,19 +141,19 @@ def check_one_to_one(dimensions: Mapping[str, str]) -> None:
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
-def amount_of(posting: Posting, line: PostingLine, *, decimals: int | None = None) -> str:
+def amount_of(document: Document, line: DocumentLine, *, decimals: int | None = None) -> str:
     """A line's amount in its document's currency: ``1250.00``.
 
-    With ``decimals``, no more than these are written; those beyond are zeros, as ``postings_of`` has seen to.
+    With ``decimals``, no more than these are written; those beyond are zeros, as ``documents_of`` has seen to.
     """
-    text = format_minor(line.amount_minor, posting.currency)
-    beyond = 0 if decimals is None else exponent(posting.currency) - decimals
+    text = format_minor(line.amount_minor, document.currency)
+    beyond = 0 if decimals is None else exponent(document.currency) - decimals
     return text[:-beyond].rstrip(".") if beyond > 0 else text
 
 
-def debit_and_credit(posting: Posting, line: PostingLine, *, decimals: int | None = None) -> tuple[str, str]:
+def debit_and_credit(document: Document, line: DocumentLine, *, decimals: int | None = None) -> tuple[str, str]:
     """The same in one of two columns, the other empty."""
-    amount = amount_of(posting, line, decimals=decimals)
+    amount = amount_of(document, line, decimals=decimals)
     return (amount, "") if line.side is Side.DEBIT else ("", amount)
 
 
@@ -177,7 +177,7 @@ def cell(text: str) -> str:
     return no_formula(replaced(text))
 
 
-def functional_of(rendering: Rendering, line: PostingLine) -> str:
+def functional_of(rendering: Rendering, line: DocumentLine) -> str:
     """A line's amount in the functional currency."""
     return format_minor(line.functional_minor, rendering.journal.functional_currency)
 

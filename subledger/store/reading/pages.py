@@ -123,8 +123,8 @@ def _block(connection: Connection, ledger: str, block_id: str) -> Any:
     return found
 
 
-class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One journal line with what it is about. ``line`` counts from 1 within its entry."""
+class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Entry line with its entry, as lists of lines show it. ``line`` counts from 1 within its entry."""
 
     entry: Any
     line: int
@@ -134,12 +134,12 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     functional_minor: int
 
 
-def lines_of(entries: Sequence[Any], rules: dict[int, Rules]) -> Iterator[JournalLine]:
+def lines_of(entries: Sequence[Any], rules: dict[int, Rules]) -> Iterator[NumberedLine]:
     """The lines of some entries, in order."""
     for entry in entries:
         expanded = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules[entry.policy])
         for number, line in enumerate(expanded, start=1):
-            yield JournalLine(
+            yield NumberedLine(
                 entry=entry,
                 line=number,
                 account=line.account,

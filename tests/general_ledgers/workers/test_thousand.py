@@ -21,7 +21,7 @@ from projections.delivery.connectors import CONNECTORS, connector_named
 from projections.delivery.outbox import Delivery
 from projections.delivery.states import State
 from projections.exports import targets
-from projections.exports.exports import get_export, posted_of
+from projections.exports.exports import document_set_of, get_export
 from projections.exports.formats import TARGETS
 from subledger.periods import Period
 from tests.building import cloud_event
@@ -81,7 +81,7 @@ def on_their_way(service: Subledger, way: Way, ledger: str, periods: list[Period
         return [delivery.reference for delivery in added]
     with service.database.read() as connection:
         exports = {delivery.export_id: get_export(connection, ledger, delivery.export_id) for delivery in added}
-        posted = [posted_of(connection, export) for export in exports.values()]
+        posted = [document_set_of(connection, export) for export in exports.values()]
     return [document.reference for each in posted if each is not None for document in each.documents]
 
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.account_mapping.mapping import default_mapping
-from projections.exports.documents import Limits, ascii_text, postings_of, short_name
+from projections.exports.documents import TargetLimits, ascii_text, documents_of, short_name
 from projections.journals.journals import Journal
-from projections.journals.pairs import Pair
+from projections.journals.pairs import JournalPair
 from subledger.errors import NotRepresentable
 from subledger.periods import Period
 
-LIMITS = Limits(lines=100, text=40, reference=16)
+LIMITS = TargetLimits(lines=100, text=40, reference=16)
 
 
 def journal(home: str = "USD") -> Journal:
@@ -24,8 +24,8 @@ def journal(home: str = "USD") -> Journal:
     )  # fmt: skip
 
 
-def pair(amount: int, currency: str = "USD", functional: int | None = None) -> Pair:
-    return Pair(
+def pair(amount: int, currency: str = "USD", functional: int | None = None) -> JournalPair:
+    return JournalPair(
         debit="accounts_receivable", credit="prepaid_liability", currency=currency, amount_minor=amount,
         functional_minor=amount if functional is None else functional, entries=1, credit_kind="paid",
     )  # fmt: skip
@@ -57,27 +57,27 @@ def test_a_name_that_fits_is_left_as_it_is_and_a_longer_one_keeps_its_end() -> N
         ("USD", 10**12, msgspec.structs.replace(LIMITS, digits=10)),
     ],
 )
-def test_an_amount_that_does_not_fit_is_refused_and_never_rounded(home: str, amount: int, limits: Limits) -> None:
+def test_an_amount_that_does_not_fit_is_refused_and_never_rounded(home: str, amount: int, limits: TargetLimits) -> None:
     with pytest.raises(NotRepresentable) as caught:
-        postings_of(journal(home), [pair(amount, home)], default_mapping(), limits=limits)
+        documents_of(journal(home), [pair(amount, home)], default_mapping(), limits=limits)
     assert caught.value.field == "amount"
 
 
 def test_what_fits_is_taken_at_the_edge() -> None:
     limits = msgspec.structs.replace(LIMITS, digits=10)
-    [posting] = postings_of(journal(), [pair(10**12 - 1)], default_mapping(), limits=limits)
-    assert posting.total_minor == 10**12 - 1
-    [posting] = postings_of(journal("KWD"), [pair(1230, "KWD")], default_mapping(), limits=LIMITS)
-    assert posting.total_minor == 1230
+    [document] = documents_of(journal(), [pair(10**12 - 1)], default_mapping(), limits=limits)
+    assert document.total_minor == 10**12 - 1
+    [document] = documents_of(journal("KWD"), [pair(1230, "KWD")], default_mapping(), limits=LIMITS)
+    assert document.total_minor == 1230
 
 
 def test_what_is_nothing_in_the_documents_currency_is_left_out_whole() -> None:
     pairs = [pair(3, "JPY", 0), pair(500)]
-    [posting] = postings_of(journal(), pairs, default_mapping(), limits=LIMITS)
-    assert [line.pairs for line in posting.lines] == [(1,), (1,)]
+    [document] = documents_of(journal(), pairs, default_mapping(), limits=LIMITS)
+    assert [line.pairs for line in document.lines] == [(1,), (1,)]
     both = msgspec.structs.replace(LIMITS, two_currencies=True)
-    postings = postings_of(journal(), pairs, default_mapping(), limits=both)
-    assert [(posting.currency, posting.total_minor) for posting in postings] == [("USD", 500), ("JPY", 3)]
+    documents = documents_of(journal(), pairs, default_mapping(), limits=both)
+    assert [(document.currency, document.total_minor) for document in documents] == [("USD", 500), ("JPY", 3)]
 
 
 def test_a_text_in_ascii_keeps_its_letters() -> None:
