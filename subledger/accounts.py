@@ -64,27 +64,27 @@ ROLES: Final[tuple[Role, ...]] = (
     *_roles(
         AccountClass.ASSET,
         cash="money in the bank",
-        processor_clearing="money a payment processor holds for us",
+        processor_clearing="money that a payment processor holds for the company",
         disputes_receivable="money withdrawn for disputes that are not decided",
         accounts_receivable="invoiced and not paid; consumption passes through it to exactly zero",
-        unbilled_receivable="overage that has been used and not been invoiced",
+        unbilled_receivable="overage that is not invoiced yet",
         credits_clearing="credits outstanding; clears against customer_deposits, block by block",
     ),
     *_roles(
         AccountClass.LIABILITY,
-        deferred_revenue="on the way from invoice to prepaid liability; under customer_deposits_arm what the "
-        "ERP's revenue module has been handed",
+        deferred_revenue="between invoice and prepaid liability; under customer_deposits_arm: released to the ERP's "
+        "revenue module",
         prepaid_liability="credits sold or granted for value and not consumed (contract liability, ASC 606-10-45-2)",
         customer_deposits="deposits behind the credits outstanding; clears against credits_clearing",
         refunds_payable="owed back to customers",
-        customer_balance="payments not applied to anything",
+        customer_balance="payments that are not applied yet",
         tax_payable="sales tax, VAT or GST collected",
         unclaimed_property="escheated remainders owed to a state",
         transfer_clearing="credits on their way from one customer to another",
     ),
     *_roles(
         AccountClass.CONTRA_LIABILITY,
-        breakage_recognized="breakage taken before expiry, by pool",
+        breakage_recognized="breakage recognised before expiry, by pool",
     ),
     *_roles(
         AccountClass.REVENUE,
@@ -98,8 +98,8 @@ ROLES: Final[tuple[Role, ...]] = (
     ),
     *_roles(
         AccountClass.EXPENSE,
-        processing_fees="what payment processors keep",
-        dispute_fees="what payment processors charge for disputes",
+        processing_fees="fees that payment processors deduct",
+        dispute_fees="fees that payment processors charge for disputes",
         bad_debt="receivables written off",
         fx_gain_loss="exchange gains and losses",
     ),
