@@ -27,7 +27,7 @@ from projections.delivery.channels import check_delivers, get_channel, list_chan
 from projections.delivery.jobs import Jobs
 from projections.delivery.outbox import Delivery
 from projections.reads.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
-from projections.reads.snapshots import LEDGER, keep_more
+from projections.reads.snapshots import LEDGER, add_snapshots
 from subledger.errors import (
     DatabaseUnavailable,
     InvalidInput,
@@ -260,7 +260,7 @@ class Subledger:
         at, found = views.ask(
             self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at, customer=customer
         )
-        if found.lags:
+        if found.snapshot_due:
             self._keep_more(ledger, customer)
         return at, found
 
@@ -271,14 +271,14 @@ class Subledger:
         at, found = views.ask(
             self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at
         )  # fmt: skip
-        if found.lags:
+        if found.snapshot_due:
             self._keep_more(ledger)
         return at, found.accounts
 
     def _keep_more(self, ledger: str, customer: str = LEDGER) -> None:
         # The answer is there: that nothing could be left for the next reader is no reason to keep it back.
         with suppress(DatabaseUnavailable):
-            keep_more(self.database, ledger, customer)
+            add_snapshots(self.database, ledger, customer)
 
 
 def read_input(document: object) -> Input:

@@ -1,7 +1,7 @@
-"""Totals by day, that the trial balance and the exports are summed from; and who is remeasured at a close.
+"""Totals by day, from which the trial balance and the exports are summed; and the customers that a close remeasures.
 
-Owns: the tables ``ledger_days`` and ``other_currencies``, kept in the commit of every batch. Reading them is in
-``balances`` and in what a close needs.
+Owns: the tables ``ledger_days`` and ``other_currencies``, written in the commit of every batch. Does not own: reading
+them (balances, sums of journals, close).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ DayKey = tuple[date, date, int, str, int, str, int, str]
 
 
 Amounts = list[int | Decimal]
-"""Written, mirrored, both in the functional currency, credits, entries: as the columns of ``ledger_days``."""
+"""Written, mirrored, both in the functional currency, credits, number of entries: the columns of ``ledger_days``."""
 
 
 def add_entry(total: Amounts, entry: Entry) -> None:
-    """Adds an entry to the total it belongs to. It is mirrored in both currencies or in neither."""
+    """Adds an entry to its total. An entry is mirrored in both currencies or in neither."""
     mirrored = is_mirrored(entry.amount_minor, entry.functional_minor)
     total[mirrored] += abs(entry.amount_minor)
     total[2 + mirrored] += abs(entry.functional_minor)
@@ -38,7 +38,7 @@ class DayTotals:
         self.totals: dict[DayKey, Amounts] = {}
 
     def add(self, entries: Iterable[Entry], recorded_date: date, dimension_sets: dict[Dimensions, int]) -> None:
-        """``recorded_date`` is that of ``recorded_at``, in UTC."""
+        """Adds entries. ``recorded_date`` is the date of ``recorded_at`` in UTC."""
         for entry in entries:
             key = (
                 entry.accounting_date,
@@ -57,7 +57,10 @@ class DayTotals:
 
 
 class DayTotalsProjector:
-    """Adds each batch's entries to the day totals, and who has other currencies to those that have, in its commit."""
+    """Adds the entries of a batch to the day totals, and customers with other currencies to ``other_currencies``.
+
+    Both in the commit of the batch.
+    """
 
     def project(self, batch: Batch) -> Parameters:
         totals, recorded_date = DayTotals(), batch.recorded_at.astimezone(UTC).date()

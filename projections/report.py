@@ -1,8 +1,8 @@
-"""What a report is: tables of figures, and how they tie to the trial balance.
+"""Reports: tables of figures, and their ties to the trial balance.
 
-Owns: the shape that every report has, so that HTTP, the command line and CSV render all of them alike; and what
-reports are made from: entries added up by month and kind, and the balances they tie to.
-Does not own: any report. A report is a function from a view of the books and what was asked to a ``Report``.
+Owns: the shape of every report, so that HTTP, the command line and CSV render all reports alike; and the input of
+reports: entries summed by month and kind, and the balances to which reports tie.
+Does not own: any report. A report is a function of a view of the books and a request, and returns a ``Report``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from subledger.store.reading.views import View
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column of a table and what stands in it.
+    """One column of a table and the type of its values.
 
     ``holds`` is ``text``, ``date``, ``integer``, ``ratio`` (a Fraction or Decimal), ``credits`` (a Decimal),
     ``money`` (minor units of the row's ``currency``), or ``functional`` (minor units of the ledger's currency).
-    None stands for nothing to say. ``added_by`` is ``sum`` or ``max``: what a figure over several ledgers is.
-    ``zero_says``: people are shown it also where all of it is zero, as zero is what the report says.
+    A value can be None: no value. ``added_by`` is ``sum`` or ``max``: how figures of several ledgers are combined.
+    ``zero_says``: the column is shown to people also if all its values are zero, because zero is information here.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def stated(name: str) -> Column:
-    """A column of money that people are shown also where all of it is zero."""
+    """Returns a column of money that is shown to people also if all its values are zero."""
     return Column(name, "money", zero_says=True)
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of figures in a stated order. A table with money has a column ``currency``.
 
-    A table that lists items (one row a block, an open item) is not added up over ledgers.
+    A table that lists items (one row per block or open item) is not summed over ledgers.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tie(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of the report beside the trial balance's: what, in which currency, both in minor units."""
+    """A figure of the report beside the same figure of the trial balance, both in minor units of ``currency``."""
 
     what: str
     currency: str
@@ -69,7 +69,7 @@ class Tie(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The first table is the report; others stand beside it. ``notes`` are sentences for the reader."""
+    """A report: the first table is the main one, the others add detail. ``notes`` are sentences for the reader."""
 
     name: str
     title: str
@@ -83,10 +83,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report is asked for, besides its view. Dates are accounting dates, both inclusive.
+    """The parameters of a report besides its view. Dates are accounting dates, both inclusive.
 
-    Without ``from_date`` a report begins with the ledger; ``to_date`` defaults to the view's ``as_of``. ``by`` names
-    what rows are told apart by; ``months`` is how far a forecast looks.
+    ``from_date`` defaults to the beginning of the ledger, ``to_date`` to the view's ``as_of``. ``by`` is the property
+    by which rows are grouped; ``months`` is the horizon of a forecast.
     """
 
     from_date: date | None = None
@@ -100,18 +100,18 @@ MakeReport = Callable[[View, Asked], Report]
 
 
 def closing(view: View, asked: Asked) -> View:
-    """The view at the end of what was asked for: the books through ``to_date``."""
+    """Returns the view at the end of the requested range: the books through ``to_date``."""
     return view if asked.to_date is None else msgspec.structs.replace(view, as_of=asked.to_date)
 
 
-# --- what reports are made from -----------------------------------------------------------------------------------
+# --- input of reports ---------------------------------------------------------------------------------------------
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries of one kind, currency and unit of a month, added up; signed as entries are.
+    """The sum of the entries of one kind, currency and unit in a month; signed as entries are.
 
-    ``month`` is None for everything before the range; ``key`` is what the total is told apart by, empty where the
-    entries do not say or nothing was asked; ``unit`` is empty where no credits move.
+    ``month`` is None for everything before the range; ``key`` is the value by which totals are grouped, empty if the
+    entries have none or no grouping was requested; ``unit`` is empty if no credits move.
     """
 
     month: Period | None
@@ -132,7 +132,7 @@ KEYS: Final = {
     "pool": "d.pool",
     "customer": "coalesce(t.customer, '')",
 }
-"""What totals can be told apart by."""
+"""The properties by which totals can be grouped, each with its SQL expression."""
 
 _FROM_DAYS: Final = """
     SELECT accounting_date, policy, kind, currency, unit, dimension_set, NULL AS customer, credits,
@@ -145,7 +145,7 @@ _FROM_DAYS: Final = """
     FROM entries
     WHERE ledger = :ledger AND accounting_date <= :as_of AND position BETWEEN :first AND :position
 """
-# An entry of a block that names no customer (remeasurement is of the ledger as a whole) is its owner's.
+# An entry of a block without a customer (a remeasurement of the ledger as a whole) counts for the block's owner.
 _FROM_ENTRIES: Final = """
     SELECT accounting_date, policy, kind, currency, coalesce(unit, '') AS unit, dimension_set, customer, credits,
            amount_minor, functional_minor
@@ -159,7 +159,7 @@ _FROM_ENTRIES: Final = """
       AND {of_owner}
 """
 TOTALS: Final = """
--- Entries added up by month and kind; what lies before a day is one month of its own.
+-- Entries summed by month and kind; everything before a day counts as one month.
 SELECT CASE WHEN t.accounting_date >= :from_date THEN date_trunc('month', t.accounting_date)::date END AS month,
        {key} AS key, t.policy, t.kind, t.currency, t.unit, sum(t.amount_minor) AS amount_minor,
        sum(t.functional_minor) AS functional_minor, sum(t.credits) AS credits
@@ -171,10 +171,10 @@ GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 def totals(
     view: View, *, from_date: date | None = None, by: str | None = None, customer: str | None = None
 ) -> list[Total]:
-    """Everything in the view, added up by month from ``from_date`` on (default: from the beginning).
+    """Returns the entries of the view summed by month, from ``from_date`` on (default: from the beginning).
 
-    From the day totals, with the part of the last recorded day that ``known_at`` cuts; from the entries where a
-    customer is asked for or told apart.
+    Read from the day totals, plus the entries of the last recorded day, of which ``known_at`` may exclude a part.
+    Read from the entries alone if a customer is given, or if totals are grouped by customer.
     """
     parameters: dict[str, Any] = {
         "ledger": view.ledger, "as_of": view.as_of, "position": view.position, "from_date": from_date or date.min,
@@ -205,7 +205,7 @@ def totals(
 
 
 def arrays(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-    """Rows as a statement's parameters, one array a column. Without rows, as before a ledger has rules: empty ones."""
+    """Returns rows as parameters of a statement, one array per column; empty arrays without rows."""
     return {name: [row[at] for row in rows] for at, name in enumerate(names)}
 
 
@@ -214,13 +214,13 @@ Balances = dict[tuple[str, str], int]
 
 
 def control_balances(view: View, customer: str | None = None) -> Balances:
-    """The trial balance, or a customer's balances: what reports tie to. Raises UnknownCustomer."""
+    """Returns the balances to which reports tie: the ledger's or a customer's. Raises UnknownCustomer."""
     accounts = balances.trial_balance(view) if customer is None else balances.customer_balances(view, customer).accounts
     return {(account.account, account.currency): account.balance_minor for account in accounts}
 
 
 def functional_balances(view: View, made_of: Iterable[Total], accounts: Iterable[str]) -> Balances:
-    """Accounts by transaction currency, in functional minor units, by the posting rules."""
+    """Returns the balances of accounts by transaction currency, in functional minor units, under the posting rules."""
     rules = view.rules
     found: Balances = {}
     for total in made_of:
@@ -235,9 +235,9 @@ def functional_balances(view: View, made_of: Iterable[Total], accounts: Iterable
 def functional_ties_of(
     what: str, report: dict[str, int], account: str, books: Balances, home: str, currencies: Iterable[str]
 ) -> tuple[Tie, ...]:
-    """One tie per transaction currency, in the functional currency ``home``; ``{currency}`` of ``what`` is named.
+    """Returns one tie per transaction currency, in the functional currency ``home``.
 
-    ``books`` are ``functional_balances``.
+    ``what`` may contain ``{currency}``. ``books`` are ``functional_balances``.
     """
     return tuple(
         Tie(
@@ -251,7 +251,7 @@ def functional_ties_of(
 
 
 def ties_of(what: str, report: dict[str, int], account: str, books: Balances) -> tuple[Tie, ...]:
-    """One tie per currency: a report's figures beside an account's balances."""
+    """Returns one tie per currency: a report's figures beside an account's balances."""
     of_account = {currency: balance for (name, currency), balance in books.items() if name == account}
     return tuple(
         Tie(

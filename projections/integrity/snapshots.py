@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from projections.reads.snapshots import kept_and_expected
+from projections.reads.snapshots import stored_and_expected
 from projections.replay.comparing import compare_rows
 from projections.replay.findings import Findings
 
 
 def compare_snapshots(connection: sa.Connection, ledger: str, findings: Findings) -> None:
     """Rows that are missing, other, or that no entry made. That there are no snapshots yet is no difference."""
-    for _, kept, expected in kept_and_expected(connection, ledger):
+    for _, kept, expected in stored_and_expected(connection, ledger):
         compare_rows("snapshots", {**expected}, iter(kept.items()), findings)

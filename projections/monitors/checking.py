@@ -17,7 +17,7 @@ from projections.monitors import blocks, deliveries, latency, mismatch, payments
 from projections.monitors.monitor import Looking, Monitor, Report
 from projections.monitors.settings import settings_of
 from projections.reads.balances import OfLedger
-from projections.reads.snapshots import LEDGER, keep_more
+from projections.reads.snapshots import LEDGER, add_snapshots
 from subledger.errors import DatabaseUnavailable
 from subledger.store.database import Database
 from subledger.store.reading.views import view
@@ -45,7 +45,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     what is left for the next look.
 
     ``unsettled``: rejections that are recorded since, and not noted as such; not ``seen_all``: there are more than were
-    read. ``lags``: more than need be was added up, for want of a snapshot.
+    read. ``snapshot_due``: more than need be was added up, for want of a snapshot.
     """
 
     report: Report
@@ -54,7 +54,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: int
     seen_all: bool
     blocks: blocks.Looked | None
-    lags: bool
+    snapshot_due: bool
 
 
 def check(database: Database, ledger: str, now: datetime) -> Report:
@@ -68,8 +68,8 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
     with suppress(DatabaseUnavailable):
         if looked.blocks is not None:
             blocks.keep(database, ledger, looked.blocks)
-        if looked.lags:
-            keep_more(database, ledger, LEDGER)
+        if looked.snapshot_due:
+            add_snapshots(database, ledger, LEDGER)
     return looked.report
 
 
@@ -105,5 +105,6 @@ def look(database: Database, ledger: str, now: datetime) -> Looked:
             report=Report(ledger=ledger, looked_at=now, position=opened.position, monitors=tuple(monitors)),
             deliveries=deliveries.deliveries_by_state(looking),
             rejections={count.code: count.rejections for count in refused.by_code},
-            unsettled=refused.found_recorded, seen_all=refused.complete, blocks=of_blocks, lags=books.lags,
+            unsettled=refused.found_recorded, seen_all=refused.complete, blocks=of_blocks,
+            snapshot_due=books.snapshot_due,
         )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Balances at a point in time: of one customer from its entries, of the whole ledger from the day totals, and of both
-from the last snapshot on. Each is one question, asked alone or of a view.
+"""Balances at a point in time (as-of, known-at): of one customer from its entries, of the whole ledger from the day
+totals, and of both from the last snapshot on.
 
-Each answers for (as-of, known-at); a trial balance debits what it credits, in every view, in each currency and in the
-functional currency over all of them.
+Each is one query, run alone or through a view. In a trial balance the debits equal the credits: in every view, in each
+currency, and in the functional currency over all currencies.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from subledger.store.reading.views import View
 class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
     """Everything debited and credited to an account in one currency, in minor units.
 
-    The functional amounts are those of the same entries, in minor units of the ledger's functional currency. They may
-    stand where the others are 0: what remeasurement, settlement and rounding move is in no other currency.
+    The functional amounts are those of the same entries, in minor units of the ledger's functional currency. They can
+    differ from 0 if the others are 0: remeasurement, settlement and rounding move functional amounts only.
     """
 
     account: str
@@ -39,7 +39,7 @@ class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def balance_minor(self) -> int:
-        """On the account's normal side."""
+        """The balance on the account's normal side, in minor units of ``currency``."""
         return ROLE_BY_NAME[self.account].on_normal_side(self.debit_minor - self.credit_minor)
 
     @property
@@ -57,19 +57,19 @@ class FunctionalBalance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def balance_minor(self) -> int:
-        """On the account's normal side."""
+        """The balance on the account's normal side, in functional minor units."""
         return ROLE_BY_NAME[self.account].on_normal_side(self.debit_minor - self.credit_minor)
 
 
 class CreditBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to a customer's credits of one unit: purchased + granted − the rest + other = remaining."""
+    """A customer's credits of one unit by column: purchased + granted + other − the other columns = remaining."""
 
     unit: str
     columns: dict[str, Decimal]
 
     @property
     def remaining(self) -> Decimal:
-        """What was gained less what left the blocks."""
+        """Credits added to blocks less credits taken from them."""
         gained = sum((self.columns[c] for c in _GAINED), ZERO)
         return gained - sum((self.columns[c] for c in CREDIT_COLUMNS if c not in _GAINED), ZERO)
 
@@ -85,7 +85,7 @@ _SUMS: Final = """
     sum(functional_mirrored_minor) AS functional_mirrored
 """
 _OF_SNAPSHOT: Final = """
-    -- What is kept: of the last snapshot from which it goes on, and of it or one before it the last day through as_of.
+    -- Stored sums: the last day through as_of, of the last snapshot or, if it has no such day, of an earlier one.
     SELECT s.policy, s.kind, s.currency, s.unit, s.written_minor AS written, s.mirrored_minor AS mirrored,
            s.functional_written_minor AS functional_written, s.functional_mirrored_minor AS functional_mirrored,
            s.credits
@@ -103,9 +103,9 @@ SELECT json_build_object(
                                                        t.functional_written, t.functional_mirrored, t.credits::text))
                       FROM (SELECT * FROM kept UNION ALL SELECT policy, kind, currency, unit, written, mirrored,
                                    functional_written, functional_mirrored, credits FROM rest) AS t),
-           'lags', """
+           'snapshot_due', """
 CUSTOMER_TOTALS: Final = f"""
--- One customer's entries by kind: of a snapshot, where there is one, and the few after it.
+-- One customer's entries by kind: the sums of a snapshot, if there is one, and the entries after it.
 WITH last AS (
     SELECT position, accounting_date FROM snapshots
     WHERE ledger = %(ledger)s AND customer = %(customer)s AND position <= (SELECT position FROM v)
@@ -123,8 +123,8 @@ WITH last AS (
        )::text AS found
 """
 LEDGER_TOTALS: Final = f"""
--- The ledger's entries by kind: of a snapshot, where there is one, of the days after it, and of the day that the
--- position is in, unless the day ends with it.
+-- The ledger's entries by kind: the sums of a snapshot, if there is one, the totals of the days after it, and the
+-- entries of the position's day, unless the day ends with the position.
 WITH day AS (
     SELECT recorded_date, at_head OR recorded_date < (
         SELECT (recorded_at AT TIME ZONE 'UTC')::date FROM batches
@@ -161,15 +161,16 @@ OTHER_CURRENCIES: Final = """
 SELECT EXISTS (SELECT FROM other_currencies WHERE ledger = :ledger)
 """
 OTHER_CURRENCIES_THEN: Final = """
--- True if it had some at a position: by its day totals, and the entries of the day that the position is in.
-SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = :ledger AND currency <> :home AND recorded_date < :day)
+-- True if it had such entries at a position: by its day totals, and the entries of the position's day.
+SELECT EXISTS (SELECT FROM ledger_days
+               WHERE ledger = :ledger AND currency <> :functional_currency AND recorded_date < :day)
     OR EXISTS (SELECT FROM entries
-               WHERE ledger = :ledger AND currency <> :home AND position BETWEEN :first AND :position)
+               WHERE ledger = :ledger AND currency <> :functional_currency AND position BETWEEN :first AND :position)
 """
 
 
 class _Total(msgspec.Struct, frozen=True, array_like=True):
-    """What the entries of one kind come to; ``unit`` is empty where they move no credits."""
+    """The sum of the entries of one kind; ``unit`` is empty if they move no credits."""
 
     policy: int
     kind: str
@@ -183,10 +184,10 @@ class _Total(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """``lags``: what had to be added up is enough for another snapshot."""
+    """The answer of the query. ``snapshot_due``: the query summed enough rows for another snapshot."""
 
     totals: list[_Total] | None
-    lags: bool | None
+    snapshot_due: bool | None
     is_known: bool = True
 
 
@@ -194,15 +195,15 @@ _decoder: Final = msgspec.json.Decoder(_Found)
 
 
 class CustomerBalances(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer's accounts and credits. ``lags``: the next reader would gain by another snapshot."""
+    """A customer's accounts and credits. ``snapshot_due``: another snapshot would make the next read faster."""
 
     accounts: list[AccountBalance]
     credits: list[CreditBalance]
-    lags: bool
+    snapshot_due: bool
 
 
 class OfCustomer(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for a customer's balances. Raises UnknownCustomer, also if the view does not know the customer yet."""
+    """The query of a customer's balances. Raises UnknownCustomer, also if the customer is not in the view yet."""
 
     customer: str
 
@@ -224,27 +225,27 @@ class OfCustomer(msgspec.Struct, frozen=True, kw_only=True):
             if kind.column is not None and total.unit:
                 columns = credits.setdefault(total.unit, dict.fromkeys(CREDIT_COLUMNS, ZERO))
                 column, sign = CREDIT_COLUMN[kind.column]
-                # A column of losses counts up what its kinds take from a block.
+                # Credits taken from a block increase the column of their kind.
                 columns[column] += sign * total.credits * (kind.sign if kind.column in GAINS else -kind.sign)
         return CustomerBalances(
             accounts=_accounts(rules, read.totals or ()),
             credits=[CreditBalance(unit=unit, columns=columns) for unit, columns in sorted(credits.items())],
-            lags=bool(read.lags),
+            snapshot_due=bool(read.snapshot_due),
         )
 
 
 class TrialBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """Every account of a ledger in chart order. ``lags``: the next reader would gain by another snapshot.
+    """Every account of a ledger in chart order. ``snapshot_due``: another snapshot would make the next read faster.
 
-    The debits equal the credits in each currency, and in the functional currency over the rows of each.
+    The debits equal the credits in each currency, and in the functional currency over all rows.
     """
 
     accounts: list[AccountBalance]
-    lags: bool
+    snapshot_due: bool
 
 
 class OfLedger(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for the trial balance."""
+    """The query of the trial balance."""
 
     @property
     def query(self) -> str:
@@ -258,16 +259,16 @@ class OfLedger(msgspec.Struct, frozen=True, kw_only=True):
 
     def answer(self, rules: Mapping[int, Rules], found: str) -> TrialBalance:
         read = _decoder.decode(found)
-        return TrialBalance(accounts=_accounts(rules, read.totals or ()), lags=bool(read.lags))
+        return TrialBalance(accounts=_accounts(rules, read.totals or ()), snapshot_due=bool(read.snapshot_due))
 
 
 def customer_balances(view: View, customer: str) -> CustomerBalances:
-    """As ``OfCustomer`` says."""
+    """Returns a customer's balances in a view. Raises UnknownCustomer, also if it is not in the view yet."""
     return view.ask(OfCustomer(customer=customer))
 
 
 def trial_balance(view: View) -> list[AccountBalance]:
-    """As ``OfLedger`` says."""
+    """Returns the accounts of a view in chart order."""
     return view.ask(OfLedger()).accounts
 
 
@@ -289,16 +290,21 @@ def has_other_currencies(view: View) -> bool:
     parameters: dict[str, Any] = {"ledger": view.ledger}
     if not view.at_head:
         day, first = recorded_before(view)
-        parameters |= {"home": view.functional_currency, "day": day, "first": first, "position": view.position}
+        parameters |= {
+            "functional_currency": view.functional_currency,
+            "day": day,
+            "first": first,
+            "position": view.position,
+        }
     query = text(OTHER_CURRENCIES if view.at_head else OTHER_CURRENCIES_THEN)
     found: bool = view.connection.execute(query, parameters).scalar_one()
     return found
 
 
 def _accounts(rules: Mapping[int, Rules], totals_of_kinds: Iterable[_Total]) -> list[AccountBalance]:
-    """By account in chart order and currency, as the rules say; accounts that nothing has moved are left out.
+    """Returns the balances in chart order, then by currency, under the posting rules; omits accounts without entries.
 
-    An entry has one direction in both currencies, so its functional amount goes to the same sides.
+    An entry has the same direction in both currencies, so its functional amount is on the same sides.
     """
     totals: dict[tuple[str, str], list[int]] = {}
     for row in totals_of_kinds:

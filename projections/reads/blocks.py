@@ -1,7 +1,6 @@
 """Credit blocks at a point in time: their terms, their figures, their status.
 
-Figures are sums of entries, so that a block can be asked for at any (as-of, known-at); its terms are those of the view
-(terms).
+Figures are sums of entries, so a block can be read at any (as-of, known-at). Its terms are those of the view (terms).
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from subledger.store.writing.rows import decode_block, decode_wallet
 class BlockView(msgspec.Struct, frozen=True, kw_only=True):
     """A block in a view, with its terms there.
 
-    ``columns`` has (credits, minor units) of each thing that happened to it; ``carrying_functional`` is the carrying
-    amount in functional minor units: at the block's own rate, or if it is refundable as last remeasured;
-    ``disputed_minor`` is what open disputes are about.
+    ``columns`` has (credits, minor units) of each column of its roll-forward. ``carrying_functional`` is the carrying
+    amount in functional minor units: at the block's own rate, or as last remeasured if the block is refundable.
+    ``disputed_minor`` is the amount in open disputes.
     """
 
     customer: str
@@ -54,12 +53,12 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def credits(self) -> Decimal:
-        """Everything the block gained: bought or granted, taken over, added."""
+        """All credits added to the block: bought or granted, taken over from another customer, added by repricing."""
         return sum((self._column(name)[0] for name in GAINS), ZERO)
 
     @property
     def price_minor(self) -> int:
-        """The value of everything the block gained."""
+        """The value of all credits added to the block, in minor units."""
         return sum(self._column(name)[1] for name in GAINS)
 
     @property
@@ -96,7 +95,7 @@ FROM blocks b LEFT JOIN wallets w ON w.ledger = b.ledger AND w.customer = b.cust
 WHERE b.ledger = :ledger AND b.opened_at_position <= :position
 """
 FIGURES: Final = """
--- What happened to some blocks of some customers in a view.
+-- The entries of some blocks of some customers in a view, summed by kind.
 SELECT block_id, kind, sum(credits) AS credits, sum(amount_minor) AS amount_minor,
        sum(functional_minor) AS functional_minor
 FROM entries
@@ -109,9 +108,10 @@ GROUP BY block_id, kind
 def customer_blocks(
     view: View, customer: str | None = None, *, after: str = "", limit: int = 100
 ) -> tuple[list[BlockView], str | None]:
-    """Blocks of a customer, or of all, in order of block id, after an id; and the id that the next page goes after.
+    """Returns a page of blocks after an id, in order of block id, and the id after which the next page begins.
 
-    Blocks that the view does not show yet are left out, so a page may be shorter than the next one.
+    Blocks of one customer, or of all customers. Blocks that are not in the view yet are left out, so a page can be
+    shorter than the next one.
     """
     condition = " AND b.block_id > :after" + (" AND b.customer = :customer" if customer is not None else "")
     parameters = {"after": after, "limit": limit} | ({"customer": customer} if customer is not None else {})
@@ -120,7 +120,7 @@ def customer_blocks(
 
 
 def one_block(view: View, block_id: str) -> BlockView:
-    """Raises UnknownBlock, also where the view does not know the block yet."""
+    """Returns a block. Raises UnknownBlock, also if the block is not in the view yet."""
     found = _views(view, _find(view, " AND b.block_id = :block", {"block": block_id}))
     if not found:
         raise UnknownBlock(
@@ -168,7 +168,7 @@ def _views(view: View, rows: Sequence[Any]) -> list[BlockView]:
             of_block = columns.setdefault(row.block_id, {})
             functional[row.block_id] = functional.get(row.block_id, 0) + kind.sign * int(row.functional_minor)
             credits, amount = of_block.get(kind.column, (ZERO, 0))
-            # Gains count up, losses count up in their own column; a reinstatement counts down what expired.
+            # Credits added and credits taken both increase their own column; a reinstatement reduces ``expired``.
             sign = kind.sign if kind.column in GAINS else -kind.sign
             of_block[kind.column] = (credits + sign * row.credits, amount + sign * int(row.amount_minor))
     moment = view.moment

@@ -1,4 +1,4 @@
-"""The last change of a setting outside the log: who made it, and when.
+"""The last change of a setting outside the log, with the user who made it and its time.
 
 Owns: the shape. Does not own: the settings (targets, channels, monitors/settings).
 """
@@ -15,13 +15,13 @@ from subledger.store.reading.queries import AnyConnection, rows
 
 
 class LastChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The last change: by whom, and when."""
+    """The last change of a setting: its user and its time."""
 
     at: datetime
     by: str
 
 
 def last_change(connection: AnyConnection, query: str, where: Mapping[str, Any]) -> LastChange | None:
-    """The change that ``query`` finds, as ``changed_at`` and ``changed_by``; None where it is as it ships."""
+    """Returns the change that ``query`` selects as ``changed_at`` and ``changed_by``; None for a default setting."""
     found = rows(connection, query, where)
     return LastChange(at=found[0][0], by=found[0][1]) if found else None

@@ -1,18 +1,18 @@
-"""Snapshots: what a reader has added up, left for the next reader of a customer or a ledger with many entries.
+"""Balance snapshots: stored sums that make the balances of a customer or a ledger with many entries fast to read.
 
-A snapshot is at a position and has, for days of the books, the sums by kind of everything recorded through the
-position and booked through the day. So (as-of, known-at) is answered from one day of one snapshot and the entries after
-it. A snapshot holds the days from the first that anything since the one before it was booked on: an earlier day is
-as that one, or one still earlier, has it. That is how a fact that comes late changes no row.
+A snapshot belongs to a position. It has accounting dates, and for each the sums by kind of the entries recorded through
+the position and booked through the date. So a balance at (as-of, known-at) is one date of one snapshot plus the entries
+after it. The first date of a snapshot is the earliest accounting date of the entries since the snapshot before it; an
+earlier date is read from that one, or from one before it. So an entry that is recorded late changes no stored row.
 
-Where the snapshots stand follows from the log alone, so a reader who finds too few of them adds the next ones, in
-order, and two who do it at once write the same rows:
+The positions of snapshots follow from the log alone. So a reader who finds too few snapshots adds the next ones in
+order, and two readers who do it at the same time write the same rows:
 
-- of a customer, at the event with which another ``OF_CUSTOMER`` entries are complete;
-- of a ledger, at the end of a recorded day that fills up ``DAY_ROWS`` rows of day totals, and in a busy day at every
-  ``INSIDE_A_DAY`` positions of it, and at its end.
+- of a customer, at the event that completes another ``OF_CUSTOMER`` entries;
+- of a ledger, at the end of a recorded day that completes ``DAY_ROWS`` rows of day totals; in a day with many events,
+  at every ``INSIDE_A_DAY`` positions and at the day's end.
 
-Owns: the table ``snapshots``. Does not own: how balances are read from it (balances), its verification (integrity).
+Owns: the table ``snapshots``. Does not own: reading balances from it (balances), its verification (integrity).
 """
 
 from __future__ import annotations
@@ -34,84 +34,85 @@ OF_CUSTOMER: Final = 128
 DAY_ROWS: Final = 256
 INSIDE_A_DAY: Final = 8_192
 LEDGER: Final = ""
-"""In place of a customer: the ledger as a whole."""
+"""The value of ``customer`` in snapshots of the ledger as a whole."""
 
-# What one reader adds at most, so that no reader waits long for the sake of others.
+# One reader adds at most so many entries, so that no reader waits long for the benefit of others.
 _ENTRIES_AT_ONCE: Final = 262_144
 _EVERYTHING: Final = (1 << 63) - 1
 
-Key = tuple[str, int, str, str]
+SumKey = tuple[str, int, str, str]
 """currency, policy, kind, unit."""
-Sums = tuple[Decimal | int, ...]
+KindSums = tuple[Decimal | int, ...]
 """written, mirrored, both in the functional currency, credits, entries."""
-Totals = Mapping[Key, Sums]
+SumsByKind = Mapping[SumKey, KindSums]
 
 
-class Rung(msgspec.Struct, frozen=True, kw_only=True):
-    """A place that has a snapshot, and what came since the one before it, by accounting date.
+class SnapshotPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A position that has a snapshot, and the sums of the entries since the snapshot before it, by accounting date.
 
-    ``recorded_date`` is of a ledger's alone: the day it was recorded on, and whether it is that day's last position.
+    Only a ledger's snapshots have ``recorded_date``, the UTC day on which the position was recorded; ``day_is_over`` is
+    true if the position is the last of that day.
     """
 
     position: int
     recorded_date: date | None = None
     day_is_over: bool = False
-    gained: dict[date, dict[Key, Sums]] = {}
+    added: dict[date, dict[SumKey, KindSums]] = {}
 
     @property
     def day(self) -> date:
-        """The day on which a ledger's place was recorded. Raises IntegrityFault for one of a customer's."""
+        """The day on which a ledger's position was recorded. Raises IntegrityFault for a customer's snapshot."""
         return present(self.recorded_date, f"the snapshot at position {self.position} has no day")
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table, without the ledger and the customer."""
 
-    rung: Rung
+    point: SnapshotPoint
     accounting_date: date
-    key: Key
-    sums: Sums
+    key: SumKey
+    sums: KindSums
 
 
-class Sofar:
-    """What the snapshots up to some position say, by day: each day with everything booked through it."""
+class RunningSums:
+    """The running sums of snapshots through a position: for each accounting date, all entries booked through it."""
 
     def __init__(self) -> None:
-        self.days: dict[date, dict[Key, Sums]] = {}
+        self.days: dict[date, dict[SumKey, KindSums]] = {}
 
-    def add(self, rung: Rung) -> Iterator[Row]:
-        """The rows of the next snapshot, in order."""
-        first = min(rung.gained)
-        through: Totals = self.days.get(max((day for day in self.days if day < first), default=first), {})
-        gained: Totals = {}
-        for day in sorted({*rung.gained, *(day for day in self.days if day >= first)}):
+    def add(self, point: SnapshotPoint) -> Iterator[SnapshotRow]:
+        """Adds the entries of the next snapshot; yields its rows in the order of their dates and keys."""
+        first = min(point.added)
+        through: SumsByKind = self.days.get(max((day for day in self.days if day < first), default=first), {})
+        added: SumsByKind = {}
+        for day in sorted({*point.added, *(day for day in self.days if day >= first)}):
             through = self.days.get(day, through)
-            gained = _plus(gained, rung.gained.get(day, {}))
-            self.days[day] = _plus(through, gained)
+            added = _plus(added, point.added.get(day, {}))
+            self.days[day] = _plus(through, added)
             for key, sums in sorted(self.days[day].items()):
-                yield Row(rung=rung, accounting_date=day, key=key, sums=sums)
+                yield SnapshotRow(point=point, accounting_date=day, key=key, sums=sums)
 
 
-def _plus(one: Totals, other: Totals) -> dict[Key, Sums]:
+def _plus(one: SumsByKind, other: SumsByKind) -> dict[SumKey, KindSums]:
     total = dict(one)
     for key, sums in other.items():
-        held = total.get(key)
-        total[key] = sums if held is None else tuple(a + b for a, b in zip(held, sums, strict=True))
+        so_far = total.get(key)
+        total[key] = sums if so_far is None else tuple(a + b for a, b in zip(so_far, sums, strict=True))
     return total
 
 
-# --- where they stand, and what came between ------------------------------------------------------------------
+# --- positions of snapshots, and the sums between them --------------------------------------------------------
 
 _SUMS_OF_ENTRIES: Final = """
     sum(greatest(amount_minor, 0))::numeric, sum(greatest(-amount_minor, 0))::numeric,
     sum(greatest(functional_minor, 0))::numeric, sum(greatest(-functional_minor, 0))::numeric
 """
 OF_A_CUSTOMER: Final = f"""
--- The next entries of a customer, summed by rung, day and kind. A rung ends with a whole event.
-SELECT rung, max(position), accounting_date, currency, policy, kind, coalesce(unit, ''),
+-- The next entries of a customer, summed by snapshot, day and kind. A snapshot ends with a whole event.
+SELECT snapshot, max(position), accounting_date, currency, policy, kind, coalesce(unit, ''),
        {_SUMS_OF_ENTRIES}, sum(credits), count(*)
 FROM (
-    SELECT *, (%(before)s + rank() OVER (ORDER BY position) - 1) / %(step)s AS rung FROM (
+    SELECT *, (%(before)s + rank() OVER (ORDER BY position) - 1) / %(step)s AS snapshot FROM (
         SELECT position, accounting_date, currency, policy, kind, unit, credits, amount_minor, functional_minor
         FROM entries WHERE ledger = %(ledger)s AND customer = %(customer)s
           AND position > %(after)s AND position <= %(through)s
@@ -121,7 +122,7 @@ FROM (
 GROUP BY 1, 3, 4, 5, 6, 7 ORDER BY 1
 """
 DAYS_OF_A_LEDGER: Final = f"""
--- The recorded days of a ledger from one on, each with its positions, its rows of totals, and whether it is over.
+-- The recorded days of a ledger from one on: first and last position, number of day totals, true if it is over.
 SELECT d.recorded_date, d.totals, {first_of("d.recorded_date", ledger="%(ledger)s")},
        {last_of("d.recorded_date", ledger="%(ledger)s")},
        d.recorded_date < (SELECT (recorded_at AT TIME ZONE 'UTC')::date FROM ledgers WHERE ledger = %(ledger)s)
@@ -144,13 +145,14 @@ GROUP BY 1, 2, 3, 4
 """
 
 
-def rungs_of_customer(
+def points_of_customer(
     connection: AnyConnection, ledger: str, customer: str, *, after: int = 0, before: int = 0,
     through: int = _EVERYTHING, limit: int = _ENTRIES_AT_ONCE,
-) -> Iterator[Rung]:  # fmt: skip
-    """The places after one at which ``before`` entries were complete, among the next ``limit`` entries.
+) -> Iterator[SnapshotPoint]:  # fmt: skip
+    """Yields a customer's next snapshot positions among the ``limit`` entries after a position.
 
-    A place holds ``OF_CUSTOMER`` entries or more: an event is never split, however many blocks it draws on.
+    ``before`` is the number of entries through the position ``after``. A snapshot sums ``OF_CUSTOMER`` entries or more,
+    as the entries of one event are never split.
     """
     parameters = {"ledger": ledger, "customer": customer, "after": after, "before": before, "through": through,
                   "limit": limit, "step": OF_CUSTOMER}  # fmt: skip
@@ -158,39 +160,41 @@ def rungs_of_customer(
         found = list(group)
         before += sum(row[-1] for row in found)
         if before >= (number + 1) * OF_CUSTOMER:
-            yield Rung(position=max(row[1] for row in found), gained=_by_day(row[2:] for row in found))
+            yield SnapshotPoint(position=max(row[1] for row in found), added=_by_day(row[2:] for row in found))
 
 
-def rungs_of_ledger(
-    connection: AnyConnection, ledger: str, *, after: Rung | None = None, limit: int = _ENTRIES_AT_ONCE
-) -> Iterator[Rung]:
-    """The places after one, until about ``limit`` entries had to be read for them."""
-    last = after or Rung(position=0, recorded_date=date.min, day_is_over=True)
+def points_of_ledger(
+    connection: AnyConnection, ledger: str, *, after: SnapshotPoint | None = None, limit: int = _ENTRIES_AT_ONCE
+) -> Iterator[SnapshotPoint]:
+    """Yields the ledger's snapshot positions after one, until about ``limit`` entries have been read."""
+    last = after or SnapshotPoint(position=0, recorded_date=date.min, day_is_over=True)
     start = last.recorded_date or date.min
     totals = read = 0
     for day, of_day, first, through, is_over in rows(connection, DAYS_OF_A_LEDGER, {"ledger": ledger, "from": start}):
         if day == start and last.day_is_over:
             continue
-        # A place inside a day has used up that day's rows, whether this reader left it or an earlier one.
+        # A snapshot inside a day starts the count of day totals anew, also if an earlier reader added it.
         totals = 0 if day == start else totals + of_day
         busy = through - first >= INSIDE_A_DAY
         inside = range(first - 1 + INSIDE_A_DAY, through, INSIDE_A_DAY) if busy else ()
-        ends = [Rung(position=p, recorded_date=day) for p in inside if p > last.position]
+        ends = [SnapshotPoint(position=p, recorded_date=day) for p in inside if p > last.position]
         if is_over and (busy or totals >= DAY_ROWS):
-            ends.append(Rung(position=through, recorded_date=day, day_is_over=True))
+            ends.append(SnapshotPoint(position=through, recorded_date=day, day_is_over=True))
         for end in ends:
-            gained = _between(connection, ledger, last, end, first)
-            if not gained:  # events without entries: rates
+            added = _between(connection, ledger, last, end, first)
+            if not added:  # events without entries: rates
                 continue
-            yield msgspec.structs.replace(end, gained=gained)
+            yield msgspec.structs.replace(end, added=added)
             read += end.position - max(last.position, first - 1) if busy else 0
             last, totals = end, 0
             if read >= limit:
                 return
 
 
-def _between(connection: AnyConnection, ledger: str, last: Rung, end: Rung, first: int) -> dict[date, dict[Key, Sums]]:
-    """What was recorded from one rung to the next; ``first`` is the first position of the second one's day."""
+def _between(
+    connection: AnyConnection, ledger: str, last: SnapshotPoint, end: SnapshotPoint, first: int
+) -> dict[date, dict[SumKey, KindSums]]:
+    """Returns the sums of entries between two snapshots; ``first`` is the first position of the second one's day."""
     last_day, end_day = last.day, end.day
     found: list[Any] = []
     same_day = last_day == end_day
@@ -204,19 +208,19 @@ def _between(connection: AnyConnection, ledger: str, last: Rung, end: Rung, firs
     return _by_day(found)
 
 
-def _by_day(found: Iterable[Any]) -> dict[date, dict[Key, Sums]]:
-    gained: dict[date, dict[Key, Sums]] = {}
+def _by_day(found: Iterable[Any]) -> dict[date, dict[SumKey, KindSums]]:
+    added: dict[date, dict[SumKey, KindSums]] = {}
     for day, currency, policy, kind, unit, *sums in found:
-        of_day = gained.setdefault(day, {})
+        of_day = added.setdefault(day, {})
         of_day.update(_plus(of_day, {(currency, policy, kind, unit): tuple(sums)}))
-    return gained
+    return added
 
 
-# --- keeping them ---------------------------------------------------------------------------------------------
+# --- adding them ----------------------------------------------------------------------------------------------
 
 LAST: Final = """
--- The last snapshot of a customer or a ledger, and how many entries it has. Its row is locked against a rebuild that
--- drops it: what is added to snapshots that are gone would be sums of nothing.
+-- The last snapshot of a customer or a ledger, with its number of entries. The row is locked, so that a rebuild cannot
+-- delete it meanwhile: snapshots added after a deleted one would lack the entries before it.
 SELECT s.position, s.recorded_date, s.day_is_over, (
            SELECT sum(e.entries)::bigint FROM snapshots e
            WHERE e.ledger = %(ledger)s AND e.customer = %(customer)s AND e.position = s.position
@@ -224,9 +228,9 @@ SELECT s.position, s.recorded_date, s.day_is_over, (
 FROM snapshots s WHERE s.ledger = %(ledger)s AND s.customer = %(customer)s
 ORDER BY s.position DESC, s.accounting_date DESC LIMIT 1 FOR KEY SHARE
 """
-SOFAR: Final = """
--- What the snapshots through a position say of a day and the later ones, and of the last one before it. What others
--- have added since is left out: it is about to be added again.
+RUNNING_SUMS: Final = """
+-- The sums of the snapshots through a position: of a date, the later dates, and the last date before it. Rows that
+-- others have added since are left out, as the same rows are about to be added here.
 SELECT DISTINCT ON (accounting_date, currency, policy, kind, unit)
        accounting_date, currency, policy, kind, unit, written_minor, mirrored_minor, functional_written_minor,
        functional_mirrored_minor, credits, entries
@@ -236,7 +240,7 @@ FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s AND positio
                                      AND position <= %(through)s AND accounting_date < %(first)s), %(first)s)
 ORDER BY accounting_date, currency, policy, kind, unit, position DESC
 """
-KEEP: Final = """
+ADD: Final = """
 INSERT INTO snapshots (ledger, customer, position, recorded_date, day_is_over, accounting_date, currency, policy, kind,
                        unit, written_minor, mirrored_minor, functional_written_minor, functional_mirrored_minor,
                        credits, entries)
@@ -246,50 +250,52 @@ ON CONFLICT (ledger, customer, position, accounting_date, currency, policy, kind
 """
 
 
-def keep_more(database: Database, ledger: str, customer: str = LEDGER) -> int:
-    """Adds the next snapshots of a customer, or of the ledger as a whole. Returns how many rows.
+def add_snapshots(database: Database, ledger: str, customer: str = LEDGER) -> int:
+    """Adds the next snapshots of a customer, or of the ledger as a whole. Returns the number of rows.
 
-    Entries never change, so nothing of the log is locked: whoever does it at the same time writes the same rows.
+    Entries never change, so the log is not locked: two processes that do this at the same time write the same rows.
     """
     with database.write() as connection:
         where: dict[str, Any] = {"ledger": ledger, "customer": customer}
         last = next(iter(rows(connection, LAST, where)), None)
         through = 0 if last is None else last[0]
         if customer == LEDGER:
-            after = None if last is None else Rung(position=last[0], recorded_date=last[1], day_is_over=last[2])
-            rungs = list(rungs_of_ledger(connection, ledger, after=after))
+            after = (
+                None if last is None else SnapshotPoint(position=last[0], recorded_date=last[1], day_is_over=last[2])
+            )
+            points = list(points_of_ledger(connection, ledger, after=after))
         else:
             complete = 0 if last is None else last[3]
-            rungs = list(rungs_of_customer(connection, ledger, customer, after=through, before=complete))
-        if not rungs:
+            points = list(points_of_customer(connection, ledger, customer, after=through, before=complete))
+        if not points:
             return 0
-        sofar = Sofar()
-        first = min(min(rung.gained) for rung in rungs)
-        sofar.days = _by_day(rows(connection, SOFAR, {**where, "first": first, "through": through}))
-        made = [row for rung in rungs for row in sofar.add(rung)]
-        _keep(connection, ledger, customer, made)
+        running = RunningSums()
+        first = min(min(point.added) for point in points)
+        running.days = _by_day(rows(connection, RUNNING_SUMS, {**where, "first": first, "through": through}))
+        made = [row for point in points for row in running.add(point)]
+        _add(connection, ledger, customer, made)
     return len(made)
 
 
-def _keep(connection: WriteConnection, ledger: str, customer: str, made: list[Row]) -> None:
+def _add(connection: WriteConnection, ledger: str, customer: str, made: list[SnapshotRow]) -> None:
     if made:
         columns = zip(
             *(
-                (r.rung.position, r.rung.recorded_date, r.rung.day_is_over, r.accounting_date, *r.key, *r.sums)
+                (r.point.position, r.point.recorded_date, r.point.day_is_over, r.accounting_date, *r.key, *r.sums)
                 for r in made
             ),
             strict=True,
         )
-        connection.execute(KEEP, (ledger, customer, *(list(column) for column in columns)))
+        connection.execute(ADD, (ledger, customer, *(list(column) for column in columns)))
 
 
-# --- whether they are what the entries make them --------------------------------------------------------------
+# --- comparing them with the entries --------------------------------------------------------------------------
 
 OWNERS: Final = """
--- Whose snapshots a ledger has, and the last place of each.
+-- The customers that have snapshots (and '' for the ledger), each with the last position.
 SELECT customer, max(position) FROM snapshots WHERE ledger = %(ledger)s GROUP BY customer ORDER BY customer
 """
-KEPT: Final = """
+STORED: Final = """
 -- The snapshots of a customer or a ledger.
 SELECT position, accounting_date, currency, policy, kind, unit, recorded_date, day_is_over, written_minor,
        mirrored_minor, functional_written_minor, functional_mirrored_minor, credits, entries
@@ -298,40 +304,41 @@ FROM snapshots WHERE ledger = %(ledger)s AND customer = %(customer)s ORDER BY 1,
 DROP: Final = "DELETE FROM snapshots WHERE ledger = %s AND customer = %s"
 _KEY_COLUMNS: Final = 6
 
-Rows = dict[tuple[Any, ...], tuple[Any, ...]]
-"""customer, position, accounting date and Key → the other columns."""
+SnapshotRows = dict[tuple[Any, ...], tuple[Any, ...]]
+"""customer, position, accounting date and SumKey → the other columns."""
 
 
-def kept_and_expected(connection: AnyConnection, ledger: str) -> Iterator[tuple[str, Rows, Rows]]:
-    """By customer: the rows that are kept, and those of every place up to the last of them, made anew from the log."""
+def stored_and_expected(connection: AnyConnection, ledger: str) -> Iterator[tuple[str, SnapshotRows, SnapshotRows]]:
+    """Yields by customer: the stored rows, and the rows computed from the log for every position through the last."""
     for customer, last in rows(connection, OWNERS, {"ledger": ledger}):
         if customer == LEDGER:
-            rungs = rungs_of_ledger(connection, ledger, limit=_EVERYTHING)
+            points = points_of_ledger(connection, ledger, limit=_EVERYTHING)
         else:
-            rungs = rungs_of_customer(connection, ledger, customer, through=last, limit=_EVERYTHING)
-        expected: Rows = {}
-        sofar = Sofar()
-        for rung in rungs:
-            if rung.position > last:
+            points = points_of_customer(connection, ledger, customer, through=last, limit=_EVERYTHING)
+        expected: SnapshotRows = {}
+        running = RunningSums()
+        for point in points:
+            if point.position > last:
                 break
-            for r in sofar.add(rung):
-                key = (customer, rung.position, r.accounting_date, *r.key)
-                expected[key] = (rung.recorded_date, rung.day_is_over, *r.sums)
-        kept = {
+            for r in running.add(point):
+                key = (customer, point.position, r.accounting_date, *r.key)
+                expected[key] = (point.recorded_date, point.day_is_over, *r.sums)
+        stored = {
             (customer, *row[:_KEY_COLUMNS]): tuple(row[_KEY_COLUMNS:])
-            for row in rows(connection, KEPT, {"ledger": ledger, "customer": customer})
+            for row in rows(connection, STORED, {"ledger": ledger, "customer": customer})
         }
-        yield customer, kept, expected
+        yield customer, stored, expected
 
 
 def drop_wrong(connection: WriteConnection, ledger: str) -> int:
-    """Drops the snapshots of every customer, or of the ledger, of which one is wrong. Returns how many rows.
+    """Deletes all snapshots of a customer (or of the ledger) if one of them is wrong. Returns the number of rows.
 
-    Readers leave new ones. For a rebuild, under the ledger's lock. A reader may be adding to what is dropped: the row
-    that it adds to is locked (LAST), so its rows are there in the next round, and with none left nobody can add to one.
+    Readers add new ones. Called by a rebuild, under the ledger's lock. A reader may add snapshots at the same time: it
+    locks the last row (LAST), so its rows are committed before the next round, which deletes them too. Once no row is
+    left, no reader can continue from a wrong one.
     """
     dropped = 0
-    for customer, kept, expected in kept_and_expected(connection, ledger):
-        while kept != expected and (gone := connection.execute(DROP, (ledger, customer)).rowcount):
-            dropped += gone
+    for customer, stored, expected in stored_and_expected(connection, ledger):
+        while stored != expected and (deleted := connection.execute(DROP, (ledger, customer)).rowcount):
+            dropped += deleted
     return dropped

@@ -1,11 +1,11 @@
 """Terms of credit blocks at a point in time.
 
-The rows of blocks and wallets hold a block as the writer knows it now. One of its terms may have been another in an
-earlier view: its expiry, which ``expiry_changed`` moves. All others (scope, priority, currency, start, …) stay as its
-opening set them, and what else a row has are figures, which readers add up from entries.
+The rows of blocks and wallets contain the current terms of a block. Only one term can differ in an earlier view: the
+expiry, which ``expiry_changed`` moves. All others (scope, priority, currency, start, …) never change after the block is
+opened. The figures in those rows are not read here: readers sum them from entries.
 
-Owns: which terms change, and reading the earlier ones from the log. Does not own: figures and status (blocks), what
-months did to a block (holdings).
+Owns: the terms that change, and reading the earlier ones from the log. Does not own: figures and status (blocks), the
+movements of a block by month (holdings).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ Owned = Mapping[str, tuple[str, Block]]
 
 
 class Expiry(NamedTuple):
-    """An expiry (None: never), and the first accounting date on which it held: ``date.min`` for that of the opening."""
+    """An expiry (None: never) and the first accounting date on which it applies; ``date.min`` for the opening's."""
 
     from_date: date
     expires_at: datetime | None
 
 
 def known_terms(view: View, blocks: Owned) -> dict[str, tuple[str, Block]]:
-    """The blocks with their terms as known at the view. Their figures are still those of the writer's rows."""
+    """Returns the blocks with their terms as known at the view. Their figures are not changed (they are current)."""
     if view.at_head or not blocks:
         return dict(blocks)
     known = expiry_history(view, {customer for customer, _ in blocks.values()})
@@ -61,13 +61,13 @@ def _as_known(block: Block, known: Mapping[str, list[Expiry]]) -> Block:
 
 
 def expiry_history(view: View, customers: Collection[str] | None = None) -> dict[str, list[Expiry]]:
-    """The expiries of blocks whose expiry was ever changed, as known at the view, in the order of their dates.
+    """Returns by block the expiries known at the view, in the order of their dates, if there was ever a change.
 
-    A block that is left out has had one expiry, in every view. ``customers``: None for all.
+    A block that is not in the answer has the same expiry in every view. ``customers``: None for all.
     """
     of_customers, parameters = "", dict[str, Any](ledger=view.ledger)
     if customers is not None:
-        # Entries are indexed by customer.
+        # The condition on customers is for speed: entries are indexed by customer.
         of_customers, parameters["customers"] = "AND n.customer = ANY(:customers)", sorted(customers)
     changed = view.connection.execute(text(CHANGED.format(of_customers=of_customers)), parameters).scalars().all()
     found: dict[str, list[Expiry]] = {}
@@ -76,14 +76,14 @@ def expiry_history(view: View, customers: Collection[str] | None = None) -> dict
     parameters |= {"position": view.position, "blocks": list(changed), "kinds": [*OPENINGS, "expiry_changed"]}
     for row in view.connection.execute(text(EXPIRIES.format(of_customers=of_customers)), parameters):
         history = found.setdefault(row.block_id, [])
-        # What is recorded later holds later, also where it is dated before an earlier change.
+        # A change that is recorded later applies later, also if it is dated before an earlier change.
         from_date = max(row.accounting_date, history[-1].from_date) if history else date.min
         history.append(Expiry(from_date, _expires_at(row)))
     return found
 
 
 def _expires_at(row: Any) -> datetime | None:
-    """The expiry that an opening or a change sets. The block that a transfer makes has its terms in the decision."""
+    """Returns the expiry that an opening or a change sets. Of a transfer the decision has the terms."""
     if row.kind == "transfer_in":
         taken_over = decode_decision(row.decision).taken_over
         return None if taken_over is None else taken_over.expires_at

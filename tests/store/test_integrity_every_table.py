@@ -22,7 +22,7 @@ from api.service import LedgerSettings, Subledger
 from projections.account_mapping.customer_attributes import change_attributes
 from projections.account_mapping.mapping import adopt_mapping
 from projections.exports.exports import export
-from projections.reads.snapshots import keep_more
+from projections.reads.snapshots import add_snapshots
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY, COUNTED, metadata, sealed_tables
@@ -113,7 +113,7 @@ def _history(service: Subledger) -> None:
     adopt_mapping(service.recorder, LEDGER, only(rule, {**rule, "customer.segment": "smb", "account": "4010"}))
     for format in ("csv", "netsuite-json"):
         export(service.recorder, service.database, LEDGER, JANUARY, format)
-    assert keep_more(service.database, LEDGER, "c1")
+    assert add_snapshots(service.database, LEDGER, "c1")
 
 
 def _make_up(owner: psycopg.Connection[Any], name: str) -> None:

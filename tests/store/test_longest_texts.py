@@ -9,7 +9,7 @@ from api.service import Subledger
 from projections import integrity
 from projections.close.close import close_period
 from projections.exports.exports import export
-from projections.reads.snapshots import keep_more
+from projections.reads.snapshots import add_snapshots
 from subledger.events.data import MAX_ID, MAX_NAME
 from subledger.periods import Period
 from tests.building import cloud_event, recorded
@@ -45,7 +45,7 @@ def test_the_longest_ids_and_names_fit_every_key(service: Subledger, new_ledger:
     ]  # fmt: skip
     recorded(service, ledger, *events)
     assert [outcome.status for outcome in service.record(ledger, events)] == ["duplicate"] * len(events)
-    keep_more(service.database, ledger, customer)
+    add_snapshots(service.database, ledger, customer)
     assert service.customer_balances(ledger, customer)[1].accounts
     close_period(service.recorder, ledger, Period(2026, 1))
     assert export(service.recorder, service.database, ledger, Period(2026, 1), "csv")

@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 from api.service import LedgerSettings, Subledger
 from projections.reads import balances, snapshots
 from projections.reads.snapshots import LEDGER as WHOLE
-from projections.reads.snapshots import Rung, Sofar, keep_more
+from projections.reads.snapshots import RunningSums, SnapshotPoint, add_snapshots
 from projections.replay.rebuild import rebuild
 from subledger.errors import UnknownCustomer, UnknownLedger
 from subledger.store.database import Database
@@ -115,18 +115,18 @@ def test_readers_leave_snapshots_until_there_is_nothing_left_to_leave(recorded: 
     forget(superuser)
     with service.view(LEDGER) as view:
         first = balances.trial_balance(view), balances.customer_balances(view, CUSTOMERS[0])
-    assert first[1].lags
-    while keep_more(service.database, LEDGER):
+    assert first[1].snapshot_due
+    while add_snapshots(service.database, LEDGER):
         pass
     assert count(superuser, WHOLE) > 5
     assert superuser.execute("SELECT DISTINCT day_is_over FROM snapshots").rowcount == 2
     service.customer_balances(LEDGER, CUSTOMERS[0])
     with service.view(LEDGER) as view:
         again = balances.trial_balance(view), balances.customer_balances(view, CUSTOMERS[0])
-    assert not again[1].lags
+    assert not again[1].snapshot_due
     assert (again[0], again[1].accounts, again[1].credits) == (first[0], first[1].accounts, first[1].credits)
     before = count(superuser)
-    assert keep_more(service.database, LEDGER) == keep_more(service.database, LEDGER, CUSTOMERS[0]) == 0
+    assert add_snapshots(service.database, LEDGER) == add_snapshots(service.database, LEDGER, CUSTOMERS[0]) == 0
     assert count(superuser) == before
 
 
@@ -140,17 +140,17 @@ def test_whoever_leaves_snapshots_leaves_the_same_ones(
     def left() -> list[tuple[Any, ...]]:
         forget(superuser)
         for owner in (WHOLE, *CUSTOMERS):
-            while keep_more(service.database, LEDGER, owner):
+            while add_snapshots(service.database, LEDGER, owner):
                 pass
         return superuser.execute("SELECT s::text FROM snapshots s ORDER BY 1").fetchall()
 
     in_one_go = left()
     assert len(in_one_go) > 500
-    rungs_of_customer, rungs_of_ledger = snapshots.rungs_of_customer, snapshots.rungs_of_ledger
+    points_of_customer, points_of_ledger = snapshots.points_of_customer, snapshots.points_of_ledger
     monkeypatch.setattr(
-        snapshots, "rungs_of_customer", lambda *args, **named: rungs_of_customer(*args, **named, limit=9)
+        snapshots, "points_of_customer", lambda *args, **named: points_of_customer(*args, **named, limit=9)
     )
-    monkeypatch.setattr(snapshots, "rungs_of_ledger", lambda *args, **named: rungs_of_ledger(*args, **named, limit=1))
+    monkeypatch.setattr(snapshots, "points_of_ledger", lambda *args, **named: points_of_ledger(*args, **named, limit=1))
     assert left() == in_one_go
 
 
@@ -159,7 +159,7 @@ def test_snapshots_that_are_wrong_are_found_and_a_rebuild_drops_them(recorded: t
     service, superuser = recorded
     forget(superuser)
     for owner in (WHOLE, *CUSTOMERS[:2]):
-        while keep_more(service.database, LEDGER, owner):
+        while add_snapshots(service.database, LEDGER, owner):
             pass
     assert differences(service) == []
     assert rebuild(service.database, LEDGER).removed["snapshots"] == 0
@@ -187,7 +187,7 @@ def test_snapshots_that_are_wrong_are_found_and_a_rebuild_drops_them(recorded: t
         superuser.execute(changed, (ctid,))
         place = ", ".join(str(part) for part in (customer, position, day, currency, policy, kind, unit))
         kept_now, expected = {}, {}
-        for _, of_customer, made in snapshots.kept_and_expected(superuser, LEDGER):
+        for _, of_customer, made in snapshots.stored_and_expected(superuser, LEDGER):
             kept_now |= of_customer
             expected |= made
         different = [key for key in kept_now.keys() | expected.keys() if kept_now.get(key) != expected.get(key)]
@@ -206,10 +206,10 @@ def test_a_late_fact_writes_the_days_from_it_on_and_none_before() -> None:
     one = (Decimal(1), 0, 0, 0, Decimal(2), 1)
     two = tuple(2 * part for part in one)
     three = tuple(3 * part for part in one)
-    sofar, days = Sofar(), [date(2026, 1, day) for day in (1, 5, 9)]
-    first = list(sofar.add(Rung(position=10, gained={days[0]: {key: one}, days[2]: {key: one}})))
+    running, days = RunningSums(), [date(2026, 1, day) for day in (1, 5, 9)]
+    first = list(running.add(SnapshotPoint(position=10, added={days[0]: {key: one}, days[2]: {key: one}})))
     assert [(row.accounting_date, row.sums) for row in first] == [(days[0], one), (days[2], two)]
-    late = list(sofar.add(Rung(position=20, gained={days[1]: {key: one}})))
+    late = list(running.add(SnapshotPoint(position=20, added={days[1]: {key: one}})))
     assert [(row.accounting_date, row.sums) for row in late] == [(days[1], two), (days[2], three)]
 
 

@@ -36,7 +36,7 @@ from projections.exports.exports import export
 from projections.integrity import Kept, Start, verify
 from projections.reads import snapshots
 from projections.reads.snapshots import LEDGER as WHOLE
-from projections.reads.snapshots import keep_more, kept_and_expected
+from projections.reads.snapshots import add_snapshots, stored_and_expected
 from projections.replay.rebuild import rebuild
 from subledger.errors import SubledgerError
 from subledger.periods import Period
@@ -97,9 +97,9 @@ SMALLER = {"OF_CUSTOMER": 6, "DAY_ROWS": 5, "INSIDE_A_DAY": 16}
 def keep_a_few(service: Subledger, ledger: str, owner: str, *, limit: int) -> None:
     """A reader who adds up fewer entries at once than most do."""
     with pytest.MonkeyPatch.context() as context:
-        for name in ("rungs_of_customer", "rungs_of_ledger"):
+        for name in ("points_of_customer", "points_of_ledger"):
             context.setattr(snapshots, name, partial(getattr(snapshots, name), limit=limit))
-        keep_more(service.database, ledger, owner)
+        add_snapshots(service.database, ledger, owner)
 
 
 def _between(monkeypatch: pytest.MonkeyPatch, query: str, then: Any) -> None:
@@ -121,12 +121,12 @@ def test_a_reader_does_not_add_again_what_another_has_just_added(
 ) -> None:
     ledger = new_ledger()
     service.record(ledger, grants("g", "a", 20))
-    keep_more(service.database, ledger, owner)
+    add_snapshots(service.database, ledger, owner)
     service.record(ledger, grants("h", "a", 60))
-    _between(monkeypatch, snapshots.SOFAR, lambda: keep_a_few(service, ledger, owner, limit=7))
-    keep_more(service.database, ledger, owner)
+    _between(monkeypatch, snapshots.RUNNING_SUMS, lambda: keep_a_few(service, ledger, owner, limit=7))
+    add_snapshots(service.database, ledger, owner)
     assert differences(service, ledger) == []
-    keep_more(service.database, ledger, owner)
+    add_snapshots(service.database, ledger, owner)
     assert differences(service, ledger) == []
 
 
@@ -136,7 +136,7 @@ def test_a_reader_does_not_add_to_what_a_rebuild_drops(
 ) -> None:
     ledger = new_ledger()
     service.record(ledger, grants("g", "a", 20))
-    keep_more(service.database, ledger, "a")
+    add_snapshots(service.database, ledger, "a")
     service.record(ledger, grants("h", "a", 20))
     with psycopg.connect(owner_url, autocommit=True) as superuser:
         superuser.execute("UPDATE snapshots SET credits = 999 WHERE ledger = %s", (ledger,))
@@ -148,8 +148,8 @@ def test_a_reader_does_not_add_to_what_a_rebuild_drops(
             while rebuilding.is_alive() and not superuser.execute(waits).rowcount:
                 rebuilding.join(0.01)
 
-        _between(monkeypatch, snapshots.SOFAR, a_rebuild_begins)
-        keep_more(service.database, ledger, "a")
+        _between(monkeypatch, snapshots.RUNNING_SUMS, a_rebuild_begins)
+        add_snapshots(service.database, ledger, "a")
         rebuilding.join()
     assert differences(service, ledger) == []
 
@@ -288,7 +288,7 @@ class Reading(RuleBasedStateMachine):
     def read_while_it_is_written(self, customer: str) -> None:
         writer = threading.Thread(target=self.grant, args=(customer, 8, 5))
         readers = [
-            threading.Thread(target=keep_more, args=(self.service.database, self.ledger, owner))
+            threading.Thread(target=add_snapshots, args=(self.service.database, self.ledger, owner))
             for owner in (customer, WHOLE, customer, WHOLE)
         ]
         for thread in (writer, *readers):
@@ -318,7 +318,7 @@ class Reading(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         with self.service.database.read() as connection:
-            for owner, kept, expected in kept_and_expected(connection, self.ledger):
+            for owner, kept, expected in stored_and_expected(connection, self.ledger):
                 assert kept == expected, owner
 
     @rule()
