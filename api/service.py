@@ -5,22 +5,18 @@ Owns: what a command does from end to end. Does not own: how it is asked (HTTP, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, date, datetime
-from typing import Any
-
-import msgspec
 
 from api.bounded_json import Bound, read_json
 from api.keys import makers_for
 from api.metrics import BatchMetrics
 from api.rejecting import RejectedEvents
 from projections import monitors
-from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close import sweeping
-from projections.close.clock import clock_event
-from projections.close.policies import Adoption, adopt_policy, adopted_policy, check_person, check_policy, policy_data
+from projections.configuring import ledgers
+from projections.configuring.policies import Adoption, adopt_policy
 from projections.day_totals import DayTotalsProjector
 from projections.delivery import outbox
 from projections.delivery.channels import check_delivers, get_channel, list_channels
@@ -28,23 +24,15 @@ from projections.delivery.jobs import Jobs
 from projections.delivery.outbox import Delivery
 from projections.reads.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.reads.snapshots import LEDGER, add_snapshots
-from subledger.errors import (
-    DatabaseUnavailable,
-    InvalidInput,
-    InvalidValue,
-    LedgerExists,
-    SettingFixed,
-    TooLarge,
-)
-from subledger.events.envelope import Event, format_time, own_event, read_data, read_event
-from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.errors import DatabaseUnavailable, InvalidInput, TooLarge
+from subledger.events.envelope import read_event
 from subledger.events.rejections import MAX_SENT, as_first_sent, first_sent_as_text, text_of
-from subledger.ledger import LedgerState, check_day_has_come
-from subledger.money import exponent
-from subledger.periods import Period, duration, end_of_day, time_zone
+from subledger.ledger import check_day_has_come
+from subledger.ledger_settings import LedgerSettings, SettingsChange
+from subledger.periods import Period, end_of_day
 from subledger.persons import NOBODY
-from subledger.posting import DEFAULT_POLICY, Policy, shipped_policy
-from subledger.store.database import Database, WriteConnection
+from subledger.posting import Policy
+from subledger.store.database import Database
 from subledger.store.reading import views
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.rejected.keeper import AS_SHIPPED, Bounds
@@ -52,44 +40,12 @@ from subledger.store.writing.batch import Input, Outcome
 from subledger.store.writing.collecting import collection_held_off
 from subledger.store.writing.gathering import Gatherer
 from subledger.store.writing.queue import Limits
-from subledger.store.writing.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
+from subledger.store.writing.recorder import Recorder
 from subledger.store.writing.stuck_writers import end_stuck_writers
 from subledger.text.json_text import loads
 
 _EVENT = Bound(MAX_SENT, field="event")
 """Of an event that stands as a text in a line of FILE.rejected.jsonl; no event is longer."""
-
-
-class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ledger is created with. ``policy`` is the name of one that ships, or a company's own."""
-
-    currency: str
-    policy: str | Policy = DEFAULT_POLICY
-    entity: str | None = None
-    timezone: str = "UTC"
-    on_shortfall: str = "reject"
-    late_usage: str = "new"
-    approvals: Approvals = Approvals()
-    future_tolerance: str = FUTURE_TOLERANCE
-    sandbox: bool = False
-    clock: datetime | None = None
-    """First time of a sandbox's clock; None: the time of its creation. Not compared if the ledger exists already."""
-
-
-class SettingsChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a ledger's settings is to be another; None where it stays.
-
-    ``approvals`` holds the members of ``Approvals`` that change, as plain JSON: None takes a limit away.
-    """
-
-    currency: str | None = None
-    timezone: str | None = None
-    entity: str | None = None
-    on_shortfall: str | None = None
-    late_usage: str | None = None
-    future_tolerance: str | None = None
-    sandbox: bool | None = None
-    approvals: Mapping[str, Any] = {}
 
 
 class Subledger:
@@ -105,81 +61,15 @@ class Subledger:
     # --- ledgers and events ---------------------------------------------------------------------------------
 
     def create_ledger(self, ledger: str, settings: LedgerSettings, *, by: str | None = None) -> bool:
-        """A new ledger. False where it exists with these very settings; LedgerExists where with others.
-
-        ``by`` is who creates it: it is in each of the events that found the ledger.
-        """
-        check_settings(ledger, settings)
-        policy = shipped_policy(settings.policy) if isinstance(settings.policy, str) else settings.policy
-        check_policy(policy)
-        mapping = default_mapping()
-
-        def founding(at: datetime) -> Sequence[Event]:
-            return founding_events(ledger, settings, policy, mapping, at, by=by)
-
-        if self.recorder.create_ledger(ledger, founding):
-            return True
-        self._same_or_refuse(ledger, settings)
-        return False
-
-    def _same_or_refuse(self, ledger: str, settings: LedgerSettings) -> None:
-        with self.database.read() as connection:
-            state = ledger_head(connection, ledger).state
-            held = adopted_policy(connection, ledger, state.policy)
-        found = LedgerSettings(
-            currency=state.functional_currency,
-            policy=held.name,
-            entity=state.entity,
-            timezone=state.timezone,
-            on_shortfall=state.on_shortfall,
-            late_usage=state.late_usage,
-            approvals=state.approvals,
-            future_tolerance=state.future_tolerance,
-            sandbox=state.sandbox,
-        )
-        wanted = msgspec.structs.replace(settings, entity=settings.entity or ledger, clock=None)
-        if isinstance(settings.policy, Policy):
-            of_ours = (settings.policy.name, settings.policy.version, settings.policy.complete_rules)
-            same = of_ours == (held.name, held.version, held.rules)
-            wanted = msgspec.structs.replace(wanted, policy=held.name if same else "a file with other rules")
-        differs = [name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(found, name)]
-        if differs:
-            raise LedgerExists(
-                f"ledger {ledger} exists with another {', '.join(differs)}",
-                field=differs[0],
-                expected=str(getattr(found, differs[0])),
-                found=str(getattr(wanted, differs[0])),
-                differs=differs,
-            )
+        """Creates a ledger; see ``projections.configuring.ledgers``."""
+        return ledgers.create_ledger(self.recorder, self.database, ledger, settings, by=by)
 
     def configure_ledger(self, ledger: str, change: SettingsChange, *, by: str = NOBODY) -> bool:
-        """Other settings for what is recorded from now on. False where they are in force: nothing is recorded.
-
-        Raises SettingFixed for the currency, the time zone and what a sandbox is, InvalidInput, UnknownLedger.
-        """
-        check_person(by)
-
-        def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
-            after = changed_settings(state, change)
-            if after == state:
-                return []
-            return [
-                own_event(
-                    source=OWN_SOURCE,
-                    event_id=f"ledger.configured/{position + 1}",
-                    type="ledger.configured",
-                    customer=None,
-                    occurred_at=ledger_now(connection, state),
-                    data={**configured(after), "by": by},
-                )
-            ]
-
-        outcomes = self.recorder.transact(ledger, plan)
-        raise_first(outcomes)
-        return bool(outcomes)
+        """Changes a ledger's settings; see ``projections.configuring.ledgers``."""
+        return ledgers.configure_ledger(self.recorder, ledger, change, by=by)
 
     def adopt_policy(self, ledger: str, policy: Policy, *, by: str = NOBODY) -> Adoption:
-        """Another posting policy for what is recorded from now on; see ``projections.close.policies``."""
+        """Adopts a posting policy; see ``projections.configuring.policies``."""
         return adopt_policy(self.recorder, ledger, policy, by=by)
 
     def decide_approval(
@@ -261,7 +151,7 @@ class Subledger:
             self.database, ledger, question, now=datetime.now(UTC), as_of=as_of, known_at=known_at, customer=customer
         )
         if found.snapshot_due:
-            self._keep_more(ledger, customer)
+            self._add_snapshots(ledger, customer)
         return at, found
 
     def trial_balance(
@@ -272,11 +162,11 @@ class Subledger:
             self.database, ledger, OfLedger(), now=datetime.now(UTC), as_of=as_of, known_at=known_at
         )  # fmt: skip
         if found.snapshot_due:
-            self._keep_more(ledger)
+            self._add_snapshots(ledger)
         return at, found.accounts
 
-    def _keep_more(self, ledger: str, customer: str = LEDGER) -> None:
-        # The answer is there: that nothing could be left for the next reader is no reason to keep it back.
+    def _add_snapshots(self, ledger: str, customer: str = LEDGER) -> None:
+        # Snapshots only make the next answer quicker. So the answer is returned, even if they cannot be written.
         with suppress(DatabaseUnavailable):
             add_snapshots(self.database, ledger, customer)
 
@@ -323,131 +213,3 @@ def read_inputs(documents: Sequence[object]) -> list[Input]:
     """Decoded JSON values as events, or as what is wrong with them, in order."""
     with collection_held_off():
         return [read_input(document) for document in documents]
-
-
-def check_settings(ledger: str, settings: LedgerSettings) -> None:
-    """Raises InvalidInput naming the first setting that is not allowed."""
-    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-    if not (1 <= len(ledger) <= 64 and set(ledger) <= allowed and ledger[0].isalnum()):
-        raise InvalidValue(
-            "a ledger id is 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or digit",
-            field="ledger",
-            expected="such as acme-us",
-            found=ledger[:80],
-        )
-    exponent(settings.currency)
-    time_zone(settings.timezone)
-    check_behaviour(
-        settings.entity or ledger, settings.on_shortfall, settings.late_usage, settings.future_tolerance
-    )  # fmt: skip
-    settings.approvals.check()
-    if settings.clock is not None and not settings.sandbox:
-        raise InvalidValue(
-            "only a sandbox ledger has its own clock; leave `clock` out, or create a sandbox", field="clock",
-            expected="no clock, or `sandbox`",
-            found=format_time(settings.clock),
-        )  # fmt: skip
-
-
-def check_behaviour(entity: str, on_shortfall: str, late_usage: str, future_tolerance: str) -> None:
-    """The settings that may change during the life of a ledger. Raises InvalidValue naming the first at fault."""
-    if not (1 <= len(entity) <= 200 and entity.isprintable()):
-        raise InvalidValue(
-            "the entity is not a valid name; give a name of 1 to 200 characters",
-            field="entity",
-            expected="1 to 200 characters that can be printed",
-            found=entity[:60],
-        )
-    if on_shortfall not in ("reject", "overage", "backfill"):
-        raise InvalidValue(
-            "no such shortfall setting",
-            field="on_shortfall",
-            expected="reject, overage or backfill",
-            found=on_shortfall,
-        )
-    if late_usage not in ("new", "reclassify"):
-        raise InvalidValue(
-            "no such late-usage setting", field="late_usage", expected="new or reclassify", found=late_usage
-        )
-    duration(future_tolerance, field="future_tolerance")
-
-
-def configured(state: LedgerState) -> dict[str, Any]:
-    """The settings in force as the data of a ``ledger.configured`` event."""
-    return {
-        "entity": state.entity,
-        "functional_currency": state.functional_currency,
-        "timezone": state.timezone,
-        "on_shortfall": state.on_shortfall,
-        "late_usage": state.late_usage,
-        **({"approvals": state.approvals.document} if state.approvals != Approvals() else {}),
-        **({"future_tolerance": state.future_tolerance} if state.future_tolerance != FUTURE_TOLERANCE else {}),
-        **({"sandbox": True} if state.sandbox else {}),
-    }
-
-
-def changed_settings(state: LedgerState, change: SettingsChange) -> LedgerState:
-    """The ledger with what is to be another. Raises SettingFixed, InvalidInput."""
-    fixed = (("currency", state.functional_currency, change.currency), ("timezone", state.timezone, change.timezone))
-    for name, held, wanted in fixed:
-        if wanted is not None and wanted != held:
-            raise SettingFixed(
-                f"the {name} of ledger {state.ledger} is {held} for its life: another one needs another ledger",
-                field=name, expected=held, found=wanted[:60],
-            )  # fmt: skip
-    if change.sandbox is not None and change.sandbox != state.sandbox:
-        raise SettingFixed(
-            f"ledger {state.ledger} is {'a sandbox' if state.sandbox else 'not a sandbox'}, and this "
-            "never changes; create another ledger",
-            field="sandbox", expected=str(state.sandbox).lower(), found=str(change.sandbox).lower(),
-        )  # fmt: skip
-    approvals = state.approvals
-    if change.approvals:
-        members = {**approvals.model_dump(mode="json"), **change.approvals}
-        given = {name: value for name, value in members.items() if value is not None}
-        approvals = read_data(Approvals, given, prefix="approvals.")
-    after = msgspec.structs.replace(
-        state,
-        entity=state.entity if change.entity is None else change.entity,
-        on_shortfall=change.on_shortfall or state.on_shortfall,
-        late_usage=change.late_usage or state.late_usage,
-        approvals=approvals,
-        future_tolerance=state.future_tolerance if change.future_tolerance is None else change.future_tolerance,
-    )
-    check_behaviour(after.entity, after.on_shortfall, after.late_usage, after.future_tolerance)
-    return after
-
-
-def founding_events(
-    ledger: str, settings: LedgerSettings, policy: Policy, mapping: AccountMapping, at: datetime,
-    *, by: str | None = None,
-) -> list[Event]:  # fmt: skip
-    """The events that make a ledger what it is: its settings, its posting policy, its account mapping.
-
-    A sandbox begins with its clock at ``at``, or where its settings say.
-    """
-    at = settings.clock or at
-
-    def event(type: str, data: dict[str, Any]) -> Event:
-        return own_event(source=OWN_SOURCE, event_id=f"{type}/1", type=type, customer=None, occurred_at=at, data=data)
-
-    founded = LedgerState(
-        ledger=ledger,
-        entity=settings.entity or ledger,
-        functional_currency=settings.currency,
-        timezone=settings.timezone,
-        on_shortfall=settings.on_shortfall,
-        late_usage=settings.late_usage,
-        approvals=settings.approvals,
-        future_tolerance=settings.future_tolerance,
-        sandbox=settings.sandbox,
-    )
-    clock = [clock_event(1, at, by)] if settings.sandbox else []
-    who = {} if by is None else {"by": by}
-    mapped = {"mapping": 1, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
-    return [
-        event("ledger.configured", configured(founded) | who),
-        event("policy.adopted", policy_data(policy, number=1, by=by)),
-        event("mapping.adopted", mapped | who),
-        *clock,
-    ]

@@ -64,6 +64,15 @@ def person(name: str, *, field: str = "by") -> str:
     return text
 
 
+def check_requester(by: str) -> None:
+    """Checks the name of the person who requests a command, as far as an event can store it. Raises InvalidValue."""
+    if not (1 <= len(by) <= 200 and by.isprintable()):
+        raise InvalidValue(
+            "the name of the person who requests this is empty, too long or cannot be printed", field="by",
+            expected="1 to 200 characters", found=by[:60],
+        )  # fmt: skip
+
+
 def kept_name(name: str) -> str:
     """The name of a key from before there were rules, as it is written today; never refused. Empty: ``nobody``."""
     return _plain(name)[:LONGEST].strip() or NOBODY

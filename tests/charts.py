@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 from projections.account_mapping.mapping import AccountMapping
 from subledger.accounts import ROLES
-from subledger.events.envelope import Event, own_event
+from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
+from subledger.own_events import mapping_adopted
 from subledger.store.database import WriteConnection
-from subledger.store.writing.recorder import OWN_SOURCE, Recorder, raise_first
+from subledger.store.writing.recorder import Recorder, raise_first
 
 
 def another_chart(first: int) -> AccountMapping:
@@ -27,13 +28,7 @@ def adopt_unchecked(recorder: Recorder, ledger: str, mapping: AccountMapping) ->
     """Adopts a mapping as earlier versions did: incomplete ones too, which logs of that time contain."""
 
     def plan(_connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
-        number = state.mapping + 1
-        data = {"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
-        return [
-            own_event(
-                source=OWN_SOURCE, event_id=f"mapping.adopted/{number}", type="mapping.adopted", customer=None,
-                occurred_at=datetime(2026, 1, 1, tzinfo=UTC), data=data,
-            )
-        ]  # fmt: skip
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        return [mapping_adopted(mapping.rows, mapping.content_hash, number=state.mapping + 1, at=at, by=None)]
 
     raise_first(recorder.transact(ledger, plan))

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from sqlalchemy import make_url
 from xdist.scheduler import LoadScopeScheduling
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.embedded import server as embedded
 from subledger.store.migrate import migrate

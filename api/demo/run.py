@@ -16,13 +16,14 @@ import sqlalchemy as sa
 
 from api.demo.company import year
 from api.demo.retail import FORECAST_AFTER, ZONE, Retail, compare_forecast, show_comparison
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.shapes import reports
 from api.terminal import out, table
 from projections.close import close
 from projections.exports import exports
 from projections.integrity import verify
 from projections.reads import balances
+from subledger.ledger_settings import LedgerSettings
 from subledger.money import format_minor
 from subledger.periods import Period
 from subledger.text.visible_text import spreadsheet_text

@@ -10,7 +10,6 @@ from typing import Any
 
 from projections.account_mapping.customer_attributes import CustomerAttributes, Erasure
 from projections.account_mapping.mapping import AccountMapping, MappingAdoption
-from projections.close.clock import Clock
 from projections.close.close import ClosedPeriod, ReopenedPeriod
 from projections.close.period_history import Act, PeriodState
 from projections.exports.exports import Export, MonthState
@@ -25,6 +24,7 @@ from projections.reads.balances import (
     in_functional_currency,
 )
 from projections.reads.blocks import BlockView
+from projections.reads.clock import Clock
 from projections.reads.last_change import LastChange
 from projections.replay.rebuild import Counts
 from subledger.accounts import Side

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from api.shapes.documents import Document
-from projections.close.policies import AdoptedPolicy, Adoption
+from projections.configuring.policies import Adoption
+from projections.reads.policies import AdoptedPolicy
 from subledger.events.envelope import format_time
 from subledger.kinds import KINDS, AccountPair, Rules
 from subledger.text.visible_text import toml_visible

@@ -8,8 +8,9 @@ Columns beyond these are dimensions of the company's own (department, class, loc
 the journals. The cell ``{customer.region}`` of a dimension is what the customer has of that attribute; where that is
 nothing, there is no such dimension.
 
-Owns: resolving and adopting mappings. Does not own: reading and checking them (mapping_rows), what customers have of
-attributes (customer_attributes, journal_customers), what journals do with the accounts.
+Owns: resolving a role to an account, and the mappings of a ledger. Does not own: adopting one (configuring/
+account_mappings), reading and checking rows (rows), the attributes of customers (customer_attributes,
+journal_customers), the use of the accounts in journals.
 """
 
 from __future__ import annotations
@@ -32,15 +33,12 @@ from projections.account_mapping.rows import (
     checked_rows,
     read_rows,
 )
-from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
-from subledger.events.envelope import Event, canonical, own_event
-from subledger.ledger import LedgerState
+from subledger.errors import IntegrityFault, UnmappedRole
+from subledger.events.envelope import canonical
 from subledger.periods import Period
-from subledger.store.database import WriteConnection
 from subledger.store.reading.in_force import EVERYTHING, mapping_rows
 from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.reading.views import View
-from subledger.store.writing.recorder import OWN_SOURCE, Recorder, ledger_now, raise_first
 
 Attributes = tuple[tuple[str, str], ...]
 """What a customer has of the attributes that a mapping goes by, in order of name; an empty value is none."""
@@ -197,17 +195,6 @@ MAPPING_ROWS: Final = """
 -- One adopted mapping of a ledger.
 SELECT rows FROM account_mappings WHERE ledger = %(ledger)s AND mapping = %(mapping)s
 """
-ROLES_POSTED: Final = """
--- Every role that entries of a ledger can be posted to, under any policy that it has adopted: reversals keep theirs.
-SELECT debit FROM posting_rules WHERE ledger = %(ledger)s
-UNION SELECT credit FROM posting_rules WHERE ledger = %(ledger)s ORDER BY 1
-"""
-LAST_MAPPING: Final = """
--- The mapping adopted last, and from which month on it holds.
-SELECT mapping, content_hash, valid_from FROM account_mappings WHERE ledger = %(ledger)s ORDER BY mapping DESC LIMIT 1
-"""
-
-
 ADOPTED: Final = """
 -- When a mapping was adopted, and by whom.
 SELECT e.data::jsonb ->> 'by', e.data::jsonb ->> 'valid_from', b.recorded_at
@@ -273,50 +260,3 @@ def mappings_from(connection: AnyConnection, ledger: str, first: Period) -> list
     months = (first, *(Period.parse(name) for (name,) in later))
     found = dict(mapping_for(connection, ledger, month) for month in months)
     return sorted(found.items())
-
-
-def adopt_mapping(
-    recorder: Recorder, ledger: str, mapping: AccountMapping, *, valid_from: Period | None = None, by: str | None = None
-) -> bool:
-    """Makes this the mapping of journals made from now on; with ``valid_from``, of that month and later ones alone.
-
-    So a journal that is made later for an earlier month keeps that month's chart. False where it was adopted last,
-    for the same months: nothing is recorded. Raises InvalidMapping naming every role that the ledger's policies can
-    post to and that has no row without narrower keys (product, credit kind, currency, customer attributes).
-    """
-    first = None if valid_from is None else str(valid_from)
-
-    def plan(connection: WriteConnection, state: LedgerState, _position: int) -> list[Event]:
-        for _, content_hash, held_from in rows(connection, LAST_MAPPING, {"ledger": ledger}):
-            if (content_hash, held_from) == (mapping.content_hash, first):
-                return []
-        _check_complete(connection, state, mapping)
-        number = state.mapping + 1
-        data = {"mapping": number, "content_hash": mapping.content_hash, "rows": list(mapping.rows)}
-        return [
-            own_event(
-                source=OWN_SOURCE,
-                event_id=f"mapping.adopted/{number}",
-                type="mapping.adopted",
-                customer=None,
-                occurred_at=ledger_now(connection, state),
-                data=data | {name: value for name, value in (("valid_from", first), ("by", by)) if value is not None},
-            )
-        ]
-
-    outcomes = recorder.transact(ledger, plan)
-    raise_first(outcomes)
-    return bool(outcomes)
-
-
-def _check_complete(connection: WriteConnection, state: LedgerState, mapping: AccountMapping) -> None:
-    mapped = mapping.roles_mapped
-    missing = [role for (role,) in rows(connection, ROLES_POSTED, {"ledger": state.ledger}) if role not in mapped]
-    if missing:
-        raise InvalidMapping(
-            f"the mapping has no row, or only rows with narrower keys, for {', '.join(missing)}: ledger {state.ledger} "
-            "can post to these roles, and its months could not be closed; add a row for each of them in which product, "
-            "credit_kind, currency and customer attributes are empty", field="role",
-            expected="such a row for every role that the ledger's posting policies name",
-            found=", ".join(sorted(mapped))[:200], missing=missing,
-        )  # fmt: skip

@@ -1,41 +1,39 @@
-"""Closing a period, reopening one, and the cuts that say to which journal an entry belongs.
+"""Commands: closing a period, and reopening one.
 
-Closing first records what expired by the period's end. Then, in one commit, it records what has become due since and
-what is owed and held in other currencies at the rates of the period's end, then the ``period.closed`` event, and
-proves the invariants of the books through the period's last day.
+A close first records the expiries due by the period's end. Then, in one commit, it records the expiries that have
+become due since, the remeasurement of money in other currencies at the rates of the period's end and the
+``period.closed`` event, and proves the invariants of the books through the period's last day.
 
-Owns: the order of these steps. Does not own: what is proved (proofs), which date a late fact gets (periods), the
-journals (summary), the list of periods (period_history).
+Owns: the order of these steps. Does not own: the proofs (proofs), the remeasurement (remeasuring), the accounting date
+of a late fact (periods), the journals (journals), the history of periods (period_history).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 import msgspec
 
+from projections.close.period_history import first_entry_on
 from projections.close.proofs import prove
+from projections.close.remeasuring import remeasurements
 from projections.journals.unmapped import check_mapped
-from subledger.deciding.currencies import remeasure
-from subledger.errors import IntegrityFault, InvalidValue
-from subledger.events.envelope import Event, own_event
+from subledger.errors import IntegrityFault
+from subledger.events.envelope import Event
 from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_closed
+from subledger.own_events import check_reason, period_closed, period_reopened
 from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import WriteConnection
-from subledger.store.reading.queries import rows
 from subledger.store.writing.batch import RECORDED, Outcome
-from subledger.store.writing.recorder import MICROSECOND, OWN_SOURCE, Recorder, due_expiries, ledger_now, now_of
-from subledger.store.writing.rows import load_books
-from subledger.store.writing.standing import refundable_blocks, standing_at
+from subledger.store.writing.recorder import Recorder, due_expiries, ledger_now, now_of
 
-# Far above what can become due between the sweep and the lock that follows it.
+# Far more than can become due between the sweep and the close that follows it.
 _LATE_EXPIRIES: Final = 1_000_000
 
 
 class ClosedPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """A period that was closed: at which position, which cut that ended, how many expiries it recorded."""
+    """A closed period: the position of its event, the cut that it ended, the number of expiries that it recorded."""
 
     ledger: str
     period: Period
@@ -45,7 +43,7 @@ class ClosedPeriod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """A period that is open again, and with it every later one; or that waits for a second person, and is not yet."""
+    """A reopened period, and with it every later one. With an ``approval_id`` it waits for a second person instead."""
 
     ledger: str
     period: Period
@@ -53,20 +51,14 @@ class ReopenedPeriod(msgspec.Struct, frozen=True, kw_only=True):
     approval_id: str | None = None
 
 
-FIRST_ENTRY_ON: Final = """
--- The first day that has entries.
-SELECT min(accounting_date) FROM ledger_days WHERE ledger = %(ledger)s
-"""
-
-
 def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | None = None) -> ClosedPeriod:
-    """Closes a month: nothing is posted into it any more, and the open cut ends. ``by`` is who closes it.
+    """Closes a month: no entry is posted into it any more, and the open cut ends. ``by`` is the person who closes it.
 
-    Raises PeriodNotOver, PeriodOutOfOrder naming the month that is next (also where this one is closed), UnmappedRole
-    where something that moved has no GL account, IntegrityFault where an invariant does not hold; then the period is as
-    it was.
+    Raises PeriodNotOver; PeriodOutOfOrder naming the next month to close, also if this one is closed; UnmappedRole if a
+    role with movements has no GL account; IntegrityFault if an invariant does not hold; UnknownLedger. After an error
+    the period is open as before.
     """
-    # Asked before the sweep too: a month whose turn has not come must not expire anything.
+    # Checked before the sweep too: a command that is refused must not record the expiries of that month.
     zone = _state_that_may_close(recorder, ledger, period).zone
     swept = recorder.sweep(ledger, period.end(zone))
     ended: list[int] = []
@@ -77,7 +69,7 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
         return [
             *due_expiries(connection, state, position, period.end(state.zone), _LATE_EXPIRIES),
             *remeasurements(connection, state, position, period),
-            _period_event("period.closed", position, period, at=period.end(state.zone) - MICROSECOND, by=by),
+            period_closed(state, position, period, by=by),
         ]
 
     def check(connection: WriteConnection, state: LedgerState) -> None:
@@ -93,33 +85,6 @@ def close_period(recorder: Recorder, ledger: str, period: Period, *, by: str | N
     return ClosedPeriod(ledger=ledger, period=period, position=_position(outcomes), cut=ended[-1], expired=swept + late)
 
 
-def remeasurements(connection: WriteConnection, state: LedgerState, position: int, period: Period) -> list[Event]:
-    """One event a customer who owes or is owed something in another currency, and one of the ledger itself.
-
-    Not entries of ``period.closed``: so each is in its customer's history, and none grows with the ledger.
-    Raises ExchangeRateMissing.
-    """
-    home, on = state.functional_currency, period.last_day
-    books = load_books(connection, state.ledger)
-    standing = standing_at(connection, state.ledger, on, home)
-    refundable = refundable_blocks(connection, state.ledger, standing)
-    events = []
-    for customer, positions in sorted(standing.items(), key=lambda item: item[0] or ""):
-        monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
-        if remeasure(monetary, lambda _: (0, 0), books, on=on, following=on, functional_currency=home):
-            events.append(
-                own_event(
-                    source=OWN_SOURCE,
-                    event_id=f"balances.remeasured/{period}/{position}/{customer or ''}",
-                    type="balances.remeasured",
-                    customer=customer,
-                    occurred_at=period.end(state.zone) - MICROSECOND,
-                    data={"period": str(period)},
-                )
-            )
-    return events
-
-
 def _state_that_may_close(recorder: Recorder, ledger: str, period: Period) -> LedgerState:
     states: list[LedgerState] = []
 
@@ -133,23 +98,21 @@ def _state_that_may_close(recorder: Recorder, ledger: str, period: Period) -> Le
 
 
 def _check_may_close(connection: WriteConnection, state: LedgerState, period: Period) -> None:
-    (first,) = rows(connection, FIRST_ENTRY_ON, {"ledger": state.ledger})[0]
-    check_may_close(state, period, first, now_of(connection))
+    check_may_close(state, period, first_entry_on(connection, state.ledger), now_of(connection))
 
 
 def reopen_period(
     recorder: Recorder, ledger: str, period: Period, reason: str, *, by: str | None = None
 ) -> ReopenedPeriod:
-    """Opens a closed month again, and every later one; or asks for a second person where the ledger does.
+    """Reopens a closed month, and every later one; or requests it, if the ledger's settings require a second person.
 
-    Raises PeriodNotClosed, InvalidValue for an empty reason.
+    Raises PeriodNotClosed, InvalidValue if the reason is empty, UnknownLedger.
     """
     check_reason(reason, "reopening a period")
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         check_may_reopen(state, period)
-        at = ledger_now(connection, state)
-        return [_period_event("period.reopened", position, period, at=at, reason=reason, by=by)]
+        return [period_reopened(position, period, at=ledger_now(connection, state), reason=reason, by=by)]
 
     outcomes = recorder.transact(ledger, plan, by=by or NOBODY)
     waiting = outcomes[-1].approval_id
@@ -157,35 +120,8 @@ def reopen_period(
     return ReopenedPeriod(ledger=ledger, period=period, position=position, approval_id=waiting)
 
 
-def check_reason(reason: str, doing: str) -> None:
-    """Raises InvalidValue where there is none."""
-    if not 1 <= len(reason.strip()) <= 2000 or "\x00" in reason:
-        raise InvalidValue(
-            f"{doing} needs a reason", field="reason", expected="1 to 2000 characters", found=reason[:60]
-        )  # fmt: skip
-
-
-def cut_event(
-    connection: WriteConnection, state: LedgerState, position: int, period: Period, *, by: str | None = None
-) -> Event:
-    """The event that ends the open cut of the locked ledger."""
-    return _period_event("period.cut", position, period, at=ledger_now(connection, state), by=by)
-
-
-def _period_event(type: str, position: int, period: Period, *, at: datetime, **data: str | None) -> Event:
-    # Under the lock nobody else is at this position, so the id is unique however often a month is reopened.
-    return own_event(
-        source=OWN_SOURCE,
-        event_id=f"{type}/{period}/{position}",
-        type=type,
-        customer=None,
-        occurred_at=at,
-        data={"period": str(period), **{name: value for name, value in data.items() if value is not None}},
-    )
-
-
 def _position(outcomes: list[Outcome]) -> int:
-    """The position of the last event, which is the period's own."""
+    """The position of the last event, which is the close or the reopening itself."""
     last = outcomes[-1]
     if last.error is not None:
         raise last.error

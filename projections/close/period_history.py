@@ -7,7 +7,7 @@ exports, reversing).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from subledger.events.envelope import format_time
 from subledger.ledger import is_closed
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
-from subledger.store.reading.queries import rows
+from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.reading.views import View
 
 CLOSED: Final = "closed"
@@ -63,6 +63,10 @@ class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[Act, ...] = ()
 
 
+FIRST_ENTRY_ON: Final = """
+-- The first day that has entries.
+SELECT min(accounting_date) FROM ledger_days WHERE ledger = %(ledger)s
+"""
 MONTHS_WITH_ENTRIES: Final = """
 -- Entries by month of their accounting date.
 SELECT to_char(accounting_date, 'YYYY-MM') AS period, sum(entries)::bigint AS entries
@@ -94,6 +98,13 @@ ORDER BY 5, 6
 
 _WHAT: Final = {"period.closed": CLOSED, "period.reopened": REOPENED, "period.cut": CUT}
 _AFTER_ALL: Final = 2**62
+
+
+def first_entry_on(connection: AnyConnection, ledger: str) -> date | None:
+    """The first accounting date that has entries; None without entries."""
+    first: date | None
+    [(first,)] = rows(connection, FIRST_ENTRY_ON, {"ledger": ledger})
+    return first
 
 
 def history_of(

@@ -1,12 +1,14 @@
-"""What is proved before a period is closed: the books through its last day, in the currency and the functional one.
+"""The proofs of a close: the invariants of the books through a period's last day.
 
-In the close's own transaction, from the day totals, so that a month of ten million events takes no longer than one of
-a thousand; only what stands in other currencies is added up from entries, those of the customers who have any. That
-the totals are what the entries say, and all that holds of each block, a verification shows (integrity): it goes through
-the log, and looks at every view. Owns: the proofs of a close. Does not own: when they are asked for (close).
+They run in the transaction of the close, on the day totals, so that a month of ten million events takes no longer than
+one of a thousand. Only money in other currencies is added up from entries, of the customers who have some. A
+verification (integrity) checks what is not checked here: that the totals are the sums of the entries, each block, each
+view.
+
+Owns: the proofs. Does not own: the close (close).
 
 A total is read under the policy that its entries were posted under, so that a ledger may change its policy: see
-integrity/blocks for what holds then.
+integrity/blocks for the invariants that hold then.
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any, Final
 
+from projections.close.remeasuring import movements_due
 from subledger.accounts import ROLE_BY_NAME
-from subledger.deciding.currencies import remeasure
 from subledger.errors import IntegrityFault
 from subledger.kinds import KIND_BY_NAME, KINDS
 from subledger.store.database import WriteConnection
 from subledger.store.reading.queries import rows
 from subledger.store.writing.rows import load_books
-from subledger.store.writing.standing import refundable_blocks, standing_at
 
 TOTALS_WITHOUT_RULE: Final = """
 -- Kinds in the day totals that their policy has no rule for; kinds that move nothing have none.
@@ -48,7 +49,7 @@ WHERE d.ledger = %(ledger)s AND d.accounting_date <= %(through)s
 GROUP BY d.currency ORDER BY d.currency
 """
 HOME_AMOUNTS: Final = """
--- Days and kinds that come to another functional amount in the functional currency.
+-- Days and kinds whose amount in the functional currency differs from their functional amount.
 SELECT accounting_date, policy, kind, sum(written_minor - mirrored_minor) AS amount,
        sum(functional_written_minor - functional_mirrored_minor) AS functional
 FROM ledger_days
@@ -58,9 +59,9 @@ HAVING sum(written_minor) <> sum(functional_written_minor) OR sum(mirrored_minor
 ORDER BY accounting_date, policy, kind LIMIT 1
 """
 CONTROL_FAULTS: Final = """
--- Currencies whose liability is negative, is not what its deposits and clearing are, is not what the blocks' columns
--- come to, or is left without credits; in the currency and the functional one. Under several policies deposits and
--- clearing answer each other; only under policies of deposits, the liability too.
+-- Currencies whose liability is negative, differs from deposits and clearing, differs from the sum of the blocks'
+-- columns, or is not zero without credits; in the currency and the functional one. Under several policies deposits and
+-- clearing are equal; only if all are deposit policies, they equal the liability too.
 WITH rules AS (
     SELECT r.policy, r.kind,
            sum((r.credit = 'prepaid_liability')::int - (r.debit = 'prepaid_liability')::int) AS liability,
@@ -106,11 +107,12 @@ _Proof = Callable[[WriteConnection, dict[str, Any]], Iterator[str]]
 
 
 def prove(connection: WriteConnection, ledger: str, functional_currency: str, through: date) -> None:
-    """The invariants of the books through a day. Raises IntegrityFault naming the first that does not hold.
+    """Proves the invariants of the books through a day. Raises IntegrityFault naming the first that does not hold.
 
-    The trial balance balances; the liability is what the columns of all blocks say, never negative, zero where no
-    credits are left, and under the deposit policies their deposits and their clearing; money owed and held is at the
-    rate of the day; what pools have recognised is the formula. All of it in the currency and in the functional one.
+    The trial balance balances. The liability equals the sum of the columns of all blocks, is never negative, is zero
+    without credits, and under the deposit policies equals deposits and clearing. Money in other currencies is at the
+    rate of the day. The breakage recognised of each pool is that of its formula. All of it holds in the currency and
+    in the functional one.
     """
     where: dict[str, Any] = {"ledger": ledger, "through": through, "home": functional_currency}
     proofs: tuple[_Proof, ...] = (_totals, _trial_balance, _home_amounts, _control, _remeasured, _pools)
@@ -156,14 +158,10 @@ def _control(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str
 
 
 def _remeasured(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:
-    """What stands in other currencies is at the rate of the day; nothing functional is left of what is settled."""
-    ledger, on, home = where["ledger"], where["through"], where["home"]
-    books = load_books(connection, ledger)
-    standing = standing_at(connection, ledger, on, home)
-    refundable = refundable_blocks(connection, ledger, standing)
-    for customer, positions in sorted(standing.items(), key=lambda item: item[0] or ""):
-        monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
-        for movement in remeasure(monetary, lambda _: (0, 0), books, on=on, following=on, functional_currency=home):
+    """Differences of money in other currencies from its amount at the rate of the day."""
+    on = where["through"]
+    for customer, movements in movements_due(connection, where["ledger"], on, where["home"]):
+        for movement in movements:
             role = KIND_BY_NAME[movement.kind].debit_role
             place = movement.block or movement.processor
             of = f" of {place}" if place else "" if customer is None else f" of {customer}"

@@ -14,9 +14,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.account_mapping.mapping import mapping_for
-from projections.close.close import remeasurements
 from projections.close.period_history import closing_of, history_of
 from projections.close.proofs import prove
+from projections.close.remeasuring import remeasurements
 from projections.delivery.arrivals import arrivals_of
 from projections.delivery.states import State
 from projections.journals.journals import entries_waiting, journals_of

@@ -22,19 +22,19 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from projections.account_mapping.mapping import AccountMapping, Attributes, GLAccount, mapping_for
-from projections.close.close import cut_event
 from projections.journals.journal_customers import keep_customers
 from projections.journals.sums import Sum, interval, sums_of
 from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.events.envelope import Event, canonical, format_time
 from subledger.ledger import LedgerState, check_day_has_come, is_closed
+from subledger.own_events import period_cut
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.tallies import count_one
-from subledger.store.writing.recorder import Recorder, now_of, raise_first
+from subledger.store.writing.recorder import Recorder, ledger_now, now_of, raise_first
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -337,7 +337,7 @@ def ensure_journals(
         due.append(following)
         if is_closed(state, period) or not following.has_entries:
             return []
-        return [cut_event(connection, state, position, period, by=by)]
+        return [period_cut(position, period, at=ledger_now(connection, state), by=by)]
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
         for following in due:

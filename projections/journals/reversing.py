@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from projections.close.close import check_reason
 from projections.journals.journals import Journal, JournalCorrection, JournalLine, add_journal, journals_of, summarised
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport, present
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
+from subledger.own_events import check_reason
 from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import WriteConnection

@@ -16,8 +16,9 @@ import msgspec
 import psutil
 import psycopg
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.events.envelope import Event
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.benchmarks.layouts import Layout, Owner
 from tests.scratch_database import scratch_database

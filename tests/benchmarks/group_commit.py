@@ -24,7 +24,8 @@ import psycopg
 from sqlalchemy import make_url
 
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger, read_inputs
+from api.service import Subledger, read_inputs
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.writing.batch import RECORDED
 from tests.benchmarks.http_load import post_for

@@ -23,8 +23,9 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.close.close import close_period
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import SESSION, Database
 from subledger.store.migrate import is_current, migrate

@@ -36,8 +36,8 @@ import msgspec
 import psutil
 
 from api.keys import create_key
-from api.service import LedgerSettings
 from api.settings import connect
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.embedded import server as embedded
 
 HEALTHZ_GOAL_S = 0.2

@@ -18,8 +18,9 @@ import psycopg
 from api.cli.commands.record import record_lines  # what `subledger record` does with the bytes of a file
 from api.cli.event_files import BATCH as FILE_BATCH
 from api.cli.event_files import EventLines, Refusals, RejectedLines
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.events.envelope import Event, read_event
+from subledger.ledger_settings import LedgerSettings
 from subledger.persons import NOBODY
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head

@@ -35,11 +35,12 @@ from fastapi import FastAPI
 from api.http.app import create_app
 from api.keys import create_key
 from api.limits import HttpLimits
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.settings import connect
 from projections.close.close import close_period
 from projections.exports import exports
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store.embedded import server as embedded

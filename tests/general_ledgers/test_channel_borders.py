@@ -13,7 +13,7 @@ import httpx
 import pytest
 from alembic import command
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.settings import upgrade
 from projections import monitors
 from projections.delivery import channels
@@ -28,6 +28,7 @@ from subledger.external import bounded_http, grants
 from subledger.external.calls import Calls, NotSent
 from subledger.external.credentials import named_in
 from subledger.external.hosts import connect_checked
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.migrate import _config
 from tests.conftest import NewLedger

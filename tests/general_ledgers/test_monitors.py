@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from api.service import Subledger
-from projections.account_mapping.mapping import adopt_mapping
 from projections.close.close import close_period
+from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery import by_hand, outbox
 from projections.delivery.channels import Channel, set_channel
 from projections.delivery.outbox import Delivery

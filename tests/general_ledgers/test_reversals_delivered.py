@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from api.service import Subledger
-from projections.account_mapping.mapping import adopt_mapping
+from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery import outbox
 from projections.delivery.channels import Channel
 from projections.delivery.states import State

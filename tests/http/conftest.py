@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from api.cli.main import app as command_line
 from api.http.app import create_app
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
+from subledger.ledger_settings import LedgerSettings
 
 
 @pytest.fixture(scope="session")

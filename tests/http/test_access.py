@@ -9,8 +9,9 @@ from fastapi.testclient import TestClient
 
 from api.http.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.errors import InvalidValue
+from subledger.ledger_settings import LedgerSettings
 
 
 def _client(service: Subledger, *, host: str = "127.0.0.1", named: str = "127.0.0.1", open_: bool = True) -> TestClient:

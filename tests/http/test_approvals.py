@@ -13,12 +13,13 @@ from fastapi.testclient import TestClient
 
 from api.http.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from projections import integrity
 from subledger.deciding.second_person import Given
 from subledger.errors import InvalidInput
 from subledger.events.envelope import read_event
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.writing.batch import Approved
 from subledger.store.writing.given import Gifts

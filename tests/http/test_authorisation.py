@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 
 from api.http.app import create_app
 from api.keys import create_key, revoke_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.scratch_database import scratch_database
 from tests.store.tampering import past_triggers

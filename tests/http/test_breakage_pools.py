@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.close.close import close_period
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import FAR, NewLedger

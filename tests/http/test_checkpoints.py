@@ -22,9 +22,10 @@ from typer.testing import CliRunner
 from api.checkpoint import checkpoint_of, consistency, earlier_checkpoint
 from api.cli.main import app as command_line
 from api.http.app import create_app
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.replay.derived_tables import DERIVED
 from subledger.errors import CheckpointConflict, IntegrityFault, InvalidValue, UnknownCheckpoint, UnknownLedger
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY
 from tests.store.tampering import LEDGER, all_of, grant, past_triggers

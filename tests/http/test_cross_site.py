@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 
 from api.http.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.checkpoints import last_signed
 from subledger.store.database import Database
 from tests.building import cloud_event

@@ -18,12 +18,13 @@ from fastapi.testclient import TestClient
 
 from api.http.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.shapes.joint_reports import JOINT, Chosen, JointAnswer
 from projections.close.close import close_period
 from projections.report import Asked, Column, Report, Table, Tie
 from projections.reports.joint import Part, added
 from subledger.errors import UnknownEntity
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head, ledgers_of

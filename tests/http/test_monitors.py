@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.http.app import create_app
 from api.keys import create_key
 from api.monitor_metrics import MonitorsInMetrics
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.errors import DatabaseUnavailable
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.building import purchase
 from tests.conftest import NewLedger

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from api.cli.main import app
 from api.http.app import create_app
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.exports.exports import content_of, get_export
 from subledger.errors import NothingToCorrect
+from subledger.ledger_settings import LedgerSettings
 from tests.building import cloud_event
 from tests.charts import another_chart
 

@@ -20,8 +20,9 @@ import psycopg
 import pytest
 
 from api.keys import create_key
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.integrity import verify
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.http.raw import answer_of, parsed
 from tests.http.serving import Server, listens, serving

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from api.cli.main import app
-from api.service import LedgerSettings, Subledger
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
+from api.service import Subledger
+from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.account_mapping.rows import csv_text, read_rows
+from projections.configuring.account_mappings import adopt_mapping
 from subledger.errors import InvalidMapping
 from subledger.events.envelope import own_event
+from subledger.ledger_settings import LedgerSettings
 from subledger.text.visible_text import visible
 from tests.building import cloud_event, purchase
 from tests.conftest import NewLedger

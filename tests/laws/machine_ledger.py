@@ -11,12 +11,13 @@ import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from api.service import SettingsChange
 from projections.account_mapping.customer_attributes import change_attributes, erase_attributes
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, default_mapping
+from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import export
 from projections.journals.reversing import reverse_journal
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
+from subledger.ledger_settings import SettingsChange
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from tests.charts import another_chart

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.shapes.joint_reports import JOINT
 from api.shapes.reports import REPORTS
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.laws.asked_again import asked_in_another_process
 from tests.laws.machine_ledger import LedgerRules

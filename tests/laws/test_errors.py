@@ -22,18 +22,19 @@ import pytest
 import api
 import projections
 import subledger
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from api.shapes.documents import decode_cursor
 from projections.account_mapping.mapping import parse_mapping
-from projections.close.clock import set_clock
 from projections.close.close import close_period, reopen_period
-from projections.close.policies import adopted_policy
+from projections.configuring.clock import set_clock
 from projections.exports.exports import export
 from projections.reads import balances
+from projections.reads.policies import adopted_policy
 from subledger import errors
 from subledger.errors import AccessDenied, Conflict, InvalidInput, NotFound, Refused, SubledgerError, Unavailable
 from subledger.events.own_data import Approvals
 from subledger.kinds import AccountPair
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.posting import Policy, shipped_policy
 from subledger.store.database import Database

@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.close.close import close_period
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.store.tampering import LEDGER, history

@@ -25,10 +25,11 @@ import json, sys
 import psycopg
 from sqlalchemy import text
 from api.shapes import policies as policy_documents, reports
-from api.service import LedgerSettings, Subledger
+from subledger.ledger_settings import LedgerSettings
+from api.service import Subledger
 from projections.integrity import verify
 from projections.close.close import close_period
-from projections.close.policies import adopted_policy
+from projections.reads.policies import adopted_policy
 from projections.replay.rebuild import rebuild
 from subledger.periods import Period
 from subledger.posting import parse_policy, shipped_policy

@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.replay.rebuild import rebuild
 from subledger.events.envelope import read_event
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.writing import head, memory
 from subledger.store.writing.append import GROUPS, HEAD

@@ -15,10 +15,11 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from api.service import Subledger
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close import close as closing
 from projections.close.close import close_period, reopen_period
 from projections.close.period_history import closing_of, history_of, periods
+from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import content_of, export, get_export, journal_behind, list_exports
 from projections.journals.journals import Journal, check_balanced, ensure_journals, journal_of, journals_of
 from projections.journals.pairs import entries_behind_line

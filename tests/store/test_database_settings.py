@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections import integrity
 from projections.exports.exports import export
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.checkpoints import Signed, keep_signed
 from subledger.store.database import SESSION, Database

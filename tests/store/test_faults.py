@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.integrity import verify
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.embedded import server as embedded
 from subledger.store.migrate import migrate

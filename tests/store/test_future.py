@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.service import SettingsChange, Subledger
-from projections.close.clock import set_clock
+from api.service import Subledger
 from projections.close.close import close_period
 from projections.close.period_history import periods
+from projections.configuring.clock import set_clock
 from projections.exports.exports import export
 from projections.reads import balances, blocks
 from subledger.errors import InTheFuture, InvalidValue, PeriodNotOver
 from subledger.events.envelope import format_time
 from subledger.ledger import LedgerState, check_may_close
+from subledger.ledger_settings import SettingsChange
 from subledger.periods import Period, time_zone
 from tests.building import cloud_event, purchase, recorded, usage
 from tests.conftest import NewLedger

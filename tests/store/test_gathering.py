@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.service import LedgerSettings, Subledger, read_inputs
+from api.service import Subledger, read_inputs
 from projections.integrity import verify
 from subledger.errors import (
     DatabaseUnavailable,
@@ -28,6 +28,7 @@ from subledger.errors import (
     UnknownLedger,
 )
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.writing.approvals import approvals_page

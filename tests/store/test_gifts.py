@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from subledger.deciding.second_person import GIVING_TYPES, Given
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.tables import GIVING

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from api.service import LedgerSettings, Subledger, founding_events
+from api.service import Subledger
 from projections import integrity
 from projections.account_mapping.mapping import default_mapping
 from projections.close.close import close_period
@@ -34,6 +34,7 @@ from subledger.errors import IntegrityFault
 from subledger.events.envelope import Event
 from subledger.evolving import evolve
 from subledger.kinds import AccountPair
+from subledger.ledger_settings import LedgerSettings, founding_events
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, post, shipped_policy
 from subledger.store.writing import batch
@@ -505,8 +506,9 @@ def test_books_that_remember_something_else_disagree_with_their_entries(
 
 
 def _adopted(service: Subledger, ledger: str, policy: Policy) -> list[Difference]:
+    chart, settings = default_mapping(), LedgerSettings(currency="USD")
     service.recorder.create_ledger(
-        ledger, lambda at: founding_events(ledger, LedgerSettings(currency="USD"), policy, default_mapping(), at)
+        ledger, lambda at: founding_events(ledger, settings, policy, chart.rows, chart.content_hash, at=at, by=None)
     )
     return differences(service, ledger)
 

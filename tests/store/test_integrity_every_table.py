@@ -18,11 +18,12 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.account_mapping.customer_attributes import change_attributes
-from projections.account_mapping.mapping import adopt_mapping
+from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import export
 from projections.reads.snapshots import add_snapshots
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.tables import APPEND_ONLY, COUNTED, metadata, sealed_tables

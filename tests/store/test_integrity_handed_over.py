@@ -11,13 +11,15 @@ import psycopg
 import pytest
 from msgspec.structs import asdict, replace
 
-from api.service import LedgerSettings, Subledger
-from projections.account_mapping.mapping import GLAccount, adopt_mapping
+from api.service import Subledger
+from projections.account_mapping.mapping import GLAccount
+from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import export
 from projections.journals.journals import Journal, JournalCorrection, journal_of, journals_of
 from projections.journals.reversing import reverse_journal
 from subledger.errors import IntegrityFault
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.tables import HANDED_OVER
 from tests.building import cloud_event, purchase

@@ -11,14 +11,16 @@ from typing import Any, Final
 
 import pytest
 
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from api.shapes import documents, joint_reports, reports
 from api.terminal import json_text
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
-from projections.close.clock import set_clock
+from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
+from projections.configuring.account_mappings import adopt_mapping
+from projections.configuring.clock import set_clock
 from projections.reads import balances, blocks
 from subledger.errors import SubledgerError, UnknownCustomer, UnknownEntity
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store.database import Database

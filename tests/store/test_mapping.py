@@ -8,13 +8,13 @@ from api.service import Subledger
 from projections.account_mapping.mapping import (
     AccountMapping,
     GLAccount,
-    adopt_mapping,
     default_mapping,
     mapping_for,
     mapping_of,
     parse_mapping,
 )
 from projections.account_mapping.rows import FIXED_COLUMNS
+from projections.configuring.account_mappings import adopt_mapping
 from projections.integrity import verify
 from projections.journals.journals import ensure_journals
 from subledger.accounts import ROLES, AccountClass

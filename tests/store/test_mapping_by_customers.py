@@ -23,8 +23,9 @@ from api.cli.main import app
 from api.http.app import create_app
 from api.service import Subledger
 from projections.account_mapping.customer_attributes import change_attributes, erase_attributes, replace_attributes
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
+from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery.checklist import checklist
 from projections.exports import exports
 from projections.exports.documents import TargetLimits, documents_of, lines_of

@@ -18,15 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.demo.company import year
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from api.shapes import policies as policy_documents
 from api.shapes import reports
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
-from projections.close.policies import adopted_policies, adopted_policy, check_policy
+from projections.configuring.account_mappings import adopt_mapping
+from projections.configuring.policies import check_policy
 from projections.exports.exports import content_of, export
 from projections.integrity.policies import rule_faults
 from projections.reads import balances
+from projections.reads.policies import adopted_policies, adopted_policy
 from projections.replay.rebuild import rebuild
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import (
@@ -42,6 +44,7 @@ from subledger.errors import (
 )
 from subledger.events.own_data import Approvals
 from subledger.kinds import KIND_BY_NAME, KINDS, AccountPair
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
 from subledger.store.database import Database

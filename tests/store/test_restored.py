@@ -18,12 +18,14 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from api.shapes import documents, reports
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping
+from projections.account_mapping.mapping import AccountMapping, default_mapping
+from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import export
 from projections.integrity import verify
 from projections.reads import blocks
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.posting import shipped_policy
 from subledger.store.database import Database

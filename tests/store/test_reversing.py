@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from api.service import Subledger
-from projections.account_mapping.mapping import AccountMapping, adopt_mapping, default_mapping, mapping_for
+from projections.account_mapping.mapping import AccountMapping, default_mapping, mapping_for
 from projections.close.close import close_period, reopen_period
+from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery.checklist import checklist
 from projections.delivery.tie_out import theirs_of, tie_out
 from projections.exports.exports import export

@@ -13,8 +13,9 @@ import pytest
 from beancount import loader
 from beancount.core.data import Transaction
 
-from api.service import SettingsChange, Subledger
-from projections.account_mapping.mapping import adopt_mapping, default_mapping, mapping_for
+from api.service import Subledger
+from projections.account_mapping.mapping import default_mapping, mapping_for
+from projections.configuring.account_mappings import adopt_mapping
 from projections.exports import exports, targets
 from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS, TARGETS
@@ -22,6 +23,7 @@ from projections.journals.journals import ensure_journals
 from projections.journals.reversing import in_force, reverse_journal
 from projections.reads import balances
 from subledger.accounts import Side
+from subledger.ledger_settings import SettingsChange
 from subledger.money import exponent
 from subledger.periods import Period
 from tests.charts import another_chart

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from api.service import LedgerSettings, SettingsChange, Subledger
+from api.service import Subledger
 from projections import integrity
-from projections.close.clock import clock_of, set_clock
 from projections.close.close import close_period
+from projections.configuring.clock import set_clock
 from projections.delivery import channels
 from projections.delivery.checklist import checklist
 from projections.exports.exports import content_of, export
 from projections.exports.formats import FORMATS
 from projections.monitors import check
 from projections.reads import blocks
+from projections.reads.clock import clock_of
 from projections.replay.rebuild import rebuild
 from subledger.errors import ClockBackwards, LedgerExists, SandboxLedger, SettingFixed, UnknownEntity
 from subledger.events.envelope import format_time
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from tests.building import purchase

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from api.service import LedgerSettings, Subledger, read_inputs
+from api.service import Subledger, read_inputs
 from projections.integrity import verify
 from subledger.errors import DatabaseUnavailable
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database, driver
 from subledger.store.migrate import owner_engine
 from subledger.store.sending import Connection

@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from subledger.deciding.shortfalls import MOST_NAMED, insufficient
 from subledger.events.envelope import read_event
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.timeouts import Timeouts
 from subledger.store.writing.explaining import MOST_LOOKS, Refusals

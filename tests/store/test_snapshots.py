@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.reads import balances, snapshots
 from projections.reads.snapshots import LEDGER as WHOLE
 from projections.reads.snapshots import RunningSums, SnapshotPoint, add_snapshots
 from projections.replay.rebuild import rebuild
 from subledger.errors import UnknownCustomer, UnknownLedger
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from tests.laws.test_judges import CUSTOMERS, World
 from tests.scratch_database import scratch_database

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.integrity import verify
 from projections.replay.customers import Replayer
 from projections.replay.derived_tables import DERIVED, OF_CUSTOMERS
@@ -22,6 +22,7 @@ from projections.replay.folding import replay
 from projections.replay.log_stream import Members, Share, read_events, read_log, recorded_at, recorded_days
 from projections.replay.rebuild import rebuild
 from projections.replay.workers import snapshot_of
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.writing.rows import encode_state
 from tests.building import cloud_event, recorded

@@ -17,11 +17,12 @@ import pytest
 import sqlalchemy as sa
 from psycopg.waiting import Wait
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.integrity import verify
 from projections.monitors import Monitor, check
 from projections.monitors.settings import set_settings
 from subledger.errors import DatabaseUnavailable, LedgerLocked
+from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Connecting, Database, driver
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts
 from subledger.store.writing.stuck_writers import end_stuck_writers

@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 
 from api.cli import main as cli
 from api.http.app import create_app
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.shapes import joint_reports, report_pages, reports
 from api.shapes.documents import due_notice
-from projections.close.clock import set_clock
 from projections.close.sweeping import Sweeper
+from projections.configuring.clock import set_clock
 from projections.exports.exports import month_state
 from projections.reads import blocks
 from subledger.events.envelope import format_time
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.building import cloud_event, purchase

@@ -6,12 +6,13 @@ import psycopg
 import pytest
 from alembic import command
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.settings import upgrade
 from projections import integrity
 from projections.exports.exports import export
 from projections.replay.rebuild import rebuild
 from subledger.errors import DocumentExists
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision

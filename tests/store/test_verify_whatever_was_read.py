@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from api.http.app import create_app
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from api.shapes.reports import REPORTS
 from projections.close.close import close_period
 from projections.exports.exports import export
@@ -39,6 +39,7 @@ from projections.reads.snapshots import LEDGER as WHOLE
 from projections.reads.snapshots import add_snapshots, stored_and_expected
 from projections.replay.rebuild import rebuild
 from subledger.errors import SubledgerError
+from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.reading import queries as journal_rows

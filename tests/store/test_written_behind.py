@@ -9,9 +9,10 @@ from functools import partial
 import psycopg
 import pytest
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.replay.rebuild import rebuild
 from subledger.events.envelope import Event
+from subledger.ledger_settings import LedgerSettings
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.writing import memory
 from subledger.store.writing.batch import Outcome

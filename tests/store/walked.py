@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from datetime import datetime
-from typing import Any
 
-from api.service import LedgerSettings, Subledger
+from api.service import Subledger
 from projections.close.close import close_period
 from projections.close.proofs import prove
-from subledger.events.envelope import OWN_SOURCE, Event, own_event
+from subledger.events.envelope import Event
+from subledger.ledger_settings import LedgerSettings
+from subledger.own_events import policy_adopted
 from subledger.periods import Period
 from subledger.posting import SHIPPED_POLICIES, shipped_policy
 from subledger.store.writing.recorder import Check
@@ -23,15 +24,7 @@ from tests.laws.walk import HOME, Walk
 
 def policy_event(number: int, name: str, at: datetime) -> Event:
     """The adoption of a shipped policy; a ledger numbers its policies from 1."""
-    policy = shipped_policy(name)
-    data: dict[str, Any] = {
-        "policy": number, "name": policy.name, "version": policy.version, "content_hash": policy.content_hash,
-        "rules": policy.rules_document,
-    }  # fmt: skip
-    return own_event(
-        source=OWN_SOURCE, event_id=f"policy.adopted/{number}", type="policy.adopted", customer=None,
-        occurred_at=at, data=data,
-    )  # fmt: skip
+    return policy_adopted(shipped_policy(name), number=number, at=at, by=None)
 
 
 def record_walk(service: Subledger, ledger: str, walk: Walk, *, policy: str | None = None) -> int:

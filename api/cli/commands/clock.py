@@ -10,7 +10,8 @@ from api.cli.commands.approvals import By, whoami
 from api.settings import connect
 from api.shapes import documents
 from api.terminal import Json, LedgerOption, out, print_json
-from projections.close import clock as clocks
+from projections.configuring.clock import read_clock, set_clock
+from projections.reads.clock import clock_of
 
 clock_app = typer.Typer(help="The current time of a ledger; a sandbox's clock can be set.", no_args_is_help=True)
 
@@ -26,7 +27,7 @@ def clock_show(ledger: LedgerOption, json_: Json = False) -> None:
 
     Example: subledger clock show --ledger acme
     """
-    found = documents.clock(clocks.clock_of(connect().database, ledger))
+    found = documents.clock(clock_of(connect().database, ledger))
     if json_:
         print_json(found)
         return
@@ -46,8 +47,8 @@ def clock_set(
     Example: subledger clock set 2027-01-01T00:00:00Z --ledger trial
     """
     service = connect()
-    was_set = clocks.set_clock(service.recorder, ledger, clocks.read_clock(moment), by=by)
-    found = documents.clock(clocks.clock_of(service.database, ledger))
+    was_set = set_clock(service.recorder, ledger, read_clock(moment), by=by)
+    found = documents.clock(clock_of(service.database, ledger))
     if json_:
         print_json({**found, "status": "set" if was_set else "unchanged"})
     else:

@@ -8,14 +8,14 @@ import typer
 
 from api.cli.commands.approvals import By, whoami
 from api.cli.commands.policies import policy_named
-from api.service import LedgerSettings, SettingsChange
 from api.settings import connect
 from api.shapes import documents
 from api.terminal import Json, out, print_json, table
-from projections.close.clock import read_clock
+from projections.configuring.clock import read_clock
 from subledger.errors import InvalidInput
 from subledger.events.envelope import read_data
 from subledger.events.own_data import Approvals
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.posting import SHIPPED_POLICIES
 from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
 

@@ -26,12 +26,12 @@ from api.shapes import documents
 from api.stopping import Server
 from api.terminal import Json, LedgerOption, err, out, print_json, shown
 from projections import integrity
-from projections.close.close import check_reason
 from projections.close.sweeping import Sweeper
 from projections.monitors.mismatch import keep_verified
 from projections.replay import rebuild as rebuilding
 from projections.replay.kept import Kept
 from subledger.errors import FileUnavailable, InvalidValue
+from subledger.own_events import check_reason
 from subledger.store.reading.ledgers import ledger_head
 
 

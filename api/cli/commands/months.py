@@ -19,6 +19,7 @@ from projections.account_mapping import mapping
 from projections.account_mapping.rows import FIXED_COLUMNS, csv_text
 from projections.close import close as closing
 from projections.close import period_history
+from projections.configuring import account_mappings
 from projections.delivery import checklist as checking
 from projections.exports import exports
 from projections.exports.formats import FORMATS
@@ -254,7 +255,9 @@ def mapping_adopt(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidMapping(f"{file} cannot be read: {error}", field="FILE") from None
     first = None if valid_from is None else Period.parse(valid_from, field="from")
-    adopted = mapping.adopt_mapping(connect().recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by)
+    adopted = account_mappings.adopt_mapping(
+        connect().recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by
+    )
     if json_:
         print_json({"ledger": ledger, "adopted": adopted})
     else:

@@ -13,7 +13,7 @@ from api.settings import connect
 from api.shapes import documents
 from api.shapes import policies as policy_documents
 from api.terminal import Json, LedgerOption, err, out, print_json, table
-from projections.close.policies import adopted_policies, adopted_policy
+from projections.reads.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidPolicy
 from subledger.posting import SHIPPED_POLICIES, Policy, parse_policy, shipped_policy
 from subledger.store.reading.ledgers import ledger_head

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import Access
 from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Service, needs, needs_everywhere
 from api.http.routes.guarded import Router
-from api.service import LedgerSettings, SettingsChange
 from api.shapes import documents
-from projections.close import clock as clocks
+from projections.configuring import clock as clock_commands
+from projections.reads.clock import clock_of
 from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.store.reading.ledgers import ledger_head, ledger_heads, policy_name
 
 router = Router(prefix="/v1/ledgers", tags=["ledgers"])
@@ -87,7 +88,7 @@ def create(
     """Creates a ledger. The same ledger again is answered with 200 and changes nothing."""
     settings = LedgerSettings(
         **body.model_dump(exclude={"ledger", "approvals", "clock"}), approvals=body.approvals,
-        clock=None if body.clock is None else clocks.read_clock(body.clock),
+        clock=None if body.clock is None else clock_commands.read_clock(body.clock),
     )  # fmt: skip
     if not service.create_ledger(body.ledger, settings, by=caller):
         response.status_code = 200
@@ -139,7 +140,7 @@ class Clock(BaseModel):
 @router.get("/{ledger}/clock", dependencies=[needs(Access.READER)])
 def clock(service: Service, ledger: LedgerId) -> dict[str, Any]:
     """The ledger's now: of a sandbox its own clock, which stands still until it is set."""
-    return documents.clock(clocks.clock_of(service.database, ledger))
+    return documents.clock(clock_of(service.database, ledger))
 
 
 @router.put("/{ledger}/clock", dependencies=[needs(Access.CONTROLLER)])
@@ -150,5 +151,6 @@ def set_clock(
     body: Annotated[Clock, Body(examples=[{"clock": "2027-01-01T00:00:00Z"}])],
 ) -> dict[str, Any]:
     """Sets the clock of a sandbox ledger: what lies in the future, is over or is due goes by it. It never goes back."""
-    was_set = clocks.set_clock(service.recorder, ledger, clocks.read_clock(body.clock), by=caller)
+    wanted = clock_commands.read_clock(body.clock)
+    was_set = clock_commands.set_clock(service.recorder, ledger, wanted, by=caller)
     return {**clock(service, ledger), "status": "set" if was_set else "unchanged"}

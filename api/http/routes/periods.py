@@ -21,6 +21,7 @@ from api.shapes import exports as export_documents
 from projections.account_mapping import mapping
 from projections.account_mapping.rows import csv_text
 from projections.close import close, period_history
+from projections.configuring import account_mappings
 from projections.delivery import checklist as checking
 from projections.exports import exports
 from projections.journals import reversing
@@ -164,5 +165,7 @@ async def adopt_mapping(
 
 def _adopt(service: Subledger, ledger: str, text: str, valid_from: str | None, by: str) -> dict[str, Any]:
     first = None if valid_from is None else Period.parse(valid_from, field="valid_from")
-    adopted = mapping.adopt_mapping(service.recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by)
+    adopted = account_mappings.adopt_mapping(
+        service.recorder, ledger, mapping.parse_mapping(text), valid_from=first, by=by
+    )
     return {**current_mapping(service, ledger), "adopted": adopted}

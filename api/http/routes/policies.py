@@ -12,7 +12,7 @@ from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Servic
 from api.http.routes.guarded import Router
 from api.shapes import documents
 from api.shapes import policies as policy_documents
-from projections.close.policies import adopted_policies, adopted_policy
+from projections.reads.policies import adopted_policies, adopted_policy
 from subledger.errors import InvalidValue
 from subledger.posting import Policy, parse_policy, shipped_policy
 from subledger.store.reading.ledgers import ledger_head

@@ -1,0 +1,63 @@
+"""Command: setting the clock of a sandbox ledger.
+
+The clock stands still until the next ``clock.set``. The event is in the log, so that a replay needs nothing else.
+
+Owns: the conditions for setting it. Does not own: reading it (reads/clock).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from subledger.errors import ClockBackwards, InvalidInput, SettingFixed
+from subledger.events.data import parse_time
+from subledger.events.envelope import Event, format_time
+from subledger.ledger import LedgerState
+from subledger.own_events import clock_set
+from subledger.persons import NOBODY, kept_name
+from subledger.store.database import WriteConnection
+from subledger.store.writing.recorder import Recorder, raise_first
+
+
+def read_clock(text: object) -> datetime:
+    """Reads the time to set the clock to. Raises InvalidInput saying what was expected and found."""
+    try:
+        return parse_time(text, field="clock")
+    except InvalidInput as error:
+        expected = "an RFC 3339 time with its offset from 1900 to 8999, such as 2027-01-01T00:00:00Z"
+        raise type(error)(
+            f"the clock cannot be set to {str(error.found)[:60]}; give {expected}", field="clock", expected=expected,
+            found=error.found,
+        ) from None  # fmt: skip
+
+
+def set_clock(recorder: Recorder, ledger: str, clock: datetime, *, by: str = NOBODY) -> bool:
+    """Sets the clock of a sandbox ledger. Returns False, and records nothing, if it shows this time already.
+
+    Raises SettingFixed if the ledger is no sandbox, ClockBackwards, UnknownLedger.
+    """
+    who = kept_name(by)
+
+    def plan(_connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+        _check_may_set(state, clock)
+        if clock == state.clock:
+            return []
+        return [clock_set(clock, number=position + 1, by=who)]
+
+    outcomes = recorder.transact(ledger, plan)
+    raise_first(outcomes)
+    return bool(outcomes)
+
+
+def _check_may_set(state: LedgerState, clock: datetime) -> None:
+    if not state.sandbox:
+        raise SettingFixed(
+            f"ledger {state.ledger} is not a sandbox, so its clock cannot be set; for trials create another "
+            "ledger, with --sandbox",
+            field="clock", expected="a sandbox ledger", found=format_time(clock),
+        )  # fmt: skip
+    if state.clock is not None and clock < state.clock:
+        raise ClockBackwards(
+            f"the clock of ledger {state.ledger} shows {format_time(state.clock)} and never goes back",
+            field="clock", expected=f"{format_time(state.clock)} or later", found=format_time(clock),
+        )  # fmt: skip

@@ -1,0 +1,36 @@
+"""A ledger's clock: the real one, or the one that a sandbox ledger has for trials of month ends.
+
+Future, today, the end of a month and due expiries are judged by this clock. ``recorded_at`` never is: it is the time of
+the database, and answers *as known at* a moment go by it.
+
+Owns: reading the clock. Does not own: setting it (configuring/clock), what is judged by it (ledger, recorder, views).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import msgspec
+
+from subledger.store.database import Database
+from subledger.store.reading.ledgers import ledger_head
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """The now and the today of a ledger. The clock of a ``sandbox`` can be set."""
+
+    ledger: str
+    sandbox: bool
+    now: datetime
+    today: date
+    timezone: str
+
+
+def clock_of(database: Database, ledger: str) -> Clock:
+    """The clock of a ledger. Raises UnknownLedger."""
+    with database.read() as connection:
+        state = ledger_head(connection, ledger).state
+    moment = datetime.now(UTC)
+    return Clock(
+        ledger=ledger, sandbox=state.sandbox, now=state.now(moment), today=state.today(moment), timezone=state.timezone
+    )  # fmt: skip

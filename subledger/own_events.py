@@ -1,0 +1,126 @@
+"""The events that a ledger records about itself: settings, policy, account mapping, clock, periods.
+
+Owns: the id and the data of each. Does not own: the form of the data (events/own_data), the rules that allow an event
+(ledger, ledger_settings, projections/close), the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from subledger.errors import InvalidValue
+from subledger.events.envelope import OWN_SOURCE, Event, format_time, own_event
+from subledger.events.own_data import FUTURE_TOLERANCE, Approvals
+from subledger.ledger import LedgerState
+from subledger.periods import Period
+from subledger.posting import Policy
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+MappingRows = Sequence[dict[str, str]]
+"""The rows of an account mapping in their canonical order."""
+
+
+def ledger_configured(state: LedgerState, *, number: int, at: datetime, by: str | None) -> Event:
+    """The settings of ``state``, in force from this event on. ``number`` is the position that the event is planned for.
+
+    Settings at their default are left out, so that the events of older ledgers keep their bytes.
+    """
+    data = {
+        "entity": state.entity,
+        "functional_currency": state.functional_currency,
+        "timezone": state.timezone,
+        "on_shortfall": state.on_shortfall,
+        "late_usage": state.late_usage,
+        **({"approvals": state.approvals.document} if state.approvals != Approvals() else {}),
+        **({"future_tolerance": state.future_tolerance} if state.future_tolerance != FUTURE_TOLERANCE else {}),
+        **({"sandbox": True} if state.sandbox else {}),
+    }
+    return _event("ledger.configured", number, at, data, by=by)
+
+
+def policy_adopted(policy: Policy, *, number: int, at: datetime, by: str | None) -> Event:
+    """A posting policy with its complete rules, adopted under a number that counts from 1."""
+    data: dict[str, Any] = {
+        "policy": number, "name": policy.name, "version": policy.version, "content_hash": policy.content_hash,
+        "rules": policy.rules_document,
+    }  # fmt: skip
+    if policy.description:
+        data["description"] = policy.description
+    return _event("policy.adopted", number, at, data, by=by)
+
+
+def mapping_adopted(
+    rows: MappingRows, content_hash: str, *, number: int, at: datetime, by: str | None,
+    valid_from: Period | None = None,
+) -> Event:  # fmt: skip
+    """An account mapping with all its rows, adopted under a number that counts from 1.
+
+    With ``valid_from`` it is the mapping of the journals of that month and of later ones only.
+    """
+    data = {"mapping": number, "content_hash": content_hash, "rows": list(rows)}
+    first = None if valid_from is None else str(valid_from)
+    return _event("mapping.adopted", number, at, data, valid_from=first, by=by)
+
+
+def clock_set(clock: datetime, *, number: int, by: str | None) -> Event:
+    """The new time of a sandbox's clock. The event happens at that time."""
+    return _event("clock.set", number, clock, {"clock": format_time(clock)}, by=by)
+
+
+def period_closed(state: LedgerState, position: int, period: Period, *, by: str | None) -> Event:
+    """The close of a period, dated to its last microsecond."""
+    return _period_event("period.closed", position, period, at=_last_moment(state, period), by=by)
+
+
+def period_reopened(position: int, period: Period, *, at: datetime, reason: str, by: str | None) -> Event:
+    """The reopening of a closed period, and of every later one."""
+    return _period_event("period.reopened", position, period, at=at, reason=reason, by=by)
+
+
+def period_cut(position: int, period: Period, *, at: datetime, by: str | None) -> Event:
+    """The end of the open cut, for a journal of a period that is open."""
+    return _period_event("period.cut", position, period, at=at, by=by)
+
+
+def balances_remeasured(state: LedgerState, position: int, period: Period, customer: str | None) -> Event:
+    """The remeasurement, at the rates of a period's end, of what one customer owes or is owed; None: of the ledger."""
+    return own_event(
+        source=OWN_SOURCE,
+        event_id=f"balances.remeasured/{period}/{position}/{customer or ''}",
+        type="balances.remeasured",
+        customer=customer,
+        occurred_at=_last_moment(state, period),
+        data={"period": str(period)},
+    )
+
+
+def check_reason(reason: str, action: str) -> None:
+    """Raises InvalidValue if the reason for an action, such as ``reopening a period``, is empty or too long."""
+    if not 1 <= len(reason.strip()) <= 2000 or "\x00" in reason:
+        raise InvalidValue(
+            f"{action} needs a reason", field="reason", expected="1 to 2000 characters", found=reason[:60]
+        )  # fmt: skip
+
+
+def _last_moment(state: LedgerState, period: Period) -> datetime:
+    return period.end(state.zone) - _MICROSECOND
+
+
+def _event(type: str, number: int, at: datetime, data: dict[str, Any], **optional: str | None) -> Event:
+    given = {name: value for name, value in optional.items() if value is not None}
+    return own_event(
+        source=OWN_SOURCE, event_id=f"{type}/{number}", type=type, customer=None, occurred_at=at, data=data | given
+    )
+
+
+def _period_event(type: str, position: int, period: Period, *, at: datetime, **optional: str | None) -> Event:
+    # Under the ledger's lock no other event can get this position. So the id is unique, even if a month is closed and
+    # reopened many times.
+    given = {name: value for name, value in optional.items() if value is not None}
+    return own_event(
+        source=OWN_SOURCE, event_id=f"{type}/{period}/{position}", type=type, customer=None, occurred_at=at,
+        data={"period": str(period)} | given,
+    )  # fmt: skip
