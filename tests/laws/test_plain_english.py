@@ -24,7 +24,6 @@ NOT_YET: Final = frozenset(
         "api/shapes",
         "migrations/versions",
         "projections/account_mapping",
-        "projections/close",
         "projections/delivery",
         "projections/delivery/connectors",
         "projections/exports",
