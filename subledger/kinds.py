@@ -394,7 +394,7 @@ def is_mirrored(amount_minor: int, functional_minor: int) -> bool:
     """True if an entry of these amounts is written with its sides swapped: in both currencies, or in neither.
 
     Its amount decides; the functional one only if nothing moves in the entry's own currency. In SQL: ``MIRRORED``
-    (store/tables).
+    (store/tables/log).
     """
     return amount_minor < 0 or (amount_minor == 0 and functional_minor < 0)
 

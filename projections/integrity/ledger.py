@@ -18,10 +18,11 @@ from projections.replay.derived_tables import DERIVED_BY_NAME, Rows
 from projections.replay.findings import Findings
 from projections.replay.kept import Part, load
 from projections.replay.ledger import LedgerReplayer
-from projections.replay.log_stream import OF_THE_LEDGER, read_log, stored_entry
+from projections.replay.log_stream import OF_THE_LEDGER, read_log
 from projections.replay.workers import Tell
 from subledger.events.own_data import PolicyAdopted
 from subledger.kinds import Dimensions
+from subledger.store.columns import stored_entry
 
 RULES_IN_USE: Final = """
 -- The policies under which some kinds have a rule, or have been posted.
@@ -60,7 +61,7 @@ class LedgerVerification:
                     return
                 if isinstance(event.data, PolicyAdopted):
                     list(self.policies.adopt(event.data))  # the first share tells what is wrong with it
-                entries = [stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows]
+                entries = [stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows]
                 for breach in self.pools.take(entries, self.replay.books.pools):
                     self.log.breach(breach, logged.position)
                 self._position = logged.position

@@ -32,7 +32,6 @@ from projections.replay.log_stream import (
     Share,
     read_log,
     recorded_at,
-    stored_entry,
     stream,
 )
 from projections.replay.totals import Totals
@@ -46,6 +45,7 @@ from subledger.events.envelope import Event
 from subledger.events.own_data import PolicyAdopted
 from subledger.kinds import Dimensions, Entry
 from subledger.ledger import LedgerState
+from subledger.store.columns import EntryRow, stored_entry
 
 UNKNOWN: Final = Dimensions("?", "?", "?", "?")
 
@@ -171,7 +171,7 @@ class ShareVerification:
 
     # --- one event --------------------------------------------------------------------------------------------
 
-    def _event(self, logged: Logged, rows: list[tuple[Any, ...]], recorded_on: date | None) -> None:
+    def _event(self, logged: Logged, rows: list[EntryRow], recorded_on: date | None) -> None:
         """That it is what was hashed, that its entries follow from it, what it does to the books."""
         state = self._folded.state
         position = logged.position
@@ -186,7 +186,7 @@ class ShareVerification:
             if logged.type == TRANSFER and self._replayable:
                 self._other_side(logged, rows)
             return
-        entries = tuple(stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows)
+        entries = tuple(stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows)
         hashed = event if event is not None else logged.event()
         leaf = merkle.leaf_hash(encode(self._ledger, position, hashed, logged.decision_text, entries))
         if leaf != logged.leaf:
@@ -232,9 +232,9 @@ class ShareVerification:
             if own is not None and isinstance(own.data, PolicyAdopted):
                 list(self._policies.adopt(own.data))
 
-    def _other_side(self, logged: Logged, rows: list[tuple[Any, ...]]) -> None:
+    def _other_side(self, logged: Logged, rows: list[EntryRow]) -> None:
         """What a transfer from another share brings to this one. Its entries are checked where it comes from."""
-        entries = tuple(stored_entry(row, self._numbering.get(row[13], UNKNOWN)) for row in rows)
+        entries = tuple(stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows)
         own = [entry for entry in entries if self._folded.is_mine(entry.customer)]
         event = logged.event()
         for breach in self._blocks.take(own):

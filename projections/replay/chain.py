@@ -15,11 +15,12 @@ from projections.replay.comparing import compare_table, plain
 from projections.replay.derived_tables import DERIVED_BY_NAME, Key
 from projections.replay.findings import Findings
 from projections.replay.kept import Part, load
-from projections.replay.log_stream import EVERYTHING, BatchRow, read_batches, read_leaves
+from projections.replay.log_stream import EVERYTHING, read_batches, read_leaves
 from projections.replay.workers import Tell, tell_nobody
 from subledger import merkle
 from subledger.encoding import batch_hash
 from subledger.ledger import SETTINGS, LedgerState
+from subledger.store.columns import BatchRow
 
 HEAD: Final = f"""
 -- The ledger's row as it is: unlike a reader's head it is there even where the log behind it is not.

@@ -16,11 +16,12 @@ import sqlalchemy as sa
 
 from projections.exports.exports import export
 from projections.integrity import verify
-from projections.replay.log_stream import EVERYTHING, WHOLE, read_batches, read_log, stored_entry
+from projections.replay.log_stream import EVERYTHING, WHOLE, read_batches, read_log
 from projections.replay.rebuild import rebuild
 from subledger import merkle
 from subledger.encoding import batch_hash, encode
 from subledger.periods import Period
+from subledger.store.columns import stored_entry
 from subledger.store.tables import APPEND_ONLY
 from subledger.store.writing.memory import numbered_dimensions
 from tests.building import cloud_event
@@ -71,7 +72,7 @@ def _rewrite_in_place(ours: Installation) -> None:
     with ours.service.database.read() as reading:
         for chunk in read_log(reading, LEDGER, WHOLE.events):
             for logged, rows in chunk:
-                entries = tuple(stored_entry(row, numbering[row[13]]) for row in rows)
+                entries = tuple(stored_entry(row, numbering[row.dimension_set]) for row in rows)
                 encoded = encode(LEDGER, logged.position, logged.event(), logged.decision_text, entries)
                 leaves[logged.position] = merkle.leaf_hash(encoded)
         batches = list(read_batches(reading, LEDGER, 0, EVERYTHING))

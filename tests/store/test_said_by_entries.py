@@ -7,7 +7,7 @@ import json
 from api.service import Subledger
 from projections.integrity import verify
 from projections.replay.log_stream import WHOLE, read_events, read_log
-from subledger.store.writing.log import decision_whole
+from subledger.store.decision_text import decision_whole
 from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.laws.walks import long_walk

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, text
 from subledger.accounts import Side
 from subledger.errors import UnknownBlock, UnknownPosition
 from subledger.kinds import Rules, expand
+from subledger.store.decision_text import decision_whole
 from subledger.store.reading.recorded_days import recorded_between
-from subledger.store.writing.log import decision_whole
 
 EVENTS: Final = f"""
 -- Recorded events, whole, with the moment of their batch.

@@ -1,11 +1,11 @@
-"""What a batch writes, as one call of the database's function ``append_batch``.
+"""Writing a batch: one call of the database's function ``append_batch``.
 
-Everything that goes into a table for a batch is a group of arrays, one a column; a group that has no rows is left out
-of the call. A big batch's events and entries have been copied before, and are left out too. Called on its own, in a
-transaction of its own, it writes only where the ledger's head is the one that the batch was decided on.
+The rows for a table are a group of arrays, one a column; a group without rows is left out of the call. The events and
+entries of a big batch have been copied before, and are left out too. Called on its own, in a transaction of its own,
+the function writes only if the ledger's head is still the one that the batch was decided on.
 
 Owns: the parameters of the function, whose text is in the migrations. Does not own: their values (log, memory,
-projections).
+projections), and the columns (``subledger/store/tables``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+import sqlalchemy as sa
+
+from subledger.store.tables import derived, log
 from subledger.store.writing.arrays import (
     Array,
     BigintArray,
@@ -35,37 +38,30 @@ HEAD: Final = (
     "new_frontier", "new_wallets_through",
 )  # fmt: skip
 
-GROUPS: Final[dict[str, dict[str, type[Array]]]] = {
-    "event": {
-        "position": BigintArray, "source": TextArray, "event_id": TextArray, "type": TextArray, "customer": TextArray,
-        "occurred_at": MomentArray, "data": TextArray, "attributes": TextArray, "decision": TextArray,
-        "leaf": BytesArray,
-    },
-    "entry": {
-        "position": BigintArray, "number": SmallintArray, "policy": SmallintArray, "kind": TextArray,
-        "customer": TextArray, "block_id": TextArray, "unit": TextArray, "credits": NumericArray,
-        "amount_minor": BigintArray, "currency": TextArray, "functional_minor": BigintArray,
-        "accounting_date": DateArray, "effective_date": DateArray, "cut": IntegerArray, "dimension_set": IntegerArray,
-    },
-    "node": {"level": SmallintArray, "index": BigintArray, "hash": BytesArray},
-    "set": {
-        "dimension_set": IntegerArray, "product": TextArray, "credit_kind": TextArray, "pool": TextArray,
-        "processor": TextArray,
-    },
-    "wallet": {"customer": TextArray, "position": BigintArray, "state": TextArray},
-    "block": {
-        "block_id": TextArray, "customer": TextArray, "invoice_id": TextArray, "opened_at_position": BigintArray,
-        "expires_at": MomentArray, "is_open": BooleanArray, "state": TextArray,
-    },
-    "document": {"kind": TextArray, "document_id": TextArray, "customer": TextArray, "state": TextArray},
-    "day": {
-        "accounting_date": DateArray, "recorded_date": DateArray, "cut": IntegerArray, "currency": TextArray,
-        "policy": SmallintArray, "kind": TextArray, "dimension_set": IntegerArray, "unit": TextArray,
-        "written_minor": NumericArray, "mirrored_minor": NumericArray, "functional_written_minor": NumericArray,
-        "functional_mirrored_minor": NumericArray, "credits": NumericArray, "entries": BigintArray,
-    },
-    "other": {"customer": TextArray},
+
+_ARRAYS: Final[dict[type[Any], type[Array]]] = {
+    sa.Text: TextArray, sa.LargeBinary: BytesArray, sa.Boolean: BooleanArray, sa.SmallInteger: SmallintArray,
+    sa.Integer: IntegerArray, sa.BigInteger: BigintArray, sa.Date: DateArray, sa.DateTime: MomentArray,
+    sa.Numeric: NumericArray,
 }  # fmt: skip
+
+
+def _columns(table: sa.Table) -> dict[str, type[Array]]:
+    """The columns of a table but the ledger's, which is one parameter for all rows."""
+    return {column.name: _ARRAYS[type(column.type)] for column in table.columns if column.name != "ledger"}
+
+
+GROUPS: Final[dict[str, dict[str, type[Array]]]] = {
+    "event": _columns(log.events),
+    "entry": _columns(log.entries),
+    "node": _columns(derived.merkle_nodes),
+    "set": _columns(derived.dimension_sets),
+    "wallet": _columns(derived.wallets),
+    "block": _columns(derived.blocks),
+    "document": _columns(derived.documents),
+    "day": _columns(derived.ledger_days),
+    "other": _columns(derived.other_currencies),
+}
 """The columns of each group, in the order of its rows."""
 
 _NAMED: Final = {
@@ -74,7 +70,7 @@ _NAMED: Final = {
 
 
 def rows_as_parameters(group: str, rows: Sequence[Iterable[Any]]) -> Parameters:
-    """The parameters that a group's rows make; none where there are none."""
+    """The parameters of a group with these rows; none if there are no rows."""
     if not rows:
         return {}
     columns = zip(*rows, strict=True)
@@ -84,7 +80,7 @@ def rows_as_parameters(group: str, rows: Sequence[Iterable[Any]]) -> Parameters:
 def call_of(parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """The statement that calls the function with these parameters, and their values, for a RawCursor.
 
-    psycopg reads the placeholders of its own style anew each time, where a statement has so many.
+    Placeholders in psycopg's own style would be parsed again on every call, as a statement has more than fifty.
     """
     return _statement(tuple(parameters)), list(parameters.values())
 

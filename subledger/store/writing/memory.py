@@ -36,13 +36,14 @@ from subledger.kinds import LEDGER_ROLES, Dimensions
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
+from subledger.store.decision_text import decision_whole
 from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED
 from subledger.store.writing.append import Parameters
 from subledger.store.writing.approvals import Asked, find_asked, has_waiting
 from subledger.store.writing.arrays import TextArray
 from subledger.store.writing.given import Gifts
 from subledger.store.writing.head import Head
-from subledger.store.writing.log import RecordedEvent, decision_whole
+from subledger.store.writing.log import RecordedEvent
 from subledger.store.writing.rows import (
     decode_block,
     decode_decision,

@@ -14,7 +14,7 @@ import msgspec
 from subledger.events.envelope import stored_event
 from subledger.evolving import evolve
 from subledger.store.database import WriteConnection
-from subledger.store.writing.log import decision_whole
+from subledger.store.decision_text import decision_whole
 from subledger.store.writing.rows import decode_decision
 from subledger.wallet import Wallet
 

@@ -1,0 +1,210 @@
+"""The columns of the log: events, entries and batches, each described once.
+
+A row is a class, and a column a field of it, in the order of the table. The field's type says what Python and
+PostgreSQL make of it, and whether it may be NULL; the field's name is the column's, unless ``Named`` gives another one.
+Everything else follows: the tables (``tables/log.py``), from them the array parameters of a batch
+(``writing/append.py``), the binary COPY (``writing/log.py``) and the streams of a replay
+(``projections/replay/log_stream.py``).
+
+Owns: names, order and types of the columns; rows made of events and entries, and entries made of rows. Does not own:
+the hashed bytes (``subledger/encoding.py``), indexes, and the migrations, which are released and never change.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec.structs import astuple
+
+from subledger.errors import present
+from subledger.events.envelope import Event
+from subledger.kinds import Dimensions, Entry
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The PostgreSQL type of a column, by its name in ``pg_type``."""
+
+    type: str
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """Other facts of a column: its name where the field has another one, NULL in the table alone, its comment."""
+
+    column: str
+    nullable: bool = False
+    comment: str | None = None
+
+
+Text = Annotated[str, Stored("text")]
+Smallint = Annotated[int, Stored("int2")]
+Integer = Annotated[int, Stored("int4")]
+Bigint = Annotated[int, Stored("int8")]
+Quantity = Annotated[Decimal, Stored("numeric")]
+Day = Annotated[date, Stored("date")]
+Moment = Annotated[datetime, Stored("timestamptz")]
+Hash = Annotated[bytes, Stored("bytea")]
+
+
+class BatchRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of ``batches``: a commit, and its link of the hash chain."""
+
+    last_position: Bigint
+    first_position: Bigint
+    recorded_at: Moment
+    root: Hash
+    previous_hash: Hash
+    hash: Hash
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of ``events``, its texts not decoded. Readers complete a decision that its entries stand for."""
+
+    position: Bigint
+    source: Text
+    event_id: Text
+    type: Text
+    customer: Text | None
+    occurred_at: Moment
+    data_text: Annotated[Text, Named(column="data", comment="as received, in canonical JSON")]
+    attributes_text: Annotated[
+        Text | None,
+        Named(column="attributes", comment="other CloudEvents attributes as received, in canonical JSON"),
+    ]
+    decision_text: Annotated[
+        Text,
+        Named(
+            column="decision",
+            nullable=True,
+            comment="what was decided, in canonical JSON; never recomputed. NULL where its entries say all of it: see "
+            "the view recorded_events",
+        ),
+    ]
+    leaf: Hash
+
+
+class EntryRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of ``entries``: the fields of an entry, between its position and the number of its dimensions."""
+
+    position: Bigint
+    number: Smallint
+    policy: Smallint
+    kind: Text
+    customer: Text | None
+    block_id: Text | None
+    unit: Text | None
+    credits: Quantity
+    amount_minor: Bigint
+    currency: Text
+    functional_minor: Bigint
+    accounting_date: Day
+    effective_date: Day
+    cut: Integer
+    dimension_set: Integer
+
+
+Row = tuple[Any, ...]
+"""The values of a row in the order of its columns, for COPY and for arrays."""
+
+
+def event_row(position: int, event: Event, decision_text: str | None, leaf: bytes) -> Row:
+    """The row of an event; ``decision_text`` is None if its entries stand for it."""
+    return (
+        position, event.source, event.event_id, event.type, event.customer, event.occurred_at, event.data_text,
+        event.attributes_text, decision_text, leaf,
+    )  # fmt: skip
+
+
+def entry_row(position: int, entry: Entry, dimension_set: int) -> Row:
+    """The row of an entry. Its columns are the entry's fields in their order: a test compares the two."""
+    return (position, *astuple(entry)[:-1], dimension_set)
+
+
+def stored_entry(row: EntryRow, dimensions: Dimensions) -> Entry:
+    """The entry of a row, given the dimensions that its dimension set numbers.
+
+    Written out: it is made for every entry of a verification, and made from a dictionary it costs seven times as much.
+    """
+    return Entry(
+        number=row.number, policy=row.policy, kind=row.kind, customer=row.customer, block_id=row.block_id,
+        unit=row.unit, credits=row.credits, amount_minor=row.amount_minor, currency=row.currency,
+        functional_minor=row.functional_minor, accounting_date=row.accounting_date,
+        effective_date=row.effective_date, cut=row.cut, dimensions=dimensions,
+    )  # fmt: skip
+
+
+# --- the descriptions ---------------------------------------------------------------------------------------------
+
+
+class LogColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the log, and the attribute of a row that holds its value."""
+
+    name: str
+    type: str
+    attribute: str
+    nullable: bool
+    comment: str | None
+
+
+class LogTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of the log: its columns after the ledger, and those of them that make its key with the ledger."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[LogColumn, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of a whole row, the ledger's first."""
+        return ("text", *(column.type for column in self.columns))
+
+    @property
+    def copy(self) -> str:
+        """The statement that copies whole rows into the table, the ledger's name first."""
+        return f"COPY {self.name} (ledger, {', '.join(self.names)}) FROM STDIN (FORMAT BINARY)"
+
+    def selected(self, alias: str) -> str:
+        """SQL: the columns of a row called ``alias``, in the order of the row's fields."""
+        return ", ".join(f"{alias}.{name}" for name in self.names)
+
+
+def _annotations(hint: Any) -> Iterator[Any]:
+    """What is said of a field's type, from the outside in; the type None for one that may be NULL."""
+    if get_origin(hint) is Annotated:
+        inner, *said = get_args(hint)
+        yield from said
+        yield from _annotations(inner)
+    elif get_origin(hint) in (Union, types.UnionType):
+        for part in get_args(hint):
+            yield from _annotations(part)
+    elif hint is types.NoneType:
+        yield hint
+
+
+def _column(attribute: str, hint: Any) -> LogColumn:
+    said = list(_annotations(hint))
+    stored = present(next((one for one in said if isinstance(one, Stored)), None), f"{attribute} has no stored type")
+    named = next((one for one in said if isinstance(one, Named)), Named(column=attribute))
+    return LogColumn(
+        name=named.column, type=stored.type, attribute=attribute, nullable=named.nullable or types.NoneType in said,
+        comment=named.comment,
+    )  # fmt: skip
+
+
+def _table(name: str, row: type[msgspec.Struct], *key: str) -> LogTable:
+    hints = get_type_hints(row, include_extras=True)
+    return LogTable(name=name, key=key, columns=tuple(_column(field, hints[field]) for field in row.__struct_fields__))
+
+
+BATCHES: Final = _table("batches", BatchRow, "last_position")
+EVENTS: Final = _table("events", EventRow, "position")
+ENTRIES: Final = _table("entries", EntryRow, "position", "number")
+LOG: Final = (BATCHES, EVENTS, ENTRIES)
