@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -40,10 +41,16 @@ class BlockStatus(StrEnum):
 # What a block without credits is called: by the first of these that took credits from it.
 _ENDINGS = ("voided", "refunded", "charged_back", "written_off", "transferred", "escheated", "expired")
 
-Gone = tuple[Decimal, int, int]
-"""Credits, minor units of the block's currency, minor units of the functional currency."""
 
-NOTHING_GONE: Gone = (ZERO, 0, 0)
+class Portion(NamedTuple):
+    """A part of a block: credits with their value, in the block's currency and in the functional currency."""
+
+    credits: Decimal
+    amount_minor: int
+    functional_minor: int
+
+
+NO_PORTION: Final = Portion(ZERO, 0, 0)
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -57,7 +64,13 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     drawn_functional: int = 0
 
 
-class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+_STORED_AS: Final = {"disposed": "gone", "last_gain_date": "gained_on", "last_breakage_date": "broken_on"}
+"""Names of a block's fields in what is stored, if they differ: stored bytes never change."""
+
+
+class Block(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_AS,
+):  # fmt: skip
     """A credit block as the writer knows it.
 
     Amounts are minor units of ``currency``; ``price_minor`` is the basis to be recognised (0 for a promotional
@@ -92,15 +105,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     escheat_class: str | None = None
     invoice_id: str | None = None
     opened_at_position: int
-    gained_on: date
+    last_gain_date: date
     tax_minor: int = 0
     taxed_minor: int = 0
     receivable_minor: int = 0
     used: Decimal = ZERO
     drawn_minor: int = 0
     drawn_functional: int = 0
-    gone: dict[str, Gone] = {}
-    broken_on: date | None = None
+    disposed: dict[str, Portion] = {}
+    last_breakage_date: date | None = None
     cancelled_minor: int = 0
     tax_reversed_minor: int = 0
     tax_taken_minor: int = 0
@@ -113,38 +126,38 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     segment: Segment | None = None
 
     @property
-    def left(self) -> Decimal:
+    def remaining(self) -> Decimal:
         """Credits that can still be drawn, broken, voided."""
         left = self.credits - self.used
-        if self.gone:
-            for credits, _, _ in self.gone.values():
+        if self.disposed:
+            for credits, _, _ in self.disposed.values():
                 left -= credits
         return left
 
     @property
     def carrying_minor(self) -> int:
         """What of the price is not recognised or cancelled: the block's part of prepaid_liability."""
-        if not self.gone:
+        if not self.disposed:
             return self.price_minor - self.drawn_minor
-        return self.price_minor - self.drawn_minor - sum(amount for _, amount, _ in self.gone.values())
+        return self.price_minor - self.drawn_minor - sum(amount for _, amount, _ in self.disposed.values())
 
     @property
     def carrying_functional(self) -> int:
         """The carrying amount in the functional currency; meaningful where ``rate`` is set."""
-        gone = sum(functional for _, _, functional in self.gone.values())
+        gone = sum(functional for _, _, functional in self.disposed.values())
         return self.price_functional - self.drawn_functional - gone
 
     @property
-    def broken(self) -> Decimal:
+    def expired_credits(self) -> Decimal:
         """Credits that expired."""
-        return self.gone.get("expired", NOTHING_GONE)[0]
+        return self.disposed.get("expired", NO_PORTION)[0]
 
     @property
-    def broken_minor(self) -> int:
-        return self.gone.get("expired", NOTHING_GONE)[1]
+    def expired_minor(self) -> int:
+        return self.disposed.get("expired", NO_PORTION)[1]
 
     @property
-    def tax_left_minor(self) -> int:
+    def tax_remaining_minor(self) -> int:
         """Its tax, less what was taken back of it."""
         return self.tax_minor - self.tax_reversed_minor - self.tax_taken_minor
 
@@ -171,28 +184,28 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         and a block ends at exactly zero. Since a repricing the count begins anew, with what was left then.
         """
         carrying = self.carrying_minor
-        if credits == self.left:
+        if credits == self.remaining:
             return carrying
         return min(max(self._due_for(credits), 0), carrying)
 
     def functional_for(self, credits: Decimal) -> int:
         """The same rule in the functional currency."""
-        if credits == self.left:
+        if credits == self.remaining:
             return self.carrying_functional
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
 
-    def broken_amount_for(self, credits: Decimal) -> int:
+    def expired_amount_for(self, credits: Decimal) -> int:
         """Money that usage known only after the expiry takes of what was broken, beyond what is left: the same rule."""
-        if credits == self.broken:
-            return self.broken_minor
-        return min(max(self._due_for(self.left + credits) - self.carrying_minor, 0), self.broken_minor)
+        if credits == self.expired_credits:
+            return self.expired_minor
+        return min(max(self._due_for(self.remaining + credits) - self.carrying_minor, 0), self.expired_minor)
 
-    def broken_functional_for(self, credits: Decimal) -> int:
+    def expired_functional_for(self, credits: Decimal) -> int:
         """The same in the functional currency."""
-        broken = self.gone.get("expired", NOTHING_GONE)[2]
-        if credits == self.broken:
+        broken = self.disposed.get("expired", NO_PORTION)[2]
+        if credits == self.expired_credits:
             return broken
-        return min(max(self._functional_due_for(self.left + credits) - self.carrying_functional, 0), broken)
+        return min(max(self._functional_due_for(self.remaining + credits) - self.carrying_functional, 0), broken)
 
     def _due_for(self, credits: Decimal) -> int:
         s = self.segment
@@ -209,18 +222,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     def value_of(self, credits: Decimal) -> int:
         """The part of the carrying amount that ``credits`` of what is left stand for; all of them, all of it."""
-        return self.carrying_minor if credits == self.left else share(self.carrying_minor, credits, self.left)
+        return self.carrying_minor if credits == self.remaining else share(self.carrying_minor, credits, self.remaining)
 
     def status(self, at: datetime) -> BlockStatus:
         """Where the block stands at a moment, given what has been recorded."""
-        if self.left > 0:
+        if self.remaining > 0:
             if self.disputes:
                 return BlockStatus.DISPUTED
             if self.expires_at is not None and at >= self.expires_at:
                 return BlockStatus.EXPIRED
             return BlockStatus.SCHEDULED if at < self.starts_at else BlockStatus.ACTIVE
         for column in _ENDINGS:
-            if self.gone.get(column, NOTHING_GONE)[0] > 0:
+            if self.disposed.get(column, NO_PORTION)[0] > 0:
                 return BlockStatus(column)
         return BlockStatus.EXHAUSTED
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from subledger.documents import Position, Positions, position_key
+from subledger.billing_documents import NO_STANDING, Standing, Standings, standing_name
 from subledger.events.data import BreakageEstimated, ExchangeRateSet
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
@@ -47,14 +47,14 @@ class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     rates: Mapping[str, Rates] = {}
     pools: Mapping[str, Pool] = {}
-    positions: Positions = {}
+    standings: Standings = {}
 
     def rate(self, currency: str, day: date) -> Decimal | None:
         return self.rates.get(currency, Rates()).on(day)
 
-    def position(self, role: str, currency: str, processor: str | None = None) -> Position:
+    def standing(self, role: str, currency: str, processor: str | None = None) -> Standing:
         """What stands on a role of the ledger, debits positive."""
-        return self.positions.get(position_key(role, currency, processor), (0, 0))
+        return self.standings.get(standing_name(role, currency, processor), NO_STANDING)
 
 
 def changes_books(event: Event, decision: Decision) -> bool:
@@ -104,19 +104,20 @@ def next_estimate(pool: Pool, data: BreakageEstimated) -> Estimate:
 def apply_to_books(books: Books, movement: Movement, functional_currency: str) -> Books:
     """The books after one movement."""
     kind = KIND_BY_NAME[movement.kind]
-    functional = movement.amount if movement.functional is None else movement.functional
+    functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
     if movement.pool is not None:
         currency = movement.currency or functional_currency
         pool = books.pools.get(movement.pool) or Pool(pool=movement.pool, currency=currency)
-        pool = pool.moved(kind, amount=movement.amount, functional=functional, credits=movement.credits)
+        pool = pool.moved(kind, amount=movement.amount_minor, functional=functional, credits=movement.credits)
         books = replace(books, pools={**books.pools, movement.pool: pool})
     if movement.currency is not None:
-        positions = books.positions
+        standings = books.standings
         for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
             if role in LEDGER_ROLES:
-                key = position_key(role, movement.currency, movement.processor)
-                amount, carried = positions.get(key, (0, 0))
-                # One at zero stays: what once stood has a row, whether or not a batch ended in between.
-                positions = {**positions, key: (amount + sign * movement.amount, carried + sign * functional)}
-        books = books if positions is books.positions else replace(books, positions=positions)
+                key = standing_name(role, movement.currency, movement.processor)
+                amount, carried = standings.get(key, NO_STANDING)
+                # A standing of zero stays: it keeps its row, whether or not a batch ended in between.
+                after = Standing(amount + sign * movement.amount_minor, carried + sign * functional)
+                standings = {**standings, key: after}
+        books = books if standings is books.standings else replace(books, standings=standings)
     return books

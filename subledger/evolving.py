@@ -13,8 +13,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from subledger.blocks import NOTHING_GONE, PAID, Block, Segment
-from subledger.documents import Applied, Dispute, Document, Invoice, Overage, Payment, moved, position_key
+from subledger.billing_documents import (
+    BillingDocument,
+    Dispute,
+    DocumentPart,
+    Invoice,
+    Overage,
+    Payment,
+    moved,
+    standing_name,
+)
+from subledger.blocks import NO_PORTION, PAID, Block, Portion, Segment
 from subledger.draw_order import places
 from subledger.errors import IntegrityFault
 from subledger.events.data import CreditsGranted, CreditsPurchased
@@ -32,8 +41,8 @@ def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, f
         if (movement.customer or event.customer) == wallet.customer:
             wallet = _apply(wallet, event, decision, movement, position, functional_currency)
     if event.customer == wallet.customer:
-        if decision.original is not None:
-            wallet = _remember_correction(wallet, decision, decision.original)
+        if decision.original_position is not None:
+            wallet = _remember_reversal(wallet, decision, decision.original_position)
         wallet = _remember_document(wallet, event, decision, functional_currency)
     return wallet
 
@@ -55,11 +64,11 @@ def _apply(
         return _apply_overage(wallet, event, movement, position)
     if movement.kind == "overage_billed":
         return _settle(wallet, event, movement)
-    if movement.block is None:
+    if movement.block_id is None:
         return wallet
     if kind.opens_block:
         return _with_block(wallet, _new_block(event, decision, movement, position, functional_currency))
-    block = wallet.state_of_block(movement.block)
+    block = wallet.state_of_block(movement.block_id)
     if movement.kind == "overage_backfilled":
         wallet = _settle(wallet, event, movement)
     return _with_block(wallet, _changed(block, event, movement, kind))
@@ -67,7 +76,7 @@ def _apply(
 
 def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Block:
     """A block after a movement on it."""
-    amount, credits, functional = movement.amount, movement.credits, movement.functional or 0
+    amount, credits, functional = movement.amount_minor, movement.credits, movement.functional_minor or 0
     match kind.column:
         case "consumed":
             block = replace(
@@ -82,21 +91,24 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
         case "repriced":
             block = _repriced(block, movement)
         case str() as column:
-            gone = block.gone.get(column, NOTHING_GONE)
-            sign = -kind.sign
-            gone = (gone[0] + sign * credits, gone[1] + sign * amount, gone[2] + sign * functional)
-            block = replace(block, gone={**block.gone, column: gone})
+            before, sign = block.disposed.get(column, NO_PORTION), -kind.sign
+            after = Portion(
+                before.credits + sign * credits,
+                before.amount_minor + sign * amount,
+                before.functional_minor + sign * functional,
+            )
+            block = replace(block, disposed={**block.disposed, column: after})
         case None:
             block = _without_value(block, event, movement, kind.effect)
     if _gains(kind, credits, amount):
-        block = replace(block, gained_on=max(block.gained_on, movement.on))
+        block = replace(block, last_gain_date=max(block.last_gain_date, movement.accounting_date))
     if kind.column in ("expired", "escheated"):
         block = _expired(block, event, movement, -kind.sign * credits)
     if kind.gives_up:
         block = replace(block, given_up_minor=block.given_up_minor + amount)
     if kind.cancels:
         block = replace(block, cancelled_minor=block.cancelled_minor + amount)
-    if movement.invoice is None:
+    if movement.invoice_id is None:
         if kind.debit_role == "accounts_receivable":
             block = replace(block, receivable_minor=block.receivable_minor + amount)
         if kind.credit_role == "accounts_receivable":
@@ -122,16 +134,16 @@ def _repriced(block: Block, movement: Movement) -> Block:
     block = replace(
         block,
         credits=block.credits + movement.credits,
-        price_minor=block.price_minor + movement.amount,
-        price_functional=block.price_functional + (movement.functional or 0),
-        taxed_minor=block.taxed_minor + movement.amount if block.tax_minor else 0,
+        price_minor=block.price_minor + movement.amount_minor,
+        price_functional=block.price_functional + (movement.functional_minor or 0),
+        taxed_minor=block.taxed_minor + movement.amount_minor if block.tax_minor else 0,
     )
     return replace(block, segment=_segment_of_what_is_left(block))
 
 
 def _segment_of_what_is_left(block: Block) -> Segment:
     return Segment(
-        credits=block.left,
+        credits=block.remaining,
         price_minor=block.carrying_minor,
         price_functional=block.carrying_functional,
         used=block.used,
@@ -145,13 +157,13 @@ def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) ->
     if broken <= 0:
         return block  # the expiry that was moved before it has said whether the block is expired
     early = event.type == "credits.escheated"  # the block lives on, should usage of it be taken back
-    broken_on = max(block.broken_on or movement.on, movement.on)
-    return replace(block, broken_on=broken_on, expired=block.expired or not early)
+    last_breakage_date = max(block.last_breakage_date or movement.accounting_date, movement.accounting_date)
+    return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or not early)
 
 
 def _without_value(block: Block, event: Event, movement: Movement, effect: Effect) -> Block:
     """A block after a movement that leaves its credits and value alone."""
-    amount = movement.amount
+    amount = movement.amount_minor
     match effect:
         case Effect.CHANGES_EXPIRY:
             expires_at = event.data.expires_at
@@ -173,29 +185,31 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
             # It counts as money gained or lost: what is recorded later is not dated before it.
-            worth = block.price_functional - (movement.functional or 0)
-            return replace(block, price_functional=worth, gained_on=max(block.gained_on, movement.on))
+            worth = block.price_functional - (movement.functional_minor or 0)
+            return replace(
+                block, price_functional=worth, last_gain_date=max(block.last_gain_date, movement.accounting_date)
+            )
     return block
 
 
 def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
     if movement.kind == "transfer_in":
-        if decision.taken_over is None:
-            raise IntegrityFault(f"the transfer to block {movement.block} was decided without the block's terms")
-        return replace(decision.taken_over, opened_at_position=position, price_functional=movement.functional or 0)
+        if decision.new_block is None:
+            raise IntegrityFault(f"the transfer to block {movement.block_id} was decided without the block's terms")
+        return replace(decision.new_block, opened_at_position=position, price_functional=movement.functional_minor or 0)
     data: Any = event.data
     purchased = isinstance(data, CreditsPurchased)
     if not purchased and not isinstance(data, CreditsGranted):
-        raise IntegrityFault(f"{movement.kind} of {event.type} cannot open block {movement.block}")
+        raise IntegrityFault(f"{movement.kind} of {event.type} cannot open block {movement.block_id}")
     return Block(
         block_id=data.block_id,
         credit_kind=PAID if purchased else data.reason,
         unit=data.unit,
         credits=movement.credits,
-        price_minor=movement.amount,
+        price_minor=movement.amount_minor,
         currency=data.currency or functional_currency,
         rate=decision.rate,
-        price_functional=movement.functional or 0,
+        price_functional=movement.functional_minor or 0,
         starts_at=data.starts_at or event.occurred_at,
         expires_at=data.expires_at,
         priority=data.priority,
@@ -205,22 +219,22 @@ def _new_block(event: Event, decision: Decision, movement: Movement, position: i
         escheat_class=data.escheat_class if purchased else None,
         invoice_id=data.invoice_id if purchased else None,
         opened_at_position=position,
-        gained_on=movement.on,
-        receivable_minor=movement.amount if purchased else 0,
+        last_gain_date=movement.accounting_date,
+        receivable_minor=movement.amount_minor if purchased else 0,
     )
 
 
 def _with_positions(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
-    positions = wallet.positions
+    standings = wallet.standings
     for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
             continue
         if movement.currency is None and role not in ("customer_balance", "refunds_payable"):
             continue
-        key = position_key(role, movement.currency or functional_currency, movement.block)
-        functional = movement.amount if movement.functional is None else movement.functional
-        positions = moved(positions, key, sign * movement.amount, sign * functional)
-    return wallet if positions is wallet.positions else replace(wallet, positions=positions)
+        key = standing_name(role, movement.currency or functional_currency, movement.block_id)
+        functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
+        standings = moved(standings, key, sign * movement.amount_minor, sign * functional)
+    return wallet if standings is wallet.standings else replace(wallet, standings=standings)
 
 
 def _with_block(wallet: Wallet, changed: Block) -> Wallet:
@@ -239,28 +253,30 @@ def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: i
             price=data.overage_price,
             currency=data.currency,
             credits=movement.credits,
-            amount_minor=movement.amount,
-            booked_on=movement.on,
+            amount_minor=movement.amount_minor,
+            accounting_date=movement.accounting_date,
             backfill=movement.backfill,
         )
         return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
-    held = wallet.state_of_overage(movement.overage or 0)
+    held = wallet.state_of_overage(movement.overage_position or 0)
     restored = -movement.credits
-    changed = replace(held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount)
-    carry = carry_after_restoring(wallet, restored, held.price, held.currency, -movement.amount)
+    changed = replace(
+        held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount_minor
+    )
+    carry = carry_after_restoring(wallet, restored, held.price, held.currency, -movement.amount_minor)
     return replace(_with_overage(wallet, changed), carry={**wallet.carry, held.currency: carry})
 
 
 def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
-    held = wallet.state_of_overage(movement.overage or 0)
+    held = wallet.state_of_overage(movement.overage_position or 0)
     # An entry without its credits, as the difference of a backfill has none, settles nothing.
     return _with_overage(
         wallet,
         replace(
             held,
             settled=held.settled + movement.credits,
-            settled_minor=held.settled_minor + movement.amount,
-            settled_by=(*held.settled_by, movement.invoice or event.event_id),
+            settled_minor=held.settled_minor + movement.amount_minor,
+            settled_by=(*held.settled_by, movement.invoice_id or event.event_id),
         ),
     )
 
@@ -272,16 +288,18 @@ def _with_overage(wallet: Wallet, changed: Overage) -> Wallet:
     )
 
 
-def _remember_correction(wallet: Wallet, decision: Decision, original: int) -> Wallet:
-    correction = wallet.correction(original)
-    restored = dict(correction.restored)
+def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wallet:
+    reversed_usage = wallet.reversed_usage(original)
+    restored = dict(reversed_usage.restored)
     for movement in decision.movements:
-        if KIND_BY_NAME[movement.kind].is_usage:  # a breakage that follows them is not a correction
-            credits, amount, functional = restored.get(movement.block or "", NOTHING_GONE)
-            back = movement.functional or 0
-            restored[movement.block or ""] = (credits - movement.credits, amount - movement.amount, functional - back)
-    others = tuple(c for c in wallet.corrections if c.position != original)
-    return replace(wallet, corrections=(*others, replace(correction, restored=restored)))
+        if KIND_BY_NAME[movement.kind].is_usage:  # a breakage that follows them restores nothing
+            credits, amount, functional = restored.get(movement.block_id or "", NO_PORTION)
+            back = movement.functional_minor or 0
+            restored[movement.block_id or ""] = Portion(
+                credits - movement.credits, amount - movement.amount_minor, functional - back
+            )
+    others = tuple(c for c in wallet.reversed_usages if c.position != original)
+    return replace(wallet, reversed_usages=(*others, replace(reversed_usage, restored=restored)))
 
 
 # --- payments, invoices, disputes ---------------------------------------------------------------------------
@@ -304,9 +322,9 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
                 wallet = _with_document(wallet, payment)
         case "payment.applied" | "payment.refunded":
             if data.payment_id is not None:
-                held: Payment = wallet.state_of_document("payment", data.payment_id)
+                held = wallet.state_of_document(Payment, data.payment_id)
                 applied = _applied(movements, Effect.APPLIES_PAYMENT)
-                spent = sum(part.amount for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
+                spent = sum(part.amount_minor for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
                 held = replace(held, applied=held.applied + applied, open_minor=held.open_minor - spent)
                 wallet = _with_document(wallet, held)
         case "overage.billed":
@@ -321,25 +339,27 @@ def _remember_document(wallet: Wallet, event: Event, decision: Decision, functio
             )
             wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
         case "dispute.won" | "dispute.lost":
-            dispute = wallet.state_of_document("dispute", data.dispute_id)
+            dispute = wallet.state_of_document(Dispute, data.dispute_id)
             for part in dispute.parts:
-                if part.block is not None:
-                    block = wallet.state_of_block(part.block)
+                if part.block_id is not None:
+                    block = wallet.state_of_block(part.block_id)
                     wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
-            won = tuple(replace(part, amount=-part.amount) for part in _applied(movements, Effect.WINS_DISPUTE))
+            won = tuple(
+                replace(part, amount_minor=-part.amount_minor) for part in _applied(movements, Effect.WINS_DISPUTE)
+            )
             wallet = _with_disputed(wallet, dispute, won)
             wallet = _with_document(wallet, replace(dispute, decided=event.type.removeprefix("dispute.")))
     for movement in movements:
-        if movement.invoice is not None:
+        if movement.invoice_id is not None:
             wallet = _with_document(wallet, _invoiced(wallet, movement))
     return wallet
 
 
-def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[Applied, ...]) -> Wallet:
+def _with_disputed(wallet: Wallet, dispute: Dispute, parts: tuple[DocumentPart, ...]) -> Wallet:
     """The wallet whose disputed payment, if one was named, knows of these parts."""
     if dispute.payment_id is None:
         return wallet
-    payment: Payment = wallet.state_of_document("payment", dispute.payment_id)
+    payment = wallet.state_of_document(Payment, dispute.payment_id)
     return _with_document(wallet, replace(payment, disputed=payment.disputed + parts))
 
 
@@ -347,18 +367,21 @@ def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Mo
     return (movement for movement in movements if KIND_BY_NAME[movement.kind].effect is effect)
 
 
-def _applied(movements: tuple[Movement, ...], effect: Effect) -> tuple[Applied, ...]:
-    return tuple(Applied(block=m.block, invoice=m.invoice, amount=m.amount) for m in _with_effect(movements, effect))
+def _applied(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
+    return tuple(
+        DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
+        for m in _with_effect(movements, effect)
+    )
 
 
 def _sum(movements: tuple[Movement, ...], effect: Effect) -> int:
-    return sum(movement.amount for movement in _with_effect(movements, effect))
+    return sum(movement.amount_minor for movement in _with_effect(movements, effect))
 
 
 def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     """The invoice of billed overage after a movement on it."""
-    invoice: Invoice = wallet.state_of_document("invoice", movement.invoice or "")
-    kind, amount = KIND_BY_NAME[movement.kind], movement.amount
+    invoice = wallet.state_of_document(Invoice, movement.invoice_id or "")
+    kind, amount = KIND_BY_NAME[movement.kind], movement.amount_minor
     owed = (kind.debit_role == "accounts_receivable") - (kind.credit_role == "accounts_receivable")
     takes_tax = kind.effect in (Effect.REVERSES_TAX, Effect.TAKES_TAX)
     disputed = (kind.effect is Effect.OPENS_DISPUTE) - (kind.effect is Effect.WINS_DISPUTE)
@@ -373,7 +396,7 @@ def _invoiced(wallet: Wallet, movement: Movement) -> Invoice:
     )
 
 
-def _with_document(wallet: Wallet, changed: Document) -> Wallet:
+def _with_document(wallet: Wallet, changed: BillingDocument) -> Wallet:
     key = (changed.document_kind, changed.document_id)
     others = tuple(d for d in wallet.documents if (d.document_kind, d.document_id) != key)
     return replace(wallet, documents=(*others, changed))

@@ -221,29 +221,31 @@ def _entry(
     customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
     wallet = wallets.get(customer) if customer is not None else None
     unit, credit_kind = None, ""
-    if movement.block is not None and wallet is not None:
-        block = wallet.state_of_block(movement.block)
+    if movement.block_id is not None and wallet is not None:
+        block = wallet.state_of_block(movement.block_id)
         credit_kind = block.credit_kind
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:
-        held = wallet.overage(movement.overage) if movement.overage is not None else None
+        held = wallet.overage(movement.overage_position) if movement.overage_position is not None else None
         unit = held.unit if held is not None else event.data.unit
-    functional = movement.amount if movement.functional is None else movement.functional
-    if movement.amount * functional < 0:
-        raise IntegrityFault(f"{movement.kind} of {movement.amount} cannot be {functional} in the functional currency")
+    functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
+    if movement.amount_minor * functional < 0:
+        raise IntegrityFault(
+            f"{movement.kind} of {movement.amount_minor} cannot be {functional} in the functional currency"
+        )
     product = movement.product or (event.data.product if event.type == "credits.consumed" else None)
     return Entry(
         number=number,
         policy=movement.policy or decision.policy,
         kind=movement.kind,
         customer=customer,
-        block_id=movement.block,
+        block_id=movement.block_id,
         unit=unit,
         credits=movement.credits,
-        amount_minor=movement.amount,
+        amount_minor=movement.amount_minor,
         currency=movement.currency or before.functional_currency,
         functional_minor=functional,
-        accounting_date=movement.on,
+        accounting_date=movement.accounting_date,
         effective_date=effective,
         cut=before.open_cut,
         dimensions=_dimensions(product or "", credit_kind, movement.pool or "", movement.processor or ""),

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from subledger.blocks import ZERO, Block, draw_order
-from subledger.documents import (
-    Correction,
-    Document,
+from subledger.billing_documents import (
+    NO_STANDING,
+    AnyDocument,
+    BillingDocument,
     Overage,
-    Position,
-    Positions,
-    position_key,
+    ReversedUsage,
+    Standing,
+    Standings,
+    standing_name,
 )
+from subledger.blocks import ZERO, Block, draw_order
 from subledger.draw_order import places
 from subledger.errors import IntegrityFault
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
@@ -33,7 +35,14 @@ from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 _CARRY_SCALE = 10**21  # nine places of credits and twelve of a unit price
 
 
-class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+_MOVEMENT_STORED_AS: Final = {
+    "accounting_date": "on", "amount_minor": "amount", "functional_minor": "functional", "block_id": "block",
+    "invoice_id": "invoice", "overage_position": "overage",
+}  # fmt: skip
+"""Names of a movement's fields in what is stored, if they differ: stored bytes never change."""
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_MOVEMENT_STORED_AS):
     """One thing that happens to a block or a customer: an entry kind and its amount, with the date it is booked on.
 
     ``credits`` and ``amount`` (minor units) are negative where the entry is written as the mirror. ``customer`` is
@@ -45,20 +54,20 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """
 
     kind: str
-    on: date
-    amount: int = 0
+    accounting_date: date
+    amount_minor: int = 0
     credits: Decimal = ZERO
-    block: str | None = None
-    overage: int | None = None
+    block_id: str | None = None
+    overage_position: int | None = None
     backfill: bool = False
     product: str | None = None
     policy: int | None = None
     customer: str | None = None
     currency: str | None = None
-    functional: int | None = None
+    functional_minor: int | None = None
     pool: str | None = None
     processor: str | None = None
-    invoice: str | None = None
+    invoice_id: str | None = None
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -69,7 +78,10 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checker: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Decision(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False,
+    rename={"original_position": "original", "new_block": "taken_over"},
+):  # fmt: skip
     """What was decided about an event when it was recorded; stored with it and never recomputed.
 
     ``rate`` is the exchange rate that was used; ``taken_over`` the block that a transfer makes for its new customer.
@@ -77,13 +89,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
     policy: int
     movements: tuple[Movement, ...] = ()
-    original: int | None = None
+    original_position: int | None = None
     rate: Decimal | None = None
-    taken_over: Block | None = None
+    new_block: Block | None = None
     approval: Approval | None = None
 
 
-class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Wallet(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
+):
     """One customer's blocks in draw order, overages in order of position, and what was recalled for an event.
 
     ``carry`` holds, per currency, the fraction of a minor unit by which overage is priced but not posted yet.
@@ -93,10 +107,10 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     customer: str
     blocks: tuple[Block, ...] = ()
     overages: tuple[Overage, ...] = ()
-    corrections: tuple[Correction, ...] = ()
-    documents: tuple[Document, ...] = ()
+    reversed_usages: tuple[ReversedUsage, ...] = ()
+    documents: tuple[BillingDocument, ...] = ()
     carry: dict[str, Decimal] = {}
-    positions: Positions = {}
+    standings: Standings = {}
 
     def block(self, block_id: str) -> Block | None:
         """The block of this id, if it is at hand."""
@@ -123,38 +137,38 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             raise IntegrityFault(f"the overage of position {position} has no state", position=position)
         return overage
 
-    def correction(self, position: int) -> Correction:
-        for correction in self.corrections:
-            if correction.position == position:
-                return correction
-        return Correction(position=position, restored={})
+    def reversed_usage(self, position: int) -> ReversedUsage:
+        for reversed_usage in self.reversed_usages:
+            if reversed_usage.position == position:
+                return reversed_usage
+        return ReversedUsage(position=position, restored={})
 
-    def document(self, kind: str, document_id: str) -> Any:
-        """A payment, an invoice or a dispute at hand, else None."""
+    def document(self, type: type[AnyDocument], document_id: str) -> AnyDocument | None:
+        """The payment, invoice or dispute of this id, if the wallet has it at hand."""
         for document in self.documents:
-            if (document.document_kind, document.document_id) == (kind, document_id):
+            if isinstance(document, type) and document.document_id == document_id:
                 return document
         return None
 
-    def state_of_document(self, kind: str, document_id: str) -> Any:
-        """A payment, an invoice or a dispute that is recorded. Raises IntegrityFault if it was not brought to hand."""
-        document = self.document(kind, document_id)
+    def state_of_document(self, type: type[AnyDocument], document_id: str) -> AnyDocument:
+        """A payment, invoice or dispute that is recorded. Raises IntegrityFault if the wallet has not got it."""
+        document = self.document(type, document_id)
         if document is None:
-            raise IntegrityFault(f"{kind} {document_id} of customer {self.customer} has no state")
+            raise IntegrityFault(f"{type.document_kind} {document_id} of customer {self.customer} has no state")
         return document
 
-    def position(self, role: str, currency: str, block: str | None = None) -> Position:
+    def standing(self, role: str, currency: str, block_id: str | None = None) -> Standing:
         """What stands on a role, debits positive: minor units of the currency, and of the functional one."""
-        return self.positions.get(position_key(role, currency, block), (0, 0))
+        return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
 
     def recall(
         self, blocks: tuple[Block, ...] = (), overages: tuple[Overage, ...] = (),
-        corrections: tuple[Correction, ...] = (), documents: tuple[Document, ...] = (),
+        reversed_usages: tuple[ReversedUsage, ...] = (), documents: tuple[BillingDocument, ...] = (),
     ) -> Wallet:  # fmt: skip
         """The wallet with finished things brought back; what it already holds wins."""
         held = {block.block_id for block in self.blocks}
         held_overages = {overage.position for overage in self.overages}
-        held_corrections = {correction.position for correction in self.corrections}
+        held_reversed_usages = {reversed_usage.position for reversed_usage in self.reversed_usages}
         held_documents = {(d.document_kind, d.document_id) for d in self.documents}
         new = [d for d in documents if (d.document_kind, d.document_id) not in held_documents]
         return replace(
@@ -166,17 +180,20 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
                     key=lambda overage: overage.position,
                 )
             ),
-            corrections=(*self.corrections, *(c for c in corrections if c.position not in held_corrections)),
+            reversed_usages=(
+                *self.reversed_usages,
+                *(r for r in reversed_usages if r.position not in held_reversed_usages),
+            ),
             documents=(*self.documents, *new),
         )
 
     @property
     def has_finished(self) -> bool:
         """Whether it holds anything that will not be kept."""
-        if self.corrections or self.documents:
+        if self.reversed_usages or self.documents:
             return True
         for block in self.blocks:
-            if not block.left:
+            if not block.remaining:
                 return True
         return any(not overage.open for overage in self.overages) if self.overages else False
 
@@ -186,9 +203,9 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
             return self
         return replace(
             self,
-            blocks=tuple(block for block in self.blocks if block.left),
+            blocks=tuple(block for block in self.blocks if block.remaining),
             overages=tuple(overage for overage in self.overages if overage.open),
-            corrections=(),
+            reversed_usages=(),
             documents=(),
         )
 

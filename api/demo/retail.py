@@ -103,7 +103,7 @@ class Retail:
     def _sale(self, number: str, customer: str, amount: Decimal, moment: datetime) -> list[dict[str, Any]]:
         wallet = self._wallets.get(customer, Wallet(customer=customer))
         left = sum(
-            (block.left for block in wallet.blocks if block.admits(unit="credit", product=None, at=moment)), ZERO
+            (block.remaining for block in wallet.blocks if block.admits(unit="credit", product=None, at=moment)), ZERO
         )
         events = []
         if left:
@@ -123,7 +123,7 @@ class Retail:
         undrawn = [
             block
             for block in wallet.blocks
-            if block.left == block.credits == amount and (block.expires_at is None or moment < block.expires_at)
+            if block.remaining == block.credits == amount and (block.expires_at is None or moment < block.expires_at)
         ]
         if undrawn:
             newest = max(undrawn, key=lambda block: block.opened_at_position)
@@ -132,8 +132,8 @@ class Retail:
             ]
         events = []
         for usage in reversed(self._usage.get(customer, [])):
-            taken_back = self._wallets[customer].correction(usage.position)
-            open_ = sum((m.credits - taken_back.of(m.block)[0] for m in usage.decision.movements), ZERO)
+            taken_back = self._wallets[customer].reversed_usage(usage.position)
+            open_ = sum((m.credits - taken_back.of(m.block_id)[0] for m in usage.decision.movements), ZERO)
             credits = min(open_, amount)
             if credits > 0:
                 events.append(

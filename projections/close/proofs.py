@@ -163,9 +163,10 @@ def _remeasured(connection: WriteConnection, where: dict[str, Any]) -> Iterator[
     for customer, movements in movements_due(connection, where["ledger"], on, where["home"]):
         for movement in movements:
             role = KIND_BY_NAME[movement.kind].debit_role
-            place = movement.block or movement.processor
+            place = movement.block_id or movement.processor
             of = f" of {place}" if place else "" if customer is None else f" of {customer}"
-            yield f"{role} in {movement.currency}{of} is out by {movement.functional} functional at the rate of {on}"
+            out_by = f"{movement.functional_minor} functional at the rate of {on}"
+            yield f"{role} in {movement.currency}{of} is out by {out_by}"
 
 
 def _pools(connection: WriteConnection, where: dict[str, Any]) -> Iterator[str]:

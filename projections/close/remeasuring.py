@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
+from subledger.billing_documents import NO_STANDING
 from subledger.deciding.currencies import remeasure
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
@@ -34,7 +35,7 @@ def movements_due(
         # Prepaid credits are money only if they can be refunded (IAS 21.16: a right to receive or to deliver money).
         monetary = {key: p for key, p in positions.items() if key[0] != "prepaid_liability" or key[2] in refundable}
         movements = remeasure(
-            monetary, lambda _: (0, 0), books, on=on, following=on, functional_currency=functional_currency
+            monetary, lambda _: NO_STANDING, books, on=on, following=on, functional_currency=functional_currency
         )  # fmt: skip
         if movements:
             yield customer, tuple(movements)

@@ -135,11 +135,11 @@ class BlockLaws:
                                  subject=block_id, expected=_figures(expected), found=_figures(found))  # fmt: skip
             left, liability, _, _ = books.balances[-1] if books.balances else _EMPTY
             carried = block.carrying_functional if foreign else block.carrying_minor
-            if (left, -liability, -books.functional) != (block.left, block.carrying_minor, carried):
+            if (left, -liability, -books.functional) != (block.remaining, block.carrying_minor, carried):
                 yield Breach(
                     check="block", message=f"block {block_id} does not carry what prepaid_liability says of it",
                     subject=block_id, expected=_figures((left, -liability, -books.functional)),
-                    found=_figures((block.left, block.carrying_minor, carried)),
+                    found=_figures((block.remaining, block.carrying_minor, carried)),
                 )  # fmt: skip
         for block_id in self._blocks.keys() - blocks.keys():
             yield Breach(check="block", message=f"block {block_id} has entries and no wallet", subject=block_id)
@@ -155,7 +155,7 @@ def _columns(block: Block) -> dict[str, _Column]:
     return {
         "gained": (block.credits, block.price_minor, block.price_functional),
         "consumed": (-block.used, -block.drawn_minor, -block.drawn_functional),
-        **{name: (-credits, -amount, -functional) for name, (credits, amount, functional) in block.gone.items()},
+        **{name: (-credits, -amount, -functional) for name, (credits, amount, functional) in block.disposed.items()},
     }
 
 

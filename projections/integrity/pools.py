@@ -15,7 +15,7 @@ import msgspec
 
 from projections.integrity.policies import Policies
 from projections.replay.findings import Breach
-from subledger.blocks import NOTHING_GONE, ZERO
+from subledger.blocks import NO_PORTION, ZERO
 from subledger.kinds import Entry
 from subledger.pools import Pool
 
@@ -85,7 +85,7 @@ class PoolLaws:
         """Where a pool is not the sum of its blocks, over all shares."""
         for name in sorted({*in_blocks, *pools}):
             held = pools[name].credits if name in pools else ZERO
-            credits, carried, _ = in_blocks.get(name, NOTHING_GONE)
+            credits, carried, _ = in_blocks.get(name, NO_PORTION)
             if (held, self._balances[name].liability) != (credits, carried):
                 yield Breach(
                     check="pool", message=f"pool {name} is not the sum of its blocks", subject=name,

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from projections.integrity.policies import Policies
 from projections.replay.customers import Replayer
 from projections.replay.findings import Breach
-from subledger.blocks import NOTHING_GONE
-from subledger.documents import Dispute, Invoice, Payment, Position, Positions, place_of
+from subledger.billing_documents import NO_STANDING, Dispute, Invoice, Payment, Standing, Standings, subaccount_of
+from subledger.blocks import NO_PORTION
 from subledger.events.envelope import Event
 from subledger.kinds import LEDGER_ROLES, Entry
 
@@ -32,7 +32,7 @@ class PositionLaws:
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
-        self._standing: dict[PositionKey, Position] = {}
+        self._standing: dict[PositionKey, Standing] = {}
         self._unnamed: Counter[PositionKey] = Counter()
 
     def take(self, event: Event, entries: Iterable[Entry]) -> None:
@@ -41,16 +41,16 @@ class PositionLaws:
         for entry in entries:
             for role, sign in self._policies.moves(entry).sides:
                 key = _key(role, entry)
-                amount, functional = self._standing.get(key, (0, 0))
-                after = (amount + sign * entry.amount_minor, functional + sign * entry.functional_minor)
-                if after == (0, 0):
+                amount, functional = self._standing.get(key, NO_STANDING)
+                after = Standing(amount + sign * entry.amount_minor, functional + sign * entry.functional_minor)
+                if after == NO_STANDING:
                     self._standing.pop(key, None)
                 else:
                     self._standing[key] = after
                 if unnamed and role == "customer_balance":
                     self._unnamed[key] -= sign * entry.amount_minor
 
-    def of_the_ledger(self) -> dict[PositionKey, Position]:
+    def of_the_ledger(self) -> dict[PositionKey, Standing]:
         """What no customer owns, as far as the events of this share moved it."""
         return {key: position for key, position in self._standing.items() if key[0] is None}
 
@@ -60,7 +60,7 @@ class PositionLaws:
         yield from _by_itself(own)
         remembered: dict[PositionKey, object] = {}
         for customer, wallet in replay.wallets.items():
-            remembered |= _remembered(customer, wallet.positions)
+            remembered |= _remembered(customer, wallet.standings)
         yield from _against("position", remembered, _kept(own, replay.state.functional_currency))
         yield from _against("receivable", _receivables(replay), self._amounts("accounts_receivable"))
         yield from _against("unbilled", _unbilled(replay), self._amounts("unbilled_receivable"))
@@ -85,13 +85,13 @@ class PositionLaws:
         yield from _against("payment", owed, self._amounts("customer_balance"))
 
 
-def ledger_faults(standing: Mapping[PositionKey, Position], remembered: Positions, home: str) -> Iterator[Breach]:
+def ledger_faults(standing: Mapping[PositionKey, Standing], remembered: Standings, home: str) -> Iterator[Breach]:
     """What no customer owns: summed over all shares, against the books."""
     yield from _by_itself(standing)
     yield from _against("position", _remembered(None, remembered), _kept(standing, home))
 
 
-def _by_itself(standing: Mapping[PositionKey, Position]) -> Iterator[Breach]:
+def _by_itself(standing: Mapping[PositionKey, Standing]) -> Iterator[Breach]:
     for (customer, role, currency, place), (amount, functional) in sorted(standing.items(), key=str):
         name = _named(customer, role, currency, place)
         if not amount and functional:
@@ -100,14 +100,14 @@ def _by_itself(standing: Mapping[PositionKey, Position]) -> Iterator[Breach]:
             yield _breach(name, "is on the wrong side", None, amount)
 
 
-def _kept(standing: Mapping[PositionKey, Position], home: str) -> dict[PositionKey, object]:
+def _kept(standing: Mapping[PositionKey, Standing], home: str) -> dict[PositionKey, object]:
     return {
         key: position for key, position in standing.items()
         if position != (0, 0) and (key[2] != home or key[1] in _ALWAYS_KEPT)
     }  # fmt: skip
 
 
-def _remembered(customer: str | None, positions: Positions) -> dict[PositionKey, object]:
+def _remembered(customer: str | None, positions: Standings) -> dict[PositionKey, object]:
     remembered: dict[PositionKey, object] = {}
     for name, position in positions.items():
         role, currency, place = name.split(" ", 2)
@@ -128,7 +128,7 @@ def _against(
 def _key(role: str, entry: Entry) -> PositionKey:
     of_ledger = role in LEDGER_ROLES
     place = entry.dimensions.processor if of_ledger else entry.block_id
-    return (None if of_ledger else entry.customer, role, entry.currency, place_of(role, place))
+    return (None if of_ledger else entry.customer, role, entry.currency, subaccount_of(role, place))
 
 
 def _named(customer: str | None, role: str, currency: str, place: str) -> str:
@@ -167,7 +167,7 @@ def _disputed(replay: Replayer) -> dict[PositionKey, object]:
     for customer, document in replay.documents.values():
         if isinstance(document, Dispute) and document.decided is None:
             for part in document.parts:
-                disputed[customer, "disputes_receivable", document.currency, part.block or ""] += part.amount
+                disputed[customer, "disputes_receivable", document.currency, part.block_id or ""] += part.amount_minor
     return {key: amount for key, amount in disputed.items() if amount}
 
 
@@ -175,7 +175,7 @@ def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
     """What a state is owed of a block's remainder."""
     held: dict[PositionKey, object] = {}
     for block_id, (customer, block) in replay.blocks.items():
-        amount = block.gone.get("escheated", NOTHING_GONE)[1] - block.claimed_minor
+        amount = block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
         if amount:
             held[customer, "unclaimed_property", block.currency, block_id] = -amount
     return held
@@ -184,7 +184,7 @@ def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
 def _freezes(replay: Replayer) -> Iterator[Breach]:
     """A block is frozen as often as an undecided dispute has a part of it."""
     disputes = Counter(
-        part.block
+        part.block_id
         for _, document in replay.documents.values()
         if isinstance(document, Dispute) and document.decided is None
         for part in document.parts

@@ -37,8 +37,8 @@ from projections.replay.log_stream import (
 from projections.replay.totals import Totals
 from projections.replay.workers import Tell
 from subledger import merkle
-from subledger.blocks import NOTHING_GONE
-from subledger.documents import Position
+from subledger.billing_documents import Standing
+from subledger.blocks import NO_PORTION
 from subledger.encoding import encode
 from subledger.errors import present
 from subledger.events.envelope import Event
@@ -67,7 +67,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     state: LedgerState
     carried: dict[str, Carried]
     in_pools: dict[str, Carried]
-    standing: dict[PositionKey, Position]
+    standing: dict[PositionKey, Standing]
     allowed: dict[str, tuple[Any, ...]]
 
 
@@ -157,10 +157,10 @@ class ShareVerification:
                 laws.breach(breach)
             for _, block in replay.blocks.values():
                 amount = block.carrying_minor
-                what = (block.left, amount, amount if block.currency == home else block.carrying_functional)
-                carried[block.currency] = _sum(carried.get(block.currency, NOTHING_GONE), what)
+                what = (block.remaining, amount, amount if block.currency == home else block.carrying_functional)
+                carried[block.currency] = _sum(carried.get(block.currency, NO_PORTION), what)
                 if block.pool is not None:
-                    in_pools[block.pool] = _sum(in_pools.get(block.pool, NOTHING_GONE), what)
+                    in_pools[block.pool] = _sum(in_pools.get(block.pool, NO_PORTION), what)
             for breach in self._positions.at_head(replay):
                 laws.breach(breach)
         return Found(

@@ -16,7 +16,7 @@ from projections.integrity.policies import LIABILITY
 from projections.integrity.pools import Carried
 from projections.replay.findings import Breach
 from projections.replay.totals import Totals
-from subledger.blocks import NOTHING_GONE
+from subledger.blocks import NO_PORTION
 from subledger.kinds import Rules
 
 TRIAL_BALANCE: Final = """
@@ -93,7 +93,7 @@ def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -
     currencies = carried.keys() | {currency for account, currency in balances if account == LIABILITY}
     for currency in sorted(currencies):
         debit, credit, f_debit, f_credit = balances.get((LIABILITY, currency), (0, 0, 0, 0))
-        _, amount, functional = carried.get(currency, NOTHING_GONE)
+        _, amount, functional = carried.get(currency, NO_PORTION)
         for which, balance, blocks in (
             ("", credit - debit, amount), (" (functional)", f_credit - f_debit, functional)
         ):  # fmt: skip

@@ -34,8 +34,8 @@ from projections.replay.log_stream import EVERYTHING, RecordedDays, Share, recor
 from projections.replay.other_currencies import compare_other_currencies
 from projections.replay.totals import Totals, rows_of_totals
 from projections.replay.workers import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
-from subledger.blocks import NOTHING_GONE
-from subledger.documents import Position
+from subledger.billing_documents import NO_STANDING, Standing
+from subledger.blocks import NO_PORTION
 from subledger.errors import UnknownLedger
 from subledger.kinds import Dimensions
 from subledger.store.database import Database, driver, without_nested_loops
@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 """Events done, events in all."""
 
 STRAYS: Final = """
--- Positions that have entries and no event.
+-- Standings that have entries and no event.
 SELECT DISTINCT n.position FROM entries n
 WHERE n.ledger = %(ledger)s
   AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = %(ledger)s AND e.position = n.position) ORDER BY 1
@@ -236,7 +236,7 @@ class _Verification:
         replay, rules = parts.own.replay, parts.own.policies.rules
         home = replay.state.functional_currency
         yield from parts.own.pools.at_head(replay.books.pools, parts.in_pools)
-        yield from ledger_faults(parts.standing, replay.books.positions, home)
+        yield from ledger_faults(parts.standing, replay.books.standings, home)
         yield from total_faults(self._line_sums, parts.totals, parts.carried, rules)
         yield from journal_faults(self._connection, self._ledger, replay.state.open_cut, parts.totals, rules)
         yield from approval_faults(self._connection, self._ledger, parts.allowed)
@@ -257,17 +257,17 @@ class _Parts:
         self.totals = Totals()
         self.carried: dict[str, Carried] = {}
         self.in_pools: dict[str, Carried] = {}
-        self.standing: dict[PositionKey, Position] = {}
+        self.standing: dict[PositionKey, Standing] = {}
         self.allowed: dict[str, tuple[Any, ...]] = {}
         for share in found:
             self.totals.merge(share.totals)
             for sums, more in ((self.carried, share.carried), (self.in_pools, share.in_pools)):
                 for name, (credits, amount, functional) in more.items():
-                    held = sums.get(name, NOTHING_GONE)
+                    held = sums.get(name, NO_PORTION)
                     sums[name] = (held[0] + credits, held[1] + amount, held[2] + functional)
             for key, (amount, functional) in share.standing.items():
-                standing = self.standing.get(key, (0, 0))
-                self.standing[key] = (standing[0] + amount, standing[1] + functional)
+                standing = self.standing.get(key, NO_STANDING)
+                self.standing[key] = Standing(standing[0] + amount, standing[1] + functional)
             self.allowed |= share.allowed
 
 

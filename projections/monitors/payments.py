@@ -134,7 +134,7 @@ class _Unapplied:
         wanted = {row[3] for row in received if row[5] is not None} - self._customers
         self._customers |= wanted
         for customer, state in self._looking.rows(WALLETS, customers=sorted(wanted)) if wanted else ():
-            for name, (amount, _) in decode_wallet(state).positions.items():
+            for name, (amount, _) in decode_wallet(state).standings.items():
                 role, currency, _ = name.split(" ", 2)
                 if role == UNAPPLIED:
                     self._open[customer, currency] = -amount

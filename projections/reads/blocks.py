@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.reads.terms import known_terms
-from subledger.blocks import ZERO, Block, BlockStatus
+from subledger.blocks import ZERO, Block, BlockStatus, Portion
 from subledger.errors import UnknownBlock
 from subledger.kinds import GAINS, KIND_BY_NAME, LOSSES
 from subledger.store.reading.views import View
@@ -81,7 +81,7 @@ class BlockView(msgspec.Struct, frozen=True, kw_only=True):
             self.block,
             credits=self.credits,
             used=self.used,
-            gone={name: (*self._column(name), 0) for name in LOSSES if name != "consumed"},
+            disposed={name: Portion(*self._column(name), 0) for name in LOSSES if name != "consumed"},
             disputes=int(self.disputed_minor > 0),
         )
         return figures.status(self.moment)

@@ -85,7 +85,7 @@ def expiry_history(view: View, customers: Collection[str] | None = None) -> dict
 def _expires_at(row: Any) -> datetime | None:
     """Returns the expiry that an opening or a change sets. Of a transfer the decision has the terms."""
     if row.kind == "transfer_in":
-        taken_over = decode_decision(row.decision).taken_over
+        taken_over = decode_decision(row.decision).new_block
         return None if taken_over is None else taken_over.expires_at
     expires_at = msgspec.json.decode(row.data).get("expires_at")
     return None if expires_at is None else parse_time(expires_at)

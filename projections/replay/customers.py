@@ -20,8 +20,8 @@ from projections.replay.derived_tables import Key
 from projections.replay.log_stream import TRANSFER, WHOLE, Logged, Members, Share
 from projections.replay.plain_draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data
 from projections.replay.totals import Totals
+from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
 from subledger.blocks import Block
-from subledger.documents import Correction, Document, Overage
 from subledger.errors import present
 from subledger.events import references
 from subledger.events.envelope import Event
@@ -56,8 +56,8 @@ class Replayer:
         self.wallets: dict[str, Wallet] = {}
         self.positions: dict[str, int] = {}
         self.overages: dict[int, tuple[str, Overage]] = {}
-        self.corrections: dict[int, tuple[str, Correction]] = {}
-        self.documents: dict[DocumentKey, tuple[str, Document]] = {}
+        self.corrections: dict[int, tuple[str, ReversedUsage]] = {}
+        self.documents: dict[DocumentKey, tuple[str, BillingDocument]] = {}
         self.allowed: dict[str, tuple[Any, ...]] = {}
         self.earlier: dict[str, tuple[int, Wallet]] = {}
         self._rows_at: Mapping[str, int] = {}
@@ -131,9 +131,9 @@ class Replayer:
             self._remember_earlier(customer)
         found = []
         for movement in decision.movements:
-            drawn = self._drawn.get(movement.block)
+            drawn = self._drawn.get(movement.block_id)
             if drawn is None or drawn.customer != customer:
-                drawn = self._begin_drawing(customer, movement.block)
+                drawn = self._begin_drawing(customer, movement.block_id)
                 if drawn is None:
                     return None
             found.append(drawn)
@@ -141,12 +141,12 @@ class Replayer:
         state, position = self.state, logged.position
         place = (recorded_on, state.open_cut, state.functional_currency, decision.policy, data.product, position)
         for number, (movement, drawn) in enumerate(zip(decision.movements, found, strict=True), start=1):
-            amount = movement.amount
+            amount = movement.amount_minor
             drawn.position = position
             drawn.credits += movement.credits
             drawn.amount += amount
             total = self.totals.draw(movement, drawn, place, number)
-            functional = movement.functional
+            functional = movement.functional_minor
             if functional is None:
                 total[0] += amount
                 total[2] += amount
@@ -184,11 +184,18 @@ class Replayer:
         decision = Decision(
             policy=0,
             movements=tuple(
-                Movement(kind="consumption", on=day, amount=d.amount, credits=d.credits, block=d.block_id,
-                         functional=d.functional)
-                for d in held if d.credits
+                Movement(
+                    kind="consumption",
+                    accounting_date=day,
+                    amount_minor=d.amount,
+                    credits=d.credits,
+                    block_id=d.block_id,
+                    functional_minor=d.functional,
+                )
+                for d in held
+                if d.credits
             ),
-        )  # fmt: skip
+        )
         wallet = evolve(
             self.wallets[customer], draws_of(customer), decision, position=position,
             functional_currency=self.state.functional_currency,
@@ -252,13 +259,19 @@ class Replayer:
 
     def _recalled(self, wallet: Wallet, event: Event, decision: Decision) -> Wallet:
         """The wallet with what is finished and named by the decision brought back; what is open it holds."""
-        named = {m.block: self.blocks[m.block] for m in decision.movements if m.block in self.blocks}
-        blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.left)
-        overages = {m.overage: self.overages[m.overage][1] for m in decision.movements if m.overage in self.overages}
-        correction = self.corrections.get(decision.original) if decision.original is not None else None
+        named = {m.block_id: self.blocks[m.block_id] for m in decision.movements if m.block_id in self.blocks}
+        blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.remaining)
+        overages = {
+            m.overage_position: self.overages[m.overage_position][1]
+            for m in decision.movements
+            if m.overage_position in self.overages
+        }
+        correction = (
+            self.corrections.get(decision.original_position) if decision.original_position is not None else None
+        )
         keys = {
             *references.references_of((event,)).documents,
-            *(("invoice", m.invoice) for m in decision.movements if m.invoice),
+            *(("invoice", m.invoice_id) for m in decision.movements if m.invoice_id),
         }
         named_documents = [self.documents[key][1] for key in keys if key in self.documents]
         keys |= references.behind(named_documents)[1]  # the payment of a dispute
@@ -277,7 +290,7 @@ class Replayer:
         for overage in wallet.overages:
             if not overage.open:
                 self.overages[overage.position] = (customer, overage)
-        for correction in wallet.corrections:
+        for correction in wallet.reversed_usages:
             self.corrections[correction.position] = (customer, correction)
         for document in wallet.documents:
             key = (document.document_kind, document.document_id)
@@ -331,5 +344,5 @@ def _approved(logged: Logged, approval: Approval, recorded_at: datetime) -> tupl
 
 def _block_row(customer: str, block: Block) -> tuple[Any, ...]:
     # The figures of an open block are in its wallet alone, so that a draw updates one row.
-    state = None if block.left else encode_state(block)
-    return (customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.left), state)
+    state = None if block.remaining else encode_state(block)
+    return (customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.remaining), state)

@@ -45,16 +45,20 @@ def is_plain_draw(decision: Decision) -> bool:
     """Whether usage drew on open blocks and did nothing else: then its movements only add to what they have used."""
     if (
         not decision.movements
-        or decision.original is not None
-        or decision.taken_over is not None
+        or decision.original_position is not None
+        or decision.new_block is not None
         or decision.approval is not None
     ):
         return False
     for m in decision.movements:
         if (
-            m.kind != "consumption" or m.block is None or m.credits <= 0 or m.amount < 0 or m.customer is not None
-            or m.invoice is not None
-        ):  # fmt: skip
+            m.kind != "consumption"
+            or m.block_id is None
+            or m.credits <= 0
+            or m.amount_minor < 0
+            or m.customer is not None
+            or m.invoice_id is not None
+        ):
             return False
     return True
 

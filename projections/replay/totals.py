@@ -45,14 +45,22 @@ class Totals:
         policy = movement.policy or policy
         product = movement.product or product or ""
         quick = (
-            movement.on, recorded_on, cut, movement.currency, policy, product, drawn.credit_kind, movement.pool,
-            movement.processor, drawn.unit,
-        )  # fmt: skip
+            movement.accounting_date,
+            recorded_on,
+            cut,
+            movement.currency,
+            policy,
+            product,
+            drawn.credit_kind,
+            movement.pool,
+            movement.processor,
+            drawn.unit,
+        )
         total = self._drawn.get(quick)
         if total is None:
             dimensions = Dimensions(product, drawn.credit_kind, movement.pool or "", movement.processor or "")
             currency = movement.currency or home
-            key = (movement.on, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
+            key = (movement.accounting_date, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
             total = self.days.get(key)
             if total is None:
                 total = self._new(key, (position, number))

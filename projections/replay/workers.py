@@ -21,8 +21,8 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from subledger.billing_documents import Dispute, Invoice, Overage, Payment, ReversedUsage
 from subledger.blocks import Block
-from subledger.documents import Correction, Dispute, Invoice, Overage, Payment
 from subledger.pools import Pool
 from subledger.store.database import Database, driver
 from subledger.store.distribution import is_distributed
@@ -120,7 +120,7 @@ def snapshot_of(database: Database) -> Iterator[Snapshot]:
 
 _KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     type.__name__: msgspec.json.Decoder(type)
-    for type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool)
+    for type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool)
 }
 
 
@@ -137,7 +137,7 @@ def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
     return _from_text, (value.__class__.__name__, encode_state(value))
 
 
-for _type in (Wallet, Block, Overage, Correction, Payment, Invoice, Dispute, Pool):
+for _type in (Wallet, Block, Overage, ReversedUsage, Payment, Invoice, Dispute, Pool):
     copyreg.pickle(_type, _as_text)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from subledger import errors
-from subledger.blocks import NOTHING_GONE, PROMOTIONAL, ZERO, Block
+from subledger.blocks import NO_PORTION, PROMOTIONAL, ZERO, Block
 from subledger.deciding.context import (
     Context,
     Dates,
@@ -33,26 +33,28 @@ def void(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decisi
     block = own_block(wallet, event.data.block_id, context)
     was_bought(block)
     is_live(block, event)
-    on = dates.on(block.gained_on)
+    on = dates.on(block.last_gain_date)
     value = block.carrying_minor
     # Of a block that was repriced to nothing, the tax goes with its credits.
-    tax = tax_of(block, value) if block.taxed_minor else block.tax_left_minor
+    tax = tax_of(block, value) if block.taxed_minor else block.tax_remaining_minor
     unpaid = min(value, block.receivable_minor)
     tax_unpaid = min(tax, block.receivable_minor - unpaid)
     movements: list[Movement] = []
-    credits = block.left
+    credits = block.remaining
     for kind, amount in (("void_unpaid", unpaid), ("void_paid", value - unpaid)):
         if amount or (kind == "void_unpaid" and not value):
-            movements.append(Movement(kind=kind, block=block.block_id, credits=credits, amount=amount, on=on))
+            movements.append(
+                Movement(kind=kind, block_id=block.block_id, credits=credits, amount_minor=amount, accounting_date=on)
+            )
             credits = ZERO  # the credits go once, with the first of the two
     return decision(context, movements + tax_back(block, tax_unpaid, tax - tax_unpaid, dates))
 
 
 def tax_back(block: Block, unpaid: int, paid: int, dates: Dates) -> list[Movement]:
     """Tax that is taken back, from the receivable and to be owed back."""
-    on = dates.on(block.gained_on)
+    on = dates.on(block.last_gain_date)
     return [
-        Movement(kind=kind, block=block.block_id, amount=amount, on=on, currency=block.currency)
+        Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on, currency=block.currency)
         for kind, amount in (("tax_reversed_unpaid", unpaid), ("tax_reversed_paid", paid))
         if amount
     ]
@@ -72,11 +74,13 @@ def refund(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     value = block.value_of(credits)
     amount = value if wanted is None else wanted
     at_most(amount, value, block.currency, errors.ExceedsValue, f"what these credits of {block.block_id} carry")
-    on = dates.on(block.gained_on)
+    on = dates.on(block.last_gain_date)
     movements = []
     for kind, part in (("refund", amount), ("refund_retained", value - amount)):
         if part or (kind == "refund" and not value):
-            movements.append(Movement(kind=kind, block=block.block_id, credits=credits, amount=part, on=on))
+            movements.append(
+                Movement(kind=kind, block_id=block.block_id, credits=credits, amount_minor=part, accounting_date=on)
+            )
             credits = ZERO  # the credits go once, with the first of the two
     return decision(context, movements + tax_back(block, 0, tax_of(block, amount), dates))
 
@@ -92,17 +96,19 @@ def change_expiry(wallet: Wallet, event: Event, context: Context, dates: Dates) 
             expected=f"later than {format_time(block.starts_at)}",
             found=format_time(expires_at),
         )
-    movements = [Movement(kind="expiry_changed", block=block.block_id, on=dates.on(block.gained_on))]
-    if block.broken and (expires_at is None or expires_at > event.occurred_at):
+    movements = [
+        Movement(kind="expiry_changed", block_id=block.block_id, accounting_date=dates.on(block.last_gain_date))
+    ]
+    if block.expired_credits and (expires_at is None or expires_at > event.occurred_at):
         pooled = block.pool is not None
         sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
         movements.append(
             Movement(
                 kind="pooled_breakage" if pooled else "reinstatement",
-                block=block.block_id,
-                credits=sign * block.broken,
-                amount=sign * block.broken_minor,
-                on=dates.on(block.gained_on, block.broken_on),
+                block_id=block.block_id,
+                credits=sign * block.expired_credits,
+                amount_minor=sign * block.expired_minor,
+                accounting_date=dates.on(block.last_gain_date, block.last_breakage_date),
             )
         )
     return decision(context, movements)
@@ -134,16 +140,20 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
         )  # fmt: skip
     not_too_many(block.credits + credits, "data.add_credits")
     is_live(block, event)
-    if block.left + credits <= 0:
+    if block.remaining + credits <= 0:
         raise errors.InsufficientCredits(
-            f"block {block.block_id} has {format_credits(block.left)} credits left",
+            f"block {block.block_id} has {format_credits(block.remaining)} credits left",
             field="data.add_credits",
-            expected=f"more than -{format_credits(block.left)}",
+            expected=f"more than -{format_credits(block.remaining)}",
             found=format_credits(credits),
-            available=format_credits(block.left),
+            available=format_credits(block.remaining),
         )
     movement = Movement(
-        kind="repricing", block=block.block_id, credits=credits, amount=amount, on=dates.on(block.gained_on)
+        kind="repricing",
+        block_id=block.block_id,
+        credits=credits,
+        amount_minor=amount,
+        accounting_date=dates.on(block.last_gain_date),
     )
     return decision(context, [movement])
 
@@ -156,17 +166,25 @@ def transfer(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     is_live(block, event)
     credits = credits_of(block, data.credits)
     amount = block.value_of(credits)
-    on = dates.on(block.gained_on)
-    out = Movement(kind="transfer_out", block=block.block_id, credits=credits, amount=amount, on=on)
+    on = dates.on(block.last_gain_date)
+    out = Movement(
+        kind="transfer_out", block_id=block.block_id, credits=credits, amount_minor=amount, accounting_date=on
+    )
     taken = Movement(
-        kind="transfer_in", block=data.new_block_id, credits=credits, amount=amount, on=on, pool=block.pool,
-        currency=block.currency, customer=data.to_customer,
-    )  # fmt: skip
+        kind="transfer_in",
+        block_id=data.new_block_id,
+        credits=credits,
+        amount_minor=amount,
+        accounting_date=on,
+        pool=block.pool,
+        currency=block.currency,
+        customer=data.to_customer,
+    )
     # What a basis is worth in the functional currency is measured with the movements, then put into the new block.
-    return decision(context, [out, taken], taken_over=taken_over(block, data.new_block_id, credits, amount, dates))
+    return decision(context, [out, taken], new_block=new_block(block, data.new_block_id, credits, amount, dates))
 
 
-def taken_over(block: Block, block_id: str, credits: Decimal, amount: int, dates: Dates) -> Block:
+def new_block(block: Block, block_id: str, credits: Decimal, amount: int, dates: Dates) -> Block:
     """The block that a transfer makes: the old one's terms, its own figures, nothing to be paid."""
     return Block(
         block_id=block_id,
@@ -184,7 +202,7 @@ def taken_over(block: Block, block_id: str, credits: Decimal, amount: int, dates
         pool=block.pool,
         escheat_class=block.escheat_class,
         opened_at_position=0,
-        gained_on=dates.on(block.gained_on),
+        last_gain_date=dates.on(block.last_gain_date),
     )
 
 
@@ -197,10 +215,10 @@ def escheat(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     is_live(block, event)
     movement = Movement(
         kind="escheat",
-        block=block.block_id,
-        credits=block.left,
-        amount=block.carrying_minor,
-        on=dates.on(block.gained_on),
+        block_id=block.block_id,
+        credits=block.remaining,
+        amount_minor=block.carrying_minor,
+        accounting_date=dates.on(block.last_gain_date),
     )
     return decision(context, [movement])
 
@@ -220,7 +238,7 @@ def _from_escheat(kind: str, wallet: Wallet, event: Event, context: Context, dat
     block = own_block(wallet, data.block_id, context)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = data.minor("amount", block.currency)
-    held = block.gone.get("escheated", NOTHING_GONE)[1] - block.claimed_minor
+    held = block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
     at_most(amount, held, block.currency, errors.ExceedsValue, f"what is held as unclaimed of {block.block_id}")
-    on = dates.on(block.gained_on, block.broken_on)
-    return decision(context, [Movement(kind=kind, block=block.block_id, amount=amount, on=on)])
+    on = dates.on(block.last_gain_date, block.last_breakage_date)
+    return decision(context, [Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on)])

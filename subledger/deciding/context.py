@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
+from subledger.billing_documents import AnyDocument, Standing
 from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
 from subledger.deciding.currencies import StandingKey
-from subledger.documents import Position
 from subledger.events.envelope import Event, format_time
 from subledger.events.references import OnceKey, once_key
 from subledger.ledger import LedgerState
@@ -56,7 +56,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first: Mapping[OnceKey, First] = {}
     original: Original | None = None
     books: Books = Books()
-    standing: Mapping[StandingKey, Position] = {}
+    standing: Mapping[StandingKey, Standing] = {}
 
 
 class Dates(msgspec.Struct, frozen=True, gc=False):
@@ -111,17 +111,17 @@ _UNKNOWN: Final[dict[str, type[errors.Refused]]] = {
 }  # fmt: skip
 
 
-def own_document(wallet: Wallet, kind: str, document_id: str, context: Context) -> Any:
+def own_document(wallet: Wallet, type: type[AnyDocument], document_id: str, context: Context) -> AnyDocument:
     """The payment, invoice or dispute an event names. Raises UnknownPayment, UnknownInvoice, UnknownDispute."""
-    held = wallet.document(kind, document_id)
-    if held is None or context.document_owners.get((kind, document_id)) != wallet.customer:
+    kind, document = type.document_kind, wallet.document(type, document_id)
+    if document is None or context.document_owners.get((kind, document_id)) != wallet.customer:
         raise _UNKNOWN[kind](
             f"{wallet.customer} has no {kind} {document_id}",
             field=f"data.{kind}_id",
             expected=f"a recorded {kind} of this customer",
             found=document_id,
         )
-    return held
+    return document
 
 
 def is_new_document(event: Event, context: Context) -> None:
@@ -157,7 +157,7 @@ def same_currency(found: str | None, expected: str, what: str) -> None:
 
 def has_credits_left(block: Block) -> None:
     """Raises NoCreditsLeft."""
-    if not block.left:
+    if not block.remaining:
         raise errors.NoCreditsLeft(
             f"block {block.block_id} has no credits left",
             field="data.block_id",
@@ -226,14 +226,14 @@ def not_too_many(credits: Decimal, field: str) -> None:
 def credits_of(block: Block, wanted: Any) -> Any:
     """How many credits of what is left are meant: those asked for, or all. Raises InsufficientCredits."""
     if wanted is None:
-        return block.left
-    if wanted > block.left:
+        return block.remaining
+    if wanted > block.remaining:
         raise errors.InsufficientCredits(
-            f"block {block.block_id} has {format_credits(block.left)} credits left",
+            f"block {block.block_id} has {format_credits(block.remaining)} credits left",
             field="data.credits",
-            expected=f"at most {format_credits(block.left)}",
+            expected=f"at most {format_credits(block.remaining)}",
             found=format_credits(wanted),
-            available=format_credits(block.left),
+            available=format_credits(block.remaining),
         )
     return wanted
 
@@ -257,7 +257,7 @@ def tax_of(block: Block, value: int) -> int:
         return 0
     cancelled = min(block.cancelled_minor + value, block.taxed_minor)
     due = round_half_up(block.tax_minor * cancelled, block.taxed_minor) - block.tax_reversed_minor
-    return min(max(due, 0), block.tax_left_minor)
+    return min(max(due, 0), block.tax_remaining_minor)
 
 
 def breakage_kind(block: Block) -> str:
@@ -265,6 +265,6 @@ def breakage_kind(block: Block) -> str:
 
     A block of which something has escheated is a state's, whether or not its purchase named a class.
     """
-    if block.escheat_class is not None or "escheated" in block.gone:
+    if block.escheat_class is not None or "escheated" in block.disposed:
         return "escheat"
     return "pooled_breakage" if block.pool is not None else "breakage"

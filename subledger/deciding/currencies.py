@@ -17,9 +17,9 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from subledger import errors
-from subledger.blocks import NOTHING_GONE, Block
+from subledger.billing_documents import NO_STANDING, Standing
+from subledger.blocks import NO_PORTION, Block
 from subledger.books import Books, apply_to_books
-from subledger.documents import Position
 from subledger.events.envelope import Event
 from subledger.evolving import apply_movement
 from subledger.kinds import GAINS, KIND_BY_NAME, LEDGER_ROLES, REMEASUREMENT_OF, SETTLEMENT_OF, Kind, Relieves
@@ -79,7 +79,7 @@ class _Meter:
             self._add(movement)
             return
         kind = KIND_BY_NAME[movement.kind]
-        functional = movement.functional
+        functional = movement.functional_minor
         if functional is None:
             functional = self._functional(movement, currency, kind)
         settlements = [
@@ -87,7 +87,7 @@ class _Meter:
             for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1))
             if role is not None and not kind.is_exchange
         ]
-        self._add(replace(movement, functional=functional))
+        self._add(replace(movement, functional_minor=functional))
         for settlement in settlements:
             if settlement is not None:
                 self._add(settlement)
@@ -109,34 +109,44 @@ class _Meter:
     def _functional(self, movement: Movement, currency: str, kind: Kind) -> int:
         if kind.name == "overage_backfilled":
             return self._backfilled(movement)
-        if kind.name == "repricing" and movement.amount < 0:  # what a block loses is at its own rate, never today's
-            return -_part(self._block(movement), movement.credits, -movement.amount)
+        if (
+            kind.name == "repricing" and movement.amount_minor < 0
+        ):  # what a block loses is at its own rate, never today's
+            return -_part(self._block(movement), movement.credits, -movement.amount_minor)
         if kind.name == "backfill_difference":
-            return self._basis.pop(movement.overage)
+            return self._basis.pop(movement.overage_position)
         if kind.name == "transfer_in":
-            return next(m.functional or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
+            return next(m.functional_minor or 0 for m in reversed(self.movements) if m.kind == "transfer_out")
         if kind.column is not None and kind.column not in GAINS:
             return _of_block(self._block(movement), movement, kind)
         measured = _measured(kind)
         if measured is not None:
             role, sign = measured
             return sign * self._moves(movement, currency, role, sign, lambda part: self._spot(part, currency))
-        if not movement.amount and (kind.column in (None, "repriced") or not kind.has_amount):
+        if not movement.amount_minor and (kind.column in (None, "repriced") or not kind.has_amount):
             return 0  # credits alone, or a date: no rate is needed
-        return self._spot(movement.amount, currency)
+        return self._spot(movement.amount_minor, currency)
 
     def _block(self, movement: Movement) -> Block:
-        return self._wallet.state_of_block(movement.block or "")
+        return self._wallet.state_of_block(movement.block_id or "")
 
     def _backfilled(self, movement: Movement) -> int:
         """A block's part that pays for overage: its functional basis, of which the difference takes the rest."""
         block = self._block(movement)
-        others = [m for m in self._draft.movements if (m.overage, m.block) == (movement.overage, movement.block)]
-        drawn = sum(m.amount for m in others)  # at the block's basis: the overage's price and the difference
+        others = [
+            m
+            for m in self._draft.movements
+            if (m.overage_position, m.block_id) == (movement.overage_position, movement.block_id)
+        ]
+        drawn = sum(m.amount_minor for m in others)  # at the block's basis: the overage's price and the difference
         basis = _drawn(block, movement.credits, drawn)
         # In proportion to the amounts, so that neither part has another sign than its amount.
-        owed = round_half_up(basis * movement.amount, drawn) if drawn else self._spot(movement.amount, block.currency)
-        self._basis[movement.overage] = basis - owed
+        owed = (
+            round_half_up(basis * movement.amount_minor, drawn)
+            if drawn
+            else self._spot(movement.amount_minor, block.currency)
+        )
+        self._basis[movement.overage_position] = basis - owed
         return owed if len(others) > 1 else basis
 
     # --- what the sides are carried at ------------------------------------------------------------------------
@@ -150,20 +160,26 @@ class _Meter:
 
         def grown(part: int) -> int:
             if carried_over or kind.column in GAINS:
-                return round_half_up(functional * abs(part), abs(movement.amount)) * (1 if part > 0 else -1)
+                return round_half_up(functional * abs(part), abs(movement.amount_minor)) * (1 if part > 0 else -1)
             return self._spot(part, currency)
 
         difference = self._moves(movement, currency, role, sign, grown) - sign * functional
         if not difference:
             return None
         return Movement(
-            kind=SETTLEMENT_OF[role], on=movement.on, block=movement.block, customer=movement.customer,
-            currency=currency, functional=difference, processor=movement.processor, invoice=movement.invoice,
-        )  # fmt: skip
+            kind=SETTLEMENT_OF[role],
+            accounting_date=movement.accounting_date,
+            block_id=movement.block_id,
+            customer=movement.customer,
+            currency=currency,
+            functional_minor=difference,
+            processor=movement.processor,
+            invoice_id=movement.invoice_id,
+        )
 
     def _moves(self, movement: Movement, currency: str, role: str, sign: int, grown: Callable[[int], int]) -> int:
         """By how much a role moves in the functional currency: relieved at what it is carried at, grown anew."""
-        amount = sign * movement.amount
+        amount = sign * movement.amount_minor
         held, carried = self._held(movement, currency, role)
         if not amount:
             return 0
@@ -174,10 +190,10 @@ class _Meter:
         rest = amount + held
         return -carried + (grown(rest) if rest else 0)
 
-    def _held(self, movement: Movement, currency: str, role: str) -> Position:
+    def _held(self, movement: Movement, currency: str, role: str) -> Standing:
         if role in LEDGER_ROLES:
-            return self._books.position(role, currency, movement.processor)
-        return self._wallet.position(role, currency, movement.block)
+            return self._books.standing(role, currency, movement.processor)
+        return self._wallet.standing(role, currency, movement.block_id)
 
 
 def _measured(kind: Kind) -> tuple[str, int] | None:
@@ -194,11 +210,11 @@ def _measured(kind: Kind) -> tuple[str, int] | None:
 
 def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
     """The functional amount of a loss of a block: its own rate, never today's; the last takes what is left."""
-    amount = movement.amount
+    amount = movement.amount_minor
     if amount < 0 or kind.sign > 0:  # what was lost comes back, at what it was lost at
-        _, lost, functional = block.gone.get(kind.column or "", NOTHING_GONE)
+        _, lost, functional = block.disposed.get(kind.column or "", NO_PORTION)
         back = abs(amount)
-        whole = back == lost and abs(movement.credits) == block.gone.get(kind.column or "", NOTHING_GONE)[0]
+        whole = back == lost and abs(movement.credits) == block.disposed.get(kind.column or "", NO_PORTION)[0]
         returned = functional if whole or not lost else round_half_up(functional * back, lost)
         return returned if amount >= 0 else -returned
     if kind.column == "consumed":
@@ -213,7 +229,7 @@ def _drawn(block: Block, credits: Decimal, amount: int) -> int:
 
 def _part(block: Block, credits: Decimal, amount: int) -> int:
     """A part of what the block carries, in proportion to the amount; all of it with the last credit."""
-    if amount == block.carrying_minor and (credits == block.left or amount):
+    if amount == block.carrying_minor and (credits == block.remaining or amount):
         return block.carrying_functional
     return round_half_up(block.carrying_functional * amount, block.carrying_minor) if block.carrying_minor else 0
 
@@ -222,7 +238,7 @@ def _part(block: Block, credits: Decimal, amount: int) -> int:
 
 
 def remeasure(
-    standing: Mapping[StandingKey, Position], now: Callable[[StandingKey], Position], books: Books, *, on: date,
+    standing: Mapping[StandingKey, Standing], now: Callable[[StandingKey], Standing], books: Books, *, on: date,
     following: date, functional_currency: str,
 ) -> list[Movement]:  # fmt: skip
     """What stands at a period's end, at the rate of that day.
@@ -257,11 +273,11 @@ def _adjustment(kind_of: Mapping[str, str], key: StandingKey, on: date, function
     role, currency, place = key
     of_ledger = role in LEDGER_ROLES
     return Movement(
-        kind=kind_of[role], on=on, currency=currency, functional=functional,
-        block=None if of_ledger else place or None, processor=place or None if of_ledger else None,
+        kind=kind_of[role], accounting_date=on, currency=currency, functional_minor=functional,
+        block_id=None if of_ledger else place or None, processor=place or None if of_ledger else None,
     )  # fmt: skip
 
 
-def _kept(standing: int, now: Position) -> Position:
+def _kept(standing: int, now: Standing) -> Standing:
     """What is left of a standing amount, or nothing where it has been settled and turned."""
-    return now if (now[0] > 0) == (standing > 0) else (0, 0)
+    return now if (now[0] > 0) == (standing > 0) else NO_STANDING

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
+from subledger.billing_documents import Standing
 from subledger.blocks import PAID, PROMOTIONAL, ZERO, Block
 from subledger.books import Books, apply_to_books, next_estimate, with_estimate
 from subledger.deciding import cancellations as ending
@@ -36,7 +37,6 @@ from subledger.deciding.context import (
     starts_before_it_expires,
 )
 from subledger.deciding.currencies import StandingKey, measure, remeasure
-from subledger.documents import Position
 from subledger.events.envelope import Event, format_time
 from subledger.kinds import LEDGER_ROLES, REMEASUREMENTS, SETTLEMENTS
 from subledger.money import MAX_MINOR
@@ -76,20 +76,20 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
 def _within_bounds(draft: Decision) -> None:
     """Raises InvalidValue if an amount, in either currency, is beyond all business: sums of it might not be kept."""
     for movement in draft.movements:
-        if not -_BOUND <= movement.amount <= _BOUND or abs(movement.functional or 0) > _BOUND:
+        if not -_BOUND <= movement.amount_minor <= _BOUND or abs(movement.functional_minor or 0) > _BOUND:
             raise errors.InvalidValue(
                 f"{movement.kind} would be too large an amount",
-                field="data" if movement.functional is None else "data.currency",
+                field="data" if movement.functional_minor is None else "data.currency",
                 expected=f"at most {_BOUND} minor units, in the functional currency too",
-                found=str(movement.functional or movement.amount),
+                found=str(movement.functional_minor or movement.amount_minor),
             )
 
 
 def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context) -> Movement:
     """A movement with the pool of its block, and its currency where that is not the functional one."""
     currency, pool, data = movement.currency, movement.pool, event.data
-    if movement.block is not None:
-        block = wallet.block(movement.block)
+    if movement.block_id is not None:
+        block = wallet.block(movement.block_id)
         if block is not None:
             currency, pool = block.currency, block.pool
         elif movement.pool is None and movement.customer is None:
@@ -104,13 +104,13 @@ def _complete(movement: Movement, wallet: Wallet, event: Event, context: Context
 def _with_pools(draft: Decision, event: Event, context: Context, dates: Dates) -> Decision:
     """A decision with what its movements make due of the breakage of their pools."""
     books, home = context.books, context.state.functional_currency
-    touched = {m.pool: m.on for m in draft.movements if m.pool is not None}
+    touched = {m.pool: m.accounting_date for m in draft.movements if m.pool is not None}
     if event.type == "breakage.estimated":
         touched[event.data.pool] = dates.on()
         books = _estimated(books, event)
     for movement in draft.movements:
         if movement.pool is not None:
-            touched[movement.pool] = max(touched[movement.pool], movement.on)
+            touched[movement.pool] = max(touched[movement.pool], movement.accounting_date)
             books = apply_to_books(books, movement, home)
     estimates = []
     for name, on in touched.items():
@@ -123,12 +123,16 @@ def _with_pools(draft: Decision, event: Event, context: Context, dates: Dates) -
         parts = ((amount, 0), (0, functional)) if turned else ((amount, functional),)
         estimates += [
             Movement(
-                kind="breakage_estimate", on=on, amount=part, pool=name, functional=part_functional,
+                kind="breakage_estimate",
+                accounting_date=on,
+                amount_minor=part,
+                pool=name,
+                functional_minor=part_functional,
                 currency=pool.currency if foreign else None,
             )
             for part, part_functional in parts
             if part or part_functional
-        ]  # fmt: skip
+        ]
     return msgspec.structs.replace(draft, movements=draft.movements + tuple(estimates))
 
 
@@ -166,13 +170,15 @@ def _purchase(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
     tax = data.minor("tax", data.currency) if data.tax is not None else 0
     credits = data.credits + (data.bonus_credits or ZERO)
     not_too_many(credits, "data.bonus_credits")
-    movements = [Movement(kind="purchase", block=data.block_id, credits=credits, amount=price, on=on)]
+    movements = [
+        Movement(kind="purchase", block_id=data.block_id, credits=credits, amount_minor=price, accounting_date=on)
+    ]
     if tax:
-        movements.append(Movement(kind="purchase_tax", block=data.block_id, amount=tax, on=on))
+        movements.append(Movement(kind="purchase_tax", block_id=data.block_id, amount_minor=tax, accounting_date=on))
     block = Block(
         block_id=data.block_id, credit_kind=PAID, unit=data.unit, credits=credits, price_minor=price,
         currency=data.currency, starts_at=data.starts_at or event.occurred_at,
-        scope=None if data.scope is None else tuple(data.scope), opened_at_position=0, gained_on=on,
+        scope=None if data.scope is None else tuple(data.scope), opened_at_position=0, last_gain_date=on,
     )  # fmt: skip
     return decision(context, movements + _backfill(wallet, block, dates))
 
@@ -193,18 +199,19 @@ def _backfill(wallet: Wallet, block: Block, dates: Dates) -> list[Movement]:
             and overage.unit == block.unit
             and overage.currency == block.currency
             and (block.scope is None or overage.product in block.scope)
-            and block.left > 0
+            and block.remaining > 0
         ):
             continue
-        credits = min(block.left, overage.open)
+        credits = min(block.remaining, overage.open)
         owed, basis = overage.settle_amount(credits), block.amount_for(credits)
-        on = dates.on(block.gained_on, overage.booked_on)
+        on = dates.on(block.last_gain_date, overage.accounting_date)
         place: dict[str, Any] = {
-            "block": block.block_id, "overage": overage.position, "product": overage.product, "on": on,
+            "block_id": block.block_id, "overage_position": overage.position, "product": overage.product,
+            "accounting_date": on,
         }  # fmt: skip
-        movements.append(Movement(kind="overage_backfilled", credits=credits, amount=owed, **place))
+        movements.append(Movement(kind="overage_backfilled", credits=credits, amount_minor=owed, **place))
         if basis != owed:
-            movements.append(Movement(kind="backfill_difference", amount=basis - owed, **place))
+            movements.append(Movement(kind="backfill_difference", amount_minor=basis - owed, **place))
         block = msgspec.structs.replace(block, used=block.used + credits, drawn_minor=block.drawn_minor + basis)
     return movements
 
@@ -223,7 +230,11 @@ def _grant(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     kind = _GRANTED[data.reason]
     return decision(
         context,
-        [Movement(kind=kind, block=data.block_id, credits=data.credits, amount=value, on=dates.on())],
+        [
+            Movement(
+                kind=kind, block_id=data.block_id, credits=data.credits, amount_minor=value, accounting_date=dates.on()
+            )
+        ],
     )
 
 
@@ -246,10 +257,10 @@ def _expire(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
         [
             Movement(
                 kind=breakage_kind(block),
-                block=block.block_id,
-                credits=block.left,
-                amount=block.carrying_minor,
-                on=dates.on(block.gained_on),
+                block_id=block.block_id,
+                credits=block.remaining,
+                amount_minor=block.carrying_minor,
+                accounting_date=dates.on(block.last_gain_date),
             )
         ],
     )
@@ -270,14 +281,14 @@ def _set_rate(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
 def _remeasure(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
     """What stands in other currencies at a period's end, of one customer or of the ledger itself."""
 
-    def now(key: StandingKey) -> Position:
+    def now(key: StandingKey) -> Standing:
         role, currency, place = key
         if role in LEDGER_ROLES:
-            return context.books.position(role, currency, place)
+            return context.books.standing(role, currency, place)
         block = wallet.block(place)
         if role == "prepaid_liability" and block is not None:
-            return -block.carrying_minor, -block.carrying_functional
-        return wallet.position(role, currency, place)
+            return Standing(-block.carrying_minor, -block.carrying_functional)
+        return wallet.standing(role, currency, place)
 
     standing = {key: position for key, position in context.standing.items() if _is_monetary(key, wallet)}
     movements = remeasure(

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from subledger import errors
+from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import (
     Context,
@@ -22,7 +23,6 @@ from subledger.deciding.context import (
     same_currency,
     was_bought,
 )
-from subledger.documents import Applied, Dispute, Invoice, Payment
 from subledger.events.envelope import Event
 from subledger.money import CREDIT_PLACES, credits_share, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
@@ -49,17 +49,24 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
 
 def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates) -> list[Movement]:
     """An amount of a block's price and tax that will not be had: its tax pro rata, then unused, then used value."""
-    tax = max(min(_tax_given_up(block, amount), block.tax_left_minor, amount), 0)
+    tax = max(min(_tax_given_up(block, amount), block.tax_remaining_minor, amount), 0)
     unused = min(amount - tax, block.carrying_minor)
     credits = ZERO
     if unused:
         whole = unused == block.carrying_minor
-        credits = block.left if whole else credits_share(block.left, unused, block.carrying_minor)
-        credits = min(credits, block.left if whole else block.left - _NANO)
-    on = dates.on(block.gained_on)
+        credits = block.remaining if whole else credits_share(block.remaining, unused, block.carrying_minor)
+        credits = min(credits, block.remaining if whole else block.remaining - _NANO)
+    on = dates.on(block.last_gain_date)
     parts = ((kinds[0], unused, credits), (kinds[1], amount - tax - unused, ZERO), (kinds[2], tax, ZERO))
     return [
-        Movement(kind=kind, block=block.block_id, amount=part, credits=gone, on=on, currency=block.currency)
+        Movement(
+            kind=kind,
+            block_id=block.block_id,
+            amount_minor=part,
+            credits=gone,
+            accounting_date=on,
+            currency=block.currency,
+        )
         for kind, part, gone in parts
         if part
     ]
@@ -80,7 +87,7 @@ def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -
     parts, currency, processor = _disputable(wallet, data, context)
     is_new_document(event, context)
     same_currency(data.currency, currency, "what is disputed")
-    total = sum(part.amount for part in parts)
+    total = sum(part.amount_minor for part in parts)
     amount = total if data.amount is None else data.minor("amount", currency)
     at_most(amount, total, currency, errors.ExceedsPayment, "what can be disputed")
     if amount <= 0:
@@ -89,33 +96,37 @@ def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -
         )
     movements = []
     for part in parts:
-        piece = min(amount, part.amount)
+        piece = min(amount, part.amount_minor)
         if piece:
             movements.append(_disputed("dispute_opened", part, piece, wallet, currency, processor, dates))
             amount -= piece
     return decision(context, movements + _dispute_fee(data, currency, processor, dates))
 
 
-def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[Applied, ...], str, str | None]:
+def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[DocumentPart, ...], str, str | None]:
     """What can be disputed of a payment, one part a block or invoice, or of a block; the currency; the processor."""
     if data.payment_id is not None:
-        payment: Payment = own_document(wallet, "payment", data.payment_id, context)
+        payment = own_document(wallet, Payment, data.payment_id, context)
         return _parts(wallet, payment.applied, payment.disputed), payment.currency, payment.processor
     block = own_block(wallet, data.block_id, context)
     was_bought(block)
-    whole = Applied(block=block.block_id, amount=block.price_minor + block.tax_minor)
+    whole = DocumentPart(block_id=block.block_id, amount_minor=block.price_minor + block.tax_minor)
     return _parts(wallet, (whole,)), block.currency, None
 
 
-def _parts(wallet: Wallet, applied: tuple[Applied, ...], disputed: tuple[Applied, ...] = ()) -> tuple[Applied, ...]:
+def _parts(
+    wallet: Wallet, applied: tuple[DocumentPart, ...], disputed: tuple[DocumentPart, ...] = ()
+) -> tuple[DocumentPart, ...]:
     """A payment may have been applied to a block more than once; what is or was disputed cannot be again."""
     amounts: dict[tuple[str | None, str | None], int] = {}
     for sign, parts in ((1, applied), (-1, disputed)):
         for part in parts:
-            key = (part.block, part.invoice)
-            amounts[key] = amounts.get(key, 0) + sign * part.amount
+            key = (part.block_id, part.invoice_id)
+            amounts[key] = amounts.get(key, 0) + sign * part.amount_minor
     return tuple(
-        Applied(block=block, invoice=invoice, amount=min(amount, _not_disputed(wallet, block, invoice)))
+        DocumentPart(
+            block_id=block, invoice_id=invoice, amount_minor=min(amount, _not_disputed(wallet, block, invoice))
+        )
         for (block, invoice), amount in amounts.items()
     )
 
@@ -125,23 +136,32 @@ def _not_disputed(wallet: Wallet, block_id: str | None, invoice_id: str | None) 
     if block_id is not None:
         block = wallet.state_of_block(block_id)
         return max(block.price_minor + block.tax_minor - block.disputed_minor, 0)
-    invoice: Invoice = wallet.state_of_document("invoice", invoice_id or "")
+    invoice = wallet.state_of_document(Invoice, invoice_id or "")
     return invoice.billed_minor + invoice.tax_minor - invoice.disputed_minor
 
 
 def _disputed(
-    kind: str, part: Applied, amount: int, wallet: Wallet, currency: str, processor: str | None, dates: Dates
+    kind: str, part: DocumentPart, amount: int, wallet: Wallet, currency: str, processor: str | None, dates: Dates
 ) -> Movement:
-    block = wallet.state_of_block(part.block) if part.block is not None else None
+    block = wallet.state_of_block(part.block_id) if part.block_id is not None else None
     return Movement(
-        kind=kind, amount=amount, on=dates.on(None if block is None else block.gained_on), block=part.block,
-        invoice=part.invoice, currency=currency, processor=processor,
-    )  # fmt: skip
+        kind=kind,
+        amount_minor=amount,
+        accounting_date=dates.on(None if block is None else block.last_gain_date),
+        block_id=part.block_id,
+        invoice_id=part.invoice_id,
+        currency=currency,
+        processor=processor,
+    )
 
 
 def _dispute_fee(data: Any, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
     fee = data.minor("fee", currency) if data.fee is not None else 0
-    return [Movement(kind="dispute_fee", amount=fee, on=dates.on(), currency=currency, processor=processor)] * bool(fee)
+    return [
+        Movement(
+            kind="dispute_fee", amount_minor=fee, accounting_date=dates.on(), currency=currency, processor=processor
+        )
+    ] * bool(fee)
 
 
 def win_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
@@ -174,10 +194,10 @@ def _end_dispute(
 ) -> Decision:
     movements: list[Movement] = []
     for part in dispute.parts:
-        piece = min(lost, part.amount)
+        piece = min(lost, part.amount_minor)
         movements += _lost(part, piece, wallet, dispute, dates) if piece else []
-        if part.amount > piece:
-            rest = part.amount - piece
+        if part.amount_minor > piece:
+            rest = part.amount_minor - piece
             movements.append(_disputed("dispute_won", part, rest, wallet, dispute.currency, dispute.processor, dates))
         lost -= piece
     return decision(context, movements + _dispute_fee(event.data, dispute.currency, dispute.processor, dates))
@@ -185,7 +205,7 @@ def _end_dispute(
 
 def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
     data = event.data
-    dispute: Dispute = own_document(wallet, "dispute", data.dispute_id, context)
+    dispute = own_document(wallet, Dispute, data.dispute_id, context)
     if dispute.decided is not None:
         raise errors.DisputeDecided(
             f"dispute {data.dispute_id} was {dispute.decided}",
@@ -193,7 +213,7 @@ def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
             expected="an open dispute",
             found=data.dispute_id,
         )
-    for field, of in (("payment_id", {dispute.payment_id}), ("block_id", {part.block for part in dispute.parts})):
+    for field, of in (("payment_id", {dispute.payment_id}), ("block_id", {part.block_id for part in dispute.parts})):
         named = getattr(data, field)
         if named is not None and named not in of:
             raise errors.UnknownDispute(
@@ -206,15 +226,21 @@ def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
     return dispute
 
 
-def _lost(part: Applied, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
+def _lost(part: DocumentPart, amount: int, wallet: Wallet, dispute: Dispute, dates: Dates) -> list[Movement]:
     kinds = ("dispute_lost_unused", "dispute_lost_used", "dispute_lost_tax")
-    if part.block is not None:
-        return _given_up(wallet.state_of_block(part.block), amount, kinds, dates)
-    invoice: Invoice = wallet.state_of_document("invoice", part.invoice or "")
+    if part.block_id is not None:
+        return _given_up(wallet.state_of_block(part.block_id), amount, kinds, dates)
+    invoice = wallet.state_of_document(Invoice, part.invoice_id or "")
     tax = round_half_up(amount * invoice.tax_minor, invoice.billed_minor + invoice.tax_minor)
     tax = min(tax, invoice.tax_minor - invoice.tax_taken_minor)
     return [
-        Movement(kind=kind, amount=piece, on=dates.on(), currency=dispute.currency, invoice=part.invoice)
+        Movement(
+            kind=kind,
+            amount_minor=piece,
+            accounting_date=dates.on(),
+            currency=dispute.currency,
+            invoice_id=part.invoice_id,
+        )
         for kind, piece in ((kinds[1], amount - tax), (kinds[2], tax))
         if piece
     ]

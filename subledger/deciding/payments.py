@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
+from subledger.billing_documents import Invoice, Overage, Payment
 from subledger.blocks import ZERO, Block
 from subledger.deciding.context import (
     Context,
@@ -23,7 +24,6 @@ from subledger.deciding.context import (
     own_document,
     same_currency,
 )
-from subledger.documents import Invoice, Overage, Payment
 from subledger.events.envelope import Event
 from subledger.money import CREDIT_PLACES, credits_share
 from subledger.wallet import Decision, Movement, Wallet
@@ -57,10 +57,10 @@ class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
         block = self.block
         return Movement(
             kind=kind,
-            amount=amount,
-            on=dates.on(None if block is None else block.gained_on),
-            block=None if block is None else block.block_id,
-            invoice=None if self.invoice is None else self.invoice.invoice_id,
+            amount_minor=amount,
+            accounting_date=dates.on(None if block is None else block.last_gain_date),
+            block_id=None if block is None else block.block_id,
+            invoice_id=None if self.invoice is None else self.invoice.invoice_id,
             currency=self.currency,
             **others,
         )
@@ -88,7 +88,7 @@ def _receivables(wallet: Wallet, data: Any, context: Context) -> tuple[_Receivab
         key=lambda block: block.opened_at_position,
     )
     found = tuple(_Receivable(paper=block) for block in blocks)
-    invoice = wallet.document("invoice", data.invoice_id)
+    invoice = wallet.document(Invoice, data.invoice_id)
     if invoice is not None:
         found += (_Receivable(paper=invoice),)
     if not found:
@@ -136,19 +136,19 @@ def receive(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
 def _money(kind: str, amount: int, data: Any, dates: Dates, **others: Any) -> Movement:
     """A movement of money in the event's own currency, of no block."""
     others.setdefault("processor", getattr(data, "processor", None))
-    return Movement(kind=kind, amount=amount, on=dates.on(), currency=data.currency, **others)
+    return Movement(kind=kind, amount_minor=amount, accounting_date=dates.on(), currency=data.currency, **others)
 
 
 def apply(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
     """What a payment left unapplied is applied to a block or an invoice."""
     data = event.data
-    payment: Payment = own_document(wallet, "payment", data.payment_id, context)
+    payment = own_document(wallet, Payment, data.payment_id, context)
     receivables = _receivables(wallet, data, context)
     same_currency(data.currency, payment.currency, "the payment")
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
     amount = data.minor("amount", data.currency)
-    unapplied = min(payment.open_minor, -wallet.position("customer_balance", data.currency)[0])
+    unapplied = min(payment.open_minor, -wallet.standing("customer_balance", data.currency)[0])
     at_most(amount, unapplied, data.currency, errors.ExceedsPayment, "what the payment has left unapplied")
     owed = sum(receivable.open_minor for receivable in receivables)
     at_most(amount, owed, data.currency, errors.ExceedsReceivable, "what is still to be paid")
@@ -166,7 +166,7 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     data = event.data
     payment: Payment | None = None
     if data.payment_id is not None:
-        payment = own_document(wallet, "payment", data.payment_id, context)
+        payment = own_document(wallet, Payment, data.payment_id, context)
     block = own_block(wallet, data.block_id, context) if data.block_id is not None else None
     is_new_document(event, context)
     if payment is not None:
@@ -174,8 +174,8 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     if block is not None:
         same_currency(data.currency, block.currency, f"block {block.block_id}")
     amount = data.minor("amount", data.currency)
-    owed = max(-wallet.position("refunds_payable", data.currency)[0], 0)
-    unapplied = max(-wallet.position("customer_balance", data.currency)[0], 0)
+    owed = max(-wallet.standing("refunds_payable", data.currency)[0], 0)
+    unapplied = max(-wallet.standing("customer_balance", data.currency)[0], 0)
     if payment is not None:
         unapplied = min(unapplied, payment.open_minor)
     at_most(amount, owed + unapplied, data.currency, errors.NothingOwed, "what is owed to the customer")
@@ -185,7 +185,7 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
     if from_balance:
         movements.append(_money("balance_refunded", from_balance, data, dates, processor=None))
     kind = _REFUNDED[processor is not None]
-    movements.append(_money(kind, amount, data, dates, processor=processor, block=data.block_id))
+    movements.append(_money(kind, amount, data, dates, processor=processor, block_id=data.block_id))
     return decision(context, movements)
 
 
@@ -216,7 +216,7 @@ def bill_overage(wallet: Wallet, event: Event, context: Context, dates: Dates) -
         amount -= part
     tax = data.minor("tax", data.currency) if data.tax is not None else 0
     if tax:
-        movements.append(_money("overage_tax", tax, data, dates, invoice=data.invoice_id))
+        movements.append(_money("overage_tax", tax, data, dates, invoice_id=data.invoice_id))
     return decision(context, movements)
 
 
@@ -225,8 +225,8 @@ def _billed(overage: Overage, amount: int, data: Any, dates: Dates) -> Movement:
     if amount < overage.open_minor:
         credits = max(min(credits_share(credits, amount, overage.open_minor), overage.open - _NANO), ZERO)
     return Movement(
-        kind="overage_billed", amount=amount, credits=credits, on=dates.on(overage.booked_on),
-        overage=overage.position, product=overage.product, invoice=data.invoice_id, currency=data.currency,
+        kind="overage_billed", amount_minor=amount, credits=credits, accounting_date=dates.on(overage.accounting_date),
+        overage_position=overage.position, product=overage.product, invoice_id=data.invoice_id, currency=data.currency,
     )  # fmt: skip
 
 
@@ -263,5 +263,5 @@ def _consumed(receivable: _Receivable) -> tuple[int, int]:
     """What was consumed and not conceded yet, and the tax that can be taken back with it."""
     paper = receivable.paper
     if isinstance(paper, Block):
-        return max(paper.drawn_minor - paper.conceded_minor, 0), max(paper.tax_left_minor, 0)
+        return max(paper.drawn_minor - paper.conceded_minor, 0), max(paper.tax_remaining_minor, 0)
     return paper.billed_minor - paper.conceded_minor, paper.tax_minor - paper.tax_taken_minor

@@ -84,7 +84,11 @@ def given_by(event: Event, decision: Decision, wallet: Wallet, state: LedgerStat
     """Measures the gift in an event as it was decided; None if its type gives none, or the ledger asks for nobody."""
     if event.type not in GIVING_TYPES or not may_ask(state):
         return None
-    priced = (m.amount if m.functional is None else m.functional for m in decision.movements if m.kind in PRICED_KINDS)
+    priced = (
+        m.amount_minor if m.functional_minor is None else m.functional_minor
+        for m in decision.movements
+        if m.kind in PRICED_KINDS
+    )
     if event.type != "block.repriced":
         return measured(event.data, event.data.unit, priced, state)
     block = wallet.block(event.data.block_id)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from subledger.blocks import NOTHING_GONE, ZERO, Block
+from subledger.blocks import NO_PORTION, ZERO, Block
 from subledger.errors import InsufficientCredits
 from subledger.events.envelope import Event, format_time
 from subledger.money import format_credits
@@ -91,9 +91,9 @@ _ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_u
 def _shortfall(block: Block, event: Event, *, late: bool) -> tuple[str, Decimal]:
     """The reason why a block gave nothing, and how many credits that is; none for a block that could be drawn."""
     data, at = event.data, event.occurred_at
-    escheated = block.gone.get("escheated", NOTHING_GONE)[0] if block.expired else ZERO
-    lapsed = block.broken + escheated if block.expired else ZERO
-    credits = block.left + lapsed
+    escheated = block.disposed.get("escheated", NO_PORTION)[0] if block.expired else ZERO
+    lapsed = block.expired_credits + escheated if block.expired else ZERO
+    credits = block.remaining + lapsed
     if block.unit != data.unit:
         return "other_unit", credits
     if block.scope is not None and data.product not in block.scope:

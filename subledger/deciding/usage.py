@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from subledger import errors
-from subledger.blocks import ZERO, Block
+from subledger.blocks import ZERO, Block, Portion
 from subledger.deciding.context import Context, Dates, Original, breakage_kind, decision, own_block
 from subledger.deciding.shortfalls import insufficient
 from subledger.events.envelope import Event
@@ -29,18 +29,24 @@ def consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        left = block.left
-        credits = min(left + block.broken if late else left, need)
+        left = block.remaining
+        credits = min(left + block.expired_credits if late else left, need)
         if not credits:
             continue
-        on = dates.on(block.gained_on)
+        on = dates.on(block.last_gain_date)
         if credits > left:
             # What expired before this usage was known, but after it happened, was no breakage.
-            on = dates.on(block.gained_on, block.broken_on)
+            on = dates.on(block.last_gain_date, block.last_breakage_date)
             movements.append(_unbroken(block, credits - left, on))
             block = _with_back(block, movements[-1])
         movements.append(
-            Movement(kind="consumption", block=block.block_id, credits=credits, amount=block.amount_for(credits), on=on)
+            Movement(
+                kind="consumption",
+                block_id=block.block_id,
+                credits=credits,
+                amount_minor=block.amount_for(credits),
+                accounting_date=on,
+            )
         )
         need -= credits
         if not need:
@@ -52,18 +58,25 @@ def consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
 def _unbroken(block: Block, credits: Decimal, on: date) -> Movement:
     """A part of a block's breakage taken back."""
     plain = block.rate is None or block.refundable  # what is remeasured has no functional amounts of its own
-    functional = None if plain else -block.broken_functional_for(credits)
+    functional = None if plain else -block.expired_functional_for(credits)
     kind = "breakage" if block.pool is None else "pooled_breakage"
     return Movement(
-        kind=kind, block=block.block_id, credits=-credits, amount=-block.broken_amount_for(credits), on=on,
-        functional=functional,
-    )  # fmt: skip
+        kind=kind,
+        block_id=block.block_id,
+        credits=-credits,
+        amount_minor=-block.expired_amount_for(credits),
+        accounting_date=on,
+        functional_minor=functional,
+    )
 
 
 def _with_back(block: Block, movement: Movement) -> Block:
-    broken = block.gone["expired"]
-    back = (broken[0] + movement.credits, broken[1] + movement.amount, broken[2])
-    return msgspec.structs.replace(block, gone={**block.gone, "expired": back})
+    expired = block.disposed["expired"]
+    back = Portion(
+        credits=expired.credits + movement.credits, amount_minor=expired.amount_minor + movement.amount_minor,
+        functional_minor=expired.functional_minor,
+    )  # fmt: skip
+    return msgspec.structs.replace(block, disposed={**block.disposed, "expired": back})
 
 
 def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missing: Decimal) -> Movement:
@@ -85,9 +98,13 @@ def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missi
             "the overage is too large an amount", field="data.overage_price", expected="a smaller price"
         )
     return Movement(
-        kind="overage", credits=missing, amount=amount, on=dates.on(), backfill=setting == "backfill",
+        kind="overage",
+        credits=missing,
+        amount_minor=amount,
+        accounting_date=dates.on(),
+        backfill=setting == "backfill",
         currency=data.currency,
-    )  # fmt: skip
+    )
 
 
 def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
@@ -108,9 +125,9 @@ def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             expected=f"a credits.consumed of {wallet.customer}",
             found=original.event.type,
         )
-    correction = wallet.correction(original.position)
+    already = wallet.reversed_usage(original.position)
     draws = [m for m in original.decision.movements if m.kind in USAGE_KINDS]
-    remaining = sum((d.credits - correction.of(d.block)[0] for d in draws), ZERO)
+    remaining = sum((d.credits - already.of(d.block_id).credits for d in draws), ZERO)
     wanted = data.credits if data.credits is not None else remaining
     if wanted > remaining or not remaining:
         raise errors.ReversalExceedsOriginal(
@@ -122,19 +139,19 @@ def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
         )
     movements: list[Movement] = []
     for draw in reversed(draws):
-        restored, restored_minor, restored_functional = correction.of(draw.block)
+        restored, restored_minor, restored_functional = already.of(draw.block_id)
         credits = min(draw.credits - restored, wanted)
         if credits <= 0:
             continue
         wanted -= credits
-        given_back = share(draw.amount, restored + credits, draw.credits) - restored_minor
+        given_back = share(draw.amount_minor, restored + credits, draw.credits) - restored_minor
         mirror = _mirror_overage if draw.kind == "overage" else _mirror_draw
         mirrored = mirror(wallet, draw, credits, given_back, original, event, context, dates)
-        if draw.functional is not None:
-            back = share(draw.functional, restored + credits, draw.credits) - restored_functional
-            mirrored[0] = msgspec.structs.replace(mirrored[0], functional=-back)
+        if draw.functional_minor is not None:
+            back = share(draw.functional_minor, restored + credits, draw.credits) - restored_functional
+            mirrored[0] = msgspec.structs.replace(mirrored[0], functional_minor=-back)
         movements += mirrored
-    return decision(context, movements, original=original.position)
+    return decision(context, movements, original_position=original.position)
 
 
 def _mirror_overage(
@@ -156,9 +173,9 @@ def _mirror_overage(
         Movement(
             kind="overage",
             credits=-credits,
-            amount=-amount,
-            on=dates.on(draw.on),
-            overage=original.position,
+            amount_minor=-amount,
+            accounting_date=dates.on(draw.accounting_date),
+            overage_position=original.position,
             product=original.event.data.product,
             policy=_other(original.decision.policy, context.state.policy),
             currency=overage.currency,
@@ -170,15 +187,15 @@ def _mirror_draw(
     wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, event: Event,
     context: Context, dates: Dates,
 ) -> list[Movement]:  # fmt: skip
-    block = wallet.state_of_block(draw.block or "")
-    on = dates.on(block.gained_on, draw.on)
+    block = wallet.state_of_block(draw.block_id or "")
+    on = dates.on(block.last_gain_date, draw.accounting_date)
     movements = [
         Movement(
             kind="consumption",
-            block=draw.block,
+            block_id=draw.block_id,
             credits=-credits,
-            amount=-given_back,
-            on=on,
+            amount_minor=-given_back,
+            accounting_date=on,
             product=original.event.data.product,
             policy=_other(original.decision.policy, context.state.policy),
         )
@@ -186,7 +203,13 @@ def _mirror_draw(
     passed = block.expires_at is not None and block.expires_at <= event.occurred_at
     if (block.expired or passed) and not block.disputes:  # it expired meanwhile: what comes back is breakage at once
         movements.append(
-            Movement(kind=breakage_kind(block), block=draw.block, credits=credits, amount=given_back, on=on)
+            Movement(
+                kind=breakage_kind(block),
+                block_id=draw.block_id,
+                credits=credits,
+                amount_minor=given_back,
+                accounting_date=on,
+            )
         )
     return movements
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from subledger.documents import Applied, Dispute, Document, Payment
+from subledger.billing_documents import BillingDocument, Dispute, DocumentPart, Payment
 from subledger.events.envelope import Event
 from subledger.wallet import Decision
 
@@ -113,9 +113,9 @@ def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
     return own + tuple(sorted(customer for customer in others - {None, event.customer} if customer is not None))
 
 
-def behind(found: Iterable[Document]) -> tuple[set[str], set[DocumentKey]]:
+def behind(found: Iterable[BillingDocument]) -> tuple[set[str], set[DocumentKey]]:
     """The blocks, invoices and payments that payments were applied to and disputes are about."""
-    parts: list[Applied] = []
+    parts: list[DocumentPart] = []
     more: set[DocumentKey] = set()
     for document in found:
         if isinstance(document, Payment):
@@ -124,6 +124,6 @@ def behind(found: Iterable[Document]) -> tuple[set[str], set[DocumentKey]]:
             parts += document.parts
             more |= {("payment", document.payment_id)} if document.payment_id is not None else set()
     return (
-        {part.block for part in parts if part.block is not None},
-        more | {("invoice", part.invoice) for part in parts if part.invoice is not None},
+        {part.block_id for part in parts if part.block_id is not None},
+        more | {("invoice", part.invoice_id) for part in parts if part.invoice_id is not None},
     )

@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage, Payment, ReversedUsage, Standing
 from subledger.blocks import Block, Segment
 from subledger.books import Rates
-from subledger.documents import Applied, Correction, Dispute, Invoice, Overage, Payment, Position
 from subledger.pools import Estimate, Pool
 from subledger.store.writing.log import decision_text
 from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
@@ -34,13 +34,26 @@ DECODED_BY: Final[dict[str, Callable[[str], Any]]] = {
     },
     "pool": msgspec.json.Decoder(Pool).decode,
     "rates": msgspec.json.Decoder(Rates).decode,
-    "positions": msgspec.json.Decoder(Position).decode,
+    "positions": msgspec.json.Decoder(Standing).decode,
 }
 STORED: Final = (
-    Decision, Movement, Approval, Wallet, Block, Segment, Overage, Correction, Payment, Applied, Invoice, Dispute, Pool,
-    Estimate, Rates,
-)  # fmt: skip
-NOT_STORED: Final = {(Wallet, "corrections"), (Wallet, "documents")}
+    Decision,
+    Movement,
+    Approval,
+    Wallet,
+    Block,
+    Segment,
+    Overage,
+    ReversedUsage,
+    Payment,
+    DocumentPart,
+    Invoice,
+    Dispute,
+    Pool,
+    Estimate,
+    Rates,
+)
+NOT_STORED: Final = {(Wallet, "reversed_usages"), (Wallet, "documents")}
 """Fields for what a wallet recalls for an event and never keeps."""
 
 

@@ -82,7 +82,7 @@ def in_euro(**changes: Any) -> Case:
 
 def moves(step: Step) -> list[tuple[str, str | None, str, int, int | None]]:
     """Kind, block, credits, money, functional money of each movement."""
-    return [(m.kind, m.block, str(m.credits), m.amount, m.functional) for m in step.decision.movements]
+    return [(m.kind, m.block_id, str(m.credits), m.amount_minor, m.functional_minor) for m in step.decision.movements]
 
 
 def told(step: Step) -> list[str]:

@@ -46,7 +46,7 @@ def _gifts(draw: st.DrawFn) -> tuple[Any, Decision]:
         cents, data = 0, {"credits": credits, "reason": "promotional"}
     type = "credits.purchased" if kind == "purchase" else "credits.granted"
     event = read_event(cloud_event("e", type, "cust", NOON, block_id="b", **data))
-    movement = Movement(kind=kind, on=datetime(2026, 1, 15, tzinfo=UTC).date(), amount=cents)
+    movement = Movement(kind=kind, accounting_date=datetime(2026, 1, 15, tzinfo=UTC).date(), amount_minor=cents)
     return event, Decision(policy=1, movements=(movement,))
 
 

@@ -23,7 +23,7 @@ MOMENTS = st.integers(-3, 3).map(lambda days: START + timedelta(days=days))
 def block(**changes: object) -> Block:
     values: dict[str, object] = {
         "block_id": "B1", "credit_kind": PAID, "unit": "credit", "credits": Decimal(100), "price_minor": 10_000,
-        "currency": "USD", "starts_at": START, "opened_at_position": 4, "gained_on": date(2026, 1, 1),
+        "currency": "USD", "starts_at": START, "opened_at_position": 4, "last_gain_date": date(2026, 1, 1),
     }  # fmt: skip
     return Block(**{**values, **changes})
 
@@ -47,7 +47,7 @@ def test_a_block_drawn_in_any_pieces_ends_at_exactly_zero_and_is_never_negative(
         assert money >= 0
         assert drawn.carrying_minor >= 0
     assert sum(paid) == price
-    assert (drawn.left, drawn.carrying_minor) == (0, 0)
+    assert (drawn.remaining, drawn.carrying_minor) == (0, 0)
 
 
 @given(
@@ -81,16 +81,16 @@ def test_draws_and_partial_reversals_in_any_order_keep_the_value_within_the_pric
             now = replace(now, used=now.used - part, drawn_minor=now.drawn_minor - returned)
             if part < credits:
                 stack.append((credits - part, money - returned))
-        elif now.left:
-            part = min(Decimal(size), now.left)
+        elif now.remaining:
+            part = min(Decimal(size), now.remaining)
             now, money = draw(now, part)
             stack.append((part, money))
         assert 0 <= now.carrying_minor <= price
-        assert 0 <= now.left <= total
-        assert now.left or now.carrying_minor == 0
-    if now.left:
-        now, _ = draw(now, now.left)
-    assert (now.left, now.carrying_minor) == (0, 0)
+        assert 0 <= now.remaining <= total
+        assert now.remaining or now.carrying_minor == 0
+    if now.remaining:
+        now, _ = draw(now, now.remaining)
+    assert (now.remaining, now.carrying_minor) == (0, 0)
 
 
 @given(price=st.integers(0, 10**6), total=st.integers(1, 10**6))
@@ -162,7 +162,7 @@ def test_a_block_has_one_status_at_every_moment(candidate: Block, at: datetime) 
     assert replace(candidate, disputes=1).status(at) is BlockStatus.DISPUTED
     for column in LOSSES:
         if column != "consumed":
-            assert replace(candidate, gone={column: (candidate.credits, 0, 0)}).status(at).value == column
+            assert replace(candidate, disposed={column: (candidate.credits, 0, 0)}).status(at).value == column
 
 
 # --- cumulative rounding against the formula ------------------------------------------------------------------
@@ -192,7 +192,7 @@ def drawn_blocks(draws: st.DrawFn) -> Block:
     if draws(st.booleans()):
         more, dearer, dearer_home = (draws(st.integers(0, 300)) for _ in range(3))
         segment = Segment(
-            credits=now.left + more, price_minor=now.carrying_minor + dearer,
+            credits=now.remaining + more, price_minor=now.carrying_minor + dearer,
             price_functional=now.carrying_functional + dearer_home, used=now.used, drawn_minor=drawn,
             drawn_functional=worth_drawn,
         )  # fmt: skip
@@ -222,9 +222,9 @@ def due(of: Block, credits: Decimal) -> tuple[int, int]:
 
 @given(drawn_blocks(), st.integers(1, 700))
 def test_a_draw_moves_the_cumulative_share_since_the_last_repricing_in_both_currencies(now: Block, size: int) -> None:
-    credits = min(Decimal(size), now.left)
+    credits = min(Decimal(size), now.remaining)
     money, home = due(now, credits)
-    if credits == now.left:
+    if credits == now.remaining:
         money, home = now.carrying_minor, now.carrying_functional
     assert now.amount_for(credits) == within(money, now.carrying_minor)
     assert now.functional_for(credits) == within(home, now.carrying_functional)
@@ -234,30 +234,30 @@ def test_a_draw_moves_the_cumulative_share_since_the_last_repricing_in_both_curr
 def test_usage_known_after_the_expiry_takes_of_the_breakage_what_the_whole_draw_exceeds_the_rest_by(
     now: Block, size: int, late: int
 ) -> None:
-    lost = min(Decimal(size), now.left)
+    lost = min(Decimal(size), now.remaining)
     broken = (lost, now.amount_for(lost), now.functional_for(lost))
-    expired = replace(now, gone={"expired": broken})
-    assert (expired.broken, expired.broken_minor) == broken[:2]
+    expired = replace(now, disposed={"expired": broken})
+    assert (expired.expired_credits, expired.expired_minor) == broken[:2]
     credits = min(Decimal(late), lost)
-    money, home = due(expired, expired.left + credits)
+    money, home = due(expired, expired.remaining + credits)
     expected = (
         within(money - expired.carrying_minor, broken[1]), within(home - expired.carrying_functional, broken[2])
     )  # fmt: skip
     if credits == lost:
         expected = broken[1:]
-    assert (expired.broken_amount_for(credits), expired.broken_functional_for(credits)) == expected
+    assert (expired.expired_amount_for(credits), expired.expired_functional_for(credits)) == expected
 
 
 def test_a_block_that_never_broke_has_no_breakage_to_take_back() -> None:
     whole = block(price_functional=12_000)
-    assert (whole.broken, whole.broken_minor) == (0, 0)
-    assert (whole.broken_amount_for(Decimal(0)), whole.broken_functional_for(Decimal(0))) == (0, 0)
+    assert (whole.expired_credits, whole.expired_minor) == (0, 0)
+    assert (whole.expired_amount_for(Decimal(0)), whole.expired_functional_for(Decimal(0))) == (0, 0)
 
 
 @given(drawn_blocks(), st.integers(1, 700))
 def test_a_part_of_what_is_left_stands_for_its_share_of_the_carrying_amount(now: Block, size: int) -> None:
-    credits = min(Decimal(size), now.left)
-    assert now.value_of(credits) == half_up(now.carrying_minor * Fraction(credits) / Fraction(now.left))
+    credits = min(Decimal(size), now.remaining)
+    assert now.value_of(credits) == half_up(now.carrying_minor * Fraction(credits) / Fraction(now.remaining))
 
 
 def test_the_value_of_nothing_left_is_all_that_is_carried() -> None:
@@ -274,7 +274,7 @@ def test_the_smallest_part_of_a_credit_keeps_a_block_active_or_says_how_it_ended
     assert almost.status(START) is BlockStatus.ACTIVE
     for column in LOSSES:
         if column != "consumed":
-            assert replace(almost, gone={column: (smallest, 0, 0)}).status(START).value == column
+            assert replace(almost, disposed={column: (smallest, 0, 0)}).status(START).value == column
 
 
 def test_a_block_expires_at_its_expiry_and_starts_at_its_start() -> None:
@@ -298,5 +298,5 @@ def test_a_disputed_block_is_not_due_until_the_dispute_has_ended() -> None:
 def test_usage_worth_less_than_half_a_minor_unit_moves_nothing_yet() -> None:
     cheap = block(credits=Decimal(1000), price_minor=1, rate=Decimal(1), price_functional=1)
     assert (cheap.amount_for(Decimal(1)), cheap.functional_for(Decimal(1))) == (0, 0)
-    expired = replace(cheap, gone={"expired": (Decimal(1000), 1, 1)})
-    assert (expired.broken_amount_for(Decimal(1)), expired.broken_functional_for(Decimal(1))) == (0, 0)
+    expired = replace(cheap, disposed={"expired": (Decimal(1000), 1, 1)})
+    assert (expired.expired_amount_for(Decimal(1)), expired.expired_functional_for(Decimal(1))) == (0, 0)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from subledger.billing_documents import moved, standing_name
 from subledger.blocks import ZERO
 from subledger.books import Books, Rates
-from subledger.documents import moved, position_key
 from subledger.events.data import EVENT_TYPES
 from subledger.kinds import KIND_BY_NAME, KINDS, LEDGER_ROLES
 from subledger.pools import Estimate, Pool
@@ -183,18 +183,18 @@ def test_positions_of_the_ledger_are_the_sums_of_its_entries(ledger: Walk) -> No
         for entry in step.entries:
             for role, sign in monetary_sides(entry):
                 if role in LEDGER_ROLES and entry.currency != HOME:
-                    held = amounts[position_key(role, entry.currency, entry.dimensions.processor)]
+                    held = amounts[standing_name(role, entry.currency, entry.dimensions.processor)]
                     held[0] += sign * entry.amount_minor
                     held[1] += sign * entry.functional_minor
-        assert step.books.positions == {key: tuple(held) for key, held in amounts.items()}, "what once stood has a row"
+        assert step.books.standings == {key: tuple(held) for key, held in amounts.items()}, "what once stood has a row"
 
 
 def test_a_position_keeps_apart_only_blocks_and_processors() -> None:
-    assert position_key("accounts_receivable", "EUR", "b1") == "accounts_receivable EUR b1"
-    assert position_key("processor_clearing", "EUR", "cards") == "processor_clearing EUR cards"
-    assert position_key("processor_clearing", "EUR") == "processor_clearing EUR "
-    assert position_key("refunds_payable", "EUR", "b1") == "refunds_payable EUR "
-    assert position_key("tax_payable", "EUR", "b1") == "tax_payable EUR "
+    assert standing_name("accounts_receivable", "EUR", "b1") == "accounts_receivable EUR b1"
+    assert standing_name("processor_clearing", "EUR", "cards") == "processor_clearing EUR cards"
+    assert standing_name("processor_clearing", "EUR") == "processor_clearing EUR "
+    assert standing_name("refunds_payable", "EUR", "b1") == "refunds_payable EUR "
+    assert standing_name("tax_payable", "EUR", "b1") == "tax_payable EUR "
 
 
 def test_a_position_at_zero_in_both_currencies_is_gone() -> None:

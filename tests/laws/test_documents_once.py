@@ -83,5 +83,5 @@ def test_a_log_in_which_a_payout_was_recorded_twice_is_replayed_as_it_is() -> No
     twice = evolve_books(
         case.books, again, paid.decision, effective=date(2026, 1, 5), functional_currency=case.state.functional_currency
     )
-    before = case.books.position("cash", "EUR")
-    assert twice.position("cash", "EUR") == (2 * before[0], 2 * before[1])
+    before = case.books.standing("cash", "EUR")
+    assert twice.standing("cash", "EUR") == (2 * before[0], 2 * before[1])

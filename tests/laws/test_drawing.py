@@ -42,7 +42,7 @@ def test_late_usage_takes_of_the_breakage_what_it_would_have_drawn_in_time_in_bo
     assert moves(case.uses("1", 6)) == [("breakage", "A", "-1", -142, -172), ("consumption", "A", "1", 142, 172)]
     assert moves(case.uses("3", 7)) == [("breakage", "A", "-3", -429, -514), ("consumption", "A", "3", 429, 514)]
     [block] = case.blocks
-    assert (block.used, block.drawn_minor, block.drawn_functional, block.gone) == (
+    assert (block.used, block.drawn_minor, block.drawn_functional, block.disposed) == (
         7,
         1000,
         1200,
@@ -87,7 +87,9 @@ def test_late_usage_takes_what_is_left_first_and_of_the_breakage_the_rest() -> N
     case.does("dispute.won", 37, dispute_id="D")
     late = case.uses("5", 20)
     assert moves(late) == [("breakage", "A", "-2", -285, None), ("consumption", "A", "5", 714, None)]
-    assert {m.on for m in late.decision.movements} == {date(2026, 2, 5)}, "when credits last came back to it"
+    assert {m.accounting_date for m in late.decision.movements} == {date(2026, 2, 5)}, (
+        "when credits last came back to it"
+    )
 
 
 def test_late_usage_of_all_there_was_takes_all_that_is_carried() -> None:
@@ -114,7 +116,7 @@ def test_late_usage_is_booked_no_earlier_than_the_breakage_it_takes_back() -> No
     case.buys("B", **UNTIL_FEBRUARY)
     case.expires("A")
     step = case.uses("8", 6)
-    assert [(m.kind, m.block, m.on) for m in step.decision.movements] == [
+    assert [(m.kind, m.block_id, m.accounting_date) for m in step.decision.movements] == [
         ("breakage", "A", date(2026, 2, 1)), ("consumption", "A", date(2026, 2, 1)),
         ("consumption", "B", date(2026, 1, 6)),
     ]  # fmt: skip
@@ -128,7 +130,7 @@ def test_a_reversal_has_the_product_and_the_policy_of_what_it_mirrors() -> None:
     case.buys("A")
     usage = case.uses("9", 5, product="api", overage_price="0.50", currency="USD")
     [same, other] = case.takes_back(usage, 6, credits="3").decision.movements
-    assert [(m.kind, m.product, m.policy, m.overage) for m in (same, other)] == [
+    assert [(m.kind, m.product, m.policy, m.overage_position) for m in (same, other)] == [
         ("overage", "api", None, usage.position), ("consumption", "api", None, None),
     ]  # fmt: skip
     case.adopts(2, 7)
@@ -174,16 +176,20 @@ def test_what_comes_back_to_an_expired_block_is_breakage_even_of_usage_that_happ
     case.expires("A")
     back = case.takes_back(usage, 6)
     assert moves(back) == [("consumption", "A", "-3", -429, None), ("breakage", "A", "3", 429, None)]
-    assert {m.on for m in back.decision.movements} == {date(2026, 1, 6)}
+    assert {m.accounting_date for m in back.decision.movements} == {date(2026, 1, 6)}
 
 
 def test_a_reversal_is_booked_no_earlier_than_what_it_reverses_or_than_the_block_last_gained() -> None:
     case = Case(on_shortfall="overage")
     case.buys("A", 1)
     usage = case.uses("9", 20, overage_price="0.50", currency="USD")
-    assert {m.on for m in case.takes_back(usage, 10, credits="4").decision.movements} == {date(2026, 1, 20)}
+    assert {m.accounting_date for m in case.takes_back(usage, 10, credits="4").decision.movements} == {
+        date(2026, 1, 20)
+    }
     case.does("block.repriced", 25, block_id="A", add_price="1.00", reason="r")
-    assert {m.on for m in case.takes_back(usage, 12, credits="1").decision.movements} == {date(2026, 1, 25)}
+    assert {m.accounting_date for m in case.takes_back(usage, 12, credits="1").decision.movements} == {
+        date(2026, 1, 25)
+    }
 
 
 def test_partial_reversals_give_back_cumulative_shares_in_both_currencies() -> None:
@@ -285,7 +291,11 @@ def test_overage_is_paid_by_the_next_purchase_only_where_it_is_to_be() -> None:
         other = "backfill" if setting == "overage" else "overage"
         [named] = case.uses("1", 5, on_shortfall=other, **price).decision.movements
         assert named == Movement(
-            kind="overage", credits=Decimal(1), amount=50, on=date(2026, 1, 5), backfill=other == "backfill"
+            kind="overage",
+            credits=Decimal(1),
+            amount_minor=50,
+            accounting_date=date(2026, 1, 5),
+            backfill=other == "backfill",
         )
 
 

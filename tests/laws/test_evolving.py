@@ -8,8 +8,8 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
+from subledger.billing_documents import standing_name
 from subledger.blocks import ZERO, Block
-from subledger.documents import position_key
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
 from subledger.money import exponent
 from tests.laws.walk import HOME, Step, Walk, monetary_sides
@@ -42,11 +42,11 @@ def test_a_block_is_what_its_entries_gained_less_what_they_took(ledger: Walk) ->
                 money[entry.block_id] += gained[1]
                 functional[entry.block_id] += gained[2]
         for block in blocks_of(step):
-            assert block.left == credits[block.block_id] >= 0
+            assert block.remaining == credits[block.block_id] >= 0
             assert block.carrying_minor == money[block.block_id] >= 0
             if block.currency != HOME:
                 assert block.carrying_functional == functional[block.block_id] >= 0
-            if not block.left:
+            if not block.remaining:
                 assert (block.carrying_minor, functional[block.block_id]) == (0, 0)
 
 
@@ -75,7 +75,7 @@ def test_a_block_remembers_when_it_last_gained_or_was_remeasured_and_when_it_las
     for step in ledger.steps:
         before = dict(gained)
         for movement, entry in step.moves:
-            if movement.block is None:
+            if movement.block_id is None:
                 continue
             kind = KIND_BY_NAME[entry.kind]
             remeasured = entry.kind in ("fx_remeasurement_prepaid_liability", "fx_settlement_prepaid_liability")
@@ -85,14 +85,20 @@ def test_a_block_remembers_when_it_last_gained_or_was_remeasured_and_when_it_las
             )
             comes = kind.sign * entry.credits > 0 or kind.sign * entry.amount_minor > 0
             if (comes and entry.kind != "backfill_difference") or remeasured or priced:
-                gained[movement.block] = max(gained.get(movement.block, movement.on), movement.on)
+                gained[movement.block_id] = max(
+                    gained.get(movement.block_id, movement.accounting_date), movement.accounting_date
+                )
             elif kind.sign:
-                assert movement.on >= before.get(movement.block, date.min), "nothing is lost before it was gained"
+                assert movement.accounting_date >= before.get(movement.block_id, date.min), (
+                    "nothing is lost before it was gained"
+                )
             if entry.kind in ("breakage", "pooled_breakage", "escheat") and entry.credits > 0:
-                broken[movement.block] = max(broken.get(movement.block, movement.on), movement.on)
+                broken[movement.block_id] = max(
+                    broken.get(movement.block_id, movement.accounting_date), movement.accounting_date
+                )
         for block in blocks_of(step):
-            assert block.gained_on == gained[block.block_id]
-            assert block.broken_on == broken.get(block.block_id)
+            assert block.last_gain_date == gained[block.block_id]
+            assert block.last_breakage_date == broken.get(block.block_id)
 
 
 @for_every_walk
@@ -102,11 +108,11 @@ def test_a_block_is_expired_from_its_breakage_until_its_expiry_is_moved(ledger: 
         for movement in step.decision.movements:
             broken = movement.kind in ("breakage", "pooled_breakage", "escheat") and movement.credits > 0
             if broken and step.event.type != "credits.escheated":
-                expired.add(movement.block or "")
+                expired.add(movement.block_id or "")
             if movement.kind == "expiry_changed":
                 until = step.event.data.expires_at
                 if until is None or until > step.event.occurred_at:
-                    expired.discard(movement.block or "")
+                    expired.discard(movement.block_id or "")
         assert {block.block_id for block in blocks_of(step) if block.expired} == expired
 
 
@@ -117,7 +123,7 @@ def test_what_is_still_to_be_paid_is_what_the_receivable_entries_left(ledger: Wa
         for movement, entry in step.moves:
             for role, sign in monetary_sides(entry):
                 if role == "accounts_receivable":
-                    owed[movement.block, movement.invoice] += sign * entry.amount_minor
+                    owed[movement.block_id, movement.invoice_id] += sign * entry.amount_minor
         for block in blocks_of(step):
             assert block.receivable_minor == owed[block.block_id, None] >= 0
         for wallet in step.wallets.values():
@@ -132,12 +138,12 @@ def test_no_more_tax_is_taken_back_than_there_was(ledger: Walk) -> None:
     taken: Counter[str] = Counter()
     for step in ledger.steps:
         for movement, entry in step.moves:
-            if movement.block is None:
+            if movement.block_id is None:
                 continue
             if entry.kind == "purchase_tax":
-                tax[movement.block] += entry.amount_minor
+                tax[movement.block_id] += entry.amount_minor
             elif "tax" in entry.kind and not entry.kind.startswith("fx_"):
-                taken[movement.block] += entry.amount_minor
+                taken[movement.block_id] += entry.amount_minor
         for block in blocks_of(step):
             assert block.tax_minor == tax[block.block_id]
             assert block.tax_reversed_minor + block.tax_taken_minor == taken[block.block_id] <= tax[block.block_id]
@@ -154,7 +160,7 @@ def test_a_state_holds_what_escheated_and_was_not_claimed(ledger: Walk) -> None:
                 if role == "unclaimed_property":
                     held[entry.block_id or ""] -= sign * entry.amount_minor
         for block in blocks_of(step):
-            escheated = block.gone["escheated"][1] if "escheated" in block.gone else 0
+            escheated = block.disposed["escheated"][1] if "escheated" in block.disposed else 0
             assert escheated - block.claimed_minor == held[block.block_id] >= 0
 
 
@@ -191,7 +197,7 @@ def test_the_fraction_carried_is_what_the_price_of_all_overage_exceeds_its_entri
             data = step.event.data
             if entry.credits > 0:
                 prices[step.position] = (data.overage_price, data.currency)
-            price, currency = prices[movement.overage or step.position]
+            price, currency = prices[movement.overage_position or step.position]
             minor = Fraction(entry.credits) * Fraction(price) * 10 ** exponent(currency)
             exact[entry.customer or "", currency] += minor - entry.amount_minor
         for customer, wallet in step.wallets.items():
@@ -216,8 +222,8 @@ def test_disputed_money_is_that_of_the_open_disputes_and_freezes_its_blocks(ledg
             for document in wallet.documents:
                 if document.document_kind == "dispute" and document.decided is None:
                     for part in document.parts:
-                        open_minor[customer, document.currency] += part.amount
-                        frozen[part.block] += 1
+                        open_minor[customer, document.currency] += part.amount_minor
+                        frozen[part.block_id] += 1
             for key in {*open_minor, *(key for key in disputed if key[0] == customer)}:
                 assert open_minor[key] == disputed[key]
             for block in wallet.blocks:
@@ -228,7 +234,7 @@ def test_disputed_money_is_that_of_the_open_disputes_and_freezes_its_blocks(ledg
 def test_nobody_is_paid_back_or_applied_more_than_is_owed(ledger: Walk) -> None:
     for step in ledger.steps:
         for wallet in step.wallets.values():
-            for key, (amount, _) in wallet.positions.items():
+            for key, (amount, _) in wallet.standings.items():
                 if key.startswith(("customer_balance", "refunds_payable")):
                     assert amount <= 0, "never a debit"
             for document in wallet.documents:
@@ -247,14 +253,14 @@ def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: W
         for movement in step.decision.movements:
             match movement.kind:
                 case "unapplied_cash" | "unapplied_processor":
-                    received[name] += movement.amount
+                    received[name] += movement.amount_minor
                 case "payment_cash" | "payment_processor":
-                    applied[name, movement.block, movement.invoice] += movement.amount
+                    applied[name, movement.block_id, movement.invoice_id] += movement.amount_minor
                 case "payment_applied":
-                    received[name] -= movement.amount
-                    applied[name, movement.block, movement.invoice] += movement.amount
+                    received[name] -= movement.amount_minor
+                    applied[name, movement.block_id, movement.invoice_id] += movement.amount_minor
                 case "balance_refunded":
-                    received[name] -= movement.amount
+                    received[name] -= movement.amount_minor
         [payment] = [
             d for w in step.wallets.values() for d in w.documents
             if (d.document_kind, d.document_id) == ("payment", name)
@@ -262,7 +268,7 @@ def test_a_payment_knows_what_it_was_applied_to_and_what_is_open_of_it(ledger: W
         assert payment.open_minor == received[name]
         found: Counter[tuple[str, str | None, str | None]] = Counter()
         for part in payment.applied:
-            found[name, part.block, part.invoice] += part.amount
+            found[name, part.block_id, part.invoice_id] += part.amount_minor
         assert found == Counter({key: amount for key, amount in applied.items() if key[0] == name and amount})
 
 
@@ -279,17 +285,17 @@ def test_positions_of_a_wallet_are_the_sums_of_its_entries(ledger: Walk) -> None
                     continue
                 if movement.currency is None and role not in ("customer_balance", "refunds_payable"):
                     continue
-                held = amounts[entry.customer or "", position_key(role, entry.currency, entry.block_id)]
+                held = amounts[entry.customer or "", standing_name(role, entry.currency, entry.block_id)]
                 held[0] += sign * entry.amount_minor
                 held[1] += sign * entry.functional_minor
         for customer, wallet in step.wallets.items():
             expected = {key: tuple(held) for (whose, key), held in amounts.items() if whose == customer and any(held)}
-            assert wallet.positions == expected
+            assert wallet.standings == expected
 
 
 @for_every_walk
 def test_what_is_settled_in_its_currency_is_settled_in_the_functional_one(ledger: Walk) -> None:
     for step in ledger.steps:
         for wallet in step.wallets.values():
-            assert not [key for key, (amount, functional) in wallet.positions.items() if functional and not amount]
-        assert not [key for key, (amount, functional) in step.books.positions.items() if functional and not amount]
+            assert not [key for key, (amount, functional) in wallet.standings.items() if functional and not amount]
+        assert not [key for key, (amount, functional) in step.books.standings.items() if functional and not amount]

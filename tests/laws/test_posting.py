@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from subledger.accounts import Side
+from subledger.billing_documents import Overage
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
-from subledger.documents import Overage
 from subledger.errors import IntegrityFault
 from subledger.events.references import customers_of
 from subledger.evolving import evolve
@@ -43,23 +43,24 @@ DAYS = st.dates(date(1950, 1, 1), date(2900, 1, 1))
 MOMENTS = st.datetimes(datetime(1950, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive by contract
 CREDITS = st.integers(-(10**24), 10**24).map(lambda billionths: Decimal(billionths).scaleb(-9))
 MOVEMENTS = st.builds(
-    Movement, kind=st.sampled_from(NAMES), on=DAYS, amount=AMOUNTS, credits=CREDITS, block=st.none() | IDS,
-    overage=st.none() | st.integers(1, 2**53 - 1), backfill=st.booleans(), product=st.none() | IDS,
+    Movement, kind=st.sampled_from(NAMES), accounting_date=DAYS, amount_minor=AMOUNTS, credits=CREDITS,
+    block_id=st.none() | IDS, overage_position=st.none() | st.integers(1, 2**53 - 1),
+    backfill=st.booleans(), product=st.none() | IDS,
     policy=st.none() | st.integers(1, 99),
 )  # fmt: skip
 DECISIONS = st.builds(
     Decision, policy=st.integers(1, 99), movements=st.lists(MOVEMENTS, max_size=4).map(tuple),
-    original=st.none() | st.integers(1, 2**53 - 1),
+    original_position=st.none() | st.integers(1, 2**53 - 1),
 )  # fmt: skip
 BLOCKS = st.builds(
     Block, block_id=IDS, credit_kind=st.sampled_from(("paid", "promotional")), unit=IDS, credits=CREDITS,
     price_minor=AMOUNTS, currency=st.just("USD"), starts_at=MOMENTS, expires_at=st.none() | MOMENTS,
     scope=st.none() | st.lists(IDS, min_size=1, max_size=3).map(tuple), opened_at_position=st.integers(1, 2**53 - 1),
-    gained_on=DAYS, used=CREDITS, drawn_minor=AMOUNTS, broken_on=st.none() | DAYS, expired=st.booleans(),
+    last_gain_date=DAYS, used=CREDITS, drawn_minor=AMOUNTS, last_breakage_date=st.none() | DAYS, expired=st.booleans(),
 )  # fmt: skip
 OVERAGES = st.builds(
     Overage, position=st.integers(1, 2**53 - 1), unit=IDS, price=CREDITS, currency=st.just("USD"), credits=CREDITS,
-    amount_minor=AMOUNTS, booked_on=DAYS, settled_by=st.lists(IDS, max_size=2).map(tuple),
+    amount_minor=AMOUNTS, accounting_date=DAYS, settled_by=st.lists(IDS, max_size=2).map(tuple),
 )  # fmt: skip
 WALLETS = st.builds(
     Wallet, customer=IDS, blocks=st.lists(BLOCKS, max_size=3).map(tuple),
@@ -101,18 +102,18 @@ def test_a_replay_of_what_was_decided_gives_the_same_wallets_books_and_entries(l
         for customer in customers_of(event, stored):
             old = archive[customer]
             wallet = decode_wallet(encode_state(kept[customer]))
-            wallet = wallet.recall(old.blocks, old.overages, old.corrections, old.documents)
+            wallet = wallet.recall(old.blocks, old.overages, old.reversed_usages, old.documents)
             wallet = evolve(wallet, event, stored, position=position, functional_currency=HOME)
             expected = step.wallets[customer]
             assert (wallet.blocks, wallet.overages) == (expected.blocks, expected.overages)
-            assert (wallet.carry, wallet.positions) == (expected.carry, expected.positions)
+            assert (wallet.carry, wallet.standings) == (expected.carry, expected.standings)
             assert sorted(wallet.documents, key=repr) == sorted(expected.documents, key=repr)
-            assert sorted(wallet.corrections, key=repr) == sorted(expected.corrections, key=repr)
+            assert sorted(wallet.reversed_usages, key=repr) == sorted(expected.reversed_usages, key=repr)
             recalled[customer] = archive[customer] = wallet
             kept[customer] = wallet.without_finished()
-            assert all(block.left for block in kept[customer].blocks)
+            assert all(block.remaining for block in kept[customer].blocks)
             assert all(overage.open for overage in kept[customer].overages)
-            assert (kept[customer].corrections, kept[customer].documents) == ((), ())
+            assert (kept[customer].reversed_usages, kept[customer].documents) == ((), ())
         effective = effective_date(event.occurred_at, state.zone)
         books = evolve_books(books, event, stored, effective=effective, functional_currency=HOME)
         assert books == step.books
@@ -136,11 +137,13 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
         for movement, entry in step.moves:
             of_nobody = entry.kind == "breakage_estimate" or (step.event.customer is None and not movement.customer)
             assert entry.customer == (None if of_nobody else movement.customer or step.event.customer)
-            assert (entry.kind, entry.block_id, entry.credits) == (movement.kind, movement.block, movement.credits)
-            assert entry.amount_minor == movement.amount
+            assert (entry.kind, entry.block_id, entry.credits) == (movement.kind, movement.block_id, movement.credits)
+            assert entry.amount_minor == movement.amount_minor
             assert entry.currency == movement.currency or HOME
-            assert (movement.functional is None) == (entry.currency == HOME)
-            assert entry.functional_minor == (movement.amount if entry.currency == HOME else movement.functional)
+            assert (movement.functional_minor is None) == (entry.currency == HOME)
+            assert entry.functional_minor == (
+                movement.amount_minor if entry.currency == HOME else movement.functional_minor
+            )
             assert entry.amount_minor * entry.functional_minor >= 0, "an entry has one direction"
             assert entry.policy == (movement.policy or step.before.policy)
             assert entry.cut == step.before.open_cut
@@ -154,7 +157,7 @@ def test_every_movement_is_an_entry_with_its_own_figures(ledger: Walk) -> None:
                 processor=movement.processor or "",
             )  # fmt: skip
             assert entry.effective_date == effective
-            assert entry.accounting_date == movement.on >= effective
+            assert entry.accounting_date == movement.accounting_date >= effective
             assert step.before.closed_through is None or entry.accounting_date > step.before.closed_through
 
 
@@ -164,10 +167,10 @@ def test_nothing_moves_a_block_before_it_gained_and_a_reversal_not_before_what_i
     for step in ledger.steps:
         for movement in step.decision.movements:
             if step.event.type == "credits.consumed" and movement.kind in ("consumption", "overage"):
-                key = (step.position, movement.block)
-                booked[key] = max(booked.get(key, movement.on), movement.on)
-            elif step.decision.original is not None and movement.kind in ("consumption", "overage"):
-                assert movement.on >= booked[step.decision.original, movement.block]
+                key = (step.position, movement.block_id)
+                booked[key] = max(booked.get(key, movement.accounting_date), movement.accounting_date)
+            elif step.decision.original_position is not None and movement.kind in ("consumption", "overage"):
+                assert movement.accounting_date >= booked[step.decision.original_position, movement.block_id]
 
 
 @all_policies
@@ -202,26 +205,26 @@ def test_what_was_drawn_last_comes_back_first_at_the_money_that_was_stored(ledge
     for step in ledger.steps:
         if step.event.type == "credits.consumed":
             drawn[step.position] = [m for m in step.decision.movements if m.kind in ("consumption", "overage")]
-        original = step.decision.original
+        original = step.decision.original_position
         if original is None:
             continue
         for movement in step.decision.movements:
             if movement.kind not in ("consumption", "overage"):
                 continue
-            back = restored[original, movement.block]
+            back = restored[original, movement.block_id]
             back[0] -= movement.credits
-            back[1] -= movement.amount
-            back[2] -= movement.functional or 0
-            [draw] = [m for m in drawn[original] if m.block == movement.block]
+            back[1] -= movement.amount_minor
+            back[2] -= movement.functional_minor or 0
+            [draw] = [m for m in drawn[original] if m.block_id == movement.block_id]
             assert movement.kind == draw.kind
             assert back[0] <= draw.credits
             if back[0] == draw.credits or draw.kind == "consumption":
                 part = Fraction(back[0]) / Fraction(draw.credits)
-                assert back[1] == half_up(draw.amount * part)
-                assert back[2] == half_up((draw.functional or 0) * part)
+                assert back[1] == half_up(draw.amount_minor * part)
+                assert back[2] == half_up((draw.functional_minor or 0) * part)
         pending = False
         for draw in drawn[original]:  # once something is whole, nothing before it has been touched
-            credits = restored[original, draw.block][0]
+            credits = restored[original, draw.block_id][0]
             assert not (pending and credits < draw.credits)
             pending = pending or credits > 0
 
@@ -233,7 +236,7 @@ def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> Non
     left: Counter[int] = Counter()
     broken: Counter[str | None] = Counter()
     for step in ledger.steps:
-        usage = step.decision.original or step.position
+        usage = step.decision.original_position or step.position
         if step.event.type not in ("credits.consumed", "consumption.reversed"):
             continue
         for entry in step.entries:
@@ -249,7 +252,7 @@ def test_usage_and_its_whole_reversal_are_zero_line_by_line(ledger: Walk) -> Non
         if not left[usage]:
             assert not +lines[usage]
             assert not -lines[usage]
-        if step.decision.original is None:
+        if step.decision.original_position is None:
             continue
         broken.clear()
         for entry in step.entries:
@@ -272,6 +275,6 @@ def test_what_cannot_be_posted_is_named() -> None:
     with pytest.raises(IntegrityFault, match=r"^block A of customer ann has no state$"):
         post(bought.event, bought.decision, before=bought.before, wallets={"ann": Wallet(customer="ann")})
     [movement] = bought.decision.movements
-    torn = replace(bought.decision, movements=(replace(movement, functional=-1),))
+    torn = replace(bought.decision, movements=(replace(movement, functional_minor=-1),))
     with pytest.raises(IntegrityFault, match=r"^purchase of 1000 cannot be -1 in the functional currency$"):
         post(bought.event, torn, before=bought.before, wallets=bought.wallets)

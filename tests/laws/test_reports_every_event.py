@@ -20,7 +20,7 @@ from api.service import Subledger
 from projections.close.close import close_period
 from projections.reads.blocks import customer_blocks
 from projections.report import Report, Table
-from subledger.documents import Invoice
+from subledger.billing_documents import Invoice
 from subledger.errors import UnknownCustomer
 from subledger.events.envelope import EVENT_TYPES
 from subledger.periods import Period

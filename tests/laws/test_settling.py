@@ -433,7 +433,7 @@ def test_a_transferred_block_inherits_that_it_is_refundable_and_whose_it_is_when
     case = Case()
     case.buys("A", refundable=True, escheat_class="DE-3y")
     step = case.does("credits.transferred", 2, block_id="A", to_customer="bob", new_block_id="N")
-    taken = step.decision.taken_over
+    taken = step.decision.new_block
     assert taken is not None
     assert (taken.refundable, taken.escheat_class, taken.opened_at_position) == (True, "DE-3y", 0)
 

@@ -136,7 +136,7 @@ def test_so_many_blocks_are_named_and_all_are_counted() -> None:
 BLOCKS = st.builds(
     lambda **fields: replace(
         Block(block_id="B", credit_kind="paid", unit="credit", credits=Decimal(9), price_minor=900, currency="USD",
-              starts_at=JANUARY, opened_at_position=1, gained_on=JANUARY.date()),
+              starts_at=JANUARY, opened_at_position=1, last_gain_date=JANUARY.date()),
         **fields,
     ),
     unit=st.sampled_from(("credit", "token")), used=st.integers(0, 9).map(Decimal), disputes=st.integers(0, 1),
@@ -152,8 +152,8 @@ def test_every_credit_that_could_not_be_drawn_has_exactly_one_reason(
     case = Case(on_shortfall="overage")
     step = case.uses("1", 10, product=product or ..., overage_price="1", currency="USD")
     found = shortfalls_of(blocks, step.event, late=late)
-    undrawn = [b for b in blocks if b.left and not b.admits(unit="credit", product=product, at=on(10))]
-    assert sum(reason.credits for reason in found) == sum(block.left for block in undrawn)
+    undrawn = [b for b in blocks if b.remaining and not b.admits(unit="credit", product=product, at=on(10))]
+    assert sum(reason.credits for reason in found) == sum(block.remaining for block in undrawn)
     assert len({reason.reason for reason in found}) == len(found)
     assert sum(len(reason.blocks) for reason in found) == len(undrawn)
 

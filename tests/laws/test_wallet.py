@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from subledger.billing_documents import Dispute, Invoice, Overage, Payment, ReversedUsage
 from subledger.blocks import PAID, Block
-from subledger.documents import Correction, Invoice, Overage, Payment
 from subledger.money import MAX_MINOR, exponent
 from subledger.wallet import Wallet, carry_after_restoring, price_overage
 
@@ -24,7 +24,7 @@ PRICES = st.integers(0, 10**15).map(lambda trillionths: Decimal(trillionths).sca
 def block(block_id: str, **changes: object) -> Block:
     values: dict[str, object] = {
         "block_id": block_id, "credit_kind": PAID, "unit": "credit", "credits": Decimal(10), "price_minor": 1_000,
-        "currency": "USD", "starts_at": START, "opened_at_position": 4, "gained_on": date(2026, 1, 1),
+        "currency": "USD", "starts_at": START, "opened_at_position": 4, "last_gain_date": date(2026, 1, 1),
     }  # fmt: skip
     return Block(**{**values, **changes})
 
@@ -32,7 +32,7 @@ def block(block_id: str, **changes: object) -> Block:
 def overage(position: int, **changes: object) -> Overage:
     values: dict[str, object] = {
         "position": position, "unit": "credit", "price": Decimal("0.1"), "currency": "USD", "credits": Decimal(3),
-        "amount_minor": 30, "booked_on": date(2026, 1, 1),
+        "amount_minor": 30, "accounting_date": date(2026, 1, 1),
     }  # fmt: skip
     return Overage(**{**values, **changes})
 
@@ -76,24 +76,24 @@ def test_overage_is_never_less_than_nothing_and_is_bounded_before_it_is_refused(
 
 PAYMENT, OTHER = Payment(payment_id="n", currency="USD"), Payment(payment_id="m", currency="USD")
 INVOICE = Invoice(invoice_id="n", currency="USD")
-FIXED = Correction(position=7, restored={"A": (Decimal(1), 10, 0)})
+FIXED = ReversedUsage(position=7, restored={"A": (Decimal(1), 10, 0)})
 HELD = Wallet(
-    customer="ann", blocks=(block("A"), block("B")), overages=(overage(5), overage(6)), corrections=(FIXED,),
+    customer="ann", blocks=(block("A"), block("B")), overages=(overage(5), overage(6)), reversed_usages=(FIXED,),
     documents=(OTHER, PAYMENT, INVOICE),
-    positions={"accounts_receivable EUR A": (100, 120), "customer_balance USD ": (-7, -7)},
+    standings={"accounts_receivable EUR A": (100, 120), "customer_balance USD ": (-7, -7)},
 )  # fmt: skip
 
 
 def test_what_a_wallet_holds_is_found_by_its_name_and_nothing_else_is() -> None:
     assert (HELD.block("B"), HELD.block("Z")) == (HELD.blocks[1], None)
     assert (HELD.overage(6), HELD.overage(4)) == (HELD.overages[1], None)
-    assert (HELD.correction(7), HELD.correction(8)) == (FIXED, Correction(position=8, restored={}))
-    assert (HELD.document("payment", "n"), HELD.document("invoice", "n")) == (PAYMENT, INVOICE)
-    assert (HELD.document("payment", "z"), HELD.document("dispute", "n")) == (None, None)
-    assert HELD.position("accounts_receivable", "EUR", "A") == (100, 120)
-    assert HELD.position("accounts_receivable", "EUR", "B") == (0, 0)
-    assert HELD.position("accounts_receivable", "EUR") == (0, 0)
-    assert HELD.position("customer_balance", "USD") == (-7, -7)
+    assert (HELD.reversed_usage(7), HELD.reversed_usage(8)) == (FIXED, ReversedUsage(position=8, restored={}))
+    assert (HELD.document(Payment, "n"), HELD.document(Invoice, "n")) == (PAYMENT, INVOICE)
+    assert (HELD.document(Payment, "z"), HELD.document(Dispute, "n")) == (None, None)
+    assert HELD.standing("accounts_receivable", "EUR", "A") == (100, 120)
+    assert HELD.standing("accounts_receivable", "EUR", "B") == (0, 0)
+    assert HELD.standing("accounts_receivable", "EUR") == (0, 0)
+    assert HELD.standing("customer_balance", "USD") == (-7, -7)
 
 
 # --- what is finished leaves, and comes back ----------------------------------------------------------------------
@@ -103,14 +103,14 @@ def test_what_is_recalled_stands_in_order_beside_what_is_held_and_what_is_held_w
     stale, early = block("B", used=Decimal(3)), block("0", starts_at=datetime(2025, 1, 1, tzinfo=UTC))
     recalled = HELD.recall(
         (stale, early), (overage(6, settled=Decimal(3)), overage(2)),
-        (Correction(position=7, restored={}), Correction(position=9, restored={})),
+        (ReversedUsage(position=7, restored={}), ReversedUsage(position=9, restored={})),
         (Payment(payment_id="n", currency="EUR"), Invoice(invoice_id="m", currency="EUR")),
     )  # fmt: skip
     assert recalled.blocks == (early, *HELD.blocks)
     assert recalled.overages == (overage(2), *HELD.overages)
-    assert recalled.corrections == (FIXED, Correction(position=9, restored={}))
+    assert recalled.reversed_usages == (FIXED, ReversedUsage(position=9, restored={}))
     assert recalled.documents == (*HELD.documents, Invoice(invoice_id="m", currency="EUR"))
-    assert (recalled.customer, recalled.positions) == (HELD.customer, HELD.positions)
+    assert (recalled.customer, recalled.standings) == (HELD.customer, HELD.standings)
     assert HELD.recall() == HELD
 
 
@@ -119,7 +119,7 @@ def test_a_wallet_is_kept_without_what_is_finished_or_always_recalled() -> None:
     bare = Wallet(customer="ann", blocks=HELD.blocks, overages=HELD.overages, carry={"USD": Decimal("0.5")})
     assert bare.without_finished() is bare
     for more in (
-        {"blocks": (*bare.blocks, gone)}, {"overages": (paid, *bare.overages)}, {"corrections": (FIXED,)},
+        {"blocks": (*bare.blocks, gone)}, {"overages": (paid, *bare.overages)}, {"reversed_usages": (FIXED,)},
         {"documents": (PAYMENT,)},
     ):  # fmt: skip
         assert replace(bare, **more).without_finished() == bare

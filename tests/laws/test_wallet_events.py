@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from subledger.billing_documents import Dispute, DocumentPart, Invoice, Overage, Payment
 from subledger.blocks import Block, Segment
-from subledger.documents import Applied, Dispute, Invoice, Overage, Payment
 from subledger.errors import IntegrityFault
 from subledger.evolving import apply_movement, evolve
 from subledger.wallet import Movement, Wallet
@@ -34,14 +34,14 @@ def test_a_purchase_leaves_the_block_that_its_event_describes() -> None:
         block_id="A", credit_kind="paid", unit="token", credits=Decimal("7.5"), price_minor=1000, currency="EUR",
         rate=Decimal("1.2"), price_functional=1200, starts_at=datetime(2026, 1, 6, tzinfo=UTC),
         expires_at=datetime(2026, 6, 1, tzinfo=UTC), priority=7, scope=("api", "chat"), pool="p",
-        escheat_class="DE-3y", invoice_id="I", opened_at_position=2, gained_on=date(2026, 1, 5), tax_minor=190,
+        escheat_class="DE-3y", invoice_id="I", opened_at_position=2, last_gain_date=date(2026, 1, 5), tax_minor=190,
         taxed_minor=1000, receivable_minor=1190,
     )  # fmt: skip
     assert after(step).blocks == (expected,)
     plain = case.buys("B", 6, refundable=True)
     assert after(plain).block("B") == Block(
         block_id="B", credit_kind="paid", unit="credit", credits=Decimal(7), price_minor=1000, currency="USD",
-        starts_at=on(6), refundable=True, opened_at_position=3, gained_on=date(2026, 1, 6), receivable_minor=1000,
+        starts_at=on(6), refundable=True, opened_at_position=3, last_gain_date=date(2026, 1, 6), receivable_minor=1000,
     )  # fmt: skip
 
 
@@ -55,13 +55,13 @@ def test_a_grant_leaves_a_block_that_nobody_owes_anything_for() -> None:
         Block(
             block_id="G", credit_kind="goodwill", unit="credit", credits=Decimal(4), price_minor=200, currency="EUR",
             rate=Decimal("1.2"), price_functional=240, starts_at=on(5), expires_at=datetime(2026, 6, 1, tzinfo=UTC),
-            priority=3, scope=("api",), opened_at_position=2, gained_on=date(2026, 1, 5),
+            priority=3, scope=("api",), opened_at_position=2, last_gain_date=date(2026, 1, 5),
         ),
     )  # fmt: skip
     free = case.does("credits.granted", 6, block_id="P", credits="4", reason="promotional", starts_at=on(9).isoformat())
     assert after(free).block("P") == Block(
         block_id="P", credit_kind="promotional", unit="credit", credits=Decimal(4), price_minor=0, currency="USD",
-        starts_at=on(9), opened_at_position=3, gained_on=date(2026, 1, 6),
+        starts_at=on(9), opened_at_position=3, last_gain_date=date(2026, 1, 6),
     )  # fmt: skip
 
 
@@ -73,11 +73,11 @@ def test_a_transfer_leaves_the_terms_with_the_new_customer_and_nothing_to_be_pai
         Block(
             block_id="N", credit_kind="paid", unit="credit", credits=Decimal(3), price_minor=429, currency="EUR",
             rate=Decimal("1.2"), price_functional=515, starts_at=on(5), expires_at=datetime(2026, 6, 1, tzinfo=UTC),
-            priority=7, scope=("api",), pool="p", opened_at_position=3, gained_on=date(2026, 1, 6),
+            priority=7, scope=("api",), pool="p", opened_at_position=3, last_gain_date=date(2026, 1, 6),
         ),
     )  # fmt: skip
     [old] = after(step).blocks
-    assert (old.gone, old.receivable_minor) == ({"transferred": (Decimal(3), 429, 515)}, 1000)
+    assert (old.disposed, old.receivable_minor) == ({"transferred": (Decimal(3), 429, 515)}, 1000)
 
 
 def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> None:
@@ -93,7 +93,7 @@ def test_a_repricing_starts_a_segment_of_what_was_left_and_what_is_added() -> No
     )  # fmt: skip
     assert (now.credits, now.price_minor, now.price_functional) == (9, 1500, 1850)
     assert (now.tax_minor, now.taxed_minor, now.receivable_minor) == (190, 1500, 1690)
-    assert now.gained_on == date(2026, 1, 8)
+    assert now.last_gain_date == date(2026, 1, 8)
     less = case.does("block.repriced", 9, block_id="A", add_price="-2.00", reason="r")
     [now] = after(less).blocks
     assert (now.taxed_minor, now.price_minor, now.receivable_minor) == (1300, 1300, 1490)
@@ -116,17 +116,17 @@ def test_an_expiry_and_its_change_leave_what_expired_and_when() -> None:
     case.buys("A", **UNTIL_FEBRUARY)
     case.uses("3", 5)
     [now] = after(case.expires("A")).blocks
-    assert (now.expired, now.broken_on, now.gone) == (True, date(2026, 2, 1), {"expired": (4, 571, 0)})
-    assert now.gained_on == date(2026, 1, 1)
+    assert (now.expired, now.last_breakage_date, now.disposed) == (True, date(2026, 2, 1), {"expired": (4, 571, 0)})
+    assert now.last_gain_date == date(2026, 1, 1)
     [still] = after(
         case.does("block.expiry_changed", 40, block_id="A", expires_at=on(39).isoformat(), reason="r")
     ).blocks
-    assert (still.expired, still.expires_at, still.gone) == (True, on(39), now.gone)
+    assert (still.expired, still.expires_at, still.disposed) == (True, on(39), now.disposed)
     [back] = after(
         case.does("block.expiry_changed", 41, block_id="A", expires_at=on(50).isoformat(), reason="r")
     ).blocks
-    assert (back.expired, back.expires_at, back.gone) == (False, on(50), {"expired": (0, 0, 0)})
-    assert (back.gained_on, back.broken_on) == (date(2026, 2, 10), date(2026, 2, 1))
+    assert (back.expired, back.expires_at, back.disposed) == (False, on(50), {"expired": (0, 0, 0)})
+    assert (back.last_gain_date, back.last_breakage_date) == (date(2026, 2, 10), date(2026, 2, 1))
     [never] = after(expires(case, 42, None)).blocks
     assert (never.expired, never.expires_at) == (False, None)
 
@@ -136,7 +136,7 @@ def test_an_expiry_moved_to_the_very_moment_has_passed() -> None:
     case.buys("A", **UNTIL_FEBRUARY)
     case.expires("A")
     [now] = after(expires(case, 40, on(40))).blocks
-    assert (now.expired, now.gone) == (True, {"expired": (7, 1000, 0)})
+    assert (now.expired, now.disposed) == (True, {"expired": (7, 1000, 0)})
 
 
 def test_an_early_escheat_breaks_the_block_and_does_not_expire_it() -> None:
@@ -144,7 +144,11 @@ def test_an_early_escheat_breaks_the_block_and_does_not_expire_it() -> None:
     case.buys("A", currency="EUR", **UNTIL_FEBRUARY)
     case.uses("3", 5)
     [now] = after(case.does("credits.escheated", 8, block_id="A")).blocks
-    assert (now.expired, now.broken_on, now.gone) == (False, date(2026, 1, 8), {"escheated": (4, 571, 686)})
+    assert (now.expired, now.last_breakage_date, now.disposed) == (
+        False,
+        date(2026, 1, 8),
+        {"escheated": (4, 571, 686)},
+    )
     for type, amount, total in (("escheat.reclaimed", "1.00", 100), ("escheat.remitted", "1.50", 250)):
         [now] = after(case.does(type, 9, block_id="A", amount=amount, currency="EUR")).blocks
         assert now.claimed_minor == total
@@ -167,20 +171,20 @@ def test_a_payment_remembers_what_it_was_for_and_what_is_open() -> None:
         processor="cards",
         fee="0.30",
     )
-    parts = (Applied(block="A", amount=1000), Applied(block="B", amount=400))
+    parts = (DocumentPart(block_id="A", amount_minor=1000), DocumentPart(block_id="B", amount_minor=400))
     paid = Payment(payment_id="P", currency="USD", processor="cards", applied=parts, open_minor=600)
     assert after(got).documents == (paid,)
     case.buys("C", 6, price="5.00")
     more = case.does("payment.applied", 7, payment_id="P", amount="2.50", currency="USD", block_id="C")
-    paid = replace(paid, applied=(*parts, Applied(block="C", amount=250)), open_minor=350)
+    paid = replace(paid, applied=(*parts, DocumentPart(block_id="C", amount_minor=250)), open_minor=350)
     assert after(more).documents == (paid,)
     back = case.does("payment.refunded", 8, payment_id="P", amount="3.00", currency="USD")
     assert after(back).documents == (replace(paid, open_minor=50),)
     other = case.does("payment.refunded", 8, amount="0.20", currency="USD")
     assert after(other).documents == (replace(paid, open_minor=50),)
     cash = case.does("payment.received", 9, amount="2.00", currency="USD", block_id="C", payment_id="Q")
-    assert after(cash).document("payment", "Q") == Payment(
-        payment_id="Q", currency="USD", applied=(Applied(block="C", amount=200),)
+    assert after(cash).document(Payment, "Q") == Payment(
+        payment_id="Q", currency="USD", applied=(DocumentPart(block_id="C", amount_minor=200),)
     )
     nameless = case.does("payment.received", 9, amount="2.00", currency="USD")
     assert after(nameless).documents == after(cash).documents
@@ -194,22 +198,33 @@ def test_an_invoice_of_overage_remembers_what_was_billed_taxed_paid_conceded_and
     assert after(billed).documents == (invoice,)
     [usage] = after(billed).overages
     assert usage == Overage(
-        position=1, unit="credit", product="api", price=Decimal(2), currency="USD", credits=Decimal(3),
-        amount_minor=600, booked_on=date(2026, 1, 5), settled=Decimal("2.5"), settled_minor=500, settled_by=("V",),
-    )  # fmt: skip
+        position=1,
+        unit="credit",
+        product="api",
+        price=Decimal(2),
+        currency="USD",
+        credits=Decimal(3),
+        amount_minor=600,
+        accounting_date=date(2026, 1, 5),
+        settled=Decimal("2.5"),
+        settled_minor=500,
+        settled_by=("V",),
+    )
     conceded = case.does("credit_memo.issued", 7, invoice_id="V", amount="1.00", currency="USD", tax="0.19", reason="r")
     invoice = replace(invoice, conceded_minor=100, tax_taken_minor=19, receivable_minor=476)
     assert after(conceded).documents == (invoice,)
     paid = case.does("payment.received", 8, amount="4.00", currency="USD", invoice_id="V", payment_id="P")
     invoice = replace(invoice, receivable_minor=76)
-    assert after(paid).document("invoice", "V") == invoice
+    assert after(paid).document(Invoice, "V") == invoice
     disputed = case.does("dispute.opened", 9, dispute_id="D", payment_id="P")
-    assert after(disputed).document("invoice", "V") == replace(invoice, disputed_minor=400)
-    dispute = Dispute(dispute_id="D", currency="USD", payment_id="P", parts=(Applied(invoice="V", amount=400),))
-    assert after(disputed).document("dispute", "D") == dispute
+    assert after(disputed).document(Invoice, "V") == replace(invoice, disputed_minor=400)
+    dispute = Dispute(
+        dispute_id="D", currency="USD", payment_id="P", parts=(DocumentPart(invoice_id="V", amount_minor=400),)
+    )
+    assert after(disputed).document(Dispute, "D") == dispute
     won = case.does("dispute.won", 10, dispute_id="D")
-    assert after(won).document("invoice", "V") == invoice
-    assert after(won).document("dispute", "D") == replace(dispute, decided="won")
+    assert after(won).document(Invoice, "V") == invoice
+    assert after(won).document(Dispute, "D") == replace(dispute, decided="won")
 
 
 def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_given_up() -> None:
@@ -221,16 +236,20 @@ def test_a_dispute_freezes_its_block_until_it_is_decided_and_what_is_lost_is_giv
     [now] = after(opened).blocks
     assert (now.disputes, now.disputed_minor, now.receivable_minor) == (1, 1100, 0)
     dispute = Dispute(
-        dispute_id="D", currency="EUR", processor="cards", payment_id="P", parts=(Applied(block="A", amount=1100),)
-    )  # fmt: skip
-    assert after(opened).document("dispute", "D") == dispute
+        dispute_id="D",
+        currency="EUR",
+        processor="cards",
+        payment_id="P",
+        parts=(DocumentPart(block_id="A", amount_minor=1100),),
+    )
+    assert after(opened).document(Dispute, "D") == dispute
     lost = case.does("dispute.lost", 8, dispute_id="D")
     [now] = after(lost).blocks
     assert (now.disputes, now.disputed_minor, now.given_up_minor) == (0, 1100, 1100)
     assert (now.tax_taken_minor, now.tax_reversed_minor) == (100, 0)
-    assert now.gone == {"charged_back": (Decimal("2.8"), 400, 480)}
-    assert (now.conceded_minor, now.gained_on) == (600, date(2026, 1, 1))
-    assert after(lost).document("dispute", "D") == replace(dispute, decided="lost")
+    assert now.disposed == {"charged_back": (Decimal("2.8"), 400, 480)}
+    assert (now.conceded_minor, now.last_gain_date) == (600, date(2026, 1, 1))
+    assert after(lost).document(Dispute, "D") == replace(dispute, decided="lost")
     case.buys("B", 9, unit="token", currency="EUR")
     case.does("dispute.opened", 9, dispute_id="E", block_id="B")
     won = after(case.does("dispute.won", 10, dispute_id="E")).block("B")
@@ -246,8 +265,8 @@ def test_a_write_off_gives_value_and_tax_up_and_takes_them_from_the_receivable()
         written = case.does("receivable.written_off", 6, block_id="A", reason="r", tax_relief=relief)
         [now] = after(written).blocks
         assert (now.receivable_minor, now.given_up_minor, now.tax_taken_minor) == (0, 1100, 100)
-        assert now.gone == {"written_off": (Decimal("2.8"), 400, 0)}
-        assert (now.gained_on, now.conceded_minor) == (date(2026, 1, 1), 600)
+        assert now.disposed == {"written_off": (Decimal("2.8"), 400, 0)}
+        assert (now.last_gain_date, now.conceded_minor) == (date(2026, 1, 1), 600)
 
 
 def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_later() -> None:
@@ -261,7 +280,7 @@ def test_money_that_goes_without_its_credits_is_followed_by_what_is_recorded_lat
         else:
             step = case.does("receivable.written_off", 7, block_id="A", amount="0.01", reason="r")
         [now] = after(step).blocks
-        assert (now.left, now.carrying_minor, now.gained_on) == (Decimal("2E-9"), 99, date(2026, 1, 7))
+        assert (now.remaining, now.carrying_minor, now.last_gain_date) == (Decimal("2E-9"), 99, date(2026, 1, 7))
 
 
 def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
@@ -273,7 +292,7 @@ def test_what_a_backfill_differs_by_is_a_part_of_its_draw_and_no_gain() -> None:
         "01-10 backfill_difference -714 block=A overage=1",
     ]  # fmt: skip
     [now] = after(step).blocks
-    assert (now.gained_on, now.used, now.drawn_minor) == (date(2026, 1, 5), 2, 286)
+    assert (now.last_gain_date, now.used, now.drawn_minor) == (date(2026, 1, 5), 2, 286)
     [usage] = after(step).overages
     assert (usage.open, usage.open_minor, usage.settled_by) == (0, 0, ("e2",))
 
@@ -287,7 +306,7 @@ def test_a_movement_of_a_decision_in_the_making_is_at_no_position_yet() -> None:
     case.does("payment.received", 6, amount="5.00", currency="USD")
     paid = case.steps[-1]
     wallet = apply_movement(Wallet(customer="ann"), paid.event, paid.decision, paid.decision.movements[0], "USD")
-    assert wallet.positions == {"customer_balance USD ": (-500, -500)}
+    assert wallet.standings == {"customer_balance USD ": (-500, -500)}
 
 
 def test_overage_remembers_what_was_taken_back_of_it() -> None:
@@ -296,7 +315,7 @@ def test_overage_remembers_what_was_taken_back_of_it() -> None:
     for times in (1, 2, 3):
         [held] = after(case.takes_back(usage, 6, credits="1")).overages
         assert (held.restored, held.restored_minor) == (times, (33, 67, 100)[times - 1])
-        [correction] = case.wallets["ann"].corrections
+        [correction] = case.wallets["ann"].reversed_usages
         assert correction.of(None) == (times, held.restored_minor, 0)
     assert case.wallets["ann"].carry == {"USD": 0}
 
@@ -308,7 +327,7 @@ def test_a_void_and_a_refund_leave_what_was_cancelled_and_its_tax() -> None:
     case.does("payment.received", 6, amount="9.00", currency="USD", block_id="A")
     [voided] = after(case.does("purchase.voided", 7, block_id="A", reason="r")).blocks
     assert (voided.cancelled_minor, voided.tax_reversed_minor, voided.receivable_minor) == (400, 40, 0)
-    assert (voided.tax_taken_minor, voided.gone) == (0, {"voided": (Decimal("2.8"), 400, 0)})
+    assert (voided.tax_taken_minor, voided.disposed) == (0, {"voided": (Decimal("2.8"), 400, 0)})
     case.buys("C", price="10.00", tax="1.00", unit="unpaid")
     unpaid = after(case.does("purchase.voided", 7, block_id="C", reason="r")).block("C")
     assert unpaid is not None
@@ -318,8 +337,8 @@ def test_a_void_and_a_refund_leave_what_was_cancelled_and_its_tax() -> None:
     refunded = after(step).block("B")
     assert refunded is not None
     assert (refunded.cancelled_minor, refunded.tax_reversed_minor, refunded.receivable_minor) == (200, 20, 1100)
-    assert refunded.gone == {"refunded": (Decimal("3.5"), 500, 0)}
-    assert after(step).position("refunds_payable", "USD") == (-240 - 220, -240 - 220)
+    assert refunded.disposed == {"refunded": (Decimal("3.5"), 500, 0)}
+    assert after(step).standing("refunds_payable", "USD") == (-240 - 220, -240 - 220)
 
 
 def test_a_memo_concedes_value_and_takes_tax_of_the_block() -> None:
@@ -344,7 +363,7 @@ def test_a_remeasured_block_is_worth_what_the_rate_of_the_day_says_and_gained_th
     step = case.own("m", "balances.remeasured", "ann", end, period="2026-01")
     assert step is not None
     [now] = after(step).blocks
-    assert (now.price_functional, now.carrying_functional, now.gained_on) == (1300, 1300, date(2026, 1, 31))
+    assert (now.price_functional, now.carrying_functional, now.last_gain_date) == (1300, 1300, date(2026, 1, 31))
     assert now.price_minor == 1000
 
 
@@ -380,7 +399,7 @@ def test_what_an_event_refers_to_and_a_wallet_lacks_is_named() -> None:
         (
             "bob",
             moved,
-            replace(moved.decision, taken_over=None),
+            replace(moved.decision, new_block=None),
             "the transfer to block N was decided without the block's terms",
         ),
     ):
@@ -395,19 +414,23 @@ def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:
     case.does("payment.received", 2, amount="4.00", currency="USD", block_id="A", payment_id="P")
     case.does("payment.received", 2, amount="9.00", currency="USD", payment_id="Q")
     case.does("dispute.opened", 3, dispute_id="D", payment_id="P")
-    lost = Applied(block="A", amount=400)
-    assert case.wallets["ann"].document("payment", "P").disputed == (lost,)
+    lost = DocumentPart(block_id="A", amount_minor=400)
+    assert case.wallets["ann"].document(Payment, "P").disputed == (lost,)
     error = case.is_refused("dispute.opened", 4, dispute_id="E", payment_id="P")
     assert error.message == "nothing can be disputed", "however much of the block another payment paid"
     ended = case.does("dispute.lost", 5, dispute_id="D", amount="3.00", currency="USD")
-    won = Applied(block="A", amount=-100)
-    assert after(ended).document("payment", "P").disputed == (lost, won)
-    assert after(ended).document("payment", "Q").disputed == ()
+    won = DocumentPart(block_id="A", amount_minor=-100)
+    assert after(ended).document(Payment, "P").disputed == (lost, won)
+    assert after(ended).document(Payment, "Q").disputed == ()
     again = case.does("dispute.opened", 6, dispute_id="F", payment_id="P")
     assert told(again) == ["01-06 dispute_opened 100 block=A"]
     case.does("dispute.opened", 7, dispute_id="G", block_id="B")
     by_itself = case.does("dispute.won", 8, dispute_id="G")
-    assert after(by_itself).document("payment", "P").disputed == (lost, won, Applied(block="A", amount=100))
+    assert after(by_itself).document(Payment, "P").disputed == (
+        lost,
+        won,
+        DocumentPart(block_id="A", amount_minor=100),
+    )
 
 
 def test_usage_of_before_a_repricing_that_comes_back_is_priced_with_what_is_left() -> None:

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
+from subledger.billing_documents import Standing, subaccount_of
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
 from subledger.deciding.context import Context, First, Original
 from subledger.deciding.currencies import StandingKey
 from subledger.deciding.decide import decide
-from subledger.documents import Position, place_of
 from subledger.errors import InvalidInput, Refused
 from subledger.events.envelope import OWN_SOURCE, Event, own_event, read_event
 from subledger.events.references import customers_of, once_key
@@ -126,7 +126,7 @@ class Walk:
             for step in self.steps:
                 if step.event.event_id == event.data.event_id:
                     original = Original(position=step.position, event=step.event, decision=step.decision)
-        standing: dict[StandingKey, Position] = {}
+        standing: dict[StandingKey, Standing] = {}
         if event.type == "balances.remeasured":
             standing = self.standing(Period.parse(event.data.period).last_day).get(event.customer, {})
         return Context(
@@ -145,7 +145,7 @@ class Walk:
             standing=standing,
         )
 
-    def standing(self, on: date) -> dict[str | None, dict[StandingKey, Position]]:
+    def standing(self, on: date) -> dict[str | None, dict[StandingKey, Standing]]:
         """What stands in other currencies through a day, from the entries; by customer, None for the ledger."""
         found: dict[str | None, Counter[StandingKey]] = defaultdict(Counter)
         functional: dict[str | None, Counter[StandingKey]] = defaultdict(Counter)
@@ -155,7 +155,7 @@ class Walk:
             for role, sign in monetary_sides(entry):
                 of_ledger = role in LEDGER_ROLES
                 place = entry.dimensions.processor if of_ledger else entry.block_id
-                kept = (place or "") if role == "prepaid_liability" else place_of(role, place)
+                kept = (place or "") if role == "prepaid_liability" else subaccount_of(role, place)
                 whose, key = None if of_ledger else entry.customer, (role, entry.currency, kept)
                 found[whose][key] += sign * entry.amount_minor
                 functional[whose][key] += sign * entry.functional_minor
@@ -169,12 +169,14 @@ class Walk:
         """What happened, as somebody can read it who has to find out why a law failed."""
         lines = (
             f"  {step.position:3} {step.event.occurred_at:%m-%d} {step.event.customer or '-'} {step.event.type} "
-            f"{step.event.data_text} → " + ", ".join(
-                f"{m.kind} {m.block or ''} {m.credits} {m.amount} {m.currency or ''} {m.functional} {m.on:%m-%d}"
+            f"{step.event.data_text} → "
+            + ", ".join(
+                f"{m.kind} {m.block_id or ''} {m.credits} {m.amount_minor} {m.currency or ''} "
+                f"{m.functional_minor} {m.accounting_date:%m-%d}"
                 for m in step.decision.movements
             )
             for step in self.steps
-        )  # fmt: skip
+        )
         return "Walk:\n" + "\n".join(lines)
 
     @property

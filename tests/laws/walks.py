@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subledger.blocks import NOTHING_GONE, Block
+from subledger.blocks import NO_PORTION, Block
 from subledger.money import format_minor
 from subledger.periods import Period
 from tests.laws.walk import CURRENCIES, HOME, PEOPLE, POLICIES, RATES, START, Walk
@@ -51,7 +51,7 @@ class _Walker:
     def one(self, things: Sequence[Any]) -> Any:
         return things[self.pick % len(things)] if things else None
 
-    def a_block(self, fits: Callable[[Block], object] = lambda block: block.left) -> Block | None:
+    def a_block(self, fits: Callable[[Block], object] = lambda block: block.remaining) -> Block | None:
         """Mostly one that fits, now and then any."""
         blocks = [block for block in self.walk.blocks if self.pick == 0 or fits(block)]
         return self.one(blocks)
@@ -129,7 +129,7 @@ class _Walker:
             )
 
     def expire(self) -> None:
-        block = self.a_block(lambda block: block.left and block.due_at)
+        block = self.a_block(lambda block: block.remaining and block.due_at)
         if block is not None and block.due_at is not None:
             self.expire_block(block)
 
@@ -145,16 +145,16 @@ class _Walker:
 
     def refund(self) -> None:
         if (block := self.a_block()) is not None:
-            value = block.value_of(block.left) if block.left else 0
+            value = block.value_of(block.remaining) if block.remaining else 0
             self.send(
                 "credits.refunded", self.owner(block), block_id=block.block_id,
-                credits=self.some(block.left) if self.has(1) else ...,
+                credits=self.some(block.remaining) if self.has(1) else ...,
                 amount=self.part(value // 2, block.currency) if self.has(2) else ...,
                 currency=block.currency if self.has(2) else ...,
             )  # fmt: skip
 
     def extend(self) -> None:
-        block = self.a_block(lambda block: block.expires_at if self.has(1) else block.broken)
+        block = self.a_block(lambda block: block.expires_at if self.has(1) else block.expired_credits)
         if block is not None:
             self.send(
                 "block.expiry_changed", self.owner(block), block_id=block.block_id, reason="r",
@@ -168,7 +168,7 @@ class _Walker:
             price = self.part(less, block.currency) if sign else self.money(self.size * 31, block.currency)
             self.send(
                 "block.repriced", self.owner(block), block_id=block.block_id, reason="r",
-                add_credits=(sign if self.has(8) else "") + self.some(block.left) if self.has(1) else ...,
+                add_credits=(sign if self.has(8) else "") + self.some(block.remaining) if self.has(1) else ...,
                 add_price=sign + price if self.has(2) or not self.has(1) else ...,
             )  # fmt: skip
 
@@ -177,7 +177,7 @@ class _Walker:
             [other] = {*PEOPLE} - {self.owner(block)}
             self.send(
                 "credits.transferred", self.owner(block), block_id=block.block_id, to_customer=other,
-                new_block_id=f"t{self.number}", credits=self.some(block.left) if self.has(1) else ...,
+                new_block_id=f"t{self.number}", credits=self.some(block.remaining) if self.has(1) else ...,
             )  # fmt: skip
 
     def escheat(self) -> None:
@@ -186,7 +186,7 @@ class _Walker:
 
     def from_escheat(self) -> None:
         def held(block: Block) -> int:
-            return block.gone.get("escheated", NOTHING_GONE)[1] - block.claimed_minor
+            return block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
 
         if (block := self.a_block(held)) is not None:
             self.send(
@@ -242,7 +242,7 @@ class _Walker:
         customer, currency = (self.somebody, self.currency) if found is None else (found[0], found[1].currency)
         block = self.a_block(lambda block: self.owner(block) == customer and block.currency == currency)
         wallet = self.walk.wallets[customer]
-        owed = -wallet.position("refunds_payable", currency)[0] - wallet.position("customer_balance", currency)[0]
+        owed = -wallet.standing("refunds_payable", currency)[0] - wallet.standing("customer_balance", currency)[0]
         self.send(
             "payment.refunded", customer, amount=self.part(owed, currency), currency=currency,
             payment_id=... if found is None else found[1].payment_id,
@@ -251,7 +251,7 @@ class _Walker:
         )  # fmt: skip
 
     def pay_out(self) -> None:
-        held = self.walk.books.position("processor_clearing", self.currency, "cards")[0]
+        held = self.walk.books.standing("processor_clearing", self.currency, "cards")[0]
         self.send(
             "payout.settled", None, amount=self.part(max(held, self.size), self.currency), currency=self.currency,
             processor="cards", payout_id=f"o{self.number}",
@@ -262,7 +262,7 @@ class _Walker:
         about: dict[str, Any]
         if found is not None:
             customer, currency = found[0], found[1].currency
-            about, most = {"payment_id": found[1].payment_id}, sum(part.amount for part in found[1].applied)
+            about, most = {"payment_id": found[1].payment_id}, sum(part.amount_minor for part in found[1].applied)
         elif (block := self.a_block(lambda block: block.credit_kind == "paid")) is not None:
             customer, currency, about = self.owner(block), block.currency, {"block_id": block.block_id}
             most = block.price_minor
@@ -281,7 +281,7 @@ class _Walker:
         customer, dispute = found
         lost, about = self.has(1), {}
         if lost and self.has(2):
-            about["amount"] = self.part(sum(part.amount for part in dispute.parts), dispute.currency)
+            about["amount"] = self.part(sum(part.amount_minor for part in dispute.parts), dispute.currency)
         if self.has(4):
             about["fee"] = self.money(3, dispute.currency)
         self.send(
@@ -370,7 +370,7 @@ class _Walker:
             return
         end = period.end(self.walk.state.zone)
         for block in self.walk.blocks:
-            if block.left and block.due_at is not None and block.due_at < end:
+            if block.remaining and block.due_at is not None and block.due_at < end:
                 self.expire_block(block)
         last = end - timedelta(microseconds=1)
         for customer in sorted(self.walk.standing(period.last_day), key=str):

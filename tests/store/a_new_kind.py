@@ -31,8 +31,10 @@ def forfeit(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     """What is left of a block is forfeited: revenue now."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
-    on = dates.on(block.gained_on)
-    movement = Movement(kind="forfeiture", block=block.block_id, credits=block.left, amount=block.carrying_minor, on=on)
+    movement = Movement(
+        kind="forfeiture", block_id=block.block_id, credits=block.remaining, amount_minor=block.carrying_minor,
+        accounting_date=dates.on(block.last_gain_date),
+    )
     return decision(context, [movement])
 '''
 _ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the terms", since=2, loses="expired",

@@ -27,6 +27,7 @@ from projections.close.close import close_period
 from projections.integrity import Difference, verify
 from projections.replay import customers as replay
 from projections.replay import ledger as ledger_replay
+from subledger.billing_documents import Standing
 from subledger.books import Books, evolve_books
 from subledger.deciding.context import Context
 from subledger.deciding.decide import decide
@@ -126,13 +127,13 @@ EURO_ESTIMATE = ESTIMATE | {"data": ESTIMATE["data"] | EUR}
 FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
     "a cent too much": (
         [buy(), use("u", credits="10", time="2026-01-05")],
-        _more("consumption", amount=1),
+        _more("consumption", amount_minor=1),
         "block",
         "block b is overdrawn as of 2026-01-05",
     ),
     "a cent left over": (
         [buy(), use("u", credits="10", time="2026-01-05")],
-        _more("consumption", amount=-1),
+        _more("consumption", amount_minor=-1),
         "block",
         "block b has no credits and a balance as of 2026-01-05",
     ),
@@ -144,31 +145,31 @@ FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
     ),
     "a day too soon": (
         [buy(starts_at=_at("01-01")), use("u", credits="10", time="2026-01-04", block_id="b")],
-        _more("consumption", on=timedelta(days=-1)),
+        _more("consumption", accounting_date=timedelta(days=-1)),
         "block",
         "block b is overdrawn as of 2026-01-04",
     ),
     "a functional cent left over": (
         [*IN_EURO, use("u", credits="10")],
-        _more("consumption", functional=-1),
+        _more("consumption", functional_minor=-1),
         "block",
         "block b has no credits and a balance as of 2026-01-06",
     ),
     "of no block": (
         [buy(), use("u")],
-        _with("consumption", block=None),
+        _with("consumption", block_id=None),
         "block",
         "an entry of kind consumption moves prepaid_liability of no block",
     ),
     "two functional amounts": (
         [buy(), use("u")],
-        _with("consumption", functional=399),
+        _with("consumption", functional_minor=399),
         "entry",
         "an entry of kind consumption under policy 1 has another functional amount",
     ),
     "an amount on no account": (
         [grant("g")],
-        _with("promotional_grant", amount=5),
+        _with("promotional_grant", amount_minor=5),
         "entry",
         "an entry of kind promotional_grant under policy 1 has an amount, and moves no acc",
     ),
@@ -186,7 +187,7 @@ FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
     ),
     "a functional cent of breakage": (
         [rate("2026-01-01", "1.20"), EURO_ESTIMATE, buy(pool="p", **EUR), use("u")],
-        _more("breakage_estimate", functional=1),
+        _more("breakage_estimate", functional_minor=1),
         "pool",
         "pool p has recognised other breakage than the formula's in the functional currency",
     ),
@@ -208,13 +209,13 @@ FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
             pay("pay", "3.00", time="2026-01-06", payment_id="p"),
             _event("payment.applied", "01-07", payment_id="p", block_id="b", amount="3.00", **USD),
         ],
-        _more("payment_applied", amount=1),
+        _more("payment_applied", amount_minor=1),
         "position",
         "customer_balance USD of c is on the wrong side",
     ),
     "a transfer that gains": (
         [buy(), _event("credits.transferred", "01-06", block_id="b", to_customer="d", new_block_id="n")],
-        _more("transfer_in", amount=1),
+        _more("transfer_in", amount_minor=1),
         "trial_balance",
         "transfer_clearing in USD does not come to nothing",
     ),
@@ -224,7 +225,7 @@ FAULTS: dict[str, tuple[list[Document], DecisionFault, str, str]] = {
             use("u"),
             _event("consumption.reversed", "01-07", event_id="u", reason="r"),
         ],
-        _more("consumption", amount=1),
+        _more("consumption", amount_minor=1),
         "reversal",
         "what was taken back of position 5 is not what it drew of block b",
     ),
@@ -282,7 +283,7 @@ def test_an_entry_in_a_closed_period_or_another_cut_is_found(
         return tuple(replace(entry, cut=1) for entry in post(*args, **facts))
 
     def sooner(wallet: Wallet, event: Event, context: Context) -> Decision:
-        return _more("consumption", on=timedelta(days=-1))(decide(wallet, event, context))
+        return _more("consumption", accounting_date=timedelta(days=-1))(decide(wallet, event, context))
 
     monkeypatch.setattr(batch, "decide", sooner)
     for module in (batch, replay):
@@ -332,7 +333,7 @@ def _overage_fault(wallet: Wallet, event: Event) -> Wallet:
 def _refund_fault(wallet: Wallet, event: Event) -> Wallet:
     if event.type != "purchase.voided":
         return wallet
-    return replace(wallet, positions={**wallet.positions, "refunds_payable USD ": (-1, -1)})
+    return replace(wallet, standings={**wallet.standings, "refunds_payable USD ": Standing(-1, -1)})
 
 
 PAID = [buy(), pay("pay", "10.00", time="2026-01-06", block_id="b", payment_id="p", processor="cards")]
@@ -471,7 +472,7 @@ def _rings(
 
 
 def _cash_fault(books: Books) -> Books:
-    return replace(books, positions={key: (a + 1, f) for key, (a, f) in books.positions.items()})
+    return replace(books, positions={key: (a + 1, f) for key, (a, f) in books.standings.items()})
 
 
 def _pool_fault(books: Books) -> Books:

@@ -49,18 +49,18 @@ def _refused(service: Subledger, ledger: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("events", "change", "says"),
     [
-        ([buy(), use("use-6", "4", time="2026-01-06")], {"functional": 399},
+        ([buy(), use("use-6", "4", time="2026-01-06")], {"functional_minor": 399},
          "consumption on 2026-01-06 (policy 1) is 400, and 399 in the same currency"),
-        ([buy(), use("use-6", "10", time="2026-01-06")], {"amount": 999, "functional": None},
+        ([buy(), use("use-6", "10", time="2026-01-06")], {"amount_minor": 999, "functional_minor": None},
          "in USD: 0 credits left, prepaid_liability 1 (1 functional), carrying amount 1 (1 functional),"
          " customer_deposits 1 (1 functional), credits_clearing 1 (1 functional)"),
-        ([buy(), use("use-6", "10", time="2026-01-06")], {"amount": 1001, "functional": None},
+        ([buy(), use("use-6", "10", time="2026-01-06")], {"amount_minor": 1001, "functional_minor": None},
          "in USD: 0 credits left, prepaid_liability -1 (-1 functional)"),
         ([buy(), use("use-6", "10", time="2026-01-06")], {"credits": Decimal(11)},
          "in USD: -1 credits left, prepaid_liability 0 (0 functional)"),
-        ([RATE, buy(currency="EUR"), use("use-6", "10", time="2026-01-06")], {"functional": 1199},
+        ([RATE, buy(currency="EUR"), use("use-6", "10", time="2026-01-06")], {"functional_minor": 1199},
          "in EUR: 0 credits left, prepaid_liability 0 (1 functional), carrying amount 0 (1 functional)"),
-        ([RATE, buy(currency="EUR"), use("use-6", "10", time="2026-01-06")], {"functional": 1201},
+        ([RATE, buy(currency="EUR"), use("use-6", "10", time="2026-01-06")], {"functional_minor": 1201},
          "in EUR: 0 credits left, prepaid_liability 0 (-1 functional)"),
     ],
 )  # fmt: skip
@@ -80,7 +80,11 @@ def test_books_that_a_faulty_decision_wrote_are_not_closed(
 
 @pytest.mark.parametrize(
     "change",
-    [{"block": None}, {"amount": 999, "functional": None}, {"block": "b2", "amount": 1001, "functional": None}],
+    [
+        {"block_id": None},
+        {"amount_minor": 999, "functional_minor": None},
+        {"block_id": "b2", "amount_minor": 1001, "functional_minor": None},
+    ],
 )
 def test_what_is_wrong_with_one_block_and_right_in_sum_is_found_by_a_verification(
     service: Subledger, new_ledger: NewLedger, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
+from subledger.billing_documents import BillingDocument, Overage, ReversedUsage, Standing
 from subledger.blocks import Block
 from subledger.books import Books
 from subledger.deciding.context import Context, First, Original
@@ -27,7 +28,6 @@ from subledger.deciding.currencies import StandingKey
 from subledger.deciding.new_ids import acting_invoices
 from subledger.deciding.second_person import GIVING_TYPES, may_ask
 from subledger.deciding.shortfalls import MOST_NAMED
-from subledger.documents import Correction, Document, Overage, Position
 from subledger.errors import present
 from subledger.events import references
 from subledger.events.envelope import Event, stored_event
@@ -181,7 +181,7 @@ class LedgerMemory:
         self.asked: dict[tuple[str, str], Asked | Event] = {}
         self._first: dict[OnceKey, First] = {}
         self._known: set[DocumentKey] = set()
-        self._standing: dict[str | None, dict[StandingKey, Position]] = {}
+        self._standing: dict[str | None, dict[StandingKey, Standing]] = {}
         self._of_usage: Context | None = None
         self._before: dict[str, Wallet] = {}
         self._books_before: Books | None = None
@@ -231,14 +231,14 @@ class LedgerMemory:
                 original = found.original(key)
                 self.recorded[key] = original
                 documents |= {("overage", str(original.position)), ("correction", str(original.position))}
-                blocks |= {m.block for m in original.decision.movements if m.block is not None}
+                blocks |= {m.block_id for m in original.decision.movements if m.block_id is not None}
         self._load_standing(connection, state, events)
         for held in self._standing.values():
             blocks |= {place for role, _, place in held if place and role not in LEDGER_ROLES}
         self._load_wallets(connection, wanted.customers)
         papers = self._find_documents(connection, documents)
         behind, more = references.behind(
-            document for _, document in papers if not isinstance(document, Overage | Correction)
+            document for _, document in papers if not isinstance(document, Overage | ReversedUsage)
         )
         papers += self._find_documents(connection, more - documents)
         rows = self._find_blocks(connection, state, events, blocks | behind, wanted.invoices)
@@ -285,11 +285,11 @@ class LedgerMemory:
 
     def _find_documents(
         self, connection: WriteConnection, keys: set[DocumentKey]
-    ) -> list[tuple[str, Document | Overage | Correction]]:
+    ) -> list[tuple[str, BillingDocument | Overage | ReversedUsage]]:
         """Documents with their customers."""
         if not keys:
             return []
-        found: list[tuple[str, Document | Overage | Correction]] = []
+        found: list[tuple[str, BillingDocument | Overage | ReversedUsage]] = []
         kinds, ids = [kind for kind, _ in keys], [document_id for _, document_id in keys]
         for kind, document_id, customer, state in connection.execute(FIND_DOCUMENTS, (kinds, ids, self.ledger)):
             found.append((customer, decode_document(kind, state)))
@@ -313,7 +313,7 @@ class LedgerMemory:
         return rows
 
     def _recall(
-        self, rows: list[tuple[Any, ...]], documents: list[tuple[str, Document | Overage | Correction]]
+        self, rows: list[tuple[Any, ...]], documents: list[tuple[str, BillingDocument | Overage | ReversedUsage]]
     ) -> None:
         finished: dict[str, list[Block]] = {}
         for block_id, customer, is_open, state in rows:
@@ -329,8 +329,8 @@ class LedgerMemory:
                 self._wallets[customer] = self._wallets[customer].recall(
                     tuple({block.block_id: block for block in finished.get(customer, ())}.values()),
                     tuple(document for document in own if isinstance(document, Overage)),
-                    tuple(document for document in own if isinstance(document, Correction)),
-                    tuple(document for document in own if not isinstance(document, Overage | Correction)),
+                    tuple(document for document in own if isinstance(document, ReversedUsage)),
+                    tuple(document for document in own if not isinstance(document, Overage | ReversedUsage)),
                 )
                 # What was only recalled must leave again at the end of the batch, changed or not. And the row must
                 # know of it: usage that came after the row can be added only to what the row has.

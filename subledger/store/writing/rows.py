@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
+from subledger.billing_documents import BillingDocument, Dispute, Invoice, Overage, Payment, ReversedUsage, Standing
 from subledger.blocks import Block
 from subledger.books import Books, Rates
-from subledger.documents import Correction, Dispute, Document, Invoice, Overage, Payment, Position
 from subledger.pools import Pool
 from subledger.store.database import WriteConnection
 from subledger.store.writing.append import Parameters, rows_as_parameters
@@ -21,7 +21,7 @@ from subledger.wallet import Decision, Wallet
 _wallet = msgspec.json.Decoder(Wallet)
 _block = msgspec.json.Decoder(Block)
 _overage = msgspec.json.Decoder(Overage)
-_correction = msgspec.json.Decoder(Correction)
+_correction = msgspec.json.Decoder(ReversedUsage)
 _documents: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "payment": msgspec.json.Decoder(Payment),
     "invoice": msgspec.json.Decoder(Invoice),
@@ -29,7 +29,7 @@ _documents: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 }
 _pool = msgspec.json.Decoder(Pool)
 _rates = msgspec.json.Decoder(Rates)
-_position = msgspec.json.Decoder(Position)
+_position = msgspec.json.Decoder(Standing)
 _decision = msgspec.json.Decoder(Decision)
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -39,7 +39,7 @@ SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('p
 """
 
 
-def encode_state(value: msgspec.Struct | Position) -> str:
+def encode_state(value: msgspec.Struct | Standing) -> str:
     """A wallet, block or document as it is stored: the same value gives the same text."""
     return _encoder.encode(value).decode()
 
@@ -56,9 +56,9 @@ def decode_wallet(text: str) -> Wallet:
     return _wallet.decode(text)
 
 
-def decode_document(kind: str, text: str) -> Document | Overage | Correction:
+def decode_document(kind: str, text: str) -> BillingDocument | Overage | ReversedUsage:
     decoder = _overage if kind == "overage" else _correction if kind == "correction" else _documents[kind]
-    found: Document | Overage | Correction = decoder.decode(text)
+    found: BillingDocument | Overage | ReversedUsage = decoder.decode(text)
     return found
 
 
@@ -86,7 +86,7 @@ def rows_of_change(before: Wallet, after: Wallet) -> Rows:
         known = old.get(block.block_id)
         if known is block:
             continue
-        if known is None or not (block.left and known.left) or known.due_at != block.due_at:
+        if known is None or not (block.remaining and known.remaining) or known.due_at != block.due_at:
             blocks.append((after.customer, block))
     documents: list[DocumentRow] = []
     if after.overages is not before.overages:
@@ -96,11 +96,11 @@ def rows_of_change(before: Wallet, after: Wallet) -> Rows:
             for overage in after.overages
             if not overage.open and old_overages.get(overage.position) is not overage
         ]
-    if after.corrections is not before.corrections:
-        old_corrections = {correction.position: correction for correction in before.corrections}
+    if after.reversed_usages is not before.reversed_usages:
+        old_corrections = {correction.position: correction for correction in before.reversed_usages}
         documents += [
             ("correction", str(correction.position), after.customer, encode_state(correction))
-            for correction in after.corrections
+            for correction in after.reversed_usages
             if old_corrections.get(correction.position) is not correction
         ]
     if after.documents is not before.documents:
@@ -120,11 +120,11 @@ def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
         rows += [("rates", c, None, encode_state(r)) for c, r in after.rates.items() if before.rates.get(c) is not r]
     if after.pools is not before.pools:
         rows += [("pool", n, None, encode_state(p)) for n, p in after.pools.items() if before.pools.get(n) is not p]
-    if after.positions is not before.positions:
+    if after.standings is not before.standings:
         rows += [
             ("positions", key, None, encode_state(position))
-            for key, position in sorted(after.positions.items())
-            if before.positions.get(key) != position
+            for key, position in sorted(after.standings.items())
+            if before.standings.get(key) != position
         ]
     return rows
 
@@ -139,7 +139,7 @@ def load_books(connection: WriteConnection, ledger: str) -> Books:
             pools[document_id] = _pool.decode(state)
         else:
             positions[document_id] = _position.decode(state)
-    return Books(rates=rates, pools=pools, positions=positions)
+    return Books(rates=rates, pools=pools, standings=positions)
 
 
 def parameters_of(
@@ -150,8 +150,8 @@ def parameters_of(
     documents = [row for change in changes for row in change.documents] + list(of_books)
     blocks = [
         (
-            block.block_id, customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.left),
-            None if block.left else encode_state(block),
+            block.block_id, customer, block.invoice_id, block.opened_at_position, block.due_at, bool(block.remaining),
+            None if block.remaining else encode_state(block),
         )
         for change in changes
         for customer, block in change.blocks

@@ -8,13 +8,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Final
 
+from subledger.billing_documents import NO_STANDING, Standing, subaccount_of
 from subledger.deciding.currencies import StandingKey
-from subledger.documents import Position, place_of
 from subledger.kinds import KINDS, LEDGER_ROLES, REMEASURED_ROLES
 from subledger.store.database import WriteConnection
 
 STANDING: Final = """
--- Positions in other currencies than the books', through a day, by what they are carried for.
+-- Standings in other currencies than the books', through a day, by what they are carried for.
 SELECT CASE WHEN k.of_ledger THEN NULL ELSE e.customer END AS customer, k.role, e.currency,
        coalesce(CASE WHEN k.role = 'processor_clearing' THEN nullif(d.processor, '')
                      WHEN k.of_ledger THEN NULL ELSE e.block_id END, '') AS place,
@@ -57,7 +57,7 @@ def _effects() -> list[tuple[str, str, int, bool]]:
 
 def standing_at(
     connection: WriteConnection, ledger: str, on: date, functional_currency: str
-) -> dict[str | None, dict[StandingKey, Position]]:
+) -> dict[str | None, dict[StandingKey, Standing]]:
     """By customer (None: the ledger as a whole), everything that is not zero in both currencies.
 
     No entry is looked at but those of customers who have some in another currency.
@@ -70,20 +70,22 @@ def standing_at(
         "ledger": ledger, "home": functional_currency, "on": on, "kinds": kinds, "roles": roles, "signs": signs,
         "of_ledger": of_ledger, "customers": customers,
     }  # fmt: skip
-    found: dict[str | None, dict[StandingKey, Position]] = {}
+    found: dict[str | None, dict[StandingKey, Standing]] = {}
     for customer, role, currency, place, amount, functional in connection.execute(STANDING, parameters):
-        kept = place if role == "prepaid_liability" else place_of(role, place)
-        held = found.setdefault(customer, {}).get((role, currency, kept), (0, 0))
-        found[customer][(role, currency, kept)] = (held[0] + amount, held[1] + functional)
+        kept = place if role == "prepaid_liability" else subaccount_of(role, place)
+        held = found.setdefault(customer, {}).get((role, currency, kept), NO_STANDING)
+        found[customer][(role, currency, kept)] = Standing(
+            held.amount_minor + amount, held.functional_minor + functional
+        )
     return {
         customer: kept
         for customer, positions in found.items()
-        if (kept := {key: position for key, position in positions.items() if position != (0, 0)})
+        if (kept := {key: position for key, position in positions.items() if position != NO_STANDING})
     }
 
 
 def refundable_blocks(
-    connection: WriteConnection, ledger: str, standing: dict[str | None, dict[StandingKey, Position]]
+    connection: WriteConnection, ledger: str, standing: dict[str | None, dict[StandingKey, Standing]]
 ) -> set[str]:
     """The blocks among these positions whose liability is owed back in money, and so is remeasured."""
     blocks = [place for held in standing.values() for role, _, place in held if role == "prepaid_liability"]

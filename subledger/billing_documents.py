@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import ClassVar, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from subledger.blocks import NOTHING_GONE, ZERO, Gone
+from subledger.blocks import NO_PORTION, ZERO, Portion
 from subledger.kinds import BLOCK_ROLES
 from subledger.money import share
 
 
-class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Overage(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"accounting_date": "booked_on"}
+):
     """Usage beyond the credits, recorded at ``position``. ``settled`` has been invoiced, or paid by later purchases."""
 
     position: int
@@ -25,7 +28,7 @@ class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     currency: str
     credits: Decimal
     amount_minor: int
-    booked_on: date
+    accounting_date: date
     backfill: bool = False
     restored: Decimal = ZERO
     restored_minor: int = 0
@@ -49,22 +52,25 @@ class Overage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
         return min(max(target - self.settled_minor, 0), self.open_minor)
 
 
-class Correction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ReversedUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What has been reversed so far of the usage at ``position``: per block ("" for overage) credits and money."""
 
     position: int
-    restored: dict[str, Gone]
+    restored: dict[str, Portion]
 
-    def of(self, block_id: str | None) -> Gone:
-        return self.restored.get(block_id or "", NOTHING_GONE)
+    def of(self, block_id: str | None) -> Portion:
+        return self.restored.get(block_id or "", NO_PORTION)
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class DocumentPart(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False,
+    rename={"block_id": "block", "invoice_id": "invoice", "amount_minor": "amount"},
+):  # fmt: skip
     """A part of a payment or of a dispute: the block or the invoice that it is for."""
 
-    block: str | None = None
-    invoice: str | None = None
-    amount: int
+    block_id: str | None = None
+    invoice_id: str | None = None
+    amount_minor: int
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="payment"):
@@ -76,11 +82,11 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     payment_id: str
     currency: str
     processor: str | None = None
-    applied: tuple[Applied, ...] = ()
-    disputed: tuple[Applied, ...] = ()
+    applied: tuple[DocumentPart, ...] = ()
+    disputed: tuple[DocumentPart, ...] = ()
     open_minor: int = 0
 
-    document_kind = "payment"
+    document_kind: ClassVar[str] = "payment"
 
     @property
     def document_id(self) -> str:
@@ -102,7 +108,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     disputed_minor: int = 0
     receivable_minor: int = 0
 
-    document_kind = "invoice"
+    document_kind: ClassVar[str] = "invoice"
 
     @property
     def document_id(self) -> str:
@@ -116,45 +122,53 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     currency: str
     processor: str | None = None
     payment_id: str | None = None
-    parts: tuple[Applied, ...]
+    parts: tuple[DocumentPart, ...]
     decided: str | None = None
 
-    document_kind = "dispute"
+    document_kind: ClassVar[str] = "dispute"
 
     @property
     def amount_minor(self) -> int:
-        return sum(part.amount for part in self.parts)
+        return sum(part.amount_minor for part in self.parts)
 
     @property
     def document_id(self) -> str:
         return self.dispute_id
 
 
-Document = Payment | Invoice | Dispute
+BillingDocument = Payment | Invoice | Dispute
+AnyDocument = TypeVar("AnyDocument", bound=BillingDocument)
 
 
 # --- what stands in a currency ------------------------------------------------------------------------------
 
-Position = tuple[int, int]
-"""What stands on a role, debits positive: minor units of the currency, and of the functional currency."""
 
-Positions = dict[str, Position]
+class Standing(NamedTuple):
+    """A balance of a role in a currency, debits positive: in minor units of it, and of the functional currency."""
+
+    amount_minor: int
+    functional_minor: int
 
 
-def place_of(role: str, place: str | None) -> str:
+NO_STANDING: Final = Standing(0, 0)
+
+Standings = dict[str, Standing]
+
+
+def subaccount_of(role: str, place: str | None) -> str:
     """The block (or processor) that a role is kept apart by; empty where it is kept for the customer or the ledger."""
     return place or "" if role in BLOCK_ROLES else ""
 
 
-def position_key(role: str, currency: str, place: str | None = None) -> str:
+def standing_name(role: str, currency: str, place: str | None = None) -> str:
     """The name of a position: its role, its currency, and the block (or processor) it is kept apart by."""
-    return f"{role} {currency} {place_of(role, place)}"
+    return f"{role} {currency} {subaccount_of(role, place)}"
 
 
-def moved(positions: Positions, key: str, amount: int, functional: int) -> Positions:
-    """Positions after one of them moved; one at zero in both currencies is gone."""
-    held = positions.get(key, (0, 0))
-    after = (held[0] + amount, held[1] + functional)
-    if after == (0, 0):
-        return {other: value for other, value in positions.items() if other != key}
-    return {**positions, key: after}
+def moved(standings: Standings, key: str, amount: int, functional: int) -> Standings:
+    """Standings after one of them moved; one at zero in both currencies is gone."""
+    before = standings.get(key, NO_STANDING)
+    after = Standing(before.amount_minor + amount, before.functional_minor + functional)
+    if after == NO_STANDING:
+        return {other: value for other, value in standings.items() if other != key}
+    return {**standings, key: after}
