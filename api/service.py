@@ -19,14 +19,15 @@ from projections.configuring import ledgers
 from projections.configuring.policies import Adoption, adopt_policy
 from projections.day_totals import DayTotalsProjector
 from projections.delivery import outbox
+from projections.delivery.channel_task import DELIVER, channel_subject, channel_task
 from projections.delivery.channels import check_delivers, get_channel, list_channels
-from projections.delivery.jobs import Jobs
 from projections.delivery.outbox import Delivery
 from projections.reads.balances import AccountBalance, CustomerBalances, OfCustomer, OfLedger
 from projections.reads.snapshots import LEDGER, add_snapshots
 from subledger.errors import DatabaseUnavailable, InvalidInput, TooLarge
 from subledger.events.envelope import read_event
 from subledger.events.rejections import MAX_SENT, as_first_sent, first_sent_as_text, text_of
+from subledger.external.jobs import Jobs, MinuteTask
 from subledger.ledger import check_day_has_come
 from subledger.ledger_settings import LedgerSettings, SettingsChange
 from subledger.periods import Period, end_of_day
@@ -56,7 +57,10 @@ class Subledger:
         self.recorder = Recorder(database, [DayTotalsProjector()])
         self.gatherer = Gatherer(self.recorder, limits, BatchMetrics())
         self.rejected = RejectedEvents(database, self.gatherer, read_text, rejections)
-        self.jobs = Jobs(database, (monitors.watch, end_stuck_writers), self.sweep_due)
+        self.jobs = Jobs(
+            database, tasks=(channel_task(database),), each_minute=(MinuteTask(name="expiries", run=self.sweep_due),),
+            of_every_ledger=(monitors.watch, end_stuck_writers),
+        )  # fmt: skip
 
     # --- ledgers and events ---------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class Subledger:
     def wake(self, delivery: Delivery) -> None:
         """Has a worker look at a delivery's channel now. Without one, or where it cannot be told, nothing is lost."""
         with suppress(DatabaseUnavailable):
-            self.jobs.wake(delivery.ledger, delivery.channel)
+            self.jobs.wake(DELIVER, channel_subject(delivery.ledger, delivery.channel))
 
     def view(
         self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None, customer: str | None = None

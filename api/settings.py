@@ -20,20 +20,16 @@ from api.monitor_metrics import MonitorsInMetrics
 from api.service import Subledger
 from api.stopping import StoppingTime
 from api.terminal import err
-from projections.replay.rebuild import rebuild
+from projections.replay.upgrade import upgrade
 from subledger.errors import InvalidValue, SchemaOutOfDate
 from subledger.store import private
 from subledger.store.database import Database, engine_url
 from subledger.store.embedded import server as embedded
-from subledger.store.migrate import is_current, migrate, revision
-from subledger.store.reading.ledgers import ledger_heads
+from subledger.store.migrate import is_current
 from subledger.store.timeouts import Timeouts
 from subledger.store.writing.queue import Limits
 
 Chosen = TypeVar("Chosen", bound=msgspec.Struct)
-
-# Schemas before which what is derived from the log was stored in another form.
-_REBUILT_AFTER = ("0001",)
 
 
 def home() -> Path:
@@ -162,20 +158,5 @@ def connect() -> Subledger:
     if not is_current(url):
         if not is_embedded():
             raise SchemaOutOfDate("the database has another schema: run `subledger init`", expected="subledger init")
-        upgrade(url)
+        upgrade(url, timeouts())
     return Subledger(Database(url, timeouts=timeouts()), limits=limits())
-
-
-def upgrade(url: str) -> None:
-    """Applies the migrations, and makes what is derived from the log anew where its form has changed."""
-    before = revision(url)
-    migrate(url)
-    if before in _REBUILT_AFTER:
-        database = Database(url, timeouts=timeouts())
-        try:
-            with database.read() as connection:
-                heads = ledger_heads(connection, after="", limit=1_000_000)
-            for head, _ in heads:
-                rebuild(database, head.state.ledger)
-        finally:
-            database.close()

@@ -1,4 +1,4 @@
-"""Running the demo: record, expire, close month by month, export, verify; then say what was done and what to open."""
+"""The demo: records, expires, closes month by month, exports and verifies; then prints the results and what to open."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 from api.demo.company import year
 from api.demo.retail import FORECAST_AFTER, ZONE, Retail, compare_forecast, show_comparison
@@ -23,9 +23,11 @@ from projections.close import close
 from projections.exports import exports
 from projections.integrity import verify
 from projections.reads import balances
+from subledger.errors import UnknownLedger
 from subledger.ledger_settings import LedgerSettings
 from subledger.money import format_minor
 from subledger.periods import Period
+from subledger.store.reading.ledgers import ledger_head
 from subledger.text.visible_text import spreadsheet_text
 
 Say = Callable[[str], None]
@@ -35,7 +37,7 @@ BATCH = 2_000
 
 
 class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the demo did, as a JSON document and for people."""
+    """The result of the demo, as a JSON document and as text."""
 
     document: dict[str, Any]
     clean: bool
@@ -98,7 +100,7 @@ class _Run:
         self.say(f"{period}: recorded, expired, closed, exported")
 
     def _balances(self, as_of: date) -> dict[str, str]:
-        """The shown accounts over all currencies, in the functional one."""
+        """The balances of the accounts in ``SHOWN`` over all currencies, in the functional one."""
         with self.service.view(self.ledger, as_of=as_of) as view:
             accounts = balances.trial_balance(view)
         found = {b.account: b.balance_minor for b in balances.in_functional_currency(accounts)}
@@ -121,7 +123,7 @@ class _Run:
             self.reports.append({"report": file, "rows": rows, "ties_out": report.ties_out})
 
     def every_report(self) -> None:
-        """Every report that is asked for without a customer, as of the last close."""
+        """Writes every report that needs no customer, as of the last close."""
         as_of = Period.parse(self.months[-1]["period"]).last_day
         for name, offered in reports.REPORTS.items():
             if not offered.needs:
@@ -232,11 +234,16 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
 
 
 def _free_name(service: Subledger, base: str) -> str:
-    """``demo``, or ``demo-2`` where that exists: a ledger is append-only, so a new run is a new ledger."""
-    with service.database.read() as connection:
-        taken = set(connection.execute(sa.text("SELECT ledger FROM ledgers")).scalars())
+    """``demo``, or ``demo-2`` if that exists: a ledger is append-only, so a new run gets a new ledger."""
     number, name = 1, base
-    while name in taken:
+    while _exists(service, name):
         number += 1
         name = f"{base}-{number}"
     return name
+
+
+def _exists(service: Subledger, ledger: str) -> bool:
+    with service.database.read() as connection, suppress(UnknownLedger):
+        ledger_head(connection, ledger)
+        return True
+    return False

@@ -1,15 +1,18 @@
 """Delivery: journals on their way into the general ledger, each of them exactly once.
 
-    states      what a delivery can be, and what may follow
-    channels    where a ledger's journals go, and how: what a company sets
-    outbox      the deliveries, and every step of each, in the database
-    by_hand     what a person does: try again, take out, tie out
-    calls       calls of another system: limited, timed, kept as they were, without secrets
-    connectors  one module a system: put a journal in, look one up
-    sending     the way of a delivery, step by step
-    jobs        what a worker does, and when
-    tying       the target's own trial balance
+    states        the states of a delivery, and the steps between them
+    channels      the channels of a ledger: connector, format and settings
+    outbox        the deliveries, and every step of each, in the database
+    arrivals      deliveries that a target reports itself
+    by_hand       steps by a person: retry, cancel, mark as posted
+    connectors    one module a system: put a journal in, look one up
+    sending       the way of a delivery, step by step
+    channel_task  the task of a worker: deliver what is due on a channel
+    tie_out       the trial balance of a target compared with the journals
+    tying         reading the trial balance of a target
+    checklist     the steps of a month end, and the state of each
 
-A journal becomes deliveries in the outbox: one a document where the system takes documents, else one for the file. What
-has no answer is looked up by the name that the system knows it by, and is sent again only when it is not there.
+A journal becomes deliveries in the outbox: one for each document if the system takes documents, else one for the file.
+A delivery without an answer is looked up by its reference, and is sent again only if the target does not have it.
+Calls, credentials and the job queue are in ``subledger.external``.
 """

@@ -33,7 +33,7 @@ from projections.replay.kept import Kept, Manifest, Part, Start, contradicted
 from projections.replay.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
 from projections.replay.other_currencies import compare_other_currencies
 from projections.replay.totals import Totals, rows_of_totals
-from projections.replay.workers import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
+from projections.replay.workers import Job, Snapshot, Tell, shares_for, snapshot_of, tell_nobody, workers_for
 from subledger.billing_documents import NO_STANDING, Standing
 from subledger.blocks import NO_PORTION
 from subledger.errors import UnknownLedger
@@ -54,16 +54,6 @@ LAG: Final = """
 -- The position through which every wallet's row is written, where the ledger writes them behind.
 SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 """
-SIZE: Final = """
--- How much a replay must hold at once: what is bought, granted, paid, disputed …, and who has a wallet.
-SELECT (SELECT count(*) FROM events WHERE ledger = %(ledger)s AND type <> 'credits.consumed')
-     + (SELECT count(*) FROM wallets WHERE ledger = %(ledger)s)
-"""
-
-HELD_A_SHARE: Final = 100_000
-"""Wallets, blocks and documents that one share may hold: about 150 MB."""
-EVENTS_A_SHARE: Final = 1_250_000
-"""Events of one share: a block that is drawn every day has as many balances to look at, about 300 bytes each."""
 
 
 def verify(
@@ -85,14 +75,6 @@ def verify(
     """
     with snapshot_of(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
         return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen, earlier).run()
-
-
-def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int) -> int:
-    """In how many shares to take the customers: a multiple of the workers, so that none is idle."""
-    row = driver(connection).execute(SIZE, {"ledger": ledger}).fetchone()
-    held = row[0] if row is not None else 0
-    needed = max(-(-held // HELD_A_SHARE), -(-events // EVENTS_A_SHARE), 1)
-    return -(-needed // workers) * workers
 
 
 class _Verification:

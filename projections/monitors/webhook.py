@@ -1,20 +1,10 @@
-"""One notice to a webhook, signed by Standard Webhooks (standardwebhooks.com): what any of its libraries can verify.
+"""The call that sends one notice to a webhook.
 
-    webhook-id          the notice's id, the same whenever it is sent again
-    webhook-timestamp   when this attempt was made, in seconds since 1970
-    webhook-signature   v1,BASE64(HMAC-SHA256(secret, "id.timestamp.body"))
-
-The secret is BASE64 after ``whsec_``, as the specification writes it; any other text is taken as its bytes.
-
-Owns: the signature and the call. Does not own: what is told, and when it is tried again (notices).
+Owns: the call. Does not own: its signature (external/signing), the content of a notice and its retries (notices).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 from datetime import datetime
 from typing import Final
 
@@ -23,24 +13,21 @@ import httpx
 from projections.monitors.settings import MonitorSettings
 from subledger.external import bounded_http, credentials
 from subledger.external.calls import NotAuthorised
+from subledger.external.signing import signed_headers
 
 TIMEOUT_S: Final = 10.0
-_PREFIX: Final = "whsec_"
 
 
 def send(settings: MonitorSettings, notice_id: str, body: bytes, now: datetime) -> str | None:
-    """Sends it. None where the other side has taken it: an answer of 200 to 299. Else why not, without the address's
-    path or query, which may hold a secret of their own.
+    """Sends a notice. Returns None if the receiver accepted it (200 to 299), else the reason in words.
+
+    The reason names the host alone, as the path and the query of the address may contain a secret.
     """
     try:
         secret = credentials.read(settings.webhook_secret)
         host = httpx.URL(settings.webhook).host
-        seconds = int(now.timestamp())
-        headers = {
-            "content-type": "application/json", "webhook-id": notice_id, "webhook-timestamp": str(seconds),
-            "webhook-signature": signature(secret, notice_id, seconds, body),
-        }  # fmt: skip
-        # What it says beside the status is not waited for.
+        headers = {"content-type": "application/json", **signed_headers(secret, notice_id, body, now)}
+        # The body of the answer is not read: only the status counts.
         with (
             bounded_http.client() as client,
             bounded_http.deadline(TIMEOUT_S),
@@ -51,18 +38,3 @@ def send(settings: MonitorSettings, notice_id: str, body: bytes, now: datetime) 
         return str(error)
     except httpx.HTTPError as error:
         return f"{host} did not take it: {type(error).__name__}"
-
-
-def signature(secret: str, notice_id: str, seconds: int, body: bytes) -> str:
-    """The header that proves where a body is from."""
-    signed = f"{notice_id}.{seconds}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
-
-
-def _key(secret: str) -> bytes:
-    if secret.startswith(_PREFIX):
-        try:
-            return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-        except binascii.Error:
-            pass
-    return secret.encode()

@@ -28,7 +28,6 @@ from typing import Any, Final
 import msgspec
 from psycopg import sql
 
-from projections.integrity.verification import shares_for
 from projections.reads.snapshots import drop_wrong
 from projections.replay.chain import read_head
 from projections.replay.customers import Replayer
@@ -38,7 +37,7 @@ from projections.replay.kept import Kept, Start
 from projections.replay.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
 from projections.replay.other_currencies import mend_other_currencies
 from projections.replay.totals import rows_of_totals
-from projections.replay.workers import snapshot_of, tell_nobody, workers_for
+from projections.replay.workers import shares_for, snapshot_of, tell_nobody, workers_for
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import SETTINGS
 from subledger.store.database import Database, WriteConnection

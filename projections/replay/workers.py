@@ -1,8 +1,10 @@
-"""Work on one snapshot of the database, by several processes where there is enough of it.
+"""Work on one snapshot of the database, by several processes if there is enough work.
 
-Whoever exports a snapshot keeps its transaction open; workers open theirs on the same one, so that all of them see
-the same moment, however long they take. Owns: the workers, how far they are, and how wallets and the like cross between
-them. Does not own: what they do.
+The process that exports a snapshot keeps its transaction open; the workers open theirs on the same snapshot, so that
+all of them see the same moment, however long they take.
+
+Owns: the number of workers and of shares, their progress, and the form in which wallets and the like cross between
+processes. Does not own: the work.
 """
 
 from __future__ import annotations
@@ -36,6 +38,17 @@ EVENTS_A_WORKER: Final = 50_000
 
 _TOLD_EVERY_S: Final = 0.2
 
+SIZE: Final = """
+-- The number of objects that a replay keeps in memory: blocks, payments, disputes and the like, and wallets.
+SELECT (SELECT count(*) FROM events WHERE ledger = %(ledger)s AND type <> 'credits.consumed')
+     + (SELECT count(*) FROM wallets WHERE ledger = %(ledger)s)
+"""
+OBJECTS_A_SHARE: Final = 100_000
+"""Maximum number of wallets, blocks and documents in one share: about 150 MB."""
+EVENTS_A_SHARE: Final = 1_250_000
+"""Maximum number of events of one share: each day on which a block is drawn adds a balance to check, of about 300
+bytes."""
+
 Tell = Callable[[int], None]
 """Takes how many more events have been done."""
 
@@ -49,16 +62,24 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def workers_for(connection: sa.Connection, events: int, asked: int | None = None) -> int:
-    """How many processes to use: as many as asked for, else one a core, but each with enough to do.
+    """Returns the number of processes: the requested number, else one a core, but each with enough work.
 
-    One, whatever is asked for, where ledgers are spread over servers: an exported snapshot is the coordinator's alone,
-    and the server that has the ledger would show each process another moment.
+    It is one if ledgers are spread over servers. There an exported snapshot is valid on the coordinator alone, and the
+    server that has the ledger would show each process another moment.
     """
     if is_distributed(driver(connection)):
         return 1
     if asked is not None:
         return max(asked, 1)
     return max(min(os.cpu_count() or 1, events // EVENTS_A_WORKER), 1)
+
+
+def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int) -> int:
+    """Returns the number of shares to divide the customers into: a multiple of the workers, so that none is idle."""
+    row = driver(connection).execute(SIZE, {"ledger": ledger}).fetchone()
+    objects = row[0] if row is not None else 0
+    needed = max(-(-objects // OBJECTS_A_SHARE), -(-events // EVENTS_A_SHARE), 1)
+    return -(-needed // workers) * workers
 
 
 class Snapshot:

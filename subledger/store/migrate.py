@@ -1,6 +1,6 @@
-"""Bringing a database to the schema of this version: what ``subledger init`` does.
+"""Migration of a database to the schema of this version.
 
-Owns: running Alembic from code. Does not own: the migrations themselves.
+Owns: running Alembic from code. Does not own: the migrations, the derived rows (replay/upgrade).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def _config(url: str) -> Config:
 
 
 def owner_engine(url: str) -> sa.Engine:
-    """Connections of the database's owner, for the migrations and what is asked of them.
+    """Connections of the database's owner, for migrations and for queries about them.
 
-    A migration may take as long as its tables are large, and be idle meanwhile; a lost link ends it like any other.
+    They have no limit of time, as a migration takes as long as its tables are large. Only a lost link ends them.
     """
     parsed = engine_url(url)
     options = f"{parsed.query.get('options', '')} {session_options()}".strip()
@@ -37,7 +37,7 @@ def owner_engine(url: str) -> sa.Engine:
 
 
 def revision(url: str) -> str | None:
-    """The schema that the database has; None where it has none."""
+    """The revision of the database's schema; None if it has no schema."""
     engine = owner_engine(url)
     try:
         with engine.connect() as connection:
@@ -50,10 +50,15 @@ def revision(url: str) -> str | None:
 
 
 def is_current(url: str) -> bool:
-    """Whether the database has this version's schema."""
+    """True if the database has this version's schema."""
     return revision(url) == ScriptDirectory.from_config(_config(url)).get_current_head()
 
 
+def check_schema(connection: sa.Connection) -> None:
+    """Does nothing if the database answers and has a schema of ours; any. Raises DatabaseUnavailable otherwise."""
+    connection.execute(sa.text("SELECT 1 FROM alembic_version"))
+
+
 def migrate(url: str) -> None:
-    """Applies what is missing, as the owner that ``url`` names. Safe to repeat and to run twice at once."""
+    """Applies the missing migrations, as the owner that ``url`` names. Safe to repeat, and to run twice at once."""
     command.upgrade(_config(url), "head")

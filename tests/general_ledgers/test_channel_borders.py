@@ -14,7 +14,6 @@ import pytest
 from alembic import command
 
 from api.service import Subledger
-from api.settings import upgrade
 from projections import monitors
 from projections.delivery import channels
 from projections.delivery.connectors import folder
@@ -23,6 +22,7 @@ from projections.delivery.connectors.sftp import Sftp
 from projections.delivery.sending import deliver_due
 from projections.delivery.states import State
 from projections.monitors.settings import set_settings
+from projections.replay.upgrade import upgrade
 from subledger.errors import CredentialNotGranted, InvalidInput
 from subledger.external import bounded_http, grants
 from subledger.external.calls import Calls, NotSent

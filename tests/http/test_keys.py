@@ -17,7 +17,7 @@ from api.access import KeyDesk, any_key_exists, hash_of
 from api.http.app import create_app
 from api.keys import create_key, list_keys, makers_of, revoke_key, rotate_key
 from api.service import Subledger
-from api.settings import upgrade
+from projections.replay.upgrade import upgrade
 from subledger.errors import InvalidValue, KeyEnded, SamePerson, UnknownKey
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings

@@ -7,10 +7,10 @@ import pytest
 from alembic import command
 
 from api.service import Subledger
-from api.settings import upgrade
 from projections import integrity
 from projections.exports.exports import export
 from projections.replay.rebuild import rebuild
+from projections.replay.upgrade import upgrade
 from subledger.errors import DocumentExists
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period

@@ -24,7 +24,6 @@ SHARDED: Final = frozenset({*sharded_tables(), "journal_lines"})
 
 CROSSES_LEDGERS: Final = {
     ("subledger/store/reading/ledgers.py", "ledger_heads"): "lists ledgers, one row of each",
-    ("api/demo/run.py", "_free_name"): "lists the names that are taken",
     ("subledger/store/reading/ledgers.py", "ledgers_of"): "lists the ledgers of an entity, for reports over them",
     ("projections/close/sweeping.py", "ledgers_due"): "lists the ledgers that have an expiry to record",
 }

@@ -1,4 +1,4 @@
-"""Operations: is it alive, is it ready, how is it doing."""
+"""Routes for operation: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import prometheus_client
 from fastapi import Request, Response
-from sqlalchemy import text
 
 from api import metrics
 from api.http.routes.dependencies import OPEN_TO_ALL, Service
 from api.http.routes.guarded import Router
+from subledger.store.migrate import check_schema
 
 router = Router(tags=["operations"], dependencies=[OPEN_TO_ALL])
 
@@ -23,15 +23,15 @@ async def healthy() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "The database does not answer"}})
 def ready(service: Service) -> dict[str, str]:
-    """Answers when the database does; 503 otherwise."""
+    """Answers if the database does; 503 otherwise."""
     with service.database.read() as connection:
-        connection.execute(text("SELECT 1 FROM alembic_version"))
+        check_schema(connection)
     return {"status": "ready"}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def exposition(request: Request, service: Service) -> Any:
-    """Prometheus metrics; they name ledgers, so let nobody read them who may not know these."""
+    """Prometheus metrics. They name ledgers: give access only to those who may know these names."""
     metrics.WAITING.set(service.gatherer.depth)
     content = prometheus_client.generate_latest() + request.app.state.monitor_metrics.exposition()
     return Response(content, media_type=prometheus_client.CONTENT_TYPE_LATEST)

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import msgspec
 from fastapi import Path, Query
-from sqlalchemy import text
 
 from api import settings
 from api.access import Access
@@ -18,6 +18,7 @@ from api.shapes import documents
 from projections import integrity
 from projections.monitors.mismatch import keep_verified
 from projections.reads import blocks
+from projections.reads.customers import customers_page
 from projections.replay.kept import manifests
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
@@ -45,16 +46,8 @@ def customers(service: Service, ledger: LedgerId, limit: Limit = 100, cursor: Cu
     with service.database.read() as connection:
         state = ledger_head(connection, ledger).state
         due = due_expiries(connection, state, now=datetime.now(UTC))
-        rows = connection.execute(
-            text(
-                "SELECT w.customer, (SELECT count(*) FROM blocks b WHERE b.ledger = :ledger"
-                " AND b.customer = w.customer) AS blocks, (SELECT count(*) FROM blocks b WHERE b.ledger = :ledger"
-                " AND b.customer = w.customer AND b.is_open) AS open_blocks FROM wallets w"
-                " WHERE w.ledger = :ledger AND w.customer > :after ORDER BY w.customer LIMIT :limit"
-            ),
-            {"ledger": ledger, "after": after, "limit": limit},
-        ).all()
-    items = [{"customer": row.customer, "blocks": row.blocks, "open_blocks": row.open_blocks} for row in rows]
+        found = customers_page(connection, ledger, after=after, limit=limit)
+    items = [msgspec.to_builtins(customer) for customer in found]
     return {**documents.page(items, [items[-1]["customer"]] if len(items) == limit else None), **documents.due(due)}
 
 

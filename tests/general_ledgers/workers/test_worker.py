@@ -18,9 +18,10 @@ from procrastinate.exceptions import AlreadyEnqueued, JobAborted
 
 from api.service import Subledger
 from projections.delivery import outbox
+from projections.delivery.channel_task import DELIVER, channel_subject
 from projections.delivery.channels import Channel
-from projections.delivery.jobs import Jobs
 from projections.delivery.states import State
+from subledger.external.jobs import Jobs, MinuteTask
 from subledger.store.database import Database
 from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn
@@ -83,8 +84,8 @@ def test_who_asks_wakes_a_worker_at_once_though_it_waits_for_later(
     assert jobs(owner_url, waiting) == [(True,)], "for the look-up, in 1,000 seconds"
     with psycopg.connect(owner_url) as connection:
         connection.execute("UPDATE deliveries SET due_at = now() WHERE ledger = %s", (channel.ledger,))
-    service.jobs.wake(channel.ledger, "netsuite")
-    service.jobs.wake(channel.ledger, "netsuite")
+    service.jobs.wake(DELIVER, channel_subject(channel.ledger, "netsuite"))
+    service.jobs.wake(DELIVER, channel_subject(channel.ledger, "netsuite"))
     assert len(jobs(owner_url, waiting)) == 2, "one for now, however often it is asked for, and one for later"
 
 
@@ -106,17 +107,17 @@ def test_one_ledgers_trouble_is_not_the_others(service: Subledger, new_ledger: C
             raise RuntimeError("no")
         met.append(ledger)
 
-    queue = Jobs(service.database, (trouble,))
+    queue = Jobs(service.database, of_every_ledger=(trouble,))
     stopping = iter([False] * 1_000)
-    queue._minute(SimpleNamespace(should_abort=lambda: next(stopping)), 0)  # type: ignore[arg-type]
+    queue._every_ledger(SimpleNamespace(should_abort=lambda: next(stopping)), 0)  # type: ignore[arg-type]
     assert second in met
     with pytest.raises(JobAborted):
-        queue._minute(SimpleNamespace(should_abort=lambda: True), 0)  # type: ignore[arg-type]
+        queue._every_ledger(SimpleNamespace(should_abort=lambda: True), 0)  # type: ignore[arg-type]
 
 
 def test_what_is_done_each_minute_is_not_done_twice_at_once(database: Database, owner_url: str) -> None:
     rounds: list[list[str]] = []
-    queue = Jobs(database, (), lambda _: rounds.append(asked_for_again()))
+    queue = Jobs(database, each_minute=(MinuteTask(name="expiries", run=lambda _: rounds.append(asked_for_again())),))
 
     def ask_for() -> None:
         queue._app.tasks["expiries"].defer(timestamp=1)
@@ -184,7 +185,8 @@ def test_many_who_wake_at_once_do_not_close_the_queue_for_each_other(
     service: Subledger, new_ledger: Callable[..., str], owner_url: str
 ) -> None:
     ledger = new_ledger()
+    subjects = [channel_subject(ledger, f"channel-{number}") for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: service.jobs.wake(ledger, f"channel-{number}"), range(24)))
+        list(pool.map(lambda subject: service.jobs.wake(DELIVER, subject), subjects))
     [(count,)] = jobs(owner_url, f"SELECT count(*) FROM jobs.procrastinate_jobs WHERE lock LIKE '{ledger}/%'")
     assert count == 24
