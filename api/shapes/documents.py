@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from projections.account_mapping.customer_attributes import CustomerAttributes, Erasure
@@ -30,7 +29,7 @@ from projections.replay.rebuild import Counts
 from subledger.accounts import Side
 from subledger.errors import InvalidCursor, InvalidJson
 from subledger.events.envelope import OWN_SOURCE, format_time
-from subledger.kinds import Rules
+from subledger.kinds import Entry, Rules
 from subledger.ledger import LedgerState
 from subledger.money import format_credits, format_minor
 from subledger.store.reading.ledgers import LedgerHead
@@ -331,10 +330,11 @@ def sides(side: Side, amount_minor: int, currency: str) -> Document:
     return {"debit": amount if debit else zero, "credit": zero if debit else amount}
 
 
-def line(item: NumberedLine, functional_currency: str) -> Document:
+def line(position: int, item: NumberedLine, functional_currency: str) -> Document:
+    """One line of the entry at a position."""
     entry = item.entry
     return {
-        "position": entry.position,
+        "position": position,
         "entry": entry.number,
         "line": item.line,
         "kind": entry.kind,
@@ -351,10 +351,10 @@ def line(item: NumberedLine, functional_currency: str) -> Document:
         "accounting_date": entry.accounting_date.isoformat(),
         "effective_date": entry.effective_date.isoformat(),
         "cut": entry.cut,
-        "product": entry.product or None,
-        "credit_kind": entry.credit_kind or None,
-        "pool": entry.pool or None,
-        "processor": entry.processor or None,
+        "product": entry.dimensions.product or None,
+        "credit_kind": entry.dimensions.credit_kind or None,
+        "pool": entry.dimensions.pool or None,
+        "processor": entry.dimensions.processor or None,
     }
 
 
@@ -370,20 +370,20 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
     }
     if row.customer is not None:
         received["subject"] = row.customer
-    if row.attributes is not None:
-        received |= json.loads(row.attributes)
-    received["data"] = json.loads(row.data)
+    if row.attributes_text is not None:
+        received |= json.loads(row.attributes_text)
+    received["data"] = json.loads(row.data_text)
     return {
         "position": row.position,
-        "recorded_at": format_time(row.recorded_at),
+        "recorded_at": format_time(stored.recorded_at),
         "event": received,
         "id": row.event_id,
         "source": row.source,
         "type": row.type,
         "customer": row.customer,
         "occurred_at": format_time(row.occurred_at),
-        **_who_and_why(row.source, received["data"], json.loads(row.decision)),
-        "decision": json.loads(row.decision),
+        **_who_and_why(row.source, received["data"], json.loads(row.decision_text)),
+        "decision": json.loads(row.decision_text),
         "entries": [_entry(entry, rules, functional_currency) for entry in stored.entries],
         "leaf": bytes(row.leaf).hex(),
     }
@@ -400,17 +400,17 @@ def _who_and_why(source: str, data: Any, decision: Any) -> Document:
     return {"who": who, "why": data.get("reason")}
 
 
-def _entry(entry: Any, rules: dict[int, Rules], functional_currency: str) -> Document:
+def _entry(entry: Entry, rules: dict[int, Rules], functional_currency: str) -> Document:
     return {
         "number": entry.number,
         "kind": entry.kind,
         "policy": entry.policy,
         "block_id": entry.block_id,
         "unit": entry.unit,
-        "credits": format_credits(Decimal(entry.credits)),
+        "credits": format_credits(entry.credits),
         "amount": money(entry.amount_minor, entry.currency),
         "functional": money(entry.functional_minor, functional_currency),
-        "pool": entry.pool or None,
+        "pool": entry.dimensions.pool or None,
         "accounting_date": entry.accounting_date.isoformat(),
         "effective_date": entry.effective_date.isoformat(),
         "lines": [
@@ -420,7 +420,7 @@ def _entry(entry: Any, rules: dict[int, Rules], functional_currency: str) -> Doc
                 "amount": format_minor(item.amount_minor, entry.currency),
                 "functional": money(item.functional_minor, functional_currency),
             }
-            for item in lines_of([entry], rules)
+            for item in lines_of(entry, rules)
         ],
     }
 

@@ -23,6 +23,7 @@ from subledger.encoding import batch_hash
 from subledger.errors import DatabaseUnavailable, IntegrityFault
 from subledger.events.envelope import format_time
 from subledger.merkle import Frontier
+from subledger.store.columns import BATCHES, BatchRow
 from subledger.store.database import ON_A_STANDBY, Database
 from subledger.store.reading.recorded_days import first_of
 from subledger.store.writing.head import NO_HASH
@@ -34,10 +35,10 @@ _OF_A_DAY: Final = 20_000
 _SHOWN: Final = 20
 
 HEAD: Final = "SELECT position, recorded_at, batch_hash, frontier FROM ledgers WHERE ledger = %(ledger)s"
-LAST_BATCHES: Final = """
+LAST_BATCHES: Final = f"""
 -- The end of the chain, newest first.
-SELECT first_position, last_position, recorded_at, root, previous_hash, hash FROM batches
-WHERE ledger = %(ledger)s ORDER BY last_position DESC LIMIT %(limit)s
+SELECT {BATCHES.selected("b")} FROM batches b
+WHERE b.ledger = %(ledger)s ORDER BY b.last_position DESC LIMIT %(limit)s
 """
 LAST_POSITIONS: Final = """
 -- How many events there are after a position, the last of them, and the last with an entry.
@@ -96,7 +97,7 @@ def keep_verified(database: Database, verified: Verified, *, at: datetime) -> No
 def mismatch(looking: Looking) -> Monitor:
     """What does not hold together at the ledger's end, and what the last verification said. It has no threshold."""
     [(position, recorded_at, head_hash, frontier)] = looking.rows(HEAD)
-    batches = looking.rows(LAST_BATCHES, limit=_BATCHES + 1)
+    batches = [BatchRow(*row) for row in looking.rows(LAST_BATCHES, limit=_BATCHES + 1)]
     found = [
         *_head(batches, (position, recorded_at, bytes(head_hash)), bytes(frontier)),
         *_chain(looking.ledger, batches),
@@ -116,14 +117,13 @@ def mismatch(looking: Looking) -> Monitor:
     )  # fmt: skip
 
 
-def _head(batches: Sequence[Any], head: tuple[int, datetime | None, bytes], frontier: bytes) -> Iterator[str]:
-    _, position, recorded_at, root, _, hash = batches[0] if batches else (0, 0, None, None, None, NO_HASH)
-    for name, found, expected in zip(
-        ("position", "recorded_at", "batch_hash"), head, (position, recorded_at, bytes(hash)), strict=True
-    ):
+def _head(batches: Sequence[BatchRow], head: tuple[int, datetime | None, bytes], frontier: bytes) -> Iterator[str]:
+    last = batches[0] if batches else None
+    said = (0, None, NO_HASH) if last is None else (last.last_position, last.recorded_at, bytes(last.hash))
+    for name, found, expected in zip(("position", "recorded_at", "batch_hash"), head, said, strict=True):
         if found != expected:
             yield f"{name} of the ledger is {_text(found)}, the last batch says {_text(expected)}"
-    if root is not None and _root(head[0], frontier) != bytes(root):
+    if last is not None and _root(head[0], frontier) != bytes(last.root):
         yield "the tree of the ledger's head is not that of the last batch"
 
 
@@ -134,18 +134,21 @@ def _root(position: int, frontier: bytes) -> bytes | None:
         return None
 
 
-def _chain(ledger: str, batches: Sequence[Any]) -> Iterator[str]:
-    for place, (first, last, recorded_at, root, previous, hash) in enumerate(batches[:_BATCHES]):
-        if bytes(hash) != batch_hash(ledger, first, last, recorded_at, bytes(root), bytes(previous)):
+def _chain(ledger: str, batches: Sequence[BatchRow]) -> Iterator[str]:
+    for place, batch in enumerate(batches[:_BATCHES]):
+        last, previous = batch.last_position, bytes(batch.previous_hash)
+        digest = batch_hash(ledger, batch.first_position, last, batch.recorded_at, bytes(batch.root), previous)
+        if bytes(batch.hash) != digest:
             yield f"the hash of the batch that ends at position {last} is another"
         if place + 1 < len(batches):
-            _, before_last, before_at, _, _, before_hash = batches[place + 1]
+            before = batches[place + 1]
+            follows = batch.first_position == before.last_position + 1 and before.recorded_at < batch.recorded_at
+            follows = follows and previous == bytes(before.hash)
         elif len(batches) <= _BATCHES:
-            before_last, before_at, before_hash = 0, None, NO_HASH
+            follows = batch.first_position == 1 and previous == NO_HASH
         else:
             return
-        follows = first == before_last + 1 and (before_at is None or before_at < recorded_at)
-        if not follows or bytes(previous) != bytes(before_hash):
+        if not follows:
             yield f"the batch that ends at position {last} does not follow the one before it"
 
 

@@ -171,9 +171,9 @@ class LogTable(msgspec.Struct, frozen=True, kw_only=True):
         """The statement that copies whole rows into the table, the ledger's name first."""
         return f"COPY {self.name} (ledger, {', '.join(self.names)}) FROM STDIN (FORMAT BINARY)"
 
-    def selected(self, alias: str) -> str:
-        """SQL: the columns of a row called ``alias``, in the order of the row's fields."""
-        return ", ".join(f"{alias}.{name}" for name in self.names)
+    def selected(self, alias: str, **instead: str) -> str:
+        """SQL: the columns of a row called ``alias``, in the order of its fields; ``instead``: other expressions."""
+        return ", ".join(instead.get(name, f"{alias}.{name}") for name in self.names)
 
 
 def _annotations(hint: Any) -> Iterator[Any]:

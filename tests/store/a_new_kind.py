@@ -6,14 +6,10 @@ says what is written where, so it is the list of files that such a type touches 
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Final
 
-import subledger.posting
-
-ROOT: Final = Path(subledger.posting.__file__).parents[1]
-PACKAGES: Final = ("subledger", "projections", "api", "migrations")
+from tests.store.edited_copy import Edits, edited_copy
 
 TYPE, KIND = "credits.forfeited", "forfeiture"
 
@@ -41,7 +37,7 @@ _ROW: Final = """    _kind("forfeiture", "credits forfeited for a breach of the 
           result=Result.REVENUE, recognised=((BLOCK, BREAKAGE, 1),), words=("forfeited", "brought back")),
 """
 
-EDITS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+EDITS: Final[Edits] = {
     "subledger/events/data.py": (
         ("class CreditsEscheated(EventData):", _EVENT + "class CreditsEscheated(EventData):"),
         ('    "credits.escheated": CreditsEscheated,\n',
@@ -64,7 +60,6 @@ EDITS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
          '    "credits.escheated": ("escheat",),\n    "credits.forfeited": ("forfeiture",),\n'),
     ),
 }  # fmt: skip
-"""By file: the text that is found once, and what stands there instead."""
 
 _PLAIN: Final = 'forfeiture = ["prepaid_liability / breakage_revenue"]\n'
 _DEPOSITS: Final = 'forfeiture = ["prepaid_liability / {}", "customer_deposits / credits_clearing"]\n'
@@ -78,15 +73,7 @@ POLICIES: Final = {
 
 def copy_with_the_new_kind(directory: Path) -> Path:
     """Copies the product, adds the event type, and returns the copy's directory."""
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, edits in EDITS.items():
-        path = directory / name
-        text = path.read_text("utf-8")
-        for old, new in edits:
-            assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
-            text = text.replace(old, new)
-        path.write_text(text, "utf-8")
+    edited_copy(directory, EDITS)
     for name, line in POLICIES.items():
         with (directory / name).open("a", encoding="utf-8") as file:
             file.write(line)

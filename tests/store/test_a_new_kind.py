@@ -15,7 +15,8 @@ from api.service import Subledger
 from subledger.posting import SHIPPED_POLICIES, base_policy, shipped_policy
 from tests.building import cloud_event
 from tests.conftest import NewLedger
-from tests.store.a_new_kind import EDITS, KIND, POLICIES, ROOT, TYPE, copy_with_the_new_kind
+from tests.store.a_new_kind import EDITS, KIND, POLICIES, TYPE, copy_with_the_new_kind
+from tests.store.edited_copy import ROOT
 from tests.store.own_policies import file_of, of_name
 
 MOST_FILES: Final = 6

@@ -438,7 +438,7 @@ def test_settings_change_for_what_is_recorded_afterwards_and_say_who_asked(
     assert service.configure_ledger(ledger, SettingsChange(approvals={"voids": False}), by="ann") is True
     with service.database.read() as connection:
         head = ledger_head(connection, ledger)
-        data = msgspec.json.decode(event_at(connection, ledger, head.position).row.data)
+        data = msgspec.json.decode(event_at(connection, ledger, head.position).row.data_text)
     assert (data["by"], data["approvals"], data["entity"]) == ("ann", {"grant_credits_above": "10"}, "US01")
     assert head.state.approvals == Approvals.model_validate({"grant_credits_above": "10"})
     assert service.configure_ledger(ledger, SettingsChange(approvals={"grant_credits_above": None})) is True

@@ -141,10 +141,13 @@ def journal_lines(
             to_date=check_day(to, "to"), position=position, after=(after[0], after[1]), limit=limit,
         )  # fmt: skip
     items = [
-        documents.line(line, home) for line in lines_of(entries, rules) if account is None or line.account == account
+        documents.line(recorded.position, line, home)
+        for recorded in entries
+        for line in lines_of(recorded.entry, rules)
+        if account is None or line.account == account
     ]
     last = entries[-1] if len(entries) == limit else None
-    page = documents.page(items, None if last is None else [last.position, last.number])
+    page = documents.page(items, None if last is None else [last.position, last.entry.number])
     return {**page, **documents.due(due)}
 
 

@@ -1,13 +1,13 @@
-"""Pages of the log: events, entries, journal lines.
+"""Pages of the log: events, entries, entry lines.
 
-Owns: finding them. Does not own: balances (projections). A cursor is the place after which a page goes on; pages are
-found by key, never by counting.
+Owns: their queries. Does not own: the columns (``subledger/store/columns.py``), balances (projections). A cursor is the
+key of the last row of a page; the next page is found by that key, never by counting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import date
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,14 +15,15 @@ from sqlalchemy import Connection, text
 
 from subledger.accounts import Side
 from subledger.errors import UnknownBlock, UnknownPosition
-from subledger.kinds import Rules, expand
+from subledger.kinds import Dimensions, Entry, Rules, expand
+from subledger.store import columns
+from subledger.store.columns import EntryRow, EventRow, stored_entry
 from subledger.store.decision_text import decision_whole
 from subledger.store.reading.recorded_days import recorded_between
 
 EVENTS: Final = f"""
--- Recorded events, whole, with the moment of their batch.
-SELECT e.position, b.recorded_at, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data, e.attributes,
-       {decision_whole(":ledger")} AS decision, e.leaf
+-- Recorded events with their decisions whole, and the moment of their batch.
+SELECT {columns.EVENTS.selected("e", decision=decision_whole(":ledger"))}, b.recorded_at
 FROM events e
 JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = :ledger AND b.last_position >= e.position
               ORDER BY b.last_position LIMIT 1) b ON true
@@ -35,19 +36,29 @@ OF_KINDS_AND_DAYS: Final = recorded_between(
     ledger=":ledger",
 )
 COMMON_TYPE: Final = "credits.consumed"
-ENTRIES: Final = """
--- The entries of some events, with their dimensions.
-SELECT n.*, d.product, d.credit_kind, d.pool, d.processor FROM entries n
+ENTRIES: Final = f"""
+-- Entries with their dimensions.
+SELECT {columns.ENTRIES.selected("n")}, d.product, d.credit_kind, d.pool, d.processor FROM entries n
 JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
-WHERE n.ledger = :ledger AND n.position = ANY(:positions) ORDER BY n.position, n.number
 """
+OF_POSITIONS: Final = (
+    f"{ENTRIES}WHERE n.ledger = :ledger AND n.position = ANY(:positions) ORDER BY n.position, n.number"
+)
+
+
+class RecordedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry, and the position of its event."""
+
+    position: int
+    entry: Entry
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the log with its entries, as rows."""
+    """One event of the log with its decision whole, the moment of its batch, and its entries in order."""
 
-    row: Any
-    entries: tuple[Any, ...]
+    row: EventRow
+    recorded_at: datetime
+    entries: tuple[Entry, ...]
 
 
 def events_page(
@@ -60,14 +71,14 @@ def events_page(
         conditions.append("e.position <= :through")
         parameters["through"] = through
     if type is not None:
-        # Said in so many words, for the index of what is rarer than usage.
+        # The second condition follows from the first; with it the planner uses ix_events_type, which leaves usage out.
         conditions.append("e.type = :type" + (f" AND e.type <> '{COMMON_TYPE}'" if type != COMMON_TYPE else ""))
         parameters["type"] = type
     of_entries: list[str] = []
     if block is not None:
         found = _block(connection, ledger, block)
         customer = customer or found.customer
-        # Found by its customer, from the event on that opened it.
+        # Entries of a block are found by the index of its customer, from the event on that opened the block.
         of_entries.append("n.block_id = :block AND n.position >= :opened")
         parameters |= {"block": block, "opened": found.opened_at_position}
         if customer != found.customer:
@@ -90,7 +101,7 @@ def events_page(
 
 
 def event_at(connection: Connection, ledger: str, position: int) -> StoredEvent:
-    """Raises UnknownPosition."""
+    """The event at a position. Raises UnknownPosition."""
     rows = connection.execute(
         text(EVENTS + " AND e.position = :position"), {"ledger": ledger, "position": position}
     ).all()
@@ -101,12 +112,23 @@ def event_at(connection: Connection, ledger: str, position: int) -> StoredEvent:
     return _with_entries(connection, ledger, rows)[0]
 
 
-def _with_entries(connection: Connection, ledger: str, rows: Sequence[Any]) -> list[StoredEvent]:
-    entries: dict[int, list[Any]] = {}
-    parameters = {"ledger": ledger, "positions": [row.position for row in rows]}
-    for entry in connection.execute(text(ENTRIES), parameters):
-        entries.setdefault(entry.position, []).append(entry)
-    return [StoredEvent(row=row, entries=tuple(entries.get(row.position, ()))) for row in rows]
+def _with_entries(connection: Connection, ledger: str, rows: Iterable[Sequence[Any]]) -> list[StoredEvent]:
+    events = [(EventRow(*event), recorded_at) for *event, recorded_at in rows]
+    entries: dict[int, list[Entry]] = {}
+    parameters = {"ledger": ledger, "positions": [event.position for event, _ in events]}
+    for recorded in _recorded_entries(connection.execute(text(OF_POSITIONS), parameters)):
+        entries.setdefault(recorded.position, []).append(recorded.entry)
+    return [
+        StoredEvent(row=event, recorded_at=recorded_at, entries=tuple(entries.get(event.position, ())))
+        for event, recorded_at in events
+    ]
+
+
+def _recorded_entries(rows: Iterable[Sequence[Any]]) -> Iterator[RecordedEntry]:
+    for *entry, product, credit_kind, pool, processor in rows:
+        row = EntryRow(*entry)
+        dimensions = Dimensions(product=product, credit_kind=credit_kind, pool=pool, processor=processor)
+        yield RecordedEntry(position=row.position, entry=stored_entry(row, dimensions))
 
 
 def block_owner(connection: Connection, ledger: str, block_id: str) -> str:
@@ -126,7 +148,7 @@ def _block(connection: Connection, ledger: str, block_id: str) -> Any:
 class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
     """Entry line with its entry, as lists of lines show it. ``line`` counts from 1 within its entry."""
 
-    entry: Any
+    entry: Entry
     line: int
     account: str
     side: Side
@@ -134,26 +156,25 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
     functional_minor: int
 
 
-def lines_of(entries: Sequence[Any], rules: dict[int, Rules]) -> Iterator[NumberedLine]:
-    """The lines of some entries, in order."""
-    for entry in entries:
-        expanded = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules[entry.policy])
-        for number, line in enumerate(expanded, start=1):
-            yield NumberedLine(
-                entry=entry,
-                line=number,
-                account=line.account,
-                side=line.side,
-                amount_minor=line.amount_minor,
-                functional_minor=line.functional_minor,
-            )
+def lines_of(entry: Entry, rules: dict[int, Rules]) -> Iterator[NumberedLine]:
+    """The lines of an entry, in order. ``rules``: by the number of a policy."""
+    expanded = expand(entry.kind, entry.amount_minor, entry.functional_minor, rules[entry.policy])
+    for number, line in enumerate(expanded, start=1):
+        yield NumberedLine(
+            entry=entry,
+            line=number,
+            account=line.account,
+            side=line.side,
+            amount_minor=line.amount_minor,
+            functional_minor=line.functional_minor,
+        )
 
 
 def entries_page(
     connection: Connection, ledger: str, *, kinds: Sequence[str] | None, customer: str | None = None,
     block: str | None = None, from_date: date | None = None, to_date: date | None = None,
     position: int | None = None, after: tuple[int, int] = (0, 0), through: int | None = None, limit: int = 100,
-) -> list[Any]:  # fmt: skip
+) -> list[RecordedEntry]:  # fmt: skip
     """Entries after (position, number), in order; dates are accounting dates, both inclusive."""
     conditions = ["n.ledger = :ledger", "(n.position, n.number) > (:after_position, :after_number)"]
     parameters: dict[str, Any] = {
@@ -183,9 +204,5 @@ def entries_page(
         if value is not None:
             conditions.append(condition)
             parameters[name] = value
-    query = text(
-        "SELECT n.*, d.product, d.credit_kind, d.pool, d.processor FROM entries n "
-        "JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set "
-        f"WHERE {' AND '.join(conditions)} ORDER BY n.position, n.number LIMIT :limit"
-    )
-    return list(connection.execute(query, parameters).all())
+    query = text(f"{ENTRIES}WHERE {' AND '.join(conditions)} ORDER BY n.position, n.number LIMIT :limit")
+    return list(_recorded_entries(connection.execute(query, parameters)))
