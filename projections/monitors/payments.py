@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from projections.monitors.deliveries import SHIPPED
 from projections.monitors.monitor import SHOWN, Looking, Monitor
@@ -53,8 +53,28 @@ CROSS JOIN LATERAL (SELECT recorded_at FROM batches WHERE ledger = %(ledger)s AN
 
 _Key = tuple[str, str]
 """Customer and currency."""
-_Received = tuple[int, str, str, str, str, int]
-"""Position, event id, source, customer, currency, minor units left unapplied."""
+
+
+class _Received(NamedTuple):
+    """A row of ``RECEIVED``: the last three are NULL for a payment that was applied whole when it was recorded."""
+
+    position: int
+    event_id: str
+    source: str
+    customer: str | None
+    currency: str | None
+    amount_minor: int | None
+
+
+class _Unsettled(NamedTuple):
+    """A payment, and how much of it is not applied now."""
+
+    position: int
+    event_id: str
+    source: str
+    customer: str
+    currency: str
+    amount_minor: int
 
 
 def unapplied_payments(looking: Looking) -> Monitor:
@@ -68,7 +88,7 @@ def unapplied_payments(looking: Looking) -> Monitor:
     }
     found = _Unapplied(looking, held, before) if held else None
     payments = found.older if found else []
-    dates = dict(looking.rows(RECORDED_AT, positions=[payment[0] for payment in payments[-SHOWN:]]))
+    dates = dict(looking.rows(RECORDED_AT, positions=[payment.position for payment in payments[-SHOWN:]]))
     count = len(payments) + (1 if found and found.left else 0)  # at least one more
     return looking.counted(
         "unapplied_payments", "Is every payment applied to what it is for?", count, "payments",
@@ -95,43 +115,41 @@ class _Unapplied:
         [(last,)] = looking.rows(POSITION_AT, moment=before)
         recent = self._of(self._received(after=last, before=looking.view.position + 1))
         self.amounts = dict(held)
-        for (*_, currency, _), part in recent:
-            self.amounts[currency] -= part
+        for payment in recent:
+            self.amounts[payment.currency] -= payment.amount_minor
         self.amounts = {currency: amount for currency, amount in self.amounts.items() if amount > 0}
         self.left = dict(self.amounts)
-        self.older: list[_Received] = []
+        self.older: list[_Unsettled] = []
         self._look_back(last + 1)
 
     def _look_back(self, before: int) -> None:
         looked_at = 0
         while self.left and looked_at < _LOOKED_AT:
             page = self._page(0, before)
-            for payment, part in self._of(page):
-                self.older.append((*payment[:5], part))
-                currency = payment[4]
-                self.left[currency] = self.left.get(currency, 0) - part
+            for payment in self._of(page):
+                self.older.append(payment)
+                currency = payment.currency
+                self.left[currency] = self.left.get(currency, 0) - payment.amount_minor
                 if not self.left[currency]:
                     del self.left[currency]
             if not page:
                 return
-            before, looked_at = page[-1][0], looked_at + len(page)
+            before, looked_at = page[-1].position, looked_at + len(page)
 
-    def _received(self, *, after: int, before: int) -> list[Any]:
-        found: list[Any] = []
+    def _received(self, *, after: int, before: int) -> list[_Received]:
+        found: list[_Received] = []
         while page := self._page(after, before):
             found += page
-            before = page[-1][0]
+            before = page[-1].position
         return found
 
-    def _page(self, after: int, before: int) -> list[Any]:
-        page: list[Any] = self._looking.rows(
-            RECEIVED, after=after, before=before, limit=_PAGE, unapplied=list(LEFT_UNAPPLIED)
-        )
-        return page
+    def _page(self, after: int, before: int) -> list[_Received]:
+        page = self._looking.rows(RECEIVED, after=after, before=before, limit=_PAGE, unapplied=list(LEFT_UNAPPLIED))
+        return [_Received(*row) for row in page]
 
-    def _of(self, received: list[Any]) -> list[tuple[_Received, int]]:
-        """The payments of which something is open, each with how much: the newest first."""
-        wanted = {row[3] for row in received if row[5] is not None} - self._customers
+    def _of(self, received: list[_Received]) -> list[_Unsettled]:
+        """The payments that are not applied whole, the newest first."""
+        wanted = {row.customer for row in received if row.customer is not None} - self._customers
         self._customers |= wanted
         for customer, state in self._looking.rows(WALLETS, customers=sorted(wanted)) if wanted else ():
             for name, (amount, _) in decode_wallet(state).standings.items():
@@ -140,20 +158,20 @@ class _Unapplied:
                     self._open[customer, currency] = -amount
         return list(self._parts(received))
 
-    def _parts(self, received: list[Any]) -> Iterator[tuple[_Received, int]]:
+    def _parts(self, received: list[_Received]) -> Iterator[_Unsettled]:
         for row in received:
-            if row[5] is None:
+            if row.customer is None or row.currency is None or row.amount_minor is None:
                 continue
-            key = (row[3], row[4])
-            part = min(row[5], self._open.get(key, 0))
+            key = (row.customer, row.currency)
+            part = min(row.amount_minor, self._open.get(key, 0))
             if part > 0:
                 self._open[key] -= part
-                yield tuple(row), part
+                yield _Unsettled(row.position, row.event_id, row.source, row.customer, row.currency, part)
 
 
-def _shown(payment: _Received, dates: dict[int, datetime]) -> dict[str, Any]:
-    position, event_id, source, customer, currency, amount = payment
+def _shown(payment: _Unsettled, dates: dict[int, datetime]) -> dict[str, Any]:
     return {
-        "position": position, "source": source, "event": event_id, "customer": customer,
-        "amount": format_minor(amount, currency), "currency": currency, "recorded_at": format_time(dates[position]),
+        "position": payment.position, "source": payment.source, "event": payment.event_id,
+        "customer": payment.customer, "amount": format_minor(payment.amount_minor, payment.currency),
+        "currency": payment.currency, "recorded_at": format_time(dates[payment.position]),
     }  # fmt: skip
