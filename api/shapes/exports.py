@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from api.shapes import documents
 from api.shapes.documents import Document
@@ -26,9 +25,10 @@ from projections.journals.reversing import Reversed
 from projections.reads.last_change import LastChange
 from subledger.events.envelope import format_time
 from subledger.money import format_minor
+from subledger.store.reading.queries import AnyConnection
 
 
-def export_with_lines(connection: Connection, export: Export) -> Document:
+def export_with_lines(connection: AnyConnection, export: Export) -> Document:
     """An export with its lines. In a general ledger's format they are those of its documents."""
     journal = exports.journal_behind(connection, export)
     home, posted = journal.functional_currency, exports.document_set_of(connection, export)

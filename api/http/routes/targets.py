@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Body, Path
-from sqlalchemy import Connection
 
 from api.access import Access
 from api.http.routes.dependencies import Caller, LedgerId, Service, needs
@@ -16,6 +15,7 @@ from projections.exports import targets
 from projections.exports.formats import TARGETS
 from projections.exports.formats.target import Target
 from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.queries import AnyConnection
 
 router = Router(prefix="/v1/ledgers/{ledger}/targets", tags=["exports"])
 
@@ -57,6 +57,6 @@ def change(
         return _document(connection, ledger, found)
 
 
-def _document(connection: Connection, ledger: str, target: Target) -> dict[str, Any]:
+def _document(connection: AnyConnection, ledger: str, target: Target) -> dict[str, Any]:
     change = targets.change_of(connection, ledger, target)
     return export_documents.target(target, targets.settings_of(connection, ledger, target), change)
