@@ -1,7 +1,7 @@
-"""Accounts as reports: the trial balance, and what each month debited and credited, as its journals say it.
+"""Reports of accounts: the trial balance, and the debits and credits of each month.
 
-Owns: two tables. Does not own: the balances (``balances``), what was handed over (``journals``): the month's summary
-is of all entries of the month in the view, whether they have been exported or not.
+Owns: the two tables. Does not own: the balances (``balances``), the exported journals (``journals``): the summary of a
+month contains all its entries in the view, exported or not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEBITS_ARE_CREDITS: Final = "debits = credits"
 
 
 def trial_balance(view: View, asked: Asked) -> Report:
-    """What every account was debited and credited, by currency; and over all currencies, in the functional one."""
+    """Returns the trial balance: debits and credits of every account by currency, and in the functional currency."""
     end = closing(view, asked)
     accounts = balances.trial_balance(end)
     home = view.functional_currency
@@ -61,7 +61,7 @@ def trial_balance(view: View, asked: Asked) -> Report:
 
 
 MONTHS: Final = """
--- What each month debited and credited, by kind and dimensions: day totals, and the entries of a day that is cut.
+-- Debits and credits of each month, by kind and dimensions: day totals, and the entries of the view's last day.
 SELECT date_trunc('month', t.accounting_date)::date AS month, t.policy, t.kind, t.currency, d.product, d.credit_kind,
        d.pool, d.processor, sum(t.written) AS written, sum(t.mirrored) AS mirrored,
        sum(t.functional_written) AS functional_written, sum(t.functional_mirrored) AS functional_mirrored
@@ -85,9 +85,9 @@ _CURRENCY: Final = _KEY.index("currency")
 
 
 def summary(view: View, asked: Asked) -> Report:
-    """Per month, account and dimensions what was debited and credited, with the GL account that the mapping gives.
+    """Returns debits and credits by month, account and dimensions, with the GL account of the account mapping.
 
-    Raises UnmappedRole where the ledger's mapping gives none.
+    Raises UnmappedRole if the ledger's mapping has no GL account for a role.
     """
     end = closing(view, asked)
     home = view.functional_currency
@@ -100,14 +100,14 @@ def summary(view: View, asked: Asked) -> Report:
     rows = tuple((*key, debit, credit, home, *functional) for key, (debit, credit, *functional) in lines)
     return Report(
         name="summary",
-        title="What each month debited and credited",
+        title="Debits and credits by month",
         tables=(Table(name="summary", columns=columns, rows=rows),),
         ties=_ties(
             ((key[_CURRENCY], debit, credit) for key, (debit, credit, *_) in lines),
             home,
             ((key[1], debit, credit) for key, (_, _, debit, credit) in lines),
         ),
-        notes=("Of all entries of a month, exported or not, with the GL accounts of the mapping that holds for it.",),
+        notes=("All entries of a month, exported or not, with the GL accounts of the account mapping of that month.",),
     )
 
 
@@ -139,7 +139,7 @@ def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...],
 
 
 def _ties(rows: Iterable[tuple[str, int, int]], home: str, functional: Iterable[tuple[Any, ...]]) -> tuple[Tie, ...]:
-    """Per currency everything debited beside everything credited, and over all of them in functional currency."""
+    """Yields all debits beside all credits: per currency, and over all currencies in the functional currency."""
     sums: dict[str, list[int]] = {}
     for currency, debit, credit in rows:
         total = sums.setdefault(currency, [0, 0])

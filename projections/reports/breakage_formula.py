@@ -1,14 +1,14 @@
-"""Breakage by the proportional method, worked out once more from the log, event by event, beside what was posted.
+"""Breakage by the proportional method, computed a second time from the log, event by event, beside the posted amounts.
 
-Owns: the formula (ASC 606-10-55-48, IFRS 15 B46) as the report of pools checks it, and the estimates as they were
-recorded. It shares no arithmetic with ``subledger.pools``, which decided the entries: where one of the two is wrong,
-the report does not tie. Does not own: which movement belongs to which pool (deciding), the report (``breakage_pools``).
+Owns: the formula (ASC 606-10-55-48, IFRS 15 B46) by which the report of pools checks the entries, and the estimates as
+recorded. It shares no arithmetic with ``subledger.pools``, which decided the entries: if one of the two is wrong, the
+report does not tie. Does not own: the pool of a movement (deciding), the report (``breakage_pools``).
 
 With F issued and not cancelled, R redeemed, A expired, E expected breakage and S expected escheat, the breakage
-recognised to date is T = max(A, min(E × R / (F − E − S), F − R − S)); 0 while nothing is redeemed or expired, A once no
-block of the pool has credits. T follows the order of recording: an event posts what it changes T by, on its own date.
-So the figures as of a day give T by the formula only where nothing was recorded later and dated before; what was
-posted through that day can always be worked out from the events, and is.
+recognised to date is T = max(A, min(E × R / (F − E − S), F − R − S)); 0 before the first redemption or expiry, A once
+no block of the pool has credits. T follows the order of recording: an event posts the change of T on its own accounting
+date. So the figures as of a day give T by the formula only if no event was recorded later with an earlier date. This
+module computes the amount posted through that day event by event, which is right in every case.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from subledger.store.writing.rows import decode_decision
 
 ESTIMATE: Final = "breakage_estimate"
 DEDUCTIONS: Final = ("voided", "refunded", "transferred", "charged_back", "written_off")
-"""What takes from what was issued, by the columns of a block."""
+"""The columns of a block that reduce the issued amount."""
 EARLIER, LATER = "earlier", "later"
-"""In place of a month: before the range that is asked for, after the view."""
+"""Values used instead of a month: before the requested range, and after the view."""
 
 STEPS: Final = """
--- Every pool's figures as they stood after those of its events that end a month of the books, or surround an estimate.
+-- The figures of every pool after the last event of each month of the books, and before and after each estimate.
 WITH moved AS (
     SELECT d.pool, n.position, max(n.accounting_date) FILTER (WHERE n.kind = 'breakage_estimate') AS posted_on,
            max(n.accounting_date) AS moved_on, NULL::int AS version,
@@ -86,7 +86,7 @@ WHERE month IS DISTINCT FROM next_month OR version IS NOT NULL OR next_version I
 ORDER BY pool, position
 """
 LOGGED: Final = """
--- Every estimate, and what opened and closed the books meanwhile.
+-- Every estimate, and the closing and reopening of periods, in order.
 SELECT position, type, occurred_at, data, decision FROM events
 WHERE ledger = :ledger AND position <= :position
   AND type IN ('breakage.estimated', 'period.closed', 'period.reopened')
@@ -95,7 +95,7 @@ ORDER BY position
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a pool's estimate as it was recorded, and by whom where a second person allowed it."""
+    """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it."""
 
     pool: str
     currency: str
@@ -112,7 +112,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, kw_only=True):
-    """What the formula is made of, in minor units; ``issued`` is F, net of what was cancelled."""
+    """The variables of the formula, in minor units; ``issued`` is F, net of cancellations."""
 
     issued: int = 0
     redeemed: int = 0
@@ -124,10 +124,10 @@ class Figures(msgspec.Struct, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What the formula makes of some events of a pool, booked in one month; ``version`` where it is an estimate.
+    """The formula before and after some events of a pool in one month; ``version`` if the event is an estimate.
 
-    ``before`` and ``due`` are T before and after them; ``posted`` is what the last of them posted. Each in the pool's
-    currency and in the functional one.
+    ``before`` and ``due`` are T before and after the events; ``posted`` is the amount that the last event posted. Each
+    is in the pool's currency and in the functional currency.
     """
 
     pool: str
@@ -142,7 +142,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def expected(estimate: Estimate | None, issued_then: int, figures: Figures) -> tuple[Fraction, Fraction]:
-    """E and S at what is issued now: amounts are scaled from what was issued when they were estimated."""
+    """Returns E and S for the amount issued now: estimated amounts are scaled from the amount issued at that time."""
 
     def at(amount: int | None, rate: Decimal | None) -> Fraction:
         if rate is not None:
@@ -157,7 +157,7 @@ def expected(estimate: Estimate | None, issued_then: int, figures: Figures) -> t
 
 
 def due(estimate: Estimate | None, issued_then: int, figures: Figures) -> tuple[int, int]:
-    """T by the formula, in the pool's currency and at the pool's average rate."""
+    """Returns T by the formula: in the pool's currency, and in the functional currency at the pool's average rate."""
     breakage, escheat = expected(estimate, issued_then, figures)
     redeemed, expired = figures.redeemed, figures.expired
     if not figures.credits or not breakage or not (redeemed or expired):
@@ -174,7 +174,7 @@ def due(estimate: Estimate | None, issued_then: int, figures: Figures) -> tuple[
 
 
 def recorded_estimates(end: View) -> list[Estimate]:
-    """Every version of every pool's estimate, in order; booked like any event on the first open day."""
+    """Returns every version of every pool's estimate, in order; each is booked on the first open day."""
     found: list[Estimate] = []
     versions: dict[str, int] = {}
     closed_through: date | None = None
@@ -211,7 +211,7 @@ def _minor(data: BreakageEstimated, field: str) -> int | None:
 
 
 def steps_of(end: View, asked: Asked, estimates: Sequence[Estimate]) -> tuple[list[Step], dict[tuple[str, int], int]]:
-    """T by the formula through every pool's events; and what was issued at each version of its estimate."""
+    """Returns T by the formula through every pool's events, and the amount issued at each version of its estimate."""
     rows = end.connection.execute(text(STEPS), _step_parameters(end, asked, estimates)).all()
     versions = {(estimate.pool, estimate.version): estimate for estimate in estimates}
     steps: list[Step] = []
@@ -234,7 +234,7 @@ def _step_parameters(end: View, asked: Asked, estimates: Sequence[Estimate]) -> 
     kinds = [kind for kind in KINDS if kind.column is not None or kind.name == ESTIMATE]
 
     def signs(*columns: str, gains: int = -1) -> list[int]:
-        """What an entry of each kind adds to a figure; columns of losses count up what is lost."""
+        """Returns the factor (-1, 0, 1) with which an entry of each kind counts in a figure that sums some columns."""
         return [kind.sign * gains if kind.column in columns else 0 for kind in kinds]
 
     return {

@@ -1,7 +1,7 @@
-"""The report of breakage pools: what of each pool was issued and redeemed, what is expected to expire, what of that is
-revenue already; every estimate and what it changed; and breakage_recognized month by month.
+"""The report of breakage pools: issued, redeemed, expected and recognised breakage of each pool; every estimate with
+its effect; and breakage_recognized by month.
 
-Owns: these tables and how they tie. Does not own: the formula they are checked with (``breakage_formula``).
+Owns: these tables and their ties. Does not own: the formula that checks them (``breakage_formula``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
 
 
 class Pool(msgspec.Struct, kw_only=True):
-    """A pool in a view: its columns, and what stands on its accounts, in its currency and in the functional one."""
+    """A pool in a view: its columns, and the balances of its accounts in both currencies."""
 
     currency: str
     columns: dict[str, int]
@@ -58,7 +58,7 @@ class Pool(msgspec.Struct, kw_only=True):
 
 
 def breakage_pools(view: View, asked: Asked) -> Report:
-    """Every pool at the end of the view, with its estimates; and its breakage_recognized by month."""
+    """Returns every pool at the end of the view, with its estimates, and breakage_recognized by month."""
     end = closing(view, asked)
     home = end.functional_currency
     rules = end.rules
@@ -86,16 +86,16 @@ def _notes(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
     names = [column.name for column in _POOL_COLUMNS]
     by_formula, recognised = names.index("due_by_formula"), names.index("recognised")
     notes = (
-        "Recognised to date is max(expired, min(E × redeemed / (F − E − S), F − redeemed − S)): F is net_issued, E the "
-        "expected breakage and S the expected escheat at what is issued now; nothing before the first redemption, and "
-        "what has expired once no credits are left.",
+        "Recognised to date is max(expired, min(E × redeemed / (F − E − S), F − redeemed − S)). F is net_issued; E and "
+        "S are the expected breakage and the expected escheat for the amount issued now. It is 0 before the first "
+        "redemption, and equal to expired once the pool has no credits.",
     )
     if all(row[by_formula] == row[recognised] for row in rows):
         return notes
     return (
         *notes,
-        "Where due_by_formula differs from recognised, events were recorded after others that are dated later: each "
-        "posts what it changes on its own date. Worked out event by event, recognised is right; see the ties.",
+        "If due_by_formula differs from recognised, some events were recorded after events with a later date: each "
+        "event posts its change on its own date. Computed event by event, recognised is right; see the ties.",
     )
 
 
@@ -103,7 +103,7 @@ def _notes(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
 
 
 def _pools(found: Iterable[Total], estimates: Iterable[Estimate], rules: Mapping[int, Rules]) -> dict[str, Pool]:
-    """The pools of the view's day totals, and those that have nothing but an estimate."""
+    """Returns the pools in the view's day totals, and the pools that have only an estimate."""
     pools: dict[str, Pool] = {}
 
     def pool_of(name: str, currency: str) -> Pool:
@@ -186,7 +186,7 @@ def _pool_row(
 
 
 def _estimates_table(estimates: Iterable[Estimate], steps: Iterable[Step], as_of: date, home: str) -> Table:
-    """Every version of every estimate, and what it changed of what is recognised to date (a true-up)."""
+    """Returns every version of every estimate, with its change of the breakage recognised to date (a true-up)."""
     columns = (
         Column("pool"), Column("version", "integer"), Column("date", "date"), Column("position", "integer"),
         Column("currency"), Column("expected_breakage", "money"), Column("expected_breakage_rate", "ratio"),
@@ -212,7 +212,7 @@ def _estimates_table(estimates: Iterable[Estimate], steps: Iterable[Step], as_of
 def _rollforward_table(
     found: Iterable[Total], pools: Mapping[str, Pool], steps: Iterable[Step], rules: Mapping[int, Rules], home: str
 ) -> Table:
-    """breakage_recognized: what was recognised in a month (by the books, and by the formula), what expired of it."""
+    """Returns breakage_recognized by month: recognised (by the books and by the formula) and expired."""
     columns = (
         Column("pool"), Column("period"), Column("currency"), Column("opening", "money"), Column("recognised", "money"),
         Column("expired", "money"), Column("closing", "money"), Column("due_by_formula", "money"),
@@ -242,7 +242,7 @@ def _rollforward_table(
 
 
 def _due_by_month(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
-    """By pool and month, what the formula recognises; what is booked after the view is left out."""
+    """Returns by pool and month the breakage that the formula recognises, without entries booked after the view."""
     found: dict[tuple[str, str], int] = {}
     for step in steps:
         if step.month != LATER:
@@ -252,7 +252,7 @@ def _due_by_month(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
 
 
 def _liability_table(found: Iterable[Total], rules: Mapping[int, Rules], home: str) -> Table:
-    """prepaid_liability per currency: of blocks in pools, of others, and net of breakage recognised before expiry."""
+    """Returns prepaid_liability per currency: in pools, in other blocks, net of breakage recognised before expiry."""
     columns = (
         Column("currency"), Column("pooled", "money"), Column("unpooled", "money"), Column(LIABILITY, "money"),
         Column(RECOGNIZED, "money"), Column("net_liability", "money"), Column("functional_currency"),
@@ -285,7 +285,7 @@ def _liability_table(found: Iterable[Total], rules: Mapping[int, Rules], home: s
 
 
 def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -> Iterator[Tie]:
-    """Pool by pool: what the formula makes of the events booked through the view, beside what they posted."""
+    """Yields per pool the breakage by the formula for the events booked through the view, beside the posted amount."""
     worked_out = dict.fromkeys(pools, (0, 0))
     for step in steps:
         if step.month != LATER:
@@ -303,7 +303,7 @@ def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -
 
 
 def _ties(end: View, pools: Mapping[str, Pool], found: Sequence[Total]) -> Iterator[Tie]:
-    """What the blocks' columns come to, in pools and in none, beside the accounts by the posting rules."""
+    """Yields the sums of the blocks' columns, in pools and outside, beside the accounts under the posting rules."""
     home, books = end.functional_currency, control_balances(end)
     recognized = _added((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
@@ -328,7 +328,10 @@ FROM_BLOCKS: Final = "pooled + unpooled = prepaid_liability"
 
 
 def _carried(kind: str) -> int:
-    """What an entry of a kind adds to what a block carries; exchange differences of a liability are debits positive."""
+    """Returns the sign with which an entry of a kind counts in a block's carrying amount.
+
+    Exchange differences of a liability are positive as debits.
+    """
     return KIND_BY_NAME[kind].value_sign
 
 

@@ -1,7 +1,7 @@
-"""The clearing report: what should be zero one day and is not yet, since when, and why.
+"""The clearing report: accounts that should return to zero and have not yet, with the age and the reason.
 
-Owns: which accounts clear, by what they are told apart, and their ageing: what is open is the newest of what came in,
-for what came in first is cleared first. Does not own: accounts_receivable, which has a report of its own.
+Owns: the list of clearing accounts, the grouping of their items, and the ageing: first in, first cleared, so the open
+balance consists of the newest amounts. Does not own: accounts_receivable, which has its own report.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OF_A_BLOCK: Final = (LIABILITY, DEPOSITS, CREDITS)
 
 
 class Clearing(msgspec.Struct, frozen=True, kw_only=True):
-    """An account that clears: by what its balance is told apart, and what a balance on either side means."""
+    """A clearing account: the property by which its items are grouped, and the meaning of a balance on each side."""
 
     told_apart_by: str
     reason: str
@@ -78,10 +78,10 @@ CLEARING: Final[dict[str, Clearing]] = {
         told_apart_by=BY_BLOCK, reason=OPEN_CREDITS, reversed="more deposits applied than were held"
     ),
 }
-"""In the order of the report. Amounts are on the account's normal side; ``reversed`` explains negative ones."""
+"""Clearing accounts in the report's order. Amounts are on the normal side; ``reversed`` explains negative ones."""
 
 OPEN: Final = """
--- What moved each open item of each clearing account, day by day, on the account's normal side.
+-- The movements of each open item of each clearing account, by day, on the account's normal side.
 WITH moved AS (
     SELECT r.account, r.apart, n.currency, n.accounting_date,
            CASE WHEN r.told_apart_by IN ('block', 'customer') THEN n.customer END AS customer,
@@ -104,7 +104,7 @@ SELECT * FROM balances WHERE balance_minor <> 0
 ORDER BY account, apart, currency, customer, block_id, processor, accounting_date
 """
 BLOCKS: Final = """
--- Every block that has credits of value left or a balance on one of its three accounts.
+-- Every block that has remaining credits with a value, or a balance on one of its three accounts.
 SELECT n.customer, n.block_id, n.currency, sum(r.sign * n.credits) AS credits,
        sum(r.liability * n.amount_minor) AS liability_minor, sum(r.deposits * n.amount_minor) AS deposits_minor,
        sum(r.clearing * n.amount_minor) AS clearing_minor
@@ -118,15 +118,15 @@ HAVING sum(r.liability * n.amount_minor) <> 0 OR sum(r.deposits * n.amount_minor
 ORDER BY n.customer, n.block_id, n.currency
 """
 BUCKETS: Final = (("days_0_30", 30), ("days_31_60", 60), ("days_61_90", 90), ("days_over_90", None))
-"""The ageing columns, each with the last day of age it holds."""
+"""The ageing columns, each with its highest age in days (inclusive)."""
 
 
 Row = tuple[Any, ...]
-"""One open item, in the columns of the first table."""
+"""One open item: the values of the columns of the first table."""
 
 
 def clearing(view: View, asked: Asked) -> Report:
-    """Every open item of the clearing accounts at the end of the view, with its age; and the open blocks' accounts."""
+    """Returns every open item of the clearing accounts at the end of the view with its age, and the open blocks."""
     end = closing(view, asked)
     rules = view.rules
     blocks = _blocks(end, rules)
@@ -135,18 +135,18 @@ def clearing(view: View, asked: Asked) -> Report:
     books = control_balances(end)
     return Report(
         name="clearing",
-        title="Clearing accounts: what is not zero, since when, and why",
+        title="Clearing accounts: open items, with age and reason",
         tables=(_items_table(rows), _accounts_table(rows), _blocks_table(blocks, rules)),
         ties=_ties(rows, blocks, books),
         notes=(
-            "Amounts stand on the account's normal side. What came in first is cleared first, so the age is that of "
-            "the oldest part that is still open.",
+            "Amounts are on the account's normal side. The oldest amount is cleared first, so the age is the age of "
+            "the oldest amount that is still open.",
         ),
     )
 
 
 def _normal(account: str, kind: str, rules: Rules) -> int:
-    """What an entry of a kind adds to an account, on its normal side."""
+    """Returns the factor with which an entry of a kind changes an account, on its normal side."""
     return ROLE_BY_NAME[account].on_normal_side(effect(account, kind, rules))
 
 
@@ -168,7 +168,7 @@ def _open(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
 
 
 def _apart(account: str, kind: str) -> str:
-    """Allocations are told apart from what is released to the ERP; both stand in deferred_revenue."""
+    """Returns the group of an entry within its account: allocations and ERP releases share deferred_revenue."""
     return ALLOCATION if account == "deferred_revenue" and KIND_BY_NAME[kind].result is Result.SHARE else ""
 
 
@@ -194,7 +194,10 @@ def _item(row: Any) -> tuple[Any, ...]:
 
 
 def open_lots(flows: Iterable[tuple[date, int]]) -> list[tuple[date, int]]:
-    """What is left of signed amounts in the order of their days, when each clears the oldest of the other sign."""
+    """Returns the open parts of signed amounts, oldest first: each amount clears the oldest ones of the other sign.
+
+    ``flows`` are (date, amount) in the order of their dates.
+    """
     lots: deque[tuple[date, int]] = deque()
     for day, amount in flows:
         while lots and amount and (lots[0][1] > 0) != (amount > 0):
@@ -237,7 +240,7 @@ def _items_table(rows: Sequence[Row]) -> Table:
 
 
 def _accounts_table(rows: Sequence[Row]) -> Table:
-    """Per account and currency: the items added up, and the age of the oldest."""
+    """Returns per account and currency the sum of the items, and the age of the oldest."""
     sums: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         account, currency, amount, age = row[0], row[4], row[5], row[7]
@@ -271,7 +274,7 @@ def _blocks(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
 
 
 def _blocks_table(blocks: Sequence[Any], rules: dict[int, Rules]) -> Table:
-    """The open blocks with their three accounts. Under contract_liability there is the liability alone."""
+    """Returns the open blocks with their three accounts; contract_liability uses only the liability."""
     has_deposits = any(effect(DEPOSITS, "purchase", of_policy) for of_policy in rules.values())
     columns = (
         Column("customer"), Column("block_id"), Column("currency"), Column("credits", "credits"),

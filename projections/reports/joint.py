@@ -1,11 +1,11 @@
-"""A report over several ledgers, of one entity or as named: the ledgers' own reports, added up.
+"""Reports over several ledgers (of one entity, or a list): the sum of the reports of the ledgers.
 
-Owns: how tables of the same report are added, row by row. Figures of ledgers with different functional currencies are
-never added: there is one report for each. Nothing is posted across ledgers, so nothing has to be eliminated, and the
-reports of the parts come to the report of the whole whether the parts lie on one server or on many.
+Owns: adding the tables of the same report, row by row. Figures of ledgers with different functional currencies are
+never added: there is one report per functional currency. No entry is posted across ledgers, so there is nothing to
+eliminate, and the sum is the same whether the ledgers are on one server or on many.
 
-Not promised: one snapshot. Each ledger is read in a snapshot of its own and named with its position. An entry lies in
-one ledger, so it is in the answer whole or not at all; with ``known_at`` the answer is the same whenever it is asked.
+Not promised: one database snapshot. Each ledger is read in its own snapshot, and listed with its position. An entry
+belongs to one ledger, so the answer contains all of it or nothing. With ``known_at`` the answer is always the same.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from subledger.accounts import CHART_ORDER
 from subledger.store.reading.views import Due
 
 KEYS: Final = ("text", "date")
-"""What a column holds where rows are told apart by it; everything else is a figure."""
+"""Types of the columns that identify a row; all other columns are figures, which are added."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One ledger's report, and the point in time it is of."""
+    """One ledger's report, with its point in time."""
 
     ledger: str
     entity: str
@@ -38,7 +38,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def by_currency(parts: Sequence[Part]) -> dict[str, list[Part]]:
-    """The parts that can be added, by functional currency."""
+    """Groups parts that can be added, by functional currency."""
     found: dict[str, list[Part]] = {}
     for part in parts:
         found.setdefault(part.functional_currency, []).append(part)
@@ -46,10 +46,10 @@ def by_currency(parts: Sequence[Part]) -> dict[str, list[Part]]:
 
 
 def added(parts: Sequence[Part]) -> Report:
-    """One report of the parts' reports, which have one functional currency; at least one part.
+    """Returns the sum of the parts' reports. Needs at least one part; all have the same functional currency.
 
-    Tables add up; a table that lists items names the ledger of each. A tie is shown as a sum, and whether the report
-    ties out is for the caller to ask of the parts: two differences may cancel in a sum.
+    Tables are added; a table that lists items gets a column with the ledger. Ties are shown as sums, in which two
+    differences may cancel: the caller checks ``ties_out`` of each part.
     """
     first = parts[0].report
     return Report(
@@ -93,7 +93,7 @@ def _add(column: Column, before: Any, figure: Any) -> Any:
 
 
 def _order(columns: Sequence[Column], keys: Sequence[int], key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Accounts in chart order, everything else as it reads; nothing comes first."""
+    """Returns the sort key of a row: accounts in chart order, other values ascending, None first."""
     return tuple(
         (_place(columns[at], value), value is not None, str(value or "")) for at, value in zip(keys, key, strict=True)
     )

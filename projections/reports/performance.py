@@ -1,10 +1,10 @@
 """Disclosures about contract balances: ASC 606-10-50-8 to 50-15, IFRS 15.105 to 15.122, IAS 1.69 and ASC 210-10-45.
 
-Owns: what of the liability is current, and when what remains is expected to be recognised (50-13), by the forecast's
-method (``runoff``). Does not own: which revenue came out of the opening liability (``revenue_sources``).
+Owns: the current part of the liability, and the time bands in which the remaining performance obligation is expected to
+be recognised (50-13), by the method of the forecast (``runoff``). Does not own: the revenue out of the opening
+liability (``revenue_sources``).
 
-Refundable blocks are a refund liability (606-10-32-10), not a contract liability, and no part of what remains to be
-performed.
+Refundable blocks are a refund liability (606-10-32-10). They are no contract liability and no performance obligation.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ NOTES: Final = (
     "Contract liability: prepaid_liability of blocks that are not refundable, less breakage recognised before expiry; "
     "customer_deposits and credits_clearing are presented net. Refund liability (606-10-32-10): refundable blocks, "
     "current throughout.",
-    "Current (IAS 1.69, ASC 210-10-45): what is expected to be used or to lapse within twelve calendar months, by the "
-    "forecast. at_the_latest goes by expiry alone: what may be deferred at the longest. Where an entity has no right "
-    "to defer settlement, all of it is current: a judgement that this report does not make.",
-    "Remaining performance obligation (606-10-50-13): remaining less escheat; nothing is left out under 50-14. "
-    "Breakage already recognised for pools is spread over the bands as their blocks are.",
-    "Revenue out of the opening liability (606-10-50-8(b)): block by block, what it carried at the opening before what "
-    "it gained since. Under customer_deposits_arm it is what was released to the ERP's revenue module.",
+    "Current (IAS 1.69, ASC 210-10-45): the part that the forecast expects to be used or to lapse within twelve "
+    "calendar months. at_the_latest uses the expiry alone: the longest possible deferral. If the entity has no right to defer "
+    "settlement, the whole liability is current; this report does not make that judgement.",
+    "Remaining performance obligation (606-10-50-13): remaining less escheat; no exemption of 50-14 is used. "
+    "Breakage already recognised for pools is spread over the bands in proportion to their blocks.",
+    "Revenue out of the opening liability (606-10-50-8(b)): for each block, the opening carrying amount is used before "
+    "later additions. Under customer_deposits_arm it is the amount released to the ERP's revenue module.",
 )
 
 
 def performance(view: View, asked: Asked) -> Report:
-    """The disclosures of a period: balances at both ends, what remains by time band, where revenue came from."""
+    """Returns the disclosures of a period: opening and closing balances, remaining obligation by time band, revenue by
+    source."""
     end = closing(view, asked)
     start = None if asked.from_date is None else _before(end, asked.from_date)
     held = holdings(end, since=asked.from_date)
@@ -86,7 +87,7 @@ def _before(end: View, day: date) -> View:
 
 
 class _Balances:
-    """The trial balances at both ends, in currency and in functional currency, and what refundable blocks carry."""
+    """Opening and closing trial balances in both currencies, and the carrying amounts of refundable blocks."""
 
     def __init__(self, start: View | None, end: View, held: Sequence[Holding], from_date: date | None) -> None:
         self.home = end.functional_currency
@@ -101,7 +102,7 @@ class _Balances:
 
     @property
     def currencies(self) -> list[str]:
-        """Those in which a liability or a receivable was ever open at either end."""
+        """The currencies in which a liability or a receivable is open at the opening or at the closing."""
         wanted = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES)
         found = {currency for books in self.books for (account, currency), balance in books.items()
                  if account in wanted and balance}  # fmt: skip
@@ -116,13 +117,13 @@ class _Balances:
         return value, functional
 
     def contract(self, end: int, currency: str) -> tuple[int, int]:
-        """What blocks carry that are not refundable, less the breakage recognised ahead of their expiry."""
+        """Returns the carrying amount of blocks that are not refundable, less breakage recognised before expiry."""
         value, functional = self.blocks[end].get((currency, False), (0, 0))
         ahead, ahead_functional = self.of(end, RECOGNISED_AHEAD, currency)
         return value - ahead, functional - ahead_functional
 
     def ties(self, bands: dict[str, list[list[int]]]) -> Iterator[Tie]:
-        """Both liabilities at both ends, and what remains by band, beside the trial balance."""
+        """Yields both liabilities at opening and closing, and the remaining obligation, beside the trial balance."""
         for end, name in ((0, "opening"), (1, "closing")):
             for currency in self.currencies:
                 report = [
@@ -145,7 +146,7 @@ def _tie(what: str, currency: str, report: int, books: int) -> Tie:
 
 
 def _carried(held: Iterable[Holding], month: int | None) -> dict[tuple[str, bool], tuple[int, int]]:
-    """What blocks carried at the end of a month (None: of the view), by currency and whether it is refundable."""
+    """Returns the carrying amounts at the end of a month (None: of the view), by currency and ``refundable``."""
     found: dict[tuple[str, bool], tuple[int, int]] = {}
     for holding in held:
         at = len(holding.months) - 1 if month is None else holding.place(month)
@@ -182,7 +183,7 @@ def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> T
     return Table(name="performance", columns=columns, rows=tuple(rows))
 
 
-# --- what remains ---------------------------------------------------------------------------------------------------
+# --- remaining performance obligation -------------------------------------------------------------------------------
 
 
 def _class_of(lot: Lot) -> tuple[str, bool, bool]:
@@ -190,7 +191,7 @@ def _class_of(lot: Lot) -> tuple[str, bool, bool]:
 
 
 def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
-    """What is not performed yet by time band; and per currency and band its amount, in both currencies."""
+    """Returns the remaining obligation by time band as a table, and its amounts per currency and band."""
     held = history(end)
     last = last_whole_month(end.as_of)
     lots = lots_on(held, end.as_of)
@@ -225,7 +226,7 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
 
 
 def _by_band(outlook: Outlook) -> list[list[int]]:
-    """Per band what is expected to be used or to lapse: in currency, in functional currency, and the escheat in it."""
+    """Returns per band the amount expected to be used or to lapse: in currency, in functional currency, escheat."""
     found, first = [], 0
     for _, until in BANDS:
         months = outlook.months[first:until]
@@ -242,7 +243,7 @@ def _by_band(outlook: Outlook) -> list[list[int]]:
 
 
 def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[list[int]]:
-    """Breakage recognised before expiry over the bands, as pooled blocks are; cumulative rounding."""
+    """Spreads breakage recognised before expiry over the bands in proportion to pooled blocks; cumulative rounding."""
     of_bands = [band[0] for band in _by_band(pooled)] if pooled is not None else []
     whole = sum(of_bands)
     if whole <= 0:
@@ -257,7 +258,7 @@ def _spread_out(ahead: int, functional: int, pooled: Outlook | None) -> list[lis
 
 
 def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
-    """Per band what lapses in it if nothing is used before; what never expires, or is disputed, comes later."""
+    """Returns per band the amount that lapses in it if nothing is used; without expiry, or disputed, in ``later``."""
     ends = [before + days for before, days, _ in months_after(day, MONTHS)]
     found = [0] * (len(BANDS) + 1)
     for lot in (lot for own in lots.values() for lot in own):
@@ -274,7 +275,7 @@ def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
 
 
 def _revenue_ties(balances: _Balances, found: Figures, bridge: Figures) -> Iterator[Tie]:
-    """The period's revenue, source by source, beside the change of the accounts that hold it."""
+    """Yields the period's revenue by source, beside the change of the revenue accounts and deferred_revenue."""
     currencies = {currency for _, currency in (*found, *bridge)}
     for currency in sorted(currencies):
         recognised = [sum(found.get((source, currency), (0, 0))[at] for source in SOURCES) for at in (0, 1)]

@@ -1,14 +1,14 @@
-"""Receivables ageing: who owes what, since when; and what of it is not billed, disputed, or paid but not applied yet.
+"""Receivables ageing: amounts owed by customers with their age; unbilled, disputed, and paid but unapplied amounts.
 
-Owns: which accounts are receivables, by what their items are told apart, and their ageing. An item is what is still
-owed for one credit block or one invoice of overage, or a customer's overage that no invoice has yet. It is as old as
-its oldest open part: what is paid, cancelled or written off clears the oldest part of its own item first; overage is
-cleared usage by usage, as the log says. Ages count from effective dates, the day on which the customer came to owe it,
-because what was recorded late is not collected later for that. There are no due dates in the log.
+Owns: the list of receivable accounts, the grouping of their items, and the ageing. An item is the open amount of one
+credit block, of one invoice of overage, or of a customer's overage without an invoice. Its age is that of its oldest
+open part: a payment, cancellation or write-off clears the oldest part of its own item first; overage is cleared usage
+by usage, as recorded. Ages count from effective dates, the day on which the customer became liable, because late
+recording does not make a debt younger. The log has no due dates.
 
-Revenue that only passes through accounts_receivable within one entry (consumption and breakage under the deposit
-policies) is nobody's debt: such entries move it by nothing, and are not looked at. Does not own: the allowance for
-credit losses, which lives in the general ledger (ASC 326-20), nor the other accounts that clear (``clearing``).
+Revenue that passes through accounts_receivable within one entry (consumption and breakage under the deposit policies)
+is no receivable: such entries have no net effect on it and are not read. Does not own: the allowance for credit losses,
+which is kept in the general ledger (ASC 326-20); the other clearing accounts (``clearing``).
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ TOLD_APART_BY: Final = {
 BUCKETS: Final = (
     ("current", 0), ("days_1_30", 30), ("days_31_60", 60), ("days_61_90", 90), ("days_over_90", None),
 )  # fmt: skip
-"""The ageing columns of what is owed, each with the last day of age it holds."""
+"""The ageing columns of open amounts, each with its highest age in days (inclusive)."""
 
 MOVED: Final = """
--- What moved each open item of each receivable, day by day, debits positive; what was settled in full is left out.
+-- The movements of each open item of each receivable, by day, debits positive; settled items are left out.
 WITH moving AS MATERIALIZED (
     SELECT r.account, r.told_apart_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
            r.sign * n.amount_minor AS amount_minor, r.sign * n.functional_minor AS functional_minor,
@@ -68,7 +68,7 @@ WITH moving AS MATERIALIZED (
     WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date <= :as_of
       AND (n.amount_minor <> 0 OR n.functional_minor <> 0) {customer}
 ), said AS MATERIALIZED (
-    -- Only the decision says which invoice or usage is meant. Each is read once: one may bill thousands of usages.
+    -- Only the decision names the invoice or the usage. Each is read once, as one event may bill thousands of usages.
     SELECT p.position, m.number, m.movement ->> 'invoice' AS invoice_id, (m.movement ->> 'overage')::bigint AS used_at
     FROM (SELECT DISTINCT position FROM moving WHERE is_said_elsewhere) p
     CROSS JOIN LATERAL (SELECT decision FROM events WHERE ledger = :ledger AND position = p.position LIMIT 1) e
@@ -100,17 +100,17 @@ GROUP BY account, customer, currency, effective_date
 ORDER BY account, customer, currency, block_id, invoice_id, effective_date
 """
 INVOICES: Final = """
--- The invoices that blocks were billed on.
+-- The invoices of blocks.
 SELECT block_id, invoice_id FROM blocks
 WHERE ledger = :ledger AND block_id = ANY(:blocks) AND invoice_id IS NOT NULL
 """
 
 Lots = tuple[tuple[date, int], ...]
-"""Open parts with the days they are from, oldest first, in minor units; negative ones are owed to the customer."""
+"""Open parts as (effective date, minor units), oldest first; negative ones are owed to the customer."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a customer owes: its open parts, and what it is carried at in the functional currency."""
+    """An amount that a customer owes: its open parts, and its carrying amount in the functional currency."""
 
     account: str
     customer: str
@@ -126,7 +126,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def receivables(view: View, asked: Asked) -> Report:
-    """Every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
+    """Returns every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
     end = closing(view, asked)
     books = control_balances(end, asked.customer)
     items = _items(end, asked.customer)
@@ -144,9 +144,9 @@ def receivables(view: View, asked: Asked) -> Report:
         ),
         ties=(*_ties(customers, books), *_functional_ties(end, asked, customers)),
         notes=(
-            "Ages count from the day on which something came to be owed (its effective date). What is paid or "
-            "cancelled clears the oldest part of its own block or invoice first. Credit balances are owed to the "
-            "customer, and not netted against what is owed. Functional amounts are what the books carry.",
+            "Ages count from the effective date, on which the customer became liable. A payment or cancellation clears "
+            "the oldest part of its own block or invoice first. Credit balances are owed to the customer; they are not "
+            "netted against receivables. Functional amounts are the carrying amounts in the books.",
         ),
     )
 
@@ -174,15 +174,15 @@ def _items(end: View, customer: str | None) -> list[Item]:
 
 
 def _position(row: Any) -> tuple[Any, ...]:
-    """What the books carry at one amount: a block's receivable, else all of a customer's."""
+    """Returns the key of one carrying amount: of a block's receivable, otherwise of all invoices of a customer."""
     return row.account, row.customer, row.currency, row.block_id
 
 
 def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
-    """The items that are carried at one functional amount.
+    """Yields the items that have one functional carrying amount together.
 
-    Each has what its own entries carry. What no item alone is carried at (remeasurement is of all of a customer's
-    invoices together) is shared between them by their amounts; the last takes what rounding leaves.
+    Each item has the functional amount of its own entries. The rest (a remeasurement covers all invoices of a customer
+    together) is allocated in proportion to the amounts; the last item gets the rounding difference.
     """
     first = rows[0]
     found: dict[str | None, tuple[list[tuple[date, int]], int]] = {}
@@ -204,7 +204,7 @@ def _items_of(rows: Sequence[Any]) -> Iterator[Item]:
 
 
 def _shared(amount: int, weights: Sequence[int]) -> Iterator[int]:
-    """An amount in parts by their weights, cumulatively rounded: the parts add up to it."""
+    """Divides an amount in proportion to weights, with cumulative rounding: the parts add up to the amount."""
     whole, so_far, given = sum(weights), 0, 0
     for weight in weights:
         so_far += weight
@@ -214,7 +214,7 @@ def _shared(amount: int, weights: Sequence[int]) -> Iterator[int]:
 
 
 def _with_invoices(end: View, items: Sequence[Item]) -> list[Item]:
-    """The items of blocks with the invoices they were billed on."""
+    """Returns the items, those of blocks with their invoices."""
     blocks = sorted({item.block_id for item in items if item.block_id is not None})
     rows = end.connection.execute(text(INVOICES), {"ledger": end.ledger, "blocks": blocks}).all()
     invoices = {row.block_id: row.invoice_id for row in rows}
@@ -239,7 +239,7 @@ _AGED: Final = (
 
 
 def _aged(items: Iterable[Item], as_of: date, home: str) -> tuple[Any, ...]:
-    """Items added up, in the columns of _AGED after their balance."""
+    """Returns the sums of items: the values of the columns of _AGED after the balance."""
     items = list(items)
     lots = [lot for item in items for lot in item.lots]
     buckets = [0] * len(BUCKETS)
@@ -255,7 +255,7 @@ def _aged(items: Iterable[Item], as_of: date, home: str) -> tuple[Any, ...]:
 
 
 def _ageing_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
-    """Per customer, currency and account."""
+    """Returns the ageing per customer, currency and account."""
     rows = tuple(
         (customer, account, currency, *_aged(of_line, as_of, home))
         for (customer, currency, account), of_line in groupby(owed, lambda i: (i.customer, i.currency, i.account))
@@ -265,7 +265,7 @@ def _ageing_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
 
 
 def _items_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
-    """Per block or invoice; a customer's overage without an invoice is one item."""
+    """Returns the ageing per block or invoice; a customer's overage without an invoice is one item."""
     rows = tuple(
         (item.customer, item.account, item.block_id, item.invoice_id, item.currency, *_aged([item], as_of, home))
         for item in owed
@@ -278,7 +278,7 @@ def _items_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
 
 
 def _totals_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
-    """Per account and currency, of all customers."""
+    """Returns the ageing per account and currency, over all customers."""
     accounts = list(TOLD_APART_BY)
     lines = sorted({(accounts.index(item.account), item.currency) for item in owed})
     rows = tuple(
@@ -306,7 +306,7 @@ def _customers(items: Iterable[Item]) -> Customers:
 
 
 def _customers_table(customers: Customers, home: str) -> Table:
-    """Per customer and currency: what is owed on each account, what is paid and not applied, and the difference."""
+    """Returns per customer and currency the balance of each account, the unapplied payments, and the net amount."""
     columns = (
         Column("customer"), Column("currency"), *(Column(account, "money") for account in RECEIVABLES),
         Column("unapplied_payments", "money"), Column("net", "money"), Column("functional_currency"),
@@ -331,7 +331,7 @@ def _customers_table(customers: Customers, home: str) -> Table:
 
 
 def _sums(customers: Customers, account: str, measure: int) -> dict[str, int]:
-    """An account per currency, on its normal side: in the currency (0) or in the functional one (1)."""
+    """Returns an account's balance per currency, on its normal side: in the currency (0) or the functional one (1)."""
     sums: dict[str, int] = {}
     for (_, currency), accounts in customers.items():
         if account in accounts:
@@ -346,7 +346,7 @@ def _ties(customers: Customers, books: Balances) -> Iterator[Tie]:
 
 
 def _functional_ties(end: View, asked: Asked, customers: Customers) -> Iterator[Tie]:
-    """What is owed in other currencies, at what the books carry it."""
+    """Yields receivables in other currencies, at their functional carrying amounts."""
     home = end.functional_currency
     found = totals(end, customer=asked.customer)
     foreign = sorted({total.currency for total in found} - {home})

@@ -1,8 +1,8 @@
-"""Where a period's revenue came from: out of the opening liability, or from what was sold since (606-10-50-8(b)).
+"""Sources of a period's revenue: the opening liability, or sales of the period (ASC 606-10-50-8(b)).
 
-A block's revenue of the period comes out of what it carried at the opening first, then from what it gained since (a
-repricing): first in, first out. A block that was handed to another customer is one with the block it came from, its
-family. What is less than nothing takes back revenue of earlier periods.
+A block's revenue is taken first from its carrying amount at the opening, then from later additions (a repricing): first
+in, first out. A block that was transferred to another customer counts together with the block it came from, as one
+family. Negative revenue takes back revenue of earlier periods.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ESTIMATED: Final = "breakage estimated for pools, less what expired"
 SOURCES: Final = (FROM_CONTRACT, FROM_REFUND, FROM_PERIOD, TAKEN_BACK, BEYOND, ESTIMATED)
 
 RECOGNISED: Final = """
--- What a period recognised, by block and kind.
+-- The revenue of a period, by block and kind.
 SELECT block_id, policy, kind, currency, sum(amount_minor)::bigint AS amount_minor,
        sum(functional_minor)::bigint AS functional_minor
 FROM entries
@@ -39,7 +39,7 @@ WHERE ledger = :ledger AND position <= :position AND accounting_date BETWEEN :fr
 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
 HANDED_ON: Final = """
--- Which block was taken over from which, in order of time.
+-- Blocks opened by a transfer, each with the block it came from, in order of time.
 SELECT taken.block_id AS block_id, given.block_id AS from_block
 FROM entries given JOIN entries taken
   ON taken.ledger = given.ledger AND taken.position = given.position AND taken.kind = 'transfer_in'
@@ -48,13 +48,13 @@ ORDER BY given.position
 """
 
 Line = tuple[str, str]
-"""Source, or item of the bridge; and currency."""
+"""Source of revenue, or item of the bridge to the accounts; and currency."""
 Figures = dict[Line, list[int]]
-"""Minor units of the currency, and of the functional one."""
+"""Amounts in minor units: in the currency, and in the functional currency."""
 
 
 class Family(msgspec.Struct):
-    """A block and those it was handed on as: what they carried at the opening, what they recognised since."""
+    """A block and the blocks it was transferred as: carrying amount at the opening, and revenue since."""
 
     currency: str
     is_refundable: bool = False
@@ -64,7 +64,7 @@ class Family(msgspec.Struct):
 
 
 def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple[Figures, Figures]:
-    """The period's revenue by source, and the bridge from it to the accounts."""
+    """Returns the period's revenue by source, and the bridge from it to the accounts."""
     rules = end.rules
     roots = _roots(end)
     families = _families(held, roots, from_date)
@@ -97,7 +97,7 @@ def _add(figures: Figures, line: Line, amounts: Iterable[int], sign: int = 1) ->
 
 
 def _roots(end: View) -> dict[str, str]:
-    """Of blocks that were taken over, the block that was bought or granted."""
+    """Returns, for blocks opened by a transfer, the block that was originally bought or granted."""
     roots: dict[str, str] = {}
     for row in end.connection.execute(text(HANDED_ON), {"ledger": end.ledger, "position": end.position}):
         roots[row.block_id] = roots.get(row.from_block, row.from_block)
@@ -119,7 +119,7 @@ def _families(held: Iterable[Holding], roots: dict[str, str], from_date: date | 
 
 
 def _split(found: Figures, family: Family) -> None:
-    """A family's revenue: first out of its opening, then from what it gained; less than nothing takes back earlier."""
+    """Adds a family's revenue: first from its opening, then from additions; negative revenue as earlier periods'."""
     amount = family.recognised[0]
     if not family.existed:
         _add(found, (FROM_PERIOD, family.currency), family.recognised)
@@ -134,7 +134,7 @@ def _split(found: Figures, family: Family) -> None:
 
 
 def sources_table(found: Figures, home: str) -> Table:
-    """The revenue by source."""
+    """Returns the revenue by source."""
     columns = (
         Column("source"), Column("currency"), Column("recognised", "money"), Column("functional_currency"),
         Column("recognised_functional", "functional"),

@@ -1,7 +1,7 @@
-"""The liability roll-forward: opening, what was added, what left, closing; month by month, in value and in credits.
+"""The liability roll-forward: opening, additions, reductions and closing by month, in value and in credits.
 
-Owns: which column an entry falls into. The columns are those of a block (``journal.GAINS`` and ``LOSSES``), the
-closing figures those of prepaid_liability; that the two agree is what the report's ties say.
+Owns: the column of each entry. The columns are those of a block (``kinds.GAINS`` and ``LOSSES``). The ties compare the
+closing figures with prepaid_liability.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FX: Final = "fx"
 
 
 class Movements(msgspec.Struct):
-    """What a month did to a liability: per column its amounts in currency, in functional currency, and credits."""
+    """The movements of a liability in a month: per column the amounts in both currencies, and the credits."""
 
     amounts: dict[str, int] = msgspec.field(default_factory=dict)
     functional: dict[str, int] = msgspec.field(default_factory=dict)
     credits: dict[str, Decimal] = msgspec.field(default_factory=dict)
 
     def add(self, total: Total, rules: Rules) -> None:
-        """Counts a total in its column; remeasurement of the liability, which has no block's column, as fx."""
+        """Adds a total to its column; a remeasurement of the liability, which has no block's column, to fx."""
         kind = KIND_BY_NAME[total.kind]
         if kind.column is not None:
             sign = kind.sign if kind.column in GAINS else -kind.sign
@@ -60,20 +60,20 @@ def _count(columns: dict[str, int], column: str, amount: int) -> None:
 
 
 def net(columns: dict[str, Any]) -> Any:
-    """Gains and fx less losses."""
+    """Returns additions and fx less reductions."""
     gained = sum(columns.get(column, 0) for column in (*GAINS, FX))
     return gained - sum(columns.get(column, 0) for column in LOSSES)
 
 
 Line = tuple[str, str]
-"""What a roll is told apart by: the key, and the currency or the unit."""
+"""The key of a row of the roll-forward: the value it is grouped by, and the currency or the unit."""
 Roll = dict[Line, dict[Period | None, Movements]]
 
 
 def rollforward(view: View, asked: Asked) -> Report:
-    """The roll-forward per month of the range, per currency, told apart by ``asked.by``.
+    """Returns the roll-forward per month of the range and currency, grouped by ``asked.by``.
 
-    A first or last month that the range cuts holds the days of the range alone. Raises UnknownCustomer.
+    If the range begins or ends inside a month, that month contains only days of the range. Raises UnknownCustomer.
     """
     end = closing(view, asked)
     found = totals(end, from_date=asked.from_date, by=asked.by, customer=asked.customer)
@@ -98,18 +98,18 @@ def rollforward(view: View, asked: Asked) -> Report:
 
 def _notes(by: str | None) -> tuple[str, ...]:
     notes = [
-        "Opening, plus what was gained, less what was lost, is closing; a month's closing is the next one's opening."
+        "Closing is opening plus additions less reductions; the closing of a month is the opening of the next."
     ]
     if by == "product":
         notes.append(
-            "Credits are bought for no one product: opening, closing and what was gained stand in the row without a "
-            "product, and the rows of a month add up."
+            "Credits are not bought for one product, so opening, closing and additions are in the row without a "
+            "product; the rows of a month add up."
         )
     return tuple(notes)
 
 
 def _months(found: Iterable[Total], asked: Asked, end: View) -> list[Period]:
-    """The months of the range; without ``to_date`` they end with the last that anything was booked in."""
+    """Returns the months of the range; without ``to_date`` the last is the last month that has entries."""
     booked = [total.month for total in found if total.month is not None]
     first = Period.of(asked.from_date) if asked.from_date is not None else min(booked, default=None)
     if first is None:
@@ -176,7 +176,10 @@ def _keys(month: Period, line: Line, by: str | None) -> tuple[str, ...]:
 def _figures(
     roll: Roll, months: list[Period], by: str | None, measure: str, columns: tuple[str, ...]
 ) -> Iterator[tuple[Period, Line, tuple[Any, ...]]]:
-    """Per month and line: opening, the columns, closing. By product only the row without one opens and closes."""
+    """Yields per month and line the opening, the columns and the closing.
+
+    Grouped by product, only the row without a product has an opening and a closing.
+    """
     held = {line: net(getattr(of_line[None], measure)) if None in of_line else 0 for line, of_line in roll.items()}
     if by == "product":
         held = _under_no_product(held)
@@ -222,7 +225,7 @@ def _ties(end: View, asked: Asked, found: list[Total], rows: tuple[tuple[Any, ..
 
 
 def _closing(rows: tuple[tuple[Any, ...], ...], names: list[str], column: str) -> dict[str, int]:
-    """What the last month's rows close with, per currency."""
+    """Returns the closing of the last month, per currency."""
     closings: dict[str, int] = {}
     for row in rows:
         if row[0] == rows[-1][0]:

@@ -1,7 +1,7 @@
-"""A customer's statement of credits: each block's opening, movements and closing; overage; what is due.
+"""A customer's statement of credits: opening, movements and closing of each block; overage; amounts due.
 
-Owns: which entries are on a statement, and what they come to. Does not own: the words for an entry kind (the table of
-kinds), a block's figures (``blocks``), how the statement is printed.
+Owns: the entries on a statement, and their sums. Does not own: the customer's words for an entry kind (the table of
+kinds), a block's figures (``blocks``), the printed form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from subledger.kinds import GAINS, KIND_BY_NAME, KINDS, LOSSES
 from subledger.store.reading.views import View
 
 WORDS: Final = {kind.name: kind.words for kind in KINDS if kind.words is not None}
-"""What a customer reads: for the entry as it is, and for its mirror."""
+"""The customer's words for entry kinds: for an entry, and for its mirror."""
 
 DUE: Final = {
     "accounts_receivable": "invoiced, to be paid",
@@ -49,9 +49,9 @@ ORDER BY n.accounting_date, n.position, n.number
 
 
 def statement(view: View, asked: Asked) -> Report:
-    """The statement of ``asked.customer`` for the range. Raises MissingField, UnknownCustomer."""
+    """Returns the statement of ``asked.customer`` for the range. Raises MissingField, UnknownCustomer."""
     if asked.customer is None:
-        raise MissingField("a statement is of one customer", field="customer", expected="a customer")
+        raise MissingField("a statement needs a customer: name one", field="customer", expected="a customer")
     end = closing(view, asked)
     books = control_balances(end, asked.customer)
     before = None if asked.from_date is None else end_of_day_before(end, asked.from_date)
@@ -74,12 +74,12 @@ def statement(view: View, asked: Asked) -> Report:
         title="Statement of credits",
         tables=(_block_table(rows), _movement_table(moved), _overage_table(moved), _due_table(books)),
         ties=_ties(rows, books, {} if before is None else control_balances(before, asked.customer)),
-        notes=("Values are what of the price is not used yet. A credit's value is its share of its block's price.",),
+        notes=("Values are the unused part of the price. A credit's value is its share of the price of its block.",),
     )
 
 
 def end_of_day_before(view: View, day: date) -> View:
-    """The view as of the day before."""
+    """Returns the view as of the day before."""
     return msgspec.structs.replace(view, as_of=day - timedelta(days=1))
 
 
@@ -117,7 +117,7 @@ def _block_row(now: BlockView, before: BlockView | None, zone: ZoneInfo) -> tupl
 
 
 def _moved(now: BlockView, before: BlockView | None, columns: Iterable[str]) -> tuple[Decimal, int]:
-    """What some columns of a block gained since ``before``."""
+    """Returns the change of some columns of a block since ``before``: credits and minor units."""
     credits, amount = ZERO, 0
     for column in columns:
         later = now.columns.get(column, (ZERO, 0))
@@ -128,7 +128,7 @@ def _moved(now: BlockView, before: BlockView | None, columns: Iterable[str]) -> 
 
 
 def _movement_table(moved: Iterable[Any]) -> Table:
-    """What changed a block: credits and value as they were added to it, or taken from it."""
+    """Returns the movements of blocks: credits and value, positive if added to the block."""
     columns = (
         Column("date", "date"), Column("block_id"), Column("what"), Column("product"), Column("credits", "credits"),
         Column("unit"), Column("currency"), Column("value", "money"), Column("source"), Column("event_id"),
@@ -148,7 +148,7 @@ def _movement_table(moved: Iterable[Any]) -> Table:
 
 
 def _overage_table(moved: Iterable[Any]) -> Table:
-    """Usage beyond the credits, and what became of it: invoiced, or paid for by a block that was bought later."""
+    """Returns usage beyond the credits, and its settlement: by an invoice, or by a block bought later."""
     columns = (
         Column("date", "date"), Column("what"), Column("product"), Column("credits", "credits"), Column("unit"),
         Column("currency"), Column("amount", "money"), Column("source"), Column("event_id"),

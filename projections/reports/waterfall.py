@@ -1,12 +1,12 @@
-"""The revenue waterfall: what was sold in one month, and the months in which it became revenue.
+"""The revenue waterfall: sales by month, and the months in which they became revenue.
 
-Owns: which month a block belongs to, and what of an entry is recognition. A block belongs to the month in which it
-was bought or granted; one that was taken over from another customer, to the month of the block it came from.
+Owns: the month of sale of a block, and the part of an entry that is recognition. A block belongs to the month in which
+it was bought or granted; a block opened by a transfer, to the month of the block it came from.
 
-Two rows belong to no month of sale. ``overage``: usage beyond the credits, revenue before any block pays for it; a
-later block that does (backfill) takes it over, so it moves from this row to the block's. ``pool``: breakage that was
-estimated for a pool; when a pooled block expires its remainder moves from this row to the block's. So each row says
-when a sale was earned, and a month's rows add up to the revenue of that month.
+Two rows belong to no month of sale. ``overage``: usage beyond the credits, which is revenue before a block pays for it;
+if a later block does (backfill), the amount moves from this row to the row of the block. ``pool``: breakage estimated
+for a pool; when a pooled block expires, its remainder moves from this row to the row of the block. So each row shows
+when a sale was earned, and the rows of a month add up to the revenue of that month.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from subledger.store.reading.views import View
 EARLIER: Final = "earlier"
 
 RECOGNITION: Final = {kind.name: kind.recognised for kind in KINDS if kind.recognised}
-"""Per entry kind: in whose row, in which column and with which sign its amount is recognised."""
+"""Row, column and sign of recognition, per entry kind."""
 
 CONCESSIONS: Final = tuple(kind.name for kind in KINDS if kind.result is Result.CONCESSION)
 """Kinds that reduce revenue without taking back a sale; under customer_deposits_arm they debit deferred_revenue."""
@@ -48,12 +48,12 @@ SOLD: Final = {
     "transferred": "transferred", "voided": "voided", "refunded": "refunded", "charged_back": "charged_back",
     "written_off": "written_off", "escheated": "escheated",
 }  # fmt: skip
-"""The column of a cohort that a block's column is counted in; what is recognised has a column of its own."""
+"""The column of a cohort for each column of a block; recognition has its own column."""
 ADDED: Final = ("sold", "granted", "repriced", "transferred")
 CANCELLED: Final = ("voided", "refunded", "charged_back", "written_off", "escheated")
 
 FLOWS: Final = """
--- Entries by the month their block was sold in and the month they are booked in; transfers lead back to the sale.
+-- Entries by the month of sale of their block and the month of the books; a transferred block has the original sale.
 WITH RECURSIVE openings AS MATERIALIZED (
     SELECT position, kind, block_id, accounting_date FROM entries
     WHERE ledger = :ledger AND position <= :position AND accounting_date <= :as_of AND kind = ANY(:openings)
@@ -75,7 +75,7 @@ GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries of one kind, of blocks sold in one month, booked in one month. Months as their text."""
+    """The entries of one kind for blocks sold in one month and booked in one month. Months are text (2026-01)."""
 
     cohort: str
     month: str
@@ -87,7 +87,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recognised(msgspec.Struct):
-    """What was recognised, in minor units; ``functional`` of the three together, in functional currency."""
+    """Recognised amounts in minor units; ``functional`` is the sum of the three in functional currency."""
 
     usage: int = 0
     breakage: int = 0
@@ -100,7 +100,7 @@ class Recognised(msgspec.Struct):
 
 
 def waterfall(view: View, asked: Asked) -> Report:
-    """The waterfall up to the end of the range; what was recognised before it is one column, ``earlier``.
+    """Returns the waterfall through the end of the range; recognition before the range is one column, ``earlier``.
 
     Raises UnknownCustomer.
     """
@@ -118,9 +118,9 @@ def waterfall(view: View, asked: Asked) -> Report:
         tables=(_waterfall_table(recognised, functional), _cohort_table(cohorts), bridge_table(bridge)),
         ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(end, asked, flows, rules)),
         notes=(
-            "cohort is the month of the sale or grant; a block taken over belongs to the month of the block it came "
-            "from. overage is usage beyond the credits until a block pays for it, pool is breakage estimated before "
-            "blocks expire: both move to a block's month when it takes them over.",
+            "cohort is the month of the sale or grant; a transferred block belongs to the month of the block it came "
+            "from. overage is usage beyond the credits until a block pays for it; pool is breakage estimated before "
+            "blocks expire. Both move to the month of a block when the block pays for them or expires.",
         ),
     )
 
@@ -157,7 +157,7 @@ def _row_of(flow: Flow, whose: str) -> str:
 
 
 def _order(cohort: str) -> tuple[bool, str]:
-    """Months of sale first, in time; then the rows that belong to none."""
+    """Returns the sort key of a row: months of sale in order of time, then the rows without one."""
     return not _is_month(cohort), cohort
 
 
@@ -199,7 +199,7 @@ def _by_cohort_and_month(item: tuple[Cell, Recognised]) -> tuple[Any, ...]:
 # --- cohorts --------------------------------------------------------------------------------------------------------
 
 Cohorts = dict[tuple[str, str], dict[str, int]]
-"""Cohort and currency → what became of what was sold, by column."""
+"""Cohort and currency → amounts by column."""
 
 
 def _cohorts(flows: Iterable[Flow], recognised: dict[Cell, Recognised]) -> Cohorts:
@@ -209,7 +209,7 @@ def _cohorts(flows: Iterable[Flow], recognised: dict[Cell, Recognised]) -> Cohor
         column = SOLD.get(kind.column or "")
         if column is not None and flow.kind not in RECOGNITION:
             figures = cohorts.setdefault((flow.cohort, flow.currency), {})
-            # Losses count up in their own column; a transfer counts up where it is taken, down where it is given.
+            # Reductions increase their own column. A transfer increases the cohort that receives, reduces the other.
             sign = kind.sign if column in ADDED else -kind.sign
             figures[column] = figures.get(column, 0) + sign * flow.amount_minor
     for (cohort, _, currency), cell in recognised.items():
@@ -246,11 +246,11 @@ CONCEDED: Final = "less price concessions"
 ALLOCATED: Final = "less shares of other plans' prices"
 
 Bridge = dict[tuple[str, str], int]
-"""Currency and item → amount: from what is recognised to the accounts that hold it."""
+"""Currency and item → amount: the bridge from recognition to the accounts."""
 
 
 def _bridge(flows: Iterable[Flow], rules: dict[int, Rules]) -> Bridge:
-    """Recognition by where its policy posts it: to revenue accounts, or to deferred_revenue for the ERP to release."""
+    """Returns recognition by its account under the policy: revenue, or deferred_revenue for the ERP to release."""
     bridge: Bridge = {}
     for flow in flows:
         item = bridge_item(flow.kind, rules[flow.policy])
@@ -261,7 +261,7 @@ def _bridge(flows: Iterable[Flow], rules: dict[int, Rules]) -> Bridge:
 
 
 def bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
-    """Where an entry of this kind leads from recognition to the accounts, and with which sign; None for no part."""
+    """Returns the item of the bridge for an entry kind, with its sign; None if it is not part of the bridge."""
     sign = sum(sign for _, _, sign in RECOGNITION.get(kind, ()))
     if sign:
         revenue = any(effect(account, kind, rules) for account in REVENUE)
@@ -276,7 +276,7 @@ def bridge_item(kind: str, rules: Rules) -> tuple[str, int] | None:
 
 
 def bridge_table(bridge: Bridge) -> Table:
-    """The bridge, item by item."""
+    """Returns the bridge, item by item."""
     order = (IN_REVENUE, RELEASED, CONCEDED, ALLOCATED)
     rows = tuple(
         (item, currency, bridge[currency, item])
@@ -309,7 +309,7 @@ def _ties(
 
 
 def _functional_ties(end: View, asked: Asked, flows: Iterable[Flow], rules: dict[int, Rules]) -> Iterator[Tie]:
-    """What was recognised of other currencies, in the functional one, as far as it is in the revenue accounts."""
+    """Yields recognition in other currencies, in the functional currency, as far as it is in revenue accounts."""
     home = end.functional_currency
     found: dict[str, int] = {}
     for flow in flows:
