@@ -66,9 +66,14 @@ class DayTotalsProjector:
         totals, recorded_date = DayTotals(), batch.recorded_at.astimezone(UTC).date()
         for recorded in batch.events:
             totals.add(recorded.entries, recorded_date, batch.dimension_sets)
-        home, others = batch.after.functional_currency, set()
-        if any(currency != home for _, _, _, currency, *_ in totals.totals):
-            others = {n.customer or "" for recorded in batch.events for n in recorded.entries if n.currency != home}
+        functional_currency, others = batch.after.functional_currency, set()
+        if any(currency != functional_currency for _, _, _, currency, *_ in totals.totals):
+            others = {
+                n.customer or ""
+                for recorded in batch.events
+                for n in recorded.entries
+                if n.currency != functional_currency
+            }
         return {
             **rows_as_parameters("day", sorted((*key, *total) for key, total in totals.totals.items())),
             **rows_as_parameters("other", [(customer,) for customer in sorted(others)]),

@@ -82,7 +82,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return all(tie.holds for tie in self.ties)
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class ReportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of a report besides its view. Dates are accounting dates, both inclusive.
 
     ``from_date`` defaults to the beginning of the ledger, ``to_date`` to the view's ``as_of``. ``by`` is the property
@@ -96,18 +96,18 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     months: int | None = None
 
 
-MakeReport = Callable[[View, Asked], Report]
+MakeReport = Callable[[View, ReportRequest], Report]
 
 
-def closing(view: View, asked: Asked) -> View:
+def closing(view: View, request: ReportRequest) -> View:
     """Returns the view at the end of the requested range: the books through ``to_date``."""
-    return view if asked.to_date is None else msgspec.structs.replace(view, as_of=asked.to_date)
+    return view if request.to_date is None else msgspec.structs.replace(view, as_of=request.to_date)
 
 
 # --- input of reports ---------------------------------------------------------------------------------------------
 
 
-class Total(msgspec.Struct, frozen=True, kw_only=True):
+class EntryTotal(msgspec.Struct, frozen=True, kw_only=True):
     """The sum of the entries of one kind, currency and unit in a month; signed as entries are.
 
     ``month`` is None for everything before the range; ``key`` is the value by which totals are grouped, empty if the
@@ -170,7 +170,7 @@ GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 
 def totals(
     view: View, *, from_date: date | None = None, by: str | None = None, customer: str | None = None
-) -> list[Total]:
+) -> list[EntryTotal]:
     """Returns the entries of the view summed by month, from ``from_date`` on (default: from the beginning).
 
     Read from the day totals, plus the entries of the last recorded day, of which ``known_at`` may exclude a part.
@@ -189,7 +189,7 @@ def totals(
         parameters |= {"day": day, "first": first}
     rows = view.connection.execute(text(TOTALS.format(key=KEYS[by], source=source)), parameters)
     return [
-        Total(
+        EntryTotal(
             month=None if row.month is None else Period.of(row.month),
             key=row.key,
             policy=row.policy,
@@ -219,7 +219,7 @@ def control_balances(view: View, customer: str | None = None) -> Balances:
     return {(account.account, account.currency): account.balance_minor for account in accounts}
 
 
-def functional_balances(view: View, made_of: Iterable[Total], accounts: Iterable[str]) -> Balances:
+def functional_balances(view: View, made_of: Iterable[EntryTotal], accounts: Iterable[str]) -> Balances:
     """Returns the balances of accounts by transaction currency, in functional minor units, under the posting rules."""
     rules = view.rules
     found: Balances = {}
@@ -233,16 +233,21 @@ def functional_balances(view: View, made_of: Iterable[Total], accounts: Iterable
 
 
 def functional_ties_of(
-    what: str, report: dict[str, int], account: str, books: Balances, home: str, currencies: Iterable[str]
+    what: str,
+    report: dict[str, int],
+    account: str,
+    books: Balances,
+    functional_currency: str,
+    currencies: Iterable[str],
 ) -> tuple[Tie, ...]:
-    """Returns one tie per transaction currency, in the functional currency ``home``.
+    """Returns one tie per transaction currency, in the functional currency ``functional_currency``.
 
     ``what`` may contain ``{currency}``. ``books`` are ``functional_balances``.
     """
     return tuple(
         Tie(
             what=what.format(currency=currency),
-            currency=home,
+            currency=functional_currency,
             report_minor=report.get(currency, 0),
             trial_balance_minor=books.get((account, currency), 0),
         )

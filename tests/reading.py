@@ -25,7 +25,7 @@ def all_journals(service: Subledger, ledger: str) -> tuple[Journal, ...]:
 
 
 def report_of(service: Subledger, ledger: str, name: str, **question: Any) -> Report:
-    with reports.answer(service, ledger, name, reports.Question(**question)) as (report, _, _):
+    with reports.answer(service, ledger, name, reports.ReportQuery(**question)) as (report, _, _):
         return report
 
 

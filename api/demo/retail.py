@@ -199,7 +199,7 @@ def read_invoices(path: Path) -> list[dict[str, str]]:
 def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder: Path) -> dict[str, Any]:
     """The forecast as of the end of a month beside the three months after it; writes and returns the report."""
     through = made_after.next.next.next
-    question = reports.Question(to=str(made_after), as_of=through.last_day, months=3)
+    question = reports.ReportQuery(to=str(made_after), as_of=through.last_day, months=3)
     with reports.answer(service, ledger, "forecast", question) as (report, view, asked):
         document = reports.document(report, view, asked)
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"

@@ -110,7 +110,7 @@ class _Run:
         """Writes a report as JSON, and its tables as CSV."""
         folder = self.directory / "reports"
         folder.mkdir(exist_ok=True)
-        question = reports.Question(as_of=as_of)
+        question = reports.ReportQuery(as_of=as_of)
         with reports.answer(self.service, self.ledger, name, question) as (report, view, asked):
             (folder / f"{file}.json").write_text(
                 json.dumps(reports.document(report, view, asked), ensure_ascii=False, indent=2) + "\n", "utf-8"

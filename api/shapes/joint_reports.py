@@ -16,9 +16,9 @@ import msgspec
 from api import terminal
 from api.service import Subledger
 from api.shapes import documents, report_tables, reports
-from api.shapes.reports import Question
-from projections.report import Asked, Report
-from projections.reports.joint import Part, added, by_currency
+from api.shapes.reports import ReportQuery
+from projections.report import Report, ReportRequest
+from projections.reports.joint import LedgerReport, added, by_currency
 from subledger.errors import InvalidValue, MissingField, SandboxLedger
 from subledger.events.envelope import format_time
 from subledger.store.reading.ledgers import ledger_head, ledgers_of
@@ -52,8 +52,8 @@ class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The parts as they were read, and the report of each functional currency."""
 
     chosen: Chosen
-    asked: Asked
-    parts: tuple[Part, ...]
+    request: ReportRequest
+    parts: tuple[LedgerReport, ...]
     reports: dict[str, Report]
 
     @property
@@ -66,7 +66,7 @@ class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return self.chosen.entity or ", ".join(part.ledger for part in self.parts)
 
 
-def answer(service: Subledger, name: str, question: Question, chosen: Chosen) -> JointAnswer:
+def answer(service: Subledger, name: str, query: ReportQuery, chosen: Chosen) -> JointAnswer:
     """The report of each ledger, in a snapshot of its own, added up by functional currency.
 
     Every ledger is looked at as of the same day: ``as_of``, else ``to``, else today: of real ledgers in UTC, of
@@ -78,28 +78,28 @@ def answer(service: Subledger, name: str, question: Question, chosen: Chosen) ->
         raise InvalidValue(
             f"the report {name} is of one ledger", field="name", expected=", ".join(JOINT), found=name[:80]
         )
-    if question.customer is not None or question.by == "customer":
+    if query.customer is not None or query.by == "customer":
         raise InvalidValue(
             "a customer is of one ledger: the same name may be somebody else in another",
-            field="customer" if question.customer is not None else "by",
+            field="customer" if query.customer is not None else "by",
             expected="a report of one ledger",
         )
-    asked = reports.read_question(name, report, question)
-    ledgers = _ledgers(service, chosen, question.known_at)
-    as_of = question.as_of or asked.to_date or _today(service, ledgers)
+    request = reports.read_query(name, report, query)
+    ledgers = _ledgers(service, chosen, query.known_at)
+    as_of = query.as_of or request.to_date or _today(service, ledgers)
     # With an end of its own a ledger in which nothing was booked lately would leave out what it carries.
-    question = msgspec.structs.replace(question, as_of=as_of, to=question.to or as_of.isoformat())
+    query = msgspec.structs.replace(query, as_of=as_of, to=query.to or as_of.isoformat())
     parts = []
     for ledger in ledgers:
-        with reports.answer(service, ledger, name, question) as (found, view, asked):
+        with reports.answer(service, ledger, name, query) as (found, view, request):
             parts.append(
-                Part(
+                LedgerReport(
                     ledger=ledger, entity=view.settings.entity, functional_currency=view.functional_currency,
                     position=view.position, known_at=view.known_at, as_of=view.as_of, report=found, due=view.due,
                 )
             )  # fmt: skip
     joint = {currency: added(group) for currency, group in by_currency(parts).items()}
-    return JointAnswer(chosen=chosen, asked=asked, parts=tuple(parts), reports=joint)
+    return JointAnswer(chosen=chosen, request=request, parts=tuple(parts), reports=joint)
 
 
 def _ledgers(service: Subledger, chosen: Chosen, known_at: datetime | None) -> Sequence[str]:
@@ -137,16 +137,16 @@ def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
 def document(answer: JointAnswer) -> dict[str, Any]:
     """The answer as JSON: the ledgers, then per functional currency what a report of one ledger has."""
     first = answer.parts[0]
-    asked = answer.asked
+    request = answer.request
     return {
         "report": first.report.name,
         "title": first.report.title,
         "entity": answer.chosen.entity,
         "as_of": first.as_of.isoformat(),
         **_due(answer.parts),
-        "from": None if asked.from_date is None else asked.from_date.isoformat(),
-        "to": (asked.to_date or first.as_of).isoformat(),
-        "by": asked.by,
+        "from": None if request.from_date is None else request.from_date.isoformat(),
+        "to": (request.to_date or first.as_of).isoformat(),
+        "by": request.by,
         "ledgers": [
             {
                 "ledger": part.ledger,
@@ -172,7 +172,7 @@ def document(answer: JointAnswer) -> dict[str, Any]:
     }
 
 
-def _due(parts: Sequence[Part]) -> dict[str, Any]:
+def _due(parts: Sequence[LedgerReport]) -> dict[str, Any]:
     """The expiries due in all the ledgers: their number, and the earliest time."""
     dues = [part.due for part in parts if part.due is not None]
     since = min((due.since for due in dues if due.since is not None), default=None)

@@ -14,7 +14,7 @@ from api.shapes.documents import due_notice, moment
 from api.shapes.report_tables import heading, is_figure, told_columns
 from api.shapes.reports import REPORTS, cells_of, document
 from api.terminal import FEW_ROWS
-from projections.report import Asked, Report, Table
+from projections.report import Report, ReportRequest, Table
 from subledger.store.reading.views import View
 from subledger.text.visible_text import visible
 
@@ -62,10 +62,10 @@ ACROSS: Final = "@page { size: A4 landscape; }"
 """Added where a table is too wide for a page upright: one such table turns them all, so that none begins a new page."""
 
 
-def page(report: Report, view: View, asked: Asked) -> str:
+def page(report: Report, view: View, request: ReportRequest) -> str:
     """The page of a report: a layout of its own where it has one, else its tables one below the other."""
-    body = LAYOUTS.get(report.name, _tables)(report, view, asked)
-    title = _text(f"{report.title}: {asked.customer or view.ledger}")
+    body = LAYOUTS.get(report.name, _tables)(report, view, request)
+    title = _text(f"{report.title}: {request.customer or view.ledger}")
     style = STYLE + (ACROSS if '<section class="wide">' in body else "")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -78,10 +78,10 @@ def _text(value: object) -> str:
     return "" if value is None else escape(visible(str(value)), quote=True)
 
 
-def _header(report: Report, view: View, asked: Asked, of: str) -> str:
+def _header(report: Report, view: View, request: ReportRequest, of: str) -> str:
     said = moment(view)
-    first = "the beginning" if asked.from_date is None else asked.from_date.isoformat()
-    facts = {"From": first, "Through": asked.to_date or view.as_of, "Known at": said["known_at"]}
+    first = "the beginning" if request.from_date is None else request.from_date.isoformat()
+    facts = {"From": first, "Through": request.to_date or view.as_of, "Known at": said["known_at"]}
     if report.name in REPORTS and "from" not in REPORTS[report.name].takes:
         del facts["From"]
     listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
@@ -139,13 +139,13 @@ TOO_WIDE: Final = 13
 """How many columns stand on a page upright."""
 
 
-def _tables(report: Report, view: View, asked: Asked) -> str:
+def _tables(report: Report, view: View, request: ReportRequest) -> str:
     functional = view.functional_currency
-    parts = [_header(report, view, asked, asked.customer or view.settings.entity)]
+    parts = [_header(report, view, request, request.customer or view.settings.entity)]
     for number, table in enumerate(report.tables):
         if table.rows or number == 0:
             parts += _sections("" if number == 0 else table.name.replace("_", " ").capitalize(), table, functional)
-    ties = document(report, view, asked)["ties"]
+    ties = document(report, view, request)["ties"]
     parts.append(f"<section><h2>Ties to the trial balance</h2>{_ties(ties)}</section>")
     return "\n".join([*parts, _footer(report, view)])
 
@@ -195,11 +195,11 @@ def _ties(ties: Iterable[dict[str, Any]]) -> str:
 # --- the statement --------------------------------------------------------------------------------------------------
 
 
-def _statement(report: Report, view: View, asked: Asked) -> str:
+def _statement(report: Report, view: View, request: ReportRequest) -> str:
     """For a customer: what there is and what is due, then block by block what happened."""
-    said = document(report, view, asked)
+    said = document(report, view, request)
     parts = [
-        _header(report, view, asked, f"{asked.customer} · {view.settings.entity}"),
+        _header(report, view, request, f"{request.customer} · {view.settings.entity}"),
         f"<section><h2>Summary</h2>{_summary(said['items'])}</section>",
     ]
     if said["due"]:
@@ -277,4 +277,4 @@ def _overage(overage: list[dict[str, Any]]) -> str:
     return _grid(head, rows)
 
 
-LAYOUTS: Final[dict[str, Callable[[Report, View, Asked], str]]] = {"statement": _statement}
+LAYOUTS: Final[dict[str, Callable[[Report, View, ReportRequest], str]]] = {"statement": _statement}

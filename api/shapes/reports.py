@@ -21,7 +21,7 @@ from api.service import Subledger
 from api.shapes import documents
 from projections.close.period_history import periods_behind
 from projections.forecast import forecast
-from projections.report import Asked, Column, MakeReport, Report, Table, Tie
+from projections.report import Column, MakeReport, Report, ReportRequest, Table, Tie
 from projections.reports import accounts as account_reports
 from projections.reports import breakage_pools, clearing, performance, receivables, rollforward, statement, waterfall
 from subledger.errors import InvalidValue, MissingField, UnknownReport
@@ -114,7 +114,7 @@ def offered(name: str) -> Offered:
 # --- what is asked --------------------------------------------------------------------------------------------------
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class ReportQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asked, as text where it is still to be read: days may be months (``2026-03``)."""
 
     from_: str | None = None
@@ -127,7 +127,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def answer(service: Subledger, ledger: str, name: str, question: Question) -> Iterator[tuple[Report, View, Asked]]:
+def answer(
+    service: Subledger, ledger: str, name: str, query: ReportQuery
+) -> Iterator[tuple[Report, View, ReportRequest]]:
     """The report with the months behind it, and the view it was made in.
 
     The books are looked at as of ``to`` where no ``as_of`` is given.
@@ -135,19 +137,19 @@ def answer(service: Subledger, ledger: str, name: str, question: Question) -> It
     Raises UnknownReport, UnknownLedger, UnknownCustomer, and InvalidInput for what the report cannot be asked.
     """
     report = offered(name)
-    asked = read_question(name, report, question)
-    as_of = question.as_of or asked.to_date
-    with service.view(ledger, as_of=as_of, known_at=question.known_at, customer=asked.customer) as view:
-        _check_range(asked, view)
-        made = report.make(view, asked)
-        yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, asked))), view, asked
+    request = read_query(name, report, query)
+    as_of = query.as_of or request.to_date
+    with service.view(ledger, as_of=as_of, known_at=query.known_at, customer=request.customer) as view:
+        _check_range(request, view)
+        made = report.make(view, request)
+        yield msgspec.structs.replace(made, tables=(*made.tables, periods_behind(view, request))), view, request
 
 
-def read_question(name: str, report: Offered, question: Question) -> Asked:
+def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
     """Raises InvalidValue or MissingField, naming the parameter."""
     given = {
-        "from": question.from_, "to": question.to, "customer": question.customer, "by": question.by,
-        "months": question.months,
+        "from": query.from_, "to": query.to, "customer": query.customer, "by": query.by,
+        "months": query.months,
     }  # fmt: skip
     for parameter in PARAMETERS:
         if given[parameter] is not None and parameter not in report.takes:
@@ -159,7 +161,7 @@ def read_question(name: str, report: Offered, question: Question) -> Asked:
             )
         if given[parameter] is None and parameter in report.needs:
             raise MissingField(f"the report {name} needs {parameter}", field=parameter, expected=parameter)
-    by = None if question.by == "none" else question.by
+    by = None if query.by == "none" else query.by
     if by is not None and by not in report.by:
         raise InvalidValue(
             f"the report {name} cannot be told apart by {by}",
@@ -167,12 +169,12 @@ def read_question(name: str, report: Offered, question: Question) -> Asked:
             expected=", ".join(("none", *report.by)),
             found=by[:80],
         )
-    return Asked(
-        from_date=_day(question.from_, "from", last=False),
-        to_date=_day(question.to, "to", last=True),
-        customer=question.customer,
+    return ReportRequest(
+        from_date=_day(query.from_, "from", last=False),
+        to_date=_day(query.to, "to", last=True),
+        customer=query.customer,
         by=by,
-        months=question.months,
+        months=query.months,
     )
 
 
@@ -192,18 +194,18 @@ def _day(text: str | None, field: str, *, last: bool) -> date | None:
     )
 
 
-def _check_range(asked: Asked, view: View) -> None:
-    end = asked.to_date or view.as_of
-    if asked.to_date is not None and asked.to_date > view.as_of:
+def _check_range(request: ReportRequest, view: View) -> None:
+    end = request.to_date or view.as_of
+    if request.to_date is not None and request.to_date > view.as_of:
         raise InvalidValue(
             "to lies after as_of",
             field="to",
             expected=f"{view.as_of} or before: the books are looked at as of that day",
-            found=asked.to_date.isoformat(),
+            found=request.to_date.isoformat(),
         )
-    if asked.from_date is not None and asked.from_date > end:
+    if request.from_date is not None and request.from_date > end:
         raise InvalidValue(
-            f"from lies after {end}", field="from", expected=f"{end} or before", found=asked.from_date.isoformat()
+            f"from lies after {end}", field="from", expected=f"{end} or before", found=request.from_date.isoformat()
         )
 
 
@@ -223,7 +225,7 @@ def listing(name: str) -> Document:
     }
 
 
-def document(report: Report, view: View, asked: Asked) -> Document:
+def document(report: Report, view: View, request: ReportRequest) -> Document:
     """The report as JSON: the rows of its first table as ``items``, the other tables under their names."""
     functional = view.functional_currency
     return {
@@ -231,10 +233,10 @@ def document(report: Report, view: View, asked: Asked) -> Document:
         "report": report.name,
         "title": report.title,
         **documents.moment(view),
-        "from": None if asked.from_date is None else asked.from_date.isoformat(),
-        "to": (asked.to_date or view.as_of).isoformat(),
-        "customer": asked.customer,
-        "by": asked.by,
+        "from": None if request.from_date is None else request.from_date.isoformat(),
+        "to": (request.to_date or view.as_of).isoformat(),
+        "customer": request.customer,
+        "by": request.by,
         "functional_currency": functional,
         **tables_document(report, functional),
         "ties_out": report.ties_out,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.report import Asked, Column, Table
+from projections.report import Column, ReportRequest, Table
 from subledger.events.envelope import format_time
 from subledger.ledger import is_closed
 from subledger.periods import Period
@@ -185,21 +185,21 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def periods_behind(view: View, asked: Asked) -> Table:
+def periods_behind(view: View, request: ReportRequest) -> Table:
     """The months that a report covers as they stood at its position: who closed, reopened and exported each, and when.
 
     Without a first day: the month of the last day alone, and the last closed one. An answer that names its ``known_at``
     never changes, so it tells of exports only what is in the log: the cuts of open months.
     """
-    last = Period.of(asked.to_date or view.as_of)
+    last = Period.of(request.to_date or view.as_of)
     histories = history_of(
         view.connection, view.ledger, position=view.position, handed_over=not view.names_known_at
     )  # fmt: skip
     earlier = sorted(period for period in histories if period < last)
-    if asked.from_date is None:
+    if request.from_date is None:
         covered = [period for period in earlier if _is_closed(histories[period])][-1:]
     else:
-        covered = [period for period in earlier if period >= Period.of(asked.from_date)]
+        covered = [period for period in earlier if period >= Period.of(request.from_date)]
     return Table(
         name=PERIODS, columns=_COLUMNS, lists_items=True,
         rows=tuple(_row(period, histories.get(period, [])) for period in (*covered, last)),

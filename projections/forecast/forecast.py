@@ -37,9 +37,9 @@ from projections.forecast.habits import WINDOW, Habits, observe
 from projections.forecast.holdings import Holding, holdings, month_number, month_of
 from projections.forecast.runoff import Lots, Outlook, currency_of, lots_on, outlooks
 from projections.report import (
-    Asked,
     Column,
     Report,
+    ReportRequest,
     Table,
     Tie,
     closing,
@@ -72,10 +72,10 @@ NOTES: Final = (
 )
 
 
-def forecast(view: View, asked: Asked) -> Report:
+def forecast(view: View, request: ReportRequest) -> Report:
     """The forecast of what is open at the end of ``to`` (default: ``as_of``), for ``months`` (default 12)."""
-    end = closing(view, asked)
-    months = asked.months or MONTHS
+    end = closing(view, request)
+    months = request.months or MONTHS
     held = history(end)
     last = last_whole_month(end.as_of)
     observed = observe(held, last)
@@ -211,12 +211,13 @@ def _ties(end: View, expected: dict[str, Outlook]) -> Iterator[Tie]:
         if outlook.opening
     }
     yield from ties_of("expected, later included = prepaid_liability", sums, LIABILITY, control_balances(end))
-    home = end.functional_currency
+    functional_currency = end.functional_currency
     books = functional_balances(end, totals(end), (LIABILITY,))
     yield from functional_ties_of(
-        f"expected of {{currency}}, later included = prepaid_liability, in {home}",
-        {currency: outlook.opening_functional for currency, outlook in expected.items()}, LIABILITY, books, home,
-        sorted({*sums, *(currency for _, currency in books)} - {home}),
+        f"expected of {{currency}}, later included = prepaid_liability, in {functional_currency}",
+        {currency: outlook.opening_functional for currency, outlook in expected.items()}, LIABILITY, books,
+        functional_currency,
+        sorted({*sums, *(currency for _, currency in books)} - {functional_currency}),
     )  # fmt: skip
 
 

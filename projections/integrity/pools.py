@@ -58,7 +58,7 @@ class PoolLaws:
 
     def _breaches(self, pool: Pool, balance: _Balance) -> Iterator[Breach]:
         due, due_functional = pool.due_minor(), pool.due_functional()
-        home = pool.recognised_functional == pool.recognised_minor and due == due_functional
+        in_functional_currency = pool.recognised_functional == pool.recognised_minor and due == due_functional
 
         def breach(says: str, expected: object, found: object) -> Breach:
             message = f"pool {pool.pool} {says}"
@@ -66,7 +66,7 @@ class PoolLaws:
 
         if pool.recognised_minor != due:
             yield breach("has recognised other breakage than the formula's", due, pool.recognised_minor)
-        elif not home and pool.recognised_functional != due_functional:
+        elif not in_functional_currency and pool.recognised_functional != due_functional:
             yield breach("has recognised other breakage than the formula's in the functional currency",
                          due_functional, pool.recognised_functional)  # fmt: skip
         expected = (

@@ -85,10 +85,12 @@ class PositionLaws:
         yield from _against("payment", owed, self._amounts("customer_balance"))
 
 
-def ledger_faults(standing: Mapping[PositionKey, Standing], remembered: Standings, home: str) -> Iterator[Breach]:
+def ledger_faults(
+    standing: Mapping[PositionKey, Standing], remembered: Standings, functional_currency: str
+) -> Iterator[Breach]:
     """What no customer owns: summed over all shares, against the books."""
     yield from _by_itself(standing)
-    yield from _against("position", _remembered(None, remembered), _kept(standing, home))
+    yield from _against("position", _remembered(None, remembered), _kept(standing, functional_currency))
 
 
 def _by_itself(standing: Mapping[PositionKey, Standing]) -> Iterator[Breach]:
@@ -100,10 +102,10 @@ def _by_itself(standing: Mapping[PositionKey, Standing]) -> Iterator[Breach]:
             yield _breach(name, "is on the wrong side", None, amount)
 
 
-def _kept(standing: Mapping[PositionKey, Standing], home: str) -> dict[PositionKey, object]:
+def _kept(standing: Mapping[PositionKey, Standing], functional_currency: str) -> dict[PositionKey, object]:
     return {
         key: position for key, position in standing.items()
-        if position != (0, 0) and (key[2] != home or key[1] in _ALWAYS_KEPT)
+        if position != (0, 0) and (key[2] != functional_currency or key[1] in _ALWAYS_KEPT)
     }  # fmt: skip
 
 

@@ -150,14 +150,18 @@ class ShareVerification:
         carried: dict[str, Carried] = {}
         in_pools: dict[str, Carried] = {}
         replay = self._folded
-        home = replay.state.functional_currency
+        functional_currency = replay.state.functional_currency
         if self._replayable:
             compare_customers(connection, replay, derived)
-            for breach in self._blocks.at_head(replay.blocks, home):
+            for breach in self._blocks.at_head(replay.blocks, functional_currency):
                 laws.breach(breach)
             for _, block in replay.blocks.values():
                 amount = block.carrying_minor
-                what = (block.remaining, amount, amount if block.currency == home else block.carrying_functional)
+                what = (
+                    block.remaining,
+                    amount,
+                    amount if block.currency == functional_currency else block.carrying_functional,
+                )
                 carried[block.currency] = _sum(carried.get(block.currency, NO_PORTION), what)
                 if block.pool is not None:
                     in_pools[block.pool] = _sum(in_pools.get(block.pool, NO_PORTION), what)
@@ -245,9 +249,9 @@ class ShareVerification:
         """What no longer holds of the books after an event."""
         if isinstance(event.data, PolicyAdopted):
             yield from self._policies.adopt(event.data)
-        home = self._folded.state.functional_currency
+        functional_currency = self._folded.state.functional_currency
         for entry in entries:
-            yield from self._policies.entry_faults(entry, home)
+            yield from self._policies.entry_faults(entry, functional_currency)
         if event.type == TRANSFER:
             entries = tuple(entry for entry in entries if self._folded.is_mine(entry.customer))
         yield from self._blocks.take(entries)

@@ -216,9 +216,9 @@ class _Verification:
     def _at_head(self, parts: _Parts) -> Iterator[Breach]:
         """The books as a whole: against what the writer remembers, in sum, and against what was handed over."""
         replay, rules = parts.own.replay, parts.own.policies.rules
-        home = replay.state.functional_currency
+        functional_currency = replay.state.functional_currency
         yield from parts.own.pools.at_head(replay.books.pools, parts.in_pools)
-        yield from ledger_faults(parts.standing, replay.books.standings, home)
+        yield from ledger_faults(parts.standing, replay.books.standings, functional_currency)
         yield from total_faults(self._line_sums, parts.totals, parts.carried, rules)
         yield from journal_faults(self._connection, self._ledger, replay.state.open_cut, parts.totals, rules)
         yield from approval_faults(self._connection, self._ledger, parts.allowed)

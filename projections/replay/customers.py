@@ -213,7 +213,7 @@ class Replayer:
     ) -> tuple[Event, tuple[Entry, ...]] | None:
         event = logged.read()
         before, position = self.state, logged.position
-        home = before.functional_currency
+        functional_currency = before.functional_currency
         mine = self._members is None or event.customer in self._members
         if event.type in RESERVED_TYPES:
             self.state = evolve_ledger(before, event)
@@ -229,7 +229,9 @@ class Replayer:
             elif not mine or event.type != TRANSFER:
                 continue  # of another share: it takes no part in this one
             # The other side of a transfer is made from nothing, only so that its entries can be posted.
-            wallets[customer] = evolve(wallet, event, decision, position=position, functional_currency=home)
+            wallets[customer] = evolve(
+                wallet, event, decision, position=position, functional_currency=functional_currency
+            )
         entries = post(event, decision, before=before, wallets=wallets) if mine else ()
         for customer, wallet in wallets.items():
             if self._members is None or customer in self._members:

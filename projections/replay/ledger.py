@@ -37,9 +37,9 @@ class LedgerReplayer:
         """Folds one event in, and returns it, read."""
         event, decision = logged.read(), decode_decision(logged.decision_text)
         effective = effective_date(event.occurred_at, self.state.zone)
-        home = self.state.functional_currency
+        functional_currency = self.state.functional_currency
         before = self.books
-        self.books = evolve_books(before, event, decision, effective=effective, functional_currency=home)
+        self.books = evolve_books(before, event, decision, effective=effective, functional_currency=functional_currency)
         for kind, document_id, customer, state in rows_of_books(before, self.books):
             self.rows["documents"][(kind, document_id)] = (customer, state)
         self.state = evolve_ledger(self.state, event)

@@ -17,19 +17,21 @@ from subledger.store.reading.queries import AnyConnection, rows
 KEPT: Final = "SELECT customer FROM other_currencies WHERE ledger = %(ledger)s"
 OF_ENTRIES: Final = """
 -- Who has entries in another currency than the functional one.
-SELECT DISTINCT coalesce(customer, '') FROM entries WHERE ledger = %(ledger)s AND currency <> %(home)s
+SELECT DISTINCT coalesce(customer, '') FROM entries WHERE ledger = %(ledger)s AND currency <> %(functional_currency)s
 """
 
 
-def compare_other_currencies(connection: sa.Connection, ledger: str, home: str, findings: Findings) -> None:
+def compare_other_currencies(
+    connection: sa.Connection, ledger: str, functional_currency: str, findings: Findings
+) -> None:
     """Rows that are missing, or that no entry made."""
-    kept, expected = _kept_and_expected(connection, ledger, home)
+    kept, expected = _kept_and_expected(connection, ledger, functional_currency)
     compare_rows("other_currencies", dict.fromkeys(expected, ()), iter([(key, ()) for key in kept]), findings)
 
 
-def mend_other_currencies(connection: WriteConnection, ledger: str, home: str) -> tuple[int, int]:
+def mend_other_currencies(connection: WriteConnection, ledger: str, functional_currency: str) -> tuple[int, int]:
     """For a rebuild, under the ledger's lock. Returns how many rows were taken out, and how many put in."""
-    kept, expected = _kept_and_expected(connection, ledger, home)
+    kept, expected = _kept_and_expected(connection, ledger, functional_currency)
     removed, missing = sorted(kept - expected), sorted(expected - kept)
     for (customer,) in removed:
         connection.execute("DELETE FROM other_currencies WHERE ledger = %s AND customer = %s", (ledger, customer))
@@ -38,8 +40,8 @@ def mend_other_currencies(connection: WriteConnection, ledger: str, home: str) -
     return len(removed), len(missing)
 
 
-def _kept_and_expected(connection: AnyConnection, ledger: str, home: str) -> tuple[set[Any], set[Any]]:
-    where = {"ledger": ledger, "home": home}
+def _kept_and_expected(connection: AnyConnection, ledger: str, functional_currency: str) -> tuple[set[Any], set[Any]]:
+    where = {"ledger": ledger, "functional_currency": functional_currency}
     return {tuple(row) for row in rows(connection, KEPT, where)}, {
         tuple(row) for row in rows(connection, OF_ENTRIES, where)
     }

@@ -155,8 +155,8 @@ class _Rebuild:
                 _check_head(whole, head)
                 self._stage_ledger(connection, whole, late)
                 counts = _swap(connection, self._ledger)
-                home = whole.own.state.functional_currency
-                others = mend_other_currencies(connection, self._ledger, home)
+                functional_currency = whole.own.state.functional_currency
+                others = mend_other_currencies(connection, self._ledger, functional_currency)
                 counts.removed["other_currencies"], counts.written["other_currencies"] = others
                 counts.removed["snapshots"], counts.written["snapshots"] = drop_wrong(connection, self._ledger), 0
                 _mend_settings(connection, whole)

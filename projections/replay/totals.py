@@ -41,7 +41,7 @@ class Totals:
     def draw(self, movement: Movement, drawn: Drawn, place: tuple[Any, ...], number: int) -> Amounts:
         """The total that a plain draw belongs to. ``place``: recorded_on, cut, functional currency, policy, product,
         position."""
-        recorded_on, cut, home, policy, product, position = place
+        recorded_on, cut, functional_currency, policy, product, position = place
         policy = movement.policy or policy
         product = movement.product or product or ""
         quick = (
@@ -59,7 +59,7 @@ class Totals:
         total = self._drawn.get(quick)
         if total is None:
             dimensions = Dimensions(product, drawn.credit_kind, movement.pool or "", movement.processor or "")
-            currency = movement.currency or home
+            currency = movement.currency or functional_currency
             key = (movement.accounting_date, recorded_on, cut, currency, policy, movement.kind, dimensions, drawn.unit)
             total = self.days.get(key)
             if total is None:

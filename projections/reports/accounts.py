@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from projections.account_mapping.mapping import mapping_at
 from projections.reads import balances
-from projections.report import Asked, Column, Report, Table, Tie, closing
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing
 from subledger.accounts import CHART_ORDER
 from subledger.periods import Period
 from subledger.store.reading.recorded_days import recorded_before
@@ -24,14 +24,15 @@ from subledger.store.reading.views import View
 DEBITS_ARE_CREDITS: Final = "debits = credits"
 
 
-def trial_balance(view: View, asked: Asked) -> Report:
+def trial_balance(view: View, request: ReportRequest) -> Report:
     """Returns the trial balance: debits and credits of every account by currency, and in the functional currency."""
-    end = closing(view, asked)
+    end = closing(view, request)
     accounts = balances.trial_balance(end)
-    home = view.functional_currency
+    functional_currency = view.functional_currency
     rows = tuple(
         (
-            account.account, account.currency, account.debit_minor, account.credit_minor, account.balance_minor, home,
+            account.account, account.currency, account.debit_minor, account.credit_minor, account.balance_minor,
+            functional_currency,
             account.functional_debit_minor, account.functional_credit_minor, account.functional_minor,
         )
         for account in accounts
@@ -56,7 +57,7 @@ def trial_balance(view: View, asked: Asked) -> Report:
                 rows=over_all,
             ),
         ),
-        ties=_ties(((row[1], row[2], row[3]) for row in rows), home, over_all),
+        ties=_ties(((row[1], row[2], row[3]) for row in rows), functional_currency, over_all),
     )
 
 
@@ -84,27 +85,27 @@ _KEY: Final = ("period", "account", "gl_account", "gl_name", "currency", "produc
 _CURRENCY: Final = _KEY.index("currency")
 
 
-def summary(view: View, asked: Asked) -> Report:
+def summary(view: View, request: ReportRequest) -> Report:
     """Returns debits and credits by month, account and dimensions, with the GL account of the account mapping.
 
     Raises UnmappedRole if the ledger's mapping has no GL account for a role.
     """
-    end = closing(view, asked)
-    home = view.functional_currency
+    end = closing(view, request)
+    functional_currency = view.functional_currency
     columns = (
         *(Column(name) for name in _KEY), Column("debit", "money"), Column("credit", "money"),
         Column("functional_currency"), Column("debit_functional", "functional"),
         Column("credit_functional", "functional"),
     )  # fmt: skip
-    lines = tuple(_lines(end, asked.from_date))
-    rows = tuple((*key, debit, credit, home, *functional) for key, (debit, credit, *functional) in lines)
+    lines = tuple(_lines(end, request.from_date))
+    rows = tuple((*key, debit, credit, functional_currency, *functional) for key, (debit, credit, *functional) in lines)
     return Report(
         name="summary",
         title="Debits and credits by month",
         tables=(Table(name="summary", columns=columns, rows=rows),),
         ties=_ties(
             ((key[_CURRENCY], debit, credit) for key, (debit, credit, *_) in lines),
-            home,
+            functional_currency,
             ((key[1], debit, credit) for key, (_, _, debit, credit) in lines),
         ),
         notes=("All entries of a month, exported or not, with the GL accounts of the account mapping of that month.",),
@@ -138,7 +139,9 @@ def _lines(end: View, from_date: date | None) -> Iterable[tuple[tuple[str, ...],
             yield line, (debit, credit, functional_debit, functional_credit)
 
 
-def _ties(rows: Iterable[tuple[str, int, int]], home: str, functional: Iterable[tuple[Any, ...]]) -> tuple[Tie, ...]:
+def _ties(
+    rows: Iterable[tuple[str, int, int]], functional_currency: str, functional: Iterable[tuple[Any, ...]]
+) -> tuple[Tie, ...]:
     """Yields all debits beside all credits: per currency, and over all currencies in the functional currency."""
     sums: dict[str, list[int]] = {}
     for currency, debit, credit in rows:
@@ -156,7 +159,7 @@ def _ties(rows: Iterable[tuple[str, int, int]], home: str, functional: Iterable[
     ties.append(
         Tie(
             what=f"{DEBITS_ARE_CREDITS}, over all currencies",
-            currency=home,
+            currency=functional_currency,
             report_minor=over_all[0],
             trial_balance_minor=over_all[1],
         )

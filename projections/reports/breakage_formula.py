@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import Asked
+from projections.report import ReportRequest
 from subledger.blocks import ZERO
 from subledger.events.data import BreakageEstimated
 from subledger.kinds import GAINS, KINDS
@@ -94,7 +94,7 @@ ORDER BY position
 """
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+class EstimateVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a pool's estimate as recorded, with its maker and checker if a second person approved it."""
 
     pool: str
@@ -111,7 +111,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     checker: str | None
 
 
-class Figures(msgspec.Struct, kw_only=True):
+class PoolFigures(msgspec.Struct, kw_only=True):
     """The variables of the formula, in minor units; ``issued`` is F, net of cancellations."""
 
     issued: int = 0
@@ -141,7 +141,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 # --- the formula ----------------------------------------------------------------------------------------------------
 
 
-def expected(estimate: Estimate | None, issued_then: int, figures: Figures) -> tuple[Fraction, Fraction]:
+def expected(estimate: EstimateVersion | None, issued_then: int, figures: PoolFigures) -> tuple[Fraction, Fraction]:
     """Returns E and S for the amount issued now: estimated amounts are scaled from the amount issued at that time."""
 
     def at(amount: int | None, rate: Decimal | None) -> Fraction:
@@ -156,7 +156,7 @@ def expected(estimate: Estimate | None, issued_then: int, figures: Figures) -> t
     return (breakage if breakage + escheat < figures.issued else Fraction(0)), escheat
 
 
-def due(estimate: Estimate | None, issued_then: int, figures: Figures) -> tuple[int, int]:
+def due(estimate: EstimateVersion | None, issued_then: int, figures: PoolFigures) -> tuple[int, int]:
     """Returns T by the formula: in the pool's currency, and in the functional currency at the pool's average rate."""
     breakage, escheat = expected(estimate, issued_then, figures)
     redeemed, expired = figures.redeemed, figures.expired
@@ -173,9 +173,9 @@ def due(estimate: Estimate | None, issued_then: int, figures: Figures) -> tuple[
 # --- from the log ---------------------------------------------------------------------------------------------------
 
 
-def recorded_estimates(end: View) -> list[Estimate]:
+def recorded_estimates(end: View) -> list[EstimateVersion]:
     """Returns every version of every pool's estimate, in order; each is booked on the first open day."""
-    found: list[Estimate] = []
+    found: list[EstimateVersion] = []
     versions: dict[str, int] = {}
     closed_through: date | None = None
     for row in end.connection.execute(text(LOGGED), {"ledger": end.ledger, "position": end.position}):
@@ -188,7 +188,7 @@ def recorded_estimates(end: View) -> list[Estimate]:
         approval = decode_decision(row.decision).approval
         versions[data.pool] = versions.get(data.pool, 0) + 1
         found.append(
-            Estimate(
+            EstimateVersion(
                 pool=data.pool,
                 currency=data.currency,
                 version=versions[data.pool],
@@ -210,9 +210,11 @@ def _minor(data: BreakageEstimated, field: str) -> int | None:
     return None if getattr(data, field) is None else data.minor(field, data.currency)
 
 
-def steps_of(end: View, asked: Asked, estimates: Sequence[Estimate]) -> tuple[list[Step], dict[tuple[str, int], int]]:
+def steps_of(
+    end: View, request: ReportRequest, estimates: Sequence[EstimateVersion]
+) -> tuple[list[Step], dict[tuple[str, int], int]]:
     """Returns T by the formula through every pool's events, and the amount issued at each version of its estimate."""
-    rows = end.connection.execute(text(STEPS), _step_parameters(end, asked, estimates)).all()
+    rows = end.connection.execute(text(STEPS), _step_parameters(end, request, estimates)).all()
     versions = {(estimate.pool, estimate.version): estimate for estimate in estimates}
     steps: list[Step] = []
     issued_at: dict[tuple[str, int], int] = {}
@@ -230,7 +232,7 @@ def steps_of(end: View, asked: Asked, estimates: Sequence[Estimate]) -> tuple[li
     return steps, issued_at
 
 
-def _step_parameters(end: View, asked: Asked, estimates: Sequence[Estimate]) -> dict[str, Any]:
+def _step_parameters(end: View, request: ReportRequest, estimates: Sequence[EstimateVersion]) -> dict[str, Any]:
     kinds = [kind for kind in KINDS if kind.column is not None or kind.name == ESTIMATE]
 
     def signs(*columns: str, gains: int = -1) -> list[int]:
@@ -238,7 +240,7 @@ def _step_parameters(end: View, asked: Asked, estimates: Sequence[Estimate]) -> 
         return [kind.sign * gains if kind.column in columns else 0 for kind in kinds]
 
     return {
-        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": asked.from_date or date.min,
+        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": request.from_date or date.min,
         "kinds": [kind.name for kind in kinds], "issued": signs(*GAINS, *DEDUCTIONS, gains=1),
         "redeemed": signs("consumed"), "expired": signs("expired"), "escheated": signs("escheated"),
         "held": [kind.sign for kind in kinds],
@@ -248,8 +250,8 @@ def _step_parameters(end: View, asked: Asked, estimates: Sequence[Estimate]) -> 
     }  # fmt: skip
 
 
-def _figures(row: Any) -> Figures:
-    return Figures(
+def _figures(row: Any) -> PoolFigures:
+    return PoolFigures(
         issued=int(row.issued),
         redeemed=int(row.redeemed),
         expired=int(row.expired),

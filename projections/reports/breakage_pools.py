@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from projections.report import (
-    Asked,
     Column,
+    EntryTotal,
     Report,
+    ReportRequest,
     Table,
     Tie,
-    Total,
     closing,
     control_balances,
     functional_balances,
@@ -31,8 +31,8 @@ from projections.reports.breakage_formula import (
     EARLIER,
     ESTIMATE,
     LATER,
-    Estimate,
-    Figures,
+    EstimateVersion,
+    PoolFigures,
     Step,
     due,
     expected,
@@ -46,38 +46,41 @@ from subledger.store.reading.views import View
 LIABILITY, RECOGNIZED = "prepaid_liability", "breakage_recognized"
 
 
-class Pool(msgspec.Struct, kw_only=True):
+class PoolBalances(msgspec.Struct, kw_only=True):
     """A pool in a view: its columns, and the balances of its accounts in both currencies."""
 
     currency: str
     columns: dict[str, int]
-    figures: Figures
+    figures: PoolFigures
     recognised: tuple[int, int]
     liability: tuple[int, int]
     breakage_recognized: tuple[int, int]
 
 
-def breakage_pools(view: View, asked: Asked) -> Report:
+def breakage_pools(view: View, request: ReportRequest) -> Report:
     """Returns every pool at the end of the view, with its estimates, and breakage_recognized by month."""
-    end = closing(view, asked)
-    home = end.functional_currency
+    end = closing(view, request)
+    functional_currency = end.functional_currency
     rules = end.rules
-    found = totals(end, from_date=asked.from_date, by="pool")
+    found = totals(end, from_date=request.from_date, by="pool")
     estimates = recorded_estimates(end)
     pools = _pools(found, estimates, rules)
-    steps, issued_at = steps_of(end, asked, estimates) if pools else ([], {})
+    steps, issued_at = steps_of(end, request, estimates) if pools else ([], {})
     in_force = {e.pool: e for e in estimates if e.booked_on <= end.as_of}
-    rows = tuple(_pool_row(name, pool, in_force.get(name), issued_at, home) for name, pool in sorted(pools.items()))
+    rows = tuple(
+        _pool_row(name, pool, in_force.get(name), issued_at, functional_currency)
+        for name, pool in sorted(pools.items())
+    )
     return Report(
         name="pools",
         title="Breakage pools",
         tables=(
             Table(name="pools", columns=_POOL_COLUMNS, rows=rows),
-            _estimates_table(estimates, steps, end.as_of, home),
-            _rollforward_table(found, pools, steps, rules, home),
-            _liability_table(found, rules, home),
+            _estimates_table(estimates, steps, end.as_of, functional_currency),
+            _rollforward_table(found, pools, steps, rules, functional_currency),
+            _liability_table(found, rules, functional_currency),
         ),
-        ties=(*_formula_ties(pools, steps, home), *_ties(end, pools, found)),
+        ties=(*_formula_ties(pools, steps, functional_currency), *_ties(end, pools, found)),
         notes=_notes(rows),
     )
 
@@ -102,13 +105,16 @@ def _notes(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
 # --- pools in the view ----------------------------------------------------------------------------------------------
 
 
-def _pools(found: Iterable[Total], estimates: Iterable[Estimate], rules: Mapping[int, Rules]) -> dict[str, Pool]:
+def _pools(
+    found: Iterable[EntryTotal], estimates: Iterable[EstimateVersion], rules: Mapping[int, Rules]
+) -> dict[str, PoolBalances]:
     """Returns the pools in the view's day totals, and the pools that have only an estimate."""
-    pools: dict[str, Pool] = {}
+    pools: dict[str, PoolBalances] = {}
 
-    def pool_of(name: str, currency: str) -> Pool:
+    def pool_of(name: str, currency: str) -> PoolBalances:
         nothing = (0, 0)
-        fresh = Pool(currency=currency, columns={}, figures=Figures(), recognised=nothing, liability=nothing,
+        fresh = PoolBalances(currency=currency, columns={}, figures=PoolFigures(), recognised=nothing,
+                             liability=nothing,
                      breakage_recognized=nothing)  # fmt: skip
         return pools.setdefault(name, fresh)
 
@@ -120,7 +126,7 @@ def _pools(found: Iterable[Total], estimates: Iterable[Estimate], rules: Mapping
     return pools
 
 
-def _count(pool: Pool, total: Total, rules: Rules) -> None:
+def _count(pool: PoolBalances, total: EntryTotal, rules: Rules) -> None:
     kind = KIND_BY_NAME[total.kind]
     pool.liability = _plus(pool.liability, total, -effect(LIABILITY, total.kind, rules))
     pool.breakage_recognized = _plus(pool.breakage_recognized, total, effect(RECOGNIZED, total.kind, rules))
@@ -147,7 +153,7 @@ def _count(pool: Pool, total: Total, rules: Rules) -> None:
             figures.issued_functional += kind.sign * total.functional_minor
 
 
-def _plus(sums: tuple[int, int], total: Total, sign: int) -> tuple[int, int]:
+def _plus(sums: tuple[int, int], total: EntryTotal, sign: int) -> tuple[int, int]:
     return sums[0] + sign * total.amount_minor, sums[1] + sign * total.functional_minor
 
 
@@ -167,7 +173,11 @@ _POOL_COLUMNS: Final = (
 
 
 def _pool_row(
-    name: str, pool: Pool, estimate: Estimate | None, issued_at: Mapping[tuple[str, int], int], home: str
+    name: str,
+    pool: PoolBalances,
+    estimate: EstimateVersion | None,
+    issued_at: Mapping[tuple[str, int], int],
+    functional_currency: str,
 ) -> tuple[Any, ...]:
     figures = pool.figures
     issued_then = 0 if estimate is None else issued_at[name, estimate.version]
@@ -180,12 +190,15 @@ def _pool_row(
         None if estimate is None else estimate.version, None if estimate is None else estimate.position,
         None if estimate is None else estimate.evidence, breakage, escheat, due(estimate, issued_then, figures)[0],
         pool.recognised[0], pool.breakage_recognized[0], pool.liability[0],
-        pool.liability[0] - pool.breakage_recognized[0], home, pool.recognised[1], pool.breakage_recognized[1],
+        pool.liability[0] - pool.breakage_recognized[0], functional_currency, pool.recognised[1],
+        pool.breakage_recognized[1],
         pool.liability[1], pool.liability[1] - pool.breakage_recognized[1],
     )  # fmt: skip
 
 
-def _estimates_table(estimates: Iterable[Estimate], steps: Iterable[Step], as_of: date, home: str) -> Table:
+def _estimates_table(
+    estimates: Iterable[EstimateVersion], steps: Iterable[Step], as_of: date, functional_currency: str
+) -> Table:
     """Returns every version of every estimate, with its change of the breakage recognised to date (a true-up)."""
     columns = (
         Column("pool"), Column("version", "integer"), Column("date", "date"), Column("position", "integer"),
@@ -200,7 +213,7 @@ def _estimates_table(estimates: Iterable[Estimate], steps: Iterable[Step], as_of
         (
             made.pool, made.version, made.booked_on, made.position, made.currency, made.breakage_minor,
             made.breakage_rate, made.escheat_minor, made.escheat_rate, made.evidence, made.maker, made.checker,
-            step.before[0], step.posted[0], step.due[0], home, step.posted[1],
+            step.before[0], step.posted[0], step.due[0], functional_currency, step.posted[1],
         )
         for made in sorted(estimates, key=lambda made: (made.pool, made.version))
         if made.booked_on <= as_of
@@ -210,7 +223,11 @@ def _estimates_table(estimates: Iterable[Estimate], steps: Iterable[Step], as_of
 
 
 def _rollforward_table(
-    found: Iterable[Total], pools: Mapping[str, Pool], steps: Iterable[Step], rules: Mapping[int, Rules], home: str
+    found: Iterable[EntryTotal],
+    pools: Mapping[str, PoolBalances],
+    steps: Iterable[Step],
+    rules: Mapping[int, Rules],
+    functional_currency: str,
 ) -> Table:
     """Returns breakage_recognized by month: recognised (by the books and by the formula) and expired."""
     columns = (
@@ -237,7 +254,7 @@ def _rollforward_table(
         worked_out = by_formula.get((pool, month), 0)
         if month != EARLIER and any((*recognised, *expired, worked_out)):
             amounts, functional = zip(opening, recognised, expired, held[pool], strict=True)
-            rows.append((pool, month, pools[pool].currency, *amounts, worked_out, home, *functional))
+            rows.append((pool, month, pools[pool].currency, *amounts, worked_out, functional_currency, *functional))
     return Table(name="rollforward", columns=columns, rows=tuple(rows))
 
 
@@ -251,7 +268,7 @@ def _due_by_month(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
     return found
 
 
-def _liability_table(found: Iterable[Total], rules: Mapping[int, Rules], home: str) -> Table:
+def _liability_table(found: Iterable[EntryTotal], rules: Mapping[int, Rules], functional_currency: str) -> Table:
     """Returns prepaid_liability per currency: in pools, in other blocks, net of breakage recognised before expiry."""
     columns = (
         Column("currency"), Column("pooled", "money"), Column("unpooled", "money"), Column(LIABILITY, "money"),
@@ -274,7 +291,8 @@ def _liability_table(found: Iterable[Total], rules: Mapping[int, Rules], home: s
         if any((*pooled, *unpooled, *recognized)):
             rows.append(
                 (
-                    currency, pooled[0], unpooled[0], liability[0], recognized[0], liability[0] - recognized[0], home,
+                    currency, pooled[0], unpooled[0], liability[0], recognized[0], liability[0] - recognized[0],
+                    functional_currency,
                     liability[1], liability[1] - recognized[1],
                 )
             )  # fmt: skip
@@ -284,7 +302,7 @@ def _liability_table(found: Iterable[Total], rules: Mapping[int, Rules], home: s
 # --- ties -----------------------------------------------------------------------------------------------------------
 
 
-def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -> Iterator[Tie]:
+def _formula_ties(pools: Mapping[str, PoolBalances], steps: Iterable[Step], functional_currency: str) -> Iterator[Tie]:
     """Yields per pool the breakage by the formula for the events booked through the view, beside the posted amount."""
     worked_out = dict.fromkeys(pools, (0, 0))
     for step in steps:
@@ -293,7 +311,9 @@ def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -
             change = (step.due[0] - step.before[0], step.due[1] - step.before[1])
             worked_out[step.pool] = (amount + change[0], functional + change[1])
     for name, pool in sorted(pools.items()):
-        for place, currency in enumerate((pool.currency, home)[: 1 if pool.currency == home else 2]):
+        for place, currency in enumerate(
+            (pool.currency, functional_currency)[: 1 if pool.currency == functional_currency else 2]
+        ):
             yield Tie(
                 what=f"breakage of pool {name} by the formula = its breakage_estimate entries",
                 currency=currency,
@@ -302,23 +322,25 @@ def _formula_ties(pools: Mapping[str, Pool], steps: Iterable[Step], home: str) -
             )
 
 
-def _ties(end: View, pools: Mapping[str, Pool], found: Sequence[Total]) -> Iterator[Tie]:
+def _ties(end: View, pools: Mapping[str, PoolBalances], found: Sequence[EntryTotal]) -> Iterator[Tie]:
     """Yields the sums of the blocks' columns, in pools and outside, beside the accounts under the posting rules."""
-    home, books = end.functional_currency, control_balances(end)
+    functional_currency, books = end.functional_currency, control_balances(end)
     recognized = _added((p.currency, p.recognised[0] - p.figures.expired) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.amount_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
         for tie in ties_of(what, report, account, books):
             if tie.report_minor or tie.trial_balance_minor:
                 yield tie
-    foreign = sorted({total.currency for total in found} - {home})
+    foreign = sorted({total.currency for total in found} - {functional_currency})
     if not foreign:
         return
     in_functional = functional_balances(end, totals(end), (RECOGNIZED, LIABILITY))
     recognized = _added((p.currency, p.recognised[1] - p.figures.expired_functional) for p in pools.values())
     liability = _added((total.currency, _carried(total.kind) * total.functional_minor) for total in found)
     for what, report, account in ((FROM_POOLS, recognized, RECOGNIZED), (FROM_BLOCKS, liability, LIABILITY)):
-        for tie in functional_ties_of(f"{what}, of {{currency}}", report, account, in_functional, home, foreign):
+        for tie in functional_ties_of(
+            f"{what}, of {{currency}}", report, account, in_functional, functional_currency, foreign
+        ):
             if tie.report_minor or tie.trial_balance_minor:
                 yield tie
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import text
 
-from projections.report import Asked, Column, Report, Table, Tie, arrays, closing, control_balances, ties_of
+from projections.report import Column, Report, ReportRequest, Table, Tie, arrays, closing, control_balances, ties_of
 from subledger.accounts import ROLE_BY_NAME
 from subledger.kinds import KIND_BY_NAME, Result, Rules, effect
 from subledger.store.reading.views import View
@@ -35,47 +35,47 @@ OF_A_BLOCK: Final = (LIABILITY, DEPOSITS, CREDITS)
 class Clearing(msgspec.Struct, frozen=True, kw_only=True):
     """A clearing account: the property by which its items are grouped, and the meaning of a balance on each side."""
 
-    told_apart_by: str
+    grouped_by: str
     reason: str
     reversed: str
 
 
 CLEARING: Final[dict[str, Clearing]] = {
     "processor_clearing": Clearing(
-        told_apart_by=BY_PROCESSOR,
+        grouped_by=BY_PROCESSOR,
         reason="payout not recorded",
         reversed="paid out or withdrawn more than is recorded as taken in",
     ),
     "disputes_receivable": Clearing(
-        told_apart_by=BY_CUSTOMER, reason="dispute not decided", reversed="more came back than was disputed"
+        grouped_by=BY_CUSTOMER, reason="dispute not decided", reversed="more came back than was disputed"
     ),
     "unbilled_receivable": Clearing(
-        told_apart_by=BY_CUSTOMER, reason="overage not invoiced", reversed="more overage invoiced than used"
+        grouped_by=BY_CUSTOMER, reason="overage not invoiced", reversed="more overage invoiced than used"
     ),
     "refunds_payable": Clearing(
-        told_apart_by=BY_CUSTOMER, reason="refund not paid", reversed="paid back more than was owed"
+        grouped_by=BY_CUSTOMER, reason="refund not paid", reversed="paid back more than was owed"
     ),
     "customer_balance": Clearing(
-        told_apart_by=BY_CUSTOMER, reason="payment not applied", reversed="applied or paid back more than was received"
+        grouped_by=BY_CUSTOMER, reason="payment not applied", reversed="applied or paid back more than was received"
     ),
     "unclaimed_property": Clearing(
-        told_apart_by=BY_CUSTOMER, reason="escheated, not remitted", reversed="remitted more than was escheated"
+        grouped_by=BY_CUSTOMER, reason="escheated, not remitted", reversed="remitted more than was escheated"
     ),
     "transfer_clearing": Clearing(
-        told_apart_by=BY_NOTHING,
+        grouped_by=BY_NOTHING,
         reason="credits given that nobody has taken over",
         reversed="credits taken over that nobody has given",
     ),
     "deferred_revenue": Clearing(
-        told_apart_by=BY_NOTHING,
+        grouped_by=BY_NOTHING,
         reason="released to the ERP's revenue module",
         reversed="concessions, more than what was released",
     ),
     "credits_clearing": Clearing(
-        told_apart_by=BY_BLOCK, reason=OPEN_CREDITS, reversed="more credits cleared than were outstanding"
+        grouped_by=BY_BLOCK, reason=OPEN_CREDITS, reversed="more credits cleared than were outstanding"
     ),
     "customer_deposits": Clearing(
-        told_apart_by=BY_BLOCK, reason=OPEN_CREDITS, reversed="more deposits applied than were held"
+        grouped_by=BY_BLOCK, reason=OPEN_CREDITS, reversed="more deposits applied than were held"
     ),
 }
 """Clearing accounts in the report's order. Amounts are on the normal side; ``reversed`` explains negative ones."""
@@ -83,25 +83,25 @@ CLEARING: Final[dict[str, Clearing]] = {
 OPEN: Final = """
 -- The movements of each open item of each clearing account, by day, on the account's normal side.
 WITH moved AS (
-    SELECT r.account, r.apart, n.currency, n.accounting_date,
-           CASE WHEN r.told_apart_by IN ('block', 'customer') THEN n.customer END AS customer,
-           CASE WHEN r.told_apart_by = 'block' THEN n.block_id END AS block_id,
-           CASE WHEN r.told_apart_by = 'processor' THEN d.processor END AS processor,
+    SELECT r.account, r.item_group, n.currency, n.accounting_date,
+           CASE WHEN r.grouped_by IN ('block', 'customer') THEN n.customer END AS customer,
+           CASE WHEN r.grouped_by = 'block' THEN n.block_id END AS block_id,
+           CASE WHEN r.grouped_by = 'processor' THEN d.processor END AS processor,
            sum(r.sign * n.amount_minor) AS amount_minor
     FROM unnest(CAST(:accounts AS text[]), CAST(:policies AS smallint[]), CAST(:kinds AS text[]),
-                CAST(:told AS text[]), CAST(:apart AS text[]), CAST(:signs AS int[]))
-         AS r (account, policy, kind, told_apart_by, apart, sign)
+                CAST(:grouped_by AS text[]), CAST(:item_groups AS text[]), CAST(:signs AS int[]))
+         AS r (account, policy, kind, grouped_by, item_group, sign)
     JOIN entries n ON n.policy = r.policy AND n.kind = r.kind
     JOIN dimension_sets d ON d.ledger = n.ledger AND d.dimension_set = n.dimension_set
     WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date <= :as_of AND n.amount_minor <> 0
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), balances AS (
-    SELECT *, sum(amount_minor) OVER (PARTITION BY account, apart, currency, customer, block_id, processor)
+    SELECT *, sum(amount_minor) OVER (PARTITION BY account, item_group, currency, customer, block_id, processor)
               AS balance_minor
     FROM moved
 )
 SELECT * FROM balances WHERE balance_minor <> 0
-ORDER BY account, apart, currency, customer, block_id, processor, accounting_date
+ORDER BY account, item_group, currency, customer, block_id, processor, accounting_date
 """
 BLOCKS: Final = """
 -- Every block that has remaining credits with a value, or a balance on one of its three accounts.
@@ -121,13 +121,13 @@ BUCKETS: Final = (("days_0_30", 30), ("days_31_60", 60), ("days_61_90", 90), ("d
 """The ageing columns, each with its highest age in days (inclusive)."""
 
 
-Row = tuple[Any, ...]
+OpenItem = tuple[Any, ...]
 """One open item: the values of the columns of the first table."""
 
 
-def clearing(view: View, asked: Asked) -> Report:
+def clearing(view: View, request: ReportRequest) -> Report:
     """Returns every open item of the clearing accounts at the end of the view with its age, and the open blocks."""
-    end = closing(view, asked)
+    end = closing(view, request)
     rules = view.rules
     blocks = _blocks(end, rules)
     credits = {row.block_id: Decimal(row.credits) for row in blocks}
@@ -155,24 +155,24 @@ def _normal(account: str, kind: str, rules: Rules) -> int:
 
 def _open(end: View, rules: dict[int, Rules]) -> Sequence[Any]:
     moving = [
-        (account, policy, kind, clears.told_apart_by, _apart(account, kind), sign)
+        (account, policy, kind, clears.grouped_by, _item_group(account, kind), sign)
         for account, clears in CLEARING.items()
         for policy, of_policy in rules.items()
         for kind in of_policy
         if (sign := _normal(account, kind, of_policy))
     ]
-    parameters = arrays(("accounts", "policies", "kinds", "told", "apart", "signs"), moving)
+    parameters = arrays(("accounts", "policies", "kinds", "grouped_by", "item_groups", "signs"), moving)
     parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
     rows: Sequence[Any] = end.connection.execute(text(OPEN), parameters).all()
     return rows
 
 
-def _apart(account: str, kind: str) -> str:
+def _item_group(account: str, kind: str) -> str:
     """Returns the group of an entry within its account: allocations and ERP releases share deferred_revenue."""
     return ALLOCATION if account == "deferred_revenue" and KIND_BY_NAME[kind].result is Result.SHARE else ""
 
 
-def _item_rows(moved: Iterable[Any], credits: dict[str, Decimal], as_of: date) -> list[Row]:
+def _item_rows(moved: Iterable[Any], credits: dict[str, Decimal], as_of: date) -> list[OpenItem]:
     rows = []
     for _, of_item in groupby(moved, key=_item):
         days = list(of_item)
@@ -190,7 +190,7 @@ def _item_rows(moved: Iterable[Any], credits: dict[str, Decimal], as_of: date) -
 
 
 def _item(row: Any) -> tuple[Any, ...]:
-    return row.account, row.apart, row.currency, row.customer, row.block_id, row.processor
+    return row.account, row.item_group, row.currency, row.customer, row.block_id, row.processor
 
 
 def open_lots(flows: Iterable[tuple[date, int]]) -> list[tuple[date, int]]:
@@ -221,16 +221,16 @@ def _buckets(ages: list[tuple[int, int]]) -> tuple[int, ...]:
 
 def _reason(item: Any, amount: int, credits: dict[str, Decimal]) -> str:
     clears = CLEARING[item.account]
-    if item.apart == ALLOCATION:
+    if item.item_group == ALLOCATION:
         return ALLOCATED
     if amount < 0:
         return clears.reversed
-    if clears.told_apart_by == BY_BLOCK and not credits.get(item.block_id):
+    if clears.grouped_by == BY_BLOCK and not credits.get(item.block_id):
         return NO_CREDITS
     return clears.reason
 
 
-def _items_table(rows: Sequence[Row]) -> Table:
+def _items_table(rows: Sequence[OpenItem]) -> Table:
     columns = (
         Column("account"), Column("customer"), Column("block_id"), Column("processor"), Column("currency"),
         Column("amount", "money"), Column("open_since", "date"), Column("age_days", "integer"),
@@ -239,7 +239,7 @@ def _items_table(rows: Sequence[Row]) -> Table:
     return Table(name="items", columns=columns, rows=tuple(rows), lists_items=True)
 
 
-def _accounts_table(rows: Sequence[Row]) -> Table:
+def _accounts_table(rows: Sequence[OpenItem]) -> Table:
     """Returns per account and currency the sum of the items, and the age of the oldest."""
     sums: dict[tuple[str, str], list[int]] = {}
     for row in rows:
@@ -284,7 +284,7 @@ def _blocks_table(blocks: Sequence[Any], rules: dict[int, Rules]) -> Table:
     return Table(name="blocks", columns=columns, rows=rows, lists_items=True)
 
 
-def _block_row(row: Any, has_deposits: bool) -> Row:
+def _block_row(row: Any, has_deposits: bool) -> OpenItem:
     balances = (int(row.liability_minor), int(row.deposits_minor), int(row.clearing_minor))
     compared = balances if has_deposits else balances[:1]
     difference = max(compared) - min(compared)
@@ -300,7 +300,7 @@ def _block_row(row: Any, has_deposits: bool) -> Row:
     )
 
 
-def _ties(rows: Sequence[Row], blocks: Sequence[Any], books: dict[tuple[str, str], int]) -> tuple[Tie, ...]:
+def _ties(rows: Sequence[OpenItem], blocks: Sequence[Any], books: dict[tuple[str, str], int]) -> tuple[Tie, ...]:
     sums: dict[str, dict[str, int]] = {account: {} for account in (*CLEARING, LIABILITY)}
     for row in rows:
         of_account = sums[row[0]]

@@ -24,7 +24,7 @@ KEYS: Final = ("text", "date")
 """Types of the columns that identify a row; all other columns are figures, which are added."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
     """One ledger's report, with its point in time."""
 
     ledger: str
@@ -37,15 +37,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     due: Due | None = None
 
 
-def by_currency(parts: Sequence[Part]) -> dict[str, list[Part]]:
+def by_currency(parts: Sequence[LedgerReport]) -> dict[str, list[LedgerReport]]:
     """Groups parts that can be added, by functional currency."""
-    found: dict[str, list[Part]] = {}
+    found: dict[str, list[LedgerReport]] = {}
     for part in parts:
         found.setdefault(part.functional_currency, []).append(part)
     return dict(sorted(found.items()))
 
 
-def added(parts: Sequence[Part]) -> Report:
+def added(parts: Sequence[LedgerReport]) -> Report:
     """Returns the sum of the parts' reports. Needs at least one part; all have the same functional currency.
 
     Tables are added; a table that lists items gets a column with the ledger. Ties are shown as sums, in which two
@@ -61,7 +61,7 @@ def added(parts: Sequence[Part]) -> Report:
     )
 
 
-def _table(at: int, parts: Sequence[Part]) -> Table:
+def _table(at: int, parts: Sequence[LedgerReport]) -> Table:
     tables = [part.report.tables[at] for part in parts]
     first = tables[0]
     if first.lists_items:

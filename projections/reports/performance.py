@@ -20,10 +20,10 @@ from projections.forecast.habits import Habits, observe
 from projections.forecast.holdings import Holding, holdings, month_number
 from projections.forecast.runoff import Lot, Lots, Outlook, lots_on, months_after, outlooks
 from projections.report import (
-    Asked,
     Balances,
     Column,
     Report,
+    ReportRequest,
     Table,
     Tie,
     closing,
@@ -31,7 +31,7 @@ from projections.report import (
     functional_balances,
     totals,
 )
-from projections.reports.revenue_sources import SOURCES, Figures, sources, sources_table
+from projections.reports.revenue_sources import SOURCES, RevenueFigures, sources, sources_table
 from projections.reports.waterfall import IN_REVENUE, RELEASED, REVENUE, bridge_table
 from subledger.money import round_half_up
 from subledger.store.reading.views import View
@@ -47,8 +47,8 @@ NOTES: Final = (
     "customer_deposits and credits_clearing are presented net. Refund liability (606-10-32-10): refundable blocks, "
     "current throughout.",
     "Current (IAS 1.69, ASC 210-10-45): the part that the forecast expects to be used or to lapse within twelve "
-    "calendar months. at_the_latest uses the expiry alone: the longest possible deferral. If the entity has no right to defer "
-    "settlement, the whole liability is current; this report does not make that judgement.",
+    "calendar months. at_the_latest uses the expiry alone: the longest possible deferral. If the entity has no right "
+    "to defer settlement, the whole liability is current; this report does not make that judgement.",
     "Remaining performance obligation (606-10-50-13): remaining less escheat; no exemption of 50-14 is used. "
     "Breakage already recognised for pools is spread over the bands in proportion to their blocks.",
     "Revenue out of the opening liability (606-10-50-8(b)): for each block, the opening carrying amount is used before "
@@ -56,15 +56,15 @@ NOTES: Final = (
 )
 
 
-def performance(view: View, asked: Asked) -> Report:
+def performance(view: View, request: ReportRequest) -> Report:
     """Returns the disclosures of a period: opening and closing balances, remaining obligation by time band, revenue by
     source."""
-    end = closing(view, asked)
-    start = None if asked.from_date is None else _before(end, asked.from_date)
-    held = holdings(end, since=asked.from_date)
-    found, bridge = sources(end, asked.from_date, held)
+    end = closing(view, request)
+    start = None if request.from_date is None else _before(end, request.from_date)
+    held = holdings(end, since=request.from_date)
+    found, bridge = sources(end, request.from_date, held)
     remaining, bands = _remaining(end)
-    balances = _Balances(start, end, held, asked.from_date)
+    balances = _Balances(start, end, held, request.from_date)
     return Report(
         name="performance",
         title="Contract balances and performance obligations",
@@ -90,7 +90,7 @@ class _Balances:
     """Opening and closing trial balances in both currencies, and the carrying amounts of refundable blocks."""
 
     def __init__(self, start: View | None, end: View, held: Sequence[Holding], from_date: date | None) -> None:
-        self.home = end.functional_currency
+        self.functional_currency = end.functional_currency
         accounts = (LIABILITY, RECOGNISED_AHEAD, *RECEIVABLES, *REVENUE, "deferred_revenue")
         self.books: list[Balances] = []
         self.functional: list[Balances] = []
@@ -132,8 +132,13 @@ class _Balances:
                 gross, ahead = self.of(end, LIABILITY, currency), self.of(end, RECOGNISED_AHEAD, currency)
                 what = f"{name} contract and refund liability = prepaid_liability less breakage_recognized"
                 yield _tie(what, currency, report[0], gross[0] - ahead[0])
-                if currency != self.home:
-                    yield _tie(f"{what}, {currency} in {self.home}", self.home, report[1], gross[1] - ahead[1])
+                if currency != self.functional_currency:
+                    yield _tie(
+                        f"{what}, {currency} in {self.functional_currency}",
+                        self.functional_currency,
+                        report[1],
+                        gross[1] - ahead[1],
+                    )
         for currency in self.currencies:
             remaining = sum(amounts[0] for amounts in bands.get(currency, []))
             what = "remaining in all bands, and refund liability = prepaid_liability less breakage_recognized"
@@ -176,7 +181,8 @@ def _balances_table(balances: _Balances, bands: dict[str, list[list[int]]]) -> T
             if any((*opening, *closing_)) or item == "contract liability":
                 rows.append(
                     (
-                        item, currency, opening[0], closing_[0], now[0], closing_[0] - now[0], balances.home,
+                        item, currency, opening[0], closing_[0], now[0], closing_[0] - now[0],
+                        balances.functional_currency,
                         opening[1], closing_[1], now[1], closing_[1] - now[1],
                     )
                 )  # fmt: skip
@@ -198,7 +204,7 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
     expected = outlooks(lots, Habits(observe(held, last), last), end.as_of, MONTHS, by=_class_of)
     books = control_balances(end)
     functional = functional_balances(end, totals(end), (RECOGNISED_AHEAD,))
-    home = end.functional_currency
+    functional_currency = end.functional_currency
     rows: list[tuple[Any, ...]] = []
     bands: dict[str, list[list[int]]] = {}
     for currency in sorted({currency for currency, refundable, _ in expected if not refundable}):
@@ -214,7 +220,8 @@ def _remaining(end: View) -> tuple[Table, dict[str, list[list[int]]]]:
                 rows.append(
                     (
                         name, currency, gross[at][0], ahead[at][0], bands[currency][at][0],
-                        gross[at][2] if name != LATER else None, latest[at], home, bands[currency][at][1],
+                        gross[at][2] if name != LATER else None, latest[at], functional_currency,
+                        bands[currency][at][1],
                     )
                 )  # fmt: skip
     columns = (
@@ -274,7 +281,7 @@ def _at_the_latest(lots: Lots, currency: str, day: date) -> list[int]:
 # --- ties -----------------------------------------------------------------------------------------------------------
 
 
-def _revenue_ties(balances: _Balances, found: Figures, bridge: Figures) -> Iterator[Tie]:
+def _revenue_ties(balances: _Balances, found: RevenueFigures, bridge: RevenueFigures) -> Iterator[Tie]:
     """Yields the period's revenue by source, beside the change of the revenue accounts and deferred_revenue."""
     currencies = {currency for _, currency in (*found, *bridge)}
     for currency in sorted(currencies):
@@ -284,8 +291,10 @@ def _revenue_ties(balances: _Balances, found: Figures, bridge: Figures) -> Itera
             sum(amounts[at] for (item, of), amounts in bridge.items() if of == currency and item != IN_REVENUE)
             for at in (0, 1)
         ]
-        for at, (books, unit) in enumerate(((balances.books, currency), (balances.functional, balances.home))):
-            if at == 1 and currency == balances.home:
+        for at, (books, unit) in enumerate(
+            ((balances.books, currency), (balances.functional, balances.functional_currency))
+        ):
+            if at == 1 and currency == balances.functional_currency:
                 continue
             named = "" if at == 0 else f", {currency} in {unit}"
             change = {

@@ -22,10 +22,10 @@ import msgspec
 from sqlalchemy import text
 
 from projections.report import (
-    Asked,
     Balances,
     Column,
     Report,
+    ReportRequest,
     Table,
     Tie,
     arrays,
@@ -45,7 +45,7 @@ from subledger.store.reading.views import View
 RECEIVABLES: Final = ("accounts_receivable", "unbilled_receivable", "disputes_receivable")
 UNAPPLIED: Final = "customer_balance"
 BY_DOCUMENT, BY_USAGE, BY_CUSTOMER = "document", "usage", "customer"
-TOLD_APART_BY: Final = {
+GROUPED_BY: Final = {
     "accounts_receivable": BY_DOCUMENT, "unbilled_receivable": BY_USAGE, "disputes_receivable": BY_DOCUMENT,
     UNAPPLIED: BY_CUSTOMER,
 }  # fmt: skip
@@ -58,12 +58,12 @@ BUCKETS: Final = (
 MOVED: Final = """
 -- The movements of each open item of each receivable, by day, debits positive; settled items are left out.
 WITH moving AS MATERIALIZED (
-    SELECT r.account, r.told_apart_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
+    SELECT r.account, r.grouped_by, n.position, n.number, n.customer, n.currency, n.block_id, n.effective_date,
            r.sign * n.amount_minor AS amount_minor, r.sign * n.functional_minor AS functional_minor,
-           r.told_apart_by = 'usage' AND NOT (n.kind = 'overage' AND n.amount_minor > 0)
-               OR r.told_apart_by = 'document' AND n.block_id IS NULL AS is_said_elsewhere
+           r.grouped_by = 'usage' AND NOT (n.kind = 'overage' AND n.amount_minor > 0)
+               OR r.grouped_by = 'document' AND n.block_id IS NULL AS is_said_elsewhere
     FROM unnest(CAST(:accounts AS text[]), CAST(:policies AS smallint[]), CAST(:kinds AS text[]),
-                CAST(:told AS text[]), CAST(:signs AS int[])) AS r (account, policy, kind, told_apart_by, sign)
+                CAST(:grouped_by AS text[]), CAST(:signs AS int[])) AS r (account, policy, kind, grouped_by, sign)
     JOIN entries n ON n.policy = r.policy AND n.kind = r.kind
     WHERE n.ledger = :ledger AND n.position <= :position AND n.accounting_date <= :as_of
       AND (n.amount_minor <> 0 OR n.functional_minor <> 0) {customer}
@@ -75,9 +75,9 @@ WITH moving AS MATERIALIZED (
     CROSS JOIN LATERAL jsonb_array_elements(e.decision::jsonb -> 'movements') WITH ORDINALITY AS m (movement, number)
 ), moved AS (
     SELECT n.account, n.customer, n.currency, n.effective_date,
-           CASE WHEN n.told_apart_by = 'document' THEN n.block_id END AS block_id,
-           CASE WHEN n.told_apart_by = 'document' AND n.block_id IS NULL THEN s.invoice_id END AS invoice_id,
-           CASE WHEN n.told_apart_by = 'usage' AND n.amount_minor <> 0
+           CASE WHEN n.grouped_by = 'document' THEN n.block_id END AS block_id,
+           CASE WHEN n.grouped_by = 'document' AND n.block_id IS NULL THEN s.invoice_id END AS invoice_id,
+           CASE WHEN n.grouped_by = 'usage' AND n.amount_minor <> 0
                 THEN coalesce(s.used_at, n.position) END AS used_at,
            sum(n.amount_minor) AS amount_minor, sum(n.functional_minor) AS functional_minor
     FROM moving n LEFT JOIN said s ON s.position = n.position AND s.number = n.number AND n.is_said_elsewhere
@@ -105,7 +105,7 @@ SELECT block_id, invoice_id FROM blocks
 WHERE ledger = :ledger AND block_id = ANY(:blocks) AND invoice_id IS NOT NULL
 """
 
-Lots = tuple[tuple[date, int], ...]
+OpenParts = tuple[tuple[date, int], ...]
 """Open parts as (effective date, minor units), oldest first; negative ones are owed to the customer."""
 
 
@@ -117,7 +117,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     block_id: str | None = None
     invoice_id: str | None = None
-    lots: Lots = ()
+    lots: OpenParts = ()
     functional_minor: int = 0
 
     @property
@@ -125,24 +125,24 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         return sum(amount for _, amount in self.lots)
 
 
-def receivables(view: View, asked: Asked) -> Report:
+def receivables(view: View, request: ReportRequest) -> Report:
     """Returns every receivable at the end of the view, of the ledger or of one customer. Raises UnknownCustomer."""
-    end = closing(view, asked)
-    books = control_balances(end, asked.customer)
-    items = _items(end, asked.customer)
+    end = closing(view, request)
+    books = control_balances(end, request.customer)
+    items = _items(end, request.customer)
     owed = [item for item in items if item.account != UNAPPLIED]
-    home = end.functional_currency
+    functional_currency = end.functional_currency
     customers = _customers(items)
     return Report(
         name="receivables",
         title="Receivables by age",
         tables=(
-            _ageing_table(owed, end.as_of, home),
-            _items_table(owed, end.as_of, home),
-            _customers_table(customers, home),
-            _totals_table(owed, end.as_of, home),
+            _ageing_table(owed, end.as_of, functional_currency),
+            _items_table(owed, end.as_of, functional_currency),
+            _customers_table(customers, functional_currency),
+            _totals_table(owed, end.as_of, functional_currency),
         ),
-        ties=(*_ties(customers, books), *_functional_ties(end, asked, customers)),
+        ties=(*_ties(customers, books), *_functional_ties(end, request, customers)),
         notes=(
             "Ages count from the effective date, on which the customer became liable. A payment or cancellation clears "
             "the oldest part of its own block or invoice first. Credit balances are owed to the customer; they are not "
@@ -157,13 +157,13 @@ def receivables(view: View, asked: Asked) -> Report:
 def _items(end: View, customer: str | None) -> list[Item]:
     rules = end.rules
     moving = [
-        (account, policy, kind, told, sign)
-        for account, told in TOLD_APART_BY.items()
+        (account, policy, kind, grouped_by, sign)
+        for account, grouped_by in GROUPED_BY.items()
         for policy, of_policy in rules.items()
         for kind in of_policy
         if (sign := effect(account, kind, of_policy))
     ]
-    parameters = arrays(("accounts", "policies", "kinds", "told", "signs"), moving)
+    parameters = arrays(("accounts", "policies", "kinds", "grouped_by", "signs"), moving)
     parameters |= {"ledger": end.ledger, "position": end.position, "as_of": end.as_of}
     parameters |= {} if customer is None else {"customer": customer}
     query = text(MOVED.format(customer="" if customer is None else "AND n.customer = :customer"))
@@ -226,7 +226,7 @@ def _with_invoices(end: View, items: Sequence[Item]) -> list[Item]:
 
 
 def _order(item: Item) -> tuple[Any, ...]:
-    account = list(TOLD_APART_BY).index(item.account)
+    account = list(GROUPED_BY).index(item.account)
     return item.customer, item.currency, account, item.lots[:1], item.block_id or "", item.invoice_id or ""
 
 
@@ -238,7 +238,7 @@ _AGED: Final = (
 )  # fmt: skip
 
 
-def _aged(items: Iterable[Item], as_of: date, home: str) -> tuple[Any, ...]:
+def _aged(items: Iterable[Item], as_of: date, functional_currency: str) -> tuple[Any, ...]:
     """Returns the sums of items: the values of the columns of _AGED after the balance."""
     items = list(items)
     lots = [lot for item in items for lot in item.lots]
@@ -250,24 +250,32 @@ def _aged(items: Iterable[Item], as_of: date, home: str) -> tuple[Any, ...]:
     oldest = min((since for since, amount in lots if amount > 0), default=None)
     return (
         sum(amount for _, amount in lots), *buckets, sum(amount for _, amount in lots if amount < 0), oldest,
-        None if oldest is None else (as_of - oldest).days, home, sum(item.functional_minor for item in items),
+        None if oldest is None else (as_of - oldest).days, functional_currency,
+        sum(item.functional_minor for item in items),
     )  # fmt: skip
 
 
-def _ageing_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
+def _ageing_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
     """Returns the ageing per customer, currency and account."""
     rows = tuple(
-        (customer, account, currency, *_aged(of_line, as_of, home))
+        (customer, account, currency, *_aged(of_line, as_of, functional_currency))
         for (customer, currency, account), of_line in groupby(owed, lambda i: (i.customer, i.currency, i.account))
     )
     columns = (Column("customer"), Column("account"), Column("currency"), Column("balance", "money"), *_AGED)
     return Table(name="ageing", columns=columns, rows=rows)
 
 
-def _items_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
+def _items_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
     """Returns the ageing per block or invoice; a customer's overage without an invoice is one item."""
     rows = tuple(
-        (item.customer, item.account, item.block_id, item.invoice_id, item.currency, *_aged([item], as_of, home))
+        (
+            item.customer,
+            item.account,
+            item.block_id,
+            item.invoice_id,
+            item.currency,
+            *_aged([item], as_of, functional_currency),
+        )
         for item in owed
     )
     columns = (
@@ -277,14 +285,15 @@ def _items_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
     return Table(name="open_items", columns=columns, rows=rows)
 
 
-def _totals_table(owed: Sequence[Item], as_of: date, home: str) -> Table:
+def _totals_table(owed: Sequence[Item], as_of: date, functional_currency: str) -> Table:
     """Returns the ageing per account and currency, over all customers."""
-    accounts = list(TOLD_APART_BY)
+    accounts = list(GROUPED_BY)
     lines = sorted({(accounts.index(item.account), item.currency) for item in owed})
     rows = tuple(
         (
             accounts[at], currency,
-            *_aged((i for i in owed if (i.account, i.currency) == (accounts[at], currency)), as_of, home),
+            *_aged((i for i in owed if (i.account, i.currency) == (accounts[at], currency)), as_of,
+                   functional_currency),
         )
         for at, currency in lines
     )  # fmt: skip
@@ -305,7 +314,7 @@ def _customers(items: Iterable[Item]) -> Customers:
     return found
 
 
-def _customers_table(customers: Customers, home: str) -> Table:
+def _customers_table(customers: Customers, functional_currency: str) -> Table:
     """Returns per customer and currency the balance of each account, the unapplied payments, and the net amount."""
     columns = (
         Column("customer"), Column("currency"), *(Column(account, "money") for account in RECEIVABLES),
@@ -321,7 +330,8 @@ def _customers_table(customers: Customers, home: str) -> Table:
         rows.append(
             (
                 customer, currency, *(amount for amount, _ in owed), -unapplied[0],
-                sum(amount for amount, _ in owed) + unapplied[0], home, carried, -unapplied[1], carried + unapplied[1],
+                sum(amount for amount, _ in owed) + unapplied[0], functional_currency, carried, -unapplied[1],
+                carried + unapplied[1],
             )
         )  # fmt: skip
     return Table(name="customers", columns=columns, rows=tuple(rows))
@@ -341,19 +351,19 @@ def _sums(customers: Customers, account: str, measure: int) -> dict[str, int]:
 
 
 def _ties(customers: Customers, books: Balances) -> Iterator[Tie]:
-    for account in TOLD_APART_BY:
+    for account in GROUPED_BY:
         yield from ties_of(f"customers' items = {account}", _sums(customers, account, 0), account, books)
 
 
-def _functional_ties(end: View, asked: Asked, customers: Customers) -> Iterator[Tie]:
+def _functional_ties(end: View, request: ReportRequest, customers: Customers) -> Iterator[Tie]:
     """Yields receivables in other currencies, at their functional carrying amounts."""
-    home = end.functional_currency
-    found = totals(end, customer=asked.customer)
-    foreign = sorted({total.currency for total in found} - {home})
-    books = functional_balances(end, found, TOLD_APART_BY) if foreign else {}
-    for account in TOLD_APART_BY:
+    functional_currency = end.functional_currency
+    found = totals(end, customer=request.customer)
+    foreign = sorted({total.currency for total in found} - {functional_currency})
+    books = functional_balances(end, found, GROUPED_BY) if foreign else {}
+    for account in GROUPED_BY:
         carried = _sums(customers, account, 1)
-        what = f"customers' items in {{currency}} = {account}, in {home}"
-        for tie in functional_ties_of(what, carried, account, books, home, foreign):
+        what = f"customers' items in {{currency}} = {account}, in {functional_currency}"
+        for tie in functional_ties_of(what, carried, account, books, functional_currency, foreign):
             if tie.report_minor or tie.trial_balance_minor:
                 yield tie

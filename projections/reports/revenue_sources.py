@@ -47,9 +47,9 @@ WHERE given.ledger = :ledger AND given.kind = 'transfer_out' AND given.position 
 ORDER BY given.position
 """
 
-Line = tuple[str, str]
+SourceLine = tuple[str, str]
 """Source of revenue, or item of the bridge to the accounts; and currency."""
-Figures = dict[Line, list[int]]
+RevenueFigures = dict[SourceLine, list[int]]
 """Amounts in minor units: in the currency, and in the functional currency."""
 
 
@@ -63,13 +63,13 @@ class Family(msgspec.Struct):
     recognised: list[int] = msgspec.field(default_factory=lambda: [0, 0])
 
 
-def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple[Figures, Figures]:
+def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple[RevenueFigures, RevenueFigures]:
     """Returns the period's revenue by source, and the bridge from it to the accounts."""
     rules = end.rules
     roots = _roots(end)
     families = _families(held, roots, from_date)
-    found: Figures = {}
-    bridge: Figures = {}
+    found: RevenueFigures = {}
+    bridge: RevenueFigures = {}
     parameters = {
         "ledger": end.ledger, "position": end.position, "from_date": from_date or date.min, "as_of": end.as_of,
         "kinds": [kind.name for kind in KINDS if kind.recognised or kind.result in (Result.CONCESSION, Result.SHARE)],
@@ -91,7 +91,7 @@ def sources(end: View, from_date: date | None, held: Sequence[Holding]) -> tuple
     return found, bridge
 
 
-def _add(figures: Figures, line: Line, amounts: Iterable[int], sign: int = 1) -> None:
+def _add(figures: RevenueFigures, line: SourceLine, amounts: Iterable[int], sign: int = 1) -> None:
     held = figures.setdefault(line, [0, 0])
     figures[line] = [each + sign * amount for each, amount in zip(held, amounts, strict=True)]
 
@@ -118,7 +118,7 @@ def _families(held: Iterable[Holding], roots: dict[str, str], from_date: date | 
     return families
 
 
-def _split(found: Figures, family: Family) -> None:
+def _split(found: RevenueFigures, family: Family) -> None:
     """Adds a family's revenue: first from its opening, then from additions; negative revenue as earlier periods'."""
     amount = family.recognised[0]
     if not family.existed:
@@ -133,14 +133,14 @@ def _split(found: Figures, family: Family) -> None:
         _add(found, (FROM_PERIOD, family.currency), (amount - out, family.recognised[1] - functional))
 
 
-def sources_table(found: Figures, home: str) -> Table:
+def sources_table(found: RevenueFigures, functional_currency: str) -> Table:
     """Returns the revenue by source."""
     columns = (
         Column("source"), Column("currency"), Column("recognised", "money"), Column("functional_currency"),
         Column("recognised_functional", "functional"),
     )  # fmt: skip
     rows = tuple(
-        (source, currency, found[source, currency][0], home, found[source, currency][1])
+        (source, currency, found[source, currency][0], functional_currency, found[source, currency][1])
         for currency in sorted({currency for _, currency in found})
         for source in SOURCES
         if any(found.get((source, currency), ())) or (source == FROM_CONTRACT and (source, currency) in found)

@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from projections.report import (
-    Asked,
     Column,
+    EntryTotal,
     Report,
+    ReportRequest,
     Table,
     Tie,
-    Total,
     closing,
     control_balances,
     functional_balances,
@@ -43,7 +43,7 @@ class Movements(msgspec.Struct):
     functional: dict[str, int] = msgspec.field(default_factory=dict)
     credits: dict[str, Decimal] = msgspec.field(default_factory=dict)
 
-    def add(self, total: Total, rules: Rules) -> None:
+    def add(self, total: EntryTotal, rules: Rules) -> None:
         """Adds a total to its column; a remeasurement of the liability, which has no block's column, to fx."""
         kind = KIND_BY_NAME[total.kind]
         if kind.column is not None:
@@ -65,41 +65,41 @@ def net(columns: dict[str, Any]) -> Any:
     return gained - sum(columns.get(column, 0) for column in LOSSES)
 
 
-Line = tuple[str, str]
+RollLine = tuple[str, str]
 """The key of a row of the roll-forward: the value it is grouped by, and the currency or the unit."""
-Roll = dict[Line, dict[Period | None, Movements]]
+Roll = dict[RollLine, dict[Period | None, Movements]]
 
 
-def rollforward(view: View, asked: Asked) -> Report:
-    """Returns the roll-forward per month of the range and currency, grouped by ``asked.by``.
+def rollforward(view: View, request: ReportRequest) -> Report:
+    """Returns the roll-forward per month of the range and currency, grouped by ``request.by``.
 
     If the range begins or ends inside a month, that month contains only days of the range. Raises UnknownCustomer.
     """
-    end = closing(view, asked)
-    found = totals(end, from_date=asked.from_date, by=asked.by, customer=asked.customer)
+    end = closing(view, request)
+    found = totals(end, from_date=request.from_date, by=request.by, customer=request.customer)
     rules = view.rules
-    months = _months(found, asked, end)
+    months = _months(found, request, end)
     by_currency, by_unit = _roll(found, rules, "currency"), _roll(found, rules, "unit")
     functional_currency = view.functional_currency
-    rows = tuple(_value_rows(by_currency, months, asked.by, functional_currency))
+    rows = tuple(_value_rows(by_currency, months, request.by, functional_currency))
     return Report(
         name="rollforward",
         title="Liability roll-forward",
         tables=(
-            Table(name="rollforward", columns=_value_columns(asked.by), rows=rows),
+            Table(name="rollforward", columns=_value_columns(request.by), rows=rows),
             Table(
-                name="credits", columns=_credit_columns(asked.by), rows=tuple(_credit_rows(by_unit, months, asked.by))
+                name="credits",
+                columns=_credit_columns(request.by),
+                rows=tuple(_credit_rows(by_unit, months, request.by)),
             ),
         ),
-        ties=_ties(end, asked, found, rows),
-        notes=_notes(asked.by),
+        ties=_ties(end, request, found, rows),
+        notes=_notes(request.by),
     )
 
 
 def _notes(by: str | None) -> tuple[str, ...]:
-    notes = [
-        "Closing is opening plus additions less reductions; the closing of a month is the opening of the next."
-    ]
+    notes = ["Closing is opening plus additions less reductions; the closing of a month is the opening of the next."]
     if by == "product":
         notes.append(
             "Credits are not bought for one product, so opening, closing and additions are in the row without a "
@@ -108,23 +108,23 @@ def _notes(by: str | None) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _months(found: Iterable[Total], asked: Asked, end: View) -> list[Period]:
+def _months(found: Iterable[EntryTotal], request: ReportRequest, end: View) -> list[Period]:
     """Returns the months of the range; without ``to_date`` the last is the last month that has entries."""
     booked = [total.month for total in found if total.month is not None]
-    first = Period.of(asked.from_date) if asked.from_date is not None else min(booked, default=None)
+    first = Period.of(request.from_date) if request.from_date is not None else min(booked, default=None)
     if first is None:
         return []
-    last = max(booked, default=first) if asked.to_date is None else Period.of(end.as_of)
+    last = max(booked, default=first) if request.to_date is None else Period.of(end.as_of)
     months = [first]
     while months[-1] < last:
         months.append(months[-1].next)
     return months
 
 
-def _roll(found: Iterable[Total], rules: dict[int, Rules], told_apart_by: str) -> Roll:
+def _roll(found: Iterable[EntryTotal], rules: dict[int, Rules], grouped_by: str) -> Roll:
     roll: Roll = {}
     for total in found:
-        line = (total.key, getattr(total, told_apart_by))
+        line = (total.key, getattr(total, grouped_by))
         roll.setdefault(line, {}).setdefault(total.month, Movements()).add(total, rules[total.policy])
     return roll
 
@@ -168,14 +168,14 @@ def _credit_rows(roll: Roll, months: list[Period], by: str | None) -> Iterator[t
             yield (*_keys(month, line, by), *figures)
 
 
-def _keys(month: Period, line: Line, by: str | None) -> tuple[str, ...]:
+def _keys(month: Period, line: RollLine, by: str | None) -> tuple[str, ...]:
     key, what = line
     return (str(month), *((key,) if by else ()), what)
 
 
 def _figures(
     roll: Roll, months: list[Period], by: str | None, measure: str, columns: tuple[str, ...]
-) -> Iterator[tuple[Period, Line, tuple[Any, ...]]]:
+) -> Iterator[tuple[Period, RollLine, tuple[Any, ...]]]:
     """Yields per month and line the opening, the columns and the closing.
 
     Grouped by product, only the row without a product has an opening and a closing.
@@ -195,7 +195,7 @@ def _figures(
             yield month, line, shown if by != "product" or not line[0] else (None, *shown[1:-1], None)
 
 
-def _under_no_product(figures: dict[Line, Any]) -> dict[Line, Any]:
+def _under_no_product(figures: dict[RollLine, Any]) -> dict[RollLine, Any]:
     gathered = dict.fromkeys([*figures, *(("", what) for _, what in figures)], 0)
     for (_, what), figure in figures.items():
         gathered["", what] += figure
@@ -205,10 +205,12 @@ def _under_no_product(figures: dict[Line, Any]) -> dict[Line, Any]:
 # --- ties ---------------------------------------------------------------------------------------------------------
 
 
-def _ties(end: View, asked: Asked, found: list[Total], rows: tuple[tuple[Any, ...], ...]) -> tuple[Tie, ...]:
-    names = [column.name for column in _value_columns(asked.by)]
+def _ties(
+    end: View, request: ReportRequest, found: list[EntryTotal], rows: tuple[tuple[Any, ...], ...]
+) -> tuple[Tie, ...]:
+    names = [column.name for column in _value_columns(request.by)]
     closings, converted = _closing(rows, names, "closing"), _closing(rows, names, "closing_functional")
-    books = control_balances(end, asked.customer)
+    books = control_balances(end, request.customer)
     functional = end.functional_currency
     in_functional = functional_balances(end, found, (LIABILITY,))
     return (

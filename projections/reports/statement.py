@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import text
 
 from projections.reads.blocks import BlockView, customer_blocks
-from projections.report import Asked, Column, Report, Table, Tie, closing, control_balances, ties_of
+from projections.report import Column, Report, ReportRequest, Table, Tie, closing, control_balances, ties_of
 from subledger.blocks import ZERO
 from subledger.errors import MissingField
 from subledger.kinds import GAINS, KIND_BY_NAME, KINDS, LOSSES
@@ -48,32 +48,32 @@ ORDER BY n.accounting_date, n.position, n.number
 """
 
 
-def statement(view: View, asked: Asked) -> Report:
-    """Returns the statement of ``asked.customer`` for the range. Raises MissingField, UnknownCustomer."""
-    if asked.customer is None:
+def statement(view: View, request: ReportRequest) -> Report:
+    """Returns the statement of ``request.customer`` for the range. Raises MissingField, UnknownCustomer."""
+    if request.customer is None:
         raise MissingField("a statement needs a customer: name one", field="customer", expected="a customer")
-    end = closing(view, asked)
-    books = control_balances(end, asked.customer)
-    before = None if asked.from_date is None else end_of_day_before(end, asked.from_date)
-    opened = {} if before is None else {block.block.block_id: block for block in _blocks(before, asked.customer)}
+    end = closing(view, request)
+    books = control_balances(end, request.customer)
+    before = None if request.from_date is None else end_of_day_before(end, request.from_date)
+    opened = {} if before is None else {block.block.block_id: block for block in _blocks(before, request.customer)}
     moved = end.connection.execute(
         text(MOVEMENTS),
         {
-            "ledger": end.ledger, "customer": asked.customer, "position": end.position, "as_of": end.as_of,
-            "from_date": asked.from_date or date.min, "kinds": list(WORDS),
+            "ledger": end.ledger, "customer": request.customer, "position": end.position, "as_of": end.as_of,
+            "from_date": request.from_date or date.min, "kinds": list(WORDS),
         },
     ).all()  # fmt: skip
     touched = {row.block_id for row in moved}
     rows = tuple(
         _block_row(block, opened.get(block.block.block_id), end.zone)
-        for block in _blocks(end, asked.customer)
+        for block in _blocks(end, request.customer)
         if block.block.block_id in touched or block.remaining or block.carrying_minor
     )
     return Report(
         name="statement",
         title="Statement of credits",
         tables=(_block_table(rows), _movement_table(moved), _overage_table(moved), _due_table(books)),
-        ties=_ties(rows, books, {} if before is None else control_balances(before, asked.customer)),
+        ties=_ties(rows, books, {} if before is None else control_balances(before, request.customer)),
         notes=("Values are the unused part of the price. A credit's value is its share of the price of its block.",),
     )
 

@@ -19,9 +19,9 @@ import msgspec
 from sqlalchemy import text
 
 from projections.report import (
-    Asked,
     Column,
     Report,
+    ReportRequest,
     Table,
     Tie,
     closing,
@@ -99,14 +99,14 @@ class Recognised(msgspec.Struct):
         return self.usage + self.breakage + self.other
 
 
-def waterfall(view: View, asked: Asked) -> Report:
+def waterfall(view: View, request: ReportRequest) -> Report:
     """Returns the waterfall through the end of the range; recognition before the range is one column, ``earlier``.
 
     Raises UnknownCustomer.
     """
-    end = closing(view, asked)
-    books = control_balances(end, asked.customer)
-    flows = list(_flows(end, asked))
+    end = closing(view, request)
+    books = control_balances(end, request.customer)
+    flows = list(_flows(end, request))
     rules = view.rules
     recognised = _recognised(flows)
     cohorts = _cohorts(flows, recognised)
@@ -116,7 +116,7 @@ def waterfall(view: View, asked: Asked) -> Report:
         name="waterfall",
         title="Revenue waterfall",
         tables=(_waterfall_table(recognised, functional), _cohort_table(cohorts), bridge_table(bridge)),
-        ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(end, asked, flows, rules)),
+        ties=(*_ties(recognised, cohorts, bridge, books), *_functional_ties(end, request, flows, rules)),
         notes=(
             "cohort is the month of the sale or grant; a transferred block belongs to the month of the block it came "
             "from. overage is usage beyond the credits until a block pays for it; pool is breakage estimated before "
@@ -125,15 +125,15 @@ def waterfall(view: View, asked: Asked) -> Report:
     )
 
 
-def _flows(end: View, asked: Asked) -> Iterator[Flow]:
+def _flows(end: View, request: ReportRequest) -> Iterator[Flow]:
     kinds = {kind.name for kind in KINDS if kind.column is not None} | {*RECOGNITION, *CONCESSIONS}
     parameters: dict[str, Any] = {
-        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": asked.from_date or date.min,
+        "ledger": end.ledger, "position": end.position, "as_of": end.as_of, "from_date": request.from_date or date.min,
         "openings": [*OPENINGS, "transfer_out"], "kinds": sorted(kinds),
     }  # fmt: skip
-    if asked.customer is not None:
-        parameters["customer"] = asked.customer
-    query = text(FLOWS.format(customer="" if asked.customer is None else "AND n.customer = :customer"))
+    if request.customer is not None:
+        parameters["customer"] = request.customer
+    query = text(FLOWS.format(customer="" if request.customer is None else "AND n.customer = :customer"))
     with without_nested_loops(driver(end.connection)):
         rows = end.connection.execute(query, parameters).all()
     for row in rows:
@@ -163,12 +163,12 @@ def _order(cohort: str) -> tuple[bool, str]:
 
 # --- recognised -----------------------------------------------------------------------------------------------------
 
-Cell = tuple[str, str, str]
+CohortMonth = tuple[str, str, str]
 """Cohort, month of recognition, currency."""
 
 
-def _recognised(flows: Iterable[Flow]) -> dict[Cell, Recognised]:
-    cells: dict[Cell, Recognised] = {}
+def _recognised(flows: Iterable[Flow]) -> dict[CohortMonth, Recognised]:
+    cells: dict[CohortMonth, Recognised] = {}
     for flow in flows:
         for whose, column, sign in RECOGNITION.get(flow.kind, ()):
             cell = cells.setdefault((_row_of(flow, whose), flow.month, flow.currency), Recognised())
@@ -177,7 +177,7 @@ def _recognised(flows: Iterable[Flow]) -> dict[Cell, Recognised]:
     return cells
 
 
-def _waterfall_table(cells: dict[Cell, Recognised], functional: str) -> Table:
+def _waterfall_table(cells: dict[CohortMonth, Recognised], functional: str) -> Table:
     columns = (
         Column("cohort"), Column("recognised_in"), Column("currency"), Column("usage", "money"),
         Column("breakage", "money"), Column("other", "money"), Column("recognised", "money"),
@@ -191,7 +191,7 @@ def _waterfall_table(cells: dict[Cell, Recognised], functional: str) -> Table:
     return Table(name="waterfall", columns=columns, rows=rows)
 
 
-def _by_cohort_and_month(item: tuple[Cell, Recognised]) -> tuple[Any, ...]:
+def _by_cohort_and_month(item: tuple[CohortMonth, Recognised]) -> tuple[Any, ...]:
     (cohort, month, currency), _ = item
     return _order(cohort), month != EARLIER, month, currency
 
@@ -202,7 +202,7 @@ Cohorts = dict[tuple[str, str], dict[str, int]]
 """Cohort and currency → amounts by column."""
 
 
-def _cohorts(flows: Iterable[Flow], recognised: dict[Cell, Recognised]) -> Cohorts:
+def _cohorts(flows: Iterable[Flow], recognised: dict[CohortMonth, Recognised]) -> Cohorts:
     cohorts: Cohorts = {}
     for flow in flows:
         kind = KIND_BY_NAME[flow.kind]
@@ -288,7 +288,7 @@ def bridge_table(bridge: Bridge) -> Table:
 
 
 def _ties(
-    cells: dict[Cell, Recognised], cohorts: Cohorts, bridge: Bridge, books: dict[tuple[str, str], int]
+    cells: dict[CohortMonth, Recognised], cohorts: Cohorts, bridge: Bridge, books: dict[tuple[str, str], int]
 ) -> tuple[Tie, ...]:
     released = _by_currency((currency, amount) for (currency, item), amount in bridge.items() if item == RELEASED)
     held = _by_currency((currency, amount) for (currency, item), amount in bridge.items() if item != IN_REVENUE)
@@ -308,22 +308,24 @@ def _ties(
     return tuple(tie for tie in ties if tie.report_minor or tie.trial_balance_minor)
 
 
-def _functional_ties(end: View, asked: Asked, flows: Iterable[Flow], rules: dict[int, Rules]) -> Iterator[Tie]:
+def _functional_ties(
+    end: View, request: ReportRequest, flows: Iterable[Flow], rules: dict[int, Rules]
+) -> Iterator[Tie]:
     """Yields recognition in other currencies, in the functional currency, as far as it is in revenue accounts."""
-    home = end.functional_currency
+    functional_currency = end.functional_currency
     found: dict[str, int] = {}
     for flow in flows:
         item = bridge_item(flow.kind, rules[flow.policy])
-        if item is not None and item[0] == IN_REVENUE and flow.currency != home:
+        if item is not None and item[0] == IN_REVENUE and flow.currency != functional_currency:
             found[flow.currency] = found.get(flow.currency, 0) + item[1] * flow.functional_minor
     if not found:
         return
-    made_of = totals(end, customer=asked.customer)
+    made_of = totals(end, customer=request.customer)
     books = functional_balances(end, made_of, REVENUE)
     for currency, functional in sorted(found.items()):
         yield Tie(
-            what=f"recognised in {currency} = revenue accounts, in {home}",
-            currency=home,
+            what=f"recognised in {currency} = revenue accounts, in {functional_currency}",
+            currency=functional_currency,
             report_minor=functional,
             trial_balance_minor=sum(books.get((account, currency), 0) for account in REVENUE),
         )

@@ -263,7 +263,7 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
 def _check_every_csv(run: Callable[..., str], service: Subledger, ledger: str, bought: list[str]) -> None:
     for name, offered in reports.REPORTS.items():
         for customer in bought if offered.needs else ["ours"]:
-            question = reports.Question(customer=customer if offered.needs else None)
+            question = reports.ReportQuery(customer=customer if offered.needs else None)
             with reports.answer(service, ledger, name, question) as (report, _, _):
                 for table in report.tables:
                     _check_csv("".join(reports.csv_lines(table, "USD")))

@@ -21,8 +21,8 @@ from api.keys import create_key
 from api.service import Subledger
 from api.shapes.joint_reports import JOINT, Chosen, JointAnswer
 from projections.close.close import close_period
-from projections.report import Asked, Column, Report, Table, Tie
-from projections.reports.joint import Part, added
+from projections.report import Column, Report, ReportRequest, Table, Tie
+from projections.reports.joint import LedgerReport, added
 from subledger.errors import UnknownEntity
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
@@ -249,16 +249,16 @@ def test_the_key_must_be_good_for_every_ledger(scratch_url: str) -> None:
 
 
 def test_what_does_not_tie_in_a_part_does_not_tie_in_the_sum() -> None:
-    def part(ledger: str, off: int) -> Part:
+    def part(ledger: str, off: int) -> LedgerReport:
         tie = Tie(what="it", currency="USD", report_minor=10 + off, trial_balance_minor=10)
         report = Report(
             name="r", title="R", tables=(Table(name="t", columns=(Column("account"),), rows=()),), ties=(tie,)
         )
         now = _moment("2026-01-01T00:00:00Z")
-        return Part(ledger=ledger, entity="e", functional_currency="USD", position=1, known_at=now,
+        return LedgerReport(ledger=ledger, entity="e", functional_currency="USD", position=1, known_at=now,
                     as_of=now.date(), report=report)  # fmt: skip
 
     parts = [part("a", 1), part("b", -1)]
     assert added(parts).ties_out, "two differences cancel in the sum"
-    answer = JointAnswer(chosen=Chosen(), asked=Asked(), parts=tuple(parts), reports={"USD": added(parts)})
+    answer = JointAnswer(chosen=Chosen(), request=ReportRequest(), parts=tuple(parts), reports={"USD": added(parts)})
     assert not answer.ties_out

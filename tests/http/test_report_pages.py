@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from api import terminal
 from api.service import Subledger
 from api.shapes import report_pages, report_tables
-from api.shapes.reports import REPORTS, Question, answer
-from projections.report import Asked, Column, Report, Table, Tie
+from api.shapes.reports import REPORTS, answer
+from projections.report import Column, Report, ReportRequest, Table, Tie
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 
@@ -108,7 +108,7 @@ def test_a_table_that_stays_wide_turns_the_paper(service: Subledger, ledger: str
     for told, across in ((columns, True), (columns[1:], False)):
         table = Table(name="t", columns=told, rows=tuple(row[: len(told)] for row in rows))
         with service.view(ledger) as view:
-            page = report_pages.page(Report(name="made up", title="T", tables=(table,)), view, Asked())
+            page = report_pages.page(Report(name="made up", title="T", tables=(table,)), view, ReportRequest())
         assert (ACROSS in page) is across
 
 
@@ -135,7 +135,7 @@ def test_a_tie_that_does_not_hold_stands_out(service: Subledger, ledger: str) ->
     ]
     report = Report(name="made up", title="Made up", tables=(table,), ties=tuple(ties))
     with service.view(ledger) as view:
-        page = report_pages.page(report, view, Asked())
+        page = report_pages.page(report, view, ReportRequest())
     assert '<tr class="differs"><td>wrong</td>' in page
     assert "<tr><td>right</td>" in page
     assert '<td class="figure">-1,234.56</td>' in page

@@ -29,7 +29,7 @@ from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from api.shapes import reports
-from projections.report import Asked, Column, Report, Table, Tie
+from projections.report import Column, Report, ReportRequest, Table, Tie
 from subledger.store.reading.views import View
 from tests.building import cloud_event
 from tests.conftest import NewLedger
@@ -466,7 +466,7 @@ def test_the_command_line_refuses_what_it_cannot_answer(command: Any, ledgers: d
 def test_a_report_that_does_not_tie_ends_with_1(
     command: Any, client: TestClient, ledgers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(view: View, asked: Asked) -> Report:
+    def wrong(view: View, asked: ReportRequest) -> Report:
         table = Table(name="wrong", columns=(Column("currency"), Column("amount", "money")), rows=(("USD", 1),))
         tie = Tie(what="one cent", currency="USD", report_minor=1, trial_balance_minor=0)
         return Report(name="wrong", title="Wrong", tables=(table,), ties=(tie,))

@@ -33,7 +33,6 @@ NOT_YET: Final = frozenset(
         "projections/journals",
         "projections/monitors",
         "projections/replay",
-        "projections/reports",
         "subledger",
         "subledger/deciding",
         "subledger/events",

@@ -46,7 +46,7 @@ def differences(ledger):
 
 
 def table(ledger, name, place, **asked):
-    with reports.answer(service, ledger, name, reports.Question(**asked)) as (report, _, _):
+    with reports.answer(service, ledger, name, reports.ReportQuery(**asked)) as (report, _, _):
         assert report.ties_out, report.ties
         columns = [column.name for column in report.tables[place].columns]
         return [dict(zip(columns, map(str, row))) for row in report.tables[place].rows]

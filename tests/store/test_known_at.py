@@ -89,7 +89,7 @@ def _has_other_currencies(service: Subledger, ledger: str, as_of: date, known_at
 def _report(
     service: Subledger, ledger: str, name: str, as_of: date, known_at: datetime | None, customer: str | None
 ) -> Any:
-    question = reports.Question(as_of=as_of, known_at=known_at, customer=customer)
+    question = reports.ReportQuery(as_of=as_of, known_at=known_at, customer=customer)
     with reports.answer(service, ledger, name, question) as (found, view, asked):
         return reports.document(found, view, asked)
 
@@ -213,7 +213,7 @@ def test_an_entity_has_the_ledgers_that_it_was_known_to_have(service: Subledger,
     leaving = new_ledger(entity=entity)
     staying = new_ledger(entity=entity)
     known_at = now_of(service, staying)
-    question = reports.Question(as_of=date(2026, 1, 31), known_at=known_at)
+    question = reports.ReportQuery(as_of=date(2026, 1, 31), known_at=known_at)
 
     def told() -> str:
         chosen = joint_reports.Chosen(entity=entity)
@@ -225,11 +225,11 @@ def test_an_entity_has_the_ledgers_that_it_was_known_to_have(service: Subledger,
     service.configure_ledger(leaving, SettingsChange(entity=f"other-{entity}"))
     coming = new_ledger(entity=entity)
     assert told() == before
-    now = joint_reports.answer(service, "trial-balance", reports.Question(), joint_reports.Chosen(entity=entity))
+    now = joint_reports.answer(service, "trial-balance", reports.ReportQuery(), joint_reports.Chosen(entity=entity))
     assert sorted(part.ledger for part in now.parts) == sorted((staying, coming))
     with pytest.raises(UnknownEntity):
         joint_reports.answer(
-            service, "trial-balance", reports.Question(known_at=known_at),
+            service, "trial-balance", reports.ReportQuery(known_at=known_at),
             joint_reports.Chosen(entity=f"other-{entity}"),
         )  # fmt: skip
 

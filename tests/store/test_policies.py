@@ -248,7 +248,7 @@ def test_what_was_bought_under_the_former_policy_can_be_used_up_cancelled_and_ta
     debit, credit = (sum(Decimal(line[side] or 0) for line in lines) for side in ("debit", "credit"))
     assert debit == credit > 0
     for name in ("rollforward", "waterfall", "clearing", "receivables", "pools", "performance"):
-        with reports.answer(service, ledger, name, reports.Question(as_of=date(2026, 2, 28))) as (report, _, _):
+        with reports.answer(service, ledger, name, reports.ReportQuery(as_of=date(2026, 2, 28))) as (report, _, _):
             assert report.ties_out, (name, report.ties)
 
 
@@ -325,7 +325,7 @@ def test_a_policy_that_chooses_otherwise_wherever_it_may_keeps_the_books_right(
     assert kinds > 150
     assert differences(service, ledger) == []
     for name in ("rollforward", "waterfall", "clearing", "receivables", "pools", "performance"):
-        with reports.answer(service, ledger, name, reports.Question()) as (report, _, _):
+        with reports.answer(service, ledger, name, reports.ReportQuery()) as (report, _, _):
             assert report.ties_out, (name, report.ties)
 
 

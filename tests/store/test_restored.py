@@ -151,7 +151,7 @@ def told(service: Subledger, *, position: int | None = None) -> dict[str, Any]:
     with service.view("acme", as_of=day) as view:
         found["blocks"] = [documents.block(block, "USD") for block in blocks.customer_blocks(view)[0]]
     for name in ("trial-balance", "summary", "rollforward", "waterfall", "clearing", "receivables", "performance"):
-        with reports.answer(service, "acme", name, reports.Question(as_of=day)) as (report, view, asked):
+        with reports.answer(service, "acme", name, reports.ReportQuery(as_of=day)) as (report, view, asked):
             found[name] = reports.document(report, view, asked)
     if position is not None:
         with service.database.read() as connection:

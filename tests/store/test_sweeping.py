@@ -224,7 +224,7 @@ def test_an_answer_that_never_changes_says_nothing_of_what_is_due(service: Suble
 
 def test_people_are_told_what_to_do(service: Subledger) -> None:
     ledger = trial(service, "people", buy("A", expires_at=NOW))
-    with reports.answer(service, ledger, "clearing", reports.Question()) as (found, view, asked):
+    with reports.answer(service, ledger, "clearing", reports.ReportQuery()) as (found, view, asked):
         notice = due_notice(view)
         assert notice is not None
         assert notice.startswith("1 expiry is due and not recorded, the first since 2030-05-10T12:00:00Z")
@@ -242,7 +242,7 @@ def test_over_several_ledgers_what_is_due_is_added_up(service: Subledger) -> Non
         trial(service, name, buy("A", expires_at=NOW - timedelta(days=day))) for day, name in enumerate(("x", "y"))
     )
     chosen = joint_reports.Chosen(entity=None, ledgers=names)
-    question = reports.Question(as_of=date(2030, 5, 10))
+    question = reports.ReportQuery(as_of=date(2030, 5, 10))
     made = joint_reports.document(joint_reports.answer(service, "clearing", question, chosen))
     assert (made["due_expiries"], made["due_since"]) == (2, format_time(NOW - timedelta(days=1)))
     assert [part["due_expiries"] for part in made["ledgers"]] == [1, 1]

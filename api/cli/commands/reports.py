@@ -14,7 +14,7 @@ from api.cli.files import written_whole
 from api.settings import connect
 from api.shapes import documents, joint_reports, report_pages, report_tables, reports
 from api.terminal import Json, err, out, parse_day, print_json, table
-from projections.report import Asked, Report
+from projections.report import Report, ReportRequest
 from subledger.errors import InvalidInput
 from subledger.events.data import parse_time
 from subledger.store.reading.views import View
@@ -72,41 +72,41 @@ def report(
     format = _format({"json": json_, "csv": csv, "html": html}, file)
     if table_ is not None and format != "csv":
         raise InvalidInput("--table goes with --csv", field="--table", expected="--csv", found=table_)
-    question = reports.Question(
+    query = reports.ReportQuery(
         from_=from_, to=to, as_of=parse_day(as_of, "as-of"), customer=customer, by=by, months=months,
         known_at=None if known_at is None else parse_time(known_at, field="known-at"),
     )  # fmt: skip
     if entity is not None or ledger is None or len(ledger) != 1:
         chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
-        ties_out = _joint(name, question, chosen, format, table_, file)
+        ties_out = _joint(name, query, chosen, format, table_, file)
     else:
-        ties_out = _of_one(name, question, ledger[0], format, table_, file)
+        ties_out = _of_one(name, query, ledger[0], format, table_, file)
     if not ties_out:
         raise typer.Exit(terminal.DIFFERENCE)
 
 
 def _of_one(
-    name: str, question: reports.Question, ledger: str, format: str | None, table: str | None, file: Path | None
+    name: str, query: reports.ReportQuery, ledger: str, format: str | None, table: str | None, file: Path | None
 ) -> bool:
-    with reports.answer(connect(), ledger, name, question) as (found, view, asked):
+    with reports.answer(connect(), ledger, name, query) as (found, view, request):
         if format is None:
             home = view.functional_currency
             report_tables.show(found, whose=ledger, as_of=view.as_of, functional=home)
         else:
-            _write(_pieces(format, found, view, asked, table), file)
+            _write(_pieces(format, found, view, request, table), file)
         if format in (None, "csv") and (notice := documents.due_notice(view)) is not None:  # the others say it within
             (out if format is None else err).print(notice, markup=False)
     return found.ties_out
 
 
 def _joint(
-    name: str, question: reports.Question, chosen: joint_reports.Chosen, format: str | None, table: str | None,
+    name: str, query: reports.ReportQuery, chosen: joint_reports.Chosen, format: str | None, table: str | None,
     file: Path | None,
 ) -> bool:  # fmt: skip
     if format is not None and format not in joint_reports.FORMATS:
         expected = ", ".join(joint_reports.FORMATS)
         raise InvalidInput("no page over several ledgers", field=f"--{format}", expected=expected, found=format)
-    found = joint_reports.answer(connect(), name, question, chosen)
+    found = joint_reports.answer(connect(), name, query, chosen)
     if format is None:
         joint_reports.show(found)
     elif format == "csv":
@@ -126,12 +126,12 @@ def _list(json_: bool) -> None:
 
 
 def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
-    """The format asked for, or that the file's name says; None is a table for people."""
-    asked = [format for format, is_wanted in wanted.items() if is_wanted]
-    if len(asked) > 1:
-        raise InvalidInput("one format at a time", field=f"--{asked[1]}", expected=f"--{asked[0]} alone")
-    if asked or file is None:
-        return asked[0] if asked else None
+    """The requested format, or that the file's name says; None is a table for people."""
+    requested = [format for format, is_wanted in wanted.items() if is_wanted]
+    if len(requested) > 1:
+        raise InvalidInput("one format at a time", field=f"--{requested[1]}", expected=f"--{requested[0]} alone")
+    if requested or file is None:
+        return requested[0] if requested else None
     format = file.suffix.removeprefix(".").lower()
     if format not in reports.FORMATS:
         raise InvalidInput(
@@ -143,13 +143,13 @@ def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
     return format
 
 
-def _pieces(format: str, found: Report, view: View, asked: Asked, table: str | None) -> Iterator[str]:
+def _pieces(format: str, found: Report, view: View, request: ReportRequest, table: str | None) -> Iterator[str]:
     if format == "csv":
         yield from reports.csv_lines(reports.table_of(found, table), view.functional_currency)
     elif format == "html":
-        yield report_pages.page(found, view, asked)
+        yield report_pages.page(found, view, request)
     else:
-        document: dict[str, Any] = reports.document(found, view, asked)
+        document: dict[str, Any] = reports.document(found, view, request)
         yield terminal.json_text(document)
 
 

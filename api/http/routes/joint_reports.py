@@ -76,11 +76,11 @@ def one(
     table: Text = None,
 ) -> Response:
     """A report added up over ledgers, each read in a snapshot of its own; never over functional currencies."""
-    question = reports.Question(from_=from_, to=to, as_of=check_day(as_of, "as_of"), known_at=known_at, by=by)
+    query = reports.ReportQuery(from_=from_, to=to, as_of=check_day(as_of, "as_of"), known_at=known_at, by=by)
     reports.offered(name)
     check_format(format, table, joint_reports.FORMATS)
     chosen = joint_reports.Chosen(entity=entity, ledgers=tuple(ledger or ()))
-    found = joint_reports.answer(service, name, question, chosen)
+    found = joint_reports.answer(service, name, query, chosen)
     if format == "csv":
         return StreamingResponse(
             iter(list(joint_reports.csv_lines(found, table))),

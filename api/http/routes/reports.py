@@ -86,12 +86,12 @@ def one(
     table: Annotated[str | None, Query(description="The table that CSV holds; default the first")] = None,
 ) -> Response:
     """A report from one snapshot of the books, with the figures that tie it to the trial balance."""
-    question = reports.Question(
+    query = reports.ReportQuery(
         from_=from_, to=to, as_of=check_day(as_of, "as_of"), known_at=known_at, customer=customer, by=by, months=months
     )
     reports.offered(name)
     check_format(format, table, reports.FORMATS)
-    with reports.answer(service, ledger, name, question) as (report, view, asked):
+    with reports.answer(service, ledger, name, query) as (report, view, asked):
         functional = view.functional_currency
         if format == "csv":
             chosen = reports.table_of(report, table)
