@@ -1,7 +1,7 @@
-"""Files of events: JSON Lines, read batch by batch, each line an event or why it is none.
+"""Files of events: JSON Lines, read batch by batch; each line is an event or a rejection with its reason.
 
-A file of another kind is refused as a whole, saying what it seems to be: a CSV file has no line that is an event, and a
-thousand rejections would say so a thousand times.
+A file of another kind is refused as a whole, with a guess of its kind: no line of a CSV file is an event, and a
+thousand rejections would say the same.
 
 Owns: reading the lines, the file of rejected lines. Does not own: recording them (cli).
 """
@@ -25,7 +25,7 @@ from subledger.text.json_text import loads
 
 BATCH: Final = 2_000
 MAX_LINE: Final = 1_048_576
-"""Bytes of a line; the largest event takes a quarter of it."""
+"""Maximum bytes of a line; the largest event takes a quarter of it."""
 _LOOKED_AT: Final = 5
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -34,9 +34,9 @@ Line = tuple[int, bytes]
 
 
 class EventLines:
-    """A file's lines, batch by batch; the next one is decoded while the last one is written.
+    """A file's lines, batch by batch; the next batch is decoded while the last one is written.
 
-    Raises InvalidInput for a file that is not JSON Lines at all.
+    Raises InvalidInput for a file that is not JSON Lines.
     """
 
     def __init__(self, lines: Iterable[bytes], name: str) -> None:
@@ -48,7 +48,7 @@ class EventLines:
         self.read_on()
 
     def read_on(self) -> None:
-        """Takes the next lines: ``batch`` all of them, ``kept`` those that are not blank, ``inputs`` what they hold."""
+        """Reads the next lines: ``batch`` all of them, ``kept`` the non-blank ones, ``inputs`` their events."""
         self.batch = list(islice(self._lines, BATCH))
         self.kept = [(number, line) for number, line in self.batch if line.strip()]
         self.inputs = [read_line(line, number) for number, line in self.kept]
@@ -72,13 +72,13 @@ class Refusals:
 
 
 class RejectedLines:
-    """FILE.rejected.jsonl, written in the place of the one of an earlier run as the run ends.
+    """FILE.rejected.jsonl, which replaces the file of an earlier run at the end of the run.
 
-    A run without a rejected line leaves none: what was rejected before is recorded, and would only be sent again. But
-    the file that the run itself reads, ``read``, is never removed. A run that stops midway leaves what was there.
+    A run without a rejected line removes the file: the lines in it have been recorded since, and would only be sent
+    again. The file that the run itself reads, ``read``, is never removed. A run that stops midway changes nothing.
 
-    Rejected lines are stored in the database first. If the file cannot be written, ``warn`` is called, once, and
-    recording goes on: a folder that is read-only is no reason to refuse events.
+    Rejected lines are stored in the database first. If the file cannot be written, ``warn`` is called once, and
+    recording goes on: a read-only folder is no reason to refuse events.
     """
 
     def __init__(self, path: Path, warn: Callable[[OSError], None], *, read: IO[bytes] | None = None) -> None:
@@ -97,7 +97,7 @@ class RejectedLines:
         return self
 
     def write(self, line: bytes) -> None:
-        """Adds a line, while the file can be written."""
+        """Adds a line, as long as the file can be written."""
         if self._replacement is None:
             return
         self._empty = False
@@ -143,7 +143,7 @@ def _is_at(file: IO[bytes] | None, path: Path) -> bool:
 
 
 def read_line(line: bytes, number: int) -> Input:
-    """The event of a line, or why it is none."""
+    """Returns the event of a line, or the error of a line that is none."""
     if len(line) > MAX_LINE:
         return InvalidInput(
             f"line {number} is too long for an event",
@@ -156,7 +156,7 @@ def read_line(line: bytes, number: int) -> Input:
 
 
 def _first_lines(lines: Iterator[Line]) -> Iterator[Line]:
-    """So many lines that enough of them are not blank."""
+    """Yields the first lines, until enough of them are not blank."""
     found = 0
     for number, line in lines:
         yield number, line

@@ -1,7 +1,7 @@
-"""The end of a command that could not be carried out: one sentence and an exit code, never a traceback.
+"""The end of a command that fails: one sentence and an exit code, never a traceback.
 
-Owns: which error of the database, the file system, the network or a text that is no UTF-8 becomes which of ours. Does
-not own: how an error is printed (terminal). An exception that is none of these is a defect, and keeps its traceback.
+Owns: the translation of errors of the database, the file system, the network and of text that is not UTF-8 into
+SubledgerErrors. Does not own: printing an error (terminal). Any other exception is a defect and has its traceback.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DATABASE: Final = (sa.exc.SQLAlchemyError, psycopg.Error)
 
 @contextmanager
 def piped() -> Iterator[None]:
-    """Writes out what was printed. Raises SystemExit if nobody reads it any more."""
+    """Flushes the printed output at the end. Raises SystemExit if nobody reads it any more."""
     try:
         try:
             yield
@@ -38,7 +38,7 @@ def piped() -> Iterator[None]:
 
 @contextmanager
 def told(*, as_json: bool) -> Iterator[None]:
-    """Runs a command. Raises SystemExit in the place of an error, with its exit code."""
+    """Runs a command. Raises SystemExit instead of an error, with its exit code."""
     try:
         with piped():
             yield
@@ -74,7 +74,7 @@ def of_given_texts(text: str) -> SubledgerError | None:
             )  # fmt: skip
     for name, value in os.environ.items():
         if name.startswith("SUBLEDGER_") and not _is_text(value):
-            # Not its value: that may have a password.
+            # The value itself is not shown: it may contain a password.
             return InvalidInput(
                 f"the value of {name} in the environment is not UTF-8", field=name, expected="text in UTF-8"
             )

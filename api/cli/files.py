@@ -1,6 +1,6 @@
-"""Files that commands write: whole, or not at all.
+"""Files that commands write: complete, or not at all.
 
-Owns: what becomes of a file that stands there already. Does not own: what is written, where to (the commands).
+Owns: the replacement of an existing file. Does not own: the content and the path (the commands).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 class Replacement:
-    """A file that takes the place of ``target`` as it is published; until then what stands there stays as it is.
+    """A file that replaces ``target`` when it is published; until then the target does not change.
 
-    It is a new file beside the target, of a name that nobody can guess: neither a link that somebody put there nor
-    another run has it. It has the mode of the file that it replaces. A link in the place of the target is replaced, not
-    followed. A device or a pipe, also one that a link leads to, is written to as it stands: to put a file in its place
-    would take it away from everybody. Raises OSError.
+    It is a new file beside the target, with a random name, so that neither a link made by somebody else nor another run
+    can have the same name. It gets the mode of the replaced file. If the target is a link, the link is replaced, not
+    followed. A device or a pipe, also behind a link, is written to directly: replacing it by a file would remove it for
+    all other processes. Raises OSError.
     """
 
     def __init__(self, target: Path) -> None:
@@ -35,7 +35,7 @@ class Replacement:
         self.file = _new_file(self._beside, target)
 
     def publish(self) -> None:
-        """Puts the file in its place, once it is on disk. Raises OSError; the caller discards it then."""
+        """Replaces the target, once the file is on disk. Raises OSError; the caller then discards the file."""
         self.file.flush()
         if self._beside is not None:
             os.fsync(self.file.fileno())
@@ -44,7 +44,7 @@ class Replacement:
             self._beside.replace(self._target)
 
     def discard(self) -> None:
-        """Removes the file, unless it is published; what stands in the place of the target stays."""
+        """Removes the file if it is not published; the target does not change."""
         with suppress(OSError):
             self.file.close()
         if self._beside is not None:
@@ -54,9 +54,9 @@ class Replacement:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to: under its name once it is complete and on disk, and then in the place of an older one.
+    """Yields a file to write to, which gets its name, replacing an older file, once it is complete and on disk.
 
-    A link is followed, so that what it leads to is replaced. Raises OSError.
+    A link is followed, so its target is replaced. Raises OSError.
     """
     replacement = Replacement(Path(os.path.realpath(path)) if path.is_symlink() else path)
     try:

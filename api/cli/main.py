@@ -66,7 +66,7 @@ class _Loaded(MutableMapping[str, Any]):
 
 
 class _Commands(TyperGroup):
-    """Every command, with a quiet end if the reader of its output goes away: Typer would make that a difference (1)."""
+    """All commands. If the reader of the output closes the pipe, the exit code is 0; Typer would exit with 1."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -83,7 +83,7 @@ class _Commands(TyperGroup):
 
 @contextmanager
 def _visible_usage() -> Iterator[None]:
-    """A wrong option or argument is quoted by Typer as it was given."""
+    """Makes control characters visible in usage errors, in which Typer quotes options and arguments unchanged."""
     try:
         yield
     except TyperException as error:

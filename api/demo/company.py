@@ -1,9 +1,8 @@
-"""A small company's year, made from a seed: the same seed gives the same events.
+"""A year of a small company, made from a seed: the same seed gives the same events.
 
-Twenty-four customers of a metered API buy credit blocks of several kinds, use them in bursts of less than a cent,
-take some of it back, pay, cancel, and let some expire. Some facts arrive after their month has been closed. Beside
-them, one customer a story, happens what else a year brings (``incidents``).
-Invented throughout; no customer of anybody's.
+Twenty-four customers of a metered API buy credit blocks of several kinds, use them in bursts of calls that cost less
+than a cent, reverse some usage, pay, cancel, and let some credits expire. Some facts arrive after their month has been
+closed. The rarer events of a year are in ``incidents``, one customer per story. All names and figures are invented.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ PRODUCTS: Final = ("search", "speech", "vision")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be bought: credits for a price, for some days."""
+    """A plan that customers buy: credits, price, and days until expiry."""
 
     name: str
     credits: int
@@ -42,7 +41,7 @@ PLANS: Final = (
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):
-    """What is recorded in a month, in this order: on time first, then what arrives late from the month before."""
+    """The events recorded in a month, in this order: events on time, then late events of the month before."""
 
     period: Period
     events: list[dict[str, Any]]
@@ -50,7 +49,7 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def year(seed: int = 7) -> Iterator[Month]:
-    """The twelve months, as CloudEvents."""
+    """Yields the twelve months, as CloudEvents."""
     company = _Company(random.Random(seed))
     for month in range(1, 13):
         period = Period(YEAR, month)
@@ -130,7 +129,7 @@ class _Company:
         return [bought, self._event(customer, "payment.received", moment + timedelta(hours=30), **payment)]
 
     def _usage(self, customer: str, number: int, period: Period) -> list[dict[str, Any]]:
-        """Bursts: a few sessions a month, each of many calls that cost less than a cent."""
+        """Returns usage in bursts: a few sessions a month, each of many calls that cost less than a cent."""
         chance, events = self._chance, []
         for _ in range(chance.randint(1, 3)):
             start = self._moment(period, chance.randint(4, 26))
@@ -153,7 +152,7 @@ class _Company:
         return events
 
     def _appetite(self, customer: str) -> int:
-        """How much bigger this customer's calls are than a starter's: by the last plan bought."""
+        """Returns the size of this customer's calls as a multiple of a starter's, by the last plan bought."""
         credits = [plan.credits for owner, _, plan in self._blocks if owner == customer]
         return max(1, credits[-1] // 12_000) if credits else 1
 
@@ -175,7 +174,7 @@ class _Company:
         ]  # fmt: skip
 
     def _arrives_late(self, event: dict[str, Any], period: Period) -> bool:
-        """Some usage of the last days of a month is known only after the month has been closed."""
+        """True for some usage of the last days of a month, which arrives after the month has been closed."""
         late = event["type"] == "credits.consumed" and event["time"][8:10] >= "25" and self._chance.random() < 0.2
         if late and period.month < 12:
             self._late.append(event)

@@ -1,8 +1,8 @@
-"""What else happens in a company's year besides selling and using: a script, day by day.
+"""Rarer events of the demo's year, as a script by day: other currencies, gift cards in a breakage pool, refunds,
+disputes, transfers, write-offs, unclaimed property.
 
-Other currencies, gift cards in a breakage pool, refunds, disputes, transfers, write-offs, unclaimed property. Each
-story is one customer's, so that it can be read from beginning to end with ``subledger history`` and
-``subledger report statement``. Invented throughout.
+Each story belongs to one customer, so it can be read from beginning to end with ``subledger history`` and
+``subledger report statement``. All names and figures are invented.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _pays(day: str, who: str, amount: str, currency: str = "USD", **others: Any)
 
 
 def _script() -> list[Story]:
-    """Every story from beginning to end: a list, as long as there are stories."""
+    """Returns every story, in order. The function is as long as the stories are."""
     usd: dict[str, Any] = {"currency": "USD"}
     stories: list[Story] = [
         # A customer in euros, paid a month later at another rate; a refundable balance in yen.
@@ -139,7 +139,7 @@ def _script() -> list[Story]:
 
 
 def incidents(period: Period) -> list[dict[str, Any]]:
-    """The month's part of the script, as CloudEvents, in order of time."""
+    """Returns the events of the script in a month, as CloudEvents, in order of time."""
     events = []
     for number, (day, type, customer, data) in enumerate(_script()):
         if int(day[:2]) != period.month:

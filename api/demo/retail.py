@@ -1,10 +1,10 @@
-"""A real year: the invoices of an online shop, read as a wallet of prepaid credits.
+"""A real year: the invoices of an online shop, replayed as purchases and usage of prepaid credits.
 
-A sale first draws min(amount, what the customer has left), then opens its own credit block of that amount, which
-expires after 90 days. A cancellation voids an undrawn block of equal amount (the newest, where there are several),
-otherwise reverses the customer's newest usage up to its amount; the rest is an orphan. One credit is one pound.
+A sale first draws min(amount, the customer's remaining credits), then opens its own credit block of the sale's amount,
+which expires after 90 days. A cancellation voids an undrawn block of equal amount (the newest, if there are several);
+otherwise it reverses the customer's newest usage up to its amount; the rest is an orphan. One credit is one pound.
 
-A forecast is made at the end of the ninth month, and in the end set beside what the three months after it brought.
+A forecast is made at the end of the ninth month, and compared at the end with the three months after it.
 
 Data: Chen, D. (2015), Online Retail, UCI Machine Learning Repository, doi:10.24432/C5BW33, summed by invoice.
 """
@@ -38,14 +38,14 @@ from subledger.periods import Period, time_zone
 from subledger.wallet import Wallet
 
 FORECAST_AFTER: Final = 9
-"""The months after which a forecast is made."""
+"""The number of months after which a forecast is made."""
 ZONE: Final = "Europe/London"
 LIFE: Final = timedelta(days=90)
 _COLUMNS: Final = {"invoice_no", "kind", "customer_id", "first_at", "amount_gbp"}
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """An invoice, or the part of a cancellation, that becomes no event, and why."""
+    """An invoice, or a part of a cancellation, that becomes no event, with the reason."""
 
     invoice_no: str
     amount: str
@@ -53,7 +53,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retail:
-    """Turns invoices, in order of time, into events. What is rejected is kept with its reason."""
+    """Translates invoices, in order of time, into events; stores rejected ones with their reason."""
 
     def __init__(self) -> None:
         self.rejected: list[Rejected] = []
@@ -64,7 +64,7 @@ class Retail:
         self._position = 0
 
     def months(self, path: Path) -> Iterator[tuple[Period, list[dict[str, Any]]]]:
-        """The events of each month. Raises InvalidInput for a file of another shape."""
+        """Yields the events of each month. Raises InvalidInput for a file of another shape."""
         month: Period | None = None
         events: list[dict[str, Any]] = []
         for row in sorted(read_invoices(path), key=lambda row: row["first_at"]):
@@ -150,7 +150,7 @@ class Retail:
         return events
 
     def _take(self, event_id: str, type: str, customer: str, moment: datetime, /, **data: Any) -> dict[str, Any]:
-        """An event, taken into our own wallets too: the next invoice depends on what this one leaves."""
+        """Returns an event, and applies it to the wallets here: the next invoice depends on the remaining credits."""
         document = {
             "specversion": "1.0", "id": event_id, "source": "online-retail", "type": type, "subject": customer,
             "time": format_time(moment), "data": data,
@@ -164,7 +164,7 @@ class Retail:
         )
         decision = decide(wallet, event, context)
         self._position += 1
-        # Nothing leaves these wallets: blocks stay to be reversed onto, corrections to be counted.
+        # Nothing is removed from these wallets: later reversals need the blocks, and corrections are counted.
         self._wallets[customer] = evolve(wallet, event, decision, position=self._position, functional_currency="GBP")
         if type == "credits.consumed":
             original = Original(position=self._position, event=event, decision=decision)
@@ -179,7 +179,7 @@ class Retail:
 
 
 def read_invoices(path: Path) -> list[dict[str, str]]:
-    """The rows of an invoice file, plain or gzipped. Raises InvalidInput where it is not one."""
+    """Returns the rows of an invoice file, plain or gzipped. Raises InvalidInput if it is another file."""
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
@@ -197,7 +197,7 @@ def read_invoices(path: Path) -> list[dict[str, str]]:
 
 
 def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder: Path) -> dict[str, Any]:
-    """The forecast as of the end of a month beside the three months after it; writes and returns the report."""
+    """Compares the forecast at a month's end with the three months after it; writes and returns the report."""
     through = made_after.next.next.next
     question = reports.ReportQuery(to=str(made_after), as_of=through.last_day, months=3)
     with reports.answer(service, ledger, "forecast", question) as (report, view, asked):
@@ -208,10 +208,10 @@ def compare_forecast(service: Subledger, ledger: str, made_after: Period, folder
 
 
 def show_comparison(document: dict[str, Any]) -> None:
-    """What was forecast, what happened, and how far off the forecast and the benchmarks were."""
+    """Prints the forecast beside the actual amounts, and the errors of the forecast and of the benchmarks."""
     names = ("period", "what", "forecast", "low", "high", "actual", "error", "run_rate", "nothing_used")
     table(
-        f"Forecast as of {document['to']}, beside what the books say as of {document['as_of']}",
+        f"Forecast as of {document['to']}, beside the books as of {document['as_of']}",
         [name.replace("_", " ") for name in names],
         [[row[name] for name in names] for row in document["compared"]],
         right=range(2, len(names)),

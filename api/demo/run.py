@@ -107,7 +107,7 @@ class _Run:
         return {name: format_minor(found.get(name, 0), self.currency) for name in SHOWN}
 
     def report(self, name: str, as_of: date, file: str) -> None:
-        """Writes a report as JSON, and its tables as CSV."""
+        """Writes a report as JSON and its tables as CSV."""
         folder = self.directory / "reports"
         folder.mkdir(exist_ok=True)
         question = reports.ReportQuery(as_of=as_of)
@@ -170,7 +170,7 @@ def _company(service: Subledger, directory: Path, say: Say, started: float) -> D
         run.record(month.events)
         if previous is not None:
             run.close(previous)
-            run.record(month.late)  # usage of the month that has just been closed: booked on the first open day
+            run.record(month.late)  # usage of the month just closed: booked on the first open day
         previous = month.period
     if previous is not None:
         run.close(previous)
@@ -219,7 +219,7 @@ def _retail(service: Subledger, path: Path, directory: Path, say: Say, started: 
     result = run.finish(
         started,
         [
-            f"{rejected_path}  every invoice that became no event, and why",
+            f"{rejected_path}  every invoice that became no event, with the reason",
             f"subledger balances --ledger {ledger} --as-of 2011-06-30",
             f"subledger balances --ledger {ledger} --customer 17850 --as-of 2011-06-30",
             f"subledger report waterfall --ledger {ledger} --as-of 2011-12-31",

@@ -1,7 +1,7 @@
-"""The HTTP API: put together here, answered in ``routes``.
+"""The HTTP application: assembled here; the calls are in ``routes``.
 
-Owns: what every call passes through, which exceptions become problems (``problems``), what the OpenAPI document says
-of itself.
+Owns: the middleware of every call, the exceptions that become problem documents (``problems``), the introduction of the
+OpenAPI document.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from projections.close.sweeping import Sweeper
 from subledger import errors
 
 DESCRIPTION = """
-The prepaid-credit sub-ledger: record what a billing system knows, read balances at any point in time, close months,
+The prepaid-credit sub-ledger: record the events of a billing system, read balances at any point in time, close months,
 export journals. Money and credits are strings, never numbers. Errors are RFC 9457 problem documents with a stable
 `code`. Lists are `{"items": […], "next": cursor-or-null}`.
 """
@@ -116,7 +116,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     if sweeper is not None:
         sweeper.stop(0.0)  # begins nothing more
-    # The server has answered what it had accepted before it came here; what is left was handed in by other threads, or
+    # The server has answered all calls it had accepted; the remaining events were sent by other threads, or
     # hangs. Not in the threads that answer calls: all of them may wait for a database that says nothing.
     service: Subledger = app.state.service
     if not await asyncio.to_thread(service.gatherer.stop, app.state.finishing_s):
@@ -140,7 +140,7 @@ def create_app(
         license_info={"name": "Apache-2.0"},
         lifespan=_lifespan,
         openapi_url=None,  # its document and its pages are ours: routes.reference
-        # A path with a slash too many is not found: the redirection would lead to whatever the call says is our host.
+        # A path with one slash too many is not found: a redirection would lead to the host named by the caller.
         redirect_slashes=False,
     )
     app.state.service = service
@@ -199,6 +199,6 @@ def create_app(
 
     @app.exception_handler(Exception)
     async def failed(_: Request, __: Exception) -> JSONResponse:
-        return problem(errors.InternalError("the server failed by a defect of its own; its log describes it"))
+        return problem(errors.InternalError("the server failed because of a defect in it; its log has the details"))
 
     return app

@@ -1,7 +1,7 @@
 """Bodies of requests, read within bounds of size and time.
 
-Owns: how much of a body is read, how long that may take, how much all bodies together may hold.
-Does not own: who may send one (routes.guarded asks first), the bounds of its JSON (bounded_json).
+Owns: the maximum size of a body, the time to read it, the maximum size of all bodies together.
+Does not own: permission to send one (routes.guarded checks it first), the bounds of its JSON (bounded_json).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Decoded = TypeVar("Decoded")
 
 
 class Bodies:
-    """The bodies that a process holds: how many bytes, and one large one decoded at a time."""
+    """The bodies in the memory of a process: counts their bytes, and decodes one large body at a time."""
 
     def __init__(self, times: HttpLimits, *, most: int = limits.MAX_BODIES) -> None:
         self._times = times
@@ -38,10 +38,10 @@ class Bodies:
         self._turns: WeakKeyDictionary[AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
 
     async def read(self, request: Request, bound: Bound) -> bytes:
-        """The whole body. Whoever reads one releases it afterwards (``release``).
+        """Reads a whole body. The caller must release it afterwards (``release``).
 
-        Raises TooLarge before anything is read where the size is declared, else as soon as it is exceeded;
-        RequestTimedOut; Overloaded if all bodies together are too much and this one is not small.
+        Raises TooLarge: before reading if the declared size is too large, otherwise when the bound is exceeded;
+        RequestTimedOut; Overloaded if all bodies together are too large and this one is not small.
         """
         declared = request.headers.get("content-length", "")
         # Its digits are counted first: an int of a very long text is slow to make.
@@ -56,7 +56,7 @@ class Bodies:
                     self._held += len(chunk)
                     if size > bound.most:
                         raise _too_large(bound)
-                    # A small one is always taken: few large bodies of one writer would shut out everybody else.
+                    # A small body is always accepted: few large bodies of one writer would shut out everybody else.
                     if self._held > self._most and size > limits.SMALL_BODY:
                         raise Overloaded("the bodies of all calls together are too large now; send this one again")
                     chunks.append(chunk)
@@ -74,15 +74,15 @@ class Bodies:
 
     @property
     def held(self) -> int:
-        """Bytes of the bodies that are not released."""
+        """Bytes of the bodies that are not released yet."""
         return self._held
 
     def release(self, size: int) -> None:
-        """Says that a body of this size is no longer held."""
+        """Releases a body of this size."""
         self._held -= size
 
     async def decode(self, text: bytes, decoding: Callable[[bytes], Decoded]) -> Decoded:
-        """Decodes a body: a small one at once, a large one in a thread when its turn has come."""
+        """Decodes a body: a small one immediately, a large one in a thread, one at a time."""
         if len(text) <= limits.SMALL_BODY:
             return decoding(text)
         return await self._in_turn(partial(_undisturbed, decoding), text)
@@ -96,7 +96,7 @@ class Bodies:
 
 
 def _undisturbed(decoding: Callable[[bytes], Decoded], text: bytes) -> Decoded:
-    # Many small values make no cycles; a collection among them looks at everything that there is, and finds nothing.
+    # JSON values form no cycles: a garbage collection during decoding would visit all objects and free nothing.
     with collection_held_off():
         return decoding(text)
 

@@ -1,13 +1,13 @@
-"""Requests that another web site has a browser send here: refused before anything looks at them.
+"""Refusal of requests that another web site makes a browser send here, before anything else handles them.
 
 The open server (embedded, without keys, on loopback) trusts whoever can reach it, and a browser on the same machine
 can, on behalf of any page it shows. A request that only reads is refused too: a checkpoint writes, a verification
-costs. Only a link to a page for people may be followed. Owns: which requests may come from where, and which types of
-body. Does not own: who is let in (``access``), how long a body may be.
+costs. Only a link to a page for people may be followed. Owns: the allowed origins of requests, and the allowed types of
+bodies. Does not own: authorisation (``access``), the length of bodies.
 
-A browser says where a request comes from in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. What it may send
-elsewhere without asking first (the "simple" requests of the Fetch standard) has no content type, or that of a form or
-of plain text: no such body is taken.
+A browser states the origin of a request in ``Sec-Fetch-Site`` and ``Origin``, which no page can set. Requests that it
+sends to another site without a preflight (the "simple" requests of the Fetch standard) have no content type, or that of
+a form or of plain text: such bodies are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Refusal = Callable[[SubledgerError], Callable[[Scope, Receive, Send], Awaitable[
 
 
 class SameSiteOnly:
-    """Refuses what comes from another site, but for a link that was followed, and a body that any page could send."""
+    """Refuses requests from another site, except for followed links, and bodies that any page could send."""
 
     def __init__(self, app: ASGIApp, refusal: Refusal) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class SameSiteOnly:
 
 
 def _follows_a_link(scope: Scope, headers: Headers) -> bool:
-    """True for the whole page of a browser's window that goes to a page for people: no other page sees the answer."""
+    """True if a browser window opens a page for people: no other page can read the answer."""
     is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") in (None, "document")
     if scope["method"] != "GET" or not is_navigation:
         return False
@@ -67,7 +67,7 @@ def check_site(headers: Headers, scheme: str) -> None:
     """Raises CrossSite for a request that a browser sends for another site than this server's."""
     site = headers.get("sec-fetch-site")
     if site is not None:
-        # A browser's word. It also knows its own origin behind a proxy that changes the Host.
+        # Set by browsers. They compare origins as they see them, also behind a proxy that changes the Host header.
         if site.lower() in _OF_THIS_SITE:
             return
         raise _cross_site(site)

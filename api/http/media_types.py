@@ -1,6 +1,6 @@
-"""Types, character sets and encodings of bodies: the one place where a body is refused with 415.
+"""Types, character sets and encodings of bodies: the only place where a body is refused with 415.
 
-Owns: which bodies are taken by what their headers say of them. Does not own: what is in them (``bodies``, the routes).
+Owns: accepting or refusing a body by its headers. Does not own: its content (``bodies``, the routes).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UTF_8: Final = ("utf-8", "utf8")
 
 
 def check_no_form(headers: Headers) -> None:
-    """Raises UnsupportedMediaType for what a browser sends elsewhere unasked: a form, plain text, or no type."""
+    """Raises UnsupportedMediaType for types that a browser sends without a preflight: a form, plain text, no type."""
     media_type, _ = _content_type(headers)
     if media_type in OF_FORMS or (_has_body(headers) and not media_type):
         raise UnsupportedMediaType(
@@ -56,7 +56,7 @@ def _has_body(headers: Headers) -> bool:
 
 
 def _content_type(headers: Headers) -> tuple[str, str]:
-    """The media type and the charset, empty if they are not said. Two headers are a type that nobody takes."""
+    """Returns the media type and the charset, empty if not given. Two headers give a type that no call accepts."""
     media_type, *parameters = ", ".join(headers.getlist("content-type")).split(";")
     charsets = [value.strip().strip('"') for name, _, value in map(_parted, parameters) if name.startswith("charset")]
     return media_type.strip().lower(), next((charset for charset in charsets if charset not in _UTF_8), "")

@@ -1,7 +1,6 @@
 """Errors as HTTP answers: problem documents (RFC 9457).
 
-Owns: which status an error becomes, and how much of it a caller sees. Does not own: what the errors are
-(``subledger.errors``).
+Owns: the status of an error, and the part of it that a caller sees. Does not own: the errors (``subledger.errors``).
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ _STATUS: Final[tuple[tuple[type[errors.SubledgerError], int], ...]] = (
 
 
 def status_of(error: errors.SubledgerError) -> int:
-    """The HTTP status of an error; 500 for what is nobody's input."""
+    """Returns the HTTP status of an error; 500 if no input caused it."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
 def document_of(error: errors.SubledgerError) -> dict[str, Any]:
-    """The problem document. What a database or its driver says is for the log: it names hosts, users and settings."""
+    """Returns the problem document, without messages of the database and its driver: they name hosts and users."""
     document = {**error.as_document(), "status": status_of(error)}
     if isinstance(error, errors.DatabaseUnavailable):
         document["detail"] = "The database does not answer now; send the same call again."
@@ -57,10 +56,10 @@ def document_of(error: errors.SubledgerError) -> dict[str, Any]:
 
 
 def headers_of(error: errors.SubledgerError) -> dict[str, str]:
-    """The headers of an error's answer.
+    """Returns the headers of an error's answer.
 
-    ``Retry-After`` only if the same call is worth repeating as soon as that says, so not for everything that is
-    ``retryable``: a purchase that an event waits for may come in a second or in a week.
+    ``Retry-After`` is set only if the same call may succeed after that time. So not every ``retryable`` error has it:
+    the purchase that an event waits for may arrive in a second or in a week.
     """
     headers: dict[str, str] = {}
     if isinstance(error, errors.NotAuthenticated):
@@ -73,7 +72,7 @@ def headers_of(error: errors.SubledgerError) -> dict[str, str]:
 
 
 def problem(error: errors.SubledgerError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer to a call that ends in an error."""
+    """Returns the answer to a call that ends in an error."""
     return JSONResponse(
         document_of(error), status_code=status_of(error), media_type=MEDIA_TYPE,
         headers={**headers_of(error), **(headers or {})},

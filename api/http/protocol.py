@@ -1,15 +1,15 @@
-"""The HTTP protocol of the server, within bounds: what may come before a request is handed to the application.
+"""The HTTP protocol of the server, with bounds on everything that happens before the application gets a request.
 
-uvicorn's protocol (on httptools) has no bound on a request's line and headers, waits for them as long as a connection
-is open, takes requests of one connection ahead without end, and keeps a connection as long as its client does not read
-the answer. Here each is bounded; what is beyond a bound is answered by a problem document if it can still be, and the
-connection is closed.
+uvicorn's protocol (on httptools) has no bound on the size of a request's line and headers, nor on the time until they
+are complete, nor on the number of pipelined requests, nor on the time in which a client reads an answer. Here each has
+a bound. A request beyond a bound is answered by a problem document, if that is still possible, and the connection is
+closed.
 
-When the server stops, what has arrived whole is carried out and answered. What has not is answered at once that the
-server stops, as its rest may never come.
+When the server stops, complete requests are carried out and answered. Incomplete ones are answered at once with the
+error that the server is stopping, as their rest may never arrive.
 
-Owns: bytes, headers and time until a request's headers are complete, connections, the time that answers wait to be
-read. Does not own: bodies (``bodies``).
+Owns: bytes, headers and time until a request's headers are complete; connections; the time in which answers are read.
+Does not own: bodies (``bodies``).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from api.limits import HttpLimits
 from subledger import errors
 
 _PIECE: Final = 16 << 10
-"""Bytes that are parsed between two looks at what they came to."""
+"""Bytes that are parsed between two checks of the bounds."""
 _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 1 << 20
-"""After an answer that ends a connection, so long and so much is still read and thrown away: a connection that is
-closed while something of it is unread is reset, and its client may never see the answer."""
+"""Bytes (and seconds) that are still read and discarded after the last answer of a connection. Closing a connection
+with unread bytes resets it, and then the client may not see the answer."""
 _LOOK_S: Final = 1.0
-"""Seconds between two looks, at least, at a client that reads its answer too slowly."""
+"""Minimum seconds between two checks of a client that reads its answer slowly."""
 
 INVALID: Final = errors.InvalidRequest("the bytes received are not an HTTP request", expected="HTTP/1.1 (RFC 9112)")
 TOO_LONG_URL: Final = errors.UrlTooLong(
@@ -52,21 +52,21 @@ TOO_MUCH_AROUND: Final = errors.InvalidRequest(
 TIMED_OUT: Final = errors.RequestTimedOut("the headers of this call did not arrive in time; send it again")
 STOPPING: Final = errors.Stopping("the server is stopping", expected="the same call, to another server or later")
 TOO_MANY: Final = errors.TooManyConnections("the server has too many connections; send the call again later")
-"""Answers to what never became a request."""
+"""Answer to a connection beyond the maximum number."""
 
 
 class _Refused(Exception):
-    """Ends the parsing of a request that is refused."""
+    """Ends the parsing of a refused request."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Make a class for a server with ``bounded``."""
+    """One connection. ``bounded`` returns the class for a server."""
 
     times: ClassVar[HttpLimits]
     waiting: ClassVar[dict[BoundedProtocol, None]]
-    """The connections that have no request in hand, the one that has waited longest first."""
+    """The connections without a current request, the one that has waited longest first."""
     unread: ClassVar[dict[BoundedProtocol, None]]
-    """The connections whose answers wait to be read, the one that has waited longest first."""
+    """The connections with answers that the client has not read, the one that has waited longest first."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -103,13 +103,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _forget(self) -> None:
-        """No longer counts this connection among those that make room for another."""
+        """Removes this connection from those that can be closed to make room for another."""
         self.waiting.pop(self, None)
         self.unread.pop(self, None)
 
     @property
     def _has_call(self) -> bool:
-        """True while a request is in hand, or waits for its turn: ``cycle`` is the last one that has arrived."""
+        """True while a request is being answered or waits for its turn; ``cycle`` is the last one that arrived."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait_if_idle(self) -> None:
@@ -127,7 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def close_lingering(self, transport: asyncio.Transport) -> None:
-        """Closes the connection; what is still on its way is read first if the client would not see the answer else."""
+        """Closes the connection; first reads the bytes still arriving, if the client could miss the answer."""
         if self._parsing == "nothing" or self._left_to_discard is not None or transport.is_closing():
             if transport.get_write_buffer_size() and self not in self.unread:
                 self._watch_reading()  # it is closed once that was read
@@ -180,14 +180,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _count_reading(self) -> None:
-        """Counts the time since the last look, and for the client what it has read since."""
+        """Adds the time since the last check, and subtracts time for the bytes that the client has read since."""
         now, left = self.loop.time(), self.transport.get_write_buffer_size()
         gained = max(self._left_to_read - left, 0) / limits.SLOWEST_ANSWER_BYTES_A_SECOND
         self._reading_s = min(self._reading_s - (now - self._looked_at) + gained, limits.UNREAD_ANSWER_S)
         self._looked_at, self._left_to_read = now, left
 
     def timeout_keep_alive_handler(self) -> None:
-        """Does not count the time in which the last answer waits to be read: the next request may be behind it."""
+        """Does not count the time in which the last answer is not read yet: the next request may follow it."""
         if self.flow.write_paused:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -214,7 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._check(len(piece))
 
     def _check(self, size: int) -> None:
-        """Bounds what is no body: a callback of the parser comes only at the end of a header, however long."""
+        """Checks the size of line and headers: the parser reports a header only at its end, however long it is."""
         self._raw += size
         if self._parsing == "head" and self._raw > limits.MAX_HEAD + _PIECE:
             self._refuse(TOO_LARGE_HEAD)
@@ -287,7 +287,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- answers ------------------------------------------------------------------------------------------------
 
     async def _answer(self, scope: Any, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        """The application. Where it answers before it has read the body, the connection ends with the answer."""
+        """Calls the application. If it answers before it has read the body, the connection ends with the answer."""
         cycle: RequestResponseCycle = receive.__self__  # type: ignore[attr-defined]  # uvicorn's own method
 
         async def read() -> Any:
@@ -311,7 +311,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except asyncio.CancelledError:
             if not self._is_stopping:
                 raise
-            # The time for answers is over. What becomes of the call is not known, so that no answer would be true.
+            # The time for answers is over. The result of the call is not known, so any answer could be wrong.
             cycle.disconnected = True
             self.transport.abort()
 
@@ -355,7 +355,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Reads no request ahead while the answers before it wait to be read."""
+    """Pauses reading requests while earlier answers are not read by the client."""
 
     def resume_reading(self) -> None:
         if not self.write_paused:
@@ -363,7 +363,7 @@ class _Flow(FlowControl):
 
 
 class _Lingering:
-    """A transport whose ``close`` lets the client see the answer."""
+    """A transport that gives the client time to read the answer before it closes."""
 
     def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
         self._transport = transport
@@ -381,5 +381,5 @@ class _Lingering:
 
 
 def bounded(times: HttpLimits) -> type[BoundedProtocol]:
-    """The protocol of one server."""
+    """Returns the protocol class of one server."""
     return type("BoundedProtocol", (BoundedProtocol,), {"times": times, "waiting": {}, "unread": {}})

@@ -1,4 +1,4 @@
-"""Pydantic's findings about a call, as errors of ours: the field, what is allowed with an example, what was found."""
+"""Translation of pydantic's errors into InvalidInput: the field, the allowed values with an example, the value."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _OWN: Final = {error.code: error for error in InvalidInput.__subclasses__()}
 
 
 def refusal(faults: Sequence[Mapping[str, Any]], route: object) -> InvalidInput:
-    """The first of the faults that pydantic found in a call of a route; all of the missing fields, if it is one."""
+    """Returns the first error that pydantic found in a call of a route; for a missing field, all missing fields."""
     fault = faults[0]
     kind, context, field = fault["type"], fault.get("ctx", {}), _field(fault)
     if kind == "missing":
@@ -107,7 +107,7 @@ def _unknown(fault: Mapping[str, Any], field: str, route: object) -> UnknownFiel
 
 
 def _allowed(loc: Sequence[int | str], route: object) -> list[str]:
-    """The fields that stand where the unknown one does."""
+    """Returns the known fields of the object that has the unknown one."""
     if not isinstance(route, APIRoute) or route.body_field is None:
         return []
     at: object = route.body_field.field_info.annotation
@@ -119,7 +119,7 @@ def _allowed(loc: Sequence[int | str], route: object) -> list[str]:
 
 
 def _model(annotation: object) -> type[BaseModel] | None:
-    """The model in an annotation: itself, or that of an optional or a list."""
+    """Returns the model in an annotation: itself, or the model of an optional or a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for each in get_args(annotation) if (found := _model(each))), None)

@@ -1,4 +1,4 @@
-"""Channels and deliveries as documents."""
+"""Channels and deliveries as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def channel(found: Channel) -> Document:
 
 
 def dropped_channel(found: DroppedChannel) -> Document:
-    """A channel that was taken away, and by whom."""
+    """Returns a removed channel, with the user who removed it."""
     return {
         "channel": found.name,
         "connector": found.connector,
@@ -63,7 +63,7 @@ def delivery(found: Delivery) -> Document:
 
 
 def step(found: Step) -> Document:
-    """A step with what was called and answered, word for word but for secrets."""
+    """Returns a step of a delivery with its request and response, verbatim except for secrets."""
     return {
         "step": found.step,
         "at": format_time(found.at),

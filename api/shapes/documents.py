@@ -1,4 +1,4 @@
-"""The JSON shapes that HTTP and the command line share. Money and credits are strings, always."""
+"""The JSON shapes shared by HTTP and the command line. Money and credits are always strings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def money(amount_minor: int, currency: str) -> Document:
 
 
 def page(items: list[Document], following: Any) -> Document:
-    """A list with the cursor of the next page, or null at its end."""
+    """Returns a list with the cursor of the next page, null on the last page."""
     return {"items": items, "next": None if following is None else encode_cursor(following)}
 
 
@@ -56,7 +56,7 @@ def encode_cursor(value: Any) -> str:
 
 
 def decode_cursor(cursor: str | None, shape: tuple[type, ...]) -> list[Any] | None:
-    """The values of a cursor made by ``encode_cursor``. Raises InvalidCursor."""
+    """Returns the values of a cursor made by ``encode_cursor``. Raises InvalidCursor."""
     if cursor is None:
         return None
     try:
@@ -97,7 +97,7 @@ def reopened_period(reopened: ReopenedPeriod) -> Document:
 
 
 def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
-    """What is said of a customer, and who said it last."""
+    """Returns the attributes of a customer, with their last change."""
     return {
         "ledger": ledger,
         "customer": found.customer,
@@ -108,7 +108,7 @@ def customer_attributes(ledger: str, found: CustomerAttributes) -> Document:
 
 
 def last_change(found: LastChange | None) -> Document:
-    """The last change of a setting: by whom and when; null if it is as it ships."""
+    """Returns the user and the time of the last change of a setting; null for a default setting."""
     return {
         "changed_by": None if found is None else found.by,
         "changed_at": None if found is None else format_time(found.at),
@@ -116,19 +116,19 @@ def last_change(found: LastChange | None) -> Document:
 
 
 def last_change_title(document: Document) -> str:
-    """The same as the title of a table."""
+    """Returns the last change as the title of a table."""
     if document["changed_by"] is None:
         return "as it ships"
     return f"changed by {document['changed_by']} at {document['changed_at']}"
 
 
 def erasure(found: Erasure) -> Document:
-    """That a customer's attributes were erased: never which they were."""
+    """Returns the erasure of a customer's attributes, without the attributes."""
     return {"customer": found.customer, "erased_at": format_time(found.erased_at), "erased_by": found.erased_by}
 
 
 def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Document:
-    """An adopted account mapping: its rows as ``mapping adopt`` takes them, and who adopted it, and when."""
+    """Returns an adopted account mapping: rows as ``mapping adopt`` reads them, the user and the time of adoption."""
     return {
         "ledger": ledger,
         "mapping": adoption.number,
@@ -140,7 +140,7 @@ def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Do
 
 
 def approval(asked: Asked) -> Document:
-    """What waits for a second person, or how it was decided: the event as it was sent, and who asked."""
+    """Returns an approval request and its decision: the event as sent, the maker and the checker."""
     event: Document = {"id": asked.event_id, "source": asked.source, "type": asked.type}
     if asked.customer is not None:
         event["subject"] = asked.customer
@@ -190,16 +190,16 @@ def clock(found: Clock) -> Document:
 
 
 def moment(at: PointInTime) -> Document:
-    """The moment of a point-in-time answer, and the expiries that will change the answer once they are recorded."""
+    """Returns the point in time of an answer, and the due expiries that will change it once they are recorded."""
     return {
         "as_of": at.as_of.isoformat(), "known_at": format_time(at.known_at), "position": at.position, **due(at.due),
     }  # fmt: skip
 
 
 def due(found: Due | None) -> Document:
-    """``due_expiries`` and ``due_since``, where something is due; nothing where it is not, or is not told.
+    """Returns ``due_expiries`` and ``due_since`` if expiries are due, otherwise nothing.
 
-    Answers to questions that name their ``known_at`` are not told: they are the same for ever.
+    An answer at a given ``known_at`` never has them, because it never changes.
     """
     if found is None or found.since is None:
         return {}
@@ -207,18 +207,18 @@ def due(found: Due | None) -> Document:
 
 
 def due_notice(at: PointInTime) -> str | None:
-    """The same as a sentence, for people; None where nothing is due."""
+    """Returns the due expiries as a sentence; None if none are due."""
     return due_sentence(at.due, at.head.state, at.now)
 
 
 def due_sentence(found: Due | None, state: LedgerState, now: datetime) -> str | None:
-    """The same of expiries that were looked for by themselves; ``now`` is the real clock's."""
+    """Returns the sentence for expiries that were counted separately; ``now`` is the time of the real clock."""
     if found is None or found.since is None:
         return None
     many = "1 expiry is" if found.count == 1 else f"{found.count} expiries are"
     return (
-        f"{many} due and not recorded, the first since {format_time(found.since)}: what these blocks have left is "
-        f"still shown as the customers'. A server or a worker records them; or: subledger expire --through "
+        f"{many} due and not recorded, the first since {format_time(found.since)}: the remaining credits of these "
+        f"blocks are still shown. A server or a worker records them; or run: subledger expire --through "
         f"{state.today(now)} --ledger {state.ledger}"
     )
 
@@ -291,7 +291,7 @@ def trial_balance(at: PointInTime, accounts: list[AccountBalance]) -> Document:
 
 
 def block(view: BlockView, functional_currency: str) -> Document:
-    """``rate`` is the exchange rate it was bought at, null in the functional currency."""
+    """Returns a block. ``rate`` is the exchange rate at the purchase, null in the functional currency."""
     header = view.block
     return {
         "block_id": header.block_id,
@@ -324,7 +324,7 @@ def block(view: BlockView, functional_currency: str) -> Document:
 
 
 def sides(side: Side, amount_minor: int, currency: str) -> Document:
-    """An amount as the two columns of a journal; the other one is 0."""
+    """Returns an amount as ``debit`` and ``credit``; the other side is 0."""
     amount, zero = format_minor(amount_minor, currency), format_minor(0, currency)
     debit = side is Side.DEBIT
     return {"debit": amount if debit else zero, "credit": zero if debit else amount}
@@ -359,7 +359,7 @@ def line(position: int, item: NumberedLine, functional_currency: str) -> Documen
 
 
 def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str) -> Document:
-    """A recorded event whole: as received, what was decided, its entries and lines, its leaf hash."""
+    """Returns a recorded event: as received, its decision, its entries and lines, its leaf hash."""
     row = stored.row
     received: Document = {
         "specversion": "1.0",
@@ -390,13 +390,15 @@ def event(stored: StoredEvent, rules: dict[int, Rules], functional_currency: str
 
 
 def _who_and_why(source: str, data: Any, decision: Any) -> Document:
-    """``who`` did it, in words: of the ledger's own events, and of those that a second person approved. ``why``: the
-    reason in its data. Null where there is none.
+    """Returns ``who`` and ``why`` as text, null if unknown.
+
+    ``who``: the user of one of the ledger's own events; maker and checker of an event that a second person approved.
+    ``why``: the reason in the event's data.
     """
     approval = decision.get("approval") if isinstance(decision, dict) else None
     who = f"by {data['by']}" if source == OWN_SOURCE and data.get("by") else None
     if approval:
-        who = f"asked by {approval['maker']}, approved by {approval['checker']}"
+        who = f"requested by {approval['maker']}, approved by {approval['checker']}"
     return {"who": who, "why": data.get("reason")}
 
 
@@ -441,7 +443,7 @@ def period(state: PeriodState) -> Document:
 
 
 def period_act(act: Act) -> Document:
-    """Something that was done to a month, by whom and why."""
+    """Returns an act on a period (close, reopen, …), with its user and its reason."""
     return {
         "what": act.what,
         "by": act.by,
@@ -480,7 +482,7 @@ def export(made: Export) -> Document:
 
 
 def standing(found: MonthState) -> Document:
-    """The state of the month of exported journals: open or closed, interim, sandbox, expiries due, notices."""
+    """Returns the state of the month of exported journals: open or closed, interim, sandbox, due expiries, notices."""
     return {
         "period_state": "open" if found.interim else "closed",
         "interim": found.interim,

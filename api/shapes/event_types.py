@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 
 def event_types() -> list[Document]:
-    """Every event type: its subject, its fields in order, the refusals that it may meet."""
+    """Returns every event type: its subject, its fields in order, its possible refusals."""
     return [
         {
             "type": type,
@@ -47,14 +47,14 @@ def _field(name: str, schema: Document, model: type[EventData]) -> Document:
 
 
 def _meaning(name: str, *, required: bool) -> str:
-    """A field's meaning in this type: one that is required is never absent."""
+    """Returns a field's meaning in this type, without the words for an absent value if the field is required."""
     if required:
         return FIELDS[name].partition("; absent: ")[0].replace("; null or absent: ", "; null: ")
     return FIELDS[name] + ("; absent: all remaining ones" if name == "credits" else "")
 
 
 def event_schemas() -> dict[str, Document]:
-    """The components of the OpenAPI document: one schema a type, and ``Event``, which is one of them by its `type`."""
+    """Returns the OpenAPI components: one schema per event type, and ``Event``, which selects one by its `type`."""
     schemas = {f"event.{type}": _schema(type, model) for type, model in EVENT_TYPES.items()}
     mapping = {type: f"#/components/schemas/event.{type}" for type in EVENT_TYPES}
     event = {

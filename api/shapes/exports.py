@@ -1,4 +1,4 @@
-"""Exports as documents: what they consist of, line by line, and what a company sets about their targets."""
+"""Exports, journals and target settings as JSON."""
 
 from __future__ import annotations
 
@@ -49,12 +49,13 @@ def export_with_lines(connection: AnyConnection, export: Export) -> Document:
 
 
 HandedOver = Mapping[int, tuple[str | None, datetime]]
-"""By number of a journal, who exported it first, and when."""
+"""Number of a journal → user and time of its first export."""
 
 
 def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver | None = None) -> Document:
-    """A journal among those of its period. It was made by who corrected another with it, else by who exported it
-    first.
+    """Returns a journal, with its place among the journals of its period.
+
+    ``by`` is the user who made a reversal or re-issue, otherwise the user who exported the journal first.
     """
     made_by, made_at = (handed_over or {}).get(found.number, (None, None))
     if found.correction is not None:
@@ -81,7 +82,7 @@ def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver
 
 
 def reversed_journal(made: Reversed, handed_over: HandedOver) -> Document:
-    """A journal that was reversed, its reversal, and what takes its place."""
+    """Returns a reversed journal, its reversal, and its re-issue."""
     three = (made.journal, made.reversal, made.reissue)
     names = ("journal", "reversal", "reissue")
     return {name: journal(each, three, handed_over) for name, each in zip(names, three, strict=True)}
@@ -146,7 +147,7 @@ def checklist(found: Checklist) -> Document:
 
 
 def tie_out(found: TieOut, reconciled: Sequence[Delivery] = ()) -> Document:
-    """``reconciled``: the deliveries that it has made so."""
+    """Returns a tie-out. ``reconciled``: the deliveries that the tie-out set to the state reconciled."""
     return {
         "ledger": found.ledger,
         "currency": found.currency,

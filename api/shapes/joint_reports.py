@@ -1,7 +1,7 @@
-"""Reports over several ledgers: which there are, and how their answer reads.
+"""Reports over several ledgers: the list of them, and the shape of their answer.
 
-Owns: choosing the ledgers, and the shape of the answer: each ledger with its position, then one report per functional
-currency. Does not own: the adding (``projections.reports.joint``), what a report may be asked (``reports``).
+Owns: choosing the ledgers; the answer: each ledger with its position, then one report per functional currency. Does not
+own: the adding (``projections.reports.joint``), the parameters of a report (``reports``).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from subledger.store.reading.ledgers import ledger_head, ledgers_of
 from subledger.store.reading.views import Due
 
 JOINT: Final = ("trial-balance", "rollforward", "clearing", "summary")
-"""Those whose figures may be added: none of an estimate's, and none of one customer's."""
+"""Reports whose figures can be added: no estimates, and no reports of one customer."""
 FORMATS: Final = ("json", "csv")
 
 
 def listing(name: str) -> dict[str, Any]:
-    """A report's listing without what only one ledger can be asked: a customer, and the page to print."""
+    """Returns a report's listing without the parameters for a single ledger: the customer, the printable page."""
     found = reports.listing(name)
     of_one = {"customer"}
     return {
@@ -42,14 +42,14 @@ def listing(name: str) -> dict[str, Any]:
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """Which ledgers: those of an entity, or these."""
+    """The requested ledgers: all of an entity, or a list."""
 
     entity: str | None = None
     ledgers: tuple[str, ...] = ()
 
 
 class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts as they were read, and the report of each functional currency."""
+    """The reports of the ledgers, and their sum for each functional currency."""
 
     chosen: Chosen
     request: ReportRequest
@@ -58,7 +58,7 @@ class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ties_out(self) -> bool:
-        """Whether every part ties: in the sum two differences could cancel."""
+        """True if the report of every ledger ties; in the sum, two differences could cancel."""
         return all(part.report.ties_out for part in self.parts)
 
     @property
@@ -67,27 +67,31 @@ class JointAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answer(service: Subledger, name: str, query: ReportQuery, chosen: Chosen) -> JointAnswer:
-    """The report of each ledger, in a snapshot of its own, added up by functional currency.
+    """Reads the report of each ledger in a database snapshot of its own, and adds them by functional currency.
 
-    Every ledger is looked at as of the same day: ``as_of``, else ``to``, else today: of real ledgers in UTC, of
-    sandboxes the latest day that their clocks show. Raises what a report of
-    one ledger raises; UnknownEntity, MissingField, InvalidValue for what cannot be asked of several.
+    Every ledger is read as of the same day: ``as_of``, otherwise ``to``, otherwise today. Today is the date in UTC; for
+    sandboxes, the latest date of their clocks. Raises the errors of a report of one ledger, and UnknownEntity,
+    MissingField, InvalidValue for parameters that reports over several ledgers do not have.
     """
     report = reports.offered(name)
     if name not in JOINT:
         raise InvalidValue(
-            f"the report {name} is of one ledger", field="name", expected=", ".join(JOINT), found=name[:80]
+            f"report {name} needs a single ledger; the reports over several ledgers are: {', '.join(JOINT)}",
+            field="name",
+            expected=", ".join(JOINT),
+            found=name[:80],
         )
     if query.customer is not None or query.by == "customer":
         raise InvalidValue(
-            "a customer is of one ledger: the same name may be somebody else in another",
+            "customer filters need a single ledger: the same id can be another customer in another ledger",
             field="customer" if query.customer is not None else "by",
             expected="a report of one ledger",
         )
     request = reports.read_query(name, report, query)
     ledgers = _ledgers(service, chosen, query.known_at)
     as_of = query.as_of or request.to_date or _today(service, ledgers)
-    # With an end of its own a ledger in which nothing was booked lately would leave out what it carries.
+    # Every ledger gets the same end of the range. Otherwise a ledger without recent entries would end earlier and
+    # leave out its carrying amounts.
     query = msgspec.structs.replace(query, as_of=as_of, to=query.to or as_of.isoformat())
     parts = []
     for ledger in ledgers:
@@ -104,7 +108,11 @@ def answer(service: Subledger, name: str, query: ReportQuery, chosen: Chosen) ->
 
 def _ledgers(service: Subledger, chosen: Chosen, known_at: datetime | None) -> Sequence[str]:
     if (chosen.entity is None) == (not chosen.ledgers):
-        raise MissingField("name an entity, or ledgers", field="entity", expected="entity, or ledger once or more")
+        raise MissingField(
+            "the report needs an entity, or one or more ledgers",
+            field="entity",
+            expected="entity, or ledger once or more",
+        )
     if chosen.entity is None:
         named = list(dict.fromkeys(chosen.ledgers))
         _check_alike(service, named)
@@ -114,7 +122,7 @@ def _ledgers(service: Subledger, chosen: Chosen, known_at: datetime | None) -> S
 
 
 def _today(service: Subledger, ledgers: Sequence[str]) -> date:
-    """Today in UTC; of sandboxes the latest day by their own clocks."""
+    """Returns today's date in UTC; for sandboxes, the latest date of their clocks."""
     moment = datetime.now(UTC)
     with service.database.read() as connection:
         states = [ledger_head(connection, ledger).state for ledger in ledgers]
@@ -123,7 +131,7 @@ def _today(service: Subledger, ledgers: Sequence[str]) -> date:
 
 
 def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
-    """A sum of what is real and what is a trial is neither. Raises SandboxLedger, UnknownLedger."""
+    """Refuses to add sandboxes to real ledgers. Raises SandboxLedger, UnknownLedger."""
     with service.database.read() as connection:
         states = [ledger_head(connection, ledger).state for ledger in ledgers]
     sandboxes = [state.ledger for state in states if state.sandbox]
@@ -135,7 +143,7 @@ def _check_alike(service: Subledger, ledgers: Sequence[str]) -> None:
 
 
 def document(answer: JointAnswer) -> dict[str, Any]:
-    """The answer as JSON: the ledgers, then per functional currency what a report of one ledger has."""
+    """Returns the answer as JSON: the ledgers, then per functional currency the content of a report of one ledger."""
     first = answer.parts[0]
     request = answer.request
     return {
@@ -173,20 +181,20 @@ def document(answer: JointAnswer) -> dict[str, Any]:
 
 
 def _due(parts: Sequence[LedgerReport]) -> dict[str, Any]:
-    """The expiries due in all the ledgers: their number, and the earliest time."""
+    """Returns the due expiries of all ledgers: their number and the earliest time."""
     dues = [part.due for part in parts if part.due is not None]
     since = min((due.since for due in dues if due.since is not None), default=None)
     return documents.due(Due(count=sum(due.count for due in dues), since=since))
 
 
 def csv_lines(answer: JointAnswer, table: str | None) -> Iterator[str]:
-    """One table over all functional currencies, which are a column of it."""
+    """Yields one table as CSV over all functional currencies, which are in a column."""
     for number, (currency, report) in enumerate(answer.reports.items()):
         yield from islice(reports.csv_lines(reports.table_of(report, table), currency), min(number, 1), None)
 
 
 def show(answer: JointAnswer) -> None:
-    """The answer for people: the ledgers and their positions, then a report per functional currency."""
+    """Prints the answer for people: the ledgers and their positions, then a report per functional currency."""
     names = ["ledger", "functional_currency", "position", "known_at", "ties_out"]
     made = document(answer)
     names += ["due_expiries"] if "due_expiries" in made else []

@@ -1,4 +1,4 @@
-"""Keys as JSON: without their secret, but for one that was just made."""
+"""Keys as JSON, without their secret; a new key has its secret once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def moment(at: datetime | None) -> str | None:
 
 
 def key(found: Key) -> Document:
-    """A key without its secret."""
+    """Returns a key without its secret."""
     document: Document = msgspec.to_builtins(found)
     return {**document, **{name: moment(getattr(found, name)) for name in _MOMENTS}}
 
 
 def new_key(made: NewKey) -> Document:
-    """A key that was just made, with its secret."""
+    """Returns a new key with its secret."""
     return {"key": made.secret, **key(made.key)}

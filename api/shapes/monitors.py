@@ -1,4 +1,4 @@
-"""Monitors as documents."""
+"""Monitors as JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def notified(found: Notified) -> Document:
 
 
 def settings(ledger: str, found: MonitorSettings, change: LastChange | None, *, whole: bool = True) -> Document:
-    """The webhook's secret is named, never told. Not ``whole``: nor is its path or query, which may hold another."""
+    """Returns the settings of monitors, with the name of the webhook's secret but never its value.
+
+    If not ``whole``, also without the path and the query of the webhook, which may contain another secret.
+    """
     if found.webhook and not whole:
         url = httpx.URL(found.webhook)
         found = msgspec.structs.replace(found, webhook=f"{url.scheme}://{url.netloc.decode()}")

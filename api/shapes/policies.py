@@ -1,4 +1,4 @@
-"""Posting policies as HTTP and the command line tell them: as JSON, and as the text of a policy file."""
+"""Posting policies as JSON, and as the text of a policy file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from subledger.text.visible_text import toml_visible
 
 
 def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Document:
-    """A posting policy that a ledger has adopted; with its rules, each a list of ``debit / credit`` texts.
+    """Returns an adopted posting policy; with its rules, each a list of ``debit / credit`` texts.
 
-    ``inherited`` names the kinds, if there are any, that are younger than the policy: ``content_hash`` is that of the
-    other entries.
+    ``inherited`` lists the kinds that are younger than the policy, if there are any. ``content_hash`` is the hash of
+    the rules of the other kinds.
     """
     document: Document = {
         "policy": adopted.number,
@@ -40,19 +40,19 @@ def adopted_policy(adopted: AdoptedPolicy, *, with_rules: bool = False) -> Docum
 
 
 def adoption(found: Adoption, adopted: AdoptedPolicy) -> Document:
-    """What became of a wish to adopt a policy, and that policy."""
+    """Returns the result of an adoption, with the policy."""
     remarks = []
     if found.left_open:
         blocks = "1 open credit block" if found.left_open == 1 else f"{found.left_open} open credit blocks"
         remarks.append(
-            f"{blocks} stood under a policy that treats customer deposits otherwise: their customer_deposits and "
-            "credits_clearing answer each other from now on, and do not end at zero one by one"
+            f"{blocks} were posted under a policy with another treatment of customer deposits: from now on their "
+            "customer_deposits and credits_clearing offset each other, and do not each end at zero"
         )
     return {"status": "adopted" if found.adopted else "unchanged", **adopted_policy(adopted), "remarks": remarks}
 
 
 def policy_file(adopted: AdoptedPolicy) -> str:
-    """A policy as the text of a policy file, to be read, or edited and adopted as another version."""
+    """Returns a policy as the text of a policy file, which can be edited and adopted as another version."""
     lines = [
         f"name = {_toml(adopted.name)}",
         f"version = {adopted.version}",
@@ -68,11 +68,11 @@ def policy_file(adopted: AdoptedPolicy) -> str:
 
 
 def _in_order(rules: Rules) -> list[tuple[str, tuple[AccountPair, ...]]]:
-    """The rules in the order of the entry kinds: an event holds them in that of their names."""
+    """Returns the rules in the order of the entry kinds (in an event they are in the order of their names)."""
     order = {kind.name: place for place, kind in enumerate(KINDS)}
     return sorted(rules.items(), key=lambda rule: (order.get(rule[0], len(order)), rule[0]))
 
 
 def _toml(text: str) -> str:
-    """A basic string: what JSON escapes TOML escapes alike; what acts on a terminal is escaped too."""
+    """Returns a TOML basic string: JSON escapes are valid in TOML; terminal control characters are escaped too."""
     return toml_visible(json.dumps(text, ensure_ascii=False))

@@ -23,7 +23,7 @@ _STATUSES: Final = (RECORDED, DUPLICATE, REJECTED, WAITING)
 
 
 def rejection(kept: Kept) -> Document:
-    """One rejected event without its text."""
+    """Returns a rejected event without its text."""
     amount = kept.money
     document: Document = {
         "rejection_id": kept.rejection_id,
@@ -55,10 +55,10 @@ def rejection(kept: Kept) -> Document:
 
 
 def whole_rejection(kept: Kept, history: Sequence[Step]) -> Document:
-    """One rejected event with what was sent, and with why: the problem document as it was answered last.
+    """Returns a rejected event with its text and its reason, the problem document of the last answer.
 
-    ``event`` is the JSON that was sent, or null where it was none or is not kept whole; ``text`` is what is kept, byte
-    by byte where it is UTF-8. ``history``: its dismissals and those that were taken back.
+    ``event`` is the received JSON, null if the text was no JSON or is not stored in full. ``text`` is the stored text,
+    byte for byte if it is UTF-8. ``history``: its dismissals and reopenings.
     """
     sent = kept.sent
     event: object = None
@@ -83,9 +83,10 @@ def whole_rejection(kept: Kept, history: Sequence[Step]) -> Document:
 
 
 def retried(found: Retried, *, not_whole: int, problem: Callable[[SubledgerError], Document]) -> Document:
-    """Outcomes of rejected events that were recorded again; ``not_whole``: so many could not be.
+    """Returns the outcomes of a retry. ``not_whole``: the number of rejections not stored in full, which have no retry.
 
-    ``not_done`` and ``error``: how many were not reached because of a fault, and the fault; 0 and null without one.
+    ``not_done`` and ``error``: the number of rejections not reached because of an error, and the error; 0 and null
+    without one.
     """
     items = [{"rejection_id": name, **outcome(each)} for name, each in found.answers]
     counts = Counter(item["status"] for item in items)

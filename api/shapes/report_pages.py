@@ -1,6 +1,6 @@
-"""A report as a page to print: one HTML file with its style in it, nothing to fetch, nothing that runs.
+"""Reports as printable pages: one HTML file that contains its style, loads nothing and has no script.
 
-Owns: the pages. Everything that is put into one is escaped here, in ``_text``; there is no other way in.
+Owns: the pages. Every value in a page is escaped here, by ``_text``; there is no other way to put a value into a page.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ footer { margin-top: 2.4rem; padding-top: .6rem; border-top: 1px solid #d0d7de; 
 }
 """
 ACROSS: Final = "@page { size: A4 landscape; }"
-"""Added where a table is too wide for a page upright: one such table turns them all, so that none begins a new page."""
+"""Style for a report with a table too wide for portrait: all its pages are landscape, so no table starts a new page."""
 
 
 def page(report: Report, view: View, request: ReportRequest) -> str:
-    """The page of a report: a layout of its own where it has one, else its tables one below the other."""
+    """Returns the page of a report: in the report's own layout if it has one, otherwise all tables in order."""
     body = LAYOUTS.get(report.name, _tables)(report, view, request)
     title = _text(f"{report.title}: {request.customer or view.ledger}")
     style = STYLE + (ACROSS if '<section class="wide">' in body else "")
@@ -95,11 +95,11 @@ def _footer(report: Report, view: View) -> str:
 
 
 Cell = tuple[str, Any]
-"""A class (``figure``, ``figure count`` for what is no amount, ``id`` or none) and what stands in the cell."""
+"""The CSS class of a cell (``figure``, ``figure count`` if no amount, ``id``, or empty) and its value."""
 
 
 def _grid(head: Sequence[Cell], rows: Iterable[tuple[str, Sequence[Cell]]]) -> str:
-    """A table: its head, and rows each with a class (``balance`` or none)."""
+    """Returns a table: its head, and rows each with a CSS class (``balance`` or empty)."""
     heads = "".join(f"<th{_class(kind)}>{_text(name)}</th>" for kind, name in head)
     lines = "\n".join(f"<tr{_class(kind)}>{''.join(map(_cell, cells))}</tr>" for kind, cells in rows)
     return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
@@ -113,16 +113,16 @@ def _cell(cell: Cell) -> str:
         return f"<td{_class(kind + ' zero' if zero else kind)}>{_grouped(text) if kind == 'figure' else text}</td>"
     if not kind and _DAY.fullmatch(text):
         kind = "day"
-    # Account names and ids may be parted after their underscores rather than in the middle of a word.
+    # Lines may break after the underscores of account names and ids, rather than inside a word.
     return f"<td{_class(kind)}>{text.replace('_', '_<wbr>')}</td>"
 
 
 _DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
-"""A day or a month, which is not parted at its hyphens."""
+"""A day or a month; lines do not break at its hyphens."""
 
 
 def _grouped(figure: str) -> str:
-    """``-1234567.50`` as ``-1,234,567.50``. Anything but a figure is left as it is."""
+    """Returns ``-1234567.50`` as ``-1,234,567.50``; any text that is not a figure unchanged."""
     whole, point, decimals = figure.partition(".")
     digits = whole.removeprefix("-")
     return f"{'-' if digits != whole else ''}{int(digits):,}{point}{decimals}" if digits.isdecimal() else figure
@@ -136,7 +136,7 @@ def _class(name: str) -> str:
 
 
 TOO_WIDE: Final = 13
-"""How many columns stand on a page upright."""
+"""The number of columns from which a table does not fit on a portrait page."""
 
 
 def _tables(report: Report, view: View, request: ReportRequest) -> str:
@@ -151,7 +151,7 @@ def _tables(report: Report, view: View, request: ReportRequest) -> str:
 
 
 def _sections(title: str, table: Table, functional: str) -> list[str]:
-    """A table; where it is too wide, with what it says in the functional currency below it."""
+    """Returns the sections of a table; if it is too wide, its functional amounts are a second table below."""
     told = told_columns(table, functional)
     converted = [at for at in told if table.columns[at].holds == "functional"]
     others = [at for at in told if at not in converted]
@@ -163,7 +163,7 @@ def _sections(title: str, table: Table, functional: str) -> list[str]:
 
 
 def _section(title: str, table: Table, told: Sequence[int], functional: str, *, bare: bool = False) -> str:
-    """Some columns of a table: upright; turned where wide and short, across the page where wide and long."""
+    """Returns some columns of a table: portrait; transposed if wide and short, landscape if wide and long."""
     if not table.rows:
         return '<section><p class="terms">There is nothing to show.</p></section>'
     kinds = ["" if not is_figure(c) else "figure count" if c.holds == "integer" else "figure" for c in table.columns]
@@ -196,7 +196,7 @@ def _ties(ties: Iterable[dict[str, Any]]) -> str:
 
 
 def _statement(report: Report, view: View, request: ReportRequest) -> str:
-    """For a customer: what there is and what is due, then block by block what happened."""
+    """Returns the statement's page: a customer's credits and amounts due, then the movements of each block."""
     said = document(report, view, request)
     parts = [
         _header(report, view, request, f"{request.customer} · {view.settings.entity}"),
@@ -205,13 +205,13 @@ def _statement(report: Report, view: View, request: ReportRequest) -> str:
     if said["due"]:
         rows = [("", [("", due["what"]), ("figure", due["amount"]), ("", due["currency"])]) for due in said["due"]]
         head = [("", "due"), ("figure", "amount"), ("", "currency")]
-        parts.append(f"<section><h2>What is due</h2>{_grid(head, rows)}</section>")
+        parts.append(f"<section><h2>Amounts due</h2>{_grid(head, rows)}</section>")
     moved: dict[str, list[dict[str, Any]]] = {}
     for movement in said["movements"]:
         moved.setdefault(movement["block_id"], []).append(movement)
     parts += [_block(block, moved.get(block["block_id"], [])) for block in said["items"]]
     if said["overage"]:
-        parts.append(f"<section><h2>Beyond the credits</h2>{_overage(said['overage'])}</section>")
+        parts.append(f"<section><h2>Usage beyond the credits</h2>{_overage(said['overage'])}</section>")
     return "\n".join([*parts, _footer(report, view)])
 
 

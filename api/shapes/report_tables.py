@@ -1,4 +1,4 @@
-"""A report's tables as people read them on a terminal: without the columns that say nothing."""
+"""Tables of a report on a terminal, without the columns that have no information."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from projections.report import Column, Report, Table
 
 
 def show(report: Report, *, whose: str, as_of: object, functional: str) -> None:
-    """The report for people: its tables without the columns that say nothing, its ties, its notes."""
+    """Prints a report for people: its tables without empty columns, its ties, its notes."""
     for number, table in enumerate(report.tables):
         title = f"{report.title}, {whose} as of {as_of}" if number == 0 else table.name.replace("_", " ")
         if number == 0 or table.rows:
@@ -33,7 +33,7 @@ def _show_table(title: str, table: Table, functional: str) -> None:
 
 
 def heading(name: str, functional: str) -> str:
-    """A column's name as people read it: ``days_1_30`` is "1-30 days", ``net_functional`` is "net, USD"."""
+    """Returns a column's heading: ``days_1_30`` is "1-30 days", ``net_functional`` is "net, USD"."""
     match name.split("_"):
         case ["days", "over", last]:
             return f"over {last} days"
@@ -46,22 +46,22 @@ def heading(name: str, functional: str) -> str:
 
 
 def is_figure(column: Column) -> bool:
-    """Whether a column stands on the right."""
+    """True if a column is aligned to the right."""
     return column.holds not in ("text", "date")
 
 
 def told_columns(table: Table, functional: str) -> list[int]:
-    """The columns that people are shown: those with something to say that no heading says."""
+    """Returns the indexes of the columns shown to people: columns with information not in another column."""
     return [at for at in range(len(table.columns)) if _says_something(table, at, functional)]
 
 
 def _says_something(table: Table, at: int, functional: str) -> bool:
-    """Whether a column has a figure, and not merely one that the column in the row's own currency has already."""
+    """True if a column has a figure that is not already in the column in the row's own currency."""
     column = table.columns[at]
     names = [each.name for each in table.columns]
     if column.name == "functional_currency":
         return False
-    # Without a column of currencies there is no figure in another one: the functional figures are all there are.
+    # Without a column of currencies, the functional figures are the only ones.
     if column.holds == "functional" and "currency" in names:
         place = names.index("currency")
         if all(row[place] == functional for row in table.rows):

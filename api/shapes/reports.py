@@ -1,6 +1,6 @@
-"""The reports on offer, what each may be asked, and how a report reads as JSON and CSV.
+"""Registry of reports with their parameters, and reports as JSON and CSV.
 
-Owns: the registry, so that HTTP and the command line offer the same reports and refuse the same questions.
+Owns: the registry, so that HTTP and the command line offer the same reports and refuse the same parameters.
 Does not own: a figure (``projections``), tables for people (``report_tables``), the printable page (``report_pages``).
 """
 
@@ -34,10 +34,10 @@ Document = dict[str, Any]
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
-    """A report on offer.
+    """A report of the registry.
 
-    ``takes`` names the parameters, of PARAMETERS, that it may be given besides its view, ``needs`` those it cannot do
-    without, ``by`` what its rows may be told apart by.
+    ``takes`` are its parameters (of PARAMETERS) besides the view, ``needs`` the required ones, ``by`` the properties by
+    which its rows can be grouped.
     """
 
     make: MakeReport
@@ -52,49 +52,49 @@ PARAMETERS: Final = ("from", "to", "customer", "by", "months")
 REPORTS: Final[dict[str, Offered]] = {
     "trial-balance": Offered(
         make=account_reports.trial_balance,
-        description="Trial balance: every account, what was debited and credited, and its balance.",
+        description="Trial balance: debits, credits and balance of every account.",
         takes=("to",),
     ),
     "summary": Offered(
         make=account_reports.summary,
-        description="Summary: what each month debited and credited, by account and dimensions, as its journals say it.",
+        description="Summary: debits and credits of each month, by account and dimensions, as in the journals.",
         takes=("from", "to"),
     ),
     "rollforward": Offered(
         make=rollforward.rollforward,
-        description="Liability roll-forward: what the month opened with, gained and lost, in value and in credits.",
+        description="Liability roll-forward: opening, additions, reductions, closing by month, in value and credits.",
         takes=("from", "to", "customer", "by"),
         by=rollforward.TOLD_APART_BY,
     ),
     "waterfall": Offered(
         make=waterfall.waterfall,
-        description="Revenue waterfall: in which months what was sold in a month became revenue, and what is left.",
+        description="Revenue waterfall: sales by month, the months in which they became revenue, and the remainder.",
         takes=("from", "to", "customer"),
     ),
     "clearing": Offered(
         make=clearing.clearing,
-        description="Clearing accounts: every item that is not zero, its age, and why it is open.",
+        description="Clearing accounts: every open item, with its age and its reason.",
         takes=("to",),
     ),
     "receivables": Offered(
         make=receivables.receivables,
-        description="Receivables by age: what each customer owes, since when, and what is paid but not applied.",
+        description="Receivables by age: amounts owed by each customer, and payments not applied.",
         takes=("to", "customer"),
     ),
     "pools": Offered(
         make=breakage_pools.breakage_pools,
-        description="Breakage pools: issued, redeemed, expected, recognised; every estimate and what it changed.",
+        description="Breakage pools: issued, redeemed, expected, recognised; every estimate and its effect.",
         takes=("from", "to"),
     ),
     "statement": Offered(
         make=statement.statement,
-        description="A customer's credit blocks: opening, every movement, closing; overage; what is due. Printable.",
+        description="A customer's credit blocks: opening, every movement, closing; overage; amounts due. Printable.",
         takes=("from", "to", "customer"),
         needs=("customer",),
     ),
     "forecast": Offered(
         make=forecast.forecast,
-        description="Deferred-revenue forecast: expected consumption and breakage of what is open; its back-test.",
+        description="Deferred-revenue forecast: expected consumption and breakage of open blocks; its back-test.",
         takes=("to", "months"),
     ),
     "performance": Offered(
@@ -105,17 +105,17 @@ REPORTS: Final[dict[str, Offered]] = {
 
 
 def offered(name: str) -> Offered:
-    """Raises UnknownReport."""
+    """Returns a report of the registry. Raises UnknownReport."""
     if name not in REPORTS:
         raise UnknownReport(f"there is no report {name}", field="name", expected=", ".join(REPORTS), found=name[:80])
     return REPORTS[name]
 
 
-# --- what is asked --------------------------------------------------------------------------------------------------
+# --- parameters -----------------------------------------------------------------------------------------------------
 
 
 class ReportQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asked, as text where it is still to be read: days may be months (``2026-03``)."""
+    """The parameters of a report as received: ``from_`` and ``to`` are days or months (``2026-03``) as text."""
 
     from_: str | None = None
     to: str | None = None
@@ -130,11 +130,10 @@ class ReportQuery(msgspec.Struct, frozen=True, kw_only=True):
 def answer(
     service: Subledger, ledger: str, name: str, query: ReportQuery
 ) -> Iterator[tuple[Report, View, ReportRequest]]:
-    """The report with the months behind it, and the view it was made in.
+    """Yields a report with the periods it covers, its view, and the request.
 
-    The books are looked at as of ``to`` where no ``as_of`` is given.
-
-    Raises UnknownReport, UnknownLedger, UnknownCustomer, and InvalidInput for what the report cannot be asked.
+    ``as_of`` defaults to ``to``. Raises UnknownReport, UnknownLedger, UnknownCustomer; InvalidInput for a wrong
+    parameter.
     """
     report = offered(name)
     request = read_query(name, report, query)
@@ -146,7 +145,7 @@ def answer(
 
 
 def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
-    """Raises InvalidValue or MissingField, naming the parameter."""
+    """Reads the parameters of a report. Raises InvalidValue or MissingField, with the parameter as field."""
     given = {
         "from": query.from_, "to": query.to, "customer": query.customer, "by": query.by,
         "months": query.months,
@@ -154,17 +153,17 @@ def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
     for parameter in PARAMETERS:
         if given[parameter] is not None and parameter not in report.takes:
             raise InvalidValue(
-                f"the report {name} takes no {parameter}",
+                f"report {name} has no parameter {parameter}",
                 field=parameter,
                 expected="nothing, or one of " + ", ".join((*report.takes, "as_of", "known_at")),
                 found=str(given[parameter])[:80],
             )
         if given[parameter] is None and parameter in report.needs:
-            raise MissingField(f"the report {name} needs {parameter}", field=parameter, expected=parameter)
+            raise MissingField(f"report {name} needs the parameter {parameter}", field=parameter, expected=parameter)
     by = None if query.by == "none" else query.by
     if by is not None and by not in report.by:
         raise InvalidValue(
-            f"the report {name} cannot be told apart by {by}",
+            f"report {name} cannot be grouped by {by[:80]}; it can be grouped by: {', '.join(report.by) or 'nothing'}",
             field="by",
             expected=", ".join(("none", *report.by)),
             found=by[:80],
@@ -179,7 +178,7 @@ def read_query(name: str, report: Offered, query: ReportQuery) -> ReportRequest:
 
 
 def _day(text: str | None, field: str, *, last: bool) -> date | None:
-    """A day, or the first or last day of a month."""
+    """Returns a day; of a month, its first or last day. Raises InvalidValue."""
     if text is None:
         return None
     with suppress(InvalidValue):
@@ -190,7 +189,7 @@ def _day(text: str | None, field: str, *, last: bool) -> date | None:
         if text == day.isoformat() and 1900 <= day.year <= 8999:
             return day
     raise InvalidValue(
-        f"{field} is no day and no month", field=field, expected="YYYY-MM-DD or YYYY-MM", found=text[:40]
+        f"`{field}` is neither a day nor a month", field=field, expected="YYYY-MM-DD or YYYY-MM", found=text[:40]
     )
 
 
@@ -198,22 +197,25 @@ def _check_range(request: ReportRequest, view: View) -> None:
     end = request.to_date or view.as_of
     if request.to_date is not None and request.to_date > view.as_of:
         raise InvalidValue(
-            "to lies after as_of",
+            f"`to` ({request.to_date}) is after `as_of` ({view.as_of})",
             field="to",
-            expected=f"{view.as_of} or before: the books are looked at as of that day",
+            expected=f"{view.as_of} or before, or a later `as_of`",
             found=request.to_date.isoformat(),
         )
     if request.from_date is not None and request.from_date > end:
         raise InvalidValue(
-            f"from lies after {end}", field="from", expected=f"{end} or before", found=request.from_date.isoformat()
+            f"`from` ({request.from_date}) is after the end of the report ({end})",
+            field="from",
+            expected=f"{end} or before",
+            found=request.from_date.isoformat(),
         )
 
 
-# --- how it reads ---------------------------------------------------------------------------------------------------
+# --- JSON and CSV ---------------------------------------------------------------------------------------------------
 
 
 def listing(name: str) -> Document:
-    """What there is to know about a report before asking for it."""
+    """Returns the description and the parameters of a report."""
     report = REPORTS[name]
     return {
         "report": name,
@@ -226,7 +228,7 @@ def listing(name: str) -> Document:
 
 
 def document(report: Report, view: View, request: ReportRequest) -> Document:
-    """The report as JSON: the rows of its first table as ``items``, the other tables under their names."""
+    """Returns a report as JSON: the rows of its first table as ``items``, the other tables under their names."""
     functional = view.functional_currency
     return {
         "ledger": view.ledger,
@@ -245,7 +247,7 @@ def document(report: Report, view: View, request: ReportRequest) -> Document:
 
 
 def tables_document(report: Report, functional: str) -> Document:
-    """The rows of the first table as ``items``, the other tables under their names, and the ties."""
+    """Returns the rows of the first table as ``items``, the other tables under their names, and the ties."""
     first, *others = report.tables
     return {
         "items": _objects(first, functional),
@@ -270,7 +272,7 @@ def _objects(table: Table, functional: str) -> list[Document]:
 
 
 def cells_of(table: Table, functional: str) -> Iterator[list[Any]]:
-    """The rows with every cell as JSON and CSV have it: text, an integer, or None."""
+    """Yields rows with the cells of JSON and CSV: text, an integer, or None."""
     currency_at = next((at for at, column in enumerate(table.columns) if column.name == "currency"), None)
     for row in table.rows:
         currency = functional if currency_at is None else row[currency_at]
@@ -298,20 +300,20 @@ def _cell(column: Column, value: Any, currency: str, functional: str) -> Any:
 
 
 def _decimal(ratio: Fraction | Decimal) -> Decimal:
-    """To six places, half to even: a ratio is told, never posted."""
+    """Rounds a ratio to six places, half to even: ratios are shown, never posted."""
     exact = Fraction(ratio)
     return Decimal(round(exact * 10**6)).scaleb(-6)
 
 
 def table_of(report: Report, name: str | None) -> Table:
-    """The first table, or the one of this name. Raises InvalidValue."""
+    """Returns the table with a name, or the first table. Raises InvalidValue."""
     if name is None:
         return report.tables[0]
     for table in report.tables:
         if table.name == name:
             return table
     raise InvalidValue(
-        f"the report {report.name} has no table {name}",
+        f"report {report.name} has no table {name}",
         field="table",
         expected=", ".join(table.name for table in report.tables),
         found=name[:80],
@@ -319,14 +321,14 @@ def table_of(report: Report, name: str | None) -> Table:
 
 
 def csv_lines(table: Table, functional: str) -> Iterator[str]:
-    """The table as CSV (RFC 4180), its column names first; what there is nothing to say about is empty."""
+    """Yields a table as CSV (RFC 4180), column names first; None is an empty cell."""
     yield _csv_line([spreadsheet_text(column.name) for column in table.columns])
     for cells in cells_of(table, functional):
         yield _csv_line([_harmless(cell, column) for cell, column in zip(cells, table.columns, strict=True)])
 
 
 def _harmless(cell: Any, column: Column) -> Any:
-    """A cell that no spreadsheet runs (CWE-1236); figures are ours, and may begin with a minus."""
+    """Returns a cell that no spreadsheet executes as a formula (CWE-1236); figures may begin with a minus."""
     if cell is None:
         return ""
     return spreadsheet_text(str(cell)) if column.holds == "text" else cell

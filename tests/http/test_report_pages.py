@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from api import terminal
 from api.service import Subledger
 from api.shapes import report_pages, report_tables
-from api.shapes.reports import REPORTS, answer
+from api.shapes.reports import REPORTS, ReportQuery, answer
 from projections.report import Column, Report, ReportRequest, Table, Tie
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
@@ -152,7 +152,7 @@ def test_headings_say_what_columns_hold() -> None:
 def test_no_table_of_any_report_hides_all_its_amounts(service: Subledger, ledger: str, name: str) -> None:
     """In a ledger of one currency and in one of several, in the terminal and on the page."""
     customer = "ann" if REPORTS[name].needs else None
-    with answer(service, ledger, name, Question(customer=customer, to="2026-03")) as (report, view, _):
+    with answer(service, ledger, name, ReportQuery(customer=customer, to="2026-03")) as (report, view, _):
         home = view.functional_currency
         for table in report.tables:
             figures = {at for at, column in enumerate(table.columns) if column.holds in ("money", "functional")}

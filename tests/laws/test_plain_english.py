@@ -18,10 +18,7 @@ NOT_YET: Final = frozenset(
     {
         "api",
         "api/cli/commands",
-        "api/demo",
-        "api/http",
         "api/http/routes",
-        "api/shapes",
         "migrations/versions",
         "projections/account_mapping",
         "projections/delivery",
