@@ -187,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._looked_at, self._left_to_read = now, left
 
     def timeout_keep_alive_handler(self) -> None:
-        """Does not count the time in which the last answer is not read yet: the next request may follow it."""
+        """Excludes the time in which the last answer is not read yet: the next request may follow it."""
         if self.flow.write_paused:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
