@@ -39,7 +39,7 @@ from subledger.blocks import NO_PORTION
 from subledger.errors import UnknownLedger
 from subledger.kinds import Dimensions
 from subledger.store.database import Database, driver, without_nested_loops
-from subledger.store.writing.memory import numbered_dimensions
+from subledger.store.writing.dimension_sets import numbered_dimensions
 
 Progress = Callable[[int, int], None]
 """Events done, events in all."""

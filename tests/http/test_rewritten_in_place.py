@@ -23,7 +23,7 @@ from subledger.encoding import batch_hash, encode
 from subledger.periods import Period
 from subledger.store.columns import stored_entry
 from subledger.store.tables import APPEND_ONLY
-from subledger.store.writing.memory import numbered_dimensions
+from subledger.store.writing.dimension_sets import numbered_dimensions
 from tests.building import cloud_event
 from tests.http.test_checkpoints import Installation
 from tests.store.tampering import LEDGER, differences, past_triggers

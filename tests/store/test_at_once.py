@@ -92,7 +92,7 @@ def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
     locked, free = new_ledger(on_shortfall=shortfall), new_ledger(on_shortfall=shortfall)
     customers, sent = [f"c{number}" for number in range(5)], [use("first")]
     pool = [Subledger(database), Subledger(database)]
-    has_all_of = memory.LedgerMemory.has_all_of
+    can_decide_without_lock = memory.LedgerMemory.can_decide_without_lock
     for service in pool:
         assert [o.status for o in service.record(free, [buy(f"b-{c}", credits="60", customer=c) for c in customers])]
     pool[0].record(locked, [buy(f"b-{c}", credits="60", customer=c) for c in customers])
@@ -120,9 +120,9 @@ def test_whoever_writes_without_the_lock_leaves_what_it_would_have_with_it(
         writer = pool[0] if chance.random() < 0.93 else pool[1]
         found = writer.record(free, batch)
         with monkeypatch.context() as patched:
-            patched.setattr(memory.LedgerMemory, "has_all_of", lambda *_: False)
+            patched.setattr(memory.LedgerMemory, "can_decide_without_lock", lambda *_: False)
             expected = writer.record(locked, batch)
-        assert memory.LedgerMemory.has_all_of is has_all_of
+        assert memory.LedgerMemory.can_decide_without_lock is can_decide_without_lock
         assert [(o.status, o.position, getattr(o.error, "code", None)) for o in found] == [
             (o.status, o.position, getattr(o.error, "code", None)) for o in expected
         ]

@@ -10,7 +10,7 @@ from api.service import Subledger
 from projections import integrity
 from subledger.events import references
 from subledger.store.database import Database
-from subledger.store.writing import memory
+from subledger.store.writing import referenced_rows
 from tests.building import cloud_event, recorded
 from tests.conftest import NewLedger
 
@@ -126,7 +126,7 @@ def test_a_log_that_holds_a_payout_under_two_spellings_stays_valid(
     ledger = new_ledger()
     begun(service, ledger)
     with monkeypatch.context() as before:  # as it was recorded before spellings were one
-        for module in (references, memory):
+        for module in (references, referenced_rows):
             before.setattr(module, "once_key_of", lambda kind, processor, name: (kind, processor or "", name))
         both = service.record(ledger, [payout("first", "stripe"), payout("second", "Stripe")])
     assert [outcome.status for outcome in both] == ["recorded"] * 2

@@ -19,7 +19,7 @@ from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.timeouts import Timeouts
 from subledger.store.writing.explaining import MOST_LOOKS, Refusals
-from subledger.store.writing.memory import find_lapsed
+from subledger.store.writing.referenced_rows import find_lapsed
 from subledger.wallet import Wallet
 from tests.building import cloud_event, purchase, usage
 from tests.conftest import NewLedger

@@ -17,7 +17,7 @@ from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.migrate import _config, revision
 from subledger.store.rejected.keeper import Bounds
-from subledger.store.writing import memory
+from subledger.store.writing import loading
 from tests.building import cloud_event
 
 NOON = "2026-01-15T12:00:00Z"
@@ -108,7 +108,7 @@ def test_a_ledger_that_has_a_payout_twice_already_is_migrated_and_verifies_clean
     service.record("acme", [cloud_event("buy", "credits.purchased", "ann", NOON, **block)])
     service.record("acme", [cloud_event("pay", "payment.received", "ann", NOON, **paid)])
     with monkeypatch.context() as older:
-        older.setattr(memory, "find_first", lambda *_: {})
+        older.setattr(loading, "find_first", lambda *_: {})
         for event_id in ("po-1", "po-2"):
             assert [outcome.status for outcome in service.record("acme", [payout(event_id)])] == ["recorded"]
     database.close()

@@ -14,7 +14,7 @@ from projections.replay.rebuild import rebuild
 from subledger.events.envelope import Event
 from subledger.ledger_settings import LedgerSettings
 from subledger.posting import SHIPPED_POLICIES
-from subledger.store.writing import memory
+from subledger.store.writing import memory, write_behind
 from subledger.store.writing.batch import Outcome
 from tests.building import grant, usage
 from tests.laws.walk import HOME
@@ -28,7 +28,7 @@ def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says up to how many events a batch leaves no row behind."""
 
     def few(events: int) -> None:
-        monkeypatch.setattr(memory, "ALL_AT_ONCE", events)
+        monkeypatch.setattr(write_behind, "MAX_WRITE_THROUGH", events)
 
     few(0)
     return few
@@ -139,8 +139,8 @@ def test_no_customer_is_left_far_behind(
     service: Subledger, new_ledger: Callable[..., str], left_behind: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(memory, "MAX_BEHIND_ONE", 20)
-    monkeypatch.setattr(memory, "MAX_BEHIND", 60)
+    monkeypatch.setattr(write_behind, "MAX_UNWRITTEN_OF_CUSTOMER", 20)
+    monkeypatch.setattr(write_behind, "MAX_UNWRITTEN", 60)
     ledger = new_ledger(on_shortfall="overage")
     service.record(ledger, [give(f"g-{ledger}")])
     for batch in range(12):

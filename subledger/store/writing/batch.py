@@ -1,7 +1,7 @@
-"""The way of a batch, from the decisions to the last row before the commit.
+"""A batch from its first decision to its last row before the commit.
 
-Owns: what becomes of each event, and everything that is written with it. Does not own: the lock, the commit, the
-memory's trust (recorder); what an event means (deciding, evolving, posting).
+Owns: the outcome of each event, and everything that is written with it. Does not own: the lock, the commit, the trust
+in the memory (recorder); what an event means (deciding, evolving, posting).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import msgspec
 import psycopg
 
 from subledger.books import changes_books, evolve_books
-from subledger.deciding.context import Original
 from subledger.deciding.decide import decide
 from subledger.deciding.new_bounds import check_new_bounds
 from subledger.deciding.new_ids import check_new_ids
@@ -34,18 +33,19 @@ from subledger.store.writing.append import Parameters, call_of
 from subledger.store.writing.explaining import Refusals
 from subledger.store.writing.head import Head
 from subledger.store.writing.log import Appending, Batch, RecordedEvent
-from subledger.store.writing.memory import LedgerMemory, Recorded
 from subledger.store.writing.policy_rules import save_rules
-from subledger.wallet import Approval
+from subledger.store.writing.referenced_rows import FoundEvent
+from subledger.store.writing.working_set import WorkingSet
+from subledger.wallet import Approval, Decision
 
 RECORDED, DUPLICATE, REJECTED, WAITING = "recorded", "duplicate", "rejected", "waiting"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What became of one event: recorded or a duplicate, at a position, or rejected with its error.
+    """The outcome of one event: recorded or a duplicate, at a position, or rejected with its error.
 
-    Or it waits for a second person, under an approval's id. ``decided_at_position`` is of a rejected event: where the
-    ledger was then. ``rejection_id`` is what it is kept as (store/rejections).
+    Or it waits for a second person, under an approval's id. Of a rejected event ``decided_at_position`` is the ledger's
+    position when it was decided, and ``rejection_id`` the id under which it is stored (store/rejected).
     """
 
     event_id: str | None
@@ -65,39 +65,45 @@ class Approved(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """An event with who asks for it, where those who ask differ within a batch."""
+    """An event with the person or program that sent it, as the senders of a batch may differ."""
 
     event: Event
     by: str
 
 
 Input = Event | Sent | Approved | SubledgerError
-"""An event, or why what was sent is none: it keeps its place among the results."""
+"""An event; or, in its place among the inputs, the error of one that could not be read."""
 
 
 class Projector(Protocol):
-    """Something that is derived from each batch and commits with it."""
+    """A table that is derived from each batch and commits with it."""
 
     def project(self, batch: Batch) -> Parameters:
-        """Its rows, as parameters of the batch."""
+        """The rows that a batch makes, as its parameters."""
 
 
 class Writing:
-    """One batch: its events decided one by one, then everything that follows from them."""
+    """One batch: its events decided one by one, then everything that follows from them.
+
+    The order of its calls is fixed: ``decide`` once, then ``finish`` or ``call`` once. In between the head advances
+    event by event, and the working set with it.
+    """
 
     def __init__(
-        self, connection: WriteConnection | None, head: Head, memory: LedgerMemory, by: str, *, expected: int
+        self, connection: WriteConnection | None, head: Head, working: WorkingSet, by: str, *, expected: int
     ) -> None:
+        self.refusals = Refusals()
         self._head = head
         self._before = head.state
-        self._memory = memory
+        self._working = working
         self._by = by
-        self._log = Appending(connection, head.state.ledger, memory.dimension_sets, expected=expected)
+        self._log = Appending(connection, head.state.ledger, working.dimension_sets, expected=expected)
         self._recorded: list[RecordedEvent] = []
-        self._own: list[RecordedEvent] = []  # of the ledger itself
+        self._ledgers_own: list[RecordedEvent] = []
         self._batch: Batch | None = None
-        self.refusals = Refusals()
-        self._waiting: list[Callable[[WriteConnection], object]] = []  # the connection may be busy with a copy
+        # Writes to other tables wait until every event is decided: until then the connection may be in the midst of
+        # the copy of a big batch, which nothing else can be sent into.
+        self._deferred: list[Callable[[WriteConnection], object]] = []
 
     def decide(self, inputs: Sequence[Input]) -> list[Outcome]:
         """Decides each input in turn, and sends what is recorded to the log."""
@@ -110,49 +116,50 @@ class Writing:
                     events=tuple(self._recorded),
                     before=self._before,
                     after=self._head.state,
-                    dimension_sets=self._memory.dimension_sets,
+                    dimension_sets=self._working.dimension_sets,
                 )
                 self._log.end_copy()
             return outcomes
         except BaseException as error:
+            # A connection with an open copy can neither roll back nor be used again: the copy is ended first.
             self._log.abandon(error)
             raise
 
     def finish(self, connection: WriteConnection, projectors: Sequence[Projector]) -> None:
-        """Writes everything else. Asks nothing, so that all of it is sent at once, in a pipeline."""
-        for write in self._waiting:
+        """Writes everything else. Reads nothing, so that all of it is sent at once, in a pipeline."""
+        for write in self._deferred:
             write(connection)
         if self._batch is None:
             return
         psycopg.RawCursor(connection).execute(*self.call(projectors, at_once=False))
-        for recorded in self._own:
-            _save_settings(connection, self._before.ledger, recorded)
-        if self._own:
+        for recorded in self._ledgers_own:
+            _save_adopted(connection, self._before.ledger, recorded)
+        if self._ledgers_own:
             heads.save_settings(connection, self._head.state)
 
     def call(self, projectors: Sequence[Projector], *, at_once: bool) -> tuple[str, list[Any]]:
-        """The one statement that writes what has not been copied. The head is then what it makes it."""
+        """The one statement that writes what has not been copied. The head is then the one that it writes.
+
+        ``at_once``: in a transaction of its own, if the ledger's head is still the one that the batch was decided on.
+        """
         head, batch = self._head, present(self._batch, "a batch without events has nothing to write")
         parameters = {
             "of_ledger": batch.ledger,
             "at_once": at_once,
             "at_rebuilds": head.rebuilds,
             **self._log.finish(batch, head.frontier, head.batch_hash),
-            **self._memory.save(head.position, len(batch.events)),
+            **self._working.rows(head.position, len(batch.events)),
         }
         for projector in projectors:
             parameters |= projector.project(batch)
         head.batch_hash, head.wallets_through = parameters["new_hash"], parameters["new_wallets_through"]
         return call_of(parameters)
 
-    def take_back(self) -> None:
-        """Leaves the memory as it was before: nothing of this has been written."""
-        self._log.take_back()
-        self._memory.take_back()
+    # --- one event ------------------------------------------------------------------------------------------
 
     def _take(self, item: Input) -> Outcome:
-        """Decides one event and takes it into memory, or says why not."""
-        head, memory, by, approval = self._head, self._memory, self._by, None
+        """Decides one input, and takes in what is recorded."""
+        by, approval = self._by, None
         if isinstance(item, Approved):
             approval = item.approval
             item = item.event
@@ -160,78 +167,91 @@ class Writing:
             by = item.by
             item = item.event
         if isinstance(item, SubledgerError):
-            return _rejected(item.facts.get("event_id"), item, head)
-        key = (item.source, item.event_id)
-        known = memory.recorded.get(key)
+            return _rejected(item.facts.get("event_id"), item, self._head)
+        known = self._working.recorded.get((item.source, item.event_id))
         if known is not None:
-            return _repeated(item, known, head)
-        wallet, state = memory.wallet(item.customer), head.state
+            return _repeated(item, known, self._head)
+        return self._take_new(item, by, approval)
+
+    def _take_new(self, event: Event, by: str, approval: Approval | None) -> Outcome:
+        """Decides an event that is not recorded yet: it is recorded, refused, or waits for a second person."""
+        head, working, key = self._head, self._working, (event.source, event.event_id)
+        wallet, state, position = working.wallet(event.customer), head.state, head.position + 1
         try:
-            if approval is None and key not in memory.asked:  # a request may be from before these rules
-                check_new_bounds(item)
-                check_new_ids(item, memory.knows_id)
-            check_not_in_future(state, item, head.recorded_at)
-            decision = decide(wallet, item, memory.context(state, item))
+            if approval is None and key not in working.requests:  # a request may be older than these rules
+                check_new_bounds(event)
+                check_new_ids(event, working.knows_id)
+            check_not_in_future(state, event, head.recorded_at)
+            decision = decide(wallet, event, working.context(state, event))
         except (Refused, InvalidInput) as error:
             self.refusals.add(
-                error, item, wallet, customer_known=item.customer is None or memory.knows(item.customer),
+                error, event, wallet, customer_known=event.customer is None or working.knows(event.customer),
                 late=state.late_usage == "reclassify", position=head.position,
             )  # fmt: skip
-            return _rejected(item.event_id, error, head)
-        given = given_by(item, decision, wallet, state)
+            return _rejected(event.event_id, error, head)
+        given = given_by(event, decision, wallet, state)
         if approval is not None:
             decision = msgspec.structs.replace(decision, approval=approval)
-            self._waiting.append(
+            self._deferred.append(
                 partial(
                     approvals.settle, ledger=state.ledger, approval=approval, state=approvals.APPROVED,
                     at=head.recorded_at,
                 )
             )  # fmt: skip
         else:
-            reason = needs_second_person(item, state, given=given, before=memory.gifts.of(item.customer))
-            if reason is not None or (key in memory.asked and may_ask(state)):
-                return self._asked(item, reason or "", by)
+            requested = key in working.requests
+            reason = needs_second_person(event, state, given=given, before=working.given_before(event.customer))
+            if reason is not None or (requested and may_ask(state)):
+                return self._wait_for_second_person(event, reason or "", by)
             if given is not None:
-                memory.gifts.add(item.customer, head.position + 1, given)
-            if key in memory.asked:
-                self._waiting.append(
+                working.add_gift(event.customer, position, given)
+            if requested:
+                self._deferred.append(
                     partial(
-                        approvals.settle_recorded, ledger=state.ledger, event=item, position=head.position + 1,
+                        approvals.settle_recorded, ledger=state.ledger, event=event, position=position,
                         at=head.recorded_at,
                     )
                 )  # fmt: skip
-        position, home = head.position + 1, state.functional_currency
+        self._record(event, decision, position)
+        return Outcome(event_id=event.event_id, status=RECORDED, position=position)
+
+    def _record(self, event: Event, decision: Decision, position: int) -> None:
+        """Takes in a decided event: wallets and books after it, its entries, its place in the log."""
+        head, working, state = self._head, self._working, self._head.state
+        functional_currency, books = state.functional_currency, working.books
         wallets = {
-            customer: evolve(memory.wallet(customer), item, decision, position=position, functional_currency=home)
-            for customer in references.customers_of(item, decision)
+            customer: evolve(
+                working.wallet(customer), event, decision, position=position, functional_currency=functional_currency
+            )
+            for customer in references.customers_of(event, decision)
         }
-        books = memory.books
-        if changes_books(item, decision):
-            effective = effective_date(item.occurred_at, state.zone)
-            books = evolve_books(books, item, decision, effective=effective, functional_currency=home)
-        entries = post(item, decision, before=state, wallets=wallets)
-        recorded = RecordedEvent(position=position, event=item, decision=decision, entries=entries)
+        if changes_books(event, decision):
+            effective = effective_date(event.occurred_at, state.zone)
+            books = evolve_books(books, event, decision, effective=effective, functional_currency=functional_currency)
+        entries = post(event, decision, before=state, wallets=wallets)
+        recorded = RecordedEvent(position=position, event=event, decision=decision, entries=entries)
+        # Head, working set and log move together. Nothing above changes them, so an event that cannot be evolved or
+        # posted raises before the three disagree.
         head.position = position
-        if item.type in RESERVED_TYPES:
-            head.state = evolve_ledger(state, item)
-            self._own.append(recorded)
-        memory.remember(recorded, wallets, books)
+        if event.type in RESERVED_TYPES:
+            head.state = evolve_ledger(state, event)
+            self._ledgers_own.append(recorded)
+        working.add(recorded, wallets, books)
         self._recorded.append(recorded)
         self._log.add(recorded)
-        return Outcome(event_id=item.event_id, status=RECORDED, position=position)
 
-    def _asked(self, event: Event, reason: str, by: str) -> Outcome:
-        """An event that waits for a second person; asked for again, it goes on waiting, or stays refused."""
+    def _wait_for_second_person(self, event: Event, reason: str, by: str) -> Outcome:
+        """Requests a second person for an event; requested again, the event goes on waiting, or stays refused."""
         approval_id = approvals.approval_id_of(event)
-        known = self._memory.asked.get(event.key)
+        known = self._working.requests.get(event.key)
         if known is None:
             try:
                 approvals.require_name(by)
             except Refused as refused:
                 return _rejected(event.event_id, refused, self._head)
             ledger, at = self._head.state.ledger, self._head.recorded_at
-            self._waiting.append(partial(approvals.ask, ledger=ledger, event=event, reason=reason, maker=by, at=at))
-            self._memory.asked[event.key] = event
+            self._deferred.append(partial(approvals.ask, ledger=ledger, event=event, reason=reason, maker=by, at=at))
+            self._working.requests[event.key] = event
             return Outcome(event_id=event.event_id, status=WAITING, approval_id=approval_id)
         stored = known if isinstance(known, Event) else known.event
         different = differences(
@@ -242,7 +262,7 @@ class Writing:
             data_text=stored.data_text,
         )
         error: SubledgerError | None = None
-        if different and event.source != OWN_SOURCE:  # a month that is asked for again is asked for at another time
+        if different and event.source != OWN_SOURCE:  # the time of a month's second request is another, and may be
             error = EventConflict(
                 f"{event.event_id} from {event.source} waits as {approval_id} with other content: "
                 f"{', '.join(different)}",
@@ -265,9 +285,9 @@ def _rejected(event_id: str | None, error: SubledgerError, head: Head) -> Outcom
     return Outcome(event_id=event_id, status=REJECTED, error=error, decided_at_position=head.position)
 
 
-def _repeated(event: Event, known: Recorded | Original | RecordedEvent, head: Head) -> Outcome:
-    """The same key again: a duplicate where the content is the same, else a conflict that names what differs."""
-    stored = known if isinstance(known, Recorded) else known.event
+def _repeated(event: Event, known: FoundEvent | RecordedEvent, head: Head) -> Outcome:
+    """The same key again: a duplicate if the content is the same, else a conflict that names the differences."""
+    stored = known if isinstance(known, FoundEvent) else known.event
     different = differences(
         event,
         type=stored.type,
@@ -288,8 +308,8 @@ def _repeated(event: Event, known: Recorded | Original | RecordedEvent, head: He
     return msgspec.structs.replace(_rejected(event.event_id, error, head), position=known.position)
 
 
-def _save_settings(connection: WriteConnection, ledger: str, recorded: RecordedEvent) -> None:
-    """A policy or a mapping that an event adopts, as rows that journal lines are read with."""
+def _save_adopted(connection: WriteConnection, ledger: str, recorded: RecordedEvent) -> None:
+    """Writes a policy or an account mapping that an event adopts, as the rows by which journal lines are read."""
     data = recorded.event.data
     if isinstance(data, PolicyAdopted):
         connection.execute(

@@ -22,7 +22,7 @@ from subledger.errors import DocumentExists, InsufficientCredits, SubledgerError
 from subledger.events.envelope import Event
 from subledger.events.references import OnceKey, once_key
 from subledger.store.database import WriteConnection
-from subledger.store.writing.memory import find_first, find_lapsed
+from subledger.store.writing.referenced_rows import find_first, find_lapsed
 from subledger.wallet import Wallet
 
 MOST_LOOKS: Final = 100_000

@@ -117,8 +117,12 @@ class Gifts:
         window = self._windows.get(customer or "")
         return _NOTHING if window is None else window.total
 
+    def counts(self, customer: str | None) -> bool:
+        """Returns True if the gifts to a customer were loaded, and so more of them are to be added."""
+        return (customer or "") in self._windows
+
     def add(self, customer: str | None, position: int, given: Given) -> None:
-        """Adds the gift in an event that is recorded at a position without a second person."""
+        """Adds the gift in an event that was recorded at a position without a second person."""
         window = self._windows.get(customer or "")
         if window is not None:
             window.add(position, given)

@@ -1,4 +1,4 @@
-"""A ledger's row: its head and its settings. Locking it is the right to write.
+"""A ledger's row: its head and its settings. Who has locked it may write.
 
 Owns: locking, reading and saving that row. Does not own: what happens while it is locked (recorder, batch).
 """
@@ -39,16 +39,16 @@ ON CONFLICT (ledger) DO NOTHING RETURNING ledger
 """
 
 
-Place = tuple[int, bytes, int]
-"""Position, batch hash and rebuilds of a head: after a restore a position may hold other content, and after a rebuild
-the same content other rows."""
+HeadKey = tuple[int, bytes, int]
+"""Position, batch hash and rebuilds of a head. The position alone is not enough: after a restore it may have other
+content, which the hash tells; and a rebuild writes other rows for the same content."""
 
 
 class Head(msgspec.Struct, kw_only=True):
-    """A ledger's head, advancing through a batch. Every wallet's row knows all events through ``wallets_through``.
+    """A ledger's head, advancing through a batch. Every wallet's row has all events through ``wallets_through``.
 
-    ``recorded_at`` is the moment of the batch. ``clock`` is what the database's clock showed at the latest when this
-    process's monotonic one showed ``seen``.
+    ``recorded_at`` is the moment of the batch. ``clock`` is a time that the database's clock had passed when this
+    process's monotonic clock showed ``clock_read_at_s``.
     """
 
     state: LedgerState
@@ -59,28 +59,30 @@ class Head(msgspec.Struct, kw_only=True):
     frontier: merkle.Frontier
     recorded_at: datetime
     clock: datetime
-    seen: float
+    clock_read_at_s: float
 
     @property
-    def place(self) -> Place:
+    def key(self) -> HeadKey:
+        """The identity of what the ledger and its rows contain."""
         return self.position, self.batch_hash, self.rebuilds
 
-    def ahead(self) -> Head:
-        """A copy for the next batch, at the moment that the database's clock shows now, as far as one can tell.
+    def for_next_batch(self) -> Head:
+        """A copy for a batch without the lock, at the time of the database's clock as this process reckons it.
 
-        Not later than it does, unless a clock was set or runs wrong: then the database refuses it.
+        The reckoned time is never later than the database's, as what passed on the way is not counted; unless a clock
+        was set or runs wrong. The database checks it, and does not write a batch from the future or from long ago.
         """
-        now = self.clock + timedelta(seconds=time.monotonic() - self.seen)
+        now = self.clock + timedelta(seconds=time.monotonic() - self.clock_read_at_s)
         moment = max(now, self.recorded_at + timedelta(microseconds=1))
         return msgspec.structs.replace(self, recorded_at=moment, frontier=self.frontier.copy())
 
-    def at(self, clock: datetime) -> Head:
-        """The same with the database's clock as it has just been told."""
-        return msgspec.structs.replace(self, clock=clock, seen=time.monotonic())
+    def with_clock(self, clock: datetime) -> Head:
+        """The same head, with a time of the database's clock that has just arrived."""
+        return msgspec.structs.replace(self, clock=clock, clock_read_at_s=time.monotonic())
 
 
 def head_of(ledger: str, row: Any) -> Head:
-    """The head from a row of ``LOCK_LEDGER``. Raises UnknownLedger where there is none."""
+    """The head from a row of ``LOCK_LEDGER``. Raises UnknownLedger if there is no row."""
     if row is None:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
     *settings, position, batch_hash, frontier, rebuilds, wallets_through, recorded_at = row
@@ -93,15 +95,15 @@ def head_of(ledger: str, row: Any) -> Head:
         recorded_at=recorded_at,
         clock=recorded_at,
         rebuilds=rebuilds,
-        seen=time.monotonic(),
+        clock_read_at_s=time.monotonic(),
     )
 
 
 def create(connection: WriteConnection, ledger: str) -> bool:
-    """A row for a new ledger. False where there is one."""
+    """Inserts the row of a new ledger. Returns False if there is one."""
     return connection.execute(NEW_LEDGER, (ledger, NO_HASH)).fetchone() is not None
 
 
 def save_settings(connection: WriteConnection, state: LedgerState) -> None:
-    """What only the ledger's own events change. The rest of its row moves with every batch (append)."""
+    """Saves the settings, which only the ledger's own events change. The rest of the row is written by each batch."""
     connection.execute(SAVE_SETTINGS, (*(state.stored(name) for name in SETTINGS), state.ledger))

@@ -137,8 +137,3 @@ class Appending:
             **rows_as_parameters("node", nodes),
             **rows_as_parameters("set", new),
         }  # fmt: skip
-
-    def take_back(self) -> None:
-        """Removes the numbers given to dimensions by a batch that was not written."""
-        for dimensions in self._new_dimensions:
-            del self._numbers[dimensions]

@@ -31,10 +31,13 @@ from subledger.store.writing.batch import RECORDED, Approved, Input, Outcome, Pr
 from subledger.store.writing.collecting import collection_held_off
 from subledger.store.writing.explaining import Refusals
 from subledger.store.writing.head import LOCK_LEDGER, Head, create, head_of
+from subledger.store.writing.loading import load
 from subledger.store.writing.log import FEW
-from subledger.store.writing.memory import LedgerMemory, find_recorded
+from subledger.store.writing.memory import LedgerMemory
 from subledger.store.writing.policy_rules import save_inherited_rules
+from subledger.store.writing.referenced_rows import find_recorded, read_recorded
 from subledger.store.writing.stuck_writers import end_stuck_writers
+from subledger.store.writing.working_set import WorkingSet
 from subledger.wallet import Approval
 
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -84,9 +87,9 @@ class Recorder:
             if not create(connection, ledger):
                 return False
             head = head_of(ledger, connection.execute(LOCK_LEDGER, (ledger,)).fetchone())
-            memory, events = LedgerMemory(ledger), founding(head.recorded_at)
-            memory.load(connection, head, events, references_of(events), [])
-            outcomes, _ = self._write(connection, head, memory, events, None, NOBODY)
+            events = founding(head.recorded_at)
+            working = load(connection, head, LedgerMemory(ledger), events, references_of(events), {})
+            outcomes, _ = self._write(connection, head, working, events, None, NOBODY)
             raise_first(outcomes)
         return True
 
@@ -133,10 +136,11 @@ class Recorder:
                 )
             )
             event, approval = found[-1]
-            for cursor in find_recorded(connection, ledger, References(keys={event.key})):
-                for _, _, position, *_ in cursor:
-                    recorded.append(approvals.settle_recorded(connection, ledger, event, position, now_of(connection)))
-                    return []
+            known = read_recorded(find_recorded(connection, ledger, References(keys={event.key}))).get(event.key)
+            if known is not None:
+                now = now_of(connection)
+                recorded.append(approvals.settle_recorded(connection, ledger, event, known.position, now))
+                return []
             if not allow:
                 approvals.settle(connection, ledger, approval, approvals.REFUSED, now_of(connection), note)
                 return []
@@ -161,11 +165,14 @@ class Recorder:
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Outcome]:  # fmt: skip
         wanted = references_of(events_of(inputs))
+        # The ledger's row lock lets one process write at a time. This lock lets one thread of this process wait for it:
+        # others would each hold a connection while they wait, and two would use one memory at the same time.
         with self._turn(ledger):
             try:
                 outcomes, refusals = self._attempt(ledger, inputs, wanted, plan, check, by, meanwhile)
             except LedgerLocked as error:
-                # Whoever has waited in vain looks whom for. Nothing was written, and nothing planned under the lock.
+                # A writer that is stopped, or whose machine is lost, may hold the lock for ever: the waiting one ends
+                # it and tries once more. That is safe: nothing was written, and no plan was made without the lock.
                 if not end_stuck_writers(self._database, ledger):
                     limit_s = self._database.timeouts.lock_timeout_s
                     raise LedgerLocked(
@@ -178,12 +185,12 @@ class Recorder:
         return self._explained(ledger, outcomes, refusals) if refusals else outcomes
 
     def _explained(self, ledger: str, outcomes: list[Outcome], refusals: Refusals) -> list[Outcome]:
-        """The outcomes, with what can be said of refusals besides what is at hand. No lock is held."""
+        """The outcomes, with details of refusals that take queries. No lock is held, so nobody waits for them."""
         try:
             with self._database.write(recording=True) as connection:
                 found = refusals.explained(connection, ledger)
         except Unavailable:
-            return outcomes  # the batch is committed, and what was refused is refused: it only says less
+            return outcomes  # the batch is committed, and the refusals stand: only their details are missing
         return [
             msgspec.structs.replace(outcome, error=found[id(outcome.error)]) if id(outcome.error) in found else outcome
             for outcome in outcomes
@@ -195,74 +202,86 @@ class Recorder:
     ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
         try:
             if plan is None and check is None and meanwhile is None:
-                done = self._at_once(ledger, inputs, wanted, by)
-                if done is not None:
-                    return done, Refusals()
-            at_length = plan is not None or check is not None  # a close looks at all that the month moved
+                outcomes = self._record_without_lock(ledger, inputs, wanted, by)
+                if outcomes is not None:
+                    return outcomes, Refusals()
+            at_length = plan is not None or check is not None  # a close reads everything that the month moved
             with self._database.write(recording=True, at_length=at_length) as connection:
+                # The events of these keys are looked up after the lock was taken, though all of it is sent at once:
+                # before, another writer's batch could still record them, and they would be recorded twice but for the
+                # log's unique key, which would spoil the whole batch.
                 with connection.pipeline():
                     locking = connection.execute(LOCK_LEDGER, (ledger,))
                     finding = find_recorded(connection, ledger, wanted)
                     head = head_of(ledger, locking.fetchone())
-                    found = [row for cursor in finding for row in cursor]
+                    recorded = read_recorded(finding)
                 if plan is not None:
                     inputs = plan(connection, head.state, head.position)
                     wanted = references_of(events_of(inputs))
-                    finding = find_recorded(connection, ledger, wanted)
-                    found = [row for cursor in finding for row in cursor]
+                    recorded = read_recorded(find_recorded(connection, ledger, wanted))
                 memory = self._memory(head)
                 if memory is not self._memories.get(ledger):  # another writer may have been of an older release
                     save_inherited_rules(connection, ledger)
-                memory.load(connection, head, events_of(inputs), wanted, found)
-                written = self._write(connection, head, memory, inputs, check, by, meanwhile)
+                working = load(connection, head, memory, events_of(inputs), wanted, recorded)
+                outcomes, refusals = self._write(connection, head, working, inputs, check, by, meanwhile)
         except BaseException:
-            self._memories.pop(ledger, None)  # a memory that outlives a rollback would lie
+            # Also if the commit was sent and its answer lost: nobody knows which head the ledger has. The next batch
+            # reads it under the lock, into a fresh memory.
+            self._memories.pop(ledger, None)
             raise
-        memory.settle(head)
+        # Only now, after the commit: a memory that had taken in a batch which is then rolled back would be false.
+        memory.apply(working.changes, head)
         self._memories[ledger] = memory
-        return written
+        return outcomes, refusals
 
-    def _at_once(
+    def _record_without_lock(
         self, ledger: str, inputs: Sequence[Input], wanted: References, by: str
     ) -> list[Outcome] | None:  # fmt: skip
         """Decides a few events on what this writer remembers, without the lock, and writes them in one call.
 
-        The database writes them only where the ledger is still where it was left. None, and nothing is written, where
-        it is not, or where that would not do: then the lock is taken, and everything is decided again.
+        The database locks the ledger and writes them only if its head is still the one that they were decided on.
+        Returns None, with nothing written, if it is not, or if any event is not simply recorded: then the lock is
+        taken, and everything is decided again.
         """
         memory, events = self._memories.get(ledger), events_of(inputs)
-        if memory is None or len(events) < len(inputs) or len(inputs) > FEW or not memory.has_all_of(events, wanted):
+        if memory is None or memory.head is None or len(events) < len(inputs) or len(inputs) > FEW:
             return None
-        head = memory.begin(wanted)
-        writing = Writing(None, head, memory, by, expected=len(inputs))
+        if not memory.can_decide_without_lock(events, wanted):
+            return None
+        memory.mark_used(wanted.customers)
+        head, working = memory.head.for_next_batch(), WorkingSet(memory, {})
+        writing = Writing(None, head, working, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
         if any(outcome.status != RECORDED for outcome in outcomes):
-            writing.take_back()  # it may have been recorded before, and be a duplicate, whatever it would be now
+            # It is no answer yet. The keys were not looked up, so a refused event may be the duplicate of one that was
+            # recorded when there were credits; and another writer may have added credits since.
             return None
         try:
             [(now,)] = self._database.call(*writing.call(self._projectors, at_once=True))
         except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
-            # A Citus cluster tells the first as the second; whatever else that may be is met again under the lock.
-            writing.take_back()
+            # The first is a duplicate, found by the log's unique key; a Citus cluster reports it as the second. Any
+            # other internal error is met again under the lock.
             return None
         if now is None:
             del self._memories[ledger]
             return None
-        memory.settle(head.at(now))
+        memory.apply(working.changes, head.with_clock(now))
         return outcomes
 
     def _write(
-        self, connection: WriteConnection, head: Head, memory: LedgerMemory, inputs: Sequence[Input],
+        self, connection: WriteConnection, head: Head, working: WorkingSet, inputs: Sequence[Input],
         check: Check | None, by: str, meanwhile: Callable[[], None] | None = None,
     ) -> tuple[list[Outcome], Refusals]:  # fmt: skip
-        writing = Writing(connection, head, memory, by, expected=len(inputs))
+        writing = Writing(connection, head, working, by, expected=len(inputs))
         outcomes = writing.decide(inputs)
         with connection.pipeline() as pipeline:
             writing.finish(connection, self._projectors)
             if check is None:
-                connection.commit()  # on its way together with what it commits
+                # The commit is sent together with what it commits: one round trip less while others wait for the lock.
+                # If a statement fails, the server skips the commit with everything else that follows.
+                connection.commit()
             if meanwhile is not None:
-                pipeline.sync()  # takes what has been answered: it does not wait for the rest
+                pipeline.sync()  # reads the answers that have arrived: it does not wait for the others
                 connection.send_all()
                 meanwhile()
         if check is not None:
@@ -274,8 +293,9 @@ class Recorder:
             return self._turns.setdefault(ledger, threading.Lock())
 
     def _memory(self, head: Head) -> LedgerMemory:
+        """The memory of a ledger whose lock is held: the one from the last batch if it is true, else a fresh one."""
         memory = self._memories.get(head.state.ledger)
-        if memory is None or not memory.is_still_true(head):
+        if memory is None or not memory.is_true_at(head):
             memory = LedgerMemory(head.state.ledger)
         return memory
 

@@ -1,7 +1,18 @@
-"""Wallets whose rows are behind: the usage that came after a row, and the wallet with it.
+"""Write-behind: wallets whose rows are older than the log, and when their rows are written.
 
-Owns: bringing what was read up to date. Does not own: which rows are left behind (memory). Usage changes what is left
-of a block, never its terms; who reads only terms (projections do) has no need of this.
+Usage changes the figures of a wallet and nothing else, and updating its row is the largest part of the cost of usage.
+So in large batches the rows of wallets that were only drawn on are left as they are, and written later. Two facts in
+the database make that safe, whatever happens to the writer:
+
+- A wallet's row has every event of its customer through the row's own ``position``.
+- Every row has every event through the ledger's ``wallets_through``.
+
+So usage after ``wallets_through`` is all that a row can lack, and a writer that takes over adds it (``catch_up``)
+before it decides anything. Everything but usage writes its wallets at once, and so does a batch of few events, or a
+writer that was not the last one: rows are behind only while much usage arrives.
+
+Owns: the limits, and bringing wallets up to date. Does not own: the choice of rows in a batch (working_set). Usage
+never changes a block's terms, so projections that read only terms have no need of this.
 """
 
 from __future__ import annotations
@@ -18,8 +29,15 @@ from subledger.store.decision_text import decision_whole
 from subledger.store.writing.rows import decode_decision
 from subledger.wallet import Wallet
 
+MAX_WRITE_THROUGH: Final = 500
+"""A batch of at most so many events writes every row."""
+MAX_UNWRITTEN: Final = 50_000
+"""At most so many events are recorded before every row is written: it bounds what a writer that takes over reads."""
+MAX_UNWRITTEN_OF_CUSTOMER: Final = 256
+"""At most so many events of one customer, so that the row of one in constant use never falls far behind."""
+
 USAGE_BEHIND: Final = f"""
--- Usage that some wallet's row may not know of yet.
+-- Usage that some wallet's row may lack.
 SELECT e.position, e.source, e.event_id, e.customer, e.occurred_at, e.data, e.attributes,
        {decision_whole("%(ledger)s")}
 FROM events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
@@ -28,31 +46,49 @@ ORDER BY e.position
 """
 
 
-class Held(msgspec.Struct, kw_only=True):
-    """A wallet as its row has it, and after the usage that was recorded since. ``position``: its last event's."""
+class Unwritten(msgspec.Struct, frozen=True, gc=False):
+    """The events that a wallet's row lacks: their number, and the position of the last one."""
+
+    events: int
+    last_position: int
+
+
+def writes_every_row(*, events: int, behind: int) -> bool:
+    """Returns True if a batch writes every row: it has few ``events``, or rows would be far ``behind`` its last one."""
+    return events <= MAX_WRITE_THROUGH or behind > MAX_UNWRITTEN
+
+
+def is_far_behind(unwritten: Unwritten) -> bool:
+    """Returns True if the row of one customer lacks so many events that it is written, whatever the batch is."""
+    return unwritten.events > MAX_UNWRITTEN_OF_CUSTOMER
+
+
+class CaughtUp(msgspec.Struct, kw_only=True):
+    """A wallet as its row has it; after ``catch_up``, with the usage that its row lacks."""
 
     wallet: Wallet
     position: int
-    later: int = 0
-    """How many events its row does not know of."""
+    """Of the wallet's last event."""
+    unwritten_events: int = 0
 
 
-def follow(held: Mapping[str, Held], usage: Iterable[tuple[Any, ...]], functional_currency: str) -> None:
-    """Adds usage, in order, to wallets read before it; what a row knows already changes nothing."""
+def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[tuple[Any, ...]], functional_currency: str) -> None:
+    """Adds usage, in order of position, to wallets read before it. Usage that a row has already changes nothing."""
     for position, source, event_id, customer, occurred_at, data, attributes, decision in usage:
-        of = held.get(customer)
-        if of is None or position <= of.position:
+        behind = wallets.get(customer)
+        if behind is None or position <= behind.position:
             continue
         event = stored_event(
             source=source, event_id=event_id, type="credits.consumed", customer=customer, occurred_at=occurred_at,
             data_text=data, attributes_text=attributes,
         )  # fmt: skip
         wallet = evolve(
-            of.wallet, event, decode_decision(decision), position=position, functional_currency=functional_currency
+            behind.wallet, event, decode_decision(decision), position=position, functional_currency=functional_currency
         )
-        of.wallet, of.position, of.later = wallet.without_finished(), position, of.later + 1
+        behind.wallet, behind.position = wallet.without_finished(), position
+        behind.unwritten_events += 1
 
 
 def usage_behind(connection: WriteConnection, ledger: str) -> list[tuple[Any, ...]]:
-    """Rows for ``follow``: none where no row is behind."""
+    """Reads the usage for ``catch_up``; none if every row is up to date."""
     return list(connection.execute(USAGE_BEHIND, {"ledger": ledger}))

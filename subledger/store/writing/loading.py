@@ -1,0 +1,125 @@
+"""Loading: everything that deciding a batch may need is read before its first event is decided.
+
+Decisions ask nothing of the database, and must not: a big batch copies its events into the log while it decides them,
+and the connection is busy with that copy until the last event. A batch of usage for which everything is remembered
+sends no query here.
+
+Owns: which queries a batch needs, and their order. Does not own: the queries (referenced_rows), what is remembered
+(memory), what a batch sees (working_set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from subledger.billing_documents import Overage, ReversedUsage
+from subledger.deciding.new_ids import acting_invoices
+from subledger.deciding.second_person import GIVING_TYPES, may_ask
+from subledger.events import references
+from subledger.events.envelope import Event
+from subledger.events.references import References, once_key
+from subledger.kinds import LEDGER_ROLES
+from subledger.ledger import LedgerState
+from subledger.periods import Period
+from subledger.store.database import WriteConnection
+from subledger.store.writing.approvals import find_asked
+from subledger.store.writing.head import Head
+from subledger.store.writing.memory import LedgerMemory
+from subledger.store.writing.referenced_rows import (
+    EventKey,
+    FoundBlock,
+    FoundEvent,
+    find_blocks,
+    find_documents,
+    find_expired_blocks,
+    find_first,
+    find_invoiced_blocks,
+    find_known_invoices,
+)
+from subledger.store.writing.standing import standing_at
+from subledger.store.writing.working_set import WorkingSet
+
+_ONCE_BY_THE_LOG = frozenset({"payout.settled", "payment.refunded"})
+"""Payments, invoices and disputes are documents that are loaded in any case."""
+
+
+def load(
+    connection: WriteConnection, head: Head, memory: LedgerMemory, events: Sequence[Event], wanted: References,
+    recorded: Mapping[EventKey, FoundEvent],
+) -> WorkingSet:  # fmt: skip
+    """Reads what deciding these events may need and the memory does not have. The ledger's lock must be held.
+
+    ``recorded`` are the events of the log under the keys of ``wanted``.
+    """
+    memory.load(connection, head)
+    working = WorkingSet(memory, recorded)
+    _load_requests_and_gifts(connection, head, memory, working, events, wanted)
+    _load_ids(connection, memory.ledger, working, events)
+    for period in {event.data.period for event in events if event.type == "balances.remeasured"}:
+        day, home = Period.parse(period).last_day, head.state.functional_currency
+        working.balances = standing_at(connection, memory.ledger, day, home)
+    memory.load_wallets(connection, wanted.customers)
+    _load_references(connection, head.state, working, events, wanted)
+    return working
+
+
+def _load_requests_and_gifts(
+    connection: WriteConnection, head: Head, memory: LedgerMemory, working: WorkingSet, events: Sequence[Event],
+    wanted: References,
+) -> None:  # fmt: skip
+    """Reads requests for a second person under the events' keys, and earlier gifts to the customers of new gifts."""
+    if memory.has_requests:
+        working.requests.update(find_asked(connection, memory.ledger, wanted.keys))
+    receivers: set[str] = set()
+    if may_ask(head.state):
+        new = [event for event in events if event.type in GIVING_TYPES and event.key not in working.recorded]
+        receivers = {event.customer for event in new if event.customer is not None}
+    # Also if the ledger asks for nobody: then gifts are not counted, and what is remembered of them must be dropped.
+    memory.gifts.load(connection, head.state, receivers, head.recorded_at)
+
+
+def _load_ids(connection: WriteConnection, ledger: str, working: WorkingSet, events: Sequence[Event]) -> None:
+    """Reads the events that recorded the same payouts and refunds, and those invoices that are known already."""
+    once = {once_key(event.type, event.data) for event in events if event.type in _ONCE_BY_THE_LOG}
+    working.first.update(find_first(connection, ledger, {key for key in once if key is not None}))
+    working.known_documents = {(kind, document_id) for kind, _, document_id in working.first}
+    working.known_documents |= {
+        ("invoice", invoice_id) for invoice_id in find_known_invoices(connection, ledger, acting_invoices(events))
+    }
+
+
+def _load_references(
+    connection: WriteConnection, state: LedgerState, working: WorkingSet, events: Sequence[Event], wanted: References
+) -> None:
+    """Reads the blocks and documents that the events name, and those that these refer to in turn.
+
+    The order matters: reversed usage names the blocks that it drew on, and documents name further blocks and documents.
+    """
+    ledger = state.ledger
+    documents, blocks = set(wanted.documents), set(wanted.blocks)
+    for key in wanted.reversed:
+        found = working.recorded.get(key)
+        if isinstance(found, FoundEvent) and found.type == "credits.consumed":
+            original = working.originals[key] = found.original(key)
+            documents |= {("overage", str(original.position)), ("correction", str(original.position))}
+            blocks |= {movement.block_id for movement in original.decision.movements if movement.block_id is not None}
+    for balances in working.balances.values():
+        blocks |= {key for role, _, key in balances if key and role not in LEDGER_ROLES}
+    found_documents = find_documents(connection, ledger, documents)
+    behind, more = references.behind(
+        found.document for found in found_documents if not isinstance(found.document, Overage | ReversedUsage)
+    )
+    found_documents += find_documents(connection, ledger, more - documents)
+    found_blocks = find_blocks(connection, ledger, blocks | behind)
+    found_blocks += find_invoiced_blocks(connection, ledger, wanted.invoices)
+    found_blocks += _expired_blocks(connection, state, events)
+    working.add_references(found_blocks, found_documents)
+
+
+def _expired_blocks(connection: WriteConnection, state: LedgerState, events: Sequence[Event]) -> list[FoundBlock]:
+    """The finished blocks that late usage may have been drawn from, if the ledger reclassifies late usage."""
+    usage = [event for event in events if event.type == "credits.consumed"]
+    if not usage or state.late_usage != "reclassify":
+        return []
+    customers = {event.customer for event in usage if event.customer is not None}
+    return find_expired_blocks(connection, state.ledger, customers, min(event.occurred_at for event in usage))

@@ -1,0 +1,231 @@
+"""The rows that events refer to: recorded events, wallets, blocks, documents. One query for each kind of reference.
+
+Every query looks its ids up one by one in an index, however large the log is, and however little the planner knows of
+it: a batch waits for these queries while it holds the ledger's lock.
+
+Owns: the queries, and reading their rows. Does not own: which references an event has (events/references), what a batch
+does with the rows (loading), rows that are written (rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import psycopg
+
+from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
+from subledger.blocks import Block
+from subledger.deciding.context import First, Original
+from subledger.deciding.shortfalls import MOST_NAMED
+from subledger.events.envelope import stored_event
+from subledger.events.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key_of
+from subledger.store.database import WriteConnection
+from subledger.store.decision_text import decision_whole
+from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED
+from subledger.store.writing.arrays import TextArray
+from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet
+from subledger.wallet import Wallet
+
+EventKey = tuple[str, str]
+"""The source and the id of an event."""
+
+FIND_EVENTS: Final = f"""
+-- The events recorded under these ids of a source: duplicates, and usage that is reversed. One look into the index for
+-- each: LIMIT keeps the planner from reading the whole log instead.
+SELECT e.source, e.event_id, e.position, e.type, e.customer, e.occurred_at, e.data, e.attributes,
+       {decision_whole("%s")}
+FROM unnest(%b::text[]) AS wanted (event_id)
+CROSS JOIN LATERAL (
+    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM events
+    WHERE ledger = %s AND source = %s AND event_id = wanted.event_id LIMIT 1
+) e
+"""
+FIND_WALLETS: Final = """
+-- The wallets of these customers, each as of the position of its last event that the row has.
+SELECT customer, position, state FROM wallets WHERE ledger = %s AND customer = ANY(%b)
+"""
+FIND_BLOCKS: Final = """
+-- The blocks of these ids: their customers, and the state of finished ones.
+SELECT block_id, customer, is_open, state FROM blocks WHERE ledger = %s AND block_id = ANY(%s)
+"""
+FIND_INVOICED_BLOCKS: Final = """
+-- The blocks bought on these invoices.
+SELECT block_id, customer, is_open, state FROM blocks WHERE ledger = %s AND invoice_id = ANY(%s)
+"""
+FIND_EXPIRED_BLOCKS: Final = """
+-- Finished blocks of these customers that expired after a moment: late usage may have happened before.
+SELECT block_id, customer, is_open, state FROM blocks
+WHERE ledger = %s AND customer = ANY(%s) AND NOT is_open AND expires_at > %s
+"""
+FIND_LAPSED: Final = f"""
+-- The blocks of these customers that expired last, a few of each: the reason why there are no credits. Condition and
+-- order are those of the index ix_blocks_lapsed, so no others are read, however many have finished.
+SELECT wanted.customer, b.state FROM unnest(%b::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT state FROM blocks
+    WHERE ledger = %s AND customer = wanted.customer AND {LAPSED.replace("%", "%%")}
+    ORDER BY expires_at DESC, block_id LIMIT %s
+) b
+"""
+FIND_DOCUMENTS: Final = """
+-- Documents of these kinds and ids: finished overages, corrections of usage, payments, invoices, disputes.
+SELECT d.kind, d.document_id, d.customer, d.state FROM unnest(%b::text[], %b::text[]) AS wanted (kind, document_id)
+JOIN documents d ON d.ledger = %s AND d.kind = wanted.kind AND d.document_id = wanted.document_id
+"""
+FIND_KNOWN_INVOICES: Final = """
+-- Those of these invoices that a block or a bill has.
+SELECT invoice_id FROM blocks WHERE ledger = %s AND invoice_id = ANY(%b)
+UNION
+SELECT document_id FROM documents WHERE ledger = %s AND kind = 'invoice' AND document_id = ANY(%b)
+"""
+FIND_FIRST: Final = f"""
+-- The events that recorded documents of these types and ids, the first one last. The condition and the expression are
+-- those of the index ix_events_document, which is a part of the log: what is recorded once needs no other memory.
+-- OFFSET 0 keeps the planner to one look into the index for each, whatever it believes of the log.
+SELECT wanted.type, e.processor, wanted.document_id, e.position, e.source, e.event_id
+FROM unnest(%b::text[], %b::text[]) AS wanted (type, document_id)
+CROSS JOIN LATERAL (
+    SELECT data::jsonb ->> 'processor' AS processor, position, source, event_id FROM events
+    WHERE ledger = %s AND type = wanted.type AND {DOCUMENT_TYPES} AND ({DOCUMENT_ID}) = wanted.document_id OFFSET 0
+) e
+ORDER BY e.position DESC
+"""
+
+
+class FoundEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event of the log, as its row has it. Most are duplicates, of which only the texts are compared."""
+
+    position: int
+    type: str
+    customer: str | None
+    occurred_at: datetime
+    data_text: str
+    attributes_text: str | None
+    decision_text: str
+
+    def original(self, key: EventKey) -> Original:
+        """Decodes the event and its decision, for an event that refers to it."""
+        return Original(
+            position=self.position,
+            event=stored_event(
+                source=key[0],
+                event_id=key[1],
+                type=self.type,
+                customer=self.customer,
+                occurred_at=self.occurred_at,
+                data_text=self.data_text,
+                attributes_text=self.attributes_text,
+            ),
+            decision=decode_decision(self.decision_text),
+        )
+
+
+class FoundBlock(msgspec.Struct, frozen=True, gc=False):
+    """The customer of a block; and its state if it is finished, as the state of an open one is in the wallet."""
+
+    block_id: str
+    customer: str
+    finished: Block | None
+
+
+class FoundDocument(msgspec.Struct, frozen=True, gc=False):
+    """A document with its customer."""
+
+    key: DocumentKey
+    customer: str
+    document: BillingDocument | Overage | ReversedUsage
+
+
+FindingEvents = list[psycopg.Cursor[tuple[Any, ...]]]
+"""Queries that have been sent; a pipeline need not have answered them yet."""
+
+
+def find_recorded(connection: WriteConnection, ledger: str, wanted: References) -> FindingEvents:
+    """Sends the queries for events under the keys of a batch, and for the usage it reverses: one query a source."""
+    by_source: dict[str, list[str]] = {}
+    for source, event_id in wanted.keys | wanted.reversed:
+        by_source.setdefault(source, []).append(event_id)
+    return [
+        connection.execute(FIND_EVENTS, (ledger, TextArray(ids), ledger, source)) for source, ids in by_source.items()
+    ]
+
+
+def read_recorded(finding: FindingEvents) -> dict[EventKey, FoundEvent]:
+    """Reads the answers to ``find_recorded``."""
+    return {(source, event_id): FoundEvent(*rest) for cursor in finding for source, event_id, *rest in cursor}
+
+
+def find_wallets(connection: WriteConnection, ledger: str, customers: Collection[str]) -> list[tuple[str, int, Wallet]]:
+    """Finds the wallets of customers, each with the position of the last event that its row has."""
+    rows = connection.execute(FIND_WALLETS, (ledger, TextArray(customers)))
+    return [(customer, position, decode_wallet(state)) for customer, position, state in rows]
+
+
+def find_blocks(connection: WriteConnection, ledger: str, block_ids: Collection[str]) -> list[FoundBlock]:
+    """Finds the blocks of some ids."""
+    return _blocks(connection.execute(FIND_BLOCKS, (ledger, list(block_ids)))) if block_ids else []
+
+
+def find_invoiced_blocks(connection: WriteConnection, ledger: str, invoices: Collection[str]) -> list[FoundBlock]:
+    """Finds the blocks bought on some invoices."""
+    return _blocks(connection.execute(FIND_INVOICED_BLOCKS, (ledger, list(invoices)))) if invoices else []
+
+
+def find_expired_blocks(
+    connection: WriteConnection, ledger: str, customers: Collection[str], after: datetime
+) -> list[FoundBlock]:
+    """Finds finished blocks of some customers that expired after a moment."""
+    return _blocks(connection.execute(FIND_EXPIRED_BLOCKS, (ledger, list(customers), after)))
+
+
+def _blocks(rows: Iterable[tuple[Any, ...]]) -> list[FoundBlock]:
+    return [
+        FoundBlock(block_id, customer, None if is_open else decode_block(state))
+        for block_id, customer, is_open, state in rows
+    ]
+
+
+def find_documents(connection: WriteConnection, ledger: str, keys: Collection[DocumentKey]) -> list[FoundDocument]:
+    """Finds the documents of some kinds and ids."""
+    if not keys:
+        return []
+    kinds, ids = [kind for kind, _ in keys], [document_id for _, document_id in keys]
+    return [
+        FoundDocument((kind, document_id), customer, decode_document(kind, state))
+        for kind, document_id, customer, state in connection.execute(FIND_DOCUMENTS, (kinds, ids, ledger))
+    ]
+
+
+def find_known_invoices(connection: WriteConnection, ledger: str, invoices: Collection[str]) -> set[str]:
+    """Finds those of some invoices that a block or a bill has."""
+    if not invoices:
+        return set()
+    texts = TextArray(invoices)
+    return {invoice for (invoice,) in connection.execute(FIND_KNOWN_INVOICES, (ledger, texts, ledger, texts))}
+
+
+def find_first(connection: WriteConnection, ledger: str, keys: Collection[OnceKey]) -> dict[OnceKey, First]:
+    """Finds the events that recorded some documents first, as far as they are in the log."""
+    if not keys:
+        return {}
+    types = {kind: type for type, (kind, _) in DOCUMENTS.items()}
+    kinds = {type: kind for kind, type in types.items()}
+    wanted = [(types[kind], document_id) for kind, _, document_id in keys]
+    rows = connection.execute(
+        FIND_FIRST, (TextArray([type for type, _ in wanted]), TextArray([name for _, name in wanted]), ledger)
+    )
+    found: dict[OnceKey, First] = {}
+    for type, processor, document_id, *first in rows:  # the first one last
+        found[once_key_of(kinds[type], processor, document_id)] = First(*first)
+    return {key: first for key, first in found.items() if key in keys}
+
+
+def find_lapsed(connection: WriteConnection, ledger: str, customers: Collection[str]) -> dict[str, list[Block]]:
+    """Finds a few blocks of each customer that expired last and have left the wallet."""
+    found: dict[str, list[Block]] = {}
+    for customer, state in connection.execute(FIND_LAPSED, (TextArray(customers), ledger, MOST_NAMED)):
+        found.setdefault(customer, []).append(decode_block(state))
+    return found

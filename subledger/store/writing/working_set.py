@@ -1,0 +1,256 @@
+"""The working set of a batch: what its events refer to, and what it has changed so far.
+
+It is made anew for each batch and laid over the writer's memory: it reads what the memory has, and everything that the
+batch changes is here until the commit. So a batch that comes to nothing is taken back by dropping its working set.
+
+Owns: what a batch sees and changes, and which rows that makes. Does not own: filling it (loading), what changes wallets
+(evolving), the encoding of rows (rows), what is remembered afterwards (memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from subledger.billing_documents import Overage, ReversedUsage, Standing
+from subledger.books import Books
+from subledger.deciding.context import Context, First, Original
+from subledger.deciding.currencies import StandingKey
+from subledger.deciding.second_person import Given
+from subledger.errors import present
+from subledger.events.envelope import Event
+from subledger.events.references import DocumentKey, OnceKey, once_key
+from subledger.kinds import Dimensions
+from subledger.ledger import LedgerState
+from subledger.store.writing.append import Parameters
+from subledger.store.writing.approvals import Asked
+from subledger.store.writing.log import RecordedEvent
+from subledger.store.writing.memory import Changes, LedgerMemory
+from subledger.store.writing.referenced_rows import EventKey, FoundBlock, FoundDocument, FoundEvent
+from subledger.store.writing.rows import parameters_of, rows_of_books, rows_of_change
+from subledger.store.writing.write_behind import Unwritten, is_far_behind, writes_every_row
+from subledger.wallet import Wallet
+
+_NO_GIFT: Final = Given()
+
+
+class CustomerInBatch(msgspec.Struct, kw_only=True, gc=False):
+    """A customer's wallet before and during a batch, and whether its row must be written with the batch."""
+
+    before: Wallet
+    """With the finished blocks and documents that the batch recalled: their rows are compared with it."""
+    wallet: Wallet
+    is_new: bool = False
+    row_is_due: bool = False
+    """If not, the row may be left for later: all that happened to it is usage."""
+    events: int = 0
+    last_position: int = 0
+
+
+class WorkingSet:
+    """What one batch reads and changes. Until the commit it is known here alone."""
+
+    def __init__(self, memory: LedgerMemory, recorded: Mapping[EventKey, FoundEvent]) -> None:
+        memory.begin()
+        self._memory = memory
+        self.books = memory.books
+        self.dimension_sets: dict[Dimensions, int] = memory.dimension_sets
+        # What its events refer to, as far as it was found, and what the batch itself adds.
+        self.recorded: dict[EventKey, FoundEvent | RecordedEvent] = dict(recorded)
+        self.originals: dict[EventKey, Original] = {}
+        self.requests: dict[EventKey, Asked | Event] = {}
+        self.first: dict[OnceKey, First] = {}
+        self.known_documents: set[DocumentKey] = set()
+        self.balances: dict[str | None, dict[StandingKey, Standing]] = {}
+        self._block_owners: dict[str, str] = {}
+        self._document_owners: dict[DocumentKey, str | None] = {}
+        # What the batch changes.
+        self._customers: dict[str, CustomerInBatch] = {}
+        self._gifts: list[tuple[str | None, int, Given]] = []
+        self._given: dict[str | None, Given] = {}
+        self._changes: Changes | None = None
+        self._usage_context: Context | None = None
+
+    # --- filling it -----------------------------------------------------------------------------------------
+
+    def add_references(self, blocks: Iterable[FoundBlock], documents: Iterable[FoundDocument]) -> None:
+        """Takes in the blocks and documents that were found, and brings finished ones back into their wallets."""
+        finished: dict[str, dict[str, FoundBlock]] = {}
+        for found in blocks:
+            self._block_owners[found.block_id] = found.customer
+            if found.finished is not None:
+                finished.setdefault(found.customer, {})[found.block_id] = found
+        theirs: dict[str, list[FoundDocument]] = {}
+        for document in documents:
+            self._document_owners[document.key] = document.customer
+            theirs.setdefault(document.customer, []).append(document)
+        for customer in {*finished, *theirs}:
+            if self.knows(customer):
+                recalled = [found.finished for found in finished.get(customer, {}).values() if found.finished]
+                own = [found.document for found in theirs.get(customer, ())]
+                wallet = self.wallet(customer).recall(
+                    tuple(recalled),
+                    tuple(document for document in own if isinstance(document, Overage)),
+                    tuple(document for document in own if isinstance(document, ReversedUsage)),
+                    tuple(document for document in own if not isinstance(document, Overage | ReversedUsage)),
+                )
+                # If the batch changes this wallet its row is due, also after usage: a writer that takes over adds usage
+                # to what the row has, and the row of before has nothing of what was recalled.
+                self._customers[customer] = CustomerInBatch(before=wallet, wallet=wallet, row_is_due=True)
+
+    # --- what decisions read --------------------------------------------------------------------------------
+
+    def wallet(self, customer: str | None) -> Wallet:
+        """The wallet of a customer, as the batch has left it so far; an empty one for a customer that is new."""
+        if customer is None:
+            return Wallet(customer="")
+        changed = self._customers.get(customer)
+        if changed is not None:
+            return changed.wallet
+        return self._memory.wallets.get(customer) or Wallet(customer=customer)
+
+    def knows(self, customer: str) -> bool:
+        """Returns True if the ledger has an event of this customer."""
+        return customer in self._customers or customer in self._memory.wallets
+
+    def knows_id(self, kind: str, text: str) -> bool:
+        """Returns True if a customer, a block or a document that the batch names has this id already."""
+        if kind == "customer":
+            return self.knows(text)
+        if kind == "block":
+            return text in self._block_owners
+        return (kind, text) in self._document_owners or (kind, text) in self.known_documents
+
+    def given_before(self, customer: str | None) -> Given:
+        """The sum of the recent gifts to a customer that was loaded, with those of the batch."""
+        return self._memory.gifts.of(customer) + self._given.get(customer, _NO_GIFT)
+
+    def context(self, state: LedgerState, event: Event) -> Context:
+        """What deciding an event may depend on besides its customer's wallet."""
+        if event.type == "credits.consumed" and not self.balances:
+            return self._context_of_usage(state)
+        original = None
+        if event.type == "consumption.reversed":
+            original = self._original((event.data.event_source or event.source, event.data.event_id))
+        return Context(
+            state=state,
+            owners=self._block_owners,
+            document_owners=self._document_owners,
+            first=self.first,
+            original=original,
+            books=self.books,
+            standing=self.balances.get(event.customer, {}) if self.balances else {},
+        )
+
+    def _context_of_usage(self, state: LedgerState) -> Context:
+        """The same context for one usage event after the other: it refers to dictionaries that grow with the batch."""
+        context = self._usage_context
+        if context is None or context.state is not state or context.books is not self.books:
+            context = self._usage_context = Context(
+                state=state, owners=self._block_owners, document_owners=self._document_owners, books=self.books
+            )
+        return context
+
+    def _original(self, key: EventKey) -> Original | None:
+        found = self.recorded.get(key)
+        if isinstance(found, RecordedEvent):
+            return Original(position=found.position, event=found.event, decision=found.decision)
+        if found is None:
+            return None
+        return self.originals.get(key) or found.original(key)
+
+    # --- what is recorded -----------------------------------------------------------------------------------
+
+    def add_gift(self, customer: str | None, position: int, given: Given) -> None:
+        """Adds the gift in an event that is recorded at a position without a second person."""
+        if self._memory.gifts.counts(customer):
+            self._gifts.append((customer, position, given))
+            self._given[customer] = self._given.get(customer, _NO_GIFT) + given
+
+    def add(self, recorded: RecordedEvent, wallets: Mapping[str, Wallet], books: Books) -> None:
+        """Takes in one recorded event with the wallets and books after it, for the next events of the batch."""
+        event, position = recorded.event, recorded.position
+        self.recorded[(event.source, event.event_id)] = recorded
+        self.books = books
+        usage = event.type == "credits.consumed"
+        for customer, wallet in wallets.items():
+            changed = self._customers.get(customer)
+            if changed is None:
+                changed = self._customers[customer] = self._unchanged(customer)
+            changed.wallet = wallet
+            changed.row_is_due |= not usage
+            changed.events += 1
+            changed.last_position = position
+            for document in wallet.documents:
+                self._document_owners[(document.document_kind, document.document_id)] = customer
+        if usage:
+            return
+        once = once_key(event.type, event.data)
+        if once is not None:
+            self.first[once] = First(position, event.source, event.event_id)
+        if event.type in ("credits.purchased", "credits.granted"):
+            self._block_owners[event.data.block_id] = event.customer or ""
+        elif event.type == "credits.transferred":
+            self._block_owners[event.data.new_block_id] = event.data.to_customer
+
+    def _unchanged(self, customer: str) -> CustomerInBatch:
+        known = self._memory.wallets.get(customer)
+        wallet = known or Wallet(customer=customer)
+        # A new customer has no row that a later writer could add usage to.
+        return CustomerInBatch(before=wallet, wallet=wallet, is_new=known is None, row_is_due=known is None)
+
+    # --- rows -----------------------------------------------------------------------------------------------
+
+    def rows(self, position: int, events: int) -> Parameters:
+        """The rows of what the batch changed, but for those that are left for later, as parameters of the batch.
+
+        ``events`` are in the batch, the last of them at ``position``.
+        """
+        memory, changes, wallets, unwritten = self._memory, [], {}, dict[str, Unwritten]()
+        for customer, changed in self._customers.items():
+            if not changed.events:
+                continue  # it was recalled for an event that did not change it
+            wallet = wallets[customer] = changed.wallet.without_finished()
+            if wallet is not changed.wallet or changed.row_is_due:
+                changes.append(rows_of_change(changed.before, changed.wallet))
+            earlier = memory.unwritten.get(customer)
+            unwritten[customer] = Unwritten(
+                changed.events + (0 if earlier is None else earlier.events), changed.last_position
+            )
+        if self._writes_every_row(position, events):
+            through, due = position, {**memory.unwritten, **unwritten}
+        else:
+            through, due = memory.wallets_through, {c: u for c, u in unwritten.items() if self._row_is_due(c, u)}
+        self._changes = Changes(
+            books=self.books,
+            wallets_through=through,
+            wallets=wallets,
+            unwritten={customer: of for customer, of in unwritten.items() if customer not in due},
+            gifts=self._gifts,
+        )
+        written = [
+            (of.last_position, wallets.get(customer) or memory.wallets[customer]) for customer, of in due.items()
+        ]
+        books = [] if self.books is memory.books else rows_of_books(memory.books, self.books)
+        return {"new_wallets_through": through, **parameters_of(written, changes, books)}
+
+    def _writes_every_row(self, position: int, events: int) -> bool:
+        memory = self._memory
+        return (
+            writes_every_row(events=events, behind=position - memory.wallets_through)
+            or memory.has_too_many_wallets(sum(changed.is_new for changed in self._customers.values()))
+            # Another writer was here, and may be again: it would have to read the usage and add it.
+            or memory.head is None
+        )
+
+    def _row_is_due(self, customer: str, unwritten: Unwritten) -> bool:
+        return self._customers[customer].row_is_due or is_far_behind(unwritten)
+
+    @property
+    def changes(self) -> Changes:
+        """What the batch changed, for the memory. Raises IntegrityFault if it recorded events and made no rows."""
+        if not any(changed.events for changed in self._customers.values()) and self._changes is None:
+            return Changes(books=self.books, wallets_through=self._memory.wallets_through)
+        return present(self._changes, "a batch recorded events and made no rows of what they changed")
