@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -13,6 +13,8 @@ from projections.close.close import close_period
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
 from subledger.store.database import Database
+from subledger.store.writing import write_behind
+from tests.store.restorable import Restorable
 from tests.store.tampering import LEDGER, history
 
 
@@ -35,3 +37,39 @@ def owner(owner_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(owner_url) as connection:
         yield connection
         connection.rollback()
+
+
+@pytest.fixture
+def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets up to how many events a batch leaves no row behind; at first every batch of usage leaves its rows behind."""
+
+    def few(events: int) -> None:
+        monkeypatch.setattr(write_behind, "MAX_WRITE_THROUGH", events)
+
+    few(0)
+    return few
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """One item for each batch that was tried without the lock: ``written``, or None if the lock was taken after all."""
+    found: list[str | None] = []
+    call = Database.call
+
+    def watched(self: Database, query: str, parameters: Any) -> list[tuple[Any, ...]]:
+        found.append(None)
+        rows = call(self, query, parameters)
+        if rows[0][0] is not None:
+            found[-1] = "written"
+        return rows
+
+    monkeypatch.setattr(Database, "call", watched)
+    return found
+
+
+@pytest.fixture
+def restorable(scratch_url: str, server_url: str) -> Iterator[Restorable]:
+    """A database with a backup, and processes on it."""
+    made = Restorable(scratch_url, server_url)
+    yield made
+    made.end()

@@ -125,6 +125,14 @@ def dump(service: Subledger, ledger: str) -> dict[str, list[str]]:
         }
 
 
+def lag(service: Subledger, ledger: str) -> int:
+    """The number of events that were recorded since every wallet's row had all of them."""
+    with service.database.read() as connection:
+        query = "SELECT position - wallets_through FROM ledgers WHERE ledger = %s"
+        found: int = connection.exec_driver_sql(query, (ledger,)).scalar_one()
+        return found
+
+
 def all_of(url: str) -> dict[str, list[str]]:
     """Every table of the database, byte for byte, with the place on disk of every row."""
     with psycopg.connect(url) as connection:

@@ -37,23 +37,6 @@ def position(service: Subledger, ledger: str, known_at: datetime | None = None) 
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """What became of each batch that was tried without the lock: ``written``, or None where the lock was taken."""
-    found: list[str | None] = []
-    call = Database.call
-
-    def watched(self: Database, query: str, parameters: Any) -> list[tuple[Any, ...]]:
-        found.append(None)
-        rows = call(self, query, parameters)
-        if rows[0][0] is not None:
-            found[-1] = "written"
-        return rows
-
-    monkeypatch.setattr(Database, "call", watched)
-    return found
-
-
-@pytest.fixture
 def alone(database: Database, new_ledger: NewLedger) -> tuple[Subledger, str]:
     """A writer of its own, who has found its ledger as it left it."""
     ledger, service = new_ledger(on_shortfall="reject"), Subledger(database)

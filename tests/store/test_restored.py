@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from api.service import Subledger
 from api.shapes import documents, reports
@@ -38,6 +37,7 @@ from tests.charts import another_chart
 from tests.laws.asked_again import asked_in_another_process
 from tests.laws.reads import Answer, Asking, Moment, Reads
 from tests.scratch_database import create_database, drop_database, url_of
+from tests.store.restorable import Restorable
 from tests.store.walked import record_months
 
 
@@ -82,47 +82,6 @@ def test_a_restored_database_verifies_clean(scratch_url: str, tmp_path: Path) ->
         other = Database(url)
         assert [each.message for each in verify(other, "acme").differences] == []
         other.close()
-
-
-class Restorable:
-    """A migrated database, its backup, and processes on it: each a Subledger with a Database of its own."""
-
-    def __init__(self, url: str, server_url: str) -> None:
-        self._url, self._server_url = url, server_url
-        self._live, self._backup = make_url(url).database, f"backup_{uuid.uuid4().hex[:12]}"
-        self._processes: list[Database] = []
-
-    def process(self) -> Subledger:
-        self._processes.append(Database(self._url))
-        return Subledger(self._processes[-1])
-
-    def back_up(self) -> None:
-        self._copy(self._live, self._backup)
-
-    def restore(self) -> None:
-        """The processes go on: they lose their connections, and nothing of what they remember."""
-        self._copy(self._backup, self._live)
-
-    def _copy(self, of: str | None, to: str | None) -> None:
-        with psycopg.connect(self._server_url, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = ANY(%s)", ([of, to],)
-            )
-            connection.execute(f"DROP DATABASE IF EXISTS {to}")
-            connection.execute(f"CREATE DATABASE {to} TEMPLATE {of}")
-
-    def end(self) -> None:
-        for database in self._processes:
-            database.close()
-        with psycopg.connect(self._server_url, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {self._backup} WITH (FORCE)")
-
-
-@pytest.fixture
-def restorable(scratch_url: str, server_url: str) -> Iterator[Restorable]:
-    made = Restorable(scratch_url, server_url)
-    yield made
-    made.end()
 
 
 def founded(service: Subledger, **settings: Any) -> None:

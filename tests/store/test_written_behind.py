@@ -19,27 +19,8 @@ from subledger.store.writing.batch import Outcome
 from tests.building import grant, usage
 from tests.laws.walk import HOME
 from tests.laws.walks import long_walk
-from tests.store.tampering import LEDGER, differences, dump, history, tamper
+from tests.store.tampering import LEDGER, differences, dump, history, lag, tamper
 from tests.store.walked import policy_event
-
-
-@pytest.fixture
-def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Says up to how many events a batch leaves no row behind."""
-
-    def few(events: int) -> None:
-        monkeypatch.setattr(write_behind, "MAX_WRITE_THROUGH", events)
-
-    few(0)
-    return few
-
-
-def lag(service: Subledger, ledger: str) -> int:
-    """How many events were recorded since every wallet's row knew everything."""
-    with service.database.read() as connection:
-        query = "SELECT position - wallets_through FROM ledgers WHERE ledger = %s"
-        found: int = connection.exec_driver_sql(query, (ledger,)).scalar_one()
-        return found
 
 
 def record(service: Subledger, ledger: str, events: Sequence[Event]) -> list[Outcome]:
