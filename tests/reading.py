@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 
 from api.service import Subledger
 from api.shapes import reports
-from projections.journals.journals import Journal, journals_of
+from projections.journals.journal import Journal
+from projections.journals.stored_journals import journals_of
 from projections.report import Report, Table
 
 

@@ -13,8 +13,8 @@ from projections.close.close import ClosedPeriod, ReopenedPeriod
 from projections.close.period_history import Act, PeriodState
 from projections.exports.exports import Export, MonthState
 from projections.integrity import Report
-from projections.journals.journals import JournalLine
-from projections.journals.pairs import EntryBehind
+from projections.journals.drill_down import EntryBehind
+from projections.journals.journal import JournalLine
 from projections.reads.balances import (
     AccountBalance,
     CreditBalance,

@@ -20,7 +20,7 @@ from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Target, TargetSettings
 from projections.journals import reversing
-from projections.journals.journals import Journal
+from projections.journals.journal import Journal
 from projections.journals.reversing import Reversed
 from projections.reads.last_change import LastChange
 from subledger.events.envelope import format_time

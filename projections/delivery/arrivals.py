@@ -15,7 +15,7 @@ import msgspec
 from projections.delivery.channels import Channel, list_channels
 from projections.delivery.outbox import Delivery, list_deliveries
 from projections.delivery.states import IN_THE_BOOKS, State
-from projections.journals.journals import Journal
+from projections.journals.journal import Journal
 from subledger.periods import Period
 from subledger.store.reading.queries import AnyConnection, rows
 

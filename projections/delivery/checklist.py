@@ -19,7 +19,8 @@ from projections.close.proofs import prove
 from projections.close.remeasuring import remeasurements
 from projections.delivery.arrivals import arrivals_of
 from projections.delivery.states import State
-from projections.journals.journals import entries_waiting, journals_of
+from projections.journals.making import entries_waiting
+from projections.journals.stored_journals import journals_of
 from projections.journals.unmapped import unmapped
 from projections.reads.rejected import summary
 from subledger.errors import IntegrityFault, Refused, SubledgerError

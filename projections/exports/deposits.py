@@ -19,9 +19,9 @@ from typing import Final
 
 from projections.account_mapping.mapping import AccountMapping
 from projections.exports.documents import Document, TargetLimits, check_document, short_name, summed_lines
-from projections.journals.journals import Journal, interval_of
-from projections.journals.pairs import JournalPair, Level
-from projections.journals.sums import with_positions
+from projections.journals.interval import interval_of, with_positions
+from projections.journals.journal import Journal, JournalPair
+from projections.journals.pairs import Level
 from subledger.errors import present
 from subledger.store.reading.queries import AnyConnection, rows
 

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from projections.account_mapping.mapping import AccountMapping, GLAccount
-from projections.journals.journals import Journal
-from projections.journals.pairs import JournalPair, Level
+from projections.journals.journal import Journal, JournalPair
+from projections.journals.pairs import Level
 from subledger.accounts import CHART_ORDER, Side
 from subledger.errors import IntegrityFault, NotRepresentable
 from subledger.money import exponent, format_minor

@@ -24,16 +24,11 @@ from projections.exports.formats import Format, format_named
 from projections.exports.formats.target import Rendering, Target, TargetSettings, read_settings
 from projections.exports.targets import settings_of
 from projections.journals.detail import entries_of
-from projections.journals.journals import Journal, ensure_journals, journal_of
-from projections.journals.pairs import (
-    EntryBehind,
-    JournalPair,
-    Level,
-    entries_behind,
-    entries_behind_line,
-    mirrored,
-    pairs_of,
-)
+from projections.journals.drill_down import EntryBehind, entries_behind, entries_behind_line
+from projections.journals.journal import Journal, JournalPair
+from projections.journals.making import ensure_journals
+from projections.journals.pairs import Level, pairs_of
+from projections.journals.stored_journals import journal_of
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.ledger import is_closed
 from subledger.periods import Period
@@ -315,7 +310,7 @@ def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> Document
         check_document(mirror, journal.functional_currency, limits)
         documents.append(mirror)
     return msgspec.structs.replace(
-        posted, documents=tuple(documents), pairs=tuple(mirrored(pair) for pair in posted.pairs)
+        posted, documents=tuple(documents), pairs=tuple(pair.mirrored for pair in posted.pairs)
     )
 
 

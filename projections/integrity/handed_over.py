@@ -24,8 +24,9 @@ import sqlalchemy as sa
 from projections.exports.exports import SANDBOX, export_id, filename_of
 from projections.exports.formats import FORMATS
 from projections.integrity.journal_customers import customer_faults
-from projections.journals.journals import Journal, journals_of
+from projections.journals.journal import Journal
 from projections.journals.reversing import correction_faults
+from projections.journals.stored_journals import journals_of
 from projections.replay.findings import Breach
 from projections.replay.totals import TotalKey, Totals
 from subledger.errors import IntegrityFault

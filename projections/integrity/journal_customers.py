@@ -13,8 +13,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from projections.account_mapping.mapping import AccountMapping, mapping_of
-from projections.journals.journal_customers import kept_hash
-from projections.journals.journals import Journal, summarise, sums_for
+from projections.journals.journal import Journal, lines_from
+from projections.journals.journal_customers import stored_hash
+from projections.journals.pairs import sum_pairs
 from projections.replay.findings import Breach
 
 KEPT_OF: Final = """
@@ -37,7 +38,7 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
                 yield _breach(place, f"journal {journal.name} did not go by what its mapping goes by",
                               list(mapping.attributes), journal.customers_hash)  # fmt: skip
             elif journal.customers_hash:
-                went_by.add((str(journal.period), journal.kept_number))
+                went_by.add((str(journal.period), journal.customers_number))
                 yield from _faults(connection, journal, mapping)
         except Exception as error:  # a changed row may fail in any way
             yield _breach(place, f"journal {journal.name} cannot be made again", None, repr(error))
@@ -50,13 +51,13 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
 
 def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping) -> Iterator[Breach]:
     place = f"{journal.period}-{journal.number}"
-    found = kept_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.kept_number)
+    found = stored_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.customers_number)
     if found != journal.customers_hash:
         yield _breach(place, f"what journal {journal.name} went by of its customers is not what it was",
                       journal.customers_hash, found)  # fmt: skip
     if journal.reverses is not None:
         return  # its lines are those of what it reverses, swapped: see reversing
-    made = summarise(sums_for(connection, journal, mapping), mapping)
+    made = lines_from(sum_pairs(connection, journal, mapping), mapping)
     if made != journal.lines:
         at = next((n for n, both in enumerate(zip(made, journal.lines, strict=False)) if both[0] != both[1]), -1)
         expected, kept = (repr(lines[at]) if lines else "no lines" for lines in (made, journal.lines))

@@ -12,9 +12,9 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from projections.account_mapping.mapping import GLAccount, mapping_of
-from projections.journals.journal_customers import check_kept, kept_customers
-from projections.journals.journals import Journal, interval_of
-from projections.journals.sums import with_positions
+from projections.journals.interval import interval_of, with_positions
+from projections.journals.journal import Journal
+from projections.journals.journal_customers import check_stored, stored_customers
 from subledger.accounts import Side
 from subledger.kinds import expand
 from subledger.store.database import Database
@@ -81,8 +81,10 @@ def entries_of(database: Database, connection: Connection, journal: Journal) -> 
     rules = rules_of(database, connection, journal.ledger)
     mapping = mapping_of(connection, journal.ledger, journal.mapping)
     resolve = lru_cache(maxsize=4096)(mapping.resolve)
-    check_kept(connection, journal.ledger, journal.period, journal.kept_number, journal.customers_hash)
-    customers = kept_customers(connection, journal.ledger, journal.period, journal.kept_number, mapping.attributes)
+    check_stored(connection, journal.ledger, journal.period, journal.customers_number, journal.customers_hash)
+    customers = stored_customers(
+        connection, journal.ledger, journal.period, journal.customers_number, mapping.attributes
+    )
     none = tuple((name, "") for name in mapping.attributes)
     result = connection.execute(
         text(ENTRIES_OF_JOURNAL),

@@ -1,12 +1,12 @@
-"""What a journal went by of its customers, kept with it: so that no later change or erasure alters it.
+"""The attributes of customers that a journal was made with, stored with it: no later change or erasure alters it.
 
-A journal whose mapping goes by attributes takes them once, as they are when it is made, and keeps them: the customer's
-id, as the log has it, with the attributes that the mapping names and no others, such as a segment or a region. Pairs,
-the way back to entries and verification read these. The journal's hash covers them. They stay when the attributes are
-erased: as part of what was handed over, they say what an opaque id was classified as, not who it is. What identifies a
-person should be no attribute that a mapping goes by.
+If the account mapping depends on attributes, a journal takes them once, as they are when it is made, and stores them:
+the customer's id, as the log has it, with the attributes that the mapping names and no others, such as a segment or a
+region. Pairs, the way back to entries and verification read these. The journal's hash covers them. They stay when the
+attributes are erased: they are part of what was handed over, and say how an opaque id was classified, not who it is. So
+an attribute that an account mapping names should not identify a person.
 
-Owns: the table ``journal_customers``. Does not own: what is said of customers now (customer_attributes).
+Owns: the table ``journal_customers``. Does not own: the attributes that customers have now (customer_attributes).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any, Final
 import msgspec
 
 from projections.account_mapping.mapping import Attributes
-from projections.journals.sums import attributes_from, with_positions
+from projections.journals.interval import with_positions
 from subledger.errors import IntegrityFault
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
 from subledger.store.reading.queries import AnyConnection, rows
 
-KEEP: Final = """
--- What the customers of a journal to be made have of the attributes that its mapping goes by; none of them is no row.
+STORE_CUSTOMERS: Final = """
+-- Stores the attributes that a mapping names, for the customers of a journal to be made; a customer without any has no
+-- row.
 INSERT INTO journal_customers (ledger, period, number, customer, attributes)
 SELECT %(ledger)s, %(period)s, %(number)s, a.customer, used.attributes
 FROM customer_attributes a
@@ -39,48 +40,55 @@ WHERE a.ledger = %(ledger)s AND used.attributes IS NOT NULL AND a.customer IN (
       AND e.position BETWEEN %(first_position)s AND %(last_position)s
 )
 """
-KEPT: Final = """
--- What a journal went by of its customers.
+STORED: Final = """
+-- The attributes of customers that a journal was made with.
 SELECT customer, attributes::text FROM journal_customers
 WHERE ledger = %(ledger)s AND period = %(period)s AND number = %(number)s ORDER BY customer COLLATE "C"
 """
 
 
-def keep_customers(
-    connection: WriteConnection, asked: dict[str, Any], period: Period, number: int, names: tuple[str, ...]
+def store_customers(
+    connection: WriteConnection, interval: dict[str, Any], period: Period, number: int, names: tuple[str, ...]
 ) -> str:
-    """Keeps what the customers of a journal have now of these attributes, in one snapshot. Returns its hash."""
-    place = {"ledger": asked["ledger"], "period": str(period), "number": number}
-    connection.execute(KEEP, {**with_positions(connection, asked), **place, "names": list(names)})
-    return kept_hash(connection, **place)
+    """Stores these attributes of a journal's customers as they are now, in one snapshot. Returns their hash."""
+    place = {"ledger": interval["ledger"], "period": str(period), "number": number}
+    connection.execute(STORE_CUSTOMERS, {**with_positions(connection, interval), **place, "names": list(names)})
+    return stored_hash(connection, **place)
 
 
-def kept_hash(connection: AnyConnection, *, ledger: str, period: str, number: int) -> str:
-    """SHA-256 of what is kept: one line a customer, in the order of their bytes, as JSON ``[customer, attributes]``."""
+def stored_hash(connection: AnyConnection, *, ledger: str, period: str, number: int) -> str:
+    """SHA-256 of the stored attributes: one line a customer, in byte order, as JSON ``[customer, attributes]``."""
     digest = hashlib.sha256()
     encoder = msgspec.json.Encoder(order="sorted")
-    for customer, text in rows(connection, KEPT, {"ledger": ledger, "period": period, "number": number}):
+    for customer, text in rows(connection, STORED, {"ledger": ledger, "period": period, "number": number}):
         digest.update(encoder.encode([customer, msgspec.json.decode(text)]) + b"\n")
     return digest.hexdigest()
 
 
-def check_kept(connection: AnyConnection, ledger: str, period: Period, number: int, expected: str) -> None:
-    """Raises IntegrityFault where what a journal went by is not what its hash says; nothing, where it has none."""
+def check_stored(connection: AnyConnection, ledger: str, period: Period, number: int, expected: str) -> None:
+    """Raises IntegrityFault if the stored attributes do not have the hash that the journal has for them, if any."""
     if not expected:
         return
-    found = kept_hash(connection, ledger=ledger, period=str(period), number=number)
+    found = stored_hash(connection, ledger=ledger, period=str(period), number=number)
     if found != expected:
         raise IntegrityFault(
-            f"what journal {ledger}-{period}-{number} went by of its customers is not what it was",
-            expected=expected, found=found,
-        )  # fmt: skip
+            f"the customer attributes stored with journal {ledger}-{period}-{number} are not those it was made with",
+            expected=expected,
+            found=found,
+        )
 
 
-def kept_customers(
+def stored_customers(
     connection: AnyConnection, ledger: str, period: Period, number: int, names: tuple[str, ...]
 ) -> dict[str, Attributes]:
-    """What a journal went by, by customer. Who is not in it had none of these attributes."""
+    """The stored attributes by customer. A customer that is not in it had none of them."""
     if not names:
         return {}
-    found = rows(connection, KEPT, {"ledger": ledger, "period": str(period), "number": number})
+    found = rows(connection, STORED, {"ledger": ledger, "period": str(period), "number": number})
     return {customer: attributes_from(text, names) for customer, text in found}
+
+
+def attributes_from(text: str, names: tuple[str, ...]) -> Attributes:
+    """Attributes as a journal stores them, JSON or nothing: each of the names with its value, which may be empty."""
+    stored: dict[str, str] = msgspec.json.decode(text) if text else {}
+    return tuple((name, stored.get(name, "")) for name in names)

@@ -1,237 +1,140 @@
-"""What a journal is made of, before sides are summed: amounts that move from one role to another.
+"""The pairs of a journal: the one sum of its entries, from which its lines and its documents follow.
 
-Every entry moves its amount through account pairs, so debit equals credit in each of them, in its currency and in the
-functional one. A general ledger that takes only so many lines a document is served in parts that are whole pairs, and
-each part balances.
+The day totals are a few hundred rows, however many events a month had, and give the pairs by dimensions. They do not
+know customers: by customer, by block, or under an account mapping that depends on attributes of customers, the entries
+are read, in one pass over the positions that they lie between. That takes as long as the month was busy.
 
-Owns: the pairs of a journal, by dimensions, by customer or by block; the entries behind them. Does not own: the lines
-they are summed to (postings).
+Owns: these two queries. Does not own: what a pair is (journal), the way from a line back to its entries (drill_down).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection
 
-from projections.account_mapping.mapping import AccountMapping, Attributes, GLAccount, mapping_of
-from projections.journals.journal_customers import check_kept
-from projections.journals.journals import Journal, interval_of
-from projections.journals.sums import Sum, sums_of, with_positions
-from subledger.accounts import Side
+from projections.account_mapping.mapping import AccountMapping, mapping_of
+from projections.journals.interval import interval_of, with_positions
+from projections.journals.journal import Journal, JournalPair, lines_from, swapped
+from projections.journals.journal_customers import attributes_from, check_stored
 from subledger.errors import IntegrityFault
-from subledger.events.envelope import canonical
 from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.tables import MIRRORED, WRITTEN
 
 Level = Literal["account", "dimension", "customer", "block"]
 LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
-"""What a line of a document is summed by: from few lines to many."""
+"""What the lines of a document are summed by, from few lines to many."""
 
-
-class JournalPair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What moves from the credit of one role to the debit of another, with one set of dimensions.
-
-    Amounts are minor units and never negative. ``entries`` counts the entries of the totals it is summed from.
-    ``attributes`` are those of customers that the journal went by, each with its value.
-    """
-
-    debit: str
-    credit: str
-    currency: str
-    amount_minor: int
-    functional_minor: int
-    entries: int = 0
-    product: str = ""
-    credit_kind: str = ""
-    pool: str = ""
-    processor: str = ""
-    customer: str = ""
-    block_id: str = ""
-    attributes: Attributes = ()
-
-    def account(self, role: str, mapping: AccountMapping) -> GLAccount:
-        """The account of one of its roles. Raises UnmappedRole."""
-        return mapping.resolve(role, self.product, self.credit_kind, self.currency, self.attributes)
-
-
-def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[JournalPair, ...]:
-    """The pairs of a journal, in a fixed order. By customer or block they are read from its entries.
-
-    Those of a reversal are in the order of what it reverses, so that it is split into documents in the same places.
-    Where the journal went by attributes of customers, so do its pairs. Raises IntegrityFault where they are not what
-    the journal says.
-    """
-    sums = sums_of(
-        connection, interval_of(journal), by_customer=level in ("customer", "block"), by_block=level == "block",
-        journal=(journal.period, journal.kept_number), attributes=_attributes_of(connection, journal),
-    )  # fmt: skip
-    pairs = _summed(sums)
-    if journal.reverses is not None:
-        pairs = tuple(mirrored(pair) for pair in pairs)
-    _check(journal, pairs)
-    return pairs
-
-
-def mirrored(pair: JournalPair) -> JournalPair:
-    """The pair that takes it back."""
-    return msgspec.structs.replace(pair, debit=pair.credit, credit=pair.debit)
-
-
-def _attributes_of(connection: AnyConnection, journal: Journal) -> tuple[str, ...]:
-    """The attributes of customers that a journal went by; none for most."""
-    if not journal.customers_hash:
-        return ()
-    check_kept(connection, journal.ledger, journal.period, journal.kept_number, journal.customers_hash)
-    return mapping_of(connection, journal.ledger, journal.mapping).attributes
-
-
-def _summed(sums: Iterable[Sum]) -> tuple[JournalPair, ...]:
-    found: dict[tuple[Any, ...], list[int]] = {}
-    for each in sums:
-        dimensions = (each.product, each.credit_kind, each.pool, each.processor)
-        whose = (each.customer, each.block_id, each.attributes)
-        for roles, amounts in (
-            ((each.debit, each.credit), each.written), ((each.credit, each.debit), each.mirrored)
-        ):  # fmt: skip
-            total = found.setdefault((each.currency, *roles, *dimensions, *whose), [0, 0, 0])
-            for place, amount in enumerate(amounts):
-                total[place] += amount
-    return tuple(
-        JournalPair(
-            currency=key[0], debit=key[1], credit=key[2], product=key[3], credit_kind=key[4], pool=key[5],
-            processor=key[6], customer=key[7], block_id=key[8], attributes=key[9], amount_minor=amount,
-            functional_minor=functional, entries=entries,
-        )
-        for key, (amount, functional, entries) in sorted(found.items())
-        if amount or functional
-    )  # fmt: skip
-
-
-def _check(journal: Journal, pairs: Iterable[JournalPair]) -> None:
-    """The pairs add up to the journal's lines: nobody has changed what was counted when it was made."""
-    said: dict[tuple[str, str, Side], tuple[int, int]] = {}
-    for line in journal.lines:
-        key = (line.currency, line.role, line.side)
-        amount, functional = said.get(key, (0, 0))
-        said[key] = (amount + line.amount_minor, functional + line.functional_minor)
-    found: dict[tuple[str, str, Side], tuple[int, int]] = {}
-    for pair in pairs:
-        for role, side in ((pair.debit, Side.DEBIT), (pair.credit, Side.CREDIT)):
-            amount, functional = found.get((pair.currency, role, side), (0, 0))
-            found[(pair.currency, role, side)] = (amount + pair.amount_minor, functional + pair.functional_minor)
-    different = [key for key in said.keys() | found.keys() if said.get(key, (0, 0)) != found.get(key, (0, 0))]
-    if different:
-        currency, role, side = min(different)
-        raise IntegrityFault(
-            f"journal {journal.name} is not what its entries add up to: {side.value} of {role} in {currency}",
-            currency=currency, role=role,
-        )  # fmt: skip
-
-
-class EntryBehind(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry that a journal line is summed from, the event that made it, and what it adds to the line.
-
-    Amounts are positive minor units: those of the line's side.
-    """
-
-    position: int
-    number: int
-    source: str
-    event_id: str
-    event_type: str
-    kind: str
-    customer: str | None
-    block_id: str | None
-    accounting_date: date
-    effective_date: date
-    amount_minor: int
-    currency: str
-    functional_minor: int
-
-
-ENTRIES_OF_PAIRS: Final = f"""
--- The entries that move amounts through some pairs, in a period and an interval of cuts; a kind may do so twice.
-SELECT e.position, e.number, v.source, v.event_id, v.type, e.kind, e.customer, e.block_id, e.accounting_date,
-       e.effective_date, abs(e.amount_minor) * moves.times, e.currency, abs(e.functional_minor) * moves.times
-FROM entries e
-JOIN dimension_sets s ON s.ledger = e.ledger AND s.dimension_set = e.dimension_set
-JOIN events v ON v.ledger = e.ledger AND v.position = e.position
-CROSS JOIN LATERAL (
-    SELECT count(*) AS times FROM posting_rules r
-    JOIN unnest(%(debit)s::text[], %(credit)s::text[], %(currency)s::text[], %(product)s::text[],
-                %(credit_kind)s::text[], %(pool)s::text[], %(processor)s::text[], %(customer)s::text[],
-                %(block_id)s::text[], %(attributes)s::text[])
-         AS p (debit, credit, currency, product, credit_kind, pool, processor, customer, block_id, attributes)
-      ON {WRITTEN} AND p.debit = r.debit AND p.credit = r.credit
-         OR {MIRRORED} AND p.debit = r.credit AND p.credit = r.debit
-    WHERE r.ledger = %(ledger)s AND r.policy = e.policy AND r.kind = e.kind AND p.currency = e.currency
-      AND p.product = s.product AND p.credit_kind = s.credit_kind AND p.pool = s.pool AND p.processor = s.processor
-      AND (NOT %(by_customer)s OR p.customer = coalesce(e.customer, ''))
-      AND (NOT %(by_block)s OR p.block_id = coalesce(e.block_id, ''))
-      AND (NOT %(by_attributes)s OR p.attributes::jsonb = coalesce((
-          SELECT c.attributes FROM journal_customers c WHERE c.ledger = %(ledger)s AND c.period = %(period)s
-                                                         AND c.number = %(number)s AND c.customer = e.customer
-      ), '{{}}'))
-) AS moves
-WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
-  AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s
-  AND (e.amount_minor <> 0 OR e.functional_minor <> 0) AND moves.times > 0
-  AND e.position BETWEEN %(first_position)s AND %(last_position)s
-  AND (e.position, e.number) > (%(after_position)s, %(after_number)s)
-ORDER BY e.position, e.number LIMIT %(limit)s
+PAIRS_OF_DAYS: Final = """
+-- The pairs of a period and an interval of cuts, by dimensions, from the day totals.
+SELECT d.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, '', '', '',
+       sum(moved.amount), sum(moved.functional),
+       sum(d.entries) FILTER (WHERE moved.amount <> 0 OR moved.functional <> 0)
+FROM ledger_days d
+JOIN dimension_sets s ON s.ledger = d.ledger AND s.dimension_set = d.dimension_set
+JOIN posting_rules r ON r.ledger = d.ledger AND r.policy = d.policy AND r.kind = d.kind
+CROSS JOIN LATERAL (VALUES (r.debit, r.credit, d.written_minor, d.functional_written_minor),
+                           (r.credit, r.debit, d.mirrored_minor, d.functional_mirrored_minor))
+    AS moved (debit, credit, amount, functional)
+WHERE d.ledger = %(ledger)s AND d.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+  AND d.cut > %(from_cut)s AND d.cut <= %(to_cut)s
+GROUP BY 1, 2, 3, 4, 5, 6, 7
+HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
+"""
+# What a customer had is looked up by its key, once a customer and kind: a join would be planned for a table that the
+# planner's statistics do not know yet, as its rows were written a moment ago, and may compare each row with each.
+PAIRS_OF_ENTRIES: Final = f"""
+-- The same from the entries: also by customer, by block, and by the attributes of customers that a journal stores.
+WITH of_customers AS MATERIALIZED (
+    SELECT e.ledger, e.currency, e.dimension_set, e.policy, e.kind, e.customer,
+           CASE WHEN %(by_block)s THEN e.block_id END AS block_id,
+           sum(e.amount_minor) FILTER (WHERE e.amount_minor > 0) AS written,
+           sum(e.functional_minor) FILTER (WHERE {WRITTEN}) AS functional_written,
+           count(*) FILTER (WHERE {WRITTEN}) AS entries_written,
+           -sum(e.amount_minor) FILTER (WHERE e.amount_minor < 0) AS mirrored,
+           -sum(e.functional_minor) FILTER (WHERE {MIRRORED}) AS functional_mirrored,
+           count(*) FILTER (WHERE {MIRRORED}) AS entries_mirrored
+    FROM entries e
+    WHERE e.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
+      AND e.cut > %(from_cut)s AND e.cut <= %(to_cut)s AND (e.amount_minor <> 0 OR e.functional_minor <> 0)
+      AND e.position BETWEEN %(first_position)s AND %(last_position)s
+    GROUP BY e.ledger, e.currency, e.dimension_set, e.policy, e.kind, e.customer, 7
+), by_attributes AS MATERIALIZED (
+    SELECT o.ledger, o.currency, o.dimension_set, o.policy, o.kind,
+           CASE WHEN %(by_customer)s THEN coalesce(o.customer, '') ELSE '' END AS customer,
+           coalesce(o.block_id, '') AS block_id,
+           CASE WHEN %(by_attributes)s THEN (
+               SELECT c.attributes FROM journal_customers c WHERE c.ledger = %(ledger)s AND c.period = %(period)s
+                                                              AND c.number = %(number)s AND c.customer = o.customer
+           ) END AS attributes,
+           sum(o.written) AS written, sum(o.functional_written) AS functional_written,
+           sum(o.entries_written) AS entries_written, sum(o.mirrored) AS mirrored,
+           sum(o.functional_mirrored) AS functional_mirrored, sum(o.entries_mirrored) AS entries_mirrored
+    FROM of_customers o WHERE o.ledger = %(ledger)s
+    GROUP BY o.ledger, o.currency, o.dimension_set, o.policy, o.kind, 6, 7, 8
+)
+SELECT b.currency, moved.debit, moved.credit, s.product, s.credit_kind, s.pool, s.processor, b.customer, b.block_id,
+       coalesce(b.attributes::text, ''), sum(moved.amount), sum(moved.functional), sum(moved.entries)
+FROM by_attributes b
+JOIN dimension_sets s ON s.ledger = b.ledger AND s.dimension_set = b.dimension_set
+JOIN posting_rules r ON r.ledger = b.ledger AND r.policy = b.policy AND r.kind = b.kind
+CROSS JOIN LATERAL (VALUES (r.debit, r.credit, b.written, b.functional_written, b.entries_written),
+                           (r.credit, r.debit, b.mirrored, b.functional_mirrored, b.entries_mirrored))
+    AS moved (debit, credit, amount, functional, entries)
+WHERE b.ledger = %(ledger)s
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+HAVING sum(moved.amount) <> 0 OR sum(moved.functional) <> 0
 """
 
 
-def entries_behind_line(
-    connection: Connection, journal: Journal, number: int, *, after: tuple[int, int] | None = None, limit: int = 100
-) -> list[EntryBehind]:
-    """The entries a line of the journal itself is summed from. Raises UnknownExport where there is no such line."""
-    line = journal.line(number)
-    mapping = mapping_of(connection, journal.ledger, journal.mapping)
-    pairs = [
-        pair
-        for pair in pairs_of(connection, journal)
-        if (pair.debit if line.side is Side.DEBIT else pair.credit) == line.role
-        and all(
-            getattr(pair, name) == getattr(line, name)
-            for name in ("currency", "product", "credit_kind", "pool", "processor")
-        )
-        and pair.account(line.role, mapping) == line.account
-    ]
-    return entries_behind(connection, journal, pairs, after=after, limit=limit)
+def pairs_of(connection: AnyConnection, journal: Journal, level: Level = "dimension") -> tuple[JournalPair, ...]:
+    """The pairs of a stored journal, in a fixed order.
 
-
-_OF_A_PAIR: Final = (
-    "debit", "credit", "currency", "product", "credit_kind", "pool", "processor", "customer", "block_id",
-)  # fmt: skip
-
-
-def entries_behind(
-    connection: Connection,
-    journal: Journal,
-    pairs: Sequence[JournalPair],
-    level: Level = "dimension",
-    *,
-    after: tuple[int, int] | None = None,
-    limit: int = 100,
-) -> list[EntryBehind]:
-    """The entries some pairs of a journal are summed from, after (position, number), in that order.
-
-    Their amounts add up to those of the pairs. Those behind a reversal are those of what it reverses.
+    Those of a reversal are in the order of the journal that it reverses, so that it is split into documents in the same
+    places. Raises IntegrityFault if they do not give the journal's lines: the entries or the journal were changed.
     """
-    if journal.reverses is not None:
-        pairs = [mirrored(pair) for pair in pairs]
-    parameters = {
-        **with_positions(connection, interval_of(journal)),
-        **{name: [getattr(pair, name) for pair in pairs] for name in _OF_A_PAIR},
-        "attributes": [canonical({name: value for name, value in pair.attributes if value}) for pair in pairs],
-        "by_customer": level in ("customer", "block"), "by_block": level == "block",
-        "by_attributes": bool(journal.customers_hash), "period": str(journal.period), "number": journal.kept_number,
-        "after_position": after[0] if after else 0, "after_number": after[1] if after else 0, "limit": limit,
-    }  # fmt: skip
-    names = EntryBehind.__struct_fields__
-    return [EntryBehind(**dict(zip(names, row, strict=True))) for row in rows(connection, ENTRIES_OF_PAIRS, parameters)]
+    check_stored(connection, journal.ledger, journal.period, journal.customers_number, journal.customers_hash)
+    mapping = mapping_of(connection, journal.ledger, journal.mapping)
+    pairs = sum_pairs(connection, journal, mapping, level)
+    reverses = journal.reverses is not None
+    _check_lines(journal, swapped(journal.lines) if reverses else journal.lines, lines_from(pairs, mapping))
+    return tuple(pair.mirrored for pair in pairs) if reverses else pairs
+
+
+def sum_pairs(
+    connection: AnyConnection, journal: Journal, mapping: AccountMapping, level: Level = "dimension"
+) -> tuple[JournalPair, ...]:
+    """The pairs of the entries of a journal, stored or to be made, by all that its account mapping depends on."""
+    parameters = interval_of(journal)
+    by_customer = level in ("customer", "block")
+    if not by_customer and not mapping.attributes:
+        found = rows(connection, PAIRS_OF_DAYS, parameters)
+    else:
+        place = {"period": str(journal.period), "number": journal.customers_number}
+        by = {"by_customer": by_customer, "by_block": level == "block", "by_attributes": bool(mapping.attributes)}
+        found = rows(connection, PAIRS_OF_ENTRIES, with_positions(connection, parameters) | place | by)
+    return tuple(sorted((_pair(row, mapping.attributes) for row in found), key=lambda pair: pair.order))
+
+
+def _pair(row: Sequence[Any], names: tuple[str, ...]) -> JournalPair:
+    (currency, debit, credit, product, credit_kind, pool, processor, customer, block_id, attributes, amount, functional,
+     entries) = row  # fmt: skip
+    return JournalPair(
+        currency=currency, debit=debit, credit=credit, product=product, credit_kind=credit_kind, pool=pool,
+        processor=processor, customer=customer, block_id=block_id, attributes=attributes_from(attributes, names),
+        amount_minor=int(amount or 0), functional_minor=int(functional or 0), entries=int(entries or 0),
+    )  # fmt: skip
+
+
+def _check_lines(journal: Journal, *both: tuple[Any, ...]) -> None:
+    """Refuses pairs that do not give the journal's lines. Counts of entries are left out: day totals count entries that
+    round to nothing, and pairs by customer do not."""
+    stored, made = ([msgspec.structs.replace(line, entries=0) for line in lines] for lines in both)
+    if stored != made:
+        different = next((pair for pair in zip(stored, made, strict=False) if pair[0] != pair[1]), None)
+        line = different[0] if different else (stored or made)[-1]
+        raise IntegrityFault(
+            f"journal {journal.name} is not the sum of its entries: {line.side.value} of {line.role} in"
+            f" {line.currency}; run verify", currency=line.currency, role=line.role,
+        )  # fmt: skip

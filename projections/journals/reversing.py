@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from projections.journals.journals import Journal, JournalCorrection, JournalLine, add_journal, journals_of, summarised
+from projections.journals.journal import Journal, JournalCorrection, JournalLine, swapped
+from projections.journals.making import new_journal
+from projections.journals.stored_journals import add_journal, journals_of
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport, present
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
@@ -53,7 +55,7 @@ def reverse_journal(
         journals = journals_of(connection, ledger, period)
         journal = _reversible(journals, ledger, period, number)
         cuts, at, last = (journal.from_cut, journal.to_cut), now_of(connection), journals[-1].number
-        again = summarised(
+        again = new_journal(
             connection, state, period, number=last + 2, cuts=cuts,
             correction=JournalCorrection(reissues=number, reason=reason, made_by=by, made_at=at),
         )  # fmt: skip
@@ -94,11 +96,6 @@ def _reversible(journals: Sequence[Journal], ledger: str, period: Period, number
             field="number", expected=str(by.number + 1), found=str(number), reversed_by=by.name,
         )  # fmt: skip
     return journal
-
-
-def swapped(lines: Sequence[JournalLine]) -> tuple[JournalLine, ...]:
-    """The lines that take these back: the same numbers, so that line 3 of a reversal is that of what it reverses."""
-    return tuple(msgspec.structs.replace(line, side=line.side.opposite) for line in lines)
 
 
 def reversal_of(journals: Sequence[Journal], journal: Journal) -> Journal | None:

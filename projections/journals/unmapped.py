@@ -12,7 +12,8 @@ from typing import Final
 
 from projections.account_mapping.mapping import AccountMapping, Attributes, mapping_for
 from projections.account_mapping.rows import CUSTOMER, KEY_COLUMNS
-from projections.journals.sums import attributes_from, interval, with_positions
+from projections.journals.interval import interval, with_positions
+from projections.journals.journal_customers import attributes_from
 from subledger.errors import UnmappedRole
 from subledger.ledger import LedgerState
 from subledger.periods import Period

@@ -12,7 +12,7 @@ from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery import outbox
 from projections.delivery.channels import Channel
 from projections.delivery.states import State
-from projections.journals.journals import ensure_journals
+from projections.journals.making import ensure_journals
 from projections.journals.reversing import reverse_journal
 from subledger.accounts import Side
 from subledger.errors import NothingToCorrect

@@ -18,8 +18,7 @@ from projections.account_mapping.mapping import AccountMapping
 from projections.exports.documents import Document, TargetLimits, documents_of
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Rendering, Target, read_settings
-from projections.journals.journals import Journal, JournalLine, check_balanced
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import Journal, JournalLine, JournalPair, check_balanced
 from subledger.accounts import Side
 from subledger.money import exponent
 from subledger.periods import Period

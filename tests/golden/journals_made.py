@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from projections.account_mapping.mapping import AccountMapping
 from projections.exports.formats.target import Rendering, Target
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import JournalPair
 from subledger.periods import Period
 from tests.golden import contract
 

@@ -15,8 +15,7 @@ from msgspec.structs import replace
 
 from projections.exports.formats import FORMATS, TARGETS, dynamics, intacct, netsuite, oracle, quickbooks, sap
 from projections.exports.formats.target import Rendering
-from projections.journals.journals import Journal, JournalCorrection
-from projections.journals.reversing import swapped
+from projections.journals.journal import Journal, JournalCorrection, swapped
 from tests.golden.journals_made import PAIRS, journal_of, rendering_of
 
 GOLDEN = Path(__file__).parent

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from projections.account_mapping.mapping import default_mapping
 from projections.exports.documents import TargetLimits, ascii_text, documents_of, short_name
-from projections.journals.journals import Journal
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import Journal, JournalPair
 from subledger.errors import NotRepresentable
 from subledger.periods import Period
 

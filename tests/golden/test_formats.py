@@ -29,7 +29,7 @@ from projections.exports.formats import FORMATS, format_named
 from projections.exports.formats.plaintext import beancount_component, hledger_account, hledger_tag_value
 from projections.exports.formats.target import Rendering
 from projections.journals.detail import DetailEntry, DetailLine
-from projections.journals.journals import Journal, JournalLine, check_balanced
+from projections.journals.journal import Journal, JournalLine, check_balanced
 from subledger.accounts import Side
 from subledger.errors import NotSupportedYet, UnknownFormat
 from subledger.events.envelope import canonical

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from projections.account_mapping.mapping import GLAccount
 from projections.exports.formats import dynamics
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import JournalPair
 from subledger.errors import InvalidInput
 from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal
 from tests.golden.journals_made import PAIRS, journal_of, rendering_of, renderings

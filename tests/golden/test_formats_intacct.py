@@ -11,7 +11,7 @@ import pytest
 from projections.account_mapping.mapping import AccountMapping
 from projections.exports.formats import intacct
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import JournalPair
 from subledger.errors import NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine, assert_fulfils
 from tests.golden.journals_functional import (

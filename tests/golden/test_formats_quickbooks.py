@@ -10,7 +10,7 @@ import pytest
 
 from projections.exports.formats import quickbooks
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import JournalPair
 from subledger.errors import InvalidInput, NotRepresentable
 from tests.golden.contract import Contract, Read, ReadLine
 from tests.golden.journals_functional import (

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from projections.exports.formats import sap
 from projections.exports.formats.target import Rendering
-from projections.journals.pairs import JournalPair
+from projections.journals.journal import JournalPair
 from tests.golden.contract import Contract, Read, ReadLine, assert_is_the_journal
 from tests.golden.journals_made import PAIRS, rendering_of, renderings
 

@@ -21,8 +21,10 @@ from projections.close.close import close_period, reopen_period
 from projections.close.period_history import closing_of, history_of, periods
 from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import content_of, export, get_export, journal_behind, list_exports
-from projections.journals.journals import Journal, check_balanced, ensure_journals, journal_of, journals_of
-from projections.journals.pairs import entries_behind_line
+from projections.journals.drill_down import entries_behind_line
+from projections.journals.journal import Journal, check_balanced
+from projections.journals.making import ensure_journals
+from projections.journals.stored_journals import journal_of, journals_of
 from subledger.accounts import ROLES, Side
 from subledger.errors import (
     IntegrityFault,

@@ -20,8 +20,10 @@ from projections.account_mapping.mapping import mapping_of
 from projections.exports import exports, targets
 from projections.exports.documents import Document, TargetLimits, documents_of
 from projections.exports.formats import FORMATS, TARGETS
-from projections.journals.journals import Journal, ensure_journals
-from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
+from projections.journals.drill_down import entries_behind
+from projections.journals.journal import Journal
+from projections.journals.making import ensure_journals
+from projections.journals.pairs import LEVELS, Level, pairs_of
 from projections.reads import balances
 from subledger.accounts import Side
 from subledger.errors import InvalidInput, UnknownExport, UnknownTarget

@@ -15,8 +15,9 @@ from api.service import Subledger
 from projections.account_mapping.mapping import GLAccount
 from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import export
-from projections.journals.journals import Journal, JournalCorrection, journal_of, journals_of
+from projections.journals.journal import Journal, JournalCorrection
 from projections.journals.reversing import reverse_journal
+from projections.journals.stored_journals import journal_of, journals_of
 from subledger.errors import IntegrityFault
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings

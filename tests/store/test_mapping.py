@@ -16,7 +16,7 @@ from projections.account_mapping.mapping import (
 from projections.account_mapping.rows import FIXED_COLUMNS
 from projections.configuring.account_mappings import adopt_mapping
 from projections.integrity import verify
-from projections.journals.journals import ensure_journals
+from projections.journals.making import ensure_journals
 from subledger.accounts import ROLES, AccountClass
 from subledger.errors import IntegrityFault, InvalidMapping, UnmappedRole
 from subledger.periods import Period

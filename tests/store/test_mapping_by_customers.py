@@ -31,9 +31,11 @@ from projections.exports import exports
 from projections.exports.documents import TargetLimits, documents_of, lines_of
 from projections.exports.formats import FORMATS
 from projections.integrity import verify
-from projections.journals.journal_customers import kept_hash
-from projections.journals.journals import Journal, ensure_journals
-from projections.journals.pairs import LEVELS, Level, entries_behind, pairs_of
+from projections.journals.drill_down import entries_behind
+from projections.journals.journal import Journal
+from projections.journals.journal_customers import stored_hash
+from projections.journals.making import ensure_journals
+from projections.journals.pairs import LEVELS, Level, pairs_of
 from projections.journals.reversing import reverse_journal
 from subledger.accounts import Side
 from subledger.errors import IntegrityFault, UnmappedRole
@@ -424,7 +426,7 @@ def test_what_a_journal_went_by_forged_with_every_hash_is_found_by_its_entries(
         connection.execute(changed, (small,))
         changed = """UPDATE journal_customers SET attributes = '{"segment": "enterprise"}' WHERE ledger = %s"""
         connection.execute(changed, (small,))
-        forged = replace(journal, customers_hash=kept_hash(connection, ledger=small, period="2026-01", number=1))
+        forged = replace(journal, customers_hash=stored_hash(connection, ledger=small, period="2026-01", number=1))
         connection.execute(
             "UPDATE journals SET customers_hash = %s, content_hash = %s WHERE ledger = %s",
             (forged.customers_hash, forged.content_hash, small),

@@ -21,9 +21,12 @@ from projections.delivery.checklist import checklist
 from projections.delivery.tie_out import theirs_of, tie_out
 from projections.exports.exports import export
 from projections.integrity import verify
-from projections.journals.journals import Journal, JournalCorrection, ensure_journals, journals_of
-from projections.journals.pairs import LEVELS, entries_behind, entries_behind_line, pairs_of
+from projections.journals.drill_down import entries_behind, entries_behind_line
+from projections.journals.journal import Journal, JournalCorrection
+from projections.journals.making import ensure_journals
+from projections.journals.pairs import LEVELS, pairs_of
 from projections.journals.reversing import Reversed, in_force, reversal_of, reverse_journal
+from projections.journals.stored_journals import journals_of
 from subledger.accounts import Side
 from subledger.errors import (
     InvalidValue,

@@ -19,7 +19,7 @@ from projections.configuring.account_mappings import adopt_mapping
 from projections.exports import exports, targets
 from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS, TARGETS
-from projections.journals.journals import ensure_journals
+from projections.journals.making import ensure_journals
 from projections.journals.reversing import in_force, reverse_journal
 from projections.reads import balances
 from subledger.accounts import Side

@@ -12,8 +12,8 @@ from api.service import Subledger
 from projections.close.close import close_period
 from projections.delivery.tie_out import TieOut, read_trial_balance, theirs_of, tie_out
 from projections.exports import exports
-from projections.journals.journals import journal_of, journals_of
-from projections.journals.pairs import entries_behind_line
+from projections.journals.drill_down import entries_behind_line
+from projections.journals.stored_journals import journal_of, journals_of
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.periods import Period

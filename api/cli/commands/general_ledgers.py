@@ -18,7 +18,7 @@ from projections.delivery.tying import tie_out_channel
 from projections.exports import exports, targets
 from projections.exports.formats import TARGETS
 from projections.journals import reversing
-from projections.journals.journals import journals_of
+from projections.journals.stored_journals import journals_of
 from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head

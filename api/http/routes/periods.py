@@ -25,7 +25,7 @@ from projections.configuring import account_mappings
 from projections.delivery import checklist as checking
 from projections.exports import exports
 from projections.journals import reversing
-from projections.journals.journals import journals_of
+from projections.journals.stored_journals import journals_of
 from subledger.errors import InvalidMapping
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head

@@ -17,7 +17,7 @@ import msgspec
 from projections.delivery.tie_out import Theirs
 from projections.exports.documents import Document
 from projections.exports.formats.target import Rendering, TargetSettings
-from projections.journals.journals import Journal
+from projections.journals.journal import Journal
 from subledger.errors import IntegrityFault, InvalidInput, NotSupportedYet
 from subledger.external.calls import Calls
 from subledger.external.hosts import HOSTS, allowed_hosts, is_near

@@ -13,7 +13,7 @@ import msgspec
 from projections.exports.formats import dynamics, intacct, netsuite, neutral, oracle, plaintext, quickbooks, sap
 from projections.exports.formats.target import Render, Target
 from projections.journals.detail import DetailEntry
-from projections.journals.journals import Journal
+from projections.journals.journal import Journal
 from subledger.errors import NotSupportedYet, UnknownFormat
 
 RenderDetail = Callable[[Journal, Iterable[DetailEntry]], Iterator[str]]

@@ -11,7 +11,7 @@ import hashlib
 import io
 from typing import Any, Final
 
-from projections.journals.journals import Journal, JournalLine
+from projections.journals.journal import Journal, JournalLine
 from subledger.accounts import Side
 from subledger.events.envelope import canonical
 from subledger.money import format_minor

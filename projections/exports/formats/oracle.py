@@ -32,7 +32,7 @@ from projections.exports.formats.target import (
     functional_of,
     zip_bytes,
 )
-from projections.journals.journals import Journal
+from projections.journals.journal import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 

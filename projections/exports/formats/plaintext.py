@@ -25,7 +25,7 @@ from typing import Final
 from urllib.parse import quote
 
 from projections.journals.detail import DetailEntry, DetailLine
-from projections.journals.journals import Journal, JournalLine
+from projections.journals.journal import Journal, JournalLine
 from subledger.accounts import ROLE_BY_NAME, AccountClass, Side
 from subledger.money import exponent, format_credits, format_minor
 

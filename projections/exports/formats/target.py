@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, indent, tostring
 import msgspec
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
-from projections.journals.journals import Journal
+from projections.journals.journal import Journal
 from projections.journals.pairs import LEVELS, Level
 from subledger.accounts import Side
 from subledger.errors import InvalidInput

@@ -1,0 +1,37 @@
+"""The interval of a journal: the entries of a period in an interval of cuts, as parameters of queries.
+
+Owns: which entries those are, and the log positions that they lie between. Does not own: their sums (pairs).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from projections.journals.journal import Journal
+from subledger.periods import Period
+from subledger.store.reading.queries import AnyConnection, rows
+from subledger.store.reading.recorded_days import recorded_between
+
+EVERY_CUT: Final = 2**31 - 1
+
+OF_CUTS: Final = recorded_between(
+    "accounting_date BETWEEN %(first_day)s AND %(last_day)s AND cut > %(from_cut)s AND cut <= %(to_cut)s",
+    ledger="%(ledger)s",
+)
+
+
+def interval(ledger: str, period: Period, *, from_cut: int = 0, to_cut: int = EVERY_CUT) -> dict[str, Any]:
+    """The entries of a period in the cuts after ``from_cut`` through ``to_cut``, as queries name them."""
+    days = {"first_day": period.first_day, "last_day": period.last_day}
+    return {"ledger": ledger, **days, "from_cut": from_cut, "to_cut": to_cut}
+
+
+def interval_of(journal: Journal) -> dict[str, Any]:
+    """The entries of a journal: its ledger, the days of its period, its cuts."""
+    return interval(journal.ledger, journal.period, from_cut=journal.from_cut, to_cut=journal.to_cut)
+
+
+def with_positions(connection: AnyConnection, interval: dict[str, Any]) -> dict[str, Any]:
+    """An interval with the positions that its entries lie between, so that a query reads that part of the log alone."""
+    first, last = rows(connection, OF_CUTS, interval)[0]
+    return {**interval, "first_position": first, "last_position": last}

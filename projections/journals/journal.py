@@ -1,0 +1,280 @@
+"""The values of a journal: its pairs, the lines that are a view of them, and the correction that it may be.
+
+A journal is the entries of one period whose cut lies in an interval, summed to pairs: amounts that move from one role
+to another, in one currency and with one set of dimensions. Debit equals credit in every pair. Lines are the sides of
+the pairs by GL account; debit and credit of an account are not netted. The lines are stored, as they were handed over;
+the pairs are summed from the entries, which do not change (pairs).
+
+The first journal of a period is number 1. Entries recorded for the period after it are the next journal, an adjustment.
+So every entry belongs to exactly one journal that is in force, and the journals of all periods add up to the trial
+balance.
+
+Owns: these values, lines from pairs, the hash. Does not own: reading pairs (pairs), the table (stored_journals), making
+a journal (making), which journals a correction makes (reversing), how a journal is written down (formats, exports).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from projections.account_mapping.mapping import AccountMapping, Attributes, GLAccount
+from subledger.accounts import CHART_ORDER, Side
+from subledger.errors import IntegrityFault, UnknownExport
+from subledger.events.envelope import canonical, format_time
+from subledger.periods import Period
+
+
+class Summed(msgspec.Struct, frozen=True, kw_only=True):
+    """Sum of entries: its two amounts, in minor units and never negative, and the dimensions it is summed by.
+
+    ``amount_minor`` is in ``currency``, ``functional_minor`` in the ledger's functional currency.
+    """
+
+    currency: str
+    amount_minor: int
+    functional_minor: int
+    product: str = ""
+    credit_kind: str = ""
+    pool: str = ""
+    processor: str = ""
+
+    @property
+    def dimensions(self) -> tuple[str, str, str, str]:
+        """Product, credit kind, pool and processor; empty text where an entry has none."""
+        return self.product, self.credit_kind, self.pool, self.processor
+
+
+class JournalPair(Summed, frozen=True, kw_only=True, omit_defaults=True):
+    """Journal pair: the amount that moves from the role ``credit`` to the role ``debit``.
+
+    ``entries`` counts the entries of the totals that it sums. ``customer`` and ``block_id`` are empty unless the pairs
+    are read by customer or by block. ``attributes`` are those of customers that the account mapping depends on.
+    """
+
+    debit: str
+    credit: str
+    entries: int = 0
+    customer: str = ""
+    block_id: str = ""
+    attributes: Attributes = ()
+
+    @property
+    def sides(self) -> tuple[tuple[Side, str], tuple[Side, str]]:
+        """The two sides with their roles, debit first."""
+        return (Side.DEBIT, self.debit), (Side.CREDIT, self.credit)
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Sort key: pairs are split into documents in this order, so a changed order changes what is handed over."""
+        whose = (self.customer, self.block_id, self.attributes)
+        return (self.currency, self.debit, self.credit, *self.dimensions, *whose)
+
+    @property
+    def mirrored(self) -> JournalPair:
+        """The pair that reverses it."""
+        return msgspec.structs.replace(self, debit=self.credit, credit=self.debit)
+
+    def role(self, side: Side) -> str:
+        return self.debit if side is Side.DEBIT else self.credit
+
+    def account(self, role: str, mapping: AccountMapping) -> GLAccount:
+        """The GL account of one of its roles. Raises UnmappedRole."""
+        return mapping.resolve(role, self.product, self.credit_kind, self.currency, self.attributes)
+
+
+class JournalLine(Summed, frozen=True, kw_only=True):
+    """Journal line: one side of a role and its GL account, in one currency and with one set of dimensions.
+
+    ``number`` counts from 1. ``entries`` counts the entries of the totals that it sums; among them are those whose own
+    amount rounds to nothing.
+    """
+
+    number: int
+    role: str
+    side: Side
+    account: GLAccount
+    entries: int = 0
+
+
+class JournalCorrection(msgspec.Struct, frozen=True, kw_only=True):
+    """A reversal or a re-issue: which journal it corrects, by whom, when and why.
+
+    ``reverses`` or ``reissues`` is the number of that journal in its period; the other of the two is None.
+    """
+
+    reverses: int | None = None
+    reissues: int | None = None
+    reason: str
+    made_by: str
+    made_at: datetime
+
+    @property
+    def number(self) -> int:
+        """The number of the journal that is corrected."""
+        return (self.reverses if self.reissues is None else self.reissues) or 0
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries of ``period`` in the cuts after ``from_cut`` through ``to_cut``, as lines.
+
+    ``mapping`` is the number of the account mapping that gave the lines their accounts. If it depends on attributes of
+    customers, ``customers_hash`` is the SHA-256 of those that the journal stores; else it is empty. ``correction`` is
+    None for a period's own journals and adjustments. ``sandbox``: every file of it is marked as a trial's; its hash
+    does not depend on that.
+    """
+
+    ledger: str
+    entity: str
+    functional_currency: str
+    period: Period
+    number: int
+    from_cut: int
+    to_cut: int
+    mapping: int
+    lines: tuple[JournalLine, ...]
+    correction: JournalCorrection | None = None
+    customers_hash: str = ""
+    sandbox: bool = False
+
+    @property
+    def name(self) -> str:
+        """Unique over all ledgers: ``acme-us-2026-01-1``."""
+        return f"{self.ledger}-{self.period}-{self.number}"
+
+    @property
+    def reverses(self) -> int | None:
+        """The number of the journal that it reverses."""
+        return None if self.correction is None else self.correction.reverses
+
+    @property
+    def reissues(self) -> int | None:
+        """The number of the journal that it replaces."""
+        return None if self.correction is None else self.correction.reissues
+
+    @property
+    def customers_number(self) -> int:
+        """The number of the journal under which its customers' attributes are stored: a reversal has those of the
+        journal that it reverses."""
+        return self.number if self.reverses is None else self.reverses
+
+    @property
+    def corrects(self) -> str | None:
+        """The name of the journal that it reverses or replaces."""
+        return None if self.correction is None else f"{self.ledger}-{self.period}-{self.correction.number}"
+
+    @property
+    def posting_date(self) -> date:
+        """The day on which it is posted: the period's last."""
+        return self.period.last_day
+
+    @property
+    def lines_text(self) -> str:
+        """The lines in canonical JSON, as they are stored."""
+        return canonical(self._plain_lines())
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of its name, interval and lines in canonical JSON; of a correction also which, why, when, by whom."""
+        document: dict[str, Any] = {
+            "ledger": self.ledger,
+            "period": str(self.period),
+            "number": self.number,
+            "from_cut": self.from_cut,
+            "to_cut": self.to_cut,
+            "mapping": self.mapping,
+            "functional_currency": self.functional_currency,
+            "lines": self._plain_lines(),
+        }
+        if self.correction is not None:
+            facts = {**msgspec.structs.asdict(self.correction), "made_at": format_time(self.correction.made_at)}
+            document |= {name: value for name, value in facts.items() if value is not None}
+        if self.customers_hash:
+            document["customers"] = self.customers_hash
+        return hashlib.sha256(canonical(document).encode()).hexdigest()
+
+    def _plain_lines(self) -> list[dict[str, Any]]:
+        # Amounts as strings: a month's sum may exceed the integers that JSON carries safely (2^53).
+        amounts = ("amount_minor", "functional_minor")
+        return [
+            {name: str(value) if name in amounts else value for name, value in msgspec.to_builtins(line).items()}
+            for line in self.lines
+        ]
+
+    def line(self, number: int) -> JournalLine:
+        """Raises UnknownExport."""
+        if not 1 <= number <= len(self.lines):
+            raise UnknownExport(
+                f"journal {self.name} has no line {number}", field="line",
+                expected=f"1 to {len(self.lines)}", found=str(number),
+            )  # fmt: skip
+        return self.lines[number - 1]
+
+
+# --- lines from pairs ---------------------------------------------------------------------------------------------
+
+_SIDE_ORDER: Final = {Side.DEBIT: 0, Side.CREDIT: 1}
+
+
+def lines_from(pairs: Iterable[JournalPair], mapping: AccountMapping) -> tuple[JournalLine, ...]:
+    """The lines of a journal: both sides of its pairs, summed by role, account and dimensions, numbered from 1.
+
+    Ordered by currency, chart, side, dimensions and account. If the mapping depends on customers, a role may go to
+    several accounts. Raises UnmappedRole if a role has no account, IntegrityFault if debit is not credit.
+    """
+    resolve = lru_cache(maxsize=None)(mapping.resolve)  # for this call alone: by customer a month has many pairs
+    sums: dict[JournalLine, list[int]] = {}
+    for pair in pairs:
+        product, credit_kind, pool, processor = pair.dimensions
+        for side, role in pair.sides:
+            key = JournalLine(
+                number=0, role=role, side=side, currency=pair.currency, amount_minor=0, functional_minor=0,
+                account=resolve(role, product, credit_kind, pair.currency, pair.attributes),
+                product=product, credit_kind=credit_kind, pool=pool, processor=processor,
+            )  # fmt: skip
+            total = sums.setdefault(key, [0, 0, 0])
+            total[0] += pair.amount_minor
+            total[1] += pair.functional_minor
+            total[2] += pair.entries
+    lines = tuple(
+        msgspec.structs.replace(
+            line, number=number, amount_minor=sums[line][0], functional_minor=sums[line][1], entries=sums[line][2]
+        )
+        for number, line in enumerate(sorted(sums, key=_line_order), start=1)
+    )
+    check_balanced(lines)
+    return lines
+
+
+def _line_order(line: JournalLine) -> tuple[Any, ...]:
+    account = (line.account.number, line.account.dimensions, line.account.name)
+    return (line.currency, CHART_ORDER[line.role], _SIDE_ORDER[line.side], *line.dimensions, *account)
+
+
+def swapped(lines: Sequence[JournalLine]) -> tuple[JournalLine, ...]:
+    """The lines that reverse these, with the same numbers: line 3 of a reversal mirrors line 3 of its original."""
+    return tuple(msgspec.structs.replace(line, side=line.side.opposite) for line in lines)
+
+
+def check_balanced(lines: Iterable[JournalLine]) -> None:
+    """Debit equals credit in every currency, and in the functional currency over the same lines.
+
+    Raises IntegrityFault. Checked here because the importer of a file may round, and not notice.
+    """
+    net: dict[str, list[int]] = {}
+    for line in lines:
+        sign = 1 if line.side is Side.DEBIT else -1
+        total = net.setdefault(line.currency, [0, 0])
+        total[0] += sign * line.amount_minor
+        total[1] += sign * line.functional_minor
+    for currency, (amount, functional) in sorted(net.items()):
+        if amount or functional:
+            raise IntegrityFault(
+                f"the journal is out of balance by {amount} minor units of {currency} ({functional} functional)",
+                currency=currency,
+            )

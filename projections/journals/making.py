@@ -1,0 +1,124 @@
+"""Making the journals of a period: the next one, when entries wait for it.
+
+If the account mapping depends on attributes of customers, these are stored with the journal (journal_customers), and
+the pairs are summed from the entries instead of the day totals.
+
+Owns: when a journal is due, and which cut it ends with. Does not own: the sum of its entries (pairs), storing it
+(stored_journals), corrections (reversing).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from projections.account_mapping.mapping import mapping_for
+from projections.journals.interval import interval, interval_of
+from projections.journals.journal import Journal, JournalCorrection, lines_from
+from projections.journals.journal_customers import store_customers
+from projections.journals.pairs import sum_pairs
+from projections.journals.stored_journals import add_journal, journals_of
+from subledger.events.envelope import Event
+from subledger.ledger import LedgerState, check_day_has_come, is_closed
+from subledger.own_events import period_cut
+from subledger.periods import Period
+from subledger.store.database import Database, WriteConnection
+from subledger.store.reading.ledgers import ledger_head
+from subledger.store.reading.queries import AnyConnection, rows
+from subledger.store.writing.recorder import Recorder, ledger_now, now_of, raise_first
+
+LAST_JOURNAL: Final = """
+-- The number of a period's latest journal, and the last cut in any of them; corrections have the cuts of earlier ones.
+SELECT max(number), max(to_cut) FROM journals WHERE ledger = %(ledger)s AND period = %(period)s HAVING count(*) > 0
+"""
+ENTRIES_AFTER: Final = """
+-- True if a period has entries after a cut.
+SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(from_cut)s
+               AND accounting_date BETWEEN %(first_day)s AND %(last_day)s)
+"""
+
+
+class _Next(msgspec.Struct, frozen=True, kw_only=True):
+    """The next journal of a period: its number, the cut that it starts after, and if it would have entries."""
+
+    number: int
+    from_cut: int
+    has_entries: bool
+
+    @property
+    def is_due(self) -> bool:
+        return self.has_entries or self.number == 1
+
+
+def _next(connection: AnyConnection, ledger: str, period: Period) -> _Next:
+    last = rows(connection, LAST_JOURNAL, {"ledger": ledger, "period": str(period)})
+    number, from_cut = (last[0][0] + 1, last[0][1]) if last else (1, 0)
+    (has_entries,) = rows(connection, ENTRIES_AFTER, interval(ledger, period, from_cut=from_cut))[0]
+    return _Next(number=number, from_cut=from_cut, has_entries=has_entries)
+
+
+def entries_waiting(connection: AnyConnection, ledger: str, period: Period) -> bool:
+    """True if a period has entries that are in no journal yet."""
+    return _next(connection, ledger, period).has_entries
+
+
+def ensure_journals(
+    recorder: Recorder, database: Database, ledger: str, period: Period, *, by: str | None = None
+) -> tuple[Journal, ...]:
+    """Makes the next journal of a period if entries wait for it, and returns all journals of the period.
+
+    The journal of a closed period ends with the last cut; that of an open one takes a cut of its own. A month without
+    entries has one empty journal, a month that has not begun has none. If nothing is new, nothing is made. Two callers
+    at once make one journal, as it is made under the ledger's lock. Raises UnknownLedger, InTheFuture, UnmappedRole;
+    then no journal was made and no cut was recorded.
+    """
+    with database.read() as connection:
+        ledger_head(connection, ledger)
+        if not _next(connection, ledger, period).is_due:
+            return journals_of(connection, ledger, period)
+    due: list[_Next] = []
+
+    def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
+        if not is_closed(state, period):
+            check_day_has_come(
+                state, period.first_day, now_of(connection), f"a journal of {period}", field="period", found=str(period)
+            )
+        following = _next(connection, ledger, period)
+        if not following.is_due:
+            return []
+        due.append(following)
+        if is_closed(state, period) or not following.has_entries:
+            return []
+        return [period_cut(position, period, at=ledger_now(connection, state), by=by)]
+
+    def make(connection: WriteConnection, state: LedgerState) -> None:
+        for following in due:
+            cuts = (following.from_cut, state.open_cut - 1)
+            add_journal(connection, new_journal(connection, state, period, number=following.number, cuts=cuts))
+
+    raise_first(recorder.transact(ledger, plan, make))
+    with database.read() as connection:
+        return journals_of(connection, ledger, period)
+
+
+def new_journal(
+    connection: WriteConnection, state: LedgerState, period: Period, *, number: int, cuts: tuple[int, int],
+    correction: JournalCorrection | None = None,
+) -> Journal:  # fmt: skip
+    """A journal of the entries after the first of two cuts through the second, under the account mapping in force.
+
+    It is not stored yet, but the attributes of its customers are. Raises UnmappedRole, IntegrityFault.
+    """
+    from_cut, to_cut = cuts
+    mapping_number, mapping = mapping_for(connection, state.ledger, period)
+    journal = Journal(
+        ledger=state.ledger, entity=state.entity, functional_currency=state.functional_currency, period=period,
+        number=number, from_cut=from_cut, to_cut=to_cut, mapping=mapping_number, lines=(), correction=correction,
+        sandbox=state.sandbox,
+    )  # fmt: skip
+    customers_hash = ""
+    if mapping.attributes:
+        customers_hash = store_customers(connection, interval_of(journal), period, number, mapping.attributes)
+    lines = lines_from(sum_pairs(connection, journal, mapping), mapping)
+    return msgspec.structs.replace(journal, lines=lines, customers_hash=customers_hash)
