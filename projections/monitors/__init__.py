@@ -1,20 +1,20 @@
-"""Monitors: is everything as it should be, every minute, for each ledger by itself?
+"""Monitors: checks of each ledger, every minute.
 
-    settings    thresholds, and who is told: what a company sets
-    monitor     what a monitor says, and what it looks at
-    checking    all of them, on one snapshot
-    deliveries  do deliveries arrive, are any stuck, how many are dead letters?
-    latency     how long does an event take into the general ledger?
-    payments    payments that nobody has said what they are for
-    blocks      what is left on finished blocks, and expiries that are overdue
-    rejected    rejected events that nobody has settled
-    mismatch    does the ledger's end hold together, and what did the last verification say?
-    writers     does whoever holds the ledger's lock go on?
-    notices     who is told of a change, once
-    webhook     one notice, signed and sent
+    settings    thresholds and the webhook, as a company sets them
+    monitor     the result of a monitor, and its input
+    checking    all monitors, on one snapshot
+    deliveries  deliveries that arrived, that wait too long, that are dead letters
+    latency     time from an event to the general ledger
+    payments    payments that are not applied
+    blocks      balances left on finished blocks, and overdue expiries
+    rejected    rejected events that are open
+    mismatch    the end of the log, and the result of the last verification
+    writers     writers that hold the ledger's lock without progress
+    notices     notices of a change, each sent once
+    webhook     the call that sends a notice
 
-A monitor reads what is recent or waits, never a ledger's history, so that all of them can be asked every minute. None
-proves anything: that is what ``integrity`` and the close are for.
+A monitor reads recent rows and rows that wait, never a ledger's history, so that all of them can run every minute. None
+proves anything: ``integrity`` and the close do.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Blocks: is anything left on the accounts of finished ones, and is their expiry recorded in time?
+"""Monitors: balances left on finished blocks, and overdue expiries.
 
-A finished block is looked at once, when the log has come to it: how far was looked is kept, and each look goes on from
-there, so many positions at most. So a minute's look costs what the minute recorded, and a ledger that was never looked
-at is caught up with, look by look; the evidence says how far. What was not at zero is kept too, and looked at every
-time, until it is.
+Each look goes on from the position of the last one, up to a limit, and checks the blocks of the events in between. So
+a look costs what was recorded since the last one, and a ledger that was never looked at is caught up with look by look;
+the evidence shows how far. Blocks that were not at zero are stored too, and checked at every look, until they are.
 
-Owns: these two monitors, and the table ``cleared_blocks``. Does not own: the clearing report, which has every account
-and age, nor the laws of blocks (integrity/blocks), which a verification asks of every view.
+Owns: these two monitors, and the table ``cleared_blocks``. Does not own: the clearing report with every account and
+age, the laws of blocks in every view (integrity/blocks).
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from subledger.money import format_minor
 from subledger.store.database import Database
 
 AT_ONCE: Final = 10_000
-"""Positions that one look goes through."""
+"""Maximum number of positions that one look checks."""
 _KEPT: Final = 1_000
-"""Blocks with something left that are kept by name. Where there are as many, no more are looked for."""
+"""Maximum number of stored blocks that are not at zero. With so many, a look searches for no more."""
 _COUNTED: Final = 10_000
 
 FIND_LOOKED: Final = "SELECT position, uncleared FROM cleared_blocks WHERE ledger = %(ledger)s"
 KEEP_LOOKED: Final = """
--- How far was looked, unless somebody has looked further by now.
+-- The position through which blocks were checked, unless another look has checked further.
 INSERT INTO cleared_blocks (ledger, position, uncleared) VALUES (%(ledger)s, %(position)s, %(uncleared)s)
 ON CONFLICT (ledger) DO UPDATE SET position = excluded.position, uncleared = excluded.uncleared
 WHERE cleared_blocks.position <= excluded.position
 """
 FINISHED: Final = """
--- What the three accounts of finished blocks stand at: of those that something happened to between two positions, and
--- of some others. Each is added up from the event on that opened it.
+-- Balances of the three accounts of finished blocks: of blocks with entries between two positions, and of some others.
+-- The entries of each are added up from the event that opened it.
 SELECT b.block_id, b.customer, s.currency, s.liability, s.deposits, s.clearing
 FROM (SELECT DISTINCT block_id FROM entries
       WHERE ledger = %(ledger)s AND position > %(after)s AND position <= %(through)s AND block_id IS NOT NULL
@@ -73,21 +72,21 @@ ORDER BY expires_at, block_id LIMIT %(limit)s
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
-    """How far finished blocks were looked at, and those that were not at zero."""
+    """The position through which finished blocks were checked, and those that were not at zero."""
 
     position: int
     uncleared: tuple[str, ...]
 
 
 def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
-    """Finished blocks that stand at something on prepaid_liability, customer_deposits or credits_clearing; and what is
-    to be kept of the look, None where nothing is new.
+    """Finished blocks with a balance on prepaid_liability, customer_deposits or credits_clearing; and the result to
+    store, None if it has not changed.
 
-    After a ledger has gone to or from the deposit policies, blocks bought before may end so: see the decision on it.
+    Blocks bought before a change to or from the deposit policies can end so: see subledger/DECISIONS.md.
     """
     kept = looking.rows(FIND_LOOKED)
     position, others = (kept[0][0], msgspec.json.decode(kept[0][1])) if kept else (0, [])
-    # After a restore the log may end before what was looked at.
+    # After a restore the log may end before the stored position.
     position = min(position, looking.view.position)
     through = position if len(others) >= _KEPT else min(position + AT_ONCE, looking.view.position)
     rules = looking.view.rules
@@ -108,7 +107,7 @@ def clearing(looking: Looking) -> tuple[Monitor, Looked | None]:
 
 
 def keep(database: Database, ledger: str, looked: Looked) -> None:
-    """Goes on from here the next time."""
+    """Stores the result of a look, from which the next one goes on."""
     uncleared = msgspec.json.encode(looked.uncleared).decode()
     with database.write() as connection:
         parameters = {"ledger": ledger, "position": looked.position, "uncleared": uncleared}
@@ -116,7 +115,7 @@ def keep(database: Database, ledger: str, looked: Looked) -> None:
 
 
 def _effects(rules: Mapping[int, Rules]) -> dict[str, list[Any]]:
-    """What an entry of each kind adds to each of the three accounts, on its normal side."""
+    """The effect of an entry of each kind on each of the three accounts, on its normal side."""
     columns: dict[str, list[Any]] = {name: [] for name in ("policies", "kinds", *OF_A_BLOCK)}
     for policy, of_policy in rules.items():
         for kind in of_policy:
@@ -139,7 +138,7 @@ def _shown(row: Any) -> dict[str, Any]:
 
 
 def expiry_sweep(looking: Looking) -> Monitor:
-    """Open blocks whose expiry has been due for longer than the threshold: what they have left is breakage already."""
+    """Open blocks whose expiry has been due for longer than the threshold. Their remaining credits are breakage."""
     after_s = looking.settings.expiry_overdue_s
     overdue_s = SHIPPED.expiry_overdue_s or 0 if after_s is None else after_s
     before = looking.view.now - timedelta(seconds=overdue_s)  # by the ledger's clock, as the sweep goes by it

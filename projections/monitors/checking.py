@@ -1,6 +1,6 @@
-"""Looking at all monitors of a ledger at once, on one snapshot.
+"""All monitors of a ledger, on one snapshot.
 
-Owns: which monitors there are, and their order. Does not own: any of them.
+Owns: the list of monitors, and their order. Does not own: any of them.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ MONITORS: Final[tuple[Callable[[Looking], Monitor], ...]] = (
 )
 _CLEARING_AT: Final = 5
 _LOOKS: Final = 20
-"""As many rejections of a code are noted at once as a look reads: so many looks pass 200,000 that were recorded
-unnoticed."""
+"""Maximum number of looks in a row. Each reads at most 10,000 rejections of a code and marks those that were recorded
+since: so a ledger with 200,000 unmarked ones is caught up with."""
 _EVER: Final = date(8999, 12, 31)
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
-    """A report, how many deliveries there are by general ledger and state, how many rejections are open by code, and
-    what is left for the next look.
+    """The result of a look: the report, the deliveries by destination and state, the open rejections by code, and work
+    that makes the next look cheaper.
 
-    ``unsettled``: rejections that are recorded since, and not noted as such; not ``seen_all``: there are more than were
-    read. ``snapshot_due``: more than need be was added up, for want of a snapshot.
+    ``unsettled`` counts rejections whose event was recorded since, and that are not marked so. ``seen_all`` is False if
+    there are more rejections than a look reads. ``snapshot_due`` is True if a snapshot of the balances is missing.
     """
 
     report: Report
@@ -58,13 +58,13 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(database: Database, ledger: str, now: datetime) -> Report:
-    """How every monitor of a ledger stands. Raises UnknownLedger, DatabaseUnavailable.
+    """Runs every monitor of a ledger. Raises UnknownLedger, DatabaseUnavailable.
 
-    It costs some twenty queries, none of which reads more than what is recent or waits. Only what makes the next look
-    cheaper is written.
+    It takes about twenty queries. They read recent rows and rows that wait. It writes only what makes the next look
+    cheaper.
     """
     looked = look_at_open(database, ledger, now)
-    # What could not be left for the next time is no reason to keep the report back.
+    # These writes only make the next look cheaper. So the report is returned, even if they fail.
     with suppress(DatabaseUnavailable):
         if looked.blocks is not None:
             blocks.keep(database, ledger, looked.blocks)
@@ -74,8 +74,8 @@ def check(database: Database, ledger: str, now: datetime) -> Report:
 
 
 def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
-    """A look, after which it is noted which rejections are recorded since; and if not all were read, another look with
-    those out of the way."""
+    """Runs every monitor, then marks the rejections whose event was recorded since. If not all rejections were read,
+    it runs them again without the marked ones."""
     looked = look(database, ledger, now)
     with suppress(DatabaseUnavailable):
         for _ in range(_LOOKS):
@@ -89,9 +89,9 @@ def look_at_open(database: Database, ledger: str, now: datetime) -> Looked:
 
 
 def look(database: Database, ledger: str, now: datetime) -> Looked:
-    """The state of every monitor of a ledger; writes nothing."""
+    """Runs every monitor of a ledger. Writes nothing."""
     with view(database, ledger, now=now, as_of=_EVER) as opened:
-        # What a look may read at most is guessed, by far: to compile it would cost more than all of it.
+        # PostgreSQL overestimates the rows of a look, and would compile its queries. That takes longer than the look.
         opened.connection.execute(text("SET LOCAL jit = off"))
         books = opened.ask(OfLedger())
         settings = settings_of(opened.connection, ledger)

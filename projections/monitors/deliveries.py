@@ -1,6 +1,6 @@
-"""Deliveries: do they arrive, are any stuck, how many are dead letters?
+"""Monitors: deliveries that arrived, exports without acceptance, dead letters.
 
-Owns: these three monitors, and how deliveries are counted. Does not own: what a delivery can be (delivery/states).
+Owns: these three monitors, and the counting of deliveries. Does not own: the states of a delivery (delivery/states).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ SHIPPED: Final = MonitorSettings()
 _LOST: Final = (State.REJECTED, State.FAILED)
 _NOT_ACCEPTED: Final = (State.BUILT, State.RENDERED, State.SUBMITTED, State.UNKNOWN, *_LOST)
 
-# Said as the index says it, which has what is not in the books yet.
+# In the words of the partial index, so that the planner uses it.
 _WAITING: Final = "state <> ALL (ARRAY['posted', 'reconciled', 'abandoned'])"
 
 DECIDED: Final = """
--- How many deliveries, as they are now, became so since a moment.
+-- Deliveries whose state changed last after a moment, by state.
 SELECT state, count(*) FROM deliveries WHERE ledger = %(ledger)s AND changed_at >= %(since)s GROUP BY state
 """
 IN_STATES: Final = f"""
--- Deliveries in some states that are older than a moment: how many, of how many exports, and the oldest of them.
+-- Deliveries in some states that are older than a moment: their number, that of their exports, and the oldest ones.
 SELECT count(*) OVER (), dense_rank() OVER (ORDER BY export_id) + dense_rank() OVER (ORDER BY export_id DESC) - 1,
        delivery_id, destination, export_id, state, created_at, reason
 FROM deliveries
@@ -52,7 +52,7 @@ WHERE e.format = %(format)s AND NOT e.detail AND e.created_at < %(before)s
 ORDER BY e.created_at, e.export_id LIMIT %(limit)s
 """
 BY_STATE: Final = f"""
--- How many deliveries there are by general ledger and state: all that are not in the books, of the others the latest.
+-- Deliveries by destination and state: all that are not posted, and the posted or cancelled ones of the window.
 SELECT destination, state, count(*) FROM deliveries
 WHERE ledger = %(ledger)s AND {_WAITING} GROUP BY destination, state
 UNION ALL
@@ -62,10 +62,10 @@ WHERE ledger = %(ledger)s AND NOT {_WAITING} AND changed_at >= %(since)s GROUP B
 
 
 def delivery_success(looking: Looking) -> Monitor:
-    """The share that arrived of the deliveries that were decided in the window, as they are now.
+    """The share of arrived deliveries among those decided in the window, by their present state.
 
-    One that was rejected and went through when it was tried again has arrived; one that a person took out counts
-    for nothing. No decision is no figure, and does not ring.
+    A delivery that was rejected and arrived when it was sent again has arrived. One that a person cancelled does not
+    count. Without decided deliveries there is no figure, and the monitor does not ring.
     """
     counts = {State(state): count for state, count in looking.rows(DECIDED, since=looking.window_start)}
     arrived = sum(counts.get(state, 0) for state in DELIVERED)
@@ -82,11 +82,11 @@ def delivery_success(looking: Looking) -> Monitor:
 
 
 def exports_not_accepted(looking: Looking) -> Monitor:
-    """Exports older than the threshold that the general ledger has not accepted, whether dead letters or on their way;
-    and exports that should be on their way and are in no outbox.
+    """Exports older than the threshold that the general ledger has not accepted, and exports without a delivery.
 
-    The latter are those in a channel's very format, of journals after the first that went to its general ledger:
-    whoever delivers one month delivers the next. Empty ones have nothing to deliver.
+    The first are dead letters, or on their way. The second have a channel's format, and are of journals after the first
+    one that went to its destination: a company that delivered one month delivers the next one too. Empty exports have
+    nothing to deliver, and do not count.
     """
     after_s = looking.settings.not_accepted_after_s
     before = looking.before(SHIPPED.not_accepted_after_s or 0 if after_s is None else after_s)
@@ -105,7 +105,7 @@ def exports_not_accepted(looking: Looking) -> Monitor:
 
 
 def dead_letters(looking: Looking) -> Monitor:
-    """Deliveries that were rejected or failed: nothing happens to them until a person asks for it."""
+    """Deliveries that were rejected or failed, and wait for a person."""
     found = _in_states(looking, _LOST, looking.now)
     return looking.counted(
         "dead_letters", "How many deliveries wait for a person?", found[0][0] if found else 0, "deliveries",
@@ -115,7 +115,7 @@ def dead_letters(looking: Looking) -> Monitor:
 
 
 def deliveries_by_state(looking: Looking) -> dict[tuple[str, str], int]:
-    """How many deliveries there are by general ledger and state. Those in the books, or taken out: of the window."""
+    """The number of deliveries by destination and state; of posted and cancelled ones, those of the window."""
     counts: Counter[tuple[str, str]] = Counter()
     for destination, state, count in looking.rows(BY_STATE, since=looking.window_start):
         counts[destination, state] += count
@@ -138,7 +138,7 @@ def _shown(found: list[Any]) -> list[dict[str, Any]]:
 
 
 def _never_handed_on(looking: Looking, before: datetime) -> list[tuple[datetime, str, str]]:
-    """Moment, id and period of exports, in order of time; over all channels, each once."""
+    """The time, id and period of exports without a delivery, over all channels, in order of time."""
     found: set[tuple[datetime, str, str]] = set()
     for channel in list_channels(looking.connection, looking.ledger):
         where = {"destination": channel.destination, "format": channel.format.name, "before": before, "limit": 1_000}

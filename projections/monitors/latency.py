@@ -1,13 +1,16 @@
-"""How long does an event take into the general ledger?
+"""Monitor: the time from an event to the general ledger.
 
-Events go there in journals, and most companies make one a month. Measured from each event, such a month would be late
-by a month and nothing could be done about it; measured from the file, a file that nobody made would never be late. So
-a journal is measured from its last event, the close or the cut that ended it (from then on the general ledger could
-have had it; a correction, from when it was made), to the posting of its last document. What rings is what can be acted
-on: the oldest journal that is not in the books of each channel's general ledger now, made or not, delivered or not.
-What those of the window have taken stands beside it.
+Events reach the general ledger in journals, and most companies make one a month. Measured from each event, such a month
+would be a month late, and nobody could do anything about it. Measured from the file, a month without a file would never
+be late. So the time runs from the last event of a journal, which is the close or the cut that ended it, to the posting
+of its last document. From that event on the general ledger could have had the journal. For a correction the time runs
+from its making.
 
-Owns: this monitor. Does not own: when a journal ends (summary), what posted means (delivery/states).
+The monitor rings for a journal that somebody can still deliver: the oldest one that is not posted in the general ledger
+of each channel, whether it was made and delivered or not. The times of the journals posted in the window are in the
+evidence.
+
+Owns: this monitor. Does not own: the end of a journal (journals), the states of a delivery (delivery/states).
 """
 
 from __future__ import annotations
@@ -26,8 +29,7 @@ from subledger.events.envelope import format_time
 from subledger.periods import Period
 
 ENDS: Final = """
--- The events that ended a cut, newest first, with the moment of their recording. The newest ended the one before the
--- open cut.
+-- The events that ended a cut, newest first, with their recorded_at. The newest one ended the cut before the open one.
 SELECT e.type, e.data, b.recorded_at FROM (
     SELECT position, type, data FROM events
     WHERE ledger = %(ledger)s AND type IN ('period.closed', 'period.cut') AND type <> 'credits.consumed'
@@ -38,14 +40,14 @@ SELECT e.type, e.data, b.recorded_at FROM (
 ) AS b ORDER BY e.position DESC
 """
 ON_THEIR_WAY: Final = """
--- Journals of which something is not in the books of a general ledger yet.
+-- Journals with a delivery that is not posted yet.
 SELECT DISTINCT d.destination, d.period, d.number, j.to_cut, j.made_at
 FROM deliveries d JOIN journals j ON j.ledger = d.ledger AND j.period = d.period AND j.number = d.number
 WHERE d.ledger = %(ledger)s AND d.state <> ALL (ARRAY['posted', 'reconciled', 'abandoned'])
 """
 NOT_HANDED_ON: Final = """
--- Journals of closed months with something in them that a channel's general ledger has no delivery of, not even one
--- that a person took out: those after the first that went there, and where none did, those of the months closed last.
+-- Journals of closed months, not empty, without a delivery to a channel's destination, not even a cancelled one: those
+-- after the first one that was delivered there, or, if none was, those of the months closed last.
 WITH first AS (
     SELECT period, number FROM deliveries
     WHERE ledger = %(ledger)s AND destination = %(destination)s AND state <> 'abandoned'
@@ -65,7 +67,7 @@ WHERE j.ledger = %(ledger)s AND j.period <= %(through)s AND j.lines <> '[]'
 ORDER BY j.period, j.number LIMIT %(limit)s
 """
 POSTED: Final = """
--- Journals of which something changed since a moment, with when the last of it was posted.
+-- Journals with a delivery that changed since a moment, and the time at which the last of their deliveries was posted.
 SELECT d.destination, d.period, d.number, j.to_cut, j.made_at, max(s.at)
 FROM deliveries d
 JOIN journals j ON j.ledger = d.ledger AND j.period = d.period AND j.number = d.number
@@ -77,14 +79,15 @@ HAVING max(s.at) >= %(since)s
 """
 
 _ENDS_AT_MOST: Final = 2_000
-"""Some years of a cut a day. A journal that ended before them is as old as the oldest of them at least."""
+"""Several years with a cut each day. A journal that ended earlier counts as old as the oldest of these cuts."""
 _MONTHS_BACK: Final = 3
-"""Months closed last that are asked for entries which no journal holds, and, before a first delivery, for journals."""
+"""Number of the months closed last in which entries without a journal are searched for, and, before a first delivery,
+journals."""
 _JOURNALS_AT_MOST: Final = 1_000
 
 
 class _End(msgspec.Struct, frozen=True):
-    """What ended a cut of a period, and when."""
+    """The end of a cut: the period of its event, and its time."""
 
     cut: int
     period: str
@@ -93,7 +96,7 @@ class _End(msgspec.Struct, frozen=True):
 
 
 def event_to_general_ledger(looking: Looking) -> Monitor:
-    """The age, from its last event, of the oldest journal that is not in the books of a general ledger. 0: all are."""
+    """The age, since its last event, of the oldest journal that is not posted in a general ledger; 0 if all are."""
     ends = _ends(looking)
     not_delivered = _not_made(looking, ends) + _not_handed_on(looking, ends)
     waiting = sorted(_on_their_way(looking, ends) + not_delivered, key=lambda item: item[0])
@@ -117,7 +120,7 @@ def _next(what: dict[str, Any]) -> str:
 
 
 def _ends(looking: Looking) -> list[_End]:
-    """Newest first."""
+    """The ends of cuts, newest first."""
     found = looking.rows(ENDS, limit=_ENDS_AT_MOST)
     return [
         _End(looking.state.open_cut - 1 - back, msgspec.json.decode(data)["period"], type == "period.closed", at)
@@ -126,8 +129,8 @@ def _ends(looking: Looking) -> list[_End]:
 
 
 def _ended_at(ends: Sequence[_End], period: str, to_cut: int, made_at: datetime | None) -> datetime | None:
-    """When a journal's entries were all there: a later cut, of another month, added nothing to it. A correction's were
-    when it was made.
+    """The time of a journal's last entry: a later cut, of another month, added no entry to it. Of a correction the time
+    of its making.
     """
     if made_at is not None:
         return made_at
@@ -147,7 +150,7 @@ def _on_their_way(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
 
 
 def _not_made(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
-    """Closed months with entries that no journal holds, where the ledger has a channel that they should go to."""
+    """Closed months with entries that are in no journal, if the ledger has a channel."""
     if not list_channels(looking.connection, looking.ledger):
         return []
     return [
@@ -158,7 +161,7 @@ def _not_made(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
 
 
 def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
-    """Journals of closed months that never went to a channel's general ledger, though somebody made them: as a file."""
+    """Journals of closed months that were made, as a file, and have no delivery to a channel's destination."""
     through = looking.state.closed_through
     if through is None:
         return []
@@ -177,7 +180,7 @@ def _not_handed_on(looking: Looking, ends: Sequence[_End]) -> list[_Waiting]:
 
 
 def _closed_last(looking: Looking, ends: Sequence[_End]) -> dict[str, datetime]:
-    """The months closed last that are closed still, with when they were."""
+    """The months closed last that are still closed, with the time of their close."""
     through = looking.state.closed_through
     latest: dict[str, datetime] = {}
     for end in ends:
@@ -189,14 +192,14 @@ def _closed_last(looking: Looking, ends: Sequence[_End]) -> dict[str, datetime]:
 
 
 def _closed_at(ends: Sequence[_End], period: str, to_cut: int, made_at: datetime | None) -> datetime | None:
-    """When a journal ended, and not before its month did: what was cut for a look in its midst need not go at once."""
+    """The end of a journal, but not before the close of its month: a cut in the middle of a month may wait for it."""
     ended_at = _ended_at(ends, period, to_cut, made_at)
     closes = [end.at for end in ends if end.period == period and end.closed and end.cut >= to_cut]
     return ended_at if ended_at is None or not closes else max(ended_at, closes[-1])
 
 
 def _posted(looking: Looking, ends: Sequence[_End]) -> dict[str, Any]:
-    """How long the journals of the window took that are in the books: how many, the longest, and 95 of a hundred."""
+    """The times of the journals posted in the window: their number, the longest, the 95th percentile."""
     took = sorted(
         max((at - ended_at).total_seconds(), 0.0)
         for _, period, _, to_cut, made_at, at in looking.rows(POSTED, since=looking.window_start)

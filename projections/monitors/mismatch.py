@@ -1,11 +1,11 @@
-"""Does the ledger's end hold together, and what did the last verification say?
+"""Monitor: the end of the log, and the result of the last verification.
 
-Cheap enough for every minute, and no proof. Looked at is the end of the log: the head against the last batch, the
-hashes of the last batches and how each follows the one before, the root over the head's tree, that no event of the
-last positions is missing and no entry is beyond; and the totals of the last day against its entries, where the day is
-short enough. That every event is what was hashed, every entry and row what follows from it, and all invariants, is for
-a verification to show (``subledger verify``); this monitor rings while the last one has found differences, and, where
-that is set, when the last clean one is too long ago.
+It is cheap enough for every minute, and proves nothing. It checks the end of the log: the head against the last batch,
+the hashes of the last batches and their order, the root of the head's tree, that no event of the last positions is
+missing, that no entry is after the head. It compares the totals of the last day with its entries, if they are few
+enough. A verification (``subledger verify``) checks the hash of every event, every entry, every derived row and all
+invariants. This monitor rings while the last verification has found differences and, if the settings ask for it, when
+the last clean one is too old.
 
 Owns: this monitor, and the table ``verifications``. Does not own: any check of a verification (integrity).
 """
@@ -31,7 +31,7 @@ from subledger.store.writing.head import NO_HASH
 _BATCHES: Final = 100
 _POSITIONS: Final = 10_000
 _OF_A_DAY: Final = 20_000
-"""Positions of a day whose entries are added up. A longer day's are not: its beginning is, while it is shorter."""
+"""Maximum number of positions of a day for which its entries are added up. A day with more is not compared."""
 _SHOWN: Final = 20
 
 HEAD: Final = "SELECT position, recorded_at, batch_hash, frontier FROM ledgers WHERE ledger = %(ledger)s"
@@ -41,7 +41,7 @@ SELECT {BATCHES.selected("b")} FROM batches b
 WHERE b.ledger = %(ledger)s ORDER BY b.last_position DESC LIMIT %(limit)s
 """
 LAST_POSITIONS: Final = """
--- How many events there are after a position, the last of them, and the last with an entry.
+-- The number of events after a position, the last of them, and the last position with an entry.
 SELECT count(*), coalesce(max(position), 0),
        coalesce((SELECT position FROM entries WHERE ledger = %(ledger)s ORDER BY position DESC LIMIT 1), 0)
 FROM events WHERE ledger = %(ledger)s AND position > %(after)s
@@ -52,7 +52,7 @@ SELECT {first_of("day", ledger="%(ledger)s")}, day
 FROM (VALUES ((%(last)s::timestamptz AT TIME ZONE 'UTC')::date)) AS last (day)
 """
 DAY: Final = """
--- Totals of a day's recording that are not what its entries add up to.
+-- Totals of the entries recorded on a day that differ from the sums of these entries.
 WITH logged AS (
     SELECT accounting_date, cut, currency, policy, kind, sum(amount_minor) AS amount,
            sum(functional_minor) AS functional, sum(credits) AS credits, count(*) AS entries
@@ -82,8 +82,9 @@ WHERE verifications.verified_at <= excluded.verified_at
 
 
 def keep_verified(database: Database, verified: Verified, *, at: datetime) -> None:
-    """What a verification that began at a moment has found. Who can change the database can change it: it is for the
-    monitor, and proves nothing. Where it cannot be kept, as on a standby, it is not.
+    """Stores the result of a verification that began at a time, for the monitor.
+
+    It proves nothing, as anybody who can change the database can change it. On a standby it is not stored.
     """
     differences = len(verified.differences)
     kept = {
@@ -95,7 +96,7 @@ def keep_verified(database: Database, verified: Verified, *, at: datetime) -> No
 
 
 def mismatch(looking: Looking) -> Monitor:
-    """What does not hold together at the ledger's end, and what the last verification said. It has no threshold."""
+    """Faults at the end of the log, and of the last verification. It has no threshold."""
     [(position, recorded_at, head_hash, frontier)] = looking.rows(HEAD)
     batches = [BatchRow(*row) for row in looking.rows(LAST_BATCHES, limit=_BATCHES + 1)]
     found = [
@@ -124,13 +125,13 @@ def _head(batches: Sequence[BatchRow], head: tuple[int, datetime | None, bytes],
         if found != expected:
             yield f"{name} of the ledger is {_text(found)}, the last batch says {_text(expected)}"
     if last is not None and _root(head[0], frontier) != bytes(last.root):
-        yield "the tree of the ledger's head is not that of the last batch"
+        yield "the hash tree of the ledger's head differs from that of the last batch"
 
 
 def _root(position: int, frontier: bytes) -> bytes | None:
     try:
         return Frontier.from_bytes(position, frontier).root()
-    except (IntegrityFault, IndexError):  # changed to what is no tree
+    except (IntegrityFault, IndexError):  # a changed value that is no tree
         return None
 
 
@@ -139,7 +140,7 @@ def _chain(ledger: str, batches: Sequence[BatchRow]) -> Iterator[str]:
         last, previous = batch.last_position, bytes(batch.previous_hash)
         digest = batch_hash(ledger, batch.first_position, last, batch.recorded_at, bytes(batch.root), previous)
         if bytes(batch.hash) != digest:
-            yield f"the hash of the batch that ends at position {last} is another"
+            yield f"the hash of the batch that ends at position {last} is not that of its content"
         if place + 1 < len(batches):
             before = batches[place + 1]
             follows = batch.first_position == before.last_position + 1 and before.recorded_at < batch.recorded_at
@@ -156,13 +157,13 @@ def _positions(looking: Looking, position: int) -> Iterator[str]:
     after = max(position - _POSITIONS, 0)
     [(count, last, last_entry)] = looking.rows(LAST_POSITIONS, after=after)
     if (count, last) != (position - after, position):
-        yield f"of the events from {after + 1} to {position} there are {count}, the last at {last}"
+        yield f"there are {count} events from position {after + 1} to {position}, the last at {last}"
     if last_entry > position:
         yield f"there are entries at position {last_entry}, beyond the head at {position}"
 
 
 def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple[list[str], str | None]:
-    """What is wrong with the totals of the last day; and the day, None where it was not compared."""
+    """The faults in the totals of the last day; and the day, None if it was not compared."""
     if recorded_at is None:
         return [], None
     [(first, day)] = looking.rows(DAY_BEGINS, last=recorded_at)
@@ -178,7 +179,7 @@ def _day(looking: Looking, position: int, recorded_at: datetime | None) -> tuple
 
 
 def _verification(looking: Looking) -> tuple[dict[str, Any] | None, list[str]]:
-    """What is kept of the last verification, and what of it rings."""
+    """The stored result of the last verification, and its faults."""
     kept = looking.rows(FIND_VERIFIED)
     within_s = looking.settings.verified_within_s
     if not kept:

@@ -1,4 +1,4 @@
-"""What a monitor says, and what it looks at.
+"""The result of a monitor, and its input.
 
 Owns: these values. Does not own: any monitor.
 """
@@ -18,15 +18,14 @@ from subledger.store.reading.queries import rows
 from subledger.store.reading.views import View
 
 SHOWN: Final = 10
-"""Items that evidence lists; what is more is counted."""
+"""Maximum number of items that evidence lists; the others are only counted."""
 
 
 class Monitor(msgspec.Struct, frozen=True, kw_only=True):
-    """One monitor: its stable name, what it asks, its figure and in what, the threshold, and whether it rings.
+    """The result of one monitor: its stable name, its question, its figure with a unit, and whether it rings.
 
-    ``value`` is None where there is nothing to measure. ``threshold`` is what the figure may be: at most, or where
-    ``at_least`` says so at least; None where it is off. ``evidence`` leads on by ids; ``next`` is the command that goes
-    on.
+    ``value`` is None if there is nothing to measure. ``threshold`` is the highest allowed figure, with ``at_least`` the
+    lowest; None is off. ``evidence`` names ids to look at, ``next`` the command to continue with.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Every monitor of a ledger at a moment, all of one snapshot: the books as known at ``position``."""
+    """The results of all monitors of a ledger, on one snapshot: the books as known at ``position``."""
 
     ledger: str
     looked_at: datetime
@@ -61,7 +60,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Looking(msgspec.Struct, frozen=True, kw_only=True):
-    """What a monitor looks at: a ledger on one snapshot, a moment, the thresholds, and the whole trial balance."""
+    """The input of a monitor: a ledger on one snapshot, the current time, the thresholds, the whole trial balance."""
 
     view: View
     now: datetime
@@ -99,7 +98,7 @@ class Looking(msgspec.Struct, frozen=True, kw_only=True):
         self, name: str, question: str, value: float, unit: str, *, allowed: float | None, evidence: dict[str, Any],
         next: str,
     ) -> Monitor:  # fmt: skip
-        """A monitor whose figure may be so high at most; ``next`` is a command's words, told where it is not zero."""
+        """A monitor with a highest allowed figure. ``next`` is a command, given if the figure is not zero."""
         return Monitor(
             name=name, question=question, value=value, unit=unit, threshold=allowed,
             rings=allowed is not None and value > allowed, evidence=evidence,

@@ -1,11 +1,11 @@
-"""Telling somebody that a monitor began or ceased to ring: once, however many look.
+"""Commands: sending a notice when a monitor begins or ceases to ring, once, however many processes look.
 
-What was told last is kept in the database, in a row whose lock is the right to tell. A look that is older than the one
-that was told last says nothing. A change becomes a notice in the same commit, and a notice is sent until the other side
-takes it: with the same id each time, so that one which was taken without our learning of it can be known again. Notices
-of a ledger go in their order: while the first is not taken, the next waits.
+The state of the last notice is a row of the database, and its lock is the right to make the next one. A look that is
+older than that state makes no notice. A change becomes a notice in the same commit. A notice is sent until its receiver
+accepts it, with the same id each time, so that the receiver can recognise one that it accepted without our learning of
+it. Notices of a ledger are sent in order: the next one waits until the first is accepted.
 
-Owns: the tables ``monitor_states`` and ``monitor_notices``. Does not own: how a notice is signed and sent (webhook).
+Owns: the tables ``monitor_states`` and ``monitor_notices``. Does not own: the signature and the call (webhook).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ INSERT INTO monitor_notices (ledger, notice_id, made_at, body, attempts, due_at)
 VALUES (%(ledger)s, %(notice_id)s, %(made_at)s, %(body)s, 0, %(made_at)s)
 """
 FORGET_NOTICES: Final = """
--- Notices that are done with, some time ago.
+-- Notices that were sent or given up, and are old.
 DELETE FROM monitor_notices WHERE ledger = %(ledger)s AND due_at IS NULL AND made_at < %(before)s
 """
 FIRST_WAITING: Final = """
--- The first notice that was not taken, whether or not something is due for it.
+-- The first notice that is not accepted, whether it is due or not.
 SELECT notice_id, body, attempts, due_at FROM monitor_notices
 WHERE ledger = %(ledger)s AND due_at IS NOT NULL ORDER BY made_at, notice_id LIMIT 1 FOR UPDATE
 """
@@ -63,13 +63,13 @@ UPDATE monitor_notices SET failure = %(failure)s, due_at = %(due_at)s
 WHERE ledger = %(ledger)s AND notice_id = %(notice_id)s AND due_at IS NOT NULL
 """
 WAITING: Final = """
--- How many notices wait, and why the first of them does.
+-- The number of notices that wait, and the last failure of the first one.
 SELECT count(*), (array_agg(failure ORDER BY made_at, notice_id))[1] FROM monitor_notices
 WHERE ledger = %(ledger)s AND due_at IS NOT NULL
 """
 
 ATTEMPTS: Final = 60
-"""Some two and a half days of them; then a notice is given up, and says why."""
+"""Attempts within about two and a half days. Then a notice is given up, with its failure."""
 _FIRST_WAIT_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 3_600.0
 _LEASE_S: Final = 4 * webhook.TIMEOUT_S
@@ -78,8 +78,8 @@ _AT_ONCE: Final = 20
 
 
 class Notified(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it: monitors that began and ceased to ring since somebody was told, how many notices were taken by
-    the other side, how many wait, and why, where the last attempt came to nothing.
+    """The result: the monitors that began and ceased to ring since the last notice, the number of notices sent and of
+    those that wait, and the reason of the last failed attempt.
     """
 
     began: tuple[str, ...] = ()
@@ -90,10 +90,11 @@ class Notified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def notify(database: Database, ledger: str, report: Report, *, now: datetime | None = None) -> Notified:
-    """Tells the webhook what has changed since it was told last, and what it has not taken yet. ``now``: the report's.
+    """Makes a notice of the changes since the last one, and sends every notice that is due. ``now`` is by default the
+    report's time.
 
-    Called again and again, it is its own retry. Without a webhook, and of a sandbox, nobody is told and nothing is
-    kept: one that is set later hears what rings then. What goes wrong with the webhook is in the answer, not raised.
+    A failed notice is sent again by a later call. Without a webhook, and for a sandbox, nothing is sent or stored; a
+    webhook that is set later gets a notice of what rings then. A failure of the webhook is returned, not raised.
     """
     moment = now or report.looked_at
     with database.read() as connection:
@@ -114,12 +115,12 @@ def notify(database: Database, ledger: str, report: Report, *, now: datetime | N
 
 
 def watch(database: Database, ledger: str) -> None:
-    """What a worker does once a minute: looks at a ledger, and tells what has changed."""
+    """Runs the monitors of a ledger and sends notices of changes. A worker calls it once a minute."""
     notify(database, ledger, check(database, ledger, datetime.now(UTC)))
 
 
 def _changes(database: Database, report: Report) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Makes a notice of what has changed. Two who do it at once make one."""
+    """Makes a notice of the changes. Two callers at once make one notice."""
     where = {"ledger": report.ledger}
     with database.write() as connection:
         connection.execute(FIRST_STATE, where)
@@ -182,7 +183,7 @@ def _not_allowed(database: Database, ledger: str, settings: MonitorSettings) -> 
 def _send_first(
     database: Database, ledger: str, settings: MonitorSettings, now: datetime
 ) -> tuple[bool, str | None]:  # fmt: skip
-    """Sends the first notice that waits, where something is due for it. Whether it was taken, and why not."""
+    """Sends the first notice that waits, if it is due. Returns whether it was accepted, and else why not."""
     where: dict[str, Any] = {"ledger": ledger}
     with database.write() as connection:
         row = connection.execute(FIRST_WAITING, where).fetchone()
@@ -190,7 +191,7 @@ def _send_first(
             return False, None
         notice_id, body, attempts, _ = row
         where["notice_id"] = notice_id
-        # Whoever looks meanwhile finds that nothing is due. A sender that dies is followed when its time is over.
+        # The claim keeps other processes from sending it meanwhile. If this one dies, the claim ends with its time.
         connection.execute(CLAIM, {**where, "until": now + timedelta(seconds=_LEASE_S)})
     failure = _not_allowed(database, ledger, settings) or webhook.send(settings, notice_id, body.encode(), now)
     with database.write() as connection:

@@ -1,9 +1,9 @@
-"""Payments that nobody has said what they are for.
+"""Monitor: payments that are not applied.
 
-What a customer has paid and is not applied is the balance of ``customer_balance``; what came in first is applied first,
-so what is open are the payments received last. So the balance that is older than a moment is the ledger's, less what of
-the payments since is still open: two questions that read the payments of some hours, however many there ever were.
-Only where something is older are the payments looked for that it is of, from the moment back, so many at most.
+The unapplied money of a customer is its balance of ``customer_balance``. Payments are applied in the order of their
+receipt, so the open ones are the latest. So the money that is open for longer than some time is the ledger's balance
+less the open part of later payments: two queries that read the payments of some hours, whatever the age of the ledger.
+Only if there is such money, earlier payments are read too, back from that time, up to a limit.
 
 Owns: this monitor. Does not own: the ageing of receivables (``projections.reports.receivables``).
 """
@@ -24,7 +24,7 @@ from subledger.store.writing.rows import decode_wallet
 UNAPPLIED: Final = "customer_balance"
 _PAGE: Final = 500
 _LOOKED_AT: Final = 5_000
-"""Payments that are looked at to find what the balance is of."""
+"""Maximum number of earlier payments that are read to find those that are open."""
 
 POSITION_AT: Final = """
 -- The last position recorded at or before a moment; 0 before the first.
@@ -32,7 +32,7 @@ SELECT coalesce((SELECT last_position FROM batches WHERE ledger = %(ledger)s AND
                  ORDER BY recorded_at DESC LIMIT 1), 0)
 """
 RECEIVED: Final = """
--- What was left unapplied of payments when they were recorded, between two positions, newest first.
+-- The unapplied part of payments when they were recorded, between two positions, newest first.
 SELECT e.position, e.event_id, e.source, n.customer, n.currency, n.amount_minor
 FROM (SELECT position, event_id, source FROM events
       WHERE ledger = %(ledger)s AND type = 'payment.received' AND type <> 'credits.consumed'
@@ -45,7 +45,7 @@ ORDER BY e.position DESC, n.number
 LEFT_UNAPPLIED: Final = tuple(kind.name for kind in KINDS if kind.effect is Effect.LEAVES_UNAPPLIED)
 WALLETS: Final = "SELECT customer, state FROM wallets WHERE ledger = %(ledger)s AND customer = ANY(%(customers)s)"
 RECORDED_AT: Final = """
--- When some positions were recorded.
+-- The times at which some positions were recorded.
 SELECT p.position, b.recorded_at FROM unnest(%(positions)s::bigint[]) AS p (position)
 CROSS JOIN LATERAL (SELECT recorded_at FROM batches WHERE ledger = %(ledger)s AND last_position >= p.position
                     ORDER BY last_position LIMIT 1) AS b
@@ -56,7 +56,7 @@ _Key = tuple[str, str]
 
 
 class _Received(NamedTuple):
-    """A row of ``RECEIVED``: the last three are NULL for a payment that was applied whole when it was recorded."""
+    """A row of ``RECEIVED``. The last three are None for a payment that was applied in full when it was recorded."""
 
     position: int
     event_id: str
@@ -67,7 +67,7 @@ class _Received(NamedTuple):
 
 
 class _Unsettled(NamedTuple):
-    """A payment, and how much of it is not applied now."""
+    """A payment, and its amount that is not applied now."""
 
     position: int
     event_id: str
@@ -78,7 +78,7 @@ class _Unsettled(NamedTuple):
 
 
 def unapplied_payments(looking: Looking) -> Monitor:
-    """Payments recorded before a moment that are not applied to anything, or not wholly."""
+    """Payments older than the threshold that are not applied, or not in full."""
     after_s = looking.settings.unapplied_after_s
     before = looking.before(SHIPPED.unapplied_after_s or 0 if after_s is None else after_s)
     held = {
@@ -104,8 +104,8 @@ def unapplied_payments(looking: Looking) -> Monitor:
 
 
 class _Unapplied:
-    """What is open of the payments before a moment: ``amounts`` by currency, and the payments, newest first, as far as
-    they were found; ``left`` is what was not.
+    """The open payments before a moment: their ``amounts`` by currency, and the payments that were found, newest first.
+    ``left`` are the amounts whose payments were not found.
     """
 
     def __init__(self, looking: Looking, held: dict[str, int], before: datetime) -> None:
@@ -148,7 +148,7 @@ class _Unapplied:
         return [_Received(*row) for row in page]
 
     def _of(self, received: list[_Received]) -> list[_Unsettled]:
-        """The payments that are not applied whole, the newest first."""
+        """The payments that are not applied in full, newest first."""
         wanted = {row.customer for row in received if row.customer is not None} - self._customers
         self._customers |= wanted
         for customer, state in self._looking.rows(WALLETS, customers=sorted(wanted)) if wanted else ():

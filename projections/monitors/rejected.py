@@ -1,12 +1,15 @@
-"""Rejected events that nobody has settled.
+"""Monitor: rejected events that are open.
 
-What is refused is usage, or money, that is missing from the books until it is recorded or somebody says that it never
-will be. Codes that are expected do not count. Of ``insufficient_credits`` that is usage for which all credits are used
-up, in a ledger whose shortfall setting is ``reject``: to refuse it is what the company asked for. Credits that have
-expired, have not started, are frozen, or are of another unit or product, and a customer that nobody knows, are no such
-thing: they ring, and so does a refusal whose reasons were not worked out (api/README.md, *Limits*). The close
-checklist asks for all of them. Nor does what was refused only just now count, as its sender may be about to send it
-again. What came beyond the bound of a day counts at once, whatever its code: it is kept by number alone.
+A rejected event is usage or money that is missing from the books, until it is recorded or dismissed. Not counted are:
+
+- events with an expected code. For ``insufficient_credits`` this is only usage after all credits were used up, in a
+  ledger whose shortfall setting is ``reject``: the company asked to refuse it. Usage for which credits have expired,
+  have not started, are frozen, or have another unit or product rings; so does usage of an unknown customer, and a
+  refusal whose reasons were not computed (api/README.md, *Limits*).
+- events that were rejected a short time ago, as their sender may send them again.
+
+Rejections beyond the limit of a day are counted at once, whatever their code, as only their number is stored. The close
+checklist counts all rejections.
 
 Owns: this monitor. Does not own: the rejections (``subledger.store.rejected.rejections``).
 """
@@ -23,17 +26,17 @@ from subledger.errors import InsufficientCredits
 from subledger.store.rejected.rejections import Count, Counts, open_counts
 
 READ_AT_MOST: Final = 10_000
-"""Open rejections that a look reads of each code, the oldest ones; of usage for which all is used up as many, apart. So
-many of what is not expected ring, whatever is allowed; what is more changes nothing about that."""
+"""Maximum number of open rejections of each code that a look reads, the oldest first; the same number again of usage
+after all credits were used up. So many unexpected ones always ring, so that reading more would change nothing."""
 
 
 def open_rejections(looking: Looking) -> Counts:
-    """The rejections that are neither recorded nor dismissed, by code; of very many of a code the oldest."""
+    """The rejections that are neither recorded nor dismissed, by code; of each the oldest ``READ_AT_MOST``."""
     return open_counts(looking.connection, looking.ledger, most=READ_AT_MOST)
 
 
 def rejected(looking: Looking, found: Counts) -> Monitor:
-    """Open rejections that are older than a moment, of codes that are not expected."""
+    """Open rejections that are older than the threshold, and not expected."""
     settings = looking.settings
     after_s, expected = settings.rejected_after_s, settings.rejected_expected
     before = looking.before(SHIPPED.rejected_after_s or 0 if after_s is None else after_s)

@@ -1,6 +1,6 @@
-"""What a company sets about its monitors: thresholds, and who is told.
+"""The settings of a ledger's monitors: thresholds, and the webhook that gets notices.
 
-Owns: the table ``monitor_settings``. Does not own: what a threshold is held against (the monitors).
+Owns: the table ``monitor_settings``. Does not own: the figures that thresholds are compared with (the monitors).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
 
 OFF: Final = "off"
-"""What a file says for null, which TOML has no word for."""
+"""The word of a settings file for null, as TOML has no null."""
 _LONGEST_S: Final = 1e8
 _MOST: Final = 1_000_000_000
 _DAYS: Final = 366
@@ -31,17 +31,20 @@ _LONGEST_CODE: Final = 60
 
 
 class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Thresholds. A monitor whose threshold is None never rings; its figure is shown all the same.
+    """Thresholds and the webhook. A monitor whose threshold is None never rings; its figure is still shown.
 
-    ``window_days``: how far back deliveries are counted. ``delivery_success_percent``: as many at least of those that
-    were decided arrived. ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: how old an export, a
-    payment or an overdue expiry may be. ``event_to_general_ledger_s``: how long a journal may take from its last event
-    into the books. ``dead_letters`` and ``uncleared_blocks``: so many at most. ``rejected_events``: so many rejected
-    events may be open for longer than ``rejected_after_s``, by default none for longer than a day, fewer than 10,000 in
-    any case; those whose code is ``rejected_expected`` do not count, ``insufficient_credits`` only where the ledger's
-    shortfall setting is ``reject`` and all credits are used up. ``verified_within_s``: how long ago the last clean
-    verification may be. ``stuck_writer_s``: how long the server may wait for whoever holds the ledger's lock.
-    ``webhook``: the address that is told of changes, signed with ``webhook_secret``.
+    - ``window_days``: the days before now in which deliveries are counted.
+    - ``delivery_success_percent``: the lowest share of decided deliveries that arrived.
+    - ``not_accepted_after_s``, ``unapplied_after_s``, ``expiry_overdue_s``: the highest age of an export without
+      acceptance, of a payment that is not applied, of a due expiry that is not recorded.
+    - ``event_to_general_ledger_s``: the longest time from a journal's last event to its posting.
+    - ``dead_letters``, ``uncleared_blocks``: their highest number.
+    - ``rejected_events``: the highest number of rejected events open for longer than ``rejected_after_s``; always less
+      than 10,000. Events with a code in ``rejected_expected`` do not count; those with ``insufficient_credits`` only do
+      not count if the ledger's shortfall setting is ``reject`` and all credits are used up.
+    - ``verified_within_s``: the highest age of the last clean verification.
+    - ``stuck_writer_s``: the longest wait of the database for the holder of the ledger's lock.
+    - ``webhook``: the address that gets notices, signed with ``webhook_secret``.
     """
 
     window_days: int = 7
@@ -69,11 +72,11 @@ _AT_MOST: Final[dict[str, float]] = {
 }  # fmt: skip
 
 FIND_SETTINGS: Final = """
--- What was set about a ledger's monitors; nothing where nothing was.
+-- The settings of a ledger's monitors; no row if none were set.
 SELECT settings FROM monitor_settings WHERE ledger = %(ledger)s
 """
 FIND_CHANGE: Final = """
--- Who set a ledger's monitors last, and when.
+-- The last change of the settings: its time and its person.
 SELECT changed_at, changed_by FROM monitor_settings WHERE ledger = %(ledger)s
 """
 SET_SETTINGS: Final = """
@@ -84,27 +87,28 @@ SET settings = excluded.settings, changed_at = excluded.changed_at, changed_by =
 """
 FORGET_TOLD: Final = "DELETE FROM monitor_states WHERE ledger = %(ledger)s"
 DROP_NOTICES: Final = """
-UPDATE monitor_notices SET due_at = NULL, failure = 'the webhook is another by now'
+UPDATE monitor_notices SET due_at = NULL, failure = 'the address of the webhook has changed'
 WHERE ledger = %(ledger)s AND due_at IS NOT NULL
 """
 
 
 def settings_of(connection: AnyConnection, ledger: str) -> MonitorSettings:
-    """What holds: what was set, and the rest as it ships."""
+    """The settings in force; the defaults if none were set."""
     found = rows(connection, FIND_SETTINGS, {"ledger": ledger})
     return msgspec.json.decode(found[0][0], type=MonitorSettings) if found else MonitorSettings()
 
 
 def change_of(connection: AnyConnection, ledger: str) -> LastChange | None:
-    """The last change of the settings; None if they are as they ship."""
+    """The last change of the settings; None if none were set."""
     return last_change(connection, FIND_CHANGE, {"ledger": ledger})
 
 
 def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, by: str) -> MonitorSettings:
-    """Sets all of them: what is not given is as it ships. Raises InvalidInput naming the field.
+    """Replaces all settings; those that are not given get their defaults.
 
-    A webhook at another address, or none, is told nothing that was meant for the one before; a new one hears what rings
-    when somebody looks next. Raises SandboxLedger for the webhook of a sandbox.
+    If the address of the webhook changes, notices for the earlier one are dropped, and the new one gets a notice of
+    everything that rings at the next look. Raises InvalidInput naming the field, SandboxLedger for the webhook of a
+    sandbox, CredentialNotGranted.
     """
     settings = read_settings(given)
     text = canonical(msgspec.to_builtins(settings))
@@ -122,7 +126,7 @@ def set_settings(database: Database, ledger: str, given: Mapping[str, Any], *, b
 
 
 def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
-    """Settings from a document, in which null or "off" is no threshold. Raises InvalidInput naming the field."""
+    """Reads settings, in which null or "off" is no threshold. Raises InvalidInput naming the field."""
     check_texts(given, field="settings")
     known = MonitorSettings.__struct_fields__
     unknown = sorted(set(given) - set(known))
@@ -152,7 +156,9 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
         check_url(settings.webhook, field="webhook", query=True)
         if not settings.webhook_secret:
             raise InvalidInput(
-                "a notice is signed: name the secret", field="webhook_secret", expected="env:NAME or file:/PATH"
+                "notices are signed: name the secret of the webhook",
+                field="webhook_secret",
+                expected="env:NAME or file:/PATH",
             )
     return settings
 
@@ -160,13 +166,13 @@ def read_settings(given: Mapping[str, Any]) -> MonitorSettings:
 def _check_notifies(state: LedgerState) -> None:
     if state.sandbox:
         raise SandboxLedger(
-            f"ledger {state.ledger} is a sandbox and sends no notices: whoever gets them would take its figures for "
+            f"ledger {state.ledger} is a sandbox and sends no notices, as their receiver could take its figures for "
             "real; set its thresholds without a webhook", field="webhook", expected="no webhook", found=state.ledger,
         )  # fmt: skip
 
 
 def _check(name: str, value: float | None, lowest: float, highest: float) -> None:
-    # Said so that a number that is none, as JSON's NaN, is refused too.
+    # The comparison is written this way round so that NaN is refused too.
     if value is not None and not lowest <= value <= highest:
         raise InvalidInput(
             f"{name} is out of range", field=name, expected=f"{lowest:g} to {highest:g}, or off", found=str(value)[:60]

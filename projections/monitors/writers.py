@@ -1,7 +1,7 @@
-"""Writers: does somebody hold the ledger's lock and do nothing?
+"""Monitor: a writer that holds the ledger's lock without progress.
 
-Owns: this monitor. Does not own: ending such a writer (``subledger.store.writing.stuck_writers``): who waits for the
-lock does that, and a worker once a minute.
+Owns: this monitor. Does not own: ending such a writer (``subledger.store.writing.stuck_writers``). Writers that wait
+for the lock do that, and a worker once a minute.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from subledger.store.writing.stuck_writers import FIND_LOCK_HOLDERS, lock_holder
 
 
 def stuck_writer(looking: Looking) -> Monitor:
-    """For how long the server has waited for whoever holds the lock: a writer that works lets it wait for moments.
+    """The time that the database has waited for the holder of the lock. A writer that works lets it wait for moments.
 
-    Where ledgers are spread over servers the lock is another server's, and nothing is measured.
+    Nothing is measured if ledgers are spread over servers, as the lock is then on another server.
     """
     threshold = looking.settings.stuck_writer_s
     measured = not is_distributed(driver(looking.connection))
     holders = [lock_holder(row) for row in looking.rows(FIND_LOCK_HOLDERS)] if measured else []
-    longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))  # in whole seconds: moments are none
+    # In whole seconds, as shorter waits are normal.
+    longest_s = int(max((holder.waiting_s for holder in holders), default=0.0))
     return Monitor(
         name="stuck_writer", question="Is the holder of the ledger's lock making progress?",
         value=longest_s if measured else None, unit="s", threshold=threshold,

@@ -28,7 +28,6 @@ NOT_YET: Final = frozenset(
         "projections/forecast",
         "projections/integrity",
         "projections/journals",
-        "projections/monitors",
         "projections/replay",
         "subledger",
         "subledger/deciding",

@@ -209,11 +209,11 @@ def test_looking_for_metrics_writes_nothing(service: Subledger, new_ledger: NewL
     [
         ("ledgers", "UPDATE ledgers SET batch_hash = sha256('x')", "batch_hash of the ledger"),
         ("ledgers", "UPDATE ledgers SET position = position - 1, wallets_through = 0", "position of the ledger"),
-        ("ledgers", "UPDATE ledgers SET frontier = sha256('x')", "the tree of the ledger's head"),
+        ("ledgers", "UPDATE ledgers SET frontier = sha256('x')", "the hash tree of the ledger's head"),
         ("batches", "UPDATE batches SET root = sha256('x') WHERE last_position > 8", "the hash of the batch"),
         ("batches", "UPDATE batches SET hash = sha256('x') WHERE first_position = 1", "does not follow"),
         ("batches", "DELETE FROM batches WHERE first_position = 1", "does not follow"),
-        ("events", "DELETE FROM events WHERE position = 20", "of the events from 1 to"),
+        ("events", "DELETE FROM events WHERE position = 20", "events from position 1 to"),
         ("entries", "UPDATE entries SET amount_minor = amount_minor + 1 WHERE position = 9", "the totals of"),
         ("ledger_days", "UPDATE ledger_days SET entries = entries + 1", "the totals of"),
         ("ledger_days", "DELETE FROM ledger_days WHERE kind = 'consumption'", "the totals of consumption"),
