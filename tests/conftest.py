@@ -92,11 +92,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if WORKER else base) / "shared-server"
     url = embedded.ensure_running(home, idle_timeout_s=60.0)
-    with psycopg.connect(url, autocommit=True) as connection:
-        # What tests kill are processes, and the system keeps what a killed process has written: only a loss of power
-        # would need the disk to have it.
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("SELECT pg_reload_conf()")
+    with psycopg.connect(url, autocommit=True):
         yield url
 
 

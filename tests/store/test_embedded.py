@@ -29,7 +29,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folde
 ENSURE = """
 import sys
 from pathlib import Path
-from subledger.store import embedded
+from subledger.store.embedded import server as embedded
 print(embedded.ensure_running(Path(sys.argv[1])))
 """
 
