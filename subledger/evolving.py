@@ -1,15 +1,14 @@
-"""Evolving: how a decision changes a wallet, movement by movement.
+"""Evolving: the change of a wallet by a decision, movement by movement.
 
-Owns: ``evolve``, and what each kind of movement does to a block, an overage, a document. Does not own: the values
-(wallet, documents), what is decided (deciding), the ledger's own books (books). Pure and total: replaying a log gives
-the same wallets.
+Owns: ``evolve``, and the effect of each kind of movement on a block, an overage, a billing document. Does not own: the
+values (wallet, billing_documents), the decision (deciding), the ledger's own books (books). Pure and total: replaying a
+log gives the same wallets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -26,14 +25,28 @@ from subledger.billing_documents import (
 from subledger.blocks import NO_PORTION, PAID, Block, Portion, Segment
 from subledger.draw_order import places
 from subledger.errors import IntegrityFault
-from subledger.events.data import CreditsGranted, CreditsPurchased
+from subledger.events.data import (
+    BlockExpiryChanged,
+    CreditMemoIssued,
+    CreditsConsumed,
+    CreditsEscheated,
+    CreditsGranted,
+    CreditsPurchased,
+    DisputeLost,
+    DisputeOpened,
+    DisputeWon,
+    OverageBilled,
+    PaymentApplied,
+    PaymentReceived,
+    PaymentRefunded,
+)
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, Effect, Kind
 from subledger.wallet import Decision, Movement, Wallet, carry_after_restoring, price_overage
 
 
 def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, functional_currency: str) -> Wallet:
-    """The wallet after a decision. Total: any decision that ``decide`` can make is applied without looking again.
+    """The wallet after a decision. Total: it applies any decision that ``decide`` can make, and checks nothing again.
 
     Raises IntegrityFault if the wallet lacks what the decision moves: it was not recalled, or the log was changed.
     """
@@ -43,7 +56,8 @@ def evolve(wallet: Wallet, event: Event, decision: Decision, *, position: int, f
     if event.customer == wallet.customer:
         if decision.original_position is not None:
             wallet = _remember_reversal(wallet, decision, decision.original_position)
-        wallet = _remember_document(wallet, event, decision, functional_currency)
+        if type(event.data) is not CreditsConsumed:  # usage makes no document, and is nearly everything
+            wallet = _remember_document(wallet, event, decision, functional_currency)
     return wallet
 
 
@@ -59,7 +73,7 @@ def _apply(
 ) -> Wallet:
     kind = KIND_BY_NAME[movement.kind]
     if kind.debit_role is not None or kind.credit_role is not None:
-        wallet = _with_positions(wallet, movement, kind, functional_currency)
+        wallet = _with_standings(wallet, movement, kind, functional_currency)
     if movement.kind == "overage":
         return _apply_overage(wallet, event, movement, position)
     if movement.kind == "overage_billed":
@@ -86,8 +100,8 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
                 drawn_functional=block.drawn_functional + functional,
             )
             if block.segment is not None and block.used < block.segment.used:
-                # Usage of before the repricing came back: what is left now is priced together, from here on.
-                block = replace(block, segment=_segment_of_what_is_left(block))
+                # Usage of before the repricing came back: the remaining credits are priced together from here on.
+                block = replace(block, segment=_segment_of_remainder(block))
         case "repriced":
             block = _repriced(block, movement)
         case str() as column:
@@ -117,10 +131,10 @@ def _changed(block: Block, event: Event, movement: Movement, kind: Kind) -> Bloc
 
 
 def _gains(kind: Kind, credits: Decimal, amount: int) -> bool:
-    """Whether what is recorded later must not be dated before this.
+    """Returns True if later entries of the block may not be dated before this one.
 
-    It must not where credits or money come to the block; nor where money moves without its credits, as draws are
-    priced anew from there on: else a view in between would have no credits and a value, or the reverse.
+    That is so if it adds credits or money to the block, or moves money without credits, as draws are priced anew from
+    there on. Otherwise a view between the two dates would have no credits and a value, or the reverse.
     """
     if kind.name == "backfill_difference":
         return False  # a part of a draw, whatever its sign
@@ -130,7 +144,7 @@ def _gains(kind: Kind, credits: Decimal, amount: int) -> bool:
 
 
 def _repriced(block: Block, movement: Movement) -> Block:
-    """A new segment: what was left and what is added, counted anew."""
+    """A block with a new segment: the remaining and the added credits and price, counted anew."""
     block = replace(
         block,
         credits=block.credits + movement.credits,
@@ -138,10 +152,10 @@ def _repriced(block: Block, movement: Movement) -> Block:
         price_functional=block.price_functional + (movement.functional_minor or 0),
         taxed_minor=block.taxed_minor + movement.amount_minor if block.tax_minor else 0,
     )
-    return replace(block, segment=_segment_of_what_is_left(block))
+    return replace(block, segment=_segment_of_remainder(block))
 
 
-def _segment_of_what_is_left(block: Block) -> Segment:
+def _segment_of_remainder(block: Block) -> Segment:
     return Segment(
         credits=block.remaining,
         price_minor=block.carrying_minor,
@@ -153,10 +167,10 @@ def _segment_of_what_is_left(block: Block) -> Segment:
 
 
 def _expired(block: Block, event: Event, movement: Movement, broken: Decimal) -> Block:
-    """A block after breakage, which a later one may precede in date, or after its reinstatement, which follows all."""
+    """A block after breakage, or after its reinstatement. Breakages may be recorded out of the order of their dates."""
     if broken <= 0:
-        return block  # the expiry that was moved before it has said whether the block is expired
-    early = event.type == "credits.escheated"  # the block lives on, should usage of it be taken back
+        return block  # the change of the expiry before it has set whether the block is expired
+    early = isinstance(event.data, CreditsEscheated)  # the block lives on, should usage of it be taken back
     last_breakage_date = max(block.last_breakage_date or movement.accounting_date, movement.accounting_date)
     return replace(block, last_breakage_date=last_breakage_date, expired=block.expired or not early)
 
@@ -166,12 +180,12 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
     amount = movement.amount_minor
     match effect:
         case Effect.CHANGES_EXPIRY:
-            expires_at = event.data.expires_at
+            expires_at = event.data.expires_at if isinstance(event.data, BlockExpiryChanged) else block.expires_at
             passed = expires_at is not None and expires_at <= event.occurred_at
             return replace(block, expires_at=expires_at, expired=block.expired and passed)
         case Effect.TAXES:
             return replace(block, tax_minor=block.tax_minor + amount, taxed_minor=block.price_minor)
-        case Effect.REVERSES_TAX if event.type != "credit_memo.issued":
+        case Effect.REVERSES_TAX if not isinstance(event.data, CreditMemoIssued):
             return replace(block, tax_reversed_minor=block.tax_reversed_minor + amount)
         case Effect.REVERSES_TAX | Effect.TAKES_TAX:
             return replace(block, tax_taken_minor=block.tax_taken_minor + amount)
@@ -184,7 +198,7 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
         case Effect.WINS_DISPUTE:
             return replace(block, disputed_minor=block.disputed_minor - amount)
         case Effect.REVALUES:
-            # It counts as money gained or lost: what is recorded later is not dated before it.
+            # It counts as money gained or lost: later entries are not dated before it.
             worth = block.price_functional - (movement.functional_minor or 0)
             return replace(
                 block, price_functional=worth, last_gain_date=max(block.last_gain_date, movement.accounting_date)
@@ -193,38 +207,44 @@ def _without_value(block: Block, event: Event, movement: Movement, effect: Effec
 
 
 def _new_block(event: Event, decision: Decision, movement: Movement, position: int, functional_currency: str) -> Block:
+    """The block that a purchase, a grant or a transfer opens."""
+    functional = movement.functional_minor or 0
     if movement.kind == "transfer_in":
         if decision.new_block is None:
             raise IntegrityFault(f"the transfer to block {movement.block_id} was decided without the block's terms")
-        return replace(decision.new_block, opened_at_position=position, price_functional=movement.functional_minor or 0)
-    data: Any = event.data
-    purchased = isinstance(data, CreditsPurchased)
-    if not purchased and not isinstance(data, CreditsGranted):
+        return replace(decision.new_block, opened_at_position=position, price_functional=functional)
+    data = event.data
+    if not isinstance(data, CreditsPurchased | CreditsGranted):
         raise IntegrityFault(f"{movement.kind} of {event.type} cannot open block {movement.block_id}")
-    return Block(
+    opened = Block(
         block_id=data.block_id,
-        credit_kind=PAID if purchased else data.reason,
+        credit_kind=PAID if isinstance(data, CreditsPurchased) else data.reason,
         unit=data.unit,
         credits=movement.credits,
         price_minor=movement.amount_minor,
         currency=data.currency or functional_currency,
         rate=decision.rate,
-        price_functional=movement.functional_minor or 0,
+        price_functional=functional,
         starts_at=data.starts_at or event.occurred_at,
         expires_at=data.expires_at,
         priority=data.priority,
         scope=None if data.scope is None else tuple(data.scope),
-        refundable=purchased and data.refundable,
-        pool=data.pool if purchased else None,
-        escheat_class=data.escheat_class if purchased else None,
-        invoice_id=data.invoice_id if purchased else None,
         opened_at_position=position,
         last_gain_date=movement.accounting_date,
-        receivable_minor=movement.amount_minor if purchased else 0,
+    )
+    if not isinstance(data, CreditsPurchased):
+        return opened
+    return replace(
+        opened,
+        refundable=data.refundable,
+        pool=data.pool,
+        escheat_class=data.escheat_class,
+        invoice_id=data.invoice_id,
+        receivable_minor=movement.amount_minor,
     )
 
 
-def _with_positions(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
+def _with_standings(wallet: Wallet, movement: Movement, kind: Kind, functional_currency: str) -> Wallet:
     standings = wallet.standings
     for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
         if role is None or role in LEDGER_ROLES or role == "prepaid_liability":
@@ -243,40 +263,47 @@ def _with_block(wallet: Wallet, changed: Block) -> Wallet:
 
 
 def _apply_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
+    """The wallet with new overage, or with a part of its overage reversed."""
     if movement.credits > 0:
-        data = event.data
-        _, carry = price_overage(wallet, movement.credits, data.overage_price, data.currency)
-        overage = Overage(
-            position=position,
-            unit=data.unit,
-            product=data.product,
-            price=data.overage_price,
-            currency=data.currency,
-            credits=movement.credits,
-            amount_minor=movement.amount_minor,
-            accounting_date=movement.accounting_date,
-            backfill=movement.backfill,
-        )
-        return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
-    held = wallet.state_of_overage(movement.overage_position or 0)
+        return _with_new_overage(wallet, event, movement, position)
+    current = wallet.state_of_overage(movement.overage_position or 0)
     restored = -movement.credits
     changed = replace(
-        held, restored=held.restored + restored, restored_minor=held.restored_minor - movement.amount_minor
+        current, restored=current.restored + restored, restored_minor=current.restored_minor - movement.amount_minor
     )
-    carry = carry_after_restoring(wallet, restored, held.price, held.currency, -movement.amount_minor)
-    return replace(_with_overage(wallet, changed), carry={**wallet.carry, held.currency: carry})
+    carry = carry_after_restoring(wallet, restored, current.price, current.currency, -movement.amount_minor)
+    return replace(_with_overage(wallet, changed), carry={**wallet.carry, current.currency: carry})
+
+
+def _with_new_overage(wallet: Wallet, event: Event, movement: Movement, position: int) -> Wallet:
+    data = event.data
+    if not isinstance(data, CreditsConsumed) or data.overage_price is None or data.currency is None:
+        raise IntegrityFault(f"overage of {event.type} has no price")
+    _, carry = price_overage(wallet, movement.credits, data.overage_price, data.currency)
+    overage = Overage(
+        position=position,
+        unit=data.unit,
+        product=data.product,
+        price=data.overage_price,
+        currency=data.currency,
+        credits=movement.credits,
+        amount_minor=movement.amount_minor,
+        accounting_date=movement.accounting_date,
+        backfill=movement.backfill,
+    )
+    return replace(wallet, overages=(*wallet.overages, overage), carry={**wallet.carry, data.currency: carry})
 
 
 def _settle(wallet: Wallet, event: Event, movement: Movement) -> Wallet:
-    held = wallet.state_of_overage(movement.overage_position or 0)
-    # An entry without its credits, as the difference of a backfill has none, settles nothing.
+    """The wallet with a part of an overage invoiced, or paid by a later purchase."""
+    current = wallet.state_of_overage(movement.overage_position or 0)
     return _with_overage(
         wallet,
         replace(
-            held,
-            settled=held.settled + movement.credits,
-            settled_minor=held.settled_minor + movement.amount_minor,
-            settled_by=(*held.settled_by, movement.invoice_id or event.event_id),
+            current,
+            settled=current.settled + movement.credits,
+            settled_minor=current.settled_minor + movement.amount_minor,
+            settled_by=(*current.settled_by, movement.invoice_id or event.event_id),
         ),
     )
 
@@ -306,49 +333,46 @@ def _remember_reversal(wallet: Wallet, decision: Decision, original: int) -> Wal
 
 
 def _remember_document(wallet: Wallet, event: Event, decision: Decision, functional_currency: str) -> Wallet:
-    """What later events may refer to, after this one."""
-    data: Any = event.data
+    """The wallet with the payments, invoices and disputes that later events may refer to."""
     movements = decision.movements
-    match event.type:
-        case "payment.received":
-            if data.payment_id is not None:
-                payment = Payment(
-                    payment_id=data.payment_id,
-                    currency=data.currency,
-                    processor=data.processor,
-                    applied=_applied(movements, Effect.APPLIES_PAYMENT),
-                    open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED),
-                )
-                wallet = _with_document(wallet, payment)
-        case "payment.applied" | "payment.refunded":
-            if data.payment_id is not None:
-                held = wallet.state_of_document(Payment, data.payment_id)
-                applied = _applied(movements, Effect.APPLIES_PAYMENT)
-                spent = sum(part.amount_minor for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
-                held = replace(held, applied=held.applied + applied, open_minor=held.open_minor - spent)
-                wallet = _with_document(wallet, held)
-        case "overage.billed":
-            wallet = _with_document(wallet, Invoice(invoice_id=data.invoice_id, currency=data.currency))
-        case "dispute.opened":
+    match event.data:
+        case PaymentReceived() as received if received.payment_id is not None:
+            payment = Payment(
+                payment_id=received.payment_id,
+                currency=received.currency,
+                processor=received.processor,
+                applied=_parts(movements, Effect.APPLIES_PAYMENT),
+                open_minor=_sum(movements, Effect.LEAVES_UNAPPLIED),
+            )
+            wallet = _with_document(wallet, payment)
+        case PaymentApplied() | PaymentRefunded() as spent if spent.payment_id is not None:
+            payment = wallet.state_of_document(Payment, spent.payment_id)
+            applied = _parts(movements, Effect.APPLIES_PAYMENT)
+            amount = sum(part.amount_minor for part in applied) + _sum(movements, Effect.PAYS_BACK_UNAPPLIED)
+            changed = replace(payment, applied=payment.applied + applied, open_minor=payment.open_minor - amount)
+            wallet = _with_document(wallet, changed)
+        case OverageBilled() as billed:
+            wallet = _with_document(wallet, Invoice(invoice_id=billed.invoice_id, currency=billed.currency))
+        case DisputeOpened() as opened:
             dispute = Dispute(
-                dispute_id=data.dispute_id,
+                dispute_id=opened.dispute_id,
                 currency=movements[0].currency or functional_currency,
                 processor=movements[0].processor,
-                payment_id=data.payment_id,
-                parts=_applied(movements, Effect.OPENS_DISPUTE),
+                payment_id=opened.payment_id,
+                parts=_parts(movements, Effect.OPENS_DISPUTE),
             )
             wallet = _with_document(_with_disputed(wallet, dispute, dispute.parts), dispute)
-        case "dispute.won" | "dispute.lost":
-            dispute = wallet.state_of_document(Dispute, data.dispute_id)
+        case DisputeWon() | DisputeLost() as ended:
+            dispute = wallet.state_of_document(Dispute, ended.dispute_id)
             for part in dispute.parts:
                 if part.block_id is not None:
                     block = wallet.state_of_block(part.block_id)
                     wallet = _with_block(wallet, replace(block, disputes=block.disputes - 1))
-            won = tuple(
-                replace(part, amount_minor=-part.amount_minor) for part in _applied(movements, Effect.WINS_DISPUTE)
-            )
+            won = _parts(movements, Effect.WINS_DISPUTE)
+            won = tuple(replace(part, amount_minor=-part.amount_minor) for part in won)
             wallet = _with_disputed(wallet, dispute, won)
-            wallet = _with_document(wallet, replace(dispute, decided=event.type.removeprefix("dispute.")))
+            decided = "won" if isinstance(ended, DisputeWon) else "lost"
+            wallet = _with_document(wallet, replace(dispute, decided=decided))
     for movement in movements:
         if movement.invoice_id is not None:
             wallet = _with_document(wallet, _invoiced(wallet, movement))
@@ -367,7 +391,7 @@ def _with_effect(movements: tuple[Movement, ...], effect: Effect) -> Iterator[Mo
     return (movement for movement in movements if KIND_BY_NAME[movement.kind].effect is effect)
 
 
-def _applied(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
+def _parts(movements: tuple[Movement, ...], effect: Effect) -> tuple[DocumentPart, ...]:
     return tuple(
         DocumentPart(block_id=m.block_id, invoice_id=m.invoice_id, amount_minor=m.amount_minor)
         for m in _with_effect(movements, effect)

@@ -23,6 +23,7 @@ import rfc8785
 
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
+from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, AccountPair, Dimensions, Entry, Kind, Rules, effect
 from subledger.ledger import LedgerState
@@ -220,20 +221,21 @@ def _entry(
 ) -> Entry:  # fmt: skip
     customer = movement.customer or (event.customer if movement.kind != "breakage_estimate" else None)
     wallet = wallets.get(customer) if customer is not None else None
+    usage = event.data if isinstance(event.data, CreditsConsumed) else None
     unit, credit_kind = None, ""
     if movement.block_id is not None and wallet is not None:
         block = wallet.state_of_block(movement.block_id)
         credit_kind = block.credit_kind
         unit = block.unit if movement.credits else None
     elif movement.credits and wallet is not None:
-        held = wallet.overage(movement.overage_position) if movement.overage_position is not None else None
-        unit = held.unit if held is not None else event.data.unit
+        overage = wallet.overage(movement.overage_position) if movement.overage_position is not None else None
+        unit = overage.unit if overage is not None else usage.unit if usage is not None else None
     functional = movement.amount_minor if movement.functional_minor is None else movement.functional_minor
     if movement.amount_minor * functional < 0:
         raise IntegrityFault(
             f"{movement.kind} of {movement.amount_minor} cannot be {functional} in the functional currency"
         )
-    product = movement.product or (event.data.product if event.type == "credits.consumed" else None)
+    product = movement.product or (usage.product if usage is not None else None)
     return Entry(
         number=number,
         policy=movement.policy or decision.policy,

@@ -30,6 +30,7 @@ from subledger.blocks import ZERO
 from subledger.deciding.context import Context, Original
 from subledger.deciding.decide import decide
 from subledger.errors import InvalidInput
+from subledger.events.data import ConsumptionReversed
 from subledger.events.envelope import Event, format_time, read_event
 from subledger.evolving import evolve
 from subledger.ledger import LedgerState
@@ -172,10 +173,11 @@ class Retail:
         return document
 
     def _original(self, event: Event) -> Original | None:
-        if event.type != "consumption.reversed":
+        data = event.data
+        if not isinstance(data, ConsumptionReversed):
             return None
         usage = self._usage[event.customer or ""]
-        return next(original for original in usage if original.event.event_id == event.data.event_id)
+        return next(original for original in usage if original.event.event_id == data.event_id)
 
 
 def read_invoices(path: Path) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from projections.replay.customers import Replayer
 from projections.replay.findings import Breach
 from subledger.billing_documents import NO_STANDING, Dispute, Invoice, Payment, Standing, Standings, subaccount_of
 from subledger.blocks import NO_PORTION
+from subledger.events.data import PaymentApplied, PaymentReceived, PaymentRefunded
 from subledger.events.envelope import Event
 from subledger.kinds import LEDGER_ROLES, Entry
 
@@ -37,7 +38,8 @@ class PositionLaws:
 
     def take(self, event: Event, entries: Iterable[Entry]) -> None:
         """Takes the entries of one event. What comes to nothing is forgotten, so that memory follows what is open."""
-        unnamed = event.type.startswith("payment.") and event.data.payment_id is None
+        data = event.data
+        unnamed = isinstance(data, PaymentReceived | PaymentApplied | PaymentRefunded) and data.payment_id is None
         for entry in entries:
             for role, sign in self._policies.moves(entry).sides:
                 key = _key(role, entry)

@@ -12,11 +12,13 @@ from typing import Final
 import msgspec
 
 from subledger.blocks import ZERO
+from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.wallet import Decision
 
 USAGE: Final = "credits.consumed"
 _ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ANY_USAGE: Final = CreditsConsumed.model_validate({"credits": "1"})
 
 
 class UsageData(msgspec.Struct, frozen=True, gc=False):
@@ -65,4 +67,6 @@ def is_plain_draw(decision: Decision) -> bool:
 
 def draws_of(customer: str) -> Event:
     """The usage that stands for many."""
-    return Event(source="", event_id="", type=USAGE, customer=customer, occurred_at=_ANY_TIME, data=None, data_text="")
+    return Event(
+        source="", event_id="", type=USAGE, customer=customer, occurred_at=_ANY_TIME, data=_ANY_USAGE, data_text=""
+    )

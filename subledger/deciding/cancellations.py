@@ -1,6 +1,7 @@
-"""What becomes of a block besides being used or expiring: void, refund, transfer, repricing, extension, escheat.
+"""Changes of a block besides usage and expiry: void, refund, transfer, repricing, unclaimed property.
 
-Owns: these decisions. Does not own: payments (settling), write-offs and disputes (disputing). Pure, like deciding.
+Owns: these decisions. Does not own: payments, invoices and memos (payments), write-offs and disputes (disputes), expiry
+(expiry). Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from subledger.deciding.context import (
     credits_of,
     decision,
     is_live,
+    minor,
     new_block_id,
     not_too_many,
     own_block,
@@ -23,13 +25,22 @@ from subledger.deciding.context import (
     tax_of,
     was_bought,
 )
-from subledger.events.envelope import Event, format_time
+from subledger.events.data import (
+    BlockRepriced,
+    CreditsEscheated,
+    CreditsRefunded,
+    CreditsTransferred,
+    EscheatReclaimed,
+    EscheatRemitted,
+    PurchaseVoided,
+)
+from subledger.events.envelope import Event
 from subledger.money import MAX_MINOR, format_credits, format_minor
 from subledger.wallet import Decision, Movement, Wallet
 
 
-def void(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """What is left is cancelled with its tax pro rata; the open receivable is taken first, the rest is owed back."""
+def void(wallet: Wallet, event: Event[PurchaseVoided], context: Context, dates: Dates) -> Decision:
+    """Cancels the remaining credits with their tax pro rata: from the open receivable first, the rest is owed back."""
     block = own_block(wallet, event.data.block_id, context)
     was_bought(block)
     is_live(block, event)
@@ -51,7 +62,7 @@ def void(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decisi
 
 
 def tax_back(block: Block, unpaid: int, paid: int, dates: Dates) -> list[Movement]:
-    """Tax that is taken back, from the receivable and to be owed back."""
+    """Reverses tax: a part from the receivable, a part that is owed back."""
     on = dates.on(block.last_gain_date)
     return [
         Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on, currency=block.currency)
@@ -60,20 +71,32 @@ def tax_back(block: Block, unpaid: int, paid: int, dates: Dates) -> list[Movemen
     ]
 
 
-def refund(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Unused credits are taken back; of their value ``amount`` is owed to the customer, with its tax; the rest kept."""
+def refund(wallet: Wallet, event: Event[CreditsRefunded], context: Context, dates: Dates) -> Decision:
+    """Takes unused credits back; owes ``amount`` of their value to the customer, with its tax, and retains the rest."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
     was_bought(block)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
-    wanted: int | None = None if data.amount is None else data.minor("amount", block.currency)
+    wanted = None if data.amount is None else minor(data.amount, block.currency, "amount")
     # Amounts come before credits: first more than all that is left is refused, then more than the credits taken back.
-    at_most(wanted or 0, block.carrying_minor, block.currency, errors.ExceedsValue, f"what {block.block_id} carries")
+    at_most(
+        wanted or 0,
+        block.carrying_minor,
+        block.currency,
+        errors.ExceedsValue,
+        f"the refund exceeds the carrying amount of block {block.block_id}",
+    )
     is_live(block, event)
     credits = credits_of(block, data.credits)
     value = block.value_of(credits)
     amount = value if wanted is None else wanted
-    at_most(amount, value, block.currency, errors.ExceedsValue, f"what these credits of {block.block_id} carry")
+    at_most(
+        amount,
+        value,
+        block.currency,
+        errors.ExceedsValue,
+        f"the refund exceeds the carrying amount of these credits of block {block.block_id}",
+    )
     on = dates.on(block.last_gain_date)
     movements = []
     for kind, part in (("refund", amount), ("refund_retained", value - amount)):
@@ -85,37 +108,8 @@ def refund(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Deci
     return decision(context, movements + tax_back(block, 0, tax_of(block, amount), dates))
 
 
-def change_expiry(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """An expiry is moved; what had expired by the old one comes back if it does not by the new one."""
-    block = own_block(wallet, event.data.block_id, context)
-    expires_at = event.data.expires_at
-    if expires_at is not None and expires_at <= block.starts_at:
-        raise errors.InvalidValue(
-            "data.expires_at is not after the block's start",
-            field="data.expires_at",
-            expected=f"later than {format_time(block.starts_at)}",
-            found=format_time(expires_at),
-        )
-    movements = [
-        Movement(kind="expiry_changed", block_id=block.block_id, accounting_date=dates.on(block.last_gain_date))
-    ]
-    if block.expired_credits and (expires_at is None or expires_at > event.occurred_at):
-        pooled = block.pool is not None
-        sign = -1 if pooled else 1  # a pool's breakage is mirrored; revenue has a kind of its own for it
-        movements.append(
-            Movement(
-                kind="pooled_breakage" if pooled else "reinstatement",
-                block_id=block.block_id,
-                credits=sign * block.expired_credits,
-                amount_minor=sign * block.expired_minor,
-                accounting_date=dates.on(block.last_gain_date, block.last_breakage_date),
-            )
-        )
-    return decision(context, movements)
-
-
-def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Credits or price are added to what is left: a new segment, prospective (ASC 606-10-25-13(a))."""
+def reprice(wallet: Wallet, event: Event[BlockRepriced], context: Context, dates: Dates) -> Decision:
+    """Adds credits or price to the remaining credits: a new segment, prospective (ASC 606-10-25-13(a))."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
     if data.add_price and block.credit_kind == PROMOTIONAL:
@@ -125,12 +119,17 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             expected="no price",
             found=f"{data.add_price:f}",
         )
-    credits: Decimal = data.add_credits or ZERO
-    amount = data.minor("add_price", block.currency) if data.add_price is not None else 0
-    # A lower price can only be had from what is neither recognised nor paid: the rest is a refund or a memo.
+    credits = data.add_credits or ZERO
+    amount = minor(data.add_price, block.currency, "add_price")
+    # A price is lowered at most by the part that is neither recognised nor paid: more is a refund or a memo.
     limit = min(block.carrying_minor, block.receivable_minor)
     at_most(
-        -amount, limit, block.currency, errors.ExceedsReceivable, "what is neither recognised nor paid", "add_price"
+        -amount,
+        limit,
+        block.currency,
+        errors.ExceedsReceivable,
+        "the price is lowered by more than the part that is neither recognised nor paid",
+        "add_price",
     )
     if block.price_minor + amount > MAX_MINOR:
         raise errors.InvalidValue(
@@ -158,8 +157,8 @@ def reprice(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     return decision(context, [movement])
 
 
-def transfer(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Credits go to another customer at the same basis; the new block inherits every other term."""
+def transfer(wallet: Wallet, event: Event[CreditsTransferred], context: Context, dates: Dates) -> Decision:
+    """Moves credits to another customer at the same basis; the new block inherits every other term."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
     new_block_id(context, data.new_block_id, "new_block_id")
@@ -180,12 +179,12 @@ def transfer(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
         currency=block.currency,
         customer=data.to_customer,
     )
-    # What a basis is worth in the functional currency is measured with the movements, then put into the new block.
+    # The basis in the functional currency is measured with the movements; evolving then gives it to the new block.
     return decision(context, [out, taken], new_block=new_block(block, data.new_block_id, credits, amount, dates))
 
 
 def new_block(block: Block, block_id: str, credits: Decimal, amount: int, dates: Dates) -> Block:
-    """The block that a transfer makes: the old one's terms, its own figures, nothing to be paid."""
+    """The block that a transfer makes: the old one's terms, its own figures, no receivable."""
     return Block(
         block_id=block_id,
         credit_kind=block.credit_kind,
@@ -209,8 +208,8 @@ def new_block(block: Block, block_id: str, credits: Decimal, amount: int, dates:
 # --- unclaimed property -------------------------------------------------------------------------------------
 
 
-def escheat(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """What is left goes to a state, before its expiry; never revenue (ASC 606-10-55-48, last sentence)."""
+def escheat(wallet: Wallet, event: Event[CreditsEscheated], context: Context, dates: Dates) -> Decision:
+    """Gives the remainder to a state, before its expiry; never revenue (ASC 606-10-55-48, last sentence)."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
     movement = Movement(
@@ -223,22 +222,30 @@ def escheat(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
     return decision(context, [movement])
 
 
-def reclaim_escheat(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """A customer claims an escheated amount back: it is owed to the customer."""
-    return _from_escheat("escheat_reclaimed", wallet, event, context, dates)
+def reclaim_escheat(wallet: Wallet, event: Event[EscheatReclaimed], context: Context, dates: Dates) -> Decision:
+    """Owes an escheated amount to the customer who claims it back."""
+    return _from_escheat("escheat_reclaimed", wallet, event.data, context, dates)
 
 
-def remit_escheat(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """An escheated amount is paid to the state."""
-    return _from_escheat("escheat_remitted", wallet, event, context, dates)
+def remit_escheat(wallet: Wallet, event: Event[EscheatRemitted], context: Context, dates: Dates) -> Decision:
+    """Pays an escheated amount to the state."""
+    return _from_escheat("escheat_remitted", wallet, event.data, context, dates)
 
 
-def _from_escheat(kind: str, wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    data = event.data
+def _from_escheat(
+    kind: str, wallet: Wallet, data: EscheatReclaimed | EscheatRemitted, context: Context, dates: Dates
+) -> Decision:
+    """A movement of an escheated amount that is still unclaimed. Raises WrongCurrency, ExceedsValue."""
     block = own_block(wallet, data.block_id, context)
     same_currency(data.currency, block.currency, f"block {block.block_id}")
-    amount = data.minor("amount", block.currency)
-    held = block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
-    at_most(amount, held, block.currency, errors.ExceedsValue, f"what is held as unclaimed of {block.block_id}")
+    amount = minor(data.amount, block.currency, "amount")
+    unclaimed = block.disposed.get("escheated", NO_PORTION).amount_minor - block.claimed_minor
+    at_most(
+        amount,
+        unclaimed,
+        block.currency,
+        errors.ExceedsValue,
+        f"the amount exceeds the unclaimed property of block {block.block_id}",
+    )
     on = dates.on(block.last_gain_date, block.last_breakage_date)
     return decision(context, [Movement(kind=kind, block_id=block.block_id, amount_minor=amount, accounting_date=on)])

@@ -1,12 +1,12 @@
-"""What deciding works with: the context of an event, its dates, and the look-ups that every decision shares.
+"""The context of a decision, its dates, and the checks that decisions share.
 
-Owns: ``Context`` and the refusals about references. Does not own: any rule of what an event does.
+Owns: ``Context``, and the refusals of references, currencies and amounts. Does not own: any rule of an event type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -17,10 +17,11 @@ from subledger.billing_documents import AnyDocument, Standing
 from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
 from subledger.deciding.currencies import StandingKey
+from subledger.events.data import CreditsGranted, CreditsPurchased
 from subledger.events.envelope import Event, format_time
 from subledger.events.references import OnceKey, once_key
 from subledger.ledger import LedgerState
-from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up
+from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up, to_minor
 from subledger.periods import accounting_date, effective_date
 from subledger.wallet import Decision, Movement, Wallet
 
@@ -42,12 +43,12 @@ class First(msgspec.Struct, frozen=True, gc=False):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a decision may depend on besides the wallet.
+    """The facts that a decision may depend on besides the wallet.
 
-    ``owners`` tells the customer of every block id the event names, as far as it is in the ledger; ``document_owners``
-    that of every payment, invoice and dispute it names, by kind and id. ``first`` tells which event recorded a
-    payout or a refund of that id, by ``references.OnceKey``; of payments, invoices and disputes it may not be known.
-    ``standing`` is what stood in other currencies at the period's end that is remeasured.
+    ``owners`` has the customer of each block id that the event names, if the ledger has the block; ``document_owners``
+    the customer of each payment, invoice and dispute that it names, by kind and id. ``first`` has the event that
+    recorded a payout or a refund of that id, by ``references.OnceKey``; for payments, invoices and disputes it may be
+    missing. ``standings`` are those in other currencies at the end of the period that is remeasured.
     """
 
     state: LedgerState
@@ -56,7 +57,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first: Mapping[OnceKey, First] = {}
     original: Original | None = None
     books: Books = Books()
-    standing: Mapping[StandingKey, Standing] = {}
+    standings: Mapping[StandingKey, Standing] = {}
 
 
 class Dates(msgspec.Struct, frozen=True, gc=False):
@@ -73,9 +74,21 @@ class Dates(msgspec.Struct, frozen=True, gc=False):
         return accounting_date(self.effective, self.closed_through, *others)
 
 
-def decision(context: Context, movements: list[Movement], **others: Any) -> Decision:
+def decision(
+    context: Context, movements: list[Movement], *, original_position: int | None = None, new_block: Block | None = None
+) -> Decision:
     """A decision under the policy in force."""
-    return Decision(policy=context.state.policy, movements=tuple(movements), **others)
+    return Decision(
+        policy=context.state.policy,
+        movements=tuple(movements),
+        original_position=original_position,
+        new_block=new_block,
+    )
+
+
+def minor(amount: Decimal | None, currency: str, field: str) -> int:
+    """An amount of an event in minor units of a currency; 0 if the event names none. Raises TooManyDecimals."""
+    return 0 if amount is None else to_minor(amount, currency, field=f"data.{field}")
 
 
 def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
@@ -96,7 +109,7 @@ def own_block(wallet: Wallet, block_id: str, context: Context) -> Block:
 
 
 def new_block_id(context: Context, block_id: str, field: str = "block_id") -> None:
-    """Raises BlockExists where the id is taken."""
+    """Raises BlockExists if the id is taken."""
     if block_id in context.owners:
         raise errors.BlockExists(
             f"a credit block {block_id} is already in the ledger",
@@ -132,25 +145,25 @@ def is_new_document(event: Event, context: Context) -> None:
 
 
 def document_exists(key: OnceKey, first: First | None) -> errors.DocumentExists:
-    """The refusal of a document that is told again under another event's id; it names the first event if known."""
+    """The refusal of a document that is sent again under another event's id; it names the first event if known."""
     kind, processor, document_id = key
     of = f" of {processor}" if processor else ""
-    named: dict[str, Any] = {}
+    facts: dict[str, Any] = {}  # facts of an error may be anything that JSON can hold
     by = ""
     if first is not None:
         by = f": event {first.event_id} from {first.source} recorded it at position {first.position}"
-        named = {"first": {"source": first.source, "id": first.event_id, "position": first.position}}
+        facts = {"first": {"source": first.source, "id": first.event_id, "position": first.position}}
     return errors.DocumentExists(
         f"the {kind} {document_id}{of} is already in the ledger{by}",
         field=f"data.{kind}_id",
         expected=f"a new {kind} id",
         found=document_id,
-        **named,
+        **facts,
     )
 
 
 def same_currency(found: str | None, expected: str, what: str) -> None:
-    """Raises WrongCurrency. None is said by an event that names no currency, and means the expected one."""
+    """Raises WrongCurrency. An event that names no currency (None) means the expected one."""
     if found is not None and found != expected:
         raise errors.WrongCurrency(f"{what} is in {expected}", field="data.currency", expected=expected, found=found)
 
@@ -178,7 +191,7 @@ def was_bought(block: Block) -> None:
 
 
 def is_live(block: Block, event: Event) -> None:
-    """Raises NoCreditsLeft, BlockDisputed. What expired before the event has expired, whether or not it was swept."""
+    """Raises NoCreditsLeft, BlockDisputed. A block whose expiry is past has expired, whether or not it was swept."""
     has_credits_left(block)
     if block.due_at is not None and block.due_at <= event.occurred_at:
         raise errors.NoCreditsLeft(
@@ -202,12 +215,12 @@ def is_not_disputed(block: Block) -> None:
 
 
 def at_most(
-    amount: int, limit: int, currency: str, error: type[errors.Refused], what: str, field: str = "amount"
+    amount: int, limit: int, currency: str, error: type[errors.Refused], sentence: str, field: str = "amount"
 ) -> None:
-    """Raises ``error`` where an amount is more than what there is of it."""
+    """Raises ``error`` if an amount is above a limit; ``sentence`` says which limit, and gets its amount."""
     if amount > limit:
         raise error(
-            f"{what}: {format_minor(limit, currency)} {currency}",
+            f"{sentence} ({format_minor(limit, currency)} {currency})",
             field=f"data.{field}",
             expected=f"at most {format_minor(limit, currency)}",
             found=format_minor(amount, currency),
@@ -215,7 +228,7 @@ def at_most(
 
 
 def not_too_many(credits: Decimal, field: str) -> None:
-    """Raises InvalidValue where a block would have more credits than decimal arithmetic keeps exactly."""
+    """Raises InvalidValue if a block would have more credits than decimal arithmetic can count exactly."""
     if credits > MAX_CREDITS:
         raise errors.InvalidValue(
             f"{field} makes too many credits", field=field, expected=f"together at most {MAX_CREDITS:f}",
@@ -223,8 +236,8 @@ def not_too_many(credits: Decimal, field: str) -> None:
         )  # fmt: skip
 
 
-def credits_of(block: Block, wanted: Any) -> Any:
-    """How many credits of what is left are meant: those asked for, or all. Raises InsufficientCredits."""
+def credits_of(block: Block, wanted: Decimal | None) -> Decimal:
+    """The credits that an event takes of a block: those it names, or all that remain. Raises InsufficientCredits."""
     if wanted is None:
         return block.remaining
     if wanted > block.remaining:
@@ -238,10 +251,9 @@ def credits_of(block: Block, wanted: Any) -> Any:
     return wanted
 
 
-def starts_before_it_expires(event: Event) -> None:
+def starts_before_it_expires(data: CreditsPurchased | CreditsGranted, occurred_at: datetime) -> None:
     """Raises InvalidValue for a new block that expires before it starts."""
-    data = event.data
-    starts_at = data.starts_at or event.occurred_at
+    starts_at = data.starts_at or occurred_at
     if data.expires_at is not None and data.expires_at <= starts_at:
         raise errors.InvalidValue(
             "data.expires_at is not after the block's start",
@@ -252,19 +264,9 @@ def starts_before_it_expires(event: Event) -> None:
 
 
 def tax_of(block: Block, value: int) -> int:
-    """The tax of a part of a block's value that is cancelled: cumulative, and never more than there is left."""
+    """The tax of a part of a block's value that is cancelled: cumulative, and never more than the remaining tax."""
     if not value or not block.tax_minor:
         return 0
     cancelled = min(block.cancelled_minor + value, block.taxed_minor)
     due = round_half_up(block.tax_minor * cancelled, block.taxed_minor) - block.tax_reversed_minor
     return min(max(due, 0), block.tax_remaining_minor)
-
-
-def breakage_kind(block: Block) -> str:
-    """What becomes of a block's remainder at its expiry: escheat, pooled or plain breakage.
-
-    A block of which something has escheated is a state's, whether or not its purchase named a class.
-    """
-    if block.escheat_class is not None or "escheated" in block.disposed:
-        return "escheat"
-    return "pooled_breakage" if block.pool is not None else "breakage"

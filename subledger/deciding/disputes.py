@@ -1,12 +1,11 @@
-"""What is not had after all: receivables written off, payments disputed, won back and lost.
+"""Write-offs and disputes: receivables that will not be collected.
 
-Owns: these decisions. Does not own: payments themselves (settling). Pure, like all of deciding.
+Owns: these decisions. Does not own: payments (payments). Pure.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 from subledger import errors
 from subledger.billing_documents import Dispute, DocumentPart, Invoice, Payment
@@ -18,11 +17,13 @@ from subledger.deciding.context import (
     decision,
     is_new_document,
     is_not_disputed,
+    minor,
     own_block,
     own_document,
     same_currency,
     was_bought,
 )
+from subledger.events.data import DisputeLost, DisputeOpened, DisputeWon, ReceivableWrittenOff
 from subledger.events.envelope import Event
 from subledger.money import CREDIT_PLACES, credits_share, format_minor, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
@@ -30,16 +31,16 @@ from subledger.wallet import Decision, Movement, Wallet
 _NANO = Decimal(1).scaleb(-CREDIT_PLACES)
 
 
-def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """A receivable is given up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
+def write_off(wallet: Wallet, event: Event[ReceivableWrittenOff], context: Context, dates: Dates) -> Decision:
+    """Gives a receivable up: its tax pro rata, then unused value (its credits are cancelled), then used value."""
     data = event.data
     block = own_block(wallet, data.block_id, context)
-    amount = block.receivable_minor if data.amount is None else data.minor("amount", block.currency)
-    what = f"what is still to be paid for {block.block_id}"
-    at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, what)
+    amount = block.receivable_minor if data.amount is None else minor(data.amount, block.currency, "amount")
+    sentence = f"the write-off exceeds the open receivable of block {block.block_id}"
+    at_most(amount, block.receivable_minor, block.currency, errors.ExceedsReceivable, sentence)
     if amount <= 0:
         raise errors.ExceedsReceivable(
-            f"nothing is still to be paid for {block.block_id}", field="data.block_id", expected="an open receivable",
+            f"block {block.block_id} has no open receivable", field="data.block_id", expected="an open receivable",
             found=format_minor(block.receivable_minor, block.currency),
         )  # fmt: skip
     is_not_disputed(block)
@@ -48,7 +49,7 @@ def write_off(wallet: Wallet, event: Event, context: Context, dates: Dates) -> D
 
 
 def _given_up(block: Block, amount: int, kinds: tuple[str, str, str], dates: Dates) -> list[Movement]:
-    """An amount of a block's price and tax that will not be had: its tax pro rata, then unused, then used value."""
+    """The loss of an amount of a block's price and tax: its tax pro rata, then unused value, then used value."""
     tax = max(min(_tax_given_up(block, amount), block.tax_remaining_minor, amount), 0)
     unused = min(amount - tax, block.carrying_minor)
     credits = ZERO
@@ -81,18 +82,21 @@ def _tax_given_up(block: Block, amount: int) -> int:
     return round_half_up(after * block.tax_minor, total) - round_half_up(before * block.tax_minor, total)
 
 
-def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """The processor withdraws what is disputed; the blocks behind it are frozen until the dispute ends."""
+def open_dispute(wallet: Wallet, event: Event[DisputeOpened], context: Context, dates: Dates) -> Decision:
+    """Withdraws the disputed money; the blocks that it paid for are frozen until the dispute ends."""
     data = event.data
     parts, currency, processor = _disputable(wallet, data, context)
     is_new_document(event, context)
-    same_currency(data.currency, currency, "what is disputed")
+    same_currency(data.currency, currency, "the disputed amount")
     total = sum(part.amount_minor for part in parts)
-    amount = total if data.amount is None else data.minor("amount", currency)
-    at_most(amount, total, currency, errors.ExceedsPayment, "what can be disputed")
+    amount = total if data.amount is None else minor(data.amount, currency, "amount")
+    at_most(amount, total, currency, errors.ExceedsPayment, "the dispute exceeds the amount that can be disputed")
     if amount <= 0:
         raise errors.ExceedsPayment(
-            "nothing can be disputed", field="data.amount", expected="more than 0", found=format_minor(0, currency)
+            "no amount is left that can be disputed",
+            field="data.amount",
+            expected="more than 0",
+            found=format_minor(0, currency),
         )
     movements = []
     for part in parts:
@@ -100,15 +104,18 @@ def open_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -
         if piece:
             movements.append(_disputed("dispute_opened", part, piece, wallet, currency, processor, dates))
             amount -= piece
-    return decision(context, movements + _dispute_fee(data, currency, processor, dates))
+    return decision(context, movements + _dispute_fee(data.fee, currency, processor, dates))
 
 
-def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[DocumentPart, ...], str, str | None]:
-    """What can be disputed of a payment, one part a block or invoice, or of a block; the currency; the processor."""
+def _disputable(
+    wallet: Wallet, data: DisputeOpened, context: Context
+) -> tuple[tuple[DocumentPart, ...], str, str | None]:
+    """The disputable amounts of a payment by block and invoice, or of a block; the currency; the processor."""
     if data.payment_id is not None:
         payment = own_document(wallet, Payment, data.payment_id, context)
         return _parts(wallet, payment.applied, payment.disputed), payment.currency, payment.processor
-    block = own_block(wallet, data.block_id, context)
+    block_id = errors.present(data.block_id, "a dispute of nothing is refused when the event is read")
+    block = own_block(wallet, block_id, context)
     was_bought(block)
     whole = DocumentPart(block_id=block.block_id, amount_minor=block.price_minor + block.tax_minor)
     return _parts(wallet, (whole,)), block.currency, None
@@ -117,7 +124,7 @@ def _disputable(wallet: Wallet, data: Any, context: Context) -> tuple[tuple[Docu
 def _parts(
     wallet: Wallet, applied: tuple[DocumentPart, ...], disputed: tuple[DocumentPart, ...] = ()
 ) -> tuple[DocumentPart, ...]:
-    """A payment may have been applied to a block more than once; what is or was disputed cannot be again."""
+    """Sums the parts of a payment by block and invoice, less the amounts that are in dispute or were lost in one."""
     amounts: dict[tuple[str | None, str | None], int] = {}
     for sign, parts in ((1, applied), (-1, disputed)):
         for part in parts:
@@ -132,7 +139,7 @@ def _parts(
 
 
 def _not_disputed(wallet: Wallet, block_id: str | None, invoice_id: str | None) -> int:
-    """Price and tax of a block or an invoice less what is in dispute or was lost in one."""
+    """Price and tax of a block or an invoice, less the amounts that are in dispute or were lost in one."""
     if block_id is not None:
         block = wallet.state_of_block(block_id)
         return max(block.price_minor + block.tax_minor - block.disputed_minor, 0)
@@ -155,42 +162,50 @@ def _disputed(
     )
 
 
-def _dispute_fee(data: Any, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
-    fee = data.minor("fee", currency) if data.fee is not None else 0
+def _dispute_fee(amount: Decimal | None, currency: str, processor: str | None, dates: Dates) -> list[Movement]:
+    """The processor's fee, if the event names one."""
+    fee = minor(amount, currency, "fee")
+    if not fee:
+        return []
     return [
         Movement(
-            kind="dispute_fee", amount_minor=fee, accounting_date=dates.on(), currency=currency, processor=processor
+            kind="dispute_fee",
+            amount_minor=fee,
+            accounting_date=dates.on(),
+            currency=currency,
+            processor=processor,
         )
-    ] * bool(fee)
+    ]
 
 
-def win_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """The money comes back, the fee does not; where an ``amount`` is won, the rest is lost.
+def win_dispute(wallet: Wallet, event: Event[DisputeWon], context: Context, dates: Dates) -> Decision:
+    """Takes the money back, without the fee; if an ``amount`` is won, the rest is lost.
 
     A block whose expiry has passed meanwhile is due at the next sweep.
     """
-    dispute = _open_dispute(wallet, event, context)
-    return _end_dispute(dispute, wallet, event, context, dates, lost=dispute.amount_minor - _decided(event, dispute))
+    dispute = _open_dispute(wallet, event.data, context)
+    lost = dispute.amount_minor - _decided_amount(event.data, dispute)
+    return _end_dispute(dispute, wallet, event.data, context, dates, lost=lost)
 
 
-def lose_dispute(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """What is lost: tax pro rata, then unused value, then used value. What is not lost comes back."""
-    dispute = _open_dispute(wallet, event, context)
-    return _end_dispute(dispute, wallet, event, context, dates, lost=_decided(event, dispute))
+def lose_dispute(wallet: Wallet, event: Event[DisputeLost], context: Context, dates: Dates) -> Decision:
+    """Loses a dispute: tax pro rata, then unused value, then used value. The part that is not lost comes back."""
+    dispute = _open_dispute(wallet, event.data, context)
+    return _end_dispute(dispute, wallet, event.data, context, dates, lost=_decided_amount(event.data, dispute))
 
 
-def _decided(event: Event, dispute: Dispute) -> int:
-    """How much of a dispute is won, or lost: what the event says, else all of it. Raises ExceedsPayment."""
-    data, total = event.data, dispute.amount_minor
+def _decided_amount(data: DisputeWon | DisputeLost, dispute: Dispute) -> int:
+    """The amount that is won, or lost: the one that the event names, else all of it. Raises ExceedsPayment."""
+    total = dispute.amount_minor
     if data.amount is None:
         return total
-    amount: int = data.minor("amount", dispute.currency)
-    at_most(amount, total, dispute.currency, errors.ExceedsPayment, "what is disputed")
+    amount = minor(data.amount, dispute.currency, "amount")
+    at_most(amount, total, dispute.currency, errors.ExceedsPayment, "the amount exceeds the disputed amount")
     return amount
 
 
 def _end_dispute(
-    dispute: Dispute, wallet: Wallet, event: Event, context: Context, dates: Dates, *, lost: int
+    dispute: Dispute, wallet: Wallet, data: DisputeWon | DisputeLost, context: Context, dates: Dates, *, lost: int
 ) -> Decision:
     movements: list[Movement] = []
     for part in dispute.parts:
@@ -200,11 +215,11 @@ def _end_dispute(
             rest = part.amount_minor - piece
             movements.append(_disputed("dispute_won", part, rest, wallet, dispute.currency, dispute.processor, dates))
         lost -= piece
-    return decision(context, movements + _dispute_fee(event.data, dispute.currency, dispute.processor, dates))
+    return decision(context, movements + _dispute_fee(data.fee, dispute.currency, dispute.processor, dates))
 
 
-def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
-    data = event.data
+def _open_dispute(wallet: Wallet, data: DisputeWon | DisputeLost, context: Context) -> Dispute:
+    """The dispute that an event ends. Raises UnknownDispute, DisputeDecided, WrongCurrency."""
     dispute = own_document(wallet, Dispute, data.dispute_id, context)
     if dispute.decided is not None:
         raise errors.DisputeDecided(
@@ -213,8 +228,10 @@ def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
             expected="an open dispute",
             found=data.dispute_id,
         )
-    for field, of in (("payment_id", {dispute.payment_id}), ("block_id", {part.block_id for part in dispute.parts})):
-        named = getattr(data, field)
+    for field, named, of in (
+        ("payment_id", data.payment_id, {dispute.payment_id}),
+        ("block_id", data.block_id, {part.block_id for part in dispute.parts}),
+    ):
         if named is not None and named not in of:
             raise errors.UnknownDispute(
                 f"dispute {data.dispute_id} is not about {field} {named}",
@@ -222,7 +239,7 @@ def _open_dispute(wallet: Wallet, event: Event, context: Context) -> Dispute:
                 expected="what was disputed, or nothing",
                 found=named,
             )
-    same_currency(data.currency, dispute.currency, "what is disputed")
+    same_currency(data.currency, dispute.currency, "the disputed amount")
     return dispute
 
 

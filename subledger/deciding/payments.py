@@ -1,13 +1,13 @@
-"""What happens to money: payments, payouts, refunds paid, billed overage, credit memos.
+"""Payments and billing documents: payments, payouts, refunds paid, billed overage, credit memos.
 
-Owns: these decisions. Does not own: what is not had after all (disputing), what becomes of credits by themselves
-(deciding, ending). Pure.
+Owns: these decisions. Does not own: disputes and write-offs (disputes), refunds and voids of credits (cancellations).
+Pure.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -20,9 +20,18 @@ from subledger.deciding.context import (
     at_most,
     decision,
     is_new_document,
+    minor,
     own_block,
     own_document,
     same_currency,
+)
+from subledger.events.data import (
+    CreditMemoIssued,
+    OverageBilled,
+    PaymentApplied,
+    PaymentReceived,
+    PaymentRefunded,
+    PayoutSettled,
 )
 from subledger.events.envelope import Event
 from subledger.money import CREDIT_PLACES, credits_share
@@ -32,42 +41,44 @@ _NANO = Decimal(1).scaleb(-CREDIT_PLACES)
 
 
 class _Receivable(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that can be paid: a block, or an invoice of overage."""
+    """A receivable that can be paid: of a block, or of an invoice of overage."""
 
-    paper: Block | Invoice
+    of: Block | Invoice
 
     @property
     def block(self) -> Block | None:
-        return self.paper if isinstance(self.paper, Block) else None
+        return self.of if isinstance(self.of, Block) else None
 
     @property
     def invoice(self) -> Invoice | None:
-        return self.paper if isinstance(self.paper, Invoice) else None
+        return self.of if isinstance(self.of, Invoice) else None
 
     @property
     def open_minor(self) -> int:
-        return max(self.paper.receivable_minor, 0)
+        return max(self.of.receivable_minor, 0)
 
     @property
     def currency(self) -> str:
-        return self.paper.currency
+        return self.of.currency
 
-    def movement(self, kind: str, amount: int, dates: Dates, **others: Any) -> Movement:
-        """A movement on it."""
-        block = self.block
+    def movement(self, kind: str, amount: int, dates: Dates, *, processor: str | None = None) -> Movement:
+        """A movement of the receivable."""
+        block, invoice = self.block, self.invoice
         return Movement(
             kind=kind,
             amount_minor=amount,
             accounting_date=dates.on(None if block is None else block.last_gain_date),
             block_id=None if block is None else block.block_id,
-            invoice_id=None if self.invoice is None else self.invoice.invoice_id,
+            invoice_id=None if invoice is None else invoice.invoice_id,
             currency=self.currency,
-            **others,
+            processor=processor,
         )
 
 
-def _receivables(wallet: Wallet, data: Any, context: Context) -> tuple[_Receivable, ...]:
-    """What an event's ``block_id`` or ``invoice_id`` names, oldest first; nothing where it names neither.
+def _receivables(
+    wallet: Wallet, data: PaymentReceived | PaymentApplied | CreditMemoIssued, context: Context
+) -> tuple[_Receivable, ...]:
+    """The receivables that an event's ``block_id`` or ``invoice_id`` names, oldest first; none if it names neither.
 
     Raises UnknownBlock, BlockOfAnotherCustomer, UnknownInvoice.
     """
@@ -80,20 +91,20 @@ def _receivables(wallet: Wallet, data: Any, context: Context) -> tuple[_Receivab
                 expected=str(block.invoice_id),
                 found=data.invoice_id,
             )
-        return (_Receivable(paper=block),)
+        return (_Receivable(of=block),)
     if data.invoice_id is None:
         return ()
     blocks = sorted(
         (block for block in wallet.blocks if block.invoice_id == data.invoice_id),
         key=lambda block: block.opened_at_position,
     )
-    found = tuple(_Receivable(paper=block) for block in blocks)
+    found = tuple(_Receivable(of=block) for block in blocks)
     invoice = wallet.document(Invoice, data.invoice_id)
     if invoice is not None:
-        found += (_Receivable(paper=invoice),)
+        found += (_Receivable(of=invoice),)
     if not found:
         raise errors.UnknownInvoice(
-            f"nothing of {wallet.customer} was invoiced on {data.invoice_id}",
+            f"customer {wallet.customer} has no invoice {data.invoice_id}",
             field="data.invoice_id",
             expected="the invoice of a purchase or of overage",
             found=data.invoice_id,
@@ -110,48 +121,60 @@ _REFUNDED: Final = {True: "refund_paid_processor", False: "refund_paid_cash"}
 # --- payments -----------------------------------------------------------------------------------------------
 
 
-def receive(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """A payment relieves the receivable of its block, or of its invoice in order; the rest is unapplied."""
+def receive(wallet: Wallet, event: Event[PaymentReceived], context: Context, dates: Dates) -> Decision:
+    """Pays the receivable of a block, or those of an invoice in order; the rest of the payment is unapplied."""
     data = event.data
     receivables = _receivables(wallet, data, context)
     is_new_document(event, context)
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
     paid, unapplied = _RECEIVED[data.processor is not None]
-    left = data.minor("amount", data.currency)
+    remaining = minor(data.amount, data.currency, "amount")
     movements: list[Movement] = []
     for receivable in receivables:
-        amount = min(left, receivable.open_minor)
+        amount = min(remaining, receivable.open_minor)
         if amount > 0:
             movements.append(receivable.movement(paid, amount, dates, processor=data.processor))
-            left -= amount
-    if left:
-        movements.append(_money(unapplied, left, data, dates))
-    fee = data.minor("fee", data.currency) if data.fee is not None else 0
+            remaining -= amount
+    if remaining:
+        movements.append(_money(unapplied, remaining, data.currency, dates, processor=data.processor))
+    fee = minor(data.fee, data.currency, "fee")
     if fee:
-        movements.append(_money("processing_fee", fee, data, dates))
+        movements.append(_money("processing_fee", fee, data.currency, dates, processor=data.processor))
     return decision(context, movements)
 
 
-def _money(kind: str, amount: int, data: Any, dates: Dates, **others: Any) -> Movement:
-    """A movement of money in the event's own currency, of no block."""
-    others.setdefault("processor", getattr(data, "processor", None))
-    return Movement(kind=kind, amount_minor=amount, accounting_date=dates.on(), currency=data.currency, **others)
+def _money(
+    kind: str, amount: int, currency: str, dates: Dates, *, processor: str | None = None, block_id: str | None = None,
+    invoice_id: str | None = None,
+) -> Movement:  # fmt: skip
+    """A movement of money on the day of the event, whatever the block."""
+    return Movement(
+        kind=kind,
+        amount_minor=amount,
+        accounting_date=dates.on(),
+        currency=currency,
+        processor=processor,
+        block_id=block_id,
+        invoice_id=invoice_id,
+    )
 
 
-def apply(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """What a payment left unapplied is applied to a block or an invoice."""
+def apply(wallet: Wallet, event: Event[PaymentApplied], context: Context, dates: Dates) -> Decision:
+    """Applies an unapplied part of a payment to a block or an invoice."""
     data = event.data
     payment = own_document(wallet, Payment, data.payment_id, context)
     receivables = _receivables(wallet, data, context)
     same_currency(data.currency, payment.currency, "the payment")
     for receivable in receivables:
         same_currency(data.currency, receivable.currency, "the receivable")
-    amount = data.minor("amount", data.currency)
+    amount = minor(data.amount, data.currency, "amount")
     unapplied = min(payment.open_minor, -wallet.standing("customer_balance", data.currency)[0])
-    at_most(amount, unapplied, data.currency, errors.ExceedsPayment, "what the payment has left unapplied")
+    at_most(
+        amount, unapplied, data.currency, errors.ExceedsPayment, "the amount exceeds the unapplied part of the payment"
+    )
     owed = sum(receivable.open_minor for receivable in receivables)
-    at_most(amount, owed, data.currency, errors.ExceedsReceivable, "what is still to be paid")
+    at_most(amount, owed, data.currency, errors.ExceedsReceivable, "the amount exceeds the open receivable")
     movements = []
     for receivable in receivables:
         part = min(amount, receivable.open_minor)
@@ -161,8 +184,8 @@ def apply(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decis
     return decision(context, movements)
 
 
-def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Money is paid back: first what is owed as a refund, then what a payment left unapplied."""
+def pay_back(wallet: Wallet, event: Event[PaymentRefunded], context: Context, dates: Dates) -> Decision:
+    """Pays money back: refunds owed first, then unapplied payments."""
     data = event.data
     payment: Payment | None = None
     if data.payment_id is not None:
@@ -173,40 +196,47 @@ def pay_back(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
         same_currency(data.currency, payment.currency, "the payment")
     if block is not None:
         same_currency(data.currency, block.currency, f"block {block.block_id}")
-    amount = data.minor("amount", data.currency)
+    amount = minor(data.amount, data.currency, "amount")
     owed = max(-wallet.standing("refunds_payable", data.currency)[0], 0)
     unapplied = max(-wallet.standing("customer_balance", data.currency)[0], 0)
     if payment is not None:
         unapplied = min(unapplied, payment.open_minor)
-    at_most(amount, owed + unapplied, data.currency, errors.NothingOwed, "what is owed to the customer")
+    at_most(
+        amount,
+        owed + unapplied,
+        data.currency,
+        errors.NothingOwed,
+        "the refund exceeds the amount owed to the customer",
+    )
     processor = data.processor if data.processor is not None or payment is None else payment.processor
     from_balance = max(amount - owed, 0)
     movements = []
     if from_balance:
-        movements.append(_money("balance_refunded", from_balance, data, dates, processor=None))
+        movements.append(_money("balance_refunded", from_balance, data.currency, dates))
     kind = _REFUNDED[processor is not None]
-    movements.append(_money(kind, amount, data, dates, processor=processor, block_id=data.block_id))
+    movements.append(_money(kind, amount, data.currency, dates, processor=processor, block_id=data.block_id))
     return decision(context, movements)
 
 
-def pay_out(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
-    """A processor paid what it held into the bank."""
+def pay_out(wallet: Wallet, event: Event[PayoutSettled], context: Context, dates: Dates) -> Decision:  # noqa: ARG001 - one shape for all
+    """Moves money from a processor to the bank."""
     data = event.data
     is_new_document(event, context)
-    return decision(context, [_money("payout", data.minor("amount", data.currency), data, dates)])
+    amount = minor(data.amount, data.currency, "amount")
+    return decision(context, [_money("payout", amount, data.currency, dates, processor=data.processor)])
 
 
 # --- overage and concessions --------------------------------------------------------------------------------
 
 
-def bill_overage(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Unbilled overage is invoiced, oldest first; a part of one takes its credits pro rata."""
+def bill_overage(wallet: Wallet, event: Event[OverageBilled], context: Context, dates: Dates) -> Decision:
+    """Invoices unbilled overage, oldest first; a part of one takes its credits pro rata."""
     data = event.data
     is_new_document(event, context)
-    amount = data.minor("amount", data.currency)
+    amount = minor(data.amount, data.currency, "amount")
     open_overages = [o for o in wallet.overages if o.open and o.currency == data.currency]
     unbilled = sum(overage.open_minor for overage in open_overages)
-    at_most(amount, unbilled, data.currency, errors.ExceedsOverage, "what is unbilled")
+    at_most(amount, unbilled, data.currency, errors.ExceedsOverage, "the amount exceeds the unbilled overage")
     movements: list[Movement] = []
     for overage in open_overages:
         if not amount:
@@ -214,13 +244,13 @@ def bill_overage(wallet: Wallet, event: Event, context: Context, dates: Dates) -
         part = min(amount, overage.open_minor)
         movements.append(_billed(overage, part, data, dates))
         amount -= part
-    tax = data.minor("tax", data.currency) if data.tax is not None else 0
+    tax = minor(data.tax, data.currency, "tax")
     if tax:
-        movements.append(_money("overage_tax", tax, data, dates, invoice_id=data.invoice_id))
+        movements.append(_money("overage_tax", tax, data.currency, dates, invoice_id=data.invoice_id))
     return decision(context, movements)
 
 
-def _billed(overage: Overage, amount: int, data: Any, dates: Dates) -> Movement:
+def _billed(overage: Overage, amount: int, data: OverageBilled, dates: Dates) -> Movement:
     credits = overage.open
     if amount < overage.open_minor:
         credits = max(min(credits_share(credits, amount, overage.open_minor), overage.open - _NANO), ZERO)
@@ -230,20 +260,35 @@ def _billed(overage: Overage, amount: int, data: Any, dates: Dates) -> Movement:
     )  # fmt: skip
 
 
-def issue_memo(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """A price concession on consumed value: from the open receivable first, the rest is owed back."""
+def issue_memo(wallet: Wallet, event: Event[CreditMemoIssued], context: Context, dates: Dates) -> Decision:
+    """Concedes a part of the price of consumed value: from the open receivable first, the rest is owed back."""
     data = event.data
     receivables = _receivables(wallet, data, context)
     for receivable in receivables:
-        same_currency(data.currency, receivable.currency, "what was consumed")
-    amount = data.minor("amount", data.currency)
-    tax = data.minor("tax", data.currency) if data.tax is not None else 0
+        same_currency(data.currency, receivable.currency, "the consumed value")
+    amount = minor(data.amount, data.currency, "amount")
+    tax = minor(data.tax, data.currency, "tax")
     if not receivables:
-        movements = [_money("memo_paid", amount, data, dates)]
-        return decision(context, movements + ([_money("tax_reversed_paid", tax, data, dates)] if tax else []))
+        movements = [_money("memo_paid", amount, data.currency, dates)]
+        if tax:
+            movements.append(_money("tax_reversed_paid", tax, data.currency, dates))
+        return decision(context, movements)
     consumed = [_consumed(receivable) for receivable in receivables]
-    at_most(amount, sum(c for c, _ in consumed), data.currency, errors.ExceedsValue, "what was consumed of it")
-    at_most(tax, sum(t for _, t in consumed), data.currency, errors.ExceedsValue, "the tax of it", "tax")
+    at_most(
+        amount,
+        sum(c for c, _ in consumed),
+        data.currency,
+        errors.ExceedsValue,
+        "the credit memo exceeds the consumed value",
+    )
+    at_most(
+        tax,
+        sum(t for _, t in consumed),
+        data.currency,
+        errors.ExceedsValue,
+        "the tax exceeds the tax of the consumed value",
+        "tax",
+    )
     movements = []
     for receivable, (value, value_tax) in zip(receivables, consumed, strict=True):
         part, part_tax = min(amount, value), min(tax, value_tax)
@@ -260,8 +305,8 @@ def issue_memo(wallet: Wallet, event: Event, context: Context, dates: Dates) -> 
 
 
 def _consumed(receivable: _Receivable) -> tuple[int, int]:
-    """What was consumed and not conceded yet, and the tax that can be taken back with it."""
-    paper = receivable.paper
-    if isinstance(paper, Block):
-        return max(paper.drawn_minor - paper.conceded_minor, 0), max(paper.tax_remaining_minor, 0)
-    return paper.billed_minor - paper.conceded_minor, paper.tax_minor - paper.tax_taken_minor
+    """The consumed value that is not conceded yet, and the tax that can be taken back with it."""
+    of = receivable.of
+    if isinstance(of, Block):
+        return max(of.drawn_minor - of.conceded_minor, 0), max(of.tax_remaining_minor, 0)
+    return of.billed_minor - of.conceded_minor, of.tax_minor - of.tax_taken_minor

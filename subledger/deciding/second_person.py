@@ -12,14 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from subledger.errors import IntegrityFault
-from subledger.events.data import BlockRepriced, CreditsGranted, CreditsPurchased
+from subledger.events.data import (
+    BlockExpiryChanged,
+    BlockRepriced,
+    BreakageEstimated,
+    CreditMemoIssued,
+    CreditsConsumed,
+    CreditsGranted,
+    CreditsPurchased,
+    CreditsRefunded,
+    EventData,
+    PurchaseVoided,
+    ReceivableWrittenOff,
+)
 from subledger.events.envelope import Event
-from subledger.events.own_data import Approvals
+from subledger.events.own_data import Approvals, PeriodReopened
 from subledger.kinds import KINDS
 from subledger.ledger import LedgerState
 from subledger.money import exponent
@@ -60,22 +72,24 @@ def needs_second_person(
     ``given`` is the gift in the event, ``before`` the sum of its customer's gifts within the time that counts.
     """
     asked, data = state.approvals, event.data
-    match event.type:
-        case "breakage.estimated" if asked.breakage_estimates:
+    if type(data) is CreditsConsumed:
+        return None  # usage never needs one; asking each class below would cost more than deciding it
+    match data:
+        case BreakageEstimated() if asked.breakage_estimates:
             return BREAKAGE_ESTIMATE
-        case "receivable.written_off" if asked.write_offs:
+        case ReceivableWrittenOff() if asked.write_offs:
             return WRITE_OFF
-        case "purchase.voided" | "credits.refunded" | "credit_memo.issued" if asked.voids:
+        case PurchaseVoided() | CreditsRefunded() | CreditMemoIssued() if asked.voids:
             return VOID
-        case "period.reopened" if asked.reopening:
+        case PeriodReopened() if asked.reopening:
             return REOPENING
-        case "block.expiry_changed" if asked.expiry_changes:
+        case BlockExpiryChanged() if asked.expiry_changes:
             return EXPIRY_CHANGE
-        case "credits.granted" if _has_value_in_another_currency(data, state):
+        case CreditsGranted() if _has_value_in_another_currency(data, state):
             return GRANT
-        case "credits.granted" | "credits.purchased" | "block.repriced" if _is_large(given, before, state):
+        case CreditsGranted() | CreditsPurchased() | BlockRepriced() if _is_large(given, before, state):
             return GRANT
-        case "block.repriced" if asked.voids and ((data.add_price or 0) < 0 or (data.add_credits or 0) < 0):
+        case BlockRepriced() if asked.voids and ((data.add_price or 0) < 0 or (data.add_credits or 0) < 0):
             return VOID
     return None
 
@@ -89,13 +103,17 @@ def given_by(event: Event, decision: Decision, wallet: Wallet, state: LedgerStat
         for m in decision.movements
         if m.kind in PRICED_KINDS
     )
-    if event.type != "block.repriced":
-        return measured(event.data, event.data.unit, priced, state)
-    block = wallet.block(event.data.block_id)
-    return measured(event.data, "" if block is None else block.unit, priced, state)
+    unit = ""
+    match event.data:
+        case CreditsGranted() | CreditsPurchased() as opened:
+            unit = opened.unit
+        case BlockRepriced() as repriced:
+            block = wallet.block(repriced.block_id)
+            unit = "" if block is None else block.unit
+    return measured(event.data, unit, priced, state)
 
 
-def measured(data: Any, unit: str, priced_minor: Iterable[int], state: LedgerState) -> Given:
+def measured(data: EventData, unit: str, priced_minor: Iterable[int], state: LedgerState) -> Given:
     """Measures the gift in the data of a giving event.
 
     ``priced_minor`` are the functional amounts of its entries of the priced kinds: the price, or a grant's value.

@@ -1,7 +1,7 @@
-"""Shortfalls: why usage found fewer credits than it takes, block by block.
+"""Shortfalls: the reasons for which usage found too few credits, block by block.
 
-Owns: the reasons, and the refusal that says them. Does not own: drawing itself (drawing), when the reasons are worked
-out and for how many refusals, finding blocks that have left the wallet (store). Pure.
+Owns: the reasons, and the refusal that states them. Does not own: the draws (usage); when and for how many refusals the
+reasons are worked out, and the blocks that have left the wallet (store). Pure.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 from subledger.blocks import NO_PORTION, ZERO, Block
 from subledger.errors import InsufficientCredits
+from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event, format_time
 from subledger.money import format_credits
 
@@ -72,7 +73,7 @@ class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
 UNKNOWN_CUSTOMER: Final = Shortfall(reason="unknown_customer")
 
 
-def shortfalls_of(blocks: Iterable[Block], event: Event, *, late: bool) -> tuple[Shortfall, ...]:
+def shortfalls_of(blocks: Iterable[Block], event: Event[CreditsConsumed], *, late: bool) -> tuple[Shortfall, ...]:
     """Reasons for which a usage could not draw credits of these blocks, each block under the first that applies.
 
     ``late``: usage from before an expiry, known only after it, draws what expired.
@@ -88,8 +89,8 @@ def shortfalls_of(blocks: Iterable[Block], event: Event, *, late: bool) -> tuple
 _ORDER: Final = ("expired", "not_started", "disputed", "other_product", "other_unit")
 
 
-def _shortfall(block: Block, event: Event, *, late: bool) -> tuple[str, Decimal]:
-    """The reason why a block gave nothing, and how many credits that is; none for a block that could be drawn."""
+def _shortfall(block: Block, event: Event[CreditsConsumed], *, late: bool) -> tuple[str, Decimal]:
+    """The reason for which a block gave nothing, and its credits; 0 credits for a block that could be drawn."""
     data, at = event.data, event.occurred_at
     escheated = block.disposed.get("escheated", NO_PORTION)[0] if block.expired else ZERO
     lapsed = block.expired_credits + escheated if block.expired else ZERO
@@ -104,7 +105,7 @@ def _shortfall(block: Block, event: Event, *, late: bool) -> tuple[str, Decimal]
         return "not_started", credits
     if block.expires_at is not None and block.expires_at <= at:
         return "expired", credits
-    # The usage happened before the expiry: what was left is drawn, and what lapsed meanwhile only where late usage may.
+    # The usage happened before the expiry: the remaining credits are drawn, and expired ones only if late usage may.
     return "expired", escheated if late else lapsed
 
 
@@ -142,7 +143,9 @@ class _Sum(msgspec.Struct, kw_only=True):
         )
 
 
-def insufficient(event: Event, missing: Decimal, reasons: tuple[Shortfall, ...] | None = None) -> InsufficientCredits:
+def insufficient(
+    event: Event[CreditsConsumed], missing: Decimal, reasons: tuple[Shortfall, ...] | None = None
+) -> InsufficientCredits:
     """The refusal of a usage that lacks ``missing`` credits, with their reasons if these were worked out.
 
     Without any reason the credits are simply used up.

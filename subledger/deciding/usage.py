@@ -1,6 +1,6 @@
-"""Usage: how it draws a customer's blocks down, what it does without credits, and how it is taken back.
+"""Usage: how it draws down a customer's blocks, what happens without credits, and how usage is reversed.
 
-Owns: these decisions. Does not own: what a draw of one block moves (blocks), what is decided besides (deciding). Pure.
+Owns: these decisions. Does not own: the price of a draw (blocks), the reasons of a shortfall (shortfalls). Pure.
 """
 
 from __future__ import annotations
@@ -11,33 +11,37 @@ from decimal import Decimal
 import msgspec
 
 from subledger import errors
+from subledger.billing_documents import Overage
 from subledger.blocks import ZERO, Block, Portion
-from subledger.deciding.context import Context, Dates, Original, breakage_kind, decision, own_block
+from subledger.deciding.context import Context, Dates, decision, own_block
+from subledger.deciding.expiry import breakage_kind
 from subledger.deciding.shortfalls import insufficient
+from subledger.events.data import ConsumptionReversed, CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.kinds import USAGE_KINDS
 from subledger.money import MAX_MINOR, format_credits, share
 from subledger.wallet import Decision, Movement, Wallet, price_overage
 
 
-def consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+def consume(wallet: Wallet, event: Event[CreditsConsumed], context: Context, dates: Dates) -> Decision:
+    """Draws blocks down in their order; credits that the blocks do not have are overage."""
     data = event.data
     blocks = (own_block(wallet, data.block_id, context),) if data.block_id is not None else wallet.blocks
     late = context.state.late_usage == "reclassify"
-    need: Decimal = data.credits
+    needed = data.credits
     movements: list[Movement] = []
     for block in blocks:
         if not block.admits(unit=data.unit, product=data.product, at=event.occurred_at):
             continue
-        left = block.remaining
-        credits = min(left + block.expired_credits if late else left, need)
+        remaining = block.remaining
+        credits = min(remaining + block.expired_credits if late else remaining, needed)
         if not credits:
             continue
         on = dates.on(block.last_gain_date)
-        if credits > left:
-            # What expired before this usage was known, but after it happened, was no breakage.
+        if credits > remaining:
+            # Credits that expired before this usage was known, but after it happened, were no breakage.
             on = dates.on(block.last_gain_date, block.last_breakage_date)
-            movements.append(_unbroken(block, credits - left, on))
+            movements.append(_mirrored_breakage(block, credits - remaining, on))
             block = _with_back(block, movements[-1])
         movements.append(
             Movement(
@@ -48,15 +52,15 @@ def consume(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
                 accounting_date=on,
             )
         )
-        need -= credits
-        if not need:
+        needed -= credits
+        if not needed:
             return decision(context, movements)
-    movements.append(_overage(wallet, event, context, dates, need))
+    movements.append(_overage(wallet, event, context, dates, needed))
     return decision(context, movements)
 
 
-def _unbroken(block: Block, credits: Decimal, on: date) -> Movement:
-    """A part of a block's breakage taken back."""
+def _mirrored_breakage(block: Block, credits: Decimal, on: date) -> Movement:
+    """Mirrors a part of a block's breakage."""
     plain = block.rate is None or block.refundable  # what is remeasured has no functional amounts of its own
     functional = None if plain else -block.expired_functional_for(credits)
     kind = "breakage" if block.pool is None else "pooled_breakage"
@@ -71,20 +75,27 @@ def _unbroken(block: Block, credits: Decimal, on: date) -> Movement:
 
 
 def _with_back(block: Block, movement: Movement) -> Block:
+    """The block as it is with a part of its breakage mirrored."""
     expired = block.disposed["expired"]
     back = Portion(
-        credits=expired.credits + movement.credits, amount_minor=expired.amount_minor + movement.amount_minor,
+        credits=expired.credits + movement.credits,
+        amount_minor=expired.amount_minor + movement.amount_minor,
         functional_minor=expired.functional_minor,
-    )  # fmt: skip
+    )
     return msgspec.structs.replace(block, disposed={**block.disposed, "expired": back})
 
 
-def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missing: Decimal) -> Movement:
-    """What the credits do not cover: refused or priced, as the event or else the ledger says."""
+def _overage(
+    wallet: Wallet, event: Event[CreditsConsumed], context: Context, dates: Dates, missing: Decimal
+) -> Movement:
+    """Prices the usage beyond the credits, or refuses it: as the event says, or else the ledger's setting.
+
+    Raises InsufficientCredits, OveragePriceMissing.
+    """
     data = event.data
     setting = data.on_shortfall or context.state.on_shortfall
     if setting == "reject":
-        raise insufficient(event, missing)  # the reasons take a look at each open block: they are found after the lock
+        raise insufficient(event, missing)  # the reasons read each open block: they are worked out after the lock
     if data.overage_price is None:
         raise errors.OveragePriceMissing(
             f"{format_credits(missing)} {data.unit} exceed the credits, and the event names no price for them",
@@ -92,7 +103,8 @@ def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missi
             expected="the price of one credit",
             missing=format_credits(missing),
         )
-    amount, _ = price_overage(wallet, missing, data.overage_price, data.currency)
+    currency = errors.present(data.currency, "an overage price without its currency is refused when the event is read")
+    amount, _ = price_overage(wallet, missing, data.overage_price, currency)
     if amount > MAX_MINOR:
         raise errors.InvalidValue(
             "the overage is too large an amount", field="data.overage_price", expected="a smaller price"
@@ -103,12 +115,15 @@ def _overage(wallet: Wallet, event: Event, context: Context, dates: Dates, missi
         amount_minor=amount,
         accounting_date=dates.on(),
         backfill=setting == "backfill",
-        currency=data.currency,
+        currency=currency,
     )
 
 
-def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
-    """Usage taken back: what was drawn last is restored first, at the money that was stored, cumulatively."""
+def reverse(wallet: Wallet, event: Event[ConsumptionReversed], context: Context, dates: Dates) -> Decision:
+    """Reverses usage, or a part of it: the last draw is restored first, at the amounts that were stored, cumulatively.
+
+    Raises UnknownOriginal, NotReversible, ReversalExceedsOriginal, OverageSettled.
+    """
     data = event.data
     original = context.original
     if original is None:
@@ -118,7 +133,8 @@ def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             expected="a recorded credits.consumed",
             found=data.event_id,
         )
-    if original.event.type != "credits.consumed" or original.event.customer != wallet.customer:
+    usage = original.event.data
+    if not isinstance(usage, CreditsConsumed) or original.event.customer != wallet.customer:
         raise errors.NotReversible(
             f"{data.event_id} is {original.event.type} of {original.event.customer}",
             field="data.event_id",
@@ -145,20 +161,29 @@ def reverse(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Dec
             continue
         wanted -= credits
         given_back = share(draw.amount_minor, restored + credits, draw.credits) - restored_minor
-        mirror = _mirror_overage if draw.kind == "overage" else _mirror_draw
-        mirrored = mirror(wallet, draw, credits, given_back, original, event, context, dates)
+        functional = None
         if draw.functional_minor is not None:
-            back = share(draw.functional_minor, restored + credits, draw.credits) - restored_functional
-            mirrored[0] = msgspec.structs.replace(mirrored[0], functional_minor=-back)
-        movements += mirrored
+            functional = restored_functional - share(draw.functional_minor, restored + credits, draw.credits)
+        policy = original.decision.policy
+        mirrored = Movement(
+            kind=draw.kind,
+            credits=-credits,
+            amount_minor=-given_back,
+            functional_minor=functional,
+            accounting_date=dates.on(draw.accounting_date),
+            product=usage.product,
+            policy=policy if policy != context.state.policy else None,
+        )
+        if draw.kind == "overage":
+            movements.append(_of_overage(mirrored, wallet.state_of_overage(original.position)))
+        else:
+            movements += _of_block(mirrored, wallet.state_of_block(draw.block_id or ""), event, dates)
     return decision(context, movements, original_position=original.position)
 
 
-def _mirror_overage(
-    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, _event: Event,
-    context: Context, dates: Dates,
-) -> list[Movement]:  # fmt: skip
-    overage = wallet.state_of_overage(original.position)
+def _of_overage(mirrored: Movement, overage: Overage) -> Movement:
+    """The mirror of overage: as far as it is unbilled. Raises OverageSettled."""
+    credits, given_back = -mirrored.credits, -mirrored.amount_minor
     if credits > overage.open:
         raise errors.OverageSettled(
             f"only {format_credits(overage.open)} of the overage are unbilled; the rest was paid for by "
@@ -169,50 +194,24 @@ def _mirror_overage(
             settled_by=list(overage.settled_by),
         )
     amount = overage.open_minor if credits == overage.open else min(given_back, overage.open_minor)
-    return [
-        Movement(
-            kind="overage",
-            credits=-credits,
-            amount_minor=-amount,
-            accounting_date=dates.on(draw.accounting_date),
-            overage_position=original.position,
-            product=original.event.data.product,
-            policy=_other(original.decision.policy, context.state.policy),
-            currency=overage.currency,
-        )
-    ]
+    return msgspec.structs.replace(
+        mirrored, amount_minor=-amount, overage_position=overage.position, currency=overage.currency
+    )
 
 
-def _mirror_draw(
-    wallet: Wallet, draw: Movement, credits: Decimal, given_back: int, original: Original, event: Event,
-    context: Context, dates: Dates,
-) -> list[Movement]:  # fmt: skip
-    block = wallet.state_of_block(draw.block_id or "")
-    on = dates.on(block.last_gain_date, draw.accounting_date)
-    movements = [
-        Movement(
-            kind="consumption",
-            block_id=draw.block_id,
-            credits=-credits,
-            amount_minor=-given_back,
-            accounting_date=on,
-            product=original.event.data.product,
-            policy=_other(original.decision.policy, context.state.policy),
-        )
-    ]
+def _of_block(mirrored: Movement, block: Block, event: Event[ConsumptionReversed], dates: Dates) -> list[Movement]:
+    """The mirror of a draw; if the block has expired meanwhile, the credits that come back are breakage at once."""
+    on = dates.on(block.last_gain_date, mirrored.accounting_date)
+    movements = [msgspec.structs.replace(mirrored, block_id=block.block_id, accounting_date=on)]
     passed = block.expires_at is not None and block.expires_at <= event.occurred_at
-    if (block.expired or passed) and not block.disputes:  # it expired meanwhile: what comes back is breakage at once
+    if (block.expired or passed) and not block.disputes:
         movements.append(
             Movement(
                 kind=breakage_kind(block),
-                block_id=draw.block_id,
-                credits=credits,
-                amount_minor=given_back,
+                block_id=block.block_id,
+                credits=-mirrored.credits,
+                amount_minor=-mirrored.amount_minor,
                 accounting_date=on,
             )
         )
     return movements
-
-
-def _other(policy: int, current: int) -> int | None:
-    return policy if policy != current else None

@@ -1,7 +1,7 @@
-"""Events: what the world tells the ledger, as CloudEvents 1.0.
+"""Events as CloudEvents 1.0: facts from outside, and facts of the ledger itself.
 
-Owns: the envelope, reading and checking one event, its canonical text.
-Does not own: the data of each type (event_data), whether the books allow it (deciding).
+Owns: the envelope, reading and checking one event, its canonical text. Does not own: the data of each type (data,
+own_data), whether the books allow an event (deciding).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeGuard
 
 import msgspec
 import orjson
 import rfc8785
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import TypeVar
 
 from subledger import errors
 from subledger.errors import InvalidEvent, InvalidInput, InvalidValue, WrongType
@@ -29,6 +30,8 @@ from subledger.text.wording import did_you_mean, json_type
 
 
 _Data = TypeVar("_Data", bound=EventData)
+_Data_co = TypeVar("_Data_co", bound=EventData, covariant=True, default=EventData)
+"""The data of an event. ``Event`` by itself is an event of any type."""
 
 
 class CloudEvent(BaseModel):
@@ -46,8 +49,8 @@ class CloudEvent(BaseModel):
     data: dict[str, Any]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One checked event, ready to be decided.
+class Event(msgspec.Struct, Generic[_Data_co], frozen=True, kw_only=True, gc=False):
+    """One checked event, ready to be decided; generic over the class of its data.
 
     ``customer`` is None for events of the ledger as a whole. ``data_text`` is the data as received, in canonical
     JSON (RFC 8785); ``attributes_text`` the envelope's other attributes as received, where they say more than the
@@ -59,13 +62,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     type: str
     customer: str | None
     occurred_at: datetime
-    data: Any
+    data: _Data_co
     data_text: str
     attributes_text: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         return (self.source, self.event_id)
+
+
+def is_of(event: Event, data: type[_Data]) -> TypeGuard[Event[_Data]]:
+    """Returns True if the data of an event is of this class."""
+    return isinstance(event.data, data)
 
 
 OWN_SOURCE: Final = "subledger"

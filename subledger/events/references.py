@@ -8,11 +8,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from subledger.billing_documents import BillingDocument, Dispute, DocumentPart, Payment
+from subledger.events.data import ConsumptionReversed, EventData
 from subledger.events.envelope import Event
 from subledger.wallet import Decision
 
@@ -34,10 +35,10 @@ that ``stripe`` and ``Stripe`` are one: the same payout under both would be book
 """
 
 
-def once_key(type: str, data: Any) -> OnceKey | None:
+def once_key(type: str, data: EventData) -> OnceKey | None:
     """The key of the document that an event records, once; None for events without a document of their own."""
     kind, field = DOCUMENTS.get(type, (None, ""))
-    document_id = getattr(data, field) if kind is not None else None
+    document_id: str | None = getattr(data, field) if kind is not None else None
     if kind is None or document_id is None:
         return None
     return once_key_of(kind, getattr(data, "processor", None), document_id)
@@ -73,7 +74,7 @@ def references_of(events: Iterable[Event]) -> References:
             found.customers.add(event.customer)
         data = event.data
         for place, field in _places_of(data.__class__, event.type):
-            value = getattr(data, field)
+            value: str | None = getattr(data, field)
             if value is None:
                 continue
             if place == "customer":
@@ -82,7 +83,7 @@ def references_of(events: Iterable[Event]) -> References:
                 found.blocks.add(value)
             elif place == "invoiced":
                 found.invoices.add(value)
-            elif place == "original":
+            elif isinstance(data, ConsumptionReversed) and place == "original":
                 found.reversed.add((data.event_source or event.source, value))
             else:
                 found.documents.add((place, value))
@@ -90,7 +91,7 @@ def references_of(events: Iterable[Event]) -> References:
 
 
 @cache
-def _places_of(data: Any, type: str) -> tuple[tuple[str, str], ...]:
+def _places_of(data: type[EventData], type: str) -> tuple[tuple[str, str], ...]:
     """Which fields of a type of event name what. The invoice of a purchase or of usage is only a label."""
     places = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
     if type == "consumption.reversed":

@@ -213,7 +213,10 @@ def test_a_block_is_disputed_by_itself_with_its_tax_and_no_processor() -> None:
     part = case.does("dispute.opened", 7, dispute_id="E", block_id="A", amount="4.00", currency="USD")
     assert told(part) == ["01-07 dispute_opened 400 block=A"]
     assert told(case.does("dispute.opened", 7, dispute_id="F", block_id="A")) == ["01-07 dispute_opened 700 block=A"]
-    assert case.is_refused("dispute.opened", 8, dispute_id="G", block_id="A").message == "nothing can be disputed"
+    assert (
+        case.is_refused("dispute.opened", 8, dispute_id="G", block_id="A").message
+        == "no amount is left that can be disputed"
+    )
 
 
 # --- what becomes of a block ----------------------------------------------------------------------------------------

@@ -417,7 +417,7 @@ def test_a_payment_remembers_what_of_it_is_disputed_or_lost() -> None:
     lost = DocumentPart(block_id="A", amount_minor=400)
     assert case.wallets["ann"].document(Payment, "P").disputed == (lost,)
     error = case.is_refused("dispute.opened", 4, dispute_id="E", payment_id="P")
-    assert error.message == "nothing can be disputed", "however much of the block another payment paid"
+    assert error.message == "no amount is left that can be disputed", "however much of the block another payment paid"
     ended = case.does("dispute.lost", 5, dispute_id="D", amount="3.00", currency="USD")
     won = DocumentPart(block_id="A", amount_minor=-100)
     assert after(ended).document(Payment, "P").disputed == (lost, won)

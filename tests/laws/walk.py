@@ -142,7 +142,7 @@ class Walk:
             },
             original=original,
             books=self.books,
-            standing=standing,
+            standings=standing,
         )
 
     def standing(self, on: date) -> dict[str | None, dict[StandingKey, Standing]]:

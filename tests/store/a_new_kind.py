@@ -23,7 +23,7 @@ _EVENT: Final = '''class CreditsForfeited(EventData):
 '''
 _DECIDES: Final = '''
 
-def forfeit(wallet: Wallet, event: Event, context: Context, dates: Dates) -> Decision:
+def forfeit(wallet: Wallet, event: Event[CreditsForfeited], context: Context, dates: Dates) -> Decision:
     """What is left of a block is forfeited: revenue now."""
     block = own_block(wallet, event.data.block_id, context)
     is_live(block, event)
@@ -51,13 +51,13 @@ EDITS: Final[Edits] = {
         ('    _kind("expiry_changed"', _ROW + '    _kind("expiry_changed"'),
     ),
     "subledger/deciding/cancellations.py": (
+        ("    CreditsEscheated,\n", "    CreditsEscheated,\n    CreditsForfeited,\n"),
         ("\n\n# --- unclaimed property", _DECIDES + "\n\n# --- unclaimed property"),
     ),
     "subledger/deciding/decide.py": (
-        ('    "credits.escheated": ending.escheat,\n',
-         '    "credits.escheated": ending.escheat,\n    "credits.forfeited": ending.forfeit,\n'),
-        ('    "credits.escheated": ("escheat",),\n',
-         '    "credits.escheated": ("escheat",),\n    "credits.forfeited": ("forfeiture",),\n'),
+        ('        _row(of_others.CreditsEscheated, cancellations.escheat, "escheat"),\n',
+         '        _row(of_others.CreditsEscheated, cancellations.escheat, "escheat"),\n'
+         '        _row(of_others.CreditsForfeited, cancellations.forfeit, "forfeiture"),\n'),
     ),
 }  # fmt: skip
 

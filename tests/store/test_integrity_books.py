@@ -475,7 +475,7 @@ def _rings(
 
 
 def _cash_fault(books: Books) -> Books:
-    return replace(books, positions={key: (a + 1, f) for key, (a, f) in books.standings.items()})
+    return replace(books, standings={key: Standing(a + 1, f) for key, (a, f) in books.standings.items()})
 
 
 def _pool_fault(books: Books) -> Books:

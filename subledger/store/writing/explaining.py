@@ -19,7 +19,8 @@ from subledger.blocks import Block
 from subledger.deciding.context import document_exists
 from subledger.deciding.shortfalls import UNKNOWN_CUSTOMER, Shortfall, insufficient, shortfalls_of
 from subledger.errors import DocumentExists, InsufficientCredits, SubledgerError
-from subledger.events.envelope import Event
+from subledger.events.data import CreditsConsumed
+from subledger.events.envelope import Event, is_of
 from subledger.events.references import OnceKey, once_key
 from subledger.store.database import WriteConnection
 from subledger.store.writing.referenced_rows import find_first, find_lapsed
@@ -37,13 +38,12 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     customer_known: bool
     late: bool
     position: int
-    refused: list[tuple[SubledgerError, Event]]
+    refused: list[tuple[SubledgerError, Event[CreditsConsumed]]]
 
     @property
     def block_id(self) -> str | None:
         _, event = self.refused[0]
-        block_id: str | None = event.data.block_id
-        return block_id
+        return event.data.block_id
 
     @property
     def lapses(self) -> bool:
@@ -79,7 +79,7 @@ class Refusals:
         self, error: SubledgerError, event: Event, wallet: Wallet, *, customer_known: bool, late: bool, position: int
     ) -> None:
         """Takes in a refusal with what it was decided on, at a position, if more can be said of it."""
-        if isinstance(error, InsufficientCredits) and event.type == "credits.consumed":
+        if isinstance(error, InsufficientCredits) and is_of(event, CreditsConsumed):
             data = event.data
             key = id(wallet), data.unit, data.product, data.block_id, event.occurred_at, late
             case = self._cases.get(key)

@@ -17,6 +17,7 @@ from subledger.deciding.new_ids import acting_invoices
 from subledger.deciding.second_person import GIVING_TYPES, may_ask
 from subledger.events import references
 from subledger.events.envelope import Event
+from subledger.events.own_data import BalancesRemeasured
 from subledger.events.references import References, once_key
 from subledger.kinds import LEDGER_ROLES
 from subledger.ledger import LedgerState
@@ -55,7 +56,7 @@ def load(
     working = WorkingSet(memory, recorded)
     _load_requests_and_gifts(connection, head, memory, working, events, wanted)
     _load_ids(connection, memory.ledger, working, events)
-    for period in {event.data.period for event in events if event.type == "balances.remeasured"}:
+    for period in {event.data.period for event in events if type(event.data) is BalancesRemeasured}:
         day, home = Period.parse(period).last_day, head.state.functional_currency
         working.balances = standing_at(connection, memory.ledger, day, home)
     memory.load_wallets(connection, wanted.customers)

@@ -20,6 +20,7 @@ from subledger.deciding.context import Context, First, Original
 from subledger.deciding.currencies import StandingKey
 from subledger.deciding.second_person import Given
 from subledger.errors import present
+from subledger.events.data import ConsumptionReversed, CreditsGranted, CreditsPurchased, CreditsTransferred
 from subledger.events.envelope import Event
 from subledger.events.references import DocumentKey, OnceKey, once_key
 from subledger.kinds import Dimensions
@@ -132,8 +133,9 @@ class WorkingSet:
         if event.type == "credits.consumed" and not self.balances:
             return self._context_of_usage(state)
         original = None
-        if event.type == "consumption.reversed":
-            original = self._original((event.data.event_source or event.source, event.data.event_id))
+        data = event.data
+        if isinstance(data, ConsumptionReversed):
+            original = self._original((data.event_source or event.source, data.event_id))
         return Context(
             state=state,
             owners=self._block_owners,
@@ -141,7 +143,7 @@ class WorkingSet:
             first=self.first,
             original=original,
             books=self.books,
-            standing=self.balances.get(event.customer, {}) if self.balances else {},
+            standings=self.balances.get(event.customer, {}) if self.balances else {},
         )
 
     def _context_of_usage(self, state: LedgerState) -> Context:
@@ -190,10 +192,11 @@ class WorkingSet:
         once = once_key(event.type, event.data)
         if once is not None:
             self.first[once] = First(position, event.source, event.event_id)
-        if event.type in ("credits.purchased", "credits.granted"):
-            self._block_owners[event.data.block_id] = event.customer or ""
-        elif event.type == "credits.transferred":
-            self._block_owners[event.data.new_block_id] = event.data.to_customer
+        data = event.data
+        if isinstance(data, CreditsPurchased | CreditsGranted):
+            self._block_owners[data.block_id] = event.customer or ""
+        elif isinstance(data, CreditsTransferred):
+            self._block_owners[data.new_block_id] = data.to_customer
 
     def _unchanged(self, customer: str) -> CustomerInBatch:
         known = self._memory.wallets.get(customer)
