@@ -1,6 +1,7 @@
-"""The tables that follow from the log: which they are, their keys and their other columns.
+"""The tables that a replay makes again from the log: their names, keys and other columns.
 
-Owns: their names and columns. Does not own: what their rows should hold (replay, ledger_replay, totals).
+Owns: the choice of the tables. Does not own: their columns (``subledger/store/tables/derived.py``), their rows
+(customers, ledger, totals).
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+import sqlalchemy as sa
 
-# What a row of a derived table is, without the ledger: its key and its other values.
+from subledger.store.tables import derived
+
 Key = tuple[Any, ...]
+"""The key of a row, without the ledger."""
+
 Rows = dict[Key, tuple[Any, ...]]
+"""The other values of rows, by key."""
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,37 +42,26 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
         return f"SELECT {columns} FROM {self.name} WHERE ledger = %(ledger)s AND {which}"
 
 
-DERIVED: Final[tuple[Derived, ...]] = (
-    Derived(
-        name="posting_policies", key=("policy",), values=("name", "version", "content_hash", "position")
-    ),
-    Derived(name="posting_rules", key=("policy", "kind", "pair"), values=("debit", "credit")),
-    Derived(
-        name="account_mappings", key=("mapping",), values=("content_hash", "rows", "position", "valid_from")
-    ),
-    Derived(
-        name="dimension_sets", key=("dimension_set",), values=("product", "credit_kind", "pool", "processor")
-    ),
-    Derived(name="wallets", key=("customer",), values=("position", "state")),
-    Derived(
-        name="blocks",
-        key=("block_id",),
-        values=("customer", "invoice_id", "opened_at_position", "expires_at", "is_open", "state"),
-    ),
-    Derived(name="documents", key=("kind", "document_id"), values=("customer", "state")),
-    Derived(
-        name="ledger_days",
-        key=(
-            "accounting_date", "recorded_date", "cut", "currency", "policy", "kind", "dimension_set", "unit",
-        ),
-        values=(
-            "written_minor", "mirrored_minor", "functional_written_minor", "functional_mirrored_minor",
-            "credits", "entries",
-        ),
-    ),
-    Derived(name="merkle_nodes", key=("level", "index"), values=("hash",)),
-)  # fmt: skip
+def _derived(table: sa.Table) -> Derived:
+    key = tuple(column.name for column in table.primary_key if column.name != "ledger")
+    values = tuple(column.name for column in table.columns if column.name not in ("ledger", *key))
+    return Derived(name=table.name, key=key, values=values)
 
+
+DERIVED: Final[tuple[Derived, ...]] = tuple(
+    _derived(table)
+    for table in (
+        derived.posting_policies,
+        derived.posting_rules,
+        derived.account_mappings,
+        derived.dimension_sets,
+        derived.wallets,
+        derived.blocks,
+        derived.documents,
+        derived.ledger_days,
+        derived.merkle_nodes,
+    )
+)
 
 DERIVED_BY_NAME: Final = {derived.name: derived for derived in DERIVED}
 
