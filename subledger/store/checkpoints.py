@@ -1,4 +1,4 @@
-"""Tree heads that were signed: one root for a size, for ever.
+"""Signed tree heads: once a root is signed for a size, it is the only one.
 
 Owns: the table ``checkpoints``. Does not own: signing, and the copy outside the database (api.checkpoint).
 """
@@ -27,7 +27,7 @@ ROOTS: Final = """
 SELECT last_position, root FROM batches WHERE ledger = :ledger AND last_position = ANY(:sizes)
 """
 UNLIKE: Final = """
--- Tree heads that were signed, and that the log does not have: another root at their size, or no batch that ends there.
+-- Signed tree heads that the log contradicts: another root at their size, or no batch that ends there.
 SELECT c.size, c.root, b.root AS found FROM checkpoints c
 LEFT JOIN batches b ON b.ledger = c.ledger AND b.last_position = c.size
 WHERE c.ledger = :ledger AND b.root IS DISTINCT FROM c.root ORDER BY c.size
@@ -35,7 +35,7 @@ WHERE c.ledger = :ledger AND b.root IS DISTINCT FROM c.root ORDER BY c.size
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree head that was signed: how many events, their root, the note that was handed out.
+    """A signed tree head: the number of events, their root, and the note that was handed out.
 
     ``public_key`` verifies the note; None if it was signed before keys were kept beside notes.
     """
@@ -47,12 +47,12 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def signed_at_size(connection: sa.Connection, ledger: str, size: int) -> Signed | None:
-    """The tree head that was signed over so many events."""
+    """The signed tree head of this size; None if there is none."""
     return _one(connection, FIND, ledger, size)
 
 
 def last_signed(connection: sa.Connection, ledger: str) -> Signed | None:
-    """The largest tree head that was signed."""
+    """The signed tree head of the largest size; None if there is none."""
     return _one(connection, LATEST, ledger, 0)
 
 
@@ -65,13 +65,13 @@ def _one(connection: sa.Connection, query: str, ledger: str, size: int) -> Signe
 
 
 def keep_signed(connection: WriteConnection, ledger: str, signed: Signed) -> None:
-    """Keeps a tree head; again, nothing."""
+    """Stores a tree head; does nothing if it is stored already."""
     row = (ledger, signed.size, signed.root, signed.note, signed.public_key)
     if connection.execute(KEEP, row).fetchone() is not None:
         count_one(connection, ledger, "checkpoints")
 
 
 def roots_at(connection: sa.Connection, ledger: str, sizes: Sequence[int]) -> dict[int, bytes]:
-    """The roots of the log at some sizes, where a batch ends there."""
+    """The roots of the log at those of these sizes at which a batch ends."""
     rows = connection.execute(sa.text(ROOTS), {"ledger": ledger, "sizes": list(sizes)})
     return {row.last_position: bytes(row.root) for row in rows}

@@ -177,7 +177,7 @@ class LogTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _annotations(hint: Any) -> Iterator[Any]:
-    """What is said of a field's type, from the outside in; the type None for one that may be NULL."""
+    """The annotations of a field's type, from the outside in; the type None if the field may be None."""
     if get_origin(hint) is Annotated:
         inner, *said = get_args(hint)
         yield from said

@@ -1,6 +1,6 @@
-"""Connections: who we are in the database, and what a transaction of ours looks like.
+"""Connections and transactions of the application.
 
-Everything but migrations works as the role ``subledger_app``, which may add to the log and never change it.
+All but migrations connects as the role ``subledger_app``, which may add to the log and never change it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from subledger.store.tables import APP_ROLE
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts, without_client_check
 
 # SQLSTATE classes after which the same call may succeed: connection, resources, operator intervention; serialization
-# failures and deadlocks; and a session that was ended because nothing was asked in its transaction for too long.
+# failures and deadlocks; and a session that the server ended because its transaction was idle for too long.
 _RETRYABLE: Final = ("08", "53", "57", "40", "25P03")
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _CONNECTION_ENDED: Final = ("08", "57P")  # exceptions of the connection; shutdowns, of one session or of all
 
 PLANNED_FOR_ANY_LEDGER: Final = """
--- A plan serves every ledger, but on a Citus cluster: there it must say which server has the ledger.
+-- A plan serves every ledger, except on a Citus cluster: there it must name the server that has the ledger.
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false)
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
 """
@@ -40,16 +40,16 @@ SESSION: Final = {
     "extra_float_digits": "1", "client_encoding": "UTF8", "standard_conforming_strings": "on",
     "quote_all_identifiers": "off", "search_path": "public",
 }  # fmt: skip
-"""Settings of every session of ours: seals of rows, facts of the schema and other compared texts depend on them.
+"""Settings of every session: seals of rows, facts of the schema and other compared texts depend on them.
 
-A database or a role may have others (ALTER DATABASE … SET); ours come first.
+They take precedence over those of a database or a role (ALTER DATABASE … SET).
 """
 
 ON_A_STANDBY: Final = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported)
-"""Refusals of a standby: of a write, and of the beginning of a transaction that may write."""
+"""Errors of a standby: it refuses a write, and the start of a transaction that may write."""
 
-# What psycopg says of a lost connection is in the error that is raised; without a handler it would go to the error
-# output as well, in the middle of a sentence for people.
+# psycopg's message about a lost connection is in the error that is raised. Without a handler the logger would print it
+# on standard error as well, in the middle of a sentence for people.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
@@ -64,12 +64,12 @@ def driver(connection: sa.Connection | sa.PoolProxiedConnection) -> WriteConnect
 
 
 def session_options(**other: str) -> str:
-    """The settings of ``SESSION``, of which some may be ``other``, as command-line options of the server."""
+    """The settings of ``SESSION`` as command-line options of the server; ``other`` replaces some of them."""
     return " ".join(f"-c {name}={value}" for name, value in {**SESSION, **other}.items())
 
 
 def engine_url(url: str) -> sa.URL:
-    """A libpq URL as SQLAlchemy wants it. Raises InvalidInput for another database than PostgreSQL."""
+    """A libpq URL in the form of SQLAlchemy. Raises InvalidInput for a database other than PostgreSQL."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -93,17 +93,17 @@ class Database:
         # Posting rules by their content hash, kept for readers. Not by ledger and number: after a restore the same
         # number may stand for other rules, while the same content is always the same rules.
         self.rules: dict[str, Rules] = {}
-        # The last settings seen of each ledger: a guess, which no answer rests on before its own row has confirmed it.
+        # The settings of each ledger when they were last read: a guess, used only if the answer's own row confirms it.
         self.states: dict[str, LedgerState] = {}
         self.engine = _engine(url, pool_size, limits, idle_s=limits.idle_reader_s)
         # Recording and single questions are always the same statements: each is planned once a connection, for any
-        # ledger. A plan for one that the statistics do not know yet may take it for empty, and read all of it.
+        # ledger. A plan for a ledger without statistics would take it for empty, and scan all of it.
         self._recording = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True)
         self._asked = _engine(url, pool_size, limits, idle_s=limits.stuck_writer_s, planned_once=True, autocommit=True)
 
     @property
     def engines(self) -> tuple[sa.Engine, ...]:
-        """Everything that makes connections for this."""
+        """The pools of connections."""
         return self.engine, self._recording, self._asked
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Database:
     def ask(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of one reading statement: one snapshot, in one round trip. It may take as long as a reader may.
 
-        Where the server ended the connection, it is asked once more, over another one.
+        If the server has ended the connection, the statement is sent once more over a new one.
         """
         with translated():
             try:
@@ -149,7 +149,7 @@ class Database:
 
     @contextmanager
     def _patient(self, connection: WriteConnection) -> Iterator[None]:
-        """Waits for each answer as long as a reader does."""
+        """Waits for each answer within as long as a reader does."""
         usual_s = connection.silence_s
         connection.silence_s = self.timeouts.idle_reader_s + self.timeouts.lock_timeout_s
         try:
@@ -161,8 +161,8 @@ class Database:
     def write(self, *, recording: bool = False, at_length: bool = False) -> Iterator[WriteConnection]:
         """One transaction on a plain psycopg connection: committed at the end, rolled back on any exception.
 
-        ``recording``: of the recorder, whose statements are always the same. ``at_length``: each of them may take as
-        long as a reader's, as those of a close do.
+        ``recording``: a transaction of the recorder, whose statements are always the same. ``at_length``: each
+        statement may take as long as a reader's, as those of a close do.
         """
         with translated():
             pooled = (self._recording if recording else self.engine).raw_connection()
@@ -184,7 +184,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One snapshot: everything read in it is of the same moment."""
+        """A snapshot: all that is read within is of the same moment."""
         with translated(), self.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             yield connection
@@ -192,7 +192,7 @@ class Database:
 
 @lru_cache
 def _numbered(query: str) -> tuple[str, tuple[str, ...]]:
-    """A statement with $1, $2 … for its %(name)s, and their names: psycopg reads long ones anew each time."""
+    """A statement with $1, $2 … in place of %(name)s, and the names: psycopg would parse it again on every call."""
     names: dict[str, int] = {}
     text = _NAMED.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", query)
     return text.replace("%%", "%"), tuple(names)
@@ -202,9 +202,9 @@ def _engine(
     url: str, pool_size: int, timeouts: Timeouts, *, idle_s: float, planned_once: bool = False,
     autocommit: bool = False,
 ) -> sa.Engine:  # fmt: skip
-    """``idle_s``: how long the server waits for us between two statements, and we for the server in one.
+    """A pool of connections. ``idle_s``: the longest silence of the client between statements, of the server in one.
 
-    In one, the server may say nothing for as long as it waits for a lock.
+    Within a statement the server may also wait for a lock, so the limit of that wait is added.
     """
     options = f"-c role={APP_ROLE} {session_options()} {timeouts.options(idle_s=idle_s)}"
     silence_s = idle_s + timeouts.lock_timeout_s
@@ -230,9 +230,9 @@ def _engine(
 
 
 class Connecting:
-    """Makes an engine's connections: such as cannot deadlock with the server, instead of psycopg's own.
+    """Factory of an engine's connections, which cannot deadlock with the server as psycopg's own can.
 
-    A server that refuses to look whether its client is still there is asked to only once.
+    Some servers refuse the option that checks for a lost client; after the first refusal it is not sent again.
     """
 
     def __init__(self, silence_s: float | None = None) -> None:
@@ -263,9 +263,9 @@ def _plan_for_any_ledger(connection: WriteConnection, _: object) -> None:
 
 
 def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
-    """A kept connection that is lost, or on which the server says something unasked: another one is made.
+    """Discards a pooled connection that is lost, or on which the server has sent a message: a new one is made.
 
-    To ask it would cost a round trip each time.
+    A test statement in place of this look would cost a round trip each time.
     """
     poll = select.poll()
     if not connection.closed:
@@ -276,10 +276,10 @@ def _check_that_it_lives(connection: WriteConnection, *_: object) -> None:
 
 @contextmanager
 def without_nested_loops(connection: WriteConnection) -> Iterator[None]:
-    """Statements over most of a ledger, planned without nested loops; inside of a transaction.
+    """Plans the statements within without nested loops, for those over most of a ledger; inside a transaction.
 
-    The server's statistics may not know the ledger yet, as after a large file was recorded or after a crash: it then
-    expects a row or two, and would look through all entries of the ledger again for each of its events.
+    The server may have no statistics of the ledger, as after a large file was recorded or after a crash. Then it
+    expects a row or two, and would scan all entries of the ledger once for each of its events.
     """
     [(before, _)] = connection.execute(_NO_NESTED_LOOPS).fetchall()
     yield
@@ -291,7 +291,7 @@ _NO_NESTED_LOOPS: Final = "SELECT current_setting('enable_nestloop'), set_config
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the database says when it does not answer, as DatabaseUnavailable; anything else as it is."""
+    """Raises DatabaseUnavailable or LedgerLocked for the database's own errors of that kind; others pass."""
     try:
         yield
     except (psycopg.Error, sa.exc.DBAPIError) as error:

@@ -1,10 +1,12 @@
-"""Spreading ledgers over servers: our tables as Citus distributed tables, a ledger's rows together on one server.
+"""Ledgers over several servers: tables distributed by Citus, a ledger's rows together on one server.
 
 Every key begins with the ledger, so the ledger is the distribution column and all tables are colocated: a batch, a
-read and a proof of one ledger touch one shard. What has no ledger in its key stays on the coordinator, by name.
-Nothing asks whether tables are distributed, but for who would share a snapshot among processes: it is the coordinator's
-alone. Not owned: the extension, the servers, moving shards between
-them. What such a database must not be given (queries, constraints) is kept by ``tests/store/test_distribution.py``.
+read and a proof of one ledger touch one shard. Tables without a ledger in their key stay on the coordinator, and are
+named here. Only work that shares a snapshot among processes asks if tables are distributed: a snapshot is the
+coordinator's alone.
+
+Owns: which tables are distributed, and the statements for it. Does not own: the extension, the servers, moving shards
+between them. ``tests/store/test_distribution.py`` keeps out queries and constraints that a cluster refuses.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ from subledger.store.tables import APP_ROLE, NEVER_TRUNCATED, metadata
 
 COLUMN: Final = "ledger"
 LEADER: Final = "ledgers"
-"""The table that the others are colocated with; it goes first."""
+"""The table that the others are colocated with; it is distributed first."""
 ON_COORDINATOR: Final = ("alembic_version", "api_keys")
 """Tables without a ledger in their key. They are read on the coordinator alone and joined with nothing."""
 SHARDS: Final = 32
 
 HOLD: Final = "LOCK TABLE ledgers IN EXCLUSIVE MODE"
-"""No batch is in flight, and none begins before the end; reads of a ledger go on until its tables move."""
+"""Waits for batches in flight and holds off new ones; reads of a ledger go on until its tables move."""
 INSTALLED: Final = "SELECT 1 FROM pg_extension WHERE extname = 'citus'"
 FOUND: Final = """
--- What each distributed table is distributed by, and the group it is colocated in.
+-- The distribution column of each distributed table, and its colocation group.
 SELECT table_name::text, citus_table_type, distribution_column, colocation_id FROM citus_tables
 """
 SPREAD: Final = "SELECT 1 FROM citus_tables WHERE table_name::text = %s"
@@ -38,7 +40,7 @@ CAN_LOG_IN: Final = "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s"
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tables are distributed now, which of them were before, and the statements between."""
+    """The tables that are distributed now, those of them that were before, and the statements in between."""
 
     tables: tuple[str, ...]
     already: tuple[str, ...]
@@ -50,23 +52,23 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sharded_tables() -> tuple[str, ...]:
-    """Every table that is distributed, the leader first."""
+    """The tables to distribute, the leader first."""
     others = sorted(name for name in metadata.tables if name not in (*ON_COORDINATOR, LEADER))
     return (LEADER, *others)
 
 
 def is_distributed(connection: psycopg.Connection[Any]) -> bool:
-    """Whether ledgers are spread over servers."""
+    """True if ledgers are spread over servers."""
     if connection.execute(INSTALLED).fetchone() is None:
         return False
     return connection.execute(SPREAD, (LEADER,)).fetchone() is not None
 
 
 def distribute(url: str, *, shards: int = SHARDS, dry_run: bool = False) -> Distribution:
-    """Distributes what is not distributed yet, as the owner that ``url`` names, in one transaction.
+    """Distributes the tables that are not distributed yet, as the owner that ``url`` names, in one transaction.
 
-    Rows that are there move to their shards; they are counted before and after. A dry run only says which statements
-    it would be. Raises CitusMissing, DistributedOtherwise, DatabaseUnavailable.
+    Existing rows move to their shards; they are counted before and after. A dry run only returns the statements.
+    Raises CitusMissing, DistributedOtherwise, DatabaseUnavailable.
     """
     with translated(), psycopg.connect(url) as connection:
         if connection.execute(INSTALLED).fetchone() is None:
@@ -88,7 +90,7 @@ def distribute(url: str, *, shards: int = SHARDS, dry_run: bool = False) -> Dist
 
 
 def _already(connection: psycopg.Connection[Any]) -> list[str]:
-    """Raises DistributedOtherwise where one of our tables is distributed in another way."""
+    """The tables that are distributed. Raises DistributedOtherwise if one of them is in another way."""
     found = {name: rest for name, *rest in connection.execute(FOUND)}
     group = found[LEADER][2] if LEADER in found else None
     for name in (*sharded_tables(), *ON_COORDINATOR):
@@ -111,13 +113,13 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
         return []
     statements: list[str] = [
         HOLD,
-        # Row and statement triggers are all we have; they refuse change or seal their row, see no other, and are safe.
+        # Citus calls every trigger unsafe. These refuse a change or seal their own row, and see no other row.
         "SET LOCAL citus.enable_unsafe_triggers = on",
         "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
         "SET LOCAL client_min_messages = warning",
     ]
     if not logs_in:
-        # The coordinator speaks to the other servers as the role that asked it. The role has no password.
+        # The coordinator connects to the other servers as the role of its own session. The role has no password.
         statements.append(f"ALTER ROLE {APP_ROLE} LOGIN")
     for name in missing:
         place = f"shard_count => {shards}" if name == LEADER else f"colocate_with => '{LEADER}'"
@@ -128,11 +130,10 @@ def _statements(missing: list[str], *, logs_in: bool, shards: int) -> list[str]:
 
 
 def _empty_the_copy(name: str) -> list[str]:
-    """The rows have been copied to shards; what they were copied from is on the coordinator's disk, unseen.
+    """Statements that truncate the coordinator's old rows, which have been copied to shards and are read no more.
 
-    The trigger of what is never changed refuses to truncate it too, as it should; so it rests for that statement, on
-    the coordinator's empty shell alone, in the transaction that holds the table's lock. The shards' own triggers are
-    never off.
+    The trigger of a table that is never truncated refuses that too. So it is off for this one statement, on the
+    coordinator's table alone, in the transaction that holds the table's lock. The shards' own triggers are never off.
     """
     truncate = f"SELECT truncate_local_data_after_distributing_table('{name}')"
     if name not in NEVER_TRUNCATED:

@@ -55,7 +55,7 @@ def is_current(url: str) -> bool:
 
 
 def check_schema(connection: sa.Connection) -> None:
-    """Does nothing if the database answers and has a schema of ours; any. Raises DatabaseUnavailable otherwise."""
+    """Checks that the database answers and has a schema of ours, of any version. Raises DatabaseUnavailable if not."""
     connection.execute(sa.text("SELECT 1 FROM alembic_version"))
 
 

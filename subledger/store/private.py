@@ -1,6 +1,6 @@
-"""The home directory is private: it holds the database, its owner's password and the key that signs checkpoints.
+"""Permissions of the home directory: it has the database, its owner's password and the key that signs checkpoints.
 
-Owns: its permissions, whatever the umask. Does not own: what is in it.
+Owns: the permissions, whatever the umask. Does not own: the files in it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _OURS: Final = ("postgres", "checkpoint.key", "checkpoints", "verified", "rebuil
 
 
 def private_home(home: Path) -> Path:
-    """The directory, made if it is not there, with permissions for its owner alone (0700).
+    """The directory, made if it does not exist, with permissions for its owner alone (0700).
 
-    One that others may read or write is mended if it is a home of ours, or empty. Raises UnsafeHome for a directory
-    with other files, and for another user's: whoever owns it can put other files in the place of ours.
+    If others may read or write a home or an empty directory, its permissions are corrected. Raises UnsafeHome for a
+    directory with other files, and for another user's: its owner could replace the files in it.
     """
     home.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -53,7 +53,7 @@ def private_home(home: Path) -> Path:
 
 
 def private_file(path: Path) -> Path:
-    """A file of the home that its owner alone may read; wider permissions are mended.
+    """A file of the home that its owner alone may read; wider permissions are corrected.
 
     Raises UnsafeHome for a link, and for another user's file.
     """
@@ -71,7 +71,7 @@ def private_file(path: Path) -> Path:
 
 
 def make_durable(place: Path) -> None:
-    """Writes a directory's entries to disk, so that files that were just made are found after the power has failed."""
+    """Syncs a directory, so that files made in it are found after a power failure."""
     descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""The database's own guards, one fact a line: columns, constraints, indexes, triggers, functions, rights.
+"""Facts of the schema, one a line: columns, constraints, indexes, triggers, functions, rights.
 
-``schema.txt`` beside this module has the facts of a database as the migrations make it; a test keeps it so. Owns: the
-facts of our tables, views and functions, and of the application's role. Does not own: the schemas of others (the job
-queue's), and what is compared (projections.integrity.schema).
+``schema.txt`` beside this module has the facts of a database that the migrations have made; a test compares them. Owns:
+the facts of the tables, views and functions, and of the application's role. Does not own: other schemas (the job
+queue's), and the comparison (projections.integrity.schema).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OURS: Final = (*sorted(metadata.tables), "alembic_version")
 VIEWS: Final = ("journal_lines", "recorded_events")
 
 FACTS: Final = """
--- Every fact of our relations, in no order. What belongs to an extension is not ours.
+-- Every fact of our relations, in no order, without those of extensions.
 WITH ours AS (
     SELECT c.oid, c.relname AS name, c.relkind, c.relpersistence, c.relrowsecurity, c.relacl
     FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(ours)s)
@@ -90,7 +90,7 @@ SELECT format('role owns %%s', c.oid::regclass) FROM pg_class c
 WHERE c.relowner = (SELECT oid FROM pg_roles WHERE rolname = %(role)s) AND c.relpersistence <> 't'
 """
 VIEW_FACTS: Final = """
--- How views are written out again differs from one version of PostgreSQL to another.
+-- The definitions of views, whose spelling differs from one version of PostgreSQL to another.
 SELECT format('view %%s on=%%s sha256=%%s', c.relname, %(major)s::int, encode(sha256(convert_to(
               regexp_replace(pg_get_viewdef(c.oid), '[[:space:]]+', ' ', 'g'), 'UTF8')), 'hex'))
 FROM pg_class c
@@ -99,7 +99,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%(views)s)
 
 
 def facts_of(connection: psycopg.Connection[Any], functions: Sequence[str]) -> set[str]:
-    """The facts of the connected database, with those of the functions that are named."""
+    """The facts of the connected database, with those of the named functions."""
     found = connection.execute(
         FACTS, {"ours": [*OURS, *VIEWS], "functions": list(functions), "role": APP_ROLE}
     ).fetchall()  # fmt: skip
@@ -108,21 +108,21 @@ def facts_of(connection: psycopg.Connection[Any], functions: Sequence[str]) -> s
 
 
 def may_be_added(fact: str) -> bool:
-    """Tells an index that an operator may add: it makes reading faster, and changes and refuses nothing.
+    """True for an index that an operator may add: it makes reading faster, and neither changes nor refuses anything.
 
-    One that is unique, invalid or runs somebody's own functions is none of these.
+    An index that is unique, is invalid or runs functions of its own may not be added.
     """
     return fact.startswith("index CREATE INDEX ") and not fact.endswith(" invalid") and " runs " not in fact
 
 
 def functions_written_down() -> list[str]:
-    """The names of our functions."""
+    """The names of the functions in ``schema.txt``."""
     facts = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
     return sorted({fact.split()[1].partition("(")[0] for fact in facts if fact.startswith("function ")})
 
 
 def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
-    """The facts of a database as the migrations make it, as far as this server writes them alike."""
+    """The facts of a database that the migrations have made, in the spelling of this server's version."""
     facts = set(FILE.read_text("utf-8").splitlines())
     of_views = {fact for fact in facts if fact.startswith("view ")}
     ours = {fact for fact in of_views if f" on={_major(connection)} " in fact}
@@ -132,7 +132,7 @@ def expected_facts(connection: psycopg.Connection[Any]) -> set[str]:
 
 
 def written_down(found: set[str]) -> str:
-    """The text of ``schema.txt`` for these facts; what views are on other versions is taken over."""
+    """The text of ``schema.txt`` for these facts; facts of views on other versions stay as they are there."""
     views = {fact.split("on=")[1].split()[0] for fact in found if fact.startswith("view ")}
     kept = FILE.read_text("utf-8").splitlines() if FILE.exists() else []
     others = {fact for fact in kept if fact.startswith("view ") and fact.split("on=")[1].split()[0] not in views}

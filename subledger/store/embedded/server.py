@@ -1,15 +1,14 @@
-"""A PostgreSQL server of our own below a folder: started at first use, ended when nobody needs it.
+"""The embedded PostgreSQL server below a home: started at first use, ended when nobody needs it.
 
-Owns everything in ``HOME/postgres``, and here the protocol over it: who starts, who joins, who ends. A detached
-*supervisor* process (``embedded_supervisor``) has the server as its child. Not owned: what is inside the database
-(migrations do that), and anything above ``HOME/postgres``.
+Owns: all of ``HOME/postgres``, and the protocol of starting, joining and stopping. A detached *supervisor* process
+(``supervisor``) has the server as its child. Does not own: the schema (migrations), anything above ``HOME/postgres``.
 
     HOME/postgres/data             the data directory; appears only when it is complete
     HOME/postgres/password         of `subledger`, superuser and owner; 0600
-    HOME/postgres/start.lock       held by whoever starts or joins; its mtime says when someone last did
-    HOME/postgres/supervisor.lock  held by the supervisor for its life, its pid inside: held means running
-    HOME/postgres/address          port of the server, believed only while supervisor.lock is held
-    HOME/postgres/port             port of last time, taken again if it is free, so that clients find it
+    HOME/postgres/start.lock       held while starting or joining; its mtime is the last time of that
+    HOME/postgres/supervisor.lock  held by the supervisor for its life, with its pid; held means running
+    HOME/postgres/address          port of the server, valid only while supervisor.lock is held
+    HOME/postgres/port             port of the last run, used again if it is free, so that clients find it
     HOME/postgres/*.log            of the server and of the supervisor
 
 Promised: one server a folder, however many processes ask at once; no server without its supervisor (on Linux
@@ -55,9 +54,9 @@ STOP_TIMEOUT_S = sum(patience_s for _, patience_s in STOPPING) + 5.0
 
 
 def ensure_running(home: Path, *, idle_timeout_s: float = 600.0) -> str:
-    """The owner's URL of this home's server, which has just accepted a connection.
+    """Starts or joins this home's server and returns the owner's URL; the server has just accepted a connection.
 
-    Starts the server, or joins the one that runs (whose idle timeout stays as it was). Raises
+    The idle timeout of a running server stays as it was. Raises
     ``EmbeddedServerFailed`` with the end of the log when it does not come up within ``START_TIMEOUT_S``.
     """
     folder = folder_of(home)
@@ -91,7 +90,7 @@ def exists(home: Path) -> bool:
 
 
 def stop(home: Path) -> bool:
-    """Shuts this home's server down, cleanly; True if one was running. At return it is gone."""
+    """Shuts this home's server down cleanly, and waits for its end. True if one was running."""
     folder = folder_of(home)
     lock = folder / "supervisor.lock"
     holder = lock_holder(lock)
@@ -131,8 +130,8 @@ def running_url(home: Path) -> str | None:
 def _spawn_supervisor(folder: Path, idle_timeout_s: float, deadline: float) -> None:
     """Starts a supervisor and waits for its one line; the caller holds start.lock, and nobody supervisor.lock.
 
-    The supervisor keeps nothing of ours: a session of its own, and no inherited file, else whoever reads our
-    output to its end would wait for the server's end. Its standard output is a socket to us until then.
+    The supervisor has a session of its own and inherits no file: otherwise a process that reads our output to its end
+    would wait for the end of the server. Its standard output is a socket to us until it has written the line.
     """
     # What a killed supervisor left behind goes before the lock makes it believable again.
     (folder / "address").unlink(missing_ok=True)
@@ -177,7 +176,7 @@ def _accepts(url: str) -> bool:
 
 
 def folder_of(home: Path) -> Path:
-    """Where everything of this home's server is."""
+    """The paths of this home's server."""
     if sys.platform == "win32":
         raise EmbeddedServerFailed("the embedded PostgreSQL needs Linux or macOS; give the URL of a server instead")
     return Path(home).absolute() / "postgres"
@@ -185,7 +184,7 @@ def folder_of(home: Path) -> Path:
 
 @contextmanager
 def locked(path: Path, *, timeout_s: float, create: bool = True) -> Iterator[int]:
-    """Holds an exclusive flock on ``path``; TimeoutError if it is someone else's for ``timeout_s``."""
+    """Holds an exclusive flock on ``path``. Raises TimeoutError if another process has it for ``timeout_s``."""
     handle = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
     deadline = time.monotonic() + timeout_s
     try:
@@ -203,7 +202,7 @@ def locked(path: Path, *, timeout_s: float, create: bool = True) -> Iterator[int
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds this lock. A shared attempt, so that two who ask do not see each other."""
+    """True if a process holds this lock. It tries a shared lock, so that two such tests do not see each other."""
     try:
         handle = os.open(lock, os.O_RDWR)
     except FileNotFoundError:
@@ -219,7 +218,7 @@ def is_held(lock: Path) -> bool:
 
 
 def lock_holder(lock: Path) -> Any | None:
-    """The supervisor as a ``psutil.Process``, which knows a reused pid by its start time; None without one."""
+    """The supervisor's process, or None. ``psutil`` detects a reused pid by the start time."""
     while is_held(lock):
         with suppress(ValueError, psutil.NoSuchProcess):
             holder = psutil.Process(int(lock.read_text()))
@@ -230,7 +229,7 @@ def lock_holder(lock: Path) -> Any | None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a private file, whole or not at all."""
+    """Writes a private file atomically."""
     handle, name = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
     with os.fdopen(handle, "w") as file:
         file.write(text)
@@ -245,7 +244,7 @@ def url_at(password: str, port: int) -> str:
 
 
 def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection of our own. PGHOSTADDR, PGSSLMODE or PGOPTIONS of the environment cannot lead it elsewhere."""
+    """A connection that PGHOSTADDR, PGSSLMODE and PGOPTIONS of the environment cannot redirect."""
     return psycopg.connect(
         url, dbname=database, hostaddr="127.0.0.1", sslmode="disable", gssencmode="disable", options="",
         autocommit=True, **{**Timeouts().of_link, "application_name": "subledger supervisor"},
@@ -253,7 +252,7 @@ def connect(url: str, database: str = OWNER) -> psycopg.Connection[tuple[Any, ..
 
 
 def failure(folder: Path, message: str, log: str = "server.log") -> EmbeddedServerFailed:
-    """The error with the end of a log."""
+    """The error of a failed start, with the end of a log."""
     with suppress(OSError):
         if lines := (folder / log).read_text(errors="replace").splitlines()[-15:]:
             message += f"\n--- {folder / log}\n" + "\n".join(lines)
@@ -267,7 +266,7 @@ def end_orphans(data: Path) -> bool:
     """Ends server processes that have lost their supervisor or postmaster; True if there were any.
 
     The caller holds supervisor.lock. Only a crash leaves ``postmaster.pid``. Its pid proves nothing: it may be a
-    zombie or by now another program's, and PostgreSQL would refuse to start for either.
+    zombie's or by now another program's, and PostgreSQL would refuse to start in both cases.
     """
     try:
         lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
@@ -297,7 +296,7 @@ def end_orphans(data: Path) -> bool:
 
 
 def server_processes(data: Path) -> list[Any]:
-    """The server processes of this data directory, which is the working directory of each."""
+    """The server processes of this data directory: it is the working directory of each."""
     found = []
     for process in psutil.process_iter():
         # OSError: its directory has been removed. AccessDenied: another user's, so not ours.

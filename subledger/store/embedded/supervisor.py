@@ -1,10 +1,12 @@
 """The process that has the embedded server as its child: it prepares, starts, watches and ends it.
 
-Run by ``embedded`` as ``python -m subledger.store.embedded.supervisor supervise HOME IDLE_S``, with a socket to the
-starter as standard output, where it says one line: ``{"failure": null}`` when the server accepts connections, else
-why it does not. Owns the data directory's making and the server's settings. The files are those of ``embedded``.
+``server`` runs it as ``python -m subledger.store.embedded.supervisor supervise HOME IDLE_S``, with a socket to the
+starter as standard output. It writes one line there: ``{"failure": null}`` once the server accepts connections, else
+the reason of the failure.
 
-One thread only: the kernel passes the death of the *thread* that started a child on to the child.
+Owns: making the data directory, the server's settings. Does not own: the files' names (``server``).
+
+It has one thread only: the kernel signals a child at the death of the *thread* that started it.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ _MB = 1 << 20
 def shared_buffers() -> str:
     """An eighth of the machine's memory, from 256 MB to 2 GB.
 
-    Ids of events come in no order, so recording touches pages all over their index: 70 bytes an event. Where that does
-    not fit any more, recording slows down.
+    Ids of events come in no order, so recording touches pages all over their index: 70 bytes an event. Once the index
+    no longer fits, recording slows down.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return f"{min(max(memory // 8 // _MB, 256), 2048)}MB"
@@ -85,11 +87,11 @@ COUNT_SESSIONS_EVER = "SELECT coalesce(sum(sessions), 0)::bigint FROM pg_stat_da
 
 
 class _Stopped(Exception):
-    """Someone asked the supervisor to end before the server was up."""
+    """A signal to end that reached the supervisor before the server was up."""
 
 
 class _Wakeups:
-    """Wakes the supervisor at a signal: its own end is asked for, or a child has ended."""
+    """Wakes the supervisor at a signal: it is to end, or a child has ended."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -99,7 +101,7 @@ class _Wakeups:
             signal.signal(number, lambda *_: None)  # the number arrives at the reader
 
     def stop_asked(self, *, within_s: float) -> bool:
-        """Waits until a signal or so long; True if the signal asks for the end."""
+        """Waits for a signal, at most so long; True if the signal asks for the end."""
         self._reader.settimeout(within_s)
         try:
             numbers = self._reader.recv(256)
@@ -112,7 +114,7 @@ class _Wakeups:
 
 
 def supervise(home: Path, idle_timeout_s: float) -> None:
-    """Takes the lock, prepares, starts, watches, stops. Returns at once; what it does goes on in a fork."""
+    """Takes the lock, prepares, starts, watches and stops the server, in a fork; returns at once."""
     if os.fork():
         os._exit(0)
     os.chdir("/")
@@ -139,7 +141,7 @@ def supervise(home: Path, idle_timeout_s: float) -> None:
 
 
 def _report(reason: str | None) -> None:
-    """Tells the starter, once, and lets go of it. It may be gone already."""
+    """Writes the one line to the starter, which may have ended, and closes the socket."""
     with suppress(OSError):
         os.write(1, json.dumps({"failure": reason}).encode() + b"\n")
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -148,7 +150,7 @@ def _report(reason: str | None) -> None:
 
 
 def _log(message: str) -> None:
-    """A line in supervisor.log, which is our standard error."""
+    """Writes a line to supervisor.log, which is standard error here."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     print(now, os.getpid(), message, file=sys.stderr, flush=True)
 
@@ -157,7 +159,7 @@ def _log(message: str) -> None:
 
 
 def _bring_up(folder: Path, wakeups: _Wakeups, undo: ExitStack) -> tuple[subprocess.Popen[bytes], str]:
-    """A server that accepts connections, its database and its address; what ends it goes on ``undo``."""
+    """Starts a server with its database and its address, until it accepts connections; ``undo`` gets what ends it."""
     data, log = folder / "data", folder / "server.log"
     if log.exists() and log.stat().st_size > LARGEST_LOG_BYTES:
         os.replace(log, folder / "server.log.1")
@@ -210,7 +212,7 @@ def _says_ready(data: Path, pid: int) -> bool:
 
 
 def _free_port(remembered: Path) -> int:
-    """The port of last time if it is free, so that clients find the server again; else any free one."""
+    """The port of the last run if it is free, so that clients find the server again; else any free one."""
     port = 0
     with suppress(OSError, ValueError):
         port = int(remembered.read_text())
@@ -236,14 +238,14 @@ def _can_listen(port: int) -> bool:
 
 
 def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout_s: float, wakeups: _Wakeups) -> str:
-    """Returns, with the reason in words, when the server has ended or should."""
+    """Waits until the server has ended or should end, and returns the reason."""
     poll_s = max(min(LONGEST_POLL_S, idle_timeout_s / 4), 0.05)
     trace, used_at = None, time.monotonic()
     with ExitStack() as stack:
         connection = stack.enter_context(connect(url, "postgres"))
 
         def used() -> bool:
-            """Whether someone is connected, was since the last look, or asked for the URL."""
+            """True if a client is connected, was since the last call, or has asked for the URL since then."""
             nonlocal trace, connection
             try:
                 clients = connection.execute(COUNT_CLIENTS).fetchone()
@@ -274,7 +276,7 @@ def _watch(folder: Path, server: subprocess.Popen[bytes], url: str, idle_timeout
 
 
 def _stop_server(server: subprocess.Popen[bytes]) -> None:
-    """Fast, then immediate (crash recovery follows at the next start), then by force."""
+    """Ends the server: fast, then immediately (the next start recovers from it), then by force."""
     for number, patience_s in STOPPING:
         if server.poll() is not None:
             return
@@ -305,7 +307,7 @@ def _major_of(data: Path) -> int | None:
 
 
 def _create_data(folder: Path, binaries: Binaries, account: Account | None, password: str) -> None:
-    """initdb beside the final place and a rename: killed at any moment, it leaves no half data directory."""
+    """Makes the data directory: initdb beside its final place, then a rename, so that a kill leaves no half of it."""
     for leftover in folder.glob("initdb-*"):
         _remove(leftover)
     work = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
@@ -333,7 +335,7 @@ def _create_data(folder: Path, binaries: Binaries, account: Account | None, pass
 
 
 def _remove(leftover: Path, *, patience_s: float = 10.0) -> None:
-    """Remove a folder although a server that lost its initdb may still be writing its last files into it."""
+    """Removes a folder even while a server that lost its initdb is still writing its last files into it."""
     give_up_at = time.monotonic() + patience_s
     while leftover.exists() and time.monotonic() < give_up_at:
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""What of a ledger was in force at a position: its settings, its posting rules, its account mapping.
+"""Settings, posting rules and account mapping of a ledger in force at a position.
 
-Each is adopted by an event and holds from there on. So an answer as known at a position goes by what was adopted
-through it, never by what is in force now: what is adopted later must not change an answer that was given.
+Each is adopted by an event and holds from there on. An answer as known at a position uses those adopted through that
+position, never those in force now: a later adoption must not change an answer that was given.
 
-Owns: these three questions, and remembering posting rules. Does not own: the right to change any of them (recorder),
-what a mapping makes of a role (projections), the points in time that ask (views).
+Owns: these three reads, and the cache of posting rules. Does not own: changing any of them (recorder), the accounts
+that a mapping gives to a role (projections), points in time (views).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from subledger.posting import rules_from
 from subledger.store.database import Database, WriteConnection
 
 EVERYTHING: Final = (1 << 63) - 1
-"""In place of a position: whatever the snapshot has."""
+"""In place of a position: the end of the log in the snapshot."""
 
 ADOPTED: Final = """
 -- The policies that a ledger had adopted through a position: their numbers and content hashes, as a JSON object.
@@ -35,7 +35,7 @@ SELECT p.content_hash, e.data FROM posting_policies p JOIN events e ON e.ledger 
 WHERE p.ledger = :ledger
 """
 OWN_EVENTS: Final = """
--- The ledger's own events through a position: what its settings are made of. The last condition follows from the one
+-- The ledger's own events through a position, which make its settings. The last condition follows from the one
 -- before it; it lets the planner use ix_events_type, which leaves usage out.
 SELECT e.position, e.source, e.event_id, e.type, e.customer, e.occurred_at, e.data FROM events e
 WHERE e.ledger = :ledger AND e.position <= :through AND e.type = ANY(:types) AND e.type <> 'credits.consumed'
@@ -64,7 +64,7 @@ def rules_of(database: Database, connection: Connection, ledger: str, *, through
 
 
 def known_rules(database: Database, adopted: str | None) -> dict[int, Rules] | None:
-    """The same for policies that ``ADOPTED`` has named, as far as this process has read their rules: None if not."""
+    """The rules of the policies in the answer of ``ADOPTED``; None if this process has not read all of them yet."""
     hashes = _hashes.decode(adopted or "{}")
     if not all(content_hash in database.rules for content_hash in hashes.values()):
         return None
@@ -72,7 +72,7 @@ def known_rules(database: Database, adopted: str | None) -> dict[int, Rules] | N
 
 
 def settings_at(connection: Connection, ledger: str, position: int) -> LedgerState:
-    """The ledger's settings after a position: an unconfigured ledger's for 0."""
+    """The ledger's settings after a position; for position 0 those of a ledger without configuration."""
     state = LedgerState(ledger=ledger)
     parameters = {"ledger": ledger, "through": position, "types": sorted(RESERVED_TYPES)}
     for row in connection.execute(text(OWN_EVENTS), parameters):

@@ -1,6 +1,6 @@
-"""Which ledgers there are: their heads and settings as a snapshot has them.
+"""Ledgers of a database: their heads and settings in a snapshot.
 
-Owns: reading them. Does not own: the right to write, and the head that goes with it (head).
+Owns: reading them. Does not own: the lock of a ledger, and the head read under it (``writing/head.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from subledger.ledger import SETTINGS, LedgerState, state_of
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger as it stands in a snapshot: its settings, its last position and moment."""
+    """A ledger in a snapshot: its settings, its last position and the moment of its last batch."""
 
     state: LedgerState
     position: int
@@ -24,7 +24,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerHead(Head, frozen=True, kw_only=True):
-    """With the root of its tree and the hash of its last batch."""
+    """A head with the root of the ledger's tree and the hash of its last batch."""
 
     root: bytes
     batch_hash: bytes
@@ -51,7 +51,7 @@ def _head(row: Any) -> LedgerHead:
 
 
 def ledger_head(connection: Connection, ledger: str) -> LedgerHead:
-    """Raises UnknownLedger."""
+    """The head of a ledger. Raises UnknownLedger."""
     row = connection.execute(text(HEADS + " WHERE l.ledger = :ledger"), {"ledger": ledger}).one_or_none()
     if row is None:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)
@@ -65,11 +65,11 @@ def ledger_heads(connection: Connection, *, after: str, limit: int) -> list[tupl
 
 
 LEDGERS_OF: Final = """
--- The ledgers of an entity, but for sandboxes.
+-- The ledgers of an entity without sandboxes.
 SELECT ledger FROM ledgers WHERE entity = :entity AND NOT sandbox ORDER BY ledger
 """
 LEDGERS_OF_THEN: Final = """
--- The ledgers that were an entity's as known at a moment, but for sandboxes: by the settings recorded last by then. The
+-- The ledgers of an entity as known at a moment, without sandboxes: by the last settings recorded by then. The
 -- second condition on the type follows from the first; it lets the planner use ix_events_type, which leaves usage out.
 SELECT l.ledger FROM ledgers l
 CROSS JOIN LATERAL (
@@ -87,7 +87,7 @@ WHERE NOT l.sandbox AND e.data::jsonb ->> 'entity' = :entity ORDER BY l.ledger
 
 
 def ledgers_of(connection: Connection, entity: str, *, known_at: datetime | None = None) -> list[str]:
-    """The ledgers of an entity, in order of id, but for sandboxes; as known at a moment, or now.
+    """The ledgers of an entity without sandboxes, in order of id; as known at a moment, or now.
 
     Raises UnknownEntity if there is none.
     """

@@ -1,6 +1,6 @@
 """Proofs that an event is in the tree of a ledger's log.
 
-Owns: which stored hashes a proof needs. Does not own: the tree (merkle).
+Owns: the choice of the stored hashes. Does not own: the tree (merkle).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from subledger.store.reading.pages import event_at
 
 
 def inclusion(connection: Connection, ledger: str, position: int, size: int, root: bytes) -> tuple[bytes, list[bytes]]:
-    """The leaf of an event and the path that shows it in the tree of ``size`` events, whose root is ``root``.
+    """The leaf of an event, and the path that proves it to be in the tree of ``size`` events with this root.
 
     Raises UnknownPosition; IntegrityFault if the stored hashes do not lead to the root.
     """
@@ -27,10 +27,10 @@ def inclusion(connection: Connection, ledger: str, position: int, size: int, roo
 
 
 def consistency(connection: Connection, ledger: str, old: int, new: int) -> tuple[bytes, bytes, list[bytes]]:
-    """The roots over the first ``old`` and ``new`` events, and the path that shows the one to be how the other begins.
+    """The roots over the first ``old`` and ``new`` events, and the path that proves that the second extends the first.
 
-    Both sizes are of the log, the first not above the second. Raises IntegrityFault if the stored hashes
-    do not prove it.
+    Both sizes are within the log, ``old`` not above ``new``. Raises IntegrityFault if the stored hashes do not
+    prove it.
     """
     subtree = _subtree(connection, ledger)
     first, second = (merkle.range_root(0, size, subtree) for size in (old, new))
@@ -45,7 +45,7 @@ def _unproved(message: str) -> IntegrityFault:
 
 
 def _subtree(connection: Connection, ledger: str) -> merkle.SubtreeHash:
-    """Hashes of complete subtrees: kept ones are looked up, others made from the kept level below."""
+    """Hashes of complete subtrees: stored ones are looked up, others are made from the stored level below."""
 
     def children(level: int, first: int, count: int) -> list[bytes]:
         if level == 0:

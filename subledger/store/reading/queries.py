@@ -1,7 +1,7 @@
-"""Rows of a named query, asked on a reader's snapshot or inside a writer's transaction.
+"""Rows of a query in a reader's snapshot or in a writer's transaction.
 
-What a journal is made from is read twice: under the ledger's lock, when it is made, and in a snapshot, when it is
-shown. One text per query serves both.
+The sums of a journal are read twice: under the ledger's lock when the journal is made, and in a snapshot when it is
+shown. One text of a query serves both.
 """
 
 from __future__ import annotations

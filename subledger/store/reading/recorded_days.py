@@ -1,8 +1,8 @@
-"""Positions by the day of their recording: days are those of ``recorded_at`` in UTC, as day totals have them.
+"""Positions by the day of their recording: the date of ``recorded_at`` in UTC, as in day totals.
 
-Day totals know the day on which entries were recorded; entries are found by position. These pieces of SQL lead from
-one to the other, by a look into the batches each. Owns: them, and which totals count whole in a view. Does not own: day
-totals (projections).
+Day totals have the day on which entries were recorded; entries are found by position. These expressions of SQL lead
+from one to the other, with one look into the batches each. Owns: the expressions, and the days whose totals count whole
+in a view. Does not own: day totals (projections).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def last_of(day: str, *, ledger: str) -> str:
 def recorded_between(condition: str, *, ledger: str) -> str:
     """A query for the first and the last position between which the entries of some day totals were recorded.
 
-    No position lies between 1 and 0: what it has where there are no such totals. Both arguments are SQL expressions.
+    If there are no such totals it returns 1 and 0, between which no position lies. Both arguments are SQL expressions.
     """
     return f"""
 -- The positions between which the entries of some day totals were recorded.
@@ -54,7 +54,7 @@ FROM (SELECT (recorded_at AT TIME ZONE 'UTC')::date AS day FROM batches
 
 
 def recorded_before(view: View) -> tuple[str | date, int]:
-    """The recorded day whose totals do not count whole any more, and its first position."""
+    """The first day of recording whose totals a view must not count whole, and the first position of that day."""
     if view.at_head or view.position == 0:
         return ("infinity" if view.position else "-infinity"), view.position + 1
     parameters = {"ledger": view.ledger, "position": view.position}

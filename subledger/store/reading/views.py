@@ -1,7 +1,7 @@
-"""Points in time of a ledger: what ``known_at`` means, and questions that are answered from one.
+"""Points in time of a ledger (``as_of``, ``known_at``), and answers of questions at a point in time.
 
-Owns: which position a moment is, that an answer once given never changes, one statement a question. Does not own: the
-questions (projections).
+Owns: the position of a moment, the promise that an answer once given never changes, one statement a question. Does not
+own: the questions (projections).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Answer = TypeVar("Answer", covariant=True)
 class Due(msgspec.Struct, frozen=True, kw_only=True):
     """Expiries that are due and not recorded: their number, at most 10,000, and the time of the first.
 
-    What such blocks have left is shown as the customer's until the sweep records the expiry.
+    The remaining credits of such blocks are shown as the customer's until the sweep records the expiry.
     """
 
     count: int
@@ -47,7 +47,7 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     known_at: datetime
     now: datetime
-    """The ledger's: of a sandbox, its clock."""
+    """The ledger's now; that of a sandbox is its clock."""
     due: Due | None = None
     """Expiries due by the end of ``as_of`` and by now, which a sweep would record. None if the question names its
     ``known_at``: that answer never changes.
@@ -74,7 +74,7 @@ class PointInTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(Protocol[Answer]):
-    """What can be asked of a point in time in one statement.
+    """A question that one statement answers at a point in time.
 
     ``query`` reads the row ``v`` (see POINT_IN_TIME) and has one row, of one column named ``found``.
     """
@@ -89,9 +89,9 @@ class Question(Protocol[Answer]):
 
 
 class View(PointInTime, frozen=True, kw_only=True, dict=True):
-    """A point in time to ask several questions of: everything is answered from one snapshot.
+    """A point in time for several questions, which are answered from one snapshot.
 
-    What was in force is that of the view: ``head`` has the settings of now, which may have been others.
+    Rules and settings are those in force at the view. ``head`` has the settings of now, which may be other ones.
     """
 
     database: Any
@@ -109,10 +109,10 @@ class View(PointInTime, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def moment(self) -> datetime:
-        """When a block's status is looked at: the end of ``as_of``, if the ledger's now had come so far.
+        """The moment of a block's status: the end of ``as_of``, or the ledger's now if that is earlier.
 
-        That is its now as known at the view. So the status in an answer that names its ``known_at`` does not move with
-        the clock.
+        The now is that of the view, so the status in an answer that names its ``known_at`` does not move with the
+        clock.
         """
         now = self.settings.now(self.known_at) if self.names_known_at else self.now
         return min(now, _last_moment(self.as_of, self.zone))
@@ -150,10 +150,10 @@ CROSS JOIN LATERAL (
 WHERE l.ledger = %(ledger)s
 """
 _ADOPTED: Final = ADOPTED.replace("%(through)s", "(SELECT position FROM v)")
-# Two statements: an UPDATE that asks the clock cannot be sent to the server that has the ledger.
+# Two statements, as Citus cannot send an UPDATE that reads the clock to the server that has the ledger.
 DUE_EXPIRIES: Final = """
--- How many open blocks of a ledger, a customer, or one block by its id, have expired by a moment, and the first; none
--- without a moment.
+-- The number of open blocks of a ledger, of a customer, or of one id that have expired by a moment, and the first of
+-- them; none without a moment.
 SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
     SELECT expires_at FROM blocks b
     WHERE b.ledger = %(ledger)s AND b.is_open AND b.expires_at <= %(due_by)s::timestamptz
@@ -163,7 +163,7 @@ SELECT count(*)::integer AS due, min(expires_at) AS due_since FROM (
 ) AS due_blocks
 """
 MAY_ANSWER: Final = """
--- Up to when a ledger may be asked about; waits for the batch in flight.
+-- The latest moment that a ledger may be asked about; waits for the batch in flight.
 SELECT greatest(clock_timestamp(), answered_through) FROM ledgers WHERE ledger = %s FOR UPDATE
 """
 PROMISE: Final = """
@@ -174,7 +174,7 @@ UPDATE ledgers SET answered_through = greatest(answered_through, %s) WHERE ledge
 
 @lru_cache
 def statement_of(query: str, due: str = DUE_EXPIRIES) -> str:
-    """The statement of a question, or of a point in time alone: in either case with its settings, and what is due."""
+    """The statement of a question, or of a point in time alone; both also read the settings and the due expiries."""
     return f"""
 WITH v AS MATERIALIZED ({POINT_IN_TIME}), answer AS ({query}), expiries AS ({due}), adopted AS ({_ADOPTED})
 SELECT v.recorded_at, v.answered_through, answer.found, adopted.policies, v.head, v.position, v.ledger, expiries.due,
@@ -184,12 +184,12 @@ FROM v, answer, expiries, adopted
 
 
 _NOTHING_DUE: Final = "SELECT 0 AS due, NULL::timestamptz AS due_since"
-"""For the later questions of a view: it has been told what is due."""
+"""In place of the due expiries, for the later questions of a view: the first question has read them."""
 _NO_QUESTION: Final = statement_of("SELECT NULL::text AS found")
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a point in time was asked for; ``now`` is what the database's clock shows."""
+    """The parameters of a point in time; ``now`` is the database's clock."""
 
     ledger: str
     now: datetime
@@ -198,7 +198,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     customer: str | None
 
     def day(self, state: LedgerState) -> date:
-        """``as_of``, which defaults to today where the ledger lives."""
+        """The day ``as_of``; by default today in the ledger's time zone."""
         return self.as_of or state.today(self.now)
 
     def parameters(self, state: LedgerState) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def ask(
     database: Database, ledger: str, question: Question[Answer], *, now: datetime, as_of: date | None = None,
     known_at: datetime | None = None, customer: str | None = None,
 ) -> tuple[PointInTime, Answer]:  # fmt: skip
-    """One question of a point in time, in one round trip; the point in time is as ``view`` has it.
+    """The answer of one question at a point in time, in one round trip; the point in time is chosen as by ``view``.
 
     Raises UnknownLedger, KnownAtInFuture, and what the question raises.
     """
@@ -229,7 +229,7 @@ def ask(
         database.states[ledger] = at.head.state
         if rules is not None and parameters == asked.parameters(at.head.state):
             return at, question.answer(rules, row[2])
-    # Not seen before by this process, or changed since: everything is read from one snapshot.
+    # This process has not read the settings or rules yet, or they have changed: read all from one snapshot.
     with view(database, ledger, now=now, as_of=as_of, known_at=known_at, customer=customer) as opened:
         return opened, opened.ask(question)
 
@@ -239,10 +239,10 @@ def view(
     database: Database, ledger: str, *, now: datetime, as_of: date | None = None, known_at: datetime | None = None,
     customer: str | None = None,
 ) -> Iterator[View]:  # fmt: skip
-    """A point in time of a ledger. ``as_of`` defaults to today where the ledger lives, ``known_at`` to its head.
+    """A point in time of a ledger. ``as_of`` defaults to today in the ledger's time zone, ``known_at`` to its head.
 
-    An answer once given never changes: a moment later than the head's is promised before it is answered, so that
-    no later batch can be recorded at or before it. What is ``due`` is counted of one ``customer``, or of all.
+    An answer once given never changes: a moment after the head's is promised before it is answered, so that no later
+    batch can be recorded at or before it. Due expiries are counted of one ``customer``, or of all.
     Raises UnknownLedger, KnownAtInFuture.
     """
     asked, query = _Asked(ledger=ledger, now=now, as_of=as_of, known_at=known_at, customer=customer), _NO_QUESTION
@@ -261,7 +261,7 @@ def view(
 
 
 def _point(row: Any, asked: _Asked) -> dict[str, Any]:
-    """The members of a point in time, of a row of ``statement_of``."""
+    """The fields of a point in time, from a row of ``statement_of``."""
     recorded_at, _answered_through, _found, _adopted, head, position, ledger, due, due_since, *settings = row
     state = state_of(ledger, *settings)
     return {
@@ -292,7 +292,7 @@ def _last_moment(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _promised(database: Database, asked: _Asked, read: Callable[[], Sequence[Any]]) -> Any:
-    """The row asked for; read again after a promise, where nothing yet keeps a batch from changing the answer."""
+    """The row of a point in time; read again after a promise if a batch could still have changed the answer."""
     rows, ledger, known_at = read(), asked.ledger, asked.known_at
     if not rows:
         raise UnknownLedger(f"there is no ledger {ledger}", field="ledger", found=ledger)

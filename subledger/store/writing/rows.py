@@ -1,6 +1,6 @@
-"""The rows of the writer's memory: wallets, blocks, documents, as the tables hold them.
+"""Rows of wallets, blocks and documents.
 
-Owns: their encoding, which rows a change makes, reading them. Does not own: when they are written (memory).
+Owns: their encoding, the rows that a change makes, reading them. Does not own: the moment they are written (memory).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _decision = msgspec.json.Decoder(Decision)
 _encoder = msgspec.json.Encoder(order="sorted")
 
 FIND_BOOKS = """
--- What belongs to the ledger as a whole.
+-- The ledger's own documents.
 SELECT kind, document_id, state FROM documents WHERE ledger = %s AND kind IN ('pool', 'rates', 'positions')
 """
 
 
 def encode_state(value: msgspec.Struct | Standing) -> str:
-    """A wallet, block or document as it is stored: the same value gives the same text."""
+    """A wallet, block or document as stored text: the same value always gives the same text."""
     return _encoder.encode(value).decode()
 
 
@@ -63,11 +63,11 @@ def decode_document(kind: str, text: str) -> BillingDocument | Overage | Reverse
 
 
 DocumentRow = tuple[str, str, str | None, str]
-"""Kind, id, customer (None: of the ledger as a whole), state."""
+"""Kind, id, customer (None for the ledger's own), state."""
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """What a changed wallet means for the tables besides its own row: blocks and documents to write."""
+    """The rows of blocks and documents to write after a wallet has changed, besides the wallet's own."""
 
     blocks: tuple[tuple[str, Block], ...]
     documents: tuple[DocumentRow, ...]
@@ -76,9 +76,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 def rows_of_change(before: Wallet, after: Wallet) -> Rows:
     """The rows that differ after a wallet went from ``before`` to ``after``.
 
-    An open block is written when it opens, reopens or gets
-    another expiry; a finished one when it changed. What an open block has used is in its wallet alone, so that the
-    rows are the same however the events were batched.
+    An open block is written when it opens, reopens or gets another expiry; a finished one when it has changed. The
+    credits used of an open block are in its wallet alone, so that the rows are the same however events are batched.
     """
     old = {block.block_id: block for block in before.blocks}
     blocks = []
@@ -130,7 +129,7 @@ def rows_of_books(before: Books, after: Books) -> list[DocumentRow]:
 
 
 def load_books(connection: WriteConnection, ledger: str) -> Books:
-    """What belongs to the ledger as a whole, as it stands."""
+    """The ledger's own books, as stored."""
     rates, pools, positions = {}, {}, {}
     for kind, document_id, state in connection.execute(FIND_BOOKS, (ledger,)):
         if kind == "rates":
