@@ -23,7 +23,7 @@ from subledger.store.embedded import programs
 from subledger.store.embedded import server as embedded
 from tests.waiting import HANGS_S, until
 
-ROOT = Path(embedded.__file__).parents[2]
+ROOT = Path(embedded.__file__).parents[3]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders that others cannot enter")
 
 ENSURE = """
