@@ -1,15 +1,14 @@
-"""Forecasts of the past beside what really happened: how good they were, and how far they may be trusted now.
+"""Back-test: forecasts of past months compared with the actual amounts, and the bands that follow from their errors.
 
-Owns: the trials, the bands, the benchmarks. A *trial* is a forecast as of an earlier month's end, made from the months
-up to then alone and by the terms of that day, of the books as they are known now: a fact that came late stands where
-it belongs. What is compared is what became of the blocks that were open then; what was bought since is no matter of
-that forecast.
+Owns: the trials, the bands, the benchmarks. A *trial* is a forecast as of the end of an earlier month. It uses only the
+months through that day and the terms of that day, in the books as known now (a fact recorded late counts on its own
+date). It is compared with the actual use of the blocks that were open on that day; later purchases are not part of it.
 
-A band is what is expected, give or take the error that four of five earlier trials stayed within, as a share of what
-was expected to be left (so its nominal coverage is 80 %). The share is the ⌈0.8 × (n + 1)⌉-th smallest of n earlier
-errors: split conformal prediction, V. Vovk et al., "Algorithmic Learning in a Random World" (2005); for forecasts of
-several steps K. Stankevičiūtė et al., "Conformal time-series forecasting" (NeurIPS 2021). With fewer than four trials
-behind it a band is everything that could be. It is cut to that in any case.
+A band is the expected amount plus and minus the error that four of five earlier trials did not exceed, as a share of
+the amount expected to remain (so its nominal coverage is 80 %). The share is the ⌈0.8 × (n + 1)⌉-th smallest of n
+earlier errors: split conformal prediction, V. Vovk et al., "Algorithmic Learning in a Random World" (2005); for
+forecasts of several steps K. Stankevičiūtė et al., "Conformal time-series forecasting" (NeurIPS 2021). With fewer than
+four trials a band is the full range of possible amounts. It never exceeds that range.
 
 Pure: functions of figures.
 """
@@ -30,11 +29,11 @@ from projections.forecast.runoff import Lot, Lots, Outlook, currency_of, lots_on
 from projections.report import Column, Table, stated
 
 HORIZON: Final = 3
-"""How many months the trials look ahead."""
+"""The number of months that trials look ahead."""
 TRIALS: Final = 12
-"""At how many earlier month-ends forecasts are tried."""
+"""The number of earlier month-ends at which forecasts are tried."""
 STEPS: Final = 180_000
-"""How much work a trial may be (``runoff.STEPS``)."""
+"""The maximum work of a trial (see ``runoff.STEPS``)."""
 LEVEL: Final = Fraction(4, 5)
 CONSUMPTION, BREAKAGE = "consumption", "breakage"
 MEASURES: Final = (CONSUMPTION, BREAKAGE)
@@ -43,8 +42,10 @@ METHODS: Final = (FORECAST, RUN_RATE, NOTHING_USED)
 
 
 class Became(msgspec.Struct):
-    """What a month made of some blocks' liability, in minor units; ``other`` is what left it in another way (voided,
-    refunded, transferred), less what was added."""
+    """The actual use of some blocks' liability in a month, in minor units.
+
+    ``other`` is the amount that left in another way (voided, refunded, transferred), less additions.
+    """
 
     consumed: int = 0
     expired: int = 0
@@ -56,7 +57,7 @@ class Became(msgspec.Struct):
 
 
 class Trial(msgspec.Struct, kw_only=True):
-    """A forecast as of the end of a month, the benchmarks of that day, and what happened: at most HORIZON months."""
+    """A forecast as of a month's end, its benchmarks, and the actual amounts, for at most HORIZON months."""
 
     month: int
     currency: str
@@ -71,7 +72,7 @@ class Trial(msgspec.Struct, kw_only=True):
         return sum(month.of(measure) for month in self.became[months])
 
     def by(self, method: str, measure: str, months: slice) -> int:
-        """What a method said of some months."""
+        """Returns a method's expected amount for some months, in minor units."""
         if method == FORECAST:
             return self.forecast(measure, months)
         if method == RUN_RATE:
@@ -79,7 +80,7 @@ class Trial(msgspec.Struct, kw_only=True):
         return 0 if measure == CONSUMPTION else sum(self.outlook.expiring[months])
 
     def error(self, measure: str, months: slice) -> Fraction | None:
-        """How far the forecast was off, as a share of what was expected to be left when the months began."""
+        """Returns the forecast's error as a share of the amount expected to remain when the months began."""
         left = self.outlook.remaining(months.start)
         return Fraction(abs(self.forecast(measure, months) - self.actual(measure, months)), left) if left > 0 else None
 
@@ -94,9 +95,9 @@ def _expected(outlook: Outlook, measure: str, months: slice) -> int:
 def trials(
     holdings: Sequence[Holding], last: int, observed: dict[Purse, list[Observation]] | None = None
 ) -> list[Trial]:
-    """The trials up to a whole month, in order of time and currency. ``observed`` is ``observe(holdings, last)``.
+    """Returns the trials through a whole month, in order of time and currency.
 
-    They begin with the first month that anything was learnt from: before it no forecast is a trial of the method.
+    ``observed`` is ``observe(holdings, last)``. Trials begin with the first month that has observations.
     """
     first = min((holding.months[0] for holding in holdings), default=last)
     observed = observe(holdings, last) if observed is None else observed
@@ -122,7 +123,7 @@ def trials(
 
 
 def became_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str, list[Became]]:
-    """What the months after one made of the blocks that were open at its end, per currency."""
+    """Returns the actual use, in the months after one, of the blocks open at its end, per currency."""
     found: dict[str, list[Became]] = {}
     for holding in holdings:
         at = holding.place(month)
@@ -141,7 +142,7 @@ def became_of(holdings: Iterable[Holding], month: int, months: int) -> dict[str,
 
 
 def usage(holdings: Iterable[Holding]) -> dict[tuple[str, int], int]:
-    """What was consumed of all blocks, by currency and month, in minor units."""
+    """Returns the consumption of all blocks, by currency and month, in minor units."""
     found: dict[tuple[str, int], int] = {}
     for holding in holdings:
         for month, moved in zip(holding.months, holding.moved, strict=True):
@@ -152,15 +153,15 @@ def usage(holdings: Iterable[Holding]) -> dict[tuple[str, int], int]:
 
 
 def pace(used: dict[tuple[str, int], int], currency: str, month: int, first: int) -> int:
-    """What was consumed a month, on average over the last three (or as many as there were)."""
+    """Returns the average consumption of the last three months (or of fewer, if there are fewer)."""
     months = range(max(first, month - 2), month + 1)
     return max(0, sum(used.get((currency, each), 0) for each in months) // max(1, len(months)))
 
 
 def run_rate(lots: Lots, currency: str, pace_minor: int, day: date, months: int) -> list[Became]:
-    """The naive benchmark: consumption goes on as it was, taking what expires first; the rest expires by the calendar.
+    """Returns the naive benchmark: constant consumption, drawn from the lots that expire first; the rest expires.
 
-    A month's expiry comes after its usage. What never expires is used last.
+    The expiry of a month comes after its usage. Lots without expiry are used last.
     """
     counted = [lot for own in lots.values() for lot in own if _counts(lot, currency)]
     counted.sort(key=lambda lot: lot.expires_on)
@@ -189,7 +190,7 @@ def _counts(lot: Lot, currency: str) -> bool:
 
 
 class Bands:
-    """What was learnt from trials whose outcome was known at the end of a month."""
+    """The errors of the trials whose outcome was known at the end of a month."""
 
     def __init__(self, tried: Iterable[Trial], known: int) -> None:
         self._errors: dict[tuple[str, str, int, int], list[Fraction]] = {}
@@ -202,11 +203,11 @@ class Bands:
                         self._errors.setdefault(key, []).append(error)
 
     def spread(self, currency: str, measure: str, stretch: slice) -> Fraction | None:
-        """The error that LEVEL of all forecasts stay within; None where too few were tried to say."""
+        """Returns the error that LEVEL of all forecasts do not exceed; None with too few trials."""
         return spread(self._errors.get((currency, measure, stretch.start, stretch.stop), []))
 
     def band(self, outlook: Outlook, currency: str, measure: str, stretch: slice) -> tuple[int, int]:
-        """Low and high of what is expected. Beyond the months that are tried the widest of theirs holds."""
+        """Returns low and high of the expected amount. Beyond the tried months, the widest of their bands is used."""
         expected, most = _expected(outlook, measure, stretch), _most(outlook, measure, stretch)
         tried = [stretch] if stretch.stop <= HORIZON else [slice(at, at + 1) for at in range(HORIZON)]
         spreads = [self.spread(currency, measure, each) for each in tried]
@@ -218,7 +219,7 @@ class Bands:
 
 
 def spread(errors: Sequence[Fraction]) -> Fraction | None:
-    """The ⌈LEVEL × (n + 1)⌉-th smallest of n errors, None where there is none such."""
+    """Returns the ⌈LEVEL × (n + 1)⌉-th smallest of n errors, None if n is too small."""
     rank = math.ceil(LEVEL * (len(errors) + 1))
     return sorted(errors)[rank - 1] if rank <= len(errors) else None
 
@@ -230,7 +231,7 @@ def _most(outlook: Outlook, measure: str, stretch: slice) -> int:
 
 
 def stretches(months: int) -> Iterator[slice]:
-    """Each of some months, and the whole horizon where it is within them."""
+    """Yields each of some months, and the whole horizon if they cover it."""
     for month in range(min(months, HORIZON)):
         yield slice(month, month + 1)
     if months >= HORIZON > 1:
@@ -240,11 +241,11 @@ def stretches(months: int) -> Iterator[slice]:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 Compared = tuple[str, int, str, dict[str, int], int, int | None]
-"""Currency, months, measure, what each method said, what happened, whether it was within the band (None: no band)."""
+"""Currency, months, measure, forecast by method, actual amount, 1 if it was within the band (None: no band)."""
 
 
 def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
-    """Every trial of one month and of HORIZON, and how far off each method was over all of them."""
+    """Returns every trial of one month and of HORIZON, and the errors of each method over all of them."""
     rows, compared = [], list[Compared]()
     for trial in tried:
         bands = Bands(tried, trial.month)
@@ -276,8 +277,11 @@ def backtest_tables(tried: Sequence[Trial]) -> tuple[Table, Table]:
 
 
 def accuracy_table(name: str, compared: Iterable[Compared]) -> Table:
-    """Per currency, months and measure the methods' errors: WAPE = Σ |said − actual| / Σ |actual|, bias = Σ (said −
-    actual) / Σ |actual|, within = the share of the outcomes that lay within their band."""
+    """Returns the methods' errors per currency, months and measure.
+
+    WAPE = Σ |said − actual| / Σ |actual|; bias = Σ (said − actual) / Σ |actual|; within = the share of actual amounts
+    within their band.
+    """
     grouped: dict[tuple[str, int, str], list[Compared]] = {}
     for each in compared:
         grouped.setdefault(each[:3], []).append(each)

@@ -1,10 +1,10 @@
-"""The deferred-revenue forecast: what becomes of the open credit balances, month by month, and how good it has been.
+"""The deferred-revenue forecast: expected use of the open credit blocks by month, with the errors of past forecasts.
 
-Owns: the report. The method is in ``habits`` (what is learnt), ``runoff`` (what may happen), ``backtest`` (how far off
-it was). What is forecast is what is open: no sale, no refund and no repricing that is still to come.
+Owns: the report. Does not own: the method: usage learnt from the past (``habits``), the simulation (``runoff``), the
+errors (``backtest``). Only open blocks are forecast: no future sales, refunds or repricings.
 
-With ``to`` before ``as_of`` the forecast is made as of ``to``, from what had happened by then, and set beside what
-the books say through ``as_of``.
+If ``to`` is before ``as_of``, the forecast is made as of ``to``, from the facts of that time, and compared with the
+books through ``as_of``.
 """
 
 from __future__ import annotations
@@ -61,27 +61,27 @@ NOTES: Final = (
     "the customer's own past is to be believed (credibility, Bühlmann and Straub 1970), what the customer used in one "
     "of its own months, else the share of its credits that somebody of its cohort (same unit and scope) used in a "
     "month; it is drawn in draw order, and what is left of a block lapses at its expiry. Of the last twelve months.",
-    "later is what is left after the last month: to be used or to expire afterwards, or never. Credits that expire "
-    "into escheat are no breakage; disputed blocks are frozen and stay in later.",
-    "low and high hold four of five outcomes, judged by the errors of earlier forecasts in this ledger; everything "
-    "that could be, where fewer than four were tried; beyond three months, the widest of those that were tried.",
-    "backtest: forecasts as of earlier month-ends, from the months up to then alone, of the books as they are known "
-    "now, beside what became of the blocks open then. run_rate: consumption goes on as in the last three months, the "
-    "rest expires; nothing_used: everything expires. wape is Σ |error| / Σ |actual|, bias Σ error / Σ |actual|.",
+    "later is the amount remaining after the last month: used or expired afterwards, or never. Credits that expire "
+    "into escheat are no breakage; disputed blocks are frozen and remain in later.",
+    "low and high contain four of five outcomes, by the errors of earlier forecasts in this ledger. With fewer than "
+    "four trials they are the full possible range; beyond three months, the widest band of the trials.",
+    "backtest: forecasts as of earlier month-ends, each from the months before it alone (in the books as known now), "
+    "beside the actual use of the blocks open then. run_rate: consumption as in the last three months, the rest "
+    "expires; nothing_used: everything expires. wape is Σ |error| / Σ |actual|, bias Σ error / Σ |actual|.",
     "A statistical estimate, not advice. Pooled breakage is estimated in the books by its own rule.",
 )
 
 
 def forecast(view: View, request: ReportRequest) -> Report:
-    """The forecast of what is open at the end of ``to`` (default: ``as_of``), for ``months`` (default 12)."""
+    """Returns the forecast for blocks open at the end of ``to`` (default: ``as_of``), for ``months`` (default 12)."""
     end = closing(view, request)
     months = request.months or MONTHS
-    held = history(end)
+    found = history(end)
     last = last_whole_month(end.as_of)
-    observed = observe(held, last)
-    lots = lots_on(held, end.as_of)
+    observed = observe(found, last)
+    lots = lots_on(found, end.as_of)
     expected = outlooks(lots, Habits(observed, last), end.as_of, months, by=currency_of)
-    tried = trials(held, last, observed)
+    tried = trials(found, last, observed)
     bands = Bands(tried, last)
     functional = end.functional_currency
     periods = periods_after(end.as_of, months)
@@ -89,7 +89,7 @@ def forecast(view: View, request: ReportRequest) -> Report:
     ties = list(_ties(end, expected))
     if end.as_of < view.as_of:
         since = holdings(view, since=end.as_of + timedelta(days=1))
-        paces = {currency: pace(usage(held), currency, last, _first(held, last)) for currency in expected}
+        paces = {currency: pace(usage(found), currency, last, _first(found, last)) for currency in expected}
         tables += _compared_tables(expected, bands, periods, since, lots, paces, (end.as_of, view.as_of))
         ties += _ties_since(view, expected, since, end.as_of)
     title = "Deferred-revenue forecast" + (f" made as of {end.as_of}" if end.as_of < view.as_of else "")
@@ -97,25 +97,25 @@ def forecast(view: View, request: ReportRequest) -> Report:
 
 
 def history(view: View) -> list[Holding]:
-    """The blocks of a view, by month as far back as trials and habits look."""
+    """Returns the blocks of a view, by month as far back as trials and habits need."""
     month = month_number(view.as_of) - TRIALS - WINDOW - HORIZON
     return holdings(view, since=month_of(month).first_day)
 
 
 def last_whole_month(day: date) -> int:
-    """The last month that has ended by a day."""
+    """Returns the last month that has ended by a day."""
     number = month_number(day)
     return number if month_of(number).last_day == day else number - 1
 
 
 def periods_after(day: date, months: int) -> list[int]:
-    """The months after a day; the first is the rest of the day's own where that has not ended."""
+    """Returns the months after a day; the first is the rest of the day's month if that has not ended."""
     first = last_whole_month(day) + 1
     return list(range(first, first + months))
 
 
-def _first(held: Sequence[Holding], last: int) -> int:
-    return min((holding.months[0] for holding in held), default=last)
+def _first(found: Sequence[Holding], last: int) -> int:
+    return min((holding.months[0] for holding in found), default=last)
 
 
 # --- the forecast ---------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def _rows(
     yield (LATER, currency, left, *[None] * 7, left, 0, functional, None, None, None, left_functional, 0)
 
 
-# --- beside what happened -------------------------------------------------------------------------------------------
+# --- comparison with actual amounts ---------------------------------------------------------------------------------
 
 
 def _compared_tables(
@@ -168,7 +168,7 @@ def _compared_tables(
     paces: dict[str, int],
     days: tuple[date, date],
 ) -> Iterator[Table]:
-    """A forecast of some months beside what they brought, as far as they have ended, month by month."""
+    """Returns a forecast beside the actual amounts, for each month that has ended."""
     made_on, today = days
     ended = max(0, min(len(periods), last_whole_month(today) - periods[0] + 1))
     became = became_of(since, month_number(made_on + timedelta(days=1)) - 1, ended)
@@ -222,7 +222,7 @@ def _ties(end: View, expected: dict[str, Outlook]) -> Iterator[Tie]:
 
 
 def _ties_since(view: View, expected: dict[str, Outlook], since: list[Holding], made_on: date) -> Iterator[Tie]:
-    """What was open when the forecast was made, less what became of it, and what was gained since."""
+    """Yields the liability at the time of the forecast, less its use since, plus additions, beside the books."""
     before = month_number(made_on + timedelta(days=1)) - 1
     months = month_number(view.as_of) - before
     sums = {currency: outlook.opening for currency, outlook in expected.items()}

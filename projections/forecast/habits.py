@@ -1,18 +1,18 @@
-"""How customers use what they hold: their own months, and those of their cohort where they have few of their own.
+"""Usage habits: the past months of each customer, and of its cohort if the customer has few months.
 
-Owns: what is learnt from the past. A *purse* is what one customer holds of one unit and scope; a *cohort* is the
-purses of one unit and scope that hold paid credits, or none. (Cohorts by the month of a purse's first purchase were
-tried on a year of real invoices: they foretold it no better.) What a scope's blocks cannot cover is not carried over to
-blocks without one. Of each month in which a purse had credits two things
-are kept: how many credits it used (its own burn rate), and which share of what it opened with (which can be lent to
-a purse of another size). How far a purse is believed is its credibility
+Owns: the figures learnt from the past. A *purse* is one customer's credits of one unit and scope. A *cohort* is all
+purses of one unit and scope with paid credits, or all without. (Cohorts by the month of the first purchase were tried
+on a year of real invoices; their forecast was no better.) Usage that the blocks of a scope cannot cover is not moved to
+blocks without a scope. For each month in which a purse had credits, two figures are used: the credits consumed (the
+purse's own burn rate), and their share of the opening credits (which can be applied to purses of another size). The
+weight of a purse's own months is its credibility
 
     Z = n / (n + k),  k = variance within purses / variance between purses,
 
 n its months: H. Bühlmann and E. Straub, "Glaubwürdigkeit für Schadensätze", Mitteilungen der Vereinigung
 schweizerischer Versicherungsmathematiker 70 (1970); H. Bühlmann and A. Gisler, "A Course in Credibility Theory"
-(2005), chapter 4, with the unbiased estimators that R's ``actuar::bstraub`` uses. A cohort's months count by the
-credits that were held, so that what is lent is the share of its credits that a cohort used, not that of its purses.
+(2005), chapter 4, with the unbiased estimators of R's ``actuar::bstraub``. A cohort's months are weighted by their
+opening credits, so the cohort's share is that of its credits, not the average of its purses.
 
 Pure: no clock, no database. The ratios are floats; nothing here is money.
 """
@@ -29,19 +29,22 @@ import msgspec
 from projections.forecast.holdings import Holding, month_of
 
 WINDOW: Final = 12
-"""How many months back habits are learnt from."""
+"""The number of past months from which habits are learnt."""
 UNTESTED_K: Final = 3.0
-"""Months that weigh as much as the cohort where a cohort is too small to say."""
+"""The credibility constant k, in months, of a cohort that is too small to estimate it."""
 
 Purse = tuple[str, str, tuple[str, ...]]
-"""Customer, unit, scope (empty: any product). Blocks of another scope pay for other usage."""
+"""Customer, unit, scope (empty: any product). Blocks of another scope are used for other products."""
 Cohort = tuple[str, tuple[str, ...], bool]
-"""Unit, scope, and whether paid credits are held."""
+"""Unit, scope, and true for purses with paid credits."""
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """One month of a purse: the credits used in it, of all its blocks; and of the ``held`` that it opened with,
-    for as long as they lived, how many were drawn. Credits in billionths."""
+    """One month of a purse, in billionths of credits.
+
+    ``used``: the credits used, of all its blocks. ``drawn``: the part drawn from ``held``, its opening credits
+    (weighted by the part of the month before their expiry).
+    """
 
     month: int
     cohort: Cohort
@@ -69,10 +72,10 @@ def purse_of(holding: Holding) -> Purse:
 
 
 def observe(holdings: Iterable[Holding], through: int) -> dict[Purse, list[Observation]]:
-    """The months of every purse up to a whole month, in order of time.
+    """Returns the months of every purse through a whole month, in order of time.
 
-    A month counts where credits were held when it began, or where all that was bought in it was used up in it. Credits
-    that expire within the month count for the days that they lived; disputed and scheduled ones do not.
+    A month counts if the purse had credits at its beginning, or if all credits bought in the month were used in it.
+    Credits that expire in the month count for the days before; disputed and scheduled credits do not count.
     """
     sums: dict[Purse, dict[int, _Sums]] = {}
     for holding in holdings:
@@ -107,7 +110,7 @@ def _observe(holding: Holding, months: dict[int, _Sums], through: int) -> None:
 
 
 def _lived(holding: Holding, month: int, credits: int) -> int:
-    """The credits times the part of the month in which they could be used."""
+    """Returns the credits multiplied by the part of the month in which they could be used."""
     period = month_of(month)
     first, days = period.first_day, (period.last_day - period.first_day).days + 1
     until = min((holding.expires_on(first) - first).days, days)
@@ -127,18 +130,18 @@ def _observation(purse: Purse, month: int, sums: _Sums) -> Observation | None:
 
 
 class Lent(msgspec.Struct, frozen=True):
-    """What a cohort lends: months of its purses, each with the weight of the credits held in it, cumulated."""
+    """The months of a cohort's purses, with their opening credits as cumulative weights."""
 
     months: tuple[tuple[int, int], ...]
     weights: tuple[int, ...]
 
     def pick(self, chance: float) -> tuple[int, int]:
-        """Credits drawn and held in one of the months, for a number from 0 to 1."""
+        """Returns the credits drawn and held in a month, selected by a number from 0 to 1."""
         return self.months[bisect_right(self.weights, int(chance * self.weights[-1]), 0, len(self.months) - 1)]
 
 
 class Habits:
-    """What was known of everybody's usage at the end of a month."""
+    """The usage of all purses as known at the end of a month."""
 
     def __init__(self, observed: dict[Purse, list[Observation]], through: int) -> None:
         self._own = {
@@ -154,15 +157,15 @@ class Habits:
         self._anybody = _lent([months for months in self._own.values() if months]) if by_cohort else None
 
     def own(self, purse: Purse) -> list[int]:
-        """Credits used in each of a purse's months."""
+        """Returns the credits used in each of a purse's months."""
         return [each.used for each in self._own.get(purse, ())]
 
     def lent(self, cohort: Cohort) -> Lent | None:
-        """What the cohort lends, or anybody where it has no months; None where nobody ever held anything."""
+        """Returns the months of a cohort, of all purses if the cohort has none; None if no purse ever had credits."""
         return self._lent.get(cohort, self._anybody)
 
     def credibility(self, purse: Purse, cohort: Cohort) -> float:
-        """How far a purse's own months are believed, from 0 to 1."""
+        """Returns the weight of a purse's own months, from 0 to 1."""
         months = len(self._own.get(purse, ()))
         return months / (months + self._k.get(cohort, UNTESTED_K)) if months else 0.0
 
@@ -173,9 +176,9 @@ def _lent(purses: Iterable[list[Observation]]) -> Lent:
 
 
 def credibility_k(purses: list[list[Observation]]) -> float:
-    """Months that weigh as much as the cohort: the variance of shares within purses over that between them.
+    """Returns the credibility constant k: the variance of shares within purses divided by that between purses.
 
-    Infinite where purses do not differ more than chance lets them. Bühlmann and Straub with equal weights.
+    Infinite if purses do not differ more than by chance. Bühlmann and Straub with equal weights.
     """
     counts = [len(months) for months in purses]
     total, degrees = sum(counts), sum(counts) - len(counts)

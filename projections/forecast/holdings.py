@@ -1,10 +1,10 @@
-"""What credit blocks held and what became of them, month by month: the figures that forecasts are made from.
+"""Balances and movements of credit blocks by month: the input of forecasts.
 
-Owns: which of a block's entries are usage, expiry or neither. Does not own: a block's terms on a day (``terms``), what
-is made of both (``runoff``, ``backtest``, ``forecast``, ``performance``).
+Owns: classifying a block's entries as usage, expiry or neither. Does not own: a block's terms on a day (``terms``), the
+use of both (``runoff``, ``backtest``, ``forecast``, ``performance``).
 
-Credits are integers of billionths here, months integers that count up (``month_number``): what is made of them runs
-through tens of thousands of blocks, and exactly.
+Credits are integers in billionths here, and months are consecutive integers (``month_number``): the computations are
+exact, and fast for tens of thousands of blocks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _REMEASURED: Final = tuple(kind.name for kind in KINDS if kind.effect is Effect.
 """Kinds that debit prepaid_liability in the functional currency alone."""
 
 MOVEMENTS: Final = """
--- What each month did to each block, by kind; everything before a day is one month of its own. Blocks that held
--- nothing on that day and were not touched since are left out.
+-- The movements of each block by month and kind; everything before a day counts as one month. Blocks that were empty
+-- on that day and have no entries since are left out.
 WITH moved AS (
     SELECT block_id, CASE WHEN accounting_date >= :since THEN date_trunc('month', accounting_date)::date END AS month,
            kind, sum(credits) AS credits, sum(amount_minor)::bigint AS amount_minor,
@@ -47,22 +47,22 @@ WITH moved AS (
     WHERE ledger = :ledger AND position <= :position AND accounting_date <= :as_of AND block_id IS NOT NULL
       AND kind = ANY(:kinds)
     GROUP BY 1, 2, 3
-), told AS (
+), summed AS (
     SELECT *, count(month) OVER block AS months,
            sum(CASE WHEN kind = ANY(:adding) THEN credits WHEN kind = ANY(:taking) THEN -credits ELSE 0 END)
-               OVER block AS held
+               OVER block AS balance
     FROM moved WINDOW block AS (PARTITION BY block_id)
 )
-SELECT block_id, month, kind, credits, amount_minor, functional_minor FROM told
-WHERE months > 0 OR held <> 0 ORDER BY block_id COLLATE "C", month NULLS FIRST, kind
+SELECT block_id, month, kind, credits, amount_minor, functional_minor FROM summed
+WHERE months > 0 OR balance <> 0 ORDER BY block_id COLLATE "C", month NULLS FIRST, kind
 """
 FINISHED: Final = """
--- The states of the blocks that are finished.
+-- The states of finished blocks.
 SELECT block_id, customer, state FROM blocks
 WHERE ledger = :ledger AND NOT is_open AND opened_at_position <= :position
 """
 WALLETS: Final = """
--- The wallets that hold open blocks.
+-- The wallets with open blocks.
 SELECT w.customer, w.state FROM wallets w
 WHERE w.ledger = :ledger AND EXISTS (
     SELECT 1 FROM blocks b WHERE b.ledger = :ledger AND b.customer = w.customer AND b.is_open)
@@ -70,7 +70,7 @@ WHERE w.ledger = :ledger AND EXISTS (
 
 
 def month_number(day: date) -> int:
-    """Months count up: the month after another has the next number."""
+    """Returns the number of a month; the next month has the next number."""
     return day.year * 12 + day.month - 1
 
 
@@ -79,8 +79,11 @@ def month_of(number: int) -> Period:
 
 
 class Moved(msgspec.Struct):
-    """What a month did to a block. ``credits``, ``value`` and ``functional`` are what it holds more (or less)
-    afterwards; the others count up what was used, lapsed, gained, and what disputes froze."""
+    """The movements of a block in a month.
+
+    ``credits``, ``value`` and ``functional`` are the signed changes of its balance; the others are the amounts used,
+    lapsed, added, and frozen by disputes.
+    """
 
     credits: int = 0
     value: int = 0
@@ -94,8 +97,10 @@ class Moved(msgspec.Struct):
 
 
 class Holding(msgspec.Struct, kw_only=True):
-    """A block: its terms, what each month did to it (ascending; the first may stand for all before the range),
-    and its expiries with the days from which they held."""
+    """A block: its terms, its movements by month, and its expiries with their first days.
+
+    Months are ascending; the first may stand for everything before the range.
+    """
 
     block: Block
     customer: str
@@ -118,11 +123,11 @@ class Holding(msgspec.Struct, kw_only=True):
         self.credits, self.value, self.functional, self.disputed = (list(column) for column in zip(*held, strict=True))
 
     def place(self, month: int) -> int:
-        """Where the last month up to this one stands in ``months``; -1 before the first."""
+        """Returns the index in ``months`` of the last month through this one; -1 before the first."""
         return bisect_right(self.months, month) - 1
 
     def expires_on(self, day: date) -> date:
-        """The day on which it expires, NEVER for none, by the terms of a day."""
+        """Returns the day on which the block expires by the terms of a day; NEVER without an expiry."""
         at = bisect_right(self.expiries, (day, NEVER)) - 1
         return self.expiries[max(at, 0)][1]
 
@@ -136,9 +141,9 @@ class Holding(msgspec.Struct, kw_only=True):
 
 
 def holdings(view: View, *, since: date | None = None) -> list[Holding]:
-    """The blocks of a view in order of id, month by month from a day on (default: from the beginning).
+    """Returns the blocks of a view in order of id, by month from a day on (default: from the beginning).
 
-    What lies before the day counts as the month before the day's.
+    Everything before the day counts as the month before the day's month.
     """
     months = _movements(view, since or date.min)
     blocks = _blocks(view, months.keys())
@@ -165,7 +170,7 @@ def holdings(view: View, *, since: date | None = None) -> list[Holding]:
 
 
 def _movements(view: View, since: date) -> dict[str, dict[int, Moved]]:
-    """Blocks in order of id; their months in order, the month before ``since`` for everything before it."""
+    """Returns the movements by block (in order of id) and month; everything before ``since`` is the month before it."""
     parameters = {
         "ledger": view.ledger, "position": view.position, "as_of": view.as_of, "since": since,
         "kinds": [*_SIGNS, *(kind for kind in _DISPUTES if kind not in _SIGNS), *_REMEASURED],

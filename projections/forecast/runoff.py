@@ -1,14 +1,14 @@
-"""How open credit blocks may run off: many possible futures of each purse, each of them a future that could be.
+"""Run-off of open credit blocks: a simulation of many possible futures of each purse.
 
-Owns: the simulation. A future goes month by month. What is used in a month is, as often as the purse's credibility
-says, what the purse used in one of its own months, and else the share that somebody of its cohort used in one of
-theirs (``habits``); on a day of the month by chance. It is drawn from the blocks in draw order, from those that have
-begun and not expired on that day, until they are empty; at the month's end lapses what expired in it. So no block
-yields more than it holds, and the average over the futures is what is expected. Monthly totals are drawn whole from
-the past, so that customers who come rarely and use everything are not mistaken for ones who use a little every month.
+Owns: the simulation. A future is simulated month by month. With the probability of the purse's credibility, the usage
+of a month is that of one of the purse's own past months; otherwise it is the share that a purse of its cohort used in
+one month (``habits``). The usage is on a random day of the month. It is drawn in draw order from the blocks that have
+started and not expired on that day, until they are empty. At the end of the month, the blocks that expired in it lapse.
+So no block yields more than its balance, and the average over the futures is the expected amount. Whole months of the
+past are drawn, so customers who come rarely and use everything differ from customers who use a little every month.
 
-Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are
-integers throughout; a block's money follows its credits by cumulative rounding, so that the parts are its value.
+Pure, and the same on every machine: the random numbers of a purse follow from its name. Credits and money are integers
+throughout. A block's money follows its credits by cumulative rounding, so the parts add up to its value.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from subledger.blocks import draw_order
 from subledger.money import round_half_up
 
 STEPS: Final = 360_000
-"""How many months of purses a run-off may go through, about: with few purses more futures are made of each."""
+"""The approximate number of months simulated in all; with few purses, each has more futures."""
 FEWEST, MOST = 4, 80
 AHEAD: Final = 24
-"""Futures go on for so many months at least, so that a longer look ahead says the same of the months nearby."""
+"""The minimum number of simulated months, so that a longer horizon gives the same amounts for the first months."""
 
 
 class Lot(msgspec.Struct, frozen=True, kw_only=True):
-    """What a block still holds: credits in billionths, money in minor units. Days; ``expires_on`` is exclusive."""
+    """The remaining credits of a block in billionths, its money in minor units. ``expires_on`` is exclusive."""
 
     credits: int
     value: int
@@ -48,8 +48,8 @@ class Lot(msgspec.Struct, frozen=True, kw_only=True):
     is_pooled: bool = False
 
 
-class Amounts(msgspec.Struct):
-    """What becomes of a liability, in minor units of its currency, and of the functional one."""
+class RunOffAmounts(msgspec.Struct):
+    """The use of a liability, in minor units of its currency and of the functional currency."""
 
     consumed: int = 0
     expired: int = 0
@@ -68,21 +68,21 @@ class Amounts(msgspec.Struct):
 
 
 class Outlook(msgspec.Struct, kw_only=True):
-    """What is expected of a liability in one currency: the months in order, then what is left after them.
+    """The expected use of a liability in one currency: the months in order, then the amount remaining after them.
 
-    ``expiring`` is what becomes breakage in each month if nothing is used at all, ``usable`` what could be used in it
-    if nothing was before; ``paths`` how many futures were made.
+    ``expiring`` is the breakage of each month if nothing is used at all; ``usable`` is the amount that could be used in
+    a month if nothing was used before; ``paths`` is the number of futures.
     """
 
     opening: int
     opening_functional: int
-    months: list[Amounts]
+    months: list[RunOffAmounts]
     expiring: list[int]
     usable: list[int]
     paths: int
 
     def remaining(self, months: int) -> int:
-        """What is expected to be left after the first months."""
+        """Returns the amount expected to remain after the first months."""
         return self.opening - sum(month.total for month in self.months[:months])
 
 
@@ -90,8 +90,10 @@ Lots = dict[Purse, list[Lot]]
 
 
 def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
-    """What every purse held at the end of a day, by the terms of that day, its blocks in draw order. The day is
-    that of the view, or the last of a month."""
+    """Returns the lots of every purse at the end of a day, by the terms of that day, in draw order.
+
+    The day must be that of the view, or the last of a month.
+    """
     month = month_number(day)
     found: dict[Purse, list[tuple[Any, Lot]]] = {}
     for holding in holdings:
@@ -118,7 +120,7 @@ def lots_on(holdings: Iterable[Holding], day: date) -> Lots:
 
 
 Calendar = list[tuple[int, int, int]]
-"""Per month the ordinal of the day before it, its days, and how many of them have passed."""
+"""Per month: the ordinal of the day before it, its number of days, and the number of days that have passed."""
 
 
 def currency_of(lot: Lot) -> str:
@@ -126,7 +128,7 @@ def currency_of(lot: Lot) -> str:
 
 
 def months_after(day: date, months: int) -> Calendar:
-    """The months after a day; where it is not the last of its month, the first is the rest of that month."""
+    """Returns the months after a day; if it is not the last of its month, the first is the rest of that month."""
     number = month_number(day) + (month_of(month_number(day)).last_day == day)
     found = []
     for each in range(number, number + months):
@@ -136,7 +138,7 @@ def months_after(day: date, months: int) -> Calendar:
     return found
 
 
-Key = TypeVar("Key", bound=Any)
+Group = TypeVar("Group", bound=Any)
 
 
 def outlooks(
@@ -145,14 +147,14 @@ def outlooks(
     day: date,
     months: int,
     *,
-    by: Callable[[Lot], Key],
+    by: Callable[[Lot], Group],
     steps: int = STEPS,
     ahead: int = AHEAD,
-) -> dict[Key, Outlook]:
-    """What is expected in the months after a day, told apart by a property of the lots, in its order."""
+) -> dict[Group, Outlook]:
+    """Returns the expected use in the months after a day, grouped by a property of the lots, in its order."""
     calendar = months_after(day, max(months, ahead))
     paths = max(FEWEST, min(MOST, steps // (max(1, len(lots)) * max(12, months // 2))))
-    found: dict[Key, Outlook] = {}
+    found: dict[Group, Outlook] = {}
     for purse, own in lots.items():
         cohort: Cohort = (purse[1], purse[2], any(not lot.is_promotional for lot in own))
         ran_off = run_off(purse, own, habits, cohort, calendar, paths)
@@ -167,7 +169,7 @@ def outlooks(
 
 def _nothing(months: int, paths: int) -> Outlook:
     return Outlook(
-        opening=0, opening_functional=0, months=[Amounts() for _ in range(months)], expiring=[0] * months,
+        opening=0, opening_functional=0, months=[RunOffAmounts() for _ in range(months)], expiring=[0] * months,
         usable=[0] * months, paths=paths,
     )  # fmt: skip
 
@@ -180,7 +182,7 @@ def run_off(
     calendar: list[tuple[int, int, int]],
     paths: int,
 ) -> list[tuple[list[int], list[int]]]:
-    """Per lot the credits drawn and lapsed in each month, summed over the futures."""
+    """Returns per lot the credits drawn and lapsed in each month, summed over the futures."""
     chance = random.Random("/".join((purse[0], purse[1], *purse[2]))).random
     own, lent, credibility = habits.own(purse), habits.lent(cohort), habits.credibility(purse, cohort)
     drawn = [[0] * len(calendar) for _ in lots]
@@ -196,7 +198,7 @@ def run_off(
         for month, (before, days, passed) in enumerate(calendar):
             if not running:
                 break
-            # The first month's habits are spread evenly over the futures: less noise for the same work.
+            # Stratified sampling in the first month: less noise for the same work.
             pick = (path + chance()) / paths if month == 0 else chance()
             if pick < credibility:
                 wanted = own[int(pick / credibility * len(own))]
@@ -223,26 +225,26 @@ def run_off(
 
 
 def _add(outlook: Outlook, lot: Lot, drawn: list[int], lapsed: list[int], paths: int) -> None:
-    """Adds a lot's money: cumulative rounding over its months, usage before expiry."""
+    """Adds a lot's money, by cumulative rounding over its months, usage before expiry."""
     outlook.opening += lot.value
     outlook.opening_functional += lot.functional
-    whole, gone, told, told_functional = lot.credits * paths, 0, 0, 0
+    whole, disposed, assigned, assigned_functional = lot.credits * paths, 0, 0, 0
     if whole <= 0:
         return
     for amounts, used, unused in zip(outlook.months, drawn, lapsed, strict=False):
         for column, credits in (("consumed", used), ("escheated" if lot.escheats else "expired", unused)):
             if credits:
-                gone += credits
-                value = round_half_up(lot.value * gone, whole)
-                functional = round_half_up(lot.functional * gone, whole)
-                setattr(amounts, column, getattr(amounts, column) + value - told)
+                disposed += credits
+                value = round_half_up(lot.value * disposed, whole)
+                functional = round_half_up(lot.functional * disposed, whole)
+                setattr(amounts, column, getattr(amounts, column) + value - assigned)
                 column = f"{column}_functional"
-                setattr(amounts, column, getattr(amounts, column) + functional - told_functional)
-                told, told_functional = value, functional
+                setattr(amounts, column, getattr(amounts, column) + functional - assigned_functional)
+                assigned, assigned_functional = value, functional
 
 
 def _bound(outlook: Outlook, lot: Lot, calendar: Calendar) -> None:
-    """What can be used of a lot in each month at most, and in which it lapses."""
+    """Adds the maximum use of a lot in each month, and its amount to the month in which it lapses."""
     if lot.is_frozen:
         return
     expires = lot.expires_on.toordinal()

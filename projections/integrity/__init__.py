@@ -1,36 +1,36 @@
-"""Verifying a ledger: the hash chain, a replay against everything derived, the invariants of the books.
+"""Verifying a ledger: the hash chain, a replay against all derived tables, the invariants of the books.
 
-Each file answers one question and owns the checks named beside it; a difference carries the name of its check.
+Each file makes the comparison named here and owns the checks beside it; a difference has the name of its check.
 
-    share         is every event what was hashed,          log, entries, closed_period, cut
-                  every entry what follows from it?
-    chain         does the chain hold, to the head?        chain, log (what is missing), head, ledgers (its settings)
-    derived       is every derived row what the log makes? the name of the table
-    ledger        what belongs to the ledger as a whole    as above
-    policies      are the posting rules sound,             policy, entry
-                  and each entry by itself?
-    blocks        does every block hold, in every view?    block
-    pools         is recognised breakage the formula, and  pool
-                  nothing left at a pool's end?
-    positions     is what is owed and held                 position, receivable, unbilled, dispute,
-                  what the entries say?                    unclaimed, payment
-    reversals     is every reversal a mirror?              reversal
-    totals        do the books tie as a whole?             trial_balance, control
-    handed_over   do journals, their files and approvals   journals, journal_exports, approvals
-                  say what the log says?
-    schema        are triggers, constraints, functions     schema
-                  and rights those of the migrations?
-    seen          is it the log that was signed, or        seen
-                  verified, before?
-    sealed        is every row outside the log what was    the name of the table, such as deliveries and
-                  written, and none missing?               delivery_steps; tallies, rejected_events and
-                                                           rejection_steps (whether they fit together)
+    share         events with their hashes, entries        log, entries, closed_period, cut
+                  with their decisions
+    chain         batches with the chain, to the head      chain, log (missing events), head, ledgers (its settings)
+    derived       derived rows with a replay of the log    the name of the table
+    ledger        the ledger's own rows, the same way      as above
+    policies      posting rules with the chart and the     policy, entry
+                  kinds; entries with the rules
+    blocks        the invariants of a block, in every view block
+    pools         recognised breakage with the formula;    pool
+                  no balance at a pool's end
+    positions     money owed and owned with the entries    position, receivable, unbilled, dispute,
+                                                           unclaimed, payment
+    reversals     reversals with their originals           reversal
+    totals        the books as a whole                     trial_balance, control
+    handed_over   journals, their files and approvals      journals, journal_exports, approvals
+                  with the log
+    schema        triggers, constraints, functions and     schema
+                  rights with the migrations
+    seen          the log with tree heads that were        seen
+                  signed or verified before
+    sealed        rows outside the log with their seals    the name of the table, such as deliveries and
+                  and counts                               delivery_steps; tallies, rejected_events and
+                                                           rejection_steps (their consistency)
 
-Reads one snapshot, by several processes where there is enough to do, so it is right while writers go on. Does not
-own: the fold (replay), what an interrupted one goes on from (kept), mending (rebuild).
-The events, their leaves and the chain are taken at their word only as far as they agree with each other: who rewrites
-all of them, to the head, is found by what was signed or verified before, of which a copy is outside the database. A
-verification since the last clean one also takes at its word what that one has looked at.
+Reads one snapshot of the database, by several processes if there is enough work, so it is correct while writers go on.
+Does not own: the fold (replay), the saved progress of an interrupted run (resumable), mending (rebuild).
+The events, their leaves and the chain are compared with each other. Somebody who rewrites all of them consistently, to
+the head, is found only by tree heads signed or verified before, of which a copy is stored outside the database. A
+verification since the last clean one trusts the events that the last clean one has read.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Does every block hold, in every view: is nothing overdrawn, nothing left without credits, nothing unpaired?
+"""Invariants of blocks in every view: not overdrawn, no balance without credits, accounts that offset each other.
 
-After each event only the blocks it touched can have changed, and only from its accounting date on: so every view
-(as-of, known-at) of every block is looked at, mostly by looking at one day. At the head its columns are held against
-what the writer remembers of it. Owns: the invariants of one block. Does not own: what is owed for it (positions).
+An event can change only the blocks it touches, and only from its accounting date on. So every view (as-of, known-at) of
+every block is checked, mostly by checking one day. At the head the block's columns are compared with the wallet. Owns:
+the invariants of one block. Does not own: the receivable for it (positions).
 
-A block may be posted under several policies, where the ledger changed its own. What it carries is prepaid_liability
-under each of them. customer_deposits and credits_clearing always answer each other; they answer the liability, and
-end at nothing, where all of its entries were posted with them, or none.
+A block may be posted under several policies, if the ledger changed its policy. Its carrying amount is prepaid_liability
+under each of them. customer_deposits and credits_clearing always offset each other. They equal the liability, and end
+at zero, if all entries of the block were posted with them, or none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from subledger.blocks import ZERO, Block
 from subledger.kinds import GAINS, Entry
 
 _Day = tuple[Decimal, int, int, int]
-"""Credits left; prepaid_liability, customer_deposits, credits_clearing (net debits)."""
+"""Remaining credits; prepaid_liability, customer_deposits, credits_clearing (net debits)."""
 
 _Column = tuple[Decimal, int, int]
 """Credits, money, functional money."""
@@ -38,8 +38,8 @@ _PAIRED, _PLAIN = 1, 2
 class _Balances(msgspec.Struct):
     """One block in the books: its balances after each accounting date, its columns, and how it was posted.
 
-    ``functional`` is prepaid_liability at the head in the functional currency, net debit. ``posted`` is _PAIRED where
-    what it carries was moved under policies that keep the deposit pair, _PLAIN where without, both bits where both.
+    ``functional`` is prepaid_liability at the head in the functional currency, net debit. ``posted`` is _PAIRED if its
+    carrying amount was moved under policies with the deposit accounts, _PLAIN if without, both bits if both.
     """
 
     currency: str
@@ -51,14 +51,14 @@ class _Balances(msgspec.Struct):
 
 
 class BlockLaws:
-    """The invariants of blocks, while the log goes by."""
+    """The invariants of blocks, checked event by event."""
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self._blocks: dict[str, _Balances] = {}
 
     def take(self, entries: Iterable[Entry]) -> Iterator[Breach]:
-        """Takes the entries of one event. Says what no longer holds of the blocks they touch."""
+        """Takes the entries of one event. Yields the invariants that fail for the blocks they touch."""
         touched: dict[str, int] = {}
         for entry in entries:
             moves = self._policies.moves(entry)
@@ -74,7 +74,7 @@ class BlockLaws:
             yield from self._breaches(block_id, index)
 
     def _move(self, block_id: str, entry: Entry, moves: Moves) -> int:
-        """Books an entry on its block; the index of the first day that it changed."""
+        """Books an entry on its block. Returns the index of the first day that it changed."""
         block = self._blocks.get(block_id)
         if block is None:
             block = self._blocks[block_id] = _Balances(currency=entry.currency)
@@ -120,7 +120,7 @@ class BlockLaws:
                 yield breach("has three balances that differ", day, "the same on each", _said(balances, functional))
 
     def at_head(self, blocks: Mapping[str, tuple[str, Block]], functional_currency: str) -> Iterator[Breach]:
-        """Where the entries and the wallets tell different stories of a block's columns."""
+        """Yields the differences between the entries and the wallets in the columns of blocks."""
         for block_id, (_, block) in blocks.items():
             books = self._blocks.get(block_id, _Balances(currency=block.currency))
             foreign = block.currency != functional_currency
@@ -129,15 +129,16 @@ class BlockLaws:
             remembered = _columns(block)
             for name in sorted(told.keys() | remembered.keys()):
                 expected, found = told.get(name, _NONE), remembered.get(name, _NONE)
-                # In the functional currency a block remembers one amount; that an entry has one too is its own check.
+                # In the functional currency a block has one amount; that of an entry has its own check.
                 if expected[:2] != found[:2] or (foreign and expected[2] != found[2]):
-                    yield Breach(check="block", message=f"block {block_id} is not what its entries say: {name}",
+                    yield Breach(check="block", message=f"column {name} of block {block_id} differs from its entries",
                                  subject=block_id, expected=_figures(expected), found=_figures(found))  # fmt: skip
             left, liability, _, _ = books.balances[-1] if books.balances else _EMPTY
             carried = block.carrying_functional if foreign else block.carrying_minor
             if (left, -liability, -books.functional) != (block.remaining, block.carrying_minor, carried):
                 yield Breach(
-                    check="block", message=f"block {block_id} does not carry what prepaid_liability says of it",
+                    check="block",
+                    message=f"the carrying amount of block {block_id} differs from its prepaid_liability",
                     subject=block_id, expected=_figures((left, -liability, -books.functional)),
                     found=_figures((block.remaining, block.carrying_minor, carried)),
                 )  # fmt: skip
@@ -151,7 +152,7 @@ def _sum(books: _Balances, columns: Iterable[str]) -> _Column:
 
 
 def _columns(block: Block) -> dict[str, _Column]:
-    """A block's figures as the columns of its roll-forward, signed: what it gained and where it went."""
+    """Returns a block's figures as the columns of its roll-forward; additions positive, reductions negative."""
     return {
         "gained": (block.credits, block.price_minor, block.price_functional),
         "consumed": (-block.used, -block.drawn_minor, -block.drawn_functional),

@@ -1,15 +1,18 @@
-"""Is what was handed over what the books say: journals, their files, and what two persons allowed?
+"""Check of exported journals, their files, and approvals against the log.
 
-Every journal says what its entries say, and the journals of a period follow each other without a gap; a reversal takes
-back exactly one, and a re-issue takes its place. So every entry of a cut that has ended is in exactly one journal that
-is in force (ACCOUNTING section 8, number 9). Every file is what was handed over.
-An export of an open month ends a cut, which the log has (``period.cut``); so its journal cannot be gone, whatever else
-was taken away with it. The journal of a closed month is made as it is first exported, which is no event: of a month
-that was only exported after its close, an owner of the database can remove every trace here. Nothing of the books is
-lost with it, as an export makes it again from the log; that it was handed over, the general ledger knows.
+A journal equals the sum of its entries. The journals of a period follow each other without a gap. A reversal reverses
+exactly one journal, and is followed by a re-issue. So every entry of a cut that has ended is in exactly one journal in
+force (ACCOUNTING section 8,
+       number 9). Every file has the bytes that were exported. An approval equals the event that it
+became.
 
-What was allowed is the event it became. Owns: these tables against the log. A detail file is kept as its hash alone;
-it is rendered and compared whenever it is asked for, and not here.
+An export of an open month ends a cut, which the log records (``period.cut``); so a missing journal is found, even if
+all rows about it were deleted. The journal of a closed month is made when it is first exported, which is no event: if a
+month was exported only after its close, an owner of the database can remove every trace of the export here. The books
+lose nothing, because the next export makes the same journal from the log; the general ledger knows of the first one.
+
+Owns: these tables against the log. Of a detail file only the hash is stored; it is rendered and compared when somebody
+downloads it, and not here.
 """
 
 from __future__ import annotations
@@ -41,14 +44,14 @@ SELECT type, data FROM events
 WHERE ledger = :ledger AND type IN ('period.closed', 'period.cut') AND type <> 'credits.consumed' ORDER BY position
 """
 EXPORTS: Final = """
--- Files that were handed over, with the hash of the bytes that are kept (NULL: detail, of which none are).
+-- Exported files, with the hash of the stored bytes (NULL: a detail file, of which no bytes are stored).
 SELECT export_id, period, number, format, detail, filename, media_type, content_hash,
        encode(sha256(content), 'hex') AS kept,
        postings_hash, encode(sha256(convert_to(postings, 'UTF8')), 'hex') AS postings_kept
 FROM journal_exports WHERE ledger = :ledger ORDER BY export_id
 """
 APPROVALS: Final = """
--- What was asked for, and how it was decided.
+-- Approval requests with their decisions.
 SELECT approval_id, source, event_id, type, customer, occurred_at, data, attributes, maker, state, checker, decided_at
 FROM approvals WHERE ledger = :ledger ORDER BY approval_id
 """
@@ -63,7 +66,7 @@ STREAMED: Final = {"yield_per": 1_000}
 def journal_faults(
     connection: sa.Connection, ledger: str, open_cut: int, totals: Totals, rules: dict[int, Rules]
 ) -> Iterator[Breach]:
-    """Journals and their files that are not what the entries make them."""
+    """Yields the journals and files that differ from the entries."""
     known: dict[tuple[str, int], Journal] = {}
     broken = set()
     months = _by_month(totals)
@@ -95,8 +98,10 @@ def _journal(subject: str, message: str, expected: object, found: object) -> Bre
 
 
 def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Iterator[Breach]:
-    """One follows the other, from cut 0 on, and none holds a cut that has not ended. A correction holds the cuts of
-    what it corrects, and a reversal is followed by its re-issue."""
+    """Checks that journals follow each other from cut 0 on, and that none contains a cut that has not ended.
+
+    A correction has the cuts of the corrected journal, and a reversal is followed by its re-issue.
+    """
     before = 0
     for number, journal in enumerate(journals, start=1):
         if journal.correction is not None:
@@ -107,7 +112,7 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
                            f"number {number} after cut {before}",
                            f"number {journal.number} after cut {journal.from_cut}")  # fmt: skip
         if journal.to_cut >= open_cut:
-            yield _journal(f"{period}-{journal.number}", f"journal {journal.name} holds a cut that has not ended",
+            yield _journal(f"{period}-{journal.number}", f"journal {journal.name} contains a cut that has not ended",
                            f"below {open_cut}", journal.to_cut)  # fmt: skip
         before = journal.to_cut
 
@@ -115,13 +120,14 @@ def _intervals(period: str, journals: tuple[Journal, ...], open_cut: int) -> Ite
 def _cut_and_gone(
     connection: sa.Connection, ledger: str, journals: Iterable[Journal], broken: Container[str]
 ) -> Iterator[Breach]:
-    """Interim exports that the log has and that left no journal: both are of one commit."""
+    """Yields the cuts by interim exports that have no journal: both are written in one commit."""
     ends = {(str(journal.period), journal.to_cut) for journal in journals if journal.correction is None}
     for cut, (type, data) in enumerate(connection.execute(sa.text(CUTS), {"ledger": ledger}), start=1):
         period = msgspec.json.decode(data)["period"]
         if type == "period.cut" and period not in broken and (period, cut) not in ends:
             yield _journal(
-                period, f"{period} was exported through cut {cut}, as the log says, and no journal of it ends there",
+                period, f"{period} was exported through cut {cut} according to the log, "
+                f"but no journal of it ends there",
                 f"a journal of {period} through cut {cut}", None,
             )  # fmt: skip
 
@@ -134,7 +140,7 @@ def _correction(journal: Journal, number: int, journals: tuple[Journal, ...]) ->
         yield _journal(subject, f"journal {journal.name} {message}", expected, found)
     following = journals[number] if number < len(journals) else None
     if journal.reverses is not None and (following is None or following.reissues != journal.reverses):
-        yield _journal(subject, f"nothing takes the place of what {journal.name} reverses",
+        yield _journal(subject, f"the journal that {journal.name} reverses has no re-issue",
                        f"a re-issue of {journal.corrects}", following and following.name)  # fmt: skip
 
 
@@ -147,7 +153,8 @@ def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             what = " ".join(part for part in key if part)
-            yield _journal(f"{journal.period}-{journal.number}", f"journal {journal.name} is not its entries: {what}",
+            yield _journal(f"{journal.period}-{journal.number}",
+                           f"a line of journal {journal.name} differs from its entries: {what}",
                            expected.get(key), found.get(key))  # fmt: skip
 
 
@@ -161,7 +168,7 @@ def _by_month(totals: Totals) -> defaultdict[Period, list[TotalKey]]:
 def _sums(
     journal: Journal, month: list[TotalKey], totals: Totals, rules: dict[int, Rules]
 ) -> dict[_Line, tuple[int, int]]:
-    """The lines of a month and an interval of cuts, from the log's own totals; of a reversal with swapped sides."""
+    """Returns the lines of a month and an interval of cuts, from the log's totals; sides swapped for a reversal."""
     debit, credit = ("debit", "credit") if journal.reverses is None else ("credit", "debit")
     sums: defaultdict[_Line, list[int]] = defaultdict(lambda: [0, 0])
     for key in month:
@@ -191,25 +198,30 @@ def _file(row: Any, journal: Journal | None) -> Iterator[Breach]:
     form = FORMATS.get(row.format)
     marked = journal.sandbox and row.filename.startswith(f"{SANDBOX}-")
     if row.export_id != name or not row.filename.startswith(f"{SANDBOX}-{name}." if marked else f"{name}."):
-        yield breach(f"export {row.export_id} is of another journal than its name says", name, row.filename)
+        yield breach(f"export {row.export_id} belongs to another journal than its file name", name, row.filename)
     elif form is not None and (row.filename, row.media_type) != (
         filename_of(name, form, sandbox=marked), form.media_type,
     ):  # fmt: skip
-        yield breach(f"export {row.export_id} has another name than its format gives it",
+        yield breach(f"the file name or media type of export {row.export_id} is not that of its format",
                      f"{name}.{form.extension}, {form.media_type}", f"{row.filename}, {row.media_type}")  # fmt: skip
     if row.detail == (row.kept is not None):
-        yield breach(f"export {row.export_id} has bytes only where it is a summary", not row.detail, row.detail)
+        what = "has stored bytes, but it is a detail file" if row.detail else "has no stored bytes"
+        yield breach(f"export {row.export_id} {what}", not row.detail, row.detail)
     elif row.kept is not None and row.kept != row.content_hash:
-        yield breach(f"export {row.export_id} is not what was handed over", row.content_hash, row.kept)
+        yield breach(
+            f"the stored bytes of export {row.export_id} are not the exported ones", row.content_hash, row.kept
+        )
     if row.postings_hash != row.postings_kept:
         yield breach(
-            f"the documents of {row.export_id} are not those handed over", row.postings_hash, row.postings_kept
+            f"the documents of export {row.export_id} are not the exported ones", row.postings_hash, row.postings_kept
         )
 
 
 def approval_faults(connection: sa.Connection, ledger: str, recorded: dict[str, tuple[Any, ...]]) -> Iterator[Breach]:
-    """What was allowed against the events it became, ``recorded`` by the id of the approval. What waits, or was
-    refused, has left nothing in the log."""
+    """Compares approved requests with the events that they became (``recorded``, by the id of the approval).
+
+    Requests that wait or were refused have no event in the log.
+    """
     allowed = dict(recorded)
 
     def breach(subject: str, message: str, expected: object = None, found: object = None) -> Breach:
@@ -220,11 +232,11 @@ def approval_faults(connection: sa.Connection, ledger: str, recorded: dict[str, 
         became = allowed.pop(name, None)
         if became is None:
             if row.state == APPROVED:
-                yield breach(name, f"{name} is approved and no event says so", None, row.state)
+                yield breach(name, f"{name} is approved, but no event in the log has this approval", None, row.state)
             continue
         found = tuple(row)[1:]
         for column, expected, value in zip(row._fields[1:], became, found, strict=True):
             if expected != value:
-                yield breach(name, f"{column} of approval {name} is not what was recorded", expected, value)
+                yield breach(name, f"{column} of approval {name} differs from the recorded event", expected, value)
     for name in allowed:
-        yield breach(name, f"the log says that {name} was allowed, and nothing asked for it", name)
+        yield breach(name, f"the log has an event with approval {name}, but there is no such request", name)

@@ -1,8 +1,8 @@
-"""Is what journals went by of their customers what it was, and do their lines follow from it?
+"""Check of journals under an account mapping that uses customer attributes: the stored attributes, and the lines.
 
-Owns: the table ``journal_customers`` against the journals; the lines of such a journal, accounts and all, against the
-entries. Does not own: that journals follow each other, their files (handed_over). What customers have of attributes
-now is looked at by nobody here: it may change, and be erased.
+Owns: the table ``journal_customers`` against the journals; the lines of such journals, with GL accounts, against the
+entries. Does not own: the sequence of journals, their files (handed_over). The current attributes of customers are not
+read here: they may change and be erased.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from projections.journals.pairs import sum_pairs
 from projections.replay.findings import Breach
 
 KEPT_OF: Final = """
--- The journals that something is kept of.
+-- The journals with stored attributes.
 SELECT DISTINCT period, number FROM journal_customers WHERE ledger = :ledger ORDER BY period, number
 """
 
 
 def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[Journal]) -> Iterator[Breach]:
-    """Of journals that could be read. A journal that went by customers costs a pass over its entries."""
+    """Checks the journals that could be read. A journal that used attributes costs a pass over its entries."""
     mappings: dict[int, AccountMapping] = {}
     went_by = set()
     for journal in journals:
@@ -35,17 +35,18 @@ def customer_faults(connection: sa.Connection, ledger: str, journals: Iterable[J
                 mappings[journal.mapping] = mapping_of(connection, ledger, journal.mapping)
             mapping = mappings[journal.mapping]
             if bool(mapping.attributes) != bool(journal.customers_hash):
-                yield _breach(place, f"journal {journal.name} did not go by what its mapping goes by",
+                yield _breach(place,
+                              f"journal {journal.name} did not use the attributes that its account mapping uses",
                               list(mapping.attributes), journal.customers_hash)  # fmt: skip
             elif journal.customers_hash:
                 went_by.add((str(journal.period), journal.customers_number))
                 yield from _faults(connection, journal, mapping)
         except Exception as error:  # a changed row may fail in any way
-            yield _breach(place, f"journal {journal.name} cannot be made again", None, repr(error))
+            yield _breach(place, f"journal {journal.name} cannot be computed again", None, repr(error))
     for row in connection.execute(sa.text(KEPT_OF), {"ledger": ledger}):
         if (row.period, row.number) not in went_by:
             yield _breach(
-                f"{row.period}-{row.number}", "customers are kept of a journal that went by none", None, "rows"
+                f"{row.period}-{row.number}", "attributes are stored for a journal that used none", None, "rows"
             )
 
 
@@ -53,7 +54,7 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
     place = f"{journal.period}-{journal.number}"
     found = stored_hash(connection, ledger=journal.ledger, period=str(journal.period), number=journal.customers_number)
     if found != journal.customers_hash:
-        yield _breach(place, f"what journal {journal.name} went by of its customers is not what it was",
+        yield _breach(place, f"the stored customer attributes of journal {journal.name} have been changed",
                       journal.customers_hash, found)  # fmt: skip
     if journal.reverses is not None:
         return  # its lines are those of what it reverses, swapped: see reversing
@@ -61,7 +62,7 @@ def _faults(connection: sa.Connection, journal: Journal, mapping: AccountMapping
     if made != journal.lines:
         at = next((n for n, both in enumerate(zip(made, journal.lines, strict=False)) if both[0] != both[1]), -1)
         expected, kept = (repr(lines[at]) if lines else "no lines" for lines in (made, journal.lines))
-        yield _breach(place, f"journal {journal.name} is not what its entries and customers make it", expected, kept)
+        yield _breach(place, f"journal {journal.name} differs from its entries and customer attributes", expected, kept)
 
 
 def _breach(subject: str, message: str, expected: object, found: object) -> Breach:

@@ -1,7 +1,7 @@
-"""What belongs to the ledger as a whole: do its settings, books and pools hold, and are their rows what the log makes?
+"""Check of the data of the ledger as a whole: settings, books, pools, and their rows.
 
-Follows the events that no customer has, and those that touch a pool or another currency, in the order of the log.
-Entries are taken as they are stored: that they follow from their events is asked share by share. Owns: these checks.
+Follows the events without a customer, and those that touch a pool or another currency, in the order of the log. Entries
+are used as stored; a share checks that they follow from their events. Owns: these checks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNION SELECT policy, kind FROM ledger_days WHERE ledger = :ledger AND kind = ANY
 
 
 class LedgerVerification:
-    """The checks of the ledger's own part. ``failure`` is the position and the reason, where it cannot be replayed."""
+    """The checks of the ledger's own part. ``replayable`` is false once an event cannot be replayed."""
 
     def __init__(self, ledger: str, numbering: dict[int, Dimensions]) -> None:
         self.log = Findings()
@@ -45,22 +45,22 @@ class LedgerVerification:
         self._position = 0
 
     def go_on(self, numbering: dict[int, Dimensions]) -> None:
-        """Goes on in another snapshot, where it was saved."""
+        """Continues a saved run in another database snapshot."""
         self._numbering = numbering
         self.derived = {}
 
     def run(self, connection: sa.Connection, through: int) -> None:
-        """Follows the log through a position, and compares what it leaves with the tables."""
+        """Follows the log through a position, and compares the result with the tables."""
         ledger = self.replay.state.ledger
         for chunk in read_log(connection, ledger, OF_THE_LEDGER, self._position, through):
             for logged, rows in chunk:
                 try:
                     event = self.replay.take(logged)
-                except Exception:  # a share tells which, and that nothing derived was compared
+                except Exception:  # a share reports the event, and that no derived table was compared
                     self.replayable = False
                     return
                 if isinstance(event.data, PolicyAdopted):
-                    list(self.policies.adopt(event.data))  # the first share tells what is wrong with it
+                    list(self.policies.adopt(event.data))  # the first share reports its faults
                 entries = [stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows]
                 for breach in self.pools.take(entries, self.replay.books.pools):
                     self.log.breach(breach, logged.position)
@@ -73,10 +73,10 @@ class LedgerVerification:
 
 
 def _rules_due(connection: sa.Connection, replay: LedgerReplayer) -> Rows:
-    """The rows that posting_rules must have.
+    """Returns the rows that posting_rules must have.
 
-    A rule that a policy inherits is missing as a whole until a writer comes that knows its kind, which is before
-    anything is posted under it.
+    All rows of an inherited rule are missing until a writer runs whose version has the kind, which is before any entry
+    is posted under the rule.
     """
     rules = replay.rows["posting_rules"]
     if not replay.inherited:
@@ -91,7 +91,7 @@ def verify_ledger(
     connection: sa.Connection, _tell: Tell, ledger: str, numbering: dict[int, Dimensions], through: int,
     part: Part | None,
 ) -> LedgerVerification:  # fmt: skip
-    """The job of one worker."""
+    """Runs the ledger's own part: the job of one worker."""
     verification = load(part, LedgerVerification) or LedgerVerification(ledger, numbering)
     verification.go_on(numbering)
     verification.run(connection, through)

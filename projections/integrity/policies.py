@@ -1,9 +1,10 @@
-"""Are the posting rules of every adopted policy sound, and what does an entry move under its own?
+"""Check of the posting rules of every adopted policy, and the accounts that an entry moves under its policy.
 
-An entry is read under the policy that it was posted under, so that a ledger may change its policy. Whatever the
-policy, a kind moves prepaid_liability by its column and money owed or held by its roles: then what the entries say of
-blocks and positions is what the accounts say, in every view. What is earned, conceded or lost may go where the reports
-look for it. The same rules are asked before a policy is adopted (projections/policies). Owns: these rules about rules.
+An entry is read under the policy under which it was posted, so a ledger may change its policy. Under every policy a
+kind moves prepaid_liability by its column, and monetary accounts by its roles; so the sums of entries by block and
+position equal the account balances, in every view. Revenue, concessions and expenses may be posted to the accounts in
+which the reports look for them. The same rules are checked before a policy is adopted (close/policies). Owns: the
+conditions on posting rules.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ TRANSFERS: Final = "transfer_clearing"
 
 
 class Moves(msgspec.Struct, frozen=True, kw_only=True):
-    """What an entry of one kind moves under one policy.
+    """The accounts that an entry of one kind moves under one policy.
 
-    The first four count debits less credits of an account. ``sign`` is +1 where the kind adds to its block;
-    ``functional_sign`` the same for the functional amount, which a remeasurement of the liability moves alone.
-    ``sides`` are the monetary roles it moves, debits +1. ``paired`` says that the policy keeps customer_deposits and
-    credits_clearing beside the liability.
+    The first four are debits less credits of an account. ``sign`` is +1 if the kind adds to its block;
+    ``functional_sign`` is the same for the functional amount, the only one that a remeasurement of the liability moves.
+    ``sides`` are the monetary roles that it moves, debits +1. ``paired`` is true if the policy uses customer_deposits
+    and credits_clearing beside the liability.
     """
 
     liability: int = 0
@@ -49,7 +50,7 @@ class Moves(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policies:
-    """The policies that the log has adopted so far."""
+    """The policies adopted so far in the log."""
 
     def __init__(self) -> None:
         self.rules: dict[int, Rules] = {}
@@ -63,12 +64,12 @@ class Policies:
         return held
 
     def adopt(self, adopted: PolicyAdopted) -> Iterator[Breach]:
-        """Takes a policy's rules, and says what of them could put the books wrong."""
+        """Takes a policy's rules; yields those that would make the books wrong."""
         rules = self.rules[adopted.policy] = rules_from(adopted.rules)
         name = f"policy {adopted.policy}"
         digest = hashlib.sha256(rfc8785.dumps(adopted.rules)).hexdigest()
         if digest != adopted.content_hash:
-            yield _breach(name, f"the rules of {name} are not those of its content hash", adopted.content_hash, digest)
+            yield _breach(name, f"the rules of {name} do not match its content hash", adopted.content_hash, digest)
         for kind in stated_kinds(adopted.rules):
             if kind.name not in adopted.rules:
                 yield _breach(name, f"{kind.name} has no rule under {name}")
@@ -76,7 +77,7 @@ class Policies:
             yield _breach(name, f"{fault.kind} under {name} {fault.says}", fault.expected, fault.found)
 
     def entry_faults(self, entry: Entry, functional_currency: str) -> Iterator[Breach]:
-        """What is wrong with an entry by itself. Its lines balance: each pair debits what it credits."""
+        """Yields the faults of a single entry. Its lines balance always, as each pair has two equal sides."""
         place = f"entry of kind {entry.kind} under policy {entry.policy}"
         if entry.kind not in self.rules.get(entry.policy, {}):
             yield Breach(check="entry", message=f"there is no rule for an {place}", subject=entry.kind,
@@ -96,7 +97,7 @@ def _breach(policy: str, message: str, expected: object = None, found: object = 
     return Breach(check="policy", message=message, subject=policy, expected=expected, found=found)
 
 
-# --- what a policy's rules must be -------------------------------------------------------------------------------
+# --- conditions on posting rules ---------------------------------------------------------------------------------
 
 
 def _of_class(*classes: AccountClass) -> tuple[str, ...]:
@@ -108,7 +109,7 @@ _REVENUE: Final = _of_class(AccountClass.REVENUE)
 _CONTRA: Final = _of_class(AccountClass.CONTRA_REVENUE)
 _EXPENSES: Final = _of_class(AccountClass.EXPENSE)
 _RESULT: Final = (*_REVENUE, *_CONTRA, *_EXPENSES, *_RELEASED)
-"""Where a policy has a choice: what is earned, conceded or lost, and what is handed to the ERP's revenue module."""
+"""Accounts among which a policy can choose: revenue, concessions, expenses, and amounts released to the ERP."""
 _RESULT_ROLES: Final = {
     Result.REVENUE: (*_REVENUE, *_RELEASED),
     Result.SHARE: _RELEASED,
@@ -116,11 +117,11 @@ _RESULT_ROLES: Final = {
     Result.LOSS: (*_CONTRA, *_EXPENSES),
     Result.EXPENSE: _EXPENSES,
 }
-"""The accounts, of those, on which a kind of each class may end: the reports tell them apart so."""
+"""The accounts, of those, on which a kind of each class may end: the reports rely on them."""
 
 
 class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with the rule of one kind, as the rest of a sentence that begins with the kind."""
+    """A fault of the rule of one kind; ``says`` is the rest of a sentence that begins with the kind."""
 
     kind: str
     says: str
@@ -129,7 +130,7 @@ class RuleFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rule_faults(rules: Rules) -> Iterator[RuleFault]:
-    """What of a policy's rules could put the books wrong, kind by kind in their order; nothing for a sound policy."""
+    """Yields the rules of a policy that would make the books wrong, in the order of kinds; none for a sound policy."""
     paired = keeps_the_pair(rules)
     for name, pairs in rules.items():
         strangers = [role for pair in pairs for role in (pair.debit, pair.credit) if role not in ROLE_BY_NAME]
@@ -144,7 +145,7 @@ def rule_faults(rules: Rules) -> Iterator[RuleFault]:
 
 
 def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
-    """Where a kind does not move the accounts that the books rely on as it must."""
+    """Yields the accounts with fixed treatment that the rule of a kind moves wrongly."""
     pairs = rules[kind.name]
     if not (kind.has_amount and pairs):
         if bool(pairs) != kind.has_amount:
@@ -164,28 +165,29 @@ def _faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
 
     liability, deposits, clearing = (found[role] for role in CONTROL)
     if paired and not liability == deposits == -clearing:
-        yield fault("moves prepaid_liability without its companion", *CONTROL)
+        yield fault("moves only some of prepaid_liability and the deposit accounts, which move together", *CONTROL)
     elif not paired and (deposits or clearing):
-        yield fault("moves the deposit accounts, and purchase does not", *CONTROL[1:])
+        yield fault("moves customer_deposits or credits_clearing, but the rule of purchase does not", *CONTROL[1:])
     if liability != expected[LIABILITY]:
-        yield fault("does not move prepaid_liability as its column says", LIABILITY)
+        yield fault("does not move prepaid_liability as its column requires", LIABILITY)
     for role in (*MONETARY_ROLES, RECOGNISED, TRANSFERS):
         if found[role] != expected[role]:
-            yield fault(f"does not move {role} as it must", role)
+            yield fault(f"does not move {role} as its roles require", role)
 
 
 def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault]:
-    """Where what is left for revenue, concessions and expenses is not what the kind stands for."""
+    """Yields the faults of the part of a rule in which a policy has a choice: revenue, concessions, expenses."""
     if not kind.has_amount:
         return
     moved = {role: times for role in _RESULT if (times := effect(role, kind.name, rules))}
     due = -sum(_expected(kind, paired).values())
     allowed = _RESULT_ROLES[kind.result] if due else ()
     if moved and not due:
-        yield RuleFault(kind=kind.name, says="moves what is earned or lost, and must not", expected="none of it moved",
+        yield RuleFault(kind=kind.name, says="moves an account of revenue, concessions or expenses, and must not",
+                        expected="none of it moved",
                         found=_moved_all(moved))  # fmt: skip
     elif due and (len(moved) != 1 or set(moved.values()) != {due} or not set(moved) <= set(allowed)):
-        yield RuleFault(kind=kind.name, says="does not end on one account of the kinds it may end on",
+        yield RuleFault(kind=kind.name, says="does not end on exactly one of the accounts allowed for it",
                         expected=f"{_side(due)} one of {', '.join(allowed)}", found=_moved_all(moved))  # fmt: skip
     elif kind.name == "reinstatement" and "breakage" in rules:
         taken = {role: times for role in _RESULT if (times := -effect(role, "breakage", rules))}
@@ -195,7 +197,7 @@ def _result_faults(kind: Kind, rules: Rules, paired: bool) -> Iterator[RuleFault
 
 
 def _expected(kind: Kind, paired: bool) -> dict[str, int]:
-    """Debits less credits of every account in which a policy has no choice; a mirror for a negative amount."""
+    """Returns debits less credits of every account in which a policy has no choice."""
     liability = -kind.value_sign
     pair = liability if paired else 0
     return {

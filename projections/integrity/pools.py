@@ -1,7 +1,7 @@
-"""Does every breakage pool hold: is what was recognised the formula, and is nothing left at its end?
+"""Invariants of breakage pools: recognised breakage equals the formula, and no balance remains at the end of a pool.
 
-Net liability of a pool is prepaid_liability less breakage_recognized (ASC 606-10-55-48); both are summed from the
-entries, under the policy of each, and held against the pool's figures after every event that touches it. Owns: the
+The net liability of a pool is prepaid_liability less breakage_recognized (ASC 606-10-55-48). Both are summed from the
+entries, each under its policy, and compared with the pool's figures after every event that touches it. Owns: the
 invariants of one pool. Does not own: the formula (subledger/pools).
 """
 
@@ -20,7 +20,7 @@ from subledger.kinds import Entry
 from subledger.pools import Pool
 
 Carried = tuple[Decimal, int, int]
-"""Credits left in blocks; what they carry, in their currency and in the functional one."""
+"""Remaining credits of blocks; their carrying amount, in their currency and in the functional currency."""
 
 
 class _Balance(msgspec.Struct):
@@ -33,7 +33,7 @@ class _Balance(msgspec.Struct):
 
 
 class PoolLaws:
-    """The invariants of pools, while the log goes by."""
+    """The invariants of pools, checked event by event."""
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
@@ -41,7 +41,7 @@ class PoolLaws:
         self._seen: Mapping[str, Pool] = {}
 
     def take(self, entries: Iterable[Entry], pools: Mapping[str, Pool]) -> Iterator[Breach]:
-        """Takes the entries of one event, and the pools after it. Says what no longer holds of those it touched."""
+        """Takes the entries of one event, and the pools after it. Yields the invariants that fail for those pools."""
         for entry in entries:
             if entry.dimensions.pool:
                 moves, balance = self._policies.moves(entry), self._balances[entry.dimensions.pool]
@@ -65,15 +65,15 @@ class PoolLaws:
             return Breach(check="pool", message=message, subject=pool.pool, expected=expected, found=found)
 
         if pool.recognised_minor != due:
-            yield breach("has recognised other breakage than the formula's", due, pool.recognised_minor)
+            yield breach("has recognised breakage that differs from the formula", due, pool.recognised_minor)
         elif not in_functional_currency and pool.recognised_functional != due_functional:
-            yield breach("has recognised other breakage than the formula's in the functional currency",
+            yield breach("has recognised breakage that differs from the formula in the functional currency",
                          due_functional, pool.recognised_functional)  # fmt: skip
         expected = (
             pool.recognised_minor - pool.expired_minor, pool.recognised_functional - pool.expired_functional
         )  # fmt: skip
         if (balance.recognised, balance.recognised_functional) != expected:
-            yield breach("has another balance on breakage_recognized than was recognised and has not expired",
+            yield breach("has a balance of breakage_recognized that differs from recognised less expired breakage",
                          expected, (balance.recognised, balance.recognised_functional))  # fmt: skip
         if balance.liability < balance.recognised:
             yield breach("has a negative net liability", f"at least {balance.recognised}", balance.liability)
@@ -82,7 +82,7 @@ class PoolLaws:
             yield breach("has no credits and a balance: prepaid_liability, breakage_recognized", (0, 0, 0, 0), ended)
 
     def at_head(self, pools: Mapping[str, Pool], in_blocks: Mapping[str, Carried]) -> Iterator[Breach]:
-        """Where a pool is not the sum of its blocks, over all shares."""
+        """Yields the pools that differ from the sum of their blocks, over all shares."""
         for name in sorted({*in_blocks, *pools}):
             held = pools[name].credits if name in pools else ZERO
             credits, carried, _ = in_blocks.get(name, NO_PORTION)

@@ -1,9 +1,8 @@
-"""Is what is owed and held what the entries say: receivables, disputes, unapplied payments, refunds, tax, cash?
+"""Check of monetary balances at the head: receivables, disputes, unapplied payments, refunds, tax, cash.
 
-Summed from the monetary roles of every entry (the same under every policy, see policies), per block, customer,
-processor or ledger, and held at the head against what the writer remembers: of customers share by share, of the ledger
-as a whole over all shares. Owns: monetary positions at the head.
-Does not own: what a block is worth (blocks), documents one by one (a replay compares those).
+They are summed from the monetary roles of every entry (the same under every policy, see policies), per block, customer,
+processor or ledger, and compared with the wallets (share by share) and the ledger's books (over all shares). Owns:
+monetary balances at the head. Does not own: the value of a block (blocks), single documents (a replay compares those).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _ALWAYS_KEPT = ("customer_balance", "refunds_payable")  # others in the function
 
 
 class PositionLaws:
-    """What stands on every monetary role, debits positive, while the log goes by."""
+    """The balance of every monetary role, debits positive, updated event by event."""
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
@@ -37,7 +36,7 @@ class PositionLaws:
         self._unnamed: Counter[PositionKey] = Counter()
 
     def take(self, event: Event, entries: Iterable[Entry]) -> None:
-        """Takes the entries of one event. What comes to nothing is forgotten, so that memory follows what is open."""
+        """Takes the entries of one event. Balances of zero are removed, so memory is proportional to open balances."""
         data = event.data
         unnamed = isinstance(data, PaymentReceived | PaymentApplied | PaymentRefunded) and data.payment_id is None
         for entry in entries:
@@ -53,11 +52,11 @@ class PositionLaws:
                     self._unnamed[key] -= sign * entry.amount_minor
 
     def of_the_ledger(self) -> dict[PositionKey, Standing]:
-        """What no customer owns, as far as the events of this share moved it."""
+        """Returns the balances without a customer, as far as the events of this share moved them."""
         return {key: position for key, position in self._standing.items() if key[0] is None}
 
     def at_head(self, replay: Replayer) -> Iterator[Breach]:
-        """Every position of a customer, then what the writer remembers of each kind."""
+        """Compares every balance of the customers with their wallets: first by role, then by document."""
         own = {key: position for key, position in self._standing.items() if key[0] is not None}
         yield from _by_itself(own)
         remembered: dict[PositionKey, object] = {}
@@ -75,13 +74,13 @@ class PositionLaws:
         return {key: amount for key, (amount, _) in self._standing.items() if key[1] == role and amount}
 
     def _payments(self, replay: Replayer) -> Iterator[Breach]:
-        """An unapplied balance is what identified payments have open, and what no payment is named for."""
+        """Compares the unapplied balance with the open amounts of payments, and the rest without a payment id."""
         unapplied = Counter(self._unnamed)
         for customer, document in replay.documents.values():
             if isinstance(document, Payment):
                 unapplied[customer, "customer_balance", document.currency, ""] += document.open_minor
                 if document.open_minor < 0:
-                    yield _breach(f"payment {document.payment_id}", "has less than nothing open", "0 or more",
+                    yield _breach(f"payment {document.payment_id}", "has a negative open amount", "0 or more",
                                   document.open_minor, "payment")  # fmt: skip
         owed: dict[PositionKey, object] = {key: -amount for key, amount in unapplied.items() if amount}
         yield from _against("payment", owed, self._amounts("customer_balance"))
@@ -90,7 +89,7 @@ class PositionLaws:
 def ledger_faults(
     standing: Mapping[PositionKey, Standing], remembered: Standings, functional_currency: str
 ) -> Iterator[Breach]:
-    """What no customer owns: summed over all shares, against the books."""
+    """Compares the balances without a customer, summed over all shares, with the books."""
     yield from _by_itself(standing)
     yield from _against("position", _remembered(None, remembered), _kept(standing, functional_currency))
 
@@ -99,7 +98,7 @@ def _by_itself(standing: Mapping[PositionKey, Standing]) -> Iterator[Breach]:
     for (customer, role, currency, place), (amount, functional) in sorted(standing.items(), key=str):
         name = _named(customer, role, currency, place)
         if not amount and functional:
-            yield _breach(name, "is settled and has a functional amount", 0, functional)
+            yield _breach(name, "has a functional amount but no amount in its currency", 0, functional)
         if (role in _NEVER_CREDIT and amount < 0) or (role in _NEVER_DEBIT and amount > 0):
             yield _breach(name, "is on the wrong side", None, amount)
 
@@ -126,7 +125,7 @@ def _against(
     for key in sorted(remembered.keys() | told.keys(), key=str):
         expected, found = told.get(key), remembered.get(key)
         if expected != found:
-            yield _breach(_named(*key), "is not what its entries say", expected or 0, found or 0, check)
+            yield _breach(_named(*key), "differs from its entries", expected or 0, found or 0, check)
 
 
 def _key(role: str, entry: Entry) -> PositionKey:
@@ -147,7 +146,7 @@ def _breach(name: str, says: str, expected: object, found: object, check: str = 
 
 
 def _receivables(replay: Replayer) -> dict[PositionKey, object]:
-    """Of each block; of a customer's invoices of overage together, for an entry does not name its invoice."""
+    """Returns the receivables by block, and of all overage invoices of a customer (an entry has no invoice id)."""
     owed: Counter[PositionKey] = Counter()
     for block_id, (customer, block) in replay.blocks.items():
         owed[customer, "accounts_receivable", block.currency, block_id] = block.receivable_minor
@@ -166,7 +165,7 @@ def _unbilled(replay: Replayer) -> dict[PositionKey, object]:
 
 
 def _disputed(replay: Replayer) -> dict[PositionKey, object]:
-    """What is in disputes that are not decided."""
+    """Returns the amounts in undecided disputes."""
     disputed: Counter[PositionKey] = Counter()
     for customer, document in replay.documents.values():
         if isinstance(document, Dispute) and document.decided is None:
@@ -176,7 +175,7 @@ def _disputed(replay: Replayer) -> dict[PositionKey, object]:
 
 
 def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
-    """What a state is owed of a block's remainder."""
+    """Returns the escheated remainders of blocks that are owed to a state."""
     held: dict[PositionKey, object] = {}
     for block_id, (customer, block) in replay.blocks.items():
         amount = block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
@@ -186,7 +185,7 @@ def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
 
 
 def _freezes(replay: Replayer) -> Iterator[Breach]:
-    """A block is frozen as often as an undecided dispute has a part of it."""
+    """Checks that the number of freezes of a block is the number of undecided disputes over it."""
     disputes = Counter(
         part.block_id
         for _, document in replay.documents.values()
@@ -195,5 +194,5 @@ def _freezes(replay: Replayer) -> Iterator[Breach]:
     )
     for block_id, (_, block) in replay.blocks.items():
         if block.disputes != disputes[block_id]:
-            yield Breach(check="dispute", message=f"block {block_id} is frozen by other disputes than are open",
+            yield Breach(check="dispute", message=f"the freezes of block {block_id} differ from its open disputes",
                          subject=block_id, expected=disputes[block_id], found=block.disputes)  # fmt: skip

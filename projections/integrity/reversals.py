@@ -1,6 +1,6 @@
-"""Is every reversal the mirror of what it reverses, line by line?
+"""Check that every reversal mirrors the entries that it reverses, line by line.
 
-Entries against entries, in the database: nothing is recomputed but the share of a part. Owns: that one question.
+Entries are compared with entries, in the database; only the share of a partial reversal is computed. Owns: this check.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from projections.replay.findings import Breach
 from subledger.kinds import USAGE_KINDS
 
 FAULTS: Final = """
--- Usage taken back otherwise than it was booked: more of it, under another policy, or at other money. A part of the
--- credits of a block takes back round half up (money × part / whole); all of them, all of it, in both currencies.
+-- Usage reversed differently from its booking: more credits, another policy, or another amount. A part of the credits
+-- of a block reverses round half up (money × part / whole); all credits reverse the whole amount, in both currencies.
 WITH taken_back AS (
     SELECT (v.decision::jsonb ->> 'original')::bigint AS position, max(v.position) AS at, r.kind, r.block_id, r.policy,
            -sum(r.credits) AS credits, -sum(r.amount_minor) AS amount, -sum(r.functional_minor) AS functional
@@ -47,7 +47,7 @@ STREAMED: Final = {"yield_per": 1_000}
 
 
 def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[int, Breach]]:
-    """Each with the position of the last reversal of the usage that is meant."""
+    """Yields each fault with the position of the last reversal of that usage."""
     parameters = {"ledger": ledger, "usage": list(USAGE_KINDS)}
     for row in connection.execute(sa.text(FAULTS), parameters, execution_options=STREAMED):
         what = f"block {row.block_id}" if row.block_id is not None else "its overage"
@@ -55,7 +55,7 @@ def reversal_faults(connection: sa.Connection, ledger: str) -> Iterator[tuple[in
             row.at,
             Breach(
                 check="reversal",
-                message=f"what was taken back of position {row.position} is not what it drew of {what}",
+                message=f"the reversals of position {row.position} do not mirror its draw on {what}",
                 subject=row.block_id or f"position {row.position}",
                 expected=f"of {row.drawn_credits:f} credits for {row.drawn} ({row.drawn_functional} functional)",
                 found=f"{row.credits:f} credits for {row.amount} ({row.functional} functional)",

@@ -1,8 +1,8 @@
 """Check of the database's guards: triggers, constraints, functions and rights must be those of the migrations.
 
-Owns: the comparison. Does not own: the facts (store.schema_facts). What is not ours in the database is not looked at,
-but on our tables nothing may be more than the migrations make: a trigger or a rule could change what is written. An
-index that is not unique may be there: operators add such to read faster.
+Owns: the comparison. Does not own: the facts (store.schema_facts). Other objects in the database are ignored, but our
+tables may have no trigger, rule or constraint that the migrations do not create: it could change rows that are written.
+An additional index is allowed if it is not unique: operators add such indexes to read faster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from subledger.store.schema_facts import expected_facts, facts_of, functions_wri
 
 
 def schema_faults(connection: psycopg.Connection[Any]) -> Iterator[Breach]:
-    """Facts that are not there, and facts that no migration makes."""
+    """Yields the facts that are missing, and the facts that no migration creates."""
     found, expected = facts_of(connection, functions_written_down()), expected_facts(connection)
     for fact in sorted(expected - found):
         message = f"the database lacks a part of the schema: {fact}"

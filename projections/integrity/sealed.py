@@ -1,12 +1,13 @@
 """Check of the rows outside the log (exports, deliveries, approvals, settings): none is changed, none is missing.
 
 A row's seal is a hash that a trigger made when the row was written. Owns: the seals of all sealed tables, whatever
-their columns; the counts of rows; that a delivery names an export, that its steps are all there, that what was sent is
-what its hash says; that dismissals of rejections are those of their steps, and that no rejection is of the future. Does
-not own: whether what was handed over is what the log says (handed_over).
+their columns; the counts of rows; the export,
+the steps and the payload hash of a delivery; the dismissals of rejections and
+their steps; rejections dated in the future. Does not own: exported journals against the log (handed_over).
 
-Who can write in the database past its triggers can make a seal anew: a single change is found, a forger who makes
-everything fit is not. The log, its checkpoints kept elsewhere and the general ledger are what stands against that one.
+Somebody who can write to the database without its triggers can also compute a new seal. So a single change is found,
+but not a forgery in which everything fits together. Against that help the log, its checkpoints stored elsewhere, and
+the general ledger.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from projections.replay.findings import Breach
 from subledger.store.tables import COUNTED, EVERY_LEDGER, metadata, sealed_tables
 
 UNDELIVERABLE: Final = """
--- Deliveries of no export, or of another journal than their export's.
+-- Deliveries without an export, or with another journal than their export's.
 SELECT d.delivery_id, d.export_id, d.period || '-' || d.number AS journal FROM deliveries d
 WHERE d.ledger = :ledger AND NOT EXISTS (
     SELECT FROM journal_exports e
@@ -28,7 +29,7 @@ WHERE d.ledger = :ledger AND NOT EXISTS (
 ORDER BY d.delivery_id
 """
 STEPS: Final = """
--- Deliveries whose steps are not all there, one after the other, up to what the delivery is.
+-- Deliveries whose steps are not complete and consecutive, up to the state of the delivery.
 SELECT d.delivery_id, d.steps, count(s.step) AS found, max(s.step) AS last,
        max(s.state) FILTER (WHERE s.step = d.steps) AS state, d.state AS is_now
 FROM deliveries d LEFT JOIN delivery_steps s ON s.ledger = d.ledger AND s.delivery_id = d.delivery_id
@@ -103,7 +104,7 @@ TALLIES: Final = "SELECT relation, rows FROM tallies WHERE ledger = :ledger ORDE
 
 
 def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
-    """Rows of sealed tables that were changed, and rows that are gone."""
+    """Yields the rows of sealed tables that were changed, and the tables with missing rows."""
     for table, unsealed in sorted(sealed_tables().items()):
         yield from _changed(connection, ledger, table, unsealed)
     yield from _missing(connection, ledger, COUNTED)
@@ -113,8 +114,10 @@ def sealed_faults(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
 
 
 def changed_rows(table: str, unsealed: tuple[str, ...]) -> str:
-    """The keys of the rows of a table that are not what they were when they were written. Without a ledger in its key a
-    table is the whole database's."""
+    """Returns the query for the keys of rows of a table that were changed since they were written.
+
+    A table without a ledger in its key belongs to the whole database.
+    """
     keys = [column.name for column in metadata.tables[table].primary_key]
     key = ", ".join(f't."{name}"::text' for name in keys if name != "ledger") or "t.ledger"
     left_out = ", ".join(f"'{name}'" for name in ("seal", *unsealed))
@@ -194,14 +197,15 @@ def _rejections(connection: sa.Connection, ledger: str) -> Iterator[Breach]:
     for name, position in connection.execute(sa.text(SETTLED), where):
         yield Breach(
             check="rejected_events", subject=name,
-            message=f"rejection {name} is noted as recorded at position {position}, and is not",
+            message=f"rejection {name} is marked as recorded at position {position}, "
+                    f"but that position has another event",
             expected="an event of its source and id", found=position,
         )  # fmt: skip
     for name, position, settled, last, head, is_beyond in connection.execute(sa.text(AHEAD), where):
         beyond = f"position {max(position, settled or 0)}"
         yield Breach(
             check="rejected_events", subject=name,
-            message=f"rejection {name} is of a position or a moment that has not come",
+            message=f"rejection {name} has a position or a time that is in the future of the ledger",
             expected=f"at most position {head}" if is_beyond else "a moment that is over",
             found=beyond if is_beyond else last.isoformat(),
         )  # fmt: skip

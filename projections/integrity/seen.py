@@ -1,9 +1,9 @@
 """Check that the log still contains the tree heads that were signed or verified before.
 
-A log that is rewritten so that everything fits together is clean by itself. It is not the one whose tree heads were
-signed, nor the one that an earlier verification has gone through. Owns: the comparison. Does not own: where what was
-seen is kept (store.checkpoints in the database, kept and api.checkpoint_log outside), and that batches are what their
-events make them (chain).
+A log that was rewritten consistently has no difference in itself, but its tree heads are not those that were signed,
+nor
+those that an earlier verification has read. Owns: the comparison. Does not own: the stored tree heads
+(store.checkpoints in the database; resumable and api.checkpoint_log outside), the hashes of batches (chain).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NEXT: Final = "unless a backup was restored (subledger verify --restored REASON)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A root that the log had over its first ``size`` events; ``where`` that is kept."""
+    """A root of the log over its first ``size`` events; ``where`` is the place in which it is stored."""
 
     where: str
     size: int
@@ -31,7 +31,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of a file of what was signed that is not what was written there."""
+    """A line in a file of checkpoints that cannot be read as it was written."""
 
     where: str
     line: int
@@ -55,8 +55,9 @@ def seen_faults(
         if isinstance(line, Unreadable):
             yield Breach(
                 check="seen", subject=f"{line.where}, line {line.line}", expected="a line of JSON", found=line.reason,
-                message=f"line {line.line} of {line.where} is not what was written there, so it is not known what was "
-                "signed; compare the file with a backup of it",
+                message=f"line {line.line} of {line.where} has been changed, "
+                "so the checkpoint in it is unknown; compare "
+                "the file with a backup of it",
             )  # fmt: skip
     for manifest in verified:
         yield Breach(

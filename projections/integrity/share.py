@@ -1,10 +1,10 @@
-"""One share of the customers: is every event what was hashed, every entry what follows from it, every row what is left?
+"""Check of one share of the customers: events with their hashes, entries with their decisions, rows with a replay.
 
-Follows the log with the entries of the share's events and asks the laws of blocks and positions after each. Owns: the
-checks of single events, and what a share leaves to be summed over all shares. Does not own: what belongs to the ledger
-as a whole (ledger), the chain.
+Follows the log with the entries of the share's events, and checks the invariants of blocks and positions after each.
+Owns: the checks of single events, and the share's part of sums over all shares. Does not own: the data of the ledger as
+a whole (ledger), the chain.
 
-Memory: what the replay of a share holds, and for each of its blocks its balances by accounting date.
+Memory: the replay of a share, and the balances of each of its blocks by accounting date.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ UNKNOWN: Final = Dimensions("?", "?", "?", "?")
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What a share has found, and what of it counts for the ledger as a whole.
+    """The findings of a share, and its part of sums over the ledger.
 
-    ``log`` are findings with a position; ``derived`` and ``laws`` hold only where the whole log could be replayed.
-    ``carried`` is by currency, ``in_pools`` by pool: what the blocks of the share carry.
+    ``log`` are findings with a position; ``derived`` and ``laws`` are valid only if the whole log could be replayed.
+    ``carried`` (by currency) and ``in_pools`` (by pool) are the carrying amounts of the share's blocks.
     """
 
     events: int
@@ -72,7 +72,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShareVerification:
-    """The checks of one share, from the first event on. ``numbering`` says what the numbers of dimension sets mean."""
+    """The checks of one share, from the first event on. ``numbering``: number of a dimension set → dimensions."""
 
     def __init__(self, ledger: str, share: Share, numbering: dict[int, Dimensions], lagging_after: int | None) -> None:
         self._ledger = ledger
@@ -98,13 +98,13 @@ class ShareVerification:
         return present(self._replay, "a share is verified before its replay has begun")
 
     def go_on(self, numbering: dict[int, Dimensions], lagging_after: int | None) -> None:
-        """Goes on in another snapshot, where it was saved."""
+        """Continues a saved run in another database snapshot."""
         self._numbering, self._lagging_after = numbering, lagging_after
 
     def run(
         self, connection: sa.Connection, days: RecordedDays, through: int, tell: Tell, part: Part | None
     ) -> Found:  # fmt: skip
-        """Follows the log through a position, from where it is, and compares what it leaves with the tables."""
+        """Follows the log through a position, from the current one, and compares the result with the tables."""
         self._connection = connection
         if self._replay is None:
             members = Members(connection, self._share)
@@ -112,14 +112,15 @@ class ShareVerification:
         self._replay.go_on(connection, self._lagging_after, self._rows_at(connection))
         tell(self._events)
         if self._lagging_after is not None:
-            # Saved no later than where every row is true, for rows may have moved on when it is taken up again.
+            # Saved at the latest at a position at which every row is up to date: when the run continues, rows may have
+            # been written again.
             self._follow(connection, days, min(self._lagging_after, through), tell, part)
             part = None
         self._follow(connection, days, through, tell, part)
         return self._found(connection)
 
     def _rows_at(self, connection: sa.Connection) -> dict[str, int]:
-        """Where the rows of wallets are true, where they may be behind."""
+        """Returns by customer the position of its wallet's row, if rows are written behind."""
         if self._lagging_after is None:
             return {}
         query = f"SELECT customer, position FROM wallets WHERE ledger = %s AND {self._share.rows('customer')}"
@@ -176,14 +177,14 @@ class ShareVerification:
     # --- one event --------------------------------------------------------------------------------------------
 
     def _event(self, logged: Logged, rows: list[EntryRow], recorded_on: date | None) -> None:
-        """That it is what was hashed, that its entries follow from it, what it does to the books."""
+        """Checks an event: its hash, its entries, and the invariants of the books after it."""
         state = self._folded.state
         position = logged.position
         event, posted, failure = self._replayed(logged, recorded_on)
         mine = self._folded.is_mine(logged.customer)
         if failure is not None:
             self._log.differ(
-                "log", f"position {position} cannot be replayed, nor what follows: what is derived was not compared",
+                "log", f"position {position} and later ones cannot be replayed: derived tables were not compared",
                 position=position, found=repr(failure),
             )  # fmt: skip
         if not mine:
@@ -195,7 +196,7 @@ class ShareVerification:
         leaf = merkle.leaf_hash(encode(self._ledger, position, hashed, logged.decision_text, entries))
         if leaf != logged.leaf:
             self._log.differ(
-                "log", f"position {position} has been changed: its hash is another", position=position,
+                "log", f"position {position} has been changed: its hash differs", position=position,
                 expected=logged.leaf, found=leaf,
             )  # fmt: skip
         self._events += 1
@@ -211,7 +212,7 @@ class ShareVerification:
     def _replayed(
         self, logged: Logged, recorded_on: date | None
     ) -> tuple[Event | None, tuple[Entry, ...], Exception | None]:
-        """The event and its entries as they follow from it; None where it is not of this share, or cannot be."""
+        """Returns the event and the entries that follow from it; None for another share's, or if it cannot be read."""
         self._replayable = self._replayable and recorded_on is not None  # the chain tells of a missing batch
         if not self._replayable or recorded_on is None:
             return None, (), None
@@ -230,14 +231,14 @@ class ShareVerification:
         return recorded_at(connection, self._ledger, position)
 
     def _settings(self, logged: Logged) -> None:
-        """The rules of a policy hold in every share; what is wrong with them is told by the first."""
+        """Takes the rules of a policy, which every share needs; only the first share reports their faults."""
         if logged.type == "policy.adopted":
             own = self._folded.last_own
             if own is not None and isinstance(own.data, PolicyAdopted):
                 list(self._policies.adopt(own.data))
 
     def _other_side(self, logged: Logged, rows: list[EntryRow]) -> None:
-        """What a transfer from another share brings to this one. Its entries are checked where it comes from."""
+        """Takes a transfer from another share into this one. The other share checks its entries."""
         entries = tuple(stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows)
         own = [entry for entry in entries if self._folded.is_mine(entry.customer)]
         event = logged.event()
@@ -246,7 +247,7 @@ class ShareVerification:
         self._positions.take(event, own)
 
     def _laws(self, event: Event, entries: tuple[Entry, ...]) -> Iterator[Breach]:
-        """What no longer holds of the books after an event."""
+        """Yields the invariants of the books that fail after an event."""
         if isinstance(event.data, PolicyAdopted):
             yield from self._policies.adopt(event.data)
         functional_currency = self._folded.state.functional_currency
@@ -266,14 +267,14 @@ class ShareVerification:
                 )  # fmt: skip
             if entry.cut != before.open_cut:
                 self._log.differ(
-                    "cut", f"position {position} is in another cut than was open", position=position,
+                    "cut", f"position {position} is in a cut that was not the open one", position=position,
                     expected=before.open_cut, found=entry.cut,
                 )  # fmt: skip
 
     def _wrong_entries(self, position: int, posted: tuple[Entry, ...], entries: tuple[Entry, ...]) -> None:
         if len(posted) != len(entries):
             self._log.differ(
-                "entries", f"position {position} has other entries than follow from its decision", position=position,
+                "entries", f"the entries of position {position} do not follow from its decision", position=position,
                 expected=f"{len(posted)} entries", found=f"{len(entries)} entries",
             )  # fmt: skip
         for expected, found in zip(posted, entries, strict=False):
@@ -294,7 +295,7 @@ def verify_share(
     connection: sa.Connection, tell: Tell, ledger: str, share: Share, numbering: dict[int, Dimensions],
     days: RecordedDays, through: int, lagging_after: int | None, part: Part | None,
 ) -> Found:  # fmt: skip
-    """The job of one worker. ``part`` is where it saves how far it is, and goes on from."""
+    """Runs one share: the job of one worker. ``part`` stores its progress, from which it continues."""
     verification = load(part, ShareVerification) or ShareVerification(ledger, share, numbering, lagging_after)
     verification.go_on(numbering, lagging_after)
     return verification.run(connection, days, through, tell, part)

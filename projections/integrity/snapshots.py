@@ -1,6 +1,6 @@
-"""Are the snapshots what the entries make them, and none missing among those that are kept?
+"""Check of balance snapshots against the entries.
 
-Owns: the comparison. Does not own: where snapshots stand and what is in them (projections.reads.snapshots).
+Owns: the comparison. Does not own: the positions and sums of snapshots (projections.reads.snapshots).
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ from projections.replay.findings import Findings
 
 
 def compare_snapshots(connection: sa.Connection, ledger: str, findings: Findings) -> None:
-    """Rows that are missing, other, or that no entry made. That there are no snapshots yet is no difference."""
+    """Finds rows that are missing, different, or without entries. A ledger without snapshots is no difference."""
     for _, kept, expected in stored_and_expected(connection, ledger):
         compare_rows("snapshots", {**expected}, iter(kept.items()), findings)

@@ -1,7 +1,7 @@
-"""Do the books tie as a whole: the trial balance, the control account, what only passes through?
+"""Check of sums over the ledger: the trial balance, the control account, accounts that must be zero.
 
-The totals by day, made anew from the log, are read through the rules that the log adopted, and held against the
-journal lines as the database has them. Owns: sums over the whole ledger. Does not own: single blocks and positions.
+The totals by day, computed from the log, are read under the adopted posting rules, and compared with the journal lines
+in the database. Owns: sums over the whole ledger. Does not own: single blocks and positions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from subledger.blocks import NO_PORTION
 from subledger.kinds import Rules
 
 TRIAL_BALANCE: Final = """
--- The trial balance as the view of journal lines has it: stored entries through stored rules.
+-- The trial balance from the view of journal lines: stored entries under stored rules.
 SELECT account, currency,
        coalesce(sum(amount_minor) FILTER (WHERE side = 'debit'), 0),
        coalesce(sum(amount_minor) FILTER (WHERE side = 'credit'), 0),
@@ -35,7 +35,7 @@ _Sides = tuple[int, ...]
 
 
 def journal_line_sums(connection: sa.Connection, ledger: str) -> dict[_Account, _Sides]:
-    """The trial balance as the database has it, line by line."""
+    """Returns the trial balance from the journal lines in the database."""
     rows = connection.execute(sa.text(TRIAL_BALANCE), {"ledger": ledger})
     return {(row[0], row[1]): tuple(int(value) for value in row[2:]) for row in rows}
 
@@ -43,24 +43,26 @@ def journal_line_sums(connection: sa.Connection, ledger: str) -> dict[_Account, 
 def total_faults(
     found: dict[_Account, _Sides], totals: Totals, carried: Mapping[str, Carried], rules: dict[int, Rules]
 ) -> Iterator[Breach]:
-    """Every sum of the ledger that does not tie. ``found`` are the sums of the journal lines; ``carried`` is what all
-    blocks carry, by currency."""
+    """Yields every sum of the ledger that does not tie.
+
+    ``found`` are the sums of the journal lines; ``carried`` are the carrying amounts of all blocks, by currency.
+    """
     expected = trial_balance(totals, rules)
     for account, currency in sorted(expected.keys() | found.keys()):
         told, lines = expected.get((account, currency)), found.get((account, currency))
         if told != lines:
-            yield _breach(account, f"the trial balance of {account} in {currency} is not that of the journal lines",
+            yield _breach(account, f"the trial balance of {account} in {currency} differs from the journal lines",
                           told, lines)  # fmt: skip
     yield from _out_of_balance(found)
     yield from _control(carried, expected)
     for (account, currency), (debit, credit, f_debit, f_credit) in sorted(expected.items()):
         if account == "transfer_clearing" and (debit, f_debit) != (credit, f_credit):
-            yield _breach(account, f"transfer_clearing in {currency} does not come to nothing",
+            yield _breach(account, f"transfer_clearing in {currency} is not zero",
                           (0, 0), (debit - credit, f_debit - f_credit))  # fmt: skip
 
 
 def trial_balance(totals: Totals, rules: dict[int, Rules]) -> dict[_Account, _Sides]:
-    """Account and currency → debits, credits, and both in the functional currency, from the day totals."""
+    """Returns account and currency → debits, credits, and both in the functional currency, from the day totals."""
     balances: dict[_Account, list[int]] = {}
     for (_, _, _, currency, policy, kind, _, _), total in totals.days.items():
         written, mirrored, f_written, f_mirrored = (int(value) for value in total[:4])
@@ -78,7 +80,7 @@ def trial_balance(totals: Totals, rules: dict[int, Rules]) -> dict[_Account, _Si
 
 
 def _out_of_balance(found: dict[_Account, _Sides]) -> Iterator[Breach]:
-    """Debit and credit, in each currency and, of its lines, in the functional one."""
+    """Yields the currencies in which debits and credits differ, in the currency or in the functional currency."""
     rest: Counter[tuple[str, str]] = Counter()
     for (_, currency), (debit, credit, f_debit, f_credit) in found.items():
         rest[currency, ""] += debit - credit
@@ -89,7 +91,7 @@ def _out_of_balance(found: dict[_Account, _Sides]) -> Iterator[Breach]:
 
 
 def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -> Iterator[Breach]:
-    """prepaid_liability is what the blocks carry, in each currency and in the functional one."""
+    """Compares prepaid_liability with the carrying amounts of blocks, in each currency and in the functional one."""
     currencies = carried.keys() | {currency for account, currency in balances if account == LIABILITY}
     for currency in sorted(currencies):
         debit, credit, f_debit, f_credit = balances.get((LIABILITY, currency), (0, 0, 0, 0))
@@ -100,7 +102,8 @@ def _control(carried: Mapping[str, Carried], balances: dict[_Account, _Sides]) -
             if balance != blocks:
                 yield Breach(
                     check="control", subject=LIABILITY, expected=balance, found=blocks,
-                    message=f"prepaid_liability in {currency}{which} is {balance}, the blocks carry {blocks}",
+                    message=f"prepaid_liability in {currency}{which} is {balance}, "
+                            f"the carrying amount of the blocks is {blocks}",
                 )  # fmt: skip
 
 

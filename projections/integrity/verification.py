@@ -1,10 +1,10 @@
-"""The way of a verification: the log in parts, on one snapshot, then everything that follows from all of them.
+"""The steps of a verification: the log in parts, on one database snapshot, then the checks over all parts.
 
 The chain is followed event by event; the customers share by share, each share through the whole log; the ledger's own
-part by itself; sums that need no replay are left to the database. Parts are done by several processes where there is
-enough to do. Owns: the parts, their order, what is summed over them. Does not own: any check.
+part separately; the database computes the sums that need no replay. Several processes work on the parts if there is
+enough work. Owns: the parts, their order, the sums over them. Does not own: any check.
 
-Memory of a process: one share, a chunk of the log, and a hash for 256 events. Shares are as many as keep that small.
+Memory of a process: one share, a chunk of the log, and a hash per 256 events. The number of shares limits it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.writing.dimension_sets import numbered_dimensions
 
 Progress = Callable[[int, int], None]
-"""Events done, events in all."""
+"""Callback with the number of events done, and the number of all events."""
 
 STRAYS: Final = """
 -- Standings that have entries and no event.
@@ -51,7 +51,7 @@ WHERE n.ledger = %(ledger)s
   AND NOT EXISTS (SELECT FROM events e WHERE e.ledger = %(ledger)s AND e.position = n.position) ORDER BY 1
 """
 LAG: Final = """
--- The position through which every wallet's row is written, where the ledger writes them behind.
+-- The position through which every wallet's row is written, if the ledger writes them behind.
 SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 """
 
@@ -61,17 +61,18 @@ def verify(
     shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW,
     seen: Sequence[Seen | Unreadable] = (), earlier: Sequence[Manifest] = (),
 ) -> Report:  # fmt: skip
-    """Every check on one ledger. Raises UnknownLedger; what does not hold is in the report, not raised.
+    """Runs every check on one ledger. Raises UnknownLedger; differences are in the report, not raised.
 
-    ``workers`` is the number of processes: by default one a core, and none but this one for a small ledger. ``shares``
-    is in how many parts the customers are taken: by default as many as keep the memory of a process bounded.
+    ``workers`` is the number of processes: by default one per core, and only this one for a small ledger. ``shares`` is
+    the number of parts of the customers: by default as many as keep the memory of a process bounded.
 
-    With ``kept`` the verification is saved as it goes, and ``how`` says where it starts: anew; where one that was
-    interrupted had come to; or where the last clean one ended. The last reads no event, entry and batch again that was
-    recorded up to there: what was done to them since is not found, and ``Report.since`` says so. It does compare every
-    derived row, sum and journal. What is kept of another log than the ledger's is not used, and is a difference.
-    ``seen`` are roots that the log had once, kept outside the database. ``earlier`` are runs that are kept, for who
-    keeps none: read before this, they must be of the ledger's log too.
+    With ``kept`` the progress is saved, and ``how`` is the start: anew; at the progress of an interrupted run; or at
+    the end of the last clean one. The last does not read events, entries and batches before that end again: later
+    changes of them are not found, and ``Report.since`` is that position. It does compare every derived row, sum and
+    journal. Saved progress of another log than the ledger's is not used,
+    and is a difference. ``seen`` are earlier roots
+    of the log that are stored outside the database. ``earlier`` are saved runs, for callers without ``kept``; they must
+    belong to the ledger's log too.
     """
     with snapshot_of(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
         return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen, earlier).run()
@@ -112,7 +113,7 @@ class _Verification:
         parts = _Parts(*self._follow(numbering, days, shares, workers))
         true = dict(enumerate(parts.totals.numbered(), start=1))
         if parts.replayable and any(numbering.get(number) != dimensions for number, dimensions in true.items()):
-            # The table does not say what the log says: then the log is read with what it says itself.
+            # If the table of dimension sets differs from the log, the log is read with its own dimension sets.
             self._done = since = 0
             if self._kept is not None:
                 self._kept.forget()
@@ -135,7 +136,7 @@ class _Verification:
     def _follow(
         self, numbering: dict[int, Dimensions], days: RecordedDays, shares: int, workers: int
     ) -> tuple[Chain, list[int], LedgerVerification, list[Any], list[Found]]:
-        """The parts of the log, by as many processes as there are workers."""
+        """Runs the parts, in as many processes as there are workers."""
         row = driver(self._connection).execute(LAG, (self._ledger,)).fetchone()
         lagging_after = row[0] if row is not None and row[0] != row[1] else None
         jobs: list[Job] = [
@@ -152,7 +153,7 @@ class _Verification:
             )
             for share in (Share(number, shares) for number in range(shares))
         ]
-        # The longest first; what is small fills the end.
+        # The longest jobs first; the small ones fill the gaps at the end.
         order = [0, *range(5, len(jobs)), 1, 2, 3, 4]
         done = self._snapshot.run([jobs[number] for number in order], workers, self._tell)
         results: list[Any] = [None] * len(jobs)
@@ -168,7 +169,7 @@ class _Verification:
             self._progress(self._done, max(self._done, self._total))
 
     def _all(self, parts: _Parts, head: Any) -> Findings:
-        """What was found in the log by position, then at its head."""
+        """Returns the findings in the log in the order of positions, then those at its head."""
         findings = Findings()
         for found in (parts.chain.findings, parts.own.log, *(found.log for found in parts.found)):
             findings.add(found)
@@ -194,7 +195,7 @@ class _Verification:
         return findings
 
     def _derived(self, parts: _Parts) -> Iterator[Findings]:
-        """What is found of the derived tables, in their order."""
+        """Yields the findings in the derived tables, in their order."""
         of_totals = rows_of_totals(parts.totals)
         for derived in DERIVED:
             if derived.name in of_totals:
@@ -214,7 +215,7 @@ class _Verification:
         yield found
 
     def _at_head(self, parts: _Parts) -> Iterator[Breach]:
-        """The books as a whole: against what the writer remembers, in sum, and against what was handed over."""
+        """Checks the books as a whole: pools, balances of the ledger, sums, journals, approvals."""
         replay, rules = parts.own.replay, parts.own.policies.rules
         functional_currency = replay.state.functional_currency
         yield from parts.own.pools.at_head(replay.books.pools, parts.in_pools)
@@ -226,7 +227,7 @@ class _Verification:
 
 
 class _Parts:
-    """What the parts have found, and its sums over all shares."""
+    """The findings of the parts, and the sums over all shares."""
 
     def __init__(
         self, chain: Chain, strays: list[int], own: LedgerVerification, reversals: list[tuple[int, Breach]],

@@ -25,8 +25,6 @@ NOT_YET: Final = frozenset(
         "projections/delivery/connectors",
         "projections/exports",
         "projections/exports/formats",
-        "projections/forecast",
-        "projections/integrity",
         "projections/journals",
         "projections/replay",
         "subledger",

@@ -83,10 +83,10 @@ def test_a_journal_that_was_changed_is_found(handed_over: tuple[Subledger, str],
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("amount_minor", "is not its entries: prepaid_liability credit USD paid"),
-        ("functional_minor", "is not its entries: prepaid_liability credit USD paid"),
+        ("amount_minor", "differs from its entries: prepaid_liability credit USD paid"),
+        ("functional_minor", "differs from its entries: prepaid_liability credit USD paid"),
         ("from_cut", "does not follow the one before it"),
-        ("to_cut", "holds a cut that has not ended"),
+        ("to_cut", "contains a cut that has not ended"),
     ],
 )
 def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
@@ -119,12 +119,12 @@ def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("SET content = content || '\\x20'", "is not what was handed over"),
-        ("SET content_hash = 'x'", "is not what was handed over"),
-        ("SET content = NULL", "has bytes only where it is a summary"),
-        ("SET detail = true", "is of another journal than its name says"),
-        ("SET format = 'json'", "is of another journal than its name says"),
-        ("SET filename = 'x'", "is of another journal than its name says"),
+        ("SET content = content || '\\x20'", "are not the exported ones"),
+        ("SET content_hash = 'x'", "are not the exported ones"),
+        ("SET content = NULL", "has no stored bytes"),
+        ("SET detail = true", "belongs to another journal than its file name"),
+        ("SET format = 'json'", "belongs to another journal than its file name"),
+        ("SET filename = 'x'", "belongs to another journal than its file name"),
         ("SET number = 1, format = 'x'", "is of another journal"),
         ("SET period = '2026-07'", "has no journal behind it"),
     ],
@@ -212,7 +212,7 @@ FORGED: list[tuple[int, Callable[[Journal], Journal], str]] = [
     (2, lambda j: _told(j, reason="another"), "has another reason than its reversal"),
     (3, lambda j: _told(j, made_by="zoe"), "has another reason than its reversal"),
     (2, lambda j: replace(j, correction=None), "does not follow the one before it"),
-    (3, lambda j: replace(j, correction=None), "nothing takes the place of what acme-2026-01-2 reverses"),
+    (3, lambda j: replace(j, correction=None), "the journal that acme-2026-01-2 reverses has no re-issue"),
     (3, lambda j: _lines_of(j, amount_minor=1), "is not its entries"),
 ]
 
@@ -311,7 +311,7 @@ def test_an_approval_that_is_not_the_event_it_became_is_found(
     found, changed = differences(service, ledger)
     assert (found.check, found.subject) == (changed.check, changed.subject) == ("approvals", name)
     assert changed.message.endswith("was changed past its trigger")
-    assert found.message == f"{column} of approval {name} is not what was recorded"
+    assert found.message == f"{column} of approval {name} differs from the recorded event"
     assert found.expected != found.found
 
 
@@ -325,8 +325,8 @@ def test_what_nobody_asked_for_and_what_never_happened_is_found(
     assert {found.check for found in (first, second, changed, gone)} == {"approvals"}
     assert changed.message.endswith("was changed past its trigger")
     assert gone.message == "approvals has 2 rows of the ledger; its count is 3"
-    assert first.message.endswith("is approved and no event says so")
-    assert second.message == f"the log says that {name} was allowed, and nothing asked for it"
+    assert first.message.endswith("is approved, but no event in the log has this approval")
+    assert second.message == f"the log has an event with approval {name}, but there is no such request"
 
 
 # --- what the application itself cannot do ----------------------------------------------------------------------------
@@ -392,7 +392,9 @@ def test_a_journal_of_an_open_month_is_missed_by_the_log_itself(handed_over: tup
     _take_away_without_a_trace(url, "2026-02")
     found = differences(service)
     assert [(d.check, d.subject) for d in found] == [("journals", "2026-02")] * 2
-    assert found[0].message == "2026-02 was exported through cut 2, as the log says, and no journal of it ends there"
+    assert (
+        found[0].message == "2026-02 was exported through cut 2 according to the log, but no journal of it ends there"
+    )
     service.record(LEDGER, [buy("late-3", customer="c1", time="2026-02-27")])
     export(service.recorder, service.database, LEDGER, FEBRUARY, "csv")
     assert [d.subject for d in differences(service)] == ["2026-02"] * 2, "another journal is not those that are gone"

@@ -432,7 +432,7 @@ def test_what_a_journal_went_by_forged_with_every_hash_is_found_by_its_entries(
             (forged.customers_hash, forged.content_hash, small),
         )
     [found] = verify(service.database, small).differences
-    assert "is not what its entries and customers make it" in found.message
+    assert "differs from its entries and customer attributes" in found.message
 
 
 def test_the_application_can_neither_change_nor_erase_what_a_journal_went_by(service: Subledger, small: str) -> None:
