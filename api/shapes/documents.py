@@ -12,7 +12,7 @@ from projections.account_mapping.mapping import AccountMapping, MappingAdoption
 from projections.close.close import ClosedPeriod, ReopenedPeriod
 from projections.close.period_history import Act, PeriodState
 from projections.exports.exports import Export, MonthState
-from projections.integrity import Report
+from projections.integrity import VerificationReport
 from projections.journals.drill_down import EntryBehind
 from projections.journals.journal import JournalLine
 from projections.reads.balances import (
@@ -25,7 +25,7 @@ from projections.reads.balances import (
 from projections.reads.blocks import BlockView
 from projections.reads.clock import Clock
 from projections.reads.last_change import LastChange
-from projections.replay.rebuild import Counts
+from projections.replay.rebuild import RebuildCounts
 from subledger.accounts import Side
 from subledger.errors import InvalidCursor, InvalidJson
 from subledger.events.envelope import OWN_SOURCE, format_time
@@ -532,7 +532,7 @@ def entry_behind(entry: EntryBehind, functional_currency: str) -> Document:
     }
 
 
-def report(found: Report) -> Document:
+def report(found: VerificationReport) -> Document:
     return {
         "ledger": found.ledger,
         "clean": not found.differences,
@@ -553,5 +553,5 @@ def report(found: Report) -> Document:
     }
 
 
-def counts(ledger: str, made: Counts) -> Document:
+def counts(ledger: str, made: RebuildCounts) -> Document:
     return {"ledger": ledger, "rows": dict(made.rows), "resumed_from": made.resumed_from}

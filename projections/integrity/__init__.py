@@ -36,8 +36,19 @@ verification since the last clean one trusts the events that the last clean one 
 from __future__ import annotations
 
 from projections.integrity.seen import Seen, Unreadable
-from projections.integrity.verification import Progress, verify
-from projections.replay.findings import MAX_A_CHECK, Difference, Report
-from projections.replay.kept import Kept, Start
+from projections.integrity.verification import verify
+from projections.replay.findings import MAX_A_CHECK, Difference, VerificationReport
+from projections.replay.resumable import ResumableRuns, Start
+from projections.replay.workers import Progress
 
-__all__ = ["MAX_A_CHECK", "Difference", "Kept", "Progress", "Report", "Seen", "Start", "Unreadable", "verify"]
+__all__ = [
+    "MAX_A_CHECK",
+    "Difference",
+    "Progress",
+    "ResumableRuns",
+    "Seen",
+    "Start",
+    "Unreadable",
+    "VerificationReport",
+    "verify",
+]

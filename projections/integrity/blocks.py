@@ -85,8 +85,8 @@ class BlockLaws:
         functional = moves.functional_sign * entry.functional_minor
         column = moves.column or ("remeasured" if moves.functional_sign else None)
         if column is not None:
-            held = block.columns.get(column, _NONE)
-            block.columns[column] = (held[0] + credits, held[1] + amount, held[2] + functional)
+            before = block.columns.get(column, _NONE)
+            block.columns[column] = (before[0] + credits, before[1] + amount, before[2] + functional)
         index = bisect_left(block.days, entry.accounting_date)
         if index == len(block.days) or block.days[index] != entry.accounting_date:
             block.days.insert(index, entry.accounting_date)
@@ -124,11 +124,11 @@ class BlockLaws:
         for block_id, (_, block) in blocks.items():
             books = self._blocks.get(block_id, _Balances(currency=block.currency))
             foreign = block.currency != functional_currency
-            told = {"gained": _sum(books, (*GAINS, "remeasured"))}
-            told |= {name: column for name, column in books.columns.items() if name not in (*GAINS, "remeasured")}
+            booked = {"gained": _sum(books, (*GAINS, "remeasured"))}
+            booked |= {name: column for name, column in books.columns.items() if name not in (*GAINS, "remeasured")}
             remembered = _columns(block)
-            for name in sorted(told.keys() | remembered.keys()):
-                expected, found = told.get(name, _NONE), remembered.get(name, _NONE)
+            for name in sorted(booked.keys() | remembered.keys()):
+                expected, found = booked.get(name, _NONE), remembered.get(name, _NONE)
                 # In the functional currency a block has one amount; that of an entry has its own check.
                 if expected[:2] != found[:2] or (foreign and expected[2] != found[2]):
                     yield Breach(check="block", message=f"column {name} of block {block_id} differs from its entries",

@@ -148,8 +148,8 @@ def _lines(journal: Journal, expected: dict[_Line, tuple[int, int]]) -> Iterator
     found: dict[_Line, tuple[int, int]] = {}
     for line in journal.lines:
         key = (line.role, line.side.value, line.currency, line.product, line.credit_kind, line.pool, line.processor)
-        held = found.get(key, (0, 0))
-        found[key] = (held[0] + line.amount_minor, held[1] + line.functional_minor)
+        before = found.get(key, (0, 0))
+        found[key] = (before[0] + line.amount_minor, before[1] + line.functional_minor)
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
             what = " ".join(part for part in key if part)

@@ -16,10 +16,10 @@ from projections.integrity.share import UNKNOWN
 from projections.replay.comparing import compare_table
 from projections.replay.derived_tables import DERIVED_BY_NAME, Rows
 from projections.replay.findings import Findings
-from projections.replay.kept import Part, load
 from projections.replay.ledger import LedgerReplayer
 from projections.replay.log_stream import OF_THE_LEDGER, read_log
-from projections.replay.workers import Tell
+from projections.replay.resumable import Part, load
+from projections.replay.workers import Advance
 from subledger.events.own_data import PolicyAdopted
 from subledger.kinds import Dimensions
 from subledger.store.columns import stored_entry
@@ -88,7 +88,7 @@ def _rules_due(connection: sa.Connection, replay: LedgerReplayer) -> Rows:
 
 
 def verify_ledger(
-    connection: sa.Connection, _tell: Tell, ledger: str, numbering: dict[int, Dimensions], through: int,
+    connection: sa.Connection, _advance: Advance, ledger: str, numbering: dict[int, Dimensions], through: int,
     part: Part | None,
 ) -> LedgerVerification:  # fmt: skip
     """Runs the ledger's own part: the job of one worker."""

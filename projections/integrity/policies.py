@@ -58,10 +58,10 @@ class Policies:
 
     def moves(self, entry: Entry) -> Moves:
         key = (entry.policy, entry.kind)
-        held = self._moves.get(key)
-        if held is None:
-            held = self._moves[key] = _moves(entry.kind, self.rules.get(entry.policy, {}))
-        return held
+        moves = self._moves.get(key)
+        if moves is None:
+            moves = self._moves[key] = _moves(entry.kind, self.rules.get(entry.policy, {}))
+        return moves
 
     def adopt(self, adopted: PolicyAdopted) -> Iterator[Breach]:
         """Takes a policy's rules; yields those that would make the books wrong."""

@@ -84,11 +84,11 @@ class PoolLaws:
     def at_head(self, pools: Mapping[str, Pool], in_blocks: Mapping[str, Carried]) -> Iterator[Breach]:
         """Yields the pools that differ from the sum of their blocks, over all shares."""
         for name in sorted({*in_blocks, *pools}):
-            held = pools[name].credits if name in pools else ZERO
+            remaining = pools[name].credits if name in pools else ZERO
             credits, carried, _ = in_blocks.get(name, NO_PORTION)
-            if (held, self._balances[name].liability) != (credits, carried):
+            if (remaining, self._balances[name].liability) != (credits, carried):
                 yield Breach(
                     check="pool", message=f"pool {name} is not the sum of its blocks", subject=name,
                     expected=f"{credits:f} credits, {carried}",
-                    found=f"{held:f} credits, {self._balances[name].liability}",
+                    found=f"{remaining:f} credits, {self._balances[name].liability}",
                 )  # fmt: skip

@@ -120,10 +120,10 @@ def _remembered(customer: str | None, positions: Standings) -> dict[PositionKey,
 
 
 def _against(
-    check: str, remembered: Mapping[PositionKey, object], told: Mapping[PositionKey, object]
+    check: str, remembered: Mapping[PositionKey, object], from_entries: Mapping[PositionKey, object]
 ) -> Iterator[Breach]:
-    for key in sorted(remembered.keys() | told.keys(), key=str):
-        expected, found = told.get(key), remembered.get(key)
+    for key in sorted(remembered.keys() | from_entries.keys(), key=str):
+        expected, found = from_entries.get(key), remembered.get(key)
         if expected != found:
             yield _breach(_named(*key), "differs from its entries", expected or 0, found or 0, check)
 
@@ -176,12 +176,12 @@ def _disputed(replay: Replayer) -> dict[PositionKey, object]:
 
 def _unclaimed(replay: Replayer) -> dict[PositionKey, object]:
     """Returns the escheated remainders of blocks that are owed to a state."""
-    held: dict[PositionKey, object] = {}
+    unclaimed: dict[PositionKey, object] = {}
     for block_id, (customer, block) in replay.blocks.items():
         amount = block.disposed.get("escheated", NO_PORTION)[1] - block.claimed_minor
         if amount:
-            held[customer, "unclaimed_property", block.currency, block_id] = -amount
-    return held
+            unclaimed[customer, "unclaimed_property", block.currency, block_id] = -amount
+    return unclaimed
 
 
 def _freezes(replay: Replayer) -> Iterator[Breach]:

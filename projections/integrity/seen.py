@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from projections.replay.findings import Breach
-from projections.replay.kept import Manifest
+from projections.replay.resumable import Manifest
 from subledger.store.checkpoints import UNLIKE, roots_at
 
 _AT_ONCE: Final = 5_000

@@ -23,7 +23,6 @@ from projections.integrity.positions import PositionKey, PositionLaws
 from projections.replay.comparing import compare_customers
 from projections.replay.customers import Replayer
 from projections.replay.findings import Breach, Findings
-from projections.replay.kept import SAVED_EVERY, Part, load
 from projections.replay.log_stream import (
     TRANSFER,
     Logged,
@@ -34,8 +33,9 @@ from projections.replay.log_stream import (
     recorded_at,
     stream,
 )
+from projections.replay.resumable import SAVED_EVERY, Part, load
 from projections.replay.totals import Totals
-from projections.replay.workers import Tell
+from projections.replay.workers import Advance
 from subledger import merkle
 from subledger.billing_documents import Standing
 from subledger.blocks import NO_PORTION
@@ -50,7 +50,7 @@ from subledger.store.columns import EntryRow, stored_entry
 UNKNOWN: Final = Dimensions("?", "?", "?", "?")
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class ShareFindings(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of a share, and its part of sums over the ledger.
 
     ``log`` are findings with a position; ``derived`` and ``laws`` are valid only if the whole log could be replayed.
@@ -102,21 +102,21 @@ class ShareVerification:
         self._numbering, self._lagging_after = numbering, lagging_after
 
     def run(
-        self, connection: sa.Connection, days: RecordedDays, through: int, tell: Tell, part: Part | None
-    ) -> Found:  # fmt: skip
+        self, connection: sa.Connection, days: RecordedDays, through: int, advance: Advance, part: Part | None
+    ) -> ShareFindings:  # fmt: skip
         """Follows the log through a position, from the current one, and compares the result with the tables."""
         self._connection = connection
         if self._replay is None:
             members = Members(connection, self._share)
             self._replay = Replayer(self._ledger, members, lagging_after=self._lagging_after)
         self._replay.go_on(connection, self._lagging_after, self._rows_at(connection))
-        tell(self._events)
+        advance(self._events)
         if self._lagging_after is not None:
             # Saved at the latest at a position at which every row is up to date: when the run continues, rows may have
             # been written again.
-            self._follow(connection, days, min(self._lagging_after, through), tell, part)
+            self._follow(connection, days, min(self._lagging_after, through), advance, part)
             part = None
-        self._follow(connection, days, through, tell, part)
+        self._follow(connection, days, through, advance, part)
         return self._found(connection)
 
     def _rows_at(self, connection: sa.Connection) -> dict[str, int]:
@@ -129,7 +129,7 @@ class ShareVerification:
         }
 
     def _follow(
-        self, connection: sa.Connection, days: RecordedDays, through: int, tell: Tell, part: Part | None
+        self, connection: sa.Connection, days: RecordedDays, through: int, advance: Advance, part: Part | None
     ) -> None:  # fmt: skip
         unsaved = 0
         for chunk in read_log(connection, self._ledger, self._share.events, self._position, through):
@@ -141,12 +141,12 @@ class ShareVerification:
             if part is not None and unsaved >= SAVED_EVERY:
                 part.save(self)
                 unsaved = 0
-            tell(self._events - before)
+            advance(self._events - before)
         self._folded.settle_all()
         if part is not None:
             part.save(self)
 
-    def _found(self, connection: sa.Connection) -> Found:
+    def _found(self, connection: sa.Connection) -> ShareFindings:
         derived, laws = Findings(), Findings()
         carried: dict[str, Carried] = {}
         in_pools: dict[str, Carried] = {}
@@ -168,7 +168,7 @@ class ShareVerification:
                     in_pools[block.pool] = _sum(in_pools.get(block.pool, NO_PORTION), what)
             for breach in self._positions.at_head(replay):
                 laws.breach(breach)
-        return Found(
+        return ShareFindings(
             events=self._events, entries=self._entries, replayable=self._replayable, log=self._log, derived=derived,
             laws=laws, totals=replay.totals, state=replay.state, carried=carried, in_pools=in_pools,
             standing=self._positions.of_the_ledger(), allowed=replay.allowed,
@@ -292,10 +292,10 @@ def _sum(one: Carried, other: Carried) -> Carried:
 
 
 def verify_share(
-    connection: sa.Connection, tell: Tell, ledger: str, share: Share, numbering: dict[int, Dimensions],
+    connection: sa.Connection, advance: Advance, ledger: str, share: Share, numbering: dict[int, Dimensions],
     days: RecordedDays, through: int, lagging_after: int | None, part: Part | None,
-) -> Found:  # fmt: skip
+) -> ShareFindings:  # fmt: skip
     """Runs one share: the job of one worker. ``part`` stores its progress, from which it continues."""
     verification = load(part, ShareVerification) or ShareVerification(ledger, share, numbering, lagging_after)
     verification.go_on(numbering, lagging_after)
-    return verification.run(connection, days, through, tell, part)
+    return verification.run(connection, days, through, advance, part)

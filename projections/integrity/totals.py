@@ -49,10 +49,10 @@ def total_faults(
     """
     expected = trial_balance(totals, rules)
     for account, currency in sorted(expected.keys() | found.keys()):
-        told, lines = expected.get((account, currency)), found.get((account, currency))
-        if told != lines:
+        from_days, lines = expected.get((account, currency)), found.get((account, currency))
+        if from_days != lines:
             yield _breach(account, f"the trial balance of {account} in {currency} differs from the journal lines",
-                          told, lines)  # fmt: skip
+                          from_days, lines)  # fmt: skip
     yield from _out_of_balance(found)
     yield from _control(carried, expected)
     for (account, currency), (debit, credit, f_debit, f_credit) in sorted(expected.items()):

@@ -9,7 +9,7 @@ Memory of a process: one share, a chunk of the log, and a hash per 256 events. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,27 +22,33 @@ from projections.integrity.reversals import reversal_faults
 from projections.integrity.schema import schema_faults
 from projections.integrity.sealed import sealed_faults
 from projections.integrity.seen import Seen, Unreadable, seen_faults
-from projections.integrity.share import Found, verify_share
+from projections.integrity.share import ShareFindings, verify_share
 from projections.integrity.snapshots import compare_snapshots
 from projections.integrity.totals import journal_line_sums, total_faults
 from projections.replay.chain import Chain, follow_chain, read_head
 from projections.replay.comparing import compare_table
 from projections.replay.derived_tables import DERIVED, DERIVED_BY_NAME
-from projections.replay.findings import Breach, Findings, Report
-from projections.replay.kept import Kept, Manifest, Part, Start, contradicted
+from projections.replay.findings import Breach, Findings, VerificationReport
 from projections.replay.log_stream import EVERYTHING, RecordedDays, Share, recorded_days
 from projections.replay.other_currencies import compare_other_currencies
+from projections.replay.resumable import Manifest, Part, ResumableRuns, Start, contradicted
 from projections.replay.totals import Totals, rows_of_totals
-from projections.replay.workers import Job, Snapshot, Tell, shares_for, snapshot_of, tell_nobody, workers_for
+from projections.replay.workers import (
+    Advance,
+    DatabaseSnapshot,
+    Job,
+    Progress,
+    database_snapshot,
+    no_progress,
+    shares_for,
+    workers_for,
+)
 from subledger.billing_documents import NO_STANDING, Standing
 from subledger.blocks import NO_PORTION
 from subledger.errors import UnknownLedger
 from subledger.kinds import Dimensions
 from subledger.store.database import Database, driver, without_nested_loops
 from subledger.store.writing.dimension_sets import numbered_dimensions
-
-Progress = Callable[[int, int], None]
-"""Callback with the number of events done, and the number of all events."""
 
 STRAYS: Final = """
 -- Standings that have entries and no event.
@@ -58,30 +64,31 @@ SELECT wallets_through, position FROM ledgers WHERE ledger = %s
 
 def verify(
     database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None, kept: Kept | None = None, how: Start = Start.ANEW,
+    shares: int | None = None, resumable: ResumableRuns | None = None, how: Start = Start.ANEW,
     seen: Sequence[Seen | Unreadable] = (), earlier: Sequence[Manifest] = (),
-) -> Report:  # fmt: skip
+) -> VerificationReport:  # fmt: skip
     """Runs every check on one ledger. Raises UnknownLedger; differences are in the report, not raised.
 
     ``workers`` is the number of processes: by default one per core, and only this one for a small ledger. ``shares`` is
     the number of parts of the customers: by default as many as keep the memory of a process bounded.
 
-    With ``kept`` the progress is saved, and ``how`` is the start: anew; at the progress of an interrupted run; or at
-    the end of the last clean one. The last does not read events, entries and batches before that end again: later
-    changes of them are not found, and ``Report.since`` is that position. It does compare every derived row, sum and
-    journal. Saved progress of another log than the ledger's is not used,
-    and is a difference. ``seen`` are earlier roots
-    of the log that are stored outside the database. ``earlier`` are saved runs, for callers without ``kept``; they must
-    belong to the ledger's log too.
+    With ``resumable`` the progress is saved, and ``how`` is the start: anew; at the progress of an interrupted run; or
+    at the end of the last clean one. The last does not read events, entries and batches before that end again: later
+    changes of them are not found, and ``VerificationReport.since`` is that position. It does compare every derived row,
+    sum and journal. Saved progress of another log than the ledger's is not used, and is a difference. ``seen`` are
+    earlier roots of the log that are stored outside the database. ``earlier`` are saved runs, for callers without
+    ``resumable``; they must belong to the ledger's log too.
     """
-    with snapshot_of(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
-        return _Verification(snapshot, ledger, progress or tell_nobody, workers, shares, kept, how, seen, earlier).run()
+    with database_snapshot(database) as snapshot, without_nested_loops(driver(snapshot.connection)):
+        return _Verification(
+            snapshot, ledger, progress or no_progress, workers, shares, resumable, how, seen, earlier
+        ).run()
 
 
 class _Verification:
     def __init__(
-        self, snapshot: Snapshot, ledger: str, progress: Progress, workers: int | None, shares: int | None,
-        kept: Kept | None, how: Start, seen: Sequence[Seen | Unreadable], earlier: Sequence[Manifest],
+        self, snapshot: DatabaseSnapshot, ledger: str, progress: Progress, workers: int | None, shares: int | None,
+        resumable: ResumableRuns | None, how: Start, seen: Sequence[Seen | Unreadable], earlier: Sequence[Manifest],
     ) -> None:  # fmt: skip
         self._seen, self._earlier = seen, earlier
         self._contradicted: tuple[Manifest, ...] = ()
@@ -90,11 +97,11 @@ class _Verification:
         self._ledger = ledger
         self._progress = progress
         self._asked_workers, self._asked_shares = workers, shares
-        self._kept, self._how = kept, how
+        self._resumable, self._how = resumable, how
         self._done = 0
         self._total = 0
 
-    def run(self) -> Report:
+    def run(self) -> VerificationReport:
         head = read_head(self._connection, self._ledger)
         if head is None:
             raise UnknownLedger(f"there is no ledger {self._ledger}", field="ledger", found=self._ledger)
@@ -102,10 +109,10 @@ class _Verification:
         workers = workers_for(self._connection, head.position, self._asked_workers)
         shares = self._asked_shares or shares_for(self._connection, self._ledger, head.position, workers)
         since = 0
-        if self._kept is not None:
-            running = self._kept.begin(self._connection, self._ledger, head, shares=shares, how=self._how)
+        if self._resumable is not None:
+            running = self._resumable.begin(self._connection, self._ledger, head, shares=shares, how=self._how)
             shares, since = running.shares, running.since
-            self._contradicted = self._kept.contradicted
+            self._contradicted = self._resumable.contradicted
         else:
             self._contradicted = tuple(contradicted(self._connection, self._ledger, self._earlier))
         days = recorded_days(self._connection, self._ledger)
@@ -115,27 +122,27 @@ class _Verification:
         if parts.replayable and any(numbering.get(number) != dimensions for number, dimensions in true.items()):
             # If the table of dimension sets differs from the log, the log is read with its own dimension sets.
             self._done = since = 0
-            if self._kept is not None:
-                self._kept.forget()
-            self._kept = None
+            if self._resumable is not None:
+                self._resumable.forget()
+            self._resumable = None
             parts = _Parts(*self._follow({**numbering, **true}, days, shares, workers))
         if self._done != self._total:
             self._progress(self._total, self._total)
         differences = self._all(parts, head).all()
-        if self._kept is not None and differences:
-            self._kept.forget()
-        elif self._kept is not None:
-            self._kept.end_clean()
-        return Report(
+        if self._resumable is not None and differences:
+            self._resumable.forget()
+        elif self._resumable is not None:
+            self._resumable.end_clean()
+        return VerificationReport(
             ledger=self._ledger, events=parts.events, entries=parts.entries, differences=differences, since=since
         )
 
     def _part(self, name: str) -> Part | None:
-        return None if self._kept is None else self._kept.part(name)
+        return None if self._resumable is None else self._resumable.part(name)
 
     def _follow(
         self, numbering: dict[int, Dimensions], days: RecordedDays, shares: int, workers: int
-    ) -> tuple[Chain, list[int], LedgerVerification, list[Any], list[Found]]:
+    ) -> tuple[Chain, list[int], LedgerVerification, list[Any], list[ShareFindings]]:
         """Runs the parts, in as many processes as there are workers."""
         row = driver(self._connection).execute(LAG, (self._ledger,)).fetchone()
         lagging_after = row[0] if row is not None and row[0] != row[1] else None
@@ -155,7 +162,7 @@ class _Verification:
         ]
         # The longest jobs first; the small ones fill the gaps at the end.
         order = [0, *range(5, len(jobs)), 1, 2, 3, 4]
-        done = self._snapshot.run([jobs[number] for number in order], workers, self._tell)
+        done = self._snapshot.run([jobs[number] for number in order], workers, self._advance)
         results: list[Any] = [None] * len(jobs)
         for number, result in zip(order, done, strict=True):
             results[number] = result
@@ -163,7 +170,7 @@ class _Verification:
         chain, _, strays, reversals, own, *found = results
         return chain, strays, own, reversals, found
 
-    def _tell(self, more: int) -> None:
+    def _advance(self, more: int) -> None:
         if more:
             self._done += more
             self._progress(self._done, max(self._done, self._total))
@@ -231,7 +238,7 @@ class _Parts:
 
     def __init__(
         self, chain: Chain, strays: list[int], own: LedgerVerification, reversals: list[tuple[int, Breach]],
-        found: list[Found],
+        found: list[ShareFindings],
     ) -> None:  # fmt: skip
         self.chain, self.strays, self.own, self.reversals, self.found = chain, strays, own, reversals, found
         self.events = sum(share.events for share in found)
@@ -257,13 +264,13 @@ class _Parts:
 # --- the jobs of workers ----------------------------------------------------------------------------------------------
 
 
-def _strays(connection: sa.Connection, _tell: Tell, ledger: str) -> list[int]:
+def _strays(connection: sa.Connection, _advance: Advance, ledger: str) -> list[int]:
     return [position for (position,) in driver(connection).execute(STRAYS, {"ledger": ledger}).fetchmany(1_000)]
 
 
-def _line_sums(connection: sa.Connection, _tell: Tell, ledger: str) -> Any:
+def _line_sums(connection: sa.Connection, _advance: Advance, ledger: str) -> Any:
     return journal_line_sums(connection, ledger)
 
 
-def _reversals(connection: sa.Connection, _tell: Tell, ledger: str) -> list[tuple[int, Breach]]:
+def _reversals(connection: sa.Connection, _advance: Advance, ledger: str) -> list[tuple[int, Breach]]:
     return [fault for fault, _ in zip(reversal_faults(connection, ledger), range(1_000), strict=False)]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from projections.integrity import Report as Verified
+from projections.integrity import VerificationReport
 from projections.monitors.monitor import Looking, Monitor
 from subledger.encoding import batch_hash
 from subledger.errors import DatabaseUnavailable, IntegrityFault
@@ -81,7 +81,7 @@ WHERE verifications.verified_at <= excluded.verified_at
 """
 
 
-def keep_verified(database: Database, verified: Verified, *, at: datetime) -> None:
+def keep_verified(database: Database, verified: VerificationReport, *, at: datetime) -> None:
     """Stores the result of a verification that began at a time, for the monitor.
 
     It proves nothing, as anybody who can change the database can change it. On a standby it is not stored.

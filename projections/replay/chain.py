@@ -1,7 +1,7 @@
-"""Does the chain of batches hold, from the first to the ledger's head?
+"""Check of the chain of batches, from the first to the ledger's head.
 
-The leaves are taken one by one as they are stored; each batch must have the root over those so far, and the hash of
-the batch before it. Owns: the chain and the head. Does not own: whether a leaf is that of its event (log).
+The stored leaves are read one by one. Each batch must have the root over all leaves so far, and the hash of the batch
+before it. Owns: the chain and the head. Does not own: the leaf of an event (share, folding).
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import sqlalchemy as sa
 from projections.replay.comparing import compare_table, plain
 from projections.replay.derived_tables import DERIVED_BY_NAME, Key
 from projections.replay.findings import Findings
-from projections.replay.kept import Part, load
 from projections.replay.log_stream import EVERYTHING, read_batches, read_leaves
-from projections.replay.workers import Tell, tell_nobody
+from projections.replay.resumable import Part, load
+from projections.replay.workers import Advance, no_progress
 from subledger import merkle
 from subledger.encoding import batch_hash
 from subledger.ledger import SETTINGS, LedgerState
 from subledger.store.columns import BatchRow
 
 HEAD: Final = f"""
--- The ledger's row as it is: unlike a reader's head it is there even where the log behind it is not.
+-- The ledger's row. Unlike a reader's head it is found even if the log behind it is missing.
 SELECT position, recorded_at, batch_hash, frontier, {", ".join(SETTINGS)} FROM ledgers WHERE ledger = :ledger
 """
 
 
 def read_head(connection: sa.Connection, ledger: str) -> Any | None:
-    """The ledger's row, None where there is none."""
+    """Returns the ledger's row, None without one."""
     return connection.execute(sa.text(HEAD), {"ledger": ledger}).one_or_none()
 
 
 class Chain:
-    """The tree and the chain as far as they have been followed. ``whole`` says that no event and no batch is missing.
+    """The tree and the chain as far as they have been followed. ``whole``: no event and no batch is missing.
 
-    Memory: one hash for 256 events, to be compared with ``merkle_nodes``.
+    Memory: one hash per 256 events, to be compared with ``merkle_nodes``.
     """
 
     def __init__(self, ledger: str) -> None:
@@ -50,8 +50,8 @@ class Chain:
         self._ledger = ledger
         self._chained = 0
 
-    def follow(self, connection: sa.Connection, through: int, tell: Tell) -> None:
-        """Goes on from where it is, leaf by leaf, each batch when the events it holds have gone by."""
+    def follow(self, connection: sa.Connection, through: int, advance: Advance) -> None:
+        """Continues through a position, leaf by leaf; checks each batch after its last event."""
         batches = read_batches(connection, self._ledger, self._chained, through)
         batch = next(batches, None)
         for chunk in read_leaves(connection, self._ledger, self.position, through):
@@ -70,7 +70,7 @@ class Chain:
                 if batch is not None and position == batch.last_position:
                     self._batch(batch)
                     batch = next(batches, None)
-            tell(len(chunk))
+            advance(len(chunk))
         while batch is not None:
             self._missing(max(self.position + 1, batch.first_position), batch.last_position, None)
             self._batch(batch)
@@ -78,7 +78,7 @@ class Chain:
 
     def _missing(self, first: int, last: int, found: int | None) -> None:
         self.whole = False
-        why = "" if found is not None else ": their batch is there"
+        why = "" if found is not None else ": their batch exists"
         self.findings.differ(
             "log", f"the events from position {first} to {last} are missing{why}", position=first, expected=first,
             found=found,
@@ -96,10 +96,10 @@ class Chain:
             wrong("recorded_at does not increase", f"after {self.moment}", batch.recorded_at)
         root = self.frontier.root()
         if self.frontier.size == last and root != batch.root:
-            wrong(f"the root of the batch that ends at position {last} is another", root, batch.root)
+            wrong(f"the root of the batch that ends at position {last} differs from its events", root, batch.root)
         if self.hash != batch.previous_hash:
             wrong(
-                f"the previous_hash of the batch that ends at position {last} is another",
+                f"the previous_hash of the batch that ends at position {last} differs from the batch before",
                 self.hash, batch.previous_hash,
             )  # fmt: skip
         # With either root: a changed root is one difference, not two, and so is a changed leaf.
@@ -110,19 +110,21 @@ class Chain:
             )
         ]  # fmt: skip
         if batch.hash not in digests:
-            wrong(f"the hash of the batch that ends at position {last} is another", digests[0], batch.hash)
+            wrong(
+                f"the hash of the batch that ends at position {last} is not that of its content", digests[0], batch.hash
+            )
         self._chained, self.hash, self.moment = last, batch.hash, batch.recorded_at
 
     # --- at the head ------------------------------------------------------------------------------------------
 
     def compare_nodes(self, connection: sa.Connection) -> Findings:
-        """The kept nodes of the tree against the tree over the leaves."""
+        """Compares the stored nodes of the tree with the tree over the leaves."""
         findings = Findings()
         compare_table(connection, self._ledger, DERIVED_BY_NAME["merkle_nodes"], self.nodes, findings)
         return findings
 
     def head(self, head: Any, state: LedgerState | None, findings: Findings) -> None:
-        """The ledger's row against the end of its log; its settings where the log could be replayed."""
+        """Compares the ledger's row with the end of its log, and its settings if the log could be replayed."""
         expected: dict[str, Any] = {
             "position": self.position, "recorded_at": self.moment, "batch_hash": self.hash,
             "frontier": self.frontier.to_bytes(),
@@ -134,15 +136,15 @@ class Chain:
             if found != value:
                 findings.differ(
                     "head" if name not in SETTINGS else "ledgers",
-                    f"{name} of the ledger is not what its log makes it",
+                    f"{name} of the ledger differs from its log",
                     position=head.position, subject=name, expected=value, found=found,
                 )  # fmt: skip
 
 
-def follow_chain(connection: sa.Connection, _tell: Tell, ledger: str, part: Part | None) -> Chain:
-    """The job of one worker: the chain to its end, from where it was saved. A fault is looked for again each time."""
+def follow_chain(connection: sa.Connection, _advance: Advance, ledger: str, part: Part | None) -> Chain:
+    """Follows the chain to its end, from the saved progress: the job of one worker. Faults are looked for each time."""
     chain = load(part, Chain) or Chain(ledger)
-    chain.follow(connection, EVERYTHING, tell_nobody)
+    chain.follow(connection, EVERYTHING, no_progress)
     if part is not None and not chain.findings:
         part.save(chain)
     return chain

@@ -1,9 +1,9 @@
-"""Is every derived row what the log makes it?
+"""Comparison of derived rows with a replay of the log.
 
-Owns: the comparison of the tables with a replay. Does not own: the fold (replay), what tables follow from it (DERIVED).
+Owns: the comparison. Does not own: the fold (replay), the list of derived tables (DERIVED).
 
-A row of ``wallets`` may be true at an earlier position than the head, where the ledger writes them behind: then it is
-compared with the wallet as it was at that position, and must not be older than what the ledger vouches for.
+If the ledger writes wallets behind, a row of ``wallets`` may be up to date at an earlier position than the head. It is
+then compared with the wallet at that position, which must not be before ``wallets_through`` of the ledger.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from subledger.store.writing.rows import encode_state
 
 
 def compare_customers(connection: sa.Connection, replay: Replayer, findings: Findings) -> None:
-    """The rows of a share's wallets, blocks and documents: missing, other, or made by no event."""
+    """Finds the rows of a share's wallets, blocks and documents that are missing, different, or without an event."""
     replay.settle_all()
     for name in OF_CUSTOMERS:
         derived, unseen = DERIVED_BY_NAME[name], set(replay.keys(name))
@@ -45,7 +45,7 @@ def compare_customers(connection: sa.Connection, replay: Replayer, findings: Fin
 
 
 def _as_it_was(replay: Replayer, customer: str, position: int) -> tuple[Any, ...] | None:
-    """The row of a wallet that is true at an earlier position than its last, where it may be."""
+    """Returns the row of a wallet at an earlier position, if its row may be written behind."""
     wallet = replay.as_it_was(customer, position)
     return None if wallet is None else (position, encode_state(wallet))
 
@@ -54,7 +54,7 @@ def compare_table(
     connection: sa.Connection, ledger: str, derived: Derived, expected: dict[Key, Any], findings: Findings,
     which: str = "true",
 ) -> None:  # fmt: skip
-    """A table whose rows are at hand. The check is named as the table is."""
+    """Compares a table with rows in memory. The check has the name of the table."""
     size, unseen = len(derived.key), set(expected)
     for rows in stream(connection, derived.rows_of(which), {"ledger": ledger}):
         for row in rows:
@@ -67,7 +67,7 @@ def compare_table(
 def compare_rows(
     name: str, expected: dict[Key, Any], rows: Iterable[tuple[Key, Any]], findings: Findings
 ) -> None:  # fmt: skip
-    """Rows that somebody has read against those that there should be."""
+    """Compares rows that were read with the expected rows."""
     unseen = set(expected)
     for key, found in rows:
         unseen.discard(key)
@@ -81,10 +81,10 @@ def _compare(name: str, key: Key, expected: Any, found: tuple[Any, ...], finding
         return
     subject = ", ".join(str(part) for part in key)
     if expected is None:
-        findings.differ(name, f"{name} has a row that no event made: {subject}", subject=subject, found=found)
+        findings.differ(name, f"{name} has a row without an event: {subject}", subject=subject, found=found)
     else:
         findings.differ(
-            name, f"{name} {subject} is not what the events make it", subject=subject,
+            name, f"{name} {subject} differs from the events", subject=subject,
             expected=_first_other(expected, found), found=_first_other(found, expected),
         )  # fmt: skip
 
@@ -95,12 +95,12 @@ def _lacks(name: str, key: Key, expected: Any, findings: Findings) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A column's value, bytes as bytes."""
+    """Returns a column's value, a memoryview as bytes."""
     return bytes(value) if isinstance(value, memoryview) else value
 
 
 def _first_other(values: tuple[Any, ...], others: tuple[Any, ...]) -> str:
-    """The first of the values that differs; of a long text the part from just before it differs on."""
+    """Returns the first value that differs; of a long text, the part from just before the difference on."""
     value, other = next((a, b) for a, b in zip(values, others, strict=True) if a != b)
     if isinstance(value, str) and isinstance(other, str):
         start = next((i for i, (a, b) in enumerate(zip(value, other, strict=False)) if a != b), 0)

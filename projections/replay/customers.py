@@ -1,11 +1,11 @@
-"""Replaying a log: the pure fold over the stored decisions of customers, and the rows that their tables should hold.
+"""Replay of a log: the pure fold over the stored decisions of customers, and the expected rows of their tables.
 
-Nothing is decided again. ``Replayer`` folds one share of the customers, ``ledger_replay`` what belongs to the ledger as
-a whole; together they leave what the recorder left, however it had batched the events. Owns: the fold in memory. Does
-not own: reading the log (log_stream), comparing (integrity), replacing (rebuild).
+Nothing is decided again. ``Replayer`` folds one share of the customers, ``LedgerReplayer`` the data of the ledger as a
+whole; together they produce the recorder's result, whatever its batches were. Owns: the fold in memory. Does not own:
+reading the log (log_stream), comparing (integrity), replacing (rebuild).
 
-Memory: the wallets, blocks and documents of the share, and totals by day; never anything an event long. Plain draws
-are added up per block and folded into its wallet as one: draws on a block add up, whatever their number.
+Memory: the wallets, blocks and documents of the share, and totals by day; nothing that grows with the number of events.
+Plain draws are summed per block and folded into its wallet as one draw.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from subledger.store.writing.rows import decode_block, decode_decision, decode_d
 from subledger.wallet import Approval, Decision, Movement, Wallet
 
 Moment = Callable[[int], datetime]
-"""When a position was recorded."""
+"""Returns the time at which a position was recorded."""
 
 
 class Replayer:
     """A share of a ledger's customers after the events taken so far.
 
-    ``allowed`` holds what a second person allowed, by the id of the approval, as its row must say it. Of customers
-    with events after ``lagging_after`` the wallet is kept as it was where its row is true: ``rows_at`` says where.
+    ``allowed``: the expected rows of approvals, by id, of events that a second person approved. If a customer has
+    events after ``lagging_after``, its wallet is also stored as of the position of its row (``rows_at``).
     """
 
     def __init__(self, ledger: str, members: Members | None = None, *, lagging_after: int | None = None) -> None:
@@ -65,25 +65,25 @@ class Replayer:
         self.last_own: Event | None = None
         self._members = members
         self._lagging_after = lagging_after
-        # One look-up a draw: each is likely to miss the processor's caches, and that is what a replay waits for.
+        # One look-up per draw: each is likely to miss the processor's caches, which limits the speed of a replay.
         self._drawn: dict[str | None, Drawn] = {}
         self._drawing: dict[str, list[Drawn]] = {}
 
     def go_on(self, connection: sa.Connection, lagging_after: int | None, rows_at: Mapping[str, int]) -> None:
-        """Goes on over another connection, where it was saved. That was at ``lagging_after`` at the latest."""
+        """Continues a saved replay over another connection. It was saved at ``lagging_after`` at the latest."""
         self._lagging_after, self._rows_at = lagging_after, rows_at
         if self._members is not None:
             self._members.ask(connection)
 
     def is_mine(self, customer: str | None) -> bool:
-        """Whether a customer, or what no customer owns (None), belongs to this share."""
+        """True if a customer, or the data without a customer (None), belongs to this share."""
         return self._members is None or customer in self._members
 
     def bring_back(
         self, wallets: Iterable[tuple[str, int, str]], blocks: Iterable[tuple[str, str, str]],
         documents: Iterable[tuple[str, str, str, str]],
     ) -> None:  # fmt: skip
-        """Takes over rows as another replay has left them. Blocks are finished ones: their id, customer and state."""
+        """Takes over the rows of another replay. Blocks are finished ones: their id, customer and state."""
         for customer, position, text in wallets:
             wallet = self.wallets[customer] = decode_wallet(text)
             self.positions[customer] = position
@@ -102,10 +102,10 @@ class Replayer:
     # --- one event --------------------------------------------------------------------------------------------
 
     def take(self, logged: Logged, recorded_on: date, moment: Moment) -> tuple[Event, tuple[Entry, ...]] | None:
-        """Folds one event in. Returns it, read, and the entries that follow from its decision.
+        """Folds in one event. Returns the parsed event, and the entries that follow from its decision.
 
-        None where it is of another share and only touches this one. ``moment`` tells when a position was recorded.
-        Raises whatever a changed log may lead to; the replayer is of no use after that.
+        None if the event belongs to another share and only touches this one. ``moment`` returns the time at which a
+        position was recorded. A changed log can raise any exception; the replayer is unusable after that.
         """
         decision = decode_decision(logged.decision_text)
         drawn = self._draw(logged, decision, recorded_on)
@@ -117,13 +117,13 @@ class Replayer:
         return self._take(logged, decision, recorded_on, moment)
 
     def fold(self, logged: Logged, recorded_on: date, moment: Moment) -> None:
-        """The same without the entries of a plain draw, which only its totals need."""
+        """Folds in one event like ``take``, without making the entries of a plain draw."""
         decision = decode_decision(logged.decision_text)
         if self._draw(logged, decision, recorded_on) is None:
             self._take(logged, decision, recorded_on, moment)
 
     def _draw(self, logged: Logged, decision: Decision, recorded_on: date) -> UsageData | None:
-        """Adds up a plain draw on blocks at hand; None where it is none, and nothing was done."""
+        """Adds a plain draw to the sums of open blocks; None, and no change, if it is not a plain draw."""
         if logged.type != USAGE or not is_plain_draw(decision):
             return None
         customer = logged.customer
@@ -172,14 +172,14 @@ class Replayer:
         return drawn
 
     def _settle(self, customer: str) -> None:
-        """Folds what was added up into the customer's wallet, as one draw a block."""
-        held = self._drawing.pop(customer, None)
-        if held is None:
+        """Folds the sums of plain draws into the customer's wallet, as one draw per block."""
+        draws = self._drawing.pop(customer, None)
+        if draws is None:
             return
-        for drawn in held:
+        for drawn in draws:
             self._drawn.pop(drawn.block_id, None)
         # None has a position where the decision went on to a block that is not at hand, and was taken otherwise.
-        position = max(self.positions[customer], *(drawn.position for drawn in held))
+        position = max(self.positions[customer], *(drawn.position for drawn in draws))
         day = date.min  # no figure of a draw depends on its date
         decision = Decision(
             policy=0,
@@ -192,7 +192,7 @@ class Replayer:
                     block_id=d.block_id,
                     functional_minor=d.functional,
                 )
-                for d in held
+                for d in draws
                 if d.credits
             ),
         )
@@ -203,7 +203,7 @@ class Replayer:
         self._keep(customer, wallet, position)
 
     def settle_all(self) -> None:
-        """Folds in what is still only added up: before wallets and blocks are looked at."""
+        """Folds in all sums of plain draws; call it before wallets and blocks are read."""
         for customer in list(self._drawing):
             self._settle(customer)
         self.totals.forget_places()
@@ -249,7 +249,7 @@ class Replayer:
     # --- the fold ---------------------------------------------------------------------------------------------
 
     def _remember_earlier(self, customer: str) -> None:
-        """Before another event of a customer, later than what every row knows: is the row true as of now?"""
+        """Stores a customer's wallet before its next event after ``lagging_after``, if its row is of this position."""
         if customer not in self.wallets:
             self._late_comers.add(customer)
             return
@@ -260,7 +260,7 @@ class Replayer:
             self.earlier[customer] = (last, self.wallets[customer])
 
     def _recalled(self, wallet: Wallet, event: Event, decision: Decision) -> Wallet:
-        """The wallet with what is finished and named by the decision brought back; what is open it holds."""
+        """Returns the wallet with the finished blocks and documents that the decision names added to the open ones."""
         named = {m.block_id: self.blocks[m.block_id] for m in decision.movements if m.block_id in self.blocks}
         blocks = tuple(block for owner, block in named.values() if owner == wallet.customer and not block.remaining)
         overages = {
@@ -277,8 +277,8 @@ class Replayer:
         }
         named_documents = [self.documents[key][1] for key in keys if key in self.documents]
         keys |= references.behind(named_documents)[1]  # the payment of a dispute
-        held = [self.documents[key] for key in keys if key in self.documents]
-        documents = tuple(document for owner, document in held if owner == wallet.customer)
+        owned = [self.documents[key] for key in keys if key in self.documents]
+        documents = tuple(document for owner, document in owned if owner == wallet.customer)
         if not (blocks or overages or correction or documents):
             return wallet
         corrections = () if correction is None else (correction[1],)
@@ -286,8 +286,8 @@ class Replayer:
 
     def _keep(self, customer: str, wallet: Wallet, position: int) -> None:
         for block in wallet.blocks:
-            held = self.blocks.get(block.block_id)
-            if held is None or held[1] is not block:
+            current = self.blocks.get(block.block_id)
+            if current is None or current[1] is not block:
                 self.blocks[block.block_id] = (customer, block)
         for overage in wallet.overages:
             if not overage.open:
@@ -301,19 +301,19 @@ class Replayer:
         self.wallets[customer] = wallet.without_finished()
         self.positions[customer] = position
 
-    # --- the rows that the tables should hold -----------------------------------------------------------------
+    # --- expected rows of the tables --------------------------------------------------------------------------
 
     def as_it_was(self, customer: str, position: int) -> Wallet | None:
-        """A customer's wallet at an earlier position than its last, where a row may be true at that."""
+        """Returns a customer's wallet at an earlier position, if its row may be of that position."""
         at, wallet = self.earlier.get(customer, (0, None))
         return wallet if at == position else None
 
     def may_lack(self, customer: str) -> bool:
-        """Whether a customer's wallet need not have a row: its first event is later than what has been written."""
+        """True if a customer's wallet may have no row yet: its first event is after the rows written so far."""
         return customer in self._late_comers
 
     def keys(self, table: str) -> Iterator[Key]:
-        """The keys of the rows of ``wallets``, ``blocks`` or ``documents`` that this share should have."""
+        """Yields the keys of the expected rows of ``wallets``, ``blocks`` or ``documents`` in this share."""
         if table == "wallets":
             yield from ((customer,) for customer in self.wallets)
         elif table == "blocks":
@@ -324,7 +324,7 @@ class Replayer:
             yield from self.documents
 
     def row(self, table: str, key: Key) -> tuple[Any, ...]:
-        """The other values of one of those rows, encoded when it is asked for."""
+        """Returns the other values of one expected row, encoded on demand."""
         if table == "wallets":
             return (self.positions[key[0]], encode_state(self.wallets[key[0]]))
         if table == "blocks":

@@ -33,11 +33,11 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def query(self) -> str:
-        """A ledger's rows, key first."""
+        """The query of a ledger's rows, key columns first."""
         return f"SELECT {', '.join(self.columns)} FROM {self.name} WHERE ledger = :ledger"
 
     def rows_of(self, which: str) -> str:
-        """A ledger's rows that meet a condition, key first."""
+        """Returns the query of a ledger's rows that meet a condition, key columns first."""
         columns = ", ".join(f'"{name}"' for name in self.columns)
         return f"SELECT {columns} FROM {self.name} WHERE ledger = %(ledger)s AND {which}"
 

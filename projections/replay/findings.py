@@ -1,6 +1,6 @@
-"""What a verification finds: differences, each with its check, its place, what was expected and what was found.
+"""Findings of a verification: differences, each with its check, its position, the expected and the found value.
 
-Owns: these values, and that one fault is told once. Does not own: any check.
+Owns: these values, and reporting a lasting fault once. Does not own: any check.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Final
 import msgspec
 
 MAX_A_CHECK: Final = 200
-"""Differences of one check that are listed; the rest are counted. One wrong leaf makes every later root wrong."""
+"""Maximum listed differences of one check; the rest are counted. One wrong leaf makes every later root wrong."""
 
 _SHOWN: Final = 300  # characters of a value
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is not as it must be: which check, where, what was expected and found.
+    """A difference found by a check: its position in the log, the expected and the found value.
 
-    ``subject`` names what it is about: the key of a row, a column of the head, a block, an account.
+    ``subject`` is the key of a row, a column of the head, a block, or an account.
     """
 
     check: str
@@ -30,10 +30,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     found: str | None = None
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at and what differs; no differences is a clean ledger.
+class VerificationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a verification. A ledger without differences is clean.
 
-    ``since``: events up to this position were looked at by an earlier verification and not again, 0 where all were.
+    ``since``: events through this position were read by an earlier verification and not again; 0 if all were read.
     """
 
     ledger: str
@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Breach(msgspec.Struct, frozen=True, kw_only=True):
-    """What an invariant of the books has to say, not yet placed in the log."""
+    """A violated invariant of the books, without a position in the log yet."""
 
     check: str
     message: str
@@ -54,7 +54,7 @@ class Breach(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings:
-    """The differences found so far."""
+    """The differences found so far, and the number of differences of each check."""
 
     def __init__(self) -> None:
         self._differences: list[Difference] = []
@@ -75,7 +75,7 @@ class Findings:
             )  # fmt: skip
 
     def breach(self, breach: Breach, position: int | None = None) -> None:
-        """A breach that lasts is told once, where it begins."""
+        """Adds a breach; a lasting one is reported once, at the position where it begins."""
         if (breach.check, breach.message) in self._told:
             return
         self._told.add((breach.check, breach.message))
@@ -85,12 +85,12 @@ class Findings:
         )  # fmt: skip
 
     def add(self, other: Findings) -> None:
-        """Takes over what somebody else found, after what is here."""
+        """Appends the findings of another part."""
         self._differences += other._differences
         self._found += other._found
 
     def sort(self) -> None:
-        """What was found in the log in the order of its positions; of one position, the event before its batch."""
+        """Sorts findings in the log by position; at one position, the event before its batch."""
         self._differences.sort(key=lambda difference: (difference.position or 0, difference.check == "chain"))
 
     def __bool__(self) -> bool:
@@ -101,7 +101,7 @@ class Findings:
         return self._differences[0]
 
     def all(self) -> list[Difference]:
-        """Every difference in the order in which it was found, and how many were not listed."""
+        """Returns the listed differences in the order in which they were found, and the number of the others."""
         listed: Counter[str] = Counter()
         differences = []
         for difference in self._differences:

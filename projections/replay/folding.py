@@ -1,8 +1,7 @@
-"""Folding a log in parts: the jobs of a replay, share by share, for a rebuild or only to know.
+"""Folding a log in parts: the jobs of a replay, share by share, for a rebuild or for reading only.
 
-Owns: what a worker does with one share, and that each event is what was hashed; how far it is, saved where the folding
-is kept. Does not own: the fold (replay), the staging of what it leaves (rebuild). Memory: one share and a chunk of the
-log.
+Owns: the work on one share, with the check of each event's hash; saving the progress, if it is resumable. Does not own:
+the fold (customers, ledger), the staging of its rows (rebuild). Memory: one share and a chunk of the log.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import sqlalchemy as sa
 from projections.replay.chain import Chain, follow_chain
 from projections.replay.customers import Replayer
 from projections.replay.derived_tables import OF_CUSTOMERS
-from projections.replay.kept import SAVED_EVERY, Kept, Part, load
 from projections.replay.ledger import LedgerReplayer
 from projections.replay.log_stream import (
     OF_THE_LEDGER,
@@ -31,8 +29,9 @@ from projections.replay.log_stream import (
     recorded_at,
     recorded_days,
 )
+from projections.replay.resumable import SAVED_EVERY, Part, ResumableRuns, load
 from projections.replay.totals import Totals
-from projections.replay.workers import Job, Snapshot, Tell, snapshot_of, tell_nobody, workers_for
+from projections.replay.workers import Advance, DatabaseSnapshot, Job, database_snapshot, no_progress, workers_for
 from subledger import merkle
 from subledger.encoding import encode
 from subledger.errors import present
@@ -43,15 +42,17 @@ _ROWS_A_CHUNK: Final = 1_000
 
 
 class Damage(msgspec.Struct, frozen=True, order=True):
-    """Where a log is not whole, and how."""
+    """A fault in the log: its position and its description."""
 
     position: int
     message: str
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
-    """What one share has left, but for the rows of its customers, which are spooled. ``resumed_from``: how many of its
-    events were folded before an interruption."""
+    """The result of one share, without the rows of its customers, which are spooled.
+
+    ``resumed_from``: the number of its events folded before an interruption.
+    """
 
     events: int
     resumed_from: int
@@ -61,7 +62,7 @@ class Folded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Whole(msgspec.Struct, frozen=True, kw_only=True):
-    """What a whole ledger has left, but for the rows of customers. ``resumed_from`` as in its shares."""
+    """The result of a whole ledger, without the rows of customers. ``resumed_from`` as in its shares."""
 
     chain: Chain | None
     own: LedgerReplayer
@@ -77,18 +78,18 @@ class Whole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fold(
-    snapshot: Snapshot, ledger: str, *, shares: int, workers: int, tell: Tell, spool: Path | None = None,
-    kept: Kept | None = None,
+    snapshot: DatabaseSnapshot, ledger: str, *, shares: int, workers: int, advance: Advance, spool: Path | None = None,
+    resumable: ResumableRuns | None = None,
 ) -> Whole:  # fmt: skip
-    """Folds a ledger's log as it is in a snapshot.
+    """Folds a ledger's log as it is in a database snapshot.
 
-    With ``spool``, each event must be what was hashed, the chain must hold, and the rows of customers are left in that
-    directory; without, nothing is but folded. With ``kept`` every part goes on from where it was saved, in as many
-    shares as then, and is saved as it goes.
+    With ``spool``, the hash of each event and the chain are checked, and the rows of customers are written to that
+    directory; without, the log is only folded. With ``resumable``, every part continues from its saved progress, in the
+    same number of shares, and saves its progress.
     """
 
     def part(name: str) -> Part | None:
-        return kept.part(name) if kept is not None else None
+        return resumable.part(name) if resumable is not None else None
 
     days = recorded_days(snapshot.connection, ledger)
     jobs: list[Job] = [
@@ -97,7 +98,7 @@ def fold(
     jobs.append((fold_own, (ledger, part("ledger"))))
     if spool is not None:
         jobs.insert(0, (follow_chain, (ledger, part("chain"))))
-    results = snapshot.run(jobs, workers, tell)
+    results = snapshot.run(jobs, workers, advance)
     chain: Chain | None = results.pop(0) if spool is not None else None
     own, own_damage = results.pop()
     totals, damages = Totals(), [damage for damage in (own_damage, _of_chain(chain)) if damage is not None]
@@ -111,13 +112,13 @@ def fold(
 
 
 def replay(database: Database, ledger: str, *, workers: int | None = None, shares: int | None = None) -> Whole:
-    """Folds a ledger's log into its wallets and totals, and writes nothing."""
-    with snapshot_of(database) as snapshot:
+    """Folds a ledger's log into wallets and totals, without writing to the database."""
+    with database_snapshot(database) as snapshot:
         row = (
             driver(snapshot.connection).execute("SELECT position FROM ledgers WHERE ledger = %s", (ledger,)).fetchone()
         )
         number = workers_for(snapshot.connection, row[0] if row is not None else 0, workers)
-        return fold(snapshot, ledger, shares=shares or number, workers=number, tell=tell_nobody)
+        return fold(snapshot, ledger, shares=shares or number, workers=number, advance=no_progress)
 
 
 def _of_chain(chain: Chain | None) -> Damage | None:
@@ -130,7 +131,7 @@ def _of_chain(chain: Chain | None) -> Damage | None:
 
 
 def fold_own(
-    connection: sa.Connection, _tell: Tell, ledger: str, part: Part | None
+    connection: sa.Connection, _advance: Advance, ledger: str, part: Part | None
 ) -> tuple[LedgerReplayer, Damage | None]:  # fmt: skip
     own = load(part, LedgerReplayer) or LedgerReplayer(ledger)
     damage = follow_own(connection, own)
@@ -139,7 +140,7 @@ def fold_own(
 
 
 def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
-    """Brings the ledger's own part to the end of a snapshot's log."""
+    """Folds the ledger's own part to the end of a snapshot's log. Returns a fault, or None."""
     for chunk in read_events_where(connection, own.state.ledger, OF_THE_LEDGER, own.position):
         for logged in chunk:
             try:
@@ -150,19 +151,19 @@ def follow_own(connection: sa.Connection, own: LedgerReplayer) -> Damage | None:
 
 
 def fold_share(
-    connection: sa.Connection, tell: Tell, ledger: str, share: Share, days: RecordedDays, spool: Path | None,
+    connection: sa.Connection, advance: Advance, ledger: str, share: Share, days: RecordedDays, spool: Path | None,
     part: Part | None,
 ) -> Folded:  # fmt: skip
-    """Where an event is not what was hashed, neither this share nor another is gone on from: all is read again.
+    """Folds one share: the job of one worker. After an event with a wrong hash, no saved share is used again.
 
-    What an event of the ledger itself, or a transfer from another share, does here is hashed by the share that owns it,
-    perhaps later. So one thing is not seen by going on: a log that was changed, folded in part, interrupted, and put
-    right before the owner had come to that event. A verification sees it.
+    The hash of an event of the ledger itself, or of a transfer from another share, is checked by the share that owns
+    it, perhaps later. So a resumed run does not detect one case: the log was changed, folded in part, interrupted, and
+    restored before the owner had read that event. A verification detects it.
     """
     replay = load(part, Replayer) or Replayer(ledger, Members(connection, share))
     replay.go_on(connection, None, {})
     resumed_from, unsaved, damage = replay.events, 0, None
-    tell(resumed_from)
+    advance(resumed_from)
     for chunk in read_events(connection, ledger, share, replay.position):
         before = replay.events
         damage = take_all(connection, replay, chunk, days, hashed=spool is not None)
@@ -172,7 +173,7 @@ def fold_share(
         if part is not None and unsaved >= SAVED_EVERY:
             part.save(replay)
             unsaved = 0
-        tell(replay.events - before)
+        advance(replay.events - before)
     if damage is None:
         replay.settle_all()
     if unsaved or damage is not None:
@@ -195,7 +196,7 @@ def _end(part: Part | None, folded: Any, damage: Damage | None) -> None:
 def take_all(
     connection: sa.Connection, replay: Replayer, chunk: list[Logged], days: RecordedDays, *, hashed: bool
 ) -> Damage | None:
-    """Folds a chunk in; with ``hashed``, each event must be what was hashed. Returns what is wrong, and stops there."""
+    """Folds in a chunk; with ``hashed``, checks the hash of each event. Stops at the first fault and returns it."""
     ledger = replay.state.ledger
 
     def moment(position: int) -> Any:
@@ -218,7 +219,7 @@ def take_all(
         if taken is not None:
             encoding = encode(ledger, position, taken[0], logged.decision_text, taken[1])
             if merkle.leaf_hash(encoding) != logged.leaf:
-                return Damage(position, f"position {position} has been changed: its hash is another")
+                return Damage(position, f"position {position} has been changed: its hash differs")
     return None
 
 
@@ -226,7 +227,7 @@ def _cannot(logged: Logged, error: Exception) -> str:
     return f"position {logged.position} cannot be replayed: {error!r}"
 
 
-# --- rows on their way ------------------------------------------------------------------------------------------------
+# --- spooled rows -----------------------------------------------------------------------------------------------------
 
 
 def _spool(replay: Replayer, table: str, path: Path) -> None:
@@ -241,7 +242,7 @@ def _spool(replay: Replayer, table: str, path: Path) -> None:
 
 
 def spooled(spool: Path, table: str) -> Iterator[list[tuple[Any, ...]]]:
-    """Chunks of a table's rows, of every share. The files are this process's own, and gone with their directory."""
+    """Yields chunks of a table's rows, of every share. The files belong to this process and are temporary."""
     for path in sorted(spool.glob(f"{table}-*")):
         with path.open("rb") as file:
             while True:

@@ -1,6 +1,6 @@
-"""Replaying what belongs to a ledger as a whole: its books, its settings, the policies and mappings it has adopted.
+"""Replay of the data of a ledger as a whole: its books, its settings, its adopted policies and account mappings.
 
-Owns: that fold in memory, and the rows that follow from it. Does not own: the fold of customers (replay).
+Owns: that fold in memory, and its expected rows. Does not own: the fold of customers (customers).
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from subledger.store.writing.rows import decode_decision, rows_of_books
 
 
 class LedgerReplayer:
-    """What belongs to the ledger as a whole after the events taken so far: its books, its settings.
+    """The data of the ledger as a whole after the events taken so far: its books, its settings.
 
-    Needs the events that no customer has, and those whose movements name a pool or a currency; the others change
-    nothing here.
+    Needs the events without a customer, and those with a pool or a currency in a movement; others change nothing here.
     """
 
     def __init__(self, ledger: str) -> None:
@@ -34,7 +33,7 @@ class LedgerReplayer:
         }
 
     def take(self, logged: Logged) -> Event:
-        """Folds one event in, and returns it, read."""
+        """Folds in one event. Returns the parsed event."""
         event, decision = logged.read(), decode_decision(logged.decision_text)
         effective = effective_date(event.occurred_at, self.state.zone)
         functional_currency = self.state.functional_currency

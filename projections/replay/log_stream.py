@@ -84,13 +84,13 @@ class Share(msgspec.Struct, frozen=True, order=True):
 
     @property
     def events(self) -> str:
-        """The condition on an event ``e`` that this share must see."""
+        """The SQL condition on an event ``e`` that this share must read."""
         if self.of == 1:
             return "true"
         return f"({self.rows('e.customer')} OR e.customer IS NULL OR e.type = '{TRANSFER}')"
 
     def rows(self, customer: str) -> str:
-        """The condition on a row whose customer is this column."""
+        """Returns the SQL condition on a row with its customer in a column."""
         if self.of == 1:
             return "true"
         return f"{SHARE_OF.format(customer=customer, of=self.of)} = {self.number}"
@@ -127,7 +127,7 @@ class RecordedDays(msgspec.Struct, frozen=True):
         return self.run_of(position)[0]
 
     def run_of(self, position: int) -> tuple[date | None, int]:
-        """The day, and the first position of the next one."""
+        """Returns the day of a position, and the first position of the next day."""
         index = bisect_right(self.firsts, position)
         following = self.firsts[index] if index < len(self.firsts) else EVERYTHING
         return (self.days[index - 1] if index else None), following
@@ -155,14 +155,14 @@ def _interval(ledger: str, after: int, through: int) -> dict[str, Any]:
 def read_events(
     connection: sa.Connection, ledger: str, share: Share, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[Logged]]:
-    """Chunks of the events that a share must see, in order, without their entries."""
+    """Yields chunks of the events that a share must read, in order, without their entries."""
     yield from read_events_where(connection, ledger, share.events, after, through)
 
 
 def read_events_where(
     connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[Logged]]:
-    """Chunks of the events that meet a condition, in order, without their entries."""
+    """Yields chunks of the events that meet a condition, in order, without their entries."""
     for chunk in _events_with_rows(connection, EVENTS, ledger, which, after, through):
         yield [logged for logged, _ in chunk]
 
@@ -170,7 +170,7 @@ def read_events_where(
 def read_log(
     connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
 ) -> Iterator[list[tuple[Logged, list[EntryRow]]]]:
-    """Chunks of events that meet a condition, each with the rows of its entries, in order."""
+    """Yields chunks of events that meet a condition, in order, each with the rows of its entries."""
     return _events_with_rows(connection, WITH_ENTRIES, ledger, which, after, through)
 
 
@@ -223,20 +223,20 @@ def read_leaves(connection: sa.Connection, ledger: str, after: int, through: int
 
 
 def read_batches(connection: sa.Connection, ledger: str, after: int, through: int) -> Iterator[BatchRow]:
-    """The batches that end in an interval, in order."""
+    """Yields the batches that end in an interval, in order."""
     for rows in stream(connection, BATCHES, _interval(ledger, after, through)):
         for row in rows:
             yield BatchRow(*row)
 
 
 def recorded_days(connection: sa.Connection, ledger: str) -> RecordedDays:
-    """The days on which a ledger was recorded: as many runs as there were days."""
+    """Returns the days on which the events of a ledger were recorded."""
     rows = driver(connection).execute(DAYS, {"ledger": ledger}).fetchall()
     return RecordedDays([first for first, _ in rows], [day for _, day in rows])
 
 
 def recorded_at(connection: sa.Connection, ledger: str, position: int) -> datetime:
-    """The moment of a position. Raises IntegrityFault if no batch holds it."""
+    """Returns the time at which a position was recorded. Raises IntegrityFault if no batch contains it."""
     row = driver(connection).execute(RECORDED_AT, (ledger, position)).fetchone()
     if row is None:
         raise IntegrityFault(f"no batch of ledger {ledger} holds position {position}", position=position)

@@ -1,6 +1,6 @@
-"""Are those who have entries in other currencies the ones that a close will look at?
+"""Comparison and repair of the table of customers with entries in other currencies, which a close remeasures.
 
-Owns: the comparison, and putting it right. Does not own: the table (trial_balance), what a close does with it.
+Owns: both. Does not own: the table (day_totals), its use at a close.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from subledger.store.reading.queries import AnyConnection, rows
 
 KEPT: Final = "SELECT customer FROM other_currencies WHERE ledger = %(ledger)s"
 OF_ENTRIES: Final = """
--- Who has entries in another currency than the functional one.
+-- The customers with entries in another currency than the functional one ('' for entries without a customer).
 SELECT DISTINCT coalesce(customer, '') FROM entries WHERE ledger = %(ledger)s AND currency <> %(functional_currency)s
 """
 
@@ -24,13 +24,13 @@ SELECT DISTINCT coalesce(customer, '') FROM entries WHERE ledger = %(ledger)s AN
 def compare_other_currencies(
     connection: sa.Connection, ledger: str, functional_currency: str, findings: Findings
 ) -> None:
-    """Rows that are missing, or that no entry made."""
+    """Finds rows that are missing, or without an entry."""
     kept, expected = _kept_and_expected(connection, ledger, functional_currency)
     compare_rows("other_currencies", dict.fromkeys(expected, ()), iter([(key, ()) for key in kept]), findings)
 
 
 def mend_other_currencies(connection: WriteConnection, ledger: str, functional_currency: str) -> tuple[int, int]:
-    """For a rebuild, under the ledger's lock. Returns how many rows were taken out, and how many put in."""
+    """Repairs the table: for a rebuild, under the ledger's lock. Returns the numbers of removed and added rows."""
     kept, expected = _kept_and_expected(connection, ledger, functional_currency)
     removed, missing = sorted(kept - expected), sorted(expected - kept)
     for (customer,) in removed:

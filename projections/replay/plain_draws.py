@@ -1,6 +1,6 @@
-"""Plain draws: usage that only adds to what open blocks have used, and so can be added up before it is folded.
+"""Plain draws: usage that only increases the used credits of open blocks, and so can be summed before it is folded.
 
-Owns: which draws are plain, and what is added up of them. Does not own: adding them up (replay, totals).
+Owns: the definition of a plain draw, and its summed fields. Does not own: summing them (customers, totals).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANY_USAGE: Final = CreditsConsumed.model_validate({"credits": "1"})
 
 
 class UsageData(msgspec.Struct, frozen=True, gc=False):
-    """What of the data of usage follows a draw into its entries."""
+    """The fields of usage data that a draw copies into its entries."""
 
     product: str | None = None
 
@@ -31,7 +31,7 @@ usage_data = msgspec.json.Decoder(UsageData).decode
 
 
 class Drawn(msgspec.Struct, gc=False):
-    """What plain draws have taken of a block since its wallet was last folded, and what of it never changes."""
+    """The sums of plain draws on a block since its wallet was last folded, and the constant terms of the block."""
 
     customer: str
     block_id: str
@@ -44,7 +44,7 @@ class Drawn(msgspec.Struct, gc=False):
 
 
 def is_plain_draw(decision: Decision) -> bool:
-    """Whether usage drew on open blocks and did nothing else: then its movements only add to what they have used."""
+    """True if usage only drew on open blocks: then its movements only increase their used credits."""
     if (
         not decision.movements
         or decision.original_position is not None
@@ -66,7 +66,7 @@ def is_plain_draw(decision: Decision) -> bool:
 
 
 def draws_of(customer: str) -> Event:
-    """The usage that stands for many."""
+    """Returns one usage event in place of many plain draws."""
     return Event(
         source="", event_id="", type=USAGE, customer=customer, occurred_at=_ANY_TIME, data=_ANY_USAGE, data_text=""
     )

@@ -1,18 +1,19 @@
-"""Rebuilding: every derived row of a ledger from its events, made beside the live ones, then swapped.
+"""Rebuild: computes every derived row of a ledger from its events, beside the live rows, then swaps them.
 
 The replay runs in a snapshot, without the lock, share by share, and its rows are staged in temporary tables. What is
-recorded meanwhile is replayed on top of them, again without the lock, until little is left; then the ledger's lock is
-taken, the rest is replayed too, and the live rows that differ are replaced, in one commit. Rows that are right are not
-touched: a healthy ledger is left byte for byte as it was, and the lock is held for the rest and a comparison.
+recorded meanwhile is replayed on top of them, again without the lock, until few events remain; then the ledger's lock
+is taken, the rest is replayed too, and the live rows that differ are replaced, in one commit. Correct rows are not
+touched: a healthy ledger stays equal byte for byte, and the lock is held only for the rest and a comparison.
 
-Nothing is ever made from a log that is not whole: each event must be what was hashed, the chain must hold, and the
-head must be its last batch. A rebuild that is killed leaves nothing behind in the database: what it staged was seen by
-its connection alone. Where it is kept, the next one goes on from what it had folded. It does not read those events
-again: its rows are those of the events as they were, and what was done to them since is found by a verification alone.
-Owns: the swap. Does not own: the fold (folding, replay), how far it is (kept), the proof (integrity).
+A damaged log is never used: the hash of each event and the chain must be correct, and the head must be the last batch.
+A rebuild that is killed changes nothing in the database: only its own connection sees the staged rows. If it is
+resumable, the next rebuild continues from the saved progress and does not read the folded events again. Changes of
+those events since then are found only by a verification. Owns: the swap. Does not own: the fold (folding, customers,
+ledger), the saved progress (resumable), the comparison (integrity).
 
-A writer trusts its memory while the head is the one it was true at. The head's position and batch hash do not move
-here; its count of rebuilds does when a row was mended, so that every writer forgets what it may have loaded damaged.
+A writer uses its memory as long as the ledger's head has not changed since. A rebuild does not change the position and
+the batch hash of the head. If it mends a row, it increases the head's count of rebuilds, so every writer discards what
+it may have loaded from a damaged row.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -33,11 +34,11 @@ from projections.replay.chain import read_head
 from projections.replay.customers import Replayer
 from projections.replay.derived_tables import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
 from projections.replay.folding import Damage, Whole, fold, follow_own, spooled, take_all
-from projections.replay.kept import Kept, Start
 from projections.replay.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
 from projections.replay.other_currencies import mend_other_currencies
+from projections.replay.resumable import ResumableRuns, Start
 from projections.replay.totals import rows_of_totals
-from projections.replay.workers import shares_for, snapshot_of, tell_nobody, workers_for
+from projections.replay.workers import Progress, database_snapshot, no_progress, shares_for, workers_for
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import SETTINGS
 from subledger.store.database import Database, WriteConnection
@@ -45,13 +46,13 @@ from subledger.store.writing.collecting import collection_held_off
 from subledger.store.writing.rows import decode_decision
 
 FORGET: Final = """
--- Makes every writer forget what it has loaded: a memory is trusted only while the head is the one it was true at.
+-- Makes every writer discard its memory, which it uses only as long as the head (with this count) has not changed.
 UPDATE ledgers SET rebuilds = rebuilds + 1 WHERE ledger = %s
 """
 LOCK: Final = "SELECT position, recorded_at, batch_hash FROM ledgers WHERE ledger = %s FOR UPDATE"
 
 STAGE: Final = """
--- An empty copy of a derived table, seen by this connection alone, until the commit.
+-- An empty copy of a derived table that only this connection sees, until the commit.
 CREATE TEMP TABLE {staged} (LIKE {live}) ON COMMIT DROP;
 """
 INDEX: Final = "ALTER TABLE {staged} ADD PRIMARY KEY ({key})"
@@ -63,7 +64,7 @@ SELECT block_id, customer, state FROM rebuilt_blocks WHERE customer = ANY(%s) AN
 """
 STAGED_DOCUMENTS: Final = "SELECT kind, document_id, customer, state FROM rebuilt_documents WHERE customer = ANY(%s)"
 
-# Rows are compared as text: 1 and 1.0 are the same number and not the same bytes.
+# Rows are compared as text: 1 and 1.0 are equal numbers, but different bytes.
 REMOVE: Final = """
 -- Live rows that are not, byte for byte, among the rebuilt ones.
 WITH s AS MATERIALIZED (SELECT * FROM {staged})
@@ -78,11 +79,11 @@ SELECT %s, {staged_columns} FROM {staged} s WHERE NOT EXISTS (SELECT FROM l WHER
 """
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows each table holds now; how many were taken out of it, and put into it, to get there.
+class RebuildCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of rows of each table: in total, removed, and written.
 
-    A row that was changed counts in both. A healthy ledger has nothing but zeros in ``removed`` and ``written``.
-    ``resumed_from``: how many events were not read again, as a rebuild that was interrupted had folded them.
+    A changed row counts as removed and as written. For a healthy ledger ``removed`` and ``written`` are all zero.
+    ``resumed_from``: the number of events not read again, because an interrupted rebuild had folded them.
     """
 
     ledger: str
@@ -92,10 +93,6 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     resumed_from: int = 0
 
 
-Progress = Callable[[int, int], None]
-"""Events done, events in all."""
-
-
 _FEW: Final = 2_000  # events that may be left to be replayed under the lock
 _ROUNDS: Final = 5
 _SPOOL: Final = "subledger-rebuild-"
@@ -103,38 +100,38 @@ _SPOOL: Final = "subledger-rebuild-"
 
 def rebuild(
     database: Database, ledger: str, progress: Progress | None = None, *, workers: int | None = None,
-    shares: int | None = None, kept: Kept | None = None, resume: bool = False,
-) -> Counts:  # fmt: skip
-    """Replaces the ledger's derived rows by what its events make them. Needs the right to make temporary tables.
+    shares: int | None = None, resumable: ResumableRuns | None = None, resume: bool = False,
+) -> RebuildCounts:  # fmt: skip
+    """Replaces the ledger's derived rows by rows computed from its events. Needs the right to make temporary tables.
 
-    ``workers`` and ``shares`` as in a verification. With ``kept`` the rebuild is saved as it goes; with ``resume`` it
-    goes on where one that was interrupted had come to. What is kept of another log than the ledger's, or cannot be read
-    whole, is not used, and what is kept is forgotten once the rows are right. Raises UnknownLedger; IntegrityFault,
-    naming the position, where the log itself is damaged: then nothing is changed, and nothing kept.
+    ``workers`` and ``shares`` as in a verification. With ``resumable`` the progress is saved; with ``resume`` the
+    rebuild continues an interrupted one. Saved progress of another log, or that cannot be read completely, is not used;
+    it is deleted once the rows are correct. Raises UnknownLedger; IntegrityFault with the position if the log is
+    damaged: then nothing is changed, and no progress is saved.
     """
-    work = _Rebuild(database, ledger, progress or tell_nobody, kept)
+    work = _Rebuild(database, ledger, progress or no_progress, resumable)
     try:
         counts = work.run(workers, shares, Start.RESUMED if resume else Start.ANEW)
     except IntegrityFault:
-        if kept is not None:
-            kept.forget()
+        if resumable is not None:
+            resumable.forget()
         raise
-    if kept is not None:
-        kept.forget()
+    if resumable is not None:
+        resumable.forget()
     return counts
 
 
 class _Rebuild:
-    def __init__(self, database: Database, ledger: str, progress: Progress, kept: Kept | None) -> None:
+    def __init__(self, database: Database, ledger: str, progress: Progress, resumable: ResumableRuns | None) -> None:
         self._database = database
         self._ledger = ledger
         self._progress = progress
-        self._kept = kept
+        self._resumable = resumable
         self._done = 0
         self._total = 0
 
-    def run(self, workers: int | None, shares: int | None, how: Start) -> Counts:
-        """The whole way, to the commit."""
+    def run(self, workers: int | None, shares: int | None, how: Start) -> RebuildCounts:
+        """Runs all steps, including the commit."""
         _remove_left_over()
         with tempfile.TemporaryDirectory(prefix=f"{_SPOOL}{os.getpid()}-") as name:
             spool = Path(name)
@@ -150,7 +147,7 @@ class _Rebuild:
                     raise UnknownLedger(
                         f"there is no ledger {self._ledger}", field="ledger", found=self._ledger
                     )  # fmt: skip
-                # A snapshot taken now sees every commit there is, and under the lock there will be no other.
+                # A snapshot taken now sees every commit, and under the lock there will be no other.
                 self._follow(connection, whole, late)
                 _check_head(whole, head)
                 self._stage_ledger(connection, whole, late)
@@ -166,7 +163,7 @@ class _Rebuild:
         return msgspec.structs.replace(counts, resumed_from=whole.resumed_from)
 
     def _fold(self, spool: Path, workers: int | None, shares: int | None, how: Start) -> Whole:
-        with snapshot_of(self._database) as snapshot:
+        with database_snapshot(self._database) as snapshot:
             connection = snapshot.connection
             head = read_head(connection, self._ledger)
             if head is None:
@@ -174,16 +171,17 @@ class _Rebuild:
             self._total = head.position
             number = workers_for(connection, self._total, workers)
             of = shares or shares_for(connection, self._ledger, self._total, number)
-            if self._kept is not None:
-                of = self._kept.begin(connection, self._ledger, head, shares=of, how=how).shares
+            if self._resumable is not None:
+                of = self._resumable.begin(connection, self._ledger, head, shares=of, how=how).shares
             whole = fold(
-                snapshot, self._ledger, shares=of, workers=number, tell=self._tell, spool=spool, kept=self._kept
+                snapshot, self._ledger, shares=of, workers=number, advance=self._advance, spool=spool,
+                resumable=self._resumable
             )  # fmt: skip
         if whole.damage is not None:
             raise _damaged(whole.damage)
         return whole
 
-    def _tell(self, more: int) -> None:
+    def _advance(self, more: int) -> None:
         if more:
             self._done += more
             self._progress(self._done, max(self._done, self._total))
@@ -191,18 +189,18 @@ class _Rebuild:
     # --- what is recorded meanwhile ---------------------------------------------------------------------------
 
     def _replayer(self, whole: Whole) -> Replayer:
-        """Goes on where the shares have ended, with the customers that it meets."""
+        """Returns the replayer that continues after the shares, with the customers of later events."""
         late = Replayer(self._ledger)
         late.state, late.position = whole.own.state, whole.own.position
         return late
 
     def _follow(self, connection: WriteConnection, whole: Whole, late: Replayer) -> int:
-        """Replays what was recorded since. Returns how many events that were."""
+        """Replays the events recorded since. Returns their number."""
         chain = whole.followed
         after, known = chain.position, late.events
         with self._database.read() as reading:
             days = recorded_days(reading, self._ledger)
-            chain.follow(reading, EVERYTHING, tell_nobody)
+            chain.follow(reading, EVERYTHING, no_progress)
             damage = follow_own(reading, whole.own)
             if chain.findings:
                 found = chain.findings.first
@@ -217,7 +215,7 @@ class _Rebuild:
         late.settle_all()
         for table in OF_CUSTOMERS:
             _replace(connection, self._ledger, DERIVED_BY_NAME[table], _rows(late, table))
-        self._tell(late.events - known)
+        self._advance(late.events - known)
         return late.events - known
 
     def _bring_back(self, connection: WriteConnection, late: Replayer, customers: set[str]) -> None:
@@ -240,7 +238,7 @@ class _Rebuild:
                 connection.execute(_compose(BY_CUSTOMER, derived))
 
     def _stage_ledger(self, connection: WriteConnection, whole: Whole, late: Replayer) -> None:
-        """The tables that belong to the ledger as a whole: few rows, staged when the last event is in."""
+        """Stages the tables of the ledger as a whole: few rows, staged after the last event."""
         whole.totals.merge(late.totals)
         tables: dict[str, dict[Key, Any]] = {
             **whole.own.rows, **rows_of_totals(whole.totals), "merkle_nodes": {**whole.followed.nodes},
@@ -252,10 +250,10 @@ class _Rebuild:
 
 
 def _remove_left_over() -> None:
-    """Throws away what rebuilds have spooled that were killed: nobody can go on with it."""
+    """Deletes the spooled files of killed rebuilds, which nobody can use."""
     for path in Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"):
         process = path.name.removeprefix(_SPOOL).partition("-")[0]
-        with suppress(FileNotFoundError):  # another rebuild has just ended, or throws the same thing away
+        with suppress(FileNotFoundError):  # another rebuild has just ended, or deletes the same files
             if process.isdigit() and path.stat().st_uid == os.getuid() and not _is_alive(int(process)):
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -271,7 +269,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _customers(chunk: list[Logged]) -> set[str]:
-    """Whose wallets a chunk of events may change."""
+    """Returns the customers whose wallets a chunk of events may change."""
     found = {logged.customer for logged in chunk}
     for logged in chunk:
         if '"customer"' in logged.decision_text:
@@ -285,12 +283,12 @@ def _rows(replay: Replayer, table: str) -> dict[Key, tuple[Any, ...]]:
 
 def _damaged(damage: Damage) -> IntegrityFault:
     return IntegrityFault(
-        f"{damage.message}; verify says more, and a backup mends it", position=damage.position
+        f"{damage.message}; run verify for all differences, and restore a backup", position=damage.position
     )  # fmt: skip
 
 
 def _check_head(whole: Whole, head: tuple[Any, ...]) -> None:
-    """The log must end where the head says it does: rows made from less would hide what is missing."""
+    """Checks that the log ends at the ledger's head. Rows computed from a shorter log would hide the missing events."""
     chain = whole.followed
     if (chain.position, chain.moment, chain.hash) != (head[0], head[1], bytes(head[2])):
         message = f"the ledger's head at position {head[0]} is not its last batch"
@@ -322,8 +320,8 @@ def _compose(query: str, derived: Derived) -> sql.Composed:
     )
 
 
-def _swap(connection: WriteConnection, ledger: str) -> Counts:
-    """Live rows that are not the staged ones go, staged ones that are not live come."""
+def _swap(connection: WriteConnection, ledger: str) -> RebuildCounts:
+    """Deletes live rows that are not staged, and inserts staged rows that are not live."""
     rows, removed, written = {}, {}, {}
     for derived in DERIVED:
         connection.execute(sql.SQL("ANALYZE {}").format(_staged(derived)))
@@ -331,11 +329,11 @@ def _swap(connection: WriteConnection, ledger: str) -> Counts:
         rows[derived.name] = count[0] if count is not None else 0
         removed[derived.name] = connection.execute(_compose(REMOVE, derived), (ledger,)).rowcount
         written[derived.name] = connection.execute(_compose(WRITE, derived), (ledger, ledger)).rowcount
-    return Counts(ledger=ledger, rows=rows, removed=removed, written=written)
+    return RebuildCounts(ledger=ledger, rows=rows, removed=removed, written=written)
 
 
 def _replace(connection: WriteConnection, ledger: str, derived: Derived, rows: dict[Key, tuple[Any, ...]]) -> None:
-    """Stages rows in the place of those that are staged under the same keys."""
+    """Stages rows, replacing those already staged under the same keys."""
     if not rows:
         return
     same = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in derived.key)
@@ -352,7 +350,7 @@ def _copy(connection: WriteConnection, ledger: str, derived: Derived, rows: Iter
 
 
 def _mend_settings(connection: WriteConnection, whole: Whole) -> None:
-    """The settings in the ledger's row, and its frontier, where they are not what the events make them."""
+    """Corrects the settings and the frontier in the ledger's row, if they differ from the events."""
     state = whole.own.state
     names = (*SETTINGS, "frontier")
     values = [state.stored(name) for name in SETTINGS] + [whole.followed.frontier.to_bytes()]

@@ -1,6 +1,6 @@
-"""The totals of a replay: sums of entries by kind, dimensions and day, as ``ledger_days`` should hold them.
+"""The totals of a replay: sums of entries by kind, dimensions and day, as expected in ``ledger_days``.
 
-Owns: the sums and the numbers of dimensions. Does not own: what the recorder adds up (trial_balance).
+Owns: the sums and the numbers of dimension sets. Does not own: the recorder's totals (day_totals).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TotalKey = tuple[date, date, int, str, int, str, Dimensions, str]
 
 
 class Totals:
-    """Sums of entries by kind, dimensions and day, and where each combination of dimensions was used first."""
+    """Sums of entries by kind, dimensions and day, and the position of the first use of each dimension set."""
 
     def __init__(self) -> None:
         self.days: dict[TotalKey, Amounts] = {}
@@ -28,7 +28,7 @@ class Totals:
         self._drawn: dict[tuple[Any, ...], Amounts] = {}
 
     def add(self, entry: Entry, recorded_on: date, position: int) -> None:
-        """Takes one entry of a position."""
+        """Adds one entry of a position."""
         key = (
             entry.accounting_date, recorded_on, entry.cut, entry.currency, entry.policy, entry.kind,
             entry.dimensions, entry.unit or "",
@@ -39,8 +39,10 @@ class Totals:
         add_entry(total, entry)
 
     def draw(self, movement: Movement, drawn: Drawn, place: tuple[Any, ...], number: int) -> Amounts:
-        """The total that a plain draw belongs to. ``place``: recorded_on, cut, functional currency, policy, product,
-        position."""
+        """Returns the total of a plain draw.
+
+        ``place``: recorded_on, cut, functional currency, policy, product, position.
+        """
         recorded_on, cut, functional_currency, policy, product, position = place
         policy = movement.policy or policy
         product = movement.product or product or ""
@@ -77,30 +79,30 @@ class Totals:
         return total
 
     def forget_places(self) -> None:
-        """Forgets where draws were added last: nothing but a quicker way to the same totals."""
+        """Clears the cache of the totals to which draws were added last."""
         self._drawn.clear()
 
     def merge(self, other: Totals) -> None:
         """Adds the totals of another share."""
         for key, amounts in other.days.items():
-            held = self.days.get(key)
-            self.days[key] = list(amounts) if held is None else [a + b for a, b in zip(held, amounts, strict=True)]
+            before = self.days.get(key)
+            self.days[key] = list(amounts) if before is None else [a + b for a, b in zip(before, amounts, strict=True)]
         for dimensions, place in other.first_use.items():
             self.first_use[dimensions] = min(place, self.first_use.get(dimensions, place))
         self.forget_places()
 
     def numbered(self) -> list[Dimensions]:
-        """The dimensions in the order of their first use; their number is their place, from 1."""
+        """Returns the dimension sets in the order of their first use; their numbers count from 1."""
         return sorted(self.first_use, key=self.first_use.__getitem__)
 
     def by_number(self) -> dict[DayKey, Amounts]:
-        """The totals as ``ledger_days`` has them."""
+        """Returns the totals with the keys of ``ledger_days``."""
         numbers = {dimensions: number for number, dimensions in enumerate(self.numbered(), start=1)}
         return {(*key[:6], numbers[key[6]], key[7]): amounts for key, amounts in self.days.items()}
 
 
 def rows_of_totals(totals: Totals) -> dict[str, Rows]:
-    """The rows of day totals and of dimension sets."""
+    """Returns the expected rows of day totals and of dimension sets."""
     return {
         "dimension_sets": {
             (number,): (d.product, d.credit_kind, d.pool, d.processor)

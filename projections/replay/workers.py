@@ -34,7 +34,7 @@ from subledger.store.writing.rows import encode_state
 from subledger.wallet import Wallet
 
 EVENTS_A_WORKER: Final = 50_000
-"""A worker starts in most of a second: below so many events for each, the caller does the work itself."""
+"""Minimum number of events per worker: a worker needs almost a second to start, so a caller with fewer has none."""
 
 _TOLD_EVERY_S: Final = 0.2
 
@@ -49,16 +49,18 @@ EVENTS_A_SHARE: Final = 1_250_000
 """Maximum number of events of one share: each day on which a block is drawn adds a balance to check, of about 300
 bytes."""
 
-Tell = Callable[[int], None]
-"""Takes how many more events have been done."""
+Progress = Callable[[int, int], None]
+"""Callback with the number of events done, and the number of all events."""
+Advance = Callable[[int], None]
+"""Callback with the number of events done since the last call."""
 
 
-def tell_nobody(*_events: int) -> None:
-    """For a caller who does not ask how far the work is."""
+def no_progress(*_events: int) -> None:
+    """Ignores the progress."""
 
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
-"""A function of (connection, tell, …) with the rest of its arguments. Both cross to another process."""
+"""A function of (connection, advance, …), with its other arguments. Both are sent to another process."""
 
 
 def workers_for(connection: sa.Connection, events: int, asked: int | None = None) -> int:
@@ -82,20 +84,20 @@ def shares_for(connection: sa.Connection, ledger: str, events: int, workers: int
     return -(-needed // workers) * workers
 
 
-class Snapshot:
-    """One moment of the database, to be worked on by this process or by several."""
+class DatabaseSnapshot:
+    """One snapshot of the database, for work by this process or by several."""
 
     def __init__(self, database: Database, connection: sa.Connection) -> None:
         self.connection = connection
         self._database = database
 
-    def run(self, jobs: Sequence[Job], workers: int, tell: Tell) -> list[Any]:
-        """The results of the jobs, in their order. The first exception of any is raised, and the others ended."""
+    def run(self, jobs: Sequence[Job], workers: int, advance: Advance) -> list[Any]:
+        """Returns the results of the jobs, in their order. Raises the first exception of a job, and ends the others."""
         if workers == 1:
             results = []
             for function, arguments in jobs:
                 with collection_held_off():
-                    results.append(function(self.connection, tell, *arguments))
+                    results.append(function(self.connection, advance, *arguments))
             return results
         snapshot_id = self.connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
         context = multiprocessing.get_context("spawn")
@@ -108,12 +110,12 @@ class Snapshot:
         )
         try:
             futures = [pool.submit(_work, number, *job) for number, job in enumerate(jobs)]
-            told, waiting, asked_at = 0, set(futures), time.monotonic()
+            advanced, waiting, asked_at = 0, set(futures), time.monotonic()
             while waiting:
                 finished, waiting = wait(waiting, timeout=_TOLD_EVERY_S, return_when=FIRST_EXCEPTION)
                 now = sum(done)
-                tell(now - told)
-                told = now
+                advance(now - advanced)
+                advanced = now
                 if time.monotonic() - asked_at > self._database.timeouts.idle_reader_s / 10:
                     # The server takes a transaction for forgotten in which nothing is asked, and this one is the
                     # snapshot's: however long the workers take, it must live.
@@ -131,13 +133,13 @@ class Snapshot:
 
 
 @contextmanager
-def snapshot_of(database: Database) -> Iterator[Snapshot]:
-    """The database as it is now, for as long as the context lasts."""
+def database_snapshot(database: Database) -> Iterator[DatabaseSnapshot]:
+    """Yields a snapshot of the database, valid until the end of the context."""
     with database.read() as connection:
-        yield Snapshot(database, connection)
+        yield DatabaseSnapshot(database, connection)
 
 
-# --- what goes to another process -------------------------------------------------------------------------------------
+# --- values sent to another process -----------------------------------------------------------------------------------
 
 _KEPT_AS_TEXT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     type.__name__: msgspec.json.Decoder(type)
@@ -150,10 +152,10 @@ def _from_text(name: str, text: str) -> Any:
 
 
 def _as_text(value: msgspec.Struct) -> tuple[Any, ...]:
-    """How these values go to another process, or to a file: as the text that is stored.
+    """Pickles a value as its stored text, for another process or a file.
 
-    A field that was never set is left out of that text, and msgspec knows it by its default's identity, which a pickle
-    does not keep: a wallet that had been pickled field by field would be encoded otherwise than it was.
+    The stored text omits fields that have their default. msgspec recognises a default by its identity, which a pickle
+    of the fields does not preserve: such a wallet would be encoded differently afterwards.
     """
     return _from_text, (value.__class__.__name__, encode_state(value))
 
@@ -173,7 +175,7 @@ def _begin(url: str, timeouts: Timeouts, snapshot_id: str, done: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next job for ever."""
+    """Ends this worker if its parent is killed; otherwise it would wait for its next job for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for([parent.sentinel])
@@ -183,9 +185,9 @@ def _end_with_parent() -> None:
 def _work(number: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     done = _mine["done"]
 
-    def tell(more: int) -> None:
+    def advance(more: int) -> None:
         done[number] += more
 
     with _mine["database"].read() as connection, collection_held_off():
         connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{_mine['snapshot_id']}'")
-        return function(connection, tell, *arguments)
+        return function(connection, advance, *arguments)

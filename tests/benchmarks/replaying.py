@@ -81,7 +81,7 @@ def _measured(name: str, rounds: list[Round], bound: Bound | None) -> Measure:
 
 def _verify_s(database: Database) -> float:
     """What was built, closed, exported, emptied and rebuilt must still be whole."""
-    reports: list[integrity.Report] = []
+    reports: list[integrity.VerificationReport] = []
     took_s = seconds(lambda: reports.append(integrity.verify(database, GROWN)))
     if reports[0].differences:
         raise RuntimeError(f"the grown ledger does not verify: {reports[0].differences[0]}")

@@ -26,7 +26,6 @@ NOT_YET: Final = frozenset(
         "projections/exports",
         "projections/exports/formats",
         "projections/journals",
-        "projections/replay",
         "subledger",
         "subledger/deciding",
         "subledger/events",

@@ -256,7 +256,7 @@ def test_a_verification_that_found_something_rings_until_a_later_one_is_clean(
 ) -> None:
     ledger, at = new_ledger(), datetime.now(UTC)
     clean = integrity.verify(service.database, ledger)
-    dirty = integrity.Report(
+    dirty = integrity.VerificationReport(
         ledger=ledger, events=3, entries=0, differences=[Difference(check="chain", message="it does not hold")]
     )
     assert looked(service, ledger, "mismatch").evidence["verification"] is None

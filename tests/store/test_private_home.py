@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.checkpoint import sign_checkpoint
-from projections.replay.kept import Kept
+from projections.replay.resumable import ResumableRuns
 from subledger.errors import UnsafeHome
 from subledger.store.private import private_file, private_home
 from tests.reading import mode_of
@@ -105,7 +105,7 @@ def test_what_a_verification_keeps_is_its_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         home = private_home(tmp_path / "home")
-        Kept(home / "verified" / "acme")
+        ResumableRuns(home / "verified" / "acme")
     finally:
         os.umask(before)
     assert mode_of(home) == 0o700

@@ -15,13 +15,13 @@ import pytest
 from sqlalchemy import make_url
 
 from api.service import Subledger
-from projections.replay import folding, kept, log_stream
+from projections.replay import folding, log_stream, resumable
 from projections.replay.chain import read_head
 from projections.replay.derived_tables import DERIVED
 from projections.replay.folding import fold
-from projections.replay.kept import Kept, Start
-from projections.replay.rebuild import Counts, rebuild
-from projections.replay.workers import snapshot_of, tell_nobody
+from projections.replay.rebuild import RebuildCounts, rebuild
+from projections.replay.resumable import ResumableRuns, Start
+from projections.replay.workers import database_snapshot, no_progress
 from subledger.errors import IntegrityFault, InvalidInput
 from subledger.store.database import Database
 from tests.building import cloud_event, recorded
@@ -53,9 +53,9 @@ def _interrupted(service: Subledger, directory: Path, after: int, ledger: str = 
         if done >= after:
             raise Interrupted
 
-    held = Kept(directory)
+    held = ResumableRuns(directory)
     try:
-        rebuild(service.database, ledger, progress, shares=SHARES, kept=held, resume=True)
+        rebuild(service.database, ledger, progress, shares=SHARES, resumable=held, resume=True)
     except Interrupted:
         return done_by_then
     finally:
@@ -63,10 +63,10 @@ def _interrupted(service: Subledger, directory: Path, after: int, ledger: str = 
     raise AssertionError(f"it had ended before {after} events were done")
 
 
-def _resumed(service: Subledger, directory: Path, ledger: str = LEDGER) -> Counts:
-    held = Kept(directory)
+def _resumed(service: Subledger, directory: Path, ledger: str = LEDGER) -> RebuildCounts:
+    held = ResumableRuns(directory)
     try:
-        return rebuild(service.database, ledger, shares=SHARES, kept=held, resume=True)
+        return rebuild(service.database, ledger, shares=SHARES, resumable=held, resume=True)
     finally:
         held.close()
 
@@ -138,8 +138,8 @@ def test_what_is_recorded_while_it_goes_on_is_in_it(own: tuple[Subledger, str], 
             assert [outcome.status for outcome in writer.record(LEDGER, later)] == ["recorded"] * 2
             later.clear()
 
-    held = Kept(tmp_path / "kept")
-    counts = rebuild(service.database, LEDGER, meanwhile, kept=held, resume=True)
+    held = ResumableRuns(tmp_path / "kept")
+    counts = rebuild(service.database, LEDGER, meanwhile, resumable=held, resume=True)
     held.close()
     writer.database.close()
     assert counts.resumed_from
@@ -151,7 +151,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from projections.replay import folding, log_stream
-from projections.replay.kept import Kept
+from projections.replay.resumable import ResumableRuns
 from projections.replay.rebuild import rebuild
 from subledger.store.database import Database
 
@@ -163,7 +163,8 @@ def progress(done, total):
 if __name__ == "__main__":
     url, ledger, directory, workers = sys.argv[1:]
     log_stream.CHUNK, folding.SAVED_EVERY = 7, 1
-    rebuild(Database(url), ledger, progress, workers=int(workers), shares=3, kept=Kept(Path(directory)), resume=True)
+    rebuild(Database(url), ledger, progress, workers=int(workers), shares=3, resumable=ResumableRuns(Path(directory)),
+            resume=True)
 """
 
 
@@ -208,9 +209,9 @@ def test_without_being_asked_to_go_on_it_begins_anew(own: tuple[Subledger, str],
     service, url = own
     _interrupted(service, tmp_path / "kept", 50)
     tamper(url, "events", "UPDATE events SET attributes = '{}' WHERE position = 9")
-    held = Kept(tmp_path / "kept")
+    held = ResumableRuns(tmp_path / "kept")
     with pytest.raises(IntegrityFault) as refused:
-        rebuild(service.database, LEDGER, kept=held)
+        rebuild(service.database, LEDGER, resumable=held)
     held.close()
     assert refused.value.facts["position"] == 9
 
@@ -280,7 +281,7 @@ def test_what_another_program_has_kept_is_not_used(
 ) -> None:
     service, _ = own
     _interrupted(service, tmp_path / "kept", 50)
-    monkeypatch.setattr(kept, what, {"FORM": kept.FORM + 1, "version": lambda _name: "another"}[what])
+    monkeypatch.setattr(resumable, what, {"FORM": resumable.FORM + 1, "version": lambda _name: "another"}[what])
     counts = _resumed(service, tmp_path / "kept")
     assert counts.resumed_from == 0
     assert differences(service) == []
@@ -320,13 +321,13 @@ def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_
 
 def _over_the_damage(service: Subledger, directory: Path) -> int:
     """A rebuild that comes as far as it can, and is killed before it tells what it has met. Returns where that is."""
-    held = Kept(directory / "kept")
+    held = ResumableRuns(directory / "kept")
     (directory / "spool").mkdir()
-    with snapshot_of(service.database) as snapshot:
+    with database_snapshot(service.database) as snapshot:
         head = read_head(snapshot.connection, LEDGER)
         held.begin(snapshot.connection, LEDGER, head, shares=SHARES, how=Start.ANEW)
         whole = fold(
-            snapshot, LEDGER, shares=SHARES, workers=1, tell=tell_nobody, spool=directory / "spool", kept=held
+            snapshot, LEDGER, shares=SHARES, workers=1, advance=no_progress, spool=directory / "spool", resumable=held
         )  # fmt: skip
     held.close()
     assert whole.damage is not None
@@ -399,12 +400,12 @@ def test_of_two_at_once_in_one_place_the_second_is_refused_and_the_first_undistu
     def second(_done: int, _total: int) -> None:
         if not refused:
             with pytest.raises(InvalidInput, match="another process") as found:
-                Kept(tmp_path / "kept")
+                ResumableRuns(tmp_path / "kept")
             refused.append(str(found.value))
             assert "manifest" in _left(tmp_path / "kept" / "running")
 
-    held = Kept(tmp_path / "kept")
-    rebuild(service.database, LEDGER, second, kept=held)
+    held = ResumableRuns(tmp_path / "kept")
+    rebuild(service.database, LEDGER, second, resumable=held)
     held.close()
     assert refused
     assert dump(service, LEDGER) == healthy
@@ -422,8 +423,8 @@ def test_two_at_once_in_two_places_leave_what_one_does(own: tuple[Subledger, str
         if not begun:
             begun.append(_resumed(other, tmp_path / "two").resumed_from)
 
-    held = Kept(tmp_path / "one")
-    counts = rebuild(service.database, LEDGER, second, kept=held, resume=True)
+    held = ResumableRuns(tmp_path / "one")
+    counts = rebuild(service.database, LEDGER, second, resumable=held, resume=True)
     held.close()
     other.database.close()
     assert begun == [counts.resumed_from]

@@ -21,7 +21,7 @@ from projections.replay.derived_tables import DERIVED, OF_CUSTOMERS
 from projections.replay.folding import replay
 from projections.replay.log_stream import Members, Share, read_events, read_log, recorded_at, recorded_days
 from projections.replay.rebuild import rebuild
-from projections.replay.workers import snapshot_of
+from projections.replay.workers import database_snapshot
 from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database
 from subledger.store.writing.rows import encode_state
@@ -72,7 +72,7 @@ def test_in_whatever_shares_a_ledger_is_replayed_its_totals_and_rows_are_the_sam
 
 def _rows(service: Subledger, ledger: str, shares: int) -> dict[str, dict[Any, Any]]:
     rows: dict[str, dict[Any, Any]] = {name: {} for name in OF_CUSTOMERS}
-    with snapshot_of(service.database) as snapshot:
+    with database_snapshot(service.database) as snapshot:
         connection = snapshot.connection
         days = recorded_days(connection, ledger)
         for number in range(shares):

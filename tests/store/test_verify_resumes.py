@@ -9,7 +9,7 @@ import pytest
 
 from api.service import Subledger
 from projections.integrity import share, verify
-from projections.replay.kept import Kept, Start
+from projections.replay.resumable import ResumableRuns, Start
 from subledger.errors import InvalidInput
 from tests.store.tampering import LEDGER, differences, grant, history, tamper
 
@@ -24,8 +24,8 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(share, "SAVED_EVERY", 1)
 
 
-def _kept(directory: Path) -> Kept:
-    return Kept(directory / "kept")
+def _kept(directory: Path) -> ResumableRuns:
+    return ResumableRuns(directory / "kept")
 
 
 def _interrupted(service: Subledger, directory: Path, after: int) -> int:
@@ -38,19 +38,19 @@ def _interrupted(service: Subledger, directory: Path, after: int) -> int:
         if done >= after:
             raise Interrupted
 
-    kept = _kept(directory)
+    resumable = _kept(directory)
     with pytest.raises(Interrupted):
-        verify(service.database, LEDGER, progress, kept=kept, shares=2)
-    kept.close()
+        verify(service.database, LEDGER, progress, resumable=resumable, shares=2)
+    resumable.close()
     return read
 
 
 def _verified(service: Subledger, directory: Path, how: Start) -> tuple[list[tuple[str, int | None]], int, int, int]:
     """Checks and positions that differ, the first progress that is told, the events, and since when."""
     told: list[int] = []
-    kept = _kept(directory)
-    report = verify(service.database, LEDGER, lambda done, _total: told.append(done), kept=kept, how=how)
-    kept.close()
+    resumable = _kept(directory)
+    report = verify(service.database, LEDGER, lambda done, _total: told.append(done), resumable=resumable, how=how)
+    resumable.close()
     return [(d.check, d.position) for d in report.differences], told[0], report.events, report.since
 
 
@@ -139,10 +139,10 @@ def test_what_cannot_be_read_whole_is_looked_at_anew(own: tuple[Subledger, str],
 
 
 def test_what_is_kept_is_ours_alone_and_used_by_one_at_a_time(tmp_path: Path) -> None:
-    kept = _kept(tmp_path)
+    resumable = _kept(tmp_path)
     with pytest.raises(InvalidInput, match="another process"):
         _kept(tmp_path)
-    kept.close()
+    resumable.close()
     (tmp_path / "kept").chmod(0o777)
     with pytest.raises(InvalidInput, match="ours alone"):
         _kept(tmp_path)

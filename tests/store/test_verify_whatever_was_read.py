@@ -33,7 +33,7 @@ from api.service import Subledger
 from api.shapes.reports import REPORTS
 from projections.close.close import close_period
 from projections.exports.exports import export
-from projections.integrity import Kept, Start, verify
+from projections.integrity import ResumableRuns, Start, verify
 from projections.reads import snapshots
 from projections.reads.snapshots import LEDGER as WHOLE
 from projections.reads.snapshots import add_snapshots, stored_and_expected
@@ -299,11 +299,11 @@ class Reading(RuleBasedStateMachine):
 
     @rule(how=st.sampled_from(list(Start)), shares=st.sampled_from((None, 3)))
     def verify_with_what_was_kept(self, how: Start, shares: int | None) -> None:
-        kept = Kept(Path(self.folder.name) / "kept")
+        resumable = ResumableRuns(Path(self.folder.name) / "kept")
         try:
-            report = verify(self.service.database, self.ledger, workers=1, shares=shares, kept=kept, how=how)
+            report = verify(self.service.database, self.ledger, workers=1, shares=shares, resumable=resumable, how=how)
         finally:
-            kept.close()
+            resumable.close()
         assert report.differences == []
 
     @rule()

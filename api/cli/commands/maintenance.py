@@ -29,7 +29,7 @@ from projections import integrity
 from projections.close.sweeping import Sweeper
 from projections.monitors.mismatch import keep_verified
 from projections.replay import rebuild as rebuilding
-from projections.replay.kept import Kept
+from projections.replay.resumable import ResumableRuns
 from subledger.errors import FileUnavailable, InvalidValue
 from subledger.own_events import check_reason
 from subledger.store.reading.ledgers import ledger_head
@@ -85,13 +85,13 @@ def verify(
     service, began_at = connect(), datetime.now(UTC)
     with service.database.read() as connection:
         size = ledger_head(connection, ledger).position  # before anything is kept of it
-    kept = Kept(private_home() / "verified" / quote(ledger, safe=""))
+    resumable = ResumableRuns(private_home() / "verified" / quote(ledger, safe=""))
     if restored is not None:
         note_restored(ledger, size=size, reason=restored, by=by)
-        kept.forget_all()
+        resumable.forget_all()
     with terminal.progress("verifying", None) as show:
         report = integrity.verify(
-            service.database, ledger, show, workers=workers, kept=kept, how=how, seen=seen_of(ledger)
+            service.database, ledger, show, workers=workers, resumable=resumable, how=how, seen=seen_of(ledger)
         )  # fmt: skip
     keep_verified(service.database, report, at=began_at)
     document = documents.report(report)
@@ -117,9 +117,9 @@ def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = Non
     Example: subledger rebuild --ledger acme
     """
     service = connect()
-    kept = Kept(private_home() / "rebuilt" / quote(ledger, safe=""))
+    resumable = ResumableRuns(private_home() / "rebuilt" / quote(ledger, safe=""))
     with terminal.progress("rebuilding", None) as show:
-        counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, kept=kept, resume=resume)
+        counts = rebuilding.rebuild(service.database, ledger, show, workers=workers, resumable=resumable, resume=resume)
     document = documents.counts(ledger, counts)
     if json_:
         print_json(document)

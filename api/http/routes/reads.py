@@ -19,7 +19,7 @@ from projections import integrity
 from projections.monitors.mismatch import keep_verified
 from projections.reads import blocks
 from projections.reads.customers import customers_page
-from projections.replay.kept import manifests
+from projections.replay.resumable import manifests
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import InvalidValue
 from subledger.store.reading.in_force import rules_of

@@ -1,14 +1,14 @@
-"""What a verification or a rebuild keeps on disk, to go on after an interruption; a verification also to start from
-where the last clean one ended.
+"""Saved progress of a verification or a rebuild on disk, to continue after an interruption; a verification can also
+start at the end of the last clean one.
 
-Every part of the work is a fold with a position; it is saved now and then, and at its end. ``running`` is what was
-begun last; a verification that ends clean becomes ``clean``, from which the next may start. What is kept is held
-against the ledger before it is used: the batch at its head must still be there with the same hash, and so must be the
-program and the server that made it. What cannot be read whole is as if it had not been saved. What saw another log than
-the ledger's is ``contradicted``, and stays so until ``forget_all``: the log was rewritten, or a backup was restored.
+Every part of the work is a fold with a position; it is saved at intervals and at its end. ``running`` is the run begun
+last; a verification that ends clean becomes ``clean``, from which the next may start. Saved progress is used only if
+the batch at its head is still in the log with the same hash, and if the same version of the program and of the server
+made it. A file that cannot be read completely counts as not saved. Saved progress of another log than the ledger's is
+``contradicted``, and stays so until ``forget_all``: the log was rewritten, or a backup was restored.
 
-The files are pickles, read again by the same program: so their directory must belong to who runs it, and be writable by
-nobody else. Keep it apart from the database: who can change both can make a verification say anything.
+The files are pickles, read by the same program: so their directory must belong to the user who runs it, and nobody else
+may write to it. Store it apart from the database: somebody who can change both can make a verification report anything.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ import sqlalchemy as sa
 from subledger.errors import InvalidInput
 from subledger.store.database import driver
 
-FORM: Final = 3
-"""Goes up whenever what is kept has another form: what is of another form is not used."""
+FORM: Final = 4
+"""Number of the file format. It increases with each change of the saved classes; other formats are not used."""
 
 SAVED_EVERY: Final = 250_000
-"""Events after which a share saves how far it is."""
+"""Events after which a share saves its progress."""
 
 BATCH_HASH: Final = "SELECT hash FROM batches WHERE ledger = %s AND last_position = %s"
 
@@ -45,7 +45,7 @@ _Saved = TypeVar("_Saved")
 
 
 class Start(StrEnum):
-    """Where work starts that is kept."""
+    """The start of a resumable run."""
 
     ANEW = "anew"
     RESUMED = "resumed"
@@ -53,7 +53,7 @@ class Start(StrEnum):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose parts are kept, by which program, in how many shares, and the head of the ledger that none goes beyond."""
+    """The description of a saved run: ledger, program, number of shares, and the ledger's head at its start."""
 
     form: int
     made_by: str
@@ -64,8 +64,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     since: int
 
 
-class Kept:
-    """The directory of one ledger's verifications, or of its rebuilds. Used by one at a time."""
+class ResumableRuns:
+    """The directory of one ledger's verifications, or of its rebuilds. Only one process at a time uses it."""
 
     def __init__(self, directory: Path) -> None:
         self._lock: Any = None
@@ -77,7 +77,7 @@ class Kept:
         found = directory.stat()
         if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise InvalidInput(
-                f"{directory} is not ours alone: what is kept there must not be written by others",
+                f"other users can write to {directory}, so the saved progress in it cannot be trusted",
                 expected="a directory of this user, mode 700", found=oct(stat.S_IMODE(found.st_mode)),
             )  # fmt: skip
 
@@ -87,18 +87,18 @@ class Kept:
         except OSError:
             self._lock.close()
             raise InvalidInput(
-                f"another process keeps its progress in {directory}", expected="one at a time, or another place"
+                f"another process is using {directory}", expected="one run at a time, or another directory"
             ) from None
 
     def close(self) -> None:
-        """Lets others use the directory; so does the end of the process."""
+        """Releases the directory for other processes; the end of the process does the same."""
         self._lock.close()
 
     def begin(self, connection: sa.Connection, ledger: str, head: Any, *, shares: int, how: Start) -> Manifest:
-        """Takes up what is kept, as ``how`` says, where it is of this very log; else forgets it.
+        """Continues the saved run that ``how`` selects if it belongs to this log; otherwise deletes it.
 
-        ``head`` is the ledger's row. Returns what is running from here on: in as many shares as before, where something
-        was taken up.
+        ``head`` is the ledger's row. Returns the manifest of the current run, with the number of shares of the
+        saved run if one is continued.
         """
         made_by = f"{version('subledger')} on PostgreSQL {driver(connection).info.server_version // 10_000}"
         source = self._clean if how is Start.SINCE_CLEAN else self._running
@@ -109,7 +109,7 @@ class Kept:
         if found is None or how is Start.SINCE_CLEAN:
             self.forget()
         if found is not None and how is Start.SINCE_CLEAN:
-            # What the last clean one has left stays as it is until the next is clean.
+            # The progress of the last clean run is not changed until the next run is clean.
             shutil.copytree(self._clean, self._running, ignore=shutil.ignore_patterns(_MANIFEST))
         self._running.mkdir(mode=0o700, exist_ok=True)
         now = Manifest(
@@ -117,7 +117,7 @@ class Kept:
             position=head.position, batch_hash=bytes(head.batch_hash).hex(),
             since=0 if found is None else found.position if how is Start.SINCE_CLEAN else found.since,
         )  # fmt: skip
-        # Before any part goes beyond the head that it names.
+        # Written before any part is saved, so that no part is beyond the head in the manifest.
         _write(self._running / _MANIFEST, msgspec.json.encode(now))
         return now
 
@@ -136,53 +136,53 @@ class Kept:
                     _write(self._other / _MANIFEST, msgspec.json.encode(found))
 
     def forget_all(self) -> None:
-        """A backup was restored: nothing that was seen before holds."""
-        for kept in (self._running, self._clean, self._other):
-            shutil.rmtree(kept, ignore_errors=True)
+        """Deletes all saved runs, after a backup was restored: they no longer apply."""
+        for directory in (self._running, self._clean, self._other):
+            shutil.rmtree(directory, ignore_errors=True)
 
     def part(self, name: str) -> Part:
         return Part(self._running / name)
 
     def forget(self) -> None:
-        """Throws away what is running."""
+        """Deletes the current run."""
         shutil.rmtree(self._running, ignore_errors=True)
 
     def end_clean(self) -> None:
-        """What was running is the last clean verification now."""
+        """Makes the current run the last clean verification."""
         shutil.rmtree(self._clean, ignore_errors=True)
         self._running.rename(self._clean)
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One part's file."""
+    """The file of one part."""
 
     path: Path
 
     def load(self, kind: type[_Saved]) -> _Saved | None:
-        """The part as it was saved last; None where it was not, or cannot be read whole."""
+        """Returns the part as last saved; None if it was not saved or cannot be read completely."""
         content = _read(self.path)
         try:
             found = pickle.loads(content) if content is not None else None
-        except Exception:  # whatever a class that has changed since may lead to
+        except Exception:  # a class that has changed since can raise anything
             return None
         return found if isinstance(found, kind) else None
 
     def save(self, part: Any) -> None:
-        """Replaces what was saved, whole or not at all."""
+        """Replaces the saved part, completely or not at all."""
         _write(self.path, pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
 
     def give_up(self) -> None:
-        """Nothing that runs beside this part is gone on from: what one has met, another may have folded."""
+        """Deletes the saved parts of the run: a fault found by this part may already be folded into another."""
         (self.path.parent / _MANIFEST).unlink(missing_ok=True)
 
 
 def load(part: Part | None, kind: type[_Saved]) -> _Saved | None:
-    """The same where perhaps nothing is kept at all."""
+    """Returns the saved part, None without one or without a file."""
     return part.load(kind) if part is not None else None
 
 
 def _manifest(directory: Path) -> Manifest | None:
-    """What is kept there, None where nothing is, or nothing that can be used."""
+    """Returns the manifest in a directory, None without a usable one."""
     content = _read(directory / _MANIFEST)
     try:
         found = msgspec.json.decode(content, type=Manifest) if content is not None else None
@@ -192,24 +192,24 @@ def _manifest(directory: Path) -> Manifest | None:
 
 
 def manifests(directory: Path) -> tuple[Manifest, ...]:
-    """Manifests in the directory of a ledger, as ``Kept`` finds them; nothing is made or changed."""
+    """Returns the manifests in the directory of a ledger, without creating or changing anything."""
     found = (_manifest(directory / name) for name in ("clean", "other", "running"))
     return tuple(one for one in found if one is not None)
 
 
 def contradicted(connection: sa.Connection, ledger: str, found: Iterable[Manifest]) -> Iterator[Manifest]:
-    """Runs of this ledger that saw another log than there is."""
+    """Yields the runs of this ledger that read another log than the current one."""
     return (one for one in found if one.ledger == ledger and not _is_of(connection, ledger, one))
 
 
 def _is_of(connection: sa.Connection, ledger: str, found: Manifest) -> bool:
-    """Whether the ledger's log still begins with what is kept: a backup may have been restored."""
+    """True if the ledger's log still begins with the log of a saved run; false after a backup was restored."""
     row = driver(connection).execute(BATCH_HASH, (ledger, found.position)).fetchone()
     return found.ledger == ledger and row is not None and bytes(row[0]).hex() == found.batch_hash
 
 
 def _read(path: Path) -> bytes | None:
-    """What was written; None where it was not, or not whole."""
+    """Returns the content of a file; None if it does not exist or is not complete."""
     try:
         found = path.read_bytes()
     except OSError:
@@ -228,6 +228,6 @@ def _write(path: Path, content: bytes) -> None:
     beside.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # parts must not outlive a manifest that was written before them
+        os.fsync(directory)  # after a crash, parts must not exist without the manifest written before them
     finally:
         os.close(directory)
