@@ -144,5 +144,5 @@ def test_what_is_kept_is_ours_alone_and_used_by_one_at_a_time(tmp_path: Path) ->
         _kept(tmp_path)
     resumable.close()
     (tmp_path / "kept").chmod(0o777)
-    with pytest.raises(InvalidInput, match="ours alone"):
+    with pytest.raises(InvalidInput, match="other users can write"):
         _kept(tmp_path)
