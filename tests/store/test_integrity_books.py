@@ -487,7 +487,8 @@ def _pool_fault(books: Books) -> Books:
     ("events", "fault", "check", "message", "expected", "found"),
     [
         ([rate("2026-01-01", "1.20"), pay("pay", "3.00", time="2026-01-06", **EUR)], _cash_fault, "position",
-         "cash EUR differs from its entries", "amount_minor=300, functional_minor=360", "amount_minor=301, functional_minor=360"),
+         "cash EUR differs from its entries", "amount_minor=300, functional_minor=360",
+         "amount_minor=301, functional_minor=360"),
         ([ESTIMATE, buy(pool="p"), use("u")], _pool_fault, "pool",
          "pool p has a balance of breakage_recognized that differs from recognised less expired breakage",
          "(1, 0)", "(0, 0)"),
