@@ -1,11 +1,11 @@
 """Details of refusals: why there were too few credits, and the event that recorded a document first.
 
-Worked out for what was refused alone, after the commit: while a ledger is locked everybody else waits, and a customer
-may have thousands of open blocks. A wallet is a value, so the one that was decided on is still at hand. Of one batch
-each case is worked out once, and all of them together look at so many open blocks; what is refused beyond that says
-only how many credits were requested, available and missing.
+They are found for refused events alone, and after the commit: while a ledger is locked every other writer waits, and a
+customer may have thousands of open blocks. A wallet is a value, so the one of the decision can still be read. Each case
+of a batch is examined once, and all cases together examine a limited number of open blocks; a refusal beyond the limit
+says only how many credits were requested, available and missing.
 
-Owns: these look-ups, and their bound. Does not own: the words (shortfalls, context), the decision, which is as it was.
+Owns: these queries, and their limit. Does not own: the words (shortfalls, context), the decision, which stays as it is.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from subledger.store.writing.referenced_rows import find_first, find_lapsed
 from subledger.wallet import Wallet
 
 MOST_LOOKS: Final = 100_000
-"""Open blocks that are looked at for the refusals of one batch: some tenths of a second. The largest call, all of it
-refused, has that many if its customers have ten each."""
+"""Open blocks that are examined for the refusals of one batch: some tenths of a second. The largest call, if all of it
+is refused, has as many if its customers have ten each."""
 
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Refusals of usage that have the same reasons: on the same wallet, of the same unit, product, moment and block."""
+    """Refusals of usage with the same reasons: of the same wallet, unit, product, moment and block."""
 
     wallet: Wallet
     customer_known: bool
@@ -51,7 +51,7 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.customer_known and self.block_id is None
 
     def reasons(self, lapsed: list[Block]) -> tuple[Shortfall, ...]:
-        """The reasons, with those blocks that have left the wallet by then."""
+        """The reasons, with regard to blocks that had left the wallet when the event was decided."""
         if not self.customer_known:
             return (UNKNOWN_CUSTOMER,)
         _, event = self.refused[0]
@@ -64,7 +64,7 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Refusals:
-    """Refusals of one batch of which more can be said than that they are refused."""
+    """Refusals of one batch for which there are details."""
 
     def __init__(self, *, most_looks: int = MOST_LOOKS) -> None:
         self._most_looks = most_looks
@@ -78,14 +78,14 @@ class Refusals:
     def add(
         self, error: SubledgerError, event: Event, wallet: Wallet, *, customer_known: bool, late: bool, position: int
     ) -> None:
-        """Takes in a refusal with what it was decided on, at a position, if more can be said of it."""
+        """Takes in a refusal that may have details, with the wallet and the position at which it was decided."""
         if isinstance(error, InsufficientCredits) and is_of(event, CreditsConsumed):
             data = event.data
             key = id(wallet), data.unit, data.product, data.block_id, event.occurred_at, late
             case = self._cases.get(key)
             if case is None:
                 if self.looks and self.looks + len(wallet.blocks) > self._most_looks:
-                    return  # its wallet is not kept either; one that is refused alone always has its reasons
+                    return  # without its wallet, which would stay in memory; the first case is always examined
                 self.looks += len(wallet.blocks)
                 case = self._cases[key] = _Case(
                     wallet=wallet, customer_known=customer_known, late=late, position=position, refused=[]
@@ -97,7 +97,7 @@ class Refusals:
                 self._documents.append((error, document))
 
     def explained(self, connection: WriteConnection, ledger: str) -> dict[int, SubledgerError]:
-        """Errors that say more, by the identity of those that they replace. One query of each kind."""
+        """Finds errors with details, by the identity of those that they replace, with one query of each kind."""
         customers = {case.wallet.customer for case in self._cases.values() if case.lapses}
         lapsed = find_lapsed(connection, ledger, customers) if customers else {}
         found: dict[int, SubledgerError] = {}

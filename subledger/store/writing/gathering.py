@@ -1,11 +1,12 @@
-"""Group commit: what callers hand in while a commit is on its way is the next batch.
+"""Group commit: the events that callers send while a batch is being committed are the next batch.
 
-Leader and followers: the first caller that finds a ledger free writes everything that waits for it, in one batch; the
-others wait for their outcomes, and the first of whoever came meanwhile leads next. So a caller alone makes a direct
-call, each caller leads at most once, and there is no thread to start, to watch or to end. Tasks of an event loop
-cannot block it; for them a thread of a small pool leads.
+Leader and followers: the first caller that finds a ledger free writes everything that waits for it, in one batch. The
+others wait for their outcomes, and the one that has waited longest leads next. So a caller alone makes a direct call,
+each caller leads at most once, and there is no thread to start, to watch or to end. A task of an event loop must not
+block its loop, so a thread of a small pool leads for it.
 
-Owns: who writes when, and what waits. Does not own: how a batch is recorded (recorder), nor what bounds it (queue).
+Owns: the order of writing, and the requests that wait. Does not own: how a batch is recorded (recorder), the limits of
+the queue (queue).
 """
 
 from __future__ import annotations
@@ -27,18 +28,20 @@ from subledger.store.writing.recorder import Recorder
 
 
 class Watch(Protocol):
-    """Somebody who looks on: metrics."""
+    """Observer of commits and refusals (metrics)."""
 
-    def committed(self, *, callers: int, events: int, seconds: float) -> None: ...
+    def committed(self, *, callers: int, events: int, seconds: float) -> None:
+        """A batch was committed, for so many callers."""
 
-    def refused(self, code: str) -> None: ...
+    def refused(self, code: str) -> None:
+        """A request was refused before it was recorded: the code of its error."""
 
 
 class Gatherer:
-    """Records what many callers hand in, in common batches, one ledger apart from another.
+    """Records the events of many callers in common batches, each ledger by itself.
 
-    A caller's events stay together and in order, and its outcomes are its own. Safe to share between threads and
-    event loops; several processes may each have one, as the recorder's lock decides between them.
+    The events of a caller stay together and in order, and it gets the outcomes of its own events. Safe to share between
+    threads and event loops. Several processes may each have one: the ledger's lock decides between them.
     """
 
     def __init__(self, recorder: Recorder, limits: Limits | None = None, watch: Watch | None = None) -> None:
@@ -46,7 +49,9 @@ class Gatherer:
         self._recorder = recorder
         self._watch = watch
         self._queues: dict[str, LedgerQueue] = {}
-        self._guard = threading.Lock()  # over every queue: held for moments, never during a commit
+        # One lock for every queue, as the limits are on all of them together. It is held for moments, never during a
+        # commit: every caller of every ledger needs it.
+        self._guard = threading.Lock()
         self._empty = threading.Condition(self._guard)
         self._events = self._bytes = 0
         self._stopping = False
@@ -55,10 +60,10 @@ class Gatherer:
     # --- what callers do ----------------------------------------------------------------------------------
 
     def record(self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY) -> list[Outcome]:
-        """Records events together with those of other callers; one outcome an input, in order, once durable.
+        """Records events together with those of other callers. Returns one outcome an input, in order, once durable.
 
-        Raises LedgerBusy, Overloaded and Stopping, when nothing of it was recorded; UnknownLedger and
-        DatabaseUnavailable as the recorder does.
+        Raises LedgerBusy, Overloaded and Stopping, and then has recorded nothing; UnknownLedger and DatabaseUnavailable
+        as the recorder does.
         """
         if not inputs:
             return []
@@ -76,7 +81,7 @@ class Gatherer:
         return request.result()
 
     async def hand_in(self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY) -> list[Outcome]:
-        """As ``record``, for a task of an event loop. A task that is cancelled takes back what still waits."""
+        """Records as ``record`` does, for a task of an event loop. A cancelled task withdraws its waiting request."""
         if not inputs:
             return []
         request = TaskRequest(inputs, by, asyncio.get_running_loop())
@@ -93,11 +98,11 @@ class Gatherer:
 
     @property
     def depth(self) -> int:
-        """How many events have been handed in and not been answered."""
+        """The number of events that were sent and not answered yet."""
         return self._events
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Takes no more, and finishes what was accepted. False where that was not done in time."""
+        """Accepts no more requests, and waits for those that were accepted. Returns False after ``timeout_s``."""
         with self._guard:
             self._stopping = True
             for queue in self._queues.values():
@@ -110,7 +115,7 @@ class Gatherer:
     # --- coming and going ---------------------------------------------------------------------------------
 
     def _join(self, ledger: str, request: Request) -> LedgerQueue:
-        """Puts a request into its ledger's queue, as the leader where the ledger is free."""
+        """Puts a request into its ledger's queue, as the leader if the ledger is free."""
         try:
             with self._guard:
                 if self._stopping:
@@ -132,11 +137,15 @@ class Gatherer:
         return queue
 
     def _give_up(self, queue: LedgerQueue, request: Request) -> None:
-        """Has waited too long. What is on its way to the log by now is waited for: only the commit can tell."""
+        """Refuses a request that has waited too long.
+
+        Once its batch is being written it waits on: only the commit tells whether its events are recorded, and an error
+        would make the caller believe that they are not.
+        """
         with self._guard:
             if request.answered or request.taken or request.leads:
                 return
-            self._take_back(queue, request)
+            self._withdraw(queue, request)
         if self._watch is not None:
             self._watch.refused(Overloaded.code)
         request.fail(
@@ -149,14 +158,14 @@ class Gatherer:
         request.wake()
 
     def _leave(self, queue: LedgerQueue, request: Request) -> None:
-        """The caller is gone: what still waits is taken back, and whom it should have led gets another leader."""
+        """Withdraws the waiting request of a caller that is gone. If it was to lead, another one leads."""
         with self._guard:
             if not request.taken and not request.answered:
-                self._take_back(queue, request)
+                self._withdraw(queue, request)
                 if request.leads:
                     self._pass_on(queue)
 
-    def _take_back(self, queue: LedgerQueue, request: Request) -> None:
+    def _withdraw(self, queue: LedgerQueue, request: Request) -> None:
         queue.waiting.remove(request)
         request.answered = True
         self._release(queue, [request])
@@ -188,7 +197,7 @@ class Gatherer:
             queue.led = False
 
     def _pass_on(self, queue: LedgerQueue) -> None:
-        """Who has waited longest leads next, or nobody; the guard is held."""
+        """Appoints the one that has waited longest, if anybody waits; the guard is held."""
         if queue.waiting:
             self._appoint(queue, queue.waiting[0])
             return
@@ -198,11 +207,11 @@ class Gatherer:
 
     def _lead_for_tasks(self, queue: LedgerQueue) -> None:
         with self._guard:
-            # A task that was to lead may have been cancelled since, and the lead be with somebody else, or nobody.
+            # The task that was to lead may have been cancelled since: then another request leads, or none waits.
             head = queue.waiting[0] if queue.waiting else None
             if not isinstance(head, TaskRequest) or not head.leads:
                 return
-            head.leads = False  # this thread leads, whatever becomes of the task
+            head.leads = False  # this thread leads, also if the task is cancelled from here on
         self._lead(queue)
 
     def _lead(self, queue: LedgerQueue) -> None:
@@ -213,7 +222,7 @@ class Gatherer:
             with self._guard:
                 batch = queue.take(self.limits.batch_events)
             if batch:
-                self._write_and_tell(queue, batch)
+                self._write_and_measure(queue, batch)
         finally:
             try:
                 self._settle(queue, batch)
@@ -222,10 +231,10 @@ class Gatherer:
                     self._pass_on(queue)
 
     def _settle(self, queue: LedgerQueue, batch: Sequence[Request]) -> None:
-        """Answers a batch, also where its leader was interrupted.
+        """Answers a batch, also if its leader was interrupted (Ctrl-C in the leader's thread).
 
-        Then the batch was rolled back, or is recorded and a second try finds duplicates: its followers wait for the
-        next leader. They must not hang, nor fail for it.
+        Then the batch was rolled back, or it is recorded and a second attempt finds duplicates: either way its
+        followers can wait for the next leader. They must neither hang nor fail because of somebody else's interrupt.
         """
         with self._guard:
             if batch and not batch[0].answered:
@@ -239,7 +248,7 @@ class Gatherer:
             queue.expected = len(answered) + len(queue.waiting)
         self._answer(answered)
 
-    def _write_and_tell(self, queue: LedgerQueue, batch: Sequence[Request]) -> None:
+    def _write_and_measure(self, queue: LedgerQueue, batch: Sequence[Request]) -> None:
         started = time.perf_counter()
         self._write(queue, batch)
         seconds = time.perf_counter() - started
@@ -260,7 +269,7 @@ class Gatherer:
             if len(batch) == 1:
                 batch[0].fail(error)
                 return
-            # A defect that some event meets: only its own caller shall meet it too.
+            # An error that nobody foresaw, from some event of the batch: only the caller of that event should get it.
             for request in batch:
                 self._write(queue, [request])
         else:
@@ -283,7 +292,7 @@ class Gatherer:
 
 
 def _own(error: SubledgerError) -> SubledgerError:
-    """An error that several callers meet, for one of them: raising it writes into it."""
+    """A copy of an error for one of several callers: raising an error writes its traceback into it."""
     copied = copy.copy(error)
     copied.__cause__ = error
     return copied

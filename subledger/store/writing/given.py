@@ -1,10 +1,9 @@
-"""Earlier gifts to customers, within the time that a ledger's limits hold for.
+"""Recent gifts to customers: those within the period of time for which a ledger's limits hold.
 
-A customer's are read from the log once, and later batches add theirs: so a customer that buys all day long is not read
-again with every purchase. As the writer's memory, of which they are a part, they are read anew when another writer
-came between.
+The gifts to a customer are read from the log once, and later batches add theirs: a customer that buys all day long is
+not read again with every purchase. They are a part of the writer's memory, and dropped with it.
 
-Owns: the look into the log, the sums. Does not own: the gift in an event, and the limits (approvals).
+Owns: reading gifts from the log, their sums. Does not own: the gift in an event, the limits (deciding/second_person).
 """
 
 from __future__ import annotations
@@ -75,15 +74,15 @@ class Gifts:
 
     def __init__(self) -> None:
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        self._settings = Approvals()  # that they were measured by
+        self._settings = Approvals()  # by which the gifts were measured: others measure them otherwise
 
     def load(self, connection: WriteConnection, state: LedgerState, customers: Collection[str], at: datetime) -> None:
-        """Brings the gifts to these customers to hand, of the ledger's time before ``at``, but for those that a second
-        person allowed.
+        """Reads the gifts to these customers in the ledger's period before ``at``, without those that a second person
+        allowed.
 
-        The time is that of recording: an event can be dated back. It rolls, as a day's end would let through, at
-        midnight, two grants that are each within the limit. It counts whoever asked, as one person may have several
-        programs' keys.
+        The period goes by the time of recording, as an event can be dated back. It ends now, not at midnight: around
+        midnight two grants that are each within the limit would pass together. It counts gifts of all senders, as one
+        person may have the keys of several programs.
         """
         settings = state.approvals
         if settings != self._settings:

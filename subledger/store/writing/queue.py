@@ -1,6 +1,6 @@
-"""What waits to be recorded in one ledger, bounded in events and bytes; and the callers who wait for it.
+"""The queue of one ledger: requests that wait to be recorded, bounded in events and bytes, and their callers.
 
-Owns: admission, the order of waiting, how a caller is woken. Does not own: who writes (gathering).
+Owns: admission, the order of waiting, how a caller is woken. Does not own: which caller writes (gathering).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is gathered, and how much may wait.
+    """Limits of a batch and of what may wait.
 
-    What counts as waiting is what has been handed in and not been answered. A request that finds nothing waiting is
-    always taken, however large. ``waiting_s`` is how long a request may wait for its batch to begin, ``gathering_s``
-    how long a leader waits, at most, for the callers of the last batch to come back. ``writers`` lead for tasks.
+    A request waits until it is answered. A request that finds nothing waiting is always accepted, however large it is.
+    ``waiting_s`` limits how long a request waits for its batch to begin, ``gathering_s`` how long a leader waits for
+    the callers of the last batch to come back. ``writers`` is the number of threads that lead for tasks.
     """
 
     batch_events: Positive = 1_000
@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(ABC):
-    """What one caller hands in at once, and what became of it."""
+    """The events that one caller sends at once, and their outcomes."""
 
     __slots__ = ("answered", "by", "bytes", "error", "events", "inputs", "leads", "outcomes", "taken")
 
@@ -69,30 +69,32 @@ class Request(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """Lets the caller go on."""
+        """Wakes the caller."""
 
 
 class ThreadRequest(Request):
-    """Of a caller that blocks its thread: it may be asked to lead."""
+    """A request of a caller that blocks its thread; its thread may lead."""
 
     __slots__ = ("_bell",)
 
     def __init__(self, inputs: Sequence[Input], by: str) -> None:
         super().__init__(inputs, by)
-        self._bell = threading.Lock()  # as a semaphore costs several times as much
+        # A lock that is used as a bell: ``wait`` acquires it, ``wake`` releases it from another thread. A semaphore
+        # does the same and costs several times as much, in every call.
+        self._bell = threading.Lock()
         self._bell.acquire()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Until somebody wakes it, for whatever reason; False where nobody did in time."""
+        """Waits until another thread wakes this one, for any reason. Returns False if none did in time."""
         return self._bell.acquire(timeout=-1 if timeout_s is None else timeout_s)
 
     def wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it is awake already
+        with contextlib.suppress(RuntimeError):  # the lock is free: the caller is awake already
             self._bell.release()
 
 
 class TaskRequest(Request):
-    """Of a task that must not block its event loop."""
+    """A request of a task that must not block its event loop."""
 
     __slots__ = ("future", "loop")
 
@@ -106,7 +108,7 @@ class TaskRequest(Request):
 
     @staticmethod
     def wake_all(loop: asyncio.AbstractEventLoop, requests: Sequence[TaskRequest]) -> None:
-        """One call into the loop for all: each costs a system call and the other thread's turn."""
+        """Wakes all tasks of a loop by one call into it: each call costs a system call and a switch of threads."""
         try:
             loop.call_soon_threadsafe(_resolve, requests)
         except RuntimeError:  # the loop is closed, and its tasks with it
@@ -120,7 +122,7 @@ def _resolve(requests: Sequence[TaskRequest]) -> None:
 
 
 class LedgerQueue:
-    """What waits for one ledger. Everything but ``gather`` is called with the gatherer's guard held."""
+    """The requests that wait for one ledger. Everything but ``gather`` is called with the gatherer's guard held."""
 
     __slots__ = (
         "bytes",
@@ -157,10 +159,10 @@ class LedgerQueue:
         self.bytes -= request.bytes
 
     def gather(self, guard: threading.Lock, limits: Limits) -> None:
-        """Waits for the callers of the last batch to come back, where there are several in all.
+        """Waits for the callers of the last batch to come back, if there were several.
 
-        They come back one by one; who came first would write a batch of one, and the others the next. It is bounded
-        by a part of what a commit takes, which is what it saves.
+        They come back one by one: the first would write a batch of one event, and the others the next batch. The wait
+        is at most half of the time that the last commit took, as a commit is all that it can save.
         """
         with guard:
             if len(self.waiting) >= self.expected or self.events >= limits.batch_events or self.expected < 2:
@@ -187,12 +189,12 @@ class LedgerQueue:
         self.seconds_an_event = seconds / sum(request.events for request in batch)
 
     def retry_after_s(self, limits: Limits) -> int:
-        """When about half of what waits will be recorded, in whole seconds."""
+        """The time until about half of the waiting events are recorded, in whole seconds."""
         return min(max(1, math.ceil(self.events * self.seconds_an_event / 2)), math.ceil(limits.waiting_s))
 
 
 def check_room(limits: Limits, queue: LedgerQueue, request: Request, all_events: int, all_bytes: int) -> None:
-    """Raises LedgerBusy where the ledger's queue has no room for it, Overloaded where all together have none."""
+    """Raises LedgerBusy if the ledger's queue has no room for a request, Overloaded if all queues have none."""
     full = queue.events + request.events > limits.queue_events or queue.bytes + request.bytes > limits.queue_bytes
     if queue.events and full:
         raise LedgerBusy(

@@ -126,7 +126,8 @@ class WorkingSet:
 
     def given_before(self, customer: str | None) -> Given:
         """The sum of the recent gifts to a customer that was loaded, with those of the batch."""
-        return self._memory.gifts.of(customer) + self._given.get(customer, _NO_GIFT)
+        earlier, given = self._memory.gifts.of(customer), self._given.get(customer)
+        return earlier if given is None else earlier + given
 
     def context(self, state: LedgerState, event: Event) -> Context:
         """What deciding an event may depend on besides its customer's wallet."""
