@@ -57,8 +57,8 @@ def load(
     _load_requests_and_gifts(connection, head, memory, working, events, wanted)
     _load_ids(connection, memory.ledger, working, events)
     for period in {event.data.period for event in events if type(event.data) is BalancesRemeasured}:
-        day, home = Period.parse(period).last_day, head.state.functional_currency
-        working.balances = standing_at(connection, memory.ledger, day, home)
+        day, functional_currency = Period.parse(period).last_day, head.state.functional_currency
+        working.standings = standing_at(connection, memory.ledger, day, functional_currency)
     memory.load_wallets(connection, wanted.customers)
     _load_references(connection, head.state, working, events, wanted)
     return working
@@ -104,8 +104,8 @@ def _load_references(
             original = working.originals[key] = found.original(key)
             documents |= {("overage", str(original.position)), ("correction", str(original.position))}
             blocks |= {movement.block_id for movement in original.decision.movements if movement.block_id is not None}
-    for balances in working.balances.values():
-        blocks |= {key for role, _, key in balances if key and role not in LEDGER_ROLES}
+    for standings in working.standings.values():
+        blocks |= {block_id for role, _, block_id in standings if block_id and role not in LEDGER_ROLES}
     found_documents = find_documents(connection, ledger, documents)
     behind, more = references.behind(
         found.document for found in found_documents if not isinstance(found.document, Overage | ReversedUsage)

@@ -1,8 +1,13 @@
-"""The recorder: the one way anything gets into a ledger.
+"""The recorder: the one way for events into a ledger.
 
-A batch takes the ledger's row lock, decides each event in turn, writes the log and everything that follows from it,
-and commits. Who waits for the lock follows; so positions are gapless and in commit order, ``recorded_at`` never runs
-backwards, and nothing derived is ever behind. One bad event never spoils its batch: it is rejected with its reason.
+A batch takes the ledger's row lock, decides each event in turn, writes the log and everything that follows from it, and
+commits. The next writer waits for the lock until then. So positions are gapless and in commit order, ``recorded_at``
+never runs backwards, and derived tables are never older than the log. A refused event never spoils its batch: it is
+rejected with its reason.
+
+The lock comes first, before anything is read that a decision depends on: another writer could change it in between. A
+few events of usage are the exception (``_record_without_lock``): they are decided on what this writer remembers, and
+the database writes them only if the ledger is still as this writer left it.
 
 Owns: the lock, the transaction, and the trust in a memory. Does not own: what is written in between (batch).
 """
@@ -43,12 +48,12 @@ from subledger.wallet import Approval
 MICROSECOND: Final = timedelta(microseconds=1)
 
 Plan = Callable[[WriteConnection, LedgerState, int], Sequence[Input]]
-"""What to record, given the locked ledger and its position: expiries that are due, a period that may close."""
+"""Makes the events of a batch from the locked ledger and its position: due expiries, the close of a period."""
 
 Check = Callable[[WriteConnection, LedgerState], None]
-"""What must hold before the commit; raises otherwise."""
+"""Raises if the batch must not be committed."""
 
-DUE_BLOCKS = """
+DUE_BLOCKS: Final = """
 -- Open blocks whose expiry has passed, soonest first.
 SELECT block_id, customer, expires_at FROM blocks
 WHERE ledger = %s AND is_open AND expires_at < %s ORDER BY expires_at, block_id LIMIT %s
@@ -63,18 +68,19 @@ class Recorder:
         self._projectors = tuple(projectors)
         self._memories: dict[str, LedgerMemory] = {}
         self._turns: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._guard = threading.Lock()  # over _turns: two threads must not make two locks for one ledger
 
     # --- what callers do ----------------------------------------------------------------------------------
 
     def record(
         self, ledger: str, inputs: Sequence[Input], *, by: str = NOBODY, meanwhile: Callable[[], None] | None = None
     ) -> list[Outcome]:  # fmt: skip
-        """Records a batch; one outcome an input, in order. What is recorded is durable on return.
+        """Records a batch. Returns one outcome an input, in order; what is recorded is durable then.
 
-        ``by`` is who asks, for what needs a second person. ``meanwhile`` is called once, while the database writes and
-        commits: to decode the next batch.
-        Raises UnknownLedger, DatabaseUnavailable; then nothing was recorded.
+        ``by`` is the sender's name, for events that need a second person. ``meanwhile`` is called once, while the
+        database writes and commits: to decode the next batch.
+        Raises UnknownLedger, LedgerLocked, and then has recorded nothing; DatabaseUnavailable: if the answer to the
+        commit was lost, the batch may be recorded all the same, and is a duplicate if it is sent again.
         """
         if not inputs:
             return []
@@ -82,7 +88,7 @@ class Recorder:
             return self._transact(ledger, inputs, None, None, by, meanwhile)
 
     def create_ledger(self, ledger: str, founding: Callable[[datetime], Sequence[Event]]) -> bool:
-        """A new ledger with the events that configure it. False where it existed: then nothing is written."""
+        """Creates a ledger with the events that configure it. Returns False, and writes nothing, if it exists."""
         with self._database.write(recording=True) as connection:
             if not create(connection, ledger):
                 return False
@@ -97,10 +103,10 @@ class Recorder:
         self, ledger: str, until: datetime, *, batch_size: int = 2_000, stop: Callable[[], bool] = lambda: False,
         by: str | None = None,
     ) -> int:  # fmt: skip
-        """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns how many.
+        """Records the expiry of every block that expired before ``until`` (exclusive) and by now. Returns their number.
 
-        Safe to repeat and to run twice at once: what is due is looked up under the lock. ``stop`` is asked before each
-        batch whether to leave the rest to somebody else. ``by`` is who asked, if a person did: it is in the events.
+        Safe to repeat and to run twice at once: due blocks are found under the lock. ``stop`` is called before each
+        batch; True leaves the rest for later. ``by`` is the person who requested it, if any: it is in the events.
         """
         swept = 0
         while not stop():
@@ -118,13 +124,13 @@ class Recorder:
         self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
         made_by: Sequence[str] = (), makers_for: approvals.MakersFor = approvals.no_makers,
     ) -> Outcome:  # fmt: skip
-        """A second person allows what waits, and it is recorded with both names, or refuses it.
+        """Records a waiting event that a second person allows, with both names; or stores that the person refused it.
 
-        ``made_by``: who made the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers of the
-        keys of who asked.
-        Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. What the books do not allow
-        any more is told as the outcome's error, and goes on waiting. If the event is recorded already, the request is
-        settled so, and ApprovalDecided raised.
+        ``made_by`` are the makers of the key that ``by`` calls with, if there is one; ``makers_for`` finds the makers
+        of the keys of the person who made the request.
+        Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson. If the books do not allow the event any
+        more, the outcome has the error, and the request goes on waiting. If the event is recorded already, the request
+        is settled so, and ApprovalDecided raised.
         """
         found: list[tuple[Event, Approval]] = []
         recorded: list[str] = []
@@ -155,7 +161,7 @@ class Recorder:
         return outcomes[0] if outcomes else Outcome(event_id=event.event_id, status=approvals.REFUSED)
 
     def transact(self, ledger: str, plan: Plan, check: Check | None = None, *, by: str = NOBODY) -> list[Outcome]:
-        """One batch whose events are planned under the lock, and checked before the commit."""
+        """Records a batch whose events are planned under the lock, and which is checked before the commit."""
         return self._transact(ledger, (), plan, check, by)
 
     # --- from the lock to the commit ------------------------------------------------------------------------
@@ -207,9 +213,9 @@ class Recorder:
                     return outcomes, Refusals()
             at_length = plan is not None or check is not None  # a close reads everything that the month moved
             with self._database.write(recording=True, at_length=at_length) as connection:
-                # The events of these keys are looked up after the lock was taken, though all of it is sent at once:
-                # before, another writer's batch could still record them, and they would be recorded twice but for the
-                # log's unique key, which would spoil the whole batch.
+                # All of it is sent at once, and the server takes the lock before it looks for events under these keys.
+                # The other way round another writer could record the same events in between; then the log's unique key
+                # would fail the whole batch.
                 with connection.pipeline():
                     locking = connection.execute(LOCK_LEDGER, (ledger,))
                     finding = find_recorded(connection, ledger, wanted)
@@ -301,20 +307,20 @@ class Recorder:
 
 
 def events_of(inputs: Sequence[Input]) -> list[Event]:
-    """The events among some inputs."""
+    """The events among some inputs, without those that could not be read."""
     events = [item.event if isinstance(item, Sent | Approved) else item for item in inputs]
     return [event for event in events if isinstance(event, Event)]
 
 
 def raise_first(outcomes: Iterable[Outcome]) -> None:
-    """Raises the error of the first event that was not recorded: of the ledger's own, none may be refused."""
+    """Raises the error of the first event that was not recorded: of the ledger's own events none may be refused."""
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
 
 
 def ledger_now(connection: WriteConnection, state: LedgerState) -> datetime:
-    """The locked ledger's now: the database's clock, or that of a sandbox."""
+    """The current time of the locked ledger: the database's clock, or that of a sandbox."""
     return state.now(now_of(connection))
 
 
@@ -331,7 +337,8 @@ def due_expiries(
 ) -> list[Event]:  # fmt: skip
     """The expiries to record of blocks that expired before ``until``, and by the ledger's now, soonest first.
 
-    Under the lock a block is due once; the ledger's position makes the id unique when it expires a second time.
+    Under the lock a block is due once. The ledger's position makes the id unique, as a block whose expiry is changed
+    afterwards can expire a second time.
     """
     until = min(until, ledger_now(connection, state) + MICROSECOND)
     return [

@@ -1,6 +1,6 @@
-"""What stands in other currencies at the end of a day, position by position, from the entries.
+"""Standings in other currencies at the end of a day, summed from the entries, for the remeasurement of a period.
 
-Owns: that one question, asked when a period closes. Does not own: what is done about it (currencies).
+Owns: these queries. Does not own: the remeasurement (deciding/currencies).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STANDING: Final = """
 -- Standings in other currencies than the books', through a day, by what they are carried for.
 SELECT CASE WHEN k.of_ledger THEN NULL ELSE e.customer END AS customer, k.role, e.currency,
        coalesce(CASE WHEN k.role = 'processor_clearing' THEN nullif(d.processor, '')
-                     WHEN k.of_ledger THEN NULL ELSE e.block_id END, '') AS place,
+                     WHEN k.of_ledger THEN NULL ELSE e.block_id END, '') AS carried_for,
        sum(k.sign * e.amount_minor)::bigint AS amount, sum(k.sign * e.functional_minor)::bigint AS functional
 FROM entries e
 JOIN unnest(%(kinds)s::text[], %(roles)s::text[], %(signs)s::int[], %(of_ledger)s::boolean[])
@@ -44,7 +44,7 @@ WHERE b.ledger = %s AND b.block_id = ANY(%s)
 
 
 def _effects() -> list[tuple[str, str, int, bool]]:
-    """Kind, role, sign (debits positive) of everything that moves a role that is remeasured."""
+    """Every effect on a remeasured role: kind, role, sign (debits positive), and True if the role is the ledger's."""
     effects = []
     for kind in KINDS:
         for role, sign in ((kind.debit_role, 1), (kind.credit_role, -1)):
@@ -58,9 +58,9 @@ def _effects() -> list[tuple[str, str, int, bool]]:
 def standing_at(
     connection: WriteConnection, ledger: str, on: date, functional_currency: str
 ) -> dict[str | None, dict[StandingKey, Standing]]:
-    """By customer (None: the ledger as a whole), everything that is not zero in both currencies.
+    """Reads the standings by customer (None: the ledger as a whole) that are not zero in both currencies.
 
-    No entry is looked at but those of customers who have some in another currency.
+    It reads only the entries of customers that have entries in another currency, however large the ledger is.
     """
     customers = [customer for (customer,) in connection.execute(WITH_OTHER_CURRENCIES, (ledger,))]
     if not customers:
@@ -71,24 +71,23 @@ def standing_at(
         "of_ledger": of_ledger, "customers": customers,
     }  # fmt: skip
     found: dict[str | None, dict[StandingKey, Standing]] = {}
-    for customer, role, currency, place, amount, functional in connection.execute(STANDING, parameters):
-        kept = place if role == "prepaid_liability" else subaccount_of(role, place)
-        held = found.setdefault(customer, {}).get((role, currency, kept), NO_STANDING)
-        found[customer][(role, currency, kept)] = Standing(
-            held.amount_minor + amount, held.functional_minor + functional
-        )
+    for customer, role, currency, carried_for, amount, functional in connection.execute(STANDING, parameters):
+        # A role that is not kept apart by block has one standing for all blocks.
+        key = (role, currency, carried_for if role == "prepaid_liability" else subaccount_of(role, carried_for))
+        so_far = found.setdefault(customer, {}).get(key, NO_STANDING)
+        found[customer][key] = Standing(so_far.amount_minor + amount, so_far.functional_minor + functional)
     return {
-        customer: kept
-        for customer, positions in found.items()
-        if (kept := {key: position for key, position in positions.items() if position != NO_STANDING})
+        customer: nonzero
+        for customer, standings in found.items()
+        if (nonzero := {key: standing for key, standing in standings.items() if standing != NO_STANDING})
     }
 
 
 def refundable_blocks(
     connection: WriteConnection, ledger: str, standing: dict[str | None, dict[StandingKey, Standing]]
 ) -> set[str]:
-    """The blocks among these positions whose liability is owed back in money, and so is remeasured."""
-    blocks = [place for held in standing.values() for role, _, place in held if role == "prepaid_liability"]
+    """Finds the blocks of these standings whose liability is owed back in money, and so is remeasured."""
+    blocks = [block for theirs in standing.values() for role, _, block in theirs if role == "prepaid_liability"]
     if not blocks:
         return set()
     return {block_id for (block_id,) in connection.execute(REFUNDABLE, (ledger, blocks))}

@@ -64,7 +64,7 @@ class WorkingSet:
         self.requests: dict[EventKey, Asked | Event] = {}
         self.first: dict[OnceKey, First] = {}
         self.known_documents: set[DocumentKey] = set()
-        self.balances: dict[str | None, dict[StandingKey, Standing]] = {}
+        self.standings: dict[str | None, dict[StandingKey, Standing]] = {}
         self._block_owners: dict[str, str] = {}
         self._document_owners: dict[DocumentKey, str | None] = {}
         # What the batch changes.
@@ -131,7 +131,7 @@ class WorkingSet:
 
     def context(self, state: LedgerState, event: Event) -> Context:
         """What deciding an event may depend on besides its customer's wallet."""
-        if event.type == "credits.consumed" and not self.balances:
+        if event.type == "credits.consumed" and not self.standings:
             return self._context_of_usage(state)
         original = None
         data = event.data
@@ -144,7 +144,7 @@ class WorkingSet:
             first=self.first,
             original=original,
             books=self.books,
-            standings=self.balances.get(event.customer, {}) if self.balances else {},
+            standings=self.standings.get(event.customer, {}) if self.standings else {},
         )
 
     def _context_of_usage(self, state: LedgerState) -> Context:
