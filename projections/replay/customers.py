@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from projections.replay.derived_tables import Key
 from projections.replay.log_stream import TRANSFER, WHOLE, Logged, Members, Share
-from projections.replay.plain_draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data
+from projections.replay.plain_draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data, usage_of
 from projections.replay.totals import Totals
 from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
 from subledger.blocks import Block
@@ -110,7 +110,7 @@ class Replayer:
         decision = decode_decision(logged.decision_text)
         drawn = self._draw(logged, decision, recorded_on)
         if drawn is not None:
-            event = logged.event(drawn)
+            event = logged.event(usage_of(drawn.product))
             customer = present(logged.customer, "usage has no customer")
             wallets = {customer: self.wallets[customer]}
             return event, post(event, decision, before=self.state, wallets=wallets)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -63,6 +64,12 @@ def is_plain_draw(decision: Decision) -> bool:
         ):
             return False
     return True
+
+
+@lru_cache(maxsize=4_096)
+def usage_of(product: str | None) -> CreditsConsumed:
+    """The data of some plain draw of a product: its entries follow nothing else of them."""
+    return _ANY_USAGE.model_copy(update={"product": product})
 
 
 def draws_of(customer: str) -> Event:
