@@ -1,6 +1,6 @@
-"""What later events refer to: overages, corrections, payments, invoices, disputes; and what stands in currencies.
+"""Billing documents that later events refer to: payments, invoices, disputes; overages and reversed usage; standings.
 
-Owns: these values. Does not own: what changes them (wallet, books).
+Owns: these values. Does not own: their changes (evolving, books).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from subledger.money import share
 class Overage(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"accounting_date": "booked_on"}
 ):
-    """Usage beyond the credits, recorded at ``position``. ``settled`` has been invoiced, or paid by later purchases."""
+    """Usage beyond the credits, recorded at ``position``. ``settled`` credits are invoiced or paid by a purchase."""
 
     position: int
     unit: str
@@ -38,14 +38,16 @@ class Overage(
 
     @property
     def open(self) -> Decimal:
+        """Credits that are neither restored nor settled."""
         return self.credits - self.restored - self.settled
 
     @property
     def open_minor(self) -> int:
+        """The unbilled part of its price."""
         return self.amount_minor - self.restored_minor - self.settled_minor
 
     def settle_amount(self, credits: Decimal) -> int:
-        """The part of the overage's price that ``credits`` of it carry; the last credit takes what is left."""
+        """The share of the unbilled price of ``credits`` of the overage; the last credit takes all of it."""
         if credits == self.open:
             return self.open_minor
         target = share(self.amount_minor, self.settled + credits, self.credits)
@@ -53,12 +55,13 @@ class Overage(
 
 
 class ReversedUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What has been reversed so far of the usage at ``position``: per block ("" for overage) credits and money."""
+    """The part of the usage at ``position`` that has been reversed so far, by block ("" for overage)."""
 
     position: int
     restored: dict[str, Portion]
 
     def of(self, block_id: str | None) -> Portion:
+        """The credits and value that were restored to a block, or of overage (None)."""
         return self.restored.get(block_id or "", NO_PORTION)
 
 
@@ -74,9 +77,9 @@ class DocumentPart(
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="payment"):
-    """A payment that has an id: what it was applied to, and what of it is open (unapplied).
+    """A payment that has an id: the parts that were applied, and the open (unapplied) amount.
 
-    ``disputed`` are the parts in dispute or lost in one; what was won back stands there as a negative amount.
+    ``disputed`` are the parts that are in dispute or were lost in one; an amount that was won back is a negative part.
     """
 
     payment_id: str
@@ -94,9 +97,10 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="invoice"):
-    """An invoice of overage: what was billed, its tax, what was conceded by memo, what is still to be paid.
+    """An invoice of overage: the billed amount, its tax, the amount conceded by memos, the open receivable.
 
-    ``tax_taken_minor`` is the tax taken back by memos and disputes, ``disputed_minor`` what is or was lost in dispute.
+    ``tax_taken_minor`` is the tax that memos and disputes took back; ``disputed_minor`` the amount that is in dispute
+    or was lost in one.
     """
 
     invoice_id: str
@@ -140,7 +144,7 @@ BillingDocument = Payment | Invoice | Dispute
 AnyDocument = TypeVar("AnyDocument", bound=BillingDocument)
 
 
-# --- what stands in a currency ------------------------------------------------------------------------------
+# --- standings ----------------------------------------------------------------------------------------------
 
 
 class Standing(NamedTuple):
@@ -153,22 +157,23 @@ class Standing(NamedTuple):
 NO_STANDING: Final = Standing(0, 0)
 
 Standings = dict[str, Standing]
+"""By ``standing_name``."""
 
 
-def subaccount_of(role: str, place: str | None) -> str:
-    """The block (or processor) that a role is kept apart by; empty where it is kept for the customer or the ledger."""
-    return place or "" if role in BLOCK_ROLES else ""
+def subaccount_of(role: str, subaccount: str | None) -> str:
+    """The block (or processor) by which a role's standings are divided; empty if they are of the customer or ledger."""
+    return subaccount or "" if role in BLOCK_ROLES else ""
 
 
-def standing_name(role: str, currency: str, place: str | None = None) -> str:
-    """The name of a position: its role, its currency, and the block (or processor) it is kept apart by."""
-    return f"{role} {currency} {subaccount_of(role, place)}"
+def standing_name(role: str, currency: str, subaccount: str | None = None) -> str:
+    """The name of a standing: its role, its currency, and the block (or processor) by which the role is divided."""
+    return f"{role} {currency} {subaccount_of(role, subaccount)}"
 
 
-def moved(standings: Standings, key: str, amount: int, functional: int) -> Standings:
-    """Standings after one of them moved; one at zero in both currencies is gone."""
-    before = standings.get(key, NO_STANDING)
+def moved(standings: Standings, name: str, amount: int, functional: int) -> Standings:
+    """The standings after one of them moved; a standing of zero in both currencies is dropped."""
+    before = standings.get(name, NO_STANDING)
     after = Standing(before.amount_minor + amount, before.functional_minor + functional)
     if after == NO_STANDING:
-        return {other: value for other, value in standings.items() if other != key}
-    return {**standings, key: after}
+        return {other: standing for other, standing in standings.items() if other != name}
+    return {**standings, name: after}

@@ -23,7 +23,7 @@ PROMOTIONAL = "promotional"
 
 
 class BlockStatus(StrEnum):
-    """Where a block stands in its life, at a moment."""
+    """The status of a block at a moment."""
 
     SCHEDULED = "scheduled"
     ACTIVE = "active"
@@ -38,7 +38,7 @@ class BlockStatus(StrEnum):
     WRITTEN_OFF = "written_off"
 
 
-# What a block without credits is called: by the first of these that took credits from it.
+# The status of a block without credits is the first of these columns that took credits from it.
 _ENDINGS = ("voided", "refunded", "charged_back", "written_off", "transferred", "escheated", "expired")
 
 
@@ -68,9 +68,7 @@ _STORED_AS: Final = {"disposed": "gone", "last_gain_date": "gained_on", "last_br
 """Names of a block's fields in what is stored, if they differ: stored bytes never change."""
 
 
-class Block(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_AS,
-):  # fmt: skip
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_AS):
     """A credit block as the writer knows it.
 
     Amounts are minor units of ``currency``; ``price_minor`` is the basis to be recognised (0 for a promotional
@@ -79,13 +77,13 @@ class Block(
     ``rate`` is the exchange rate it was bought at, None in the functional currency, where the ``…_functional``
     figures stay 0.
 
-    ``used`` and ``drawn_minor`` are net of reversals; ``gone`` says what else became of the block, by column of its
-    roll-forward. ``gained_on`` is the latest accounting date at which the block gained credits or money,
-    ``broken_on`` the latest of its breakages. ``receivable_minor`` is what is still to be paid of its price and tax;
-    ``cancelled_minor`` the value whose tax was reversed with it, ``tax_taken_minor`` what memos,
-    disputes and write-offs took of the tax; ``given_up_minor`` is what disputes and write-offs took of price and tax,
-    ``disputed_minor`` what is in dispute or was lost in one. ``expired`` says that its expiry has been recorded
-    and not been undone, ``disputes`` how many disputes freeze it.
+    ``used`` and ``drawn_minor`` are net of reversals; ``disposed`` has the credits and value that left the block
+    otherwise, by column of its roll-forward. ``last_gain_date`` is the latest accounting date on which the block gained
+    credits or money, ``last_breakage_date`` that of its breakages. ``receivable_minor`` is the unpaid part of its price
+    and tax; ``cancelled_minor`` the value whose tax was reversed with it; ``tax_taken_minor`` the tax that memos,
+    disputes and write-offs took; ``given_up_minor`` the price and tax that disputes and write-offs took;
+    ``disputed_minor`` the amount that is in dispute or was lost in one. ``expired`` is True if its expiry has been
+    recorded and not been undone; ``disputes`` is the number of disputes that freeze it.
     """
 
     block_id: str
@@ -127,47 +125,48 @@ class Block(
 
     @property
     def remaining(self) -> Decimal:
-        """Credits that can still be drawn, broken, voided."""
-        left = self.credits - self.used
+        """Credits that can still be drawn, expire or be cancelled."""
+        remaining = self.credits - self.used
         if self.disposed:
             for credits, _, _ in self.disposed.values():
-                left -= credits
-        return left
+                remaining -= credits
+        return remaining
 
     @property
     def carrying_minor(self) -> int:
-        """What of the price is not recognised or cancelled: the block's part of prepaid_liability."""
+        """The part of the price that is not recognised or cancelled: the block's part of prepaid_liability."""
         if not self.disposed:
             return self.price_minor - self.drawn_minor
         return self.price_minor - self.drawn_minor - sum(amount for _, amount, _ in self.disposed.values())
 
     @property
     def carrying_functional(self) -> int:
-        """The carrying amount in the functional currency; meaningful where ``rate`` is set."""
-        gone = sum(functional for _, _, functional in self.disposed.values())
-        return self.price_functional - self.drawn_functional - gone
+        """The carrying amount in the functional currency; it has a meaning if ``rate`` is set."""
+        disposed = sum(functional for _, _, functional in self.disposed.values())
+        return self.price_functional - self.drawn_functional - disposed
 
     @property
     def expired_credits(self) -> Decimal:
         """Credits that expired."""
-        return self.disposed.get("expired", NO_PORTION)[0]
+        return self.disposed.get("expired", NO_PORTION).credits
 
     @property
     def expired_minor(self) -> int:
-        return self.disposed.get("expired", NO_PORTION)[1]
+        """The value of the credits that expired."""
+        return self.disposed.get("expired", NO_PORTION).amount_minor
 
     @property
     def tax_remaining_minor(self) -> int:
-        """Its tax, less what was taken back of it."""
+        """Its tax, less the tax that was reversed or taken back."""
         return self.tax_minor - self.tax_reversed_minor - self.tax_taken_minor
 
     @property
     def due_at(self) -> datetime | None:
-        """When its expiry is to be recorded. A disputed block waits for the end of the dispute."""
+        """The moment at which its expiry is due. A disputed block waits for the end of the dispute."""
         return None if self.disputes else self.expires_at
 
     def admits(self, *, unit: str, product: str | None, at: datetime) -> bool:
-        """Whether usage of ``unit`` for ``product`` that happened ``at`` may draw on this block, were credits left."""
+        """True if usage of ``unit`` for ``product`` that happened ``at`` may draw on this block, if it has credits."""
         return (
             self.unit == unit
             and self.starts_at <= at
@@ -179,9 +178,9 @@ class Block(
     def amount_for(self, credits: Decimal) -> int:
         """Money that drawing ``credits`` moves: cumulative rounding, half up.
 
-        The amount is round(price × used after / credits) − drawn so far, never negative and never more than is
-        left; the last credit takes what is left. So sub-cent usage posts a cent when half a cent has accumulated,
-        and a block ends at exactly zero. Since a repricing the count begins anew, with what was left then.
+        The amount is round(price × used after / credits) − drawn so far, never negative and never above the carrying
+        amount; the last credit takes all of that. So sub-cent usage posts a cent when half a cent has accumulated, and
+        a block ends at exactly zero. A repricing begins the count anew, with the remaining credits and value.
         """
         carrying = self.carrying_minor
         if credits == self.remaining:
@@ -195,17 +194,17 @@ class Block(
         return min(max(self._functional_due_for(credits), 0), self.carrying_functional)
 
     def expired_amount_for(self, credits: Decimal) -> int:
-        """Money that usage known only after the expiry takes of what was broken, beyond what is left: the same rule."""
+        """Breakage that usage known only after the expiry takes back, beyond the remaining credits: the same rule."""
         if credits == self.expired_credits:
             return self.expired_minor
         return min(max(self._due_for(self.remaining + credits) - self.carrying_minor, 0), self.expired_minor)
 
     def expired_functional_for(self, credits: Decimal) -> int:
         """The same in the functional currency."""
-        broken = self.disposed.get("expired", NO_PORTION)[2]
+        expired = self.disposed.get("expired", NO_PORTION).functional_minor
         if credits == self.expired_credits:
-            return broken
-        return min(max(self._functional_due_for(self.remaining + credits) - self.carrying_functional, 0), broken)
+            return expired
+        return min(max(self._functional_due_for(self.remaining + credits) - self.carrying_functional, 0), expired)
 
     def _due_for(self, credits: Decimal) -> int:
         s = self.segment
@@ -221,11 +220,11 @@ class Block(
         return share(s.price_functional, self.used - s.used + credits, s.credits) - drawn
 
     def value_of(self, credits: Decimal) -> int:
-        """The part of the carrying amount that ``credits`` of what is left stand for; all of them, all of it."""
+        """The share of the carrying amount of ``credits`` of the remaining credits; all of them have all of it."""
         return self.carrying_minor if credits == self.remaining else share(self.carrying_minor, credits, self.remaining)
 
     def status(self, at: datetime) -> BlockStatus:
-        """Where the block stands at a moment, given what has been recorded."""
+        """The status at a moment, by the events recorded so far."""
         if self.remaining > 0:
             if self.disputes:
                 return BlockStatus.DISPUTED
@@ -233,7 +232,7 @@ class Block(
                 return BlockStatus.EXPIRED
             return BlockStatus.SCHEDULED if at < self.starts_at else BlockStatus.ACTIVE
         for column in _ENDINGS:
-            if self.disposed.get(column, NO_PORTION)[0] > 0:
+            if self.disposed.get(column, NO_PORTION).credits > 0:
                 return BlockStatus(column)
         return BlockStatus.EXHAUSTED
 

@@ -1,4 +1,4 @@
-"""What belongs to a ledger as a whole and not to one customer: rates, breakage pools, money held in other currencies.
+"""The books of a ledger as a whole, of no customer: exchange rates, breakage pools, its money in other currencies.
 
 Owns: ``Books`` and how a decision changes them. Pure, like the wallet: replaying a log gives the same books.
 """
@@ -9,7 +9,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -18,12 +17,13 @@ from subledger.billing_documents import NO_STANDING, Standing, Standings, standi
 from subledger.events.data import BreakageEstimated, ExchangeRateSet
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES
+from subledger.money import to_minor
 from subledger.pools import Estimate, Pool
 from subledger.wallet import Decision, Movement
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one unit of a currency is worth in the functional currency, from each of some days on; days ascending."""
+    """The rates of a currency in the functional currency, each from a day on; days ascending."""
 
     days: tuple[date, ...] = ()
     rates: tuple[Decimal, ...] = ()
@@ -43,7 +43,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A ledger's own books after some position. ``positions`` are those of cash, processors and tax in currencies."""
+    """A ledger's own books after some position. ``standings`` are cash, processors and tax in other currencies."""
 
     rates: Mapping[str, Rates] = {}
     pools: Mapping[str, Pool] = {}
@@ -53,12 +53,12 @@ class Books(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.rates.get(currency, Rates()).on(day)
 
     def standing(self, role: str, currency: str, processor: str | None = None) -> Standing:
-        """What stands on a role of the ledger, debits positive."""
+        """The standing of a role of the ledger in a currency, debits positive."""
         return self.standings.get(standing_name(role, currency, processor), NO_STANDING)
 
 
 def changes_books(event: Event, decision: Decision) -> bool:
-    """Whether ``evolve_books`` may do anything: usage in one currency, which is nearly everything, does not."""
+    """True if ``evolve_books`` may change the books. Usage in the functional currency, nearly every event, does not."""
     if event.type in ("exchange_rate.set", "breakage.estimated"):
         return True
     return any(movement.currency is not None or movement.pool is not None for movement in decision.movements)
@@ -66,10 +66,10 @@ def changes_books(event: Event, decision: Decision) -> bool:
 
 def evolve_books(books: Books, event: Event, decision: Decision, *, effective: date, functional_currency: str) -> Books:
     """The books after a decision; ``effective`` is the event's effective date."""
-    data: Any = event.data
+    data = event.data
     if isinstance(data, ExchangeRateSet):
-        held = books.rates.get(data.base, Rates())
-        return replace(books, rates={**books.rates, data.base: held.set(effective, data.rate)})
+        rates = books.rates.get(data.base, Rates()).set(effective, data.rate)
+        return replace(books, rates={**books.rates, data.base: rates})
     if isinstance(data, BreakageEstimated):
         pool = with_estimate(books.pools.get(data.pool), data)
         books = replace(books, pools={**books.pools, data.pool: pool})
@@ -88,14 +88,14 @@ def with_estimate(pool: Pool | None, data: BreakageEstimated) -> Pool:
 def next_estimate(pool: Pool, data: BreakageEstimated) -> Estimate:
     """The estimate of an event, as the next version of a pool's."""
 
-    def minor(field: str) -> int | None:
-        return None if getattr(data, field) is None else data.minor(field, data.currency)
+    def minor(amount: Decimal | None, field: str) -> int | None:
+        return None if amount is None else to_minor(amount, data.currency, field=f"data.{field}")
 
     return Estimate(
         version=1 if pool.estimate is None else pool.estimate.version + 1,
-        breakage_minor=minor("expected_breakage"),
+        breakage_minor=minor(data.expected_breakage, "expected_breakage"),
         breakage_rate=data.expected_breakage_rate,
-        escheat_minor=minor("expected_escheat"),
+        escheat_minor=minor(data.expected_escheat, "expected_escheat"),
         escheat_rate=data.expected_escheat_rate,
         issued_minor=pool.issued_minor,
     )

@@ -60,10 +60,10 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 SETTINGS: Final = tuple(name for name in LedgerState.__struct_fields__ if name != "ledger")
-"""What a ledger's row holds of its state: the names of the columns, in the order that ``state_of`` takes."""
+"""The columns of a ledger's row that store its state, in the order that ``state_of`` takes."""
 
 
-@lru_cache(maxsize=1024)  # few ledgers, asked for with every reading and every batch
+@lru_cache(maxsize=1024)  # few ledgers, needed by every read and every batch
 def state_of(ledger: str, *settings: Any) -> LedgerState:
     """A ledger's state from its row's ``SETTINGS``, as ``stored`` has given them."""
     named = dict(zip(SETTINGS, settings, strict=True))
@@ -75,10 +75,9 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
     """The ledger after one of its own events; any other event leaves it as it is."""
     if event.type not in events.RESERVED_TYPES:
         return state
-    data: Any = event.data
     replace = msgspec.structs.replace
-    match data:
-        case events.LedgerConfigured():
+    match event.data:
+        case events.LedgerConfigured() as data:
             return replace(
                 state,
                 entity=data.entity,
@@ -90,15 +89,15 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
                 future_tolerance=data.future_tolerance,
                 sandbox=data.sandbox,
             )
-        case events.ClockSet():
+        case events.ClockSet() as data:
             return replace(state, clock=data.clock)
-        case events.PolicyAdopted():
+        case events.PolicyAdopted() as data:
             return replace(state, policy=data.policy)
-        case events.MappingAdopted():
+        case events.MappingAdopted() as data:
             return replace(state, mapping=data.mapping)
-        case events.PeriodClosed():
+        case events.PeriodClosed() as data:
             return replace(state, closed_through=Period.parse(data.period).last_day, open_cut=state.open_cut + 1)
-        case events.PeriodReopened():
+        case events.PeriodReopened() as data:
             return replace(state, closed_through=Period.parse(data.period).first_day - timedelta(days=1))
         case events.PeriodCut():
             return replace(state, open_cut=state.open_cut + 1)
@@ -107,7 +106,7 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
 
 
 def is_closed(state: LedgerState, period: Period) -> bool:
-    """Whether nothing can be posted into the period any more."""
+    """True if nothing can be posted into the period any more."""
     return state.closed_through is not None and period.last_day <= state.closed_through
 
 

@@ -19,8 +19,10 @@ from subledger.money import round_half_up
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What is expected of a pool over its life, from its ``version`` on: amounts (minor units), or rates of what is
-    issued. Amounts were made when ``issued_minor`` was issued, and are scaled with it."""
+    """The expected breakage and escheat of a pool over its life: amounts in minor units, or rates of the issued amount.
+
+    Amounts were estimated when ``issued_minor`` was issued, and are scaled with it. Versions count from 1.
+    """
 
     version: int
     breakage_minor: int | None = None
@@ -30,7 +32,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     issued_minor: int = 0
 
     def of(self, issued: int) -> tuple[Fraction, Fraction]:
-        """Expected breakage and escheat where so much is issued now."""
+        """Expected breakage and escheat when ``issued`` is issued."""
         return (
             self._scaled(self.breakage_minor, self.breakage_rate, issued),
             self._scaled(self.escheat_minor, self.escheat_rate, issued),
@@ -45,9 +47,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A breakage pool after some position; amounts in minor units of ``currency``.
 
-    ``issued_minor`` (F) is net of what was voided, refunded, transferred out, charged back and written off;
-    ``redeemed_minor`` (R) to date, backfill included; ``expired_minor`` (A) what expired and is kept;
-    ``recognised_minor`` (T) what has been posted as breakage so far. ``credits`` are those left in its blocks.
+    ``issued_minor`` (F) is net of voids, refunds, transfers out, chargebacks and write-offs;
+    ``redeemed_minor`` (R) to date, backfill included; ``expired_minor`` (A) expired and was retained;
+    ``recognised_minor`` (T) has been posted as breakage so far. ``credits`` remain in its blocks.
     """
 
     pool: str

@@ -203,8 +203,8 @@ _dimensions = lru_cache(maxsize=4_096)(Dimensions)  # few, and the same again an
 def post(event: Event, decision: Decision, *, before: LedgerState, wallets: Mapping[str, Wallet]) -> tuple[Entry, ...]:
     """The journal entries of a decision: one per movement, in order.
 
-    ``before`` is the ledger when the event was decided, ``wallets`` those of the customers after it: headers of
-    blocks and overages never change, so either moment would do.
+    ``before`` is the ledger when the event was decided. ``wallets`` are those of the customers after it; the terms that
+    are read of blocks and overages never change, so the wallets before it would give the same entries.
     """
     if not decision.movements:
         return ()

@@ -1,10 +1,10 @@
-"""The wallet: one customer's credits as the writer knows them, and what a decision about them is.
+"""The wallet: one customer's credits as the writer knows them; movements and decisions.
 
 Owns: the open blocks and overages of a customer, movements and decisions as values, the price of overage. Does not
-own: what to do about an event (deciding), what belongs to the ledger as a whole (books), the change itself (evolving).
+own: the decision about an event (deciding), the ledger's own books (books), the change of a wallet (evolving).
 
-A block without credits, and an overage with nothing open, are *finished*: they leave the wallet and are kept with
-the ledger's finished blocks and documents, from where they are recalled when a later event refers to them. Payments,
+A block without credits, and an overage that is billed or restored in full, are *finished*: they leave the wallet, are
+stored with the ledger's finished blocks and documents, and are recalled when a later event refers to them. Payments,
 invoices and disputes are always recalled.
 """
 
@@ -43,14 +43,14 @@ _MOVEMENT_STORED_AS: Final = {
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_MOVEMENT_STORED_AS):
-    """One thing that happens to a block or a customer: an entry kind and its amount, with the date it is booked on.
+    """One step of a decision: an entry kind with an amount and credits, on an accounting date.
 
-    ``credits`` and ``amount`` (minor units) are negative where the entry is written as the mirror. ``customer`` is
-    set where it is not the event's; ``currency`` where it is not the functional one, and then ``functional`` is the
-    amount in that. ``overage`` is the position of the usage whose overage is meant, ``invoice`` the invoice whose
-    receivable; ``backfill`` marks overage that the next purchase pays first (stored, because the ledger's setting
-    may change later). ``policy`` is set where it is not the decision's own: a reversal mirrors what was stored,
-    under the policy of that day.
+    ``credits`` and ``amount_minor`` are negative if the entry is written as the mirror. ``customer`` is set if it is
+    not the event's. ``currency`` is set if it is not the functional one, and then ``functional_minor`` is the amount in
+    that. ``overage_position`` is the position of the usage that made the overage, ``invoice_id`` the invoice whose
+    receivable moves. ``backfill`` marks overage that the next purchase pays first; it is stored because the ledger's
+    setting may change later. ``policy`` is set if it is not the decision's: a reversal mirrors the entries of the
+    usage under the policy of that day.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Who asked for what a person decides, and who else allowed it."""
+    """The two persons behind an event that needs two: ``maker`` asked for it, ``checker`` allowed it."""
 
     approval_id: str
     maker: str
@@ -82,9 +82,10 @@ class Decision(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     rename={"original_position": "original", "new_block": "taken_over"},
 ):  # fmt: skip
-    """What was decided about an event when it was recorded; stored with it and never recomputed.
+    """The decision about an event, made when it was recorded; stored with it and never computed again.
 
-    ``rate`` is the exchange rate that was used; ``taken_over`` the block that a transfer makes for its new customer.
+    ``original_position`` is the position of the usage that is reversed, ``rate`` the exchange rate that was used,
+    ``new_block`` the block that a transfer makes for its new customer.
     """
 
     policy: int
@@ -98,10 +99,10 @@ class Decision(
 class Wallet(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"standings": "positions"}
 ):
-    """One customer's blocks in draw order, overages in order of position, and what was recalled for an event.
+    """One customer's blocks in draw order, overages in order of position, and the documents recalled for an event.
 
-    ``carry`` holds, per currency, the fraction of a minor unit by which overage is priced but not posted yet.
-    ``positions`` holds what is owed to the customer, and everything owed either way in another currency.
+    ``carry`` has, by currency, the fraction of a minor unit by which overage is priced but not posted yet.
+    ``standings`` are the amounts owed to the customer, and all amounts owed either way in another currency.
     """
 
     customer: str
@@ -113,83 +114,85 @@ class Wallet(
     standings: Standings = {}
 
     def block(self, block_id: str) -> Block | None:
-        """The block of this id, if it is at hand."""
+        """The block of this id, or None if the wallet does not have it."""
         index = places.index(self.blocks, block_id)
         return None if index is None else self.blocks[index]
 
     def state_of_block(self, block_id: str) -> Block:
-        """The block of this id, which is recorded. Raises IntegrityFault if it was not brought to hand."""
+        """The block of this id, which is recorded. Raises IntegrityFault if it was not loaded."""
         block = self.block(block_id)
         if block is None:
             raise IntegrityFault(f"block {block_id} of customer {self.customer} has no state", block_id=block_id)
         return block
 
     def overage(self, position: int) -> Overage | None:
+        """The overage of the usage at a position, or None if the wallet does not have it."""
         for overage in self.overages:
             if overage.position == position:
                 return overage
         return None
 
     def state_of_overage(self, position: int) -> Overage:
-        """The overage of a position, which is recorded. Raises IntegrityFault if it was not brought to hand."""
+        """The overage of a position, which is recorded. Raises IntegrityFault if it was not loaded."""
         overage = self.overage(position)
         if overage is None:
             raise IntegrityFault(f"the overage of position {position} has no state", position=position)
         return overage
 
     def reversed_usage(self, position: int) -> ReversedUsage:
+        """The part of the usage at a position that has been reversed so far."""
         for reversed_usage in self.reversed_usages:
             if reversed_usage.position == position:
                 return reversed_usage
         return ReversedUsage(position=position, restored={})
 
     def document(self, type: type[AnyDocument], document_id: str) -> AnyDocument | None:
-        """The payment, invoice or dispute of this id, if the wallet has it at hand."""
+        """The payment, invoice or dispute of this id, or None if the wallet does not have it."""
         for document in self.documents:
             if isinstance(document, type) and document.document_id == document_id:
                 return document
         return None
 
     def state_of_document(self, type: type[AnyDocument], document_id: str) -> AnyDocument:
-        """A payment, invoice or dispute that is recorded. Raises IntegrityFault if the wallet has not got it."""
+        """A payment, invoice or dispute that is recorded. Raises IntegrityFault if it was not loaded."""
         document = self.document(type, document_id)
         if document is None:
             raise IntegrityFault(f"{type.document_kind} {document_id} of customer {self.customer} has no state")
         return document
 
     def standing(self, role: str, currency: str, block_id: str | None = None) -> Standing:
-        """What stands on a role, debits positive: minor units of the currency, and of the functional one."""
+        """The standing of a role in a currency, debits positive."""
         return self.standings.get(standing_name(role, currency, block_id), NO_STANDING)
 
     def recall(
         self, blocks: tuple[Block, ...] = (), overages: tuple[Overage, ...] = (),
         reversed_usages: tuple[ReversedUsage, ...] = (), documents: tuple[BillingDocument, ...] = (),
     ) -> Wallet:  # fmt: skip
-        """The wallet with finished things brought back; what it already holds wins."""
-        held = {block.block_id for block in self.blocks}
-        held_overages = {overage.position for overage in self.overages}
-        held_reversed_usages = {reversed_usage.position for reversed_usage in self.reversed_usages}
-        held_documents = {(d.document_kind, d.document_id) for d in self.documents}
-        new = [d for d in documents if (d.document_kind, d.document_id) not in held_documents]
+        """The wallet with finished blocks and documents added; those that it already has stay as they are."""
+        known = {block.block_id for block in self.blocks}
+        known_overages = {overage.position for overage in self.overages}
+        known_reversed_usages = {reversed_usage.position for reversed_usage in self.reversed_usages}
+        known_documents = {(d.document_kind, d.document_id) for d in self.documents}
+        new = [d for d in documents if (d.document_kind, d.document_id) not in known_documents]
         return replace(
             self,
-            blocks=in_draw_order((*self.blocks, *(b for b in blocks if b.block_id not in held))),
+            blocks=in_draw_order((*self.blocks, *(b for b in blocks if b.block_id not in known))),
             overages=tuple(
                 sorted(
-                    (*self.overages, *(o for o in overages if o.position not in held_overages)),
+                    (*self.overages, *(o for o in overages if o.position not in known_overages)),
                     key=lambda overage: overage.position,
                 )
             ),
             reversed_usages=(
                 *self.reversed_usages,
-                *(r for r in reversed_usages if r.position not in held_reversed_usages),
+                *(r for r in reversed_usages if r.position not in known_reversed_usages),
             ),
             documents=(*self.documents, *new),
         )
 
     @property
     def has_finished(self) -> bool:
-        """Whether it holds anything that will not be kept."""
+        """True if the wallet has anything that is stored elsewhere, and so leaves it."""
         if self.reversed_usages or self.documents:
             return True
         for block in self.blocks:
@@ -198,7 +201,7 @@ class Wallet(
         return any(not overage.open for overage in self.overages) if self.overages else False
 
     def without_finished(self) -> Wallet:
-        """The wallet as it is kept: open blocks and overages only, nothing that is always recalled."""
+        """The wallet as it is stored: open blocks and overages alone."""
         if not self.has_finished:
             return self
         return replace(

@@ -28,7 +28,7 @@ from projections.report import ReportRequest
 from subledger.blocks import ZERO
 from subledger.events.data import BreakageEstimated
 from subledger.kinds import GAINS, KINDS
-from subledger.money import round_half_up
+from subledger.money import round_half_up, to_minor
 from subledger.periods import Period, accounting_date, effective_date
 from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_decision
@@ -194,9 +194,9 @@ def recorded_estimates(end: View) -> list[EstimateVersion]:
                 version=versions[data.pool],
                 position=row.position,
                 booked_on=accounting_date(effective_date(row.occurred_at, end.zone), closed_through),
-                breakage_minor=_minor(data, "expected_breakage"),
+                breakage_minor=_minor(data.expected_breakage, data.currency),
                 breakage_rate=data.expected_breakage_rate,
-                escheat_minor=_minor(data, "expected_escheat"),
+                escheat_minor=_minor(data.expected_escheat, data.currency),
                 escheat_rate=data.expected_escheat_rate,
                 evidence=data.evidence,
                 maker=None if approval is None else approval.maker,
@@ -206,8 +206,8 @@ def recorded_estimates(end: View) -> list[EstimateVersion]:
     return found
 
 
-def _minor(data: BreakageEstimated, field: str) -> int | None:
-    return None if getattr(data, field) is None else data.minor(field, data.currency)
+def _minor(amount: Decimal | None, currency: str) -> int | None:
+    return None if amount is None else to_minor(amount, currency, field="amount")
 
 
 def steps_of(

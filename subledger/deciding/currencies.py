@@ -1,11 +1,11 @@
 """Several currencies: the functional amount of every movement, settlement differences, remeasurement.
 
-What a customer paid for credits stays at the rate of that day: a liability to provide service is not monetary
-(ASC 830-10-45-18). What is owed and held in money is monetary: it grows at the rate of the day, is relieved at what it
-is carried at, and the difference to the other side of the entry is an exchange gain or loss, in the same event. At a
-period's end it is remeasured (ASC 830-20-35-1, IAS 21.23).
+The price of credits stays at the rate of the day of purchase: a liability to provide service is not monetary
+(ASC 830-10-45-18). Money owed or owned is monetary. A standing of it grows at the rate of the day and is relieved at
+its carrying amount; the difference to the other side of the entry is an exchange gain or loss, in the same event. At
+a period's end it is remeasured (ASC 830-20-35-1, IAS 21.23).
 
-Owns: that arithmetic. Pure. Does not own: which movements there are (deciding).
+Owns: that arithmetic. Does not own: the movements (the other modules of deciding). Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from subledger.money import exponent, round_half_up
 from subledger.wallet import Decision, Movement, Wallet
 
 StandingKey = tuple[str, str, str]
-"""Role, currency, and the block or processor it is kept apart by ("" where it is not)."""
+"""Role, currency, and the block or processor by which the role is divided ("" if it is not)."""
 
 
 def convert(amount_minor: int, rate: Decimal, currency: str, functional_currency: str) -> int:
@@ -68,7 +68,7 @@ class _Meter:
         self, wallet: Wallet, books: Books, event: Event, draft: Decision, effective: date, functional_currency: str
     ) -> None:
         self._wallet, self._books, self._event, self._draft = wallet, books, event, draft
-        self._effective, self._home = effective, functional_currency
+        self._effective, self._functional_currency = effective, functional_currency
         self._basis: dict[int | None, int] = {}
         self.rate: Decimal | None = None
         self.movements: list[Movement] = []
@@ -96,22 +96,21 @@ class _Meter:
         self.movements.append(movement)
         draft = replace(self._draft, rate=self.rate)
         if movement.customer is None:
-            self._wallet = apply_movement(self._wallet, self._event, draft, movement, self._home)
-        self._books = apply_to_books(self._books, movement, self._home)
+            self._wallet = apply_movement(self._wallet, self._event, draft, movement, self._functional_currency)
+        self._books = apply_to_books(self._books, movement, self._functional_currency)
 
     def _spot(self, amount: int, currency: str) -> int:
         if self.rate is None:
-            self.rate = rate_on(self._books, currency, self._effective, self._home)
-        return convert(amount, self.rate, currency, self._home)
+            self.rate = rate_on(self._books, currency, self._effective, self._functional_currency)
+        return convert(amount, self.rate, currency, self._functional_currency)
 
     # --- the amount of the entry ------------------------------------------------------------------------------
 
     def _functional(self, movement: Movement, currency: str, kind: Kind) -> int:
         if kind.name == "overage_backfilled":
             return self._backfilled(movement)
-        if (
-            kind.name == "repricing" and movement.amount_minor < 0
-        ):  # what a block loses is at its own rate, never today's
+        if kind.name == "repricing" and movement.amount_minor < 0:
+            # The price that a block loses is at the block's own rate, never today's.
             return -_part(self._block(movement), movement.credits, -movement.amount_minor)
         if kind.name == "backfill_difference":
             return self._basis.pop(movement.overage_position)
@@ -141,20 +140,17 @@ class _Meter:
         drawn = sum(m.amount_minor for m in others)  # at the block's basis: the overage's price and the difference
         basis = _drawn(block, movement.credits, drawn)
         # In proportion to the amounts, so that neither part has another sign than its amount.
-        owed = (
-            round_half_up(basis * movement.amount_minor, drawn)
-            if drawn
-            else self._spot(movement.amount_minor, block.currency)
-        )
+        amount = movement.amount_minor
+        owed = round_half_up(basis * amount, drawn) if drawn else self._spot(amount, block.currency)
         self._basis[movement.overage_position] = basis - owed
         return owed if len(others) > 1 else basis
 
-    # --- what the sides are carried at ------------------------------------------------------------------------
+    # --- the carrying amounts of the two sides ----------------------------------------------------------------
 
     def _settlement(
         self, movement: Movement, currency: str, kind: Kind, role: str, sign: int, functional: int
     ) -> Movement | None:
-        """The difference between what the entry moves a role by and what the role is to move by, if there is one."""
+        """The exchange difference of a role: its carrying amount against the functional amount of the entry, if any."""
 
         carried_over = kind.relieves in (Relieves.DEBIT, Relieves.CREDIT) and _measured(kind) != (role, sign)
 
@@ -178,19 +174,19 @@ class _Meter:
         )
 
     def _moves(self, movement: Movement, currency: str, role: str, sign: int, grown: Callable[[int], int]) -> int:
-        """By how much a role moves in the functional currency: relieved at what it is carried at, grown anew."""
+        """The functional amount by which a role moves: relieved at its carrying amount, grown at ``grown``."""
         amount = sign * movement.amount_minor
-        held, carried = self._held(movement, currency, role)
+        current, carried = self._current(movement, currency, role)
         if not amount:
             return 0
-        if not held or (held > 0) == (amount > 0):
+        if not current or (current > 0) == (amount > 0):
             return grown(amount)
-        if abs(amount) < abs(held):
-            return -round_half_up(carried * abs(amount), abs(held))
-        rest = amount + held
+        if abs(amount) < abs(current):
+            return -round_half_up(carried * abs(amount), abs(current))
+        rest = amount + current
         return -carried + (grown(rest) if rest else 0)
 
-    def _held(self, movement: Movement, currency: str, role: str) -> Standing:
+    def _current(self, movement: Movement, currency: str, role: str) -> Standing:
         if role in LEDGER_ROLES:
             return self._books.standing(role, currency, movement.processor)
         return self._wallet.standing(role, currency, movement.block_id)
@@ -199,7 +195,7 @@ class _Meter:
 def _measured(kind: Kind) -> tuple[str, int] | None:
     """The role by which an entry between two monetary roles is measured, and its sign: it is relieved by it exactly.
 
-    The debit side where both are relieved, else the one that the other takes over from.
+    That is the debit side if both are relieved, else the side whose carrying amount goes over to the other.
     """
     if kind.relieves is Relieves.NEITHER:
         return None
@@ -209,12 +205,12 @@ def _measured(kind: Kind) -> tuple[str, int] | None:
 
 
 def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
-    """The functional amount of a loss of a block: its own rate, never today's; the last takes what is left."""
+    """The functional amount of a loss of a block: at its own rate, never today's; the last loss takes the rest."""
     amount = movement.amount_minor
-    if amount < 0 or kind.sign > 0:  # what was lost comes back, at what it was lost at
-        _, lost, functional = block.disposed.get(kind.column or "", NO_PORTION)
+    if amount < 0 or kind.sign > 0:  # a loss comes back at the amount of the loss
+        credits, lost, functional = block.disposed.get(kind.column or "", NO_PORTION)
         back = abs(amount)
-        whole = back == lost and abs(movement.credits) == block.disposed.get(kind.column or "", NO_PORTION)[0]
+        whole = back == lost and abs(movement.credits) == credits
         returned = functional if whole or not lost else round_half_up(functional * back, lost)
         return returned if amount >= 0 else -returned
     if kind.column == "consumed":
@@ -223,12 +219,12 @@ def _of_block(block: Block, movement: Movement, kind: Kind) -> int:
 
 
 def _drawn(block: Block, credits: Decimal, amount: int) -> int:
-    """What a draw moves: by the rule of cumulative rounding, or of what is left where that is remeasured."""
+    """The functional amount of a draw: by cumulative rounding; of a remeasured block, by its carrying amount."""
     return _part(block, credits, amount) if block.refundable else block.functional_for(credits)
 
 
 def _part(block: Block, credits: Decimal, amount: int) -> int:
-    """A part of what the block carries, in proportion to the amount; all of it with the last credit."""
+    """A part of the block's carrying amount in proportion to the amount; all of it with the last credit."""
     if amount == block.carrying_minor and (credits == block.remaining or amount):
         return block.carrying_functional
     return round_half_up(block.carrying_functional * amount, block.carrying_minor) if block.carrying_minor else 0
@@ -238,18 +234,18 @@ def _part(block: Block, credits: Decimal, amount: int) -> int:
 
 
 def remeasure(
-    standing: Mapping[StandingKey, Standing], now: Callable[[StandingKey], Standing], books: Books, *, on: date,
+    standings: Mapping[StandingKey, Standing], now: Callable[[StandingKey], Standing], books: Books, *, on: date,
     following: date, functional_currency: str,
 ) -> list[Movement]:  # fmt: skip
-    """What stands at a period's end, at the rate of that day.
+    """Remeasures standings at a period's end, at the rate of that day.
 
-    ``standing`` are the positions of the books through ``on``; ``now`` those of the head, which may know of later
-    days. Of what has been settled since at the old amount, the settlement is put right on ``following``: what is left
-    at the head is then carried at this rate too, the difference falls into both periods as it should, and however
-    many months are closed after the facts, nothing is left over.
+    ``standings`` are those of the books through ``on``; ``now`` returns those of the head, which may know of later
+    days. A part that has been settled since, at the old carrying amount, has its settlement corrected on ``following``:
+    so the part that remains at the head is carried at this rate too, the difference falls into both periods as it
+    should, and nothing remains however many months are closed after the facts.
     """
     movements = []
-    for key, (amount, carried) in sorted(standing.items()):
+    for key, (amount, carried) in sorted(standings.items()):
         currency = key[1]
         rate = rate_on(books, currency, on, functional_currency) if amount else None
         target = 0 if rate is None else convert(amount, rate, currency, functional_currency)
@@ -257,27 +253,31 @@ def remeasure(
         if not difference:
             continue
         movements.append(_adjustment(REMEASUREMENT_OF, key, on, difference))
-        kept, held = _kept(amount, now(key))
-        if not kept or rate is None:
+        remaining, remaining_functional = _remaining(amount, now(key))
+        if not remaining or rate is None:
             back = -difference
-        elif abs(kept) >= abs(amount):
+        elif abs(remaining) >= abs(amount):
             back = 0
         else:
-            back = convert(kept, rate, currency, functional_currency) - held - difference
+            back = convert(remaining, rate, currency, functional_currency) - remaining_functional - difference
         if back:
             movements.append(_adjustment(SETTLEMENT_OF, key, following, back))
     return movements
 
 
 def _adjustment(kind_of: Mapping[str, str], key: StandingKey, on: date, functional: int) -> Movement:
-    role, currency, place = key
+    role, currency, subaccount = key
     of_ledger = role in LEDGER_ROLES
     return Movement(
-        kind=kind_of[role], accounting_date=on, currency=currency, functional_minor=functional,
-        block_id=None if of_ledger else place or None, processor=place or None if of_ledger else None,
-    )  # fmt: skip
+        kind=kind_of[role],
+        accounting_date=on,
+        currency=currency,
+        functional_minor=functional,
+        block_id=None if of_ledger else subaccount or None,
+        processor=subaccount or None if of_ledger else None,
+    )
 
 
-def _kept(standing: int, now: Standing) -> Standing:
-    """What is left of a standing amount, or nothing where it has been settled and turned."""
-    return now if (now[0] > 0) == (standing > 0) else NO_STANDING
+def _remaining(amount: int, now: Standing) -> Standing:
+    """The part of a standing that remains now; nothing if it has been settled and has turned."""
+    return now if (now[0] > 0) == (amount > 0) else NO_STANDING

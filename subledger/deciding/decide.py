@@ -42,7 +42,7 @@ def decide(wallet: Wallet, event: Event, context: Context) -> Decision:
     """
     state = context.state
     dates = Dates.of(event, state)
-    draft = _TABLE[event.data.__class__].decide(wallet, event, context, dates)
+    draft = DECISIONS[event.data.__class__].decide(wallet, event, context, dates)
     movements, changed, foreign = [], False, False
     pooled = isinstance(event.data, of_others.BreakageEstimated)
     for drafted in draft.movements:
@@ -159,10 +159,10 @@ def _nothing(wallet: Wallet, event: Event, context: Context, dates: Dates) -> De
 _Data = TypeVar("_Data", bound=EventData)
 
 
-class _Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True):
     """The decision of an event type, and the entry kinds that it may post, in order.
 
-    ``decide`` takes the events of its own row alone: ``_row`` has held it against the class of their data.
+    ``decide`` takes the events of its own row alone; ``_row`` compares it with the class of their data.
     """
 
     decide: Callable[[Wallet, Event[Any], Context, Dates], Decision]
@@ -171,12 +171,12 @@ class _Row(msgspec.Struct, frozen=True):
 
 def _row(
     data: type[_Data], decide: Callable[[Wallet, Event[_Data], Context, Dates], Decision], *posts: str
-) -> tuple[type[EventData], _Row]:
+) -> tuple[type[EventData], Row]:
     """A row of the table; mypy sees that the decision takes the data that it is entered for."""
-    return data, _Row(decide, posts)
+    return data, Row(decide, posts)
 
 
-_TABLE: Final[dict[type[EventData], _Row]] = dict(
+DECISIONS: Final[dict[type[EventData], Row]] = dict(
     (
         _row(of_others.CreditsPurchased, purchases.purchase,
              "purchase", "purchase_tax", "overage_backfilled", "backfill_difference"),
@@ -223,12 +223,13 @@ _TABLE: Final[dict[type[EventData], _Row]] = dict(
         _row(of_the_ledger.PeriodCut, _nothing),
     )
 )  # fmt: skip
+"""The decision of every event type, by the class of the event's data."""
 
 _TYPES: Final = {data: type for type, data in {**EVENT_TYPES, **of_the_ledger.RESERVED_TYPES}.items()}
 
 POSTS: Final[dict[str, tuple[str, ...]]] = {
     _TYPES[data]: row.posts
-    for data, row in _TABLE.items()
+    for data, row in DECISIONS.items()
     if data in _TYPES and (row.posts or data in EVENT_TYPES.values())
 }
 """The entry kinds that each event may post, in order. Any event may be followed by what its movements make due:

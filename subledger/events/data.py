@@ -1,7 +1,7 @@
-"""The data of every event type: which fields there are, and what one event must satisfy by itself.
+"""The data of every event type: its fields, and the rules that one event must satisfy by itself.
 
-Owns: the event types with their models. Does not own: the envelope and reading (events), whether the books allow it
-(deciding). Type names are chosen strings that can never change: they are in every log.
+Owns: the event types with their models. Does not own: the envelope and reading (envelope), whether the books allow an
+event (deciding). Type names are chosen strings that can never change: they are in every log.
 """
 
 from __future__ import annotations
@@ -199,15 +199,11 @@ class EventData(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    def minor(self, field: str, currency: str) -> int:
-        """The amount in ``field`` as minor units of ``currency``."""
-        return to_minor(getattr(self, field), currency, field=f"data.{field}")
-
     def check(self) -> None:
-        """What the fields must satisfy together. Raises InvalidInput."""
+        """Checks the rules that the fields must satisfy together. Raises InvalidInput."""
 
 
-def _positive(value: int, field: str) -> None:
+def _positive(value: int | Decimal, field: str) -> None:
     if value <= 0:
         raise InvalidValue(
             f"data.{field} must be more than 0", field=f"data.{field}", expected="more than 0", found="0"
@@ -234,13 +230,20 @@ def _one_of(data: EventData, first: str, second: str) -> None:
     _refuse_with(len(given) > 1, second, f"{first} says it already")
 
 
-def _check_disputed(data: Any) -> None:
-    """The amount and the fee of a dispute's event: in the currency named, or else in that of what is disputed."""
-    for name in ("amount", "fee"):
-        if getattr(data, name) is not None and data.currency is not None:
-            data.minor(name, data.currency)
-    if data.amount is not None:
-        _positive(data.amount, "amount")
+def _minor(amount: Decimal, currency: str, field: str) -> int:
+    """An amount in minor units of its currency. Raises TooManyDecimals."""
+    return to_minor(amount, currency, field=f"data.{field}")
+
+
+def _check_disputed(amount: Decimal | None, fee: Decimal | None, currency: str | None) -> None:
+    """Checks the amount and the fee of a dispute's event; without a currency they are in the one of the dispute."""
+    if currency is not None:
+        if amount is not None:
+            _minor(amount, currency, "amount")
+        if fee is not None:
+            _minor(fee, currency, "fee")
+    if amount is not None:
+        _positive(amount, "amount")
 
 
 def _starts_before_it_expires(starts_at: datetime | None, expires_at: datetime | None) -> None:
@@ -274,10 +277,10 @@ class CreditsPurchased(EventData):
     escheat_class: Name | None = None
 
     def check(self) -> None:
-        price = self.minor("price", self.currency)
+        price = _minor(self.price, self.currency, "price")
         if self.refundable:
             _refuse_with(self.pool is not None, "pool", "a refundable block cannot be pooled")
-        if self.tax is not None and self.minor("tax", self.currency) > 0 and price == 0:
+        if self.tax is not None and _minor(self.tax, self.currency, "tax") > 0 and price == 0:
             raise InvalidValue(
                 "data.tax on a price of 0", field="data.tax", expected="0 or absent", found=str(self.tax)
             )
@@ -302,10 +305,11 @@ class CreditsGranted(EventData):
         if self.reason == "promotional":
             _refuse_with(self.value is not None, "value", "a promotional grant has no value")
         else:
-            _needs(self.value is not None, "value", f"a grant for {self.reason} has a value")
+            if self.value is None:
+                raise _missing("value", f"a grant for {self.reason} has a value")
             if self.currency is None:
                 raise _missing("currency", "an amount needs its currency")
-            _positive(self.minor("value", self.currency), "value")
+            _positive(_minor(self.value, self.currency, "value"), "value")
         _starts_before_it_expires(self.starts_at, self.expires_at)
 
 
@@ -342,7 +346,7 @@ class ConsumptionReversed(EventData):
 
 
 class PurchaseVoided(EventData):
-    """What is left of a block is cancelled, with its tax pro rata."""
+    """The remainder of a block is cancelled, with its tax pro rata."""
 
     block_id: Identifier
     reason: Reason
@@ -368,9 +372,9 @@ class PaymentReceived(EventData):
     payment_id: Identifier | None = None
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
         if self.fee is not None:
-            self.minor("fee", self.currency)
+            _minor(self.fee, self.currency, "fee")
             _needs(self.processor is not None, "processor", "a fee is kept by a processor")
 
 
@@ -385,7 +389,7 @@ class CreditsRefunded(EventData):
 
     def check(self) -> None:
         if self.amount is not None and self.currency is not None:
-            self.minor("amount", self.currency)
+            _minor(self.amount, self.currency, "amount")
 
 
 class BlockRepriced(EventData):
@@ -416,7 +420,7 @@ class CreditsTransferred(EventData):
 
 
 class PaymentApplied(EventData):
-    """What a payment left unapplied is applied to a block or an invoice."""
+    """An unapplied payment, or a part of it, is applied to a block or an invoice."""
 
     payment_id: Identifier
     block_id: Identifier | None = None
@@ -425,7 +429,7 @@ class PaymentApplied(EventData):
     currency: Currency
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
         _one_of(self, "block_id", "invoice_id")
 
 
@@ -438,7 +442,7 @@ class PayoutSettled(EventData):
     payout_id: Identifier
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
 
 
 class PaymentRefunded(EventData):
@@ -452,7 +456,7 @@ class PaymentRefunded(EventData):
     refund_id: Identifier | None = None
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
 
 
 class DisputeOpened(EventData):
@@ -467,7 +471,7 @@ class DisputeOpened(EventData):
 
     def check(self) -> None:
         _one_of(self, "payment_id", "block_id")
-        _check_disputed(self)
+        _check_disputed(self.amount, self.fee, self.currency)
 
 
 class _DisputeClosed(EventData):
@@ -481,7 +485,7 @@ class _DisputeClosed(EventData):
     fee: Amount | None = None
 
     def check(self) -> None:
-        _check_disputed(self)
+        _check_disputed(self.amount, self.fee, self.currency)
 
 
 class DisputeWon(_DisputeClosed):
@@ -502,7 +506,7 @@ class ReceivableWrittenOff(EventData):
 
 
 class CreditMemoIssued(EventData):
-    """A price concession on what was consumed (ASC 606-10-32-6); the liability is untouched."""
+    """A price concession on consumed value (ASC 606-10-32-6); the liability is untouched."""
 
     block_id: Identifier | None = None
     invoice_id: Identifier | None = None
@@ -512,9 +516,9 @@ class CreditMemoIssued(EventData):
     reason: Reason
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
         if self.tax is not None:
-            self.minor("tax", self.currency)
+            _minor(self.tax, self.currency, "tax")
         if self.block_id is not None:
             _refuse_with(self.invoice_id is not None, "invoice_id", "the block says it already")
 
@@ -528,13 +532,13 @@ class OverageBilled(EventData):
     tax: Amount | None = None
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
         if self.tax is not None:
-            self.minor("tax", self.currency)
+            _minor(self.tax, self.currency, "tax")
 
 
 class BreakageEstimated(EventData):
-    """What is expected to expire of a pool over its life, with its evidence (ASC 606-10-55-48, IFRS 15 B46)."""
+    """The expected breakage of a pool over its life, with its evidence (ASC 606-10-55-48, IFRS 15 B46)."""
 
     pool: Name
     expected_breakage: Amount | None = None
@@ -547,14 +551,14 @@ class BreakageEstimated(EventData):
     def check(self) -> None:
         _one_of(self, "expected_breakage", "expected_breakage_rate")
         if self.expected_breakage is not None:
-            self.minor("expected_breakage", self.currency)
+            _minor(self.expected_breakage, self.currency, "expected_breakage")
         if self.expected_escheat is not None:
-            self.minor("expected_escheat", self.currency)
+            _minor(self.expected_escheat, self.currency, "expected_escheat")
             _refuse_with(self.expected_escheat_rate is not None, "expected_escheat_rate", "an amount is given")
 
 
 class CreditsEscheated(EventData):
-    """What a block has left goes to a state as unclaimed property."""
+    """The remainder of a block goes to a state as unclaimed property."""
 
     block_id: Identifier
 
@@ -567,7 +571,7 @@ class _EscheatPaid(EventData):
     currency: Currency
 
     def check(self) -> None:
-        _positive(self.minor("amount", self.currency), "amount")
+        _positive(_minor(self.amount, self.currency, "amount"), "amount")
 
 
 class EscheatReclaimed(_EscheatPaid):
@@ -579,7 +583,7 @@ class EscheatRemitted(_EscheatPaid):
 
 
 class ExchangeRateSet(EventData):
-    """What one unit of ``base`` is worth in ``quote``, the ledger's functional currency, from this day on."""
+    """The price of one unit of ``base`` in ``quote``, the ledger's functional currency, from this day on."""
 
     base: Currency
     quote: Currency

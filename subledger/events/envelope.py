@@ -176,7 +176,7 @@ def own_event(
 
 
 def differences(event: Event, *, type: str, customer: str | None, occurred_at: datetime, data_text: str) -> list[str]:
-    """Which members differ between an event and what is recorded under its key, by name; empty for a duplicate."""
+    """The names of the members that differ from the event recorded under the same key; empty for a duplicate."""
     different = []
     if event.type != type:
         different.append("type")

@@ -1,6 +1,6 @@
-"""What an event refers to, so that it can be brought to hand before the event is decided or replayed.
+"""The references of an event: blocks, billing documents, customers and events that are loaded before it is decided.
 
-Owns: which fields of which event name blocks, documents and customers. Does not own: looking them up (store).
+Owns: the fields that refer to them, by event type. Does not own: reading them from the database (store).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _OF_INVOICES: Final = frozenset({"payment.received", "payment.applied", "credit_
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
-    """What some events refer to. ``reversed`` holds the keys of the usage that they take back."""
+    """The references of some events. ``reversed`` has the keys of the usage that they reverse."""
 
     keys: set[tuple[str, str]] = set()
     customers: set[str] = set()
@@ -92,7 +92,7 @@ def references_of(events: Iterable[Event]) -> References:
 
 @cache
 def _places_of(data: type[EventData], type: str) -> tuple[tuple[str, str], ...]:
-    """Which fields of a type of event name what. The invoice of a purchase or of usage is only a label."""
+    """The fields of an event type that refer to something. The invoice of a purchase or of usage is only a label."""
     places = [("customer", "to_customer"), ("block", "block_id"), ("block", "new_block_id")]
     if type == "consumption.reversed":
         places.append(("original", "event_id"))
@@ -104,7 +104,7 @@ def _places_of(data: type[EventData], type: str) -> tuple[tuple[str, str], ...]:
 
 
 def customers_of(event: Event, decision: Decision) -> tuple[str, ...]:
-    """Whose wallets a decision changes, the event's own first."""
+    """The customers whose wallets a decision changes, the event's own first."""
     own = () if event.customer is None else (event.customer,)
     if len(decision.movements) == 1 and decision.movements[0].customer is None:
         return own

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Segment, draw_order
+from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Portion, Segment, draw_order
 from subledger.kinds import LOSSES
 from subledger.money import MAX_MINOR
 from tests.laws.model_blocks import half_up
@@ -162,7 +162,7 @@ def test_a_block_has_one_status_at_every_moment(candidate: Block, at: datetime) 
     assert replace(candidate, disputes=1).status(at) is BlockStatus.DISPUTED
     for column in LOSSES:
         if column != "consumed":
-            assert replace(candidate, disposed={column: (candidate.credits, 0, 0)}).status(at).value == column
+            assert replace(candidate, disposed={column: Portion(candidate.credits, 0, 0)}).status(at).value == column
 
 
 # --- cumulative rounding against the formula ------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_usage_known_after_the_expiry_takes_of_the_breakage_what_the_whole_draw_
     now: Block, size: int, late: int
 ) -> None:
     lost = min(Decimal(size), now.remaining)
-    broken = (lost, now.amount_for(lost), now.functional_for(lost))
+    broken = Portion(lost, now.amount_for(lost), now.functional_for(lost))
     expired = replace(now, disposed={"expired": broken})
     assert (expired.expired_credits, expired.expired_minor) == broken[:2]
     credits = min(Decimal(late), lost)
@@ -274,7 +274,7 @@ def test_the_smallest_part_of_a_credit_keeps_a_block_active_or_says_how_it_ended
     assert almost.status(START) is BlockStatus.ACTIVE
     for column in LOSSES:
         if column != "consumed":
-            assert replace(almost, disposed={column: (smallest, 0, 0)}).status(START).value == column
+            assert replace(almost, disposed={column: Portion(smallest, 0, 0)}).status(START).value == column
 
 
 def test_a_block_expires_at_its_expiry_and_starts_at_its_start() -> None:
@@ -298,5 +298,5 @@ def test_a_disputed_block_is_not_due_until_the_dispute_has_ended() -> None:
 def test_usage_worth_less_than_half_a_minor_unit_moves_nothing_yet() -> None:
     cheap = block(credits=Decimal(1000), price_minor=1, rate=Decimal(1), price_functional=1)
     assert (cheap.amount_for(Decimal(1)), cheap.functional_for(Decimal(1))) == (0, 0)
-    expired = replace(cheap, disposed={"expired": (Decimal(1000), 1, 1)})
+    expired = replace(cheap, disposed={"expired": Portion(Decimal(1000), 1, 1)})
     assert (expired.expired_amount_for(Decimal(1)), expired.expired_functional_for(Decimal(1))) == (0, 0)

@@ -27,8 +27,6 @@ NOT_YET: Final = frozenset(
         "projections/exports/formats",
         "projections/journals",
         "subledger",
-        "subledger/deciding",
-        "subledger/events",
         "subledger/external",
         "subledger/store/writing",
         "tests",

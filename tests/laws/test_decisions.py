@@ -1,0 +1,25 @@
+"""The table of decisions: a row for every class of data, with a decision that takes events of that class."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from subledger.deciding.decide import DECISIONS
+from subledger.events.data import EVENT_TYPES, EventData
+from subledger.events.envelope import Event
+from subledger.events.own_data import OWN_FORMS, RESERVED_TYPES
+
+
+def test_every_class_of_data_has_a_decision() -> None:
+    assert set(DECISIONS) == {*EVENT_TYPES.values(), *RESERVED_TYPES.values(), *OWN_FORMS.values()}
+
+
+@pytest.mark.parametrize("data", DECISIONS, ids=lambda data: data.__name__)
+def test_a_decision_takes_the_events_of_its_row(data: type[EventData]) -> None:
+    """mypy holds each row to this; here it is true of the functions that run."""
+    event = typing.get_type_hints(DECISIONS[data].decide)["event"]
+    [taken] = typing.get_args(event) or (EventData,)  # an event without its data is of any type
+    assert (typing.get_origin(event) or event) is Event
+    assert issubclass(data, taken)
