@@ -16,6 +16,7 @@ from projections.account_mapping.mapping import GLAccount
 from projections.configuring.account_mappings import adopt_mapping
 from projections.exports.exports import export
 from projections.journals.journal import Journal, JournalCorrection
+from projections.journals.pairs import LEVELS, Level, pairs_of
 from projections.journals.reversing import reverse_journal
 from projections.journals.stored_journals import journal_of, journals_of
 from subledger.errors import IntegrityFault
@@ -229,6 +230,21 @@ def test_a_correction_that_was_forged_with_its_hash_is_found_beside_what_it_corr
         assert {d.check for d in found} == {"journals"}, message
         assert all((d.subject or "").startswith("2026-01-") for d in found)
     assert differences(service) == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_documents_are_made_of_a_journal_whose_lines_are_not_those_of_its_pairs(
+    reversed_twice: tuple[Subledger, str], level: Level
+) -> None:
+    """Neither its amounts, nor its accounts; a reversal is compared with the lines that it takes back."""
+    service, url = reversed_twice
+    for number, changes in ((1, {"account": GLAccount(number="1", name="x")}), (2, {"amount_minor": 1})):
+        with unguarded(url) as owner:
+            put(owner, _lines_of(_journal(service, number), **changes), number)
+            with service.database.read() as connection, pytest.raises(IntegrityFault, match="is not the sum of its"):
+                pairs_of(connection, _journal(service, number), level)
+    with service.database.read() as connection:
+        assert pairs_of(connection, _journal(service, 2), level)
 
 
 def put(owner: psycopg.Connection, journal: Journal, number: int) -> None:
