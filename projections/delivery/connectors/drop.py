@@ -29,7 +29,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ClassVar, Final, Literal, Protocol, TypeVar
 
-from projections.delivery.connectors.connector import Accepted, ChannelSettings, Connector, Found, Rejected, Shipment
+from projections.delivery.connectors import connector
 from projections.exports.formats import FORMATS
 from subledger.errors import InvalidInput
 from subledger.external.calls import NotSent, Unclear
@@ -39,7 +39,7 @@ _RECEIPT_BYTES: Final = 4_096
 Done = TypeVar("Done")
 
 
-class DropSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DropSettings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``directory``: where the importer takes files from. ``confirms``: what the importer lets us see, as the module
     says; ``done`` and ``failed``: with ``moved``, the folders in it that the importer moves files into.
     """
@@ -88,7 +88,7 @@ class Place(Protocol):
         """
 
 
-class Drop(Connector):
+class Drop(connector.Connector):
     """See the module."""
 
     formats: ClassVar[tuple[str, ...]] = tuple(FORMATS)
@@ -104,17 +104,17 @@ class Drop(Connector):
     def opened(self) -> AbstractContextManager[Place]:
         """The folder, for one step. Raises NotSent, NotAuthorised, also where it is not there."""
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         return self._do("LOOK", shipment.reference, lambda place: self._found(place, shipment), none="not there")
 
-    def prepare(self, shipment: Shipment) -> None:
+    def prepare(self, shipment: connector.Shipment) -> None:
         body = f"{len(shipment.payload)} bytes, SHA-256 {_hash(shipment)}"
         self._do("WRITE", _part(shipment), lambda place: _put_beside(place, shipment), body=body)
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         name = shipment.reference
         self._do("RENAME", _part(shipment), lambda place: place.move(_part(shipment), name), body=name)
-        return Accepted(erp_id=name, posted=self.settings.confirms == "nothing")
+        return connector.Accepted(erp_id=name, posted=self.settings.confirms == "nothing")
 
     def _do(self, what: str, name: str, do: Callable[[Place], Done], *, body: str = "", none: str = "done") -> Done:
         url = f"{self.url.rstrip('/')}/{name}"
@@ -124,10 +124,12 @@ class Drop(Connector):
         except (NotSent, Unclear) as error:
             self.calls.note(what, url, body, failure=str(error))
             raise
-        self.calls.note(what, url, body, answer=f"{done.state}: {done.reason}" if isinstance(done, Found) else none)
+        self.calls.note(
+            what, url, body, answer=f"{done.state}: {done.reason}" if isinstance(done, connector.Found) else none
+        )
         return done
 
-    def _found(self, place: Place, shipment: Shipment) -> Found | None:
+    def _found(self, place: Place, shipment: connector.Shipment) -> connector.Found | None:
         settings: DropSettings = self.settings
         name = shipment.reference
         there = _same(place, name, shipment)
@@ -150,7 +152,7 @@ class Drop(Connector):
             )  # fmt: skip
         return self._handed_over(name, "handed over and taken")
 
-    def _moved(self, place: Place, shipment: Shipment) -> Found | None:
+    def _moved(self, place: Place, shipment: connector.Shipment) -> connector.Found | None:
         """What the importer said of it by the folder that it moved it into."""
         settings: DropSettings = self.settings
         name = shipment.reference
@@ -160,7 +162,7 @@ class Drop(Connector):
         if done is not None:
             said = f"{settings.done} has another file {name}"
             return (
-                Found(erp_id=name, state="posted", reason=f"moved into {settings.done}")
+                connector.Found(erp_id=name, state="posted", reason=f"moved into {settings.done}")
                 if done
                 else _discarded(name, said)
             )
@@ -172,13 +174,13 @@ class Drop(Connector):
             name, f"the importer has put it into {settings.failed}: mend what it says, take the file away, then retry"
         )  # fmt: skip
 
-    def _handed_over(self, name: str, reason: str) -> Found:
+    def _handed_over(self, name: str, reason: str) -> connector.Found:
         if self.settings.confirms == "nothing":
-            return Found(erp_id=name, state="posted", reason=reason)
-        return Found(erp_id=name, state="accepted", reason=f"{reason}: it waits for the importer to say more")
+            return connector.Found(erp_id=name, state="posted", reason=reason)
+        return connector.Found(erp_id=name, state="accepted", reason=f"{reason}: it waits for the importer to say more")
 
 
-def _put_beside(place: Place, shipment: Shipment) -> None:
+def _put_beside(place: Place, shipment: connector.Shipment) -> None:
     """The part, then its receipt: so there is never a receipt without its part before the part was renamed."""
     part = _part(shipment)
     if not _same(place, part, shipment):
@@ -189,28 +191,28 @@ def _put_beside(place: Place, shipment: Shipment) -> None:
     place.write(_receipt(shipment), _receipt_text(shipment))
 
 
-def _same(place: Place, name: str, shipment: Shipment) -> bool | None:
+def _same(place: Place, name: str, shipment: connector.Shipment) -> bool | None:
     """Whether a file is what is delivered; None where there is none."""
     there = place.read(name, at_most=len(shipment.payload) + 1)
     return None if there is None else there == shipment.payload
 
 
-def _discarded(name: str, reason: str) -> Found:
-    return Found(erp_id=name, state="discarded", reason=reason)
+def _discarded(name: str, reason: str) -> connector.Found:
+    return connector.Found(erp_id=name, state="discarded", reason=reason)
 
 
-def _part(shipment: Shipment) -> str:
+def _part(shipment: connector.Shipment) -> str:
     return f".{shipment.reference}.part"
 
 
-def _receipt(shipment: Shipment) -> str:
+def _receipt(shipment: connector.Shipment) -> str:
     return f".{shipment.reference}.sent"
 
 
-def _receipt_text(shipment: Shipment) -> bytes:
+def _receipt_text(shipment: connector.Shipment) -> bytes:
     """As ``sha256sum`` writes it."""
     return f"{_hash(shipment)}  {shipment.reference}\n".encode()
 
 
-def _hash(shipment: Shipment) -> str:
+def _hash(shipment: connector.Shipment) -> str:
     return hashlib.sha256(shipment.payload).hexdigest()

@@ -27,17 +27,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from projections.delivery.connectors.connector import (
-    Accepted,
-    ChannelSettings,
-    Connector,
-    Found,
-    Rejected,
-    Shipment,
-    Total,
-    check_url,
-    minor_of,
-)
+from projections.delivery.connectors import connector
 from projections.delivery.connectors.dynamics_api import DynamicsApi, Settings, refusal, value_of
 from projections.exports.documents import TargetLimits, short_name
 from projections.exports.formats import dynamics
@@ -67,13 +57,13 @@ class Package(NamedTuple):
     execution: str
 
 
-class Dynamics(Connector):
+class Dynamics(connector.Connector):
     """See the module."""
 
     name: ClassVar[str] = "dynamics"
     formats: ClassVar[tuple[str, ...]] = ("dynamics-csv",)
     by_document: ClassVar[bool] = False
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
 
     def __init__(self, settings: Any, calls: Calls, session: dict[str, Any]) -> None:
         super().__init__(settings, calls, session)
@@ -81,11 +71,13 @@ class Dynamics(Connector):
         self._free = ""
         self._package: Package | None = None
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         executions = list(self._executions(shipment))
         last = executions[-1] if executions else None
         if last is not None and last.status in _WAITING:
-            return Found(erp_id=last.name, state="accepted", reason=f"the import {last.name} is {last.status}")
+            return connector.Found(
+                erp_id=last.name, state="accepted", reason=f"the import {last.name} is {last.status}"
+            )
         # After the import: what it leaves is there when it has ended.
         headers = self._journals(shipment)
         lines = self._lines(headers)
@@ -101,9 +93,9 @@ class Dynamics(Connector):
         if last is not None:
             said += [f"the import {last.name} is {last.status}", *self._said_of(last)]
         erp_id = ", ".join(headers) or (last.name if last is not None else "")
-        return Found(erp_id=erp_id, state="discarded", reason="; ".join(said))
+        return connector.Found(erp_id=erp_id, state="discarded", reason="; ".join(said))
 
-    def prepare(self, shipment: Shipment) -> None:
+    def prepare(self, shipment: connector.Shipment) -> None:
         if not self._free:
             raise NotSent(f"{_EXECUTIONS} imports of it have come to nothing: look into Dynamics' data management")
         answer = self._api.act("GetAzureWriteUrl", uniqueFileName=f"{self._free}.zip")
@@ -111,7 +103,7 @@ class Dynamics(Connector):
             raise NotSent(f"Dynamics gives no place for the package: {refusal(answer)}")
         url = str(msgspec.json.decode(value_of(answer))["BlobUrl"])
         self._hide_signature(url)
-        check_url(url, field="BlobUrl", query=True)
+        connector.check_url(url, field="BlobUrl", query=True)
         put = self.calls.send(
             "PUT", url, content=shipment.payload,
             headers={"x-ms-blob-type": "BlockBlob", "Content-Type": shipment.content_type},
@@ -120,7 +112,7 @@ class Dynamics(Connector):
             raise NotSent(f"the package cannot be uploaded: {refusal(put)}")
         self._package = Package(url, self._free)
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         if self._package is None:
             raise NotSent("nothing was uploaded")
         answer = self._api.act(
@@ -129,14 +121,14 @@ class Dynamics(Connector):
             legalEntityId=dynamics.company(shipment.rendering),
         )  # fmt: skip
         if answer.status_code >= 400:
-            return Rejected(reason=refusal(answer))
+            return connector.Rejected(reason=refusal(answer))
         if value_of(answer) != self._package.execution:
             raise Unclear(f"Dynamics has taken {self._package.execution} as {value_of(answer)}")
-        return Accepted(erp_id=self._package.execution)
+        return connector.Accepted(erp_id=self._package.execution)
 
     # --- imports --------------------------------------------------------------------------------------------------
 
-    def _executions(self, shipment: Shipment) -> Iterator[Execution]:
+    def _executions(self, shipment: connector.Shipment) -> Iterator[Execution]:
         """The imports that there are of this package, oldest first; the id after them is free."""
         self._free = ""
         digest = hashlib.sha256(shipment.payload).hexdigest()[:10]
@@ -169,7 +161,7 @@ class Dynamics(Connector):
 
     # --- journals -------------------------------------------------------------------------------------------------
 
-    def _journals(self, shipment: Shipment) -> dict[str, dict[str, Any]]:
+    def _journals(self, shipment: connector.Shipment) -> dict[str, dict[str, Any]]:
         """The headers of our journals, by the numbers that Dynamics has given them."""
         company = dynamics.company(shipment.rendering)
         found = [
@@ -199,11 +191,11 @@ class Dynamics(Connector):
                 self.calls.hide(unquote(value))
 
 
-def _target(shipment: Shipment) -> dynamics.Settings:
+def _target(shipment: connector.Shipment) -> dynamics.Settings:
     return shipment.settings_as(dynamics.Settings)
 
 
-def _is_of(shipment: Shipment, last: Execution | None) -> bool:
+def _is_of(shipment: connector.Shipment, last: Execution | None) -> bool:
     """Whether an import that has ended, and has left nothing, is what became of this attempt.
 
     Of one without an answer it is taken for granted only if it did not fail: then its journals may be there, where they
@@ -215,18 +207,22 @@ def _is_of(shipment: Shipment, last: Execution | None) -> bool:
 
 
 def _found(
-    shipment: Shipment, headers: dict[str, dict[str, Any]], lines: dict[str, list[dict[str, Any]]]
-) -> Found:  # fmt: skip
+    shipment: connector.Shipment, headers: dict[str, dict[str, Any]], lines: dict[str, list[dict[str, Any]]]
+) -> connector.Found:  # fmt: skip
     """What all documents of a package are in Dynamics: posted where all their journals are."""
     totals = {
-        document.reference: Total(
-            debit_minor=sum(minor_of(line["DebitAmount"], document.currency) for line in lines[document.reference]),
-            credit_minor=sum(minor_of(line["CreditAmount"], document.currency) for line in lines[document.reference]),
+        document.reference: connector.Total(
+            debit_minor=sum(
+                connector.minor_of(line["DebitAmount"], document.currency) for line in lines[document.reference]
+            ),
+            credit_minor=sum(
+                connector.minor_of(line["CreditAmount"], document.currency) for line in lines[document.reference]
+            ),
         )
         for document in shipment.documents
     }
     waiting = [number for number, header in headers.items() if header["IsPosted"] not in ("Yes", True)]
-    return Found(
+    return connector.Found(
         erp_id=", ".join(headers), totals=totals, state="accepted" if waiting else "posted",
         reason=f"journal {', '.join(waiting)} is not posted" if waiting else None,
     )  # fmt: skip

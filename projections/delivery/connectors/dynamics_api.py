@@ -5,7 +5,6 @@ Owns: tokens, pages, and what an error says. Does not own: what is asked for (dy
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -13,7 +12,8 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from projections.delivery.connectors.connector import ChannelSettings, check_url
+from projections.delivery.connectors import connector
+from projections.delivery.connectors.bearer import BearerCalls, Token
 from subledger.errors import InvalidInput
 from subledger.external import credentials
 from subledger.external.calls import Calls, NotAuthorised, Unclear
@@ -25,7 +25,7 @@ _TOKEN_EARLY_S: Final = 120.0
 _Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+\\Z")]
 
 
-class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``url``: of the environment. ``tenant``, ``client_id``, ``client_secret``: of an application that is registered
     in Entra ID and, under *Microsoft Entra ID applications*, in Dynamics. ``authority``: who gives the token.
 
@@ -40,8 +40,8 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     settle_s: float = 3_600.0
 
     def check(self) -> None:
-        check_url(self.url)
-        check_url(self.authority, field="authority")
+        connector.check_url(self.url)
+        connector.check_url(self.authority, field="authority")
         if not self.client_secret:
             raise InvalidInput("the client secret must be named", field="client_secret", expected="env:… or file:…")
 
@@ -78,17 +78,10 @@ class DynamicsApi:
         raise Unclear(f"Dynamics has more {entity} than can be read")
 
     def _call(self, method: str, url: str, **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._calls.hide(self._token())}", "Accept": "application/json"}
-        try:
-            return self._calls.send(method, url, headers=headers, **more)
-        except NotAuthorised:
-            self._session.pop("token", None)
-            raise
+        calls = BearerCalls(self._calls, self._session, self._new_token)
+        return calls.send(method, url, headers={"Accept": "application/json"}, **more)
 
-    def _token(self) -> str:
-        known = self._session.get("token")
-        if known is not None and known[1] > time.monotonic():
-            return str(known[0])
+    def _new_token(self) -> Token:
         settings = self._settings
         form = {
             "grant_type": "client_credentials", "client_id": settings.client_id,
@@ -101,9 +94,7 @@ class DynamicsApi:
         token = given.get("access_token")
         if not isinstance(token, str):
             raise NotAuthorised(f"Entra ID gives no token: {refusal(answer)}")
-        lasts_s = float(given.get("expires_in", 0)) - _TOKEN_EARLY_S
-        self._session["token"] = (self._calls.hide(token), time.monotonic() + lasts_s)
-        return token
+        return self._calls.hide(token), float(given.get("expires_in", 0)) - _TOKEN_EARLY_S
 
 
 def value_of(answer: httpx.Response) -> str:

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
-from projections.delivery.connectors.connector import ChannelSettings
+from projections.delivery.connectors import connector
 from projections.delivery.connectors.drop import Drop, DropSettings, Place
 from subledger.errors import InvalidInput
 from subledger.external.calls import NotAuthorised, NotSent, Unclear
@@ -60,7 +60,7 @@ class Folder(Drop):
     """See the module."""
 
     name: ClassVar[str] = "folder"
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
 
     @property
     def url(self) -> str:

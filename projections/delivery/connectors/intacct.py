@@ -27,17 +27,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 import httpx
 
-from projections.delivery.connectors.connector import (
-    Accepted,
-    ChannelSettings,
-    Connector,
-    Found,
-    Rejected,
-    Shipment,
-    Total,
-    check_url,
-    minor_of,
-)
+from projections.delivery.connectors import connector
 from subledger.errors import InvalidInput
 from subledger.external import credentials
 from subledger.external.calls import NotAuthorised, NotSent, Throttled, Unclear
@@ -71,7 +61,7 @@ _WAITING: Final = {
 }
 
 
-class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``sender_id``, ``sender_password``: of the Web Services licence, which the company has to authorise.
     ``company_id``, ``user_id``, ``user_password``: of a Web Services user. ``entity``: the location that journals are
     made in, and looked up; empty for the top level. ``throttled_s``: how long no call is made once there were too many.
@@ -88,7 +78,7 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     settle_s: float = 1_800.0
 
     def check(self) -> None:
-        check_url(self.url)
+        connector.check_url(self.url)
         for field in ("sender_id", "sender_password", "company_id", "user_id", "user_password"):
             if not getattr(self, field):
                 raise InvalidInput(f"{field} is empty", field=field, expected="as Intacct knows it")
@@ -96,15 +86,15 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
             raise InvalidInput("throttled_s must not be negative", field="throttled_s", found=str(self.throttled_s))
 
 
-class Intacct(Connector):
+class Intacct(connector.Connector):
     """See the module."""
 
     name: ClassVar[str] = "intacct"
     formats: ClassVar[tuple[str, ...]] = ("intacct-xml",)
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
     place: ClassVar[tuple[str, ...]] = ("url", "company_id", "entity")
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         batches = [
             batch
             for batch in self._read("GLBATCH", _BATCH_FIELDS, f"REFERENCENO = '{shipment.reference}'")
@@ -115,21 +105,21 @@ class Intacct(Connector):
         numbers = sorted(_said(batch, "RECORDNO") for batch in batches)
         if len(batches) > 1:
             twice = f"Intacct has it {len(batches)} times, as {', '.join(numbers)}: delete all but one there"
-            return Found(erp_id=numbers[0], state="discarded", reason=twice)
+            return connector.Found(erp_id=numbers[0], state="discarded", reason=twice)
         entries = self._read("GLENTRY", _ENTRY_FIELDS, f"BATCHNO = '{numbers[0]}'")
         return _found(shipment, batches[0], _total(shipment, entries))
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         content = ElementTree.fromstring(shipment.payload)
         if shipment.rejections:
             next(content.iter("function")).set("controlid", f"{shipment.reference}-{shipment.rejections}")
         result = self._run(shipment.reference, content, once=True)
         if result.findtext("status") != "success":
             self._check_not_there(shipment, _refusal(result))
-            return Rejected(reason=_refusal(result))
-        return Accepted(erp_id=_said(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
+            return connector.Rejected(reason=_refusal(result))
+        return connector.Accepted(erp_id=_said(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
 
-    def _check_not_there(self, shipment: Shipment, refusal: str) -> None:
+    def _check_not_there(self, shipment: connector.Shipment, refusal: str) -> None:
         """What is refused may be there: refused for having been run before. Raises Unclear."""
         try:
             found = self.look_up(shipment)
@@ -244,19 +234,19 @@ def _endpoint(given: str, url: str) -> str:
     return given
 
 
-def _found(shipment: Shipment, batch: Element, total: Total) -> Found:
+def _found(shipment: connector.Shipment, batch: Element, total: connector.Total) -> connector.Found:
     state, erp_id = _said(batch, "STATE"), _said(batch, "RECORDNO")
     if state.lower() in _THROWN_AWAY:
-        return Found(erp_id=erp_id, state="discarded", reason=_THROWN_AWAY[state.lower()])
+        return connector.Found(erp_id=erp_id, state="discarded", reason=_THROWN_AWAY[state.lower()])
     totals = {shipment.reference: total}
     if state.lower() in _POSTED:
-        return Found(erp_id=erp_id, state="posted", totals=totals)
+        return connector.Found(erp_id=erp_id, state="posted", totals=totals)
     if state.lower() in _WAITING:
-        return Found(erp_id=erp_id, state="accepted", totals=totals, reason=_WAITING[state.lower()])
+        return connector.Found(erp_id=erp_id, state="accepted", totals=totals, reason=_WAITING[state.lower()])
     raise Unclear(f"Intacct has it as {state[:60]!r}, and we do not know what that is")
 
 
-def _total(shipment: Shipment, entries: list[Element]) -> Total:
+def _total(shipment: connector.Shipment, entries: list[Element]) -> connector.Total:
     """A journal without lines, as one that is still being made, adds up to nothing, and so differs from ours."""
     [document] = shipment.documents
     if ElementTree.fromstring(shipment.payload).find(".//BASELOCATION_NO") is not None:
@@ -264,8 +254,8 @@ def _total(shipment: Shipment, entries: list[Element]) -> Total:
         entries = [entry for entry in entries if entry.findtext("DOCUMENT") in ours]
     sums: dict[str, int] = {"1": 0, "-1": 0}
     for entry in entries:
-        sums[_said(entry, "TR_TYPE")] += minor_of(_said(entry, "TRX_AMOUNT"), document.currency)
-    return Total(debit_minor=sums["1"], credit_minor=sums["-1"])
+        sums[_said(entry, "TR_TYPE")] += connector.minor_of(_said(entry, "TRX_AMOUNT"), document.currency)
+    return connector.Total(debit_minor=sums["1"], credit_minor=sums["-1"])
 
 
 def _said(element: Element, path: str) -> str:

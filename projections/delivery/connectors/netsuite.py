@@ -26,17 +26,8 @@ import httpx
 import jwt
 import msgspec
 
-from projections.delivery.connectors.connector import (
-    Accepted,
-    ChannelSettings,
-    Connector,
-    Found,
-    Rejected,
-    Shipment,
-    Total,
-    check_url,
-    minor_of,
-)
+from projections.delivery.connectors import connector
+from projections.delivery.connectors.bearer import BearerCalls, Token
 from projections.delivery.tie_out import Theirs
 from projections.exports.deposits import APPLICATION, DEPOSIT
 from projections.exports.formats.target import TargetSettings
@@ -69,7 +60,7 @@ _REFUSED_BY_APPROVER: Final = "3"
 _TOKEN_LASTS_S: Final = 3_000  # they say an hour
 
 
-class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``url``: of the account's REST services. ``client_id``, ``certificate_id``, ``private_key``: of an integration
     record with OAuth 2.0 client credentials; ``private_key`` names a PEM. ``algorithm``: of the certificate's key.
     """
@@ -81,40 +72,40 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     algorithm: Literal["PS256", "PS384", "PS512", "ES256", "ES384", "ES512"] = "PS256"
 
     def check(self) -> None:
-        check_url(self.url)
+        connector.check_url(self.url)
         for field in ("client_id", "certificate_id", "private_key"):
             if not getattr(self, field):
                 raise InvalidInput(f"{field} is empty", field=field, expected="that of the integration record")
 
 
-class NetSuite(Connector):
+class NetSuite(connector.Connector):
     """See the module."""
 
     name: ClassVar[str] = "netsuite"
     formats: ClassVar[tuple[str, ...]] = ("netsuite-json", "netsuite-deposits")
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         kind, sent = _record(shipment)
         record = self._get(kind, shipment.reference)
         return None if record is None else _found(shipment, kind, sent, record)
 
-    def prepare(self, shipment: Shipment) -> None:
+    def prepare(self, shipment: connector.Shipment) -> None:
         kind, sent = _record(shipment)
         if kind == _APPLICATION:
             deposit = sent["deposit"]["externalId"]
             if self._get(_DEPOSIT, deposit) is None:
                 raise NotSent(f"its deposit {deposit} is not in NetSuite yet")
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         kind, sent = _record(shipment)
         answer = self._call(
             "POST", f"{_RECORDS}/{kind}", content=_body(shipment),
             headers={"Content-Type": "application/json", "X-NetSuite-PropertyNameValidation": "Error"},
         )  # fmt: skip
         if answer.status_code >= 400:
-            return Rejected(reason=_refusal(answer))
-        return Accepted(
+            return connector.Rejected(reason=_refusal(answer))
+        return connector.Accepted(
             erp_id=answer.headers.get("Location", "").rsplit("/", 1)[-1], posted=sent.get("approved", True)
         )  # fmt: skip
 
@@ -150,17 +141,10 @@ class NetSuite(Connector):
         raise Unclear(f"NetSuite has more than {_PAGES} pages of its trial balance: ask for fewer months")
 
     def _call(self, method: str, path: str, **more: Any) -> httpx.Response:
-        headers = {**more.pop("headers", {}), "Authorization": f"Bearer {self.calls.hide(self._token())}"}
-        try:
-            return self.calls.send(method, self.settings.url.rstrip("/") + path, headers=headers, **more)
-        except NotAuthorised:
-            self.session.pop("token", None)
-            raise
+        calls = BearerCalls(self.calls, self.session, self._new_token)
+        return calls.send(method, self.settings.url.rstrip("/") + path, **more)
 
-    def _token(self) -> str:
-        known = self.session.get("token")
-        if known is not None and known[1] > time.monotonic():
-            return str(known[0])
+    def _new_token(self) -> Token:
         settings: Settings = self.settings
         url = settings.url.rstrip("/") + _TOKEN
         now = int(time.time())
@@ -180,11 +164,10 @@ class NetSuite(Connector):
         token = answer.json().get("access_token") if answer.status_code == 200 else None
         if not isinstance(token, str):
             raise NotAuthorised(f"NetSuite gives no token: {_refusal(answer)}")
-        self.session["token"] = (self.calls.hide(token), time.monotonic() + _TOKEN_LASTS_S)
-        return token
+        return self.calls.hide(token), _TOKEN_LASTS_S
 
 
-def _body(shipment: Shipment) -> bytes:
+def _body(shipment: connector.Shipment) -> bytes:
     """The record's own text, as the format wrote it, without what is around it in a file of many."""
     if shipment.payload.lstrip().startswith(b"["):
         [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
@@ -194,47 +177,47 @@ def _body(shipment: Shipment) -> bytes:
     return bytes(record)
 
 
-def _record(shipment: Shipment) -> tuple[str, dict[str, Any]]:
+def _record(shipment: connector.Shipment) -> tuple[str, dict[str, Any]]:
     """The type of the record, and what it says."""
     kind = {DEPOSIT: _DEPOSIT, APPLICATION: _APPLICATION}.get(shipment.documents[0].kind, _JOURNAL)
     return kind, msgspec.json.decode(_body(shipment))
 
 
-def _found(shipment: Shipment, kind: str, sent: dict[str, Any], record: dict[str, Any]) -> Found:
+def _found(shipment: connector.Shipment, kind: str, sent: dict[str, Any], record: dict[str, Any]) -> connector.Found:
     erp_id = str(record["id"])
     period = str(record.get("postingPeriod", {}).get("id", ""))
     asked = sent.get("postingPeriod", {}).get("id", period)
     status = str(record.get("approvalStatus", {}).get("id", ""))
     if period != asked:
         name = record["postingPeriod"].get("refName", period)
-        return Found(
+        return connector.Found(
             erp_id=erp_id, state="discarded", reason=f"NetSuite has put it into period {name}: delete or move it there"
         )  # fmt: skip
     if status == _REFUSED_BY_APPROVER:
-        return Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
+        return connector.Found(erp_id=erp_id, state="discarded", reason="an approver has refused it")
     # Deposits and applications are in the books as soon as they are there.
     approved = kind != _JOURNAL or record.get("approved") is True or status == _APPROVED
-    return Found(
+    return connector.Found(
         erp_id=erp_id, state="posted" if approved else "accepted",
         totals={shipment.reference: _total(kind, record, shipment.documents[0].currency)},
         reason=None if approved else "it waits for approval",
     )  # fmt: skip
 
 
-def _total(kind: str, record: dict[str, Any], currency: str) -> Total:
+def _total(kind: str, record: dict[str, Any], currency: str) -> connector.Total:
     if kind == _DEPOSIT:
-        debit = credit = minor_of(record["payment"], currency)
+        debit = credit = connector.minor_of(record["payment"], currency)
     elif kind == _APPLICATION:
-        debit = credit = sum(minor_of(item["amount"], currency) for item in record["apply"]["items"])
+        debit = credit = sum(connector.minor_of(item["amount"], currency) for item in record["apply"]["items"])
     else:
         items = record["line"]["items"]
-        debit = sum(minor_of(item.get("debit"), currency) for item in items)
-        credit = sum(minor_of(item.get("credit"), currency) for item in items)
-    return Total(debit_minor=debit, credit_minor=credit)
+        debit = sum(connector.minor_of(item.get("debit"), currency) for item in items)
+        credit = sum(connector.minor_of(item.get("credit"), currency) for item in items)
+    return connector.Total(debit_minor=debit, credit_minor=credit)
 
 
 def _moved(row: dict[str, Any], currency: str) -> Theirs:
-    moved = minor_of(row["debit"], currency) - minor_of(row["credit"], currency)
+    moved = connector.minor_of(row["debit"], currency) - connector.minor_of(row["credit"], currency)
     return Theirs(account=str(row["account"]), period=Period.parse(row["period"]), moved=moved)
 
 

@@ -32,17 +32,7 @@ from urllib.parse import quote
 
 import httpx
 
-from projections.delivery.connectors.connector import (
-    Accepted,
-    ChannelSettings,
-    Connector,
-    Found,
-    Rejected,
-    Shipment,
-    Total,
-    check_url,
-    minor_of,
-)
+from projections.delivery.connectors import connector
 from projections.delivery.connectors.oracle_jobs import Job, errors_in, jobs_of
 from projections.exports.formats import oracle
 from subledger.errors import InvalidInput
@@ -59,7 +49,7 @@ _REPORTS: Final = 3
 _NO_REQUEST: Final = "-1"
 
 
-class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``url``: of the instance. ``user`` with ``password``, or ``token``, a bearer. ``data_access_set``: its id;
     ``ledger_id``: where the format's settings have none. ``parameters``: of the import, ``batch_query``: for our
     batches; in both, ``{source}`` and what else is in braces is filled in. ``resources``: where the REST resources are,
@@ -85,7 +75,7 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     settle_s: float = 6 * 3_600.0
 
     def check(self) -> None:
-        check_url(self.url)
+        connector.check_url(self.url)
         if bool(self.token) == bool(self.user and self.password):
             raise InvalidInput(
                 "a user with its password, or a token", field="password", expected="user and password, or token"
@@ -114,19 +104,19 @@ class Header(NamedTuple):
         return self.batch.get("Status") in _POSTED
 
 
-class Oracle(Connector):
+class Oracle(connector.Connector):
     """See the module."""
 
     name: ClassVar[str] = "oracle"
     formats: ClassVar[tuple[str, ...]] = ("oracle-fbdi",)
     by_document: ClassVar[bool] = False
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         jobs = self._jobs(shipment.erp_id)
         for job in jobs:
             if not job.ended:
-                return Found(erp_id=shipment.erp_id or "", state="accepted", reason=f"{job} is {job.status}")
+                return connector.Found(erp_id=shipment.erp_id or "", state="accepted", reason=f"{job} is {job.status}")
         # After the jobs: what they leave is there when they have ended.
         there = self._journals(shipment)
         missing = [document.reference for document in shipment.documents if document.reference not in there]
@@ -141,9 +131,11 @@ class Oracle(Connector):
         said += [f"{job} ended as {job.status}" for job in failed]
         said += self._errors(failed)
         said.append(f"delete what is left of interface group {oracle.group_id(shipment.rendering)} before a retry")
-        return Found(erp_id=_batches(there) or shipment.erp_id or "", state="discarded", reason="; ".join(said))
+        return connector.Found(
+            erp_id=_batches(there) or shipment.erp_id or "", state="discarded", reason="; ".join(said)
+        )
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         settings: Settings = self.settings
         target = _target(shipment)
         values = {
@@ -168,13 +160,13 @@ class Oracle(Connector):
             },
         )  # fmt: skip
         if answer.status_code >= 400:
-            return Rejected(reason=_refusal(answer))
+            return connector.Rejected(reason=_refusal(answer))
         request = str(answer.json()["ReqstId"])
         if request == _NO_REQUEST:
-            return Rejected(reason=f"Oracle has started no request for the file: {_short(answer)}")
+            return connector.Rejected(reason=f"Oracle has started no request for the file: {_short(answer)}")
         if not request.isdecimal():
             raise Unclear(f"Oracle does not say which request loads the file: {_short(answer)}")
-        return Accepted(erp_id=f"{_REQUEST}{request}")
+        return connector.Accepted(erp_id=f"{_REQUEST}{request}")
 
     # --- the requests ---------------------------------------------------------------------------------------------
 
@@ -210,7 +202,7 @@ class Oracle(Connector):
 
     # --- the journals ---------------------------------------------------------------------------------------------
 
-    def _journals(self, shipment: Shipment) -> dict[str, list[Header]]:
+    def _journals(self, shipment: connector.Shipment) -> dict[str, list[Header]]:
         """The journals that are there, by our reference."""
         named = oracle.batch_name(shipment.journal)
         there: dict[str, list[Header]] = {}
@@ -223,7 +215,7 @@ class Oracle(Connector):
                         there.setdefault(document.reference, []).append(Header(batch, header))
         return there
 
-    def _query(self, shipment: Shipment) -> str:
+    def _query(self, shipment: connector.Shipment) -> str:
         target = _target(shipment)
         period = shipment.journal.posting_date.strftime(target.period_name)
         values = {"source": target.source, "period": period, "batch": oracle.batch_name(shipment.journal)}
@@ -257,11 +249,11 @@ class Oracle(Connector):
         return self.calls.send(method, url, headers=headers, auth=auth, **more)
 
 
-def _target(shipment: Shipment) -> oracle.Settings:
+def _target(shipment: connector.Shipment) -> oracle.Settings:
     return shipment.settings_as(oracle.Settings)
 
 
-def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:
+def _found(shipment: connector.Shipment, there: dict[str, list[Header]]) -> connector.Found:
     """What all documents of a file are in Oracle: posted where all of them are."""
     journals = [header for headers in there.values() for header in headers]
     batches = {str(batch["JeBatchId"]): batch for batch, _ in journals}
@@ -269,7 +261,7 @@ def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:
     asked = shipment.journal.posting_date.strftime(_target(shipment).period_name)
     elsewhere = sorted({str(header["PeriodName"]) for _, header in journals} - {asked}) if asked else []
     if elsewhere:
-        return Found(
+        return connector.Found(
             erp_id=erp_id, state="discarded",
             reason=f"Oracle has put it into period {', '.join(elsewhere)}, not {asked}: reverse or move it there",
         )  # fmt: skip
@@ -277,13 +269,13 @@ def _found(shipment: Shipment, there: dict[str, list[Header]]) -> Found:
     for document in shipment.documents:
         sums = [(header["RunningTotalDr"], header["RunningTotalCr"]) for _, header in there[document.reference]]
         if not any(None in pair for pair in sums):
-            totals[document.reference] = Total(
-                debit_minor=sum(minor_of(debit, document.currency) for debit, _ in sums),
-                credit_minor=sum(minor_of(credit, document.currency) for _, credit in sums),
+            totals[document.reference] = connector.Total(
+                debit_minor=sum(connector.minor_of(debit, document.currency) for debit, _ in sums),
+                credit_minor=sum(connector.minor_of(credit, document.currency) for _, credit in sums),
             )
     posted = all(header.posted for header in journals)
     waits = [_waits(batch) for batch in batches.values() if batch.get("Status") not in _POSTED]
-    return Found(
+    return connector.Found(
         erp_id=erp_id, state="posted" if posted else "accepted", totals=totals,
         reason=None if posted else "; ".join(waits),
     )  # fmt: skip

@@ -26,23 +26,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from typing import Annotated, Any, ClassVar, Final
 
 import httpx
 import msgspec
 
-from projections.delivery.connectors.connector import (
-    Accepted,
-    ChannelSettings,
-    Connector,
-    Found,
-    Rejected,
-    Shipment,
-    Total,
-    check_url,
-    minor_of,
-)
+from projections.delivery.connectors import connector
+from projections.delivery.connectors.bearer import BearerCalls, Token
 from subledger.errors import InvalidInput
 from subledger.external import credentials
 from subledger.external.calls import NotAuthorised, NotSent, Unclear
@@ -56,7 +46,7 @@ _TOKEN_LASTS_S: Final = 3_000  # they say an hour
 _NOTE: Final = re.compile(r"subledger export=\S+ journal=(\S+)")
 
 
-class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``realm_id``: the company's id. ``client_id``, ``client_secret``: of an app of Intuit's developer portal with the
     accounting scope. ``refresh_token``: names a file, which the worker can write, with the token that connecting the
     app to the company gave. ``url``: https://sandbox-quickbooks.api.intuit.com for a trial.
@@ -70,8 +60,8 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     refresh_token: Credential
 
     def check(self) -> None:
-        check_url(self.url)
-        check_url(self.token_url, field="token_url")
+        connector.check_url(self.url)
+        connector.check_url(self.token_url, field="token_url")
         for field in ("client_id", "client_secret"):
             if not getattr(self, field):
                 raise InvalidInput(f"{field} is empty", field=field, expected="that of the app")
@@ -82,15 +72,15 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
             )  # fmt: skip
 
 
-class QuickBooks(Connector):
+class QuickBooks(connector.Connector):
     """See the module."""
 
     name: ClassVar[str] = "quickbooks"
     formats: ClassVar[tuple[str, ...]] = ("quickbooks-json",)
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
     place: ClassVar[tuple[str, ...]] = ("url", "realm_id")
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         [sent] = msgspec.json.decode(shipment.payload)
         entries = self._entries(f"DocNumber = '{shipment.reference}'")
         if not entries:
@@ -102,10 +92,10 @@ class QuickBooks(Connector):
         if len(entries) > 1:
             ids = ", ".join(sorted(str(entry["Id"]) for entry in entries))
             twice = f"QuickBooks has it {len(entries)} times, as {ids}: delete all but one there"
-            return Found(erp_id=str(entries[0]["Id"]), state="discarded", reason=twice)
+            return connector.Found(erp_id=str(entries[0]["Id"]), state="discarded", reason=twice)
         return _found(shipment, sent, entries[0])
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         [record] = msgspec.json.decode(shipment.payload, type=list[msgspec.Raw])
         answer = self._call(
             "POST", "journalentry", {"requestid": _request_id(shipment)}, content=bytes(record),
@@ -116,9 +106,9 @@ class QuickBooks(Connector):
             return self._refused(shipment, said["Fault"])
         if answer.status_code != 200:
             raise Unclear(f"QuickBooks answered {answer.status_code}: {answer.text[:500]}")
-        return Accepted(erp_id=str(said["JournalEntry"]["Id"]), posted=True)
+        return connector.Accepted(erp_id=str(said["JournalEntry"]["Id"]), posted=True)
 
-    def _refused(self, shipment: Shipment, fault: dict[str, Any]) -> Rejected:
+    def _refused(self, shipment: connector.Shipment, fault: dict[str, Any]) -> connector.Rejected:
         """Only a fault of validation says that nothing was done. Raises NotAuthorised or Unclear for others."""
         reason, kind = _reason(fault), str(fault.get("type", "")).lower()
         if kind.startswith("auth"):
@@ -127,9 +117,9 @@ class QuickBooks(Connector):
             raise Unclear(f"QuickBooks failed: {reason}")
         if any(str(error.get("code")) == _DUPLICATE_NUMBER for error in fault["Error"]):
             self._check_not_there(shipment, reason)
-        return Rejected(reason=reason)
+        return connector.Rejected(reason=reason)
 
-    def _check_not_there(self, shipment: Shipment, reason: str) -> None:
+    def _check_not_there(self, shipment: connector.Shipment, reason: str) -> None:
         """The number that is taken may be taken by what we send. Raises Unclear."""
         try:
             found = self.look_up(shipment)
@@ -165,20 +155,10 @@ class QuickBooks(Connector):
             f"{settings.url.rstrip('/')}/v3/company/{settings.realm_id}/{what}",
             params={**query, "minorversion": _MINOR_VERSION},
         )
-        headers = {
-            **more.pop("headers", {}), "Accept": "application/json",
-            "Authorization": f"Bearer {self.calls.hide(self._token())}",
-        }  # fmt: skip
-        try:
-            return self.calls.send(method, str(url), headers=headers, **more)
-        except NotAuthorised:
-            self.session.pop("token", None)
-            raise
+        headers = {**more.pop("headers", {}), "Accept": "application/json"}
+        return BearerCalls(self.calls, self.session, self._new_token).send(method, str(url), headers=headers, **more)
 
-    def _token(self) -> str:
-        known = self.session.get("token")
-        if known is not None and known[1] > time.monotonic():
-            return str(known[0])
+    def _new_token(self) -> Token:
         settings: Settings = self.settings
         refresh = self.calls.hide(credentials.read(settings.refresh_token))
         answer = self.calls.send(
@@ -193,11 +173,10 @@ class QuickBooks(Connector):
         token, newer = self.calls.hide(str(given["access_token"])), self.calls.hide(str(given["refresh_token"]))
         if newer != refresh:
             credentials.replace(settings.refresh_token, newer)
-        self.session["token"] = (token, time.monotonic() + _TOKEN_LASTS_S)
-        return token
+        return token, _TOKEN_LASTS_S
 
 
-def _request_id(shipment: Shipment) -> str:
+def _request_id(shipment: connector.Shipment) -> str:
     """At most 50 characters, the same for the same request. A reference has 21."""
     return f"{shipment.reference}-{hashlib.sha256(shipment.payload).hexdigest()[:12]}-{shipment.rejections}"
 
@@ -208,20 +187,22 @@ def _journal_of(entry: dict[str, Any]) -> str | None:
     return None if found is None else found[1]
 
 
-def _found(shipment: Shipment, sent: dict[str, Any], entry: dict[str, Any]) -> Found:
+def _found(shipment: connector.Shipment, sent: dict[str, Any], entry: dict[str, Any]) -> connector.Found:
     erp_id, currency = str(entry["Id"]), shipment.documents[0].currency
     for what, ours, theirs in (
         ("on", sent["TxnDate"], entry["TxnDate"]),
         ("in", currency, entry.get("CurrencyRef", {}).get("value", currency)),
     ):
         if ours != theirs:
-            return Found(erp_id=erp_id, state="discarded", reason=f"QuickBooks has it {what} {theirs}, not {ours}")
+            return connector.Found(
+                erp_id=erp_id, state="discarded", reason=f"QuickBooks has it {what} {theirs}, not {ours}"
+            )
     sums = {"Debit": 0, "Credit": 0}
     for line in entry.get("Line", []):
         if line.get("DetailType") == "JournalEntryLineDetail":
-            sums[line["JournalEntryLineDetail"]["PostingType"]] += minor_of(line["Amount"], currency)
-    total = Total(debit_minor=sums["Debit"], credit_minor=sums["Credit"])
-    return Found(erp_id=erp_id, state="posted", totals={shipment.reference: total})
+            sums[line["JournalEntryLineDetail"]["PostingType"]] += connector.minor_of(line["Amount"], currency)
+    total = connector.Total(debit_minor=sums["Debit"], credit_minor=sums["Credit"])
+    return connector.Found(erp_id=erp_id, state="posted", totals={shipment.reference: total})
 
 
 def _reason(fault: dict[str, Any]) -> str:

@@ -29,17 +29,7 @@ from xml.etree import ElementTree
 import httpx
 from msgspec import Meta
 
-from projections.delivery.connectors.connector import (
-    Accepted,
-    ChannelSettings,
-    Connector,
-    Found,
-    Rejected,
-    Shipment,
-    Total,
-    check_url,
-    minor_of,
-)
+from projections.delivery.connectors import connector
 from projections.exports.documents import Document
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
@@ -70,7 +60,7 @@ Sums = tuple[int, int, int, int]
 """Debit and credit in the document's currency, then in company code currency."""
 
 
-class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(connector.ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``url``: of the system's APIs. ``user`` and ``password``, or ``token``, a bearer's: of a communication user that
     may post journal entries, and read them. ``client``: on premise, where it is not the default one. ``post_path`` and
     ``items_path``: of the service that posts, and of the entity set that items are looked up in.
@@ -89,7 +79,7 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
     settle_s: float = 3_600.0
 
     def check(self) -> None:
-        check_url(self.url)
+        connector.check_url(self.url)
         if bool(self.user) != bool(self.password):
             missing = "password" if self.user else "user"
             raise InvalidInput("a user has a password", field=missing, expected="both, or neither")
@@ -99,15 +89,15 @@ class Settings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields
             )
 
 
-class Sap(Connector):
+class Sap(connector.Connector):
     """See the module."""
 
     name: ClassVar[str] = "sap"
     formats: ClassVar[tuple[str, ...]] = ("sap-xml",)
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
     place: ClassVar[tuple[str, ...]] = ("url", "client")
 
-    def look_up(self, shipment: Shipment) -> Found | None:
+    def look_up(self, shipment: connector.Shipment) -> connector.Found | None:
         [document] = shipment.documents
         company = ElementTree.fromstring(shipment.payload).findtext(".//JournalEntry/CompanyCode")
         there: dict[str, list[Item]] = defaultdict(list)
@@ -119,11 +109,11 @@ class Sap(Connector):
         if len(there) > 1:
             numbers = ", ".join(sorted(there))
             reason = f"SAP has {document.reference} {len(there)} times, as {numbers}: reverse all but one, then retry"
-            return Found(erp_id=min(there), state="discarded", reason=reason)
+            return connector.Found(erp_id=min(there), state="discarded", reason=reason)
         [(erp_id, items)] = there.items()
         return _found(erp_id, items, document, shipment.journal.functional_currency)
 
-    def submit(self, shipment: Shipment) -> Accepted | Rejected:
+    def submit(self, shipment: connector.Shipment) -> connector.Accepted | connector.Rejected:
         headers = {
             "Content-Type": "text/xml; charset=utf-8", "Accept": "text/xml", "SOAPAction": f'"{_ACTION}"',
         }  # fmt: skip
@@ -135,7 +125,7 @@ class Sap(Connector):
                 raise
             code, said = fault
             if code in ("Client", "Sender"):  # the message is not what the service takes: it was not processed
-                return Rejected(reason=said)
+                return connector.Rejected(reason=said)
             raise Unclear(f"{error}: {said}", answer=error.answer) from error
         if answer.status_code >= 400:
             said = (_fault_of(answer.text) or ("", answer.text[:500]))[1]
@@ -187,26 +177,26 @@ class Sap(Connector):
 # --- what is there --------------------------------------------------------------------------------------------------
 
 
-def _found(erp_id: str, items: list[Item], document: Document, home: str) -> Found:
+def _found(erp_id: str, items: list[Item], document: Document, home: str) -> connector.Found:
     currencies = {(item["TransactionCurrency"], item["CompanyCodeCurrency"]) for item in items}
     if currencies != {(document.currency, home)}:
         shown = ", ".join(sorted("/".join(pair) for pair in currencies))
-        return Found(
+        return connector.Found(
             erp_id=erp_id, state="discarded",
             reason=f"SAP has {erp_id} in {shown} instead of {document.currency}/{home}: reverse it, then retry",
         )  # fmt: skip
     debit, credit, home_debit, home_credit = _sums(items, document.currency, home)
-    total = Total(debit_minor=debit, credit_minor=credit)
+    total = connector.Total(debit_minor=debit, credit_minor=credit)
     ours = sum(line.functional_minor for line in document.lines if line.side is Side.DEBIT)
     if (home_debit, home_credit) != (ours, ours) and (debit, credit) == (document.total_minor, document.total_minor):
         there = f"{format_minor(home_debit, home)} debit, {format_minor(home_credit, home)} credit"
-        return Found(
+        return connector.Found(
             erp_id=erp_id, state="discarded", totals={document.reference: total},
             reason=f"SAP has {erp_id} at {there} in {home}; it should be {format_minor(ours, home)} each: "
             "reverse it, then retry",
         )  # fmt: skip
     parked = any(item.get("AccountingDocumentCategory") in _PARKED for item in items)
-    return Found(
+    return connector.Found(
         erp_id=erp_id, state="accepted" if parked else "posted", totals={document.reference: total},
         reason="it is parked: post it there" if parked else None,
     )  # fmt: skip
@@ -216,15 +206,15 @@ def _sums(items: list[Item], currency: str, home: str) -> Sums:
     sums = {"S": [0, 0], "H": [0, 0]}
     for item in items:
         side = sums[item["DebitCreditCode"]]
-        side[0] += abs(minor_of(item["AmountInTransactionCurrency"], currency))
-        side[1] += abs(minor_of(item["AmountInCompanyCodeCurrency"], home))
+        side[0] += abs(connector.minor_of(item["AmountInTransactionCurrency"], currency))
+        side[1] += abs(connector.minor_of(item["AmountInCompanyCodeCurrency"], home))
     return sums["S"][0], sums["H"][0], sums["S"][1], sums["H"][1]
 
 
 # --- what SAP answers -----------------------------------------------------------------------------------------------
 
 
-def _confirmed(envelope: ElementTree.Element, reference: str) -> Accepted | Rejected:
+def _confirmed(envelope: ElementTree.Element, reference: str) -> connector.Accepted | connector.Rejected:
     """What a confirmation says of our document. Raises Unclear where it says neither that it is posted nor why not."""
     bulk = next((node for node in envelope.iter() if _name(node) == "JournalEntryBulkCreateConfirmation"), None)
     if bulk is None:
@@ -236,11 +226,11 @@ def _confirmed(envelope: ElementTree.Element, reference: str) -> Accepted | Reje
             entry.findtext(name, "").strip() for name in ("CompanyCode", "AccountingDocument", "FiscalYear")
         )
         if number.strip("0"):
-            return Accepted(erp_id=f"{company}-{number}-{year}", posted=True)
+            return connector.Accepted(erp_id=f"{company}-{number}-{year}", posted=True)
     notes = [note for node in (bulk, *ours) for log in node.findall("Log") for note in _errors(log)]
     if not notes:
         raise Unclear("SAP has answered with neither a document number nor an error")
-    return Rejected(reason="; ".join(notes))
+    return connector.Rejected(reason="; ".join(notes))
 
 
 def _errors(log: ElementTree.Element) -> list[str]:

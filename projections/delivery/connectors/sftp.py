@@ -29,7 +29,7 @@ from typing import Annotated, ClassVar, Final
 import paramiko
 from msgspec import Meta
 
-from projections.delivery.connectors.connector import ChannelSettings, check_host
+from projections.delivery.connectors import connector
 from projections.delivery.connectors.drop import Drop, DropSettings, Place
 from subledger.errors import InvalidInput
 from subledger.external import credentials
@@ -61,7 +61,7 @@ class Settings(DropSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def check(self) -> None:
         super().check()
-        check_host(self.host)
+        connector.check_host(self.host)
         _host_keys(self.host_key)
         if not self.key and not self.password:
             raise InvalidInput("a key or a password must be named", field="key", expected="env:… or file:…")
@@ -71,7 +71,7 @@ class Sftp(Drop):
     """See the module."""
 
     name: ClassVar[str] = "sftp"
-    settings_type: ClassVar[type[ChannelSettings]] = Settings
+    settings_type: ClassVar[type[connector.ChannelSettings]] = Settings
     place: ClassVar[tuple[str, ...]] = ("host", "port", "directory")
 
     @property

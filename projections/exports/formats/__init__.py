@@ -1,6 +1,6 @@
-"""The formats a journal can be written down in. A rendering adds nothing and leaves nothing out.
+"""The formats of journals: a file in any of them has every line of the journal, and nothing else.
 
-Owns: the list of formats. Does not own: what a journal says (summary), what was handed over (exports).
+Owns: the list of formats. Does not own: the content of a journal (journals), the files handed over (exports).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ RenderDetail = Callable[[Journal, Iterable[DetailEntry]], Iterator[str]]
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
-    """One format: its name in the contract, how its files are labelled, how a journal becomes a file.
+    """One format: its name in the contract, the media type and extension of its files, the function that writes one.
 
     ``target`` is the general ledger that it is for; without one, a file is of the journal alone. ``by_block``: its
-    documents are those of the customer-deposit pattern, block by block. ``render_detail``
-    writes every entry of a journal, as a stream of pieces of text; None where the format has no such rendering.
+    documents are those of the customer-deposit pattern, block by block. ``render_detail`` writes every entry of a
+    journal, as a stream of pieces of text; None if the format has no such rendering.
     """
 
     name: str
@@ -40,82 +40,64 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
         return self.render_detail is not None
 
 
-def _of_journal(text: Callable[[Journal], str]) -> Render:
-    return lambda rendering: text(rendering.journal).encode()
+_CSV: Final = ("text/csv", "csv")
+_JSON: Final = ("application/json", "json")
+_XML: Final = ("text/xml", "xml")
+_ZIP: Final = ("application/zip", "zip")
+_BEANCOUNT: Final = ("text/plain", "beancount")
+_HLEDGER: Final = ("text/plain", "journal")
+"""Media type and extension of a format's files."""
+
+
+def _of_journal(
+    name: str, kind: tuple[str, str], text: Callable[[Journal], str], detail: RenderDetail | None = None
+) -> Format:
+    """A format of the journal alone."""
+    media_type, extension = kind
+    return Format(
+        name=name, media_type=media_type, extension=extension, render_detail=detail,
+        render=lambda rendering: text(rendering.journal).encode(),
+    )  # fmt: skip
+
+
+def _of_target(name: str, kind: tuple[str, str], render: Render, target: Target, *, by_block: bool = False) -> Format:
+    """A format of a general ledger."""
+    media_type, extension = kind
+    return Format(
+        name=name, media_type=media_type, extension=extension, render=render, target=target, by_block=by_block
+    )
 
 
 FORMATS: Final[dict[str, Format]] = {
     form.name: form
     for form in (
-        Format(name="csv", media_type="text/csv", extension="csv", render=_of_journal(neutral.csv_text)),
-        Format(name="json", media_type="application/json", extension="json", render=_of_journal(neutral.json_text)),
-        Format(
-            name="beancount",
-            media_type="text/plain",
-            extension="beancount",
-            render=_of_journal(plaintext.beancount_text),
-            render_detail=plaintext.beancount_detail,
-        ),
-        Format(
-            name="hledger",
-            media_type="text/plain",
-            extension="journal",
-            render=_of_journal(plaintext.hledger_text),
-            render_detail=plaintext.hledger_detail,
-        ),
-        Format(
-            name="netsuite-csv", media_type="text/csv", extension="csv",
-            render=netsuite.csv_file, target=netsuite.TARGET,
-        ),
-        Format(
-            name="netsuite-json", media_type="application/json", extension="json",
-            render=netsuite.json_file, target=netsuite.TARGET,
-        ),
-        Format(
-            name="netsuite-deposits", media_type="application/json", extension="json",
-            render=netsuite.deposits_file, target=netsuite.TARGET, by_block=True,
-        ),
-        Format(
-            name="intacct-csv", media_type="text/csv", extension="csv",
-            render=intacct.csv_file, target=intacct.TARGET,
-        ),
-        Format(
-            name="intacct-xml", media_type="text/xml", extension="xml",
-            render=intacct.xml_file, target=intacct.TARGET,
-        ),
-        Format(
-            name="quickbooks-csv", media_type="text/csv", extension="csv",
-            render=quickbooks.csv_file, target=quickbooks.TARGET,
-        ),
-        Format(
-            name="quickbooks-json", media_type="application/json", extension="json",
-            render=quickbooks.json_file, target=quickbooks.TARGET,
-        ),
-        Format(name="sap-csv", media_type="text/csv", extension="csv", render=sap.csv_file, target=sap.TARGET),
-        Format(name="sap-xml", media_type="text/xml", extension="xml", render=sap.xml_file, target=sap.TARGET),
-        Format(
-            name="oracle-fbdi", media_type="application/zip", extension="zip",
-            render=oracle.zip_file, target=oracle.TARGET,
-        ),
-        Format(
-            name="dynamics-csv", media_type="application/zip", extension="zip",
-            render=dynamics.zip_file, target=dynamics.TARGET,
-        ),
-        Format(
-            name="dynamics-json", media_type="application/json", extension="json",
-            render=dynamics.json_file, target=dynamics.TARGET,
-        ),
+        _of_journal("csv", _CSV, neutral.csv_text),
+        _of_journal("json", _JSON, neutral.json_text),
+        _of_journal("beancount", _BEANCOUNT, plaintext.beancount_text, plaintext.beancount_detail),
+        _of_journal("hledger", _HLEDGER, plaintext.hledger_text, plaintext.hledger_detail),
+        _of_target("netsuite-csv", _CSV, netsuite.csv_file, netsuite.TARGET),
+        _of_target("netsuite-json", _JSON, netsuite.json_file, netsuite.TARGET),
+        _of_target("netsuite-deposits", _JSON, netsuite.deposits_file, netsuite.TARGET, by_block=True),
+        _of_target("intacct-csv", _CSV, intacct.csv_file, intacct.TARGET),
+        _of_target("intacct-xml", _XML, intacct.xml_file, intacct.TARGET),
+        _of_target("quickbooks-csv", _CSV, quickbooks.csv_file, quickbooks.TARGET),
+        _of_target("quickbooks-json", _JSON, quickbooks.json_file, quickbooks.TARGET),
+        _of_target("sap-csv", _CSV, sap.csv_file, sap.TARGET),
+        _of_target("sap-xml", _XML, sap.xml_file, sap.TARGET),
+        _of_target("oracle-fbdi", _ZIP, oracle.zip_file, oracle.TARGET),
+        _of_target("dynamics-csv", _ZIP, dynamics.zip_file, dynamics.TARGET),
+        _of_target("dynamics-json", _JSON, dynamics.json_file, dynamics.TARGET),
     )
-}  # fmt: skip
+}
 
 TARGETS: Final = {form.target.name: form.target for form in FORMATS.values() if form.target is not None}
-"""The general ledgers that there are formats for."""
+"""The general ledgers that have formats, by name."""
 
 
 def format_named(name: str, *, detail: bool = False) -> Format:
     """The format of this name. Raises UnknownFormat.
 
-    With ``detail``, raises NotSupportedYet where the format has no rendering of single entries.
+    With ``detail``, raises NotSupportedYet if the format has no rendering of single entries.
     """
     if name not in FORMATS:
         raise UnknownFormat(

@@ -26,18 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, lines_of, short_name
-from projections.exports.formats.target import (
-    Rendering,
-    Target,
-    TargetSettings,
-    amount_of,
-    cell,
-    csv_bytes,
-    debit_and_credit,
-    text_within,
-    xml_bytes,
-    zip_bytes,
-)
+from projections.exports.formats import target
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.money import format_minor
@@ -50,7 +39,7 @@ _ACCOUNT: Final = "account"
 Tag = Literal["line", "document", "export", "customer", "block_id", "product", "pool", "processor"]
 
 
-class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``company``: the legal entity; the ledger's where empty. ``journal_name``: of the journals to be made.
     ``account_format``: what stands where in a ledger account, ``account`` or one of our dimensions, and ``delimiter``
     between them, as in *Financial dimension configuration for integrating applications*. ``tags``: what the financial
@@ -79,7 +68,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 _TEXT: Final = 60
 _LINE_REFERENCE: Final = 8
 
-TARGET: Final = Target(
+TARGET: Final = target.Target(
     name="dynamics",
     limits=TargetLimits(lines=10, text=_TEXT - _LINE_REFERENCE, reference=20, decimals=3),
     settings=Settings,
@@ -110,7 +99,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     vouchers: tuple[Document, ...]
 
 
-def batches(rendering: Rendering) -> tuple[Batch, ...]:
+def batches(rendering: target.Rendering) -> tuple[Batch, ...]:
     """The journals of a rendering: whole vouchers, in their order, as many as fit."""
     settings: Settings = rendering.settings
     filled: list[list[Document]] = []
@@ -126,7 +115,7 @@ def batches(rendering: Rendering) -> tuple[Batch, ...]:
         name = rendering.journal.name if len(filled) == 1 else f"{rendering.journal.name}-b{place}"
         room = min(_NAME_DESCRIBED, _TEXT - len(rendering.subject) - 1)
         named = short_name(name, TargetLimits(lines=0, text=0, reference=room))
-        description = named + text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
+        description = named + target.text_within(_TEXT - len(named), f" {settings.title}", f" {rendering.subject}")
         # Never as it is, however short: an open journal of somebody else may have that number.
         number = short_name(f"{name} {rendering.export_id}", _PLACEHOLDERS)
         result.append(Batch(number=number, description=description, vouchers=tuple(vouchers)))
@@ -136,39 +125,39 @@ def batches(rendering: Rendering) -> tuple[Batch, ...]:
 # --- the data package ---------------------------------------------------------------------------------------------
 
 
-def zip_file(rendering: Rendering) -> bytes:
+def zip_file(rendering: target.Rendering) -> bytes:
     """The package: manifest, header and the entity's file, all at its root."""
-    return zip_bytes(package(rendering))
+    return target.zip_bytes(package(rendering))
 
 
-def package(rendering: Rendering) -> dict[str, bytes]:
+def package(rendering: target.Rendering) -> dict[str, bytes]:
     """Its members by name."""
     columns = (*_COLUMNS, _TAGS) if rendering.settings.tags else _COLUMNS
     return {
-        MANIFEST: xml_bytes(_manifest(rendering, columns), line_end="\r\n"),
-        PACKAGE_HEADER: xml_bytes(_package_header(rendering), line_end="\r\n"),
+        MANIFEST: target.xml_bytes(_manifest(rendering, columns), line_end="\r\n"),
+        PACKAGE_HEADER: target.xml_bytes(_package_header(rendering), line_end="\r\n"),
         f"{ENTITY}.csv": _csv(rendering, columns),
     }
 
 
-def _csv(rendering: Rendering, columns: Iterable[str]) -> bytes:
+def _csv(rendering: target.Rendering, columns: Iterable[str]) -> bytes:
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
     rows = [tuple(columns)]
     for batch in batches(rendering):
         for place, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
             zero = format_minor(0, document.currency)
-            debit, credit = debit_and_credit(document, line)
+            debit, credit = target.debit_and_credit(document, line)
             row = (
-                batch.number, str(place), cell(settings.journal_name), cell(batch.description), "Ledger",
-                cell(_account(settings, line)), day, document.reference, document.currency, debit or zero,
-                credit or zero, cell(_line_text(line)), document.reference,
+                batch.number, str(place), target.cell(settings.journal_name), target.cell(batch.description), "Ledger",
+                target.cell(_account(settings, line)), day, document.reference, document.currency, debit or zero,
+                credit or zero, target.cell(_line_text(line)), document.reference,
             )  # fmt: skip
-            rows.append((*row, cell(_tags(rendering, document, line))) if settings.tags else row)
-    return b"\xff\xfe" + csv_bytes(rows, encoding="utf-16-le")
+            rows.append((*row, target.cell(_tags(rendering, document, line))) if settings.tags else row)
+    return b"\xff\xfe" + target.csv_bytes(rows, encoding="utf-16-le")
 
 
-def _manifest(rendering: Rendering, columns: Iterable[str]) -> Element:
+def _manifest(rendering: target.Rendering, columns: Iterable[str]) -> Element:
     """Every column is mapped: an import without its mapping succeeds, and imports nothing. None is auto-generated:
     Dynamics would make a journal of every line.
     """
@@ -192,7 +181,7 @@ def _manifest(rendering: Rendering, columns: Iterable[str]) -> Element:
     return root
 
 
-def _package_header(rendering: Rendering) -> Element:
+def _package_header(rendering: target.Rendering) -> Element:
     root = Element("DataManagementPackageHeader", _NAMESPACES)
     _add(
         root, Description=rendering.export_id, ManifestType=_MANIFEST_TYPE, PackageType="DefinitionGroup",
@@ -209,7 +198,7 @@ def _add(parent: Element, **texts: str) -> None:
 # --- OData --------------------------------------------------------------------------------------------------------
 
 
-def json_file(rendering: Rendering) -> bytes:
+def json_file(rendering: target.Rendering) -> bytes:
     """A JSON array of journals: the body for ``POST /data/LedgerJournalHeaders``, and those for
     ``POST /data/LedgerJournalLines``, to which the number is added that the first answered with.
     """
@@ -220,7 +209,7 @@ def json_file(rendering: Rendering) -> bytes:
     return msgspec.json.format(_encoder.encode(journals), indent=2) + b"\n"
 
 
-def _header_body(rendering: Rendering, batch: Batch) -> dict[str, Any]:
+def _header_body(rendering: target.Rendering, batch: Batch) -> dict[str, Any]:
     return {
         "dataAreaId": company(rendering),
         "JournalName": rendering.settings.journal_name,
@@ -228,11 +217,11 @@ def _header_body(rendering: Rendering, batch: Batch) -> dict[str, Any]:
     }
 
 
-def _line_bodies(rendering: Rendering, batch: Batch) -> list[dict[str, Any]]:
+def _line_bodies(rendering: target.Rendering, batch: Batch) -> list[dict[str, Any]]:
     settings: Settings = rendering.settings
     bodies = []
     for place, (document, line) in enumerate(lines_of(batch.vouchers), start=1):
-        amount, nothing = Decimal(amount_of(document, line)), Decimal(format_minor(0, document.currency))
+        amount, nothing = Decimal(target.amount_of(document, line)), Decimal(format_minor(0, document.currency))
         debit = line.side is Side.DEBIT
         body = {
             "dataAreaId": company(rendering),
@@ -257,7 +246,7 @@ def _line_bodies(rendering: Rendering, batch: Batch) -> list[dict[str, Any]]:
 # --- what a line says ---------------------------------------------------------------------------------------------
 
 
-def company(rendering: Rendering) -> str:
+def company(rendering: target.Rendering) -> str:
     """The legal entity, as OData has it: in small letters."""
     name: str = rendering.settings.company or rendering.journal.entity
     return name.lower()
@@ -283,7 +272,7 @@ def _account(settings: Settings, line: DocumentLine) -> str:
     return settings.delimiter.join(parts)
 
 
-def _tags(rendering: Rendering, document: Document, line: DocumentLine) -> str:
+def _tags(rendering: target.Rendering, document: Document, line: DocumentLine) -> str:
     settings: Settings = rendering.settings
     values: dict[str, str] = {
         "line": line.reference, "document": document.reference, "export": rendering.export_id,

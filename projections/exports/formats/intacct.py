@@ -25,19 +25,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
-from projections.exports.formats.target import (
-    DateFormat,
-    Rendering,
-    Target,
-    TargetSettings,
-    amount_of,
-    cell,
-    check_one_to_one,
-    csv_bytes,
-    debit_and_credit,
-    text_within,
-    xml_bytes,
-)
+from projections.exports.formats import target
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 
@@ -61,7 +49,7 @@ _XML_DATE: Final = "%m/%d/%Y"
 _DESCRIPTION: Final = 30
 
 
-class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``journal``: the journal's symbol. ``state``: what a journal is sent as; *Submitted* where there are approvals.
     ``location``: of lines that no dimension gives one; the ledger's entity where absent, none where empty.
     ``base_location``: the entity that lines are balanced with (*BASELOCATION_NO*, *SOURCEENTITY*); empty for none.
@@ -86,7 +74,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     )  # fmt: skip
     customers: dict[str, str] = msgspec.field(default_factory=dict)
     export_field: Annotated[str, msgspec.Meta(pattern="^([A-Z][A-Z0-9_]*)?$", max_length=60)] = ""
-    date_format: DateFormat = "%m/%d/%Y"
+    date_format: target.DateFormat = "%m/%d/%Y"
 
     def check(self) -> None:
         for theirs in self.dimensions.values():
@@ -96,7 +84,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
                     expected=", ".join((*(name for name in _DIMENSIONS if name != "CUSTOMERID"), "GLDIM…")),
                     found=theirs[:60],
                 )  # fmt: skip
-        check_one_to_one(self.dimensions)
+        target.check_one_to_one(self.dimensions)
         if self.export_field in _OF_A_JOURNAL:
             raise InvalidInput(
                 f"{self.export_field} is a field of every journal", field="export_field",
@@ -104,7 +92,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
             )  # fmt: skip
 
 
-TARGET: Final = Target(
+TARGET: Final = target.Target(
     name="intacct",
     limits=TargetLimits(lines=500, text=255, reference=40, digits=12),
     settings=Settings,
@@ -125,7 +113,7 @@ _COLUMNS: Final = (
 # --- CSV ----------------------------------------------------------------------------------------------------------
 
 
-def csv_file(rendering: Rendering) -> bytes:
+def csv_file(rendering: target.Rendering) -> bytes:
     """Rows for *General Ledger journal entries*: one a line; what is the journal's stands on its first row alone.
 
     After the columns of every template, one for each further dimension of the settings.
@@ -139,56 +127,56 @@ def csv_file(rendering: Rendering) -> bytes:
             cells = {"LINE_NO": str(number), **_line_cells(rendering, document, line)}
             if number == 1:
                 cells |= {
-                    "JOURNAL": cell(settings.journal),
+                    "JOURNAL": target.cell(settings.journal),
                     "DATE": rendering.journal.posting_date.strftime(settings.date_format),
                     "DESCRIPTION": _description(rendering, document),
                     "REFERENCE_NO": document.reference,
                     "STATE": settings.state,
                 }
             rows.append(tuple(cells.get(column, "") for column in columns))
-    return csv_bytes(rows)
+    return target.csv_bytes(rows)
 
 
-def _line_cells(rendering: Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
+def _line_cells(rendering: target.Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
     settings: Settings = rendering.settings
-    debit, credit = debit_and_credit(document, line, decimals=TARGET.limits.decimals)
+    debit, credit = target.debit_and_credit(document, line, decimals=TARGET.limits.decimals)
     cells = {
-        "ACCT_NO": cell(line.account.number),
+        "ACCT_NO": target.cell(line.account.number),
         "DOCUMENT": line.reference,
-        "MEMO": shortened(cell(line.text), TARGET.limits.text),
+        "MEMO": shortened(target.cell(line.text), TARGET.limits.text),
         "DEBIT": debit,
         "CREDIT": credit,
-        "SOURCEENTITY": cell(settings.base_location),
+        "SOURCEENTITY": target.cell(settings.base_location),
     }
     if settings.multi_currency:
         rate_date = rendering.journal.posting_date.strftime(settings.date_format)
         cells |= {"CURRENCY": document.currency, "EXCH_RATE_DATE": rate_date, **_rate(settings)}
-    return cells | {_column(name): cell(value) for name, value in _dimensions(rendering, line).items()}
+    return cells | {_column(name): target.cell(value) for name, value in _dimensions(rendering, line).items()}
 
 
 def _column(dimension: str) -> str:
     return _DIMENSIONS.get(dimension, dimension)
 
 
-def _description(rendering: Rendering, document: Document) -> str:
+def _description(rendering: target.Rendering, document: Document) -> str:
     part = f" {document.part}/{document.parts}" if document.parts > 1 else ""
-    return text_within(_DESCRIPTION, cell(rendering.settings.title), f" {rendering.subject}{part}")
+    return target.text_within(_DESCRIPTION, target.cell(rendering.settings.title), f" {rendering.subject}{part}")
 
 
 # --- XML ----------------------------------------------------------------------------------------------------------
 
 
-def xml_file(rendering: Rendering) -> bytes:
+def xml_file(rendering: target.Rendering) -> bytes:
     """The ``content`` of a request to the gateway: one ``function`` a document, to be run once by its ``controlid``.
 
     Who sends it, ``control`` and ``authentication``, is the delivery's: a file holds no credentials.
     """
     content = ElementTree.Element("content")
     content.extend(function(rendering, document) for document in rendering.documents)
-    return xml_bytes(content)
+    return target.xml_bytes(content)
 
 
-def function(rendering: Rendering, document: Document) -> ElementTree.Element:
+def function(rendering: target.Rendering, document: Document) -> ElementTree.Element:
     """One document: ``function`` with ``create`` of a ``GLBATCH``. What is empty is left out."""
     settings: Settings = rendering.settings
     journal = rendering.journal
@@ -197,7 +185,7 @@ def function(rendering: Rendering, document: Document) -> ElementTree.Element:
     part = f", part {document.part} of {document.parts}" if document.parts > 1 else ""
     _add(batch, "JOURNAL", settings.journal)
     _add(batch, "BATCH_DATE", _date(journal.posting_date))
-    _add(batch, "BATCH_TITLE", text_within(TARGET.limits.text, settings.title, f" {rendering.subject}{part}"))
+    _add(batch, "BATCH_TITLE", target.text_within(TARGET.limits.text, settings.title, f" {rendering.subject}{part}"))
     _add(batch, "REFERENCENO", document.reference)
     _add(batch, "BASELOCATION_NO", settings.base_location)
     _add(batch, "STATE", "" if settings.state == "Posted" else settings.state)  # what it is without a state
@@ -209,14 +197,16 @@ def function(rendering: Rendering, document: Document) -> ElementTree.Element:
     return result
 
 
-def _add_line(entries: ElementTree.Element, rendering: Rendering, document: Document, line: DocumentLine) -> None:
+def _add_line(
+    entries: ElementTree.Element, rendering: target.Rendering, document: Document, line: DocumentLine
+) -> None:
     """The order of elements is the gateway's."""
     settings: Settings = rendering.settings
     entry = ElementTree.SubElement(entries, "GLENTRY")
     _add(entry, "DOCUMENT", line.reference)
     _add(entry, "ACCOUNTNO", line.account.number)
     _add(entry, "TR_TYPE", "1" if line.side is Side.DEBIT else "-1")
-    _add(entry, "TRX_AMOUNT", amount_of(document, line, decimals=TARGET.limits.decimals))
+    _add(entry, "TRX_AMOUNT", target.amount_of(document, line, decimals=TARGET.limits.decimals))
     if settings.multi_currency:
         _add(entry, "CURRENCY", document.currency)
         _add(entry, "EXCH_RATE_DATE", _date(rendering.journal.posting_date))
@@ -244,7 +234,7 @@ def _rate(settings: Settings) -> dict[str, str]:
     return {"EXCH_RATE_TYPE_ID": settings.rate_type} if settings.rate_type else {"EXCHANGE_RATE": "1"}
 
 
-def _dimensions(rendering: Rendering, line: DocumentLine) -> dict[str, str]:
+def _dimensions(rendering: target.Rendering, line: DocumentLine) -> dict[str, str]:
     """What a line has of Intacct's dimensions, by the gateway's names."""
     settings: Settings = rendering.settings
     named = {"LOCATION": rendering.journal.entity if settings.location is None else settings.location}

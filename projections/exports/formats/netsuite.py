@@ -24,19 +24,7 @@ import msgspec
 
 from projections.exports.deposits import APPLICATION, DEPOSIT, JOURNAL
 from projections.exports.documents import Document, DocumentLine, TargetLimits, short_name, shortened
-from projections.exports.formats.target import (
-    DateFormat,
-    Rendering,
-    Target,
-    TargetSettings,
-    amount_of,
-    cell,
-    check_one_to_one,
-    csv_bytes,
-    debit_and_credit,
-    id_of,
-    text_within,
-)
+from projections.exports.formats import target
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.money import format_minor
@@ -47,7 +35,7 @@ _BodyField = Annotated[str, msgspec.Meta(pattern="^(custbody[a-z0-9_]*)?$")]
 _LineField = Annotated[str, msgspec.Meta(pattern="^(custcol[a-z0-9_]*)?$")]
 
 
-class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``subsidiary``: its name, for CSV; ``subsidiary_id``: its internal id, for REST; the ledger's entity where empty,
     in REST as an external id. ``currency``, ``currency_id``: the functional currency's, likewise; its ISO code where
     empty. ``posting_period``: how a period is named, by ``strftime`` of its last day, for CSV; ``posting_period_ids``:
@@ -75,7 +63,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     export_field: _BodyField = "custbody_subledger_export"
     line_field: _LineField = "custcol_subledger_line"
     block_field: _BodyField = "custbody_subledger_block"
-    date_format: DateFormat = "%m/%d/%Y"
+    date_format: target.DateFormat = "%m/%d/%Y"
 
     def check(self) -> None:
         for theirs in self.dimensions.values():
@@ -84,10 +72,10 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
                     f"{theirs[:60]} is no segment of a journal's line", field="dimensions",
                     expected="department, class, location, cseg… or custcol…", found=theirs[:60],
                 )  # fmt: skip
-        check_one_to_one(self.dimensions)
+        target.check_one_to_one(self.dimensions)
 
 
-TARGET: Final = Target(
+TARGET: Final = target.Target(
     name="netsuite",
     limits=TargetLimits(lines=200, text=999, reference=60, digits=10),
     settings=Settings,
@@ -101,7 +89,7 @@ _HEADER: Final = (
 _OF_A_LINE: Final = ("Account", "Debit", "Credit", "Memo", "Name", "Department", "Class", "Location")
 
 
-def csv_file(rendering: Rendering) -> bytes:
+def csv_file(rendering: target.Rendering) -> bytes:
     """Rows for the Import Assistant: one a line, the header's values in each; import them with *Add*, never update.
 
     After the fields that every account has, a column for each custom field and segment of the settings.
@@ -118,38 +106,38 @@ def csv_file(rendering: Rendering) -> bytes:
         header = (
             document.reference,
             journal.posting_date.strftime(settings.date_format),
-            cell(journal.posting_date.strftime(settings.posting_period)),
-            cell(settings.subsidiary or journal.entity),
-            cell(settings.currency or document.currency),
+            target.cell(journal.posting_date.strftime(settings.posting_period)),
+            target.cell(settings.subsidiary or journal.entity),
+            target.cell(settings.currency or document.currency),
             "1",
-            _memo(rendering, document, cell(rendering.title)),
+            _memo(rendering, document, target.cell(rendering.title)),
             "Yes" if settings.approved else "No",
-            *(cell(rendering.export_id) for _ in body_fields),
+            *(target.cell(rendering.export_id) for _ in body_fields),
         )
         for line in document.lines:
             segments = _segments(settings, line)
             rows.append(
                 (
                     *header,
-                    cell(line.account.number),
-                    *debit_and_credit(document, line, decimals=TARGET.limits.decimals),
+                    target.cell(line.account.number),
+                    *target.debit_and_credit(document, line, decimals=TARGET.limits.decimals),
                     _referred(line),
-                    cell(settings.customer_names.get(line.customer, line.customer)),
-                    *(cell(segments.get(name, "")) for name in _SEGMENTS),
+                    target.cell(settings.customer_names.get(line.customer, line.customer)),
+                    *(target.cell(segments.get(name, "")) for name in _SEGMENTS),
                     *(line.reference for _ in own),
-                    *(cell(segments.get(name, "")) for name in further),
+                    *(target.cell(segments.get(name, "")) for name in further),
                 )
             )
-    return csv_bytes(rows)
+    return target.csv_bytes(rows)
 
 
-def json_file(rendering: Rendering) -> bytes:
+def json_file(rendering: target.Rendering) -> bytes:
     """A JSON array of bodies for ``POST /services/rest/record/v1/journalEntry``, one a document."""
     bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
-def deposits_file(rendering: Rendering) -> bytes:
+def deposits_file(rendering: target.Rendering) -> bytes:
     """The customer-deposit pattern, block by block: a JSON object of the records to make, in the order to make them.
 
     ``customerDeposit`` records raise what customers have on deposit, ``journalEntry`` records are everything else of
@@ -175,7 +163,7 @@ def deposits_file(rendering: Rendering) -> bytes:
     return msgspec.json.format(_encoder.encode(made), indent=2) + b"\n"
 
 
-def _deposit(rendering: Rendering, document: Document) -> dict[str, Any]:
+def _deposit(rendering: target.Rendering, document: Document) -> dict[str, Any]:
     [clearing] = [line for line in document.lines if line.side is Side.DEBIT]
     return {
         **_of_block(rendering, document),
@@ -185,7 +173,7 @@ def _deposit(rendering: Rendering, document: Document) -> dict[str, Any]:
     }
 
 
-def _application(rendering: Rendering, document: Document, journal: str | None) -> dict[str, Any]:
+def _application(rendering: target.Rendering, document: Document, journal: str | None) -> dict[str, Any]:
     amount = Decimal(format_minor(document.total_minor, document.currency))
     applied: dict[str, Any] = {"apply": True, "amount": amount}
     if journal is not None:
@@ -197,7 +185,7 @@ def _application(rendering: Rendering, document: Document, journal: str | None) 
     }
 
 
-def _of_block(rendering: Rendering, document: Document) -> dict[str, Any]:
+def _of_block(rendering: target.Rendering, document: Document) -> dict[str, Any]:
     settings: Settings = rendering.settings
     record: dict[str, Any] = {
         "externalId": document.reference,
@@ -205,7 +193,7 @@ def _of_block(rendering: Rendering, document: Document) -> dict[str, Any]:
         "currency": _currency(settings, document),
         "exchangeRate": 1,
         "tranDate": rendering.journal.posting_date.isoformat(),
-        "memo": text_within(TARGET.limits.text, rendering.title, f", block {document.block_id}"),
+        "memo": target.text_within(TARGET.limits.text, rendering.title, f", block {document.block_id}"),
     }
     if settings.block_field:
         record[settings.block_field] = document.block_id
@@ -214,7 +202,7 @@ def _of_block(rendering: Rendering, document: Document) -> dict[str, Any]:
     return record
 
 
-def body(rendering: Rendering, document: Document) -> dict[str, Any]:
+def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
     """One ``journalEntry`` record. Raises InvalidInput where others have an id, and this one none."""
     settings: Settings = rendering.settings
     journal = rendering.journal
@@ -230,7 +218,7 @@ def body(rendering: Rendering, document: Document) -> dict[str, Any]:
         "line": {"items": [_item(settings, document, line) for line in document.lines]},
     }
     if settings.posting_period_ids:  # else NetSuite finds one for the date, and says nothing if it is the next open one
-        period = id_of(settings.posting_period_ids, str(journal.period), field="posting_period_ids")
+        period = target.id_of(settings.posting_period_ids, str(journal.period), field="posting_period_ids")
         result["postingPeriod"] = {"id": period}
     if settings.export_field:
         result[settings.export_field] = rendering.export_id
@@ -238,14 +226,14 @@ def body(rendering: Rendering, document: Document) -> dict[str, Any]:
 
 
 def _item(settings: Settings, document: Document, line: DocumentLine) -> dict[str, Any]:
-    amount = amount_of(document, line, decimals=TARGET.limits.decimals)
+    amount = target.amount_of(document, line, decimals=TARGET.limits.decimals)
     item: dict[str, Any] = {
         "account": _account(settings, line.account.number),
         "debit" if line.side is Side.DEBIT else "credit": Decimal(amount),
         "memo": line.text if settings.line_field else _referred(line),
     }
     for name, value in _segments(settings, line).items():
-        item[name] = {"id": id_of(settings.segment_ids.get(name, {}), value, field="segment_ids")}
+        item[name] = {"id": target.id_of(settings.segment_ids.get(name, {}), value, field="segment_ids")}
     if line.customer:
         item["entity"] = _customer(settings, line.customer)
     if settings.line_field:
@@ -262,9 +250,9 @@ def _referred(line: DocumentLine) -> str:
     return shortened(f"{line.reference} {line.text}", TARGET.limits.text)
 
 
-def _memo(rendering: Rendering, document: Document, title: str) -> str:
+def _memo(rendering: target.Rendering, document: Document, title: str) -> str:
     part = f", part {document.part} of {document.parts}" if document.parts > 1 else ""
-    return text_within(TARGET.limits.text, title, f", {rendering.journal.name}{part}")
+    return target.text_within(TARGET.limits.text, title, f", {rendering.journal.name}{part}")
 
 
 def _currency(settings: Settings, document: Document) -> dict[str, str]:

@@ -23,15 +23,7 @@ from typing import Annotated, Final
 from msgspec import Meta, field
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, short_name
-from projections.exports.formats.target import (
-    Rendering,
-    Target,
-    TargetSettings,
-    csv_bytes,
-    debit_and_credit,
-    functional_of,
-    zip_bytes,
-)
+from projections.exports.formats import target
 from projections.journals.journal import Journal
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
@@ -43,7 +35,7 @@ _ACCOUNT: Final = "account"
 _ENTITY: Final = "entity"
 
 
-class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``ledger_id``: a number; without it ``ledger_name`` counts, and without that the ledger's entity is the name.
     ``source`` and ``category``: as Oracle has them; the import is asked for the same source. ``segments``: what each
     segment of the chart of accounts is, in its order: ``account``, ``entity``, or one of our dimensions;
@@ -78,7 +70,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 
 _TEXT: Final = 240
 
-TARGET: Final = Target(
+TARGET: Final = target.Target(
     name="oracle",
     limits=TargetLimits(lines=10_000, text=_TEXT, reference=25, two_currencies=True, decimals=3),
     settings=Settings,
@@ -89,12 +81,12 @@ _EXTERNAL_REFERENCES: Final = TargetLimits(lines=0, text=0, reference=80)
 _GROUPS: Final = 10**15
 
 
-def zip_file(rendering: Rendering) -> bytes:
+def zip_file(rendering: target.Rendering) -> bytes:
     """The zip that ``importBulkData`` takes."""
-    return zip_bytes({FILE: csv_file(rendering)})
+    return target.zip_bytes({FILE: csv_file(rendering)})
 
 
-def csv_file(rendering: Rendering) -> bytes:
+def csv_file(rendering: target.Rendering) -> bytes:
     """Its one member: no rows where nothing moved."""
     rows = []
     for document in rendering.documents:
@@ -103,10 +95,10 @@ def csv_file(rendering: Rendering) -> bytes:
             columns = {**of_document, **_line(rendering, document, line)}
             row = [columns.get(place, "") for place in range(1, COLUMNS + 1)]
             rows.append([*row, "END"] if rendering.settings.end_column else row)
-    return csv_bytes(rows, line_end="\n")
+    return target.csv_bytes(rows, line_end="\n")
 
 
-def group_id(rendering: Rendering) -> int:
+def group_id(rendering: target.Rendering) -> int:
     """The interface group of a rendering: the import is asked for the same. Made from the export's id, so that the
     file is the same whenever it is made: before a second try, what is left of the first is deleted from the interface.
     """
@@ -122,7 +114,7 @@ def batch_name(journal: Journal) -> str:
     return short_name(journal.name, _BATCHES)
 
 
-def _document(rendering: Rendering, document: Document) -> dict[int, str]:
+def _document(rendering: target.Rendering, document: Document) -> dict[int, str]:
     """The columns that all lines of a document have alike, by their places from 1."""
     settings: Settings = rendering.settings
     journal = rendering.journal
@@ -143,11 +135,11 @@ def _document(rendering: Rendering, document: Document) -> dict[int, str]:
     return columns
 
 
-def _line(rendering: Rendering, document: Document, line: DocumentLine) -> dict[int, str]:
+def _line(rendering: target.Rendering, document: Document, line: DocumentLine) -> dict[int, str]:
     columns = dict(enumerate(_segments(rendering, line), start=9))
-    columns[39], columns[40] = debit_and_credit(document, line)
+    columns[39], columns[40] = target.debit_and_credit(document, line)
     if document.currency != rendering.journal.functional_currency:
-        columns[41 if line.side is Side.DEBIT else 42] = functional_of(rendering, line)
+        columns[41 if line.side is Side.DEBIT else 42] = target.functional_of(rendering, line)
     columns |= {
         52: line.text[: _TEXT - 1],
         53: line.reference, 54: document.reference, 55: rendering.export_id, 56: line.customer, 57: line.block_id,
@@ -155,7 +147,7 @@ def _line(rendering: Rendering, document: Document, line: DocumentLine) -> dict[
     return columns
 
 
-def _segments(rendering: Rendering, line: DocumentLine) -> list[str]:
+def _segments(rendering: target.Rendering, line: DocumentLine) -> list[str]:
     settings: Settings = rendering.settings
     values = {
         **dict(line.account.dimensions),

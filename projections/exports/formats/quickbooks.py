@@ -23,25 +23,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, shortened
-from projections.exports.formats.target import (
-    DateFormat,
-    Rendering,
-    Target,
-    TargetSettings,
-    amount_of,
-    cell,
-    check_one_to_one,
-    csv_bytes,
-    debit_and_credit,
-    id_of,
-    text_within,
-)
+from projections.exports.formats import target
 from subledger.accounts import Side
 
 _Theirs = Literal["class", "location"]
 
 
-class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``accounts``: ids by account number, for JSON; the numbers themselves as long as there are none, which is for a
     trial only, as an id of theirs is a number too. ``account_names``: full names (``Parent:Sub``) by account number,
     for CSV; the account's name of the mapping where there is none, else its number. ``dimensions``: our dimension to
@@ -59,14 +47,14 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     customers: dict[str, str] = msgspec.field(default_factory=dict)
     customer_names: dict[str, str] = msgspec.field(default_factory=dict)
     adjustment: bool = False
-    date_format: DateFormat = "%m/%d/%Y"
+    date_format: target.DateFormat = "%m/%d/%Y"
     delimiter: Literal[",", ";"] = ","
 
     def check(self) -> None:
-        check_one_to_one(self.dimensions)
+        target.check_one_to_one(self.dimensions)
 
 
-TARGET: Final = Target(
+TARGET: Final = target.Target(
     name="quickbooks",
     limits=TargetLimits(lines=300, text=4000, reference=21, digits=11),
     settings=Settings,
@@ -79,7 +67,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def csv_file(rendering: Rendering) -> bytes:
+def csv_file(rendering: target.Rendering) -> bytes:
     """Rows for *Import data*, *Journal entries*: one a line, all of an entry with its number."""
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
@@ -92,32 +80,32 @@ def csv_file(rendering: Rendering) -> bytes:
                 (
                     document.reference,
                     day,
-                    cell(_account_name(settings, line)),
-                    *debit_and_credit(document, line, decimals=TARGET.limits.decimals),
+                    target.cell(_account_name(settings, line)),
+                    *target.debit_and_credit(document, line, decimals=TARGET.limits.decimals),
                     shortened(f"{trial}{_description(line)}", TARGET.limits.text),
-                    cell(settings.customer_names.get(line.customer, "")),
+                    target.cell(settings.customer_names.get(line.customer, "")),
                     document.currency,
-                    cell(named.get("location", "")),
-                    cell(named.get("class", "")),
+                    target.cell(named.get("location", "")),
+                    target.cell(named.get("class", "")),
                 )
             )
-    return csv_bytes(rows, delimiter=settings.delimiter)
+    return target.csv_bytes(rows, delimiter=settings.delimiter)
 
 
-def json_file(rendering: Rendering) -> bytes:
+def json_file(rendering: target.Rendering) -> bytes:
     """A JSON array of bodies for ``POST /v3/company/{realmId}/journalentry``, one a document."""
     bodies = [body(rendering, document) for document in rendering.documents]
     return msgspec.json.format(_encoder.encode(bodies), indent=2) + b"\n"
 
 
-def body(rendering: Rendering, document: Document) -> dict[str, Any]:
+def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
     """One ``JournalEntry``. Raises InvalidInput where others have an id, and this one none."""
     settings: Settings = rendering.settings
     whose = f", subledger export={rendering.export_id} journal={document.name}"
     return {
         "DocNumber": document.reference,
         "TxnDate": rendering.journal.posting_date.isoformat(),
-        "PrivateNote": text_within(TARGET.limits.text, rendering.title, whose),
+        "PrivateNote": target.text_within(TARGET.limits.text, rendering.title, whose),
         "CurrencyRef": {"value": document.currency},
         "Adjustment": settings.adjustment,
         "Line": [_line(settings, document, line) for line in document.lines],
@@ -127,18 +115,20 @@ def body(rendering: Rendering, document: Document) -> dict[str, Any]:
 def _line(settings: Settings, document: Document, line: DocumentLine) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "PostingType": "Debit" if line.side is Side.DEBIT else "Credit",
-        "AccountRef": {"value": id_of(settings.accounts, line.account.number, field="accounts")},
+        "AccountRef": {"value": target.id_of(settings.accounts, line.account.number, field="accounts")},
     }
     named = _dimensions(settings, line)
     if "class" in named:
-        detail["ClassRef"] = {"value": id_of(settings.class_ids, named["class"], field="class_ids")}
+        detail["ClassRef"] = {"value": target.id_of(settings.class_ids, named["class"], field="class_ids")}
     if "location" in named:
-        detail["DepartmentRef"] = {"value": id_of(settings.location_ids, named["location"], field="location_ids")}
+        detail["DepartmentRef"] = {
+            "value": target.id_of(settings.location_ids, named["location"], field="location_ids")
+        }
     if line.customer in settings.customers:
         detail["Entity"] = {"Type": "Customer", "EntityRef": {"value": settings.customers[line.customer]}}
     return {
         "DetailType": "JournalEntryLineDetail",
-        "Amount": Decimal(amount_of(document, line, decimals=TARGET.limits.decimals)),
+        "Amount": Decimal(target.amount_of(document, line, decimals=TARGET.limits.decimals)),
         "Description": _description(line),
         "JournalEntryLineDetail": detail,
     }

@@ -23,17 +23,7 @@ from xml.etree.ElementTree import Element, SubElement
 from msgspec import Meta, field
 
 from projections.exports.documents import Document, DocumentLine, TargetLimits, short_name
-from projections.exports.formats.target import (
-    Rendering,
-    Target,
-    TargetSettings,
-    amount_of,
-    cell,
-    csv_bytes,
-    debit_and_credit,
-    functional_of,
-    xml_bytes,
-)
+from projections.exports.formats import target
 from subledger.accounts import Side
 
 Assignment = Literal["ProfitCenter", "Segment", "CostCenter", "WBSElement", "FunctionalArea"]
@@ -51,7 +41,7 @@ def _assigned() -> dict[str, Assignment]:
     }  # fmt: skip
 
 
-class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(target.TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``company_code``: the ledger's entity where empty. ``user``: who the message says created the documents.
     ``dimensions``: our dimension to their account assignment. ``title``: at most 16 letters, as a header has 25 and the
     month is added. For the file: ``separator``, ``date_format`` and ``byte_order_mark`` as the uploading user's
@@ -72,7 +62,7 @@ class Settings(TargetSettings, frozen=True, kw_only=True, forbid_unknown_fields=
 _TEXT: Final = 50
 _HEADER_TEXT: Final = 24  # of 25: in the file an apostrophe may come before it
 
-TARGET: Final = Target(
+TARGET: Final = target.Target(
     name="sap",
     # Reference numbers are upper case: what a person looks for is made so by SAP's screens.
     limits=TargetLimits(lines=900, text=_TEXT, reference=16, alphabet="[A-Z0-9_-]", two_currencies=True, decimals=3),
@@ -98,7 +88,7 @@ _ITEM: Final = {
 _WIDTH: Final = 1 + len(_ITEM)
 
 
-def csv_file(rendering: Rendering) -> bytes:
+def csv_file(rendering: target.Rendering) -> bytes:
     """The upload file: a header and a table of items for each document, read by technical names, then by a person."""
     settings: Settings = rendering.settings
     rows: list[Sequence[str]] = [
@@ -118,36 +108,39 @@ def csv_file(rendering: Rendering) -> bytes:
         for line in document.lines:
             item = _item_cells(rendering, document, line)
             rows.append(("", *(item.get(name, "") for name in _ITEM)))
-    return csv_bytes(
+    return target.csv_bytes(
         ((*row, *("",) * (_WIDTH - len(row))) for row in rows),
         encoding="utf-8-sig" if settings.byte_order_mark else "utf-8", delimiter=settings.separator,
     )  # fmt: skip
 
 
-def _header_cells(rendering: Rendering, document: Document) -> dict[str, str]:
+def _header_cells(rendering: target.Rendering, document: Document) -> dict[str, str]:
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.strftime(settings.date_format)
     return {
-        "BUKRS": cell(_company(rendering)), "BLART": settings.document_type, "BLDAT": day, "BUDAT": day,
-        "BKTXT": cell(rendering.title_within(_HEADER_TEXT)), "WAERS": document.currency, "XBLNR": document.reference,
+        "BUKRS": target.cell(_company(rendering)), "BLART": settings.document_type, "BLDAT": day, "BUDAT": day,
+        "BKTXT": target.cell(rendering.title_within(_HEADER_TEXT)), "WAERS": document.currency,
+        "XBLNR": document.reference,
     }  # fmt: skip
 
 
-def _item_cells(rendering: Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
-    debit, credit = debit_and_credit(document, line)
+def _item_cells(rendering: target.Rendering, document: Document, line: DocumentLine) -> dict[str, str]:
+    debit, credit = target.debit_and_credit(document, line)
     cells = {
-        "BUKRS": cell(_company(rendering)), "HKONT": cell(line.account.number), "SGTXT": cell(line.text)[:_TEXT],
-        "WRSOL": debit, "WRHAB": credit, "ZUONR": line.reference,
+        "BUKRS": target.cell(_company(rendering)), "HKONT": target.cell(line.account.number),
+        "SGTXT": target.cell(line.text)[:_TEXT], "WRSOL": debit, "WRHAB": credit, "ZUONR": line.reference,
     }  # fmt: skip
     if _is_foreign(rendering, document):
         signed = rendering.settings.signed_company_amounts
-        cells["DMBTR"] = _signed(line, functional_of(rendering, line)) if signed else functional_of(rendering, line)
+        cells["DMBTR"] = (
+            _signed(line, target.functional_of(rendering, line)) if signed else target.functional_of(rendering, line)
+        )
     for name, value in _assignments(rendering, line).items():
-        cells[_ASSIGNMENTS[name]] = cell(value)
+        cells[_ASSIGNMENTS[name]] = target.cell(value)
     return cells
 
 
-def xml_file(rendering: Rendering) -> bytes:
+def xml_file(rendering: target.Rendering) -> bytes:
     """An envelope for ``JournalEntryCreateRequestConfirmation_In``, with one request a document; each is posted or
     refused by itself. Message ids and times are the journal's own: the confirmation refers to them.
     """
@@ -165,15 +158,15 @@ def xml_file(rendering: Rendering) -> bytes:
         request = SubElement(bulk, "JournalEntryCreateRequest")
         _message_header(request, rendering, document.reference)
         _journal_entry(SubElement(request, "JournalEntry"), rendering, document)
-    return xml_bytes(envelope)
+    return target.xml_bytes(envelope)
 
 
-def _message_header(parent: Element, rendering: Rendering, message_id: str) -> None:
+def _message_header(parent: Element, rendering: target.Rendering, message_id: str) -> None:
     created = f"{rendering.journal.posting_date.isoformat()}T00:00:00Z"
     _add(SubElement(parent, "MessageHeader"), ID=message_id, CreationDateTime=created)
 
 
-def _journal_entry(entry: Element, rendering: Rendering, document: Document) -> None:
+def _journal_entry(entry: Element, rendering: target.Rendering, document: Document) -> None:
     settings: Settings = rendering.settings
     day = rendering.journal.posting_date.isoformat()
     _add(
@@ -199,9 +192,11 @@ def _journal_entry(entry: Element, rendering: Rendering, document: Document) -> 
             CompanyCode=_company(rendering),
             GLAccount=number.zfill(10) if number.isdecimal() else number,
         )
-        _add_amount(item, "AmountInTransactionCurrency", document.currency, _signed(line, amount_of(document, line)))
+        _add_amount(
+            item, "AmountInTransactionCurrency", document.currency, _signed(line, target.amount_of(document, line))
+        )
         if _is_foreign(rendering, document):
-            functional = _signed(line, functional_of(rendering, line))
+            functional = _signed(line, target.functional_of(rendering, line))
             _add_amount(item, "AmountInCompanyCodeCurrency", rendering.journal.functional_currency, functional)
         _add(
             item,
@@ -228,16 +223,16 @@ def _signed(line: DocumentLine, amount: str) -> str:
     return f"-{amount}" if line.side is Side.CREDIT and amount.strip("0.") else amount
 
 
-def _is_foreign(rendering: Rendering, document: Document) -> bool:
+def _is_foreign(rendering: target.Rendering, document: Document) -> bool:
     return document.currency != rendering.journal.functional_currency
 
 
-def _company(rendering: Rendering) -> str:
+def _company(rendering: target.Rendering) -> str:
     company: str = rendering.settings.company_code or rendering.journal.entity
     return company
 
 
-def _assignments(rendering: Rendering, line: DocumentLine) -> dict[Assignment, str]:
+def _assignments(rendering: target.Rendering, line: DocumentLine) -> dict[Assignment, str]:
     settings: Settings = rendering.settings
     given = {settings.dimensions[name]: value for name, value in line.account.dimensions if name in settings.dimensions}
     return {name: given[name] for name in _ASSIGNMENTS if name in given}
