@@ -1,6 +1,7 @@
-"""The service: database, recorder, projections and settings put together, once, for every way in.
+"""The service: the database, the recorder and the projections, composed for HTTP, the command line and the library.
 
-Owns: what a command does from end to end. Does not own: how it is asked (HTTP, command line) or answered.
+Owns: the composition, and the reading of events. Does not own: rules of a ledger (subledger), commands and questions
+(projections), their requests and answers (http, cli).
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ from subledger.store.writing.stuck_writers import end_stuck_writers
 from subledger.text.json_text import loads
 
 _EVENT = Bound(MAX_SENT, field="event")
-"""Of an event that stands as a text in a line of FILE.rejected.jsonl; no event is longer."""
+"""Bound of an event that is a text in a line of FILE.rejected.jsonl."""
 
 
 class Subledger:
-    """Every command and question, on one database."""
+    """The commands and questions of one database."""
 
     def __init__(self, database: Database, *, limits: Limits | None = None, rejections: Bounds = AS_SHIPPED) -> None:
         self.database = database
@@ -80,9 +81,9 @@ class Subledger:
         self, ledger: str, approval_id: str, *, by: str, allow: bool, note: str | None = None,
         made_by: Sequence[str] = (),
     ) -> Outcome:  # fmt: skip
-        """A second person allows or refuses what waits. ``made_by``: who made the key that ``by`` calls with, if any.
+        """Allows or refuses an event that waits for a second person.
 
-        Raises what ``Recorder.decide_approval`` does.
+        ``made_by`` are the creators of the key that ``by`` calls with. Raises what ``Recorder.decide_approval`` does.
         """
         return self.recorder.decide_approval(
             ledger, approval_id, by=by, allow=allow, note=note, made_by=made_by, makers_for=makers_for
@@ -91,18 +92,18 @@ class Subledger:
     def record(
         self, ledger: str, documents: Sequence[object], *, by: str = NOBODY, way: str = "library"
     ) -> list[Outcome]:
-        """Records decoded JSON values as events; one outcome each, in order. ``by`` is who asks, ``way`` how.
+        """Records decoded JSON values as events. Returns one outcome for each, in order.
 
-        What other threads record meanwhile is committed together with it; see ``store.gathering``. What is rejected is
-        kept before this returns.
+        ``by`` is the person, ``way`` the way in (``library``, ``http``, …). Events of other threads may be in the same
+        commit; see ``store.writing.gathering``. Rejected events are stored before this returns.
         """
         outcomes = self.gatherer.record(ledger, read_inputs(documents), by=by)
         return self.rejected.keep(ledger, outcomes, lambda number: text_of(documents[number]), sender=by, way=way)
 
     def expire(self, ledger: str, through: date, *, by: str | None = None) -> int:
-        """The expiry sweep through the end of a day, where the ledger lives; of today, through now.
+        """Records expiries through the end of a day in the ledger's time zone; for today, through now.
 
-        Returns how many blocks expired. Raises InTheFuture for a later day, UnknownLedger.
+        Returns the number of blocks that expired. Raises InTheFuture for a later day, UnknownLedger.
         """
         with self.database.read() as connection:
             state = ledger_head(connection, ledger).state
@@ -111,13 +112,13 @@ class Subledger:
         return self.recorder.sweep(ledger, end_of_day(through, state.zone), by=by)
 
     def sweep_due(self, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
-        """Records what is due in every ledger; returns how many expiries in which (``projections.close.sweeping``)."""
+        """Records due expiries in every ledger. Returns their number by ledger; see ``projections.close.sweeping``."""
         return sweeping.sweep_due(self.database, self.recorder, stop=stop)
 
     def deliver(self, ledger: str, period: Period, *, channel: str | None = None, by: str = NOBODY) -> list[Delivery]:
-        """Puts a period's journals on their way, through one channel or all; a worker delivers them.
+        """Puts a period's journals into the outbox of one channel or of all; a worker delivers them.
 
-        Raises UnknownLedger, SandboxLedger, UnknownChannel, also where there is none, and what an export raises.
+        Raises UnknownLedger, SandboxLedger, UnknownChannel, also if there is no channel, and what an export raises.
         """
         with self.database.read() as connection:
             check_delivers(ledger_head(connection, ledger).state)
@@ -128,20 +129,20 @@ class Subledger:
         try:
             for each in found:
                 added += outbox.add_period(self.recorder, self.database, each, period, by=by)
-        finally:  # what is in the outbox is on its way, also where another channel refuses
+        finally:  # deliveries in the outbox are sent, even if another channel refuses
             for delivery in {delivery.channel: delivery for delivery in added}.values():
                 self.wake(delivery)
         return added
 
     def wake(self, delivery: Delivery) -> None:
-        """Has a worker look at a delivery's channel now. Without one, or where it cannot be told, nothing is lost."""
+        """Wakes a worker for a delivery's channel. If that fails, its next sweep finds the delivery."""
         with suppress(DatabaseUnavailable):
             self.jobs.wake(DELIVER, channel_subject(delivery.ledger, delivery.channel))
 
     def view(
         self, ledger: str, *, as_of: date | None = None, known_at: datetime | None = None, customer: str | None = None
     ) -> AbstractContextManager[views.View]:
-        """A point in time of a ledger; see ``store.views.view``."""
+        """A point in time of a ledger; see ``store.reading.views.view``."""
         return views.view(
             self.database, ledger, now=datetime.now(UTC), as_of=as_of, known_at=known_at, customer=customer
         )
@@ -176,12 +177,12 @@ class Subledger:
 
 
 def read_input(document: object) -> Input:
-    """An event, or the reason why the document is none, with the id it gave itself.
+    """Reads a decoded JSON value as an event. Returns the fault, with the id of the event, if it is none.
 
-    A line of FILE.rejected.jsonl is the event in it, so that the file can be sent again. An event that stands there as
-    a text is bounded before it is decoded; one that stands there as JSON was decoded, and bounded, with the line.
+    A line of FILE.rejected.jsonl stands for the event in it, so that the file can be sent again. If the event is a text
+    in that line, its size is checked before it is decoded; if it is JSON, it was decoded and checked with the line.
     """
-    if isinstance(document, InvalidInput):  # its text was none
+    if isinstance(document, InvalidInput):  # its text is no JSON
         return document
     try:
         again = as_first_sent(document)
@@ -206,7 +207,7 @@ def _first_sent(text: bytes) -> object:
 
 
 def read_text(text: bytes) -> Input:
-    """One event's text as an event, or the reason why it is none."""
+    """Reads a JSON text as an event. Returns the fault if it is none."""
     try:
         return read_input(loads(text))
     except InvalidInput as error:
@@ -214,6 +215,6 @@ def read_text(text: bytes) -> Input:
 
 
 def read_inputs(documents: Sequence[object]) -> list[Input]:
-    """Decoded JSON values as events, or as what is wrong with them, in order."""
+    """Reads decoded JSON values as events, in order; a fault stands for a value that is none."""
     with collection_held_off():
         return [read_input(document) for document in documents]

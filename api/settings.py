@@ -1,8 +1,8 @@
-"""Where we work: the home, and the database.
+"""Configuration from the environment: the home directory, the database, limits and time-outs.
 
-``SUBLEDGER_DATABASE_URL`` names a PostgreSQL to use; without it an embedded one is started, or joined, under
-its home: ``SUBLEDGER_HOME``, else the nearest ``.subledger`` upwards from the working directory, else the user's data
-folder. So the working directory never decides that there is another, empty database.
+``SUBLEDGER_DATABASE_URL`` names a PostgreSQL. Without it an embedded one is started, or joined, in the home directory:
+``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else the user's data folder. So
+a command in another directory does not create another, empty database.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Chosen = TypeVar("Chosen", bound=msgspec.Struct)
 
 def home() -> Path:
     """``SUBLEDGER_HOME``, else the nearest ``.subledger`` from the working directory upwards, else ``subledger`` in the
-    user's data folder (``~/.local/share`` on Linux). It need not be there yet.
+    user's data folder (``~/.local/share`` on Linux). It may not exist yet.
 
-    Whoever can write to a directory above could put a home of theirs there: so the search ends before a directory that
-    everybody can write to, and passes by a ``.subledger`` that is a link or another user's.
+    A user who can write to a directory above could put a home there. So the search ends before a directory that every
+    user can write to, and skips a ``.subledger`` that is a link or belongs to another user.
     """
     if named := os.environ.get("SUBLEDGER_HOME"):
         return Path(named).absolute()
@@ -51,10 +51,10 @@ def home() -> Path:
 
 
 def _is_open_to_all(folder: Path) -> bool:
-    """True if every user can write there, unless it is ours and sticky: then nobody else can rename what is ours."""
+    """True if every user can write there, unless it is ours and sticky: then no other user can rename our files."""
     found = folder.stat()
-    is_kept = bool(found.st_mode & stat.S_ISVTX) and found.st_uid == os.geteuid()
-    return bool(found.st_mode & stat.S_IWOTH) and not is_kept
+    is_protected = bool(found.st_mode & stat.S_ISVTX) and found.st_uid == os.geteuid()
+    return bool(found.st_mode & stat.S_IWOTH) and not is_protected
 
 
 def _is_own_directory(place: Path) -> bool:
@@ -69,7 +69,7 @@ NEAREST: Final = ".subledger"
 
 
 def private_home() -> Path:
-    """The home, made if it is not there, for its owner alone. Raises UnsafeHome."""
+    """The home directory, created if it does not exist, readable by its owner alone. Raises UnsafeHome."""
     return private.private_home(home())
 
 
@@ -83,7 +83,7 @@ def needs_home() -> bool:
 
 
 def owner_url() -> str:
-    """The database's URL; starts the embedded server where none is configured, and says so if its database is new."""
+    """The database's URL. Without one it starts the embedded server, and prints a message if its database is new."""
     if configured := os.environ.get("SUBLEDGER_DATABASE_URL"):
         return configured
     place = home()
@@ -95,7 +95,7 @@ def owner_url() -> str:
 
 
 def database_named() -> str:
-    """The database that is asked, for people: never a password."""
+    """A description of the database for people, without its password."""
     configured = os.environ.get("SUBLEDGER_DATABASE_URL")
     if not configured:
         return f"the embedded one in {home()}"
@@ -104,9 +104,9 @@ def database_named() -> str:
 
 
 def limits() -> Limits:
-    """How much is gathered and may wait: ``SUBLEDGER_QUEUE_EVENTS`` and so on, by the names in ``Limits``.
+    """Limits of batches and queues: ``SUBLEDGER_QUEUE_EVENTS`` and so on, by the names in ``Limits``.
 
-    Raises InvalidValue naming the one that cannot be.
+    Raises InvalidValue naming the variable.
     """
     return _from_environment(Limits)
 
@@ -114,7 +114,7 @@ def limits() -> Limits:
 def timeouts() -> Timeouts:
     """Time-outs of connections, in seconds: ``SUBLEDGER_LOCK_TIMEOUT_S`` and so on, by the names in ``Timeouts``.
 
-    Raises InvalidValue naming the one that cannot be.
+    Raises InvalidValue naming the variable.
     """
     return _from_environment(Timeouts)
 
@@ -134,7 +134,7 @@ def watched() -> MonitorsInMetrics:
 def http_limits() -> HttpLimits:
     """Times and connections of the HTTP server: ``SUBLEDGER_BODY_TIMEOUT_S`` and so on, by the names in ``HttpLimits``.
 
-    Raises InvalidValue naming the one that cannot be.
+    Raises InvalidValue naming the variable.
     """
     return _from_environment(HttpLimits)
 
@@ -153,7 +153,10 @@ def _from_environment(kind: type[Chosen]) -> Chosen:
 
 
 def connect() -> Subledger:
-    """The service on the configured database. The embedded one is migrated; another one is only looked at."""
+    """The service on the configured database. It migrates the embedded database, and no other.
+
+    Raises SchemaOutOfDate.
+    """
     url = owner_url()
     if not is_current(url):
         if not is_embedded():

@@ -1,7 +1,7 @@
-"""The months of a ledger: open or closed, and everything that somebody did to each.
+"""The months of a ledger: open or closed, with the history of each.
 
-Owns: reading who closed, reopened, cut, exported or corrected a month, when and why. Does not own: doing it (close,
-exports, reversing).
+Owns: reading the closes, reopenings, cuts, exports and corrections of a month, each with its person, time and reason.
+Does not own: these commands (close, exports, journals).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ REVERSED: Final = "reversed"
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was done to a month: ``closed``, ``reopened``, ``cut``, ``exported`` or ``reversed``.
+    """A command on a month: ``closed``, ``reopened``, ``cut``, ``exported`` or ``reversed``.
 
-    ``by`` is None where nobody was named, as in events before there were names. ``position`` is that of its event;
-    exports and reversals of journals have none. ``subject`` is the export, the journal that was reversed, or the
-    earlier month that was reopened and opened this one too.
+    ``by`` is None in events recorded before names were. ``position`` is that of its event; exports and reversals of
+    journals have none. ``subject`` is the export, the reversed journal, or the earlier month whose reopening reopened
+    this one.
     """
 
     what: str
@@ -45,10 +45,10 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeriodState(msgspec.Struct, frozen=True, kw_only=True):
-    """One month of a ledger: ``open`` or ``closed``, its entries, the journals handed over, its history.
+    """One month of a ledger: ``open`` or ``closed``, the number of its entries and journals, its history.
 
-    ``closed_by`` and ``closed_at`` are of its last closing; ``reopened_by``, ``reopened_at`` and ``reason`` of its last
-    reopening, also of an earlier month's, and also if it is closed again.
+    ``closed_by`` and ``closed_at`` are of its last close; ``reopened_by``, ``reopened_at`` and ``reason`` of its last
+    reopening, also through an earlier month, and also if it was closed again.
     """
 
     period: Period
@@ -77,8 +77,8 @@ MONTHS_WITH_JOURNALS: Final = """
 SELECT period, count(*) FROM journals WHERE ledger = %(ledger)s GROUP BY period
 """
 PERIOD_EVENTS: Final = """
--- Every closing, reopening and cut through a position, in order, and when each was recorded. The last condition follows
--- from the one before it; it lets the planner use ix_events_type, which leaves usage out.
+-- Closes, reopenings and cuts through a position, in order, with their recorded_at. The condition on credits.consumed
+-- follows from the one before it; it lets the planner use ix_events_type, which leaves usage out.
 SELECT e.type, e.data::jsonb ->> 'period', e.data::jsonb ->> 'by', e.data::jsonb ->> 'reason', b.recorded_at, e.position
 FROM events e
 JOIN LATERAL (SELECT recorded_at FROM batches b WHERE b.ledger = %(ledger)s AND b.last_position >= e.position
@@ -88,7 +88,7 @@ WHERE e.ledger = %(ledger)s AND e.type IN ('period.closed', 'period.reopened', '
 ORDER BY e.position
 """
 HANDED_OVER: Final = """
--- Every export, and every journal that was reversed. A reversal is one act, with the journal that takes its place.
+-- Exports, and reversed journals. A reversal and its re-issue are one act.
 SELECT 'exported', period, created_by, NULL, created_at, export_id FROM journal_exports WHERE ledger = %(ledger)s
 UNION ALL
 SELECT 'reversed', period, made_by, reason, made_at, period || '-' || reverses::text FROM journals
@@ -110,10 +110,10 @@ def first_entry_on(connection: AnyConnection, ledger: str) -> date | None:
 def history_of(
     connection: Connection, ledger: str, *, position: int = _AFTER_ALL, handed_over: bool = True
 ) -> dict[Period, list[Act]]:
-    """By month what was done to it, in order of time: through a position of the log, with exports and reversals.
+    """The acts on each month, in order of time, through a position of the log.
 
-    Reopening a month opens the later closed ones too: it is an act of each. ``handed_over`` False leaves out what is
-    not in the log.
+    The reopening of a month reopens the later closed ones too, and is an act on each of them. With ``handed_over`` the
+    acts that are not in the log are included: exports and reversals.
     """
     found: dict[Period, list[Act]] = {}
     closed: set[Period] = set()
@@ -138,7 +138,7 @@ def history_of(
 
 
 def closing_of(history: Sequence[Act]) -> dict[str, Any]:
-    """A month's last closing and last reopening: who, when, why."""
+    """The last close and the last reopening of a month, with person, time and reason."""
     found: dict[str, Any] = {}
     for act in history:
         if act.what == CLOSED:
@@ -149,13 +149,13 @@ def closing_of(history: Sequence[Act]) -> dict[str, Any]:
 
 
 def periods(connection: Connection, ledger: str) -> list[PeriodState]:
-    """Every month from the first with entries to the last with entries, or closed once. Raises UnknownLedger."""
+    """The months from the first to the last that has entries or journals, or was closed once. Raises UnknownLedger."""
     state = ledger_head(connection, ledger).state
     where = {"ledger": ledger}
     entries = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_ENTRIES, where)}
     journals = {Period.parse(name): count for name, count in rows(connection, MONTHS_WITH_JOURNALS, where)}
     histories = history_of(connection, ledger)
-    # Not closed_through: of a reopened month, that is one never closed. Nor a month that was merely cut.
+    # Not closed_through: after a reopening it can name a month that was never closed. A cut alone lists no month.
     known = [*entries, *journals, *(period for period, acts in histories.items() if closing_of(acts))]
     result: list[PeriodState] = []
     period = min(known, default=None)
@@ -175,10 +175,10 @@ def periods(connection: Connection, ledger: str) -> list[PeriodState]:
     return result
 
 
-# --- what a report rests on -------------------------------------------------------------------------------------------
+# --- the table of periods in reports ----------------------------------------------------------------------------------
 
 PERIODS: Final = "periods"
-"""The table that every report has beside its own."""
+"""The name of the table that every report has besides its own."""
 _COLUMNS: Final = (
     Column("period"), Column("state"), Column("closed_by"), Column("closed_at"), Column("reopened_by"),
     Column("reopened_at"), Column("reason"), Column("exported_by"), Column("exported_at"),
@@ -186,10 +186,10 @@ _COLUMNS: Final = (
 
 
 def periods_behind(view: View, request: ReportRequest) -> Table:
-    """The months that a report covers as they stood at its position: who closed, reopened and exported each, and when.
+    """The months of a report at its position, each with its close, reopening and export.
 
-    Without a first day: the month of the last day alone, and the last closed one. An answer that names its ``known_at``
-    never changes, so it tells of exports only what is in the log: the cuts of open months.
+    Without a first day these are the month of the last day and the last closed one. An answer for a given ``known_at``
+    never changes, so of exports it has only those in the log: the cuts of open months.
     """
     last = Period.of(request.to_date or view.as_of)
     histories = history_of(

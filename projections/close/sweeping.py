@@ -1,11 +1,11 @@
-"""Expiries are recorded as they fall due, so that it depends on nobody's memory.
+"""Command: the expiry sweep of every ledger, which records expiries as they fall due.
 
-A server does it on a thread of its own, a worker once a minute. However many do so at once: what is due is looked up
-under the ledger's lock, so each expiry is recorded once. A look costs one query over all ledgers, and a ledger without
-anything due is not touched.
+A server runs it on a thread of its own, a worker once a minute. Several may run at once: the due expiries of a ledger
+are read under its lock, so each is recorded once. A round costs one query over all ledgers, and does not touch a ledger
+without due expiries.
 
-Owns: finding ledgers with something due, and going round. Does not own: the sweep of one ledger (recorder), which
-expiry is due (tables: ``blocks.expires_at``).
+Owns: finding the ledgers with due expiries, and the rounds. Does not own: the sweep of one ledger (recorder), the time
+of an expiry (``blocks.expires_at``).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from subledger.store.writing.recorder import MICROSECOND, Recorder
 
 EVERY_S: Final = 60.0
 BATCH: Final = 1_000
-"""Expiries in one commit: other writers of the ledger wait for no more of them."""
+"""Maximum number of expiries in one commit, for which other writers of the ledger wait."""
 
 LEDGERS_DUE: Final = """
--- The ledgers that have an open block whose expiry has passed by the ledger's now.
+-- The ledgers with an open block whose expiry is due by the ledger's clock.
 SELECT l.ledger FROM ledgers l
 WHERE EXISTS (SELECT FROM blocks b
               WHERE b.ledger = l.ledger AND b.is_open AND b.expires_at <= coalesce(l.clock, :now))
@@ -38,14 +38,15 @@ log = structlog.get_logger("subledger.sweep")
 
 
 def ledgers_due(connection: Connection, now: datetime) -> list[str]:
-    """The ledgers that have an expiry to record."""
+    """The ledgers with a due expiry."""
     return list(connection.execute(text(LEDGERS_DUE), {"now": now}).scalars())
 
 
 def sweep_due(database: Database, recorder: Recorder, *, stop: Callable[[], bool] = lambda: False) -> dict[str, int]:
-    """Records what is due in every ledger, by its own now. Returns how many expiries in which ledgers.
+    """Records the expiries that are due in every ledger, by its own clock. Returns their number by ledger.
 
-    One ledger's trouble is not the others': it is logged, and tried again the next time. Raises DatabaseUnavailable.
+    A fault of one ledger is logged, and does not stop the others; the next round tries again. Raises
+    DatabaseUnavailable.
     """
     with database.read() as connection:
         ledgers = ledgers_due(connection, datetime.now(UTC))
@@ -64,12 +65,12 @@ def sweep_due(database: Database, recorder: Recorder, *, stop: Callable[[], bool
     return {ledger: count for ledger, count in swept.items() if count}
 
 
-# The recorder ends a sweep at the ledger's now, whatever is asked.
+# The recorder never sweeps beyond the ledger's now: so this means now.
 _EVER: Final = datetime(8999, 12, 31, tzinfo=UTC) - MICROSECOND
 
 
 class Sweeper:
-    """A thread that sweeps at once and then again and again, until it is stopped."""
+    """A thread that sweeps at once, and then once in an interval, until it is stopped."""
 
     def __init__(self, database: Database, recorder: Recorder, *, every_s: float = EVERY_S) -> None:
         self._database = database
@@ -82,7 +83,7 @@ class Sweeper:
         self._thread.start()
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Ends after the batch in hand. False where that was not done in time."""
+        """Stops after the current batch. Returns False if the batch did not end in time."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -94,6 +95,6 @@ class Sweeper:
                 swept = sweep_due(self._database, self._recorder, stop=self._stopping.is_set)
                 for ledger, count in swept.items():
                     log.info("expiries recorded", ledger=ledger, count=count)
-            except Exception as error:  # whatever it is, the next round may do better
+            except Exception as error:  # the next round may succeed
                 log.warning("the sweep was not finished", detail=str(error))
             self._stopping.wait(self._every_s)
