@@ -20,7 +20,7 @@ from api.service import Subledger
 from api.shapes import reports
 from api.terminal import out, table
 from projections.close import close
-from projections.exports import exports
+from projections.exports import exporting, exports
 from projections.integrity import verify
 from projections.reads import balances
 from subledger.errors import UnknownLedger
@@ -89,7 +89,7 @@ class _Run:
     def close(self, period: Period) -> None:
         closed = close.close_period(self.service.recorder, self.ledger, period)
         for format, detail in FORMATS:
-            for export in exports.export(
+            for export in exporting.export(
                 self.service.recorder, self.service.database, self.ledger, period, format, detail=detail
             ):
                 with (self.directory / export.filename).open("wb") as file:

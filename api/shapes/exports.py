@@ -19,7 +19,7 @@ from projections.exports.documents import DocumentLine
 from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS
 from projections.exports.formats.target import Target, TargetSettings
-from projections.journals import reversing
+from projections.journals.corrections import reversal_of
 from projections.journals.journal import Journal
 from projections.journals.reversing import Reversed
 from projections.reads.last_change import LastChange
@@ -60,7 +60,7 @@ def journal(found: Journal, journals: Sequence[Journal], handed_over: HandedOver
     made_by, made_at = (handed_over or {}).get(found.number, (None, None))
     if found.correction is not None:
         made_by, made_at = found.correction.made_by, found.correction.made_at
-    correction, reversal = found.correction, reversing.reversal_of(journals, found)
+    correction, reversal = found.correction, reversal_of(journals, found)
     return {
         "journal": found.name,
         "period": str(found.period),

@@ -19,9 +19,9 @@ from projections.close.proofs import prove
 from projections.close.remeasuring import remeasurements
 from projections.delivery.arrivals import arrivals_of
 from projections.delivery.states import State
-from projections.journals.making import entries_waiting
 from projections.journals.stored_journals import journals_of
 from projections.journals.unmapped import unmapped
+from projections.journals.waiting import entries_waiting
 from projections.reads.rejected import summary
 from subledger.errors import IntegrityFault, Refused, SubledgerError
 from subledger.events.envelope import format_time

@@ -18,7 +18,8 @@ import msgspec
 
 from projections.delivery.channels import Channel
 from projections.delivery.states import State, check_step
-from projections.exports.exports import Export, document_set_of, export
+from projections.exports.exporting import export
+from projections.exports.exports import Export, document_set_of
 from subledger.errors import DeliveredOtherwise, IntegrityFault, UnknownDelivery, present
 from subledger.external.calls import Exchange
 from subledger.periods import Period

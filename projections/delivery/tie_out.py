@@ -20,8 +20,8 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.journals.making import entries_waiting
 from projections.journals.stored_journals import journals_of
+from projections.journals.waiting import entries_waiting
 from subledger.accounts import Side
 from subledger.errors import InvalidInput
 from subledger.money import exponent, parse_signed, to_minor

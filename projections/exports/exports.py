@@ -1,10 +1,9 @@
-"""Exports: journals written down in a format, kept byte by byte.
+"""Exports: journals in a format, with the bytes of their files.
 
-A summary is kept with its bytes, and in a general ledger's format with the documents it consists of: which lines, of
-which pairs, under which settings. A detail rendering may be as large as the log: only its hash is kept, and it is
-rendered anew from the log each time it is asked for, and must come out the same.
+The file of a summary is stored. A detail rendering can be as large as the log, so only its hash is stored: it is
+rendered again from the log whenever it is read, and its hash must be the stored one.
 
-Owns: the table ``journal_exports``. Does not own: making journals (summary), the formats.
+Owns: reading the table ``journal_exports``. Does not own: making an export (exporting), the formats.
 """
 
 from __future__ import annotations
@@ -17,17 +16,13 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from projections.account_mapping.mapping import mapping_of
-from projections.exports.deposits import JOURNAL, block_documents, opened_in, reversal_name
-from projections.exports.documents import Document, DocumentLine, check_document, documents_of, lines_of, short_name
+from projections.exports.documents import Document, DocumentLine, lines_of
 from projections.exports.formats import Format, format_named
 from projections.exports.formats.target import Rendering, Target, TargetSettings, read_settings
-from projections.exports.targets import settings_of
 from projections.journals.detail import entries_of
 from projections.journals.drill_down import EntryBehind, entries_behind, entries_behind_line
 from projections.journals.journal import Journal, JournalPair
-from projections.journals.making import ensure_journals
-from projections.journals.pairs import Level, pairs_of
+from projections.journals.pairs import Level
 from projections.journals.stored_journals import journal_of
 from subledger.errors import IntegrityFault, UnknownExport
 from subledger.ledger import is_closed
@@ -36,8 +31,6 @@ from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.reading.views import Due, due_expiries
-from subledger.store.tallies import count_one
-from subledger.store.writing.recorder import Recorder
 
 _CHUNK_BYTES: Final = 1 << 16
 SANDBOX: Final = "SANDBOX"
@@ -99,13 +92,6 @@ class MonthState(msgspec.Struct, frozen=True, kw_only=True):
 
 _COLUMNS: Final = "ledger, export_id, period, number, format, detail, filename, media_type, content_hash, created_at, \
 created_by"
-ADD_EXPORT: Final = """
-INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
-                             content_hash, created_at, created_by, postings, postings_hash)
-VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
-        %(content)s, %(content_hash)s, now(), %(by)s, %(postings)s, %(postings_hash)s)
-ON CONFLICT (ledger, export_id) DO NOTHING RETURNING export_id
-"""
 FIND_EXPORT: Final = f"""
 -- One export of a ledger, without its bytes.
 SELECT {_COLUMNS} FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
@@ -124,22 +110,6 @@ EXPORT_CONTENT: Final = """
 -- The bytes of an export; NULL for detail.
 SELECT content FROM journal_exports WHERE ledger = %(ledger)s AND export_id = %(export_id)s
 """
-
-
-def export(
-    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False,
-    by: str | None = None,
-) -> tuple[Export, ...]:  # fmt: skip
-    """Every journal of a period in a format, after making the journal of what is new.
-
-    Asking again gives the same exports with the same bytes; what was recorded meanwhile is one more. Raises
-    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole. ``by`` is who asks; an export keeps who was first.
-    """
-    form = format_named(format, detail=detail)
-    return tuple(
-        _exported(database, journal, form, detail, by)
-        for journal in ensure_journals(recorder, database, ledger, period, by=by)
-    )
 
 
 def month_state(database: Database, ledger: str, period: Period) -> MonthState:
@@ -166,53 +136,6 @@ def handed_over(connection: AnyConnection, ledger: str, period: Period) -> dict[
 def export_id(journal: Journal, format: str, *, detail: bool) -> str:
     """``acme-us-2026-01-1-beancount-detail``."""
     return f"{journal.name}-{format}" + ("-detail" if detail else "")
-
-
-def _exported(database: Database, journal: Journal, form: Format, detail: bool, by: str | None) -> Export:
-    name = export_id(journal, form.name, detail=detail)
-    with database.read() as connection:
-        found = _find(connection, journal.ledger, name)
-    if found is not None:
-        return found
-    content: bytes | None = None
-    posted: DocumentSet | None = None
-    if detail:
-        digest = hashlib.sha256()
-        for piece in _render_detail(database, journal, form):
-            digest.update(piece)
-        content_hash = digest.hexdigest()
-    else:
-        if form.target is not None:
-            with database.read() as connection:
-                posted = _posted(connection, journal, form, form.target)
-        content = form.render(
-            Rendering(
-                export_id=name, journal=posted.said_of(journal) if posted else journal,
-                documents=posted.documents if posted else (),
-                settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
-            )
-        )  # fmt: skip
-        content_hash = hashlib.sha256(content).hexdigest()
-    postings = None if posted is None else _posted_encoder.encode(posted)
-    with database.write() as writing:
-        added = writing.execute(
-            ADD_EXPORT,
-            {
-                "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
-                "number": journal.number, "format": form.name, "detail": detail,
-                "filename": filename_of(name, form, sandbox=journal.sandbox),
-                "media_type": form.media_type, "content": content,
-                "content_hash": content_hash, "by": by, "postings": postings and postings.decode(),
-                "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
-            },
-        ).fetchone()  # fmt: skip
-        if added is not None:
-            count_one(writing, journal.ledger, "journal_exports")
-        found = _find(writing, journal.ledger, name)
-    # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
-    if found is None or (form.target is None and found.content_hash != content_hash):
-        raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
-    return found
 
 
 # --- the documents of a general ledger's format -----------------------------------------------------------------
@@ -252,66 +175,7 @@ class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-_posted_encoder = msgspec.json.Encoder(order="sorted")
 _posted_decoder = msgspec.json.Decoder(DocumentSet)
-
-
-def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> DocumentSet:
-    if journal.reverses is not None:
-        return _reversed(journal, _posted_of_reversed(connection, journal, form), target)
-    settings = settings_of(connection, journal.ledger, target)
-    limits = target.limits_for(settings)
-    level: Level = "block" if form.by_block else settings.level
-    pairs = pairs_of(connection, journal, level)
-    mapping = mapping_of(connection, journal.ledger, journal.mapping)
-    if form.by_block:
-        opened = opened_in(connection, journal)
-        documents = block_documents(journal, pairs, mapping, limits=limits, opened=opened)
-    else:
-        documents = documents_of(journal, pairs, mapping, limits=limits, level=level)
-    return DocumentSet(
-        entity=journal.entity, level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
-    )
-
-
-def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> DocumentSet:
-    """The documents of what a journal reverses, as they were handed over in a format.
-
-    They are there: the journals of a period are exported in their order. Raises UnknownExport where somebody took them
-    away.
-    """
-    original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
-    found = document_set_of(
-        connection, get_export(connection, journal.ledger, export_id(original, form.name, detail=False))
-    )
-    if found is None:
-        raise IntegrityFault(f"journal {original.name} was handed over without documents", format=form.name)
-    return found
-
-
-def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> DocumentSet:
-    """The documents that take others back, line by line: under the settings and with the accounts they went out with,
-    whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
-    """
-    limits = target.limits_for(read_settings(target.settings, posted.settings))
-    documents = []
-    for document in posted.documents:
-        name = reversal_name(journal, document)
-        lines = tuple(
-            msgspec.structs.replace(
-                line, side=line.side.opposite, customer=line.customer or document.customer,
-                block_id=line.block_id or document.block_id,
-            )
-            for line in document.lines
-        )  # fmt: skip
-        mirror = msgspec.structs.replace(
-            document, name=name, reference=short_name(name, limits), lines=lines, kind=JOURNAL
-        )
-        check_document(mirror, journal.functional_currency, limits)
-        documents.append(mirror)
-    return msgspec.structs.replace(
-        posted, documents=tuple(documents), pairs=tuple(pair.mirrored for pair in posted.pairs)
-    )
 
 
 def document_set_of(connection: AnyConnection, export: Export) -> DocumentSet | None:
@@ -353,7 +217,8 @@ def entries_of_line(
     return entries_behind(connection, journal, pairs, posted.level, after=after, limit=limit)
 
 
-def _render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:
+def render_detail(database: Database, journal: Journal, form: Format) -> Iterator[bytes]:
+    """The detail rendering of a journal from the log, piece by piece."""
     if form.render_detail is None:  # format_named has refused it
         raise IntegrityFault(f"the format {form.name} has no detail rendering")
     with database.read() as connection:
@@ -374,14 +239,15 @@ def _export(row: Any) -> Export:
     )  # fmt: skip
 
 
-def _find(connection: AnyConnection, ledger: str, name: str) -> Export | None:
+def find_export(connection: AnyConnection, ledger: str, name: str) -> Export | None:
+    """An export by its id, if there is one."""
     found = rows(connection, FIND_EXPORT, {"ledger": ledger, "export_id": name})
     return _export(found[0]) if found else None
 
 
 def get_export(connection: AnyConnection, ledger: str, export_id: str) -> Export:
     """Raises UnknownExport."""
-    found = _find(connection, ledger, export_id)
+    found = find_export(connection, ledger, export_id)
     if found is None:
         raise UnknownExport(
             f"ledger {ledger} has no export {export_id[:300]}", field="export_id", found=export_id[:300]
@@ -430,4 +296,4 @@ def _pieces(database: Database, export: Export) -> Iterator[bytes]:
             yield bytes(rows(connection, EXPORT_CONTENT, where)[0][0])
             return
         journal = msgspec.structs.replace(journal_behind(connection, export), sandbox=export.is_marked)
-    yield from _render_detail(database, journal, format_named(export.format, detail=True))
+    yield from render_detail(database, journal, format_named(export.format, detail=True))

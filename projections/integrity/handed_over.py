@@ -27,8 +27,8 @@ import sqlalchemy as sa
 from projections.exports.exports import SANDBOX, export_id, filename_of
 from projections.exports.formats import FORMATS
 from projections.integrity.journal_customers import customer_faults
+from projections.journals.corrections import correction_faults
 from projections.journals.journal import Journal
-from projections.journals.reversing import correction_faults
 from projections.journals.stored_journals import journals_of
 from projections.replay.findings import Breach
 from projections.replay.totals import TotalKey, Totals

@@ -1,66 +1,30 @@
-"""Making the journals of a period: the next one, when entries wait for it.
+"""Command: making the next journal of a period, if entries wait for it.
 
 If the account mapping depends on attributes of customers, these are stored with the journal (journal_customers), and
 the pairs are summed from the entries instead of the day totals.
 
-Owns: when a journal is due, and which cut it ends with. Does not own: the sum of its entries (pairs), storing it
-(stored_journals), corrections (reversing).
+Owns: the cut that a journal ends with. Does not own: when a journal is due (waiting), the sum of its entries (pairs),
+storing it (stored_journals), corrections (reversing).
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from projections.account_mapping.mapping import mapping_for
-from projections.journals.interval import interval, interval_of
+from projections.journals.interval import interval_of
 from projections.journals.journal import Journal, JournalCorrection, lines_from
 from projections.journals.journal_customers import store_customers
 from projections.journals.pairs import sum_pairs
 from projections.journals.stored_journals import add_journal, journals_of
+from projections.journals.waiting import NextJournal, next_journal
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState, check_day_has_come, is_closed
 from subledger.own_events import period_cut
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection
 from subledger.store.reading.ledgers import ledger_head
-from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.writing.recorder import Recorder, ledger_now, now_of, raise_first
-
-LAST_JOURNAL: Final = """
--- The number of a period's latest journal, and the last cut in any of them; corrections have the cuts of earlier ones.
-SELECT max(number), max(to_cut) FROM journals WHERE ledger = %(ledger)s AND period = %(period)s HAVING count(*) > 0
-"""
-ENTRIES_AFTER: Final = """
--- True if a period has entries after a cut.
-SELECT EXISTS (SELECT FROM ledger_days WHERE ledger = %(ledger)s AND cut > %(from_cut)s
-               AND accounting_date BETWEEN %(first_day)s AND %(last_day)s)
-"""
-
-
-class _Next(msgspec.Struct, frozen=True, kw_only=True):
-    """The next journal of a period: its number, the cut that it starts after, and if it would have entries."""
-
-    number: int
-    from_cut: int
-    has_entries: bool
-
-    @property
-    def is_due(self) -> bool:
-        return self.has_entries or self.number == 1
-
-
-def _next(connection: AnyConnection, ledger: str, period: Period) -> _Next:
-    last = rows(connection, LAST_JOURNAL, {"ledger": ledger, "period": str(period)})
-    number, from_cut = (last[0][0] + 1, last[0][1]) if last else (1, 0)
-    (has_entries,) = rows(connection, ENTRIES_AFTER, interval(ledger, period, from_cut=from_cut))[0]
-    return _Next(number=number, from_cut=from_cut, has_entries=has_entries)
-
-
-def entries_waiting(connection: AnyConnection, ledger: str, period: Period) -> bool:
-    """True if a period has entries that are in no journal yet."""
-    return _next(connection, ledger, period).has_entries
 
 
 def ensure_journals(
@@ -75,16 +39,16 @@ def ensure_journals(
     """
     with database.read() as connection:
         ledger_head(connection, ledger)
-        if not _next(connection, ledger, period).is_due:
+        if not next_journal(connection, ledger, period).is_due:
             return journals_of(connection, ledger, period)
-    due: list[_Next] = []
+    due: list[NextJournal] = []
 
     def plan(connection: WriteConnection, state: LedgerState, position: int) -> list[Event]:
         if not is_closed(state, period):
             check_day_has_come(
                 state, period.first_day, now_of(connection), f"a journal of {period}", field="period", found=str(period)
             )
-        following = _next(connection, ledger, period)
+        following = next_journal(connection, ledger, period)
         if not following.is_due:
             return []
         due.append(following)

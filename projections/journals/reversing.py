@@ -1,24 +1,25 @@
-"""Reversing a journal that went to the wrong accounts: what was posted is not edited, it is taken back and issued anew.
+"""Command: reversing a journal that was posted to the wrong accounts, and re-issuing its entries.
 
-A journal keeps the accounts and dimensions it was made with. Where they were wrong, one act makes two journals of the
-same entries: the *reversal*, whose lines are the journal's own with their sides swapped, and the *re-issue*, under the
-account mapping that holds now. Entries, cuts and the books stay as they are, so a closed month stays closed. Numbers
-follow on in the period, and both are posted on its last day, as adjustments are.
+A journal keeps the accounts and dimensions that it was made with. If they are wrong, one command makes two journals of
+the same entries: the *reversal* has the lines of the journal with their sides swapped, and the *re-issue* has the
+accounts of the mapping that is in force. Entries, cuts and the books stay as they are, so a closed month stays closed.
+The numbers continue in the period. Both journals are posted on its last day, as adjustments are.
 
-Owns: when a journal can be reversed, which journals are in force, what ``verify`` asks of corrections. Does not own:
-keeping journals, their lines (summary), how a reversal is written down (exports).
+Owns: the conditions for a reversal. Does not own: which journals are in force, the checks of corrections (corrections),
+storing journals (stored_journals), the files of a reversal (exports).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from projections.journals.journal import Journal, JournalCorrection, JournalLine, swapped
+from projections.journals.corrections import reversal_of
+from projections.journals.journal import Journal, JournalCorrection, swapped
 from projections.journals.making import new_journal
 from projections.journals.stored_journals import add_journal, journals_of
-from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport, present
+from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
 from subledger.events.envelope import Event
 from subledger.ledger import LedgerState
 from subledger.own_events import check_reason
@@ -29,7 +30,7 @@ from subledger.store.writing.recorder import Recorder, now_of
 
 
 class Reversed(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal that was reversed, and the two that this made."""
+    """A reversed journal, its reversal and its re-issue."""
 
     journal: Journal
     reversal: Journal
@@ -39,17 +40,17 @@ class Reversed(msgspec.Struct, frozen=True, kw_only=True):
 def reverse_journal(
     recorder: Recorder, ledger: str, period: Period, number: int, reason: str, *, by: str = NOBODY
 ) -> Reversed:  # fmt: skip
-    """Reverses a journal and issues its entries anew, under the ledger's lock: both, or nothing.
+    """Reverses a journal and re-issues its entries, in one commit.
 
-    Refused in this order: InvalidValue for an empty reason, UnknownLedger, UnknownExport where the period has no such
-    journal, JournalNotReversible, UnmappedRole where the mapping has no account by now, NothingToCorrect where it
-    gives the same lines.
+    Raises in this order: InvalidValue if the reason is empty, UnknownLedger, UnknownExport if the period has no such
+    journal, JournalNotReversible, UnmappedRole if the mapping in force has no account for a role, NothingToCorrect if
+    it gives the same lines.
     """
     check_reason(reason, "reversing a journal")
     made: list[Reversed] = []
 
     def plan(_connection: WriteConnection, _state: LedgerState, _position: int) -> list[Event]:
-        return []  # the books do not move
+        return []  # no event: the books do not change
 
     def make(connection: WriteConnection, state: LedgerState) -> None:
         journals = journals_of(connection, ledger, period)
@@ -61,7 +62,7 @@ def reverse_journal(
         )  # fmt: skip
         if again.lines == journal.lines:
             raise NothingToCorrect(
-                f"account mapping {again.mapping} gives journal {journal.name} the lines that it has",
+                f"account mapping {again.mapping} gives journal {journal.name} the same lines; adopt another one",
                 field="mapping", expected="other accounts or dimensions", found=str(again.mapping),
             )  # fmt: skip
         reversal = msgspec.structs.replace(
@@ -85,67 +86,17 @@ def _reversible(journals: Sequence[Journal], ledger: str, period: Period, number
     [journal] = found
     if journal.reverses is not None:
         raise JournalNotReversible(
-            f"journal {journal.name} is a reversal itself", field="number", found=str(number), reverses=journal.corrects
+            f"journal {journal.name} is a reversal, and cannot be reversed",
+            field="number",
+            found=str(number),
+            reverses=journal.corrects,
         )
     if not journal.lines:
-        raise JournalNotReversible(f"journal {journal.name} is empty", field="number", found=str(number))
+        raise JournalNotReversible(f"journal {journal.name} has no lines to reverse", field="number", found=str(number))
     by = reversal_of(journals, journal)
     if by is not None:
         raise JournalNotReversible(
-            f"journal {journal.name} is reversed by {by.name}; its entries are in {period}-{by.number + 1} since",
+            f"journal {journal.name} was reversed by {by.name}; its entries are now in {period}-{by.number + 1}",
             field="number", expected=str(by.number + 1), found=str(number), reversed_by=by.name,
         )  # fmt: skip
     return journal
-
-
-def reversal_of(journals: Sequence[Journal], journal: Journal) -> Journal | None:
-    """What reverses a journal, among those of its ledger."""
-    for other in journals:
-        if (other.period, other.reverses) == (journal.period, journal.number):
-            return other
-    return None
-
-
-def in_force(journals: Sequence[Journal]) -> tuple[Journal, ...]:
-    """Those of a ledger's journals that are neither reversals nor reversed: each entry of theirs is in one of them."""
-    reversed_ones = {(journal.period, journal.reverses) for journal in journals}
-    return tuple(
-        journal
-        for journal in journals
-        if journal.reverses is None and (journal.period, journal.number) not in reversed_ones
-    )
-
-
-def correction_faults(journal: Journal, before: Sequence[Journal]) -> Iterator[tuple[str, object, object]]:
-    """What is wrong about a reversal or a re-issue, given the journals before it: a message, expected, found."""
-    correction = present(journal.correction, f"journal {journal.name} corrects none")
-    corrected = {other.number: other for other in before}.get(correction.number)
-    if corrected is None or corrected.reverses is not None or not corrected.lines:
-        yield "corrects a journal that cannot be reversed", "an earlier one with lines", correction.number
-        return
-    for what in ("period", "from_cut", "to_cut"):
-        if getattr(journal, what) != getattr(corrected, what):
-            yield f"is of other entries than what it corrects: {what}", getattr(corrected, what), getattr(journal, what)
-    if journal.reverses is None:
-        reversal = before[-1]
-        if reversal.reverses != journal.reissues:
-            yield "takes the place of one that was not reversed just before", journal.reissues, reversal.reverses
-        elif reversal.correction != msgspec.structs.replace(
-            correction, reverses=journal.reissues, reissues=None
-        ):  # fmt: skip
-            yield "has another reason than its reversal", reversal.correction, correction
-        return
-    if reversal_of(before, corrected) is not None:
-        yield "reverses a journal a second time", None, journal.reverses
-    if (journal.lines, journal.mapping) != (swapped(corrected.lines), corrected.mapping):
-        yield "does not take back what it reverses", *_differing(swapped(corrected.lines), journal.lines)
-    if journal.customers_hash != corrected.customers_hash:
-        yield "went by other customers than what it reverses", corrected.customers_hash, journal.customers_hash
-
-
-def _differing(expected: Sequence[JournalLine], found: Sequence[JournalLine]) -> tuple[object, object]:
-    """The first lines that differ."""
-    for one, other in zip(expected, found, strict=False):
-        if one != other:
-            return one, other
-    return len(expected), len(found)

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.delivery.channels import list_channels
-from projections.journals.making import entries_waiting
+from projections.journals.waiting import entries_waiting
 from projections.monitors.monitor import SHOWN, Looking, Monitor
 from subledger.events.envelope import format_time
 from subledger.periods import Period

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from api.service import Subledger
-from projections.exports import exports
+from projections.exports import exporting, exports
 from subledger.periods import Period
 from subledger.store.database import Database
 from tests.benchmarks.grown import GROWN, SMALL, Close, Grown
@@ -50,7 +50,7 @@ def measure(grown: Grown, say: Say) -> Found:
 
 def _export_s(service: Subledger, ledger: str, period: Period) -> float:
     started = time.perf_counter()
-    made = exports.export(service.recorder, service.database, ledger, period, FORMAT)
+    made = exporting.export(service.recorder, service.database, ledger, period, FORMAT)
     for item in made:
         for _ in exports.content_of(service.database, item):
             pass

@@ -38,7 +38,7 @@ from api.limits import HttpLimits
 from api.service import Subledger
 from api.settings import connect
 from projections.close.close import close_period
-from projections.exports import exports
+from projections.exports import exporting
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period
@@ -130,7 +130,7 @@ def prepare(service: Subledger, ledger: str) -> Books:
     ]  # fmt: skip
     outcomes = service.record(ledger, events, by="fuzz")
     close_period(service.recorder, ledger, Period.parse("2026-01"))
-    [export] = exports.export(service.recorder, service.database, ledger, Period.parse("2026-01"), "csv")
+    [export] = exporting.export(service.recorder, service.database, ledger, Period.parse("2026-01"), "csv")
     service.adopt_policy(ledger, shipped_policy("contract_liability"), by="fuzz")
     key = create_key(service.database, ledger="*", role="admin", name="fuzz").secret
     approval = next(outcome.approval_id for outcome in outcomes if outcome.approval_id)

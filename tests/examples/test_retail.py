@@ -19,7 +19,7 @@ from beancount.core.data import Transaction
 from api.demo.run import DemoResult, run_demo
 from api.service import Subledger
 from projections.account_mapping.mapping import default_mapping
-from projections.exports import exports
+from projections.exports import exporting, exports
 from projections.exports.formats import FORMATS
 from projections.exports.formats.plaintext import beancount_account, hledger_account
 from projections.reads import balances
@@ -188,7 +188,7 @@ def test_every_months_files_for_a_general_ledger_balance_and_add_up_to_the_trial
     sums: Counter[str] = Counter()
     ledger = replay.document["ledger"]
     for month in _months(replay):
-        for made in exports.export(service.recorder, service.database, ledger, month, name):
+        for made in exporting.export(service.recorder, service.database, ledger, month, name):
             for document in READERS[name](b"".join(exports.content_of(service.database, made))):
                 assert sum(amount for _, amount in document) == 0
                 for account, amount in document:

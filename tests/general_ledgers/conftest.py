@@ -12,7 +12,7 @@ from api.service import Subledger
 from projections.delivery import channels, outbox
 from projections.delivery.channels import Channel
 from projections.delivery.outbox import Delivery
-from projections.exports import exports, targets
+from projections.exports import exporting, targets
 from projections.exports.exports import Export
 from projections.exports.formats import TARGETS
 from subledger.periods import Period
@@ -58,7 +58,7 @@ def exported(service: Subledger) -> Callable[..., Export]:
 
     def export(ledger: str, form: str = "netsuite-json", target: str = "netsuite", **settings: Any) -> Export:
         targets.set_settings(service.database, ledger, TARGETS[target], settings, by="test")
-        return exports.export(service.recorder, service.database, ledger, MONTH, form)[-1]
+        return exporting.export(service.recorder, service.database, ledger, MONTH, form)[-1]
 
     return export
 
@@ -82,7 +82,7 @@ def on_its_way(service: Subledger, sold: Callable[..., str], exported: Callable[
         settings = {**QUICK, **way.settings, **(more or {})}
         channel = channels.set_channel(service.database, ledger, way.name, settings, by="test")
         if way.target is None:
-            export = exports.export(service.recorder, service.database, ledger, MONTH, way.form)[-1]
+            export = exporting.export(service.recorder, service.database, ledger, MONTH, way.form)[-1]
         else:
             export = exported(ledger, way.form, way.target, **{**way.of_target, **of_target})
         [delivery] = outbox.add(service.database, channel, export, by="test")

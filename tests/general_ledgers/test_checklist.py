@@ -14,7 +14,8 @@ from projections.close.close import close_period
 from projections.delivery import by_hand, channels, outbox
 from projections.delivery.channels import Channel
 from projections.delivery.checklist import Checklist, Step, checklist
-from projections.exports.exports import Export, export
+from projections.exports.exporting import export
+from projections.exports.exports import Export
 from subledger.periods import Period
 from tests.building import cloud_event
 from tests.general_ledgers.conftest import MONTH

@@ -14,7 +14,7 @@ from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery import by_hand, outbox
 from projections.delivery.channels import Channel, set_channel
 from projections.delivery.outbox import Delivery
-from projections.exports import exports
+from projections.exports import exporting
 from projections.exports.exports import Export
 from projections.journals.reversing import reverse_journal
 from projections.monitors import Monitor, check, look
@@ -57,7 +57,7 @@ def looked(service: Subledger, ledger: str, name: str, **later: float) -> Monito
 def february(service: Subledger, ledger: str) -> Export:
     service.record(ledger, [cloud_event("feb", "credits.consumed", "c0000", "2026-02-05T00:00:00Z", credits="1")])
     close_period(service.recorder, ledger, FEBRUARY)
-    return exports.export(service.recorder, service.database, ledger, FEBRUARY, "netsuite-json")[-1]
+    return exporting.export(service.recorder, service.database, ledger, FEBRUARY, "netsuite-json")[-1]
 
 
 def test_a_ledger_whose_journals_arrive_rings_nowhere(service: Subledger, one: tuple[Channel, Delivery]) -> None:
@@ -134,7 +134,7 @@ def test_an_export_after_the_first_delivered_one_that_nobody_put_into_the_outbox
     ledger = channel.ledger
     work(service, channel)
     forgotten = february(service, ledger)
-    exports.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
+    exporting.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
     assert looked(service, ledger, "exports_not_accepted", minutes=59).value == 0
     rings = looked(service, ledger, "exports_not_accepted", minutes=61)
     assert (rings.value, rings.rings, rings.evidence["in_no_outbox"]) == (1, True, [forgotten.export_id])
@@ -154,11 +154,11 @@ def test_a_file_without_documents_that_nobody_put_into_the_outbox_rings_unless_i
     work(service, drop)
     close_period(service.recorder, ledger, MONTH)
     close_period(service.recorder, ledger, FEBRUARY)
-    exports.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
+    exporting.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
     assert check(service.database, ledger, datetime.now(UTC) + timedelta(hours=2)).well, "February is empty"
     service.record(ledger, [cloud_event("mar", "credits.consumed", "c0000", "2026-03-05T00:00:00Z", credits="1")])
     close_period(service.recorder, ledger, FEBRUARY.next)
-    [forgotten] = exports.export(service.recorder, service.database, ledger, FEBRUARY.next, "csv")
+    [forgotten] = exporting.export(service.recorder, service.database, ledger, FEBRUARY.next, "csv")
     rings = looked(service, ledger, "exports_not_accepted", minutes=61)
     assert (rings.value, rings.evidence["in_no_outbox"]) == (1, [forgotten.export_id])
     assert looked(service, ledger, "event_to_general_ledger", minutes=16).rings
@@ -175,7 +175,7 @@ def test_what_was_exported_before_anything_was_delivered_and_what_is_empty_is_no
     outbox.add(service.database, channel, second, by="test")
     work(service, channel)
     close_period(service.recorder, ledger, FEBRUARY.next)
-    [empty] = exports.export(service.recorder, service.database, ledger, FEBRUARY.next, "netsuite-json")
+    [empty] = exporting.export(service.recorder, service.database, ledger, FEBRUARY.next, "netsuite-json")
     assert outbox.add(service.database, channel, empty, by="test") == []
     assert looked(service, ledger, "exports_not_accepted", minutes=61).value == 0
 
@@ -247,7 +247,7 @@ def test_a_journal_that_was_made_for_a_look_and_never_went_to_the_channel_is_lat
     ledger = channel.ledger
     work(service, channel)
     service.record(ledger, [cloud_event("feb", "credits.consumed", "c0000", "2026-02-05T00:00:00Z", credits="1")])
-    exports.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
+    exporting.export(service.recorder, service.database, ledger, FEBRUARY, "csv")
     assert looked(service, ledger, "event_to_general_ledger", days=1).value == 0, "the month goes on"
     close_period(service.recorder, ledger, FEBRUARY)
     late = looked(service, ledger, "event_to_general_ledger", minutes=16)
@@ -263,7 +263,7 @@ def test_journals_of_the_months_closed_last_are_late_where_nothing_was_ever_deli
 ) -> None:
     ledger = sold()
     close_period(service.recorder, ledger, MONTH)
-    exports.export(service.recorder, service.database, ledger, MONTH, "csv")
+    exporting.export(service.recorder, service.database, ledger, MONTH, "csv")
     assert looked(service, ledger, "event_to_general_ledger", days=1).value == 0, "it goes nowhere"
     netsuite_channel(ledger)
     assert looked(service, ledger, "event_to_general_ledger", days=1).rings

@@ -26,7 +26,8 @@ from api.service import Subledger
 from api.shapes import reports
 from projections.account_mapping import customer_attributes, mapping
 from projections.close import close
-from projections.exports import exports, targets
+from projections.configuring import account_mappings
+from projections.exports import exporting, exports, targets
 from projections.exports.formats import FORMATS
 from projections.replay.rebuild import rebuild
 from subledger.errors import InvalidInput
@@ -229,7 +230,7 @@ def _check_everything(run: Callable[..., str], service: Subledger, ledger: str, 
         {**row, "name": replaced(found[0]), "segment": "{customer.segment}"} if row["role"] == "usage_revenue" else row
         for row in mapping.default_mapping().rows
     ]
-    mapping.adopt_mapping(service.recorder, ledger, mapping.Mapping.from_rows(rows))
+    account_mappings.adopt_mapping(service.recorder, ledger, mapping.AccountMapping.from_rows(rows))
     close.close_period(service.recorder, ledger, Period.parse("2026-01"))
 
     asked = [(*command, *(() if command[0] == "ledger" else ("--ledger", ledger))) for command in READS]
@@ -273,7 +274,7 @@ def _check_every_csv(run: Callable[..., str], service: Subledger, ledger: str, b
     for name, form in FORMATS.items():
         if form.by_block or form.extension not in ("csv", "zip"):
             continue
-        for export in exports.export(service.recorder, service.database, ledger, Period.parse("2026-01"), name):
+        for export in exporting.export(service.recorder, service.database, ledger, Period.parse("2026-01"), name):
             content = b"".join(exports.content_of(service.database, export))
             if form.extension == "csv":
                 _check_csv(content.decode())

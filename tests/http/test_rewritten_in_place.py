@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.integrity import verify
 from projections.replay.log_stream import EVERYTHING, WHOLE, read_batches, read_log
 from projections.replay.rebuild import rebuild

@@ -14,7 +14,7 @@ from hypothesis.stateful import rule
 from projections.account_mapping.customer_attributes import change_attributes, erase_attributes
 from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.journals.reversing import reverse_journal
 from subledger.errors import JournalNotReversible, NothingToCorrect, UnknownExport
 from subledger.ledger_settings import SettingsChange

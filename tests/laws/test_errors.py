@@ -27,7 +27,7 @@ from api.shapes.documents import decode_cursor
 from projections.account_mapping.mapping import parse_mapping
 from projections.close.close import close_period, reopen_period
 from projections.configuring.clock import set_clock
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.reads import balances
 from projections.reads.policies import adopted_policy
 from subledger import errors

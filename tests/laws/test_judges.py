@@ -26,7 +26,8 @@ from beancount.core.data import Transaction
 from api.service import Subledger
 from projections.close.close import close_period, reopen_period
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports.exports import content_of, export
+from projections.exports.exporting import export
+from projections.exports.exports import content_of
 from projections.exports.formats.plaintext import beancount_account, hledger_account
 from projections.journals.reversing import reverse_journal
 from subledger.accounts import ROLES

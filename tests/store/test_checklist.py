@@ -12,8 +12,9 @@ import pytest
 from api.service import Subledger
 from projections.account_mapping import mapping
 from projections.close.close import close_period
+from projections.configuring import account_mappings
 from projections.delivery.checklist import Checklist, checklist
-from projections.exports import exports
+from projections.exports import exporting
 from subledger.errors import UnmappedRole
 from subledger.periods import Period
 from tests.building import cloud_event, purchase
@@ -49,7 +50,7 @@ def test_a_month_goes_from_open_to_closed_and_handed_over(service: Subledger, ne
     assert (found.ready, found.done) == (True, False)
     close_period(service.recorder, ledger, JANUARY)
     assert states(service, ledger)["expiries"] == "done"
-    exports.export(service.recorder, service.database, ledger, JANUARY, "csv")
+    exporting.export(service.recorder, service.database, ledger, JANUARY, "csv")
     after: Checklist = looked(service, ledger)[""]
     assert after.done
     assert {step.state for step in after.steps} == {"done"}
@@ -83,7 +84,7 @@ def test_what_has_no_account_is_named_and_keeps_the_month_open(service: Subledge
         {**row, "credit_kind": "promotional"} if row["role"] == "prepaid_liability" else row
         for row in mapping.default_mapping().rows
     ]
-    adopt_unchecked(service.recorder, ledger, mapping.Mapping.from_rows(rows))
+    adopt_unchecked(service.recorder, ledger, mapping.AccountMapping.from_rows(rows))
     step = looked(service, ledger)["mapping"]
     assert step.state == "blocked"
     assert step.evidence["unmapped"] == [
@@ -93,7 +94,7 @@ def test_what_has_no_account_is_named_and_keeps_the_month_open(service: Subledge
         close_period(service.recorder, ledger, JANUARY)
     assert caught.value.found == "prepaid_liability"
     assert states(service, ledger)["close"] == "open"
-    mapping.adopt_mapping(service.recorder, ledger, mapping.default_mapping())
+    account_mappings.adopt_mapping(service.recorder, ledger, mapping.default_mapping())
     close_period(service.recorder, ledger, JANUARY)
     assert states(service, ledger)["close"] == "done"
 
@@ -126,7 +127,7 @@ def test_what_expires_later_in_the_month_is_not_due_yet(service: Subledger, new_
 def test_what_comes_after_the_journal_waits_for_the_next(service: Subledger, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     service.record(ledger, [buy("b-c1", customer="c1")])
-    exports.export(service.recorder, service.database, ledger, JANUARY, "json")
+    exporting.export(service.recorder, service.database, ledger, JANUARY, "json")
     service.record(ledger, [buy("b-c2", customer="c2")])
     step = looked(service, ledger)["journals"]
     assert (step.state, step.evidence["entries_wait"]) == ("open", True)
@@ -144,5 +145,5 @@ def test_rejected_usage_of_the_month_is_asked_for_with_its_amounts_and_keeps_not
     assert step.next == f"subledger rejected list --to 2026-01-31 --ledger {ledger}"
     assert looked(service, ledger, FEBRUARY)["rejected"].evidence["credits"] == {"credit": "9"}
     close_period(service.recorder, ledger, JANUARY)
-    exports.export(service.recorder, service.database, ledger, JANUARY, "csv")
+    exporting.export(service.recorder, service.database, ledger, JANUARY, "csv")
     assert looked(service, ledger)[""].done, "somebody should look, and the month is handed over"

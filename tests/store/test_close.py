@@ -20,7 +20,8 @@ from projections.close import close as closing
 from projections.close.close import close_period, reopen_period
 from projections.close.period_history import closing_of, history_of, periods
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports.exports import content_of, export, get_export, journal_behind, list_exports
+from projections.exports.exporting import export
+from projections.exports.exports import content_of, get_export, journal_behind, list_exports
 from projections.journals.drill_down import entries_behind_line
 from projections.journals.journal import Journal, check_balanced
 from projections.journals.making import ensure_journals

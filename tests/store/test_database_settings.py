@@ -10,7 +10,7 @@ from psycopg import sql
 
 from api.service import Subledger
 from projections import integrity
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from subledger.events.own_data import Approvals
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period

@@ -14,7 +14,7 @@ from api.service import Subledger
 from projections.close.close import close_period
 from projections.close.period_history import periods
 from projections.configuring.clock import set_clock
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.reads import balances, blocks
 from subledger.errors import InTheFuture, InvalidValue, PeriodNotOver
 from subledger.events.envelope import format_time

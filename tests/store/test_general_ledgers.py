@@ -17,7 +17,7 @@ from api.cli.main import app
 from api.http.app import create_app
 from api.service import Subledger
 from projections.account_mapping.mapping import mapping_of
-from projections.exports import exports, targets
+from projections.exports import exporting, exports, targets
 from projections.exports.documents import Document, TargetLimits, documents_of
 from projections.exports.formats import FORMATS, TARGETS
 from projections.journals.drill_down import entries_behind
@@ -115,13 +115,13 @@ def in_documents_of(lines: int) -> TargetLimits:
 def test_all_files_of_a_target_together_are_the_trial_balance(service: Subledger, ledger: str, name: str) -> None:
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for month in MONTHS:
-        for export in exports.export(service.recorder, service.database, ledger, month, name):
+        for export in exporting.export(service.recorder, service.database, ledger, month, name):
             with service.database.read() as connection:
                 posted = exports.document_set_of(connection, export)
             assert posted is not None
             for line in [line for document in posted.documents for line in document.lines]:
                 sums[line.account.name] += line.functional_minor * (1 if line.side is Side.DEBIT else -1)
-            again = exports.export(service.recorder, service.database, ledger, month, name)
+            again = exporting.export(service.recorder, service.database, ledger, month, name)
             assert export in again
             assert b"".join(exports.content_of(service.database, export))
     with service.view(ledger, as_of=MONTHS[-1].last_day) as view:
@@ -137,9 +137,9 @@ def test_what_is_set_about_a_target_holds_for_the_next_export_and_no_earlier_one
     service: Subledger, ledger: str
 ) -> None:
     target = TARGETS["netsuite"]
-    [before, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
+    [before, *_] = exporting.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
     targets.set_settings(service.database, ledger, target, {"level": "account", "subsidiary": "42"}, by="me")
-    [same, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
+    [same, *_] = exporting.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
     assert same == before
     targets.set_settings(service.database, ledger, target, {}, by="me")
     for given, field in (({"level": "x"}, "level"), ({"nothing": 1}, "settings"), ({"lines": 1}, "lines")):
@@ -177,7 +177,7 @@ def test_a_line_of_a_file_leads_to_its_events_in_two_calls(
 
 
 def test_a_line_that_is_not_there_is_told(service: Subledger, ledger: str) -> None:
-    [export, *_] = exports.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
+    [export, *_] = exporting.export(service.recorder, service.database, ledger, MONTHS[1], "netsuite-csv")
     with service.database.read() as connection, pytest.raises(UnknownExport):
         exports.entries_of_line(connection, export, 100_000)
 
@@ -189,7 +189,7 @@ def of_blocks(service: Subledger, ledger: str) -> list[tuple[Document, dict[str,
     """Every document of every month, with the record that is sent for it."""
     found = []
     for month in MONTHS:
-        for export in exports.export(service.recorder, service.database, ledger, month, "netsuite-deposits"):
+        for export in exporting.export(service.recorder, service.database, ledger, month, "netsuite-deposits"):
             with service.database.read() as connection:
                 posted = exports.document_set_of(connection, export)
             assert posted is not None
@@ -252,7 +252,7 @@ def test_where_the_general_ledgers_revenue_module_posts_revenue_no_file_touches_
     told = 0
     for name in OF_TARGETS:
         for month in MONTHS[:3]:
-            for export in exports.export(service.recorder, service.database, ledger, month, name):
+            for export in exporting.export(service.recorder, service.database, ledger, month, name):
                 with service.database.read() as connection:
                     posted = exports.document_set_of(connection, export)
                 assert posted is not None

@@ -21,7 +21,7 @@ from psycopg import sql
 from api.service import Subledger
 from projections.account_mapping.customer_attributes import change_attributes
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.reads.snapshots import add_snapshots
 from subledger.ledger_settings import LedgerSettings
 from subledger.periods import Period

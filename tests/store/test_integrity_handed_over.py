@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from api.service import Subledger
 from projections.account_mapping.mapping import GLAccount
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.journals.journal import Journal, JournalCorrection
 from projections.journals.pairs import LEVELS, Level, pairs_of
 from projections.journals.reversing import reverse_journal
@@ -198,18 +198,18 @@ def _told(journal: Journal, **changes: Any) -> Journal:
 
 
 FORGED: list[tuple[int, Callable[[Journal], Journal], str]] = [
-    (2, lambda j: _lines_of(j, account=GLAccount(number="1", name="x")), "does not take back what it reverses"),
-    (2, lambda j: _lines_of(j, number=7), "does not take back what it reverses"),
-    (2, lambda j: replace(j, lines=()), "does not take back what it reverses"),
-    (2, lambda j: replace(j, mapping=2), "does not take back what it reverses"),
-    (2, lambda j: replace(j, to_cut=j.to_cut - 1), "is of other entries than what it corrects: to_cut"),
-    (3, lambda j: replace(j, to_cut=j.to_cut - 1), "is of other entries than what it corrects: to_cut"),
+    (2, lambda j: _lines_of(j, account=GLAccount(number="1", name="x")), "does not have the swapped lines of"),
+    (2, lambda j: _lines_of(j, number=7), "does not have the swapped lines of"),
+    (2, lambda j: replace(j, lines=()), "does not have the swapped lines of"),
+    (2, lambda j: replace(j, mapping=2), "does not have the swapped lines of"),
+    (2, lambda j: replace(j, to_cut=j.to_cut - 1), "has other entries than the journal that it corrects: to_cut"),
+    (3, lambda j: replace(j, to_cut=j.to_cut - 1), "has other entries than the journal that it corrects: to_cut"),
     (4, lambda j: _told(j, reverses=1), "reverses a journal a second time"),
     (4, lambda j: _told(j, reverses=2), "corrects a journal that cannot be reversed"),
     (4, lambda j: _told(j, reverses=9), "corrects a journal that cannot be reversed"),
     (4, lambda j: _told(j, reverses=4), "corrects a journal that cannot be reversed"),
-    (4, lambda j: _told(j, reverses=None, reissues=3), "takes the place of one that was not reversed just before"),
-    (5, lambda j: _told(j, reissues=1), "takes the place of one that was not reversed just before"),
+    (4, lambda j: _told(j, reverses=None, reissues=3), "re-issues a journal that was not reversed just before"),
+    (5, lambda j: _told(j, reissues=1), "re-issues a journal that was not reversed just before"),
     (2, lambda j: _told(j, reason="another"), "has another reason than its reversal"),
     (3, lambda j: _told(j, made_by="zoe"), "has another reason than its reversal"),
     (2, lambda j: replace(j, correction=None), "does not follow the one before it"),

@@ -8,7 +8,7 @@ from typing import Any
 from api.service import Subledger
 from projections import integrity
 from projections.close.close import close_period
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.reads.snapshots import add_snapshots
 from subledger.events.data import MAX_ID, MAX_NAME
 from subledger.periods import Period

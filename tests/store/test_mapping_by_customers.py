@@ -27,7 +27,7 @@ from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
 from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery.checklist import checklist
-from projections.exports import exports
+from projections.exports import exporting, exports
 from projections.exports.documents import TargetLimits, documents_of, lines_of
 from projections.exports.formats import FORMATS
 from projections.integrity import verify
@@ -236,7 +236,7 @@ def test_all_files_of_a_target_together_are_what_the_log_says_by_hand(
             expected[number, side] += amount
     found: Counter[tuple[str, str]] = Counter()
     for month in MONTHS:
-        for export in exports.export(service.recorder, service.database, ledger, month, name):
+        for export in exporting.export(service.recorder, service.database, ledger, month, name):
             with service.database.read() as connection:
                 posted = exports.document_set_of(connection, export)
             assert posted is not None
@@ -260,7 +260,7 @@ def test_what_is_said_later_or_erased_alters_nothing_that_was_handed_over(servic
     def handed_over() -> list[Any]:
         result: list[Any] = [all_journals(service, ledger)]
         for name, detail in formats:
-            for export in exports.export(service.recorder, service.database, ledger, MONTHS[-1], name, detail=detail):
+            for export in exporting.export(service.recorder, service.database, ledger, MONTHS[-1], name, detail=detail):
                 result.append((export, b"".join(exports.content_of(service.database, export))))
                 with service.database.read() as connection:
                     for line in () if detail else range(1, 9):
@@ -275,17 +275,17 @@ def test_what_is_said_later_or_erased_alters_nothing_that_was_handed_over(servic
             replace_attributes(service.database, ledger, customer, {"segment": "other", "region": "nowhere"}, by="x")
     assert handed_over() == before
     # Formats that were never asked for before go by what the journal went by too.
-    [*_, last] = exports.export(service.recorder, service.database, ledger, MONTHS[-1], "hledger", detail=True)
+    [*_, last] = exporting.export(service.recorder, service.database, ledger, MONTHS[-1], "hledger", detail=True)
     text = b"".join(exports.content_of(service.database, last)).decode()
     assert "gl-account: 4030" in text
-    [*_, last] = exports.export(service.recorder, service.database, ledger, MONTHS[-1], "dynamics-json")
+    [*_, last] = exporting.export(service.recorder, service.database, ledger, MONTHS[-1], "dynamics-json")
     assert b"nowhere" not in b"".join(exports.content_of(service.database, last))
     assert verify(service.database, ledger).differences == []
 
 
 def test_a_neutral_line_leads_to_the_entries_of_the_customers_it_is_of(service: Subledger, made: Made) -> None:
     ledger, said = made
-    [*_, export] = exports.export(service.recorder, service.database, ledger, MONTHS[-1], "csv")
+    [*_, export] = exporting.export(service.recorder, service.database, ledger, MONTHS[-1], "csv")
     with service.database.read() as connection:
         journal = exports.journal_behind(connection, export)
         looked = set()
@@ -313,7 +313,7 @@ def test_where_a_mapping_goes_by_no_customer_what_is_said_of_them_changes_no_byt
     for ledger in twins:
         files = [
             b"".join(exports.content_of(service.database, one)).replace(ledger.encode(), b"twin")
-            for one in exports.export(service.recorder, service.database, ledger, MONTHS[1], "csv")
+            for one in exporting.export(service.recorder, service.database, ledger, MONTHS[1], "csv")
         ]
         contents.append((files, [journal.lines_text for journal in all_journals(service, ledger)]))
         assert {journal.customers_hash for journal in all_journals(service, ledger)} == {""}
@@ -414,7 +414,7 @@ def test_what_a_journal_went_by_cannot_be_changed_unnoticed(
         assert connection.execute(statement + of_ledger, (small,)).rowcount == 1
     assert {difference.check for difference in verify(service.database, small).differences} == {"journals"}
     with pytest.raises(IntegrityFault):
-        exports.export(service.recorder, service.database, small, JANUARY, "netsuite-csv")
+        exporting.export(service.recorder, service.database, small, JANUARY, "netsuite-csv")
 
 
 def test_what_a_journal_went_by_forged_with_every_hash_is_found_by_its_entries(
@@ -452,7 +452,7 @@ def test_a_journal_that_went_by_wrong_attributes_is_taken_back_by_what_it_went_b
     assert made.reversal.customers_hash == made.journal.customers_hash != made.reissue.customers_hash
     erase_attributes(service.database, small, "c1", by="ann")
     behind: dict[str, list[tuple[str, str | None]]] = {}
-    for export in exports.export(service.recorder, service.database, small, JANUARY, "netsuite-csv"):
+    for export in exporting.export(service.recorder, service.database, small, JANUARY, "netsuite-csv"):
         with service.database.read() as connection:
             posted = exports.document_set_of(connection, export)
             assert posted is not None
@@ -462,7 +462,7 @@ def test_a_journal_that_went_by_wrong_attributes_is_taken_back_by_what_it_went_b
                 if line.account.number == "4010":
                     behind.setdefault(line.side.value, []).extend((f"{export.number}", e.customer) for e in found)
     assert behind == {"credit": [("1", "c1"), ("3", "c1"), ("3", "c3")], "debit": [("2", "c1")]}
-    detail = exports.export(service.recorder, service.database, small, JANUARY, "beancount", detail=True)
+    detail = exporting.export(service.recorder, service.database, small, JANUARY, "beancount", detail=True)
     texts = [b"".join(exports.content_of(service.database, one)).decode() for one in detail]
     assert [text.count('gl-account: "4010"') for text in texts] == [1, 1, 2]
     assert verify(service.database, small).differences == []

@@ -25,7 +25,8 @@ from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.close.close import close_period
 from projections.configuring.account_mappings import adopt_mapping
 from projections.configuring.policies import check_policy
-from projections.exports.exports import content_of, export
+from projections.exports.exporting import export
+from projections.exports.exports import content_of
 from projections.integrity.policies import rule_faults
 from projections.reads import balances
 from projections.reads.policies import adopted_policies, adopted_policy

@@ -21,7 +21,7 @@ from api.service import Subledger
 from api.shapes import documents, reports
 from projections.account_mapping.mapping import AccountMapping, default_mapping
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.integrity import verify
 from projections.reads import blocks
 from subledger.ledger_settings import LedgerSettings, SettingsChange

@@ -19,13 +19,14 @@ from projections.close.close import close_period, reopen_period
 from projections.configuring.account_mappings import adopt_mapping
 from projections.delivery.checklist import checklist
 from projections.delivery.tie_out import theirs_of, tie_out
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.integrity import verify
+from projections.journals.corrections import in_force, reversal_of
 from projections.journals.drill_down import entries_behind, entries_behind_line
 from projections.journals.journal import Journal, JournalCorrection
 from projections.journals.making import ensure_journals
 from projections.journals.pairs import LEVELS, pairs_of
-from projections.journals.reversing import Reversed, in_force, reversal_of, reverse_journal
+from projections.journals.reversing import Reversed, reverse_journal
 from projections.journals.stored_journals import journals_of
 from subledger.accounts import Side
 from subledger.errors import (
@@ -166,7 +167,7 @@ def test_a_journal_is_reversed_once_a_reversal_never_and_what_took_its_place_aga
         reverse(service, ledger, 1)
     assert caught.value.facts == {"reversed_by": f"{ledger}-2026-01-2"}
     assert caught.value.expected == "3"
-    with pytest.raises(JournalNotReversible, match="is a reversal itself"):
+    with pytest.raises(JournalNotReversible, match="is a reversal, and cannot be reversed"):
         reverse(service, ledger, 2)
     adopt(service, ledger, default_mapping())
     back = reverse(service, ledger, 3)
@@ -191,7 +192,7 @@ def test_what_cannot_be_reversed_is_refused_and_nothing_is_made(service: Subledg
     assert empty.lines == ()
     of_none = AccountMapping.from_rows({**row, "product": "none of ours"} for row in default_mapping().rows)
     adopt_unchecked(service.recorder, ledger, of_none)
-    with pytest.raises(JournalNotReversible, match="is empty"):
+    with pytest.raises(JournalNotReversible, match="has no lines to reverse"):
         reverse(service, ledger, 1, period=FEBRUARY)
     with pytest.raises(UnmappedRole):
         reverse(service, ledger, 1)

@@ -16,11 +16,12 @@ from beancount.core.data import Transaction
 from api.service import Subledger
 from projections.account_mapping.mapping import default_mapping, mapping_for
 from projections.configuring.account_mappings import adopt_mapping
-from projections.exports import exports, targets
+from projections.exports import exporting, exports, targets
 from projections.exports.exports import DocumentSet, Export
 from projections.exports.formats import FORMATS, TARGETS
+from projections.journals.corrections import in_force
 from projections.journals.making import ensure_journals
-from projections.journals.reversing import in_force, reverse_journal
+from projections.journals.reversing import reverse_journal
 from projections.reads import balances
 from subledger.accounts import Side
 from subledger.ledger_settings import SettingsChange
@@ -56,7 +57,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     for month in MONTHS:
         ensure_journals(service.recorder, service.database, ledger, month)
     for name in FORMATS:
-        exports.export(service.recorder, service.database, ledger, BEFORE, name)
+        exporting.export(service.recorder, service.database, ledger, BEFORE, name)
     for name, settings in LATER.items():
         targets.set_settings(service.database, ledger, TARGETS[name], settings, by="ann")
     service.configure_ledger(ledger, SettingsChange(entity="another"))
@@ -67,7 +68,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 def exported(service: Subledger, ledger: str, month: Period, name: str) -> list[Export]:
-    return list(exports.export(service.recorder, service.database, ledger, month, name))
+    return list(exporting.export(service.recorder, service.database, ledger, month, name))
 
 
 def content(service: Subledger, export: Export) -> bytes:
@@ -235,7 +236,7 @@ def test_the_details_of_all_journals_are_the_trial_balance_by_role_and_by_accoun
     for month in MONTHS:
         by_account: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
         of_journals: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-        for one in exports.export(service.recorder, service.database, ledger, month, "beancount", detail=True):
+        for one in exporting.export(service.recorder, service.database, ledger, month, "beancount", detail=True):
             entries, errors, _ = loader.load_string(content(service, one).decode())
             assert errors == []
             for posting in [p for entry in entries if isinstance(entry, Transaction) for p in entry.postings]:

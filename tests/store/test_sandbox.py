@@ -16,7 +16,8 @@ from projections.close.close import close_period
 from projections.configuring.clock import set_clock
 from projections.delivery import channels
 from projections.delivery.checklist import checklist
-from projections.exports.exports import content_of, export
+from projections.exports.exporting import export
+from projections.exports.exports import content_of
 from projections.exports.formats import FORMATS
 from projections.monitors import check
 from projections.reads import blocks

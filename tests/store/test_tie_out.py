@@ -11,7 +11,7 @@ import pytest
 from api.service import Subledger
 from projections.close.close import close_period
 from projections.delivery.tie_out import TieOut, read_trial_balance, theirs_of, tie_out
-from projections.exports import exports
+from projections.exports import exporting
 from projections.journals.drill_down import entries_behind_line
 from projections.journals.stored_journals import journal_of, journals_of
 from subledger.accounts import Side
@@ -52,7 +52,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
     service.record(ledger, events)
     for month in MONTHS:
         close_period(service.recorder, ledger, month)
-        exports.export(service.recorder, service.database, ledger, month, "csv")
+        exporting.export(service.recorder, service.database, ledger, month, "csv")
     return ledger
 
 

@@ -8,7 +8,7 @@ from alembic import command
 
 from api.service import Subledger
 from projections import integrity
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.replay.rebuild import rebuild
 from projections.replay.upgrade import upgrade
 from subledger.errors import DocumentExists

@@ -32,7 +32,7 @@ from api.http.app import create_app
 from api.service import Subledger
 from api.shapes.reports import REPORTS
 from projections.close.close import close_period
-from projections.exports.exports import export
+from projections.exports.exporting import export
 from projections.integrity import ResumableRuns, Start, verify
 from projections.reads import snapshots
 from projections.reads.snapshots import LEDGER as WHOLE

@@ -21,7 +21,7 @@ from projections.close import close as closing
 from projections.close import period_history
 from projections.configuring import account_mappings
 from projections.delivery import checklist as checking
-from projections.exports import exports
+from projections.exports import exporting, exports
 from projections.exports.formats import FORMATS
 from subledger.errors import InvalidInput, InvalidMapping
 from subledger.events.envelope import format_time
@@ -174,7 +174,7 @@ def export(
         name = "PERIOD" if period is None else "--ledger" if ledger is None else "--format"
         raise InvalidInput(f"{name} is missing", field=name, expected="subledger export --ledger L 2026-01 --format F")
     service = connect()
-    made = exports.export(
+    made = exporting.export(
         service.recorder, service.database, ledger, Period.parse(period), format, detail=detail, by=by
     )
     directory.mkdir(parents=True, exist_ok=True)

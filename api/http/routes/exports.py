@@ -13,7 +13,7 @@ from api.http.routes.dependencies import Caller, Cursor, LedgerId, Limit, Servic
 from api.http.routes.guarded import Router
 from api.shapes import documents
 from api.shapes import exports as export_documents
-from projections.exports import exports
+from projections.exports import exporting, exports
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
 
@@ -45,7 +45,7 @@ def create(
     While the period is open its journals are `interim`. A month that has not begun is refused as `in_the_future`.
     """
     period = Period.parse(body.period)
-    made = exports.export(
+    made = exporting.export(
         service.recorder, service.database, ledger, period, body.format, detail=body.detail, by=caller
     )
     return {

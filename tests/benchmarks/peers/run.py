@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from projections import integrity
-from projections.exports import exports
+from projections.exports import exporting, exports
 from subledger.periods import Period
 from tests.benchmarks.ingest import Size, Writer
 from tests.benchmarks.measures import Bound, Found, Measure, Round, Say, at_least, rate_round, seconds
@@ -235,7 +235,7 @@ def _text_round(writer: Writer, entries: int, turn: Callable[[], float]) -> Roun
 
 def _journal(writer: Writer, tool: str, directory: Path) -> Path:
     service = writer.service
-    made = exports.export(service.recorder, service.database, writer.ledger, Period(2026, 1), tool, detail=True)
+    made = exporting.export(service.recorder, service.database, writer.ledger, Period(2026, 1), tool, detail=True)
     path = directory / made[0].filename
     with path.open("wb") as file:
         for piece in exports.content_of(service.database, made[0]):

@@ -1,0 +1,172 @@
+"""Command: exporting the journals of a period in a format.
+
+The bytes of a summary are stored; in the format of a general ledger also its documents, with their pairs and the
+settings. Of a detail rendering, which can be as large as the log, only the hash is stored.
+
+Owns: making an export. Does not own: reading exports (exports), making journals (journals/making), the formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from projections.account_mapping.mapping import mapping_of
+from projections.exports.deposits import JOURNAL, block_documents, opened_in, reversal_name
+from projections.exports.documents import check_document, documents_of, short_name
+from projections.exports.exports import (
+    DocumentSet,
+    Export,
+    document_set_of,
+    export_id,
+    filename_of,
+    find_export,
+    get_export,
+    render_detail,
+)
+from projections.exports.formats import Format, format_named
+from projections.exports.formats.target import Rendering, Target, read_settings
+from projections.exports.targets import settings_of
+from projections.journals.journal import Journal
+from projections.journals.making import ensure_journals
+from projections.journals.pairs import Level, pairs_of
+from projections.journals.stored_journals import journal_of
+from subledger.errors import IntegrityFault
+from subledger.periods import Period
+from subledger.store.database import Database
+from subledger.store.tallies import count_one
+from subledger.store.writing.recorder import Recorder
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+ADD_EXPORT: Final = """
+INSERT INTO journal_exports (ledger, export_id, period, number, format, detail, filename, media_type, content,
+                             content_hash, created_at, created_by, postings, postings_hash)
+VALUES (%(ledger)s, %(export_id)s, %(period)s, %(number)s, %(format)s, %(detail)s, %(filename)s, %(media_type)s,
+        %(content)s, %(content_hash)s, now(), %(by)s, %(postings)s, %(postings_hash)s)
+ON CONFLICT (ledger, export_id) DO NOTHING RETURNING export_id
+"""
+
+
+def export(
+    recorder: Recorder, database: Database, ledger: str, period: Period, format: str, *, detail: bool = False,
+    by: str | None = None,
+) -> tuple[Export, ...]:  # fmt: skip
+    """Every journal of a period in a format, after making the journal of what is new.
+
+    Asking again gives the same exports with the same bytes; what was recorded meanwhile is one more. Raises
+    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole. ``by`` is who asks; an export keeps who was first.
+    """
+    form = format_named(format, detail=detail)
+    return tuple(
+        _exported(database, journal, form, detail, by)
+        for journal in ensure_journals(recorder, database, ledger, period, by=by)
+    )
+
+
+def _exported(database: Database, journal: Journal, form: Format, detail: bool, by: str | None) -> Export:
+    name = export_id(journal, form.name, detail=detail)
+    with database.read() as connection:
+        found = find_export(connection, journal.ledger, name)
+    if found is not None:
+        return found
+    content: bytes | None = None
+    posted: DocumentSet | None = None
+    if detail:
+        digest = hashlib.sha256()
+        for piece in render_detail(database, journal, form):
+            digest.update(piece)
+        content_hash = digest.hexdigest()
+    else:
+        if form.target is not None:
+            with database.read() as connection:
+                posted = _posted(connection, journal, form, form.target)
+        content = form.render(
+            Rendering(
+                export_id=name, journal=posted.said_of(journal) if posted else journal,
+                documents=posted.documents if posted else (),
+                settings=posted and posted.settings_as(form.target, sandbox=journal.sandbox),
+            )
+        )  # fmt: skip
+        content_hash = hashlib.sha256(content).hexdigest()
+    postings = None if posted is None else _encoder.encode(posted)
+    with database.write() as writing:
+        added = writing.execute(
+            ADD_EXPORT,
+            {
+                "ledger": journal.ledger, "export_id": name, "period": str(journal.period),
+                "number": journal.number, "format": form.name, "detail": detail,
+                "filename": filename_of(name, form, sandbox=journal.sandbox),
+                "media_type": form.media_type, "content": content,
+                "content_hash": content_hash, "by": by, "postings": postings and postings.decode(),
+                "postings_hash": postings and hashlib.sha256(postings).hexdigest(),
+            },
+        ).fetchone()  # fmt: skip
+        if added is not None:
+            count_one(writing, journal.ledger, "journal_exports")
+        found = find_export(writing, journal.ledger, name)
+    # Two callers render the same bytes, unless settings changed between them: the first one's export stands.
+    if found is None or (form.target is None and found.content_hash != content_hash):
+        raise IntegrityFault(f"export {name} was rendered twice, and differently", export_id=name)
+    return found
+
+
+def _posted(connection: Connection, journal: Journal, form: Format, target: Target) -> DocumentSet:
+    if journal.reverses is not None:
+        return _reversed(journal, _posted_of_reversed(connection, journal, form), target)
+    settings = settings_of(connection, journal.ledger, target)
+    limits = target.limits_for(settings)
+    level: Level = "block" if form.by_block else settings.level
+    pairs = pairs_of(connection, journal, level)
+    mapping = mapping_of(connection, journal.ledger, journal.mapping)
+    if form.by_block:
+        opened = opened_in(connection, journal)
+        documents = block_documents(journal, pairs, mapping, limits=limits, opened=opened)
+    else:
+        documents = documents_of(journal, pairs, mapping, limits=limits, level=level)
+    return DocumentSet(
+        entity=journal.entity, level=level, settings=msgspec.to_builtins(settings), documents=documents, pairs=pairs
+    )
+
+
+def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> DocumentSet:
+    """The documents of what a journal reverses, as they were handed over in a format.
+
+    They are there: the journals of a period are exported in their order. Raises UnknownExport where somebody took them
+    away.
+    """
+    original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
+    found = document_set_of(
+        connection, get_export(connection, journal.ledger, export_id(original, form.name, detail=False))
+    )
+    if found is None:
+        raise IntegrityFault(f"journal {original.name} was handed over without documents", format=form.name)
+    return found
+
+
+def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> DocumentSet:
+    """The documents that take others back, line by line: under the settings and with the accounts they went out with,
+    whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
+    """
+    limits = target.limits_for(read_settings(target.settings, posted.settings))
+    documents = []
+    for document in posted.documents:
+        name = reversal_name(journal, document)
+        lines = tuple(
+            msgspec.structs.replace(
+                line, side=line.side.opposite, customer=line.customer or document.customer,
+                block_id=line.block_id or document.block_id,
+            )
+            for line in document.lines
+        )  # fmt: skip
+        mirror = msgspec.structs.replace(
+            document, name=name, reference=short_name(name, limits), lines=lines, kind=JOURNAL
+        )
+        check_document(mirror, journal.functional_currency, limits)
+        documents.append(mirror)
+    return msgspec.structs.replace(
+        posted, documents=tuple(documents), pairs=tuple(pair.mirrored for pair in posted.pairs)
+    )
