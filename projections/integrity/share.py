@@ -25,7 +25,6 @@ from projections.replay.customers import Replayer
 from projections.replay.findings import Breach, Findings
 from projections.replay.log_stream import (
     TRANSFER,
-    Logged,
     Members,
     RecordedDays,
     Share,
@@ -45,7 +44,7 @@ from subledger.events.envelope import Event
 from subledger.events.own_data import PolicyAdopted
 from subledger.kinds import Dimensions, Entry
 from subledger.ledger import LedgerState
-from subledger.store.columns import EntryRow, stored_entry
+from subledger.store.columns import EntryRow, EventRow, stored_entry
 
 UNKNOWN: Final = Dimensions("?", "?", "?", "?")
 
@@ -176,7 +175,7 @@ class ShareVerification:
 
     # --- one event --------------------------------------------------------------------------------------------
 
-    def _event(self, logged: Logged, rows: list[EntryRow], recorded_on: date | None) -> None:
+    def _event(self, logged: EventRow, rows: list[EntryRow], recorded_on: date | None) -> None:
         """Checks an event: its hash, its entries, and the invariants of the books after it."""
         state = self._folded.state
         position = logged.position
@@ -210,7 +209,7 @@ class ShareVerification:
             self._log.breach(breach, position)
 
     def _replayed(
-        self, logged: Logged, recorded_on: date | None
+        self, logged: EventRow, recorded_on: date | None
     ) -> tuple[Event | None, tuple[Entry, ...], Exception | None]:
         """Returns the event and the entries that follow from it; None for another share's, or if it cannot be read."""
         self._replayable = self._replayable and recorded_on is not None  # the chain tells of a missing batch
@@ -230,14 +229,14 @@ class ShareVerification:
         connection = present(self._connection, "a share is verified without a connection")
         return recorded_at(connection, self._ledger, position)
 
-    def _settings(self, logged: Logged) -> None:
+    def _settings(self, logged: EventRow) -> None:
         """Takes the rules of a policy, which every share needs; only the first share reports their faults."""
         if logged.type == "policy.adopted":
             own = self._folded.last_own
             if own is not None and isinstance(own.data, PolicyAdopted):
                 list(self._policies.adopt(own.data))
 
-    def _other_side(self, logged: Logged, rows: list[EntryRow]) -> None:
+    def _other_side(self, logged: EventRow, rows: list[EntryRow]) -> None:
         """Takes a transfer from another share into this one. The other share checks its entries."""
         entries = tuple(stored_entry(row, self._numbering.get(row.dimension_set, UNKNOWN)) for row in rows)
         own = [entry for entry in entries if self._folded.is_mine(entry.customer)]

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from projections.replay.derived_tables import Key
-from projections.replay.log_stream import TRANSFER, WHOLE, Logged, Members, Share
+from projections.replay.log_stream import TRANSFER, WHOLE, Members, Share
 from projections.replay.plain_draws import USAGE, Drawn, UsageData, draws_of, is_plain_draw, usage_data, usage_of
 from projections.replay.totals import Totals
 from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
@@ -31,6 +31,7 @@ from subledger.evolving import evolve
 from subledger.kinds import Entry, is_mirrored
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.posting import post
+from subledger.store.columns import EventRow
 from subledger.store.writing.approvals import APPROVED
 from subledger.store.writing.rows import decode_block, decode_decision, decode_document, decode_wallet, encode_state
 from subledger.wallet import Approval, Decision, Movement, Wallet
@@ -101,7 +102,7 @@ class Replayer:
 
     # --- one event --------------------------------------------------------------------------------------------
 
-    def take(self, logged: Logged, recorded_on: date, moment: Moment) -> tuple[Event, tuple[Entry, ...]] | None:
+    def take(self, logged: EventRow, recorded_on: date, moment: Moment) -> tuple[Event, tuple[Entry, ...]] | None:
         """Folds in one event. Returns the parsed event, and the entries that follow from its decision.
 
         None if the event belongs to another share and only touches this one. ``moment`` returns the time at which a
@@ -116,13 +117,13 @@ class Replayer:
             return event, post(event, decision, before=self.state, wallets=wallets)
         return self._take(logged, decision, recorded_on, moment)
 
-    def fold(self, logged: Logged, recorded_on: date, moment: Moment) -> None:
+    def fold(self, logged: EventRow, recorded_on: date, moment: Moment) -> None:
         """Folds in one event like ``take``, without making the entries of a plain draw."""
         decision = decode_decision(logged.decision_text)
         if self._draw(logged, decision, recorded_on) is None:
             self._take(logged, decision, recorded_on, moment)
 
-    def _draw(self, logged: Logged, decision: Decision, recorded_on: date) -> UsageData | None:
+    def _draw(self, logged: EventRow, decision: Decision, recorded_on: date) -> UsageData | None:
         """Adds a plain draw to the sums of open blocks; None, and no change, if it is not a plain draw."""
         if logged.type != USAGE or not is_plain_draw(decision):
             return None
@@ -209,7 +210,7 @@ class Replayer:
         self.totals.forget_places()
 
     def _take(
-        self, logged: Logged, decision: Decision, recorded_on: date, moment: Moment
+        self, logged: EventRow, decision: Decision, recorded_on: date, moment: Moment
     ) -> tuple[Event, tuple[Entry, ...]] | None:
         event = logged.read()
         before, position = self.state, logged.position
@@ -337,7 +338,7 @@ class Replayer:
         return (owner, encode_state(document))
 
 
-def _approved(logged: Logged, approval: Approval, recorded_at: datetime) -> tuple[Any, ...]:
+def _approved(logged: EventRow, approval: Approval, recorded_at: datetime) -> tuple[Any, ...]:
     return (
         logged.source, logged.event_id, logged.type, logged.customer, logged.occurred_at, logged.data_text,
         logged.attributes_text, approval.maker, APPROVED, approval.checker, recorded_at,

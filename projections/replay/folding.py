@@ -20,7 +20,6 @@ from projections.replay.derived_tables import OF_CUSTOMERS
 from projections.replay.ledger import LedgerReplayer
 from projections.replay.log_stream import (
     OF_THE_LEDGER,
-    Logged,
     Members,
     RecordedDays,
     Share,
@@ -36,6 +35,7 @@ from subledger import merkle
 from subledger.encoding import encode
 from subledger.errors import present
 from subledger.ledger import LedgerState
+from subledger.store.columns import EventRow
 from subledger.store.database import Database, driver
 
 _ROWS_A_CHUNK: Final = 1_000
@@ -194,7 +194,7 @@ def _end(part: Part | None, folded: Any, damage: Damage | None) -> None:
 
 
 def take_all(
-    connection: sa.Connection, replay: Replayer, chunk: list[Logged], days: RecordedDays, *, hashed: bool
+    connection: sa.Connection, replay: Replayer, chunk: list[EventRow], days: RecordedDays, *, hashed: bool
 ) -> Damage | None:
     """Folds in a chunk; with ``hashed``, checks the hash of each event. Stops at the first fault and returns it."""
     ledger = replay.state.ledger
@@ -223,7 +223,7 @@ def take_all(
     return None
 
 
-def _cannot(logged: Logged, error: Exception) -> str:
+def _cannot(logged: EventRow, error: Exception) -> str:
     return f"position {logged.position} cannot be replayed: {error!r}"
 
 

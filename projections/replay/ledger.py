@@ -6,13 +6,13 @@ Owns: that fold in memory, and its expected rows. Does not own: the fold of cust
 from __future__ import annotations
 
 from projections.replay.derived_tables import Rows
-from projections.replay.log_stream import Logged
 from subledger.books import Books, evolve_books
 from subledger.events.envelope import Event, canonical
 from subledger.events.own_data import MappingAdopted, PolicyAdopted
 from subledger.ledger import LedgerState, evolve_ledger
 from subledger.periods import effective_date
 from subledger.posting import rules_from
+from subledger.store.columns import EventRow
 from subledger.store.writing.rows import decode_decision, rows_of_books
 
 
@@ -32,7 +32,7 @@ class LedgerReplayer:
             name: {} for name in ("posting_policies", "posting_rules", "account_mappings", "documents")
         }
 
-    def take(self, logged: Logged) -> Event:
+    def take(self, logged: EventRow) -> Event:
         """Folds in one event. Returns the parsed event."""
         event, decision = logged.read(), decode_decision(logged.decision_text)
         effective = effective_date(event.occurred_at, self.state.zone)

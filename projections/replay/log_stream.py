@@ -20,7 +20,6 @@ import msgspec
 import sqlalchemy as sa
 
 from subledger.errors import IntegrityFault, present
-from subledger.events.envelope import Event, stored_event
 from subledger.store import columns
 from subledger.store.columns import BatchRow, EntryRow, EventRow
 from subledger.store.database import driver, without_nested_loops
@@ -99,24 +98,6 @@ class Share(msgspec.Struct, frozen=True, order=True):
 WHOLE: Final = Share()
 
 
-class Logged(EventRow, frozen=True, gc=False):
-    """One event of the log as stored, with its decision whole: its texts have not been decoded."""
-
-    def read(self) -> Event:
-        """The event with its data decoded."""
-        return stored_event(
-            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
-            occurred_at=self.occurred_at, data_text=self.data_text, attributes_text=self.attributes_text,
-        )  # fmt: skip
-
-    def event(self, data: Any = None) -> Event:
-        """The event with the data that are given: its hash needs none."""
-        return Event(
-            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
-            occurred_at=self.occurred_at, data=data, data_text=self.data_text, attributes_text=self.attributes_text,
-        )  # fmt: skip
-
-
 class RecordedDays(msgspec.Struct, frozen=True):
     """The day (UTC) on which each position was recorded: first positions of runs of days, ascending, and the days."""
 
@@ -154,14 +135,14 @@ def _interval(ledger: str, after: int, through: int) -> dict[str, Any]:
 
 def read_events(
     connection: sa.Connection, ledger: str, share: Share, after: int = 0, through: int = EVERYTHING
-) -> Iterator[list[Logged]]:
+) -> Iterator[list[EventRow]]:
     """Yields chunks of the events that a share must read, in order, without their entries."""
     yield from read_events_where(connection, ledger, share.events, after, through)
 
 
 def read_events_where(
     connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
-) -> Iterator[list[Logged]]:
+) -> Iterator[list[EventRow]]:
     """Yields chunks of the events that meet a condition, in order, without their entries."""
     for chunk in _events_with_rows(connection, EVENTS, ledger, which, after, through):
         yield [logged for logged, _ in chunk]
@@ -169,7 +150,7 @@ def read_events_where(
 
 def read_log(
     connection: sa.Connection, ledger: str, which: str, after: int = 0, through: int = EVERYTHING
-) -> Iterator[list[tuple[Logged, list[EntryRow]]]]:
+) -> Iterator[list[tuple[EventRow, list[EntryRow]]]]:
     """Yields chunks of events that meet a condition, in order, each with the rows of its entries."""
     return _events_with_rows(connection, WITH_ENTRIES, ledger, which, after, through)
 
@@ -183,7 +164,7 @@ _position = itemgetter(columns.EVENTS.names.index("position"))
 
 def _events_with_rows(
     connection: sa.Connection, query: str, ledger: str, which: str, after: int, through: int
-) -> Iterator[list[tuple[Logged, list[EntryRow]]]]:
+) -> Iterator[list[tuple[EventRow, list[EntryRow]]]]:
     query = query.format(columns=columns.EVENTS.selected("e"), entries=columns.ENTRIES.selected("n"), which=which)
     held: list[tuple[Any, ...]] = []
     for rows in stream(connection, query, _interval(ledger, after, through)):
@@ -199,7 +180,7 @@ def _events_with_rows(
         yield _grouped(held)
 
 
-def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[Logged, list[EntryRow]]]:
+def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[EventRow, list[EntryRow]]]:
     found = []
     for _, group in groupby(rows, key=_position):
         same = list(group)
@@ -208,7 +189,7 @@ def _grouped(rows: list[tuple[Any, ...]]) -> list[tuple[Logged, list[EntryRow]]]
         event, *_ = same
         if event[_DECISION] is None:
             event = (*event[:_DECISION], _said(entries), *event[_DECISION + 1 :])
-        found.append((Logged(*event[:_WIDTH]), entries))
+        found.append((EventRow(*event[:_WIDTH]), entries))
     return found
 
 

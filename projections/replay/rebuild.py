@@ -34,13 +34,14 @@ from projections.replay.chain import read_head
 from projections.replay.customers import Replayer
 from projections.replay.derived_tables import DERIVED, DERIVED_BY_NAME, OF_CUSTOMERS, Derived, Key
 from projections.replay.folding import Damage, Whole, fold, follow_own, spooled, take_all
-from projections.replay.log_stream import EVERYTHING, WHOLE, Logged, read_events, recorded_days
+from projections.replay.log_stream import EVERYTHING, WHOLE, read_events, recorded_days
 from projections.replay.other_currencies import mend_other_currencies
 from projections.replay.resumable import ResumableRuns, Start
 from projections.replay.totals import rows_of_totals
 from projections.replay.workers import Progress, database_snapshot, no_progress, shares_for, workers_for
 from subledger.errors import IntegrityFault, UnknownLedger
 from subledger.ledger import SETTINGS
+from subledger.store.columns import EventRow
 from subledger.store.database import Database, WriteConnection
 from subledger.store.writing.collecting import collection_held_off
 from subledger.store.writing.rows import decode_decision
@@ -268,7 +269,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _customers(chunk: list[Logged]) -> set[str]:
+def _customers(chunk: list[EventRow]) -> set[str]:
     """Returns the customers whose wallets a chunk of events may change."""
     found = {logged.customer for logged in chunk}
     for logged in chunk:

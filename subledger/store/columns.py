@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from subledger.errors import present
-from subledger.events.envelope import Event
+from subledger.events.envelope import Event, stored_event
 from subledger.kinds import Dimensions, Entry
 
 
@@ -85,6 +85,20 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
         ),
     ]
     leaf: Hash
+
+    def read(self) -> Event:
+        """The event with its data decoded."""
+        return stored_event(
+            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
+            occurred_at=self.occurred_at, data_text=self.data_text, attributes_text=self.attributes_text,
+        )  # fmt: skip
+
+    def event(self, data: Any = None) -> Event:
+        """The event with the data that are given: its hash needs none."""
+        return Event(
+            source=self.source, event_id=self.event_id, type=self.type, customer=self.customer,
+            occurred_at=self.occurred_at, data=data, data_text=self.data_text, attributes_text=self.attributes_text,
+        )  # fmt: skip
 
 
 class EntryRow(msgspec.Struct, frozen=True, gc=False):

@@ -101,7 +101,7 @@ def _load_references(
     for key in wanted.reversed:
         found = working.recorded.get(key)
         if isinstance(found, FoundEvent) and found.type == "credits.consumed":
-            original = working.originals[key] = found.original(key)
+            original = working.originals[key] = found.original()
             documents |= {("overage", str(original.position)), ("correction", str(original.position))}
             blocks |= {movement.block_id for movement in original.decision.movements if movement.block_id is not None}
     for standings in working.standings.values():

@@ -147,7 +147,7 @@ class LedgerMemory:
         if head.wallets_through == head.position:
             return
         usage = usage_behind(connection, self.ledger)
-        found = find_wallets(connection, self.ledger, {row[3] for row in usage})
+        found = find_wallets(connection, self.ledger, {event.customer for event in usage if event.customer is not None})
         behind = {customer: CaughtUp(wallet=wallet, position=position) for customer, position, wallet in found}
         catch_up(behind, usage, head.state.functional_currency)
         for customer, caught_up in behind.items():

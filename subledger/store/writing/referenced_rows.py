@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from itertools import starmap
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +21,8 @@ from subledger.billing_documents import BillingDocument, Overage, ReversedUsage
 from subledger.blocks import Block
 from subledger.deciding.context import First, Original
 from subledger.deciding.shortfalls import MOST_NAMED
-from subledger.events.envelope import stored_event
 from subledger.events.references import DOCUMENTS, DocumentKey, OnceKey, References, once_key_of
+from subledger.store.columns import EVENTS, EventRow
 from subledger.store.database import WriteConnection
 from subledger.store.decision_text import decision_whole
 from subledger.store.tables import DOCUMENT_ID, DOCUMENT_TYPES, LAPSED
@@ -35,11 +36,10 @@ EventKey = tuple[str, str]
 FIND_EVENTS: Final = f"""
 -- The events recorded under these ids of a source: duplicates, and usage that is reversed. One look into the index for
 -- each: LIMIT keeps the planner from reading the whole log instead.
-SELECT e.source, e.event_id, e.position, e.type, e.customer, e.occurred_at, e.data, e.attributes,
-       {decision_whole("%s")}
+SELECT {EVENTS.selected("e", decision=decision_whole("%s"))}
 FROM unnest(%b::text[]) AS wanted (event_id)
 CROSS JOIN LATERAL (
-    SELECT source, event_id, position, type, customer, occurred_at, data, attributes, decision FROM events
+    SELECT * FROM events
     WHERE ledger = %s AND source = %s AND event_id = wanted.event_id LIMIT 1
 ) e
 """
@@ -95,32 +95,16 @@ ORDER BY e.position DESC
 """
 
 
-class FoundEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of the log, as its row has it. Most are duplicates, of which only the texts are compared."""
+class FoundEvent(EventRow, frozen=True, gc=False):
+    """An event of the log with its decision whole. Most are duplicates, of which only the texts are compared."""
 
-    position: int
-    type: str
-    customer: str | None
-    occurred_at: datetime
-    data_text: str
-    attributes_text: str | None
-    decision_text: str
+    @property
+    def key(self) -> EventKey:
+        return self.source, self.event_id
 
-    def original(self, key: EventKey) -> Original:
+    def original(self) -> Original:
         """Decodes the event and its decision, for an event that refers to it."""
-        return Original(
-            position=self.position,
-            event=stored_event(
-                source=key[0],
-                event_id=key[1],
-                type=self.type,
-                customer=self.customer,
-                occurred_at=self.occurred_at,
-                data_text=self.data_text,
-                attributes_text=self.attributes_text,
-            ),
-            decision=decode_decision(self.decision_text),
-        )
+        return Original(position=self.position, event=self.read(), decision=decode_decision(self.decision_text))
 
 
 class FoundBlock(msgspec.Struct, frozen=True, gc=False):
@@ -155,7 +139,7 @@ def find_recorded(connection: WriteConnection, ledger: str, wanted: References) 
 
 def read_recorded(finding: FindingEvents) -> dict[EventKey, FoundEvent]:
     """Reads the answers to ``find_recorded``."""
-    return {(source, event_id): FoundEvent(*rest) for cursor in finding for source, event_id, *rest in cursor}
+    return {event.key: event for cursor in finding for event in starmap(FoundEvent, cursor)}
 
 
 def find_wallets(connection: WriteConnection, ledger: str, customers: Collection[str]) -> list[tuple[str, int, Wallet]]:

@@ -162,7 +162,7 @@ class WorkingSet:
             return Original(position=found.position, event=found.event, decision=found.decision)
         if found is None:
             return None
-        return self.originals.get(key) or found.original(key)
+        return self.originals.get(key) or found.original()
 
     # --- what is recorded -----------------------------------------------------------------------------------
 

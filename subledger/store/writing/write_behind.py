@@ -18,12 +18,12 @@ never changes a block's terms, so projections that read only terms have no need 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from subledger.events.envelope import stored_event
 from subledger.evolving import evolve
+from subledger.store.columns import EVENTS, EventRow
 from subledger.store.database import WriteConnection
 from subledger.store.decision_text import decision_whole
 from subledger.store.writing.rows import decode_decision
@@ -38,8 +38,7 @@ MAX_UNWRITTEN_OF_CUSTOMER: Final = 256
 
 USAGE_BEHIND: Final = f"""
 -- Usage that some wallet's row may lack.
-SELECT e.position, e.source, e.event_id, e.customer, e.occurred_at, e.data, e.attributes,
-       {decision_whole("%(ledger)s")}
+SELECT {EVENTS.selected("e", decision=decision_whole("%(ledger)s"))}
 FROM events e JOIN ledgers l ON l.ledger = e.ledger AND e.position > l.wallets_through
 WHERE e.ledger = %(ledger)s AND e.type = 'credits.consumed'
 ORDER BY e.position
@@ -72,23 +71,20 @@ class CaughtUp(msgspec.Struct, kw_only=True):
     unwritten_events: int = 0
 
 
-def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[tuple[Any, ...]], functional_currency: str) -> None:
+def catch_up(wallets: Mapping[str, CaughtUp], usage: Iterable[EventRow], functional_currency: str) -> None:
     """Adds usage, in order of position, to wallets read before it. Usage that a row has already changes nothing."""
-    for position, source, event_id, customer, occurred_at, data, attributes, decision in usage:
-        behind = wallets.get(customer)
-        if behind is None or position <= behind.position:
+    for row in usage:
+        behind = wallets.get(row.customer or "")
+        if behind is None or row.position <= behind.position:
             continue
-        event = stored_event(
-            source=source, event_id=event_id, type="credits.consumed", customer=customer, occurred_at=occurred_at,
-            data_text=data, attributes_text=attributes,
-        )  # fmt: skip
+        decision = decode_decision(row.decision_text)
         wallet = evolve(
-            behind.wallet, event, decode_decision(decision), position=position, functional_currency=functional_currency
+            behind.wallet, row.read(), decision, position=row.position, functional_currency=functional_currency
         )
-        behind.wallet, behind.position = wallet.without_finished(), position
+        behind.wallet, behind.position = wallet.without_finished(), row.position
         behind.unwritten_events += 1
 
 
-def usage_behind(connection: WriteConnection, ledger: str) -> list[tuple[Any, ...]]:
+def usage_behind(connection: WriteConnection, ledger: str) -> list[EventRow]:
     """Reads the usage for ``catch_up``; none if every row is up to date."""
-    return list(connection.execute(USAGE_BEHIND, {"ledger": ledger}))
+    return [EventRow(*row) for row in connection.execute(USAGE_BEHIND, {"ledger": ledger})]
