@@ -1,9 +1,9 @@
-"""Settling rejections: dismissals, those that are taken back, and the note that an event was recorded since.
+"""Settlement of rejections: dismissals, reopenings, and the note that an event was recorded since.
 
 Each dismissal and each reopening is a row of ``rejection_steps``, which is never changed; a rejection has the last
-dismissal beside it. Rows are locked in the order of their ids, as those who keep rejections do (rejection_keeper).
+dismissal beside it. Rows are locked in the order of their ids, as the keeper does, so that the two never deadlock.
 
-Owns: these changes of ``rejected_events``, the table ``rejection_steps``. Does not own: who may dismiss (api).
+Owns: these changes of ``rejected_events``, the table ``rejection_steps``. Does not own: the right to dismiss (api).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from subledger.store.rejected.rejections import (
 )
 
 AT_ONCE: Final = 1_000
-"""Rejections that one transaction dismisses."""
+"""The most rejections that one transaction dismisses."""
 SETTLED_AT_ONCE: Final = 10_000
 """Rejections of each code that are looked up in the log at once."""
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -84,8 +84,8 @@ def dismiss(database: Database, ledger: str, rejection_id: str, *, by: str, reas
 
 
 def dismiss_seen(database: Database, ledger: str, seen: Sequence[Open], *, by: str, reason: str) -> set[str]:
-    """Dismisses rejections as they were seen, some at a time. Returns the ids of those that were still open, and not
-    refused again: nobody has seen that."""
+    """Dismisses rejections as they were shown, some at a time. Returns the ids of those that were still open. One that
+    was refused again since stays open: nobody has seen that refusal."""
     done: set[str] = set()
     for start in range(0, len(seen), AT_ONCE):
         pairs = [(each.rejection_id, each.last_at) for each in seen[start : start + AT_ONCE]]
@@ -95,7 +95,7 @@ def dismiss_seen(database: Database, ledger: str, seen: Sequence[Open], *, by: s
 
 
 def reopen(database: Database, ledger: str, rejection_id: str, *, by: str, reason: str) -> Kept:
-    """Takes a dismissal back: the rejection is open again. Raises UnknownRejection, RejectionSettled."""
+    """Reopens a dismissed rejection. Raises UnknownRejection, RejectionSettled."""
     with database.write() as connection:
         now = _lock(connection, ledger, [rejection_id])
         found = rejection(connection, ledger, rejection_id)
@@ -110,19 +110,19 @@ def reopen(database: Database, ledger: str, rejection_id: str, *, by: str, reaso
 
 
 def check_retriable(found: Kept) -> None:
-    """Raises RejectionSettled for a dismissed rejection: who dismissed it said that it will never be recorded."""
+    """Raises RejectionSettled for a dismissed rejection: its dismissal says that it will never be recorded."""
     if found.state == DISMISSED:
         raise _settled(found)
 
 
 def settle(database: Database, ledger: str) -> None:
-    """Notes which rejections are recorded since, so that they are not read again for what is open."""
+    """Notes the rejections whose events are recorded since, so that they are not read again among the open ones."""
     with database.write() as connection:
         connection.execute(SETTLE, {"ledger": ledger, "most": SETTLED_AT_ONCE, "first_before": None})
 
 
 def _lock(connection: WriteConnection, ledger: str, rejection_ids: Sequence[str]) -> datetime:
-    """Locks rejections. Returns now, which is later than all that has happened to them, whatever the clock says."""
+    """Locks rejections. Returns now, or a moment after their last change if the clock is behind it."""
     rows = connection.execute(LOCK, (ledger, list(rejection_ids))).fetchall()
     return max((max(now, last + _MICROSECOND) for now, last in rows), default=_NEVER)
 

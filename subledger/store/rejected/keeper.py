@@ -1,11 +1,11 @@
-"""Keeping refused events: before whoever sent them is answered, each content once, within the bounds of a day.
+"""Storage of refused events: before the sender is answered, each content once, within limits for a day.
 
-They are written in a transaction of their own without the ledger's lock: what is recorded beside them is in the log by
-then, and is a duplicate if everything is sent again. The same content refused again is the same row, and takes no room;
-it brings the text that there was no room for before, if there is some now.
+They are written in a transaction of their own without the ledger's lock: the recorded events of the same call are in
+the log by then, and are duplicates if the call is sent again. The same content refused again is the same row and takes
+no room; its text is added if there was no room for it before and there is now.
 
 Owns: rows that are added to the table ``rejected_events``. Does not own: their settlement (dismissals), reading them
-(rejections), what is read of a refused event (subledger.events.rejections).
+(rejections), the fields read from a refused event (subledger.events.rejections).
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ _BYTES: Final = 8 * 1024 * 1024
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the rejections that a ledger keeps of one day (UTC).
+    """Limits of the rejections that a ledger stores of one day (UTC).
 
-    ``rows``: new ones that are kept one by one; what is more is counted, by code. ``text_bytes``: of their texts, and
-    of those that are added to earlier ones; beyond it a row has the hash and the length. ``counted_every``: after so
-    many new rows, or a sixteenth of the bytes, they are counted anew, as other processes add some too. So several
-    processes may exceed a bound: each by what it adds between two counts, and by what one call brings.
+    ``rows``: new ones that are stored one by one; further ones are only counted, by code. ``text_bytes``: the length of
+    their texts, and of texts added to earlier ones; beyond it a row has the hash and the length alone.
+    ``counted_every``: after so many new rows, or a sixteenth of the bytes, they are counted in the database again, as
+    other processes add some too. So several processes may exceed a limit, each by the rows between two counts and one
+    call.
     """
 
     rows: int = 100_000
@@ -91,7 +92,7 @@ RETURNING r.rejection_id
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that was just refused: what was sent, why, and the ledger's position then; None: where it is now."""
+    """An event just refused: its bytes, the reason, and the ledger's position then (None: its position now)."""
 
     rejection: Rejection
     code: str
@@ -100,7 +101,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keeper:
-    """Keeps rejections in one database. Safe to share between threads."""
+    """Stores rejections in one database. Safe to share between threads."""
 
     def __init__(self, database: Database, bounds: Bounds = AS_SHIPPED) -> None:
         self._database = database
@@ -108,9 +109,9 @@ class Keeper:
         self._new: dict[str, _New] = {}
 
     def keep(self, ledger: str, refused: Sequence[Refusal], *, sender: str, way: str) -> set[str]:
-        """Keeps what was refused; durable on return. Returns the ids of those that are kept one by one.
+        """Stores refused events; durable on return. Returns the ids of those that are stored one by one.
 
-        Nothing is kept for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was kept.
+        Nothing is stored for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was stored.
         """
         if not refused:
             return set()
@@ -140,7 +141,7 @@ class Keeper:
     def count(self, ledger: str, code: str, problem: Mapping[str, Any], *, sender: str) -> None:
         """Counts a call that was refused before its events were read, in a row for its day, code and sender.
 
-        Nothing is kept for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was kept.
+        Nothing is stored for a ledger that does not exist. Raises DatabaseUnavailable; then nothing was stored.
         """
         sender = visible(sender)
         with self._database.write() as connection:
@@ -181,14 +182,14 @@ class Keeper:
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
-    """A rejection that is kept already: the bytes of its text, and if that is all of it."""
+    """A rejection that is stored already: the bytes of its text, and True if they are the whole text."""
 
     text: int
     whole: bool
 
 
 class _Written(msgspec.Struct, kw_only=True):
-    """New rows, earlier ones whose text was added, and the bytes by which the texts have grown."""
+    """The numbers of new rows and of rows that got their text, and the bytes of the added texts."""
 
     rows: int = 0
     added: int = 0
@@ -196,7 +197,7 @@ class _Written(msgspec.Struct, kw_only=True):
 
 
 class _New(msgspec.Struct, kw_only=True):
-    """The rejections of a day, and how many of them were added since they were counted in the database."""
+    """The rejections of a day, and the number added since they were counted in the database."""
 
     day: date
     rows: int
@@ -225,7 +226,7 @@ def _id(row: _Row) -> str:
 
 
 def _rows(refused: Sequence[Refusal], position: int, sender: str, way: str) -> dict[str, _Row]:
-    """One row a content, as refused last."""
+    """One row for each content, with its last refusal."""
     rows: dict[str, _Row] = {}
     for each in refused:
         rejection_id = each.rejection.rejection_id
@@ -259,7 +260,7 @@ def _within_bounds(
 
 
 def _bound_text(rows: Mapping[str, _Row], known: Mapping[str, _Known], room: int, *, may_add: bool) -> None:
-    """Leaves out the texts that there is no room for, and those that are there already."""
+    """Leaves out the texts for which there is no room, and those that are stored already."""
     for name, row in rows.items():
         rejection = row.refused.rejection
         before, text = known.get(name), len(rejection.sent)
@@ -289,7 +290,7 @@ def _counting(row: _Row, bounds: Bounds, now: datetime) -> _Row:
 
 
 def _chunks(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-    """So many rows, and about so many bytes, a statement."""
+    """The most rows, and about the most bytes, of one statement."""
     chunk: list[_Row] = []
     size = 0
     for row in rows:

@@ -1,12 +1,12 @@
-"""Refused events as they are kept, and what became of them.
+"""Refused events as stored, and their state.
 
-A row is open until an event of its source and id is recorded after it: ``retried`` if that has the same content,
-``corrected`` if it has another; or until somebody dismisses it. Refused once more after that, or reopened, it is open
-again. That an event was recorded is looked up in the log. ``settled_position`` only notes that it was found, so that
-what is open can be read without reading all that ever was: the indexes ix_rejected_events_open and, for a few of
-each code, ix_rejected_events_open_by_code.
+A row is open until an event of its source and id is recorded after it (``retried`` if that has the same content,
+``corrected`` if it has another), or until a person dismisses it. After another refusal, or a reopening, it is open
+again. The log shows if an event was recorded. ``settled_position`` only notes a recorded event that was found, so
+that the open rows can be read without all earlier ones: by the indexes ix_rejected_events_open and, for a few of each
+code, ix_rejected_events_open_by_code.
 
-Owns: reading the tables ``rejected_events`` and ``rejection_steps``. Does not own: writing them (rejection_keeper,
+Owns: reading the tables ``rejected_events`` and ``rejection_steps``. Does not own: writing them (keeper,
 dismissals).
 """
 
@@ -29,12 +29,12 @@ from subledger.store.tables import REJECTION_KIND
 OPEN, RETRIED, CORRECTED, DISMISSED = "open", "retried", "corrected", "dismissed"
 STATES: Final = (OPEN, RETRIED, CORRECTED, DISMISSED)
 ALL: Final = "all"
-"""The word for every state, over HTTP and on the command line."""
+"""The word for all states together, over HTTP and on the command line."""
 
 BEYOND: Final = "counted"
-"""The way of rows that only count."""
+"""The value of ``way`` in rows that only count."""
 COUNTED_AT_MOST: Final = 200_000
-"""Rejections that are read for a count, those that were refused first first."""
+"""The most rejections that are read for a count, the oldest first."""
 
 NOT_DISMISSED: Final = "(r.dismissed_at IS NULL OR greatest(r.last_at, r.reopened_at) > r.dismissed_at)"
 UNSETTLED: Final = f"{NOT_DISMISSED} AND coalesce(r.settled_position, 0) <= r.position"
@@ -96,7 +96,7 @@ WITH RECURSIVE kinds (of_code, kind) AS (
           AND (%(first_before)s::timestamptz IS NULL OR r.first_at < %(first_before)s)
         ORDER BY r.first_at, r.rejection_id LIMIT %(most)s) AS r
 )"""
-"""The unsettled rejections of each code and kind, so many at most of each: none is hidden behind those of another."""
+"""The unsettled rejections of each code and kind, at most so many of each, so that one kind cannot hide another."""
 
 
 def _counted(found: str) -> str:
@@ -148,7 +148,7 @@ _COUNTS: Final = {state: _count_by_code(state) for state in (*STATES, None)}
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A rejection as it is kept, and what has become of it."""
+    """A rejection as stored, and its state."""
 
     rejection_id: str
     content_hash: bytes
@@ -186,7 +186,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """All that was sent is there."""
+        """True if the stored text is all that was sent."""
         return self.sent is not None and len(self.sent) == self.sent_bytes
 
 
@@ -212,10 +212,10 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
-    """Rejections of one code: how many, how often they were refused, since when, and of how much.
+    """Rejections of one code: their number, refusals, first and last time, and amounts.
 
-    ``beyond`` of them were counted and not kept one by one: of these nobody knows the amounts. ``used_up`` are usage
-    for which there were no credits left, and no other reason.
+    ``beyond`` of them were counted and not stored one by one, so their amounts are not known. ``used_up`` are usage
+    refused for one reason only: all credits are used up.
     """
 
     code: str
@@ -232,7 +232,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Rejections by code. ``complete``: false if there are more, of any code, than are read for a count.
 
-    ``found_recorded``: those read for a count of open ones that turned out to be recorded, and are not noted as such.
+    ``found_recorded``: rejections read for a count of open ones whose events are recorded, which is not noted yet.
     """
 
     by_code: tuple[Count, ...] = ()
@@ -254,7 +254,7 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A dismissal, or that it was taken back."""
+    """A dismissal or a reopening."""
 
     done_at: datetime
     action: str
@@ -285,7 +285,7 @@ def rejection(connection: sa.Connection | WriteConnection, ledger: str, rejectio
 def rejections_page(
     connection: sa.Connection, ledger: str, chosen: Chosen, *, after: tuple[datetime, str], limit: int
 ) -> list[Kept]:
-    """Rejections, those refused first first, after a (moment, id)."""
+    """Rejections after a (moment, id), the oldest first."""
     parameters = {**chosen.parameters, "ledger": ledger, "at": after[0], "id": after[1], "limit": limit}
     found = _asked(connection, _PAGES[chosen.state], parameters)
     return [Kept(**dict(zip(Kept.__struct_fields__, row, strict=True))) for row in found]
@@ -324,20 +324,20 @@ def _summed(found: Sequence[Sequence[Any]], wanted: str | None, *, complete: boo
 
 
 def open_rejections(connection: sa.Connection, ledger: str, chosen: Chosen, *, limit: int) -> list[Open]:
-    """The open ones among the rejections that the other conditions choose, those refused first first."""
+    """The open ones among the rejections that the other conditions choose, the oldest first."""
     parameters = {**chosen.parameters, "state": OPEN, "ledger": ledger, "limit": limit}
     found = _asked(connection, _select(OPEN), parameters)
     return [Open(**dict(zip(Open.__struct_fields__, row, strict=True))) for row in found]
 
 
 def texts(connection: sa.Connection, ledger: str, rejection_ids: Sequence[str]) -> dict[str, bytes]:
-    """Texts of rejections, by id; of those that are dismissed none."""
+    """Texts of rejections that are not dismissed, by id."""
     found = _asked(connection, TEXTS, {"ledger": ledger, "ids": list(rejection_ids)})
     return {name: bytes(sent) for name, sent in found}
 
 
 def steps(connection: sa.Connection, ledger: str, rejection_id: str) -> list[Step]:
-    """The dismissals of a rejection and those that were taken back, oldest first."""
+    """The dismissals and reopenings of a rejection, oldest first."""
     found = _asked(connection, STEPS, {"ledger": ledger, "id": rejection_id})
     return [Step(**dict(zip(Step.__struct_fields__, row, strict=True))) for row in found]
 
@@ -365,4 +365,4 @@ def _asked(connection: sa.Connection | WriteConnection, query: str, parameters: 
 
 
 START: Final = (datetime(1, 1, 1, tzinfo=UTC) + timedelta(days=1), "")
-"""Before every rejection, for the first page."""
+"""A key before every rejection, for the first page."""

@@ -1,7 +1,7 @@
-"""Requests that wait for a second person: asked for by one, allowed or refused by another.
+"""Approval requests: requested by one person, approved or refused by another.
 
-Owns: the table ``approvals``. It is no part of the log: what is allowed is recorded as an event, with both names in
-its decision; what waits or was refused has not happened.
+Owns: the table ``approvals``, which is no part of the log: an approved request is recorded as an event, with both names
+in its decision; a waiting or refused one has no effect on the books.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from subledger.store.tallies import count_one
 from subledger.wallet import Approval
 
 WAITING, APPROVED, REFUSED, RECORDED = "waiting", "approved", "refused", "recorded"
-"""``recorded``: the event was recorded without a second person, as the ledger asked for none any more."""
+"""``recorded``: the event was recorded without a second person, as the ledger no longer required one."""
 
 MakersFor = Callable[[WriteConnection, str, datetime], Sequence[str]]
-"""The names of those who could call in a name at a moment, as they made a key of it, or a key of one of these."""
+"""The names of all who could act under a name at a moment: they created a key of that name, or of one of these."""
 
 
 def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[str]:  # noqa: ARG001 - a MakersFor
-    """The makers of keys where there are no keys."""
+    """The makers of keys for callers without keys: none."""
     return ()
 
 
@@ -64,7 +64,7 @@ ORDER BY requested_at, approval_id LIMIT :limit
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Something that a second person is, or was, to allow."""
+    """A request for the approval of a second person."""
 
     approval_id: str
     reason: str
@@ -96,7 +96,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def approval_id_of(event: Event) -> str:
-    """The id of what is asked for with an event: the same event, the same id."""
+    """The id of the request for an event: the same event always has the same id."""
     return "apr-" + hashlib.sha256(f"{event.source}\x00{event.event_id}".encode()).hexdigest()[:20]
 
 
@@ -114,7 +114,7 @@ def has_waiting(connection: WriteConnection, ledger: str) -> bool:
 
 
 def ask(connection: WriteConnection, ledger: str, event: Event, reason: str, maker: str, at: datetime) -> None:
-    """Keeps an event that waits."""
+    """Stores an event that waits for approval."""
     connection.execute(
         ADD,
         (
@@ -135,11 +135,11 @@ def decidable(
     made_by: Sequence[str] = (),
     makers_for: MakersFor = no_makers,
 ) -> tuple[Event, Approval]:
-    """The event that a second person may allow or refuse, with both names.
+    """The event of a waiting request, and its approval with both names.
 
-    ``made_by``: the makers of the checker's key, any of whom may be the one who calls with it. ``makers_for`` finds
-    those of the keys with which it could be requested, any of whom may be the one who did. A request that nobody made
-    by name can only be refused: whoever allows it may have made it.
+    ``made_by``: the makers of the checker's key, any of whom may be the caller. ``makers_for`` finds the makers of the
+    keys that could have been used for the request, any of whom may be its maker. A request without a maker's name can
+    only be refused: the person who approves it may have made it.
     Raises UnknownApproval, ApprovalDecided, PersonRequired, SamePerson.
     """
     row = connection.execute(FIND_ONE, (ledger, approval_id)).fetchone()
@@ -187,14 +187,14 @@ def decidable(
 
 
 def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
-    """The error for a request that waits no more: its state, and by whom or how that came."""
+    """The error for a request that no longer waits: its state, and who or what settled it."""
     return ApprovalDecided(
         f"{approval_id} was {state} {how}", field="approval", expected="something that waits", found=state
     )
 
 
 def require_name(by: str) -> None:
-    """Raises PersonRequired for a call that no person's name stands behind."""
+    """Raises PersonRequired for a call without a person's name."""
     if not is_somebody(by):
         raise PersonRequired(
             "this needs a second person, so both who asks and who decides need a name: call with a key (`subledger "
@@ -206,7 +206,7 @@ def require_name(by: str) -> None:
 def settle(
     connection: WriteConnection, ledger: str, approval: Approval, state: str, at: datetime, note: str | None = None
 ) -> None:
-    """Writes down how it was decided."""
+    """Stores the outcome of a request."""
     connection.execute(DECIDE, (state, approval.checker, at, note, ledger, approval.approval_id))
 
 

@@ -1,7 +1,7 @@
-"""Garbage collection, held off while a batch is on its way.
+"""Garbage collection, held off while a batch is recorded.
 
-A batch makes tens of thousands of small values and no cycles; each collection in its midst looks at every wallet in
-memory and finds nothing. What refers to nothing any more is freed at once as ever; cycles wait for the batch's end.
+A batch makes tens of thousands of small values and no cycles; a collection within it would visit every wallet in memory
+and free nothing. Values without references are freed at once as always; only cycles wait for the end of the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _held_off = 0
 
 @contextmanager
 def collection_held_off() -> Iterator[None]:
-    """No cyclic garbage collection inside, in any thread; where it was off already, it stays off."""
+    """Holds off cyclic garbage collection within, in all threads; if it was off before, it stays off."""
     global _held_off
     with _guard:
         was_on = gc.isenabled()

@@ -1,6 +1,6 @@
-"""The posting rules of adopted policies as rows, for the readers that are SQL: journal lines, journals, proofs.
+"""Posting rules of adopted policies as rows, for queries: journal lines, journals, proofs.
 
-Owns: writing them. Does not own: the rules (an event of the log states them, posting adds what is inherited).
+Owns: writing the rows. Does not own: the rules (an event of the log states them, posting adds the inherited ones).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ WHERE p.ledger = %s ORDER BY p.policy
 
 
 def save_rules(connection: WriteConnection, ledger: str, policy: int, rules: Rules) -> None:
-    """Writes the rules of a policy. Asks nothing, so that it can be sent in a pipeline."""
+    """Writes the rules of a policy. It reads no answer, so that it can be sent in a pipeline."""
     with connection.cursor() as cursor:
         cursor.executemany(SAVE_RULE, _rows(ledger, policy, rules))
 
 
 def save_inherited_rules(connection: WriteConnection, ledger: str) -> None:
-    """Completes the rules of every policy of a ledger with those of kinds that came after its adoption.
+    """Adds to every policy of a ledger the rules of entry kinds that are younger than it.
 
-    Called whenever a writer comes to a ledger, before it can post such a kind: entries without the rows of their rule
-    would be missing from journals. Until then the rows are not there, and nobody needs them.
+    A writer calls this when it takes over a ledger, before it can post such a kind: entries whose rule has no rows
+    would be missing from journals. Until then nothing needs the rows.
     """
     if not YOUNGER_KINDS:
         return

@@ -2,11 +2,12 @@
 
 A writer's process may be stopped, or its machine be lost, in the middle of a batch; the server then waits for the rest
 of it with the ledger locked. Between two statements the server ends such a session by itself
-(``idle_in_transaction_session_timeout``). In the middle of one, a COPY above all, no setting of PostgreSQL does: it
-waits without a limit. So whoever waits for the lock in vain ends the session, and a worker does once a minute.
+(``idle_in_transaction_session_timeout``). Within a statement, mostly a COPY, it waits without a limit, as PostgreSQL
+has no setting for that. So a caller whose wait for the lock times out ends the session, and a worker does so once a
+minute.
 
 A writer is stuck if the server has waited for it for ``Timeouts.stuck_writer_s``, and in a pause after that its COPY
-has not moved: a slow link is no reason to end what goes on.
+has not moved: a batch that goes on over a slow link is not ended.
 
 Owns: the functions ``ledger_lock_holders`` and ``end_stuck_writers`` of the database, whose text is in the migrations.
 They run as the owner, as the application's role may neither see nor end another session. Does not own: the limits
@@ -25,7 +26,7 @@ from subledger.store.database import Database
 from subledger.store.distribution import is_distributed
 
 _PAUSE_S: Final = 5.0
-"""So long a writer that seems stuck is watched before it is ended."""
+"""The time for which a writer that seems stuck is watched before it is ended."""
 
 FIND_LOCK_HOLDERS: Final = """
 -- Who holds the ledger's lock: for how long, and how long the server has waited for them.
@@ -41,7 +42,7 @@ log = structlog.get_logger("subledger.store")
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A session of the database that holds a ledger's lock: for how long, and how long the server has waited for it.
+    """A session of the database that holds a ledger's lock, with the time it has held it and kept the server waiting.
 
     ``waiting_s`` is 0 while the server works for it. ``client`` is its address, None on the server's own machine.
     """
@@ -55,14 +56,14 @@ class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lock_holder(row: Any) -> LockHolder:
-    """From a row of ``FIND_LOCK_HOLDERS``."""
+    """The holder in a row of ``FIND_LOCK_HOLDERS``."""
     return LockHolder(**dict(zip(LockHolder.__struct_fields__, row, strict=True)))
 
 
 def end_stuck_writers(database: Database, ledger: str) -> list[int]:
     """Ends the sessions that are stuck with a ledger's lock, and returns their process ids in the server.
 
-    None also where the database does not allow it: the server's administrator must end them then.
+    The result is empty too if the database does not allow it: then the server's administrator must end them.
     Raises DatabaseUnavailable.
     """
     after_s = database.timeouts.stuck_writer_s
