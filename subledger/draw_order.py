@@ -5,9 +5,9 @@ found in it by looking at each: with 4,000 open blocks that took most of a secon
 place of each block in the draw order is remembered for the tuple that was made last; the next one is made of it by
 bisection.
 
-A tuple is known by its identity, and kept as long as it is known, so another cannot be taken for it. What is not known
-is looked for as ever: presence affects cost, never meaning. Owns: this cache. Does not own: the order (blocks), the
-wallet.
+The cache is keyed by the identity of a tuple, and holds the tuple, so no other tuple can get its identity. A tuple that
+is not in the cache is searched block by block: presence affects cost, never meaning. Owns: this cache. Does not own:
+the order (blocks), the wallet.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _terms_of_new_block(event: Event) -> tuple[str | None, str | None]:
             return bought.currency, bought.pool
         case CreditsGranted() as granted:
             return granted.currency, None
-    raise errors.IntegrityFault(f"{event.type} moves a block that is not at hand, and opens none")
+    raise errors.IntegrityFault(f"{event.type} moves a block that was not loaded, and opens none")
 
 
 # --- the ledger itself --------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ MAX_ATTRIBUTES: Final = 64
 MAX_ATTRIBUTE_NAME: Final = 64
 """CloudEvents recommends no more than 20."""
 MAX_ATTRIBUTES_TEXT: Final = 65_536
-"""Bytes of an event's extension attributes together, as they are kept: canonical JSON in UTF-8. The fields of the data
-are bounded one by one, so no event is larger than 256 KiB; a law holds the largest one against it."""
+"""Bytes of an event's extension attributes together, as they are stored: canonical JSON in UTF-8. The fields of the
+data are bounded one by one, so no event is larger than 256 KiB; a law compares the largest one with that."""
 MAX_SCOPE_TEXT: Final = 8_192
 """Characters of all products of a scope together: a wallet holds the scope of each of its open blocks."""
 
@@ -49,7 +49,7 @@ def check_new_bounds(event: Event) -> None:
 def _check_attributes(text: str) -> None:
     """Checks extension attributes by the rules of CloudEvents 1.0 and our bounds."""
     attributes: dict[str, Any] = orjson.loads(text)
-    attributes.pop("time", None)  # the time as it was written is kept with them, and is of the envelope
+    attributes.pop("time", None)  # the time as it was sent is stored with them, and belongs to the envelope
     if len(attributes) > MAX_ATTRIBUTES:
         raise InvalidEvent(
             f"an event has at most {MAX_ATTRIBUTES} extension attributes",

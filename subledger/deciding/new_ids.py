@@ -34,7 +34,8 @@ or the event is refused for that."""
 def check_new_ids(event: Event, is_known: Callable[[str, str], bool]) -> None:
     """Raises InvalidValue naming the first new id that acts.
 
-    ``is_known`` is asked for an id that acts, with its kind: ``customer``, ``block`` or the kind of a document.
+    ``is_known`` returns True if the ledger has an id that acts. It takes the id's kind (``customer``, ``block`` or the
+    kind of a billing document) and the id.
     """
     if _is_plain(event) or event.source == OWN_SOURCE:
         return

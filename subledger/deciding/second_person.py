@@ -71,25 +71,25 @@ def needs_second_person(
 
     ``given`` is the gift in the event, ``before`` the sum of its customer's gifts within the time that counts.
     """
-    asked, data = state.approvals, event.data
+    settings, data = state.approvals, event.data
     if type(data) is CreditsConsumed:
         return None  # usage never needs one; asking each class below would cost more than deciding it
     match data:
-        case BreakageEstimated() if asked.breakage_estimates:
+        case BreakageEstimated() if settings.breakage_estimates:
             return BREAKAGE_ESTIMATE
-        case ReceivableWrittenOff() if asked.write_offs:
+        case ReceivableWrittenOff() if settings.write_offs:
             return WRITE_OFF
-        case PurchaseVoided() | CreditsRefunded() | CreditMemoIssued() if asked.voids:
+        case PurchaseVoided() | CreditsRefunded() | CreditMemoIssued() if settings.voids:
             return VOID
-        case PeriodReopened() if asked.reopening:
+        case PeriodReopened() if settings.reopening:
             return REOPENING
-        case BlockExpiryChanged() if asked.expiry_changes:
+        case BlockExpiryChanged() if settings.expiry_changes:
             return EXPIRY_CHANGE
         case CreditsGranted() if _has_value_in_another_currency(data, state):
             return GRANT
         case CreditsGranted() | CreditsPurchased() | BlockRepriced() if _is_large(given, before, state):
             return GRANT
-        case BlockRepriced() if asked.voids and ((data.add_price or 0) < 0 or (data.add_credits or 0) < 0):
+        case BlockRepriced() if settings.voids and ((data.add_price or 0) < 0 or (data.add_credits or 0) < 0):
             return VOID
     return None
 
@@ -150,9 +150,9 @@ def _is_large(given: Given | None, before: Given | None, state: LedgerState) -> 
     """True if what is given is above a limit, together with what was given before."""
     if given is None:
         return False
-    asked, together = state.approvals, given + (before or Given())
-    many = asked.grant_credits_above is not None and together.credits > asked.grant_credits_above
-    dear = asked.grant_value_above is not None and together.value > asked.grant_value_above
+    settings, together = state.approvals, given + (before or Given())
+    many = settings.grant_credits_above is not None and together.credits > settings.grant_credits_above
+    dear = settings.grant_value_above is not None and together.value > settings.grant_value_above
     return (many and given.credits > 0) or (dear and given.value > 0)
 
 

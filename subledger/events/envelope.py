@@ -35,7 +35,7 @@ _Data_co = TypeVar("_Data_co", bound=EventData, covariant=True, default=EventDat
 
 
 class CloudEvent(BaseModel):
-    """A CloudEvent 1.0 in structured JSON: the envelope. Extension attributes are kept."""
+    """A CloudEvent 1.0 in structured JSON: the envelope. Extension attributes are stored."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
@@ -238,7 +238,7 @@ def _canonical_data(data: Any) -> str:
 
 
 def _other_attributes(document: dict[str, Any], moment: datetime) -> str | None:
-    """The envelope's other attributes as they are kept. Their bounds are those of new events (new_bounds)."""
+    """The envelope's other attributes as they are stored. Their bounds are those of new events (new_bounds)."""
     others = {name: value for name, value in document.items() if name not in ENVELOPE_COLUMNS}
     for name, value in others.items():
         _check_attribute(name, value)

@@ -1,7 +1,7 @@
-"""Events that the ledger itself records: only their own command writes them, so that what a decision depends on is in
-the log.
+"""The data of the events that the ledger itself records. Only their own commands write them.
 
-Owns: their data. Does not own: when they are written (recorder, close, service), what they change (ledger).
+A decision may depend on a setting, a period or a policy; these events put them into the log. Owns: their data. Does not
+own: the commands (projections/close, projections/configuring), the changes of the ledger (ledger).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ FUTURE_TOLERANCE: Final = "1d"
 
 
 class LedgerConfigured(EventData):
-    """The ledger's entity and settings from here on, and who asked for a change of them.
+    """The ledger's entity and settings from here on. ``by`` is the person who changed them.
 
     ``future_tolerance`` and ``sandbox`` are absent where they are the default, so that older events keep their bytes.
     """
@@ -116,7 +116,7 @@ class MappingAdopted(EventData):
 
 
 class BalancesRemeasured(EventData):
-    """Money owed and held in other currencies, at the rates of a period's end."""
+    """Money owed and owned in other currencies, at the rates of a period's end."""
 
     period: Identifier
 
@@ -129,7 +129,7 @@ class PeriodClosed(EventData):
 
 
 class PeriodReopened(EventData):
-    """A closed month, and every later one, is open again: who asked for that, and why."""
+    """A closed month, and every later one, is open again. ``by`` is the person who reopened it."""
 
     period: Identifier
     reason: Reason
@@ -144,7 +144,7 @@ class PeriodCut(EventData):
 
 
 class CreditsSwept(CreditsExpired):
-    """An expiry that the ledger recorded itself; ``by`` is who asked for the sweep, if a person did."""
+    """An expiry that the ledger recorded itself; ``by`` is the person who ran the sweep, if one did."""
 
     by: Identifier | None = None
 
