@@ -23,7 +23,7 @@ from tests.general_ledgers.conftest import deliveries
 from tests.general_ledgers.netsuite import NetSuiteStandIn, problem
 from tests.general_ledgers.pace import meeting
 from tests.general_ledgers.stand_in import FAULTS, Fault, one_after_another
-from tests.general_ledgers.working import states, steps, work
+from tests.general_ledgers.working import let_time_pass, states, steps, work
 from tests.store.tampering import past_triggers
 from tests.waiting import until
 
@@ -241,10 +241,8 @@ def test_deposits_applications_and_journals_of_blocks_go_in_their_order(
     fault: Fault | None,
 ) -> None:  # fmt: skip
     ledger = sold(2)
-    # The application tries again as long as its deposit may still arrive: for longer than it has attempts, unless a
-    # request that failed settles soon.
-    soon = {"settle_s": 0.5} if fault == "fails_before" else {}
-    channel = netsuite_channel(ledger, format="netsuite-deposits", attempts=1_000, **soon)
+    # The application tries again as long as its deposit may still arrive: for longer than it has attempts.
+    channel = netsuite_channel(ledger, format="netsuite-deposits", attempts=1_000, **(meeting(fault) if fault else {}))
     export = exported(ledger, form="netsuite-deposits", approved=True)
     added = outbox.add(service.database, channel, export, by="test")
     netsuite.fault = one_after_another([fault])  # of the first deposit: its application has to wait
@@ -292,8 +290,9 @@ def test_what_was_taken_out_while_unknown_may_still_arrive_so_another_way_waits(
 
 
 def test_a_worker_whose_clock_is_ahead_believes_no_look_up_before_its_time(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     class Ahead(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
@@ -302,13 +301,15 @@ def test_a_worker_whose_clock_is_ahead_believes_no_look_up_before_its_time(
     monkeypatch.setattr(sending, "datetime", Ahead)
     netsuite.unique = False
     netsuite.fault = one_after_another(["late"])
-    work(service, one[0])
+    work(service, netsuite_channel(one[0].ledger, **meeting("late")))
     assert len(netsuite.journals) == 1
 
 
 def test_a_worker_that_was_held_up_does_not_send_what_others_look_for_by_then(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    channel = netsuite_channel(one[0].ledger, timeout_s=1.0)  # so it must be sent within half a second
     move = outbox.move
 
     def held_up(database: Any, delivery: Delivery, mine: str, state: State, **more: Any) -> Delivery:
@@ -319,10 +320,10 @@ def test_a_worker_that_was_held_up_does_not_send_what_others_look_for_by_then(
         return moved
 
     monkeypatch.setattr(outbox, "move", held_up)
-    deliver_due(service.database, one[0])
+    deliver_due(service.database, channel)
     assert netsuite.journals == []
-    assert "too long" in str(deliveries(service, one[0].ledger)[0].reason)
-    work(service, one[0])
+    assert "too long" in str(deliveries(service, channel.ledger)[0].reason)
+    work(service, channel)
     assert len(netsuite.journals) == 1
 
 
@@ -400,6 +401,7 @@ def test_workers_that_die_after_any_step_leave_it_to_the_next_one(
             deliver_due(service.database, channel)
         with psycopg.connect(owner_url) as connection:  # its claim ends
             connection.execute("UPDATE deliveries SET claimed_until = now() WHERE claim IS NOT NULL")
+        let_time_pass(service, channel)
         return deliveries(service, channel.ledger)[0].state is State.POSTED
 
     until(next_worker_ends_it, "the delivery is posted")
