@@ -1,7 +1,7 @@
-"""Who may call the HTTP API.
+"""Access to the HTTP API: roles, and the check of a call's key.
 
-With the embedded database, on a loopback address and while no key was ever made, calls from this machine alone are
-served, and need none; in every other case a key is needed. Does not own: the keys (``keys``).
+With the embedded database, on a loopback address and before a first key was created, calls from this machine are
+served without a key, and no others. In every other case a call needs a key. Does not own: the keys (``keys``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON of others: decoded within bounds of size, number of values and depth. Does not own: how a text gets here."""
+"""JSON from outside, decoded within limits of size, number of values and depth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COUNTED_AT_ONCE = 256 << 10
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """The most bytes and JSON values of a body, or of a text within it; the advice for who has more."""
+    """Limits of a body, or of a text within it: bytes and JSON values; the advice of the error beyond them."""
 
     most: int = limits.MAX_BODY
     advice: str = "send less at once"

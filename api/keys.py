@@ -1,8 +1,9 @@
-"""Keys to the HTTP API: made, listed, rotated, revoked.
+"""Keys of the HTTP API: creating, listing, rotating, revoking.
 
-A key is shown once and kept as its SHA-256; its public id names it everywhere else. A key that has ended keeps its
-row: were the last row deleted, the open server would be open again. Owns: the table ``api_keys``. Does not own: who is
-let in (``access``).
+A key is shown once and stored as its SHA-256; everywhere else its public id names it. The row of a key that has ended
+stays: without any row, a server would serve calls without a key again.
+
+Owns: the table ``api_keys``. Does not own: the check of a call's key (``access``).
 """
 
 from __future__ import annotations

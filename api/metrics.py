@@ -1,6 +1,6 @@
-"""What is counted and timed, for Prometheus.
+"""Metrics of calls and commits, for Prometheus.
 
-Owns: names and buckets of the metrics. Does not own: where they are asked for (routes/operations).
+Owns: names and buckets of the metrics. Does not own: the route that returns them (routes/operations).
 """
 
 from __future__ import annotations

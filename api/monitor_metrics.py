@@ -1,11 +1,10 @@
-"""Monitors for Prometheus: how those of every ledger stand.
+"""Metrics of the monitors of every ledger, for Prometheus.
 
-They are looked at when somebody asks for the metrics, but at most every ``SUBLEDGER_METRICS_MONITORS_S`` in a process:
-who asks meanwhile, or while somebody looks, gets what was found last. Of more ledgers than
-``SUBLEDGER_METRICS_LEDGERS`` the first by id are looked at, and ``subledger_monitor_ledgers_left_out`` is 1. Looking
-for metrics writes nothing.
+A call for the metrics runs the monitors, but at most once in ``SUBLEDGER_METRICS_MONITORS_S`` in a process. Calls in
+between, or while the monitors run, get the last result. If there are more ledgers than ``SUBLEDGER_METRICS_LEDGERS``,
+the monitors of the first ones by id run, and ``subledger_monitor_ledgers_left_out`` is 1. These runs write nothing.
 
-Owns: these metrics, and when they are made. Does not own: the monitors (``projections.monitors``).
+Owns: these metrics, and the time of their making. Does not own: the monitors (``projections.monitors``).
 """
 
 from __future__ import annotations

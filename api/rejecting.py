@@ -1,6 +1,6 @@
-"""Rejected events: kept before whoever sent them is answered, retried, dismissed, reopened.
+"""Commands on rejected events: storing them before the answer, recording them again, dismissing, reopening.
 
-Owns: these commands. Does not own: the table (store/rejections), what an event is (service).
+Owns: these commands. Does not own: the tables (store/rejected), the reading of an event (service).
 """
 
 from __future__ import annotations

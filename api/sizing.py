@@ -1,7 +1,7 @@
-"""What a load needs: servers, ledgers, disk, hours to rebuild. Arithmetic on measured figures, and its assumptions.
+"""Servers, ledgers, disk and hours to rebuild that a load needs: arithmetic on measured figures, with its assumptions.
 
-Owns: the formulas that subledger/SIZING.md explains. Does not own: a figure. They come from ``subledger bench --json``
-on a machine like those to be bought, or are given; nothing is guessed but what ``Load`` says.
+Owns: the formulas that subledger/SIZING.md explains. Does not own: the figures. They come from ``subledger bench
+--json`` on a machine like the servers, or are given. Only ``Load`` has assumptions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ YEAR_DAYS: Final = 365.25
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one machine of two cores does. ``two_writers_per_s`` is of two ledgers together."""
+    """Measured figures of one machine with two cores. ``two_writers_per_s`` is that of two ledgers together."""
 
     events_per_s: float
     two_writers_per_s: float

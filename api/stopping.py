@@ -1,11 +1,11 @@
-"""The end of a server or worker that was told to stop (SIGTERM, or Ctrl-C): within a stated time, whatever hangs.
+"""The end of a server or worker after a stop signal (SIGTERM, or Ctrl-C), within a given time.
 
-First everything that was accepted is answered, for most of the time. Then what is left is broken off: a call whose
-other half never comes, a batch that a database that says nothing holds. The sender has no answer then, and sends the
-same again: what was recorded after all is a duplicate. Last, whatever else keeps the process alive is not waited for.
+For most of the time it answers the calls that it has accepted. Then it breaks off the others: a call whose rest does
+not arrive, a batch that waits for a database without an answer. Their senders get no answer and send the events again;
+an event that was recorded after all is then a duplicate. At last the process ends without waiting for anything else.
 
-Owns: when a process ends. Does not own: what it finishes (gathering, jobs), nor how a batch ends that is broken off
-(the database rolls it back, or it was committed).
+Owns: the time at which a process ends. Does not own: finishing its work (gathering, jobs), the end of a batch that was
+broken off (the database rolls it back, or has committed it).
 """
 
 from __future__ import annotations

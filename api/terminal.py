@@ -1,8 +1,8 @@
-"""How the command line speaks: tables and progress for people, one JSON document for programs, exit codes.
+"""Output of commands: tables and progress for people, one JSON document for programs, exit codes.
 
-Progress and remarks go to standard error; with ``--json`` standard output holds one JSON document and nothing else.
-Texts of others (ids, reasons, answers of other systems) reach a terminal through here alone, and are only ever text: no
-markup, no control character, nothing that shows them backwards (``subledger.text.visible_text``).
+Progress and remarks go to standard error; with ``--json`` standard output has one JSON document and nothing else.
+Texts from outside (ids, reasons, answers of other systems) are printed only by this module, as visible text without
+markup, control characters and changes of direction (``subledger.text.visible_text``).
 
 Exit codes: 0 done; 1 a check found a difference; 2 wrong usage; 3 some input rejected; 4 the database, a file or the
 network is unavailable.

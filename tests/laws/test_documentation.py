@@ -116,6 +116,15 @@ def test_the_vocabulary_is_in_the_order_of_the_alphabet() -> None:
     assert terms == sorted(terms)
 
 
+def test_the_table_of_files_of_api_names_its_folders_and_the_modules_beside_them() -> None:
+    package = README.parents[1] / "api"
+    section = (package / "README.md").read_text("utf-8").partition("\n## Files\n")[2]
+    named = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+    modules = {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert sorted(named) == sorted(modules | folders)
+
+
 def test_the_table_of_files_names_every_module() -> None:
     section = README.read_text("utf-8").partition("\n## Files\n")[2].partition("\n## ")[0]
     cells = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| ")]
