@@ -102,7 +102,7 @@ def end_of_day(day: date, timezone: ZoneInfo) -> datetime:
 
 
 def effective_date(occurred_at: datetime, timezone: ZoneInfo) -> date:
-    """The day on which something happened, where the ledger lives."""
+    """The day of occurred_at in the ledger's time zone."""
     if timezone.key == "UTC" and occurred_at.tzinfo is UTC:
         return occurred_at.date()
     return occurred_at.astimezone(timezone).date()
@@ -115,6 +115,8 @@ def accounting_date(effective: date, closed_through: date | None, *others: date 
     date of the entry being reversed. With them every point-in-time view shows a block's gains before its draws, so
     a carrying amount is never negative and a block without credits has no value, in any view.
     """
+    # Only ever later, never earlier: an entry dated into a closed month would change figures that are published, and a
+    # draw dated before the purchase that it draws on would show a negative block to whoever asks for the day between.
     latest = effective
     if closed_through is not None and closed_through >= latest:
         latest = closed_through + _ONE_DAY

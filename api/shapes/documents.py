@@ -35,7 +35,7 @@ from subledger.money import format_credits, format_minor
 from subledger.store.reading.ledgers import LedgerHead
 from subledger.store.reading.pages import NumberedLine, StoredEvent, lines_of
 from subledger.store.reading.views import Due, PointInTime
-from subledger.store.writing.approvals import Asked
+from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.batch import Outcome
 from subledger.text.json_text import loads
 
@@ -139,7 +139,7 @@ def mapping(ledger: str, adoption: MappingAdoption, found: AccountMapping) -> Do
     }
 
 
-def approval(asked: Asked) -> Document:
+def approval(asked: ApprovalRequest) -> Document:
     """Returns an approval request and its decision: the event as sent, the maker and the checker."""
     event: Document = {"id": asked.event_id, "source": asked.source, "type": asked.type}
     if asked.customer is not None:

@@ -35,8 +35,8 @@ def no_makers(connection: WriteConnection, name: str, at: datetime) -> Sequence[
 
 _COLUMNS: Final = """approval_id, reason, source, event_id, type, customer, occurred_at, data, attributes, maker,
        requested_at, state, checker, decided_at, note"""
-FIND_ASKED: Final = f"""
--- What has been asked for under these keys.
+FIND_REQUESTS: Final = f"""
+-- The requests under these keys of events.
 SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS wanted (wanted_source, wanted_id)
 JOIN approvals a ON a.ledger = %s AND a.source = wanted_source AND a.event_id = wanted_id
 """
@@ -56,14 +56,14 @@ UPDATE approvals SET state = %s, checker = %s, decided_at = %s, note = %s
 WHERE ledger = %s AND approval_id = %s AND state = 'waiting'
 """
 PAGE: Final = f"""
--- What was asked for, in order of id of the request.
+-- Requests, in order of their moment and id.
 SELECT {_COLUMNS} FROM approvals
 WHERE ledger = :ledger AND (CAST(:state AS text) IS NULL OR state = :state) AND (requested_at, approval_id) > (:at, :id)
 ORDER BY requested_at, approval_id LIMIT :limit
 """
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ApprovalRequest(msgspec.Struct, frozen=True):
     """A request for the approval of a second person."""
 
     approval_id: str
@@ -100,11 +100,13 @@ def approval_id_of(event: Event) -> str:
     return "apr-" + hashlib.sha256(f"{event.source}\x00{event.event_id}".encode()).hexdigest()[:20]
 
 
-def find_asked(connection: WriteConnection, ledger: str, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Asked]:
+def find_requests(
+    connection: WriteConnection, ledger: str, keys: set[tuple[str, str]]
+) -> dict[tuple[str, str], ApprovalRequest]:
     """Finds the requests under some keys of events."""
     sources, ids = [source for source, _ in keys], [event_id for _, event_id in keys]
-    rows = [Asked(*row) for row in connection.execute(FIND_ASKED, (sources, ids, ledger))]
-    return {(asked.source, asked.event_id): asked for asked in rows}
+    rows = [ApprovalRequest(*row) for row in connection.execute(FIND_REQUESTS, (sources, ids, ledger))]
+    return {(request.source, request.event_id): request for request in rows}
 
 
 def has_waiting(connection: WriteConnection, ledger: str) -> bool:
@@ -152,38 +154,38 @@ def decidable(
             "refused; run `subledger verify`, and send the event again under another id",
             approval=approval_id,
         )
-    asked = Asked(*columns)
-    if asked.state != WAITING:
-        raise decided(approval_id, asked.state, f"by {asked.checker}" if asked.checker else asked.note or "")
+    request = ApprovalRequest(*columns)
+    if request.state != WAITING:
+        raise decided(approval_id, request.state, f"by {request.checker}" if request.checker else request.note or "")
     require_name(checker)
-    if not is_somebody(asked.maker):
+    if not is_somebody(request.maker):
         if allow:
             raise SamePerson(
                 f"{approval_id} was requested without a name, so that nobody can be the second person; refuse it, and "
                 "send the event again under another id and with a name",
-                field="by", expected="a request by a named person", found=asked.maker,
+                field="by", expected="a request by a named person", found=request.maker,
             )  # fmt: skip
-    elif same_person(asked.maker, checker):
+    elif same_person(request.maker, checker):
         raise SamePerson(
             f"{checker} asked for it, so somebody else has to decide",
             field="by",
-            expected=f"somebody other than {asked.maker}",
+            expected=f"somebody other than {request.maker}",
             found=checker,
         )
-    elif any(is_somebody(name) and same_person(asked.maker, name) for name in made_by):
+    elif any(is_somebody(name) and same_person(request.maker, name) for name in made_by):
         raise SamePerson(
-            f"the key of {checker} was made by {asked.maker}, who asked for it, so somebody else has to decide, with a "
-            "key that somebody else made",
-            field="by", expected=f"a key that {asked.maker} did not make", found=checker,
+            f"the key of {checker} was made by {request.maker}, who asked for it, so somebody else has to decide, with "
+            "a key that somebody else made",
+            field="by", expected=f"a key that {request.maker} did not make", found=checker,
         )  # fmt: skip
-    elif any(same_person(name, checker) for name in makers_for(connection, asked.maker, asked.requested_at)
+    elif any(same_person(name, checker) for name in makers_for(connection, request.maker, request.requested_at)
              if is_somebody(name)):  # fmt: skip
         raise SamePerson(
-            f"{checker} made the key of {asked.maker}, who asked for it, or the key of somebody who did, so somebody "
+            f"{checker} made the key of {request.maker}, who asked for it, or the key of somebody who did, so somebody "
             "else has to decide",
-            field="by", expected=f"somebody who made no key of {asked.maker}", found=checker,
+            field="by", expected=f"somebody who made no key of {request.maker}", found=checker,
         )  # fmt: skip
-    return asked.event, Approval(approval_id=approval_id, maker=asked.maker, checker=checker)
+    return request.event, Approval(approval_id=approval_id, maker=request.maker, checker=checker)
 
 
 def decided(approval_id: str, state: str, how: str) -> ApprovalDecided:
@@ -219,7 +221,7 @@ def settle_recorded(connection: WriteConnection, ledger: str, event: Event, posi
 
 def approvals_page(
     connection: sa.Connection, ledger: str, *, state: str | None, after: tuple[datetime, str], limit: int
-) -> Sequence[Asked]:
+) -> Sequence[ApprovalRequest]:
     """Requests, oldest first, after a (moment, id)."""
     parameters: dict[str, Any] = {"ledger": ledger, "state": state, "at": after[0], "id": after[1], "limit": limit}
-    return [Asked(*row) for row in connection.execute(sa.text(PAGE), parameters)]
+    return [ApprovalRequest(*row) for row in connection.execute(sa.text(PAGE), parameters)]

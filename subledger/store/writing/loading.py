@@ -23,7 +23,7 @@ from subledger.kinds import LEDGER_ROLES
 from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.store.database import WriteConnection
-from subledger.store.writing.approvals import find_asked
+from subledger.store.writing.approvals import find_requests
 from subledger.store.writing.head import Head
 from subledger.store.writing.memory import LedgerMemory
 from subledger.store.writing.referenced_rows import (
@@ -70,7 +70,7 @@ def _load_requests_and_gifts(
 ) -> None:  # fmt: skip
     """Reads requests for a second person under the events' keys, and earlier gifts to the customers of new gifts."""
     if memory.has_requests:
-        working.requests.update(find_asked(connection, memory.ledger, wanted.keys))
+        working.requests.update(find_requests(connection, memory.ledger, wanted.keys))
     receivers: set[str] = set()
     if may_ask(head.state):
         new = [event for event in events if event.type in GIVING_TYPES and event.key not in working.recorded]

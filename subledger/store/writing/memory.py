@@ -27,9 +27,10 @@ one of these states:
     begun                rollback, lost connection, any other error                              fresh
     taken back           at once: the same batch is decided again under the lock                 begun
 
-*Fresh* means a new object: the recorder drops the old one. Nothing is ever taken back field by field. Only ``load``
-and ``apply`` change what is remembered of wallets, books and rows: ``load`` under the lock, ``apply`` after the commit.
-What a batch changes before its commit is in its WorkingSet, so dropping the WorkingSet leaves the memory as it was.
+*Fresh* means a new object: the recorder drops the old one. Nothing is ever taken back field by field: what a batch
+changes is in its WorkingSet until the commit, and dropping the WorkingSet leaves the memory as it was. (New dimension
+sets are the exception, and ``begin`` has the reason.) What is remembered is changed by ``load`` and ``load_wallets``,
+which read under the lock, and by ``apply`` after the commit.
 
 Owns: the states, and what is remembered. Does not own: what a batch reads and changes (loading, working_set), when a
 memory is trusted and dropped (recorder), rows (rows, write_behind).
@@ -136,7 +137,8 @@ class LedgerMemory:
             self.books = load_books(connection, self.ledger)
             self.dimension_sets = load_dimension_sets(connection, self.ledger)
             self._written_sets = len(self.dimension_sets)
-            # Requests may be older than settings that ask for nobody. This writer's own are known by its settings.
+            # Requests may wait from before settings under which nothing needs a second person. Later ones come only
+            # under settings under which something does, and these are seen below.
             self.has_requests = has_waiting(connection, self.ledger)
             self._load_unwritten(connection, head)
         self.has_requests = self.has_requests or may_ask(head.state)
@@ -156,7 +158,10 @@ class LedgerMemory:
                 self.unwritten[customer] = Unwritten(caught_up.unwritten_events, caught_up.position)
 
     def load_wallets(self, connection: WriteConnection, customers: set[str]) -> None:
-        """Reads the wallets of customers that are not remembered. Their rows have every event: see ``apply``."""
+        """Reads the wallets of customers that are not remembered.
+
+        Their rows have every event: ``load`` has read the wallets whose rows lack usage, and ``apply`` keeps them.
+        """
         missing = {customer for customer in customers if customer not in self.wallets}
         if missing:
             for customer, _, wallet in find_wallets(connection, self.ledger, missing):
@@ -200,7 +205,8 @@ class LedgerMemory:
         # there are such wallets nothing is forgotten; the next batch that records anything then writes all rows.
         while self.has_too_many_wallets(0) and not self.unwritten:
             self.wallets.popitem(last=False)
-        # The head comes last: a memory whose ``apply`` was interrupted is true at no head, and the recorder drops it.
+        # The head comes last. If this method is interrupted, the remembered head is not the ledger's any more, and the
+        # next batch drops the memory.
         self.head = head
 
 

@@ -26,7 +26,7 @@ from subledger.events.references import DocumentKey, OnceKey, once_key
 from subledger.kinds import Dimensions
 from subledger.ledger import LedgerState
 from subledger.store.writing.append import Parameters
-from subledger.store.writing.approvals import Asked
+from subledger.store.writing.approvals import ApprovalRequest
 from subledger.store.writing.log import RecordedEvent
 from subledger.store.writing.memory import Changes, LedgerMemory
 from subledger.store.writing.referenced_rows import EventKey, FoundBlock, FoundDocument, FoundEvent
@@ -61,7 +61,7 @@ class WorkingSet:
         # What its events refer to, as far as it was found, and what the batch itself adds.
         self.recorded: dict[EventKey, FoundEvent | RecordedEvent] = dict(recorded)
         self.originals: dict[EventKey, Original] = {}
-        self.requests: dict[EventKey, Asked | Event] = {}
+        self.requests: dict[EventKey, ApprovalRequest | Event] = {}
         self.first: dict[OnceKey, First] = {}
         self.known_documents: set[DocumentKey] = set()
         self.standings: dict[str | None, dict[StandingKey, Standing]] = {}
