@@ -1,9 +1,9 @@
-"""What a company says of its customers, for its journals: short texts by name, such as a segment or a region.
+"""Attributes of customers: short texts that a company stores for its journals, such as a segment or a region.
 
-They are no part of the log and can be erased: the log knows a customer by an opaque id. A mapping may go by them; what
-a journal went by is kept with the journal (journal_customers), and no journal asks here again.
+They are not part of the log and can be erased: the log knows a customer by an opaque id. An account mapping may depend
+on them. A journal stores those that it was made with (journal_customers), and never reads these again.
 
-Owns: the tables ``customer_attributes`` and ``erasures``. Does not own: what they do to an account (mapping).
+Owns: the tables ``customer_attributes`` and ``erasures``. Does not own: their effect on an account (mapping).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CustomerAttributes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ATTRIBUTES_OF: Final = """
--- What is said of one customer.
+-- The attributes of one customer.
 SELECT attributes::text, changed_at, changed_by FROM customer_attributes
 WHERE ledger = %(ledger)s AND customer = %(customer)s
 """
@@ -71,7 +71,7 @@ ORDER BY erased_at, customer LIMIT %(limit)s
 
 
 def attributes_of(connection: AnyConnection, ledger: str, customer: str) -> CustomerAttributes:
-    """Also of a customer of whom nothing is said, or whom the ledger does not know: there is nothing to tell apart."""
+    """The attributes of a customer; none for a customer without any, and for one that the ledger does not know."""
     found = rows(connection, ATTRIBUTES_OF, {"ledger": ledger, "customer": _check_customer(customer)})
     if not found:
         return CustomerAttributes(customer=customer, attributes={})
@@ -82,19 +82,19 @@ def attributes_of(connection: AnyConnection, ledger: str, customer: str) -> Cust
 
 
 def replace_attributes(database: Database, ledger: str, customer: str, given: Mapping[str, Any], *, by: str) -> None:
-    """These and no others. Raises InvalidInput naming the attribute, UnknownLedger."""
+    """Stores these attributes instead of all others. Raises InvalidInput naming the attribute, UnknownLedger."""
     _write(database, ledger, REPLACE, [(_check_customer(customer), _checked(given))], by)
 
 
 def change_attributes(database: Database, ledger: str, customer: str, given: Mapping[str, Any], *, by: str) -> None:
-    """These, beside the others that there are; an empty value takes one away. Raises as ``replace_attributes``."""
+    """Stores these attributes beside the others; an empty value removes one. Raises as ``replace_attributes``."""
     _write(database, ledger, CHANGE, [(_check_customer(customer), _checked(given))], by)
 
 
 def erase_attributes(database: Database, ledger: str, customer: str, *, by: str) -> bool:
-    """Erases all that is said of a customer, and keeps that it was: who, when, of which customer; no name, no value.
+    """Erases all attributes of a customer, and records the erasure: customer, time and person; no name, no value.
 
-    False if nothing was said: then nothing is kept either. What was handed over stays as it is.
+    False if there were none: then nothing is recorded. Journals that were handed over stay as they are.
     """
     with database.read() as connection:
         ledger_head(connection, ledger)
@@ -111,7 +111,7 @@ BEGINNING: Final = (datetime(1, 1, 1, tzinfo=UTC), "")
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """That a customer's attributes were erased, when, and by whom."""
+    """Erasure of a customer's attributes: when, and by whom."""
 
     customer: str
     erased_at: datetime
@@ -133,7 +133,7 @@ def erasures(
 def import_attributes(database: Database, ledger: str, csv_text: str, *, by: str) -> int:
     """A CSV file with a column ``customer`` and one for each attribute: changes those, of all its customers or none.
 
-    An empty cell takes an attribute away; attributes without a column stay. Returns how many customers. Raises
+    An empty cell removes an attribute; attributes without a column stay. Returns the number of customers. Raises
     InvalidInput naming the line, counted from 1 with the header, and the column.
     """
     found = list(_file_rows(csv_text))
@@ -160,13 +160,13 @@ def _send(
     writing.execute(statement, {"ledger": ledger, "customers": customers, "attributes": attributes, "by": by})
 
 
-# --- what may be said ---------------------------------------------------------------------------------------------
+# --- checks of the input ---------------------------------------------------------------------------------------------
 
 
 def _check_customer(customer: str, place: str = "") -> str:
     if not 1 <= len(customer) <= _MAX_CUSTOMER or _NOT_TEXT.search(customer):
         raise InvalidInput(
-            f"{place}this is not a customer's id", field="customer", expected=f"1 to {_MAX_CUSTOMER} characters",
+            f"{place}this is not a customer id", field="customer", expected=f"1 to {_MAX_CUSTOMER} characters",
             found=customer[:60],
         )  # fmt: skip
     return customer
@@ -181,7 +181,7 @@ def _checked(given: Mapping[str, Any], place: str = "") -> dict[str, str]:
         check_attribute_name(name, place)
         if not isinstance(value, str) or len(value) > MAX_VALUE or _NOT_TEXT.search(value):
             raise InvalidInput(
-                f"{place}{name} is not a short text", field=name,
+                f"{place}{name} is not a short text on one line", field=name,
                 expected=f"a text of at most {MAX_VALUE} characters on one line", found=str(value)[:60],
             )  # fmt: skip
     return {name: value.strip() for name, value in given.items()}

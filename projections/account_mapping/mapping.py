@@ -41,13 +41,13 @@ from subledger.store.reading.queries import AnyConnection, rows
 from subledger.store.reading.views import View
 
 Attributes = tuple[tuple[str, str], ...]
-"""What a customer has of the attributes that a mapping goes by, in order of name; an empty value is none."""
+"""A customer's attributes, those that an account mapping depends on, in order of name; an empty value is none."""
 
 BY_CUSTOMER: Final = "by customer"
 
 
 class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """An account of the general ledger: its number, its name, the company's own dimensions in order of name."""
+    """Account of the general ledger: its number, its name, the company's own dimensions in order of name."""
 
     number: str
     name: str
@@ -55,7 +55,7 @@ class GLAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Candidate(msgspec.Struct, frozen=True):
-    """A row as it is looked for: its cells of product, credit kind and currency, then those of attributes."""
+    """A row with its key: the cells of product, credit kind and currency, then those of attributes."""
 
     cells: tuple[str, str, str]
     attributes: Attributes
@@ -84,12 +84,12 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes of customers that it goes by, in order of name. None: accounts do not depend on customers."""
+        """The attributes of customers that it depends on, in order of name; for most mappings none."""
         return attributes_in(self.rows)
 
     @cached_property
     def roles_mapped(self) -> frozenset[str]:
-        """The roles with a row without narrower keys: whatever is posted to them has an account."""
+        """The roles that have a row with an empty key: everything posted to them has an account."""
         return frozenset(
             role
             for role, candidates in self._by_role.items()

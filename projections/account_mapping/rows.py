@@ -1,8 +1,8 @@
-"""The rows of an account mapping: what a file may say, checked row by row and against each other.
+"""The rows of an account mapping: reading a file, checking its rows one by one and against each other.
 
 Columns: the key (role, product, credit_kind, currency, and ``customer.NAME`` for an attribute of the customer's), the
-account and its name, and dimensions of the company's own. A dimension's cell ``{customer.NAME}`` stands for what the
-customer has of that attribute.
+account and its name, and dimensions of the company's own. A dimension's cell ``{customer.NAME}`` stands for the
+customer's value of that attribute.
 
 A cell that a spreadsheet would take for a formula is written with an apostrophe before it, and read without: so a file
 that was written here reads as the same rows, whoever opened it meanwhile.
@@ -28,7 +28,7 @@ KEY_COLUMNS: Final = ("role", "product", "credit_kind", "currency")
 FIXED_COLUMNS: Final = (*KEY_COLUMNS, "account", "name")
 CREDIT_KINDS: Final = (PAID, PROMOTIONAL, "goodwill", "allocation")
 CUSTOMER: Final = "customer."
-"""What a key column of an attribute begins with."""
+"""Prefix of the key columns of attributes."""
 
 _NAME: Final = "[a-z][a-z0-9_]{0,39}"
 _DIMENSION: Final = re.compile(_NAME, re.ASCII)
@@ -80,7 +80,7 @@ def _check_header(header: list[str]) -> None:
                 found=column,
             )
         if header.count(column) > 1:
-            raise _fault(f"line 1: the column {column} stands twice", field=column, found=column)
+            raise _fault(f"line 1: the column {column} is there twice", field=column, found=column)
     for column in FIXED_COLUMNS:
         if column not in header:
             raise _fault(f"line 1: the column {column} is missing", field=column, expected=",".join(FIXED_COLUMNS))
@@ -179,7 +179,7 @@ def _check_row(place: str, given: Mapping[str, str]) -> Row:
 
 
 def _check_references(place: str, row: Row) -> None:
-    """What looks like an attribute's value is one, and stands where it can: whole, in a dimension."""
+    """Checks that a cell ``{customer.NAME}`` names an attribute and is the whole cell of a dimension."""
     for column, cell in row.items():
         if not cell.startswith("{customer"):
             continue

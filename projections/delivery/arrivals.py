@@ -1,4 +1,4 @@
-"""How the journals of a month stand with a general ledger: what is in its books, on its way, taken out, or not sent.
+"""State of a month's journals in a general ledger: in its books, on their way, taken out, or not sent.
 
 Asked of the deliveries, journal by journal: a file that was written down in a channel's format may have gone nowhere.
 Owns: which deliveries count for a journal, and which journals have something to deliver. Does not own: the outbox.

@@ -1,4 +1,4 @@
-"""What a person does to deliveries: tries a dead letter again, takes one out, ties a month out.
+"""Acts of a person on deliveries: retrying a dead letter, taking one out, tying out a month.
 
 Each is a step like a worker's, with who did it and why. Owns: what a person may do, and when. Does not own: the outbox.
 """
@@ -75,8 +75,9 @@ def abandon(database: Database, ledger: str, delivery_id: str, *, by: str, reaso
 
 
 def reconcile(database: Database, ledger: str, found: TieOut, destination: str, *, by: str) -> list[Delivery]:
-    """What was posted in the months that a tie-out proves is reconciled: a month by itself, whatever another one's
-    accounts say, and only by a comparison of all accounts.
+    """Marks the posted deliveries of the months that a tie-out proves as reconciled.
+
+    A month is proved by itself, whatever another one's accounts say, and only by a comparison of all accounts.
     """
     reason = "a tie-out of its month found no difference"
     with database.write() as connection:

@@ -77,11 +77,11 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "calls_a_minute": (0, 60_000), "timeout_s": (0.01, 900), "attempts": (1, 1_000), "first_wait_s": (0, _DAY_S),
     "longest_wait_s": (0.01, 7 * _DAY_S), "settle_s": (0, 30 * _DAY_S), "posts_within_s": (0.01, 400 * _DAY_S),
 }  # fmt: skip
-"""What each number of a channel may be."""
+"""Least and greatest value of each number of a channel."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a ledger's journals go. ``destination``: the general ledger, whatever the format; a journal goes to it
+    """Channel of a ledger's journals. ``destination``: the general ledger, whatever the format; a journal goes to it
     once.
     """
 
@@ -170,7 +170,7 @@ def check_allowed(database: Database, channel: Channel) -> None:
 
 
 def _check_fixed(connection: WriteConnection, after: Channel) -> None:
-    """What a channel has delivered stays where it is: it does not lead anywhere else after that."""
+    """Refuses another destination for a channel that has already delivered."""
     where = {"ledger": after.ledger, "channel": after.name}
     connection.execute(HOLD_CHANNEL, where)
     found = rows(connection, FIND_CHANNEL, where)
@@ -186,7 +186,7 @@ def _check_fixed(connection: WriteConnection, after: Channel) -> None:
     ):  # fmt: skip
         if was != is_now:
             raise ChannelFixed(
-                f"the channel {after.name} has deliveries, and leads to {was}: another place is another channel",
+                f"channel {after.name} has already delivered to {was}; create another channel to deliver elsewhere",
                 field=name, expected=str(was), found=str(is_now)[:200],
             )  # fmt: skip
 

@@ -96,7 +96,7 @@ SELECT number, format FROM journal_exports WHERE ledger = %(ledger)s AND period 
 
 
 def checklist(database: Database, ledger: str, period: Period, *, now: datetime) -> Checklist:
-    """How a month stands, on one snapshot. Raises UnknownLedger."""
+    """The checklist of a month, on one snapshot. Raises UnknownLedger."""
     with database.read() as connection:
         head = ledger_head(connection, ledger)
         looking = _Looking(connection, head.state, head.position, period, now)

@@ -60,7 +60,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What a delivery became at a moment, by whom and why, and the calls that led there."""
+    """Step of a delivery: its new state, the time, the person, the reason, and the calls that led there."""
 
     step: int
     at: datetime
@@ -218,7 +218,7 @@ def check_way(connection: WriteConnection, where: Mapping[str, Any]) -> None:
 
 
 def _parts(connection: AnyConnection, channel: Channel, export: Export) -> list[tuple[int, str, str]]:
-    """What goes by itself: part, name and reference."""
+    """The parts that are delivered one by one: part, name and reference."""
     posted = document_set_of(connection, export)
     if posted is not None and not posted.documents:
         return []
@@ -256,7 +256,7 @@ def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: fl
 
 
 def next_due(connection: AnyConnection, channel: Channel) -> tuple[datetime, float] | None:
-    """When there is something to do on a channel again, and in how many seconds; None for never, as it is."""
+    """The next time at which something is due on a channel, and the seconds until then; None if nothing is."""
     where = {"ledger": channel.ledger, "channel": channel.name, "destination": channel.destination}
     [(due, wait_s)] = rows(connection, NEXT_DUE, where)
     return None if due is None else (due, float(wait_s))
@@ -327,13 +327,13 @@ def list_deliveries(
 
 
 def payload_of(connection: AnyConnection, delivery: Delivery) -> bytes | None:
-    """What is sent; None for the export's file."""
+    """The payload of a document; None for the export's file."""
     found = rows(connection, PAYLOAD, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
     return None if found[0][0] is None else bytes(found[0][0])
 
 
 def rejections_of(connection: AnyConnection, delivery: Delivery) -> int:
-    """How often it has become rejected."""
+    """Number of rejections of a delivery."""
     found = rows(connection, REJECTIONS, {"ledger": delivery.ledger, "delivery_id": delivery.delivery_id})
     return int(found[0][0])
 

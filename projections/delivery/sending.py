@@ -43,7 +43,7 @@ Answer = TypeVar("Answer")
 def deliver_due(
     database: Database, channel: Channel, tell: Told | None = None, stop: Callable[[], bool] = bool
 ) -> int:  # fmt: skip
-    """Does everything that is due on a channel by now, each delivery once. Returns how many deliveries that were.
+    """Processes every delivery that is due on a channel, each once. Returns the number of deliveries.
 
     Ends early where the target takes no more calls for now, and where ``stop`` says so between two deliveries;
     ``outbox.next_due`` says when to come back.
@@ -86,7 +86,7 @@ class _Attempt:
         self._hold_s: float | None = None
 
     def run(self) -> tuple[Delivery, float | None]:
-        """What the delivery has become; and how long no call may be made, where the target said so."""
+        """The new state of the delivery, and for how long no call may be made if the target said so."""
         try:
             check_allowed(self._database, self._channel)
             if self._delivery.state is State.BUILT:
@@ -176,7 +176,7 @@ class _Attempt:
             self._move(State.ACCEPTED, wait_s=self._wait(0), erp_id=answer.erp_id)
 
     def _look_at_once(self) -> None:
-        """What was accepted is likely to be in the books by now: looked up in the same attempt."""
+        """Looks an accepted document up in the same attempt, as it is likely to be in the books already."""
         try:
             self._look(self._shipment())
         except (NotSent, Unclear) as error:
@@ -255,7 +255,7 @@ class _Attempt:
             self._put_off(Unclear(_said(error)))
 
     def _until(self, error: Exception, times: int) -> float:
-        """When to come back: as the target said, else later each time."""
+        """Seconds until the next attempt: as the target said, else longer each time."""
         if isinstance(error, Throttled):
             self._hold_s = max(error.wait_s, self._settings.first_wait_s)
             return self._hold_s
@@ -278,7 +278,7 @@ class _Attempt:
 
 
 def _understood(ask: Callable[[Shipment], Answer], shipment: Shipment) -> Answer:
-    """What a connector answers; Unclear where it could make nothing of what the target said."""
+    """The connector's answer; Unclear if it could not read the target's."""
     try:
         return ask(shipment)
     except (NotSent, Unclear, SubledgerError):
@@ -288,7 +288,7 @@ def _understood(ask: Callable[[Shipment], Answer], shipment: Shipment) -> Answer
 
 
 def _difference(shipment: Shipment, found: Found) -> str | None:
-    """How what the target has differs from what was sent; None where it does not, or does not say."""
+    """The difference between the target's document and the one sent; None if there is none, or it is not known."""
     for document in shipment.documents:
         total = found.totals.get(document.reference)
         if total is None:

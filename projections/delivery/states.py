@@ -1,4 +1,4 @@
-"""What a delivery can be, and what may follow.
+"""States of a delivery, and the transitions between them.
 
     built → rendered → submitted → accepted → posted → reconciled
                  ↑         ├→ unknown ──┘ (looked up: it is there)
@@ -59,7 +59,7 @@ DELIVERED: Final = frozenset({S.ACCEPTED, S.POSTED, S.RECONCILED})
 IN_THE_BOOKS: Final = frozenset({S.POSTED, S.RECONCILED})
 ON_ITS_WAY: Final = frozenset({S.BUILT, S.RENDERED, S.SUBMITTED, S.UNKNOWN})
 WORKED_ON: Final = ON_ITS_WAY | {S.ACCEPTED}
-"""What a worker still has something to do for."""
+"""The states in which a worker still has something to do."""
 
 
 def check_step(before: State, after: State) -> None:

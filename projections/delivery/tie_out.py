@@ -73,7 +73,7 @@ class TieOutDifference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def difference(self) -> int:
-        """What the general ledger has too much, or, negative, too little."""
+        """Excess of the general ledger's amount over the sub-ledger's; negative if it has too little."""
         return (self.theirs or 0) - self.ours
 
 

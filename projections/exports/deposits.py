@@ -1,14 +1,14 @@
-"""The customer-deposit pattern block by block, for a general ledger that has deposits and their applications itself.
+"""The customer-deposit pattern block by block, for a general ledger that has deposits and applications of its own.
 
-What a block's purchase adds to customer deposits is a deposit of its customer; what consumption, or expiry, takes from
-them against receivables is an application of that deposit; everything else that moves for a block is a journal of the
-block's own. All three are keyed by the block's id. Together they are the journal: a company sends these, or the
-summary, never both.
+The amount that a purchase adds to customer deposits is a deposit of the customer. The amount that consumption or expiry
+takes from deposits against receivables is an application of that deposit. Everything else that moves for a block is a
+journal of that block. All three have the block's id as their key. Together they are the journal: a company sends these,
+or the summary, never both.
 
 Deposits and applications are made once. Reversing a journal moves amounts between accounts and leaves them as records:
 so all documents of a reversal, and of what is issued in its place, are journals.
 
-Owns: which pair becomes which document. Does not own: pairs, lines (postings), how they are written (formats).
+Owns: the document of each pair. Does not own: pairs (journals), lines (documents), how they are written (formats).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from subledger.errors import present
 from subledger.store.reading.queries import AnyConnection, rows
 
 DEPOSIT, JOURNAL, APPLICATION = KINDS = ("deposit", "journal", "application")
-"""What a document of a block is, in the order that they are made in."""
+"""Kinds of a block's documents, in the order in which they are made."""
 
 _OF_PAIRS: Final = {
     ("credits_clearing", "customer_deposits"): DEPOSIT,
@@ -35,7 +35,7 @@ _OF_PAIRS: Final = {
 _PREFIXES: Final = {DEPOSIT: "DEP", JOURNAL: "JE", APPLICATION: "APP"}
 
 OPENED: Final = """
--- The blocks whose purchase is in a journal: their first deposit is made there.
+-- The blocks whose purchase is in a journal, which makes their first deposit.
 SELECT b.block_id FROM blocks b
 JOIN entries e ON e.ledger = b.ledger AND e.position = b.opened_at_position AND e.block_id = b.block_id
 WHERE b.ledger = %(ledger)s AND e.accounting_date BETWEEN %(first_day)s AND %(last_day)s
@@ -52,7 +52,7 @@ def opened_in(connection: AnyConnection, journal: Journal) -> set[str]:
 
 
 def deposit_name(block_id: str, journal: Journal, opened: Collection[str]) -> str:
-    """What a block's deposit is known by: its id alone where the purchase made it, else with what added to it."""
+    """Name of a block's deposit: the block's id if the purchase made it, else with the journal that added to it."""
     return f"DEP-{block_id}" if block_id in opened else f"DEP-{block_id}-{journal.period}-{journal.number}"
 
 
@@ -117,8 +117,8 @@ def _name(journal: Journal, kind: str, block_id: str, customer: str, opened: Col
 
 
 def reversal_name(journal: Journal, document: Document) -> str:
-    """What takes a document back: named by the reversal as the document was by its journal; for one of a block, or of
-    a customer, by the document itself, which is reversed once."""
+    """Name of the document that reverses another one: from the reversal's name if the document had its journal's name;
+    for a document of a block or of a customer from its own, as it is reversed once."""
     corrects = present(journal.corrects, f"journal {journal.name} takes none back")
     if document.name in {corrects, f"{corrects}-p{document.part}"}:
         return journal.name + document.name.removeprefix(corrects)

@@ -1,10 +1,10 @@
-"""Postings: the documents that a general ledger takes for one journal, within what it can take.
+"""The documents of a journal for a general ledger, within the limits of that target.
 
-A journal becomes one document or several. An ERP takes so many lines a document, one currency or amounts in two, texts
-of a length, ids of some letters; these limits are data of each target. A journal is split in whole pairs, so every
+A journal becomes one document or several. A target limits the lines of a document, its currencies, the length of texts
+and the letters of ids; these limits are data of each target. A journal is split in whole pairs, so every
 document balances, and every line knows its pairs: so it leads back to its entries.
 
-Owns: splitting, summing to lines, references. Does not own: how a target writes documents down (formats).
+Owns: splitting, summing to lines, references. Does not own: how a document is written for a target (formats).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from subledger.money import exponent, format_minor
 
 
 class TargetLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target can take.
+    """Limits of a target.
 
     ``lines``: of one document. ``text``: characters of a line's text. ``reference``: characters of a document's id, of
     the ``alphabet``, a regular expression for one letter. ``two_currencies``: a line has an amount in the document's
@@ -45,10 +45,10 @@ class TargetLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of a document. ``number`` counts through all documents of an export, from 1.
+    """Document line. ``number`` counts through all documents of an export, from 1.
 
-    Amounts are positive minor units, of the document's currency and of the functional one. What a line is not summed
-    by is empty. ``pairs`` are the places, among the journal's pairs, of those it sums.
+    Amounts are positive minor units, of the document's currency and of the functional one. A field that the line is not
+    summed by is empty. ``pairs`` are the indexes, among the journal's pairs, of the pairs that it sums.
     """
 
     number: int
@@ -69,15 +69,15 @@ class DocumentLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     @property
     def reference(self) -> str:
-        """What the line is called in every target: L1, L2, …"""
+        """Name of the line in every target: L1, L2, …"""
         return f"L{self.number}"
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A document that balances, in one currency. ``part`` counts from 1 through the documents of the journal.
+    """Document: balanced lines in one currency. ``part`` counts from 1 through the documents of the journal.
 
-    ``name`` is unique over all ledgers; ``reference`` is what the target knows it by. ``kind`` is that of a document
-    of one block, where the target has documents of its own for what happens to a block: see deposits.
+    ``name`` is unique over all ledgers; ``reference`` is its name in the target. ``kind`` is journal, unless the
+    target has documents of its own for deposits and their applications: see deposits.
     """
 
     name: str
@@ -104,9 +104,9 @@ def documents_of(
     limits: TargetLimits,
     level: Level = "dimension",
 ) -> tuple[Document, ...]:
-    """The documents of a journal for a target: none where nothing moved.
+    """The documents of a journal for a target; none if nothing moved.
 
-    Raises UnmappedRole, and NotRepresentable where an amount does not fit.
+    Raises UnmappedRole, and NotRepresentable if an amount does not fit.
     """
     functional_currency = journal.functional_currency
     chunks: list[tuple[str, list[int]]] = []
@@ -142,7 +142,7 @@ _LineKey = tuple[object, ...]
 
 
 def _key(pair: JournalPair, side: Side, mapping: AccountMapping, level: Level, currency: str) -> _LineKey:
-    """What a line is summed by, in the order that lines come in."""
+    """The key that a line is summed by; lines are in this order."""
     role = pair.debit if side is Side.DEBIT else pair.credit
     account = pair.account(role, mapping)
     if level == "account":

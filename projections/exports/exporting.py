@@ -57,8 +57,8 @@ def export(
 ) -> tuple[Export, ...]:  # fmt: skip
     """Every journal of a period in a format, after making the journal of what is new.
 
-    Asking again gives the same exports with the same bytes; what was recorded meanwhile is one more. Raises
-    UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole. ``by`` is who asks; an export keeps who was first.
+    A second call returns the same exports with the same bytes; entries recorded meanwhile are one more. ``by`` is the
+    person who exports; an export stores the first. Raises UnknownFormat, NotSupportedYet, UnknownLedger, UnmappedRole.
     """
     form = format_named(format, detail=detail)
     return tuple(
@@ -133,10 +133,9 @@ def _posted(connection: Connection, journal: Journal, form: Format, target: Targ
 
 
 def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) -> DocumentSet:
-    """The documents of what a journal reverses, as they were handed over in a format.
+    """The documents of the journal that another one reverses, as they were handed over in a format.
 
-    They are there: the journals of a period are exported in their order. Raises UnknownExport where somebody took them
-    away.
+    They exist, as the journals of a period are exported in their order. Raises UnknownExport if they were deleted.
     """
     original = journal_of(connection, journal.ledger, journal.period, journal.reverses or 0)
     found = document_set_of(
@@ -148,8 +147,8 @@ def _posted_of_reversed(connection: Connection, journal: Journal, form: Format) 
 
 
 def _reversed(journal: Journal, posted: DocumentSet, target: Target) -> DocumentSet:
-    """The documents that take others back, line by line: under the settings and with the accounts they went out with,
-    whatever has been set since. Deposits and applications are taken back by journals, which name their customer.
+    """The documents that reverse others, line by line: with the settings and accounts that these were handed over with,
+    not those of today. Deposits and applications are reversed by journals, which name their customer.
     """
     limits = target.limits_for(read_settings(target.settings, posted.settings))
     documents = []

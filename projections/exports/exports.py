@@ -121,14 +121,14 @@ def month_state(database: Database, ledger: str, period: Period) -> MonthState:
 
 
 FIRST_EXPORTS: Final = """
--- Who handed each journal of a period over first, and when.
+-- The first export of each journal of a period: person and time.
 SELECT DISTINCT ON (number) number, created_by, created_at FROM journal_exports
 WHERE ledger = %(ledger)s AND period = %(period)s ORDER BY number, created_at, export_id
 """
 
 
 def handed_over(connection: AnyConnection, ledger: str, period: Period) -> dict[int, tuple[str | None, datetime]]:
-    """By number of a journal, who exported it first, and when: that made it, but for corrections."""
+    """Person and time of each journal's first export, by number: it made the journal, unless that is a correction."""
     found = rows(connection, FIRST_EXPORTS, {"ledger": ledger, "period": str(period)})
     return {number: (by, at) for number, by, at in found}
 
@@ -142,9 +142,9 @@ def export_id(journal: Journal, format: str, *, detail: bool) -> str:
 
 
 class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export to a general ledger consists of. Lines name their pairs by place.
+    """The documents of an export to a general ledger, with the pairs that their lines name by index.
 
-    ``entity`` is the ledger's at that time; empty in exports made before it was kept.
+    ``entity`` is the ledger's at that time; empty in exports made before it was stored.
     """
 
     entity: str = ""
@@ -161,7 +161,7 @@ class DocumentSet(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(settings, title=f"{SANDBOX} {settings.title}") if sandbox else settings
 
     def said_of(self, journal: Journal) -> Journal:
-        """A journal of the entity that the export was made for, wherever the ledger belongs by now."""
+        """The journal with the entity that the export was made for, which may not be the ledger's entity now."""
         return msgspec.structs.replace(journal, entity=self.entity) if self.entity else journal
 
     def line(self, number: int) -> DocumentLine:
@@ -186,9 +186,9 @@ def document_set_of(connection: AnyConnection, export: Export) -> DocumentSet | 
 
 
 def render_document(connection: AnyConnection, export: Export, place: int) -> bytes:
-    """One document of an export by itself, counted from 1, in its format and under the settings it was made with.
+    """One document of an export, counted from 1, as a file of its own with the settings that the export was made with.
 
-    Raises UnknownExport where it has no such document.
+    Raises UnknownExport if there is no such document.
     """
     form, posted = format_named(export.format), document_set_of(connection, export)
     if posted is None or not 1 <= place <= len(posted.documents):
@@ -208,7 +208,7 @@ def entries_of_line(
 ) -> list[EntryBehind]:
     """The entries behind a line of an export, after (position, number): their amounts add up to the line's.
 
-    Raises UnknownExport where there is no such line.
+    Raises UnknownExport if there is no such line.
     """
     journal, posted = journal_behind(connection, export), document_set_of(connection, export)
     if posted is None:
@@ -266,15 +266,15 @@ def list_exports(
 
 
 def journal_behind(connection: AnyConnection, export: Export) -> Journal:
-    """The journal that an export writes down, to drill from."""
+    """The journal of an export."""
     return journal_of(connection, export.ledger, export.period, export.number)
 
 
 def content_of(database: Database, export: Export) -> Iterator[bytes]:
     """The file, piece by piece.
 
-    Raises IntegrityFault where it is not what was handed over; for detail only after the last piece, so a caller
-    that writes a file should give it its name afterwards.
+    Raises IntegrityFault if it is not the file that was handed over; for detail only after the last piece, so a caller
+    that writes a file should rename it afterwards.
     """
     digest = hashlib.sha256()
     for piece in _pieces(database, export):
@@ -282,7 +282,7 @@ def content_of(database: Database, export: Export) -> Iterator[bytes]:
         yield piece
     if digest.hexdigest() != export.content_hash:
         raise IntegrityFault(
-            f"export {export.export_id} is not what was handed over",
+            f"export {export.export_id} is not the file that was handed over",
             expected=export.content_hash,
             found=digest.hexdigest(),
             export_id=export.export_id,

@@ -1,6 +1,6 @@
-"""What a company sets about each general ledger that its journals go to.
+"""The settings of each general ledger that a company's journals go to.
 
-Owns: the table ``export_targets``. Does not own: which settings there are (formats), what is made with them (exports).
+Owns: the table ``export_targets``. Does not own: the fields of the settings (formats), exports (exports).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from subledger.store.database import Database
 from subledger.store.reading.queries import AnyConnection, rows
 
 FIND_SETTINGS: Final = """
--- What was set about a target; nothing where nothing was.
+-- The stored settings of a target; no row if none are.
 SELECT settings FROM export_targets WHERE ledger = %(ledger)s AND target = %(target)s
 """
 FIND_CHANGE: Final = """
--- Who set something about a target last, and when.
+-- The last change of a target's settings: person and time.
 SELECT changed_at, changed_by FROM export_targets WHERE ledger = %(ledger)s AND target = %(target)s
 """
 SET_SETTINGS: Final = """
@@ -38,27 +38,27 @@ def target_named(name: str) -> Target:
     """Raises UnknownTarget."""
     if name not in TARGETS:
         raise UnknownTarget(
-            f"there is no general ledger {name[:60]} that journals could go to", field="target",
+            f"there are no formats for a general ledger {name[:60]}", field="target",
             expected=", ".join(TARGETS), found=name[:60],
         )  # fmt: skip
     return TARGETS[name]
 
 
 def settings_of(connection: AnyConnection, ledger: str, target: Target) -> TargetSettings:
-    """What holds for the next export: what was set, and the rest as it ships."""
+    """The settings of the next export: those that were set, and defaults for the rest."""
     found = rows(connection, FIND_SETTINGS, {"ledger": ledger, "target": target.name})
     return read_settings(target.settings, msgspec.json.decode(found[0][0]) if found else {})
 
 
 def change_of(connection: AnyConnection, ledger: str, target: Target) -> LastChange | None:
-    """The last change of a target's settings; None if they are as they ship."""
+    """The last change of a target's settings; None if they are the defaults."""
     return last_change(connection, FIND_CHANGE, {"ledger": ledger, "target": target.name})
 
 
 def set_settings(
     database: Database, ledger: str, target: Target, given: Mapping[str, Any], *, by: str
 ) -> TargetSettings:
-    """Sets all of them: what is not given is as it ships. What was exported stays as it is. Raises InvalidInput."""
+    """Stores all settings of a target, with defaults for those not given. Raises InvalidInput."""
     check_texts(given, field="settings")
     settings = read_settings(target.settings, given)
     text = canonical(msgspec.to_builtins(settings))

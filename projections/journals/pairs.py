@@ -24,7 +24,7 @@ from subledger.store.tables import MIRRORED, WRITTEN
 
 Level = Literal["account", "dimension", "customer", "block"]
 LEVELS: Final[tuple[Level, ...]] = ("account", "dimension", "customer", "block")
-"""What the lines of a document are summed by, from few lines to many."""
+"""The keys that the lines of a document are summed by, from few lines to many."""
 
 PAIRS_OF_DAYS: Final = """
 -- The pairs of a period and an interval of cuts, by dimensions, from the day totals.

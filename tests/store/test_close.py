@@ -554,7 +554,7 @@ def test_an_export_that_is_not_what_was_handed_over_is_refused(
         connection.execute(f"UPDATE journal_exports SET {changed} WHERE ledger = %s", (ledger,))
     with database.read() as connection:
         one = get_export(connection, ledger, one.export_id)
-    with pytest.raises(IntegrityFault, match="is not what was handed over"):
+    with pytest.raises(IntegrityFault, match="is not the file that was handed over"):
         list(content_of(database, one))
 
 

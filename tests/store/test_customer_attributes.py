@@ -105,7 +105,7 @@ def test_a_file_changes_the_attributes_it_has_columns_for_of_all_its_customers_o
         ("customer,Segment\n", "Segment", "line 1: 'Segment' is not an attribute's name"),
         ("customer,a,a\n", "a", "line 1: the column a stands twice"),
         ("customer,a\nc,1,2\n", "line 2", "line 2: 3 cells under 2 columns"),
-        ("customer,a\n,1\n", "customer", "line 2: this is not a customer's id"),
+        ("customer,a\n,1\n", "customer", "line 2: this is not a customer id"),
         ("customer,a\nc,1\n\nc,2\n", "line 4", "line 2 and line 4 are both about c"),
         ('customer,a\nc,"1\n2"\n', "a", "line 3: a is not a short text"),
         ('customer,a\nc,"1\n', "line 2", "not CSV"),

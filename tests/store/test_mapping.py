@@ -168,7 +168,7 @@ def test_the_hash_of_a_chart_without_attributes_is_what_it_was() -> None:
         (f"{HEADER}\n", "rows", "the mapping has no rows"),
         ("role,product,credit_kind,currency,name\n", "account", "line 1: the column account is missing"),
         (f"{HEADER},Cost Center\n", "Cost Center", "line 1: 'Cost Center' is not a column name"),
-        (f"{HEADER},class,class\n", "class", "line 1: the column class stands twice"),
+        (f"{HEADER},class,class\n", "class", "line 1: the column class is there twice"),
         (f"{HEADER}\ncash,,,,1000\n", "line 2", "line 2: 5 cells under 6 columns"),
         (f"{HEADER}\ncash,,,,,Cash\n", "account", "line 2: account is missing"),
         (f"{HEADER}\n,,,,1000,Cash\n", "role", "line 2: role is missing"),

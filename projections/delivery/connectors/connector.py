@@ -1,7 +1,7 @@
-"""What a connector is: one general ledger's way of taking a journal, and of being asked whether it has one.
+"""The interface of connectors: submitting a journal to one general ledger, and looking it up there.
 
-A connector decides nothing: it submits, looks up, and says what the answer was. Whether to send, to wait or to look
-again is decided in ``sending``.
+A connector decides nothing: it submits, looks up, and returns the target's answer. ``sending`` decides what to do next:
+to send, to wait or to look again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from subledger.periods import Period
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a company sets about a channel, whatever it leads to.
+    """Settings that every channel has.
 
     ``calls_a_minute``: no more, whoever delivers (0: no limit). ``timeout_s``: for an answer to one call. ``attempts``:
     submissions that may come to nothing before a delivery is a dead letter; as they ship, half a day's.
@@ -46,14 +46,14 @@ class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     retired: bool = False
 
     def check(self) -> None:
-        """What one setting says of another. Raises InvalidInput naming the field."""
+        """Checks settings against each other. Raises InvalidInput naming the field."""
 
 
 _Settings = TypeVar("_Settings", bound=TargetSettings)
 
 
 class Shipment(msgspec.Struct, frozen=True, kw_only=True):
-    """What is delivered: one document of a journal, or its file, which holds them all.
+    """One delivery's content: a document of a journal, or the journal's file with all of them.
 
     ``reference`` is what the target knows it by; of a file, its name. ``settings`` are those that the export was made
     with; None for a format that has none. ``erp_id``: what the target calls what it has accepted; None as long as it
@@ -81,7 +81,7 @@ class Shipment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rendering(self) -> Rendering:
-        """What it was written down from."""
+        """The input that its file was written from."""
         return Rendering(
             export_id=self.export_id, journal=self.journal, documents=self.documents, settings=self.settings
         )
@@ -101,14 +101,14 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
-    """What a document stands at in the target: the sum of its debits, in minor units of its currency."""
+    """Totals of a document in the target, in minor units of its currency."""
 
     debit_minor: int
     credit_minor: int
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What the target has under the references of a shipment.
+    """The target's record of a shipment, found by its references.
 
     ``totals`` by document's reference, as far as the target says; a file that has one name there has none.
     ``discarded``: the target has thrown it away, as an approver does; then the reason.
@@ -142,13 +142,13 @@ class Connector(ABC):
 
     @abstractmethod
     def look_up(self, shipment: Shipment) -> Found | None:
-        """What the target has; None where it has nothing under this reference.
+        """The target's record; None if it has nothing under this reference.
 
         Raises Unclear, NotSent, Throttled where it did not say.
         """
 
     def prepare(self, shipment: Shipment) -> None:  # noqa: B027  # most have nothing to prepare
-        """What can be done before the point of no return, and again without harm. Raises as ``submit``."""
+        """Prepares a submission: steps that can be repeated without harm. Raises as ``submit``."""
 
     @abstractmethod
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
@@ -163,7 +163,7 @@ class Connector(ABC):
         currency: str,  # noqa: ARG002  # likewise
         settings: TargetSettings | None,  # noqa: ARG002  # likewise
     ) -> list[Theirs]:
-        """What every account moved in some months, by the number that the mapping has for it.
+        """The movement of every account in some months, by its number in the account mapping.
 
         ``settings`` are the target's, as they are now. Raises NotSupportedYet where only a file is read, NotSent and
         Unclear as ``look_up``.

@@ -98,7 +98,7 @@ class Drop(connector.Connector):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where it is, for people."""
+        """The location, for people."""
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[Place]:
@@ -153,7 +153,7 @@ class Drop(connector.Connector):
         return self._handed_over(name, "handed over and taken")
 
     def _moved(self, place: Place, shipment: connector.Shipment) -> connector.Found | None:
-        """What the importer said of it by the folder that it moved it into."""
+        """The importer's result, told by the folder that it moved the file to."""
         settings: DropSettings = self.settings
         name = shipment.reference
         place.check_folder(settings.done)
@@ -192,7 +192,7 @@ def _put_beside(place: Place, shipment: connector.Shipment) -> None:
 
 
 def _same(place: Place, name: str, shipment: connector.Shipment) -> bool | None:
-    """Whether a file is what is delivered; None where there is none."""
+    """True if a file has the delivered bytes; None if there is no file."""
     there = place.read(name, at_most=len(shipment.payload) + 1)
     return None if there is None else there == shipment.payload
 

@@ -51,7 +51,7 @@ class Execution(NamedTuple):
 
 
 class Package(NamedTuple):
-    """What is uploaded, and the id that its import will have."""
+    """A package to upload, and the id that its import will have."""
 
     url: str
     execution: str
@@ -181,7 +181,7 @@ class Dynamics(connector.Connector):
         return lines
 
     def _hide_signature(self, url: str) -> None:
-        """Who has the address of an upload may write there."""
+        """Hides the address of an upload: it gives the right to write there."""
         query = url.partition("?")[2]
         self.calls.hide(query)
         for pair in query.split("&"):
@@ -196,7 +196,7 @@ def _target(shipment: connector.Shipment) -> dynamics.Settings:
 
 
 def _is_of(shipment: connector.Shipment, last: Execution | None) -> bool:
-    """Whether an import that has ended, and has left nothing, is what became of this attempt.
+    """True if an import that has ended, and has left nothing, is the one of this attempt.
 
     Of one without an answer it is taken for granted only if it did not fail: then its journals may be there, where they
     are not found. What failed and left nothing is sent again without harm.
@@ -209,7 +209,7 @@ def _is_of(shipment: connector.Shipment, last: Execution | None) -> bool:
 def _found(
     shipment: connector.Shipment, headers: dict[str, dict[str, Any]], lines: dict[str, list[dict[str, Any]]]
 ) -> connector.Found:  # fmt: skip
-    """What all documents of a package are in Dynamics: posted where all their journals are."""
+    """State of all documents of a package in Dynamics: posted if all their journals are."""
     totals = {
         document.reference: connector.Total(
             debit_minor=sum(

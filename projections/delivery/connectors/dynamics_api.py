@@ -1,4 +1,4 @@
-"""How Dynamics 365 Finance is called: with a token of Entra ID, actions of the package API, records by OData.
+"""Calls of Dynamics 365 Finance: with a token of Entra ID, actions of the package API, records by OData.
 
 Owns: tokens, pages, and what an error says. Does not own: what is asked for (dynamics).
 """
@@ -98,13 +98,13 @@ class DynamicsApi:
 
 
 def value_of(answer: httpx.Response) -> str:
-    """What an action answers: a text, which older versions put into another ``value``."""
+    """The answer of an action: a text, which older versions put into another ``value``."""
     value = answer.json()["value"]
     return str(value["value"] if isinstance(value, dict) else value)
 
 
 def refusal(answer: httpx.Response) -> str:
-    """What went wrong, in Dynamics' words: the innermost message of an OData error, or Entra's description."""
+    """The error in Dynamics' words: the innermost message of an OData error, or Entra's description."""
     try:
         error = answer.json()["error"]
         said = answer.json()["error_description"] if isinstance(error, str) else _innermost(error)

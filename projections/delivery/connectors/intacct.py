@@ -120,7 +120,7 @@ class Intacct(connector.Connector):
         return connector.Accepted(erp_id=_said(result, ".//RECORDNO"), posted=content.find(".//STATE") is None)
 
     def _check_not_there(self, shipment: connector.Shipment, refusal: str) -> None:
-        """What is refused may be there: refused for having been run before. Raises Unclear."""
+        """A refused request may be there, refused because it was run before. Raises Unclear."""
         try:
             found = self.look_up(shipment)
         except NotSent as error:
@@ -227,7 +227,7 @@ def _function(name: str, arguments: dict[str, str]) -> Element:
 
 
 def _endpoint(given: str, url: str) -> str:
-    """Where a session is good: an address of the same house, as our credentials go there. Raises NotAuthorised."""
+    """The address of a session: at the same host's domain, as our credentials go there. Raises NotAuthorised."""
     there, ours = httpx.URL(given), httpx.URL(url)
     if there.scheme != ours.scheme or there.host.split(".")[-2:] != ours.host.split(".")[-2:]:
         raise NotAuthorised(f"Intacct's session is for {there.host}, which is not of {ours.host}: check the url")
@@ -267,7 +267,7 @@ def _said(element: Element, path: str) -> str:
 
 
 def _refusal(element: Element) -> str:
-    """What Intacct says is wrong, with its numbers."""
+    """Intacct's errors, with their numbers."""
     said = [
         " ".join(
             text for name in ("errorno", "description", "description2", "correction") if (text := error.findtext(name))

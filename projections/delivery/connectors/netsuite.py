@@ -222,7 +222,7 @@ def _moved(row: dict[str, Any], currency: str) -> Theirs:
 
 
 def _refusal(answer: httpx.Response) -> str:
-    """What NetSuite says is wrong: ``o:errorDetails`` of a problem document."""
+    """NetSuite's error: ``o:errorDetails`` of a problem document."""
     try:
         details = answer.json()["o:errorDetails"]
         said = "; ".join(f"{detail.get('o:errorCode', '')}: {detail.get('detail', '')}" for detail in details)

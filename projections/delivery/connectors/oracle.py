@@ -41,7 +41,7 @@ from subledger.external.calls import Unclear
 from subledger.external.credentials import Credential
 
 _REQUEST: Final = "ESS-"
-"""What the id of a request begins with, so that it is not taken for a batch's."""
+"""Prefix of a request's id, so that it is not taken for a batch's."""
 _POSTED: Final = ("P", "Posted")
 _PAGE: Final = 500
 _PAGES: Final = 8
@@ -189,7 +189,7 @@ class Oracle(connector.Connector):
         return self._items("/erpintegrations", f"finder={finder}&onlyData=true")[0]
 
     def _errors(self, failed: list[Job]) -> list[str]:
-        """What the reports of failed jobs say, as far as they can be had."""
+        """Errors in the reports of failed jobs, as far as these can be read."""
         said: dict[str, None] = {}
         for job in sorted(failed, key=lambda job: job.imports, reverse=True)[:_REPORTS]:
             try:
@@ -254,7 +254,7 @@ def _target(shipment: connector.Shipment) -> oracle.Settings:
 
 
 def _found(shipment: connector.Shipment, there: dict[str, list[Header]]) -> connector.Found:
-    """What all documents of a file are in Oracle: posted where all of them are."""
+    """State of all documents of a file in Oracle: posted if all of them are."""
     journals = [header for headers in there.values() for header in headers]
     batches = {str(batch["JeBatchId"]): batch for batch, _ in journals}
     erp_id = _batches(there)

@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
     @property
     def imports(self) -> bool:
-        """Whether it is the journal import: ``Import Journals: Child``, ``JournalImport``."""
+        """True for the journal import: ``Import Journals: Child``, ``JournalImport``."""
         name = self.name.replace(" ", "").lower()
         return "importjournals" in name or "journalimport" in name
 
@@ -74,7 +74,7 @@ def _below(node: Any) -> Iterator[Job]:
 
 
 def errors_in(document: str) -> list[str]:
-    """What the reports of a job say is wrong, from the zip that ``ESSJobExecutionDetailsRF`` has; nothing where it
+    """Errors in the reports of a job, from the zip that ``ESSJobExecutionDetailsRF`` has; nothing where it
     cannot be read.
     """
     said: list[str] = []

@@ -206,7 +206,7 @@ def _found(shipment: connector.Shipment, sent: dict[str, Any], entry: dict[str, 
 
 
 def _reason(fault: dict[str, Any]) -> str:
-    """What QuickBooks says is wrong, with its codes."""
+    """QuickBooks' errors, with their codes."""
     said = (
         f"{error.get('code', '')} {error.get('Message', '')}: {error.get('Detail', '')}" for error in fault["Error"]
     )

@@ -215,7 +215,7 @@ def _sums(items: list[Item], currency: str, home: str) -> Sums:
 
 
 def _confirmed(envelope: ElementTree.Element, reference: str) -> connector.Accepted | connector.Rejected:
-    """What a confirmation says of our document. Raises Unclear where it says neither that it is posted nor why not."""
+    """The result for our document. Raises Unclear if a confirmation neither posts nor refuses it."""
     bulk = next((node for node in envelope.iter() if _name(node) == "JournalEntryBulkCreateConfirmation"), None)
     if bulk is None:
         raise Unclear("SAP has answered without a confirmation")

@@ -218,7 +218,7 @@ class _There:
 
 
 def _refused(error: BaseException) -> bool:
-    """Whether the server has answered that it does not do it; else the connection has failed.
+    """True if the server answered that it does not support the request; else the connection has failed.
 
     Paramiko's refusals are plain errors, whose number is set where the protocol has one. A channel that is found closed
     before anything was sent is one of them, and nothing was done either.
@@ -255,5 +255,5 @@ def _host_keys(text: str) -> list[paramiko.PKey]:
 
 
 def _algorithms(key: paramiko.PKey) -> tuple[str, ...]:
-    """What a server that has this key signs with."""
+    """The signature algorithms of a server that has this key."""
     return ("rsa-sha2-512", "rsa-sha2-256") if key.get_name() == "ssh-rsa" else (key.get_name(),)

@@ -235,7 +235,7 @@ def _rate(settings: Settings) -> dict[str, str]:
 
 
 def _dimensions(rendering: target.Rendering, line: DocumentLine) -> dict[str, str]:
-    """What a line has of Intacct's dimensions, by the gateway's names."""
+    """The dimensions of a line in Intacct, by the gateway's names."""
     settings: Settings = rendering.settings
     named = {"LOCATION": rendering.journal.entity if settings.location is None else settings.location}
     for ours, value in line.account.dimensions:

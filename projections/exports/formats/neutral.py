@@ -72,7 +72,7 @@ def csv_text(journal: Journal) -> str:
 
 
 def _corrects(journal: Journal) -> dict[str, str]:
-    """What a correction corrects; nothing of a journal that is none."""
+    """The journal that a correction corrects, by the word for it; empty for other journals."""
     if journal.corrects is None:
         return {}
     return {"reissues" if journal.reverses is None else "reverses": journal.corrects}

@@ -110,7 +110,7 @@ def group_id(rendering: target.Rendering) -> int:
 
 
 def batch_name(journal: Journal) -> str:
-    """What the name of a journal's batch begins with in Oracle: the import adds to it."""
+    """Prefix of a journal's batch name in Oracle: the import adds to it."""
     return short_name(journal.name, _BATCHES)
 
 

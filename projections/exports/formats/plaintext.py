@@ -46,7 +46,7 @@ def _signed(amount_minor: int, side: Side, currency: str) -> str:
 
 
 def _amount(line: JournalLine | DetailLine, currency: str, home: str) -> str:
-    """What a posting moves: ``-5.00 USD``; in another currency than the books' ``-5.00 EUR @@ 6.00 USD``, or where it
+    """Amount of a posting: ``-5.00 USD``; in another currency than the books' ``-5.00 EUR @@ 6.00 USD``, or where it
     moves the functional amount alone ``-6.00 USD``."""
     amount = f"{_signed(line.amount_minor, line.side, currency)} {currency}"
     if currency == home:
@@ -213,7 +213,7 @@ def beancount_detail(journal: Journal, entries: Iterable[DetailEntry]) -> Iterat
 
 
 def _facts(entry: DetailEntry) -> list[tuple[str, str]]:
-    """What both formats tell of an entry, by name; empty facts left out."""
+    """Facts of an entry in both formats, by name, without empty ones."""
     credits = "" if entry.unit is None or not entry.credits else format_credits(entry.credits)
     facts = (
         ("customer", entry.customer), ("block", entry.block_id), ("source", entry.source), ("event", entry.event_id),

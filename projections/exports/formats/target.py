@@ -1,7 +1,7 @@
-"""What the formats of general ledgers share: what they are given, and what a company sets about its own.
+"""Shared parts of the general ledgers' formats: their input, a company's settings, and writing CSV, XML and zip.
 
-What differs from company to company (numbers, names, which of our dimensions is which of theirs) is in settings, with
-values that do for a trial; what a vendor documents is in the format.
+Numbers, names and dimensions differ from company to company: they are settings, with defaults that do for a trial. The
+rules that a vendor documents are in the format.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from subledger.money import exponent, format_minor
 from subledger.text.visible_text import no_formula, replaced
 
 DateFormat = Annotated[str, msgspec.Meta(pattern="^(?=.*%d)(?=.*%[mb])(?=.*%[Yy])[^\\x00-\\x1f]+$", max_length=40)]
-"""How a day is written, by ``strftime``: with its day, month and year. Imports take today for a date they lack."""
+"""Format of a date, by ``strftime``: with its day, month and year. Imports take today for a date they lack."""
 
 
 class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a company sets about a target. ``level``: what a line is summed by. ``lines``: fewer a document than the
-    target takes (0: as many as it takes). ``title``: how documents are described; the month is added.
+    """A company's settings of a target. ``level``: the key that lines are summed by. ``lines``: at most so many in a
+    document (0: the target's limit). ``title``: the description of documents; the month is added.
     """
 
     level: Level = "dimension"
@@ -38,13 +38,13 @@ class TargetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     title: str = "Prepaid credits"
 
     def check(self) -> None:
-        """What one setting says of another. Raises InvalidInput naming the field."""
+        """Checks settings against each other. Raises InvalidInput naming the field."""
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
-    """An export to be written down: a journal, its documents, the company's settings of the target.
+    """Input of a format: a journal, its documents, the company's settings of the target.
 
-    ``others``: where one document is written down by itself, those that it may refer to.
+    ``others``: if one document is written by itself, the documents that it may refer to.
     """
 
     export_id: str
@@ -55,7 +55,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> str:
-        """What the documents are about: the month, or which journal of it they take back or issue anew."""
+        """Subject of the documents: the month, or the journal that they reverse or re-issue."""
         journal = self.journal
         if journal.correction is None:
             return str(journal.period)
