@@ -124,7 +124,7 @@ class AccountMapping(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         raise _unmapped((role, product, credit_kind, currency), self.named_for(role, attributes))
 
     def resolve_for_all(self, role: str, product: str, credit_kind: str, currency: str) -> GLAccount:
-        """The account that it is whoever the customer, without dimensions; one called ``by customer`` where it depends.
+        """The account for all customers, without dimensions; ``by customer`` if it depends on the customer.
 
         Raises UnmappedRole.
         """
@@ -207,7 +207,7 @@ WHERE m.ledger = %(ledger)s AND m.mapping = %(mapping)s
 
 
 class MappingAdoption(msgspec.Struct, frozen=True, kw_only=True):
-    """The adoption of a mapping: its number, time, first month and person; ``by`` is None where nobody was named."""
+    """The adoption of a mapping: its number, time, first month and person; ``by`` is None if nobody was named."""
 
     number: int
     by: str | None

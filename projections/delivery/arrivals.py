@@ -31,7 +31,7 @@ _SHOWN: Final = 20
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """A general ledger, the month's deliveries that count there, and the numbers of journals that have none.
 
-    ``channel`` is None where no channel leads there any more; then nothing is asked of journals that were not sent.
+    ``channel`` is None if no channel leads there any more; then nothing is asked of journals that were not sent.
     """
 
     destination: str

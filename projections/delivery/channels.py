@@ -252,7 +252,7 @@ def read_channel_settings(connector: type[Connector], given: Mapping[str, Any]) 
 
 
 def turn_of(database: Database, channel: Channel) -> Callable[[], None]:
-    """Waits for the next call's turn, over all workers. Raises Throttled where it is far off."""
+    """Waits for the next call's turn, over all workers. Raises Throttled if it is far off."""
     pace = channel.settings.calls_a_minute
     apart_s = 60.0 / pace if pace else 0.0
     where = {"ledger": channel.ledger, "channel": channel.name}

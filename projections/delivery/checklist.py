@@ -1,7 +1,7 @@
 """The close checklist: what stands between now and a closed month that is handed over, in the order it is done.
 
 Each step says how it stands, with its evidence, and what to do next. Looking changes nothing: what a close would do is
-tried on a snapshot. Owns: the steps and their order. Does not own: what they look at (close, proofs, summary).
+tried on a snapshot. Owns: the steps and their order. Does not own: the checks themselves (close, proofs, journals).
 """
 
 from __future__ import annotations

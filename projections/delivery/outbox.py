@@ -33,7 +33,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One document of a journal, or its file (``part`` 0), on its way into a general ledger.
 
     ``attempts``: submissions that came to nothing; ``looks``: look-ups since it is what it is. ``due_at``: when the
-    next thing is done; None where nothing will be until somebody asks. ``erp_id``: what the target calls it.
+    next thing is done; None if nothing will be until somebody asks. ``erp_id``: what the target calls it.
     """
 
     ledger: str
@@ -174,7 +174,7 @@ def add_period(recorder: Recorder, database: Database, channel: Channel, period:
 def add(database: Database, channel: Channel, exported: Export, *, by: str) -> list[Delivery]:
     """Puts an export into the outbox of a channel; again, nothing more. Returns its deliveries: none where it is empty.
 
-    Raises DeliveredOtherwise where the journal is on its way to this general ledger in another export.
+    Raises DeliveredOtherwise if the journal is on its way to this general ledger in another export.
     """
     where = {
         "ledger": channel.ledger, "channel": channel.name, "destination": channel.destination,
@@ -237,7 +237,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim(database: Database, channel: Channel, *, due_by: datetime, lease_s: float) -> Claimed | None:
-    """A delivery that something was due for by then; None where there is none.
+    """A delivery that something was due for by then; None if there is none.
 
     Only what was made for what the channel leads to now: another's stays where it is.
     """

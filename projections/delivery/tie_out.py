@@ -6,7 +6,7 @@ journal that is missing in the general ledger, was posted twice or changed there
 difference of its size. Accounts that no journal names are not ours and are only listed; an account that others post to
 as well (receivables, cash) is compared only where it is asked for.
 
-Owns: reading the general ledger's rows, comparing, what is behind a difference. Does not own: the journals (summary).
+Owns: reading the general ledger's rows, comparing, the journals behind a difference. Does not own: the journals.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class JournalShare(msgspec.Struct, frozen=True, kw_only=True):
 class TieOutDifference(msgspec.Struct, frozen=True, kw_only=True):
     """An account and month that differ; amounts are debit positive. ``behind`` are the journals of the month.
 
-    ``theirs`` is None where the general ledger's rows have no such account in that month.
+    ``theirs`` is None if the general ledger's rows have no such account in that month.
     """
 
     account: str

@@ -229,7 +229,7 @@ def check_document(document: Document, functional_currency: str, limits: TargetL
 
 
 def short_name(name: str, limits: TargetLimits) -> str:
-    """A document's name within a target's length and alphabet: as it is where it fits, else shortened with a hash.
+    """A document's name within a target's length and alphabet: as it is if it fits, else shortened with a hash.
 
     The hash is 40 bits of the whole name, so that names that begin alike stay apart.
     """

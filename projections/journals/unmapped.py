@@ -68,7 +68,7 @@ def unmapped(connection: AnyConnection, ledger: str, period: Period, mapping: Ac
 
 
 def check_mapped(connection: AnyConnection, state: LedgerState, period: Period) -> None:
-    """Raises UnmappedRole where something that moved in a period has no account."""
+    """Raises UnmappedRole if something that moved in a period has no account."""
     _, mapping = mapping_for(connection, state.ledger, period)
     for combination in _missing(connection, state.ledger, period, mapping):
         mapping.resolve(*combination)

@@ -144,7 +144,7 @@ class Connector(ABC):
     def look_up(self, shipment: Shipment) -> Found | None:
         """The target's record; None if it has nothing under this reference.
 
-        Raises Unclear, NotSent, Throttled where it did not say.
+        Raises Unclear, NotSent, Throttled if it did not say.
         """
 
     def prepare(self, shipment: Shipment) -> None:  # noqa: B027  # most have nothing to prepare
@@ -154,7 +154,7 @@ class Connector(ABC):
     def submit(self, shipment: Shipment) -> Accepted | Rejected:
         """Puts it in. Called only for what a look-up did not find.
 
-        Raises NotSent, NotAuthorised or Throttled where certainly nothing was done, Unclear where nobody knows.
+        Raises NotSent, NotAuthorised or Throttled if certainly nothing was done, Unclear if nobody knows.
         """
 
     def trial_balance(
@@ -165,7 +165,7 @@ class Connector(ABC):
     ) -> list[Theirs]:
         """The movement of every account in some months, by its number in the account mapping.
 
-        ``settings`` are the target's, as they are now. Raises NotSupportedYet where only a file is read, NotSent and
+        ``settings`` are the target's, as they are now. Raises NotSupportedYet if only a file is read, NotSent and
         Unclear as ``look_up``.
         """
         raise NotSupportedYet(

@@ -70,10 +70,10 @@ class Place(Protocol):
     """
 
     def check_folder(self, name: str) -> None:
-        """Raises NotSent where it has no such folder."""
+        """Raises NotSent if it has no such folder."""
 
     def read(self, name: str, *, at_most: int) -> bytes | None:
-        """So many bytes of a file; None where there is none."""
+        """So many bytes of a file; None if there is none."""
 
     def write(self, name: str, content: bytes) -> None:
         """A whole file, in place of one of this name, kept by whatever happens to the machine."""
@@ -84,7 +84,7 @@ class Place(Protocol):
     def move(self, name: str, to: str) -> None:
         """Gives a file another name, in one step, that no file has.
 
-        Raises NotSent where it certainly has its old one, Unclear where nobody knows.
+        Raises NotSent if it certainly has its old one, Unclear if nobody knows.
         """
 
 

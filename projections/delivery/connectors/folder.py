@@ -191,7 +191,7 @@ class _Here:
 
     @contextmanager
     def _within(self, name: str) -> Iterator[tuple[int | None, str]]:
-        """The folder of a file that may be in a folder of this one; None where there is no such folder."""
+        """The folder of a file that may be in a folder of this one; None if there is no such folder."""
         above, _, plain = name.rpartition("/")
         if not above:
             yield self._folder, plain

@@ -176,7 +176,7 @@ class Intacct(connector.Connector):
     def _post(self, url: str, controlid: str, authentication: Element, content: Element, *, once: bool) -> Element:
         """One request of one function.
 
-        Raises Throttled, NotAuthorised or NotSent where the gateway says that it was not run, Unclear where it does not
+        Raises Throttled, NotAuthorised or NotSent if the gateway says that it was not run, Unclear if it does not
         say.
         """
         settings: Settings = self.settings

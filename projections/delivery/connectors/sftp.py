@@ -111,7 +111,7 @@ class Sftp(Drop):
             transport.close()
 
     def _greet(self, transport: paramiko.Transport) -> None:
-        """Agrees on keys with the server, if it is the one that was set. Raises NotAuthorised where it is not."""
+        """Agrees on keys with the server, if it is the one that was set. Raises NotAuthorised if it is not."""
         settings: Settings = self.settings
         known = _host_keys(settings.host_key)
         kinds = [kind for key in known for kind in _algorithms(key)]

@@ -258,7 +258,7 @@ def _line_text(line: DocumentLine) -> str:
 
 
 def _account(settings: Settings, line: DocumentLine) -> str:
-    """A ledger account; delimiters stay where there is no value. Raises InvalidInput where a value has one in it: it
+    """A ledger account; delimiters stay where there is no value. Raises InvalidInput if a value has one in it: it
     would be read as another account.
     """
     values = {**dict(line.account.dimensions), _ACCOUNT: line.account.number}

@@ -203,7 +203,7 @@ def _of_block(rendering: target.Rendering, document: Document) -> dict[str, Any]
 
 
 def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
-    """One ``journalEntry`` record. Raises InvalidInput where others have an id, and this one none."""
+    """One ``journalEntry`` record. Raises InvalidInput if others have an id, and this one none."""
     settings: Settings = rendering.settings
     journal = rendering.journal
     subsidiary = {"id": settings.subsidiary_id} if settings.subsidiary_id else {"externalId": journal.entity}

@@ -99,7 +99,7 @@ def json_file(rendering: target.Rendering) -> bytes:
 
 
 def body(rendering: target.Rendering, document: Document) -> dict[str, Any]:
-    """One ``JournalEntry``. Raises InvalidInput where others have an id, and this one none."""
+    """One ``JournalEntry``. Raises InvalidInput if others have an id, and this one none."""
     settings: Settings = rendering.settings
     whose = f", subledger export={rendering.export_id} journal={document.name}"
     return {

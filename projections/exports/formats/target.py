@@ -115,7 +115,7 @@ def read_settings(type: type[Settings], given: Mapping[str, Any]) -> Settings:
 def id_of(ids: Mapping[str, str], ours: str, *, field: str) -> str:
     """Their id of something of ours; as long as none are set, for a trial, ours.
 
-    Raises InvalidInput where others have an id: ours, taken for an id of theirs, may be that of something else.
+    Raises InvalidInput if others have an id: ours, taken for an id of theirs, may be that of something else.
     """
     if ids and ours not in ids:
         raise InvalidInput(
