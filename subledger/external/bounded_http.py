@@ -1,9 +1,9 @@
-"""Answers of other systems, within bounds: of size once they are decompressed, and of time from first to last byte.
+"""Answers of other systems, with limits of decompressed size and of time from the first to the last byte.
 
-httpx bounds the time of each read, so an answer that arrives byte by byte never ends; and it decompresses everything.
-Addresses are checked as they are called (``hosts``).
-Here each read and write has what is left of the whole call's time, and no more of an answer is decompressed than is
-read. An answer beyond its bounds is an ``httpx.HTTPError``, as any answer that did not come whole.
+httpx limits the time of each read, so an answer that arrives byte by byte never ends; and it decompresses everything.
+Here each read and write has the remaining time of the whole call, and only the bytes that are read are decompressed. An
+answer beyond a limit is an ``httpx.HTTPError``, like any answer that did not arrive in full. Addresses are checked when
+they are called (``hosts``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import httpx
 from subledger.external.hosts import connect_checked
 
 MAX_ANSWER: Final = 8 << 20
-"""Bytes of an answer, decompressed. Journals, and pages of records, are far smaller."""
+"""Maximum number of decompressed bytes of an answer. Journals, and pages of records, are far smaller."""
 ACCEPT_ENCODING: Final = "gzip"
 _PIECE: Final = 64 << 10
 
@@ -30,7 +30,7 @@ _ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
 
 
 class AnswerTooLarge(httpx.HTTPError):
-    """The answer has more bytes than are read, or is compressed in a way that is not."""
+    """The answer has too many bytes, or a compression that is not supported."""
 
 
 def client() -> httpx.Client:
@@ -48,7 +48,7 @@ def client() -> httpx.Client:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Whatever is read or written within, by a client of ``client``, ends by then with ``httpx.TimeoutException``."""
+    """Ends reads and writes in this context, of a client of ``client``, at a time, with ``httpx.TimeoutException``."""
     token = _ends_at.set(time.monotonic() + seconds)
     try:
         yield
@@ -57,7 +57,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def send(client: httpx.Client, request: httpx.Request, *, within_s: float) -> httpx.Response:
-    """One call and its whole answer. Raises httpx.HTTPError, AnswerTooLarge among them."""
+    """Makes one call. Returns the whole answer. Raises httpx.HTTPError, such as AnswerTooLarge."""
     with deadline(within_s):
         response = client.send(request, stream=True)
         try:
@@ -84,7 +84,7 @@ def _content(response: httpx.Response) -> bytes:
 
 
 def _inflater(response: httpx.Response) -> Any:
-    """A function of raw bytes and the most bytes that it may return for them."""
+    """A function of raw bytes and the maximum number of bytes that it returns for them."""
     named = response.headers.get("content-encoding", "")
     encodings = [each.strip().lower() for each in named.split(",") if each.strip().lower() not in ("", "identity")]
     if not encodings:

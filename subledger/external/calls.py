@@ -1,10 +1,10 @@
-"""Calls of another system's API: no more of them than it takes, each with a limit of time, kept as they were.
+"""Calls of another system's API: at the rate that it accepts, each with a limit of time, recorded without secrets.
 
-What is kept is what went over the wire without its secrets: headers that carry them are left out, and every secret
-that is known by the end of the attempt is taken out of all texts, wherever it stands.
+The record of a call has its request and its answer. Headers with secrets are left out, and every secret that is known
+at the end of the attempt is removed from all texts.
 
-What a failed call says about what it asked for is one of three things, and the difference is what delivery rests on:
-certainly not done (``NotSent``), come back later and not done (``Throttled``), or nobody knows (``Unclear``).
+A failed call has one of three results, and delivery depends on the difference: certainly not done (``NotSent``),
+certainly not done and to be repeated later (``Throttled``), or unknown (``Unclear``).
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from subledger.external import bounded_http
 REMOVED: Final = "(removed)"
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"})
 _KEPT_BYTES: Final = 4 << 20
-"""Bytes of a body that are kept. Journals are far smaller; a longer answer is cut, and says so."""
+"""Maximum number of recorded bytes of a body. Journals are far smaller; a longer answer is cut, with a remark."""
 _LONGEST_WAIT_S: Final = 3_600.0
 _NOT_SAID: Final = frozenset({408, 425})
-"""Of these, too, nobody can say whether the request went on: a time-out, a replay that is refused."""
+"""Statuses after which the request may still have been processed: a time-out, a refused replay."""
 _WAIT_UNSAID_S: Final = 60.0
 
 
 class NotSent(Exception):
-    """The call did not reach the system: certainly nothing was done."""
+    """The call did not reach the system, which certainly did nothing."""
 
 
 class NotAuthorised(NotSent):
-    """The system does not take our credentials: nothing was done, and a person must mend them."""
+    """The system refuses our credentials. It did nothing, and a person must correct them."""
 
 
 class Throttled(NotSent):
-    """The system takes no more calls for now: nothing was done."""
+    """The system accepts no more calls for now. It did nothing."""
 
     def __init__(self, reason: str, *, wait_s: float) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class Throttled(NotSent):
 
 
 class Unclear(Exception):
-    """No answer, or one that does not say whether it was done. ``answer``: what came, if anything."""
+    """No answer, or one that leaves open if the request was processed. ``answer`` is the answer, if there is one."""
 
     def __init__(self, reason: str, *, answer: str = "") -> None:
         super().__init__(reason)
@@ -57,7 +57,7 @@ class Unclear(Exception):
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """One call and its answer, as kept. ``status`` is None where none came; ``failure`` says why."""
+    """The record of a call and its answer. ``status`` is None without an answer; ``failure`` is then the reason."""
 
     at: datetime
     seconds: float
@@ -72,7 +72,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Turn = Callable[[], None]
-"""Waits until one more call may be made. Raises Throttled where that is too long."""
+"""Waits until one more call is allowed. Raises Throttled if that takes too long."""
 
 
 class Calls:
@@ -85,21 +85,22 @@ class Calls:
         self._made: list[Exchange] = []
         self._secrets: set[str] = set()
         self.begin_by: float | None = None
-        """No call is begun after this, by the monotonic clock: who was held up does not send what others look for."""
+        """No call begins after this time of the monotonic clock. So a delayed attempt sends nothing after another
+        worker has looked up its delivery."""
 
     def hide(self, secret: str) -> str:
-        """Takes a secret out of everything that is kept of this attempt, before and after. Returns it."""
+        """Removes a secret from all records of this attempt, earlier and later ones. Returns it."""
         if secret:
             self._secrets.add(secret)
         return secret
 
     def take_turn(self) -> None:
-        """Waits until a call by other means than HTTP may be made. Raises Throttled where that is too long."""
+        """Waits until a call by other means than HTTP is allowed. Raises Throttled if that takes too long."""
         self._turn()
         self._check_time()
 
     def note(self, method: str, url: str, body: str, *, answer: str = "", failure: str | None = None) -> None:
-        """Keeps what was done by other means than HTTP."""
+        """Records a call by other means than HTTP."""
         self._made.append(
             Exchange(
                 at=datetime.now(UTC), seconds=0.0, method=method, url=url, headers={}, body=body, answer=answer,
@@ -112,14 +113,14 @@ class Calls:
             raise NotSent("it took too long to come to this call: it is left to a later attempt")
 
     def clean(self, text: str) -> str:
-        """A text as it may be kept: without secrets, and without what no text of the database can hold."""
+        """A text for the record: without secrets, and without characters that the database cannot store."""
         text = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
         for form in sorted({form for secret in self._secrets for form in _forms(secret)}, key=len, reverse=True):
             text = text.replace(form, REMOVED)
         return text
 
     def take_exchanges(self) -> list[Exchange]:
-        """What was called and answered since the last time, without secrets."""
+        """The records of calls since the last time, without secrets."""
         clean = self.clean
         made_since, self._made = self._made, []
         return [
@@ -227,7 +228,7 @@ def _text(body: bytes) -> str:
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as it may stand in a text: plain, in a URL or a form, in JSON or XML."""
+    """The forms of a secret in a text: plain, in a URL or a form, in JSON or XML."""
     json_text = msgspec.json.encode(secret).decode()[1:-1]
     xml = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {secret, quote(secret), quote(secret, safe=""), json_text, xml, xml.replace('"', "&quot;")}

@@ -1,8 +1,8 @@
-"""Where credentials are: a channel names them, and nothing of ours keeps them.
+"""Credentials by name: settings name them, and the database never stores them.
 
-``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``; ``file:/PATH`` a file of its, in the
-folder that ``SUBLEDGER_CREDENTIALS`` names (``/run/secrets``, where secrets are mounted). So who sets a channel can
-use what was meant for channels, and nothing else that the worker can read. Which ledger may use which is in ``grants``.
+``env:NAME`` is the worker's environment variable ``SUBLEDGER_CREDENTIAL_NAME``; ``file:/PATH`` is a file in its folder
+``SUBLEDGER_CREDENTIALS`` (by default ``/run/secrets``). So a person who sets a channel can use credentials for
+channels, and nothing else that the worker can read. The credentials of each ledger are in ``grants``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEDGERS: Final = "ledgers"
 """Folder below it with one folder for each ledger that has credentials of its own."""
 _PATTERN: Final = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\\x00]+)?$"
 Credential = Annotated[str, msgspec.Meta(pattern=_PATTERN, max_length=1_000)]
-"""Where a credential is, never the credential; empty for none."""
+"""The name of a credential, never the credential; empty for none."""
 
 
 def named_in(settings: msgspec.Struct) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def belongs_to(credential: Credential, ledger: str) -> bool:
 
 
 def read(credential: Credential) -> str:
-    """The credential, without the line's end of a file. Raises NotAuthorised where it is not to be had."""
+    """Reads a credential, without the line end of a file. Raises NotAuthorised if it cannot be read."""
     kind, _, name = credential.partition(":")
     if not credential:
         return ""
@@ -64,7 +64,7 @@ def read(credential: Credential) -> str:
 
 
 def replace(credential: Credential, value: str) -> None:
-    """Keeps a credential that the other system has replaced, in its file, by a rename. Raises NotAuthorised."""
+    """Writes a credential that the other system has replaced into its file, by a rename. Raises NotAuthorised."""
     if not credential.startswith("file:"):
         raise NotAuthorised(
             f"the credential {credential} was replaced by the other system: name a file that can be written"
@@ -83,7 +83,7 @@ def replace(credential: Credential, value: str) -> None:
 
 
 def _allowed(credential: Credential) -> Path:
-    """The file, wherever links lead, if it is in the folder of credentials. Raises NotAuthorised."""
+    """The file after following links, if it is in the folder of credentials. Raises NotAuthorised."""
     folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER)).resolve()
     path = Path(credential.removeprefix("file:")).resolve()
     if not path.is_relative_to(folder):

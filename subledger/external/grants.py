@@ -1,9 +1,10 @@
-"""Grants: which credentials a ledger's channels and webhooks may use.
+"""Grants of credentials to ledgers, for their channels and webhooks.
 
-A credential is the installation's, and whoever sets a ledger's channel says where it is sent. So a channel uses only
-what belongs to its ledger: files in the ledger's own folder, ``SUBLEDGER_CREDENTIALS/ledgers/LEDGER/…``, and what
-whoever runs the installation has granted on the command line. Owns: the table ``credential_grants``. Does not own:
-reading them (``credentials``); no route of the HTTP API grants anything.
+A credential belongs to the installation, and a person who sets a ledger's channel decides where it is sent. So a
+channel uses only credentials of its ledger: files in the ledger's folder, ``SUBLEDGER_CREDENTIALS/ledgers/LEDGER/…``,
+and credentials that the operator has granted on the command line. No route of the HTTP API grants one.
+
+Owns: the table ``credential_grants``. Does not own: reading credentials (``credentials``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SHARED: Final = "SUBLEDGER_CREDENTIALS_SHARED"
 """Set to 1, every ledger may use every credential: for an installation whose ledgers have the same administrators."""
 
 FIND: Final = """
--- Whether a ledger may use a credential.
+-- A row if a ledger may use a credential.
 SELECT 1 FROM credential_grants
 WHERE ledger = %(ledger)s AND credential = %(credential)s AND revoked_at IS NULL
 """
@@ -72,7 +73,7 @@ def check_granted(connection: AnyConnection, ledger: str, credentials: Iterable[
 
 
 def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
-    """Lets a ledger use a credential. The same again changes nothing; after a revocation, it is another grant."""
+    """Grants a credential to a ledger. A repetition changes nothing; after a revocation it is another grant."""
     if not credential.startswith(("env:", "file:/")):
         raise InvalidValue(
             "the credential is not a reference to an environment variable or a file", field="credential",
@@ -86,7 +87,7 @@ def grant(database: Database, ledger: str, credential: str, *, by: str) -> None:
 
 
 def revoke(database: Database, ledger: str, credential: str, *, by: str) -> bool:
-    """Ends a grant: the next attempt of a delivery is without it. False if there was none."""
+    """Ends a grant, from the next attempt of a delivery on. Returns False if there was none."""
     with database.write() as connection:
         where = {"ledger": ledger, "credential": credential, "at": now_of(connection), "by": by}
         return connection.execute(REVOKE, where).rowcount > 0

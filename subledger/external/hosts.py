@@ -1,8 +1,9 @@
-"""Hosts that deliveries and notices may go to, by the address that their name resolves to.
+"""Hosts that deliveries and notices can be sent to, by the addresses of their names.
 
-A name is checked when a channel is set and used (``connectors.connector``), but it may resolve to this machine. So each
-connection is made to an address that was resolved and checked here; the name is not looked up again. Does not own:
-which names are allowed.
+A name is checked when a channel is set and used (``connectors.connector``), but it can resolve to this machine. So each
+connection is made to an address that was resolved and checked here; the name is not resolved again.
+
+Owns: the check of addresses. Does not own: the check of names.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ NOT_YET: Final = frozenset(
         "api/http/routes",
         "migrations/versions",
         "subledger",
-        "subledger/external",
         "subledger/store/writing",
         "tests",
         "tests/benchmarks",

@@ -1,4 +1,4 @@
-"""What waits for a second person, and their decision."""
+"""Routes of events that wait for a second person, and of the decision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _START = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Note(BaseModel):
-    """What the second person has to say about it."""
+    """A note of the second person."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,7 +41,7 @@ def page(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """What was asked for, oldest first."""
+    """The requests, oldest first."""
     after = documents.decode_cursor(cursor, (str, str))
     start = (_START, "") if after is None else (parse_time(after[0], field="cursor"), str(after[1]))
     with service.database.read() as connection:
@@ -53,10 +53,10 @@ def page(
 
 @router.post("/{approval}/approve", dependencies=[needs(Access.CONTROLLER)])
 def approve(service: Service, ledger: LedgerId, approval: ApprovalId, caller: Caller, makers: Makers) -> dict[str, Any]:
-    """Allows what waits: it is recorded now, with the names of who asked and who allowed it.
+    """Approves a request: its event is recorded now, with the names of the requester and the approver.
 
-    Who asked for it cannot allow it, nor can a key that they made, nor who made a key of theirs. What the
-    books do not allow any more is answered with why, and goes on waiting.
+    The requester cannot approve, nor can a key that the requester created, nor the creator of the requester's key. If
+    the books do not allow the event any more the answer has the reason, and the request still waits.
     """
     outcome = service.decide_approval(ledger, approval, by=caller, allow=True, made_by=makers)
     if outcome.error is not None:

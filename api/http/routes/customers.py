@@ -1,4 +1,4 @@
-"""What the company says of its customers: their attributes, by which journals may go."""
+"""Routes of customers' attributes, on which accounts and dimensions of journals can depend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = Router(prefix="/v1/ledgers/{ledger}/customers/{customer:path}/attribute
 
 @router.get("", dependencies=[needs(Access.READER)])
 def shown(service: Service, ledger: LedgerId, customer: CustomerId) -> dict[str, Any]:
-    """What is said of a customer; nothing, where nothing is."""
+    """The attributes of a customer; none if none were set."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         return documents.customer_attributes(ledger, attributes.attributes_of(connection, ledger, customer))
@@ -35,9 +35,9 @@ def replaced(
     customer: CustomerId,
     body: Annotated[dict[str, str], Body(examples=[{"segment": "enterprise", "region": "emea"}])],
 ) -> dict[str, Any]:
-    """Sets all attributes of a customer, also of one the ledger does not know yet; what is left out is taken away.
+    """Replaces all attributes of a customer, also of one that the ledger does not know yet. Others are removed.
 
-    The account mapping may go by them (`customer.segment`). What was handed over stays as it is.
+    The account mapping can use them (`customer.segment`). Journals and files that were handed over stay as they are.
     """
     attributes.replace_attributes(service.database, ledger, customer, body, by=caller)
     return shown(service, ledger, customer)
@@ -45,7 +45,7 @@ def replaced(
 
 @router.delete("", dependencies=[needs(Access.WRITER)])
 def erased(service: Service, caller: Caller, ledger: LedgerId, customer: CustomerId) -> dict[str, Any]:
-    """Erases all that is said of a customer. What was handed over stays as it is; who erased, and when, is kept."""
+    """Erases the attributes of a customer. Journals and files stay as they are; the caller and the time are stored."""
     found = attributes.erase_attributes(service.database, ledger, customer, by=caller)
     return {"ledger": ledger, "customer": customer, "erased": found}
 

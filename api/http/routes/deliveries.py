@@ -38,7 +38,7 @@ class NewDeliveries(BaseModel):
 
 
 class Because(BaseModel):
-    """Why a person does this; it is kept."""
+    """The reason, which is stored with the step."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -50,7 +50,7 @@ def every_channel(
     service: Service, ledger: LedgerId,
     dropped: Annotated[bool, Query(description="Those that were taken away, and by whom")] = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Where the ledger's journals go. Credentials are named, never shown."""
+    """The channels of a ledger. Credentials are named, never shown."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         if dropped:
@@ -73,7 +73,7 @@ def set_channel(
     service: Service, caller: Caller, ledger: LedgerId, channel: ChannelName,
     body: Annotated[dict[str, Any], Body(examples=[_EXAMPLE])],
 ) -> dict[str, Any]:  # fmt: skip
-    """Makes or changes a channel. A credential is named (`env:NAME`, `file:/path`), as it is where the worker runs."""
+    """Creates or changes a channel. A credential is a name (`env:NAME`, `file:/path`) on the machine of the worker."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     return delivery_documents.channel(channels.set_channel(service.database, ledger, channel, body, by=caller))

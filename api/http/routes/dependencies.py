@@ -1,4 +1,4 @@
-"""What every route asks for: the service, the caller's right, a point in time."""
+"""Dependencies of the routes: the service, the caller's access, a point in time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def _service(request: Request) -> Subledger:
 
 
 def caller_of(request: Request) -> str:
-    """Whose key it is. Without keys everybody is the same nobody, who can ask and never be a second person."""
+    """The name of the caller's key. Without keys it is `nobody`, who can request but is never a second person."""
     name: str = getattr(request.state, "caller", NOBODY)
     return name
 
@@ -99,9 +99,9 @@ async def _rights(request: Request) -> Access:
 
 Caller = Annotated[str, Depends(_caller)]
 Makers = Annotated[tuple[str, ...], Depends(_makers)]
-"""The names of those who made the caller's key."""
+"""The names of the creators of the caller's key."""
 Rights = Annotated[Access, Depends(_rights)]
-"""What the caller may do beyond what the route needs, for answers that do not show everything to everybody."""
+"""The caller's role, for answers that show more to some roles."""
 Service = Annotated[Subledger, Depends(_service)]
 MAX_LEDGER_ID = 64
 ChannelName = Annotated[

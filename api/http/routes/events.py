@@ -161,7 +161,7 @@ def recording_route() -> APIRoute:
 
 
 def _read(text: bytes) -> tuple[bool, list[Input]]:
-    """Whether a body is one event by itself, and its events."""
+    """Reads a body. Returns True if it is a single event, and its events."""
     body = read_json(text, _EVENTS, loads_each)
     if not isinstance(body, list):
         return True, read_inputs([body])
@@ -176,7 +176,7 @@ def _read(text: bytes) -> tuple[bool, list[Input]]:
 def _kept(
     service: Subledger, ledger: str, outcomes: list[Outcome], text: bytes, caller: str, *, single: bool
 ) -> list[Outcome]:
-    """The outcomes, with the rejected events kept, each as it stands in the body."""
+    """Stores the rejected events, each with its text in the body. Returns the outcomes."""
     texts = [text.strip()] if single else texts_of(text)
     return service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=caller, way=WAY)
 

@@ -112,8 +112,8 @@ class _ReadRequest(Request):
 
 
 def check_address(request: Request, known: Mapping[str, bool]) -> None:
-    """Every parameter of the path and the query is text that can be kept; every one of the query is known, and stands
-    once. ``known``: by name, True for a list, which may stand several times.
+    """Checks the parameters of the path and the query: their text can be stored, and those of the query are known and
+    given once. ``known`` has their names, with True for a list, which can be given several times.
 
     Raises InvalidValue, UnknownParameter, RepeatedParameter.
     """

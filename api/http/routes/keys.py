@@ -54,7 +54,7 @@ class Rotation(BaseModel):
 
 @router.get("")
 def every(service: Service, scope: Scope, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
-    """Keys, oldest first, also those that have ended. Their secrets are kept nowhere."""
+    """Keys, oldest first, also those that have ended. Their secrets are not stored."""
     after = documents.decode_cursor(cursor, (str, str))
     start = None if after is None else (parse_time(after[0], field="cursor"), after[1])
     found = keys.list_keys(service.database, scope=scope, after=start, limit=limit)

@@ -39,7 +39,7 @@ class NewLedger(BaseModel):
 
 
 class ApprovalsChange(BaseModel):
-    """What of the second person's settings is to be another; null takes a limit away."""
+    """Changes of the settings of the second person; null removes a limit."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -55,7 +55,7 @@ class ApprovalsChange(BaseModel):
 
 
 class LedgerChange(BaseModel):
-    """What of a ledger's settings is to be another. Currency and time zone are for its life."""
+    """Changes of a ledger's settings. The currency and the time zone never change."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -118,9 +118,9 @@ def one(service: Service, ledger: LedgerId) -> dict[str, Any]:
 def configure(
     service: Service, ledger: LedgerId, caller: Caller, body: Annotated[LedgerChange, Body(openapi_examples=_CHANGES)]
 ) -> dict[str, Any]:
-    """Other settings for what is recorded from now on, told in a `ledger.configured` event with who asked.
+    """Changes settings for events recorded from now on, by a `ledger.configured` event with the caller's name.
 
-    What is not named stays. Settings that are in force are `unchanged`, and nothing is recorded.
+    Other settings stay. If all of them are in force already the answer is `unchanged`, and nothing is recorded.
     """
     change = SettingsChange(
         **body.model_dump(exclude={"approvals"}), approvals=body.approvals.model_dump(exclude_unset=True)

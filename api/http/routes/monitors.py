@@ -26,7 +26,7 @@ def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
 
 @router.get("/thresholds", dependencies=[needs(Access.READER)])
 def thresholds(service: Service, rights: Rights, ledger: LedgerId) -> dict[str, Any]:
-    """The thresholds, and the webhook that is told of changes: its whole address to those who may set it."""
+    """The thresholds and the webhook. Only a caller who can set them gets its whole address."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
         found = monitor_settings.settings_of(connection, ledger)
@@ -41,7 +41,7 @@ def change(
     ledger: LedgerId,
     body: Annotated[dict[str, Any], Body(examples=[{"dead_letters": 5, "event_to_general_ledger_s": None}])],
 ) -> dict[str, Any]:
-    """Sets all thresholds; what is left out is as it ships, null switches a monitor off."""
+    """Sets all thresholds. Others get their defaults; null switches a monitor off."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     settings = monitor_settings.set_settings(service.database, ledger, body, by=caller)

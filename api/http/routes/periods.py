@@ -55,9 +55,9 @@ def periods(service: Service, ledger: LedgerId) -> dict[str, Any]:
 
 @router.get("/periods/{period}/checklist", dependencies=[needs(Access.READER)])
 def checklist(service: Service, ledger: LedgerId, period: PeriodId) -> dict[str, Any]:
-    """What stands between now and a closed month that is handed over, in order, each step with its evidence.
+    """The steps to a closed month that is handed over, in order, each with its state and its evidence.
 
-    `blocked` is in the way of the close; `open` is to be done; `attention` is not in the way. Looking changes nothing.
+    `blocked` prevents the close; `open` is to be done; `attention` does not prevent it. The call changes nothing.
     """
     found = checking.checklist(service.database, ledger, Period.parse(period), now=datetime.now(UTC))
     return export_documents.checklist(found)

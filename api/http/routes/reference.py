@@ -42,7 +42,7 @@ async def front_door() -> RedirectResponse:
 
 @router.get(f"/{_DOCUMENT}")
 async def document(request: Request) -> Response:
-    """The OpenAPI document: built once, by the first call that wants it if a server has not, and kept."""
+    """The OpenAPI document. It is built once, by the server or by the first call for it."""
     text: bytes | None = request.app.state.openapi_text
     if text is None:
         text = await run_in_threadpool(document_text, request.app)

@@ -133,7 +133,7 @@ _CHANGED: dict[int | str, dict[str, Any]] = {409: {"description": "Another numbe
 def retry_many(
     service: Service, ledger: LedgerId, choice: OpenChoice, caller: Caller, body: Annotated[Retries, Body()]
 ) -> dict[str, Any]:
-    """Records the open rejected events that are chosen, as they are kept, oldest first.
+    """Records the chosen open rejected events again, as they are stored, oldest first.
 
     Nothing is done unless there are as many as the caller says. Those that are refused once more stay open. Those
     that are not kept whole are left out: send them from their source.
@@ -181,7 +181,7 @@ def dismiss_many(
     },
 )
 def retry(service: Service, ledger: LedgerId, rejection: RejectionId, caller: Caller) -> JSONResponse:
-    """Records a rejected event as it is kept. A corrected one is sent as any event, under its source and id."""
+    """Records a rejected event again, as it is stored. Send a corrected one as any event, with its source and id."""
     outcome = service.rejected.retry(ledger, rejection, by=caller)
     status = 202 if outcome.status == "waiting" else 200
     if outcome.error is not None:

@@ -57,7 +57,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @router.get("")
 def every(service: Service, ledger: LedgerId) -> dict[str, Any]:
-    """The reports, what each may be asked, and the formats. The integrity report has a route of its own."""
+    """The reports with their parameters, and the formats. The integrity report has its own route."""
     with service.database.read() as connection:
         ledger_head(connection, ledger)
     return {"items": [reports.listing(name) for name in reports.REPORTS], "next": None}

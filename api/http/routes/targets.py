@@ -48,7 +48,7 @@ def change(
     target: TargetName,
     body: Annotated[dict[str, Any], Body(examples=[{"level": "account", "subsidiary_id": "1"}])],
 ) -> dict[str, Any]:
-    """Sets all of a target's settings; what is left out is as it ships. What was exported stays as it is."""
+    """Sets all settings of a target. Others get their defaults. Exports that were made stay as they are."""
     found = targets.target_named(target)
     with service.database.read() as connection:
         ledger_head(connection, ledger)

@@ -27,7 +27,7 @@ _BOOKS = Bound(MAX_TIE_OUT_BODY, "compare fewer months at once", values=MAX_VALU
 
 
 class TheirRow(BaseModel):
-    """What an account of the general ledger moved in a month, or stands at by its end; debit positive."""
+    """The movement of an account of the general ledger in a month, or its balance at the end; debit positive."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -58,7 +58,7 @@ def compare(
         Body(examples=[{"rows": [{"account": "2150", "period": "2026-01", "debit": "10.00", "credit": "250.00"}]}]),
     ],
 ) -> dict[str, Any]:
-    """Compares account by account and month by month. Nothing is kept.
+    """Compares account by account and month by month. Nothing is stored.
 
     A difference names the journals behind it and their lines; an export of the journal leads to the entries.
     """
@@ -70,7 +70,7 @@ def compare(
 
 
 class TheirChannel(TheirBooks):
-    """Nothing, for the general ledger to be asked; or its rows, or a CSV file."""
+    """The rows of the general ledger, or a CSV file; by default the general ledger is called."""
 
     periods: list[str] = Field(default=[], description="Ask for these months; else for all that were delivered")
 
