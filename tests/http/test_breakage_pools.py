@@ -145,7 +145,7 @@ def test_the_past_is_shown_as_it_was_known(client: TestClient, service: Subledge
     # By February's own figures 40 × 100 / 900 = 4.44 would be due: the report says why 10.00 were posted.
     [pool] = february["items"]
     assert (pool["redeemed"], pool["due_by_formula"], pool["recognised"]) == ("40.00", "4.44", "10.00")
-    assert "recorded after others" in february["notes"][1]
+    assert "recorded after events with a later date" in february["notes"][1]
 
 
 def test_a_late_estimate_is_booked_on_the_first_open_day(
