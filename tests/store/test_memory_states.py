@@ -8,6 +8,7 @@ further events, and outcomes, logs and rows must be equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from typing import Any
@@ -173,6 +174,23 @@ def test_rows_that_are_behind_are_written_with_what_was_recalled(
     """An event of one customer that is not usage writes that customer's row; the others stay behind."""
     behind(twins).record(reversal("back", "behind-0", "c0", "2026-01-03"), use("after", customer="c0"))
     assert twins.lag == 10
+    twins.decide_the_same()
+
+
+def test_the_row_of_a_wallet_that_late_usage_recalled_a_block_into_is_written(
+    database: Database, new_ledger: NewLedger, left_behind: Callable[[int], None]
+) -> None:
+    """A writer that takes over adds usage to what the row has, and there the expired block would be missing."""
+    left_behind(500)
+    ledgers = [new_ledger(on_shortfall="reject", late_usage="reclassify") for _ in range(2)]
+    twins = founded(Twins(lambda: Subledger(database), ledgers))
+    twins.record(buy("b-old", customer="c0", expires_at="2026-01-10T00:00:00Z"))
+    for ledger in ledgers:
+        assert twins.writer.recorder.sweep(ledger, datetime(2026, 2, 1, tzinfo=UTC)) == 1
+    left_behind(0)
+    twins.record(use("late", time="2026-01-05"), use("other", customer="c1"))
+    assert twins.lag == 2
+    twins.writer = Subledger(database)
     twins.decide_the_same()
 
 
