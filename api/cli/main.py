@@ -109,7 +109,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def every(
     _: Annotated[
-        bool, typer.Option("--version", "-V", help="Print the version and leave.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """The prepaid-credit sub-ledger: from usage-based billing to the general ledger."""

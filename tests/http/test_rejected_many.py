@@ -235,7 +235,7 @@ def test_the_command_says_what_was_not_done_and_why(
     document = json.loads(done.stdout)
     assert (done.returncode, document["recorded"], document["not_done"]) == (4, 1, 1), done.stderr
     assert document["error"]["code"] == "database_unavailable"
-    assert "1 were not done and stay open, retry them later: database_unavailable: " in done.stderr
+    assert "1 were not retried and stay open; retry them later: database_unavailable: " in done.stderr
 
 
 def test_a_fault_in_storing_the_refused_ones_says_that_the_others_are_recorded(

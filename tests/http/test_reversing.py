@@ -123,7 +123,7 @@ def test_on_the_command_line_it_is_the_same(
     run("mapping", "adopt", str(tmp_path / "chart.csv"))
     said = run("journals", "reverse", "2026-01", number, "--reason", "a typing error", "--by", "bob")
     reversal, reissue = (f"acme-2026-01-{int(number) + more}" for more in (1, 2))
-    assert said == f"{reversal} takes acme-2026-01-{number} back; {reissue} takes its place.\n"
+    assert said == f"{reversal} reverses acme-2026-01-{number}; {reissue} is its re-issue.\n"
     items = run("journals", "list", "2026-01", "--json")["items"]
     assert items[: len(before) - 1] == before[:-1]
     assert [(each["reverses"], each["reissues"], each["made_by"]) for each in items[-2:]] == [

@@ -17,7 +17,6 @@ QUESTION_WORDS: Final = frozenset(
 NOT_YET: Final = frozenset(
     {
         "api",
-        "api/cli/commands",
         "api/http/routes",
         "migrations/versions",
         "subledger",

@@ -1,4 +1,4 @@
-"""Approvals on the command line: what waits for a second person, and their decision."""
+"""Approvals on the command line: events that wait for a second person, and the decision."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from subledger.persons import NOBODY, person
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.writing.approvals import WAITING, approvals_page
 
-approvals_app = typer.Typer(help="What waits for a second person.", no_args_is_help=True)
+approvals_app = typer.Typer(help="Events that wait for a second person.", no_args_is_help=True)
 
 
 def whoami() -> str:
-    """The name of the operating system's user, for ``--by``."""
+    """Returns the name of the operating system's user, the default of ``--by``."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -33,11 +33,14 @@ def _named(by: str) -> str:
 By = Annotated[
     str,
     typer.Option(
-        "--by", help="Who asks or decides; default the user of this machine.", metavar="NAME", callback=_named
+        "--by",
+        help="The person who requests or decides; default the user of this machine.",
+        metavar="NAME",
+        callback=_named,
     ),
 ]
 ApprovalArgument = Annotated[
-    str, typer.Argument(help="The id of the request, as `approvals list` shows it: apr-0123….", metavar="APPROVAL")
+    str, typer.Argument(help="The id of the request in `approvals list`: apr-0123….", metavar="APPROVAL")
 ]
 
 
@@ -49,10 +52,10 @@ def register(app: typer.Typer) -> None:
 @approvals_app.command("list")
 def approvals_list(
     ledger: LedgerOption,
-    every: Annotated[bool, typer.Option("--all", help="Also what has been decided.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also list decided requests.")] = False,
     json_: Json = False,
 ) -> None:
-    """Lists what waits, oldest first.
+    """Lists the events that wait for a second person, oldest first.
 
     Example: subledger approvals list --ledger acme
     """
@@ -75,7 +78,8 @@ def approvals_list(
 
 @approvals_app.command("approve")
 def approve(approval: ApprovalArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Allows what waits: it is recorded with both names. Neither who asked can do so, nor who made their key.
+    """Approves a waiting event, and records it with both names. The person who sent it, and the person who made that
+    person's key, cannot approve it.
 
     Example: subledger approvals approve apr-0123456789abcdef0123 --ledger acme --by maria
     """
@@ -93,10 +97,10 @@ def refuse(
     approval: ApprovalArgument,
     ledger: LedgerOption,
     by: By = whoami(),
-    note: Annotated[str | None, typer.Option(help="Why; shown to who sends the event again.")] = None,
+    note: Annotated[str | None, typer.Option(help="The reason; shown when the event is sent again.")] = None,
     json_: Json = False,
 ) -> None:
-    """Refuses what waits: it is never recorded.
+    """Refuses a waiting event: it is never recorded.
 
     Example: subledger approvals refuse apr-0123456789abcdef0123 --ledger acme --by maria --note "they paid"
     """

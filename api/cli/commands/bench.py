@@ -1,4 +1,4 @@
-"""The benchmarks on the command line. They live in tests/benchmarks, which a checkout has and a wheel has not."""
+"""The benchmarks on the command line. They are in tests/benchmarks, which is in a checkout and not in a wheel."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    only: Annotated[str | None, typer.Option(help="Some goals alone, such as P5,P6.", metavar="GOALS")] = None,
+    only: Annotated[str | None, typer.Option(help="Only these goals, such as P5,P6.", metavar="GOALS")] = None,
     events: Annotated[
-        int, typer.Option(min=1_000, help="The size of the grown ledger, which P5 to P10 are asked of.")
+        int, typer.Option(min=1_000, help="The size of the grown ledger, on which P5 to P10 are measured.")
     ] = 1_000_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of every measure; a median needs five.")] = 7,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the grown ledger: the next run finds it.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Build the grown ledger anew, though it was kept.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the grown ledger for the next run.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Build the grown ledger again, even if there is one.")] = False,
     peers: Annotated[
-        Path | None, typer.Option(help="The interpreter that has the peers; default: make bench-peers.")
+        Path | None, typer.Option(help="The interpreter with the peers installed; default: that of make bench-peers.")
     ] = None,
     pgledger: Annotated[
         Path | None, typer.Option(exists=True, help="A checkout of pgledger, or its SQL in one file.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the goals as a picture: an SVG file.")] = None,
-    tiny: Annotated[bool, typer.Option("--tiny", help="See that it runs; the figures mean nothing.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of the goals to an SVG file.")] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Only test that it runs; the figures have no meaning.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the JSON to a file, beside the table.")
+        Path | None, typer.Option("--out", "-o", help="Write the JSON to a file, in addition to the table.")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Runs the benchmarks: every goal as a ratio to a limit measured in the same run. Needs a checkout.
 
-    Works in databases of its own, dropped after. It takes some minutes with 10^6 events, an hour or more with 10^7.
+    Uses databases of its own, which are dropped afterwards. 10^6 events take some minutes, 10^7 an hour or more.
 
-    A goal that is missed is no failure; a measurement that breaks off ends with exit code 1.
+    A missed goal is no failure. If a measurement stops with an error, the exit code is 1.
 
     Example: subledger bench --plot goals.svg --out bench.json
 
@@ -72,7 +72,7 @@ def bench(
 
 
 def _benchmarks() -> Any:
-    """Raises NotACheckout. Any: the package must not need its tests to be checked or to run."""
+    """Imports the benchmarks. Raises NotACheckout. The type is Any because the package must not depend on its tests."""
     try:
         from tests.benchmarks import front
     except ModuleNotFoundError as error:

@@ -20,17 +20,15 @@ def register(app: typer.Typer) -> None:
 
 def checkpoint(
     ledger: LedgerOption,
-    size: Annotated[
-        int | None, typer.Option("--size", min=1, help="The checkpoint that was signed over N events.")
-    ] = None,
+    size: Annotated[int | None, typer.Option("--size", min=1, help="Show the checkpoint signed over N events.")] = None,
     since: Annotated[
-        int | None, typer.Option("--since", min=1, help="The proof that the first N events are unchanged.")
+        int | None, typer.Option("--since", min=1, help="Print the proof that the first N events are unchanged.")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Signs the ledger's tree head, or shows an earlier one; with --since, the proof from an earlier one (RFC 6962).
 
-    Keep checkpoints where nobody who can change the database can change them.
+    Store checkpoints in a place to which nobody who can change the database can write.
     Example: subledger checkpoint --ledger acme --since 120
     """
     database = connect().database

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 @clock_app.command("show")
 def clock_show(ledger: LedgerOption, json_: Json = False) -> None:
-    """Prints the ledger's now and today. A sandbox's clock stands still until it is set.
+    """Prints the ledger's current time and date. A sandbox's clock does not move until it is set.
 
     Example: subledger clock show --ledger acme
     """
@@ -42,7 +42,7 @@ def clock_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets the clock of a sandbox ledger: what lies in the future, is over or is due goes by it. It never goes back.
+    """Sets the clock of a sandbox ledger, which decides what is in the future and what is due. It never goes back.
 
     Example: subledger clock set 2027-01-01T00:00:00Z --ledger trial
     """

@@ -18,7 +18,7 @@ from subledger.store.reading.ledgers import ledger_head
 credentials_app = typer.Typer(help="Credentials that a ledger's channels may use.", no_args_is_help=True)
 
 CredentialArgument = Annotated[
-    str, typer.Argument(help="As channels name it: env:NAME or file:/PATH.", metavar="CREDENTIAL")
+    str, typer.Argument(help="The credential as in a channel: env:NAME or file:/PATH.", metavar="CREDENTIAL")
 ]
 
 
@@ -47,7 +47,7 @@ def credentials_grant(
 
 @credentials_app.command("list")
 def credentials_list(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists what a ledger was granted, also what it no longer is.
+    """Lists the grants of a ledger, also the revoked ones.
 
     Example: subledger credentials list --ledger acme
     """
@@ -65,7 +65,7 @@ def credentials_list(ledger: LedgerOption, json_: Json = False) -> None:
 def credentials_revoke(
     credential: CredentialArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False
 ) -> None:
-    """Ends a grant. What a channel sends after that is without it.
+    """Revokes a grant. The ledger's channels cannot use the credential any more.
 
     Example: subledger credentials revoke env:NETSUITE_KEY --ledger acme
     """

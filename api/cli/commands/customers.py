@@ -1,4 +1,4 @@
-"""What the company says of its customers, on the command line: their attributes, by which journals may go."""
+"""Attributes of customers on the command line; journals can be grouped by them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from subledger.events.envelope import format_time
 from subledger.store.reading.ledgers import ledger_head
 
 customer_app = typer.Typer(
-    help="Attributes of customers (segment, region …): no part of the log, and can be erased.", no_args_is_help=True
+    help="Attributes of customers (segment, region …): not part of the log, and can be erased.", no_args_is_help=True
 )
 
 CustomerArgument = Annotated[str, typer.Argument(help="The customer, such as cust-42.", metavar="CUSTOMER")]
@@ -34,14 +34,14 @@ def customer_set(
     given: Annotated[
         list[str],
         typer.Argument(
-            help="An attribute, such as segment=enterprise; nothing after = takes it away.", metavar="NAME=VALUE"
+            help="An attribute, such as segment=enterprise; an empty value removes it.", metavar="NAME=VALUE"
         ),
     ],
     ledger: LedgerOption,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets attributes of a customer, beside those that there are.
+    """Sets attributes of a customer; other attributes do not change.
 
     Example: subledger customer set cust-42 segment=enterprise region=emea --ledger acme
     """
@@ -76,7 +76,7 @@ def customer_show(customer: CustomerArgument, ledger: LedgerOption, json_: Json 
 
 @customer_app.command("erase")
 def customer_erase(customer: CustomerArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Erases the attributes of a customer. What was handed over stays as it is, and that it was erased is kept.
+    """Erases the attributes of a customer. Exported journals do not change, and the erasure is recorded.
 
     Example: subledger customer erase cust-42 --ledger acme
     """
@@ -84,12 +84,12 @@ def customer_erase(customer: CustomerArgument, ledger: LedgerOption, by: By = wh
     if json_:
         print_json({"ledger": ledger, "customer": customer, "erased": erased})
     else:
-        out.print("Erased." if erased else "Nothing was said of this customer.")
+        out.print("Erased." if erased else "The customer has no attributes.")
 
 
 @customer_app.command("erasures")
 def customer_erasures(ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists whose attributes were erased, when and by whom; what they were is gone.
+    """Lists the erasures of attributes: customer, time and user, without the attributes.
 
     Example: subledger customer erasures --ledger acme
     """
@@ -109,7 +109,7 @@ def customer_import(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets the attributes that a file has columns for, of all its customers or of none; an empty cell takes one away.
+    """Sets the attributes in the columns of a file, for all its customers or none; an empty cell removes one.
 
     Example: subledger customer import customers.csv --ledger acme
     """

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(json_: Json = False) -> None:
-    """Applies the migrations. The embedded database does that by itself; another one needs it once a version.
+    """Applies the migrations. The embedded database does so by itself; any other needs it once per version.
 
     Example: subledger init
     """
@@ -35,7 +35,7 @@ def init(json_: Json = False) -> None:
 def database(
     stop: Annotated[bool, typer.Option("--stop", help="Stop the embedded server.")] = False, json_: Json = False
 ) -> None:
-    """Prints the owner's database URL, for psql. The embedded server ends by itself 10 minutes after its last client.
+    """Prints the owner's database URL, for psql. The embedded server stops 10 minutes after its last client.
 
     Example: psql "$(subledger database)"
     """

@@ -1,4 +1,4 @@
-"""Delivery on the command line: channels, journals on their way, and the worker that delivers them."""
+"""Delivery on the command line: channels, deliveries, and the worker."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
 
-channel_app = typer.Typer(help="Where a ledger's journals go, and how.", no_args_is_help=True)
-deliveries_app = typer.Typer(help="Journals on their way into general ledgers.", no_args_is_help=True)
+channel_app = typer.Typer(help="Channels: the connector and settings for a ledger's journals.", no_args_is_help=True)
+deliveries_app = typer.Typer(help="Deliveries of journals to general ledgers.", no_args_is_help=True)
 
 ChannelArgument = Annotated[str, typer.Argument(help="The channel's name, such as netsuite.", metavar="CHANNEL")]
 ChannelOption = Annotated[
-    str | None, typer.Option("--channel", help="One channel alone, such as netsuite.", metavar="CHANNEL")
+    str | None, typer.Option("--channel", help="Only this channel, such as netsuite.", metavar="CHANNEL")
 ]
 DeliveryArgument = Annotated[
-    str, typer.Argument(help="A delivery's id, such as netsuite-acme-2026-01-1.", metavar="ID")
+    str, typer.Argument(help="The delivery's id, such as netsuite-acme-2026-01-1.", metavar="ID")
 ]
-Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+Reason = Annotated[str, typer.Option(help="The reason, which is stored.")]
 
 _PAGE = 1_000
 _NAP_S = 0.5
@@ -58,10 +58,12 @@ def register(app: typer.Typer) -> None:
 @channel_app.command("list")
 def channel_list(
     ledger: LedgerOption,
-    dropped: Annotated[bool, typer.Option("--dropped", help="Those that were dropped, and by whom.")] = False,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="Only dropped channels, with the user who dropped each.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Lists a ledger's channels, and who changed them last.
+    """Lists a ledger's channels, with the last change of each.
 
     Example: subledger channel list --ledger acme
     """
@@ -82,7 +84,7 @@ def channel_list(
 
 @channel_app.command("connectors")
 def channel_connectors(json_: Json = False) -> None:
-    """Lists what a channel may lead to, with the formats and the settings of each.
+    """Lists the connectors, with the formats and the settings of each.
 
     Example: subledger channel connectors
     """
@@ -105,7 +107,7 @@ def channel_connectors(json_: Json = False) -> None:
 
 @channel_app.command("show")
 def channel_show(channel: ChannelArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Prints a channel's settings. Credentials are named, never shown.
+    """Prints a channel's settings, with the names of credentials and never their values.
 
     Example: subledger channel show netsuite --ledger acme
     """
@@ -128,9 +130,9 @@ def channel_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Makes or changes a channel; what the file leaves out is as it ships.
+    """Creates or changes a channel; settings that are not in the file have their defaults.
 
-    A credential is named, as it is where the worker runs: env:NAME or file:/path.
+    A credential is a name that the worker resolves: env:NAME or file:/path.
 
     Example: subledger channel set netsuite netsuite.toml --ledger acme
     """
@@ -142,12 +144,14 @@ def channel_set(
     if json_:
         print_json(delivery_documents.channel(found))
     else:
-        out.print(f"{channel} leads to {found.destination}, as {found.format.name}, by {found.connector.name}.")
+        out.print(
+            f"{channel} delivers {found.format.name} to {found.destination} with the connector {found.connector.name}."
+        )
 
 
 @channel_app.command("drop")
 def channel_drop(channel: ChannelArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Takes a channel away that has delivered nothing. `channel list --dropped` shows who did.
+    """Drops a channel that has delivered nothing. `channel list --dropped` shows who dropped it.
 
     Example: subledger channel drop netsuite --ledger acme
     """
@@ -158,7 +162,7 @@ def channel_drop(channel: ChannelArgument, ledger: LedgerOption, by: By = whoami
     if json_:
         print_json({"ledger": ledger, "channel": channel, "dropped": True})
     else:
-        out.print(f"{channel} is gone.")
+        out.print(f"Channel {channel} is dropped.")
 
 
 # --- deliveries -------------------------------------------------------------------------------------------------
@@ -169,15 +173,15 @@ def deliver(
     ledger: LedgerOption,
     channel: ChannelOption = None,
     wait: Annotated[
-        float, typer.Option(help="Deliver here, for so many seconds at most; 0 leaves it to a worker.", min=0)
+        float, typer.Option(help="Deliver here, for at most so many seconds; 0 leaves the delivery to a worker.", min=0)
     ] = 300.0,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Exports a month and delivers its journals into the general ledger, each once. Safe to repeat.
+    """Exports a month and delivers its journals to the general ledger, each once. Safe to repeat.
 
-    Exit code 1 where one was rejected or failed, or is still on its way when the time is over: `deliveries show` says
-    why, `deliveries retry` tries a dead letter again, a worker or `deliver` goes on with the others.
+    Exit code 1 if a delivery was rejected or failed, or is not finished in time. `deliveries show` prints the reason,
+    `deliveries retry` tries a dead letter again, a worker or `deliver` continues the others.
 
     Example: subledger deliver 2026-01 --ledger acme
     """
@@ -194,7 +198,7 @@ def deliver(
 
 
 def _work(service: Subledger, ledger: str, names: list[str], ours: set[str], wait: float) -> None:
-    """Delivers here until ours are there, or cannot be, or the time is over. An approval there is not waited for."""
+    """Delivers until all are delivered or cannot be, or the time is over; does not wait for approvals in the target."""
     until = time.monotonic() + wait
     with service.database.read() as connection:
         found = [channels.get_channel(connection, ledger, name) for name in names]
@@ -218,7 +222,7 @@ def _work(service: Subledger, ledger: str, names: list[str], ours: set[str], wai
 
 
 def _rests(service: Subledger, channel: Channel, until: float) -> bool:
-    """Whether nothing more is due on a channel while there is time."""
+    """True if nothing more becomes due on a channel before the time is over."""
     with service.database.read() as connection:
         due = outbox.next_due(connection, channel)
     return due is None or due[1] > until - time.monotonic()
@@ -227,12 +231,14 @@ def _rests(service: Subledger, channel: Channel, until: float) -> bool:
 @deliveries_app.command("list")
 def deliveries_list(
     ledger: LedgerOption,
-    state: Annotated[list[State] | None, typer.Option(help="In this state, such as failed; may be repeated.")] = None,
+    state: Annotated[
+        list[State] | None, typer.Option(help="Only in this state, such as failed; can be repeated.")
+    ] = None,
     channel: ChannelOption = None,
-    period: Annotated[str | None, typer.Option(help="One month's alone, such as 2026-01.", metavar="PERIOD")] = None,
+    period: Annotated[str | None, typer.Option(help="Only of this month, such as 2026-01.", metavar="PERIOD")] = None,
     json_: Json = False,
 ) -> None:
-    """Lists deliveries, in order of id. The dead letters are those with --state rejected --state failed.
+    """Lists deliveries, in order of id. Dead letters: --state rejected --state failed.
 
     Example: subledger deliveries list --ledger acme --state rejected --state failed
     """
@@ -250,9 +256,9 @@ def deliveries_list(
 
 @deliveries_app.command("show")
 def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Shows what became of a delivery, step by step.
+    """Shows the steps of a delivery.
 
-    With --json it has every call and its answer, word for word but for secrets.
+    With --json, every request and response is included, verbatim except for secrets.
 
     Example: subledger deliveries show netsuite-acme-2026-01-1 --ledger acme
     """
@@ -277,13 +283,13 @@ def deliveries_show(delivery_id: DeliveryArgument, ledger: LedgerOption, json_: 
 def deliveries_retry(
     delivery_id: DeliveryArgument,
     ledger: LedgerOption,
-    reason: Reason = "asked for",
+    reason: Reason = "requested",
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Puts a dead letter on its way again: a worker, or the next `deliver` of its month, takes it on.
+    """Retries a dead letter: a worker, or the next `deliver` of its month, delivers it again.
 
-    It is looked up before it is sent, so what is there already is not sent twice.
+    The target is searched for it first, so a journal that is there already is not sent twice.
 
     Example: subledger deliveries retry netsuite-acme-2026-01-1 --ledger acme --reason "the account exists now"
     """
@@ -297,12 +303,12 @@ def deliveries_retry(
 def deliveries_abandon(
     delivery_id: DeliveryArgument, ledger: LedgerOption, reason: Reason, by: By = whoami(), json_: Json = False
 ) -> None:
-    """Takes a delivery out, as one that was posted by hand: nothing more is done for it.
+    """Abandons a delivery, for example because its journal was posted by hand: nothing more is sent.
 
     Example: subledger deliveries abandon netsuite-acme-2026-01-1 --ledger acme --reason "posted by hand"
     """
     if not reason.strip():
-        raise InvalidInput("say why it is taken out", field="reason", expected="a reason")
+        raise InvalidInput("--reason must say why the delivery is abandoned", field="reason", expected="a reason")
     service = connect()
     _show([by_hand.abandon(service.database, ledger, delivery_id, by=by, reason=reason)], json_)
 
@@ -321,15 +327,17 @@ def _show(found: list[Delivery], json_: bool) -> None:
 
 
 def worker(
-    once: Annotated[bool, typer.Option("--once", help="Until there is nothing to do now; for cron.")] = False,
-    concurrency: Annotated[int, typer.Option(help="How many channels are worked on at once.", min=1, max=64)] = 2,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is due; for cron.")] = False,
+    concurrency: Annotated[
+        int, typer.Option(help="The number of channels worked on at the same time.", min=1, max=64)
+    ] = 2,
 ) -> None:
-    """Delivers what is on its way in every ledger, and looks again when it is time. Ends after the delivery in hand.
+    """Delivers journals of every ledger as they become due.
 
-    Records expiries as they fall due, and looks at the monitors, every minute.
+    Every minute it also records due expiries and evaluates the monitors.
 
-    Run as many as you like, on any machine that reaches the database: no delivery is ever two workers'. Told to stop,
-    by SIGTERM or Ctrl-C, it ends within SUBLEDGER_STOPPING_S (25) s, whatever hangs.
+    Run any number of workers, on any machine that can reach the database: two workers never have the same delivery.
+    After SIGTERM or Ctrl-C it finishes the current delivery, and ends within SUBLEDGER_STOPPING_S (25) s.
 
     Example: subledger worker --once
     """

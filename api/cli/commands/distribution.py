@@ -1,4 +1,4 @@
-"""Spreading ledgers over servers on the command line, and how many servers there should be."""
+"""Distributing ledgers over servers, and estimating the number of servers, on the command line."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ def register(app: typer.Typer) -> None:
 
 
 def distribute(
-    shards: Annotated[int, typer.Option(min=1, max=1024, help="Into how many parts; for good.")] = distribution.SHARDS,
+    shards: Annotated[
+        int, typer.Option(min=1, max=1024, help="The number of parts, which cannot be changed later.")
+    ] = distribution.SHARDS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the statements and change nothing.")] = False,
     json_: Json = False,
 ) -> None:
-    """Spreads ledgers over the servers of a Citus cluster. The same again changes nothing. See subledger/SIZING.md.
+    """Distributes ledgers over the servers of a Citus cluster. Safe to repeat. See subledger/SIZING.md.
 
     Example: subledger distribute --dry-run
     """
@@ -58,13 +60,13 @@ def distribute(
 
 
 def size(
-    events_per_day: Annotated[float, typer.Option(help="How many events a day, on average.")],
-    peak: Annotated[float, typer.Option(help="The busiest hour over the average one.")] = 5.0,
-    years: Annotated[float, typer.Option(help="How long everything is kept.")] = 7.0,
+    events_per_day: Annotated[float, typer.Option(help="Events per day, on average.")],
+    peak: Annotated[float, typer.Option(help="Events of the busiest hour divided by those of an average hour.")] = 5.0,
+    years: Annotated[float, typer.Option(help="The retention of all data.")] = 7.0,
     cores: Annotated[int, typer.Option(help="Of one server.")] = 16,
     disk_tb: Annotated[float, typer.Option(help="Of one server.")] = 4.0,
-    rebuild_h: Annotated[float, typer.Option(help="How long one ledger may take to be rebuilt.")] = 24.0,
-    bench: Annotated[Path | None, typer.Option(help="What `subledger bench --json` printed.")] = None,
+    rebuild_h: Annotated[float, typer.Option(help="The longest acceptable rebuild of one ledger.")] = 24.0,
+    bench: Annotated[Path | None, typer.Option(help="The output of `subledger bench --json`.")] = None,
     events_per_s: Annotated[float | None, typer.Option(help="Of one writer; default from --bench.")] = None,
     two_writers_per_s: Annotated[float | None, typer.Option(help="Of two, on two cores.")] = None,
     bytes_per_event: Annotated[float | None, typer.Option(help="On disk, with everything.")] = None,
@@ -79,7 +81,7 @@ def size(
         document = None if bench is None else json.loads(bench.read_bytes())
     except (OSError, ValueError) as error:
         raise InvalidInput(
-            f"{bench} cannot be read: {error}", field="--bench", expected="what `subledger bench --json` printed"
+            f"{bench} cannot be read: {error}", field="--bench", expected="the output of `subledger bench --json`"
         ) from None
     figures = sizing.figures_of(
         document, events_per_s=events_per_s, two_writers_per_s=two_writers_per_s, bytes_per_event=bytes_per_event,

@@ -1,4 +1,4 @@
-"""Exports and where they go, on the command line: from a line of a file to its events, and what a company sets."""
+"""Exports, journals, targets and tie-out on the command line."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from subledger.errors import InvalidInput
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
 
-exports_app = typer.Typer(help="What was exported, and the way from a line to its events.", no_args_is_help=True)
-journals_app = typer.Typer(help="Journals, and reversing one that went to wrong accounts.", no_args_is_help=True)
-target_app = typer.Typer(help="The general ledgers that journals go to: limits and settings.", no_args_is_help=True)
+exports_app = typer.Typer(help="Exports, with the entries and events behind each line.", no_args_is_help=True)
+journals_app = typer.Typer(help="Journals, and the reversal of one with wrong GL accounts.", no_args_is_help=True)
+target_app = typer.Typer(help="The general ledgers for which formats exist: limits and settings.", no_args_is_help=True)
 
 _PAGE = 1_000
 _AMOUNTS = ("line", "debit", "credit", "entries")
 
 ExportArgument = Annotated[
-    str, typer.Argument(help="An export's id: its file name without the ending, such as acme-2026-01-1-netsuite-csv.")
+    str,
+    typer.Argument(help="The export's id: its file name without the extension, such as acme-2026-01-1-netsuite-csv."),
 ]
 PeriodArgument = Annotated[str, typer.Argument(help="A month, such as 2026-01.", metavar="PERIOD")]
 TargetArgument = Annotated[
@@ -53,7 +54,7 @@ def exports_list(
     period: Annotated[str | None, typer.Option(help="One month's alone, such as 2026-01.", metavar="PERIOD")] = None,
     json_: Json = False,
 ) -> None:
-    """Lists what was exported, in order of id.
+    """Lists exports, in order of id.
 
     Example: subledger exports list --ledger acme --period 2026-01
     """
@@ -73,7 +74,7 @@ def exports_list(
 
 @exports_app.command("show")
 def exports_show(export_id: ExportArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists an export's documents and lines: what each line of its file is, and how many entries are behind it.
+    """Lists an export's documents and lines, with the number of entries behind each line.
 
     Example: subledger exports show acme-2026-01-1-netsuite-csv --ledger acme
     """
@@ -96,10 +97,10 @@ def exports_entries(
     export_id: ExportArgument,
     line: Annotated[int, typer.Argument(help="The line's number: 12 for L12.", min=1, max=2**31 - 1)],
     ledger: LedgerOption,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 1_000,
+    limit: Annotated[int, typer.Option(help="The maximum number of entries.", min=1, max=100_000)] = 1_000,
     json_: Json = False,
 ) -> None:
-    """Lists the entries behind a line, each with its event: their amounts add up to the line's.
+    """Lists the entries behind a line, each with its event. Their amounts add up to the line's.
 
     Example: subledger exports entries acme-2026-01-1-netsuite-csv 12 --ledger acme
     """
@@ -122,7 +123,7 @@ def exports_entries(
 
 @journals_app.command("list")
 def journals_list(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists the journals of a month, and which of them were reversed and issued anew.
+    """Lists the journals of a month, with reversals and re-issues.
 
     Example: subledger journals list 2026-01 --ledger acme
     """
@@ -154,13 +155,13 @@ def journals_reverse(
     period: PeriodArgument,
     number: Annotated[int, typer.Argument(help="The journal's number in the month.", min=1, max=2**31 - 1)],
     ledger: LedgerOption,
-    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    reason: Annotated[str, typer.Option(help="The reason, which is stored.")],
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Takes back a journal that went to wrong accounts, and issues its entries anew under the mapping that holds now.
+    """Reverses a journal with wrong GL accounts, and re-issues its entries under the current account mapping.
 
-    The books do not move. Export the month afterwards: its files are two more.
+    The books do not change. Export the month afterwards: it has two more files.
 
     Example: subledger journals reverse 2026-01 1 --ledger acme --reason "deposits were mapped to revenue"
     """
@@ -171,12 +172,12 @@ def journals_reverse(
             handed_over = exports.handed_over(connection, ledger, month)
         print_json(export_documents.reversed_journal(made, handed_over))
     else:
-        out.print(f"{made.reversal.name} takes {made.journal.name} back; {made.reissue.name} takes its place.")
+        out.print(f"{made.reversal.name} reverses {made.journal.name}; {made.reissue.name} is its re-issue.")
 
 
 @target_app.command("list")
 def target_list(json_: Json = False) -> None:
-    """Lists the general ledgers, with what a document of each can take.
+    """Lists the general ledgers, with the limits of a document of each.
 
     Example: subledger target list
     """
@@ -194,7 +195,7 @@ def target_list(json_: Json = False) -> None:
 
 @target_app.command("show")
 def target_show(target: TargetArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Prints the settings that the next export to a target is made with.
+    """Prints the settings of the next export to a target.
 
     Example: subledger target show netsuite --ledger acme --json
     """
@@ -218,9 +219,9 @@ def target_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets what a target's next exports are made with; what the file leaves out is as it ships.
+    """Sets the settings of a target's next exports; settings that are not in the file have their defaults.
 
-    What was exported keeps what it was made with.
+    Earlier exports do not change.
 
     Example: subledger target set netsuite netsuite.toml --ledger acme
     """
@@ -233,7 +234,7 @@ def target_set(
         with service.database.read() as connection:
             print_json(export_documents.target(found, settings, targets.change_of(connection, ledger, found)))
     else:
-        out.print(f"The settings of {target} are set, for exports from here on.")
+        out.print(f"The settings of {target} are changed for the next exports.")
 
 
 def tie_out(
@@ -244,30 +245,30 @@ def tie_out(
     channel: Annotated[
         str | None,
         typer.Option(
-            help="The channel to the general ledger, such as netsuite; without FILE it is asked for its trial balance.",
+            help="The channel to the general ledger, such as netsuite; without FILE its trial balance is requested.",
             metavar="CHANNEL",
         ),
     ] = None,
     period: Annotated[
         list[str] | None,
-        typer.Option(help="Ask for this month, such as 2026-01; may be repeated. Else all that were delivered."),
+        typer.Option(help="Request this month, such as 2026-01; can be repeated; default all delivered months."),
     ] = None,
     account: Annotated[
-        list[str] | None, typer.Option(help="Compare this account, such as 2400; may be repeated.")
+        list[str] | None, typer.Option(help="Compare only this account, such as 2400; can be repeated.")
     ] = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Compares the general ledger's trial balance with what was handed over; exit code 1 where they differ.
+    """Compares the general ledger's trial balance with the exported journals; exit code 1 if they differ.
 
-    Without --account: every account that the sub-ledger alone feeds; then, with --channel, what was posted there is
-    reconciled month by month, where nothing differs. Amounts are in the functional currency. Nothing to compare is no
-    tie-out.
+    Without --account, every account that only the sub-ledger posts to is compared; with --channel, the deliveries of
+    each month without a difference are then marked as reconciled. Amounts are in the functional currency. If there is
+    nothing to compare, the command fails.
 
     Example: subledger tie-out trial-balance.csv --ledger acme
     """
     if file is None and channel is None:
-        raise InvalidInput("give a FILE, or a --channel to ask", field="FILE", expected="a CSV file")
+        raise InvalidInput("tie-out needs a FILE, or a --channel", field="FILE", expected="a CSV file")
     service, theirs, done = connect(), None, list[Delivery]()
     with service.database.read() as connection:
         home = ledger_head(connection, ledger).state.functional_currency

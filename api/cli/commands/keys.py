@@ -1,4 +1,4 @@
-"""Keys to the HTTP API on the command line: made, listed, rotated, revoked."""
+"""Keys of the HTTP API on the command line: create, list, rotate, revoke."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ keys_app = typer.Typer(help="Keys to the HTTP API.", no_args_is_help=True)
 KeyArgument = Annotated[str, typer.Argument(help="The key's id, such as key_0123….", metavar="KEY_ID")]
 Expires = Annotated[
     str | None,
-    typer.Option("--expires", help="Its last day (UTC), or the moment it ends.", metavar="YYYY-MM-DD|TIME"),
+    typer.Option(
+        "--expires", help="The key's last day (UTC), or the time at which it ends.", metavar="YYYY-MM-DD|TIME"
+    ),
 ]
 
 
@@ -39,7 +41,7 @@ def keys_create(
     name: Annotated[
         str,
         typer.Option(
-            help="Whose it is, a person or a program; default the user of this machine. One name is one person.",
+            help="The person or program that uses it; default the user of this machine. One name is one person.",
             metavar="NAME",
         ),
     ] = whoami(),
@@ -62,11 +64,11 @@ def keys_create(
 @keys_app.command("list")
 def keys_list(
     ledger: Annotated[
-        str, typer.Option("--ledger", "-l", help="Those of one ledger alone; default all.", metavar="L")
+        str, typer.Option("--ledger", "-l", help="Only keys of this ledger; default all.", metavar="L")
     ] = EVERY_LEDGER,
     json_: Json = False,
 ) -> None:
-    """Lists the keys, oldest first, also those that have ended. Their secrets are kept nowhere.
+    """Lists the keys, oldest first, also expired and revoked ones. Their secrets are not stored.
 
     Example: subledger keys list --ledger acme
     """
@@ -84,13 +86,13 @@ def keys_rotate(
     key: KeyArgument,
     grace_s: Annotated[
         int,
-        typer.Option("--grace-s", min=0, max=keys.LONGEST_GRACE_S, help="Seconds for which the old one still works."),
+        typer.Option("--grace-s", min=0, max=keys.LONGEST_GRACE_S, help="Seconds for which the old key still works."),
     ] = 0,
     expires: Expires = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Prints another key in the place of one, which ends at once or after the grace.
+    """Prints a new key that replaces another, which ends at once or after the grace period.
 
     Example: subledger keys rotate key_0123456789abcdef0123 --grace-s 3600
     """
@@ -100,7 +102,7 @@ def keys_rotate(
 
 @keys_app.command("revoke")
 def keys_revoke(key: KeyArgument, by: By = whoami(), json_: Json = False) -> None:
-    """Ends a key at once. It stays in the list, with who revoked it.
+    """Revokes a key at once. It remains in the list, with the user who revoked it.
 
     Example: subledger keys revoke key_0123456789abcdef0123
     """
@@ -123,7 +125,7 @@ def _show(made: keys.NewKey, json_: bool) -> None:
 
 
 def _valid_until(expires_at: str | None) -> str | None:
-    """The end of a key for people: of one that ends at midnight (UTC) its last day, else the moment."""
+    """Returns the end of a key for people: its last day if it ends at midnight (UTC), otherwise the time."""
     if expires_at is None or not expires_at.endswith("T00:00:00Z"):
         return expires_at
     last = date.fromisoformat(expires_at[:10]) - timedelta(days=1)
@@ -131,7 +133,7 @@ def _valid_until(expires_at: str | None) -> str | None:
 
 
 def _end_of(expires: str | None) -> datetime | None:
-    """The moment itself, or the end of a day. Raises InvalidInput."""
+    """Returns the given time, or the end of the given day. Raises InvalidInput."""
     if expires is None:
         return None
     try:

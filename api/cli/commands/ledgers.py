@@ -30,13 +30,13 @@ def register(app: typer.Typer) -> None:
 GrantsWithin = Annotated[
     str | None,
     typer.Option(
-        help="The limits hold for all that one customer is given within this time: 1d, 12h. Not set: for each event.",
+        help="Limits apply to the sum of a customer's grants within this time: 1d, 12h. Default: to each event.",
         metavar="TIME",
     ),
 ]
 CreditPrice = Annotated[
     list[str] | None,
-    typer.Option(help="What a credit of a unit is sold for, to value gifts: credit=0.01; may be repeated."),
+    typer.Option(help="The price of a credit of a unit, to value grants: credit=0.01; can be repeated."),
 ]
 
 
@@ -53,23 +53,27 @@ def ledger_create(
     timezone: Annotated[str, typer.Option(help="IANA time zone of the books, such as Europe/Berlin.")] = "UTC",
     on_shortfall: Annotated[str, typer.Option(help="reject, overage or backfill.")] = "reject",
     late_usage: Annotated[
-        str, typer.Option(help="new, or reclassify: usage from before an expiry takes breakage back.")
+        str, typer.Option(help="new, or reclassify: usage dated before an expiry reverses breakage.")
     ] = "new",
     second_person_for: Annotated[
         list[str] | None,
-        typer.Option(help="breakage_estimates, voids, write_offs, reopening, expiry_changes; may be repeated."),
+        typer.Option(help="breakage_estimates, voids, write_offs, reopening, expiry_changes; can be repeated."),
     ] = None,
     grant_credits_above: Annotated[str | None, typer.Option(help="Larger grants need a second person: 1000.")] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
     grants_within: GrantsWithin = None,
     credit_price: CreditPrice = None,
-    future_tolerance: Annotated[str, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")] = "1d",
-    sandbox: Annotated[bool, typer.Option("--sandbox", help="For trials: a clock of its own, no deliveries.")] = False,
-    clock: Annotated[str | None, typer.Option(help="Where a sandbox's clock begins; default now.", metavar="T")] = None,
+    future_tolerance: Annotated[str, typer.Option(help="The maximum time of events after now: 1d, 36h, 0s.")] = "1d",
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="A ledger for trials: its own clock, no deliveries.")
+    ] = False,
+    clock: Annotated[
+        str | None, typer.Option(help="The first time of a sandbox's clock; default now.", metavar="T")
+    ] = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Creates a ledger. The same again changes nothing.
+    """Creates a ledger. Safe to repeat.
 
     Example: subledger ledger create acme --currency USD
     """
@@ -94,7 +98,7 @@ def ledger_create(
 def _approvals(
     named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
 ) -> Approvals:
-    """Raises InvalidInput."""
+    """Reads the options about second persons. Raises InvalidInput."""
     asked: dict[str, Any] = dict.fromkeys(named or (), True)
     limits = (("grant_credits_above", credits), ("grant_value_above", value), ("grants_within", within))
     asked |= {name: text for name, text in limits if text}
@@ -104,13 +108,14 @@ def _approvals(
 
 
 def _prices(given: list[str]) -> dict[str, str]:
-    """``UNIT=PRICE`` each, as units with their prices. Raises InvalidInput."""
+    """Reads ``UNIT=PRICE`` texts. Returns units with their prices. Raises InvalidInput."""
     prices: dict[str, str] = {}
     for text in given:
         unit, equals, price = text.rpartition("=")
         if not (unit and equals and price):
             raise InvalidInput(
-                "a price of credits is given as UNIT=PRICE", field="credit_price", expected="such as credit=0.01",
+                "a price of credits must have the form UNIT=PRICE", field="credit_price",
+                expected="such as credit=0.01",
                 found=text[:60],
             )  # fmt: skip
         prices[unit] = price
@@ -126,17 +131,17 @@ def ledger_configure(
     second_person_for: Annotated[
         list[str] | None,
         typer.Option(
-            help="All that needs one: breakage_estimates, voids, write_offs, reopening, expiry_changes; or none."
+            help="All acts that need one: breakage_estimates, voids, write_offs, reopening, expiry_changes; or none."
         ),
     ] = None,
     grant_credits_above: Annotated[
-        str | None, typer.Option(help="Larger grants need a second person: 1000; none takes the limit away.")
+        str | None, typer.Option(help="Larger grants need a second person: 1000; none removes the limit.")
     ] = None,
     grant_value_above: Annotated[str | None, typer.Option(help="As above, by value: 100.00.")] = None,
     grants_within: GrantsWithin = None,
     credit_price: CreditPrice = None,
     future_tolerance: Annotated[
-        str | None, typer.Option(help="How far ahead of now events may lie: 1d, 36h, 0s.")
+        str | None, typer.Option(help="The maximum time of events after now: 1d, 36h, 0s.")
     ] = None,
     currency: Annotated[str | None, typer.Option(hidden=True)] = None,
     timezone: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -144,9 +149,9 @@ def ledger_configure(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Changes settings for what is recorded from now on. What is not named stays; who asked is recorded.
+    """Changes settings for events recorded from now on. Other settings do not change; the user is recorded.
 
-    Currency and time zone are for a ledger's life, and so is being a sandbox.
+    Currency, time zone and sandbox cannot be changed.
 
     Example: subledger ledger configure acme --on-shortfall overage --second-person-for voids
     """
@@ -174,7 +179,7 @@ _NEEDING_A_SECOND_PERSON = ("breakage_estimates", "voids", "write_offs", "reopen
 def _approvals_change(
     named: list[str] | None, credits: str | None, value: str | None, within: str | None, prices: list[str] | None
 ) -> dict[str, Any]:
-    """What is named needs a second person, and nothing else does; where nothing is named, nothing changes."""
+    """Returns the acts that need a second person from now on: exactly the named ones; None without names."""
     change: dict[str, Any] = {}
     if named:
         wanted = [] if named == ["none"] else named
@@ -189,7 +194,7 @@ def _approvals_change(
 
 @ledger_app.command("list")
 def ledger_list(json_: Json = False) -> None:
-    """Lists the ledgers; a SANDBOX is for trials, and its books are no real ones.
+    """Lists the ledgers. A SANDBOX is a ledger for trials, without real books.
 
     Example: subledger ledger list
     """

@@ -1,4 +1,4 @@
-"""Looking after a ledger on the command line: verify, rebuild, serve, demo."""
+"""Operating a ledger on the command line: verify, rebuild, serve, demo."""
 
 from __future__ import annotations
 
@@ -43,9 +43,12 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where one was interrupted.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, max=256, help="Processes; by default one a core, if there is enough.")
+    int | None,
+    typer.Option(
+        "--workers", min=1, max=256, help="The number of processes; default one per core, if there is enough work."
+    ),
 ]
 
 
@@ -53,27 +56,27 @@ def verify(
     ledger: LedgerOption,
     resume: Resume = False,
     since_clean: Annotated[
-        bool, typer.Option("--since-clean", help="Do not read again what the last clean one has read.")
+        bool, typer.Option("--since-clean", help="Do not read events again that the last clean run has read.")
     ] = False,
     restored: Annotated[
         str | None,
         typer.Option(
             "--restored",
             metavar="REASON",
-            help="Why a backup was restored: earlier checkpoints and verifications no longer apply.",
+            help="The reason for restoring a backup: earlier checkpoints and verifications no longer apply.",
         ),
     ] = None,
     by: By = whoami(),
     workers: Workers = None,
     json_: Json = False,
 ) -> None:
-    """Proves the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 where it differs.
+    """Checks the ledger: the hash chain, a replay against every projection, the invariants. Exit 1 if it differs.
 
-    How far it is, is kept in the home directory. With --since-clean, events up to where the last clean verification
-    ended are trusted: a later change of them is not detected. Everything that follows from them is compared.
+    The progress is saved in the home directory. With --since-clean, events that the last clean verification has read
+    are trusted: a later change of them is not detected. Everything that follows from them is compared.
 
-    Checkpoints that were signed, and earlier verifications, must be how the log begins. After a backup was restored
-    they are not: --restored says so once, with a reason, and is noted with the name in the home directory.
+    The log must begin with the signed checkpoints and with the log of earlier verifications. After a backup was
+    restored it does not: use --restored once, with a reason, which is stored with your name in the home directory.
 
     Example: subledger verify --ledger acme
     """
@@ -84,7 +87,7 @@ def verify(
     how = integrity.Start.RESUMED if resume else integrity.Start.SINCE_CLEAN if since_clean else integrity.Start.ANEW
     service, began_at = connect(), datetime.now(UTC)
     with service.database.read() as connection:
-        size = ledger_head(connection, ledger).position  # before anything is kept of it
+        size = ledger_head(connection, ledger).position  # read before any progress is saved
     resumable = ResumableRuns(private_home() / "verified" / quote(ledger, safe=""))
     if restored is not None:
         note_restored(ledger, size=size, reason=restored, by=by)
@@ -109,10 +112,10 @@ def verify(
 
 
 def rebuild(ledger: LedgerOption, resume: Resume = False, workers: Workers = None, json_: Json = False) -> None:
-    """Makes every projection anew from the events, beside the live ones, then swaps them.
+    """Computes every projection again from the events, beside the live ones, then swaps them.
 
-    How far it is, is kept in the home directory. With --resume, the events that an interrupted rebuild had replayed are
-    not read again: what was done to them since is found by verify alone.
+    The progress is saved in the home directory. With --resume, the events that an interrupted rebuild has replayed are
+    not read again: only verify finds later changes of them.
 
     Example: subledger rebuild --ledger acme
     """
@@ -133,12 +136,12 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
 ) -> None:
-    """Serves the HTTP API; its description is at /docs and /openapi.json. Records expiries as they fall due.
+    """Serves the HTTP API; its description is at /docs and /openapi.json. Records expiries when they become due.
 
-    With the embedded database, on a loopback address and while no key exists, calls from this machine need none. In
+    With the embedded database, on a loopback address and while no key exists, calls from this machine need no key. In
     every other case a key is needed: subledger keys create --ledger L --role writer --name NAME.
 
-    Told to stop, by SIGTERM or Ctrl-C, it answers what it has accepted, and ends within SUBLEDGER_STOPPING_S (25) s.
+    After SIGTERM or Ctrl-C it answers the accepted calls, and ends within SUBLEDGER_STOPPING_S (25) s.
 
     Example: subledger serve --port 8000
     """
@@ -151,10 +154,10 @@ def serve(
             err.print(f"No key exists, and every call needs one: {_FIRST_KEY}")
     if not _is_loopback(host) and not keys.any_key_in_force(service.database):
         raise InvalidValue(
-            f"{host or 'every address'} can be reached from other machines, and there is no key that would let anybody "
-            f"in; make one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,
+            f"{host or 'every address'} can be reached from other machines, and no key exists; "
+            f"create one first: {_FIRST_KEY}", field="host", expected="a loopback address, or a key", found=host,
         )  # fmt: skip
-    listening = listen(host, port)  # before anything is said of serving
+    listening = listen(host, port)  # before any message about serving
     # No line a request in the log: it costs as much as answering, and /metrics counts them.
     times, ending = http_limits(), stopping_time()
     sweeper = Sweeper(service.database, service.recorder)
@@ -177,7 +180,7 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at an address. Raises FileUnavailable, with the reason, if it cannot be had: in use, not ours."""
+    """Returns a socket at an address. Raises FileUnavailable with the reason, such as an address in use."""
     try:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2_048)
@@ -211,7 +214,7 @@ def demo(
 ) -> None:
     """Runs an invented company's year through the whole cycle: record, expire, close, export, verify.
 
-    Ends by saying what to open.
+    At the end it prints what to open next.
 
     Example: subledger demo
     """

@@ -1,4 +1,4 @@
-"""Monitors on the command line: how they stand, who is told, what they may be."""
+"""Monitors on the command line: their states, thresholds and notices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from projections.monitors import settings as monitor_settings
 from subledger.store.reading.ledgers import ledger_head, ledger_heads
 
 monitor_app = typer.Typer(invoke_without_command=True)
-thresholds_app = typer.Typer(help="What monitors are held against, and who is told.", no_args_is_help=True)
+thresholds_app = typer.Typer(help="The thresholds of monitors, and the webhook for notices.", no_args_is_help=True)
 monitor_app.add_typer(thresholds_app, name="thresholds")
 
 _PAGE = 1_000
@@ -36,13 +36,13 @@ def register(app: typer.Typer) -> None:
 def monitor(
     context: typer.Context,
     ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger; default all.", metavar="L")] = None,
-    notify: Annotated[bool, typer.Option("--notify", help="Tell the webhook what has changed.")] = False,
+    notify: Annotated[bool, typer.Option("--notify", help="Send changes to the webhook.")] = False,
     json_: Json = False,
 ) -> None:
-    """Shows how every monitor stands; exit code 1 where one rings.
+    """Shows the state of every monitor; exit code 1 if one is ringing.
 
-    With --notify from cron, each minute, no worker is needed for that: each change is told once, whoever looks, and
-    what the webhook has not taken is sent again.
+    Run it with --notify from cron every minute if no worker runs. Each change is sent once, whoever evaluates the
+    monitors; notices that the webhook has not accepted are sent again.
 
     Example: subledger monitor --ledger acme
     """
@@ -81,7 +81,7 @@ def _show(found: monitors.Report, *, titled: bool) -> None:
     for one in found.monitors:
         value = "" if one.value is None else f"{one.value:g} {one.unit}"
         rows.append(["rings" if one.rings else "well", one.name, one.question, value, _may_be(one), one.next])
-    names = ("state", "monitor", "what it asks", "figure", "may be", "next")
+    names = ("state", "monitor", "question", "figure", "threshold", "next")
     table(found.ledger if titled else None, names, rows, right=(3,))
 
 
@@ -95,7 +95,7 @@ def _may_be(one: monitors.Monitor) -> str:
 
 @thresholds_app.command("show")
 def thresholds_show(ledger: LedgerOption, json_: Json = False) -> None:
-    """Prints the thresholds, and the webhook that is told of changes.
+    """Prints the thresholds, and the webhook to which changes are sent.
 
     Example: subledger monitor thresholds show --ledger acme --json
     """
@@ -117,7 +117,7 @@ def thresholds_set(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sets all thresholds; what the file leaves out is as it ships.
+    """Sets all thresholds; those not in the file have their defaults.
 
     Example: subledger monitor thresholds set monitors.toml --ledger acme
     """

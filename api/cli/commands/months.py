@@ -1,4 +1,4 @@
-"""The month's end on the command line: expire, close, reopen, export, mapping, periods."""
+"""Month-end commands: expire, close, reopen, checklist, export, mapping, periods."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def expire(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Sweeps expiries: what credit blocks have left at their expiry becomes breakage. Through today at the latest.
+    """Records due expiries: the remaining credits of expired blocks become breakage. Through today at the latest.
 
-    A server and a worker do this by themselves, every minute.
+    A server and a worker do this every minute.
 
     Example: subledger expire --ledger acme --through 2026-01-31
     """
@@ -65,7 +65,7 @@ def expire(
 
 
 def close(period: PeriodArgument, ledger: LedgerOption, by: By = whoami(), json_: Json = False) -> None:
-    """Closes a month that is over: sweeps its expiries, proves the invariants, cuts. Months close in order.
+    """Closes a month that is over: records its expiries, checks the invariants, cuts. Months are closed in order.
 
     Example: subledger close --ledger acme 2026-01
     """
@@ -79,11 +79,11 @@ def close(period: PeriodArgument, ledger: LedgerOption, by: By = whoami(), json_
 def reopen(
     period: PeriodArgument,
     ledger: LedgerOption,
-    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    reason: Annotated[str, typer.Option(help="The reason, which is recorded.")],
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Opens a closed month again, and every later one; or asks a second person, where the ledger wants one.
+    """Reopens a closed month and every later one; waits for a second person if the ledger requires one.
 
     Example: subledger reopen --ledger acme 2026-01 --reason "an invoice came late"
     """
@@ -103,9 +103,9 @@ def periods(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Lists the months, whether they are closed, and who closed or reopened them last, when and why.
+    """Lists the months: open or closed, with the user, time and reason of the last closing or reopening.
 
-    With --history: everything that was done to each month, and by whom.
+    With --history: all acts on each month, with their users.
 
     Example: subledger periods --ledger acme --history
     """
@@ -127,9 +127,9 @@ def periods(
 
 
 def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Lists what stands between now and a closed month that is handed over, in order. Exit code 1 if something blocks.
+    """Lists the steps to a closed and delivered month, in order. Exit code 1 if something blocks.
 
-    Looking changes nothing: what a close would do is tried, and taken back.
+    The checklist changes nothing: a close is tried and rolled back.
 
     Example: subledger checklist --ledger acme 2026-01
     """
@@ -144,7 +144,7 @@ def checklist(period: PeriodArgument, ledger: LedgerOption, json_: Json = False)
 
 
 def _evidence(evidence: dict[str, Any]) -> str:
-    """Evidence in a table's cell: what is empty is left out."""
+    """Returns evidence as the text of a table cell, without empty values."""
     return "; ".join(f"{name} {value}" for name, value in evidence.items() if value not in (None, 0, False, [], {}))
 
 
@@ -154,13 +154,13 @@ def export(
     format: Annotated[
         str | None, typer.Option("--format", "-f", help="One of --formats, such as csv.", metavar="F")
     ] = None,
-    directory: Annotated[Path, typer.Option("--out", "-o", help="Where the files go.", metavar="DIR")] = Path(),
-    detail: Annotated[bool, typer.Option("--detail", help="Entry by entry (beancount, hledger).")] = False,
-    formats: Annotated[bool, typer.Option("--formats", help="List the formats and leave.")] = False,
+    directory: Annotated[Path, typer.Option("--out", "-o", help="The folder for the files.", metavar="DIR")] = Path(),
+    detail: Annotated[bool, typer.Option("--detail", help="Write every entry (beancount, hledger).")] = False,
+    formats: Annotated[bool, typer.Option("--formats", help="List the formats and exit.")] = False,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Writes the journal files of a month: one a journal, the same bytes whenever asked.
+    """Writes the journal files of a month: one per journal, always with the same bytes.
 
     Example: subledger export --ledger acme 2026-01 --format csv --out journals
     """
@@ -199,12 +199,15 @@ def export(
 def mapping_show(
     ledger: LedgerOption,
     period: Annotated[
-        str | None, typer.Option(help="Of this month's journals, such as 2026-01; default the last.", metavar="P")
+        str | None,
+        typer.Option(
+            help="The mapping of this month's journals, such as 2026-01; default the last adopted.", metavar="P"
+        ),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print the file that `mapping adopt` takes.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the file that `mapping adopt` reads.")] = False,
     json_: Json = False,
 ) -> None:
-    """Prints the account mapping that the next journal of a month is made with; without a month, the one adopted last.
+    """Prints the account mapping of the next journal of a month; without a month, the last adopted one.
 
     Example: subledger mapping show --ledger acme --csv > chart.csv
     """
@@ -223,7 +226,7 @@ def mapping_show(
     if csv:
         sys.stdout.write(csv_text(rows))
         return
-    # What no row names is left out, so that the usual chart fits a terminal of 80 columns; --csv has every column.
+    # Empty columns are left out, so that the usual chart fits a terminal of 80 columns; --csv has every column.
     named = {"role", "account", "name", *(column for row in rows for column, cell in row.items() if cell)}
     columns = [column for column in dict.fromkeys([*FIXED_COLUMNS, *sorted(named)]) if column in named]
     by = "as the ledger was created" if number == 1 else "adopted"
@@ -241,12 +244,12 @@ def mapping_adopt(
     ledger: LedgerOption,
     valid_from: Annotated[
         str | None,
-        typer.Option("--from", help="The first month whose journals it holds for, such as 2027-01.", metavar="PERIOD"),
+        typer.Option("--from", help="The first month for which it applies, such as 2027-01.", metavar="PERIOD"),
     ] = None,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Adopts an account mapping for the journals made from here on; with --from, of that month and later ones.
+    """Adopts an account mapping for the next journals; with --from, for those of that month and later ones.
 
     Example: subledger mapping adopt chart-2027.csv --ledger acme --from 2027-01
     """

@@ -1,4 +1,4 @@
-"""Posting policies on the command line: which a ledger has adopted, and adopting another one."""
+"""Posting policies on the command line: list, show, adopt."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def register(app: typer.Typer) -> None:
 
 
 def policy_named(text: str) -> Policy:
-    """A policy that ships, by name, or a company's own, by its file. Raises InvalidPolicy."""
+    """Returns a shipped policy by its name, or a company's own by its file. Raises InvalidPolicy."""
     path = Path(text)
     if text in SHIPPED_POLICIES:
         return shipped_policy(text)
     if path.suffix != ".toml" and not path.is_file():
         names = ", ".join(SHIPPED_POLICIES)
-        raise InvalidPolicy(f"no policy {text} ships", field="policy", expected=f"{names}, or FILE.toml", found=text)
+        raise InvalidPolicy(
+            f"there is no shipped policy {text}", field="policy", expected=f"{names}, or FILE.toml", found=text
+        )
     try:
         return parse_policy(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -61,10 +63,12 @@ def policy_list(ledger: LedgerOption, json_: Json = False) -> None:
 @policy_app.command("show")
 def policy_show(
     ledger: LedgerOption,
-    number: Annotated[int | None, typer.Argument(help="As entries name it; default the one in force.")] = None,
+    number: Annotated[
+        int | None, typer.Argument(help="The policy's number in entries; default the one in force.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Prints a policy as a policy file: to be read, or edited and adopted as another version.
+    """Prints a policy as a policy file, which can be edited and adopted as another version.
 
     Example: subledger policy show --ledger acme > acme.toml
     """
@@ -85,9 +89,9 @@ def policy_adopt(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Adopts a policy for what is recorded from now on. What is recorded already keeps its own.
+    """Adopts a policy for events recorded from now on. Recorded events stay under their policy.
 
-    A file is checked first: what `verify` would complain of is refused, naming the entry kind.
+    A file is checked first: rules that `verify` would report are refused, naming the entry kind.
 
     Example: subledger policy adopt contract_liability --ledger acme
     """

@@ -1,6 +1,6 @@
-"""The command line's reads: events, a block's history, balances, blocks; at a point in time where it matters.
+"""Reads on the command line: events, the history of a block, balances, blocks.
 
-Tables show functional amounts only where the ledger has entries in another currency than its functional one.
+Tables show functional amounts only if the ledger has entries in another currency than its functional one.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def _moment(text: str | None) -> datetime | None:
 def events(
     ledger: Annotated[str | None, typer.Option("--ledger", "-l", help="The ledger.", metavar="L")] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.")] = None,
-    block: Annotated[str | None, typer.Option(help="Only those that touched this block, such as blk-7.")] = None,
+    block: Annotated[str | None, typer.Option(help="Only events that touched this block, such as blk-7.")] = None,
     type: Annotated[str | None, typer.Option(help="Only of this type, such as credits.purchased.")] = None,
     after: Annotated[int, typer.Option(help="Only after this position.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     types: Annotated[bool, typer.Option("--types", help="Print the event types and their fields instead.")] = False,
     json_: Json = False,
 ) -> None:
-    """Lists recorded events, oldest first; with --types every type of event that can be sent, or the one named.
+    """Lists recorded events, oldest first; with --types, the event types that can be sent, or one of them.
 
     Example: subledger events --types --type credits.purchased
     """
@@ -137,7 +137,7 @@ def _print_events(items: list[Document], limit: int, json_: bool, more: Document
 
 
 def _functional(entry: Document, line: Document) -> str:
-    """The functional amount of a line, where its entry is in another currency."""
+    """Returns the functional amount of a line as text, empty if its entry is in the functional currency."""
     home = line["functional"]["currency"]
     currency = entry["amount"]["currency"]
     return "" if currency == home else f" in {currency} ({line['functional']['amount']} {home})"
@@ -171,7 +171,7 @@ def balances(
 
 
 def _print_balances(document: Document, whose: str, *, functional: bool) -> None:
-    """The accounts, with their functional amounts where the ledger has other currencies; a customer's credits."""
+    """Prints the accounts (with functional amounts if the ledger has other currencies) and a customer's credits."""
     sides = ("debit", "credit", "balance")
     rows = [[item["account"], item["currency"], *_cells(item, sides)] for item in document["accounts"]]
     rows += [["total", item["currency"], *_cells(item, sides)] for item in document.get("totals", ())]
@@ -239,7 +239,7 @@ def _view(
 
 
 def print_notice(view: PointInTime) -> None:
-    """Says what is due and not recorded, where that would change the answer."""
+    """Prints the number of due expiries that are not recorded, if they would change the answer."""
     notice = documents.due_notice(view)
     if notice is not None:
         out.print(notice, markup=False)

@@ -34,10 +34,10 @@ def record(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Records a file of events, one CloudEvent a line. Safe to repeat: what is recorded already is a duplicate.
+    """Records a file of events, one CloudEvent per line. Safe to repeat: recorded events are duplicates.
 
-    Rejected lines are kept (`rejected list`), and go to FILE.rejected.jsonl with their reason; that file can be
-    recorded as it is. What needs a second person waits: `approvals list`.
+    Rejected lines are stored (`rejected list`), and written to FILE.rejected.jsonl with their reason; that file can be
+    recorded without changes. Events that need a second person wait: `approvals list`.
 
     Example: subledger record events.jsonl --ledger acme
     """
@@ -62,13 +62,13 @@ def record(
         for said in refusals.summary():
             err.print(said, markup=False)
         if rejects.complete:
-            err.print(f"rejected lines and their reasons, which can be recorded as they are: {rejected_path}")
-        err.print(f"they are kept until recorded or dismissed: subledger rejected list --ledger {ledger}")
+            err.print(f"rejected lines with their reasons, which can be recorded without changes: {rejected_path}")
+        err.print(f"they are stored until recorded or dismissed: subledger rejected list --ledger {ledger}")
         raise typer.Exit(terminal.SOME_REJECTED)
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Counts for people: ``recorded 2, duplicates 0, rejected 1``."""
+    """Returns counts as text: ``recorded 2, duplicates 0, rejected 1``."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
@@ -76,7 +76,7 @@ def record_lines(
     service: Subledger, ledger: str, by: str, reading: EventLines, rejects: RejectedLines, size: int | None,
     refusals: Refusals,
 ) -> dict[str, int]:  # fmt: skip
-    """How many became what; ``waiting`` only where something waits for a second person."""
+    """Records lines. Returns the counts by outcome; ``waiting`` only if events wait for a second person."""
     way = "stdin" if size is None else f"file:{reading.name[:LONGEST_NAME]}"
     counts = {"recorded": 0, "duplicates": 0, "rejected": 0}
     done = 0
@@ -90,7 +90,7 @@ def record_lines(
                 outcomes = service.recorder.record(ledger, inputs, by=by, meanwhile=reading.read_on)
                 outcomes = service.rejected.keep(ledger, outcomes, texts.__getitem__, sender=by, way=way)
             except Unavailable:
-                err.print(f"stopped after {counted(counts)}; record the file again: what is recorded is a duplicate")
+                err.print(f"stopped after {counted(counts)}; record the file again: recorded events are duplicates")
                 raise
             if not inputs:
                 reading.read_on()

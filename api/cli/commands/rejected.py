@@ -1,4 +1,4 @@
-"""Rejected events on the command line: what is missing from the books, why, and what becomes of it."""
+"""Rejected events on the command line: list, show, retry, dismiss, reopen."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ Code = Annotated[str | None, typer.Option("--code", help="Only with this reason,
 Customer = Annotated[str | None, typer.Option("--customer", help="Only of this customer, such as cust-42.")]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Of events from this day on, such as 2026-01-01; undated ones by when they came."),
+    typer.Option(
+        "--from", help="Of events from this day on, such as 2026-01-01; undated ones by the time they were received."
+    ),
 ]
 To = Annotated[str | None, typer.Option("--to", help="Through this day, such as 2026-01-31.")]
 RejectionArgument = Annotated[str, typer.Argument(help="A rejection, such as rej-0123….", metavar="REJECTION")]
 
 Source = Annotated[str | None, typer.Option("--source", help="Only of this source of events.")]
 Sender = Annotated[str | None, typer.Option("--sender", help="Only from this sender: a key's or a user's name.")]
-Way = Annotated[str | None, typer.Option("--way", help="Only those that came so: http, file:NAME, stdin, retry.")]
-Every = Annotated[bool, typer.Option("--all", help="All that are open, oldest first.")]
+Way = Annotated[str | None, typer.Option("--way", help="Only those received through: http, file:NAME, stdin, retry.")]
+Every = Annotated[bool, typer.Option("--all", help="All open ones, oldest first.")]
 Rejections = Annotated[
     list[str] | None, typer.Argument(help="Rejections, such as rej-0123….", metavar="[REJECTION]...")
 ]
@@ -66,7 +68,7 @@ def _chosen(
 
 
 def _some(service: Subledger, ledger: str, chosen: rejections.Chosen, limit: int) -> list[rejected_documents.Document]:
-    """The first of those chosen, so many at most."""
+    """Returns the first of the chosen rejections, at most ``limit``."""
     found: list[rejected_documents.Document] = []
     after = rejections.START
     while len(found) < limit:
@@ -91,10 +93,10 @@ def rejected_list(
     way: Way = None,
     from_: From = None,
     to: To = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="So many at most.")] = 1_000,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="The maximum number.")] = 1_000,
     json_: Json = False,
 ) -> None:
-    """Lists rejected events, those refused first first.
+    """Lists rejected events, in the order of their first refusal.
 
     Example: subledger rejected list --ledger acme --code insufficient_credits
     """
@@ -133,7 +135,7 @@ def rejected_counts(
     to: To = None,
     json_: Json = False,
 ) -> None:
-    """Counts rejected events by reason, with their credits and money, and since when.
+    """Counts rejected events by reason, with their credits, money and earliest time.
 
     Example: subledger rejected counts --ledger acme
     """
@@ -164,7 +166,7 @@ def _sums(sums: dict[str, str]) -> str:
 
 @rejected_app.command("show")
 def rejected_show(rejection: RejectionArgument, ledger: LedgerOption, json_: Json = False) -> None:
-    """Shows one rejected event: as it was sent, why it was refused, what has become of it.
+    """Shows one rejected event: as sent, with the reason of its refusal and its state.
 
     Example: subledger rejected show rej-0123456789abcdef0123 --ledger acme
     """
@@ -197,9 +199,9 @@ def rejected_retry(
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Records rejected events as they are kept; those still refused stay open. Exit 3 if one is, 4 after a fault.
+    """Records rejected events again as stored. Those still refused stay open: exit code 3; 4 after an error.
 
-    A corrected event is recorded as any event, under its source and id. A dismissed one is reopened first.
+    Send a corrected event like any event, with the same source and id. Reopen a dismissed one first.
 
     Example: subledger rejected retry --ledger acme --code insufficient_credits
     """
@@ -226,7 +228,7 @@ def rejected_retry(
         err.print(f"{document['not_whole']} are not stored completely: send them again from their source")
     if found.error is not None:
         reason = f"{found.error.code}: {found.error.message}"
-        err.print(f"{found.not_done} were not done and stay open, retry them later: {reason}", markup=False)
+        err.print(f"{found.not_done} were not retried and stay open; retry them later: {reason}", markup=False)
         raise typer.Exit(terminal.UNAVAILABLE)
     if document["rejected"]:
         raise typer.Exit(terminal.SOME_REJECTED)
@@ -235,7 +237,7 @@ def rejected_retry(
 @rejected_app.command("dismiss")
 def rejected_dismiss(
     ledger: LedgerOption,
-    reason: Annotated[str, typer.Option("--reason", help="Why they will never be recorded.")],
+    reason: Annotated[str, typer.Option("--reason", help="The reason why they will never be recorded.")],
     rejection: Rejections = None,
     code: Code = None,
     customer: Customer = None,
@@ -245,13 +247,13 @@ def rejected_dismiss(
     from_: From = None,
     to: To = None,
     every: Every = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before many are dismissed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Dismiss many without asking for confirmation.")] = False,
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Says that rejected events will never be recorded, and why. They stay in the list, and can be reopened.
+    """Dismisses rejected events, with a reason: they will not be recorded. They stay in the list and can be reopened.
 
-    Many are dismissed for one reason, after their number and amount are shown and confirmed.
+    Many can be dismissed for one reason, after their number and amount have been shown and confirmed.
 
     Example: subledger rejected dismiss --ledger acme --code insufficient_credits --reason "a load test" --yes
     """
@@ -281,11 +283,11 @@ def rejected_dismiss(
 def rejected_reopen(
     rejection: RejectionArgument,
     ledger: LedgerOption,
-    reason: Annotated[str, typer.Option("--reason", help="Why it is not dismissed after all.")],
+    reason: Annotated[str, typer.Option("--reason", help="The reason for reopening.")],
     by: By = whoami(),
     json_: Json = False,
 ) -> None:
-    """Takes the dismissal of a rejected event back: it is open again, and can be retried.
+    """Reopens a dismissed event: it can be retried.
 
     Example: subledger rejected reopen rej-0123456789abcdef0123 --ledger acme --reason "no test after all"
     """
@@ -300,10 +302,10 @@ def _seen(
     service: Subledger, ledger: str, named: list[str] | None, from_: str | None, to: str | None,
     only: dict[str, str | None], every: bool,
 ) -> list[rejections.Open] | None:  # fmt: skip
-    """The open rejections that options choose; None if rejections are named instead."""
+    """Returns the open rejections that match the options; None if rejections are named instead."""
     options = every or from_ or to or any(only.values())
     if bool(named) == bool(options):
-        raise typer.BadParameter("name rejections, or choose open ones with options such as --code, or --all")
+        raise typer.BadParameter("name rejections, or select open ones with options such as --code, or with --all")
     if named:
         return None
     chosen = _chosen(service, ledger, rejections.OPEN, from_, to, only)
@@ -311,7 +313,7 @@ def _seen(
 
 
 def _confirm(found: dict[str, Any]) -> None:
-    """Shows what would be dismissed, and ends the command if nobody agrees."""
+    """Shows the number and amount to be dismissed, and ends the command without a confirmation."""
     amounts = (
         ", ".join(filter(None, (_sums(found["credits"]), _sums(found["amounts"])))) or "no amount that can be read"
     )

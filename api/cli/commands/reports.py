@@ -29,10 +29,10 @@ def report(
     name: Annotated[str | None, typer.Argument(help="One of --list, such as rollforward.", metavar="NAME")] = None,
     ledger: Annotated[
         list[str] | None,
-        typer.Option("--ledger", "-l", help="The ledger, such as acme; several are added up.", metavar="L"),
+        typer.Option("--ledger", "-l", help="The ledger, such as acme; several are added.", metavar="L"),
     ] = None,
     entity: Annotated[
-        str | None, typer.Option(help="Every ledger of this entity, such as US01, added up.", metavar="E")
+        str | None, typer.Option(help="All ledgers of this entity, such as US01, added.", metavar="E")
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="First day, or month, such as 2026-01.", metavar="D")
@@ -48,16 +48,18 @@ def report(
         typer.Option("--known-at", help="As known at this moment, such as 2026-04-03T09:00:00Z.", metavar="T"),
     ] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's, such as cust-42.", metavar="C")] = None,
-    by: Annotated[str | None, typer.Option(help="What rows are grouped by, such as product; see --list.")] = None,
-    months: Annotated[int | None, typer.Option(min=1, max=600, help="How many months a forecast looks ahead.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="The property by which rows are grouped, such as product; see --list.")
+    ] = None,
+    months: Annotated[int | None, typer.Option(min=1, max=600, help="The horizon of a forecast, in months.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    html: Annotated[bool, typer.Option("--html", help="Print a page to print.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print a printable page.")] = False,
     table_: Annotated[str | None, typer.Option("--table", help="The table that --csv prints.")] = None,
     file: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the reports and leave.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the reports and exit.")] = False,
     json_: Json = False,
 ) -> None:
-    """Prints a report, tied to the trial balance. Exit 1 where it does not tie.
+    """Prints a report, tied to the trial balance. Exit 1 if it does not tie.
 
     Example: subledger report rollforward --ledger acme --from 2026-01 --to 2026-03
     Example: subledger report statement --ledger acme --customer cust-42 --out statement.html
@@ -126,7 +128,7 @@ def _list(json_: bool) -> None:
 
 
 def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
-    """The requested format, or that the file's name says; None is a table for people."""
+    """Returns the requested format, or that of the file's name; None for a table for people."""
     requested = [format for format, is_wanted in wanted.items() if is_wanted]
     if len(requested) > 1:
         raise InvalidInput("one format at a time", field=f"--{requested[1]}", expected=f"--{requested[0]} alone")
@@ -135,7 +137,7 @@ def _format(wanted: dict[str, bool], file: Path | None) -> str | None:
     format = file.suffix.removeprefix(".").lower()
     if format not in reports.FORMATS:
         raise InvalidInput(
-            "the file's name says no format",
+            "the file's name has no known extension",
             field="--out",
             expected="a name that ends in " + ", ".join(f".{format}" for format in reports.FORMATS) + ", or a format",
             found=file.name,
