@@ -72,7 +72,7 @@ def test_what_is_recorded_afterwards_is_posted_under_it_and_open_blocks_are_rema
                          price="10.00", currency="USD")  # fmt: skip
     assert client.post(f"{url}/events", json=bought).status_code == 200
     document = client.post(f"{url}/policies", json={"name": "contract_liability"}).json()
-    assert document["remarks"][0].startswith("1 open credit block stood under a policy")
+    assert document["remarks"][0].startswith("1 open credit block was posted under a policy")
     used = cloud_event("u", "credits.consumed", "c", "2026-01-06T10:00:00Z", credits="4")
     assert client.post(f"{url}/events", json=used).status_code == 200
     lines = client.get(f"{url}/journal-lines").json()["items"]
