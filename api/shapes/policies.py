@@ -43,9 +43,10 @@ def adoption(found: Adoption, adopted: AdoptedPolicy) -> Document:
     """Returns the result of an adoption, with the policy."""
     remarks = []
     if found.left_open:
-        blocks = "1 open credit block" if found.left_open == 1 else f"{found.left_open} open credit blocks"
+        one = found.left_open == 1
+        blocks = "1 open credit block was" if one else f"{found.left_open} open credit blocks were"
         remarks.append(
-            f"{blocks} {'was' if found.left_open == 1 else 'were'} posted under a policy with another treatment of customer deposits: from now on their "
+            f"{blocks} posted under a policy with another treatment of customer deposits: from now on their "
             "customer_deposits and credits_clearing offset each other, and do not each end at zero"
         )
     return {"status": "adopted" if found.adopted else "unchanged", **adopted_policy(adopted), "remarks": remarks}
