@@ -1,4 +1,4 @@
-"""What the tests share: one embedded server for the run, one migrated database per worker, a new ledger per test."""
+"""Shared fixtures: one embedded server for the run, one migrated database per worker, a new ledger per test."""
 
 from __future__ import annotations
 

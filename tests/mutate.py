@@ -51,7 +51,7 @@ def arranges(function: libcst.FunctionDef, mutants: Any, class_name: str | None)
 
 
 class SharedWalks:
-    """What one test with the long walks reaches, each of them reaches: the walks are made once for all.
+    """Every test with the long walks reaches the same code, so the walks are made once for all.
 
     mutmut counts it for the one alone that made them, and would run no other when what they reach is changed.
     """

@@ -1,4 +1,4 @@
-"""What tests read back: journals, reports as objects, over HTTP and as text, and files by their kind."""
+"""Reading back in tests: journals, reports as objects, over HTTP and as text, and files by their kind."""
 
 from __future__ import annotations
 

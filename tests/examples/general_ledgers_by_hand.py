@@ -1,4 +1,4 @@
-"""What a general ledger would book of each file: read with the standard library, by the vendors' own columns.
+"""The entries that a general ledger would book of each file: read with the standard library, by vendors' columns.
 
 A document is its bookings: the account as the file names it, and the amount, debit positive. Oracle's accounts stand
 where the settings that ship put them.

@@ -15,7 +15,7 @@ from typing import Any, Final
 NOON = "T12:00:00Z"
 
 Words = dict[str, str | None]
-"""What stands for each name of a form; None where its part was left out."""
+"""The value of each name of a form; None if its part is left out."""
 
 _CURRENCIES: Final = ("currency", "base")
 _NUMBERS: Final = ("amount", "credits", "price")

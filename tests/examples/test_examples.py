@@ -99,7 +99,7 @@ class Example:
         assert code == (refused["code"] if refused else None), line
 
     def _command(self, line: str) -> str | None:
-        """What the controller does; the code of why it cannot be done."""
+        """Carries out an act of the controller. Returns the code of the refusal, or None."""
         try:
             if match := _SWEEP.fullmatch(line):
                 self.service.expire(self.ledger, date.fromisoformat(match["day"]))
@@ -170,7 +170,7 @@ class Example:
         return columns | {"remaining": format_credits(found.remaining)}
 
     def draws(self, id: str) -> list[str]:
-        """What usage drew: ``B1 500 0.00``, block by block."""
+        """Returns the draws of usage, block by block: ``B1 500 0.00``."""
         with self.service.database.read() as connection:
             rows = connection.exec_driver_sql(DRAWS, (self.ledger, id)).all()
         return [
@@ -244,7 +244,7 @@ def test_the_books_show_what_the_example_says(
 
 
 def check(example: Example, columns: list[str], row: list[str]) -> list[str]:
-    """What is wrong in one row of a table: its first cell says of what and when, the others what must stand there."""
+    """Returns the faults of one row of a table: subject and date in the first cell, expected values in the others."""
     assert len(row) == len(columns), (columns, row)
     if header := _AS_OF.fullmatch(columns[0]):
         found = example.accounts(row[0], header)

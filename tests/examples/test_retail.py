@@ -65,7 +65,7 @@ def test_the_retail_ledger_verifies(replay: DemoResult) -> None:
 
 
 def test_a_forecast_made_at_the_ninth_month_is_set_beside_what_happened(service: Subledger, replay: DemoResult) -> None:
-    """What it is compared with are the journal's own figures; the error is stated, and smaller than the benchmarks'."""
+    """The forecast is compared with the journal's own figures; its error is stated and smaller than the benchmarks'."""
     made = replay.document["months"][8]
     found = replay.document["forecast"]
     assert (found["to"], found["as_of"]) == ("2011-08-31", "2011-11-30")
@@ -97,7 +97,7 @@ def _is_what_was_written_then(replay: DemoResult, found: dict[str, Any]) -> None
 
 
 def _of_blocks_open_then(service: Subledger, ledger: str, made: Period, month: Period, what: str) -> int:
-    """What a month's journal recognised of the blocks that had a balance at the end of another, in pence, by SQL."""
+    """The revenue in a month of the blocks that had a balance at the end of another month, in pence, by SQL."""
     account = {"consumption": "usage_revenue", "breakage": "breakage_revenue"}[what]
     query = """
         WITH signed AS (
@@ -118,7 +118,7 @@ def _of_blocks_open_then(service: Subledger, ledger: str, made: Period, month: P
 
 
 def _of_each_customer(service: Subledger, ledger: str, month: Period) -> dict[tuple[str, str], int]:
-    """What each customer's accounts changed by in a month, in pence, debit less credit, by SQL."""
+    """The change of each customer's accounts in a month, in pence, debit less credit, by SQL."""
     with service.database.read() as connection:
         rows = connection.exec_driver_sql(
             "SELECT customer, account, sum(CASE side WHEN 'debit' THEN amount_minor ELSE -amount_minor END)"

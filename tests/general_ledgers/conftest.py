@@ -116,7 +116,7 @@ def netsuite_channel(service: Subledger, netsuite: NetSuiteStandIn, tmp_path: Pa
 
 @pytest.fixture
 def sftp_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[SftpStandIn], dict[str, Any]]:
-    """What a channel into the stand-in of an SFTP server is set to."""
+    """The settings of a channel into the stand-in of an SFTP server."""
     monkeypatch.setenv("SUBLEDGER_CREDENTIAL_SFTP_PASSWORD", PASSWORD)
     return lambda server: {
         "connector": "sftp", "host": "127.0.0.1", "port": server.port, "user": USER, "host_key": line_of(HOST_KEY),

@@ -43,14 +43,14 @@ class DynamicsStandIn(StandIn):
     takes_s = 0.05
     page = 30
     elsewhere: str | None = None
-    """Where its links lead, if not to itself."""
+    """The address in its links, if not its own."""
     tokens = 0
 
     def __init__(self) -> None:
         super().__init__()
         self.blobs: dict[str, bytes] = {}
         self.uploads: list[int] = []
-        """What uploads are answered with, before they are taken."""
+        """The answers to uploads before they are accepted."""
         self.loses: set[str] = set()
         self.executions: list[dict[str, Any]] = []
         self.headers: dict[str, dict[str, Any]] = {}

@@ -59,7 +59,7 @@ class NetSuiteStandIn(StandIn):
         return Answer.of({"access_token": f"token-{self.tokens}", "expires_in": "3600", "token_type": "bearer"})
 
     def _queried(self, request: Request) -> Answer:
-        """What accounts moved in the months between two days: the one query that we send."""
+        """The movements of accounts in the months between two days: the only query that we send."""
         if request.headers.get("Prefer") != "transient":
             return problem(400, "INVALID_HEADER", "The Prefer header is required.")
         first, last = re.findall(r"TO_DATE\('(\d{4}-\d\d)-\d\d'", request.json["q"])

@@ -136,7 +136,7 @@ class SapStandIn(StandIn):
         }  # fmt: skip
 
     def reverse(self, place: int) -> None:
-        """What a person does in SAP: the document stays, and another one takes it back."""
+        """Reverses a document as a person does in SAP: it stays, and another one reverses it."""
         before = self.journals[place]["items"]
         number = f"{100_000_000 + len(self.journals):010}"
         after = [

@@ -1,4 +1,4 @@
-"""What the stand-ins share: a server on loopback that keeps what it was given, and fails as the real ones do.
+"""The common part of stand-ins: a server on loopback that stores submissions, and fails as the real ones do.
 
 A stand-in answers as its vendor documents it, keeps every journal that it took in ``journals`` (in a list: nothing
 hides a second one), and asks ``fault`` before it answers a submission what is to go wrong with it.
@@ -126,7 +126,7 @@ class StandIn(ABC):
 
     @property
     def taken(self) -> int:
-        """How many submissions were taken in."""
+        """The number of accepted submissions."""
         return len(self.journals)
 
     def reopen(self, month: str) -> None:
@@ -135,7 +135,7 @@ class StandIn(ABC):
 
     @abstractmethod
     def answer(self, request: Request) -> Answer:
-        """What this API answers."""
+        """Returns the answer of this API."""
 
     def submitted(self, do: Callable[[], Answer], throttled: Callable[[], Answer] | None = None) -> Answer:
         """A submission, with what is to go wrong with it. ``do`` takes it in, or refuses it."""

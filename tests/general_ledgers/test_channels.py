@@ -1,4 +1,4 @@
-"""What a company sets about a channel: refused where it could not work, and its pace kept by all workers together."""
+"""Settings of a channel: refused if they cannot work; its pace is shared by all workers."""
 
 from __future__ import annotations
 

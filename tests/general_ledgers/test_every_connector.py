@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("open_borders")
 OVER_HTTP = ("netsuite", "intacct", "quickbooks", "sap", "oracle", "dynamics")
 FILES = ("folder", "sftp")
 REMOVES_NOTHING = ("sap", "oracle")
-"""What they are called with holds a secret in its headers alone, which are not kept."""
+"""Requests contain a secret only in their headers, which are not stored."""
 CLOSED = {
     "netsuite": "The posting period is closed", "intacct": "Periods are closed",
     "quickbooks": "6210 Account Period Closed", "sap": "201(F5) Posting period 01 2026 is not open",
@@ -60,7 +60,7 @@ def ways(tmp_path: Path) -> Iterator[dict[str, Way]]:
 
 
 def there_once(way: Way) -> list[str]:
-    """What is there in the end, which is one submission: a document, or a file with some."""
+    """Returns the submissions in the target at the end: one, a document or a file with several."""
     there = way.there()
     assert there
     assert len(set(there)) == len(there)

@@ -54,7 +54,7 @@ PAIRS = (
           credit_kind="promotional"),
     _pair("usage_revenue", "prepaid_liability", "USD 250 250", customer="cus-42", block_id="blk/7:é", product="api"),
 )  # fmt: skip
-"""What a month of two currencies moves, by block: 13 lines. The exchange gain is of functional currency alone."""
+"""The movements of a month with two currencies, by block: 13 lines. The exchange gain is only functional."""
 
 
 journal_of = partial(

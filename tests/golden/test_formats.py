@@ -143,7 +143,7 @@ GOLDENS = {
 
 
 def rendering_of_journal(journal: Journal) -> Rendering:
-    """What a format without a general ledger is given."""
+    """The input of a format without a general ledger."""
     return Rendering(export_id="e", journal=journal, documents=(), settings=None)
 
 

@@ -1,4 +1,4 @@
-"""Who is let in: loopback while no key exists, and keys by ledger and role."""
+"""Access: loopback while no key exists, otherwise keys by ledger and role."""
 
 from __future__ import annotations
 

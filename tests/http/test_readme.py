@@ -120,7 +120,7 @@ def test_the_commands_of_a_document_do_what_it_shows(document: Path, reader: Rea
 
 
 def test_every_block_of_commands_is_run_or_says_why_not() -> None:
-    """What takes long, or needs what a test does not have, is made by ``make``, ``bench`` or ``distribute``."""
+    """Commands that take long, or that need more than a test has: ``make``, ``bench``, ``distribute``."""
     left_out = [block for document in READMES for block in blocks_of(document) if block.has_commands and block.not_run]
     lines = [line for block in left_out for line in block.text.splitlines() if line]
     assert [

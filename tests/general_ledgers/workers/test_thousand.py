@@ -141,7 +141,7 @@ def test_a_thousand_deliveries_are_there_once_whatever_happens(
         return [delivery for ledger in everything for delivery in deliveries(service, ledger)]
 
     def posted() -> int:
-        """How many are posted by now. January is opened once enough was rejected, and that is tried again."""
+        """Returns the number of posted deliveries. Opens January once enough were rejected, and retries those."""
         found = all_deliveries()
         states = Counter(delivery.state for delivery in found)
         if states[State.REJECTED] > 30:
