@@ -19,7 +19,7 @@ from subledger.errors import InvalidInput, InvalidJson
 from subledger.events.envelope import Event
 from subledger.events.rejections import LONGEST_NAME, MAX_SENT, as_first_sent, read_rejection, refused_line, text_of
 from subledger.money import Money
-from tests.building import usage
+from tests.building import cloud_event, usage
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
@@ -118,7 +118,8 @@ def test_the_same_json_is_the_same_rejection_however_it_is_written(document: dic
 def test_how_much_is_missing_is_read_though_the_event_is_faulty(
     data: dict[str, Any], money: Money | None, credits: Decimal | None, unit: str | None
 ) -> None:
-    found = read_rejection(json.dumps(use(**data)).encode())
+    faulty = cloud_event("u1", "credits.consumed", "ann", "2026-02-01T12:00:00Z", **data)
+    found = read_rejection(json.dumps(faulty).encode())
     assert (found.money, found.credits, found.unit) == (money, credits, unit)
     assert (found.source, found.event_id, found.customer) == ("billing", "u1", "ann")
 
