@@ -126,7 +126,7 @@ def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
         ("SET detail = true", "belongs to another journal than its file name"),
         ("SET format = 'json'", "belongs to another journal than its file name"),
         ("SET filename = 'x'", "belongs to another journal than its file name"),
-        ("SET number = 1, format = 'x'", "is of another journal"),
+        ("SET number = 1, format = 'x'", "belongs to another journal than its file name"),
         ("SET period = '2026-07'", "has no journal behind it"),
     ],
 )  # fmt: skip
@@ -214,7 +214,7 @@ FORGED: list[tuple[int, Callable[[Journal], Journal], str]] = [
     (3, lambda j: _told(j, made_by="zoe"), "has another reason than its reversal"),
     (2, lambda j: replace(j, correction=None), "does not follow the one before it"),
     (3, lambda j: replace(j, correction=None), "the journal that acme-2026-01-2 reverses has no re-issue"),
-    (3, lambda j: _lines_of(j, amount_minor=1), "is not its entries"),
+    (3, lambda j: _lines_of(j, amount_minor=1), "differs from its entries"),
 ]
 
 
