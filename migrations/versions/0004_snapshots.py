@@ -1,4 +1,4 @@
-"""What is read instead of many entries: snapshots, day totals by day of recording, who has other currencies.
+"""Tables read instead of many entries: snapshots, day totals by day of recording, who has other currencies.
 
 Revision: 0004, after 0003
 """

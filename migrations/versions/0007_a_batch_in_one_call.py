@@ -1,4 +1,4 @@
-"""What a batch writes, in one call: small batches are one round trip, and none of them waits for the lock first.
+"""The writes of a batch in one call: small batches are one round trip, and none of them waits for the lock first.
 
 Revision: 0007, after 0006
 """

@@ -1,4 +1,4 @@
-"""What is only ever added to is frozen by its first vacuum, and not read and written once more when it is old.
+"""Append-only tables: a row is frozen by its first vacuum, and not read and written once more when it is old.
 
 Revision: 0011, after 0010
 """

@@ -1,4 +1,4 @@
-"""What a company says of its customers; and what of it each journal went by.
+"""Attributes of customers, and the attributes that each journal used.
 
 Revision: 0014, after 0013
 """

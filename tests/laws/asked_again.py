@@ -19,7 +19,7 @@ from tests.laws.reads import Answer, Differs, Reads
 
 
 def asked_in_another_process(url: str, home: Path, answers: Sequence[Answer]) -> list[Differs]:
-    """What another process, which knows the database alone, answers otherwise."""
+    """The reads that another process, which has only the database, answers differently."""
     done = subprocess.run(
         [sys.executable, "-m", __name__],
         input=msgspec.json.encode(answers), stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[2],

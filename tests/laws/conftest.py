@@ -1,4 +1,4 @@
-"""What the laws of any walk share."""
+"""Shared fixtures of the laws of any walk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold after each step, in the entries as they are stored, against the model."""
+"""Invariants after each step, in the entries as they are stored, against the model."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Checks(State):
     # --- money -----------------------------------------------------------------------------------------------
 
     def places(self, entries: list[Entry], roles: tuple[str, ...] = MONETARY) -> dict[Place, tuple[int, int]]:
-        """What stands where, debits positive, in the currency and in the functional one."""
+        """The balances, debits positive, in the currency and in the functional one."""
         found: dict[Place, tuple[int, int]] = {}
         for entry in entries:
             for role, side in self.effects(entry):
@@ -234,7 +234,7 @@ class Checks(State):
             assert found.get(place, (0, 0))[0] == block.owed
 
     def pools_are_as_the_model_says(self, entries: list[Entry]) -> None:
-        """What is recognised is the formula's; what is not yet expired of it stands on breakage_recognized."""
+        """Recognised breakage is the formula's; the part not yet expired is on breakage_recognized."""
         recognised: Counter[str] = Counter()
         standing: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
         for entry in entries:

@@ -65,7 +65,7 @@ class MoneyRules(Checks):
     def apply_payment(
         self, pick: int, other: int, day: int, share: Fraction, whole: bool, stranger: bool, together: bool
     ) -> None:
-        """What a payment has left, to a block or invoice of its currency, as far as either goes."""
+        """Applies the open amount of a payment to a block or invoice of its currency, as far as either goes."""
         held = [p for p in self.model.payments.values() if p.unapplied] or list(self.model.payments.values())
         if not held:
             return
@@ -112,7 +112,7 @@ class MoneyRules(Checks):
 
     @rule(pick=PICKS, day=DAYS, share=SHARES, together=TOGETHER)
     def payout(self, pick: int, day: int, share: Fraction, together: bool) -> None:
-        """What a processor holds, now and then more."""
+        """Pays out the balance of a processor, now and then more."""
         standing = self.model.standing.items()
         held = [(place, amount) for place, (amount, _) in standing if place[0] == "processor_clearing"]
         if held:

@@ -1,4 +1,4 @@
-"""What the machine remembers, how it sends events, and how it picks what they refer to."""
+"""State of the machine: the sent events, and the choice of their references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the plain model remembers: blocks, usage, documents, estimates. Dictionaries and fractions, no rules."""
+"""State of the plain model: blocks, usage, documents, estimates. Dictionaries and fractions, no rules."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def plus(a: Figures, b: Figures) -> Figures:
 
 @dataclass
 class Segment:
-    """What a block was when it was bought or last repriced, and what had been drawn before."""
+    """A block at its purchase or last repricing, with the draws before."""
 
     credits: Fraction
     price: int
@@ -129,7 +129,7 @@ class Block:
         return max(due, 0)
 
     def cost(self, credits: Fraction) -> int:
-        """What a draw takes; the last credit takes what is left."""
+        """The amount of a draw; the last credit takes the remainder."""
         return self.carrying if credits == self.left else min(self.due(credits), self.carrying)
 
     def cost_functional(self, credits: Fraction, money: int) -> int:
@@ -147,7 +147,7 @@ class Block:
         return self.carrying if credits == self.left else half_up(self.carrying * credits / self.left)
 
     def share_functional(self, money: int, credits: Fraction) -> int:
-        """What a part of the carrying amount is carried at."""
+        """The functional amount of a part of the carrying amount."""
         if self.currency == HOME:
             return money
         if money == self.carrying and (money or credits == self.left):
@@ -255,7 +255,7 @@ class Invoice:
 
 
 Part = tuple[Block | None, Invoice | None, int]
-"""What a payment was applied to, or what a dispute is about, and how much of it."""
+"""The target of a payment or a dispute, with the amount."""
 
 
 @dataclass
@@ -282,7 +282,7 @@ class Dispute:
 
 @dataclass
 class Estimate:
-    """What is expected of a pool: amounts, as of what was issued then, or rates."""
+    """The estimate of a pool: amounts, for the amount issued then, or rates."""
 
     issued: int
     breakage: int | None

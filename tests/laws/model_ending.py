@@ -42,7 +42,7 @@ class Ending(Positions):
         block.owed -= unpaid
 
     def purchase_voided(self, _moment: datetime, data: dict[str, Any]) -> None:
-        """What is left is cancelled with its tax: first of what is still to be paid, the rest is owed back."""
+        """Cancels the remainder with its tax: first the unpaid part, the rest is owed back."""
         block = self.own(data["block_id"])
         self.allow(block.kind in ("paid", "promotional"), "not_a_purchase")
         self.must_be_live(block)

@@ -15,7 +15,7 @@ Receivable = tuple[Block | None, Invoice | None]
 
 
 def merged(parts: list[Part]) -> list[Part]:
-    """What was paid of one block or invoice in several times is one part."""
+    """Several payments of one block or invoice are one part."""
     found: dict[str, Part] = {}
     for block, invoice, amount in parts:
         paper = block or invoice
@@ -26,7 +26,7 @@ def merged(parts: list[Part]) -> list[Part]:
 
 
 class Money(Positions):
-    """What happens to money that is owed or held."""
+    """Events about money that is owed or held."""
 
     def _receivables(self, data: dict[str, Any]) -> list[Receivable]:
         """The block named; or everything on the invoice named, oldest first, its overage last."""
@@ -265,7 +265,7 @@ class Money(Positions):
 
     @staticmethod
     def _not_disputed(receivable: Receivable) -> int:
-        """What is or was lost in dispute cannot be disputed again."""
+        """An amount that is in dispute or was lost cannot be disputed again."""
         block, invoice = receivable
         if block is not None:
             return max(block.gains[1] + block.tax - block.disputed, 0)

@@ -119,7 +119,7 @@ class Positions:
         return role, currency, self.customer, (block or "") if role in OF_BLOCK else ""
 
     def stands(self, role: str, currency: str) -> int:
-        """What stands on a role of the customer at hand, debits positive."""
+        """The balance of a role of the current customer, debits positive."""
         return self.standing[self.place(role, currency, None, None)][0]
 
     def _move(self, place: Place, change: int, grow: Callable[[int], int]) -> int:

@@ -208,7 +208,7 @@ def drawn_blocks(draws: st.DrawFn) -> Block:
 
 
 def due(of: Block, credits: Decimal) -> tuple[int, int]:
-    """What the specification, section 4.3, says that drawing so many more is due, in both currencies; not bounded."""
+    """The amount of a further draw by section 4.3 of the specification, in both currencies; not bounded."""
     start = of.segment or Segment(
         credits=of.credits, price_minor=of.price_minor, price_functional=of.price_functional, used=Decimal(0),
         drawn_minor=0,

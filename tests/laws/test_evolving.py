@@ -22,7 +22,7 @@ def blocks_of(step: Step) -> Iterator[Block]:
 
 
 def value(entry: object) -> tuple[Decimal, int, int]:
-    """What an entry adds to its block: credits, money, money in the functional currency."""
+    """The effect of an entry on its block: credits, money, money in the functional currency."""
     sign = KIND_BY_NAME[entry.kind].sign
     functional = sum(-side for role, side in monetary_sides(entry) if role == "prepaid_liability")
     return sign * entry.credits, sign * entry.amount_minor, functional * entry.functional_minor

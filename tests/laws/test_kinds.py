@@ -29,7 +29,7 @@ from subledger.kinds import (
 ROOT: Final = Path(subledger.kinds.__file__).parents[1]
 TABLE: Final = "subledger/kinds.py"
 DECIDES: Final = {"subledger/deciding/decide.py", "subledger/deciding/disputes.py", "subledger/deciding/payments.py"}
-"""Who makes entries names the kinds that it makes."""
+"""Code that makes entries names their kinds."""
 FORECAST: Final = {"projections/forecast/backtest.py", "api/demo/retail.py"}
 """The measures of the forecast, consumption and breakage, are called as two kinds are."""
 

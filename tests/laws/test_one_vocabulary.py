@@ -28,7 +28,7 @@ def helpers() -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 def body_of(helper: ast.FunctionDef) -> list[ast.stmt]:
-    """What a helper does, without its docstring."""
+    """The code of a helper, without its docstring."""
     first = helper.body[0]
     told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     return helper.body[1:] if told else helper.body

@@ -1,4 +1,4 @@
-"""What the pure core says when it refuses: the field, what was expected, what was found, the facts, in words."""
+"""Refusals of the pure core: the field, what was expected, what was found, the facts, in words."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_every_block_ends_with_its_three_accounts_at_zero(service: Subledger, bo
 
 
 def test_a_sale_that_was_handed_on_stays_in_its_month(service: Subledger, books: list[Books]) -> None:
-    """What one customer hands on another takes over, at the same basis: of a whole ledger's cohorts nothing is left."""
+    """A transfer moves credits at the same basis: over a whole ledger the cohorts net to zero."""
     for each in books:
         for row in _rows(report_of(service, each.ledger, "waterfall", to="2026-06"), "cohorts"):
             assert row["transferred"] == 0
@@ -215,7 +215,7 @@ def test_these_books_have_every_event_type_in_them(books: list[Books]) -> None:
 
 
 class _World:
-    """What the billing system remembers, loosely: much of what it sends is refused, as it may be."""
+    """Loose memory of the billing system: much of what it sends is refused, as it may be."""
 
     def __init__(self, chance: random.Random, currencies: tuple[str, ...]) -> None:
         self.chance = chance

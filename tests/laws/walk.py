@@ -146,7 +146,7 @@ class Walk:
         )
 
     def standing(self, on: date) -> dict[str | None, dict[StandingKey, Standing]]:
-        """What stands in other currencies through a day, from the entries; by customer, None for the ledger."""
+        """The balances in other currencies through a day, from the entries; by customer, None for the ledger."""
         found: dict[str | None, Counter[StandingKey]] = defaultdict(Counter)
         functional: dict[str | None, Counter[StandingKey]] = defaultdict(Counter)
         for entry in self.entries:
@@ -166,7 +166,7 @@ class Walk:
         }  # fmt: skip
 
     def __repr__(self) -> str:
-        """What happened, as somebody can read it who has to find out why a law failed."""
+        """The history as text, to find out why a law failed."""
         lines = (
             f"  {step.position:3} {step.event.occurred_at:%m-%d} {step.event.customer or '-'} {step.event.type} "
             f"{step.event.data_text} → "

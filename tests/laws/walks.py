@@ -21,7 +21,7 @@ from subledger.periods import Period
 from tests.laws.walk import CURRENCIES, HOME, PEOPLE, POLICIES, RATES, START, Walk
 
 WalkStep = tuple[str, int, int, int, int]
-"""What happens, on which day, to what (an index into what there is), how much, and flags that vary it."""
+"""A step: act, day, object (an index into the existing ones), amount, and flags that vary it."""
 
 
 @dataclasses.dataclass

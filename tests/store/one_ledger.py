@@ -1,4 +1,4 @@
-"""What a statement must be so that ledgers can be spread over servers: it names the one ledger it is about.
+"""Condition on statements for ledgers on several servers: each names its one ledger.
 
 A statement on our tables restricts each of them, in every query and subquery of it, to a ledger that is a constant or
 a parameter, straight or over a join on ``ledger`` in the same query. Over the ledger of a query around it, Citus does
@@ -35,7 +35,7 @@ Scope = dict[str, str]
 
 
 def faults(statement: str, sharded: frozenset[str], *, crosses: bool = False) -> list[str]:
-    """What keeps this statement from running where its ledger is; nothing where nothing does."""
+    """The reasons why this statement cannot run on its ledger's server; empty without one."""
     numbers: dict[str, int] = {}
 
     def numbered(found: re.Match[str]) -> str:
@@ -84,7 +84,7 @@ class _Reading:
             self.faults.append(f"reads {', '.join(sorted(self._others))} beside {', '.join(sorted(self._ours))}")
 
     def _cross(self, node: ast.Node) -> None:
-        """What Citus cannot put together from several servers."""
+        """Results that Citus cannot combine from several servers."""
         for kind in (ast.GroupingSet, ast.LockingClause):
             if any(True for _ in _all(node, kind)):
                 self.faults.append(f"{kind.__name__} over ledgers")

@@ -85,7 +85,7 @@ ASKED: Final = {
 
 @pytest.fixture(scope="module")
 def later(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a later release with one more column finds in a ledger that the product of today has made."""
+    """The findings of a later release with one more column in a ledger of today's product."""
     with scratch_database(server_url) as url:
         database = Database(url)
         service = Subledger(database)

@@ -84,7 +84,7 @@ rebuild(database, ledger, workers=1)
 told["mended"] = differences(ledger)
 json.dump(found, sys.stdout)
 """
-"""What a process of a later release does, on the ledgers of an earlier one."""
+"""The work of a later release's process on ledgers of an earlier one."""
 
 
 POLICIES_OF_LEDGERS: Final = {
@@ -111,7 +111,7 @@ AFTER: Final = (
 def later(
     service: Subledger, new_ledger: NewLedger, owner_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """What a later release with one more kind says of ledgers that the product of today has made, by policy."""
+    """The findings of a later release with one more kind in ledgers of today's product, by policy."""
     ledgers = {name: new_ledger(policy=policy) for name, (policy, _) in POLICIES_OF_LEDGERS.items()}
     asked = {}
     for name, ledger in ledgers.items():

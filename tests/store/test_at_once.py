@@ -270,7 +270,7 @@ CREATE TRIGGER as_by_citus BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION
 
 
 def test_a_duplicate_is_one_though_the_server_that_has_the_ledger_tells_no_code(scratch_url: str) -> None:
-    """What the copy between the servers of a Citus cluster meets comes back as an internal error."""
+    """An error of the copy between servers of a Citus cluster is returned as an internal error."""
     with psycopg.connect(scratch_url) as owner:
         owner.execute(A_KEY_TWICE)
     database = Database(scratch_url)

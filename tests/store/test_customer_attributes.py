@@ -1,4 +1,4 @@
-"""What a company says of its customers: set, taken away, read from a file, erased; no part of the log."""
+"""Attributes of customers: set, removed, read from a file, erased; not part of the log."""
 
 from __future__ import annotations
 

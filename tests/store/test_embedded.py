@@ -221,7 +221,7 @@ def test_a_killed_supervisor_is_replaced_at_once(used_home: Path) -> None:
 
 
 def start_without_supervisor(home: Path) -> subprocess.Popen[bytes]:
-    """What a killed supervisor leaves behind where the kernel does not pass its death on."""
+    """Leftovers of a killed supervisor if the kernel does not signal its death."""
     data = home / "postgres" / "data"
     binaries = programs.choose_binaries(int((data / "PG_VERSION").read_text()))
     with socket.socket() as probe:

@@ -59,7 +59,7 @@ def _acknowledged(writer: subprocess.Popen[str]) -> list[int]:
 
 
 def _batches_in_log(url: str, ledger: str, name: str) -> dict[int, int]:
-    """How many events of each of a writer's batches are in the log."""
+    """The number of events in the log of each of a writer's batches."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "SELECT split_part(event_id, '-', 2)::int, count(*) FROM events "

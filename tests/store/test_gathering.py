@@ -62,7 +62,7 @@ def ledger(funded_ledger: str) -> str:
 
 
 def batches(service: Subledger, ledger: str) -> list[int]:
-    """How many events each commit recorded."""
+    """The number of events recorded by each commit."""
     with service.database.read() as connection:
         rows = connection.exec_driver_sql(
             "SELECT last_position - first_position + 1 FROM batches WHERE ledger = %s ORDER BY 1, last_position",
@@ -142,7 +142,7 @@ def _told(outcome: Outcome) -> tuple[str, int | None, str | None]:
 def _expected(
     event_id: str, credits: str, first: dict[str, tuple[int, str]], outcome: Outcome
 ) -> tuple[str, int | None, str | None]:
-    """What must be told of an event, given what came before it; notes where it is the first of its id."""
+    """The expected result of an event after those before it; notes if it is the first with its id."""
     if credits == "-1":
         return "rejected", None, "invalid_value"
     if event_id in first:

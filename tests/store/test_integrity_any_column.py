@@ -130,7 +130,7 @@ def _changed(superuser: Superuser, table: str, column: str, place: dict[str, Any
 
 
 def _names(difference: Difference, table: str, column: str, place: dict[str, Any]) -> bool:
-    """Whether a difference says where the change is: the position in the log, the row of a table."""
+    """True if a difference names the place of the change: the position in the log, the row of a table."""
     if table in ("events", "entries"):
         return difference.position == place["position"]
     if table == "batches":

@@ -1,4 +1,4 @@
-"""What is derived follows from the log: a changed row is found and named, and everything can be made anew."""
+"""Derived rows follow from the log: a changed row is found and named, and everything can be made anew."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_a_writer_that_had_loaded_a_damaged_wallet_forgets_it_after_a_rebuild(ow
 
 
 def _without_moments(service: Subledger, ledger: str) -> dict[str, Any]:
-    """What the ledger's tables hold, but for its name's hashes and the days on which it was recorded."""
+    """The rows of the ledger's tables, without hashes of its name and the days of recording."""
     found: dict[str, Any] = dump(service, ledger)
     found.pop("merkle_nodes")  # the tree holds the ledger's own name
     days: dict[tuple[Any, ...], list[Any]] = {}

@@ -1,4 +1,4 @@
-"""What was handed over, and what two persons allowed, is what the log says: a changed row is found and named."""
+"""Exported journals and approvals agree with the log: a changed row is found and named."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_journal_that_was_changed_is_found(handed_over: tuple[Subledger, str],
 def test_a_journal_that_was_forged_with_its_hash_is_found_by_its_entries(
     handed_over: tuple[Subledger, str], field: str, message: str
 ) -> None:
-    """Who changes a journal can make its hash anew; what it says must still be what the entries say."""
+    """A forger can compute a changed journal's hash again; its lines must still equal the entries."""
     service, url = handed_over
     with service.database.read() as connection:
         journal = journals_of(connection, LEDGER, FEBRUARY)[1]

@@ -103,7 +103,7 @@ def used(service: Subledger) -> int:
 
 
 def told(service: Subledger, *, position: int | None = None) -> dict[str, Any]:
-    """What a process answers about the ledger, in every way that needs rules or settings."""
+    """A process's answers about the ledger, in every way that needs rules or settings."""
     day = date(2026, 1, 31)
     found: dict[str, Any] = {"trial balance": documents.trial_balance(*service.trial_balance("acme", as_of=day))}
     found["customer"] = documents.customer_balances(*_of_customer(service, day))
@@ -183,7 +183,7 @@ def test_after_a_restore_a_running_process_goes_by_the_settings_of_the_ledger_th
 
 
 def test_after_a_restore_a_running_process_decides_by_the_log_that_is_there(restorable: Restorable) -> None:
-    """What it remembers of the log that is gone decides nothing: neither which ids are taken, nor what is left."""
+    """Memory of the replaced log decides nothing: neither which ids are taken, nor what is left."""
     a = restorable.process()
     founded(a)
     bought(a)
@@ -234,7 +234,7 @@ def go_on(service: Subledger, ledger: str, *, policy: str, chart: int, block: st
 
 
 def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path) -> None:
-    """Where rows lie, what the server knows of them, and what a process remembers are others after a restore."""
+    """The place of rows, the server's statistics and a process's memory differ after a restore."""
     database = Database(scratch_url)
     service = Subledger(database)
     service.create_ledger("acme", LedgerSettings(currency="USD", on_shortfall="backfill"))

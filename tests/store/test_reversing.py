@@ -278,7 +278,7 @@ def test_however_journals_are_made_and_reversed_each_entry_is_in_one_that_is_in_
 
 
 class Walk:
-    """What may happen to a ledger's journals, in any order; what is refused is nothing."""
+    """Acts on a ledger's journals in any order; a refused act changes nothing."""
 
     def __init__(self, service: Subledger, ledger: str) -> None:
         self.service, self.ledger, self.recorded, self.closed = service, ledger, 0, 0

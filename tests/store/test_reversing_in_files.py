@@ -46,7 +46,7 @@ LATER: dict[str, dict[str, Any]] = {
     "oracle": {"level": "account", "default": "999"},
     "dynamics": {"level": "account", "company": "zz", "account_format": ["department", "account"]},
 }
-"""What was set about each target between the journals and their reversals."""
+"""The settings of each target between the journals and their reversals."""
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_each_line_of_a_corrections_file_leads_to_the_entries_that_add_up_to_it(
 
 
 def texts(content: bytes, name: str) -> str:
-    """What a file says, whatever it is packed in."""
+    """The content of a file, whatever its packing."""
     if FORMATS[name].extension != "zip":
         return content.decode("utf-8-sig")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -57,7 +57,7 @@ def ledger(service: Subledger, new_ledger: NewLedger) -> str:
 
 
 def booked(service: Subledger, ledger: str) -> list[Row]:
-    """What a general ledger says that has posted every journal once."""
+    """The trial balance of a general ledger that has posted every journal once."""
     sums: dict[tuple[str, Period], list[int]] = {}
     with service.database.read() as connection:
         for journal in journals_of(connection, ledger):

@@ -27,11 +27,11 @@ CROSSES_LEDGERS: Final = {
     ("subledger/store/reading/ledgers.py", "ledgers_of"): "lists the ledgers of an entity, for reports over them",
     ("projections/close/sweeping.py", "ledgers_due"): "lists the ledgers that have an expiry to record",
 }
-"""Where a statement is about more than one ledger, and why."""
+"""Statements about more than one ledger, with the reason."""
 ONE_SERVER: Final = {
     ("migrations/env.py", "<module>"): "migrations run on the coordinator, one at a time, by an advisory lock there",
 }
-"""Where a statement is meant for the coordinator alone."""
+"""Statements meant for the coordinator alone."""
 
 _kept: set[str] = set()
 
