@@ -6,7 +6,7 @@ what a draw posts (posting).
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -16,7 +16,6 @@ import msgspec
 from subledger.money import share
 
 ZERO = Decimal(0)
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 PAID = "paid"
 PROMOTIONAL = "promotional"
@@ -235,22 +234,3 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             if self.disposed.get(column, NO_PORTION).credits > 0:
                 return BlockStatus(column)
         return BlockStatus.EXHAUSTED
-
-
-DrawOrder = tuple[bool, int, datetime, bool, datetime, str]
-
-
-def draw_order(block: Block) -> DrawOrder:
-    """The order in which blocks are drawn: a total order, the same on every machine.
-
-    Scoped before unscoped, then lower priority, sooner expiry (never last), promotional before paid, earlier
-    start, block_id by code point.
-    """
-    return (
-        block.scope is None,
-        block.priority,
-        block.expires_at or _NEVER,
-        block.credit_kind != PROMOTIONAL,
-        block.starts_at,
-        block.block_id,
-    )

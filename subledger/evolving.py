@@ -22,8 +22,8 @@ from subledger.billing_documents import (
     moved,
     standing_name,
 )
+from subledger.block_index import places
 from subledger.blocks import NO_PORTION, PAID, Block, Portion, Segment
-from subledger.draw_order import places
 from subledger.errors import IntegrityFault
 from subledger.events.data import (
     BlockExpiryChanged,

@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from subledger.errors import InTheFuture, PeriodNotClosed, PeriodNotOver, PeriodOutOfOrder
+from subledger.accounting_dates import effective_date
+from subledger.errors import InTheFuture
 from subledger.events import own_data as events
 from subledger.events.envelope import OWN_SOURCE, Event, canonical, format_time
-from subledger.periods import Period, duration, effective_date, end_of_day, time_zone
+from subledger.periods import Period, duration, end_of_day, time_zone
 
 
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,53 +104,6 @@ def evolve_ledger(state: LedgerState, event: Event) -> LedgerState:
             return replace(state, open_cut=state.open_cut + 1)
         case _:
             return state
-
-
-def is_closed(state: LedgerState, period: Period) -> bool:
-    """True if nothing can be posted into the period any more."""
-    return state.closed_through is not None and period.last_day <= state.closed_through
-
-
-def check_may_close(state: LedgerState, period: Period, first_entry_on: date | None, moment: datetime) -> None:
-    """Only a month that is over closes, and in order: after the last closed one, or the first that has entries.
-
-    ``moment`` is what the database's clock shows. Raises PeriodNotOver, and PeriodOutOfOrder naming the next month.
-    """
-    now, end = state.now(moment), period.end(state.zone)
-    if now < end:
-        raise PeriodNotOver(
-            f"{period} is not over: it ends at {format_time(end)} (midnight in {state.timezone}), and it is now "
-            f"{format_time(now)}; close it after its end",
-            field="period",
-            expected=f"a month that has ended, {Period.of(state.today(moment)).previous} or earlier",
-            found=str(period),
-            now=format_time(now),
-            ends=format_time(end),
-            retry_after_s=math.ceil((end - now).total_seconds()),
-        )
-    if state.closed_through is not None:
-        following = Period.of(state.closed_through).next
-        if period != following:
-            raise PeriodOutOfOrder(
-                f"{period} cannot be closed now: {following} is next",
-                field="period",
-                expected=str(following),
-                found=str(period),
-            )
-    elif first_entry_on is not None and Period.of(first_entry_on) < period:
-        first = Period.of(first_entry_on)
-        raise PeriodOutOfOrder(
-            f"{period} cannot be closed before {first}, the first month with entries",
-            field="period",
-            expected=str(first),
-            found=str(period),
-        )
-
-
-def check_may_reopen(state: LedgerState, period: Period) -> None:
-    """Only a closed period can be reopened; the later ones reopen with it. Raises PeriodNotClosed."""
-    if not is_closed(state, period):
-        raise PeriodNotClosed(f"{period} is not closed", field="period", expected="a closed period", found=str(period))
 
 
 def check_not_in_future(state: LedgerState, event: Event, moment: datetime) -> None:

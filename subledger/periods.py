@@ -1,7 +1,6 @@
-"""Calendar months as accounting periods, and the date the books give to a fact.
+"""Calendar months as accounting periods, days in a time zone, and durations.
 
-Owns: the arithmetic of periods, of effective and accounting dates, and durations. Does not own: which periods are
-closed.
+Does not own: the date that the books give to a fact (accounting_dates), which months may close (closing).
 """
 
 from __future__ import annotations
@@ -99,28 +98,3 @@ def end_of_day(day: date, timezone: ZoneInfo) -> datetime:
     """The first moment after a day, in the ledger's time zone."""
     following = day + _ONE_DAY
     return datetime(following.year, following.month, following.day, tzinfo=timezone).astimezone(UTC)
-
-
-def effective_date(occurred_at: datetime, timezone: ZoneInfo) -> date:
-    """The day of occurred_at in the ledger's time zone."""
-    if timezone.key == "UTC" and occurred_at.tzinfo is UTC:
-        return occurred_at.date()
-    return occurred_at.astimezone(timezone).date()
-
-
-def accounting_date(effective: date, closed_through: date | None, *others: date | None) -> date:
-    """The date of the books: the latest of the effective date, the first open day, and what an entry depends on.
-
-    ``others``: the latest accounting date at which an affected block gained credits or money, and the accounting
-    date of the entry being reversed. With them every point-in-time view shows a block's gains before its draws, so
-    a carrying amount is never negative and a block without credits has no value, in any view.
-    """
-    # Only ever later, never earlier: an entry dated into a closed month would change figures that are published, and a
-    # draw dated before the purchase that it draws on would show a negative block to whoever asks for the day between.
-    latest = effective
-    if closed_through is not None and closed_through >= latest:
-        latest = closed_through + _ONE_DAY
-    for other in others:
-        if other is not None and other > latest:
-            latest = other
-    return latest

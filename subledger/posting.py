@@ -21,13 +21,13 @@ from typing import Any, Final
 import msgspec
 import rfc8785
 
+from subledger.accounting_dates import effective_date
 from subledger.accounts import ROLE_BY_NAME
 from subledger.errors import IntegrityFault, InvalidInput, InvalidPolicy
 from subledger.events.data import CreditsConsumed
 from subledger.events.envelope import Event
 from subledger.kinds import KIND_BY_NAME, KINDS, YOUNGER_KINDS, AccountPair, Dimensions, Entry, Kind, Rules, effect
 from subledger.ledger import LedgerState
-from subledger.periods import effective_date
 from subledger.text.toml_text import read_toml
 from subledger.wallet import Decision, Movement, Wallet
 

@@ -27,8 +27,9 @@ from subledger.billing_documents import (
     Standings,
     standing_name,
 )
-from subledger.blocks import ZERO, Block, draw_order
-from subledger.draw_order import places
+from subledger.block_index import places
+from subledger.blocks import ZERO, Block
+from subledger.draw_order import draw_order
 from subledger.errors import IntegrityFault
 from subledger.money import MAX_MINOR, exponent, nano, round_half_up
 

@@ -18,9 +18,10 @@ from projections.close.period_history import first_entry_on
 from projections.close.proofs import prove
 from projections.close.remeasuring import remeasurements
 from projections.journals.unmapped import check_mapped
+from subledger.closing import check_may_close, check_may_reopen, is_closed
 from subledger.errors import IntegrityFault
 from subledger.events.envelope import Event
-from subledger.ledger import LedgerState, check_may_close, check_may_reopen, is_closed
+from subledger.ledger import LedgerState
 from subledger.own_events import check_reason, period_closed, period_reopened
 from subledger.periods import Period
 from subledger.persons import NOBODY

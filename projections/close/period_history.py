@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from projections.report import Column, ReportRequest, Table
+from subledger.closing import is_closed
 from subledger.events.envelope import format_time
-from subledger.ledger import is_closed
 from subledger.periods import Period
 from subledger.store.reading.ledgers import ledger_head
 from subledger.store.reading.queries import AnyConnection, rows

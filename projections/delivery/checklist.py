@@ -23,9 +23,10 @@ from projections.journals.stored_journals import journals_of
 from projections.journals.unmapped import unmapped
 from projections.journals.waiting import entries_waiting
 from projections.reads.rejected import summary
+from subledger.closing import is_closed
 from subledger.errors import IntegrityFault, Refused, SubledgerError
 from subledger.events.envelope import format_time
-from subledger.ledger import LedgerState, is_closed
+from subledger.ledger import LedgerState
 from subledger.money import format_minor
 from subledger.periods import Period
 from subledger.store.database import Database, driver

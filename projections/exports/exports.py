@@ -24,8 +24,8 @@ from projections.journals.drill_down import EntryBehind, entries_behind, entries
 from projections.journals.journal import Journal, JournalPair
 from projections.journals.pairs import Level
 from projections.journals.stored_journals import journal_of
+from subledger.closing import is_closed
 from subledger.errors import IntegrityFault, UnknownExport
-from subledger.ledger import is_closed
 from subledger.periods import Period
 from subledger.store.database import Database
 from subledger.store.reading.ledgers import ledger_head

@@ -18,10 +18,11 @@ import msgspec
 from sqlalchemy import text
 
 from projections.reads.terms import Expiry, expiry_history
+from subledger.accounting_dates import effective_date
 from subledger.blocks import PROMOTIONAL, Block
 from subledger.kinds import GAINS, KINDS, Effect
 from subledger.money import nano
-from subledger.periods import Period, effective_date
+from subledger.periods import Period
 from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_block, decode_wallet
 

@@ -22,7 +22,7 @@ import msgspec
 
 from projections.forecast.habits import Cohort, Habits, Purse, purse_of
 from projections.forecast.holdings import Holding, month_number, month_of
-from subledger.blocks import draw_order
+from subledger.draw_order import draw_order
 from subledger.money import round_half_up
 
 STEPS: Final = 360_000

@@ -18,8 +18,9 @@ from projections.journals.journal_customers import store_customers
 from projections.journals.pairs import sum_pairs
 from projections.journals.stored_journals import add_journal, journals_of
 from projections.journals.waiting import NextJournal, next_journal
+from subledger.closing import is_closed
 from subledger.events.envelope import Event
-from subledger.ledger import LedgerState, check_day_has_come, is_closed
+from subledger.ledger import LedgerState, check_day_has_come
 from subledger.own_events import period_cut
 from subledger.periods import Period
 from subledger.store.database import Database, WriteConnection

@@ -6,11 +6,11 @@ Owns: that fold in memory, and its expected rows. Does not own: the fold of cust
 from __future__ import annotations
 
 from projections.replay.derived_tables import Rows
+from subledger.accounting_dates import effective_date
 from subledger.books import Books, evolve_books
 from subledger.events.envelope import Event, canonical
 from subledger.events.own_data import MappingAdopted, PolicyAdopted
 from subledger.ledger import LedgerState, evolve_ledger
-from subledger.periods import effective_date
 from subledger.posting import rules_from
 from subledger.store.columns import EventRow
 from subledger.store.writing.rows import decode_decision, rows_of_books

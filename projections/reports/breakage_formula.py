@@ -25,11 +25,12 @@ import msgspec
 from sqlalchemy import text
 
 from projections.report import ReportRequest
+from subledger.accounting_dates import accounting_date, effective_date
 from subledger.blocks import ZERO
 from subledger.events.data import BreakageEstimated
 from subledger.kinds import GAINS, KINDS
 from subledger.money import round_half_up, to_minor
-from subledger.periods import Period, accounting_date, effective_date
+from subledger.periods import Period
 from subledger.store.reading.views import View
 from subledger.store.writing.rows import decode_decision
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from subledger import errors
+from subledger.accounting_dates import accounting_date, effective_date
 from subledger.billing_documents import AnyDocument, Standing
 from subledger.blocks import PAID, PROMOTIONAL, Block
 from subledger.books import Books
@@ -22,7 +23,6 @@ from subledger.events.envelope import Event, format_time
 from subledger.events.references import OnceKey, once_key
 from subledger.ledger import LedgerState
 from subledger.money import MAX_CREDITS, format_credits, format_minor, round_half_up, to_minor
-from subledger.periods import accounting_date, effective_date
 from subledger.wallet import Decision, Movement, Wallet
 
 

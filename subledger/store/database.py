@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from subledger.errors import DatabaseUnavailable, InvalidInput, LedgerLocked
 from subledger.kinds import Rules
 from subledger.ledger import LedgerState
-from subledger.store.sending import Connection, SilentServer
+from subledger.store.full_duplex import Connection, SilentServer
 from subledger.store.tables import APP_ROLE
 from subledger.store.timeouts import CLIENT_CHECK, Timeouts, without_client_check
 

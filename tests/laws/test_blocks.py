@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Portion, Segment, draw_order
+from subledger.blocks import PAID, PROMOTIONAL, Block, BlockStatus, Portion, Segment
+from subledger.draw_order import draw_order
 from subledger.kinds import LOSSES
 from subledger.money import MAX_MINOR
 from tests.laws.model_blocks import half_up

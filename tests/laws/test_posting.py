@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from subledger.accounting_dates import effective_date
 from subledger.accounts import Side
 from subledger.billing_documents import Overage
 from subledger.blocks import Block
@@ -25,7 +26,6 @@ from subledger.events.references import customers_of
 from subledger.evolving import evolve
 from subledger.kinds import Dimensions, Rules, expand
 from subledger.ledger import evolve_ledger
-from subledger.periods import effective_date
 from subledger.posting import post
 from subledger.store.writing.log import decision_text
 from subledger.store.writing.rows import decode_decision, decode_wallet, encode_state

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
+from subledger.accounting_dates import effective_date
 from subledger.billing_documents import Standing, subaccount_of
 from subledger.blocks import Block
 from subledger.books import Books, evolve_books
@@ -25,7 +26,7 @@ from subledger.events.references import customers_of, once_key
 from subledger.evolving import evolve
 from subledger.kinds import KIND_BY_NAME, LEDGER_ROLES, REMEASURED_ROLES, Entry
 from subledger.ledger import LedgerState, evolve_ledger
-from subledger.periods import Period, effective_date
+from subledger.periods import Period
 from subledger.posting import post
 from subledger.wallet import Decision, Movement, Wallet
 from tests.building import cloud_event

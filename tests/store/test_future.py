@@ -16,9 +16,10 @@ from projections.close.period_history import periods
 from projections.configuring.clock import set_clock
 from projections.exports.exporting import export
 from projections.reads import balances, blocks
+from subledger.closing import check_may_close
 from subledger.errors import InTheFuture, InvalidValue, PeriodNotOver
 from subledger.events.envelope import format_time
-from subledger.ledger import LedgerState, check_may_close
+from subledger.ledger import LedgerState
 from subledger.ledger_settings import SettingsChange
 from subledger.periods import Period, time_zone
 from tests.building import cloud_event, purchase, recorded, usage

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 import psycopg
 
+from subledger.accounting_dates import effective_date
 from subledger.books import changes_books, evolve_books
 from subledger.deciding.decide import decide
 from subledger.deciding.new_bounds import check_new_bounds
@@ -24,7 +25,6 @@ from subledger.events.envelope import OWN_SOURCE, Event, canonical, differences
 from subledger.events.own_data import RESERVED_TYPES, MappingAdopted, PolicyAdopted
 from subledger.evolving import evolve
 from subledger.ledger import check_not_in_future, evolve_ledger
-from subledger.periods import effective_date
 from subledger.posting import post, rules_from
 from subledger.store.database import WriteConnection
 from subledger.store.writing import approvals

@@ -22,12 +22,13 @@ from typing import Final
 import msgspec
 import psycopg
 
+from subledger.closing import check_may_reopen
 from subledger.errors import LedgerLocked, Unavailable
 from subledger.events.envelope import OWN_SOURCE as OWN_SOURCE
 from subledger.events.envelope import Event, own_event
 from subledger.events.own_data import PeriodReopened
 from subledger.events.references import References, references_of
-from subledger.ledger import LedgerState, check_may_reopen
+from subledger.ledger import LedgerState
 from subledger.periods import Period
 from subledger.persons import NOBODY
 from subledger.store.database import Database, WriteConnection

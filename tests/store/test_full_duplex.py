@@ -19,8 +19,8 @@ from projections.integrity import verify
 from subledger.errors import DatabaseUnavailable
 from subledger.ledger_settings import LedgerSettings
 from subledger.store.database import Database, driver
+from subledger.store.full_duplex import Connection
 from subledger.store.migrate import owner_engine
-from subledger.store.sending import Connection
 from tests.building import cloud_event
 from tests.store.slow_link import slow_link
 

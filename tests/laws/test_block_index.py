@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from subledger.blocks import Block, draw_order
-from subledger.draw_order import MOST, Blocks, Places
+from subledger.block_index import MOST, Blocks, Places
+from subledger.blocks import Block
+from subledger.draw_order import draw_order
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = st.none() | st.integers(0, 5)
