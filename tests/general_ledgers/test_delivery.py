@@ -75,14 +75,20 @@ def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(
 
 
 def test_what_is_unknown_is_not_sent_again_before_it_can_no_longer_arrive(
-    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn
+    service: Subledger, one: tuple[Channel, Delivery], netsuite: NetSuiteStandIn, netsuite_channel: NetSuiteChannel
 ) -> None:
-    channel, delivery = one
+    delivery = one[1]
+    channel = netsuite_channel(one[0].ledger, timeout_s=0.5)
     netsuite.fault = one_after_another(["drops_before"])
     deliver_due(service.database, channel)
     [unknown] = deliveries(service, channel.ledger)
     assert unknown.state is State.UNKNOWN
-    work(service, channel)
+
+    def is_posted() -> bool:
+        deliver_due(service.database, channel)
+        return deliveries(service, channel.ledger)[0].state is State.POSTED
+
+    until(is_posted, "it is sent again and posted")
     kept = steps(service, delivery)
     gaps = [step.at for step in kept if step.state is State.SUBMITTED]
     assert len(gaps) == 2

@@ -85,6 +85,7 @@ def test_a_journal_is_sent_and_there_once(
         assert there == [delivery.reference]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", OVER_HTTP)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_with_a_submission_it_is_there_once_in_the_end(

@@ -56,6 +56,7 @@ BUY = cloud_event(
 USE = cloud_event("use", "credits.consumed", "c1", "2026-01-20T10:00:00Z", credits="400")
 
 
+@pytest.mark.campaign
 def test_from_a_purchase_to_a_journal_file(run: Run, tmp_path: Path) -> None:
     created = _json(run("ledger", "create", "acme", "--currency", "USD", "--json"))
     assert (created["ledger"], created["created"]) == ("acme", True)

@@ -21,6 +21,8 @@ from tests.building import cloud_event
 from tests.conftest import NewLedger
 from tests.waiting import HANGS_S
 
+pytestmark = pytest.mark.campaign
+
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 Result = subprocess.CompletedProcess[str]
 
@@ -56,7 +58,6 @@ def _is_one_sentence(result: Result, *, code: str = "file_unavailable") -> str:
     return sentence
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("command", [("init",), ("serve", "--port", "0")])
 def test_a_database_that_does_not_answer_is_one_sentence(run: Callable[..., Result], command: tuple[str, ...]) -> None:
     nobody = "postgresql://nobody:wrong@127.0.0.1:1/nothing"
@@ -74,7 +75,6 @@ def test_a_database_without_our_schema_is_left_as_it_is(
         assert connection.execute("SELECT to_regclass('ledgers')").fetchone() == (None,)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("wrong", ["user", "password", "dbname", "host"])
 def test_each_wrong_part_of_the_url_is_one_sentence(run: Callable[..., Result], owner_url: str, wrong: str) -> None:
     parts = psycopg.conninfo.conninfo_to_dict(owner_url)
@@ -96,7 +96,6 @@ def test_a_home_that_cannot_be_made_is_one_sentence(run: Callable[..., Result], 
     assert "a-file" in _is_one_sentence(done, code="embedded_server_failed")
 
 
-@pytest.mark.campaign
 def test_files_that_cannot_be_written_are_one_sentence(
     run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
 ) -> None:
@@ -110,7 +109,6 @@ def test_files_that_cannot_be_written_are_one_sentence(
     assert "a-file" in _is_one_sentence(exported)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("file", ["e.jsonl", "-"])
 def test_a_file_of_rejected_lines_that_cannot_be_made_keeps_no_event_from_being_recorded(
     file: str, run: Callable[..., Result], service: Subledger, new_ledger: NewLedger, tmp_path: Path
@@ -157,7 +155,6 @@ def test_a_full_disk_is_one_sentence(run: Callable[..., Result], owner_url: str,
         assert done.returncode == 4
 
 
-@pytest.mark.campaign
 def test_a_reader_that_goes_away_ends_the_command_quietly(
     run: Callable[..., Result], owner_url: str, new_ledger: NewLedger
 ) -> None:

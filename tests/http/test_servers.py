@@ -30,6 +30,8 @@ from tests.store.holding import fund, held, use
 from tests.store.slow_link import opened_link
 from tests.waiting import HANGS_S, until
 
+pytestmark = pytest.mark.campaign
+
 CALLERS, EACH = 6, 25
 
 
@@ -83,7 +85,6 @@ def positions_in_log(url: str) -> dict[str, int]:
     return {event_id: position for position, source, event_id in rows[4:] if source != "subledger"}
 
 
-@pytest.mark.campaign
 def test_two_servers_one_killed_in_the_midst_record_each_id_once_and_keep_what_they_answered(
     own: tuple[Subledger, str, str],
 ) -> None:
@@ -114,7 +115,6 @@ def test_two_servers_one_killed_in_the_midst_record_each_id_once_and_keep_what_t
     assert verify(service.database, "acme").differences == []
 
 
-@pytest.mark.campaign
 def test_a_server_that_is_told_to_stop_answers_what_it_accepted_and_records_nothing_else(
     own: tuple[Subledger, str, str],
 ) -> None:
@@ -174,7 +174,6 @@ HEAD = (
 )
 
 
-@pytest.mark.campaign
 def test_a_server_that_is_told_to_stop_answers_half_a_call_at_once_and_carries_out_a_whole_one(
     own: tuple[Subledger, str, str], tmp_path: Path
 ) -> None:
@@ -237,7 +236,6 @@ def test_clients_that_went_away_leave_no_traceback(own: tuple[Subledger, str, st
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.campaign
 def test_calls_that_are_broken_off_at_the_end_leave_no_traceback(
     own: tuple[Subledger, str, str], tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ from tests.conftest import NewLedger
 from tests.reading import mode_of
 from tests.waiting import HANGS_S
 
+pytestmark = pytest.mark.campaign
+
 COMMAND = str(Path(sys.executable).with_name("subledger"))
 PRECIOUS = b"precious"
 

@@ -23,6 +23,8 @@ from subledger.store.embedded import programs
 from subledger.store.embedded import server as embedded
 from tests.waiting import HANGS_S, until
 
+pytestmark = pytest.mark.campaign
+
 ROOT = Path(embedded.__file__).parents[3]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders that others cannot enter")
 
@@ -339,7 +341,6 @@ def test_an_initdb_that_was_killed_leaves_nothing_half_made(home: Path) -> None:
 # --- idle ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.campaign
 def test_an_unused_server_ends_and_a_used_one_stays(used_home: Path) -> None:
     url = embedded.ensure_running(used_home, idle_timeout_s=1.0)
     with psycopg.connect(url):
@@ -377,7 +378,6 @@ def private_folder() -> Iterator[Path]:
     shutil.rmtree(above)
 
 
-@pytest.mark.campaign
 @as_root
 @pytest.mark.parametrize("major", sorted(installed()))
 def test_root_uses_a_home_only_root_can_enter_and_opens_nothing(
@@ -411,7 +411,6 @@ def test_root_uses_a_home_only_root_can_enter_and_opens_nothing(
     assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
 
 
-@pytest.mark.campaign
 @as_root
 def test_root_shares_a_copy_of_a_wheel_only_root_can_reach(
     private_folder: Path, monkeypatch: pytest.MonkeyPatch

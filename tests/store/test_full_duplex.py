@@ -121,6 +121,7 @@ def test_events_of_the_largest_size_are_recorded_over_a_slow_link(
     assert verify(service.database, ledger).differences == []
 
 
+@pytest.mark.campaign
 def test_a_batch_that_is_decoded_meanwhile_is_recorded_over_a_slow_link(over_slow_link: Subledger, ledger: str) -> None:
     done: list[int] = []
     for round_ in range(2):
@@ -171,6 +172,7 @@ def test_a_copy_goes_on_while_the_server_says_more_than_the_link_holds(over_slow
     assert heard == [8_000] * 4_000
 
 
+@pytest.mark.campaign
 def test_a_pipeline_whose_first_answers_are_large_is_answered_over_a_slow_link(over_slow_link: Subledger) -> None:
     def ask() -> list[Any]:
         with over_slow_link.database.write() as connection, connection.pipeline():

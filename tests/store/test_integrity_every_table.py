@@ -181,6 +181,7 @@ def kept(owner: psycopg.Connection[Any], table: str) -> Iterator[None]:
 ONE = "ctid = (SELECT min(ctid::text)::tid FROM {table})"
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("table", TABLES)
 def test_another_value_in_any_column_of_any_table_is_found(
     everything: tuple[Subledger, psycopg.Connection[Any]], table: str

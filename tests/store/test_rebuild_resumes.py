@@ -29,6 +29,8 @@ from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, differences, dump, grant, history, tamper
 from tests.store.walked import record_walk
 
+pytestmark = pytest.mark.campaign
+
 SHARES = 3
 
 
@@ -85,7 +87,6 @@ def _left(directory: Path) -> list[str]:
 # --- going on -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.campaign
 def test_interrupted_after_every_chunk_it_leaves_the_rows_of_one_that_was_not(
     service: Subledger, tmp_path: Path
 ) -> None:
@@ -109,7 +110,6 @@ def test_interrupted_after_every_chunk_it_leaves_the_rows_of_one_that_was_not(
         assert _left(directory) == ["lock"], "what was kept is gone"
 
 
-@pytest.mark.campaign
 def test_what_was_recorded_since_the_interruption_is_in_it(own: tuple[Subledger, str], tmp_path: Path) -> None:
     service, _ = own
     done = _interrupted(service, tmp_path / "kept", 50)
@@ -168,7 +168,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("workers", [1, 2])
 def test_one_that_is_killed_leaves_what_was_there_and_the_next_one_goes_on_and_mends_it(
     own: tuple[Subledger, str], tmp_path: Path, workers: int
@@ -296,7 +295,6 @@ SPOILT: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("how", SPOILT)
 def test_what_cannot_be_read_whole_is_done_anew(own: tuple[Subledger, str], tmp_path: Path, how: str) -> None:
     service, _ = own
@@ -334,7 +332,6 @@ def _over_the_damage(service: Subledger, directory: Path) -> int:
     return whole.damage.position
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("saved_every", [1, 1_000])
 @pytest.mark.parametrize(
     ("table", "statement"),

@@ -574,6 +574,7 @@ def _fill(owner_url: str, ledger: str, rows: int, **other: object) -> None:
         owner.execute("ANALYZE rejected_events")
 
 
+@pytest.mark.campaign
 def test_a_look_at_200_000_open_rejections_reads_10_000_of_each_code(
     owner_url: str, service: Subledger, new_ledger: NewLedger
 ) -> None:
@@ -649,6 +650,8 @@ def test_rejections_that_are_recorded_since_are_read_once_and_never_again(
     service.record(ledger, [purchase(credits="450"), *batch])
     looked = look_at_open(service.database, ledger, datetime.now(UTC))
     assert looked.rejections == {"insufficient_credits": 1}, "those in the way are noted, and another look is had"
+    with psycopg.connect(owner_url) as owner:  # other tests fill the table too, and the plan goes by what it held last
+        owner.execute("ANALYZE rejected_events")
     assert _rows_read(service, ledger, 100) <= 3, "it, and to find its code"
     assert {each.state for each in kept(service, ledger)} == {"retried", "open"}
     service.record(ledger, [usage("u1", "2")])

@@ -246,6 +246,7 @@ def test_a_restored_database_answers_as_before(scratch_url: str, tmp_path: Path)
         assert asked_in_another_process(url, tmp_path, answers) == []
 
 
+@pytest.mark.campaign
 def test_after_a_restore_every_read_of_a_running_process_is_that_of_one_that_has_just_begun(
     restorable: Restorable,
 ) -> None:

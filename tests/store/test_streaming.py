@@ -31,6 +31,8 @@ from tests.laws.walks import long_walk
 from tests.store.tampering import LEDGER, dump, grant, history, tamper
 from tests.store.walked import record_walk
 
+pytestmark = pytest.mark.campaign
+
 SHARES = (1, 2, 5)
 
 
@@ -45,7 +47,6 @@ def walked(service: Subledger) -> list[str]:
     return ledgers
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("shares", SHARES)
 def test_in_whatever_shares_a_ledger_is_verified_it_is_clean(
     service: Subledger, walked: list[str], shares: int
@@ -105,7 +106,6 @@ def test_in_whatever_shares_a_ledger_is_rebuilt_its_rows_are_what_they_were(
         assert dump(service, ledger) == before
 
 
-@pytest.mark.campaign
 def test_processes_on_one_snapshot_find_and_make_what_one_process_does(service: Subledger, walked: list[str]) -> None:
     [ledger, *_] = walked
     report = verify(service.database, ledger, workers=2, shares=3)
@@ -199,7 +199,6 @@ def _peak(work: Any) -> int:
     return peak
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("how", [verify, rebuild])
 def test_what_is_held_does_not_grow_with_the_number_of_events(growing: Subledger, how: Any) -> None:
     _use(growing, 0, 4_000)

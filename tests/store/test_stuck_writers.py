@@ -189,6 +189,7 @@ def give_up_soon(database: Database) -> None:
         sa.event.listen(engine, "checkout", lambda connection, *_: setattr(connection, "silence_s", 0.5))
 
 
+@pytest.mark.campaign
 def test_a_link_that_falls_silent_in_one_large_statement_is_given_up(url: str) -> None:
     """One call without the ledger's lock: much of it is unsent, and psycopg looks at it again all the time."""
     with opened_link(url) as (its_url, link):
